@@ -1,0 +1,88 @@
+# Two commands for a fresh machine with Python 3.11 or newer: `make quickstart` and `make test`.
+
+VENV := .venv
+PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(if $(shell $(p) -c $(NEW_ENOUGH) 2>/dev/null && echo yes),$(p))) python3)
+NEW_ENOUGH := 'import sys; sys.exit(sys.version_info < (3, 11))'
+
+BIN := $(VENV)/bin
+# -qq: pip's own chatter names folders of the machine; its errors still appear.
+INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
+# Stamps, so that an environment is installed once and again only when what it is made from changes.
+BASE := $(VENV)/.installed
+TEST := $(VENV)/.installed-test
+BENCH := $(VENV)/.installed-bench
+
+RUNS := runs
+QUICKSTART := $(RUNS)/mnist1d
+QUICKSTART_WIDTH := 512
+WORKERS := 2
+# A limit where the system has `timeout` (macOS has not): lint + types + tests stay below 10 minutes, and 45 for the long form.
+limit = $(if $(shell command -v timeout 2>/dev/null),timeout $(1))
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test test-full lint format types bench faults holdout coverage law clean
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+
+quickstart: $(BASE)  ## from nothing to a law, a recommendation and a report on MNIST-1D (minutes)
+	$(BIN)/noisescale sweep examples/mnist1d.toml --out $(QUICKSTART)
+	$(BIN)/noisescale fit $(QUICKSTART)
+	$(BIN)/noisescale report $(QUICKSTART)
+	$(BIN)/noisescale recommend $(QUICKSTART) --width $(QUICKSTART_WIDTH)
+
+test: lint types  ## lint, types and tests (at most 10 minutes after installation)
+	$(call limit,420) $(BIN)/python -m pytest -q -n $(WORKERS)
+
+test-full: lint types  ## the long form: full coverage draws, full cross tables (at most 45 minutes)
+	$(call limit,2520) $(BIN)/python -m pytest -q -n $(WORKERS) --full
+
+lint: $(TEST)  ## style and documentation rules
+	$(call limit,15) $(BIN)/ruff check .
+	$(call limit,15) $(BIN)/ruff format --check .
+
+format: $(TEST)  ## rewrite the sources in the common layout
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(TEST)  ## mypy --strict
+	$(call limit,150) $(BIN)/mypy
+
+bench: $(BENCH)  ## speed against a plain loop, torch.func and JAX, as ratios on this machine
+	$(BIN)/python benchmarks/speed.py
+
+faults: $(TEST)  ## kill sweeps at random moments and check that nothing is lost or doubled
+	$(BIN)/python benchmarks/faults.py
+
+holdout: $(BASE)  ## regret of the recommendation at widths that were held out, beside its rivals
+	$(BIN)/python benchmarks/holdout.py
+
+coverage: $(BASE)  ## how often the intervals hold the truth, on known laws
+	$(BIN)/python benchmarks/coverage.py
+
+law: $(BASE)  ## the law from three disjoint seed sets and three designs (long)
+	$(BIN)/python benchmarks/law.py
+
+clean:  ## remove the environment, caches and build outputs; results in runs/ stay
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find src tests benchmarks -type d -name __pycache__ -prune -exec rm -rf {} +
+
+$(BASE): pyproject.toml constraints.txt
+	@$(PYTHON) -c $(NEW_ENOUGH) || { echo "noisescale needs Python 3.11 or newer. Got: $$($(PYTHON) --version 2>&1 | tail -n 1). Name another with: make PYTHON=python3.12 ..." >&2; exit 2; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) >/dev/null || { rm -rf $(VENV); echo "$(PYTHON) cannot create a virtual environment: install its venv module (Debian, Ubuntu: python3-venv)." >&2; exit 2; }
+	@$(BIN)/python -c $(NEW_ENOUGH) || { echo "$(VENV) holds a Python older than 3.11. Remove it with: make clean" >&2; exit 2; }
+	@echo "Installing noisescale into $(VENV); torch is large, so the first time takes minutes."
+	@$(INSTALL) -e .
+	@touch $@
+
+$(TEST): $(BASE)
+	@echo "Installing the tools of the tests into $(VENV)."
+	@$(INSTALL) -e '.[test]'
+	@touch $@
+
+$(BENCH): $(BASE)
+	@echo "Installing the rivals of the benchmarks into $(VENV)."
+	@$(INSTALL) -e '.[bench]'
+	@touch $@
