@@ -1,0 +1,50 @@
+"""Keep generated arrays in a file; a cache that cannot be read or written is as good as none."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from noisescale.datasets.dataset import Array
+
+
+def load_arrays(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array] | None:
+    """Return the arrays of a file written by ``save_arrays``, or None where it is absent, damaged or of other shapes.
+
+    Args:
+        path: an ``.npz`` file.
+        shapes: the shape that each array must have, by name.
+    """
+    try:
+        # Opened here: numpy leaves a damaged file that it opened itself open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in shapes}
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
+        return None
+    return arrays if all(arrays[name].shape == shape for name, shape in shapes.items()) else None
+
+
+def save_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
+    """Write arrays so that a reader sees all of the file or none; do nothing where the folder cannot be written.
+
+    Args:
+        path: the ``.npz`` file to write.
+        arrays: the arrays by name.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, unfinished = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    except OSError:
+        return
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+        os.replace(unfinished, path)
+    except OSError:
+        Path(unfinished).unlink(missing_ok=True)

@@ -1,0 +1,105 @@
+"""What is asked for (options), what a source delivers (raw arrays), and what training gets (a data set)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+import torch
+
+from noisescale.errors import BadInput
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class DatasetOptions:
+    """Which data to train on, and the seed that fixes every random choice about it.
+
+    Args:
+        name: a known data set, or ``"package.module:function"`` that returns ``(x_train, y_train, x_test, y_test)``.
+        train_size: number of examples of the subset of the training set, counted before the validation set is split
+            off; all examples where None.
+        test_size: number of test examples; all where None.
+        validation_fraction: part of the ``train_size`` examples, in [0, 1), that becomes the validation set. SGD sees
+            ``train_size - round(validation_fraction * train_size)`` examples.
+        label_noise: part of the remaining training labels, in [0, 1), that is redrawn uniformly over the classes.
+        data_seed: fixes subset, split and label noise, each from a random stream of its own.
+
+    Raises:
+        BadInput: a size is not a positive whole number, a fraction lies outside [0, 1), the seed is negative.
+    """
+
+    name: str
+    train_size: int | None = None
+    test_size: int | None = None
+    validation_fraction: float = 0.0
+    label_noise: float = 0.0
+    data_seed: int = 0
+
+    def __post_init__(self) -> None:
+        for key in ("train_size", "test_size"):
+            size = getattr(self, key)
+            if size is not None and not (_is_whole(size) and size > 0):
+                raise BadInput(f"dataset.{key}", "must be a positive whole number", repr(size))
+        for key in ("validation_fraction", "label_noise"):
+            fraction = getattr(self, key)
+            if not (isinstance(fraction, int | float) and 0 <= fraction < 1):
+                raise BadInput(f"dataset.{key}", "must lie in [0, 1)", repr(fraction))
+        if not (_is_whole(self.data_seed) and self.data_seed >= 0):
+            raise BadInput("dataset.data_seed", "must be a whole number, 0 or larger", repr(self.data_seed))
+
+
+@dataclass(frozen=True, eq=False)
+class RawArrays:
+    """What a source delivers, before subset, split, label noise and standardization.
+
+    Args:
+        x_train: training inputs, vectors [N, D] or images [N, C, H, W], of any real dtype.
+        y_train: class labels [N] of an integer dtype, or real-valued targets [N, K] of a floating dtype.
+        x_test: test inputs, of the same shape but for N.
+        y_test: test labels or targets, of the same kind.
+        num_outputs: K, the number of classes or of real-valued targets.
+    """
+
+    x_train: Array
+    y_train: Array
+    x_test: Array
+    y_test: Array
+    num_outputs: int
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Standardized data, the same for every run of a study.
+
+    Args:
+        name: the name it was asked for by.
+        x_train: inputs that SGD sees, float32, [N, D] or [N, C, H, W].
+        y_train: class labels [N] of dtype int64, or real-valued targets [N, K] of dtype float32.
+        x_validation: inputs split from the training set; of length 0 where none were asked for.
+        y_validation: their labels (without label noise) or targets.
+        x_test: inputs of the test set.
+        y_test: their labels or targets.
+        input_shape: shape of one example, (D,) or (C, H, W).
+        num_classes: K, the number of outputs a model needs.
+        chance_accuracy: share of the largest class in ``y_train``; NaN for real-valued targets.
+        hash: SHA-256, in hex, of the six arrays with their shapes and dtypes.
+    """
+
+    name: str
+    x_train: torch.Tensor
+    y_train: torch.Tensor
+    x_validation: torch.Tensor
+    y_validation: torch.Tensor
+    x_test: torch.Tensor
+    y_test: torch.Tensor
+    input_shape: tuple[int, ...]
+    num_classes: int
+    chance_accuracy: float
+    hash: str
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -1,0 +1,103 @@
+"""From a name to the data that training gets: source, subset, split, label noise, standardization, hash."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+
+from noisescale.datasets.cifar10 import load_cifar10
+from noisescale.datasets.dataset import Array, Dataset, DatasetOptions, RawArrays
+from noisescale.datasets.digits import load_digits
+from noisescale.datasets.mnist import load_fashion_mnist, load_mnist
+from noisescale.datasets.mnist1d import load_mnist1d
+from noisescale.datasets.random_choices import choose_subset, random_stream, redraw_labels, split_validation
+from noisescale.datasets.standardize import measure_channels, standardize
+from noisescale.datasets.user_function import load_user_function
+from noisescale.errors import BadInput
+
+KNOWN_DATASETS: Mapping[str, Callable[[DatasetOptions], RawArrays]] = {
+    "mnist1d": load_mnist1d,
+    "digits": load_digits,
+    "mnist": load_mnist,
+    "fashion_mnist": load_fashion_mnist,
+    "cifar10": load_cifar10,
+}
+
+
+def load_dataset(options: DatasetOptions) -> Dataset:
+    """Load a data set and make every random choice about it; equal options give equal data.
+
+    In this order: a subset of ``train_size`` examples is drawn; ``round(validation_fraction * train_size)`` of them
+    become the validation set; ``round(label_noise * N)`` of the N remaining labels are redrawn; inputs are shifted
+    and scaled by one mean and one standard deviation per channel (vectors: one of each), taken from those N examples.
+
+    Args:
+        options: which data, how many, and the seed.
+
+    Raises:
+        BadInput: an unknown name, a size above what is available, label noise on real-valued targets, constant
+            inputs, a file that is missing or not the published one, or arrays of a user that cannot be used.
+    """
+    raw = _find_source(options.name)(options)
+    is_classification = raw.y_train.ndim == 1
+    if options.label_noise > 0 and not is_classification:
+        raise BadInput("dataset.label_noise", "must be 0 for real-valued targets", options.label_noise)
+
+    def stream(purpose: str) -> np.random.Generator:
+        return random_stream(options.data_seed, purpose)
+
+    subset = choose_subset(len(raw.x_train), options.train_size, "dataset.train_size", stream("train subset"))
+    test = choose_subset(len(raw.x_test), options.test_size, "dataset.test_size", stream("test subset"))
+    kept, held_out = split_validation(len(subset), options.validation_fraction, stream("validation split"))
+    train, validation = subset[kept], subset[held_out]
+
+    y_train = raw.y_train[train]
+    if is_classification:
+        y_train = redraw_labels(y_train, options.label_noise, raw.num_outputs, stream("label noise"))
+    x_train = raw.x_train[train]
+    scale = measure_channels(x_train, options.name)
+    y_dtype = np.int64 if is_classification else np.float32
+    arrays: dict[str, Array] = {
+        "x_train": standardize(x_train, scale, f"{options.name} x_train"),
+        "y_train": y_train.astype(y_dtype),
+        "x_validation": standardize(raw.x_train[validation], scale, f"{options.name} x_train"),
+        "y_validation": raw.y_train[validation].astype(y_dtype),
+        "x_test": standardize(raw.x_test[test], scale, f"{options.name} x_test"),
+        "y_test": raw.y_test[test].astype(y_dtype),
+    }
+    return Dataset(
+        name=options.name,
+        x_train=torch.from_numpy(arrays["x_train"]),
+        y_train=torch.from_numpy(arrays["y_train"]),
+        x_validation=torch.from_numpy(arrays["x_validation"]),
+        y_validation=torch.from_numpy(arrays["y_validation"]),
+        x_test=torch.from_numpy(arrays["x_test"]),
+        y_test=torch.from_numpy(arrays["y_test"]),
+        input_shape=raw.x_train.shape[1:],
+        num_classes=raw.num_outputs,
+        chance_accuracy=float(np.bincount(y_train).max() / len(y_train)) if is_classification else float("nan"),
+        hash=_hash(arrays),
+    )
+
+
+def _find_source(name: str) -> Callable[[DatasetOptions], RawArrays]:
+    if name in KNOWN_DATASETS:
+        return KNOWN_DATASETS[name]
+    if ":" in name:
+        return load_user_function
+    nearest = difflib.get_close_matches(name, KNOWN_DATASETS, n=1)
+    suggestion = f"; did you mean {nearest[0]}?" if nearest else ""
+    required = f'must be one of {", ".join(KNOWN_DATASETS)}, or a function of your own as "package.module:function"'
+    raise BadInput("dataset.name", required, f"{name!r}{suggestion}")
+
+
+def _hash(arrays: Mapping[str, Array]) -> str:
+    digest = hashlib.sha256()
+    for name, array in arrays.items():
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()

@@ -1,0 +1,110 @@
+"""Check a user's arrays before anything is trained on them; each message names the array and what is wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from noisescale.datasets.dataset import Array, RawArrays
+from noisescale.errors import BadInput
+
+
+def check_arrays(name: str, x_train: object, y_train: object, x_test: object, y_test: object) -> RawArrays:
+    """Return a user's arrays, as numpy arrays that are known to be usable.
+
+    Args:
+        name: where they come from, for the messages.
+        x_train: training inputs, vectors [N, D] or images [N, C, H, W], numpy or torch.
+        y_train: integer class labels [N], or real-valued targets [N] or [N, K].
+        x_test: test inputs.
+        y_test: test labels or targets.
+
+    Raises:
+        BadInput: a wrong type, dtype, shape or length, NaN or infinite entries, or labels outside 0 to K - 1.
+    """
+    x_train, x_test = _inputs(x_train, f"{name} x_train"), _inputs(x_test, f"{name} x_test")
+    if x_test.shape[1:] != x_train.shape[1:]:
+        required = f"examples must have the shape of those of x_train, {list(x_train.shape[1:])}"
+        raise BadInput(f"{name} x_test", required, list(x_test.shape[1:]))
+    y_train = _outputs(y_train, f"{name} y_train", len(x_train))
+    y_test = _outputs(y_test, f"{name} y_test", len(x_test))
+    if y_test.shape[1:] != y_train.shape[1:]:
+        required = f"must be of the kind of y_train, {_kind(y_train)}"
+        raise BadInput(f"{name} y_test", required, _kind(y_test))
+    if y_train.ndim == 2:
+        return RawArrays(x_train, y_train, x_test, y_test, num_outputs=y_train.shape[1])
+    return RawArrays(x_train, y_train, x_test, y_test, num_outputs=_count_classes(name, y_train, y_test))
+
+
+def _inputs(value: object, name: str) -> Array:
+    array = _real_array(value, name)
+    if array.ndim not in (2, 4) or 0 in array.shape:
+        required = "inputs must be vectors [N, D] or images [N, C, H, W] with at least one example and no empty axis"
+        raise BadInput(name, required, f"shape {list(array.shape)}")
+    return array
+
+
+def _outputs(value: object, name: str, examples: int) -> Array:
+    """Return labels [N] as int64, or real-valued targets [N, K] as float32."""
+    array = _real_array(value, name)
+    is_real = array.dtype.kind == "f"
+    if is_real and array.ndim == 1:
+        array = array[:, None]
+    if array.ndim != (2 if is_real else 1) or array.shape[1:] == (0,):
+        required = "must be integer labels of shape [N] or real-valued targets of shape [N] or [N, K]"
+        raise BadInput(name, required, f"{array.dtype} of shape {list(array.shape)}")
+    if len(array) != examples:
+        raise BadInput(name, f"must be as long as its inputs, {examples}", len(array))
+    if not is_real:
+        return array.astype(np.int64)
+    with np.errstate(over="ignore"):
+        targets = array.astype(np.float32)
+    _check_finite(targets, name)
+    return targets
+
+
+def _real_array(value: object, name: str) -> Array:
+    if isinstance(value, torch.Tensor):
+        value = _tensor_to_numpy(value, name)
+    if not isinstance(value, np.ndarray):
+        raise BadInput(name, "must be a numpy array or a torch tensor", f"a {type(value).__name__}")
+    if value.dtype.kind not in "biuf":
+        raise BadInput(name, "must hold real numbers", f"dtype {value.dtype}")
+    if value.dtype.kind == "f":
+        _check_finite(value, name)
+    return value
+
+
+def _tensor_to_numpy(tensor: torch.Tensor, name: str) -> Array:
+    if tensor.dtype == torch.bfloat16:  # which numpy lacks
+        tensor = tensor.float()
+    try:
+        array: Array = tensor.detach().cpu().numpy()
+    except (TypeError, RuntimeError) as error:
+        required = "must be a dense tensor of real numbers"
+        raise BadInput(name, required, f"{tensor.dtype}, {tensor.layout}") from error
+    return array
+
+
+def _check_finite(array: Array, name: str) -> None:
+    nan, infinite = int(np.isnan(array).sum()), int(np.isinf(array).sum())
+    if nan or infinite:
+        got = f"{nan} NaN and {infinite} infinite of {array.size} entries"
+        raise BadInput(name, f"must hold finite {array.dtype} numbers only", got)
+
+
+def _count_classes(name: str, y_train: Array, y_test: Array) -> int:
+    for array_name, labels in (("y_train", y_train), ("y_test", y_test)):
+        if labels.min() < 0:
+            got = f"{int((labels < 0).sum())} negative labels, the least {int(labels.min())}"
+            raise BadInput(f"{name} {array_name}", "labels must be 0 to K - 1", got)
+    classes = int(max(y_train.max(), y_test.max())) + 1
+    examples = len(y_train) + len(y_test)
+    if not 2 <= classes <= examples:
+        required = f"labels must be 0 to K - 1, with K at least 2 and at most the number of examples, {examples}"
+        raise BadInput(f"{name} y_train, y_test", required, f"a largest label of {classes - 1}")
+    return classes
+
+
+def _kind(y: Array) -> str:
+    return "class labels" if y.ndim == 1 else f"real-valued targets of {y.shape[1]} columns"

@@ -1,0 +1,69 @@
+"""A user's own data: import ``package.module:function``, call it, and check what it returns."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from noisescale.datasets.dataset import DatasetOptions, RawArrays
+from noisescale.datasets.user_arrays import check_arrays
+from noisescale.errors import BadInput
+
+
+def load_user_function(options: DatasetOptions) -> RawArrays:
+    """Return the checked arrays of the function that ``options.name`` names.
+
+    It is called without arguments, once in every process that needs the data, and must return the same values each
+    time. Modules in the current working directory can be imported.
+
+    Raises:
+        BadInput: the module or function is missing or raises, or what it returns cannot be used.
+    """
+    with _working_directory_importable():
+        function = _import_function(options.name)
+        try:
+            returned = function()
+        except Exception as error:
+            raise BadInput("dataset.name", f"{options.name} must return arrays", _one_line(error)) from error
+    if not (isinstance(returned, tuple | list) and len(returned) == 4):
+        got = f"{len(returned)} values" if isinstance(returned, tuple | list) else f"a {type(returned).__name__}"
+        raise BadInput(options.name, "must return (x_train, y_train, x_test, y_test)", got)
+    return check_arrays(options.name, *returned)
+
+
+def _import_function(name: str) -> Callable[[], Any]:
+    form = re.fullmatch(r"(\w+(?:\.\w+)*):(\w+)", name)
+    if form is None:
+        raise BadInput("dataset.name", 'a function of your own is named as "package.module:function"', repr(name))
+    module_name, function_name = form.groups()
+    try:
+        importlib.invalidate_caches()
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        required = f"the module {module_name} must be importable from the current folder or the environment"
+        raise BadInput("dataset.name", required, _one_line(error)) from error
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        what = "no such name" if not hasattr(module, function_name) else f"a {type(function).__name__}"
+        raise BadInput("dataset.name", f"{module_name} must have a function {function_name}", what)
+    return function  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _working_directory_importable() -> Iterator[None]:
+    """Put the working directory first among the places of modules, for the import and for imports within the call."""
+    folder = os.getcwd()
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from noisescale.datasets.user_arrays import check_arrays
+from noisescale.errors import BadInput
+
+RNG = np.random.default_rng(0)
+VECTORS, TEST_VECTORS = RNG.standard_normal((6, 3)), RNG.standard_normal((4, 3))
+LABELS, TEST_LABELS = np.array([0, 1, 2, 0, 1, 2]), np.array([0, 1, 3, 0])
+USABLE = {"x_train": VECTORS, "y_train": LABELS, "x_test": TEST_VECTORS, "y_test": TEST_LABELS}
+
+
+def test_classes_are_counted_over_training_and_test_labels() -> None:
+    raw = check_arrays("own", **USABLE)
+    assert raw.num_outputs == 4
+    np.testing.assert_array_equal(raw.x_train, VECTORS)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint64])
+def test_labels_of_any_integer_dtype_come_out_as_int64(dtype: type) -> None:
+    raw = check_arrays("own", VECTORS, LABELS.astype(dtype), TEST_VECTORS, TEST_LABELS)
+    assert raw.y_train.dtype == np.int64
+    np.testing.assert_array_equal(raw.y_train, LABELS)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_tensors_are_taken_like_arrays(dtype: torch.dtype) -> None:
+    x_train = torch.tensor(VECTORS, dtype=dtype, requires_grad=True)
+    raw = check_arrays("own", x_train, torch.tensor(LABELS), torch.tensor(TEST_VECTORS), torch.tensor(TEST_LABELS))
+    np.testing.assert_allclose(raw.x_train, VECTORS, rtol=0.01)
+
+
+@pytest.mark.parametrize("columns", [None, 1, 5])
+def test_real_targets_come_out_as_columns_of_float32(columns: int | None) -> None:
+    shape = () if columns is None else (columns,)
+    raw = check_arrays("own", VECTORS, np.ones((6, *shape)), TEST_VECTORS, np.ones((4, *shape)))
+    assert raw.y_train.dtype == np.float32
+    assert raw.y_train.shape == (6, columns or 1)
+    assert raw.num_outputs == (columns or 1)
+
+
+def with_bad_entries(array: np.ndarray, *entries: float) -> np.ndarray:
+    changed = array.copy()
+    changed.flat[: len(entries)] = entries
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("x_train", with_bad_entries(VECTORS, np.nan, np.inf, -np.inf), "1 NaN and 2 infinite of 18 entries"),
+        ("x_test", torch.full((4, 3), torch.nan), "12 NaN and 0 infinite of 12 entries"),
+        ("x_train", VECTORS.tolist(), "numpy array or a torch tensor. Got: a list"),
+        ("x_train", VECTORS.astype(complex), "real numbers. Got: dtype complex128"),
+        ("x_train", VECTORS.astype(object), "real numbers. Got: dtype object"),
+        ("x_train", torch.eye(6).to_sparse(), "dense tensor"),
+        ("x_train", VECTORS[0], r"vectors \[N, D\] or images.*Got: shape \[3\]"),
+        ("x_train", VECTORS[:, None], r"vectors \[N, D\] or images.*Got: shape \[6, 1, 3\]"),
+        ("x_train", VECTORS[:0], r"at least one example.*Got: shape \[0, 3\]"),
+        ("x_test", TEST_VECTORS[:, :2], r"shape of those of x_train, \[3\]. Got: \[2\]"),
+        ("y_train", LABELS[:5], "as long as its inputs, 6. Got: 5"),
+        ("y_test", TEST_LABELS[:, None], r"integer labels of shape \[N\].*Got: int64 of shape \[4, 1\]"),
+        ("y_train", np.zeros((6, 0)), r"real-valued targets.*Got: float64 of shape \[6, 0\]"),
+        ("y_train", np.array(1.0), r"real-valued targets.*Got: float64 of shape \[\]"),
+        ("y_train", LABELS - 1, "0 to K - 1. Got: 2 negative labels, the least -1"),
+        ("y_test", TEST_LABELS * 1000, "at most the number of examples, 10. Got: a largest label of 3000"),
+        ("y_test", np.ones((4, 2)), "kind of y_train, class labels. Got: real-valued targets of 2 columns"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_by_its_name(name: str, value: Any, message: str) -> None:
+    with pytest.raises(BadInput, match=message) as refused:
+        check_arrays("own", **{**USABLE, name: value})
+    assert name in refused.value.name
+    assert refused.value.name.startswith("own ")
+
+
+def test_a_single_class_is_refused() -> None:
+    with pytest.raises(BadInput, match="K at least 2"):
+        check_arrays("own", VECTORS, LABELS * 0, TEST_VECTORS, TEST_LABELS * 0)
+
+
+def test_targets_that_overflow_float32_are_refused() -> None:
+    with pytest.raises(BadInput, match="own y_train: must hold finite float32 numbers only. Got: 0 NaN and 6 infinite"):
+        check_arrays("own", VECTORS, np.full(6, 1e300), TEST_VECTORS, np.ones(4))
