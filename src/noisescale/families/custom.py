@@ -1,0 +1,55 @@
+"""The user's own model: `"package.module:factory"`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from torch import nn
+
+from noisescale.errors import BadInput
+
+Factory = Callable[[int, tuple[int, ...], int], nn.Module]
+
+
+def load_factory(reference: str) -> Factory:
+    """The function that `"package.module:factory"` names.
+
+    The current folder is importable, as it is for `python -m`.
+
+    Raises:
+        BadInput: the module or the function cannot be found; the message names it.
+    """
+    module_name, _, attribute = reference.partition(":")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # a user's module may raise anything while it is imported
+        raise BadInput(
+            "model.family", f"an importable module {module_name!r}", f"{type(error).__name__}: {error}"
+        ) from error
+    factory = getattr(module, attribute, None)
+    if not callable(factory):
+        raise BadInput("model.family", f"a function {attribute!r} in module {module_name!r}", repr(factory))
+    return factory  # type: ignore[no-any-return]
+
+
+def build_custom(
+    factory: Factory, reference: str, width: int, input_shape: tuple[int, ...], num_classes: int
+) -> nn.Module:
+    """Call the user's factory and check that it returns a module.
+
+    Raises:
+        BadInput: the factory raises, or returns something that is not a module.
+    """
+    try:
+        module = factory(width, input_shape, num_classes)
+    except Exception as error:  # a user's factory may raise anything
+        required = f"{reference}(width={width}, input_shape={input_shape}, num_classes={num_classes}) returns a module"
+        raise BadInput("model.family", required, f"{type(error).__name__}: {error}") from error
+    if not isinstance(module, nn.Module):
+        raise BadInput("model.family", f"{reference} returns a torch.nn.Module", type(module).__name__)
+    return module

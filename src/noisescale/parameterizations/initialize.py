@@ -1,0 +1,52 @@
+"""Initial weights of one run: a function of its seed and its table alone."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import Tensor, nn
+
+from noisescale.parameterizations.tables import Table
+
+
+def stream(seed: int, *labels: str | int) -> torch.Generator:
+    """A generator of its own for each use of a run's seed, so that no use disturbs another.
+
+    Arguments:
+        seed: the run's seed. labels: what the stream is for, e.g. ("data order", epoch).
+    """
+    text = ":".join(str(label) for label in (seed, *labels))
+    digest = hashlib.sha256(text.encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+def initial_parameters(table: Table, factory_output: nn.Module, seed: int) -> dict[str, Tensor]:
+    """The initial tensors that the table asks for, in float64 so that every precision starts from the same weights.
+
+    Weights are drawn from N(0, σ_l²) one after another from the run's own stream; parameters without a rule keep the
+    values of `factory_output`.
+
+    Arguments:
+        factory_output: a module built under the run's seed (see `build_under_seed`).
+    """
+    generator = stream(seed, "initial weights")
+    own = dict(factory_output.named_parameters())
+    start: dict[str, Tensor] = {}
+    for row in table:
+        shape = row.parameter.shape
+        if row.init_std is None:
+            start[row.name] = own[row.name].detach().double().clone()
+        elif row.init_std == 0.0:
+            start[row.name] = torch.zeros(shape, dtype=torch.float64)
+        else:
+            start[row.name] = row.init_std * torch.randn(shape, generator=generator, dtype=torch.float64)
+    return start
+
+
+def initial_std(table: Table, start: dict[str, Tensor]) -> dict[str, float]:
+    """σ_l of every parameter: the table's, or, where the module's own start is kept, the one measured on that start."""
+    return {
+        row.name: row.init_std if row.init_std is not None else float(start[row.name].std(correction=0))
+        for row in table
+    }

@@ -1,0 +1,41 @@
+"""The normalized noise scale of every parameter of a run."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import Tensor
+
+from noisescale.parameterizations.fan_in import read_out
+from noisescale.parameterizations.initialize import initial_std
+from noisescale.parameterizations.tables import Table
+
+
+def layer_rows(table: Table, start: dict[str, Tensor], noise_scale: float) -> list[dict[str, Any]]:
+    """One row a parameter: ḡ_l = g c_l/σ_l², invariant under a rescaling W = mθ.
+
+    Arguments:
+        table, start: the run's table and initial tensors. noise_scale: g, in examples times rate.
+    Returns:
+        Rows with `layer`, `fan_in` d_l, `init_variance` σ_l², `multiplier` c_l, `normalized_noise_scale` ḡ_l (nan for a
+        parameter that starts at a constant) and `is_reference` (the read-out: the last weight whose fan-in grows).
+    Source:
+        Park, Sohl-Dickstein, Le, Smith 2019: weights measured in units of their initial standard deviation.
+    """
+    reference = read_out(tuple(row.parameter for row in table))
+    deviations = initial_std(table, start)
+    rows = []
+    for row in table:
+        variance = deviations[row.name] ** 2
+        rows.append(
+            {
+                "layer": row.name,
+                "fan_in": row.parameter.fan_in,
+                "init_variance": variance,
+                "multiplier": row.multiplier,
+                "normalized_noise_scale": noise_scale * row.multiplier / variance if variance > 0 else math.nan,
+                "is_reference": reference is not None and row.name == reference.name,
+            }
+        )
+    return rows

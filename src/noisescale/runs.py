@@ -1,0 +1,121 @@
+"""Run and RunResult: what everything below and above speaks of.
+
+A `Run` is the whole configuration of one training run; its id is a digest of that configuration, so the same
+run has the same id in every study, and extending a grid never repeats one. A `RunResult` is what was found.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
+
+Purpose = Literal["sweep", "stability"]
+Status = Literal["completed", "diverged", "failed"]
+
+# Raised whenever the same configuration would train differently, so that old results are never mistaken for new ones.
+SEMANTICS = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One training run, fully stated.
+
+    Arguments:
+        learning_rate: ε, the raw number that multiplies the parameterization's table.
+        batch_size: B, in examples. steps: in steps of SGD.
+        init_scale: σ0², the numerator of the initial weight variance σ0²/fan-in.
+        weight_decay: λ of the parameterization's own coordinates (coupled, ½λ‖θ‖² in the loss).
+        label_noise, validation_fraction: fractions of the training set.
+        purpose: "sweep" for the grid, "stability" for the short ladder of the largest stable rate.
+    """
+
+    dataset: str
+    dataset_hash: str
+    train_size: int
+    test_size: int
+    validation_fraction: float
+    label_noise: float
+    data_seed: int
+    family: str
+    depth: int
+    activation: str
+    normalization: str
+    parameterization: str
+    width: int
+    learning_rate: float
+    batch_size: int
+    momentum: float
+    weight_decay: float
+    init_scale: float
+    seed: int
+    steps: int
+    schedule: str
+    evaluations: int
+    late_fraction: float
+    loss: str
+    sampling: str
+    precision: str
+    purpose: Purpose = "sweep"
+
+    @property
+    def run_id(self) -> str:
+        return _digest({**asdict(self), "semantics": SEMANTICS})
+
+    @property
+    def shape_key(self) -> tuple[tuple[str, Any], ...]:
+        """Everything that runs of one pack share: what changes the shape or the order of the computation."""
+        return tuple((f.name, getattr(self, f.name)) for f in fields(self) if f.name not in PER_RUN)
+
+    @property
+    def cell_key(self) -> tuple[tuple[str, Any], ...]:
+        """Everything but the seed: runs of one cell differ in nothing else."""
+        return tuple((f.name, getattr(self, f.name)) for f in fields(self) if f.name != "seed")
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> Run:
+        return cls(**{f.name: record[f.name] for f in fields(cls)})
+
+
+# Held as tensors along the pack's run axis; everything else is part of the pack's shape.
+PER_RUN = ("learning_rate", "momentum", "weight_decay", "init_scale", "seed")
+
+
+@dataclass(slots=True)
+class RunResult:
+    """What one run found: its late-time means, its curves and the noise scale of every layer.
+
+    Arguments:
+        late_means: the mean of each curve over the evaluations of the late window.
+        drifts: the mean over the late window minus the mean over the window of equal length before it.
+        curves: one list per quantity, an entry per evaluation, beginning at step 0.
+        layers: one row per parameter: its fan-in, initial standard deviation, rate multiplier, ḡ_l.
+        seconds: the pack's time divided by its number of runs.
+    """
+
+    run: Run
+    status: Status
+    diverged_at_step: int | None
+    collapsed: bool
+    chance_accuracy: float
+    chance_loss: float
+    late_means: dict[str, float]
+    drifts: dict[str, float]
+    final: dict[str, float]
+    best_test_accuracy: float
+    curves: dict[str, list[float]]
+    layers: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+    device: str = "cpu"
+    threads: int = 1
+
+
+def pack_id(runs: list[Run]) -> str:
+    """The digest of a pack's run ids: the name of its shard."""
+    return _digest(sorted(run.run_id for run in runs))
+
+
+def _digest(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
