@@ -23,7 +23,8 @@ ALLOWED: dict[str, set[str]] = {
     "training": {"errors", "runs", "families", "parameterizations", "datasets", "theory", "measure"},
     "store": {"errors", "runs"},
     "sweeps": {"errors", "runs", "families", "parameterizations", "datasets", "measure", "training", "store"},
-    "laws": {"errors", "runs", "store"},
+    # A recommendation hands its model over, hence families and parameterizations.
+    "laws": {"errors", "runs", "families", "parameterizations", "store"},
     "claims": {"errors", "runs", "theory", "measure", "sweeps", "store", "laws"},
     "report": {"errors", "runs", "store", "laws", "claims"},
 }

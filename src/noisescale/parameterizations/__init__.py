@@ -3,6 +3,7 @@
 from noisescale.parameterizations.fan_in import Parameter as Parameter
 from noisescale.parameterizations.fan_in import describe_parameters as describe_parameters
 from noisescale.parameterizations.fan_in import read_out as read_out
+from noisescale.parameterizations.groups import ParameterGroups as ParameterGroups
 from noisescale.parameterizations.groups import parameterize as parameterize
 from noisescale.parameterizations.initialize import initial_parameters as initial_parameters
 from noisescale.parameterizations.initialize import initial_std as initial_std

@@ -25,7 +25,7 @@ from noisescale.errors import BadInput
 from noisescale.parameterizations.fan_in import Parameter
 
 # He, Zhang, Ren, Sun 2015: the variance that keeps the size of ReLU activations is 2/fan-in.
-DEFAULT_INIT_VARIANCE = 2.0
+DEFAULT_INIT_SCALE = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Row:
 Table = tuple[Row, ...]
 
 
-def build_table(name: str, parameters: tuple[Parameter, ...], init_scale: float = DEFAULT_INIT_VARIANCE) -> Table:
+def build_table(name: str, parameters: tuple[Parameter, ...], init_scale: float = DEFAULT_INIT_SCALE) -> Table:
     """The table of a named parameterization for these parameters.
 
     Arguments:

@@ -1,0 +1,184 @@
+"""The command line: it reads arguments, calls the library, and turns bad input into one message."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from noisescale.errors import BadInput
+
+app = typer.Typer(
+    help="Find, explain and transfer the hyperparameters of SGD: learning rate, batch size, width.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `noisescale sweep` wrote.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+@app.command("sweep")
+def sweep_command(
+    spec: Annotated[Path, typer.Argument(metavar="SPEC.toml", help="What to run.")],
+    out: Annotated[Path, typer.Option(help="Folder of the results; the same command again continues it.")],
+    jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes (default: one a core).")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    executor: Annotated[str, typer.Option(help="local")] = "local",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the spec.")
+    ] = None,
+    compile: Annotated[bool, typer.Option("--compile", help="Ask for torch.compile; results do not need it.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run; write nothing.")] = False,
+) -> int:
+    """Run what is missing in DIR: the grid, the stability ladder, edges and longer budgets."""
+    from noisescale.sweeps import SweepSpec, failures, sweep
+    from noisescale.sweeps.dry_run import dry_run as estimate
+
+    if executor != "local":
+        raise BadInput("--executor", "'local'", repr(executor))
+    checked = SweepSpec.from_toml(spec, tuple(set_ or ()))
+    if dry_run:
+        for line in estimate(checked, out, jobs=jobs, device=device).lines():
+            print(line)
+        return 0
+    sweep(checked, out, jobs=jobs, device=device, compile=compile)
+    failed = failures(out)
+    for pack_id, error in failed.items():
+        print(f"failed: pack {pack_id}: {error}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+@app.command("status")
+def status_command(folder: Folder, as_json: AsJson = False) -> int:
+    """Count runs by state and say what is missing; works while the sweep runs."""
+    from noisescale.sweeps.status import status
+
+    found = status(folder)
+    if as_json:
+        _print_json(found.as_json())
+    else:
+        for line in found.lines():
+            print(line)
+    return 1 if found.failed else 0
+
+
+@app.command("fit")
+def fit_command(folder: Folder, as_json: AsJson = False) -> int:
+    """Find the optimum of every width and fit every law, with intervals."""
+    from noisescale.laws import fit
+    from noisescale.report import fit_tables
+    from noisescale.store import Study
+
+    found = fit(Study.open(folder))
+    if as_json:
+        _print_json(found.as_json())
+    else:
+        _print_tables(fit_tables(found))
+    return 0
+
+
+@app.command("report")
+def report_command(folder: Folder) -> int:
+    """Write DIR/report/index.html, self-contained, its figures and report.json."""
+    from noisescale.report import write_report
+    from noisescale.store import Study
+
+    print(f"report: {write_report(Study.open(folder))}")
+    return 0
+
+
+@app.command("recommend")
+def recommend_command(
+    folder: Folder,
+    width: Annotated[int, typer.Option(min=1, help="The width to train.")],
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Keep this batch size.")] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Recommend a learning rate and a batch size for a width that was not trained."""
+    from noisescale.laws import recommend
+    from noisescale.report import recommendation_tables
+    from noisescale.store import Study
+
+    found = recommend(Study.open(folder), width=width, batch_size=batch_size)
+    if as_json:
+        _print_json(found.as_json())
+    else:
+        _print_tables(recommendation_tables(found))
+    return 0
+
+
+@app.command("doctor")
+def doctor_command(as_json: AsJson = False) -> int:
+    """Say versions, devices, threads, precision, which data were found and what is missing."""
+    from noisescale.sweeps.doctor import examine
+
+    found = examine()
+    if as_json:
+        _print_json(found)
+    else:
+        for name, value in found.items():
+            print(f"{name:18} {value if not isinstance(value, dict) else ''}".rstrip())
+            for key, entry in value.items() if isinstance(value, dict) else ():
+                print(f"  {key:16} {entry}")
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 done, 1 some runs failed, 2 bad input, 130 interrupted."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        code = app(arguments, standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except BadInput as error:
+        print(f"noisescale: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("noisescale: interrupted; everything finished so far is kept", file=sys.stderr)
+        return 130
+    except typer.Abort:
+        return 130
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`); Python's own flush at exit must not complain either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        print(
+            f"noisescale: {error.filename or 'the disk'}: {error.strerror}; everything finished so far is kept",
+            file=sys.stderr,
+        )
+        return 1
+    except Exception as error:
+        # Typer's own usage errors carry a message and an exit code.
+        if hasattr(error, "format_message"):
+            print(f"noisescale: {error.format_message()}", file=sys.stderr)
+            return 2
+        raise
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=1, allow_nan=False))
+
+
+def _print_tables(tables: list[Any]) -> None:
+    # A fixed width where the output is no terminal: a table that folds at 80 columns is not readable in a log.
+    console = Console() if sys.stdout.isatty() else Console(width=140)
+    for table in tables:
+        console.print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,283 @@
+"""From a study's runs to optima and laws."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from noisescale.laws.cells import METRICS, Ladder, build_ladder
+from noisescale.laws.edges import edge_laws, edge_over_batch, measured_edges
+from noisescale.laws.interval import Estimate
+from noisescale.laws.largest_batch import ADVICE, CONVENTION, EdgeByBatch, LargestBatch, largest_batch
+from noisescale.laws.noise_units import NORMALIZED, TEMPERATURE, NoiseUnits
+from noisescale.laws.optimum import Optimum, optimum
+from noisescale.laws.power_law import PowerLaw, power_law
+from noisescale.laws.results import (
+    SCHEMA_VERSION,
+    EdgeAt,
+    Excluded,
+    Fit,
+    Group,
+    MetricLaws,
+    MetricOptimum,
+    Series,
+    WidthFit,
+)
+from noisescale.laws.study_shape import (
+    RunGroup,
+    Settings,
+    StudyLike,
+    axis_of,
+    run_groups,
+    series_of,
+    whole_budget,
+)
+from noisescale.laws.summary import summary_rows, warnings_of
+from noisescale.laws.trend import Trend, trend
+
+Array = NDArray[np.float64]
+
+# An optimum above this share of the stability edge shows where training breaks, not where noise is best.
+STABILITY_SHARE = 0.5
+# A flat curve and two peaks have no one place; too few cells or seeds have no interval.
+IN_LAW = ("interior", "not_identified_low", "not_identified_high", "censored_low", "censored_high")
+
+
+def fit(study: StudyLike, select_on: str | None = None) -> Fit:
+    """Find the optimum of every width and fit every law of a study.
+
+    Args:
+        study: with `.spec` and `.runs()`.
+        select_on: "test" or "validation"; default the spec's `fit.select_on`.
+
+    Returns:
+        Optima by accuracy and by loss, laws, stability edges, and one summary row for each width.
+
+    Raises:
+        BadInput: no finished run, or a value of the spec that is not known.
+    """
+    settings = Settings.read(study.spec, select_on)
+    groups = tuple(_fit_group(group, settings) for group in run_groups(study.runs()))
+    rows = tuple(row for group in groups for row in summary_rows(group, settings.metric))
+    return Fit(
+        schema_version=SCHEMA_VERSION,
+        name=settings.name,
+        metric=settings.metric,
+        select_on=settings.select_on,
+        replacement=settings.replacement,
+        groups=groups,
+        summary=rows,
+        warnings=warnings_of(groups, settings),
+    )
+
+
+def _fit_group(group: RunGroup, settings: Settings) -> Group:
+    edges = measured_edges(group.stability)
+    axis = axis_of(group.sweep)
+    series = tuple(
+        _fit_series(value, part, axis, edges, group, settings) for value, part in series_of(group.sweep, axis)
+    )
+    return Group(
+        parameterization=str(group.hyperparameters["parameterization"]),
+        hyperparameters=group.hyperparameters,
+        varied=group.varied,
+        edges=edges,
+        edge_laws=edge_laws(edges),
+        series=series,
+        primary=min(range(len(series)), key=lambda i: _preference(series[i], settings.metric)),
+    )
+
+
+def _preference(series: Series, metric: str) -> tuple[int, int, float]:
+    """Smaller is better: a conclusive law, then more widths in it, then a narrower slope."""
+    laws = series.laws.get(metric)
+    if laws is None:
+        return 2, 0, math.inf
+    law = laws.normalized_noise_scale
+    width = law.slope.high - law.slope.low
+    return int(law.status != "ok"), -len(law.widths) - len(law.censored), width if math.isfinite(width) else math.inf
+
+
+def _fit_series(
+    value: float, part: pd.DataFrame, axis: str, edges: tuple[EdgeAt, ...], group: RunGroup, settings: Settings
+) -> Series:
+    fixed = "learning_rate" if axis == "batch_size" else "batch_size"
+    widths = []
+    for width, runs in part.groupby("width", sort=True):
+        ladder = build_ladder(whole_budget(runs, settings.budget), settings.select_on)
+        momentum = float(group.hyperparameters["momentum"])
+        units = NoiseUnits(
+            ladder.log_ratio, ladder.normalized, ladder.train_size, momentum, settings.replacement, fixed, value
+        )
+        widths.append(_fit_width(float(str(width)), ladder, units, edge_over_batch(edges, float(str(width))), settings))
+    laws = {
+        metric: _metric_laws(metric, tuple(widths))
+        for metric in METRICS
+        if any(metric in width.optima for width in widths)
+    }
+    return Series(axis, fixed, value, settings.budget, tuple(widths), laws)
+
+
+def _fit_width(
+    width: float, ladder: Ladder, units: NoiseUnits, edge: EdgeByBatch | None, settings: Settings
+) -> WidthFit:
+    optima, batches = {}, {}
+    for metric in METRICS:
+        values = ladder.values.get(f"{settings.select_on}_{metric}")
+        if values is None:
+            continue
+        report = ladder.values.get(f"test_{metric}", values)
+        found = _metric_optimum(metric, ladder, values, report, units, edge)
+        optima[metric] = found
+        batches[metric] = _largest_batch(found, units, edge)
+    return WidthFit(
+        width=width,
+        steps=max((cell.steps for cell in ladder.cells), default=0),
+        train_size=ladder.train_size,
+        log_ratio=ladder.log_ratio,
+        seeds=ladder.seeds,
+        cells=ladder.cells,
+        optima=optima,
+        largest_batch=batches,
+    )
+
+
+def _metric_optimum(
+    metric: str,
+    ladder: Ladder,
+    values: Array,
+    report: Array,
+    units: NoiseUnits,
+    edge: EdgeByBatch | None,
+) -> MetricOptimum:
+    known = np.isfinite(values).all(axis=0) & np.isfinite(report).all(axis=0)
+    sound = ladder.usable & known
+    maximize = metric == "accuracy"
+    curve = optimum(ladder.x, values, sound & ladder.late, maximize=maximize, report=report)
+    late = True
+    if not bool((sound & ladder.late)[sound].all()):
+        # Young cells may decide where the peak is; the figure needs the optimum with them, and the law must know.
+        with_young = optimum(ladder.x, values, sound, maximize=maximize, report=report)
+        best = np.argmin(np.abs(ladder.x - with_young.argmax)) if sound.any() else 0
+        if not curve.found or (sound.any() and not ladder.late[best]):
+            curve, late = with_young, False
+    estimates = units.estimates(curve.value, curve.low, curve.high)
+    limited = _stability_limited(estimates["learning_rate"].value, estimates["batch_size"].value, edge)
+    labels = (curve.label, *(("not_late",) if not late else ()), *(("stability_limited",) if limited else ()))
+    reason = ""
+    if curve.label not in IN_LAW:
+        reason = curve.advice
+    elif not late:
+        reason = "the cells that decide the optimum are not late: train longer"
+    elif limited:
+        reason = "the rate at the optimum lies above half of the stability edge"
+    return MetricOptimum(
+        metric=metric,
+        curve=curve,
+        normalized_noise_scale=estimates["normalized_noise_scale"],
+        noise_scale=estimates["noise_scale"],
+        learning_rate=estimates["learning_rate"],
+        batch_size=estimates["batch_size"],
+        temperature=estimates["temperature"],
+        height=Estimate(
+            curve.height.value,
+            curve.height.low,
+            curve.height.high,
+            "fraction" if metric == "accuracy" else "loss",
+            f"test {metric} at the optimum, late-time mean, cross-fitted over seeds",
+        ),
+        late=late,
+        stability_limited=limited,
+        labels=labels,
+        in_law=not reason,
+        reason=reason,
+    )
+
+
+def _stability_limited(rate: float, batch: float, edge: EdgeByBatch | None) -> bool | None:
+    if edge is None or not (math.isfinite(rate) and math.isfinite(batch)):
+        return None
+    return rate > STABILITY_SHARE * edge.at(max(batch, 1.0)).value
+
+
+def _largest_batch(found: MetricOptimum, units: NoiseUnits, edge: EdgeByBatch | None) -> LargestBatch:
+    if edge is None or not found.curve.found or found.curve.censored:
+        nothing = Estimate(math.nan, math.nan, math.nan, "examples", CONVENTION)
+        return LargestBatch(nothing, "not_measured", ADVICE["not_measured"])
+    return largest_batch(
+        found.noise_scale,
+        edge,
+        train_size=units.train_size,
+        momentum=units.momentum,
+        replacement=units.replacement,
+    )
+
+
+def _metric_laws(metric: str, widths: tuple[WidthFit, ...]) -> MetricLaws:
+    rows = [(width, width.optima[metric]) for width in widths if metric in width.optima]
+    used = [(width, found) for width, found in rows if found.in_law]
+    normalized = all(math.isfinite(found.normalized_noise_scale.value) for _, found in used)
+    quantity = "normalized noise scale" if normalized else "noise scale"
+    places = _law(used, [found.curve.value for _, found in used], f"optimum {quantity}", "1", NORMALIZED)
+    heats = [math.log(found.temperature.value) for _, found in used]
+    batches = [
+        (width, found, width.largest_batch[metric])
+        for width, found in used
+        if width.largest_batch[metric].label == "solved"
+    ]
+    return MetricLaws(
+        metric=metric,
+        normalized_noise_scale=places,
+        temperature=_law(used, heats, "optimum temperature", "1/examples", TEMPERATURE),
+        largest_batch=power_law(
+            np.array([width.width for width, _, _ in batches]),
+            np.array([math.log(batch.batch_size.value) for _, _, batch in batches]),
+            np.array([_log_error(batch.batch_size, found.curve.standard_error) for _, found, batch in batches]),
+            degrees=np.array([found.curve.seeds - 1.0 for _, found, _ in batches]),
+            quantity="largest batch",
+            unit="examples",
+            convention=CONVENTION,
+        ),
+        height=_height_trend(rows),
+        excluded=tuple(Excluded(width.width, found.reason) for width, found in rows if not found.in_law),
+    )
+
+
+def _law(
+    used: list[tuple[WidthFit, MetricOptimum]], logs: list[float], quantity: str, unit: str, convention: str
+) -> PowerLaw:
+    curves: list[Optimum] = [found.curve for _, found in used]
+    return power_law(
+        np.array([width.width for width, _ in used]),
+        np.array(logs),
+        np.array([curve.standard_error for curve in curves]),
+        degrees=np.array([curve.seeds - 1.0 for curve in curves]),
+        censored=np.array([curve.censored for curve in curves], dtype=np.int64),
+        quantity=quantity,
+        unit=unit,
+        convention=convention,
+    )
+
+
+def _log_error(estimate: Estimate, otherwise: float) -> float:
+    """Standard error of a logarithm, from the width of its 95 % interval; that of the optimum where an end is open."""
+    if not estimate.bounded:
+        return otherwise
+    return math.log(estimate.high / estimate.low) / (2 * 1.959964)
+
+
+def _height_trend(rows: list[tuple[WidthFit, MetricOptimum]]) -> Trend | None:
+    """Trend over the widths that have an optimum, on the seeds that all of them have."""
+    own = [(width, found) for width, found in rows if found.curve.height_by_seed]
+    shared = set.intersection(*(set(width.seeds) for width, _ in own)) if own else set()
+    if len(own) < 2 or len(shared) < 3:
+        return None
+    values = [
+        [height for seed, height in zip(width.seeds, found.curve.height_by_seed, strict=True) if seed in shared]
+        for width, found in own
+    ]
+    unit = own[0][1].height.unit
+    return trend(np.array([width.width for width, _ in own]), np.array(values).T, unit=unit)

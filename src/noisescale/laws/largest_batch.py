@@ -1,0 +1,206 @@
+"""The largest batch at which the optimum's noise scale is still reachable with a stable rate."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from noisescale.errors import BadInput
+from noisescale.laws.interval import Estimate, as_json, from_log
+
+Array = NDArray[np.float64]
+
+CONVENTION = "B* solves g_opt = ε_½(B*)·(N/B* - 1)/(1 - m) (N/B* with replacement)"
+# Two grids, the second inside one step of the first: B to one part in 10^4.
+_REFINEMENTS = 2
+_POINTS = 300
+
+
+@dataclass(frozen=True)
+class EdgeByBatch:
+    """The stability edge ε_½(B), interpolated log-log between the measured batches.
+
+    Beyond the measured batches the edge is continued so that it errs downward: in proportion to B below them (an edge
+    never falls faster than that as the batch shrinks) and constant above them (it never falls as the batch grows).
+
+    Args:
+        batch_sizes: measured batches, increasing, in examples.
+        log_rates: log ε_½ at them.
+        log_lows: log of the lower ends.
+        log_highs: log of the upper ends.
+    """
+
+    batch_sizes: tuple[float, ...]
+    log_rates: tuple[float, ...]
+    log_lows: tuple[float, ...]
+    log_highs: tuple[float, ...]
+
+    def measured(self, batch_size: float) -> bool:
+        """Whether the batch lies within the measured ones."""
+        return self.batch_sizes[0] * (1 - 1e-9) <= batch_size <= self.batch_sizes[-1] * (1 + 1e-9)
+
+    def log_at(self, log_batch: Array, shift: int = 0) -> Array:
+        """Log ε_½ at some batches, or its lower (shift -1) or upper (shift 1) end.
+
+        Edges at different batches come from different runs, so their errors add in quadrature: the distance of an
+        end from the value is √((1-w)²δ_a² + w²δ_b²) between two measured batches.
+
+        Args:
+            log_batch: natural logarithms of batch sizes, shape [points].
+            shift: 0 for the value, -1 for the lower end, 1 for the upper end.
+
+        Returns:
+            The logarithms of the rates, shape [points].
+        """
+        knots, rates = np.log(self.batch_sizes), np.asarray(self.log_rates)
+        inside = np.clip(log_batch, knots[0], knots[-1])
+        value = np.interp(inside, knots, rates) + np.minimum(log_batch - inside, 0.0)
+        if shift == 0:
+            return np.asarray(value)
+        ends = np.asarray(self.log_lows if shift < 0 else self.log_highs)
+        delta = np.where(np.isfinite(ends), np.abs(ends - rates), np.inf)
+        right = np.clip(np.searchsorted(knots, inside), 1, max(knots.size - 1, 1)) % knots.size
+        left = np.maximum(right - 1, 0)
+        gap = np.where(right > left, knots[right] - knots[left], 1.0)
+        share = np.clip((inside - knots[left]) / gap, 0.0, 1.0)
+        # A weight of zero takes nothing from an open end.
+        parts = [
+            np.where(w > 0, w, 1.0) * np.where(w > 0, delta[i], 0.0) for w, i in ((1 - share, left), (share, right))
+        ]
+        return np.asarray(value + shift * np.hypot(parts[0], parts[1]))
+
+    def at(self, batch_size: float) -> Estimate:
+        """The edge at a batch, with its interval."""
+        place = np.array([math.log(batch_size)])
+        ends = [float(self.log_at(place, shift)[0]) for shift in (0, -1, 1)]
+        return from_log(ends[0], ends[1], ends[2], "learning rate", "ε_½(B), log-log between measured batches")
+
+
+@dataclass(frozen=True)
+class LargestBatch:
+    """The largest batch consistent with the optimum.
+
+    Args:
+        batch_size: B*, not rounded, with its interval; NaN where no batch reaches the optimum's noise.
+        label: solved, extrapolated (outside the batches whose edge was measured), unreachable (even at one example the
+            stable rates give too little noise) or not_measured (no optimum or no edge).
+        advice: what the label means.
+    """
+
+    batch_size: Estimate
+    label: str
+    advice: str
+
+    def as_json(self) -> dict[str, object]:
+        """The JSON form."""
+        result = as_json(self)
+        assert isinstance(result, dict)
+        return result
+
+
+ADVICE = {
+    "solved": "between batches whose stability edge was measured",
+    "extrapolated": "outside the batches whose stability edge was measured: measure the edge nearer to it",
+    "unreachable": "the stable rates give too little noise even at a batch of one",
+    "not_measured": "needs an optimum and a stability edge",
+}
+
+
+def noise_factor(batch_size: float, train_size: float, momentum: float, replacement: bool) -> float:
+    """Noise scale per learning rate, g/ε = (N/B - 1)/(1 - m), or N/(B(1 - m)) with replacement.
+
+    Args:
+        batch_size: B, examples.
+        train_size: N, examples.
+        momentum: m, in [0, 1).
+        replacement: whether batches are drawn with replacement.
+
+    Returns:
+        g/ε, in units of 1.
+    """
+    return (train_size / batch_size - (0.0 if replacement else 1.0)) / (1 - momentum)
+
+
+def batch_for(ratio: float, train_size: float, momentum: float, replacement: bool) -> float:
+    """The batch size at which g/ε equals `ratio`: the inverse of `noise_factor`."""
+    return train_size / (ratio * (1 - momentum) + (0.0 if replacement else 1.0))
+
+
+def largest_batch(
+    noise_scale: Estimate,
+    edge: EdgeByBatch,
+    *,
+    train_size: int,
+    momentum: float = 0.0,
+    replacement: bool = False,
+) -> LargestBatch:
+    """Solve g_opt = ε_½(B)·(N/B - 1)/(1 - m) for the largest B.
+
+    The interval adds the two uncertainties in quadrature on the log scale, each side on its own: the lower end takes
+    the distance that the edge's lower end alone moves log B*, and the one that the optimum's upper end alone moves it
+    (recovery of variance estimates, which respects intervals that are not symmetric).
+
+    Args:
+        noise_scale: g_opt with its interval, in natural units.
+        edge: the stability edge over batches.
+        train_size: N, examples.
+        momentum: m.
+        replacement: whether batches are drawn with replacement.
+
+    Returns:
+        B* with its interval and label.
+
+    Raises:
+        BadInput: an edge without batches.
+
+    Source: Zou and Donner 2008 (recovery of variance estimates); coverage in `benchmarks/coverage.py`.
+    """
+    if not edge.batch_sizes:
+        raise BadInput("largest batch", "a stability edge at one batch size at least", "none")
+    nothing = Estimate(math.nan, math.nan, math.nan, "examples", CONVENTION)
+    if not (math.isfinite(noise_scale.value) and noise_scale.value > 0):
+        return LargestBatch(nothing, "not_measured", ADVICE["not_measured"])
+
+    def solve(log_noise: float, shift: int) -> float:
+        return _solve(log_noise, edge, shift, train_size, momentum, replacement)
+
+    center = solve(math.log(noise_scale.value), 0)
+    if not math.isfinite(center):
+        return LargestBatch(nothing, "unreachable", ADVICE["unreachable"])
+    ends = []
+    for shift, end in ((-1, noise_scale.high), (1, noise_scale.low)):
+        by_edge = solve(math.log(noise_scale.value), shift)
+        by_noise = solve(math.log(end), 0) if math.isfinite(end) and end > 0 else -math.inf
+        deltas = (by_edge - center, by_noise - center)
+        ends.append(center + shift * math.hypot(*deltas) if all(map(math.isfinite, deltas)) else shift * math.inf)
+    value = from_log(center, ends[0], min(ends[1], math.log(train_size)), "examples", CONVENTION)
+    label = "solved" if edge.measured(value.value) else "extrapolated"
+    return LargestBatch(value, label, ADVICE[label])
+
+
+def _solve(
+    log_noise: float, edge: EdgeByBatch, shift: int, train_size: int, momentum: float, replacement: bool
+) -> float:
+    """Log of the largest batch whose noise at the edge reaches `log_noise`; -inf where none does."""
+
+    def excess(log_batch: Array) -> Array:
+        factor = (train_size / np.exp(log_batch) - (0.0 if replacement else 1.0)) / (1 - momentum)
+        return edge.log_at(log_batch, shift) + np.log(factor) - log_noise
+
+    # The noise at the edge falls from one batch to the next wherever the edge rises slower than B; scanning from
+    # above finds the largest solution where it does not.
+    low, high = 0.0, math.log(train_size) - 1e-9
+    for _ in range(_REFINEMENTS):
+        grid = np.linspace(low, high, _POINTS)
+        height = excess(grid)
+        reached = np.flatnonzero(height >= 0)
+        if reached.size == 0:
+            return -math.inf
+        k = int(reached[-1])
+        if k == grid.size - 1:
+            return float(grid[-1])
+        low, high = float(grid[k]), float(grid[k + 1])
+    return low

@@ -1,0 +1,298 @@
+"""Where a metric is best along a ladder of rates or noise scales, with an interval that covers.
+
+The interval is a test inverted: a place belongs to the 95 % set when the mean over seeds of the curve's derivative
+there is not told from zero by Student's t, and the curve there is not told from being as high as at its top. Both are
+linear in each seed's own curve, so seeds are the unit, paired over cells, and no distribution of the argmax is assumed.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from noisescale.errors import BadInput
+from noisescale.laws.interval import CONFIDENCE, Estimate, as_json, student_quantile, two_sided
+from noisescale.laws.local_cubic import BANDWIDTH, MINIMUM_CELLS, LocalCubic, local_cubic
+from noisescale.laws.peaks import local_quadratic, separated_peaks
+
+Array = NDArray[np.float64]
+
+MINIMUM_SEEDS = 3
+# The local cubic misplaces noiseless skewed peaks (`planted.skewed`, skew up to 2) by at most this much on a √2 ladder,
+# in nats, a seventeenth of a cell; seeds cannot show it, so every finite end is moved outward by it.
+BIAS = 0.02
+
+ADVICE = {
+    "interior": "the optimum lies inside the ladder",
+    "censored_low": "the best cell is the lowest usable one: extend the ladder downward, or train longer",
+    "censored_high": "the best cell is the highest usable one: extend the ladder upward, or train longer",
+    "not_identified_low": "the lower end is not identified: extend the ladder downward or add seeds",
+    "not_identified_high": "the upper end is not identified: extend the ladder upward or add seeds",
+    "flat": "no side is identified: the metric does not move beyond its noise; add seeds",
+    "two_peaks": "two separated peaks: both are reported, neither is called the optimum",
+    "too_few_cells": f"fewer than {MINIMUM_CELLS} usable cells: refine or extend the ladder",
+    "too_few_seeds": f"fewer than {MINIMUM_SEEDS} seeds: no interval over seeds exists",
+}
+
+
+@dataclass(frozen=True)
+class Peak:
+    """One maximum of a curve.
+
+    Args:
+        label: a key of `ADVICE`.
+        value: x of the maximum; the end of the ladder when censored.
+        low: lower end of the 95 % set; -inf where not identified.
+        high: upper end of the 95 % set; inf where not identified.
+        standard_error: jackknife over seeds, of x.
+        height: mean metric at the maximum, cross-fitted: each seed is read off its own curve at the place that the
+            other seeds choose; interval by Student's t over seeds.
+        height_by_seed: those values, one per seed.
+    """
+
+    label: str
+    value: float
+    low: float
+    high: float
+    standard_error: float
+    height: Estimate
+    height_by_seed: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """The optimum of one curve, with diagnostics.
+
+    Args:
+        label: interior, censored_low, censored_high, not_identified_low, not_identified_high, flat, two_peaks,
+            too_few_cells or too_few_seeds.
+        advice: what the label means and what would mend it.
+        value: x of the optimum (of the higher peak where there are two); NaN without a fit.
+        low: lower end of the 95 % set; -inf where not identified. With two peaks of which neither is higher beyond
+            the noise, the set runs from the one to the other.
+        high: upper end of the 95 % set; inf where not identified.
+        standard_error: jackknife over seeds, of x.
+        height: mean metric at the optimum, cross-fitted over seeds.
+        height_by_seed: the same, one value per seed.
+        peaks: the higher peak, then the other one where there are two; empty without a fit.
+        argmax: x of the cell with the best mean (a diagnostic).
+        indistinguishable: x of the cells that a paired t test does not tell from that one (a diagnostic, no interval).
+        seeds: number of seeds.
+        cells: number of usable cells.
+    """
+
+    label: str
+    advice: str
+    value: float
+    low: float
+    high: float
+    standard_error: float
+    height: Estimate
+    height_by_seed: tuple[float, ...]
+    peaks: tuple[Peak, ...]
+    argmax: float
+    indistinguishable: tuple[float, ...]
+    seeds: int
+    cells: int
+
+    @property
+    def censored(self) -> int:
+        """-1 when the optimum lies at or below the ladder, 1 at or above it, 0 otherwise."""
+        return {"censored_low": -1, "censored_high": 1}.get(self.label, 0)
+
+    @property
+    def found(self) -> bool:
+        """Whether there is a place to speak of (it may be the end of the ladder)."""
+        return math.isfinite(self.value)
+
+    def as_json(self) -> dict[str, object]:
+        """The JSON form; unbounded ends become None."""
+        result = as_json(self)
+        assert isinstance(result, dict)
+        return result
+
+
+def optimum(
+    x: Array,
+    y: Array,
+    usable: NDArray[np.bool_] | None = None,
+    *,
+    maximize: bool = True,
+    report: Array | None = None,
+    bandwidth: float = BANDWIDTH,
+    confidence: float = CONFIDENCE,
+) -> Optimum:
+    """Find the optimum of a curve measured by several seeds, with its confidence set.
+
+    With h_s(x) and d_s(x) the height and derivative at x of the local cubic of seed s, and x̂ the top of the mean
+    curve, the set is the smallest interval around all x with |mean d_s(x)| <= t·SE (two-sided) and
+    mean(h_s(x̂) - h_s(x)) <= t·SE (one-sided, same level), widened by the bias of the local cubic. A set that reaches an
+    end of the ladder is open there.
+
+    Args:
+        x: natural logarithm of the rate or of the noise scale, increasing, shape [cells].
+        y: the metric, one row per seed, paired over cells, shape [seeds, cells].
+        usable: cells that may be used (none of their runs failed, and they are late), shape [cells]; default all.
+        maximize: False for a loss.
+        report: the metric whose height is reported at the optimum, shape [seeds, cells]; default `y` itself.
+        bandwidth: of the local cubic, in units of x.
+        confidence: level of every interval.
+
+    Returns:
+        The optimum; its label says how far it can be trusted.
+
+    Raises:
+        BadInput: shapes that do not fit, x not increasing, or a usable cell that is not finite.
+
+    Source: test inversion on per-seed derivatives; coverage in `benchmarks/coverage.py`.
+    """
+    x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    keep = np.ones(x.shape, dtype=bool) if usable is None else np.asarray(usable, dtype=bool)
+    report = y if report is None else np.asarray(report, dtype=np.float64)
+    if y.ndim != 2 or x.shape != (y.shape[1],) or keep.shape != x.shape or report.shape != y.shape:
+        raise BadInput("optimum", "x[cells], y[seeds, cells], usable[cells] and report[seeds, cells]", y.shape)
+    if np.any(np.diff(x) <= 0):
+        raise BadInput("optimum", "x must increase from cell to cell", x.tolist())
+    if not (np.all(np.isfinite(y[:, keep])) and np.all(np.isfinite(x[keep])) and np.all(np.isfinite(report[:, keep]))):
+        raise BadInput("optimum", "every usable cell must be finite", "NaN or infinity")
+    x, report = x[keep], report[:, keep]
+    y = y[:, keep] if maximize else -y[:, keep]
+    seeds, cells = y.shape
+    argmax, same = _indistinguishable(x, y, confidence)
+    if seeds < MINIMUM_SEEDS or cells < MINIMUM_CELLS:
+        label = "too_few_seeds" if seeds < MINIMUM_SEEDS else "too_few_cells"
+        height = Estimate(math.nan, math.nan, math.nan, "metric", "no fit")
+        nan = math.nan
+        return Optimum(label, ADVICE[label], nan, nan, nan, nan, height, (), (), argmax, same, seeds, cells)
+    maps = local_cubic(x, bandwidth)
+    places = separated_peaks(x, y, local_quadratic(x) @ y.mean(axis=0))
+    peaks = tuple(_peak(maps, x, y, report, p.cell, p.first, p.last, confidence) for p in places)
+    best = peaks[0]
+    low, high, label = best.low, best.high, best.label
+    if len(peaks) == 2:
+        label = "two_peaks"
+        if _as_high(maps, y, best.value, peaks[1].value, confidence):
+            low, high = min(low, peaks[1].low), max(high, peaks[1].high)
+    return Optimum(
+        label=label,
+        advice=ADVICE[label],
+        value=best.value,
+        low=low,
+        high=high,
+        standard_error=best.standard_error,
+        height=best.height,
+        height_by_seed=best.height_by_seed,
+        peaks=peaks,
+        argmax=argmax,
+        indistinguishable=same,
+        seeds=seeds,
+        cells=cells,
+    )
+
+
+def _peak(
+    maps: LocalCubic, x: Array, y: Array, report: Array, cell: int, first: int, last: int, confidence: float
+) -> Peak:
+    inside = np.flatnonzero((maps.grid >= x[first] - 1e-12) & (maps.grid <= x[last] + 1e-12))
+    grid, heights, slopes = maps.grid[inside], y @ maps.height[inside].T, y @ maps.slope[inside].T
+    top = _climb(heights.mean(axis=0), int(np.argmin(np.abs(grid - x[cell]))))
+    value = _crossing(grid, slopes.mean(axis=0), float(grid[top]))
+    low, high = _set(grid, heights, slopes, int(np.argmin(np.abs(grid - value))), confidence)
+    seeds = y.shape[0]
+    left_out = (slopes.sum(axis=0) - slopes) / (seeds - 1)
+    places = np.array([_crossing(grid, slope, value) for slope in left_out])
+    error = math.sqrt((seeds - 1) / seeds * float(np.sum((places - places.mean()) ** 2)))
+    label = _label(int(np.argmin(np.abs(x - value))), x.size, low, high)
+    if label in ("censored_low", "censored_high"):
+        value = float(x[0] if label == "censored_low" else x[-1])
+        places = np.full(seeds, value)
+    rows = inside[np.argmin(np.abs(grid[None, :] - places[:, None]), axis=1)]
+    by_seed = np.sum(report * maps.height[rows], axis=1)
+    return Peak(label, value, low, high, error, _mean(by_seed, confidence), tuple(float(h) for h in by_seed))
+
+
+def _climb(mean: Array, start: int) -> int:
+    """The local maximum uphill from `start`."""
+    k = start
+    while k + 1 < mean.size and mean[k + 1] > mean[k]:
+        k += 1
+    while k > 0 and mean[k - 1] > mean[k]:
+        k -= 1
+    return k
+
+
+def _crossing(grid: Array, slope: Array, near: float) -> float:
+    """The place nearest to `near` where the slope falls through zero; an end of the grid where it never does."""
+    falls = np.flatnonzero((slope[:-1] > 0) & (slope[1:] <= 0))
+    if falls.size == 0:
+        return float(grid[-1] if slope.mean() > 0 else grid[0])
+    roots = grid[falls] + (grid[falls + 1] - grid[falls]) * slope[falls] / (slope[falls] - slope[falls + 1])
+    return float(roots[np.argmin(np.abs(roots - near))])
+
+
+def _set(grid: Array, heights: Array, slopes: Array, top: int, confidence: float) -> tuple[float, float]:
+    """Ends of the smallest interval that holds every accepted place; infinite where it reaches an end of the grid."""
+    seeds = heights.shape[0]
+    excess = np.maximum(
+        np.abs(_t(slopes)) - two_sided(seeds - 1, confidence),
+        _t(heights[:, [top]] - heights) - student_quantile(seeds - 1, confidence),
+    )
+    excess[top] = min(excess[top], -1e-9)
+    accepted = np.flatnonzero(excess <= 0)
+    ends = []
+    for k, outward in ((int(accepted[0]), -1), (int(accepted[-1]), 1)):
+        if k in (0, grid.size - 1) and not 0 <= k + outward < grid.size:
+            ends.append(outward * math.inf)
+            continue
+        out = excess[k + outward]
+        share = -excess[k] / (out - excess[k]) if math.isfinite(out) else 0.0
+        ends.append(float(grid[k] + share * (grid[k + outward] - grid[k])) + outward * BIAS)
+    return ends[0], ends[1]
+
+
+def _t(values: Array) -> Array:
+    """Student's t statistic of the mean over seeds (rows); infinite where seeds agree exactly on a non-zero value."""
+    mean = values.mean(axis=0)
+    error = values.std(axis=0, ddof=1) / math.sqrt(values.shape[0])
+    # Rounding leaves differences of 1e-16 where seeds are copies of each other.
+    tiny = 1e-12 * (np.abs(values).max() + 1e-300)
+    certain = np.where(np.abs(mean) > tiny, np.copysign(math.inf, mean), 0.0)
+    return np.where(error > tiny, mean / np.where(error > tiny, error, 1.0), certain)
+
+
+def _as_high(maps: LocalCubic, y: Array, top: float, other: float, confidence: float) -> bool:
+    """Whether a one-sided paired t test fails to show that the first place is higher than the other."""
+    rows = [int(np.argmin(np.abs(maps.grid - place))) for place in (top, other)]
+    difference = y @ (maps.height[rows[0]] - maps.height[rows[1]])
+    return bool(_t(difference[:, None])[0] <= student_quantile(y.shape[0] - 1, confidence))
+
+
+def _label(nearest: int, cells: int, low: float, high: float) -> str:
+    open_low, open_high = math.isinf(low), math.isinf(high)
+    if open_low and open_high:
+        return "flat"
+    if open_low:
+        return "censored_low" if nearest == 0 else "not_identified_low"
+    if open_high:
+        return "censored_high" if nearest == cells - 1 else "not_identified_high"
+    return "interior"
+
+
+def _mean(values: Array, confidence: float) -> Estimate:
+    mean = float(values.mean())
+    half = two_sided(values.size - 1, confidence) * float(values.std(ddof=1)) / math.sqrt(values.size)
+    return Estimate(mean, mean - half, mean + half, "metric", "mean over seeds at the optimum, cross-fitted over seeds")
+
+
+def _indistinguishable(x: Array, y: Array, confidence: float) -> tuple[float, tuple[float, ...]]:
+    if y.size == 0:
+        return math.nan, ()
+    best = int(np.argmax(y.mean(axis=0)))
+    same = np.zeros(x.size, dtype=bool)
+    if y.shape[0] > 1:
+        same = _t(y[:, [best]] - y) <= two_sided(y.shape[0] - 1, confidence)
+    same[best] = True
+    return float(x[best]), tuple(float(place) for place in x[same])

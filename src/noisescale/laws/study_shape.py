@@ -1,0 +1,182 @@
+"""What the laws need of a study, and how its runs fall into groups, series and widths."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import pandas as pd
+
+from noisescale.errors import BadInput
+
+# Whatever of these varies in a study separates its groups: no law is fitted across them.
+HYPERPARAMETERS = ("parameterization", "momentum", "weight_decay", "init_scale", "label_noise", "schedule")
+_REQUIRED = (
+    "purpose",
+    "parameterization",
+    "width",
+    "learning_rate",
+    "batch_size",
+    "momentum",
+    "seed",
+    "steps",
+    "train_size",
+    "status",
+    "noise_scale",
+    "normalized_noise_scale",
+)
+
+
+class StudyLike(Protocol):
+    """A study: its spec as a dictionary with defaults, and its runs as a table."""
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The spec, section by section."""
+
+    def runs(self) -> pd.DataFrame:
+        """One row a run."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the spec says about fitting.
+
+    Args:
+        name: of the study.
+        metric: "accuracy" or "loss": the one whose optimum is recommended.
+        select_on: "test" or "validation": the data on which the optimum is chosen.
+        budget: "steps" or "epochs": which of the two the spec holds constant over cells.
+        replacement: whether batches are drawn with replacement.
+    """
+
+    name: str
+    metric: str
+    select_on: str
+    budget: str
+    replacement: bool
+
+    @classmethod
+    def read(cls, spec: Mapping[str, Any], select_on: str | None = None) -> Settings:
+        """Read them from a spec.
+
+        Args:
+            spec: the dictionary form of the TOML, with defaults.
+            select_on: overrides the spec's own choice.
+
+        Returns:
+            The settings.
+
+        Raises:
+            BadInput: a value of `fit.select_on` or `fit.metric` that is not known.
+        """
+        chosen = spec.get("fit") or {}
+        training, grid = spec.get("training") or {}, spec.get("grid") or {}
+        select = select_on or chosen.get("select_on", "test")
+        metric = chosen.get("metric", "accuracy")
+        if select not in ("test", "validation"):
+            raise BadInput("fit.select_on", '"test" or "validation"', select)
+        if metric not in ("accuracy", "loss"):
+            raise BadInput("fit.metric", '"accuracy" or "loss"', metric)
+        epochs = training.get("epochs") is not None or grid.get("epochs") is not None
+        replacement = training.get("sampling") == "with_replacement"
+        return cls(str(spec.get("name", "")), metric, select, "epochs" if epochs else "steps", replacement)
+
+
+@dataclass(frozen=True)
+class RunGroup:
+    """Runs that differ in width, rate, batch, seed and budget only.
+
+    Args:
+        hyperparameters: the value of each hyperparameter that the table has.
+        varied: those that differ between the groups of the study.
+        sweep: runs of the grid.
+        stability: runs of the stability ladder.
+    """
+
+    hyperparameters: dict[str, Any]
+    varied: dict[str, Any]
+    sweep: pd.DataFrame
+    stability: pd.DataFrame
+
+
+def run_groups(runs: pd.DataFrame) -> list[RunGroup]:
+    """Separate a study's runs by hyperparameters.
+
+    Args:
+        runs: the table of runs; rows whose status is "failed" (the machine's fault) are left out.
+
+    Returns:
+        The groups, in order of first appearance.
+
+    Raises:
+        BadInput: a missing column, or no finished run of the grid.
+    """
+    missing = [name for name in _REQUIRED if name not in runs.columns]
+    if missing:
+        raise BadInput("runs", f"the columns {', '.join(missing)}", "a table without them")
+    table = runs[runs["status"] != "failed"].copy()
+    table["failed_run"] = (table["status"] == "diverged") | (
+        table["collapsed"].fillna(False).astype(bool) if "collapsed" in table else False
+    )
+    for name in ("learning_rate", "batch_size"):
+        # Rates derived from a noise axis differ in the last bit from seed to seed or width to width.
+        table[name] = table[name].astype(float).map(lambda value: float(f"{value:.10g}"))
+    if not (table["purpose"] == "sweep").any():
+        raise BadInput("study", "at least one finished run of the grid", "none")
+    names = [name for name in HYPERPARAMETERS if name in table.columns]
+    varied = [name for name in names if table[name].nunique(dropna=False) > 1]
+    groups = []
+    for _, part in table.groupby(names, sort=False, dropna=False):
+        sweep = part[part["purpose"] == "sweep"]
+        if sweep.empty:
+            continue
+        values = {name: _plain(part[name].iloc[0]) for name in names}
+        stability = part[part["purpose"] == "stability"]
+        groups.append(RunGroup(values, {name: values[name] for name in varied}, sweep, stability))
+    return groups
+
+
+def axis_of(sweep: pd.DataFrame) -> str:
+    """The ladder of a group: batch_size where a rate has more batches than a batch has rates, else learning_rate."""
+    rates = sweep.groupby(["width", "batch_size"])["learning_rate"].nunique().median()
+    batches = sweep.groupby(["width", "learning_rate"])["batch_size"].nunique().median()
+    return "batch_size" if batches > rates else "learning_rate"
+
+
+def series_of(sweep: pd.DataFrame, axis: str) -> Iterator[tuple[float, pd.DataFrame]]:
+    """The runs of each value of the axis that is held fixed, in increasing order of that value."""
+    fixed = "learning_rate" if axis == "batch_size" else "batch_size"
+    for value, part in sweep.groupby(fixed, sort=True):
+        yield float(str(value)), part
+
+
+def whole_budget(part: pd.DataFrame, budget: str) -> pd.DataFrame:
+    """The runs of one width at the largest budget at which every cell and seed of that width was run.
+
+    A budget is extended for a whole width; where an extension is unfinished, the last complete one counts.
+
+    Args:
+        part: runs of one width of one series.
+        budget: the column that the spec holds constant, "steps" or "epochs".
+
+    Returns:
+        The runs at that budget, one for each cell and seed.
+    """
+    # A dropped last batch makes the epochs of a cell differ a little from those of the spec.
+    level = part["steps"] if budget == "steps" or "epochs" not in part else part["epochs"].round()
+    cells = part.groupby(["learning_rate", "batch_size"]).ngroups
+    sizes = {}
+    for value, runs in part.groupby(level):
+        distinct = runs.drop_duplicates(["learning_rate", "batch_size", "seed"], keep="last")
+        sizes[float(str(value))] = (distinct.groupby(["learning_rate", "batch_size"]).ngroups, len(distinct), distinct)
+    most = max(count for _, count, _ in sizes.values())
+    complete = [value for value, (own, count, _) in sizes.items() if own == cells and count == most]
+    chosen = max(complete) if complete else max(sizes, key=lambda value: (sizes[value][1], value))
+    return sizes[chosen][2]
+
+
+def _plain(value: Any) -> Any:
+    item = value.item() if hasattr(value, "item") else value
+    return None if isinstance(item, float) and item != item else item

@@ -1,0 +1,133 @@
+"""Whether peak performance rises with width: per-seed trends with Student t intervals."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from noisescale.errors import BadInput
+from noisescale.laws.interval import Estimate, as_json, student_quantile
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Trend:
+    """How the peak moves with width.
+
+    Args:
+        direction: rising, falling, mixed (some neighbouring widths rise and others fall) or flat (no change detected).
+        gain_per_doubling: change of the metric for each doubling of width, least squares, mean over seeds.
+        spearman: rank correlation of the metric with width within a seed, mean over seeds, ends clipped to [-1, 1].
+        steps: change from each width to the next; their intervals hold together at 95 % (Bonferroni).
+        widths: the widths, increasing.
+        means: mean of the metric at each width.
+        isotonic: the closest non-decreasing sequence to `means`, for drawing.
+        seeds: number of seeds that every width has.
+    """
+
+    direction: str
+    gain_per_doubling: Estimate
+    spearman: Estimate
+    steps: tuple[Estimate, ...]
+    widths: tuple[float, ...]
+    means: tuple[float, ...]
+    isotonic: tuple[float, ...]
+    seeds: int
+
+    def as_json(self) -> dict[str, object]:
+        """The JSON form."""
+        result = as_json(self)
+        assert isinstance(result, dict)
+        return result
+
+
+def trend(widths: Array, values: Array, *, unit: str = "fraction", confidence: float = 0.95) -> Trend:
+    """Describe the trend of a per-seed quantity over widths.
+
+    Each seed gives its own slope on log2 width and its own rank correlation; their means over seeds have Student t
+    intervals, whose coverage does not depend on how the widths' errors are related.
+
+    Args:
+        widths: widths, increasing, shape [W], at least 2.
+        values: the quantity, paired over widths by seed, shape [seeds, W], at least three seeds.
+        unit: unit of the quantity.
+        confidence: level of the intervals.
+
+    Returns:
+        The trend.
+
+    Raises:
+        BadInput: shapes that do not fit or values that are not finite.
+    """
+    w, y = np.asarray(widths, dtype=np.float64), np.asarray(values, dtype=np.float64)
+    if y.ndim != 2 or y.shape[1] != w.size or w.size < 2 or y.shape[0] < 3:
+        raise BadInput("trend", "two widths and three seeds at least, values[seeds, widths]", y.shape)
+    if not np.all(np.isfinite(y)) or np.any(np.diff(w) <= 0):
+        raise BadInput("trend", "finite values at increasing widths", w.tolist())
+    octaves = np.log2(w) - np.log2(w).mean()
+    gain = _mean(y @ octaves / np.sum(octaves**2), confidence, unit, "per doubling of width, mean over seeds")
+    ranks = rankdata(y, axis=1) - (w.size + 1) / 2
+    order = np.arange(w.size) - (w.size - 1) / 2
+    size = np.sqrt(np.sum(ranks**2, axis=1) * np.sum(order**2))
+    correlation = np.where(size > 0, ranks @ order / np.where(size > 0, size, 1.0), 0.0)
+    rho = _mean(correlation, confidence, "1", "Spearman correlation with width within a seed, mean over seeds")
+    rho = Estimate(rho.value, max(rho.low, -1.0), min(rho.high, 1.0), rho.unit, rho.convention)
+    joint = 1 - (1 - confidence) / (w.size - 1)
+    steps = tuple(
+        _mean(y[:, i + 1] - y[:, i], joint, unit, f"width {w[i + 1]:g} minus width {w[i]:g}; simultaneous 95 %")
+        for i in range(w.size - 1)
+    )
+    means = y.mean(axis=0)
+    return Trend(
+        _direction(gain, steps),
+        gain,
+        rho,
+        steps,
+        tuple(float(value) for value in w),
+        tuple(float(value) for value in means),
+        tuple(float(value) for value in isotonic(means)),
+        y.shape[0],
+    )
+
+
+def isotonic(values: Array) -> Array:
+    """The closest non-decreasing sequence in least squares, by pooling neighbours that violate the order.
+
+    Args:
+        values: the sequence, shape [W].
+
+    Returns:
+        The fitted sequence, shape [W].
+
+    Source: Ayer, Brunk, Ewing, Reid, Silverman 1955.
+    """
+    blocks: list[tuple[float, int]] = []
+    for value in values:
+        blocks.append((float(value), 1))
+        while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
+            (right, many), (left, some) = blocks.pop(), blocks.pop()
+            blocks.append(((left * some + right * many) / (some + many), some + many))
+    return np.concatenate([np.full(size, level) for level, size in blocks])
+
+
+def _direction(gain: Estimate, steps: tuple[Estimate, ...]) -> str:
+    up, down = any(step.low > 0 for step in steps), any(step.high < 0 for step in steps)
+    if up and down:
+        return "mixed"
+    if gain.low > 0 and not down:
+        return "rising"
+    if gain.high < 0 and not up:
+        return "falling"
+    return "flat"
+
+
+def _mean(values: Array, confidence: float, unit: str, convention: str) -> Estimate:
+    mean = float(values.mean())
+    factor = student_quantile(values.size - 1, 0.5 + confidence / 2)
+    half = factor * float(values.std(ddof=1)) / math.sqrt(values.size)
+    return Estimate(mean, mean - half, mean + half, unit, convention)

@@ -1,0 +1,6 @@
+"""What was found: immutable shards, and the study that reads them."""
+
+from noisescale.store.shards import finished_packs as finished_packs
+from noisescale.store.shards import write_atomically as write_atomically
+from noisescale.store.shards import write_shard as write_shard
+from noisescale.store.study import Study as Study

@@ -1,0 +1,144 @@
+"""One immutable Parquet file per finished pack: written aside, flushed, renamed, its folder flushed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from noisescale.errors import BadInput
+from noisescale.runs import RunResult
+
+SUFFIX = ".parquet"
+
+
+def shard_path(folder: Path, pack_id: str) -> Path:
+    """Where the shard of a pack lies; its name carries the pack's id, so that resume is a listing of the folder."""
+    return folder / f"{pack_id}{SUFFIX}"
+
+
+def finished_packs(folder: Path) -> set[str]:
+    """The ids of packs whose shard is complete."""
+    return {path.stem for path in folder.glob(f"*{SUFFIX}")}
+
+
+def write_shard(folder: Path, pack_id: str, results: Sequence[RunResult]) -> Path:
+    """Write the results of one pack; either the whole file is there afterwards or nothing.
+
+    Raises:
+        OSError: the folder cannot be written (a full disk); no partial shard is left.
+    """
+    table = pa.Table.from_pylist([_row(pack_id, result) for result in results])
+    path = shard_path(folder, pack_id)
+    write_atomically(path, lambda file: pq.write_table(table, file), replace=False)
+    return path
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], Any], replace: bool = True) -> None:
+    """Write a file so that readers and a kill see the old one or the new one, never a part.
+
+    Arguments:
+        write: writes the contents to the open file. replace: False keeps a file that is already there: a worker that
+            outlived its driver then cannot touch a finished shard.
+
+    Raises:
+        OSError: as the system gives it; the temporary file is removed.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        if replace:
+            temporary.replace(path)
+        else:
+            _rename_to_new(temporary, path)
+    except OSError as error:
+        if error.filename is None:  # a failed write knows only its descriptor
+            error.filename = str(path)
+        raise
+    finally:
+        # On a full disk not even this may be certain; the next driver clears what is left.
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    descriptor = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _rename_to_new(temporary: Path, path: Path) -> None:
+    """Give the file its name unless that is taken."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        if not path.exists():  # a file system without hard links
+            temporary.replace(path)
+
+
+def read_shards(folder: Path) -> pd.DataFrame:
+    """All shards of a folder as one frame, one row a run, curves and layers as nested columns.
+
+    Raises:
+        BadInput: a file with a shard's name is none.
+    """
+    tables = [_read_shard(path) for path in sorted(folder.glob(f"*{SUFFIX}"))]
+    if not tables:
+        return pd.DataFrame()
+    frame: pd.DataFrame = pa.concat_tables(tables, promote_options="permissive").to_pandas()
+    return frame
+
+
+def _read_shard(path: Path) -> pa.Table:
+    try:
+        return pq.read_table(path)
+    except pa.ArrowInvalid as error:
+        required = "a shard as a sweep wrote it; delete it, and the next sweep trains its pack again"
+        raise BadInput(str(path), required, error) from None
+
+
+@cache
+def versions() -> str:
+    """The versions that a result depends on, in one line."""
+    names = ("noisescale", "torch", "numpy")
+    return ", ".join([f"python {platform.python_version()}"] + [f"{name} {version(name)}" for name in names])
+
+
+def _row(pack_id: str, result: RunResult) -> dict[str, Any]:
+    return {
+        **asdict(result.run),
+        "run_id": result.run.run_id,
+        "pack_id": pack_id,
+        "status": result.status,
+        "diverged_at_step": result.diverged_at_step,
+        "collapsed": result.collapsed,
+        "chance_accuracy": result.chance_accuracy,
+        "chance_loss": result.chance_loss,
+        **result.late_means,
+        **{f"drift_{name}": value for name, value in result.drifts.items()},
+        **{f"final_{name}": value for name, value in result.final.items()},
+        "best_test_accuracy": result.best_test_accuracy,
+        "seconds": result.seconds,
+        "device": result.device,
+        "threads": result.threads,
+        "versions": versions(),
+        "curves": result.curves,
+        "layers": result.layers,
+    }

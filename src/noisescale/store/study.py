@@ -1,0 +1,125 @@
+"""A finished or growing sweep as tables: one row a run, one row an evaluation, one row a layer."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from noisescale.errors import BadInput
+from noisescale.runs import Run
+from noisescale.store.shards import read_shards
+
+# A cell is late when the 95 % interval of its drift lies within this, in accuracy (or, where there is no accuracy,
+# as a fraction of the loss): an equivalence test, because "no significant drift" passes more easily with fewer seeds.
+LATE_MARGIN = 0.01
+
+MEASURES = ("test_accuracy", "test_loss", "validation_accuracy", "validation_loss", "train_accuracy", "train_loss")
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a sweep's folder holds.
+
+    Arguments:
+        folder: the `--out` of `noisescale sweep`. spec: the spec that the sweep ran, with its defaults.
+    """
+
+    folder: Path
+    spec: dict[str, Any]
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Study:
+        """Open a sweep's folder.
+
+        Raises:
+            BadInput: the folder holds no sweep.
+        """
+        path = Path(folder)
+        try:
+            spec = json.loads((path / "spec.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            raise BadInput(str(path), "a folder that `noisescale sweep` wrote (with spec.json)", "none") from None
+        return cls(path, spec)
+
+    def data_shape(self) -> tuple[tuple[int, ...], int]:
+        """The shape of one input and the number of outputs, as a factory takes them."""
+        values = json.loads((self.folder / "data.json").read_text(encoding="utf-8"))
+        return tuple(values["input_shape"]), values["num_classes"]
+
+    def runs(self) -> pd.DataFrame:
+        """One row a run, with every spec key as a column, its noise scales and what was found.
+
+        Returns:
+            Accuracies are late-time means as fractions, losses in the loss's unit (nats for cross-entropy), nan for
+            diverged runs; `late` is a property of the cell, the same for all its seeds.
+        """
+        return self._runs.copy()
+
+    def curves(self) -> pd.DataFrame:
+        """One row an evaluation: run_id, step, epoch, learning_rate, batch_size, and losses and accuracies."""
+        frames = []
+        for row in self._raw.to_dict("records"):
+            frame = pd.DataFrame({name: values for name, values in row["curves"].items() if values is not None})
+            frame.insert(0, "run_id", row["run_id"])
+            frame.insert(2, "epoch", frame["step"] * row["batch_size"] / row["train_size"])
+            frame.insert(3, "learning_rate", row["learning_rate"])
+            frame.insert(4, "batch_size", row["batch_size"])
+            frames.append(frame)
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["run_id", "step"])
+
+    def layers(self) -> pd.DataFrame:
+        """One row a run and layer: fan-in d_l, initial variance σ_l², rate multiplier c_l, ḡ_l."""
+        runs = self._raw.to_dict("records")
+        return pd.DataFrame([{"run_id": run["run_id"], **layer} for run in runs for layer in run["layers"]])
+
+    @cached_property
+    def _raw(self) -> pd.DataFrame:
+        raw = read_shards(self.folder / "shards")
+        return raw if raw.empty else raw.drop_duplicates("run_id", ignore_index=True)
+
+    @cached_property
+    def _runs(self) -> pd.DataFrame:
+        raw = self._raw
+        if raw.empty:
+            return pd.DataFrame(columns=["run_id", "pack_id", *(f.name for f in fields(Run)), "status", *MEASURES])
+        frame = raw.drop(columns=["curves", "layers"])
+        for measure in MEASURES:
+            if measure not in frame:
+                frame[measure] = np.nan
+        frame["epochs"] = frame.steps * frame.batch_size / frame.train_size
+        ratio = frame.train_size / frame.batch_size - (frame.sampling != "with_replacement")
+        frame["noise_scale"] = frame.learning_rate * ratio / (1 - frame.momentum)
+        frame["temperature"] = frame.learning_rate / (frame.batch_size * (1 - frame.momentum))
+        reference = self._reference_layers()
+        frame = frame.merge(reference, on="run_id", how="left")
+        frame["late"] = _late_cells(frame)
+        return frame
+
+    def _reference_layers(self) -> pd.DataFrame:
+        layers = self.layers()
+        reference = layers[layers.is_reference.astype(bool)]
+        names = {"layer": "reference_layer", "fan_in": "reference_fan_in", "init_variance": "init_variance"}
+        return reference.rename(columns=names)[["run_id", *names.values(), "normalized_noise_scale"]]
+
+
+def _late_cells(frame: pd.DataFrame) -> pd.Series:
+    """Whether the 95 % t interval of (last window − window before) lies within the margin, cell by cell.
+
+    Seeds that diverged have no drift; a cell without any accuracy (real-valued targets) is judged by its training loss.
+    """
+    cell = frame.groupby([f.name for f in fields(Run) if f.name != "seed"], dropna=False).ngroup()
+    missing = pd.Series(np.nan, frame.index)
+    accuracy, loss = (frame.get(name, missing).astype(float) for name in ("drift_test_accuracy", "drift_train_loss"))
+    has_accuracy = accuracy.notna().groupby(cell).transform("any")
+    drift = accuracy.where(has_accuracy, loss / frame.train_loss.abs()).groupby(cell)
+    seeds = drift.transform("count")
+    half = stats.t.ppf(0.975, seeds - 1) * drift.transform("std") / np.sqrt(seeds)
+    late: pd.Series = drift.transform("mean").abs() + half <= LATE_MARGIN
+    return late

@@ -1,0 +1,78 @@
+"""`--dry-run`: what a sweep would do, with nothing written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from noisescale.store import Study
+from noisescale.sweeps.cost import memory
+from noisescale.sweeps.folder import as_plain, check_folder
+from noisescale.sweeps.grid import Grid
+from noisescale.sweeps.plan import Plan
+from noisescale.sweeps.spec import SweepSpec
+from noisescale.sweeps.sweep import choose_device, default_workers, model_shapes, wanted_runs
+
+# Bytes of a shard per number in a run's curves, and per run beside them: measured on the shards of the quickstart.
+_BYTES_PER_NUMBER, _BYTES_PER_RUN = 8, 600
+
+
+@dataclass(frozen=True, slots=True)
+class DryRun:
+    """Estimates before anything runs; edges and longer budgets may add to them.
+
+    Arguments:
+        runs, finished: in all, and already in the folder. steps: steps of SGD still to do.
+        seconds: on this machine's cores. memory, disk: bytes.
+    """
+
+    runs: int
+    finished: int
+    packs: int
+    steps: int
+    seconds: float
+    memory: int
+    disk: int
+
+    def lines(self) -> Iterator[str]:
+        """What a person reads."""
+        yield f"runs      {self.runs} ({self.finished} finished)"
+        yield f"packs     {self.packs} to train"
+        yield f"steps     {self.steps:,} of SGD"
+        yield f"time      about {self.seconds:.0f} s, before edges and budgets are extended"
+        yield f"memory    about {self.memory / 1e6:.0f} MB for the data and packs in training"
+        yield f"disk      about {self.disk / 1e6:.1f} MB"
+
+
+def dry_run(spec: SweepSpec, out: str | Path, *, jobs: int | None = None, device: str = "auto") -> DryRun:
+    """Check a spec and its folder as `sweep` does, and estimate what is missing.
+
+    Raises:
+        BadInput: as `sweep`.
+    """
+    device = choose_device(device)
+    grid, folder = Grid(spec), Path(out)
+    check_folder(folder, spec)
+    grid.check()
+    found = Study(folder, as_plain(spec)).runs()
+    wanted = {run.run_id: run for run in wanted_runs(grid, found)}
+    finished = wanted.keys() & set(found.run_id)
+    missing = [run for run_id, run in wanted.items() if run_id not in finished]
+    shapes = model_shapes(grid, spec.grid.width)
+    planned, new = Plan(folder / "plan.jsonl").packs_for(missing, shapes)
+    packs = planned + new
+    workers = jobs or default_workers(device)
+    data = grid.dataset(grid.label_noises[0])
+    data_bytes = sum(part.numel() * part.element_size() for part in (data.x_train, data.x_validation, data.x_test))
+    largest = sorted((memory(pack.runs, shapes[pack.runs[0].width]) for pack in packs), reverse=True)[:workers]
+    seconds = [pack.seconds for pack in packs]
+    return DryRun(
+        runs=len(wanted),
+        finished=len(finished),
+        packs=len(packs),
+        steps=sum(run.steps for run in missing),
+        seconds=max(sum(seconds) / workers, max(seconds, default=0.0)),
+        memory=sum(largest) + workers * data_bytes,
+        disk=sum(_BYTES_PER_RUN + 7 * (run.evaluations + 1) * _BYTES_PER_NUMBER for run in missing),
+    )

@@ -1,0 +1,119 @@
+"""The local executor: spawned workers, one pack each at a time, kept from stage to stage."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from types import TracebackType
+
+import torch
+
+from noisescale.sweeps.worker import Job, Outcome, start_worker, train_and_store
+
+
+class LocalExecutor:
+    """Worker processes of one machine.
+
+    Arguments:
+        workers: processes; 1 trains in this process. threads: of each worker.
+    """
+
+    def __init__(self, workers: int, threads: int) -> None:
+        self.workers, self.threads = workers, threads
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> LocalExecutor:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close(kill=kind is not None)
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[Outcome | None]:
+        """Run packs in order and yield their outcomes as they come, and None about once a second in between.
+
+        A worker that dies takes the pool with it. The packs that were in training then run again, each alone; the one
+        whose worker dies again is the cause (most often its memory), and its outcome says so.
+
+        Raises:
+            OSError: a shard cannot be written (a full disk).
+        """
+        if self.workers == 1:
+            yield from self._run_here(jobs)
+            return
+        waiting = deque(jobs)
+        while waiting:
+            suspects = yield from self._run_pool(waiting, self.workers)
+            for job in suspects:
+                for lost in (yield from self._run_pool(deque([job]), 1)):
+                    yield _lost(lost)
+
+    def _run_here(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        try:
+            for job in jobs:
+                yield train_and_store(job)
+        finally:
+            torch.set_num_threads(before)
+
+    def _run_pool(self, waiting: deque[Job], most: int) -> Generator[Outcome | None, None, list[Job]]:
+        """Run jobs, at most so many at once, and return those in training when a worker died, [] when all is done."""
+        running: dict[Future[Outcome], Job] = {}
+        suspects: list[Job] = []
+        while running or (waiting and not suspects):
+            while waiting and len(running) < most and not suspects:
+                job = waiting.popleft()
+                running[self._submit(job)] = job
+            done, _ = wait(running, timeout=1.0, return_when=FIRST_COMPLETED)
+            for future in done:
+                job = running.pop(future)
+                try:
+                    outcome = future.result()
+                except BrokenProcessPool:
+                    suspects.append(job)
+                else:
+                    yield outcome
+            if not done:
+                yield None
+        if suspects:
+            self._close(kill=True)
+        return suspects
+
+    def _submit(self, job: Job) -> Future[Outcome]:
+        if self._pool is None:
+            context = multiprocessing.get_context("spawn")
+            arguments = (self.threads,)
+            self._pool = ProcessPoolExecutor(
+                self.workers, mp_context=context, initializer=start_worker, initargs=arguments
+            )
+        # Submitting may start a worker, which inherits the mask: an interrupt is the driver's to handle, from the
+        # worker's first moment on.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return self._pool.submit(train_and_store, job)
+        except BrokenProcessPool:  # a worker died while it had nothing to do
+            self._close(kill=True)
+            return self._submit(job)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def _close(self, kill: bool) -> None:
+        if self._pool is None:
+            return
+        if kill:
+            # No public way stops a worker in the middle of a pack; its shard is written whole or not at all.
+            for process in list((self._pool._processes or {}).values()):
+                process.kill()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool = None
+
+
+def _lost(job: Job) -> Outcome:
+    message = f"the worker process died twice on this pack of {len(job.pack.runs)} runs (out of memory?)"
+    return Outcome(job.pack.pack_id, len(job.pack.runs), 0, {}, message)

@@ -1,0 +1,143 @@
+"""A sweep's folder: created or continued for one spec, and driven by one process at a time."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from noisescale.errors import BadInput
+from noisescale.store import write_atomically
+from noisescale.sweeps.spec import SweepSpec
+
+SPEC, LOCK, SHARDS, FAILURES = "spec.json", "lock", "shards", "failures"
+
+
+def create_folder(folder: Path) -> None:
+    """Create the folder, empty.
+
+    Raises:
+        BadInput: it cannot be created. OSError: the disk is full.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise
+        raise BadInput(str(folder), "an output folder that can be created", error.strerror) from None
+
+
+def prepare_folder(folder: Path, spec: SweepSpec) -> None:
+    """Store the spec in its folder, after the same check, and clear away what killed writers left; the lock is held.
+
+    Raises:
+        BadInput: as `check_folder`. OSError: the folder cannot be written.
+    """
+    check_folder(folder, spec)
+    text = json.dumps(as_plain(spec), indent=1)
+    path = folder / SPEC
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        write_atomically(path, lambda file: file.write(text.encode()))
+    for part in (folder, folder / SHARDS, folder / FAILURES):
+        part.mkdir(exist_ok=True)
+        for leftover in part.glob(".*.tmp"):
+            leftover.unlink(missing_ok=True)
+
+
+def check_folder(folder: Path, spec: SweepSpec) -> None:
+    """Refuse a folder that this spec cannot use; nothing is written.
+
+    Raises:
+        BadInput: the folder holds something else, or a spec that differs in more than a growing grid or more seeds; the
+            message names the keys.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise BadInput(str(folder), "a folder, or a path where one can be created", "a file")
+    path = folder / SPEC
+    if path.exists():
+        differences = spec_differences(_read_spec(path), as_plain(spec))
+        if differences:
+            required = (
+                "the spec that this folder was begun with, or one that only grows its grid or seeds; use another --out"
+            )
+            raise BadInput(str(folder), required, "other values of " + ", ".join(differences))
+    elif folder.is_dir() and not all(map(_is_ours, folder.iterdir())):
+        raise BadInput(str(folder), "a new or empty folder, or one that a sweep wrote", "a folder with other files")
+
+
+def _is_ours(entry: Path) -> bool:
+    """What a driver may leave that is killed before it has stored its spec."""
+    return entry.name == LOCK or entry.name.startswith(f".{SPEC}.")
+
+
+def _read_spec(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        values = None
+    if not isinstance(values, dict):
+        raise BadInput(str(path), "the spec as a sweep wrote it", "something else")
+    return values
+
+
+def as_plain(spec: SweepSpec) -> dict[str, Any]:
+    """The spec as JSON holds it: every default written out, ladders as lists."""
+    plain: dict[str, Any] = json.loads(spec.model_dump_json())
+    return plain
+
+
+def spec_differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    """The keys in which `new` is not `old` with a larger grid or more seeds."""
+    differences = []
+    for key in sorted(old.keys() | new.keys()):
+        name, before, after = f"{prefix}{key}", old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            differences += spec_differences(before, after, f"{name}.")
+        elif before != after and not (_may_grow(name) and _grows(before, after)):
+            differences.append(name)
+    return differences
+
+
+def _may_grow(name: str) -> bool:
+    return name == "seeds" or name.startswith("grid.")
+
+
+def _grows(before: Any, after: Any) -> bool:
+    return isinstance(before, list) and isinstance(after, list) and set(before) <= set(after)
+
+
+@contextmanager
+def driver_lock(folder: Path) -> Iterator[None]:
+    """Hold the folder for one driver; the kernel releases the lock when the process dies, however it dies.
+
+    Raises:
+        BadInput: another process drives this folder.
+    """
+    with (folder / LOCK).open("a") as file:
+        # `status` holds the lock for an instant when it looks, so one refusal means nothing yet.
+        for pause in (0.1, 0.2, 0.4, None):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if pause is None:
+                    raise BadInput(str(folder), "one driver a folder", "a sweep that is running there") from None
+                time.sleep(pause)
+        yield
+
+
+def is_driven(folder: Path) -> bool:
+    """Whether a sweep is running in the folder now."""
+    try:
+        with (folder / LOCK).open("r") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False

@@ -1,0 +1,215 @@
+"""From a spec to its runs: the cross product of the grid."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from functools import cache
+from itertools import product
+from typing import Any
+
+import torch
+
+from noisescale.datasets import Dataset, load_dataset
+from noisescale.errors import BadInput
+from noisescale.families import Factory, family_factory
+from noisescale.parameterizations import build_table, describe_parameters
+from noisescale.parameterizations.layers import layer_rows
+from noisescale.runs import Run
+from noisescale.sweeps.axes import LARGEST_INTEGER
+from noisescale.sweeps.spec import SweepSpec
+from noisescale.training.losses import check_loss
+from noisescale.training.noise import learning_rate_for_noise
+
+
+def reference_width(width: int) -> int:
+    """Another width to build the module at, so that growing fan-ins are seen."""
+    return 2 * width
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One cell's coordinates along the axes of a grid: its runs differ in nothing but the seed.
+
+    Arguments:
+        rate: the value along the spec's own rate axis, whichever of the four that is.
+        budget: ("steps", number) or ("epochs", number).
+    """
+
+    parameterization: str
+    width: int
+    batch_size: int
+    rate: float
+    momentum: float
+    weight_decay: float
+    init_scale: float
+    label_noise: float
+    budget: tuple[str, float]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The runs of a spec, and what is needed to make more runs like them.
+
+    Arguments:
+        spec: the checked spec.
+    Raises:
+        BadInput: data or model cannot be used, or a batch lies above the training set; names the key.
+    """
+
+    spec: SweepSpec
+    _data: dict[float, Dataset] = field(default_factory=dict)
+
+    def dataset(self, label_noise: float) -> Dataset:
+        """The data at one fraction of label noise, loaded once."""
+        if label_noise not in self._data:
+            self._data[label_noise] = load_dataset(self.spec.dataset.options(label_noise))
+        return self._data[label_noise]
+
+    @property
+    def factory(self) -> Factory:
+        model = self.spec.model
+        return family_factory(model.family, depth=model.depth, activation=model.activation)
+
+    @property
+    def label_noises(self) -> tuple[float, ...]:
+        return self.spec.grid.label_noise or (self.spec.dataset.label_noise,)
+
+    @property
+    def largest_batch(self) -> int:
+        """The training set; one less where rates follow from the noise scale, which the whole set does not have."""
+        examples = len(self.dataset(self.label_noises[0]).x_train)
+        noise_axis = self.spec.grid.rate_axis in ("noise_scale", "normalized_noise_scale")
+        return examples - (noise_axis and self.spec.training.sampling != "with_replacement")
+
+    def check(self) -> None:
+        """Refuse a spec that no run could follow, before anything is written."""
+        grid, fit = self.spec.grid, self.spec.fit
+        data = self.dataset(self.label_noises[0])
+        check_loss(self.spec.training.loss, data.y_train)
+        if data.y_train.is_floating_point() and fit.metric == "accuracy":
+            raise BadInput("fit.metric", "'loss' for real-valued targets", repr(fit.metric))
+        self._check_batches("grid.batch_size", grid.batch_size, self.largest_batch)
+        self._check_batches("stability.batch_size", self.spec.stability.batch_size or (), len(data.x_train))
+        if fit.select_on == "validation" and not len(data.x_validation):
+            required = "above 0, and large enough for one example, where fit.select_on = 'validation'"
+            raise BadInput("dataset.validation_fraction", required, self.spec.dataset.validation_fraction)
+        for width, parameterization in product(grid.width, grid.parameterization):
+            ratio = self._noise_ratio(parameterization, width, grid.init_scale[0])
+            if grid.rate_axis == "normalized_noise_scale" and math.isnan(ratio):
+                required = "a model with a layer whose fan-in grows with width; use noise_scale"
+                raise BadInput("grid.normalized_noise_scale", required, f"none at width {width}")
+        for point in self.points():
+            if not 0 < self.cell(point)[0].learning_rate < math.inf:
+                key = f"grid.{grid.rate_axis}"
+                raise BadInput(key, "values that give finite learning rates above 0", point.rate)
+
+    def points(self) -> list[Point]:
+        """Every cell of the grid, in the order of its axes."""
+        grid = self.spec.grid
+        axes = (
+            grid.parameterization, grid.width, grid.batch_size, getattr(grid, grid.rate_axis), grid.momentum,
+            grid.weight_decay, grid.init_scale, self.label_noises, self._budgets(),
+        )  # fmt: skip
+        return [Point(*values) for values in product(*axes)]
+
+    def cell(self, point: Point) -> list[Run]:
+        """The runs of one cell, one a seed of the spec."""
+        run = self.run(
+            parameterization=point.parameterization, width=point.width, batch_size=point.batch_size,
+            learning_rate=point.rate, momentum=point.momentum, weight_decay=point.weight_decay,
+            init_scale=point.init_scale, label_noise=point.label_noise, seed=0, steps=self._steps(point),
+        )  # fmt: skip
+        run = replace(run, learning_rate=self._learning_rate(run))
+        return [replace(run, seed=seed) for seed in self.spec.seeds]
+
+    def runs(self) -> list[Run]:
+        """Every run of the grid."""
+        return [run for point in self.points() for run in self.cell(point)]
+
+    def run(self, **values: Any) -> Run:
+        """One run with these values and everything else from the spec."""
+        spec, training = self.spec, self.spec.training
+        data = self.dataset(values["label_noise"])
+        common = {
+            "dataset": spec.dataset.name,
+            "dataset_hash": data.hash,
+            "train_size": len(data.x_train),
+            "test_size": len(data.x_test),
+            "validation_fraction": spec.dataset.validation_fraction,
+            "data_seed": spec.dataset.data_seed,
+            "family": spec.model.family,
+            "depth": spec.model.depth,
+            "activation": spec.model.activation,
+            "normalization": spec.model.normalization,
+            "schedule": training.schedule.kind,
+            "evaluations": training.evaluations,
+            "late_fraction": training.late_fraction,
+            "loss": training.loss,
+            "sampling": training.sampling,
+            "precision": training.precision,
+        }
+        return Run(**{**common, **values})
+
+    def _check_batches(self, key: str, sizes: tuple[int, ...], most: int) -> None:
+        for size in sizes:
+            if size > most:
+                examples = len(self.dataset(self.label_noises[0]).x_train)
+                below = "" if most == examples else ", and below them where the rate follows from a noise scale"
+                raise BadInput(key, f"at most the {examples} training examples{below}", size)
+
+    def _budgets(self) -> list[tuple[str, float]]:
+        places = (self.spec.training, self.spec.grid)
+        stated = [(kind, getattr(place, kind)) for place in places for kind in ("steps", "epochs")]
+        kind, amounts = next((kind, amounts) for kind, amounts in stated if amounts is not None)
+        return [(kind, amount) for amount in (amounts if isinstance(amounts, tuple) else (amounts,))]
+
+    def _steps(self, point: Point) -> int:
+        kind, amount = point.budget
+        if kind == "epochs":
+            # An epoch is the steps of one pass; its last partial batch is dropped.
+            amount *= len(self.dataset(point.label_noise).x_train) // point.batch_size
+        if amount > LARGEST_INTEGER:
+            raise BadInput(f"the budget in {kind}", "at most 2^53 steps", point.budget[1])
+        return max(1, round(amount))
+
+    def _learning_rate(self, run: Run) -> float:
+        axis, value = self.spec.grid.rate_axis, run.learning_rate
+        if axis == "learning_rate":
+            return value
+        if axis == "temperature":
+            return value * run.batch_size * (1 - run.momentum)
+        if axis == "normalized_noise_scale":
+            value /= self._noise_ratio(run.parameterization, run.width, run.init_scale)
+        return learning_rate_for_noise(value, run.batch_size, run.train_size, run.momentum, run.sampling)
+
+    def _noise_ratio(self, parameterization: str, width: int, init_scale: float) -> float:
+        """ḡ/g of the read-out at this width."""
+        model, data = self.spec.model, self.dataset(self.label_noises[0])
+        name = (model.family, model.depth, model.activation)
+        try:
+            return _read_out_ratio(name, parameterization, width, init_scale, data.input_shape, data.num_classes)
+        except (MemoryError, OverflowError, RuntimeError, TypeError) as error:
+            line = str(error).splitlines()[0]
+            raise BadInput("grid.width", "widths at which the model can be built", f"{width} ({line})") from error
+
+
+@cache
+def _read_out_ratio(
+    family: tuple[str, int, str],
+    parameterization: str,
+    width: int,
+    init_scale: float,
+    shape: tuple[int, ...],
+    classes: int,
+) -> float:
+    name, depth, activation = family
+    factory = family_factory(name, depth=depth, activation=activation)
+    # A seed of its own: where the module's own start is kept, the ratio is measured on it, and must be the same again.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module, reference = factory(width, shape, classes), factory(reference_width(width), shape, classes)
+    table = build_table(parameterization, describe_parameters(module, reference), init_scale)
+    own = {parameter_name: tensor.detach() for parameter_name, tensor in module.named_parameters()}
+    ratios = [row["normalized_noise_scale"] for row in layer_rows(table, own, 1.0) if row["is_reference"]]
+    return ratios[0] if ratios else math.nan

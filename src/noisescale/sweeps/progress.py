@@ -1,0 +1,123 @@
+"""Progress of a sweep: a bar on a terminal, plain lines elsewhere, and the heartbeat file for other processes."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from noisescale.store import write_atomically
+from noisescale.sweeps.plan import Pack
+from noisescale.sweeps.worker import Outcome
+
+# Seconds between plain lines: rare enough for a log file.
+PLAIN_EVERY = 15.0
+
+# Seconds between heartbeats: each is flushed to disk, and small packs finish many times a second.
+BEAT_EVERY = 1.0
+
+
+@dataclass
+class Counts:
+    """Runs by state, and the estimated work that is left."""
+
+    done: int = 0
+    total: int = 0
+    diverged: int = 0
+    failed: int = 0
+    work_done: float = 0.0
+    work_left: float = 0.0
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Time left at the speed so far; None before anything has finished."""
+        elapsed = time.monotonic() - self.began
+        return elapsed * self.work_left / self.work_done if self.work_done else None
+
+    def line(self) -> str:
+        elapsed = max(time.monotonic() - self.began, 1e-9)
+        left = self.seconds_left
+        rest = "time left unknown" if left is None else f"{left:.0f} s left"
+        return f"{self.done}/{self.total} runs, {self.done / elapsed:.1f} runs/s, {rest}, {self.diverged} diverged" + (
+            f", {self.failed} failed" if self.failed else ""
+        )
+
+
+class SweepProgress:
+    """Shows a round's progress and keeps `heartbeat.json` fresh.
+
+    Arguments:
+        folder: the sweep's folder. quiet: show nothing; the heartbeat is kept.
+    """
+
+    def __init__(self, folder: Path, quiet: bool = False) -> None:
+        self._path, self._quiet = folder / "heartbeat.json", quiet
+        self._console = Console(stderr=True)
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._last_plain = time.monotonic()
+        self._last_beat = -math.inf
+        self.counts = Counts()
+
+    def start_round(self, name: str, packs: Iterable[Pack]) -> None:
+        """Add a round's packs to the work ahead."""
+        packs = list(packs)
+        self.counts.total += sum(len(pack.runs) for pack in packs)
+        self.counts.work_left += sum(pack.seconds for pack in packs)
+        if not self._quiet:
+            if self._console.is_terminal and self._bar is None:
+                columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[line]}"))
+                self._bar = Progress(*columns, console=self._console)
+                self._bar.start()
+                self._task = self._bar.add_task(name, total=self.counts.total, line="")
+            elif self._bar is None:
+                self._console.print(
+                    f"{name}: {self.counts.total - self.counts.done} runs in {len(packs)} packs", highlight=False
+                )
+        self._show(name)
+        self.beat()
+
+    def finish_pack(self, pack: Pack, outcome: Outcome) -> None:
+        """Count one outcome."""
+        if outcome.error is None:
+            self.counts.done += outcome.runs
+        else:
+            self.counts.failed += outcome.runs
+        self.counts.diverged += outcome.diverged
+        self.counts.work_done += pack.seconds
+        self.counts.work_left -= pack.seconds
+
+    def beat(self) -> None:
+        """Refresh what is shown, and the heartbeat when it is older than a second."""
+        self._show(None)
+        if time.monotonic() - self._last_beat < BEAT_EVERY:
+            return
+        self._last_beat = time.monotonic()
+        values = {**vars(self.counts), "seconds_left": self.counts.seconds_left, "time": time.time()}
+        write_atomically(self._path, lambda file: file.write(json.dumps(values).encode()))
+
+    def stop(self) -> None:
+        """Close the bar and say the last line."""
+        if self._bar is not None:
+            self._bar.stop()
+        if not self._quiet:
+            self._console.print(self.counts.line(), highlight=False)
+
+    def _show(self, name: str | None) -> None:
+        if self._quiet:
+            return
+        if self._bar is not None and self._task is not None:
+            total, done = self.counts.total, self.counts.done
+            self._bar.update(self._task, total=total, completed=done, line=self.counts.line())
+            if name is not None:
+                self._bar.update(self._task, description=name)
+        elif time.monotonic() - self._last_plain > PLAIN_EVERY:
+            self._last_plain = time.monotonic()
+            self._console.print(self.counts.line(), highlight=False)

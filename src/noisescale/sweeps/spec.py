@@ -1,0 +1,253 @@
+"""`SweepSpec`: what to run, as a TOML file states it."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from noisescale.datasets import DatasetOptions
+from noisescale.errors import BadInput
+from noisescale.parameterizations import PARAMETERIZATIONS
+from noisescale.sweeps.axes import LARGEST_INTEGER, Fractions, Momenta, NonNegative, Rates, Sizes
+from noisescale.training.losses import LOSSES
+from noisescale.training.pack import DTYPES
+from noisescale.training.sampling import SAMPLINGS
+
+
+def _one_of(names: Any) -> BeforeValidator:
+    known = tuple(names)
+
+    def check(value: Any) -> Any:
+        if value not in known:
+            raise ValueError(f"one of {', '.join(map(repr, known))}")
+        return value
+
+    return BeforeValidator(check)
+
+
+def _names(value: Any) -> Any:
+    known = tuple(PARAMETERIZATIONS)
+    if not isinstance(value, list | tuple) or not value or any(name not in known for name in value):
+        raise ValueError(f"a non-empty list of names from {', '.join(map(repr, known))}")
+    return tuple(dict.fromkeys(value))
+
+
+def _seeds(value: Any) -> Any:
+    entries = range(value) if type(value) is int and 0 < value <= MOST_SEEDS else value
+    whole = isinstance(entries, list | tuple | range) and all(type(e) is int and 0 <= e < SEEDS_BELOW for e in entries)
+    if not whole or not entries:
+        raise ValueError(
+            f"a number of seeds from 1 to {MOST_SEEDS}, or a non-empty list of whole numbers from 0 to below 2^32"
+        )
+    return tuple(dict.fromkeys(entries))
+
+
+# Bounds far above what is meant, so that a slip of the pen is refused rather than fills the memory; a seed fits
+# every generator and column.
+MOST_SEEDS, SEEDS_BELOW = 10_000, 2**32
+
+Seeds = Annotated[tuple[int, ...], BeforeValidator(_seeds)]
+Count = Annotated[int, Field(gt=0, le=LARGEST_INTEGER)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class DatasetSection(_Section):
+    """Which data; every run of a sweep sees the same subset, split and label noise."""
+
+    name: str
+    train_size: Count | None = None
+    test_size: Count | None = None
+    validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    label_noise: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    data_seed: Annotated[int, Field(ge=0, lt=SEEDS_BELOW)] = 0
+
+    def options(self, label_noise: float) -> DatasetOptions:
+        return DatasetOptions(**{**self.model_dump(), "label_noise": label_noise})
+
+
+class ModelSection(_Section):
+    """Which family; width belongs to the grid."""
+
+    family: str
+    depth: Annotated[int, Field(gt=0, le=1000)] = 1
+    activation: str = "relu"
+    normalization: Annotated[str, _one_of(["none"])] = "none"
+
+
+class GridSection(_Section):
+    """The cross product of every list here."""
+
+    width: Sizes
+    batch_size: Sizes
+    parameterization: Annotated[tuple[str, ...], BeforeValidator(_names)] = ("ntk",)
+    learning_rate: Rates | None = None
+    noise_scale: Rates | None = None
+    normalized_noise_scale: Rates | None = None
+    temperature: Rates | None = None
+    momentum: Momenta = (0.0,)
+    weight_decay: NonNegative = (0.0,)
+    # He, Zhang, Ren, Sun 2015: 2/fan-in keeps the size of ReLU activations.
+    init_scale: Rates = (2.0,)
+    label_noise: Fractions | None = None
+    steps: Sizes | None = None
+    epochs: Rates | None = None
+
+    @property
+    def rate_axis(self) -> str:
+        """The one axis that fixes the learning rate of each run."""
+        return next(name for name in RATE_AXES if getattr(self, name) is not None)
+
+    @model_validator(mode="after")
+    def _one_rate_axis(self) -> GridSection:
+        given = [name for name in RATE_AXES if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"exactly one of {', '.join(RATE_AXES)}; got {', '.join(given) or 'none'}")
+        return self
+
+
+RATE_AXES = ("learning_rate", "noise_scale", "normalized_noise_scale", "temperature")
+
+
+class ScheduleSection(_Section):
+    """How rate and batch change along a run."""
+
+    kind: Annotated[str, _one_of(["constant"])] = "constant"
+
+
+class TrainingSection(_Section):
+    """How each run is trained and looked at."""
+
+    steps: Count | None = None
+    epochs: Annotated[float, Field(gt=0)] | None = None
+    schedule: ScheduleSection = ScheduleSection()
+    # Five evaluations in a late window of a quarter of the budget, and five in the window before it.
+    evaluations: Annotated[int, Field(ge=2, le=10_000)] = 20
+    late_fraction: Annotated[float, Field(gt=0, le=0.5)] = 0.25
+    max_extensions: Annotated[int, Field(ge=0, le=10)] = 0
+    loss: Annotated[str, _one_of(LOSSES)] = "cross_entropy"
+    sampling: Annotated[str, _one_of(SAMPLINGS)] = "epoch_shuffle"
+    precision: Annotated[str, _one_of(DTYPES)] = "float32"
+
+
+class FitSection(_Section):
+    """How the optimum is chosen, and whether a ladder grows towards it."""
+
+    select_on: Literal["test", "validation"] = "test"
+    metric: Literal["accuracy", "loss"] = "accuracy"
+    extend_edges: bool = True
+    # Two octaves of a √2 ladder beyond the stated end, after which an optimum there is left censored.
+    max_edge_rungs: Annotated[int, Field(ge=0, le=100)] = 4
+
+
+class StabilitySection(_Section):
+    """The short ladder of the largest stable rate; seeds = 0 leaves it out."""
+
+    steps: Count = 300
+    seeds: Annotated[int, Field(ge=0, le=MOST_SEEDS)] = 10
+    batch_size: Sizes | None = None
+
+
+class SweepSpec(_Section):
+    """A sweep: data, model, grid, training, fit and stability ladder.
+
+    Arguments:
+        seeds: their number (0, 1, …) or an explicit list.
+    Raises:
+        BadInput (from the constructors `from_toml`, `from_dict`): the key, what is required and what was got.
+    """
+
+    name: str
+    seeds: Seeds
+    dataset: DatasetSection
+    model: ModelSection
+    grid: GridSection
+    training: TrainingSection
+    fit: FitSection = FitSection()
+    stability: StabilitySection = StabilitySection()
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> SweepSpec:
+        places = {
+            "training.steps": self.training.steps,
+            "training.epochs": self.training.epochs,
+            "grid.steps": self.grid.steps,
+            "grid.epochs": self.grid.epochs,
+        }
+        given = [name for name, value in places.items() if value is not None]
+        if len(given) != 1:
+            raise ValueError(f"exactly one of {', '.join(places)}; got {', '.join(given) or 'none'}")
+        if self.grid.label_noise is not None and self.dataset.label_noise:
+            raise ValueError("label noise in one place, dataset.label_noise or grid.label_noise; got both")
+        return self
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], source: str = "the spec") -> SweepSpec:
+        """Check a dictionary; the first fault is reported by its key."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise _first_fault(error, source) from None
+
+    @classmethod
+    def from_toml(cls, path: str | Path, overrides: tuple[str, ...] = ()) -> SweepSpec:
+        """Read a TOML file.
+
+        Arguments:
+            path: the file. overrides: `"section.key=value"`, the value written as in TOML.
+        """
+        try:
+            values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise BadInput(str(path), "a readable spec file", error.strerror) from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise BadInput(str(path), "a TOML file", error) from None
+        for override in overrides:
+            _apply(values, override)
+        return cls.from_dict(values, str(path))
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    *sections, last = key.strip().split(".")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"] if separator else None
+    except tomllib.TOMLDecodeError:
+        value = None
+    if value is None or not last:
+        raise BadInput("--set", "key=value with the value written as in TOML, e.g. training.steps=100", repr(override))
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise BadInput("--set", f"a key inside a section; {section!r} is a value", repr(override))
+    values[last] = value
+
+
+def _first_fault(error: ValidationError, source: str) -> BadInput:
+    fault = error.errors()[0]
+    key = ".".join(str(part) for part in fault["loc"])
+    got = fault["input"]
+    if fault["type"] == "extra_forbidden":
+        known = ", ".join(_known_keys(fault["loc"]))
+        return BadInput(f"{source}: {key}", f"a known key; in this place: {known}", repr(fault["loc"][-1]))
+    if fault["type"] == "missing":
+        return BadInput(f"{source}: {key}", "this key, which has no default", "nothing")
+    if fault["type"] == "model_type":
+        return BadInput(f"{source}: {key}" if key else source, "a section with keys", repr(got))
+    message = fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    required, _, stated = message.partition("; got ")
+    return BadInput(f"{source}: {key}" if key else source, required, stated or repr(got))
+
+
+def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+    model: type[BaseModel] = SweepSpec
+    for part in location[:-1]:
+        annotation = model.model_fields[str(part)].annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            model = annotation
+    return list(model.model_fields)

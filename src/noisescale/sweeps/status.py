@@ -1,0 +1,83 @@
+"""`status`: runs by state, read from the folder alone, so that it works from another terminal."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from noisescale.store import Study, finished_packs
+from noisescale.sweeps.folder import SHARDS, is_driven
+from noisescale.sweeps.plan import Plan
+from noisescale.sweeps.sweep import failures
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Runs by state.
+
+    Arguments:
+        missing: planned runs without a result. failed: why, by pack id. running: whether a driver holds the folder.
+        seconds_left: the driver's own estimate. heartbeat_age: seconds since its last sign of life.
+    """
+
+    completed: int
+    diverged: int
+    missing: int
+    failed: dict[str, str]
+    running: bool
+    seconds_left: float | None
+    heartbeat_age: float | None
+
+    def as_json(self) -> dict[str, Any]:
+        """The keys of docs/schemas/status.json."""
+        return {"schema_version": 1, **asdict(self)}
+
+    def lines(self) -> Iterator[str]:
+        """What a person reads."""
+        yield f"completed  {self.completed}"
+        yield f"diverged   {self.diverged}"
+        yield f"missing    {self.missing}"
+        yield f"failed     {len(self.failed)} packs"
+        for pack_id, error in self.failed.items():
+            yield f"  {pack_id}  {error}"
+        if self.running:
+            left = "unknown" if self.seconds_left is None else f"{self.seconds_left:.0f} s"
+            yield f"running, time left {left}"
+        elif self.missing:
+            yield "not running; the same `noisescale sweep` command continues it"
+
+
+def status(folder: str | Path) -> Status:
+    """Read a folder's state without touching it.
+
+    Raises:
+        BadInput: the folder holds no sweep.
+    """
+    study = Study.open(folder)
+    path = study.folder
+    runs = study.runs()
+    done = finished_packs(path / SHARDS)
+    missing = sum(len(pack.runs) for pack in Plan(path / "plan.jsonl").packs.values() if pack.pack_id not in done)
+    heartbeat = _heartbeat(path / "heartbeat.json")
+    running = is_driven(path)
+    return Status(
+        completed=int((runs.status == "completed").sum()),
+        diverged=int((runs.status == "diverged").sum()),
+        missing=missing,
+        failed=failures(path),
+        running=running,
+        seconds_left=heartbeat.get("seconds_left") if running else None,
+        heartbeat_age=time.time() - heartbeat["time"] if heartbeat else None,
+    )
+
+
+def _heartbeat(path: Path) -> dict[str, Any]:
+    try:
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return values

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from noisescale.errors import BadInput
+from noisescale.laws.equivalence import equivalence
+
+
+def draw(mean: float, deviation: float, seed: int, count: int = 10) -> np.ndarray:
+    values = np.random.default_rng(seed).standard_normal(count)
+    return mean + deviation * (values - values.mean())
+
+
+@pytest.mark.parametrize(
+    ("difference", "control", "deviation", "result"),
+    [
+        (0.001, 0.05, 0.003, "equivalent"),
+        (0.03, 0.05, 0.003, "different"),
+        (0.011, 0.05, 0.010, "inconclusive"),
+        (0.0, 0.0, 0.003, "inconclusive"),
+        (0.001, 0.01, 0.001, "equivalent"),
+    ],
+)
+def test_verdicts(difference: float, control: float, deviation: float, result: str) -> None:
+    found = equivalence(draw(difference, deviation, 0), draw(control, deviation, 1))
+    assert found.result == result
+    json.dumps(found.as_json(), allow_nan=False)
+
+
+def test_the_margin_is_the_larger_of_the_two() -> None:
+    assert equivalence(draw(0, 0.001, 0), draw(0.04, 0.001, 1)).margin == pytest.approx(0.01)
+    assert equivalence(draw(0, 0.001, 0), draw(0.01, 0.001, 1)).margin == pytest.approx(0.005)
+
+
+def test_signs_do_not_matter() -> None:
+    d, c = draw(0.02, 0.004, 0), draw(0.05, 0.004, 1)
+    assert equivalence(d, c).contrast == equivalence(-d, -c).contrast
+
+
+@pytest.mark.parametrize("shape", [2, 0])
+def test_too_few_seeds_are_refused(shape: int) -> None:
+    with pytest.raises(BadInput, match="equivalence"):
+        equivalence(np.zeros(shape), np.zeros(shape))
+
+
+def test_a_difference_at_the_margin_is_rarely_called_the_same() -> None:
+    generator = np.random.default_rng(2)
+    draws = 400
+    false = sum(
+        equivalence(0.0125 + 0.006 * generator.standard_normal(10), 0.05 + 0.006 * generator.standard_normal(10)).result
+        == "equivalent"
+        for _ in range(draws)
+    )
+    # Nominal 5 %; three standard errors of 400 draws.
+    assert false / draws <= 0.085

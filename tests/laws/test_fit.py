@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from noisescale.errors import BadInput
+from noisescale.laws import Fit, fit
+
+Make = Callable[..., Any]
+RATES = tuple(0.125 * math.sqrt(2) ** k for k in range(18))
+
+DESIGNS: dict[str, dict[str, Any]] = {
+    "rate and steps fixed, batch varied": {"rates": (2.0,)},
+    "rate and epochs fixed, batch varied": {"rates": (2.0,), "steps": None, "epochs": 60},
+    "batch fixed, rate varied": {"rates": RATES, "batches": (8,)},
+}
+
+
+@pytest.mark.parametrize("design", DESIGNS)
+def test_the_planted_law_is_found_in_every_design(design: str, make_study: Make) -> None:
+    found = fit(make_study(**DESIGNS[design]))
+    group = found.groups[0]
+    series = group.series[group.primary]
+    assert series.axis == ("learning_rate" if "batches" in DESIGNS[design] else "batch_size")
+    laws = series.laws["accuracy"]
+    assert laws.normalized_noise_scale.status == "ok"
+    assert laws.normalized_noise_scale.slope.covers(1)
+    assert laws.temperature.slope.covers(1)
+    assert laws.height is not None and laws.height.direction == "rising"
+    rows = {row.width: row for row in found.summary}
+    for width in (32, 64):
+        assert rows[width].normalized_noise_scale.covers(1000 * width / 64)
+    json.dumps(found.as_json(), allow_nan=False)
+
+
+def test_units_agree_with_each_other(make_study: Make) -> None:
+    for row in fit(make_study(rates=(2.0,))).summary:
+        rate, batch, noise = row.learning_rate.value, row.batch_size.value, row.noise_scale
+        assert rate * (4000 / batch - 1) == pytest.approx(noise.value)
+        assert row.temperature.value == pytest.approx(rate / batch)
+        # More noise is a smaller batch: the ends change places.
+        assert row.batch_size.low <= batch <= row.batch_size.high
+        if row.batch_size.bounded:
+            assert rate * (4000 / row.batch_size.low - 1) == pytest.approx(noise.high)
+
+
+def test_the_standard_parameterization_has_its_own_temperature_law(make_study: Make) -> None:
+    found = fit(make_study(parameterization="standard", slope=1.0, rates=(0.25,)))
+    laws = found.groups[0].series[0].laws["accuracy"]
+    assert laws.normalized_noise_scale.slope.covers(1)
+    assert laws.temperature.slope.covers(0)
+
+
+def test_the_edge_and_the_largest_batch_are_found(make_study: Make) -> None:
+    found = fit(make_study(rates=(2.0,)))
+    group = found.groups[0]
+    assert len(group.edges) == 20 and len(group.edge_laws) == 4
+    held = [edge.edge.rate.covers(24 * edge.batch_size / (edge.batch_size + 4)) for edge in group.edges]
+    assert np.mean(held) >= 0.75
+    assert all(law.law.slope.covers(0) for law in group.edge_laws)
+    rows = {row.width: row for row in found.summary}
+    # 24·B/(B + 4)·(4000/B - 1) = 2000 at B = 43.6; the interpolation between batches 16 and 64 gives 43.9.
+    assert rows[128].largest_batch_label == "solved"
+    assert rows[128].largest_batch.covers(43.8)
+    assert rows[16].largest_batch_label == "extrapolated"
+
+
+def test_a_rate_above_half_of_the_edge_is_stability_limited(make_study: Make) -> None:
+    # At ε = 13 half of the edge, 12·B/(B + 4), is passed at every batch.
+    found = fit(make_study(rates=(13.0,), widths=(32, 64), batches=(8, 11, 16, 23, 32, 45, 64, 91, 128, 181, 256)))
+    assert all("stability_limited" in row.labels and not row.in_law for row in found.summary)
+    excluded = found.groups[0].series[0].laws["accuracy"].excluded
+    assert [row.width for row in excluded] == [32, 64]
+    calm = fit(make_study(rates=(2.0,), widths=(32, 64)))
+    assert all("stability_limited" not in row.labels and row.in_law for row in calm.summary)
+
+
+def test_young_cells_are_kept_out_or_flagged(make_study: Make) -> None:
+    # Cells far below the optimum are young: the optimum stands on the late ones.
+    clean = fit(make_study(rates=(2.0,), late=lambda width, noise: noise > 300 * width / 64))
+    row = next(row for row in clean.summary if row.width == 64)
+    assert "not_late" not in row.labels and row.normalized_noise_scale.covers(1000)
+    # The best cells themselves are young: the width is shown and left out.
+    young = fit(make_study(rates=(2.0,), late=lambda width, noise: width != 64))
+    row = next(row for row in young.summary if row.width == 64)
+    assert "not_late" in row.labels and not row.in_law
+    assert row.normalized_noise_scale.covers(1000)
+
+
+def test_failed_cells_are_counted_and_not_used(make_study: Make) -> None:
+    study = make_study(rates=(2.0,), widths=(64,))
+    table = study.table
+    hit = (table.purpose == "sweep") & (table.batch_size == 128) & (table.seed == 0)
+    table.loc[hit, ["status", "test_accuracy", "test_loss"]] = ["diverged", math.nan, math.nan]
+    width = fit(study).groups[0].series[0].widths[0]
+    cell = next(cell for cell in width.cells if cell.batch_size == 128)
+    assert cell.failures == 1 and not cell.usable
+    own = table[(table.purpose == "sweep") & (table.batch_size == 128)]
+    assert cell.accuracy == pytest.approx((own.test_accuracy.sum() + 0.1) / 8)
+    assert width.optima["accuracy"].curve.cells == len(width.cells) - 1
+
+
+def test_the_largest_complete_budget_counts(make_study: Make) -> None:
+    study = make_study(rates=(2.0,), widths=(32, 64))
+    longer = study.table[(study.table.purpose == "sweep")].copy()
+    longer["steps"] *= 2
+    longer["test_accuracy"] += 0.05
+    whole, partial = longer[longer.width == 64], longer[(longer.width == 32) & (longer.batch_size > 4)]
+    grown = replace(study, table=pd.concat([study.table, whole, partial], ignore_index=True))
+    widths = {width.width: width for width in fit(grown).groups[0].series[0].widths}
+    assert widths[64].steps == 10_000
+    assert widths[32].steps == 5_000
+    assert len(widths[32].seeds) == 8
+
+
+def test_several_rates_are_fitted_separately(make_study: Make) -> None:
+    found = fit(make_study(rates=(1.0, 2.0), widths=(16, 32, 64, 128)))
+    series = found.groups[0].series
+    assert [one.fixed_value for one in series] == [1.0, 2.0]
+    assert all(one.laws["accuracy"].normalized_noise_scale.slope.covers(1) for one in series)
+    assert len(found.summary) == 4
+
+
+def test_hyperparameters_separate_groups(make_study: Make) -> None:
+    first, second = make_study(rates=(2.0,)), make_study(rates=(2.0,), parameterization="standard", slope=2.0)
+    both = replace(first, table=pd.concat([first.table, second.table], ignore_index=True))
+    found = fit(both)
+    assert [group.varied for group in found.groups] == [{"parameterization": "ntk"}, {"parameterization": "standard"}]
+    assert len(found.summary) == 10
+
+
+def test_a_normalized_noise_scale_that_is_missing_falls_back_to_noise(make_study: Make) -> None:
+    study = make_study(rates=(2.0,))
+    study.table["normalized_noise_scale"] = math.nan
+    found = fit(study)
+    row = found.summary[2]
+    assert math.isnan(row.normalized_noise_scale.value) and row.noise_scale.covers(1000)
+    assert found.groups[0].series[0].laws["accuracy"].normalized_noise_scale.slope.covers(1)
+
+
+def test_selection_on_validation_reports_the_test_metric(make_study: Make) -> None:
+    study = make_study(rates=(2.0,))
+    study.table["validation_accuracy"] += 0.3
+    found: Fit = fit(study, select_on="validation")
+    assert found.select_on == "validation"
+    assert not any("test set" in warning for warning in found.warnings)
+    assert all(row.height.value < 0.7 for row in found.summary)
+
+
+def test_a_study_without_accuracy_is_fitted_by_loss(make_study: Make) -> None:
+    study = make_study(rates=(2.0,), metric="loss")
+    study.table[["test_accuracy", "validation_accuracy"]] = math.nan
+    found = fit(study)
+    assert set(found.groups[0].series[0].laws) == {"loss"}
+    assert found.summary[2].normalized_noise_scale.covers(1000 * math.exp(-0.5))
+
+
+def test_a_study_without_stability_ladder_warns(make_study: Make) -> None:
+    found = fit(make_study(rates=(2.0,), stability=False))
+    assert any("stability" in warning for warning in found.warnings)
+    assert all(row.stability_label == "not_measured" for row in found.summary)
+
+
+def test_what_cannot_be_fitted_is_refused(make_study: Make) -> None:
+    study = make_study(rates=(2.0,), widths=(16,))
+    with pytest.raises(BadInput, match=r"fit\.select_on"):
+        fit(study, select_on="train")
+    with pytest.raises(BadInput, match="column"):
+        fit(replace(study, table=study.table.drop(columns="seed")))
+    with pytest.raises(BadInput, match="finished run"):
+        fit(replace(study, table=study.table.assign(status="failed")))

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from noisescale.errors import BadInput
+from noisescale.laws.optimum import optimum
+from noisescale.laws.planted import PlantedCurve, planted_curve, seed_noise, skewed, two_peaks
+
+STEP = math.log(math.sqrt(2))
+X = np.arange(16) * STEP
+BATCH_LADDER = np.sort(math.log(4000) - np.log([1, 2, 3, 4, 6, 8, 11, 16, 23, 32, 45, 64, 91, 128]))
+
+
+def test_a_noiseless_parabola_is_found_exactly() -> None:
+    y = np.tile(1 - (X - 2.6) ** 2, (4, 1))
+    found = optimum(X, y)
+    assert found.label == "interior"
+    assert found.value == pytest.approx(2.6, abs=1e-6)
+    assert found.low == pytest.approx(2.6, abs=0.03) and found.high == pytest.approx(2.6, abs=0.03)
+    assert found.height.value == pytest.approx(1, abs=1e-3)
+
+
+def test_a_loss_is_minimized() -> None:
+    curve = planted_curve(X, X[7])
+    y = curve.draw(np.random.default_rng(1), 8)
+    up, down = optimum(X, y), optimum(X, -y, maximize=False)
+    assert (up.value, up.low, up.high, up.label) == (down.value, down.low, down.high, down.label)
+    assert down.height.value == pytest.approx(-up.height.value)
+
+
+@pytest.mark.parametrize(
+    ("place", "label"),
+    [(X[0] - 0.5, "censored_low"), (X[-1] + 0.5, "censored_high"), (X[8], "interior")],
+)
+def test_an_optimum_beyond_the_ladder_is_censored(place: float, label: str) -> None:
+    found = optimum(X, planted_curve(X, place).draw(np.random.default_rng(2), 10))
+    assert found.label == label
+    assert found.censored == {"censored_low": -1, "censored_high": 1, "interior": 0}[label]
+    assert found.low <= place <= found.high
+
+
+def test_noise_alone_is_flat_on_both_sides_or_open() -> None:
+    generator = np.random.default_rng(3)
+    labels = [optimum(X, generator.standard_normal((8, X.size))).label for _ in range(40)]
+    assert labels.count("flat") >= 15
+    assert labels.count("two_peaks") <= 2
+
+
+def test_too_few_cells_and_seeds_are_said() -> None:
+    y = np.zeros((8, X.size))
+    assert optimum(X, y, np.arange(X.size) < 4).label == "too_few_cells"
+    found = optimum(X, y[:2])
+    assert found.label == "too_few_seeds" and not found.found
+
+
+def test_unusable_cells_have_no_influence() -> None:
+    y = planted_curve(X, X[7]).draw(np.random.default_rng(4), 8)
+    spoiled = y.copy()
+    spoiled[:, -3:] = math.nan
+    usable = np.arange(X.size) < X.size - 3
+    assert optimum(X, spoiled, usable) == optimum(X[:-3], y[:, :-3])
+
+
+def test_the_reported_metric_is_read_at_the_optimum_of_the_selecting_one() -> None:
+    y = np.tile(-((X - 2.6) ** 2), (5, 1))
+    report = np.tile(X, (5, 1))
+    assert optimum(X, y, report=report).height.value == pytest.approx(2.6, abs=0.03)
+
+
+def test_two_separated_peaks_are_both_reported() -> None:
+    curve = two_peaks(X, X[4], X[12], deviation=0.005)
+    found = optimum(X, curve.draw(np.random.default_rng(5), 10))
+    assert found.label == "two_peaks"
+    low, high = sorted(found.peaks, key=lambda peak: peak.value)
+    assert low.low <= curve.second <= low.high
+    assert high.low <= curve.optimum <= high.high
+
+
+def test_diagnostics_name_the_best_cell() -> None:
+    y = planted_curve(X, X[6], deviation=0.002).draw(np.random.default_rng(6), 10)
+    found = optimum(X, y)
+    assert found.argmax == X[np.argmax(y.mean(axis=0))]
+    assert found.argmax in found.indistinguishable
+    assert X[0] not in found.indistinguishable
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (X, np.zeros((3, 5))),
+        (X[::-1], np.zeros((3, X.size))),
+        (X, np.full((3, X.size), math.nan)),
+    ],
+)
+def test_input_that_cannot_be_used_is_refused(arguments: tuple[np.ndarray, np.ndarray]) -> None:
+    with pytest.raises(BadInput, match="optimum"):
+        optimum(*arguments)
+
+
+def coverage(make: Callable[[np.random.Generator], PlantedCurve], seeds: int, draws: int) -> tuple[float, float, float]:
+    """Coverage of the optimum, share of open intervals, share called two peaks."""
+    generator = np.random.default_rng(7)
+    held = opened = doubled = 0
+    for _ in range(draws):
+        curve = make(generator)
+        found = optimum(curve.x, curve.draw(generator, seeds))
+        held += found.low <= curve.optimum <= found.high
+        opened += math.isinf(found.low) or math.isinf(found.high)
+        doubled += found.label == "two_peaks"
+    return held / draws, opened / draws, doubled / draws
+
+
+CASES: dict[str, Callable[[np.random.Generator], PlantedCurve]] = {
+    "skewed": lambda g: planted_curve(X, X[8] + g.uniform(-0.5, 0.5) * STEP),
+    "steep": lambda g: planted_curve(X, X[8] + g.uniform(-0.5, 0.5) * STEP, skew=2.5),
+    "shallow": lambda g: planted_curve(X, X[8] + g.uniform(-0.5, 0.5) * STEP, curvature=0.02),
+    "batches": lambda g: planted_curve(BATCH_LADDER, math.log(4000 / 3) + g.uniform(-0.3, 0.3)),
+    "two peaks": lambda g: two_peaks(X, X[4], X[12]),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("seeds", [6, 10])
+def test_the_optimum_is_covered(case: str, seeds: int) -> None:
+    held, opened, doubled = coverage(CASES[case], seeds, draws=100)
+    # Three standard errors of 100 draws below 0.94.
+    assert held >= 0.87
+    assert opened <= 0.35
+    assert doubled <= 0.05 or case == "two peaks"
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("seeds", [6, 10, 20])
+def test_the_optimum_is_covered_in_the_long_form(case: str, seeds: int) -> None:
+    held, _, doubled = coverage(CASES[case], seeds, draws=500)
+    assert 0.91 <= held <= 0.99
+    assert doubled <= 0.02 or case == "two peaks"
+
+
+def test_the_height_is_not_biased_by_selection() -> None:
+    generator = np.random.default_rng(8)
+    curve = PlantedCurve(X, 0.6 + skewed(X - X[8], 0.01), seed_noise(X, 0.01), float(X[8]))
+    errors = [optimum(X, curve.draw(generator, 6)).height.value - 0.6 for _ in range(150)]
+    # The best of sixteen such cells on its own seeds lies 0.004 above.
+    assert abs(np.mean(errors)) < 0.0015

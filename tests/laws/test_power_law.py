@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from noisescale.errors import BadInput
+from noisescale.laws.power_law import power_law
+
+WIDTHS = np.array([8.0, 16, 32, 64, 128, 256])
+
+
+def test_an_exact_power_is_found_and_predicted() -> None:
+    law = power_law(WIDTHS, np.log(3 * WIDTHS**0.75), np.full(6, 0.01), degrees=9)
+    assert law.status == "ok" and law.method == "least_squares"
+    assert law.slope.value == pytest.approx(0.75)
+    assert law.at(512).value == pytest.approx(3 * 512**0.75)
+    assert law.lack_of_fit == 0
+    # The floor of 0.02 on the standard errors is what is left of the interval.
+    half = stats.t.ppf(0.975, 6 * 9) * 0.02 / math.sqrt(np.sum((np.log(WIDTHS) - np.log(WIDTHS).mean()) ** 2))
+    assert law.slope.high - law.slope.value == pytest.approx(half, rel=0.1)
+
+
+def test_scatter_about_the_line_widens_the_interval() -> None:
+    noise = 0.3 * np.array([1.0, -1, 1, -1, 1, -1])
+    law = power_law(WIDTHS, np.log(WIDTHS) + noise, np.full(6, 0.02), degrees=9)
+    fitted = stats.linregress(np.log(WIDTHS), np.log(WIDTHS) + noise)
+    assert law.slope.high - law.slope.value == pytest.approx(stats.t.ppf(0.975, 4) * fitted.stderr)
+    assert law.lack_of_fit == pytest.approx(0.37, abs=0.05)
+
+
+def test_a_prediction_is_wider_than_the_line_and_widens_with_distance() -> None:
+    noise = 0.1 * np.array([1.0, -1, 1, -1, 1, -1])
+    law = power_law(WIDTHS, np.log(WIDTHS) + noise, np.full(6, 0.05), degrees=9)
+    assert law.at(64).high < law.at(64, new=True).high * 1.0001
+    assert law.at(512, new=False).high < law.at(512).high
+    assert law.at(1024).high / law.at(1024).value > law.at(512).high / law.at(512).value
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3])
+def test_fewer_than_four_widths_are_inconclusive(count: int) -> None:
+    law = power_law(WIDTHS[:count], np.log(WIDTHS[:count]), np.full(count, 0.1), degrees=9)
+    assert law.status == "inconclusive"
+    assert law.fitted == (count >= 2)
+    assert math.isfinite(law.at(512).value) == law.fitted
+
+
+def test_censored_widths_enter_as_inequalities() -> None:
+    logs = np.log(WIDTHS)
+    bounds = logs.copy()
+    bounds[0] += 0.5  # the ladder ends above the optimum of the narrowest width
+    kind = np.array([-1, 0, 0, 0, 0, 0])
+    law = power_law(WIDTHS, bounds, np.full(6, 0.05), degrees=9, censored=kind)
+    assert law.method == "tobit" and law.censored == (8.0,)
+    assert law.slope.covers(1) and law.slope.value == pytest.approx(1, abs=0.02)
+    as_point = power_law(WIDTHS, bounds, np.full(6, 0.05), degrees=9)
+    assert as_point.slope.value < 0.92
+    assert law.at(512).low < 512 < law.at(512).high
+
+
+def test_a_bound_that_contradicts_nothing_changes_nothing() -> None:
+    logs = np.log(WIDTHS[1:]) + 0.1 * np.array([1, -1, 1, -1, 1])
+    law = power_law(WIDTHS[1:], logs, np.full(5, 0.05), degrees=9)
+    kind = np.array([-1, 0, 0, 0, 0, 0])
+    far = power_law(WIDTHS, np.concatenate([[20.0], logs]), np.full(6, 0.05), degrees=9, censored=kind)
+    assert far.slope.value == pytest.approx(law.slope.value, abs=1e-3)
+
+
+def test_input_that_cannot_be_used_is_refused() -> None:
+    with pytest.raises(BadInput, match="law of optimum"):
+        power_law(WIDTHS, np.zeros(5), np.zeros(6), degrees=9)
+    with pytest.raises(BadInput, match="finite"):
+        power_law(WIDTHS, np.full(6, math.nan), np.ones(6), degrees=9)
+
+
+def coverage(lack_of_fit: float, draws: int, cut: float = -math.inf) -> tuple[float, float]:
+    """Coverage of the slope and of the prediction at width 512."""
+    generator = np.random.default_rng(0)
+    logs, seeds = np.log(np.append(WIDTHS, 512)), 8
+    slope_held = new_held = 0
+    for _ in range(draws):
+        truth = logs + lack_of_fit * generator.standard_normal(7)
+        by_seed = truth[:-1] + 0.3 * generator.standard_normal((seeds, 6))
+        value, error = by_seed.mean(axis=0), by_seed.std(axis=0, ddof=1) / math.sqrt(seeds)
+        kind = np.where(value < cut, -1, 0)
+        law = power_law(WIDTHS, np.maximum(value, cut), error, degrees=seeds - 1, censored=kind)
+        slope_held += law.slope.covers(1)
+        new_held += law.at(512).covers(math.exp(truth[-1]))
+    return slope_held / draws, new_held / draws
+
+
+@pytest.mark.parametrize("lack_of_fit", [0.0, 0.1, 0.4])
+def test_slope_and_prediction_are_covered(lack_of_fit: float) -> None:
+    slope, new = coverage(lack_of_fit, draws=400)
+    assert slope >= 0.92 and new >= 0.92
+
+
+def test_slope_and_prediction_are_covered_with_censored_widths() -> None:
+    slope, new = coverage(0.2, draws=40, cut=math.log(24))
+    assert slope >= 0.85 and new >= 0.85
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("lack_of_fit", [0.0, 0.2, 0.4])
+def test_slope_is_covered_with_censored_widths_in_the_long_form(lack_of_fit: float) -> None:
+    slope, new = coverage(lack_of_fit, draws=500, cut=math.log(24))
+    assert slope >= 0.92 and new >= 0.90

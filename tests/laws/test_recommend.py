@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from noisescale.errors import BadInput
+from noisescale.laws import fit, recommend
+
+Make = Callable[..., Any]
+
+
+def test_the_noise_of_a_new_width_follows_the_law(make_study: Make) -> None:
+    found = recommend(make_study(rates=(2.0,)), width=512)
+    assert found.normalized_noise_scale.covers(8000)
+    assert found.normalized_noise_scale.value == pytest.approx(8000, rel=0.1)
+    rate, batch = found.learning_rate.value, found.batch_size
+    assert rate * (4000 / batch - 1) == pytest.approx(found.noise_scale.value)
+    assert found.temperature.value == pytest.approx(rate / batch)
+    # Training time is kept: ε·steps of the study is 2 × 5000.
+    assert rate * found.steps == pytest.approx(10_000, rel=1e-3)
+    json.dumps(found.as_json(), allow_nan=False)
+
+
+def test_the_default_is_the_largest_batch_below_the_edge(make_study: Make) -> None:
+    found = recommend(make_study(rates=(2.0,)), width=96)
+    stable = [rung for rung in found.ladder if rung.stable]
+    assert found.batch_size == max(rung.batch_size for rung in stable)
+    assert found.batch_size > 10
+    assert found.learning_rate.value <= found.stability_edge.value / 2
+    assert found.learning_rate.high <= found.stability_edge.value
+    larger = [rung for rung in found.ladder if rung.batch_size > found.batch_size]
+    assert larger and not larger[0].stable
+
+
+def test_every_rung_has_the_same_noise(make_study: Make) -> None:
+    found = recommend(make_study(rates=(2.0,)), width=100)
+    for rung in found.ladder:
+        assert rung.learning_rate.value * (4000 / rung.batch_size - 1) == pytest.approx(found.noise_scale.value)
+
+
+def test_a_given_batch_is_kept_and_its_danger_said(make_study: Make) -> None:
+    found = recommend(make_study(rates=(2.0,)), width=256, batch_size=8)
+    assert found.batch_size == 8 and len(found.ladder) == 1
+    dangerous = recommend(make_study(rates=(2.0,)), width=256, batch_size=512)
+    assert any("stability edge" in warning for warning in dangerous.warnings)
+
+
+def test_the_standard_parameterization_converts_by_the_new_width(make_study: Make) -> None:
+    found = recommend(make_study(parameterization="standard", rates=(0.25,)), width=512)
+    # ḡ = g·width/2, so g stays where it is while ḡ grows.
+    assert found.normalized_noise_scale.value == pytest.approx(8000, rel=0.15)
+    assert found.noise_scale.value == pytest.approx(8000 * 2 / 512, rel=0.15)
+
+
+def test_a_width_far_outside_warns(make_study: Make) -> None:
+    study = make_study(rates=(2.0,))
+    assert not any("outside" in warning for warning in recommend(study, width=512).warnings)
+    assert any("outside" in warning for warning in recommend(study, width=2048).warnings)
+
+
+def test_without_a_law_the_nearest_width_is_used_and_said(make_study: Make) -> None:
+    found = recommend(make_study(rates=(2.0,), widths=(32, 64)), width=128)
+    assert any("inconclusive" in warning for warning in found.warnings)
+    assert found.normalized_noise_scale.value == pytest.approx(1000, rel=0.15)
+    assert "64" in found.basis[0]
+
+
+def test_without_an_edge_the_rates_that_were_trained_bound_the_choice(make_study: Make) -> None:
+    found = recommend(make_study(rates=(2.0,), stability=False), width=96)
+    assert found.learning_rate.value <= 2.0
+    assert math.isnan(found.stability_edge.value)
+    assert any("no stability" in warning for warning in found.warnings)
+
+
+def test_a_fit_serves_as_well_as_a_study(make_study: Make) -> None:
+    study = make_study(rates=(2.0,))
+    assert recommend(fit(study), width=512).as_json() == recommend(study, width=512).as_json()
+
+
+def test_the_parameterization_can_be_chosen(make_study: Make) -> None:
+    first, second = make_study(rates=(2.0,)), make_study(rates=(0.25,), parameterization="standard")
+    both = fit(replace(first, table=pd.concat([first.table, second.table], ignore_index=True)))
+    assert recommend(both, 128, parameterization="standard").parameterization == "standard"
+    with pytest.raises(BadInput, match="parameterization"):
+        recommend(both, 128, parameterization="mup")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ({"width": 0}, "width"),
+        ({"width": 64, "batch_size": 0}, "batch_size"),
+        ({"width": 64, "batch_size": 4000}, "batch_size"),
+    ],
+)
+def test_impossible_requests_are_refused(arguments: dict[str, Any], name: str, make_study: Make) -> None:
+    with pytest.raises(BadInput, match=name):
+        recommend(make_study(rates=(2.0,), widths=(32, 64)), **arguments)
+
+
+def test_a_study_without_any_optimum_says_what_is_missing(make_study: Make) -> None:
+    with pytest.raises(BadInput, match="too_few_cells"):
+        recommend(make_study(rates=(2.0,), batches=(4, 8), widths=(32, 64)), width=128)

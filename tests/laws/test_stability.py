@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from noisescale.errors import BadInput
+from noisescale.laws.planted import failures
+from noisescale.laws.stability import stability_edge
+
+STEP = math.log(math.sqrt(2))
+RATES = np.exp(np.arange(-10, 11) * STEP)
+
+
+def ladder(*first_failures: int) -> np.ndarray:
+    return np.array([[float(rate >= first) for rate in range(RATES.size)] for first in first_failures])
+
+
+def test_seeds_that_agree_give_the_cell() -> None:
+    edge = stability_edge(RATES, ladder(*[10] * 8))
+    assert edge.label == "single_cell"
+    assert edge.rate.value == pytest.approx(math.sqrt(RATES[9] * RATES[10]), rel=0.02)
+    assert RATES[9] * 0.99 <= edge.rate.low <= RATES[9] * 1.03
+    assert RATES[10] * 0.97 <= edge.rate.high <= RATES[10] * 1.01
+    assert edge.distribution_free.low == pytest.approx(RATES[9])
+    assert edge.distribution_free.high == pytest.approx(RATES[10])
+
+
+def test_a_fine_ladder_gives_the_t_interval_of_the_log_thresholds() -> None:
+    thresholds = np.array([-0.4, -0.2, -0.1, 0.0, 0.05, 0.12, 0.3, 0.5])
+    rates = np.exp(np.linspace(-1, 1, 2001))
+    edge = stability_edge(rates, (np.log(rates) >= thresholds[:, None]).astype(float))
+    half = 2.3646 * thresholds.std(ddof=1) / math.sqrt(8)
+    assert math.log(edge.rate.value) == pytest.approx(thresholds.mean(), abs=0.01)
+    assert math.log(edge.rate.low) == pytest.approx(thresholds.mean() - half, abs=0.02)
+    assert math.log(edge.rate.high) == pytest.approx(thresholds.mean() + half, abs=0.02)
+    # The nonparametric median of eight lies between the fourth and the fifth.
+    assert 0.0 <= math.log(edge.distribution_free.value) <= 0.05
+
+
+@pytest.mark.parametrize(
+    ("firsts", "label"),
+    [([99] * 8, "no_failure"), ([0] * 8, "all_fail"), ([5] * 5, "too_few_seeds"), ([8, 9, 9, 10, 10, 11], "bracketed")],
+)
+def test_labels(firsts: list[int], label: str) -> None:
+    edge = stability_edge(RATES, ladder(*firsts))
+    assert edge.label == label
+    assert edge.rate.bounded == (label == "bracketed")
+
+
+def test_an_unbracketed_median_is_a_bound() -> None:
+    above = stability_edge(RATES, ladder(*[99] * 5, 18, 19, 20))
+    assert above.rate.value == pytest.approx(RATES[-1]) and above.rate.high == math.inf
+    below = stability_edge(RATES, ladder(*[0] * 8))
+    assert below.rate.value == pytest.approx(RATES[0]) and below.rate.low == -math.inf
+
+
+def test_stability_that_returns_is_a_fraction_and_does_not_move_the_threshold() -> None:
+    plain = ladder(8, 9, 9, 10, 10, 11, 9, 10)
+    fractal = plain.copy()
+    fractal[:2, 14] = 0
+    edge = stability_edge(RATES, fractal)
+    assert edge.returning == 0.25
+    assert edge.rate == stability_edge(RATES, plain).rate
+
+
+def test_rates_that_were_not_run_widen_a_seed_to_its_neighbours() -> None:
+    failed = ladder(*[10] * 8)
+    failed[:, 9] = math.nan
+    edge = stability_edge(RATES, failed)
+    assert edge.step == pytest.approx(2 * STEP)
+    assert edge.distribution_free.low == pytest.approx(RATES[8])
+
+
+@pytest.mark.parametrize("rates", [RATES[::-1], -RATES, RATES[:3]])
+def test_input_that_cannot_be_used_is_refused(rates: np.ndarray) -> None:
+    with pytest.raises(BadInput, match="stability_edge"):
+        stability_edge(rates, ladder(*[10] * 8))
+
+
+def coverage(cells: float, seeds: int, draws: int, fractal: float = 0.0) -> tuple[float, float]:
+    generator = np.random.default_rng(1)
+    held = free = 0
+    for _ in range(draws):
+        median = math.exp(generator.uniform(-0.5, 0.5) * STEP)
+        edge = stability_edge(RATES, failures(generator, RATES, median, cells * STEP, seeds, fractal))
+        held += edge.rate.covers(median)
+        free += edge.distribution_free.covers(median)
+    return held / draws, free / draws
+
+
+@pytest.mark.parametrize("cells", [0.5, 1.0, 2.0])
+def test_the_median_is_covered(cells: float) -> None:
+    held, free = coverage(cells, seeds=8, draws=100)
+    assert held >= 0.87
+    assert free >= 0.95
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("cells", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("seeds", [6, 10, 12])
+@pytest.mark.parametrize("fractal", [0.0, 0.1])
+def test_the_median_is_covered_in_the_long_form(cells: float, seeds: int, fractal: float) -> None:
+    held, free = coverage(cells, seeds, draws=500, fractal=fractal)
+    assert 0.91 <= held <= 0.99
+    assert free >= 0.95

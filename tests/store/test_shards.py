@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pandas as pd
+import pytest
+
+from noisescale.errors import BadInput
+from noisescale.runs import Run, RunResult
+from noisescale.store import finished_packs, write_atomically, write_shard
+from noisescale.store.shards import read_shards, shard_path
+
+MakeRun = Callable[..., Run]
+MakeResult = Callable[..., RunResult]
+
+
+def test_a_shard_opens_in_plain_pandas(tmp_path: Path, make_run: MakeRun, make_result: MakeResult) -> None:
+    runs = [make_run(seed=seed) for seed in range(3)]
+    path = write_shard(tmp_path, "abc", [make_result(run) for run in runs])
+    assert path == shard_path(tmp_path, "abc") == tmp_path / "abc.parquet"
+    frame = pd.read_parquet(path)
+    assert frame.run_id.tolist() == [run.run_id for run in runs]
+    assert set(frame.pack_id) == {"abc"}
+    assert frame.test_accuracy.tolist() == [0.9] * 3
+    assert list(frame.curves[0]["test_loss"]) == [0.1, 0.5, 0.9]
+    assert "torch" in frame.versions[0]
+    assert finished_packs(tmp_path) == {"abc"}
+    assert [name.name for name in tmp_path.iterdir()] == ["abc.parquet"]
+
+
+def test_shards_of_both_purposes_are_one_frame(tmp_path: Path, make_run: MakeRun, make_result: MakeResult) -> None:
+    write_shard(tmp_path, "a", [make_result(make_run(), status="diverged")])
+    write_shard(tmp_path, "b", [make_result(make_run(purpose="stability", seed=1))])
+    frame = read_shards(tmp_path)
+    assert frame.purpose.tolist() == ["sweep", "stability"]
+    assert frame.diverged_at_step.isna().tolist() == [False, True]
+    assert frame.test_loss.isna().all()
+
+
+def test_a_shard_is_never_overwritten(tmp_path: Path, make_run: MakeRun, make_result: MakeResult) -> None:
+    path = write_shard(tmp_path, "a", [make_result(make_run())])
+    before = path.read_bytes()
+    write_shard(tmp_path, "a", [make_result(make_run(seed=5), accuracy=0.2)])
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_system_without_links_will_do(
+    tmp_path: Path, make_run: MakeRun, make_result: MakeResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: Any) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    path = write_shard(tmp_path, "a", [make_result(make_run())])
+    before = path.read_bytes()
+    write_shard(tmp_path, "a", [make_result(make_run(seed=5))])
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("target", ["os.fsync", "os.link", "pyarrow.parquet.write_table"])
+def test_a_full_disk_leaves_nothing_and_names_the_file(
+    tmp_path: Path, make_run: MakeRun, make_result: MakeResult, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    def full(*arguments: Any, **options: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space") as raised:
+        patch.setattr(target, full)
+        write_shard(tmp_path, "a", [make_result(make_run())])
+    assert raised.value.errno == errno.ENOSPC
+    assert raised.value.filename == str(tmp_path / "a.parquet")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_limit_that_the_kernel_keeps_is_met_like_a_full_disk(tmp_path: Path) -> None:
+    """A real failing write: the process may write files of at most 1 kB (SIGXFSZ is ignored by Python)."""
+    program = f"""
+import resource, sys
+from pathlib import Path
+from noisescale.store import write_atomically
+resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))
+try:
+    write_atomically(Path({str(tmp_path)!r}) / "big", lambda file: file.write(bytes(4096)))
+except OSError as error:
+    sys.exit(error.filename)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.stderr.strip() == str(tmp_path / "big")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_kill_in_the_middle_of_a_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    program = f"""
+import os, signal
+from pathlib import Path
+from noisescale.store import write_atomically
+def write(file):
+    file.write(bytes(100_000))
+    file.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+write_atomically(Path({str(path)!r}), write)
+"""
+    done = subprocess.run([sys.executable, "-c", program], timeout=60)
+    assert done.returncode == -signal.SIGKILL
+    assert path.read_bytes() == b"old"
+    assert finished_packs(tmp_path) == set()
+
+
+def test_an_exception_of_the_writer_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def write(file: BinaryIO) -> None:
+        file.write(b"new")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, write)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_spoiled_shard_is_named(tmp_path: Path, make_run: MakeRun, make_result: MakeResult) -> None:
+    path = write_shard(tmp_path, "a", [make_result(make_run())])
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(BadInput, match="a.parquet"):
+        read_shards(tmp_path)

@@ -1,0 +1,86 @@
+"""Small specs on the digits, found frames with planted results, and one thread for every sweep."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from noisescale.runs import Run
+from noisescale.sweeps import Grid, SweepSpec
+
+PLAIN: dict[str, Any] = {
+    "name": "small",
+    "seeds": 2,
+    "dataset": {"name": "digits", "train_size": 60, "test_size": 40},
+    "model": {"family": "mlp"},
+    "grid": {"width": [2], "batch_size": [10], "learning_rate": [0.5, 1.0]},
+    "training": {"steps": 12, "evaluations": 4},
+    "fit": {"extend_edges": False},
+    "stability": {"seeds": 0},
+}
+
+
+@pytest.fixture
+def plain() -> dict[str, Any]:
+    return copy.deepcopy(PLAIN)
+
+
+@pytest.fixture(scope="session")
+def make_spec() -> Callable[..., SweepSpec]:
+    """A small spec; keys are dotted, with __ for the dot, and None removes one."""
+
+    def make(**changes: Any) -> SweepSpec:
+        values = copy.deepcopy(PLAIN)
+        for key, value in changes.items():
+            section: dict[str, Any] = values
+            *path, last = key.split("__")
+            for part in path:
+                section = section.setdefault(part, {})
+            if value is None:
+                section.pop(last, None)
+            else:
+                section[last] = value
+        return SweepSpec.from_dict(values)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_grid(make_spec: Callable[..., SweepSpec]) -> Callable[..., Grid]:
+    return lambda **changes: Grid(make_spec(**changes))
+
+
+Outcome = Callable[[Run], dict[str, Any]]
+
+
+@pytest.fixture(scope="session")
+def found_frame() -> Callable[[Iterable[Run], Outcome], pd.DataFrame]:
+    """What `Study.runs()` would hold if these runs had these outcomes; only what the rules look at."""
+
+    def frame(runs: Iterable[Run], outcome: Outcome) -> pd.DataFrame:
+        plain = {
+            "status": "completed",
+            "collapsed": False,
+            "late": True,
+            "chance_accuracy": 0.1,
+            "chance_loss": 2.3,
+            "test_accuracy": 0.5,
+            "test_loss": 1.0,
+        }
+        rows = [{"run_id": run.run_id, **plain, **outcome(run)} for run in runs]
+        return pd.DataFrame(rows, columns=["run_id", *plain])
+
+    return frame
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_core() -> Iterator[None]:
+    """Sweeps train in this process and with one thread, unless a test asks for workers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "sched_getaffinity", lambda process: {0}, raising=False)
+        yield

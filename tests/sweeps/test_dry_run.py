@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from noisescale.errors import BadInput
+from noisescale.sweeps import SweepSpec, sweep
+from noisescale.sweeps.dry_run import dry_run
+
+MakeSpec = Callable[..., SweepSpec]
+
+
+def test_it_counts_what_a_sweep_would_do(tmp_path: Path, make_spec: MakeSpec) -> None:
+    out = tmp_path / "out"
+    spec = make_spec(grid__width=[2, 4], stability__seeds=1, stability__steps=5)
+    estimate = dry_run(spec, out)
+    assert not out.exists()
+    assert (estimate.runs, estimate.finished) == (2 * 2 * 2 + 2 * 7, 0)
+    assert estimate.packs == 4
+    assert estimate.steps == 8 * 12 + 14 * 5
+    assert min(estimate.seconds, estimate.memory, estimate.disk) > 0
+    assert any("22 (0 finished)" in line for line in estimate.lines())
+
+    found = sweep(spec, out, quiet=True).runs()
+    files = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    estimate = dry_run(spec, out)
+    assert (estimate.runs, estimate.finished, estimate.packs, estimate.steps) == (len(found), len(found), 0, 0)
+    assert estimate.seconds == 0
+    grown = dry_run(make_spec(seeds=3, grid__width=[2, 4], stability__seeds=1, stability__steps=5), out)
+    assert (grown.runs - grown.finished, grown.packs, grown.steps) == (4, 2, 4 * 12)
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == files
+
+
+def test_more_workers_take_less_time(tmp_path: Path, make_spec: MakeSpec) -> None:
+    spec = make_spec(grid__width=[2, 3, 4, 5])
+    one, two = (dry_run(spec, tmp_path / "out", jobs=jobs).seconds for jobs in (1, 2))
+    assert one / 2 <= two < one
+
+
+def test_it_refuses_what_a_sweep_refuses(tmp_path: Path, make_spec: MakeSpec) -> None:
+    with pytest.raises(BadInput, match="grid.batch_size"):
+        dry_run(make_spec(grid__batch_size=[61]), tmp_path / "out")
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(BadInput, match="other files"):
+        dry_run(make_spec(), tmp_path)
+    with pytest.raises(BadInput, match="--device"):
+        dry_run(make_spec(), tmp_path / "out", device="tpu")

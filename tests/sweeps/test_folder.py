@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import errno
+import json
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from noisescale.errors import BadInput
+from noisescale.sweeps import SweepSpec
+from noisescale.sweeps.folder import (
+    check_folder,
+    create_folder,
+    driver_lock,
+    is_driven,
+    prepare_folder,
+)
+
+MakeSpec = Callable[..., SweepSpec]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, make_spec: MakeSpec) -> Path:
+    path = tmp_path / "out"
+    create_folder(path)
+    prepare_folder(path, make_spec())
+    return path
+
+
+def test_a_folder_is_begun_and_continued(folder: Path, make_spec: MakeSpec) -> None:
+    before = (folder / "spec.json").stat().st_mtime_ns
+    prepare_folder(folder, make_spec())
+    assert (folder / "spec.json").stat().st_mtime_ns == before
+    assert {path.name for path in folder.iterdir()} == {"spec.json", "shards", "failures"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seeds": 5},
+        {"seeds": [1, 0, 7]},
+        {"grid__width": [1, 2]},
+        {"grid__learning_rate": [0.25, 0.5, 1.0]},
+        {"grid__momentum": [0.0, 0.9], "grid__batch_size": [5, 10]},
+    ],
+)
+def test_a_spec_that_only_grows_is_accepted(folder: Path, make_spec: MakeSpec, changes: dict[str, Any]) -> None:
+    prepare_folder(folder, make_spec(**changes))
+    assert json.loads((folder / "spec.json").read_text()) == json.loads(make_spec(**changes).model_dump_json())
+
+
+def test_a_longer_ladder_is_growth(tmp_path: Path, make_spec: MakeSpec) -> None:
+    steps = {"from": 0.25, "factor": 1.4142135623730951}
+    create_folder(tmp_path / "out")
+    prepare_folder(tmp_path / "out", make_spec(grid__learning_rate={**steps, "to": 8.0}))
+    prepare_folder(tmp_path / "out", make_spec(grid__learning_rate={**steps, "to": 128.0}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "keys"),
+    [
+        ({"training__steps": 13}, ["training.steps"]),
+        ({"grid__width": [4]}, ["grid.width"]),
+        ({"seeds": 1}, ["seeds"]),
+        ({"grid__learning_rate": None, "grid__temperature": [0.1]}, ["grid.learning_rate", "grid.temperature"]),
+        ({"name": "other", "model__depth": 2, "seeds": 5}, ["model.depth", "name"]),
+        ({"training__schedule": {"kind": "constant"}, "fit__metric": "loss"}, ["fit.metric"]),
+        ({"dataset__data_seed": 1}, ["dataset.data_seed"]),
+    ],
+)
+def test_any_other_difference_is_refused_by_key(
+    folder: Path, make_spec: MakeSpec, changes: dict[str, Any], keys: list[str]
+) -> None:
+    before = (folder / "spec.json").read_bytes()
+    with pytest.raises(BadInput) as refused:
+        prepare_folder(folder, make_spec(**changes))
+    assert str(refused.value).endswith(f"Got: other values of {', '.join(keys)}.")
+    assert (folder / "spec.json").read_bytes() == before
+
+
+def test_other_peoples_folders_are_left_alone(tmp_path: Path, make_spec: MakeSpec) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(BadInput, match="other files"):
+        check_folder(tmp_path, make_spec())
+    with pytest.raises(BadInput, match="a file"):
+        check_folder(tmp_path / "thesis.tex", make_spec())
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3"])
+def test_a_spoiled_spec_is_named(folder: Path, make_spec: MakeSpec, text: str) -> None:
+    (folder / "spec.json").write_text(text)
+    with pytest.raises(BadInput, match="spec.json"):
+        check_folder(folder, make_spec())
+
+
+def test_a_driver_killed_at_its_very_start_is_no_obstacle(tmp_path: Path, make_spec: MakeSpec) -> None:
+    (tmp_path / "lock").touch()
+    (tmp_path / ".spec.json.123.tmp").write_text('{"na')
+    prepare_folder(tmp_path, make_spec())
+    assert {path.name for path in tmp_path.iterdir()} == {"spec.json", "shards", "failures", "lock"}
+
+
+def test_what_killed_writers_left_is_cleared(folder: Path, make_spec: MakeSpec) -> None:
+    leftover, foreign = folder / "shards" / ".abc.parquet.77.tmp", folder / "report" / ".page.tmp"
+    foreign.parent.mkdir()
+    for path in (leftover, foreign):
+        path.write_text("half a fi")
+    prepare_folder(folder, make_spec())
+    assert not leftover.exists()
+    assert foreign.exists()  # another command's
+
+
+def test_a_path_that_cannot_be_created_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(BadInput, match="file/out"):
+        create_folder(tmp_path / "file" / "out")
+
+    def full(*arguments: Any, **options: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    with pytest.raises(OSError, match="No space"):
+        create_folder(tmp_path / "out")
+
+
+def test_one_driver_a_folder(folder: Path) -> None:
+    assert not is_driven(folder)
+    with driver_lock(folder):
+        assert is_driven(folder)
+        with pytest.raises(BadInput, match="one driver a folder"), driver_lock(folder):
+            pass
+    assert not is_driven(folder)
+
+
+def test_a_look_at_the_lock_does_not_keep_a_driver_out(folder: Path) -> None:
+    stop = threading.Event()
+
+    def look() -> None:
+        while not stop.is_set():
+            is_driven(folder)
+
+    (folder / "lock").touch()
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        for _ in range(20):
+            with driver_lock(folder):
+                time.sleep(0.001)
+    finally:
+        stop.set()
+        looking.join()

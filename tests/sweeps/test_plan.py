@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from noisescale.runs import pack_id
+from noisescale.sweeps import Grid
+from noisescale.sweeps.cost import Shape, memory, seconds
+from noisescale.sweeps.plan import PACK_BYTES, PACK_PARAMETERS, SMALLEST_PACK, Plan, make_packs, pack_size
+
+MakeGrid = Callable[..., Grid]
+SMALL = {2: Shape(100, 50, 100), 4: Shape(200, 60, 100)}
+
+
+def test_packs_share_shapes_and_hold_every_run_once(make_grid: MakeGrid) -> None:
+    runs = make_grid(seeds=3, grid__width=[2, 4], grid__batch_size=[5, 10], grid__momentum=[0.0, 0.9]).runs()
+    packs = make_packs(reversed(runs), SMALL)
+    assert sorted(run.run_id for pack in packs for run in pack.runs) == sorted(run.run_id for run in runs)
+    for pack in packs:
+        assert len({run.shape_key for run in pack.runs}) == 1
+        assert pack.pack_id == pack_id(list(pack.runs))
+    assert len(packs) == 4  # width and batch are shapes; rate, momentum and seed are not
+    assert [pack.seconds for pack in packs] == sorted((pack.seconds for pack in packs), reverse=True)
+
+
+@pytest.mark.parametrize(("count", "parameters"), [(100, 10_000), (100, 10**6), (7, 10), (53, 20_000), (1000, 3000)])
+def test_packs_are_cut_into_equal_parts_within_the_limits(make_grid: MakeGrid, count: int, parameters: int) -> None:
+    runs = make_grid(seeds=count, grid__learning_rate=[1.0]).runs()
+    shape = Shape(parameters, 100, 100)
+    size = pack_size(runs, shape)
+    most = max(SMALLEST_PACK, PACK_PARAMETERS // parameters)
+    assert size <= most
+    parts = [len(pack.runs) for pack in make_packs(runs, {2: shape})]
+    assert max(parts) - min(parts) <= len(parts)
+    assert len(parts) == -(-count // most)
+
+
+def test_a_model_that_fills_the_memory_trains_alone(make_grid: MakeGrid) -> None:
+    runs = make_grid(seeds=5, grid__learning_rate=[1.0]).runs()
+    shape = Shape(PACK_BYTES, 1, 1)
+    assert memory(runs[:1], shape) > PACK_BYTES
+    assert pack_size(runs, shape) == 1
+
+
+def test_cost_grows_with_everything(make_grid: MakeGrid) -> None:
+    runs = make_grid(seeds=4).runs()
+    plain = seconds(runs, SMALL[2])
+    assert seconds(runs[:2], SMALL[2]) < plain < seconds(runs, SMALL[4])
+    assert plain < seconds(make_grid(seeds=4, training__steps=24).runs(), SMALL[2])
+    assert memory(runs, SMALL[2]) * 2 == memory(make_grid(seeds=4, training__precision="float64").runs(), SMALL[2])
+
+
+def test_a_stored_plan_is_read_back_and_reused(make_grid: MakeGrid, tmp_path: Path) -> None:
+    runs = make_grid(seeds=4, grid__width=[2, 4]).runs()
+    plan = Plan(tmp_path / "plan.jsonl")
+    plan.add(make_packs(runs, SMALL))
+    again = Plan(tmp_path / "plan.jsonl")
+    assert again.packs == plan.packs
+    more = make_grid(seeds=6, grid__width=[2, 4]).runs()
+    planned, new = again.packs_for(more, SMALL)
+    assert {pack.pack_id for pack in planned} == plan.packs.keys()
+    assert {run.seed for pack in new for run in pack.runs} == {4, 5}
+    planned, new = again.packs_for(runs[:1], SMALL)  # one run that is missing brings its whole pack
+    assert len(planned) == 1 and not new
+
+
+def test_packs_that_are_no_longer_asked_for_are_forgotten(make_grid: MakeGrid, tmp_path: Path) -> None:
+    plan = Plan(tmp_path / "plan.jsonl")
+    packs = make_packs(make_grid(grid__width=[2, 4]).runs(), SMALL)
+    plan.add(packs)
+    plan.keep({packs[0].pack_id})
+    assert list(Plan(tmp_path / "plan.jsonl").packs) == [packs[0].pack_id]
+    assert plan.packs_for(packs[1].runs, SMALL)[0] == []

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from noisescale.errors import BadInput
+from noisescale.sweeps import SweepSpec
+
+SMALLEST = """
+name = "smallest"
+seeds = 3
+[dataset]
+name = "digits"
+[model]
+family = "mlp"
+[grid]
+width = [4]
+batch_size = [8]
+learning_rate = [1]
+[training]
+steps = 10
+"""
+
+
+def change(values: dict[str, Any], key: str, value: Any) -> None:
+    *path, last = key.split(".")
+    for part in path:
+        values = values.setdefault(part, {})
+    values[last] = value
+
+
+def test_every_default(tmp_path: Path) -> None:
+    path = tmp_path / "smallest.toml"
+    path.write_text(SMALLEST)
+    assert SweepSpec.from_toml(path).model_dump() == {
+        "name": "smallest",
+        "seeds": (0, 1, 2),
+        "dataset": {
+            "name": "digits",
+            "train_size": None,
+            "test_size": None,
+            "validation_fraction": 0.0,
+            "label_noise": 0.0,
+            "data_seed": 0,
+        },
+        "model": {"family": "mlp", "depth": 1, "activation": "relu", "normalization": "none"},
+        "grid": {
+            "width": (4,),
+            "batch_size": (8,),
+            "parameterization": ("ntk",),
+            "learning_rate": (1.0,),
+            "noise_scale": None,
+            "normalized_noise_scale": None,
+            "temperature": None,
+            "momentum": (0.0,),
+            "weight_decay": (0.0,),
+            "init_scale": (2.0,),
+            "label_noise": None,
+            "steps": None,
+            "epochs": None,
+        },
+        "training": {
+            "steps": 10,
+            "epochs": None,
+            "schedule": {"kind": "constant"},
+            "evaluations": 20,
+            "late_fraction": 0.25,
+            "max_extensions": 0,
+            "loss": "cross_entropy",
+            "sampling": "epoch_shuffle",
+            "precision": "float32",
+        },
+        "fit": {"select_on": "test", "metric": "accuracy", "extend_edges": True, "max_edge_rungs": 4},
+        "stability": {"steps": 300, "seeds": 10, "batch_size": None},
+    }
+
+
+# (key, value, what the message must name beside the key)
+REFUSED = [
+    ("batchsize", 3, "a known key; in this place: name, seeds"),
+    ("grid.learning_rates", [1.0], "a known key; in this place: width, batch_size"),
+    ("training.schedule.warmup", 5, "a known key; in this place: kind"),
+    ("grid.learning_rate", [], "a non-empty list of numbers above 0"),
+    ("grid.learning_rate", [-0.1], "the entry -0.1 is none"),
+    ("grid.learning_rate", [math.nan], "the entry nan is none"),
+    ("grid.learning_rate", "1e-3", "'1e-3'"),
+    ("grid.learning_rate", ["1e-3"], "the entry '1e-3' is none"),
+    ("grid.learning_rate", {"from": 2.0, "to": 1.0, "factor": 2.0}, "0 < from <= to and factor > 1"),
+    ("grid.width", [], "a non-empty list of whole numbers"),
+    ("grid.width", [4.5], "the entry 4.5 is none"),
+    ("grid.width", 4, "a non-empty list of whole numbers"),
+    ("grid.batch_size", [0], "the entry 0 is none"),
+    ("grid.parameterization", [], "'standard'"),
+    ("grid.parameterization", ["nkt"], "'ntk'"),
+    ("grid.parameterization", [["ntk"]], "'ntk'"),
+    ("grid.parameterization", "ntk", "a non-empty list"),
+    ("grid.momentum", [1.0], "from 0 to below 1"),
+    ("grid.weight_decay", [-1.0], "of at least 0"),
+    ("grid.noise_scale", [10.0], "exactly one of learning_rate, noise_scale"),
+    ("grid", 3, "a section"),
+    ("seeds", 0, "a number of seeds"),
+    ("seeds", [], "a number of seeds"),
+    ("seeds", [0, -1], "a number of seeds"),
+    ("seeds", True, "a number of seeds"),
+    ("seeds", 10**9, "a number of seeds from 1 to"),
+    ("seeds", [2**64], "below 2^32"),
+    ("training.steps", 0, "greater than 0"),
+    ("training.steps", 1.5, "integer"),
+    ("training.steps", "100", "integer"),
+    ("training.epochs", 2.0, "exactly one of training.steps, training.epochs"),
+    ("grid.steps", [10], "exactly one of training.steps"),
+    ("training.late_fraction", 0.6, "0.5"),
+    ("training.evaluations", 1, "2"),
+    ("training.loss", "cross-entropy", "'cross_entropy'"),
+    ("training.sampling", "shuffle", "'epoch_shuffle'"),
+    ("training.precision", "float16", "'float32'"),
+    ("training.schedule.kind", "cosine", "'constant'"),
+    ("model.normalization", "batch", "'none'"),
+    ("fit.metric", "acc", "'accuracy'"),
+    ("fit.extend_edges", "yes", "boolean"),
+    ("stability.seeds", -1, "0"),
+    ("dataset.validation_fraction", 1.0, "less than 1"),
+    ("dataset.validation_fraction", math.nan, "finite"),
+    ("dataset.data_seed", -1, "0"),
+    ("name", 5, "string"),
+]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "required"), REFUSED, ids=[f"{key}={value}"[:40] for key, value, _ in REFUSED]
+)
+def test_what_is_refused_is_named(plain: dict[str, Any], key: str, value: Any, required: str) -> None:
+    change(plain, key, value)
+    with pytest.raises(BadInput) as refused:
+        SweepSpec.from_dict(plain, "my.toml")
+    message = str(refused.value)
+    assert message.startswith("my.toml")
+    assert key.split(".")[-1] in message
+    assert required in message
+    assert "Got: " in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("key", ["name", "seeds", "dataset", "grid.width", "grid.learning_rate", "training.steps"])
+def test_a_missing_key_is_named(plain: dict[str, Any], key: str) -> None:
+    *path, last = key.split(".")
+    section = plain
+    for part in path:
+        section = section[part]
+    del section[last]
+    with pytest.raises(BadInput, match=last):
+        SweepSpec.from_dict(plain)
+
+
+def test_label_noise_has_one_place(plain: dict[str, Any]) -> None:
+    change(plain, "dataset.label_noise", 0.1)
+    change(plain, "grid.label_noise", [0.0, 0.2])
+    with pytest.raises(BadInput, match="dataset.label_noise or grid.label_noise"):
+        SweepSpec.from_dict(plain)
+
+
+def test_overrides_are_written_as_in_toml(tmp_path: Path) -> None:
+    path = tmp_path / "smallest.toml"
+    path.write_text(SMALLEST)
+    overrides = (
+        "training.steps=5",
+        "grid.learning_rate={from = 1, to = 4, factor = 2}",
+        'fit.metric="loss"',
+        "seeds=1",
+    )
+    spec = SweepSpec.from_toml(path, overrides)
+    assert (spec.training.steps, spec.grid.learning_rate, spec.fit.metric, spec.seeds) == (5, (1, 2, 4), "loss", (0,))
+
+
+@pytest.mark.parametrize("override", ["training.steps", "=5", "training.steps=", "training.steps=five", "name.x=5"])
+def test_an_override_that_is_none_is_shown(tmp_path: Path, override: str) -> None:
+    path = tmp_path / "smallest.toml"
+    path.write_text(SMALLEST)
+    with pytest.raises(BadInput, match="--set") as refused:
+        SweepSpec.from_toml(path, (override,))
+    assert repr(override) in str(refused.value)
+
+
+def test_a_file_that_is_no_spec_is_named(tmp_path: Path) -> None:
+    absent, broken, binary = tmp_path / "absent.toml", tmp_path / "broken.toml", tmp_path / "binary.toml"
+    broken.write_text("seeds = ")
+    binary.write_bytes(b"\xff\xfe\x00")
+    for path in (absent, broken, binary, tmp_path):
+        with pytest.raises(BadInput, match=str(path)):
+            SweepSpec.from_toml(path)

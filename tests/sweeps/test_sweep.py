@@ -1,0 +1,220 @@
+"""Whole sweeps of a few small runs, in this process: resume, growth, failures, a full disk."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from noisescale.errors import BadInput
+from noisescale.runs import RunResult
+from noisescale.sweeps import SweepSpec, failures, sweep
+from noisescale.sweeps.plan import Plan
+from noisescale.sweeps.status import status
+from noisescale.sweeps.sweep import choose_device
+from noisescale.training import PackTrainer
+
+MakeSpec = Callable[..., SweepSpec]
+
+
+def shards(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (folder / "shards").glob("*.parquet")}
+
+
+def leftovers(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if ".tmp" in path.name]
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The ids of runs that were trained, in order."""
+    ids: list[str] = []
+    results = PackTrainer.results
+
+    def record(trainer: PackTrainer) -> list[RunResult]:
+        ids.extend(run.run_id for run in trainer.runs)
+        return results(trainer)
+
+    monkeypatch.setattr(PackTrainer, "results", record)
+    return ids
+
+
+def test_a_finished_sweep_does_nothing_again(tmp_path: Path, make_spec: MakeSpec, trained: list[str]) -> None:
+    spec = make_spec(grid__width=[2, 4], stability__seeds=2, stability__steps=5)
+    study = sweep(spec, tmp_path / "out", quiet=True)
+    runs = study.runs()
+    assert (runs.purpose == "sweep").sum() == 2 * 2 * 2
+    assert (runs.purpose == "stability").sum() >= 2 * 7 * 2
+    assert sorted(trained) == sorted(runs.run_id)
+    before = shards(tmp_path / "out")
+    sweep(spec, tmp_path / "out", quiet=True)
+    assert len(trained) == len(runs)
+    assert shards(tmp_path / "out") == before
+    assert not leftovers(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "changes", [{"seeds": 3}, {"grid__width": [2, 4]}, {"grid__learning_rate": [0.25, 0.5, 1.0]}], ids=str
+)
+def test_growth_runs_only_what_is_missing(
+    tmp_path: Path, make_spec: MakeSpec, trained: list[str], changes: dict[str, Any]
+) -> None:
+    sweep(make_spec(), tmp_path, quiet=True)
+    before = shards(tmp_path)
+    runs = sweep(make_spec(**changes), tmp_path, quiet=True).runs()
+    assert len(trained) == len(set(trained)) == len(runs) > 4
+    assert before.items() < shards(tmp_path).items()
+
+
+def test_growth_of_the_seeds_keeps_the_stability_ladder(
+    tmp_path: Path, make_spec: MakeSpec, trained: list[str]
+) -> None:
+    ladder = {"stability__seeds": 2, "stability__steps": 5}
+    before = sweep(make_spec(**ladder), tmp_path, quiet=True).runs()
+    after = sweep(make_spec(seeds=3, **ladder), tmp_path, quiet=True).runs()
+    assert set(after[after.purpose == "stability"].run_id) == set(before[before.purpose == "stability"].run_id)
+    assert len(trained) == len(after)
+
+
+def test_what_was_interrupted_goes_on_with_the_same_packs(
+    tmp_path: Path, make_spec: MakeSpec, trained: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = make_spec(grid__width=[2, 3, 4])
+    advance = PackTrainer.advance
+
+    def interrupt(trainer: PackTrainer) -> None:
+        if len(trained) >= 4:
+            raise KeyboardInterrupt
+        advance(trainer)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(PackTrainer, "advance", interrupt)
+        sweep(spec, tmp_path, quiet=True)
+    before, planned = shards(tmp_path), (tmp_path / "plan.jsonl").read_bytes()
+    assert len(before) == 1
+    found = status(tmp_path)
+    assert (found.completed, found.missing, found.running) == (4, 8, False)
+    assert len(sweep(spec, tmp_path, quiet=True).runs()) == len(trained) == len(set(trained)) == 12
+    assert before.items() < shards(tmp_path).items()
+    assert (tmp_path / "plan.jsonl").read_bytes() == planned
+    assert {f"{pack}.parquet" for pack in Plan(tmp_path / "plan.jsonl").packs} == shards(tmp_path).keys()
+
+
+def test_edges_and_budgets_are_extended_to_an_end(tmp_path: Path, make_spec: MakeSpec, trained: list[str]) -> None:
+    spec = make_spec(
+        fit__extend_edges=True, grid__learning_rate=[0.25, 0.5, 1.0], training__max_extensions=1,
+        stability__seeds=1, stability__steps=5,
+    )  # fmt: skip
+    runs = sweep(spec, tmp_path, quiet=True).runs()
+    grid = runs[runs.purpose == "sweep"]
+    assert grid.steps.max() in (12, 24)
+    assert len(grid) > 6
+    assert (grid.groupby(["learning_rate", "steps"]).seed.nunique() == 2).all()
+    sweep(spec, tmp_path, quiet=True)
+    assert len(trained) == len(runs)
+
+
+def test_diverged_runs_are_results(tmp_path: Path, make_spec: MakeSpec) -> None:
+    runs = sweep(make_spec(grid__learning_rate=[1.0, 1e12]), tmp_path, quiet=True).runs()
+    diverged = runs[runs.learning_rate == 1e12]
+    assert set(diverged.status) == {"diverged"}
+    assert diverged.test_accuracy.isna().all() and not diverged.late.any()
+    assert set(runs[runs.learning_rate == 1].status) == {"completed"}
+    assert failures(tmp_path) == {}
+    assert status(tmp_path).diverged == 2
+
+
+def test_a_pack_that_fails_is_recorded_and_tried_again(
+    tmp_path: Path, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = make_spec(grid__width=[2, 4], stability__seeds=1, stability__steps=5, fit__extend_edges=True)
+    advance = PackTrainer.advance
+
+    def fail(trainer: PackTrainer) -> None:
+        if trainer.runs[0].width == 4:
+            raise RuntimeError("width 4 is not to be had\nwith details")
+        advance(trainer)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PackTrainer, "advance", fail)
+        runs = sweep(spec, tmp_path, quiet=True).runs()
+    assert set(runs.width) == {2}
+    found = status(tmp_path)
+    assert set(found.failed.values()) == {"RuntimeError: width 4 is not to be had"}
+    assert found.missing == sum(
+        len(pack.runs) for pack in Plan(tmp_path / "plan.jsonl").packs.values() if pack.pack_id in found.failed
+    )
+    assert any("width 4" in line for line in found.lines())
+    again = sweep(spec, tmp_path, quiet=True).runs()
+    assert set(again.width) == {2, 4}
+    assert failures(tmp_path) == {} and status(tmp_path).missing == 0
+
+
+@pytest.mark.parametrize("target", ["os.fsync", "pyarrow.parquet.write_table"])
+def test_a_full_disk_stops_the_sweep_and_loses_nothing(
+    tmp_path: Path, make_spec: MakeSpec, trained: list[str], monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    spec = make_spec(grid__width=[2, 4])
+
+    def full(*arguments: Any, **options: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    sweep(make_spec(), tmp_path, quiet=True)
+    before = shards(tmp_path)
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+        patch.setattr(target, full)
+        sweep(spec, tmp_path, quiet=True)
+    assert shards(tmp_path) == before
+    assert not leftovers(tmp_path)
+    assert len(sweep(spec, tmp_path, quiet=True).runs()) == 8
+    assert before.items() < shards(tmp_path).items()
+
+
+def test_other_data_are_refused(tmp_path: Path, make_spec: MakeSpec) -> None:
+    sweep(make_spec(), tmp_path, quiet=True)
+    plan = tmp_path / "plan.jsonl"
+    plan.write_text(plan.read_text().replace('"dataset_hash": "', '"dataset_hash": "0'))
+    with pytest.raises(BadInput, match="dataset digits"):
+        sweep(make_spec(), tmp_path, quiet=True)
+
+
+def test_a_refused_spec_writes_nothing(tmp_path: Path, make_spec: MakeSpec) -> None:
+    for changes in ({"grid__batch_size": [61]}, {"model__family": "mpl"}, {"dataset__train_size": 9999}):
+        with pytest.raises(BadInput):
+            sweep(make_spec(**changes), tmp_path / "out", quiet=True)
+        assert not (tmp_path / "out").exists()
+
+
+def test_the_heartbeat_tells_where_it_is(tmp_path: Path, make_spec: MakeSpec) -> None:
+    sweep(make_spec(), tmp_path, quiet=True)
+    beat = json.loads((tmp_path / "heartbeat.json").read_text())
+    assert {"done", "total", "diverged", "failed", "seconds_left", "time"} <= beat.keys()
+    times = [json.loads(line) for line in (tmp_path / "times.jsonl").read_text().splitlines()]
+    assert {"training", "evaluation", "storing", "planning", "wall"} <= times[-1].keys()
+    found = status(tmp_path)
+    assert found.heartbeat_age is not None and found.heartbeat_age >= 0
+    assert found.seconds_left is None
+
+
+def test_plain_lines_are_shown_where_there_is_no_terminal(
+    tmp_path: Path, make_spec: MakeSpec, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep(make_spec(), tmp_path)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "grid: 4 runs in 1 packs"
+    assert lines[-1].startswith("4/4 runs, ")
+
+
+def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert choose_device("auto") == "cpu"
+    for device in ("cuda", "tpu"):
+        with pytest.raises(BadInput, match="--device"):
+            choose_device(device)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert choose_device("auto") == "cuda"
