@@ -14,13 +14,13 @@ BENCH := $(VENV)/.installed-bench
 
 RUNS := runs
 QUICKSTART := $(RUNS)/mnist1d
-QUICKSTART_WIDTH := 512
+QUICKSTART_WIDTH := 256
 WORKERS := 2
 # A limit where the system has `timeout` (macOS has not): lint + types + tests stay below 10 minutes, and 45 for the long form.
 limit = $(if $(shell command -v timeout 2>/dev/null),timeout $(1))
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-full lint format types bench faults holdout coverage law clean
+.PHONY: help quickstart test test-full lint format types bench faults holdout coverage collapse law readme clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -30,8 +30,8 @@ help:  ## this list
 quickstart: $(BASE)  ## from nothing to a law, a recommendation and a report on MNIST-1D (minutes)
 	$(BIN)/noisescale sweep examples/mnist1d.toml --out $(QUICKSTART)
 	$(BIN)/noisescale fit $(QUICKSTART)
-	$(BIN)/noisescale report $(QUICKSTART)
 	$(BIN)/noisescale recommend $(QUICKSTART) --width $(QUICKSTART_WIDTH)
+	$(BIN)/noisescale report $(QUICKSTART)
 
 test: lint types  ## lint, types and tests (at most 10 minutes after installation)
 	$(call limit,420) $(BIN)/python -m pytest -q -n $(WORKERS)
@@ -61,6 +61,12 @@ holdout: $(BASE)  ## regret of the recommendation at widths that were held out, 
 
 coverage: $(BASE)  ## how often the intervals hold the truth, on known laws
 	$(BIN)/python benchmarks/coverage.py
+
+collapse: $(BASE)  ## whether runs at equal learning rate / batch size agree, beside a control
+	$(BIN)/python benchmarks/collapse.py
+
+readme: $(BASE)  ## write the quickstart's result into the README
+	$(BIN)/python benchmarks/readme.py
 
 law: $(BASE)  ## the law from three disjoint seed sets and three designs (long)
 	$(BIN)/python benchmarks/law.py

@@ -1,0 +1,213 @@
+"""The law from three disjoint seed sets and every design (`make law`): long, resumable, its tables generated.
+
+Each sweep is `noisescale sweep examples/<design>.toml` with another list of seeds; nothing but the seeds differs. The
+tables go to benchmarks/results/law.md and law.csv, the figure to docs/figures/law.svg.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from noisescale.laws import Fit, fit
+from noisescale.laws.interval import Estimate
+from noisescale.laws.power_law import PowerLaw
+from noisescale.laws.results import MetricLaws, Series
+from noisescale.sweeps import SweepSpec, sweep
+
+ROOT = Path(__file__).resolve().parent.parent
+DESIGNS = {
+    "mnist1d": "rate and steps fixed, batch varied (time held constant)",
+    "mnist1d-epochs": "rate and epochs fixed, batch varied (the paper's protocol)",
+    "mnist1d-rates": "batch and steps fixed, rate varied",
+    "mnist1d-standard": "standard parameterization; rate and steps fixed, batch varied",
+}
+SEED_SETS = {"A": range(0, 10), "B": range(10, 20), "C": range(20, 30)}
+LAWS = {"ḡ": "normalized_noise_scale", "ε/B": "temperature", "B*": "largest_batch"}
+MARKERS = {"A": "o", "B": "s", "C": "^"}
+GREYS = {"A": "#000000", "B": "#3b6fb6", "C": "#c26a1c"}
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """One design on one seed set."""
+
+    design: str
+    seeds: str
+    fit: Fit
+
+    @property
+    def series(self) -> Series:
+        group = self.fit.groups[0]
+        return group.series[group.primary]
+
+
+def run(design: str, name: str, folder: Path, jobs: int | None) -> Fitted:
+    """Run what is missing of one design on one seed set, and fit it."""
+    spec = SweepSpec.from_toml(ROOT / "examples" / f"{design}.toml", (f"seeds={list(SEED_SETS[name])}",))
+    return Fitted(design, name, fit(sweep(spec, folder / f"{design}-{name}", jobs=jobs)))
+
+
+def slope_rows(fitted: list[Fitted]) -> Iterator[dict[str, object]]:
+    """One row per design, seed set, metric and law."""
+    for one in fitted:
+        for metric, laws in one.series.laws.items():
+            for symbol, attribute in LAWS.items():
+                law: PowerLaw = getattr(laws, attribute)
+                yield {
+                    "design": one.design,
+                    "seeds": one.seeds,
+                    "metric": metric,
+                    "law": symbol,
+                    "slope": law.slope.value,
+                    "low": law.slope.low,
+                    "high": law.slope.high,
+                    "lack_of_fit": law.lack_of_fit,
+                    "status": law.status,
+                    "widths": " ".join(f"{width:g}" for width in law.widths),
+                    "censored": " ".join(f"{width:g}" for width in law.censored),
+                    "excluded": excluded(laws),
+                }
+
+
+def excluded(laws: MetricLaws) -> str:
+    """Widths that the noise law leaves out, with the reason of each."""
+    return "; ".join(f"{entry.width:g}: {entry.reason}" for entry in laws.excluded)
+
+
+def optimum_rows(fitted: list[Fitted]) -> Iterator[dict[str, str]]:
+    """One row per design, width and metric, the seed sets side by side."""
+    for design in dict.fromkeys(one.design for one in fitted):
+        own = [one for one in fitted if one.design == design]
+        for place, width in enumerate(own[0].series.widths):
+            for metric in width.optima:
+                row = {"design": design, "width": f"{width.width:g}", "metric": metric}
+                for one in own:
+                    found = one.series.widths[place].optima[metric]
+                    labels = ", ".join(label for label in found.labels if label != "interior")
+                    row[one.seeds] = f"{span(found.normalized_noise_scale)} {labels}".strip()
+                    row[f"height {one.seeds}"] = f"{found.height.value:.3f}"
+                yield row
+
+
+def span(estimate: Estimate) -> str:
+    """A value and its interval in three digits; an open end is written as such."""
+    if not math.isfinite(estimate.value):
+        return "–"
+    low, high = (f"{end:.3g}" if math.isfinite(end) else "open" for end in (estimate.low, estimate.high))
+    return f"{estimate.value:.3g} [{low}, {high}]"
+
+
+def markdown(rows: list[dict[str, str]]) -> str:
+    """Rows as a Markdown table."""
+    head = list(rows[0])
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return "\n".join(lines + ["| " + " | ".join(row[name] for name in head) + " |" for row in rows])
+
+
+def figure(fitted: list[Fitted]) -> Figure:
+    """Best ḡ against width, a panel per design and metric, the seed sets by marker."""
+    designs = list(dict.fromkeys(one.design for one in fitted))
+    result = Figure(figsize=(3.1 * len(designs), 6.2), layout="constrained")
+    axes = result.subplots(2, len(designs), sharex=True, sharey=True, squeeze=False)
+    for row, metric in enumerate(("accuracy", "loss")):
+        for column, design in enumerate(designs):
+            draw(axes[row][column], [one for one in fitted if one.design == design], metric)
+            axes[row][column].set_title(f"{design}\nbest by test {metric}", fontsize=9)
+        axes[row][0].set_ylabel("optimal ḡ (examples)")
+    for axis in axes[-1]:
+        axis.set_xlabel("width (hidden units)")
+    axes[0][0].legend(title="seed set", fontsize=8)
+    return result
+
+
+def draw(axis: object, fitted: list[Fitted], metric: str) -> None:
+    """One panel: filled points are in the law, open ones are not, triangles at bounds point the open way."""
+    from matplotlib.axes import Axes
+
+    assert isinstance(axis, Axes)
+    for shift, one in enumerate(fitted):
+        colour, marker = GREYS[one.seeds], MARKERS[one.seeds]
+        for width in one.series.widths:
+            found = width.optima[metric]
+            value = found.normalized_noise_scale
+            if not math.isfinite(value.value):
+                continue
+            x = width.width * 1.04 ** (shift - 1)
+            low = value.low if math.isfinite(value.low) and value.low > 0 else value.value / 2
+            high = value.high if math.isfinite(value.high) else value.value * 2
+            axis.plot([x, x], [low, high], color=colour, linewidth=1, linestyle="-" if value.bounded else ":")
+            face = colour if found.in_law and value.bounded else "white"
+            axis.plot(x, value.value, marker, color=colour, markerfacecolor=face, markersize=5)
+        law = one.series.laws[metric].normalized_noise_scale
+        label = one.seeds
+        if law.fitted:
+            ends = [one.series.widths[0].width, one.series.widths[-1].width]
+            axis.plot(ends, [math.exp(law.log_at(end)) for end in ends], color=colour, linewidth=1, alpha=0.6)
+            label = f"{one.seeds}: slope {law.slope.value:.2f} [{law.slope.low:.2f}, {law.slope.high:.2f}]"
+        axis.plot([], [], marker, color=colour, label=label)
+    axis.set_xscale("log", base=2)
+    axis.set_yscale("log")
+    axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.grid(alpha=0.2)
+    axis.legend(fontsize=7, loc="lower right")
+
+
+def write(fitted: list[Fitted], results: Path) -> None:
+    """Write the tables and the figure."""
+    rows = list(slope_rows(fitted))
+    results.mkdir(parents=True, exist_ok=True)
+    with (results / "law.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    slopes = [
+        {
+            "design": str(row["design"]),
+            "metric": str(row["metric"]),
+            "law": f"{row['law']} ∝ width^s",
+            "seeds": str(row["seeds"]),
+            "s [95 %]": span(Estimate(*(float(str(row[key])) for key in ("slope", "low", "high")), "1", "")),
+            "τ": f"{row['lack_of_fit']:.2f}",
+            "widths": str(row["widths"]),
+            "censored": str(row["censored"]),
+            "left out": str(row["excluded"]),
+        }
+        for row in rows
+    ]
+    designs = "\n".join(f"- `{name}`: {text}" for name, text in DESIGNS.items())
+    text = (
+        "# The law, three seed sets, every design\n\nGenerated by `make law`; do not edit by hand.\n\n"
+        f"{designs}\n\n## Slopes\n\n{markdown(slopes)}\n\n"
+        "τ: scatter of the widths about the line beyond the seeds' noise, in natural logarithms.\n\n"
+        f"## Optima: ḡ with its interval, by seed set, and the metric there\n\n{markdown(list(optimum_rows(fitted)))}\n"
+    )
+    (results / "law.md").write_text(text, encoding="utf-8")
+    figures = ROOT / "docs" / "figures"
+    figures.mkdir(parents=True, exist_ok=True)
+    picture = figure(fitted)
+    picture.savefig(figures / "law.svg", metadata={"Date": None})
+    picture.savefig(results / "law.png", dpi=110)
+
+
+def main() -> None:
+    """Run the chosen designs on the chosen seed sets and write what was found."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--designs", nargs="*", default=list(DESIGNS), choices=list(DESIGNS))
+    parser.add_argument("--seeds", nargs="*", default=list(SEED_SETS), choices=list(SEED_SETS))
+    parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "law")
+    parser.add_argument("--jobs", type=int)
+    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
+    chosen = parser.parse_args()
+    fitted = [run(design, name, chosen.folder, chosen.jobs) for name in chosen.seeds for design in chosen.designs]
+    write(sorted(fitted, key=lambda one: list(DESIGNS).index(one.design)), chosen.results)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""Write the quickstart's result into the README (`make readme`): the sentences, tables and figure of that very run."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import shutil
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from noisescale.laws import fit, recommend
+from noisescale.report import fit_tables, recommendation_tables, write_report
+from noisescale.store import Study
+
+ROOT = Path(__file__).resolve().parent.parent
+BEGIN, END = "<!-- quickstart:begin", "<!-- quickstart:end -->"
+FIGURE = "noise-law.svg"
+
+
+def as_text(tables: list[Table]) -> str:
+    """Tables as plain text, as the command line prints them where it is no terminal."""
+    stream = io.StringIO()
+    console = Console(file=stream, width=140)
+    for table in tables:
+        console.print(table)
+    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines() if line.strip())
+
+
+def result(folder: Path, picture: Path) -> str:
+    """The README's part about the quickstart."""
+    study = Study.open(folder)
+    page = write_report(study)
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(page.parent / "figures" / FIGURE, picture)
+    sentences = json.loads((page.parent / "report.json").read_text(encoding="utf-8"))["result"]
+    found = fit(study)
+    twice = 2 * max(study.spec["grid"]["width"])
+    advice = recommendation_tables(recommend(study, width=twice))[:1]
+    runs = study.runs()
+    sweeps = [json.loads(line) for line in (folder / "times.jsonl").read_text().splitlines()]
+    seconds = sum(entry["wall"] for entry in sweeps if entry["command"] == "sweep")
+    times = (
+        f"{len(runs):,} runs, {int((runs.status == 'diverged').sum())} of them diverged, in {seconds:.0f} s on 2 cores."
+    )
+    return "\n".join(
+        [
+            *(f"- {sentence}" for sentence in sentences),
+            f"- {times}",
+            "",
+            f"![best normalized noise scale against width](docs/figures/{picture.name})",
+            "",
+            "```",
+            as_text([*fit_tables(found), *advice]),
+            "```",
+        ]
+    )
+
+
+def main() -> None:
+    """Replace the README's part between its marks."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--study", type=Path, default=ROOT / "runs" / "mnist1d")
+    parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
+    chosen = parser.parse_args()
+    text = chosen.readme.read_text(encoding="utf-8")
+    before, rest = text.split(BEGIN, 1)
+    mark, _ = rest.split("\n", 1)
+    after = rest.split(END, 1)[1]
+    body = result(chosen.study, ROOT / "docs" / "figures" / "quickstart.svg")
+    chosen.readme.write_text(f"{before}{BEGIN}{mark}\n{body}\n{END}{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
