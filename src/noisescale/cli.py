@@ -23,6 +23,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+INTERRUPTED = 130
+
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `noisescale sweep` wrote.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
@@ -77,9 +79,10 @@ def fit_command(folder: Folder, as_json: AsJson = False) -> int:
     """Find the optimum of every width and fit every law, with intervals."""
     from noisescale.laws import fit
     from noisescale.report import fit_tables
-    from noisescale.store import Study
+    from noisescale.store import Study, record_time
 
-    found = fit(Study.open(folder))
+    with record_time(folder, "fit"):
+        found = fit(Study.open(folder))
     if as_json:
         _print_json(found.as_json())
     else:
@@ -91,9 +94,11 @@ def fit_command(folder: Folder, as_json: AsJson = False) -> int:
 def report_command(folder: Folder) -> int:
     """Write DIR/report/index.html, self-contained, its figures and report.json."""
     from noisescale.report import write_report
-    from noisescale.store import Study
+    from noisescale.store import Study, record_time
 
-    print(f"report: {write_report(Study.open(folder))}")
+    with record_time(folder, "report"):
+        path = write_report(Study.open(folder))
+    print(f"report: {path}")
     return 0
 
 
@@ -138,15 +143,15 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         code = app(arguments, standalone_mode=False)
+        if code == INTERRUPTED:  # Typer makes this of an interrupt, or, in older versions, Abort
+            raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
     except BadInput as error:
         print(f"noisescale: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         print("noisescale: interrupted; everything finished so far is kept", file=sys.stderr)
-        return 130
-    except typer.Abort:
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:
         # The reader of our output has gone (`| head`); Python's own flush at exit must not complain either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

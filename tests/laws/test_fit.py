@@ -52,7 +52,7 @@ def test_units_agree_with_each_other(make_study: Make) -> None:
 
 
 def test_the_standard_parameterization_has_its_own_temperature_law(make_study: Make) -> None:
-    found = fit(make_study(parameterization="standard", slope=1.0, rates=(0.25,)))
+    found = fit(make_study(parameterization="standard", slope=1.0, rates=(0.25,), random_seed=1))
     laws = found.groups[0].series[0].laws["accuracy"]
     assert laws.normalized_noise_scale.slope.covers(1)
     assert laws.temperature.slope.covers(0)

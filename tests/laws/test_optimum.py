@@ -148,3 +148,12 @@ def test_the_height_is_not_biased_by_selection() -> None:
     errors = [optimum(X, curve.draw(generator, 6)).height.value - 0.6 for _ in range(150)]
     # The best of sixteen such cells on its own seeds lies 0.004 above.
     assert abs(np.mean(errors)) < 0.0015
+
+
+def test_a_curve_that_only_falls_is_censored_whatever_its_floor_does() -> None:
+    x = np.log([123.0, 176, 248, 346, 498, 725, 998, 1331, 1998, 2665, 3998])
+    mean = np.array([0.5345, 0.5243, 0.5172, 0.5009, 0.4586, 0.3913, 0.3032, 0.1754, 0.1215, 0.1183, 0.1175])
+    for seed in range(5):
+        found = optimum(x, mean + 0.006 * np.random.default_rng(seed).standard_normal((8, x.size)))
+        assert found.label == "censored_low"
+        assert found.value == x[0]

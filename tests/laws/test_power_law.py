@@ -47,6 +47,26 @@ def test_fewer_than_four_widths_are_inconclusive(count: int) -> None:
     assert math.isfinite(law.at(512).value) == law.fitted
 
 
+def test_a_hardly_known_width_hardly_counts() -> None:
+    logs = np.log(WIDTHS)
+    errors = np.array([1.5, 0.03, 0.03, 0.03, 0.03, 0.03])
+    spoiled = logs + np.array([2.0, 0, 0, 0, 0, 0])
+    law = power_law(WIDTHS, spoiled, errors, degrees=9)
+    assert law.slope.value == pytest.approx(1, abs=0.02)
+    assert law.slope.high - law.slope.low < 0.1
+    assert power_law(WIDTHS[:4], spoiled[:4], errors[:4], degrees=9).status == "inconclusive"
+
+
+def test_slope_is_covered_where_widths_are_known_unequally() -> None:
+    generator = np.random.default_rng(3)
+    errors, held, draws = np.array([0.6, 0.2, 0.08, 0.06, 0.04, 0.02]), 0, 400
+    for _ in range(draws):
+        value = np.log(WIDTHS) + 0.1 * generator.standard_normal(6) + errors * generator.standard_normal(6)
+        estimated = errors * np.sqrt(generator.chisquare(9, 6) / 9)
+        held += power_law(WIDTHS, value, estimated, degrees=9).slope.covers(1)
+    assert held / draws >= 0.91
+
+
 def test_censored_widths_enter_as_inequalities() -> None:
     logs = np.log(WIDTHS)
     bounds = logs.copy()

@@ -176,7 +176,7 @@ def largest_batch(
         by_noise = solve(math.log(end), 0) if math.isfinite(end) and end > 0 else -math.inf
         deltas = (by_edge - center, by_noise - center)
         ends.append(center + shift * math.hypot(*deltas) if all(map(math.isfinite, deltas)) else shift * math.inf)
-    value = from_log(center, ends[0], min(ends[1], math.log(train_size)), "examples", CONVENTION)
+    value = from_log(center, ends[0], ends[1], "examples", CONVENTION)
     label = "solved" if edge.measured(value.value) else "extrapolated"
     return LargestBatch(value, label, ADVICE[label])
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.interpolate import CubicSpline
 
 from noisescale.errors import BadInput
 from noisescale.laws.interval import CONFIDENCE, Estimate, as_json, student_quantile, two_sided
@@ -24,6 +25,7 @@ MINIMUM_SEEDS = 3
 # The local cubic misplaces noiseless skewed peaks (`planted.skewed`, skew up to 2) by at most this much on a √2 ladder,
 # in nats, a seventeenth of a cell; seeds cannot show it, so every finite end is moved outward by it.
 BIAS = 0.02
+_MISFIT_LEVEL = 0.05
 
 ADVICE = {
     "interior": "the optimum lies inside the ladder",
@@ -201,6 +203,7 @@ def _peak(
     top = _climb(heights.mean(axis=0), int(np.argmin(np.abs(grid - x[cell]))))
     value = _crossing(grid, slopes.mean(axis=0), float(grid[top]))
     low, high = _set(grid, heights, slopes, int(np.argmin(np.abs(grid - value))), confidence)
+    low, high = _widened_by_misfit(maps, x, y, value, low, high, (x[first], x[last]))
     seeds = y.shape[0]
     left_out = (slopes.sum(axis=0) - slopes) / (seeds - 1)
     places = np.array([_crossing(grid, slope, value) for slope in left_out])
@@ -225,12 +228,20 @@ def _climb(mean: Array, start: int) -> int:
 
 
 def _crossing(grid: Array, slope: Array, near: float) -> float:
-    """The place nearest to `near` where the slope falls through zero; an end of the grid where it never does."""
-    falls = np.flatnonzero((slope[:-1] > 0) & (slope[1:] <= 0))
-    if falls.size == 0:
-        return float(grid[-1] if slope.mean() > 0 else grid[0])
-    roots = grid[falls] + (grid[falls + 1] - grid[falls]) * slope[falls] / (slope[falls] - slope[falls + 1])
-    return float(roots[np.argmin(np.abs(roots - near))])
+    """The first place uphill from `near` where the slope falls through zero; the end of the grid where it does not.
+
+    Uphill only: a curve that falls from the first cell on has its top there, whatever wiggles its floor has.
+    """
+    k = int(np.argmin(np.abs(grid - near)))
+    if slope[k] > 0:
+        while k + 1 < grid.size and slope[k + 1] > 0:
+            k += 1
+    else:
+        while k >= 0 and slope[k] <= 0:
+            k -= 1
+    if k < 0 or k + 1 == grid.size:
+        return float(grid[0] if k < 0 else grid[-1])
+    return float(grid[k] + (grid[k + 1] - grid[k]) * slope[k] / (slope[k] - slope[k + 1]))
 
 
 def _set(grid: Array, heights: Array, slopes: Array, top: int, confidence: float) -> tuple[float, float]:
@@ -251,6 +262,25 @@ def _set(grid: Array, heights: Array, slopes: Array, top: int, confidence: float
         share = -excess[k] / (out - excess[k]) if math.isfinite(out) else 0.0
         ends.append(float(grid[k] + share * (grid[k + outward] - grid[k])) + outward * BIAS)
     return ends[0], ends[1]
+
+
+def _widened_by_misfit(
+    maps: LocalCubic, x: Array, y: Array, value: float, low: float, high: float, side: tuple[float, float]
+) -> tuple[float, float]:
+    """The set widened to the top of an interpolating spline where the seeds show that the curve is no local cubic.
+
+    Seeds can be so alike that the ladder, not their noise, limits what is known of a sharp peak: then the smoother's
+    bias decides, and another curve through the same means shows its size.
+    """
+    near = np.argsort(np.abs(x - value), kind="stable")[:MINIMUM_CELLS]
+    at_cells = np.searchsorted(maps.grid, x[near] - 1e-9)
+    misfit = np.abs(_t(y[:, near] - y @ maps.height[at_cells].T)).max()
+    if misfit <= student_quantile(y.shape[0] - 1, 1 - _MISFIT_LEVEL / (2 * near.size)):
+        return low, high
+    inside = (maps.grid >= max(side[0], x[near].min())) & (maps.grid <= min(side[1], x[near].max()))
+    spline = CubicSpline(x, y.mean(axis=0), bc_type="natural")
+    other = float(maps.grid[inside][np.argmax(spline(maps.grid[inside]))])
+    return min(low, other - BIAS), max(high, other + BIAS)
 
 
 def _t(values: Array) -> Array:

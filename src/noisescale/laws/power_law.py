@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import brentq
 
 from noisescale.errors import BadInput
 from noisescale.laws.interval import Estimate, as_json, from_log, two_sided
@@ -17,6 +18,10 @@ Array = NDArray[np.float64]
 # The jackknife over ten seeds can by chance come out near zero; 0.02 is 2 % of the rate, below any ladder's step.
 ERROR_FLOOR = 0.02
 MINIMUM_WIDTHS = 4
+# An optimum known to no better than a factor √2, while others are known three times better, is no point of a line: it
+# keeps its small weight but not a degree of freedom (with it, four widths of which one is such cover 0.88).
+_VAGUE_ERROR = math.log(math.sqrt(2))
+_VAGUE_RATIO = 3.0
 
 
 @dataclass(frozen=True)
@@ -88,12 +93,14 @@ class PowerLaw:
         if self.method == "tobit":
             low, high = self._line().profile(x0)
             value = self.log_at(width)
-            extra = two_sided(len(self.widths) - 2) * self.lack_of_fit if new else 0.0
+            extra = (
+                two_sided(int(informative(np.array(self.standard_errors)).sum()) - 2) * self.lack_of_fit if new else 0.0
+            )
             low, high = value - math.hypot(value - low, extra), value + math.hypot(high - value, extra)
             return from_log(value, low, high, self.unit, self.convention)
-        fit = _LeastSquares(np.log(self.widths), np.array(self.log_values), np.array(self.standard_errors))
+        fit = _WeightedLine(np.log(self.widths), np.array(self.log_values), np.array(self.standard_errors))
         value = self.log_at(width)
-        half = fit.half_width(fit.value_weights(x0), np.array(self.degrees), one_more=new)
+        half = fit.half_width(np.array([1.0, x0]), np.array(self.degrees), one_more=new)
         return from_log(value, value - half, value + half, self.unit, self.convention)
 
     def _line(self) -> CensoredLine:
@@ -102,6 +109,7 @@ class PowerLaw:
             np.concatenate([self.log_values, self.bounds]),
             np.concatenate([self.standard_errors, np.full(len(self.bounds), np.median(self.standard_errors))]),
             np.concatenate([np.zeros(len(self.widths)), self.directions]).astype(np.int64),
+            int(informative(np.array(self.standard_errors)).sum()),
         )
 
     def as_json(self) -> dict[str, object]:
@@ -124,9 +132,11 @@ def power_law(
 ) -> PowerLaw:
     """Fit log quantity = a + slope · log width.
 
-    Without censored widths: ordinary least squares, half-width max(t_{W-2}·SE_residual, t_ν·SE_within), ν by
-    Satterthwaite. With censored widths: Tobit likelihood with a between-width variance and the profile likelihood
-    ratio, its threshold calibrated to the t of W-2 degrees of freedom.
+    Without censored widths: least squares with weights 1/(SE² + τ²), τ² by the mean square of the weighted residuals;
+    half-width max(t_{W-2}·SE_residual, t_ν·SE_within), ν by Satterthwaite. Equal errors make it ordinary least squares;
+    a width whose optimum is hardly identified hardly counts, and is not counted in W. With censored widths: Tobit
+    likelihood with a between-width variance and the profile likelihood ratio, its threshold calibrated to the t of W-2
+    degrees of freedom.
 
     Args:
         widths: widths, shape [W].
@@ -144,7 +154,8 @@ def power_law(
     Raises:
         BadInput: shapes that differ, or a value that is not finite.
 
-    Source: Satterthwaite 1946; Tobin 1958; coverage in `benchmarks/coverage.py`.
+    Source: Satterthwaite 1946; Paule and Mandel 1982 (τ²); Knapp and Hartung 2003 (residual error); Tobin 1958;
+        coverage in `benchmarks/coverage.py`.
     """
     w = np.asarray(widths, dtype=np.float64)
     y = np.asarray(log_values, dtype=np.float64)
@@ -157,28 +168,28 @@ def power_law(
         raise BadInput(f"law of {quantity}", "finite values at positive widths", y.tolist())
     free = kind == 0
     error = np.maximum(np.nan_to_num(se[free], nan=ERROR_FLOOR), ERROR_FLOOR)
-    count = int(free.sum())
+    count = int(informative(error).sum())
     status = "ok" if count >= MINIMUM_WIDTHS else "inconclusive"
     advice = (
         f"{count} widths, {int((~free).sum())} more as inequalities"
         if status == "ok"
-        else f"{count} widths with a usable optimum; a law needs {MINIMUM_WIDTHS}: add widths, seeds or rungs"
+        else f"{count} widths with a well-known optimum; a law needs {MINIMUM_WIDTHS}: add widths, seeds or rungs"
     )
     nothing = Estimate(math.nan, math.nan, math.nan, "1", "no line")
     slope, centre_value, method, lack, residual = nothing, nothing, "none", math.nan, math.nan
-    center = float(np.mean(np.log(w[free]))) if count else math.nan
+    center = float(np.mean(np.log(w[free]))) if free.any() else math.nan
     slope_text = f"exponent of width in {quantity}"
-    if count >= 2 and np.ptp(w[free]) > 0:
-        fit = _LeastSquares(np.log(w[free]), y[free], error)
+    if free.sum() >= 2 and np.ptp(w[free]) > 0:
+        fit = _WeightedLine(np.log(w[free]), y[free], error)
         lack, residual, method = fit.lack_of_fit, fit.residual, "least_squares"
-        half = fit.half_width(fit.slope_weights(), nu[free])
+        half = fit.half_width(np.array([0.0, 1.0]), nu[free])
         slope = Estimate(fit.slope, fit.slope - half, fit.slope + half, "1", slope_text)
-        half = fit.half_width(fit.value_weights(center), nu[free])
-        centre_value = Estimate(fit.mean, fit.mean - half, fit.mean + half, f"log {unit}", convention)
+        value, half = fit.at(center), fit.half_width(np.array([1.0, center]), nu[free])
+        centre_value = Estimate(value, value - half, value + half, f"log {unit}", convention)
     if count >= MINIMUM_WIDTHS and not free.all():
         every = np.full(w.shape, float(np.median(error)))
         every[free] = error
-        line = CensoredLine(np.log(w), y, every, kind)
+        line = CensoredLine(np.log(w), y, every, kind, count)
         method, lack = "tobit", line.spread
         value = line.intercept + line.slope * center
         low, high = line.profile_slope()
@@ -207,38 +218,66 @@ def power_law(
     )
 
 
-class _LeastSquares:
-    """An ordinary least-squares line whose points carry standard errors of their own."""
+def informative(error: Array) -> NDArray[np.bool_]:
+    """Which widths count as points of the line, by their standard errors of the log quantity, shape [W]."""
+    limit = max(_VAGUE_ERROR, _VAGUE_RATIO * float(np.median(error))) if error.size else _VAGUE_ERROR
+    return np.asarray(error <= limit)
+
+
+class _WeightedLine:
+    """A least-squares line with weights 1/(error² + τ²), τ² such that the weighted residuals have mean square 1."""
 
     def __init__(self, x: Array, y: Array, error: Array) -> None:
-        self.x, self.error, self.count = x, error, x.size
-        self.center = float(x.mean())
-        self.spread = float(np.sum((x - self.center) ** 2))
-        self.mean = float(y.mean())
-        self.slope = float(np.sum((x - self.center) * (y - self.mean))) / self.spread
-        squares = float(np.sum((y - self.mean - self.slope * (x - self.center)) ** 2))
-        leverage = 1 / self.count + (x - self.center) ** 2 / self.spread
-        self.free = self.count - 2
-        self.residual = math.sqrt(squares / self.free) if self.free > 0 else math.nan
-        within = float(np.sum((1 - leverage) * error**2))
-        self.lack_of_fit = math.sqrt(max(0.0, (squares - within) / self.free)) if self.free > 0 else math.nan
+        self.error, self.free = error, x.size - 2
+        self._counted = int(informative(error).sum()) - 2
+        self._design = np.stack([np.ones_like(x), x], axis=1)
+        square = self._lack_of_fit_square(y) if self.free > 0 else 0.0
+        self.lack_of_fit = math.sqrt(square) if self.free > 0 else math.nan
+        self._square = square
+        self._solve(y, square)
+        residuals = y - self._design @ self._coefficients
+        self.residual = math.sqrt(float(np.sum(residuals**2)) / self.free) if self.free > 0 else math.nan
+        weighted = float(np.sum(self._weights * residuals**2))
+        # Below 1 only where the seeds' noise alone explains the scatter (τ = 0).
+        self._scale = weighted / self.free if self.free > 0 else math.nan
 
-    def slope_weights(self) -> Array:
-        """Weights of the points in the slope."""
-        return (self.x - self.center) / self.spread
+    @property
+    def slope(self) -> float:
+        """Exponent."""
+        return float(self._coefficients[1])
 
-    def value_weights(self, x0: float) -> Array:
-        """Weights of the points in the line's value at x0."""
-        return 1 / self.count + (x0 - self.center) * self.slope_weights()
+    def at(self, x0: float) -> float:
+        """The line at x0."""
+        return float(self._coefficients @ np.array([1.0, x0]))
 
-    def half_width(self, weights: Array, degrees: Array, *, one_more: bool = False) -> float:
-        """max(t·SE_residual, t·SE_within) of a linear combination, for one more width's own value if asked."""
-        variances = weights**2 * self.error**2
+    def half_width(self, combination: Array, degrees: Array, *, one_more: bool = False) -> float:
+        """max(t·SE_residual, t·SE_within) of combination · (intercept, slope), for one more width's value if asked."""
+        points = self._maps.T @ combination
+        variances = points**2 * self.error**2
         satterthwaite = float(np.sum(variances) ** 2 / np.sum(variances**2 / degrees))
-        within = float(np.sum(variances))
-        spread = float(np.sum(weights**2))
-        if one_more and self.free > 0:
-            within += self.lack_of_fit**2
-            spread += 1.0
+        within = float(np.sum(variances)) + (self._square if one_more else 0.0)
         half = two_sided(satterthwaite) * math.sqrt(within)
-        return half if self.free <= 0 else max(half, two_sided(self.free) * self.residual * math.sqrt(spread))
+        if self.free <= 0:
+            return half
+        spread = float(combination @ self._covariance @ combination)
+        if one_more:
+            spread += self._square + float(np.mean(np.sort(self.error**2)[: self.free]))
+        return max(half, two_sided(self._counted) * math.sqrt(self._scale * spread))
+
+    def _solve(self, y: Array, square: float) -> None:
+        self._weights = 1 / (self.error**2 + square)
+        self._covariance = np.linalg.inv(self._design.T @ (self._weights[:, None] * self._design))
+        self._maps = self._covariance @ self._design.T * self._weights
+        self._coefficients = self._maps @ y
+
+    def _lack_of_fit_square(self, y: Array) -> float:
+        def excess(square: float) -> float:
+            self._solve(y, square)
+            return float(np.sum(self._weights * (y - self._design @ self._coefficients) ** 2)) - self.free
+
+        if excess(0.0) <= 0:
+            return 0.0
+        high = float(np.var(y)) + float(np.max(self.error)) ** 2
+        while excess(high) > 0:
+            high *= 2
+        return float(brentq(excess, 0.0, high, xtol=1e-12))

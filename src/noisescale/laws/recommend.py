@@ -243,10 +243,12 @@ def _noise_at(series: Series, metric: str, width: float, warnings: list[str]) ->
     if not known:
         labels = ", ".join(f"width {place:g}: {row.curve.label}" for place, row in measured.items())
         raise BadInput("recommend", "an optimum at one width at least", labels or f"no {metric} at any width")
-    nearest = min(known, key=lambda place: (not known[place].in_law, abs(math.log(place / width))))
+    # A young optimum near by tells more than a ripe one far away; one that shows where training breaks tells nothing.
+    sound = [place for place, row in known.items() if row.curve.label == "interior" and not row.stability_limited]
+    nearest = min(sound or known, key=lambda place: abs(math.log(place / width)))
     warnings.append(f"the law over widths is inconclusive: the noise scale is that of width {nearest:g}, unchanged")
     label = ", ".join(known[nearest].labels)
-    return _axis_estimate(known[nearest]), f"optimum of the nearest usable width, {nearest:g} ({label})"
+    return _axis_estimate(known[nearest]), f"optimum of the nearest width that has one, {nearest:g} ({label})"
 
 
 def _axis_estimate(found: MetricOptimum) -> Estimate:

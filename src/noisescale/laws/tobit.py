@@ -31,14 +31,14 @@ class CensoredLine:
         y: values, or bounds where censored, shape [points].
         error: standard errors, shape [points].
         kind: 0 measured, -1 at or below y, 1 at or above y, shape [points].
+        count: W; fewer than the measured points where some are hardly known.
 
     Source: Tobin 1958; the threshold is the exact likelihood ratio of the normal linear model.
     """
 
-    def __init__(self, x: Array, y: Array, error: Array, kind: NDArray[np.int64]) -> None:
+    def __init__(self, x: Array, y: Array, error: Array, kind: NDArray[np.int64], count: int) -> None:
         self._x, self._y, self._variance, self._kind = x, y, error**2, kind
         measured = kind == 0
-        count = int(measured.sum())
         self._threshold = count * math.log1p(two_sided(count - 2) ** 2 / (count - 2)) / 2
         line = np.polyfit(x[measured], y[measured], 1)
         scatter = float(np.std(y[measured] - np.polyval(line, x[measured])))

@@ -99,6 +99,7 @@ class Grid:
             if grid.rate_axis == "normalized_noise_scale" and math.isnan(ratio):
                 required = "a model with a layer whose fan-in grows with width; use noise_scale"
                 raise BadInput("grid.normalized_noise_scale", required, f"none at width {width}")
+        self._check_outputs(grid.width[0], data)
         for point in self.points():
             if not 0 < self.cell(point)[0].learning_rate < math.inf:
                 key = f"grid.{grid.rate_axis}"
@@ -157,6 +158,21 @@ class Grid:
                 examples = len(self.dataset(self.label_noises[0]).x_train)
                 below = "" if most == examples else ", and below them where the rate follows from a noise scale"
                 raise BadInput(key, f"at most the {examples} training examples{below}", size)
+
+    def _check_outputs(self, width: int, data: Dataset) -> None:
+        """Two examples through the model: what is wrong with a module of the user's own then shows before all else."""
+        expected = (2, data.num_classes)
+        try:
+            with torch.no_grad():
+                outputs = self.factory(width, data.input_shape, data.num_classes)(
+                    data.x_train[:1].repeat_interleave(2, 0)
+                )
+            got = str(tuple(outputs.shape))
+        except Exception as error:  # a user's module may raise anything
+            got = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        if got != str(expected):
+            required = f"a module that maps a batch of shape (2, {', '.join(map(str, data.input_shape))}) to {expected}"
+            raise BadInput("model.family", required, got)
 
     def _budgets(self) -> list[tuple[str, float]]:
         places = (self.spec.training, self.spec.grid)

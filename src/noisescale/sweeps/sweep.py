@@ -14,7 +14,7 @@ import torch
 
 from noisescale.errors import BadInput
 from noisescale.runs import Run
-from noisescale.store import Study, finished_packs, write_atomically
+from noisescale.store import Study, finished_packs, record_times, write_atomically
 from noisescale.sweeps.cost import Shape
 from noisescale.sweeps.executor import LocalExecutor
 from noisescale.sweeps.extensions import extension_runs
@@ -107,14 +107,6 @@ def failures(folder: str | Path) -> dict[str, str]:
     return {
         path.stem: json.loads(path.read_text())["error"] for path in sorted((Path(folder) / FAILURES).glob("*.json"))
     }
-
-
-def record_times(folder: Path, command: str, seconds: dict[str, float]) -> None:
-    """Append where a command's time went to `times.jsonl`."""
-    with (folder / "times.jsonl").open("a", encoding="utf-8") as file:
-        file.write(
-            json.dumps({"command": command, **{name: round(value, 4) for name, value in seconds.items()}}) + "\n"
-        )
 
 
 def model_shapes(grid: Grid, widths: Iterable[int]) -> dict[int, Shape]:

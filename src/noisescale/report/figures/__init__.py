@@ -1,0 +1,1 @@
+"""One file a figure; each a function from the page's material to a matplotlib figure."""

@@ -1,0 +1,92 @@
+"""Whether ε/B alone decides: the metric against ε/B, and the widths laid over one another by the law."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from noisescale.report.material import AXES, Material
+from noisescale.report.style import Look, legend_below, log_scale, looks, new_figure, pad_log, panel_grid
+
+_COLUMNS = 3
+
+
+def collapse(material: Material) -> Figure:
+    """Draw one panel a width with a curve for each rate; with one rate in all, the widths over one another."""
+    metric = material.one_metric
+    return _rates(material, metric) if material.two_dimensional else _widths(material, metric)
+
+
+def _rates(material: Material, metric: str) -> Figure:
+    cells = material.all_cells
+    look = looks(cells.learning_rate.tolist())
+    figure = new_figure(0.9 + 2.5 * math.ceil(len(material.widths) / _COLUMNS))
+    labels = AXES["temperature"], material.metric_label(metric)
+    panels = panel_grid(figure, len(material.widths), _COLUMNS, *labels)
+    for axes, width in zip(panels, material.widths, strict=True):
+        for rate, style in look.items():
+            curve = cells[(cells.width == width) & (cells.learning_rate == rate)].sort_values("temperature")
+            axes.errorbar(curve.temperature, curve[metric], yerr=np.nan_to_num(curve[f"{metric}_error"]),
+                          color=style.color, ls="none", elinewidth=0.8, zorder=2)  # fmt: skip
+            axes.plot(
+                curve.temperature, curve[metric], color=style.color, marker=style.marker, ms=4.5, lw=0.8, alpha=0.9
+            )
+        axes.set_title(f"width {width:g}")
+        pad_log(axes, "x", cells.temperature.tolist())
+        log_scale(axes, "x", most=5)
+    handles = [
+        Line2D([], [], color=style.color, marker=style.marker, label=f"ε = {rate:.3g}") for rate, style in look.items()
+    ]
+    legend_below(figure, handles, columns=min(len(handles), 7))
+    return figure
+
+
+def _widths(material: Material, metric: str) -> Figure:
+    cells, look = material.cells, looks(material.widths)
+    law = material.noise_law(metric)
+    slope = law.slope.value if law is not None and law.status == "ok" else math.nan
+    shifted = len(material.widths) > 1 and math.isfinite(slope)
+    figure = new_figure(4.1)
+    panels = figure.subplots(1, 2 if shifted else 1, squeeze=False, sharey=True)[0]
+    base = min(material.widths, default=1)
+    for width in material.widths:
+        curve = cells[cells.width == width].sort_values("temperature")
+        height = _relative(material, curve, metric, width)
+        _curve(panels[0], curve.temperature, height, look[width])
+        if shifted:
+            _curve(panels[1], curve.temperature * (width / base) ** -slope, height, look[width])
+    for axes in panels:
+        axes.relim()
+        pad_log(axes, "x", np.concatenate([line.get_xdata() for line in axes.lines]).tolist(), 0.03)
+        log_scale(axes, "x")
+        axes.axhline(0, color="#999999", lw=0.8, zorder=1)
+    panels[0].set_xlabel(AXES["temperature"])
+    panels[0].set_ylabel(f"{material.metric_label(metric)}\nminus that at the width's optimum")
+    panels[0].set_title("as it is")
+    if shifted:
+        panels[1].set_xlabel(f"ε/(B(1−m)) · (width/{base:g})$^{{{-slope:.2f}}}$")
+        panels[1].set_title("moved along the law: one curve if it holds")
+    handles = [
+        Line2D([], [], color=look[w].color, marker=look[w].marker, ls=look[w].line, label=f"width {w:g}")
+        for w in material.widths
+    ]
+    legend_below(figure, handles, columns=min(len(handles), 7))
+    return figure
+
+
+def _relative(material: Material, curve: pd.DataFrame, metric: str, width: float) -> pd.Series:
+    found = material.optimum(metric, width)
+    if found is not None:
+        top = material.height_on_curve(metric, width, material.place(found).value)
+    else:
+        top = curve[metric].max() if metric == "accuracy" else curve[metric].min()
+    return curve[metric] - top
+
+
+def _curve(axes: Axes, x: pd.Series, y: pd.Series, style: Look) -> None:
+    axes.plot(x, y, color=style.color, marker=style.marker, ls=style.line, ms=4.5, lw=1.2)

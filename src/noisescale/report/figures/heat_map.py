@@ -1,0 +1,128 @@
+"""The metric over the grid as colour: over (learning rate, batch) for each width, or over (width, batch)."""
+
+from __future__ import annotations
+
+import math
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Colormap, Normalize
+from matplotlib.figure import Figure
+
+from noisescale.report.material import AXES, Material
+from noisescale.report.style import message, new_figure, panel_grid, plain
+
+_COLUMNS = 3
+
+# With more columns in a panel a number in each cell is too small to read.
+_MOST_COLUMNS = 12
+_MOST_TICKS = 12
+
+
+def heat_map(material: Material) -> Figure:
+    """Draw one panel a width over (ε, B), or one panel over (width, B) or (width, ε) where the grid has one row.
+
+    Immature cells are hatched, cells with failed runs carry a cross, the best cell of each width is framed.
+    """
+    metric, cells = material.one_metric, material.all_cells
+    if not material.metrics:
+        return message("No metric was measured.")
+    norm = Normalize(*_range(cells, metric))
+    if material.two_dimensional:
+        figure, panels = _by_width(material, metric, norm)
+    else:
+        figure, panels = _one_panel(material, metric, norm)
+    colors = ScalarMappable(norm, _colors(metric))
+    figure.colorbar(colors, ax=panels, label=material.metric_label(metric), shrink=0.9, pad=0.015, aspect=28)
+    return figure
+
+
+def _one_panel(material: Material, metric: str, norm: Normalize) -> tuple[Figure, list[Axes]]:
+    cells, column = material.cells, material.series.axis
+    figure = new_figure(1.6 + 0.38 * len(material.widths))
+    axes = figure.subplots()
+    _draw(axes, cells, column, "width", metric, norm, best_in_row=True)
+    axes.set_xlabel(AXES[column])
+    axes.set_ylabel("width")
+    return figure, [axes]
+
+
+def _by_width(material: Material, metric: str, norm: Normalize) -> tuple[Figure, list[Axes]]:
+    figure = new_figure(0.6 + 2.7 * math.ceil(len(material.widths) / _COLUMNS))
+    labels = AXES["learning_rate"], AXES["batch_size"]
+    panels = panel_grid(figure, len(material.widths), _COLUMNS, *labels)
+    for axes, width in zip(panels, material.widths, strict=True):
+        _draw(axes, material.all_cells[material.all_cells.width == width], "learning_rate", "batch_size", metric, norm)
+        axes.set_title(f"width {width:g}")
+    return figure, panels
+
+
+def _draw(
+    axes: Axes, cells: pd.DataFrame, column: str, row: str, metric: str, norm: Normalize, best_in_row: bool = False
+) -> None:
+    xs, ys = sorted(cells[column].unique()), sorted(cells[row].unique())
+    axes.grid(False)
+    axes.set_xlim(-0.5, len(xs) - 0.5)
+    axes.set_ylim(-0.5, len(ys) - 0.5)
+    numbers = len(xs) <= _MOST_COLUMNS
+    colors = _colors(metric)
+    for cell in cells.itertuples():
+        i, j, value = xs.index(getattr(cell, column)), ys.index(getattr(cell, row)), getattr(cell, metric)
+        if not math.isfinite(value):
+            continue
+        color = colors(norm(value))
+        hatch = None if cell.late else "////"
+        axes.fill_between([i - 0.5, i + 0.5], j - 0.5, j + 0.5, color=color, lw=0)
+        if hatch:
+            axes.fill_between([i - 0.5, i + 0.5], j - 0.5, j + 0.5, facecolor="none", edgecolor="#ffffff90",
+                              hatch=hatch, lw=0)  # fmt: skip
+        ink = "white" if np.dot(color[:3], (0.3, 0.59, 0.11)) < 0.55 else "black"
+        if numbers:
+            text = f"{100 * value:.1f}" if metric == "accuracy" else f"{value:.2f}"
+            axes.text(i, j, text, ha="center", va="center", fontsize=8.5, color=ink)
+        if cell.failures:
+            place = (i + 0.36, j + 0.28) if numbers else (i, j)
+            axes.plot(*place, marker="x", color=ink, ms=4, mew=1.2)
+    for group in cells.groupby(row) if best_in_row else [(None, cells)]:
+        _frame_best(axes, group[1], xs, ys, column, row, metric)
+    _labels(axes, "x", xs)
+    _labels(axes, "y", ys)
+
+
+def _frame_best(
+    axes: Axes, cells: pd.DataFrame, xs: list[float], ys: list[float], column: str, row: str, metric: str
+) -> None:
+    known = cells[cells[metric].notna()]
+    if known.empty:
+        return
+    best = known.iloc[int(np.argmax(known[metric]) if metric == "accuracy" else np.argmin(known[metric]))]
+    i, j = xs.index(best[column]), ys.index(best[row])
+    axes.plot(np.array([-0.46, 0.46, 0.46, -0.46, -0.46]) + i, np.array([-0.44, -0.44, 0.44, 0.44, -0.44]) + j,
+              color="#d00000", lw=1.8)  # fmt: skip
+
+
+def _labels(axes: Axes, which: str, values: list[float]) -> None:
+    step = math.ceil(len(values) / _MOST_TICKS)
+    places = list(range(0, len(values), step))
+    getattr(axes, f"set_{which}ticks")(places, [plain(values[place]) for place in places])
+    axes.tick_params(length=0)
+
+
+def _colors(metric: str) -> Colormap:
+    return mpl.colormaps["cividis" if metric == "accuracy" else "cividis_r"]
+
+
+def _range(cells: pd.DataFrame, metric: str) -> tuple[float, float]:
+    """The colours' ends, without the far tail of failing cells, which would leave one colour for the rest."""
+    values = cells.loc[cells.failures == 0, metric].dropna()
+    values = values if len(values) else cells[metric].dropna()
+    low, high = float(values.min()), float(values.max())
+    middle = float(values.median())
+    if metric == "accuracy":
+        low = max(low, middle - 4 * (high - middle) - 0.02)
+    else:
+        high = min(high, middle + 4 * (middle - low) + 0.02)
+    return low, max(high, low + 1e-6)

@@ -1,0 +1,120 @@
+"""Accuracy and loss against the noise scale, one curve a width, with the optima marked."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from noisescale.report.material import Material
+from noisescale.report.style import INK, Look, legend_below, log_scale, looks, message, new_figure, pad_log, plain
+
+# How far beyond the last cell the arrow of an open end stands, as a share of the axis.
+_ARROW = 0.017
+
+
+def metric_by_noise(material: Material) -> Figure:
+    """Draw every cell's mean and standard error, immature cells open, failures counted, optima with their intervals."""
+    cells, metrics, look = material.all_cells, material.metrics, looks(material.widths)
+    if not metrics:
+        return message("No metric was measured.")
+    failing = sorted(material.cells.loc[material.cells.failures > 0, "width"].unique())
+    strip = 0.35 + 0.17 * len(failing)
+    ratios = [4.3] * len(metrics) + ([strip] if failing else [])
+    figure = new_figure(sum(ratios) + 0.8)
+    panels = figure.subplots(len(ratios), 1, sharex=True, squeeze=False, height_ratios=ratios)[:, 0]
+    pad_log(panels[-1], "x", cells.noise.tolist(), 0.04)
+    for axes in panels:
+        log_scale(axes, "x", most=11)
+    for axes, metric in zip(panels, metrics, strict=False):
+        _panel(axes, material, metric, look)
+    if failing:
+        _failures(panels[-1], material.cells, failing, look)
+    panels[-1].set_xlabel(material.noise_label)
+    legend_below(figure, _legend(material, look), columns=5)
+    return figure
+
+
+def _panel(axes: Axes, material: Material, metric: str, look: dict[float, Look]) -> None:
+    for width in material.widths:
+        own = material.all_cells[material.all_cells.width == width]
+        _curve(axes, own[own.primary], metric, look[width])
+        for _, curve in own[~own.primary].groupby(material.series.fixed):
+            axes.plot(curve.noise, curve[metric], color=look[width].color, lw=0.9, alpha=0.45, zorder=1.5)
+    for width in material.widths:
+        _optimum(axes, material, metric, width, look[width])
+    axes.set_ylabel(material.metric_label(metric))
+    axes.set_ylim(*_limits(material, metric))
+
+
+def _curve(axes: Axes, curve: pd.DataFrame, metric: str, look: Look) -> None:
+    x, y = curve.noise.to_numpy(float), curve[metric].to_numpy(float)
+    error = np.nan_to_num(curve[f"{metric}_error"].to_numpy(float))
+    axes.errorbar(x, y, yerr=error, color=look.color, ls=look.line, lw=1.3, elinewidth=0.9, zorder=2)
+    late = curve.late.to_numpy(bool)
+    for chosen, face in ((late, look.color), (~late, "white")):
+        axes.plot(x[chosen], y[chosen], marker=look.marker, ls="none", mfc=face, mec=look.color, mew=1.2, zorder=3)
+
+
+def _optimum(axes: Axes, material: Material, metric: str, width: float, look: Look) -> None:
+    found = material.optimum(metric, width)
+    if found is None:
+        return
+    place, own = material.place(found), material.cells.loc[material.cells.width == width, "noise"]
+    # On validation examples the curve lies elsewhere than the height, which is reported on the test set.
+    height = found.height.value if material.split == "test" else math.nan
+    height = height if math.isfinite(height) else material.height_on_curve(metric, width, place.value)
+    low = place.low if math.isfinite(place.low) else float(own.min())
+    high = place.high if math.isfinite(place.high) else float(own.max())
+    axes.plot([low, high], [height] * 2, color=INK, lw=2.2, solid_capstyle="butt", zorder=5)
+    ends = material.all_cells.noise
+    outward = float(ends.max() / ends.min()) ** _ARROW
+    for given, end, factor, arrow in ((place.low, low, 1 / outward, "<"), (place.high, high, outward, ">")):
+        if math.isinf(given):
+            axes.plot([end * factor], [height], color=INK, zorder=5, marker=arrow, ms=7, clip_on=False)
+        elif math.isfinite(given):
+            axes.plot([end], [height], color=INK, zorder=5, marker="|", ms=8)
+    axes.plot([place.value], [height], marker="D", ms=8, mfc=look.color, mec=INK, mew=1.3, ls="none", zorder=6)
+
+
+def _failures(axes: Axes, cells: pd.DataFrame, widths: list[float], look: dict[float, Look]) -> None:
+    """A strip that counts the diverged and collapsed runs of each cell, a row a width."""
+    for row, width in enumerate(widths):
+        own = cells[(cells.width == width) & (cells.failures > 0)]
+        for place, failures, runs in zip(own.noise, own.failures, own.runs, strict=True):
+            axes.text(place, row, f"{failures}/{runs}", ha="center", va="center", fontsize=7.5, color=look[width].color)
+    axes.set_ylim(-0.6, len(widths) - 0.4)
+    axes.set_yticks(range(len(widths)), [f"width {width:g}" for width in widths], fontsize=7.5)
+    axes.set_ylabel("failed", fontsize=9)
+    axes.grid(False)
+
+
+def _limits(material: Material, metric: str) -> tuple[float, float]:
+    """Leave out what lies far on the bad side: cells near divergence would flatten all the peaks."""
+    sign = 1.0 if metric == "accuracy" else -1.0
+    values = sign * material.all_cells[metric].dropna()
+    tops = values.groupby(material.all_cells.width).max()
+    best, least = float(tops.max()), float(tops.min())
+    floor = max(float(values.min()), least - max(2.0 * (best - least), 0.25 * abs(best)))
+    room = 0.04 * (best - floor) + 1e-6
+    ends = (sign * (floor - room), sign * (best + 1.5 * room))
+    return min(ends), max(ends)
+
+
+def _legend(material: Material, look: dict[float, Look]) -> list[Line2D]:
+    handles = [
+        Line2D([], [], color=look[w].color, marker=look[w].marker, ls=look[w].line, label=f"width {w:g}")
+        for w in material.widths
+    ]
+    handles.append(Line2D([], [], color=INK, marker="D", ls="-", lw=2, mfc="white", label="optimum, 95 % interval"))
+    if not material.cells.late.all():
+        handles.append(Line2D([], [], color=INK, marker="o", ls="none", mfc="white", label="not late: still moving"))
+    if material.two_dimensional:
+        symbol = "ε" if material.series.fixed == "learning_rate" else "B"
+        label = f"other {symbol} than {plain(material.series.fixed_value)}"
+        handles.append(Line2D([], [], color=INK, lw=0.9, alpha=0.45, label=label))
+    return handles

@@ -1,0 +1,95 @@
+"""The best noise scale against width, with the fitted law and its band, for accuracy and for loss."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from noisescale.laws.power_law import PowerLaw
+from noisescale.laws.results import MetricOptimum
+from noisescale.report.material import Material
+from noisescale.report.numbers import with_interval
+from noisescale.report.style import ACCENT, INK, MUTED, legend_below, log_scale, message, new_figure, pad_log
+
+_BAND_POINTS = 25
+
+
+def noise_law(material: Material) -> Figure:
+    """Draw ḡ_opt with its interval at each width, the law's line and 95 % band; censored widths as arrows."""
+    metrics = [m for m in material.metrics if any(material.optimum(m, w) for w in material.widths)]
+    if not metrics:
+        return message("No width has an optimum to draw: the table says why.")
+    figure = new_figure(4.4)
+    panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
+    pad_log(panels[0], "y", material.all_cells.noise.tolist(), 0.03)
+    for axes, metric in zip(panels, metrics, strict=True):
+        pad_log(axes, "x", material.widths)
+        log_scale(axes, "x", material.widths, most=10)
+        log_scale(axes, "y", most=9)
+        axes.set_xlabel("width")
+        axes.set_title(_title(metric, material.noise_law(metric)))
+        _panel(axes, material, metric)
+    panels[0].set_ylabel(f"best {material.noise_label}")
+    handles: list[Line2D | Patch] = [
+        Line2D([], [], color=INK, marker="D", label="optimum, used by the law; 95 % interval"),
+        Line2D([], [], color=MUTED, marker="D", mfc="white", label="optimum, left out of the law"),
+        Line2D([], [], color=ACCENT, marker="v", ls="none", label="censored: at or beyond that end"),
+        Line2D([], [], color=ACCENT, label="law"),
+        Patch(color=ACCENT, alpha=0.15, lw=0, label="95 % band of the law's line"),
+        Line2D([], [], color=MUTED, ls=":", label="ends of a width's usable cells"),
+    ]
+    legend_below(figure, handles, columns=3)
+    return figure
+
+
+def _title(metric: str, law: PowerLaw | None) -> str:
+    if law is None or law.status != "ok":
+        return f"by {metric}: no law, {0 if law is None else len(law.widths)} usable widths"
+    return f"by {metric}: slope {with_interval(law.slope)}"
+
+
+def _panel(axes: Axes, material: Material, metric: str) -> None:
+    _law(axes, material, material.noise_law(metric))
+    for width in material.widths:
+        cells = material.cells[(material.cells.width == width) & material.cells.usable]
+        if cells.empty:
+            continue
+        ends = float(cells.noise.min()), float(cells.noise.max())
+        for end in ends:
+            axes.plot([width / 1.12, width * 1.12], [end, end], color=MUTED, ls=":", lw=1.2, zorder=1)
+        found = material.optimum(metric, width)
+        if found is not None:
+            _point(axes, material, width, found, ends)
+
+
+def _law(axes: Axes, material: Material, law: PowerLaw | None) -> None:
+    if law is None or law.status != "ok" or len(material.widths) < 2:
+        return
+    widths = [float(w) for w in np.geomspace(min(material.widths), max(material.widths), _BAND_POINTS)]
+    axes.plot(widths, [math.exp(law.log_at(w)) for w in widths], color=ACCENT, zorder=2)
+    band = [law.at(w, new=False) for w in widths]
+    low, high = axes.get_ylim()
+    axes.fill_between(widths, [max(e.low, low) for e in band], [min(e.high, high) for e in band],
+                      color=ACCENT, alpha=0.15, lw=0)  # fmt: skip
+
+
+def _point(axes: Axes, material: Material, width: float, found: MetricOptimum, ends: tuple[float, float]) -> None:
+    place = material.place(found)
+    if found.curve.censored:
+        marker = "v" if found.curve.censored < 0 else "^"
+        axes.plot(
+            [width], [place.value], marker=marker, color=ACCENT, mfc=ACCENT if found.in_law else "white", ms=8, zorder=4
+        )
+        return
+    color = INK if found.in_law else MUTED
+    low = place.low if math.isfinite(place.low) else ends[0]
+    high = place.high if math.isfinite(place.high) else ends[1]
+    axes.plot([width, width], [low, high], color=color, lw=1.4, zorder=3)
+    for end, given, arrow in ((low, place.low, "v"), (high, place.high, "^")):
+        axes.plot([width], [end], marker="_" if math.isfinite(given) else arrow, color=color, ms=7, zorder=3)
+    axes.plot([width], [place.value], marker="D", color=color, mfc=color if found.in_law else "white", ms=6, zorder=4)

@@ -1,0 +1,96 @@
+"""The largest stable rate and the largest batch against width, beside what the optimum asks for."""
+
+from __future__ import annotations
+
+import math
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from noisescale.laws.interval import Estimate
+from noisescale.report.material import AXES, Material
+from noisescale.report.style import ACCENT, INK, Color, legend_below, log_scale, looks, message, new_figure, pad_log
+
+# Where an end of an interval is open, an arrow this far beyond the last place says so.
+_ARROW = 1.12
+
+
+def stability(material: Material) -> Figure:
+    """Draw ε_½ against width for each measured batch, and B* against width beside the batch at the optimum."""
+    if not material.edges:
+        return message("The study has no stability ladder ([stability] seeds = 0).")
+    metric = material.one_metric
+    solved = any(material.largest_batch(metric, width) for width in material.widths)
+    figure = new_figure(4.5)
+    panels = figure.subplots(1, 2 if solved else 1, squeeze=False)[0]
+    _edges(panels[0], material, metric)
+    if solved:
+        _batches(panels[1], material, metric)
+    for axes in panels:
+        axes.set_xlabel("width")
+        pad_log(axes, "x", material.widths)
+        log_scale(axes, "x", material.widths, most=10)
+        log_scale(axes, "y", most=8)
+    handles = [handle for axes in panels for handle in axes.get_legend_handles_labels()[0]]
+    legend_below(figure, handles, columns=4)
+    return figure
+
+
+def _edges(axes: Axes, material: Material, metric: str) -> None:
+    look = looks(list(material.edges))
+    values: list[float] = []
+    for k, (batch, edges) in enumerate(material.edges.items()):
+        # The intervals of several batches share a width: a small shift keeps them apart.
+        shift = 1.035 ** (k - (len(look) - 1) / 2)
+        style, known = look[batch], {w: e.rate for w, e in edges.items() if math.isfinite(e.rate.value)}
+        axes.plot([w * shift for w in known], [rate.value for rate in known.values()], color=style.color, lw=1.2,
+                  marker=style.marker, ls=style.line, label=f"ε½ at B = {batch:g}")  # fmt: skip
+        for width, rate in known.items():
+            values += _interval(axes, width * shift, rate, style.color)
+    found = [(w, one.learning_rate) for w in material.widths if (one := material.optimum(metric, w))]
+    values += _optima(axes, found, f"ε at the optimum by {metric}")
+    pad_log(axes, "y", values)
+    axes.set_ylabel(AXES["learning_rate"])
+    axes.set_title("largest stable rate ε½")
+
+
+def _batches(axes: Axes, material: Material, metric: str) -> None:
+    values: list[float] = []
+    for label, face in (("solved", ACCENT), ("extrapolated", "white")):
+        known = [
+            (width, found)
+            for width in material.widths
+            if (found := material.largest_batch(metric, width)) and (found.label == "solved") == (label == "solved")
+        ]
+        for width, found in known:
+            values += _interval(axes, width, found.batch_size, ACCENT)
+        if known:
+            text = "largest batch B*" if label == "solved" else "B*, beyond the measured edges"
+            axes.plot([w for w, _ in known], [found.batch_size.value for _, found in known], marker="s", ms=7,
+                      color=ACCENT, mfc=face, ls="none", label=text)  # fmt: skip
+    optima = [(w, one.batch_size) for w in material.widths if (one := material.optimum(metric, w))]
+    values += _optima(axes, optima, f"B at the optimum by {metric}")
+    pad_log(axes, "y", values)
+    axes.set_ylabel(AXES["batch_size"])
+    axes.set_title("largest batch that reaches the best noise scale")
+
+
+def _optima(axes: Axes, found: list[tuple[float, Estimate]], label: str) -> list[float]:
+    if not found:
+        return []
+    axes.plot([w for w, _ in found], [e.value for _, e in found], marker="D", ms=6, color=INK, mfc="white",
+              ls="none", label=label, zorder=4)  # fmt: skip
+    return [value for width, estimate in found for value in _interval(axes, width, estimate, INK)]
+
+
+def _interval(axes: Axes, x: float, estimate: Estimate, color: Color) -> list[float]:
+    """Draw an interval, open ends as arrows; return the finite places that the axis must show."""
+    low = estimate.low if math.isfinite(estimate.low) else estimate.value
+    high = estimate.high if math.isfinite(estimate.high) else estimate.value
+    axes.plot([x, x], [low, high], color=color, lw=1.2, zorder=3)
+    shown = [low, estimate.value, high]
+    for given, end, marker in ((estimate.low, low / _ARROW, "v"), (estimate.high, high * _ARROW, "^")):
+        if math.isinf(given):
+            axes.plot([x], [end], marker=marker, color=color, ms=4.5, zorder=3)
+            shown.append(end)
+    return shown

@@ -1,0 +1,104 @@
+"""The result in sentences with numbers, as the page opens with it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from noisescale.laws.recommend import Recommendation
+from noisescale.report.material import Material
+from noisescale.report.numbers import number, percent, with_interval
+
+
+def headline(material: Material, recommendation: Recommendation | None) -> list[str]:
+    """The law by the study's metric, then the other metric, special widths, the peak and the recommendation."""
+    first = material.one_metric
+    sentences = [law_sentence(material, metric) for metric in sorted(material.metrics, key=lambda name: name != first)]
+    sentences += _special_widths(material, first)
+    sentences.append(peak_sentence(material, first))
+    if recommendation is not None:
+        text = (
+            f"For width {recommendation.width:g}: learning rate {with_interval(recommendation.learning_rate)} at batch "
+        )
+        text += f"size {recommendation.batch_size}, {recommendation.steps:,} steps."
+        chosen = next((rung for rung in recommendation.ladder if rung.batch_size == recommendation.batch_size), None)
+        if chosen is not None and chosen.stable is False:
+            text += " It is not safely below the stability edge: see the warnings beside it."
+        sentences.append(text)
+    return [sentence for sentence in sentences if sentence]
+
+
+def law_sentence(material: Material, metric: str) -> str:
+    """How the best noise scale moves with width, with the slope's interval and what it means."""
+    law = material.noise_law(metric)
+    what = f"By {material.split} {metric}"
+    if law is None or law.status != "ok" or not law.fitted:
+        if len(material.widths) < 2:
+            return f"{what}: one width, so there is no law; its optimum stands in the table."
+        return f"{what}: no law can be given: {law.advice if law is not None else 'the metric was not measured'}."
+    slope = law.slope
+    name = "normalized noise scale" if material.normalized else "noise scale"
+    widths = f"widths {min(law.widths):g} to {max(law.widths):g}"
+    text = f"{what}, the best {name} goes as width^{slope.value:.2f} "
+    text += f"(95 % interval {_end(slope.low)} to {_end(slope.high)}, {widths}): "
+    return text + _meaning(slope.value, slope.low, slope.high)
+
+
+def _meaning(value: float, low: float, high: float) -> str:
+    if low <= 0 <= high:
+        return "no dependence on width is shown" + (", and none is excluded." if high >= 1 else ".")
+    if high < 0:
+        return f"it falls with width; twice the width wants {2**value:.2f} times the noise."
+    if low <= 1 <= high:
+        return f"twice the width wants {2**value:.2f} times the noise, in proportion to width within the error."
+    pace = "more slowly than" if high < 1 else "faster than"
+    return f"twice the width wants {2**value:.2f} times the noise, {pace} in proportion to width."
+
+
+def _end(value: float) -> str:
+    return number(value) if math.isfinite(value) else "unbounded"
+
+
+def _special_widths(material: Material, metric: str) -> Iterator[str]:
+    found = [(width, one) for width in material.widths if (one := material.optimum(metric, width)) is not None]
+    lowest = [width for width, one in found if one.curve.label == "censored_low"]
+    if lowest:
+        yield f"At {_widths(lowest)} the least noise tried is the best: noise does not help there."
+    level = [width for width, one in found if one.curve.label in ("not_identified_low", "flat")]
+    if level:
+        text = "the least noise tried is not told from the best: noise is not shown to help there"
+        yield f"At {_widths(level)} {text}."
+    highest = [width for width, one in found if one.curve.label == "censored_high"]
+    if highest:
+        yield f"At {_widths(highest)} the most noise tried is the best: the optimum lies at or beyond the grid's end."
+    limited = [width for width, one in found if one.stability_limited]
+    if limited:
+        text = "it shows where training breaks, not where noise is best"
+        yield f"At {_widths(limited)} the optimum is stability-limited: {text}."
+    young = [width for width, one in found if not one.late]
+    if young:
+        yield f"At {_widths(young)} the cells that decide are not late: train longer before using those optima."
+    nothing = [width for width in material.widths if width not in {w for w, _ in found}]
+    if nothing:
+        yield f"At {_widths(nothing)} no optimum was found."
+
+
+def _widths(widths: list[float]) -> str:
+    return ("width " if len(widths) == 1 else "widths ") + ", ".join(f"{width:g}" for width in widths)
+
+
+def peak_sentence(material: Material, metric: str) -> str:
+    """How the metric at the optimum moves with width; empty where it cannot be said."""
+    laws = material.series.laws.get(metric)
+    trend = None if laws is None else laws.height
+    if trend is None:
+        return ""
+    ends = [one for w in (trend.widths[0], trend.widths[-1]) if (one := material.optimum(metric, w)) is not None]
+    if len(ends) < 2:
+        return ""
+    show = percent if metric == "accuracy" else with_interval
+    verb = {"rising": "rises", "falling": "falls", "mixed": "moves both ways", "flat": "shows no change"}[
+        trend.direction
+    ]
+    places = f"width {trend.widths[0]:g}: {show(ends[0].height)}; width {trend.widths[-1]:g}: {show(ends[1].height)}"
+    return f"Test {metric} at the optimum {verb} with width ({places})."

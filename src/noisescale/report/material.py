@@ -1,0 +1,157 @@
+"""What the figures of one group are drawn from: its fit, its cells as a table, its runs and their curves."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from noisescale.laws.interval import Estimate
+from noisescale.laws.largest_batch import LargestBatch
+from noisescale.laws.power_law import PowerLaw
+from noisescale.laws.results import Group, MetricOptimum, Series, WidthFit
+from noisescale.laws.stability import StabilityEdge
+
+METRICS = ("accuracy", "loss")
+
+
+@dataclass(frozen=True)
+class Material:
+    """One group of a fitted study, as the figures need it.
+
+    Args:
+        group: what was fitted at one setting of the hyperparameters.
+        runs: the group's runs of the grid.
+        curves: `Study.curves()`.
+        split: the examples on which optima are chosen, "test" or "validation".
+        loss_unit: "nats", or "squared error".
+        metric: the study's own choice, drawn where one metric has to do.
+    """
+
+    group: Group
+    runs: pd.DataFrame
+    curves: pd.DataFrame
+    split: str
+    loss_unit: str
+    metric: str
+
+    @property
+    def series(self) -> Series:
+        """The series that summary and recommendation use."""
+        return self.group.series[self.group.primary]
+
+    @property
+    def widths(self) -> list[float]:
+        """The widths of the primary series."""
+        return [fit.width for fit in self.series.widths]
+
+    @cached_property
+    def all_cells(self) -> pd.DataFrame:
+        """The cells of every series, one row each: the fields of `Cell`, `width`, `noise` (ḡ, or g) and `primary`."""
+        rows = [
+            {"width": fit.width, "primary": k == self.group.primary, **asdict(cell)}
+            for k, series in enumerate(self.group.series)
+            for fit in series.widths
+            for cell in fit.cells
+        ]
+        table = pd.DataFrame(rows)
+        table["noise"] = table.normalized_noise_scale if self.normalized else table.noise_scale
+        return table.sort_values(["width", "noise"], ignore_index=True)
+
+    @cached_property
+    def cells(self) -> pd.DataFrame:
+        """The cells of the primary series."""
+        return self.all_cells[self.all_cells.primary]
+
+    @cached_property
+    def normalized(self) -> bool:
+        """Whether the noise axis is ḡ; where no layer grows it is g."""
+        cells = [cell for series in self.group.series for fit in series.widths for cell in fit.cells]
+        return all(math.isfinite(cell.normalized_noise_scale) for cell in cells)
+
+    @property
+    def two_dimensional(self) -> bool:
+        """Whether the grid varies both the rate and the batch."""
+        return len(self.group.series) > 1
+
+    @property
+    def metrics(self) -> list[str]:
+        """The metrics that were measured."""
+        return [metric for metric in METRICS if self.all_cells[metric].notna().any()]
+
+    @property
+    def one_metric(self) -> str:
+        """The study's metric, or the other one where it was not measured."""
+        return self.metric if self.metric in self.metrics else next(iter(self.metrics), self.metric)
+
+    def width_fit(self, width: float) -> WidthFit:
+        """One width of the primary series."""
+        return next(fit for fit in self.series.widths if fit.width == width)
+
+    def optimum(self, metric: str, width: float) -> MetricOptimum | None:
+        """The optimum of a width; None where the metric was not measured or no place was found."""
+        found = self.width_fit(width).optima.get(metric)
+        return found if found is not None and found.curve.found else None
+
+    def place(self, found: MetricOptimum) -> Estimate:
+        """The optimum on the figures' noise axis."""
+        return found.normalized_noise_scale if self.normalized else found.noise_scale
+
+    def height_on_curve(self, metric: str, width: float, place: float) -> float:
+        """The metric at a place of the noise axis, between the means of the two cells beside it."""
+        cells = self.cells[(self.cells.width == width) & self.cells[metric].notna()]
+        return float(np.interp(math.log(place), np.log(cells.noise), cells[metric])) if len(cells) else math.nan
+
+    def noise_law(self, metric: str) -> PowerLaw | None:
+        """The law of the optimum against width."""
+        laws = self.series.laws.get(metric)
+        return None if laws is None else laws.normalized_noise_scale
+
+    def largest_batch(self, metric: str, width: float) -> LargestBatch | None:
+        """The largest batch of a width; None where there is no number."""
+        found = self.width_fit(width).largest_batch.get(metric)
+        return found if found is not None and math.isfinite(found.batch_size.value) else None
+
+    @cached_property
+    def edges(self) -> dict[float, dict[float, StabilityEdge]]:
+        """The stability edges by batch size, then by width."""
+        table: dict[float, dict[float, StabilityEdge]] = {}
+        for at in self.group.edges:
+            table.setdefault(at.batch_size, {})[at.width] = at.edge
+        return dict(sorted(table.items()))
+
+    def metric_label(self, metric: str, split: str | None = None) -> str:
+        """The metric with its examples and unit, for an axis."""
+        return f"{split or self.split} {metric}" + (f" ({self.loss_unit})" if metric == "loss" else "")
+
+    @property
+    def noise_label(self) -> str:
+        """The noise axis' name."""
+        return r"normalized noise scale $\bar{g}$" if self.normalized else "noise scale $g$"
+
+    def runs_at_optimum(self, width: float) -> pd.DataFrame:
+        """The runs of the cell nearest to a width's optimum, or of its best cell where there is none."""
+        cells = self.cells[(self.cells.width == width) & self.cells[self.one_metric].notna()]
+        if cells.empty:
+            return self.runs.iloc[:0]
+        found = self.optimum(self.one_metric, width)
+        if found is None:
+            sign = 1 if self.one_metric == "accuracy" else -1
+            best = cells.iloc[int(np.argmax(sign * cells[self.one_metric]))]
+        else:
+            best = cells.iloc[int(np.argmin(np.abs(np.log(cells.noise) - math.log(self.place(found).value))))]
+        runs = self.runs[(self.runs.width == width) & (self.runs.steps == best.steps)]
+        chosen: pd.DataFrame = runs[
+            np.isclose(runs.learning_rate, best.learning_rate) & (runs.batch_size == best.batch_size)
+        ]
+        return chosen
+
+
+AXES = {
+    "batch_size": "batch size B (examples)",
+    "learning_rate": "learning rate ε",
+    "temperature": "ε / (B(1 − m))",
+}

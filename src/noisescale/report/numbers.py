@@ -1,0 +1,78 @@
+"""How numbers are written: three digits, the interval in brackets, open ends as such."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from noisescale.laws.interval import Estimate
+
+NONE = "–"
+LEGEND = (
+    "Brackets: 95 % intervals. '<' or '>' in a bracket: the data do not bound that end. '≤' or '≥': the optimum lies "
+    "at or beyond that end of the grid. '–': not measured or no estimate."
+)
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A number with so many significant digits, whole from a thousand on: 0.0312, 4.25, 63.9, 4,180."""
+    if not math.isfinite(value):
+        return NONE
+    if value == 0:
+        return "0"
+    size = math.floor(math.log10(abs(value)) + 1e-12)
+    if size >= 7 or size < -4:
+        return f"{value:.{digits - 1}e}"
+    rounded = round(value, digits - 1 - size)
+    return f"{rounded:,.{max(0, digits - 1 - size)}f}"
+
+
+def with_interval(
+    estimate: Estimate, digits: int = 3, censored: int = 0, write: Callable[[float], str] | None = None
+) -> str:
+    """`value [low, high]`; an open end is < or >, a value at an end of the grid carries the sign before it.
+
+    Args:
+        estimate: the estimate; ends of ±inf are open, NaN ends mean that no interval exists.
+        digits: significant digits.
+        censored: -1 when the true value is at or below the value, 1 at or above, 0 otherwise.
+        write: how each number is written; default `number` with `digits`.
+    """
+    if not math.isfinite(estimate.value):
+        return NONE
+    # Ends that agree to three digits would print an interval of no width.
+    if number(estimate.low, digits) == number(estimate.high, digits) and estimate.low < estimate.high:
+        digits += 1
+    written = write or (lambda value: number(value, digits))
+    text = {-1: "≤ ", 0: "", 1: "≥ "}[censored] + written(estimate.value)
+    if math.isnan(estimate.low) or math.isnan(estimate.high):
+        return text
+    low = written(estimate.low) if math.isfinite(estimate.low) else "<"
+    high = written(estimate.high) if math.isfinite(estimate.high) else ">"
+    return f"{text} [{low}, {high}]"
+
+
+def batch_size(estimate: Estimate, censored: int = 0) -> str:
+    """A batch size that is an estimate: whole from ten on, with two digits below."""
+    return with_interval(
+        estimate, censored=censored, write=lambda value: f"{value:,.0f}" if value >= 9.95 else number(value, 2)
+    )
+
+
+def percent(estimate: Estimate, sign: str = " %") -> str:
+    """A fraction as a percentage with its interval: `63.9 % [63.1, 64.7]`."""
+    if not math.isfinite(estimate.value):
+        return NONE
+    text = f"{100 * estimate.value:.1f}{sign}"
+    return f"{text} [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]" if estimate.bounded else text
+
+
+def seconds(value: float) -> str:
+    """A duration: 0.4 s, 12 s, 3 min 20 s, 2 h 5 min."""
+    if value < 10:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    if minutes < 1:
+        return f"{rest} s"
+    hours, left = divmod(minutes, 60)
+    return f"{hours} h {left} min" if hours else f"{minutes} min {rest} s"

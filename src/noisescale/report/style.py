@@ -1,0 +1,197 @@
+"""How every picture looks: sizes, colours that survive a grey print, axes with plain numbers."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+# Inches. At 72 points an inch, a page of 760 pixels shows a font of 10 points as 11 pixels.
+PAGE_WIDTH = 9.2
+DOTS_PER_INCH = 130
+
+Color = str | tuple[float, float, float, float]
+INK, MUTED, ACCENT = "#1b1b1b", "#6b6b6b", "#c2410c"
+LINES = ("-", "--", "-.", ":")
+# The diamond is kept for optima.
+MARKERS = ("o", "s", "^", "v", "P", "X", "<", ">", "*", "p")
+
+_SETTINGS: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "axes.titlesize": 10.5,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": MUTED,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.7,
+    "lines.linewidth": 1.5,
+    "lines.markersize": 5.5,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "figure.constrained_layout.use": True,
+    "svg.hashsalt": "noisescale",
+    "svg.fonttype": "path",
+}
+
+# Largest number of labelled ticks on an axis half a page wide.
+_MOST_TICKS = 7
+
+
+@contextmanager
+def pictures() -> Iterator[None]:
+    """Settings under which every figure is made and saved; the caller's own settings come back afterwards."""
+    with mpl.rc_context(_SETTINGS):
+        yield
+
+
+@dataclass(frozen=True)
+class Look:
+    """Colour, marker and line of one of several ordered curves."""
+
+    color: Color
+    marker: str
+    line: str
+
+
+def looks(keys: Sequence[float]) -> dict[float, Look]:
+    """A look for each of an ordered set of values, dark to light so that the order survives a grey print."""
+    ordered = sorted(set(keys))
+    colors = mpl.colormaps["viridis"](np.linspace(0.0, 0.82, max(len(ordered), 2)))
+    return {
+        key: Look(tuple(colors[i]), MARKERS[i % len(MARKERS)], LINES[i % len(LINES)]) for i, key in enumerate(ordered)
+    }
+
+
+def new_figure(height: float, width: float = PAGE_WIDTH) -> Figure:
+    """An empty figure of the page's width that belongs to no global state."""
+    figure = Figure(figsize=(width, height))
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def plain(value: float) -> str:
+    """A number as a person writes it on an axis: 0.25, 32, 4,000, 3·10⁶."""
+    if value == 0 or not math.isfinite(value):
+        return "0" if value == 0 else "–"
+    size = abs(value)
+    if size >= 1e6 or size < 1e-3:
+        power = math.floor(math.log10(size) + 1e-9)
+        lead = value / 10.0**power
+        head = "" if abs(lead - 1) < 1e-6 else f"{lead:.2g}·"
+        return f"{head}10{str(power).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
+    return f"{value:,.0f}" if size >= 1000 else f"{value:.3g}"
+
+
+def log_ticks(low: float, high: float, most: int = _MOST_TICKS) -> list[float]:
+    """Round numbers between two positive ends: the densest of 1-2-5, 1-3 and 1 a decade that is not crowded."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for leads in ((1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
+        ticks = [lead * 10.0**power for power in powers for lead in leads]
+        inside = [tick for tick in ticks if low * 0.999 <= tick <= high * 1.001]
+        if len(inside) <= most:
+            return inside
+    return inside[:: math.ceil(len(inside) / most)]
+
+
+def thinned(values: Sequence[float], most: int) -> list[float]:
+    """Values for ticks on a log axis: all of them, or those that leave room for their labels."""
+    ordered = sorted(set(values))
+    if len(ordered) < 2:
+        return ordered
+    room = math.log(ordered[-1] / ordered[0]) / most
+    kept = [ordered[0]]
+    for value in ordered[1:]:
+        if math.log(value / kept[-1]) >= room * 0.999:
+            kept.append(value)
+    return kept
+
+
+def log_scale(axes: Axes, which: str, values: Sequence[float] | None = None, most: int = _MOST_TICKS) -> None:
+    """Make an axis logarithmic with plain numbers: the given values, or round numbers of the axis' range."""
+    getattr(axes, f"set_{which}scale")("log")
+    axis: Axis = getattr(axes, f"{which}axis")
+    low, high = getattr(axes, f"get_{which}lim")()
+    ticks = log_ticks(low, high, most) if values is None else thinned(values, most)
+    if len(ticks) < 2 and values is None:
+        ticks = [low * (high / low) ** share for share in (0.1, 0.5, 0.9)]
+    axis.set_major_locator(FixedLocator(ticks))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
+
+
+def pad_log(axes: Axes, which: str, values: Sequence[float], share: float = 0.06) -> None:
+    """Set a log axis' ends a little beyond the positive, finite ones of some values."""
+    inside = [value for value in values if math.isfinite(value) and value > 0]
+    if not inside:
+        return
+    low, high = math.log(min(inside)), math.log(max(inside))
+    room = max(share * (high - low), 0.12)
+    getattr(axes, f"set_{which}lim")(math.exp(low - room), math.exp(high + room))
+
+
+def legend_below(figure: Figure, handles: Sequence[object], columns: int, title: str | None = None) -> None:
+    """One legend for all panels, below them, where it covers nothing."""
+    figure.legend(handles=list(handles), loc="outside lower center", ncols=columns, title=title)
+
+
+def panel_grid(figure: Figure, count: int, columns: int, xlabel: str, ylabel: str) -> list[Axes]:
+    """Panels row by row on shared scales; the lowest of each column carries the x axis' numbers and name."""
+    columns = min(columns, count)
+    rows = math.ceil(count / columns)
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    panels = list(grid.flat)
+    for k, axes in enumerate(panels[:count]):
+        lowest = k + columns >= count
+        axes.tick_params(labelbottom=lowest, bottom=lowest)
+        if lowest:
+            axes.set_xlabel(xlabel)
+        if k % columns == 0:
+            axes.set_ylabel(ylabel)
+    for axes in panels[count:]:
+        axes.remove()
+    return panels[:count]
+
+
+def message(text: str, height: float = 1.6) -> Figure:
+    """A figure that says why there is nothing to draw."""
+    figure = new_figure(height)
+    figure.text(0.5, 0.5, text, ha="center", va="center", color=MUTED, wrap=True)
+    return figure
+
+
+def save(figure: Figure, folder: Path, name: str) -> str:
+    """Write NAME.png and NAME.svg, the same bytes for the same data, and return the SVG for the page.
+
+    Returns:
+        The svg element, its ids prefixed by the name so that several can stand in one page.
+    """
+    # The layout is found once; savefig would find it twice for each of the two files.
+    if (engine := figure.get_layout_engine()) is not None:
+        engine.execute(figure)
+        figure.set_layout_engine("none")
+    figure.savefig(folder / f"{name}.png", dpi=DOTS_PER_INCH, metadata={"Software": None})
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    (folder / f"{name}.svg").write_text(text, encoding="utf-8")
+    element = text[text.index("<svg") :]
+    element = re.sub(r'\bid="', f'id="{name}-', element)
+    element = re.sub(r'((?:xlink:)?href="#)', rf"\1{name}-", element)
+    return re.sub(r"url\(#", f"url(#{name}-", element)

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from io import StringIO
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from noisescale.laws.fit import fit
+from noisescale.laws.recommend import recommend
+from noisescale.laws.results import Fit
+from noisescale.report import fit_tables, recommendation_tables
+from noisescale.report.tables import fit_table_data, recommendation_table_data
+
+# What the command line prints to where there is no terminal.
+COLUMNS = 140
+
+
+@pytest.fixture(scope="module")
+def found(make_study: Any) -> Fit:
+    return fit(make_study(seeds=8))
+
+
+def printed(tables: list[Any]) -> str:
+    buffer = StringIO()
+    console = Console(width=COLUMNS, file=buffer)
+    for table in tables:
+        console.print(table)
+    return buffer.getvalue()
+
+
+def test_no_number_is_cut_or_folded_at_140_columns(found: Fit) -> None:
+    text = printed(fit_tables(found))
+    entries = [entry for data in fit_table_data(found) for row in data.rows for entry in row if len(entry) <= 44]
+    assert len(entries) > 60
+    assert [entry for entry in entries if entry not in text] == []
+
+
+def test_the_longest_labels_still_fit(found: Fit) -> None:
+    data = fit_table_data(found)[0]
+    settings = ("1024", "123,000 [100,000, >]", "≤ 9.3 [<, 9.6]", "100.0 [100.0, 100.0]")
+    longest = (
+        *settings,
+        "0.0123 [0.0111, 0.0222] (64)",
+        "1,234 [1,111, 2,345] *",
+        "censored high, stability-limited",
+    )
+    table = type(data)(data.title, data.columns, (longest,), ()).as_rich()
+    text = printed([table])
+    assert all(entry in text for entry in longest[:-1]) and "stability-limited" in text
+
+
+def test_every_width_and_both_metrics_are_there(found: Fit) -> None:
+    accuracy, loss, laws, edges = fit_table_data(found)
+    assert [row[0] for row in accuracy.rows] == [row[0] for row in loss.rows] == ["16", "32", "64", "128", "256"]
+    assert laws.columns == ("exponent of width", "by accuracy", "widths", "by loss", "widths")
+    assert [row[0] for row in edges.rows] == ["2", "8", "64"]
+    assert "95 % intervals" in edges.notes[-1]
+
+
+def test_the_ladder_names_the_default_and_every_batch(found: Fit) -> None:
+    recommendation = recommend(found, 512)
+    default, ladder = recommendation_table_data(recommendation)
+    marked = [row[0] for row in ladder.rows if "←" in row[0]]
+    assert marked == [f"{recommendation.batch_size} ←"]
+    assert len(ladder.rows) == len(recommendation.ladder) and default.rows[0][1] == str(recommendation.batch_size)
+    assert any(note.startswith("Warning: the optimum is chosen") for note in default.notes)
+    text = printed(recommendation_tables(recommendation))
+    assert all(entry in text for row in ladder.rows for entry in row)

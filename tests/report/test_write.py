@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from noisescale.laws.fit import fit
+from noisescale.report import write_report
+
+SCHEMA = Path(__file__).resolve().parents[2] / "docs" / "schemas" / "report.json"
+NASTY = '</script><img src=x onerror=alert(1)> & "quotes"'
+
+
+class Page(HTMLParser):
+    """The text, the data and the addresses that a page would load."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.loaded: list[str] = []
+        self.text = self.data = ""
+        self._element = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self._element = tag
+        for name, value in attrs:
+            if name == "src" or (name in ("href", "xlink:href") and tag != "a" and not str(value).startswith("#")):
+                self.loaded.append(str(value))
+
+    def handle_data(self, data: str) -> None:
+        if self._element == "script":
+            self.data += data
+        else:
+            self.text += data
+
+
+@pytest.fixture(scope="module")
+def written(make_study: Any) -> tuple[Path, Any]:
+    study = make_study(seeds=3, widths=(32, 64), batches=(4, 8, 16, 32, 64, 128), name=NASTY)
+    (study.folder / "times.jsonl").write_text('{"command": "sweep", "training": 12.5, "wall": 20.0}\n{"command": "sw')
+    return write_report(study), study
+
+
+def parsed(path: Path) -> Page:
+    page = Page()
+    page.feed(path.read_text(encoding="utf-8"))
+    return page
+
+
+def test_the_page_is_one_file_that_loads_nothing(written: tuple[Path, Any]) -> None:
+    page = parsed(written[0])
+    assert all(address.startswith("data:image/png") for address in page.loaded)
+    assert "link" not in page.tags and "img" not in page.tags and "iframe" not in page.tags
+    assert not re.search(r"url\((?!#)|@import", written[0].read_text(encoding="utf-8"))
+    assert page.tags.count("svg") == 8
+
+
+def test_a_users_text_stays_text(written: tuple[Path, Any]) -> None:
+    page = parsed(written[0])
+    assert NASTY in page.text and page.tags.count("script") == 1
+    assert json.loads(page.data)["name"] == NASTY
+
+
+def test_ids_are_unique(written: tuple[Path, Any]) -> None:
+    ids = re.findall(r'\bid="([^"]+)"', written[0].read_text(encoding="utf-8"))
+    svg_defs = [one for one in ids if not re.search(r"(figure|axes|patch|line2d|text|legend)", one)]
+    assert len(ids) > 100 and len(set(svg_defs)) == len(svg_defs)
+
+
+def test_the_json_is_the_schemas_and_the_pages(written: tuple[Path, Any]) -> None:
+    path, study = written
+    data = json.loads((path.parent / "report.json").read_text(encoding="utf-8"))
+    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
+    assert set(data) == set(schema["required"]) == set(schema["properties"])
+    assert set(data["runs"]) == set(schema["properties"]["runs"]["required"])
+    assert data["schema_version"] == schema["properties"]["schema_version"]["const"]
+    assert data == json.loads(parsed(path).data)
+    assert data["fit"] == json.loads(json.dumps(fit(study).as_json()))
+    estimate = data["fit"]["summary"][0]["learning_rate"]
+    assert set(estimate) == set(schema["$defs"]["estimate"]["required"])
+    assert data["times"] == [{"command": "sweep", "training": 12.5, "wall": 20.0}]
+
+
+def test_the_page_says_what_it_rests_on(written: tuple[Path, Any]) -> None:
+    text = parsed(written[0]).text
+    for needed in ("chosen and reported on the same test set", "a" * 64, "torch", "Runs of the grid", "36: 0 diverged",
+                   "batch_size", "20 s"):  # fmt: skip
+        assert needed in text, needed
+
+
+def test_every_figure_lies_beside_it(written: tuple[Path, Any]) -> None:
+    path = written[0]
+    data = json.loads((path.parent / "report.json").read_text(encoding="utf-8"))
+    for figure in data["figures"]:
+        for suffix in ("png", "svg"):
+            assert (path.parent / "figures" / f"{figure['name']}.{suffix}").stat().st_size > 2000
