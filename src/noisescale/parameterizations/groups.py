@@ -31,7 +31,7 @@ def parameterize(
     name: str,
     learning_rate: float,
     *,
-    momentum: float = 0.0,
+    momentum: float | None = None,
     weight_decay: float = 0.0,
     init_scale: float = DEFAULT_INIT_SCALE,
     seed: int = 0,
@@ -45,7 +45,8 @@ def parameterize(
         model: the model to train; its parameters are overwritten in place, except where the table keeps its own start.
         reference: the same factory at another width, from which the growing fan-ins are seen.
         name: "standard", "ntk" or "own".
-        learning_rate: ε, per step. momentum: m, in [0, 1). weight_decay: λ, in the parameterization's coordinates.
+        learning_rate: ε, per step. weight_decay: λ, in the parameterization's coordinates.
+        momentum: m, in [0, 1), written into every group; where None, the optimizer's own holds.
         init_scale: σ0². Default 2 (He et al. 2015). seed: fixes the initial weights, as a run's seed does in a sweep.
     Returns:
         A list with one group per distinct multiplier, in the order of `model.named_parameters()`.
@@ -64,6 +65,6 @@ def parameterize(
         for row in table:
             tensors[row.name].copy_(start[row.name])
             rates = {"lr": learning_rate * row.multiplier, "weight_decay": weight_decay / row.multiplier}
-            empty = {"params": [], **rates, "momentum": momentum}
+            empty = {"params": [], **rates, **({} if momentum is None else {"momentum": momentum})}
             groups.setdefault(row.multiplier, empty)["params"].append(tensors[row.name])
     return ParameterGroups(list(groups.values()), model)

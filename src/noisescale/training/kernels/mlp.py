@@ -1,0 +1,102 @@
+"""The explicit kernel for MLPs: forward and backward written out over batched matrix products."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from noisescale.training.losses import Loss
+
+Backward = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class _Activation:
+    forward_: Callable[[Tensor], Tensor]  # in place
+    backward: Backward  # (gradient, activation's output) -> gradient before the activation
+
+
+_ACTIVATIONS: dict[type[nn.Module], _Activation] = {
+    nn.ReLU: _Activation(torch.relu_, lambda gradient, output: torch.ops.aten.threshold_backward(gradient, output, 0)),
+    nn.Tanh: _Activation(torch.tanh_, lambda gradient, output: torch.ops.aten.tanh_backward(gradient, output)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class MLPLayers:
+    """The names of an MLP's linear layers, first to last, and the activation between them."""
+
+    names: tuple[str, ...]
+    activation: type[nn.Module]
+
+
+def mlp_layers(module: nn.Module) -> MLPLayers | None:
+    """Recognise a plain MLP: Flatten, then linear layers with biases and one activation between them; else None."""
+    # Exact types: a subclass may compute anything in its forward pass.
+    if type(module) is not nn.Sequential or len(module) < 2 or type(module[0]) is not nn.Flatten:
+        return None
+    flatten = module[0]
+    linear, between = list(module)[1::2], list(module)[2::2]
+    names = tuple(str(position) for position in range(1, len(module), 2))
+    plain = all(type(layer) is nn.Linear and layer.bias is not None for layer in linear)
+    kinds = {type(layer) for layer in between}
+    # Also false where a layer occurs twice.
+    plain = plain and [name for name, _ in module.named_parameters()] == [
+        f"{name}.{kind}" for name in names for kind in ("weight", "bias")
+    ]
+    plain = plain and (flatten.start_dim, flatten.end_dim) == (1, -1)
+    if not plain or len(linear) != len(between) + 1 or len(kinds) != 1 or not kinds <= _ACTIVATIONS.keys():
+        return None
+    return MLPLayers(names, kinds.pop())
+
+
+class MLPKernel:
+    """Gradients of an MLP without autograd; equals the generic kernel.
+
+    With h_0 = x, z_l = h_{l−1} W_lᵀ + b_l, h_l = φ(z_l) and δ = ∂loss/∂z/B, the gradients are δ_lᵀ h_{l−1} and Σ_B δ_l.
+
+    Arguments:
+        layers: as `mlp_layers` gives them. loss: the loss, averaged over the batch.
+    """
+
+    def __init__(self, layers: MLPLayers, loss: Loss) -> None:
+        self._weights = [f"{name}.weight" for name in layers.names]
+        self._biases = [f"{name}.bias" for name in layers.names]
+        self._activation = _ACTIVATIONS[layers.activation]
+        self._loss = loss
+
+    def losses_and_gradients(
+        self, parameters: dict[str, Tensor], inputs: Tensor, targets: Tensor, with_losses: bool = True
+    ) -> tuple[Tensor | None, dict[str, Tensor]]:
+        hidden = self._hidden(parameters, inputs.flatten(2))
+        # Outputs are laid out [R, K, B]: a softmax over few classes is some times faster when they are not innermost.
+        weight, bias = parameters[self._weights[-1]], parameters[self._biases[-1]]
+        outputs = torch.baddbmm(bias.unsqueeze(2), weight, hidden[-1].mT).mT
+        losses = self._loss.per_example(outputs.contiguous(), targets).mean(1) if with_losses else None
+        delta = self._loss.output_gradient(outputs, targets).div_(inputs.shape[1])
+        gradients: dict[str, Tensor] = {}
+        for layer in reversed(range(len(self._weights))):
+            gradients[self._weights[layer]] = torch.bmm(delta.mT, hidden[layer])
+            gradients[self._biases[layer]] = delta.sum(1)
+            if layer:
+                delta = self._activation.backward(torch.bmm(delta, parameters[self._weights[layer]]), hidden[layer])
+        return losses, gradients
+
+    def outputs(self, parameters: dict[str, Tensor], inputs: Tensor) -> Tensor:
+        runs = parameters[self._weights[0]].shape[0]
+        hidden = self._hidden(parameters, inputs.flatten(1).expand(runs, -1, -1))
+        return _affine(parameters, self._weights[-1], self._biases[-1], hidden[-1])
+
+    def _hidden(self, parameters: dict[str, Tensor], inputs: Tensor) -> list[Tensor]:
+        """h_0 … h_{L−1}, each [R, B, units]."""
+        hidden = [inputs]
+        for weight, bias in zip(self._weights[:-1], self._biases[:-1], strict=True):
+            hidden.append(self._activation.forward_(_affine(parameters, weight, bias, hidden[-1])))
+        return hidden
+
+
+def _affine(parameters: dict[str, Tensor], weight: str, bias: str, inputs: Tensor) -> Tensor:
+    return torch.baddbmm(parameters[bias].unsqueeze(1), inputs, parameters[weight].mT)

@@ -1,0 +1,40 @@
+"""Late-time averages: the mean of a curve over its last window, and its drift since the window before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def evaluation_steps(steps: int, evaluations: int) -> list[int]:
+    """The steps at which a run is evaluated: 0, then `evaluations` of them evenly spaced up to the last.
+
+    Arguments:
+        steps: budget, in steps. evaluations: their number.
+    """
+    return sorted({0} | {round(steps * (part + 1) / evaluations) for part in range(evaluations)})
+
+
+def late_windows(evaluated: Sequence[int], late_fraction: float) -> tuple[slice, slice]:
+    """The late window, and the window of as many evaluations before it, as slices of the curves.
+
+    The late window holds the evaluations after the step (1 − late_fraction)·T, at least one.
+
+    Arguments:
+        evaluated: steps of the evaluations. late_fraction: share of the budget.
+    Source:
+        Park, Sohl-Dickstein, Le, Smith 2019: performance is the mean test accuracy at late times; the window is ours.
+    """
+    last = evaluated[-1]
+    length = max(1, sum(step > (1 - late_fraction) * last for step in evaluated))
+    end = len(evaluated)
+    return slice(end - length, end), slice(max(0, end - 2 * length), end - length)
+
+
+def late_mean_and_drift(curve: Sequence[float], evaluated: Sequence[int], late_fraction: float) -> tuple[float, float]:
+    """The mean of a curve over its late window, and that mean minus the mean over the window before."""
+    late, before = late_windows(evaluated, late_fraction)
+    mean = float(np.mean(curve[late]))
+    earlier = curve[before]
+    return mean, mean - float(np.mean(earlier)) if len(earlier) else float("nan")

@@ -1,0 +1,67 @@
+"""The whole state of a pack in training, as one value that can be written and read back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(slots=True)
+class PackState:
+    """Everything that a pack's next step depends on; the order of examples follows from seed and step alone.
+
+    Arguments:
+        step: steps done. parameters, velocity: [R, …] each (velocity empty without momentum).
+        diverged_at: [R], the step at which divergence was seen, 0 while there is none.
+        exploded: [R], evaluations in a row at which the training loss was above the bound.
+        curves: one list of [R] tensors per quantity, an entry per evaluation.
+        seconds: training and evaluation time so far.
+    """
+
+    step: int
+    parameters: dict[str, Tensor]
+    velocity: dict[str, Tensor]
+    diverged_at: Tensor
+    exploded: Tensor
+    curves: dict[str, list[Tensor]] = field(default_factory=dict)
+    evaluated_steps: list[int] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=lambda: {"training": 0.0, "evaluation": 0.0})
+
+    @property
+    def frozen(self) -> Tensor:
+        return self.diverged_at > 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Tensors, numbers, lists and dictionaries only, so that `torch.load(weights_only=True)` reads it back."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> PackState:
+        return cls(**values)
+
+    def copy(self) -> PackState:
+        """A state that shares no memory with this one."""
+        return PackState(
+            self.step,
+            {name: tensor.clone() for name, tensor in self.parameters.items()},
+            {name: tensor.clone() for name, tensor in self.velocity.items()},
+            self.diverged_at.clone(),
+            self.exploded.clone(),
+            {name: list(values) for name, values in self.curves.items()},
+            list(self.evaluated_steps),
+            dict(self.seconds),
+        )
+
+
+def clear_runs(parameters: dict[str, Tensor], velocity: dict[str, Tensor], runs: Tensor) -> None:
+    """Set the weights of runs marked in `runs` [R] to zero, so that nothing infinite is computed with."""
+    for tensor in (*parameters.values(), *velocity.values()):
+        tensor[runs] = 0.0
+
+
+def finite_runs(parameters: dict[str, Tensor]) -> Tensor:
+    """Runs [R] whose parameters are all finite; an infinite one behind a dead unit leaves the loss finite."""
+    return torch.stack([tensor.flatten(1).isfinite().all(1) for tensor in parameters.values()]).all(0)

@@ -1,0 +1,69 @@
+"""The normalized noise scale of every layer: ḡ = g c/σ², and what it does not depend on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from noisescale.families import mlp
+from noisescale.parameterizations import Table, build_table, describe_parameters, initial_parameters
+from noisescale.parameterizations.layers import layer_rows
+
+
+def table_and_start(name: str, width: int, init_scale: float = 2.0) -> tuple[Table, dict[str, torch.Tensor]]:
+    torch.manual_seed(0)
+    module = mlp(width, (9,), 3, depth=2, activation="relu")
+    reference = mlp(width + 1, (9,), 3, depth=2, activation="relu")
+    table = build_table(name, describe_parameters(module, reference), init_scale)
+    return table, initial_parameters(table, module, 0)
+
+
+@given(st.integers(2, 64), st.floats(0.1, 10), st.floats(1e-3, 1e4))
+def test_ntk_has_the_same_noise_scale_in_every_weight(width: int, init_scale: float, noise: float) -> None:
+    rows = layer_rows(*table_and_start("ntk", width, init_scale), noise)
+    weights = [row for row in rows if row["layer"].endswith("weight")]
+    assert len(weights) == 3
+    for row in weights:
+        assert row["normalized_noise_scale"] == pytest.approx(noise, rel=1e-12)
+
+
+@given(st.integers(2, 64), st.floats(0.1, 10), st.floats(1e-3, 1e4))
+def test_standard_has_noise_times_fan_in(width: int, init_scale: float, noise: float) -> None:
+    rows = layer_rows(*table_and_start("standard", width, init_scale), noise)
+    for row, fan_in in zip([row for row in rows if row["layer"].endswith("weight")], (9, width, width), strict=True):
+        assert row["fan_in"] == fan_in
+        assert row["normalized_noise_scale"] == pytest.approx(noise * fan_in / init_scale, rel=1e-12)
+
+
+@given(st.floats(0.01, 100))
+def test_it_is_invariant_under_a_rescaling_of_the_weights(factor: float) -> None:
+    # W = mθ: the deviation of θ is σ/m and its multiplier c/m².
+    table, start = table_and_start("standard", 8)
+    scaled = tuple(
+        replace(row, init_std=row.init_std / factor, multiplier=row.multiplier / factor**2)
+        for row in table
+        if row.init_std
+    )
+    before = {row["layer"]: row["normalized_noise_scale"] for row in layer_rows(table, start, 3.0)}
+    for row in layer_rows(scaled, start, 3.0):
+        assert row["normalized_noise_scale"] == pytest.approx(before[row["layer"]], rel=1e-12)
+
+
+def test_own_measures_the_deviation_of_the_start() -> None:
+    table, start = table_and_start("own", 8)
+    for row in layer_rows(table, start, 3.0):
+        variance = float(start[row["layer"]].var(correction=0))
+        assert row["init_variance"] == pytest.approx(variance, rel=1e-12)
+        assert row["normalized_noise_scale"] == pytest.approx(3.0 / variance, rel=1e-12)
+
+
+def test_one_layer_is_the_reference_and_a_bias_at_zero_has_none() -> None:
+    rows = layer_rows(*table_and_start("ntk", 8), 3.0)
+    assert [row["layer"] for row in rows if row["is_reference"]] == ["5.weight"]
+    for row in rows:
+        assert math.isnan(row["normalized_noise_scale"]) == row["layer"].endswith("bias")

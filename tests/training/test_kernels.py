@@ -1,0 +1,117 @@
+"""The seam: both kernels, the losses, and the evaluation above them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from noisescale.families import mlp
+from noisescale.training.evaluation import Split, evaluate
+from noisescale.training.kernels import GenericKernel, MLPKernel, choose_kernel
+from noisescale.training.kernels.mlp import mlp_layers
+from noisescale.training.losses import LOSSES, target_rows
+
+RUNS, BATCH, INPUTS, OUTPUTS = 3, 5, 6, 4
+
+
+def problem(depth: int = 2, activation: str = "relu") -> tuple[nn.Module, dict[str, Tensor], Tensor, Tensor]:
+    torch.manual_seed(0)
+    module = mlp(8, (INPUTS,), OUTPUTS, depth=depth, activation=activation).double()
+    parameters = {
+        name: torch.randn(RUNS, *tensor.shape, dtype=torch.float64) for name, tensor in module.named_parameters()
+    }
+    inputs = torch.randn(RUNS, BATCH, INPUTS, dtype=torch.float64)
+    labels = torch.randint(OUTPUTS, (RUNS, BATCH))
+    return module, parameters, inputs, labels
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+@pytest.mark.parametrize("kind", ["auto", "generic"])
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_losses_and_gradients_are_those_of_autograd(loss: str, activation: str, kind: str, depth: int) -> None:
+    module, parameters, inputs, labels = problem(depth, activation)
+    rows = target_rows(labels, OUTPUTS, torch.float64)
+    kernel = choose_kernel(module, LOSSES[loss], kind)
+    assert isinstance(kernel, MLPKernel if kind == "auto" else GenericKernel)
+    before = {name: tensor.clone() for name, tensor in parameters.items()}
+    losses, gradients = kernel.losses_and_gradients(parameters, inputs, rows)
+    _, without = kernel.losses_and_gradients(parameters, inputs, rows, False)
+    assert losses is not None and all(torch.equal(parameters[name], before[name]) for name in before)
+    for run in range(RUNS):
+        leaves = {name: tensor[run].clone().requires_grad_() for name, tensor in parameters.items()}
+        outputs = torch.func.functional_call(module, leaves, (inputs[run],))
+        if loss == "cross_entropy":
+            expected = nn.functional.cross_entropy(outputs, labels[run])
+        else:
+            expected = 0.5 * (outputs - rows[run]).square().sum(1).mean()
+        torch.testing.assert_close(losses[run], expected.detach(), rtol=1e-12, atol=1e-12)
+        for (name, _), gradient in zip(
+            leaves.items(), torch.autograd.grad(expected, list(leaves.values())), strict=True
+        ):
+            torch.testing.assert_close(gradients[name][run], gradient, rtol=1e-11, atol=1e-11)
+            assert torch.equal(without[name], gradients[name])
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_output_gradients_are_the_derivatives_of_the_losses(loss: str) -> None:
+    torch.manual_seed(1)
+    outputs = (3 * torch.randn(2, 7, 5, dtype=torch.float64)).requires_grad_()
+    targets = torch.softmax(torch.randn(2, 7, 5, dtype=torch.float64), -1)
+    (expected,) = torch.autograd.grad(LOSSES[loss].per_example(outputs, targets).sum(), outputs)
+    torch.testing.assert_close(LOSSES[loss].output_gradient(outputs.detach(), targets), expected)
+
+
+def test_large_outputs_give_finite_losses() -> None:
+    outputs, targets = torch.tensor([[1e30, 0.0]]), torch.tensor([[0.0, 1.0]])
+    assert float(LOSSES["cross_entropy"].per_example(outputs, targets)) == pytest.approx(1e30)
+    assert LOSSES["cross_entropy"].output_gradient(outputs, targets).tolist() == [[1.0, -1.0]]
+
+
+class Doubled(nn.Flatten):
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+@pytest.mark.parametrize(
+    ("layers", "plain"),
+    [
+        ([nn.Flatten(), nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)], True),
+        ([nn.Flatten(), nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 2)], True),
+        ([nn.Flatten(), nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)], False),
+        ([nn.Flatten(), nn.Linear(3, 4, bias=False), nn.ReLU(), nn.Linear(4, 2)], False),
+        ([nn.Flatten(), nn.Linear(3, 4), nn.GELU(), nn.Linear(4, 2)], False),
+        ([nn.Flatten(), nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2), nn.ReLU()], False),
+        ([nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)], False),
+        ([Doubled(), nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)], False),
+        ([nn.Flatten(2), nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)], False),
+        ([nn.Flatten(), nn.Linear(3, 2)], False),
+        ([nn.Flatten(), nn.Linear(3, 4), nn.ReLU(), nn.LayerNorm(4), nn.ReLU(), nn.Linear(4, 2)], False),
+    ],
+)
+def test_only_plain_mlps_get_the_explicit_kernel(layers: list[nn.Module], plain: bool) -> None:
+    assert (mlp_layers(nn.Sequential(*layers)) is not None) == plain
+
+
+def test_one_layer_used_twice_is_no_plain_mlp() -> None:
+    shared = nn.Linear(4, 4)
+    module = nn.Sequential(nn.Flatten(), shared, nn.ReLU(), shared)
+    assert mlp_layers(module) is None
+
+
+@pytest.mark.parametrize("kind", ["auto", "generic"])
+@pytest.mark.parametrize("examples", [1, 70, 20_000])
+def test_evaluation_equals_each_run_on_all_examples(kind: str, examples: int) -> None:
+    module, parameters, _, _ = problem()
+    inputs, labels = torch.randn(examples, INPUTS, dtype=torch.float64), torch.randint(OUTPUTS, (examples,))
+    kernel, loss = choose_kernel(module, LOSSES["cross_entropy"], kind), LOSSES["cross_entropy"]
+    split = Split(inputs, target_rows(labels, OUTPUTS, torch.float64), labels)
+    losses, accuracies = evaluate(kernel, loss, parameters, split)
+    for run in range(RUNS):
+        own = {name: tensor[run] for name, tensor in parameters.items()}
+        outputs = torch.func.functional_call(module, own, (inputs,))
+        torch.testing.assert_close(losses[run], nn.functional.cross_entropy(outputs, labels).detach())
+        assert float(accuracies[run]) == pytest.approx(float((outputs.argmax(1) == labels).double().mean()))
+    _, none = evaluate(kernel, LOSSES["mse"], parameters, Split(inputs, split.rows, None))
+    assert none.isnan().all()

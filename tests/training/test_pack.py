@@ -1,0 +1,319 @@
+"""The life of a pack: alone or with mates, interrupted, diverging, collapsing, refused."""
+
+from __future__ import annotations
+
+import io
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from torch import nn
+
+from noisescale.errors import BadInput
+from noisescale.runs import Run
+from noisescale.training import PackState, PackTrainer, train_pack
+from noisescale.training.pack import part_size
+
+if TYPE_CHECKING:
+    from conftest import MakeData, MakeRun, MakeTrainer
+
+
+def weights_of(trainer: PackTrainer, position: int) -> list[torch.Tensor]:
+    return [tensor[position] for tensor in trainer.state.parameters.values()]
+
+
+@pytest.mark.parametrize("kernel", ["auto", "generic"])
+@pytest.mark.parametrize(("precision", "steps", "tolerance"), [("float64", 50, 1e-12), ("float32", 5, 1e-5)])
+def test_a_run_alone_equals_the_same_run_in_a_pack(
+    kernel: str,
+    precision: str,
+    steps: int,
+    tolerance: float,
+    make_run: MakeRun,
+    make_data: MakeData,
+    make_trainer: MakeTrainer,
+) -> None:
+    base = make_run(precision=precision, steps=steps, depth=2, parameterization="ntk")
+    runs = [
+        replace(base, seed=seed, learning_rate=rate, momentum=momentum)
+        for seed, rate, momentum in [(0, 0.1, 0.0), (1, 0.4, 0.9), (1, 0.2, 0.0), (7, 0.1, 0.5)]
+    ]
+    pack = make_trainer(runs, make_data(), kernel=kernel)
+    pack.advance()
+    for position, run in enumerate(runs):
+        alone = make_trainer([run], make_data(), kernel=kernel)
+        alone.advance()
+        for ours, single in zip(weights_of(pack, position), weights_of(alone, 0), strict=True):
+            torch.testing.assert_close(ours, single, rtol=tolerance, atol=tolerance)
+
+
+def test_a_pack_in_several_parts_equals_one_part(
+    make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [make_run(seed=seed, momentum=0.9 * (seed == 4), steps=30) for seed in range(5)]
+    whole = make_trainer(runs, make_data())
+    whole.advance()
+    # Two runs of 204 float64 parameters and 8·(7 + 20) numbers of activations.
+    monkeypatch.setattr("noisescale.training.pack.PART_BYTES", 2 * 8 * (204 + 8 * 27))
+    parts = make_trainer(runs, make_data())
+    parts.advance()
+    assert part_size(parts.state.parameters, 8, make_data().x_train.double()) == 2
+    for name, tensor in whole.state.parameters.items():
+        torch.testing.assert_close(parts.state.parameters[name], tensor, rtol=1e-12, atol=1e-12)
+
+
+def test_parts_are_equal_and_hold_at_least_one_run() -> None:
+    inputs = torch.zeros(3, 40)
+    # Per run 100·40 numbers and 2·(40 + 100) of activations in float32: 122 of them in 2 MiB.
+    assert part_size({"w": torch.zeros(122, 100, 40)}, 2, inputs) == 122
+    assert part_size({"w": torch.zeros(123, 100, 40)}, 2, inputs) == 62
+    assert part_size({"w": torch.zeros(2, 1000, 1000)}, 2, inputs) == 1
+
+
+def test_a_run_is_unchanged_when_its_mate_diverges(
+    make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
+) -> None:
+    calm = make_run(steps=60, loss="mse", learning_rate=0.02)
+    wild = replace(calm, learning_rate=1e6, seed=1)
+    together, apart = make_trainer([calm, wild], make_data()), make_trainer([calm, calm], make_data())
+    together.advance()
+    apart.advance()
+    for ours, theirs in zip(weights_of(together, 0), weights_of(apart, 0), strict=True):
+        assert torch.equal(ours, theirs)
+    assert [result.status for result in together.results()] == ["completed", "diverged"]
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("cuts", [(0,), (3,), (7,), (14,), (25,), (4, 5, 17, 20)])
+def test_resumed_equals_uninterrupted_to_the_bit(
+    momentum: float, cuts: tuple[int, ...], make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
+) -> None:
+    # Seven steps an epoch, evaluations at 10, 20 and 30: cuts within an epoch, at its end and at an evaluation.
+    base = make_run(steps=30, evaluations=3, loss="mse", momentum=momentum, precision="float32", weight_decay=0.01)
+    runs = [base, replace(base, seed=2, learning_rate=1e8), replace(base, seed=1, learning_rate=0.02)]
+    straight = make_trainer(runs, make_data())
+    straight.advance()
+    trainer = make_trainer(runs, make_data())
+    for cut in cuts:
+        trainer.advance(cut)
+        file = io.BytesIO()
+        torch.save(trainer.state.as_dict(), file)
+        file.seek(0)
+        trainer = make_trainer(runs, make_data())
+        trainer.state = PackState.from_dict(torch.load(file, weights_only=True))
+    trainer.advance()
+    assert not straight.state.frozen[0] and straight.state.frozen[1]
+    for name, tensor in straight.state.parameters.items():
+        assert torch.equal(tensor, trainer.state.parameters[name])
+    for ours, theirs in zip(trainer.results(), straight.results(), strict=True):
+        assert repr(replace_seconds(ours.curves)) == repr(replace_seconds(theirs.curves))
+        assert ours.diverged_at_step == theirs.diverged_at_step
+
+
+def replace_seconds(curves: dict[str, list[float]]) -> dict[str, list[float]]:
+    return {name: values for name, values in curves.items() if name != "seconds"}
+
+
+def test_a_copy_of_the_state_shares_nothing(make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer([make_run(momentum=0.9)], make_data())
+    trainer.advance(5)
+    copy = trainer.state.copy()
+    trainer.advance(20)
+    assert copy.step == 5 and copy.evaluated_steps == [0]
+    again = make_trainer([make_run(momentum=0.9)], make_data())
+    again.state = copy
+    again.advance(20)
+    for ours, theirs in zip(weights_of(trainer, 0), weights_of(again, 0), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_an_earlier_state_thaws_a_run_that_diverged_later(
+    make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
+) -> None:
+    runs = [make_run(loss="mse", learning_rate=rate, steps=60) for rate in (0.02, 50.0)]
+    trainer = make_trainer(runs, make_data())
+    trainer.advance(1)
+    early = trainer.state.copy()
+    trainer.advance(60)
+    assert trainer.state.frozen[1]
+    trainer.state = early
+    before = weights_of(trainer, 1)[0].clone()
+    trainer.advance(2)
+    assert not torch.equal(before, weights_of(trainer, 1)[0])
+
+
+def test_divergence_is_frozen_and_recorded_with_its_step(
+    make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
+) -> None:
+    base = make_run(loss="mse", precision="float32", steps=400, evaluations=4, learning_rate=0.02)
+    runs = [base, replace(base, learning_rate=1e3), replace(base, learning_rate=1e3, seed=1)]
+    trainer = make_trainer(runs, make_data())
+    trainer.advance()
+    calm, *wild = trainer.results()
+    assert (calm.status, calm.diverged_at_step) == ("completed", None)
+    for position, result in enumerate(wild, 1):
+        assert result.status == "diverged" and not result.collapsed
+        # Losses are looked at every 25 steps, so the step is at most 25 after the first loss that is not finite.
+        assert result.diverged_at_step is not None and 1 <= result.diverged_at_step <= 50
+        assert all(math.isnan(value) for value in result.late_means.values())
+        assert all(math.isnan(value) for value in result.curves["train_loss"][1:])
+        assert len(result.curves["step"]) == 5 and math.isfinite(result.curves["train_loss"][0])
+        assert all(not tensor.any() for tensor in weights_of(trainer, position))
+
+
+def test_a_pack_that_has_diverged_ends_early_and_keeps_its_evaluations_on_the_grid(
+    make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
+) -> None:
+    trainer = make_trainer([make_run(loss="mse", learning_rate=1e30, steps=400, evaluations=4)], make_data())
+    trainer.advance()
+    assert trainer.done
+    assert trainer.results()[0].status == "diverged"
+    assert set(trainer.state.evaluated_steps) <= {0, 100, 200, 300, 400}
+
+
+class Constant(nn.Module):
+    """Outputs that the inputs do not change: `scale` sets the loss of half the squares."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(outputs))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.scale.expand(len(x), -1)
+
+
+def test_a_parameter_that_is_not_finite_is_divergence_though_the_loss_is_finite(
+    make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
+) -> None:
+    trainer = make_trainer([make_run(seed=0), make_run(seed=1)], make_data())
+    trainer.advance(2)
+    trainer.state.parameters["1.bias"][1, 0] = -torch.inf  # the unit is dead: its output is 0
+    trainer.advance()
+    assert [result.diverged_at_step for result in trainer.results()] == [None, 10]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [((1e5, 1e5), "diverged"), ((1e5, 1.0, 1e5, 1.0), "completed"), ((1e2, 1e2), "completed")],
+)
+def test_explosion_needs_two_evaluations_in_a_row(
+    sizes: tuple[float, ...], expected: str, make_run: MakeRun, make_data: MakeData
+) -> None:
+    run = make_run(loss="mse", parameterization="own", steps=40, evaluations=4, learning_rate=1e-30)
+    trainer = PackTrainer([run], make_data(), lambda width, shape, outputs: Constant(outputs), reference_width=2)
+    for part, size in enumerate(sizes):
+        trainer.advance(10 * part + 5)
+        trainer.state.parameters["scale"].fill_(size)
+    trainer.advance()
+    result = trainer.results()[0]
+    assert result.status == expected
+    if expected == "diverged":
+        assert result.diverged_at_step == 20
+
+
+def test_a_network_that_died_is_collapsed(make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer) -> None:
+    runs = [make_run(steps=300, learning_rate=rate, width=64, loss="mse", batch_size=20) for rate in (0.02, 0.02)]
+    trainer = make_trainer(runs, make_data())
+    trainer.advance(1)
+    trainer.state.parameters["1.bias"][1].fill_(-1e3)  # no unit is active for any input
+    trainer.advance()
+    alive, dead = trainer.results()
+    assert (alive.collapsed, dead.collapsed) == (False, True)
+    assert dead.status == "completed"
+    assert dead.late_means["train_loss"] == pytest.approx(dead.chance_loss, rel=0.05)
+
+
+def test_collapse_on_real_targets_is_seen_in_the_loss(
+    make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
+) -> None:
+    base = make_run(steps=500, learning_rate=0.02, width=64, loss="mse", batch_size=20)
+    trainer = make_trainer([base, replace(base, learning_rate=1e-9)], make_data(real=True))
+    trainer.advance()
+    learned, idle = trainer.results()
+    assert (learned.collapsed, idle.collapsed) == (False, True)
+    assert math.isnan(learned.chance_accuracy) and math.isnan(learned.late_means["test_accuracy"])
+
+
+def test_chance_loss_is_that_of_the_best_constant(
+    make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
+) -> None:
+    data = make_data()
+    shares = torch.bincount(data.y_train).double() / len(data.y_train)
+    entropy = float(-(shares * shares.log()).sum())
+    for loss, expected in (("cross_entropy", entropy), ("mse", float(0.5 * (1 - shares.square().sum())))):
+        trainer = make_trainer([make_run(loss=loss, steps=1)], data)
+        trainer.advance()
+        assert trainer.results()[0].chance_loss == pytest.approx(expected, rel=1e-12)
+
+
+def test_results_hold_curves_means_and_layers(
+    make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
+) -> None:
+    runs = [make_run(steps=40, evaluations=4, late_fraction=0.5, seed=seed) for seed in (0, 1)]
+    trainer = make_trainer(runs, make_data())
+    trainer.advance()
+    for run, result in zip(runs, trainer.results(), strict=True):
+        assert result.run is run
+        assert result.curves["step"] == [0.0, 10.0, 20.0, 30.0, 40.0]
+        accuracies = result.curves["test_accuracy"]
+        assert result.late_means["test_accuracy"] == pytest.approx(sum(accuracies[3:]) / 2)
+        expected_drift = (sum(accuracies[3:]) - sum(accuracies[1:3])) / 2
+        assert result.drifts["test_accuracy"] == pytest.approx(expected_drift, abs=1e-12)
+        assert result.final["test_accuracy"] == accuracies[-1]
+        assert result.best_test_accuracy == max(accuracies)
+        assert [row["layer"] for row in result.layers if row["is_reference"]] == ["3.weight"]
+        assert result.seconds > 0
+
+
+def test_a_stability_run_is_evaluated_on_the_training_set_alone(make_run: MakeRun, make_data: MakeData) -> None:
+    from noisescale.families import family_factory
+
+    factory = family_factory("mlp", depth=1, activation="relu")
+    result = train_pack([make_run(purpose="stability")], make_data(), factory, reference_width=8)[0]
+    assert result.curves.keys() == {"step", "train_loss", "train_accuracy"}
+
+
+def test_own_starts_from_the_module_built_under_the_seed(
+    make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
+) -> None:
+    runs: list[Run] = [make_run(parameterization="own", seed=seed) for seed in (4, 9)]
+    before = torch.get_rng_state()
+    trainer = make_trainer(runs, make_data())
+    assert torch.equal(before, torch.get_rng_state()), "training must not use the global generator"
+    for position, run in enumerate(runs):
+        torch.manual_seed(run.seed)
+        first = nn.Linear(7, 16)
+        assert torch.equal(trainer.state.parameters["1.weight"][position], first.weight.detach().double())
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"batch_size": 61}, "grid.batch_size"),
+        ({"loss": "hinge"}, "training.loss"),
+        ({"parameterization": "ntkk"}, "did you mean 'ntk'"),
+        ({"activation": "gelu"}, "model.activation"),
+        ({"family": "mlpp"}, "did you mean 'mlp'"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused(
+    changes: dict[str, object], named: str, make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
+) -> None:
+    with pytest.raises(BadInput, match=named):
+        make_trainer([make_run(**changes)], make_data())
+
+
+def test_cross_entropy_is_refused_for_real_targets(
+    make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
+) -> None:
+    with pytest.raises(BadInput, match="'mse' for real-valued targets"):
+        make_trainer([make_run()], make_data(real=True))
+
+
+def test_runs_of_different_shapes_are_refused(
+    make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
+) -> None:
+    with pytest.raises(BadInput, match="share everything"):
+        make_trainer([make_run(), make_run(width=17)], make_data())
