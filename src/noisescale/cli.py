@@ -145,6 +145,7 @@ def main(arguments: list[str] | None = None) -> int:
         code = app(arguments, standalone_mode=False)
         if code == INTERRUPTED:  # Typer makes this of an interrupt, or, in older versions, Abort
             raise KeyboardInterrupt
+        sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except BadInput as error:
         print(f"noisescale: {error}", file=sys.stderr)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from scipy.interpolate import CubicSpline
 
 from noisescale.errors import BadInput
 from noisescale.laws.optimum import optimum
@@ -157,3 +158,24 @@ def test_a_curve_that_only_falls_is_censored_whatever_its_floor_does() -> None:
         found = optimum(x, mean + 0.006 * np.random.default_rng(seed).standard_normal((8, x.size)))
         assert found.label == "censored_low"
         assert found.value == x[0]
+
+
+def test_a_peak_sharper_than_the_ladder_is_not_known_better_than_the_ladder() -> None:
+    # Test accuracies of a two-layer network against the log noise scale; the seeds agree to a tenth of a point.
+    x = np.array([7.23, 7.60, 7.97, 8.29, 8.58, 8.99])
+    mean = np.array([0.6570, 0.6704, 0.6902, 0.7011, 0.6611, 0.5764])
+    found = optimum(x, mean + 0.001 * np.random.default_rng(9).standard_normal((10, x.size)))
+    spline = CubicSpline(x, mean, bc_type="natural")
+    fine = np.linspace(7.97, 8.58, 1001)
+    assert found.low <= fine[np.argmax(spline(fine))] <= found.high
+    # The noise of the seeds alone would give 0.02.
+    assert found.high - found.low > 0.06
+    assert found.standard_error >= (found.high - found.low) / 2 / 2.27
+
+
+def test_the_standard_error_is_that_of_the_place() -> None:
+    generator = np.random.default_rng(10)
+    curve = planted_curve(X, X[8])
+    found = [optimum(X, curve.draw(generator, 10)) for _ in range(150)]
+    spread = np.std([each.value for each in found])
+    assert np.median([each.standard_error for each in found]) == pytest.approx(spread, rel=0.25)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from noisescale.errors import BadInput
 from noisescale.runs import RunResult
@@ -208,6 +209,13 @@ def test_plain_lines_are_shown_where_there_is_no_terminal(
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "grid: 4 runs in 1 packs"
     assert lines[-1].startswith("4/4 runs, ")
+
+
+def test_the_callers_arithmetic_is_left_as_it_was(tmp_path: Path, make_spec: MakeSpec) -> None:
+    threads = torch.get_num_threads()
+    sweep(make_spec(), tmp_path, quiet=True)
+    assert torch.get_num_threads() == threads
+    assert float(torch.tensor(1e-310, dtype=torch.float64) * 0.5) > 0  # subnormal numbers are not flushed to zero
 
 
 def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from noisescale.training import PackTrainer
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-# A pool of compiler processes, each of which imports torch, costs more than the few small graphs that are compiled here.
+# A pool of compiler processes, each of which imports torch, costs more than the few small graphs compiled here.
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 
 DEFAULTS: dict[str, Any] = {

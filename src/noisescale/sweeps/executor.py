@@ -56,11 +56,13 @@ class LocalExecutor:
     def _run_here(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads)
+        torch.set_flush_denormal(True)
         try:
             for job in jobs:
                 yield train_and_store(job)
         finally:
             torch.set_num_threads(before)
+            torch.set_flush_denormal(False)  # the caller's own arithmetic is none of ours
 
     def _run_pool(self, waiting: deque[Job], most: int) -> Generator[Outcome | None, None, list[Job]]:
         """Run jobs, at most so many at once, and return those in training when a worker died, [] when all is done."""

@@ -54,6 +54,8 @@ class Outcome:
 def start_worker(threads: int) -> None:
     """Set a worker process up: its threads, and an end when its driver ends, however that ends."""
     torch.set_num_threads(threads)
+    # Subnormal numbers arise in softmax tails of networks that fit their data, and slow every product they enter.
+    torch.set_flush_denormal(True)
     driver = multiprocessing.parent_process()
     assert driver is not None
 
@@ -72,8 +74,6 @@ def train_and_store(job: Job) -> Outcome:
     """
     pack = job.pack
     try:
-        # Subnormal numbers arise in softmax tails of networks that fit their data, and slow every product they enter.
-        torch.set_flush_denormal(True)
         first = pack.runs[0]
         dataset = _dataset(job.options)
         if dataset.hash != first.dataset_hash:

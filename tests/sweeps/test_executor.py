@@ -1,0 +1,42 @@
+"""Real worker processes: few tests, because each process imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from noisescale.sweeps import SweepSpec, failures, sweep
+from noisescale.sweeps.status import status
+
+MakeSpec = Callable[..., SweepSpec]
+
+DEADLY = """
+import multiprocessing, os
+from torch import nn
+
+def factory(width, input_shape, num_classes):
+    if width == 7 and multiprocessing.parent_process() is not None and os.path.exists("deadly"):
+        os._exit(3)
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, num_classes))
+"""
+
+
+def test_a_worker_that_dies_costs_only_its_own_pack(
+    tmp_path: Path, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "deadly_model.py").write_text(DEADLY)
+    deadly = tmp_path / "deadly"
+    deadly.touch()
+    spec = make_spec(model__family="deadly_model:factory", grid__width=[3, 4, 7])
+    runs = sweep(spec, tmp_path / "out", jobs=2, quiet=True).runs()
+    assert set(runs.width) == {3, 4}
+    (error,) = failures(tmp_path / "out").values()
+    assert "died" in error
+    assert status(tmp_path / "out").missing == 4
+    deadly.unlink()
+    assert set(sweep(spec, tmp_path / "out", jobs=1, quiet=True).runs().width) == {3, 4, 7}
+    assert failures(tmp_path / "out") == {}

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from noisescale.sweeps import Grid
+from noisescale.sweeps.plan import Pack
+from noisescale.sweeps.progress import Counts, SweepProgress
+from noisescale.sweeps.worker import Outcome
+
+
+@pytest.fixture
+def packs(make_grid: Callable[..., Grid]) -> list[Pack]:
+    runs = tuple(make_grid().runs())
+    return [Pack("a", runs, 30.0), Pack("b", runs[:2], 10.0)]
+
+
+def test_time_left_follows_the_estimated_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.monotonic", lambda: 50.0)
+    counts = Counts(done=4, total=6, diverged=1, work_done=30.0, work_left=10.0, began=20.0)
+    assert counts.seconds_left == pytest.approx(10.0)
+    assert counts.line() == "4/6 runs, 0.1 runs/s, 10 s left, 1 diverged"
+    counts.failed = 2
+    assert counts.line().endswith("1 diverged, 2 failed")
+    assert Counts().seconds_left is None
+
+
+def test_the_heartbeat_counts_what_has_finished(tmp_path: Path, packs: list[Pack]) -> None:
+    progress = SweepProgress(tmp_path, quiet=True)
+    progress.start_round("grid", packs)
+    first = json.loads((tmp_path / "heartbeat.json").read_text())
+    assert (first["done"], first["total"], first["seconds_left"]) == (0, 6, None)
+    progress.finish_pack(packs[0], Outcome("a", 4, 1, {}))
+    progress.finish_pack(packs[1], Outcome("b", 2, 0, {}, "RuntimeError: no"))
+    assert vars(progress.counts).items() >= {"done": 4, "diverged": 1, "failed": 2, "work_left": 0.0}.items()
+
+
+def test_the_heartbeat_is_not_written_more_often_than_it_is_read(tmp_path: Path, packs: list[Pack]) -> None:
+    progress = SweepProgress(tmp_path, quiet=True)
+    progress.start_round("grid", packs)
+    written = (tmp_path / "heartbeat.json").stat().st_mtime_ns
+    for _ in range(100):
+        progress.beat()
+    assert (tmp_path / "heartbeat.json").stat().st_mtime_ns == written
+
+
+def test_a_terminal_shows_a_bar(tmp_path: Path, packs: list[Pack], monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    terminal = Console(file=screen, force_terminal=True, width=120)
+    monkeypatch.setattr("noisescale.sweeps.progress.Console", lambda **options: terminal)
+    progress = SweepProgress(tmp_path)
+    progress.start_round("grid", packs)
+    progress.finish_pack(packs[0], Outcome("a", 4, 0, {}))
+    progress.beat()
+    progress.start_round("extensions", packs[1:])
+    progress.stop()
+    assert "grid" in screen.getvalue()
+    assert "4/8 runs" in screen.getvalue()

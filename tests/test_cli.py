@@ -1,0 +1,366 @@
+"""The command line: exit codes, one message and no traceback for whatever a user gets wrong, and interruptions."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from noisescale.cli import main
+from noisescale.sweeps.folder import driver_lock
+
+SPEC = """
+name = "small"
+seeds = 2
+[dataset]
+name = "digits"
+train_size = 60
+test_size = 40
+[model]
+family = "mlp"
+[grid]
+width = [2]
+batch_size = [10]
+learning_rate = [0.5, 1.0]
+[training]
+steps = 12
+evaluations = 4
+[fit]
+extend_edges = false
+[stability]
+seeds = 0
+"""
+
+
+@pytest.fixture(autouse=True)
+def quiet_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An own working folder with a small spec, one core, and the signal handler of before afterwards."""
+    handler = signal.getsignal(signal.SIGTERM)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0}, raising=False)
+    (tmp_path / "spec.toml").write_text(SPEC)
+    yield
+    signal.signal(signal.SIGTERM, handler)
+
+
+Fail = Callable[..., str]
+
+
+@pytest.fixture
+def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Fail:
+    """Run a command that must be refused: exit code 2, one line, nothing written; returns the line."""
+
+    def run(*arguments: str, code: int = 2) -> str:
+        before = sorted(tmp_path.rglob("*"))
+        assert main(list(arguments)) == code
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert captured.err.startswith("noisescale: ")
+        assert captured.err.count("\n") == 1
+        after = [path for path in tmp_path.rglob("*") if "__pycache__" not in path.parts]
+        assert sorted(after) == before
+        return captured.err
+
+    return run
+
+
+SWEEP = ("sweep", "spec.toml", "--out", "out")
+
+
+def test_a_sweep_from_beginning_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*SWEEP, "--dry-run"]) == 0
+    assert "4 (0 finished)" in capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
+    assert main([*SWEEP]) == 0
+    assert main([*SWEEP]) == 0
+    capsys.readouterr()
+    assert main(["status", "out", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found.keys() == {
+        "schema_version", "completed", "diverged", "missing", "failed", "running", "seconds_left", "heartbeat_age",
+    }  # fmt: skip
+    assert (found["completed"], found["missing"], found["failed"], found["running"]) == (4, 0, {}, False)
+    assert main(["status", "out"]) == 0
+    assert "completed  4" in capsys.readouterr().out
+
+
+def test_doctor_speaks_json_and_english(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["schema_version"] == 1
+    assert main(["doctor"]) == 0
+    assert "torch" in capsys.readouterr().out
+
+
+def test_help_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    assert main(["sweep", "--help"]) == 0
+    assert "--dry-run" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("training.stepps=5", "training.stepps"),
+        ('model.family="mpl"', "model.family"),
+        ("grid.learning_rate=[]", "grid.learning_rate"),
+        ("grid.learning_rate=[-1.0]", "grid.learning_rate"),
+        ("grid.learning_rate=[nan]", "grid.learning_rate"),
+        ("grid.batch_size=[61]", "grid.batch_size"),
+        ('grid.learning_rate="1e-3"', "grid.learning_rate"),
+        ("grid.learning_rate=1e-3", "grid.learning_rate"),
+        ('training.loss="hinge"', "training.loss"),
+        ('dataset.name="digit"', "digits"),
+        ("seeds", "--set"),
+    ],
+)
+def test_a_bad_spec_is_refused_by_key(refused: Fail, override: str, named: str) -> None:
+    message = refused(*SWEEP, "--set", override)
+    assert named in message
+    assert "Got: " in message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("sweep", "absent.toml", "--out", "out"), "absent.toml"),
+        (("sweep", "spec.toml"), "--out"),
+        ((*SWEEP, "--jobs", "0"), "--jobs"),
+        ((*SWEEP, "--jobs", "two"), "--jobs"),
+        ((*SWEEP, "--device", "tpu"), "--device"),
+        ((*SWEEP, "--executor", "dask"), "--executor"),
+        ((*SWEEP, "--fast"), "--fast"),
+        (("sweep", "spec.toml", "--out", "spec.toml"), "spec.toml"),
+        (("sweep", "spec.toml", "--out", "spec.toml/out"), "spec.toml/out"),
+        (("sweep", "spec.toml", "--out", "."), "other files"),
+        (("status", "absent"), "absent"),
+        (("fit", "absent"), "absent"),
+        (("recommend", "absent", "--width", "64"), "absent"),
+        (("report", "absent"), "absent"),
+        (("tune", "absent"), "tune"),
+    ],
+)
+def test_a_bad_argument_is_refused_by_name(refused: Fail, arguments: tuple[str, ...], named: str) -> None:
+    assert named in refused(*arguments)
+
+
+def test_a_folder_with_another_spec_is_refused_by_key(refused: Fail, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*SWEEP]) == 0
+    capsys.readouterr()
+    assert "training.steps" in refused(*SWEEP, "--set", "training.steps=13")
+
+
+def test_a_second_driver_is_refused(refused: Fail, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*SWEEP]) == 0
+    capsys.readouterr()
+    with driver_lock(Path("out")):
+        assert "one driver a folder" in refused(*SWEEP)
+        assert main(["status", "out", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["running"] is True
+
+
+DATA = """
+import numpy as np
+
+def arrays():
+    x = np.random.default_rng(0).normal(size=(100, 8))
+    y = (x[:, 0] > 0).astype(int)
+    SPOIL
+    return x[:60], y[:60], x[60:], y[60:]
+"""
+
+
+@pytest.mark.parametrize(
+    ("spoil", "named"),
+    [
+        ("x[3, 4] = np.nan", "x_train"),
+        ("x[80, 4] = np.inf", "x_test"),
+        ("raise KeyError('no such column')", "no such column"),
+        ("return x, y", "x_train, y_train, x_test, y_test"),
+        ("y = y[:-1]", "test"),
+    ],
+)
+def test_data_of_a_user_that_cannot_be_used_are_named(refused: Fail, tmp_path: Path, spoil: str, named: str) -> None:
+    module = f"data_{hashlib.sha256(spoil.encode()).hexdigest()[:8]}"
+    (tmp_path / f"{module}.py").write_text(DATA.replace("SPOIL", spoil))
+    spec = SPEC.replace('name = "digits"\ntrain_size = 60\ntest_size = 40', f'name = "{module}:arrays"')
+    (tmp_path / "spec.toml").write_text(spec)
+    assert named in refused(*SWEEP)
+
+
+def test_real_targets_need_their_loss_and_metric(refused: Fail, tmp_path: Path) -> None:
+    (tmp_path / "data_real.py").write_text(DATA.replace("SPOIL", "y = x[:, :2] * 0.5"))
+    spec = SPEC.replace('name = "digits"\ntrain_size = 60\ntest_size = 40', 'name = "data_real:arrays"')
+    (tmp_path / "spec.toml").write_text(spec)
+    assert "training.loss" in refused(*SWEEP)
+    assert "fit.metric" in refused(*SWEEP, "--set", 'training.loss="mse"')
+    assert main([*SWEEP, "--set", 'training.loss="mse"', "--set", 'fit.metric="loss"']) == 0
+
+
+def test_a_truncated_idx_file_is_named(refused: Fail, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "data" / "mnist"
+    folder.mkdir(parents=True)
+    monkeypatch.setenv("NOISESCALE_DATA", str(tmp_path / "data"))
+    for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
+        content = gzip.compress(b"\x00\x00\x08\x03" + bytes(100))
+        (folder / f"{name}-ubyte.gz").write_bytes(content[: len(content) // 2])
+    message = refused(*SWEEP, "--set", 'dataset.name="mnist"')
+    assert "-ubyte.gz" in message
+
+
+class Evil:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, ("executed",)
+
+
+def test_a_pickle_that_runs_code_is_refused_and_does_not_run(
+    refused: Fail, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "data" / "cifar10" / "cifar-10-batches-py"
+    folder.mkdir(parents=True)
+    monkeypatch.setenv("NOISESCALE_DATA", str(tmp_path / "data"))
+    monkeypatch.setattr("noisescale.datasets.cifar10.check_md5", lambda *arguments: None, raising=False)
+    for name in ("batches.meta", "test_batch", *(f"data_batch_{number}" for number in range(1, 6))):
+        (folder / name).write_bytes(pickle.dumps({b"data": Evil(), b"labels": [0]}))
+    message = refused(*SWEEP, "--set", 'dataset.name="cifar10"')
+    assert "cifar-10-batches-py" in message
+    assert not (tmp_path / "executed").exists()
+
+
+FACTORY = """
+import os
+from torch import nn
+
+class Broken(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.inner, self.outer, self.width = nn.Linear(64, width), nn.Linear(width, 10), width
+
+    def forward(self, x):
+        if self.width == 4 and os.path.exists("broken"):
+            raise ValueError("this layer is out of order")
+        return self.outer(self.inner(x.flatten(1)).relu())
+
+def factory(width, input_shape, num_classes):
+    return Broken(width)
+"""
+
+
+def test_failed_runs_are_exit_code_1_and_tried_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "model_of_mine.py").write_text(FACTORY)
+    (tmp_path / "broken").touch()
+    arguments = [*SWEEP, "--set", 'model.family="model_of_mine:factory"', "--set", "grid.width=[2, 4]"]
+    assert main(arguments) == 1
+    assert "this layer is out of order" in capsys.readouterr().err
+    assert main(["status", "out"]) == 1
+    assert "this layer is out of order" in capsys.readouterr().out
+    (tmp_path / "broken").unlink()
+    assert main(arguments) == 0
+    assert main(["status", "out"]) == 0
+
+
+def test_a_module_that_does_not_fit_the_data_is_refused(refused: Fail, tmp_path: Path) -> None:
+    (tmp_path / "model_that_fails.py").write_text(FACTORY.replace(".flatten(1)", ""))
+    message = refused(*SWEEP, "--set", 'model.family="model_that_fails:factory"')
+    assert "model.family" in message and "(2, 10)" in message
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    buffered = {name: value for name, value in environment().items() if name != "PYTHONUNBUFFERED"}
+    command = [sys.executable, "-m", "noisescale", "doctor"]
+    with subprocess.Popen(command, env=buffered, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+
+
+def no_process_is_left(group: int) -> bool:
+    """Whether a process group is empty, after some patience for what is just ending."""
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_an_interrupt_keeps_everything_finished(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ctrl-C as a terminal sends it: to the driver and its workers at once, in the middle of training."""
+    grid = ("grid.width=[2, 3, 4, 5, 6, 7, 8]", "training.steps=8000")
+    command = [sys.executable, "-m", "noisescale.cli", *SWEEP, "--jobs", "2", "--set", grid[0], "--set", grid[1]]
+    driver = subprocess.Popen(command, env=environment(), start_new_session=True, stderr=subprocess.PIPE, text=True)
+    shards = tmp_path / "out" / "shards"
+    end = time.monotonic() + 60
+    while not list(shards.glob("*.parquet")) and driver.poll() is None and time.monotonic() < end:
+        time.sleep(0.05)
+    capsys.readouterr()
+    assert main(["status", "out", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["running"] is True
+    assert found["missing"] > 0
+    assert found["heartbeat_age"] < 60
+    os.killpg(driver.pid, signal.SIGINT)
+    _, errors = driver.communicate(timeout=30)
+    assert driver.returncode == 130
+    assert "Traceback" not in errors
+    assert errors.splitlines()[-1] == "noisescale: interrupted; everything finished so far is kept"
+    kept = sorted(shards.iterdir())
+    assert kept and all(path.suffix == ".parquet" for path in kept)
+    assert no_process_is_left(driver.pid)
+    assert main(["status", "out", "--json"]) == 0
+    after = json.loads(capsys.readouterr().out)
+    assert after["completed"] == 4 * len(kept)
+    assert after["running"] is False
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="a small file system needs `unshare`")
+def test_a_disk_that_fills_up_loses_nothing(tmp_path: Path) -> None:
+    """A real file system of 160 kB, in a user's own mount namespace; then it grows, and the sweep goes on."""
+    if subprocess.run(["unshare", "-Urm", "true"], capture_output=True).returncode:
+        pytest.skip("this system does not let a user mount a small file system")
+    sweep = (
+        f"{sys.executable} -m noisescale sweep spec.toml --out small/out --jobs 1 --set grid.width=[2,3,4,5,6,7,8,9]"
+    )
+    script = f"""
+        mkdir small && mount -t tmpfs -o size=160k tmpfs small || exit 77
+        {sweep} 2> full.txt; echo $? > full.rc
+        (cd small/out && sha256sum shards/*.parquet) > before.txt; ls -A small/out/shards > names.txt
+        mount -o remount,size=16m small
+        {sweep} 2> room.txt; echo $? > room.rc
+        (cd small/out && sha256sum --check ../../before.txt) > check.txt; ls small/out/shards | wc -l > count.txt
+    """
+    done = subprocess.run(["unshare", "-Urm", "sh", "-c", script], env=environment(), timeout=100)
+    if done.returncode == 77:
+        pytest.skip("this system does not let a user mount a small file system")
+
+    def text(name: str) -> str:
+        return (tmp_path / name).read_text()
+
+    assert text("full.rc") == "1\n"
+    assert "Traceback" not in text("full.txt")
+    message = text("full.txt").splitlines()[-1]
+    assert message.startswith("noisescale: small/out/") and "No space left" in message
+    names = text("names.txt").split()
+    assert names and all(name.endswith(".parquet") for name in names)
+    assert text("room.rc") == "0\n"
+    assert text("check.txt").count(": OK") == len(names)
+    assert text("count.txt").strip() == "8"

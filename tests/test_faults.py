@@ -1,0 +1,31 @@
+"""A short form of `make faults`: two kills of a real sweep."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+FILE = Path(__file__).resolve().parents[1] / "benchmarks" / "faults.py"
+
+
+@pytest.fixture
+def faults(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    if not Path("/proc/self/stat").exists():
+        pytest.skip("processes are found through /proc, which this system has not")
+    spec = importlib.util.spec_from_file_location("faults", FILE)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "faults", module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_sweep_that_is_killed_twice_holds_every_run_once(faults: ModuleType, tmp_path: Path) -> None:
+    kills, checks, runs = faults.torment(tmp_path, ["group", "driver"], seed=7, steps=500, widths=[4])
+    assert [kill.kind for kill in kills] == ["group", "driver"]
+    assert runs > 50
+    assert [fact for fact, holds in checks.facts.items() if not holds] == []
