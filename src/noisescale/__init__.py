@@ -1,1 +1,19 @@
 """Find, explain and transfer the hyperparameters of SGD: learning rate, batch size, width, weight decay."""
+
+# errors
+from noisescale.errors import BadInput as BadInput
+
+# from a sweep to a recommendation
+from noisescale.laws import Fit as Fit
+from noisescale.laws import Recommendation as Recommendation
+from noisescale.laws import fit as fit
+from noisescale.laws import recommend as recommend
+
+# parameterizations for any torch.optim.SGD
+from noisescale.parameterizations import parameterize as parameterize
+
+# reports
+from noisescale.report import write_report as write_report
+from noisescale.store import Study as Study
+from noisescale.sweeps import SweepSpec as SweepSpec
+from noisescale.sweeps import sweep as sweep

@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from noisescale.datasets import DatasetOptions
 from noisescale.errors import BadInput
 from noisescale.parameterizations import PARAMETERIZATIONS
+from noisescale.runs import Run
 from noisescale.sweeps.axes import LARGEST_INTEGER, Fractions, Momenta, NonNegative, Rates, Sizes
 from noisescale.training.losses import LOSSES
 from noisescale.training.pack import DTYPES
@@ -185,6 +186,17 @@ class SweepSpec(_Section):
         if self.grid.label_noise is not None and self.dataset.label_noise:
             raise ValueError("label noise in one place, dataset.label_noise or grid.label_noise; got both")
         return self
+
+    def runs(self) -> list[Run]:
+        """Every run of the grid, with the learning rate that a noise axis gives it; loads the data.
+
+        Raises:
+            BadInput: the data or the model cannot be used.
+        """
+        # The grid is made of this spec, so it can only be imported once this module exists.
+        from noisescale.sweeps.grid import Grid
+
+        return Grid(self).runs()
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], source: str = "the spec") -> SweepSpec:

@@ -1,0 +1,175 @@
+"""The programs that are timed: each trains MLPs with two hidden layers and 10 outputs on the same synthetic data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from noisescale.datasets import Dataset
+from noisescale.families import mlp
+from noisescale.parameterizations import build_table, describe_parameters
+from noisescale.runs import Run
+from noisescale.training import PackTrainer
+from noisescale.training.kernels import choose_kernel
+from noisescale.training.losses import LOSSES
+from noisescale.training.pack import part_size
+from noisescale.training.sgd import PackedSGD
+
+EXAMPLES, OUTPUTS, LEARNING_RATE = 4000, 10, 0.01
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: units of both hidden layers, examples a batch, runs a pack, numbers an input."""
+
+    width: int
+    batch: int
+    runs: int
+    inputs: int
+
+    @property
+    def steps(self) -> int:
+        """Steps of one call of `advance`: enough to time, few enough to stop in time."""
+        return 128 if self.width < 512 else 16
+
+    @property
+    def operations(self) -> int:
+        """Floating-point operations of one step of one run that its matrix products need.
+
+        Forward, weight gradients and backward; no gradient of the inputs is needed, so the first layer counts twice.
+        """
+        first, others = self.inputs * self.width, self.width**2 + OUTPUTS * self.width
+        return 2 * self.batch * (2 * first + 3 * others)
+
+
+class Contestant(Protocol):
+    """Something that trains `runs` networks at once, `Row.steps` a call."""
+
+    runs: int
+
+    def advance(self) -> None: ...
+
+
+def model(row: Row) -> nn.Sequential:
+    module = mlp(row.width, (row.inputs,), OUTPUTS, depth=2, activation="relu")
+    assert isinstance(module, nn.Sequential)
+    return module
+
+
+def dataset(row: Row) -> Dataset:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(EXAMPLES, row.inputs, generator=generator)
+    y = torch.randint(OUTPUTS, (EXAMPLES,), generator=generator)
+    return Dataset("synthetic", x, y, x[:0], y[:0], x[:100], y[:100], (row.inputs,), OUTPUTS, 0.1, "synthetic")
+
+
+def order(row: Row, runs: int) -> Tensor:
+    """Indices [steps, runs, B] drawn beforehand and used again and again."""
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(EXAMPLES, (row.steps, runs, row.batch), generator=generator)
+
+
+class PlainLoop:
+    """What anybody writes: `nn.Sequential`, autograd, `torch.optim.SGD`; nothing but training in the loop.
+
+    Arguments:
+        implementation: of the optimizer: "single", "foreach" or "fused".
+    """
+
+    runs = 1
+
+    def __init__(self, row: Row, implementation: str) -> None:
+        data = dataset(row)
+        self._x, self._y, self._order = data.x_train, data.y_train, order(row, 1)[:, 0].unbind()
+        self._model, self._loss = model(row), nn.CrossEntropyLoss()
+        options = {"foreach": implementation == "foreach", "fused": implementation == "fused"}
+        self._optimizer = torch.optim.SGD(self._model.parameters(), lr=LEARNING_RATE, **options)
+
+    def advance(self) -> None:
+        for index in self._order:
+            self._optimizer.zero_grad()
+            self._loss(self._model(self._x[index]), self._y[index]).backward()
+            self._optimizer.step()
+
+
+class BareKernel:
+    """Gradients and update alone, on one fixed batch, without losses, for as many runs as the trainer takes at once.
+
+    Arguments:
+        kind: "auto" for the explicit kernel, "generic" for `torch.func` (all runs of the row at once).
+    """
+
+    def __init__(self, row: Row, kind: str) -> None:
+        data, module = dataset(row), model(row)
+        one = {name: tensor.detach().unsqueeze(0) for name, tensor in module.named_parameters()}
+        whole = {name: tensor.expand(row.runs, *tensor.shape[1:]) for name, tensor in one.items()}
+        self.runs = part_size(whole, row.batch, data.x_train) if kind == "auto" else row.runs
+        self._parameters = {name: tensor[: self.runs].clone() for name, tensor in whole.items()}
+        self._kernel = choose_kernel(module, LOSSES["cross_entropy"], kind)
+        table = build_table("own", describe_parameters(module, module))
+        self._sgd = PackedSGD(pack(row)[: self.runs], [table] * self.runs, self._parameters)
+        index = order(row, self.runs)[0]
+        self._steps = row.steps
+        self._inputs = data.x_train[index]
+        self._targets = nn.functional.one_hot(data.y_train[index], OUTPUTS).float()
+
+    def advance(self) -> None:
+        with torch.no_grad():
+            for _ in range(self._steps):
+                _, gradients = self._kernel.losses_and_gradients(self._parameters, self._inputs, self._targets, False)
+                self._sgd.step(self._parameters, {}, gradients)
+
+
+class Trainer:
+    """`PackTrainer.advance` as a sweep calls it: with sampling and the look for divergence; evaluated once."""
+
+    def __init__(self, row: Row) -> None:
+        self.runs = row.runs
+
+        def factory(width: int, shape: tuple[int, ...], outputs: int) -> nn.Module:
+            return mlp(width, shape, outputs, depth=2, activation="relu")
+
+        self._trainer = PackTrainer(pack(row), dataset(row), factory, reference_width=2 * row.width)
+        self._trainer.advance(1)
+        self._steps = row.steps
+
+    def advance(self) -> None:
+        self._trainer.advance(self._trainer.state.step + self._steps)
+
+
+def pack(row: Row) -> list[Run]:
+    """Runs with a seed each, so that no order of examples is shared, and a budget that is never reached."""
+    return [
+        Run(
+            dataset="synthetic",
+            dataset_hash="synthetic",
+            train_size=EXAMPLES,
+            test_size=100,
+            validation_fraction=0.0,
+            label_noise=0.0,
+            data_seed=0,
+            family="mlp",
+            depth=2,
+            activation="relu",
+            normalization="none",
+            parameterization="standard",
+            width=row.width,
+            learning_rate=LEARNING_RATE,
+            batch_size=row.batch,
+            momentum=0.0,
+            weight_decay=0.0,
+            init_scale=2.0,
+            seed=seed,
+            steps=10**9,
+            schedule="constant",
+            evaluations=1,
+            late_fraction=0.25,
+            loss="cross_entropy",
+            sampling="epoch_shuffle",
+            precision="float32",
+        )
+        for seed in range(row.runs)
+    ]

@@ -1,0 +1,24 @@
+"""Where a sweep's time went, from the folder's own record."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+
+def sweep_time(study: Path) -> dict[str, float]:
+    """Seconds by part, summed over the commands that were run on the folder.
+
+    Arguments:
+        study: a sweep's folder, with its `times.jsonl`.
+    """
+    seconds: dict[str, float] = {}
+    for line in (study / "times.jsonl").read_text(encoding="utf-8").splitlines():
+        record = json.loads(line)
+        command = record.pop("command")
+        for part, value in record.items():
+            name = (
+                part if command == "sweep" and part != "wall" else command if part == "wall" else f"{command}: {part}"
+            )
+            seconds[name] = seconds.get(name, 0.0) + value
+    return {"training": seconds.pop("training"), **seconds}

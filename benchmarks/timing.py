@@ -1,0 +1,120 @@
+"""Worker processes that time a program, one process or several at the same moment."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from types import TracebackType
+from typing import Any
+
+import torch
+from contestants import BareKernel, Contestant, PlainLoop, Row, Trainer
+
+PLAIN = ("plain single", "plain foreach", "plain fused")
+GEMM_SIZE = 2048
+
+Program = tuple[str, int, int]
+
+
+class Workers:
+    """Processes that are started once and keep what they build for a row."""
+
+    def __init__(self, count: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._ends, self._processes = [], []
+        for _ in range(count):
+            here, there = context.Pipe()
+            process = context.Process(target=_serve, args=(there,), daemon=True)
+            process.start()
+            self._ends.append(here)
+            self._processes.append(process)
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for process in self._processes:
+            process.terminate()
+
+    def start_row(self) -> None:
+        """Forget what was built for the row before."""
+        self._ask(self._ends, ("forget",))
+
+    def rate(self, program: Program, row: Row, seconds: float) -> float:
+        """Run-steps per second of a program (name, processes, threads of each), summed over its processes."""
+        name, processes, threads = program
+        return sum(self._ask(self._ends[:processes], ("rate", name, row, threads, seconds)))
+
+    def gemm_peak(self) -> float:
+        """Operations per second of large square products: the better of one on two threads and one a process."""
+        return max(self._ask(self._ends[:1], ("gemm", 2))[0], sum(self._ask(self._ends, ("gemm", 1))))
+
+    def _ask(self, ends: list[Connection], message: tuple[Any, ...]) -> list[float]:
+        for end in ends:
+            end.send(message)
+        answers = [end.recv() for end in ends]
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        return answers
+
+
+def _serve(end: Connection) -> None:
+    # As a sweep's worker does; it speeds up every program.
+    torch.set_flush_denormal(True)
+    built: dict[tuple[str, Row], Contestant] = {}
+    while True:
+        kind, *arguments = end.recv()
+        try:
+            if kind == "forget":
+                built.clear()
+                end.send(0.0)
+            elif kind == "gemm":
+                end.send(_gemm(*arguments))
+            else:
+                end.send(_rate(built, *arguments))
+        except Exception as error:
+            end.send(error)
+
+
+def _rate(built: dict[tuple[str, Row], Contestant], name: str, row: Row, threads: int, seconds: float) -> float:
+    torch.set_num_threads(threads)
+    if (name, row) not in built:
+        built[name, row] = _build(name)(row)
+        built[name, row].advance()
+    contestant, calls, began = built[name, row], 0, time.perf_counter()
+    while calls == 0 or time.perf_counter() - began < seconds:
+        contestant.advance()
+        calls += 1
+    return calls * row.steps * contestant.runs / (time.perf_counter() - began)
+
+
+def _build(name: str) -> Callable[[Row], Contestant]:
+    if name == "jax":
+        from jax_rival import JaxScan
+
+        return JaxScan
+    if name in PLAIN:
+        return lambda row: PlainLoop(row, name.split()[1])
+    programs: dict[str, Callable[[Row], Contestant]] = {
+        "trainer": Trainer,
+        "kernel": lambda row: BareKernel(row, "auto"),
+        "func": lambda row: BareKernel(row, "generic"),
+    }
+    return programs[name]
+
+
+def _gemm(threads: int) -> float:
+    torch.set_num_threads(threads)
+    a, b = torch.randn(2, GEMM_SIZE, GEMM_SIZE).unbind()
+    out = torch.empty_like(a)
+    times = []
+    for _ in range(6):
+        began = time.perf_counter()
+        torch.mm(a, b, out=out)
+        times.append(time.perf_counter() - began)
+    return 2 * GEMM_SIZE**3 / sorted(times[1:])[2]
