@@ -1,0 +1,236 @@
+"""Coverage of every interval that the package prints, on planted problems and on a study's own design.
+
+    python benchmarks/coverage.py --draws 500
+    python benchmarks/coverage.py --draws 500 --study DIR
+
+Writes coverage.csv and coverage.md (with --study: coverage-NAME.csv and .md) to benchmarks/results/. Wanted: 0.92 to
+0.98 over 500 draws, whose own standard error is 0.01. An unbounded interval covers, so its share is printed beside.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from coverage_study import by_batch, law_of, study_rows
+from coverage_table import Row, Tally, write
+from numpy.typing import NDArray
+
+from noisescale.laws.interval import from_log
+from noisescale.laws.largest_batch import EdgeByBatch, largest_batch
+from noisescale.laws.optimum import optimum
+from noisescale.laws.planted import PlantedCurve, failures, planted_curve, planted_widths, two_peaks
+from noisescale.laws.stability import stability_edge
+from noisescale.laws.trend import trend
+
+Array = NDArray[np.float64]
+STEP = math.log(math.sqrt(2))
+LADDER = np.arange(18) * STEP
+BATCH_LADDER = np.sort(math.log(4000) - np.log([1, 2, 3, 4, 6, 8, 11, 16, 23, 32, 45, 64, 91, 128]))
+WIDTHS = (8, 16, 32, 64, 128, 256)
+RESULTS = Path(__file__).parent / "results"
+
+
+def jitter(generator: np.random.Generator) -> float:
+    """A shift of up to half a cell: where the truth lies between cells must not matter."""
+    return float(generator.uniform(-0.5, 0.5)) * STEP
+
+
+OPTIMA: dict[str, tuple[Callable[[np.random.Generator], PlantedCurve], str]] = {
+    "skewed": (lambda g: planted_curve(LADDER, LADDER[9] + jitter(g)), ""),
+    "mildly skewed": (lambda g: planted_curve(LADDER, LADDER[9] + jitter(g), skew=0.7), ""),
+    "strongly skewed": (lambda g: planted_curve(LADDER, LADDER[9] + jitter(g), skew=2.5), ""),
+    "shallow": (lambda g: planted_curve(LADDER, LADDER[9] + jitter(g), curvature=0.02), ""),
+    "flat": (lambda g: planted_curve(LADDER, LADDER[9] + jitter(g), curvature=0.004), "open intervals are right here"),
+    "integer batches near 3": (lambda g: planted_curve(BATCH_LADDER, math.log(4000 / 3) + jitter(g)), ""),
+    "two peaks, higher one": (lambda g: two_peaks(LADDER, LADDER[5], LADDER[13]), ""),
+    "cut grid, optimum outside": (lambda g: planted_curve(LADDER, LADDER[0] - 0.3), "censored: one side is open"),
+    "cut grid, optimum in second cell": (lambda g: planted_curve(LADDER, LADDER[1] + jitter(g)), ""),
+}
+
+
+def optima(draws: int, seeds: int) -> Iterator[Row]:
+    """Optimum, and the metric at it."""
+    for case, (make, note) in OPTIMA.items():
+        generator = np.random.default_rng(1)
+        place, height = Tally("optimum", case, seeds, note), Tally("peak height", case, seeds)
+        doubled = 0
+        for _ in range(draws):
+            curve = make(generator)
+            found = optimum(curve.x, curve.draw(generator, seeds))
+            doubled += found.label == "two_peaks"
+            place.add(found.low, curve.optimum, found.high, censored=found.censored != 0)
+            if case.startswith("cut") or case.startswith("two"):
+                continue
+            height.add(found.height.low, 0.6, found.height.high)
+        place.note = "; ".join(
+            part for part in (note, f"called two peaks in {doubled / draws:.1%}" if doubled else "") if part
+        )
+        yield place.row
+        if height.draws:
+            yield height.row
+    generator = np.random.default_rng(2)
+    each = Tally("optimum", "two peaks, each where both are found", seeds)
+    for _ in range(draws):
+        curve = two_peaks(LADDER, LADDER[5], LADDER[13])
+        found = optimum(curve.x, curve.draw(generator, seeds))
+        if found.label != "two_peaks":
+            each.leave_out()
+            continue
+        for peak, truth in zip(sorted(found.peaks, key=lambda p: p.value), (curve.second, curve.optimum), strict=True):
+            each.add(peak.low, truth, peak.high)
+    yield each.row
+
+
+def slopes(draws: int, seeds: int) -> Iterator[Row]:
+    """Slope over six widths, and the prediction of a seventh, twice as wide as the largest."""
+    cases: list[tuple[str, float, float, int, str]] = [
+        ("no lack of fit", 0.0, 0.08, 0, ""),
+        ("lack of fit 0.1", 0.1, 0.08, 0, ""),
+        ("lack of fit 0.2", 0.2, 0.08, 0, ""),
+        ("lack of fit 0.4", 0.4, 0.08, 0, ""),
+        ("shallow peaks", 0.0, 0.02, 0, ""),
+        ("flat peaks", 0.1, 0.004, 0, ""),
+        (
+            "cut grid, narrow widths censored",
+            0.1,
+            0.08,
+            5,
+            "the threshold counts the measured widths only: conservative",
+        ),
+    ]
+    for case, lack, curvature, cut, note in cases:
+        generator = np.random.default_rng(3)
+        slope = Tally("slope", case, seeds, note)
+        new = Tally("optimum at twice the largest width", case, seeds)
+        for _ in range(draws):
+            curves = planted_widths(
+                generator, (*WIDTHS, 512), LADDER, middle=LADDER[9], lack_of_fit=lack, curvature=curvature
+            )
+            found = [optimum(LADDER[cut:], curve.draw(generator, seeds)[:, cut:]) for curve in curves[:-1]]
+            law = law_of(WIDTHS, found)
+            if law.status != "ok":
+                slope.leave_out()
+                new.leave_out()
+                continue
+            slope.add(law.slope.low, 1.0, law.slope.high, censored=len(law.censored) > 0)
+            new.add_log(law.at(512), math.exp(curves[-1].optimum), censored=len(law.censored) > 0)
+        yield slope.row
+        yield new.row
+
+
+def edges(draws: int, seeds: int) -> Iterator[Row]:
+    """The largest stable rate on a √2 ladder, for seeds that differ by less or more than a cell."""
+    rates = np.exp(np.arange(-12, 13) * STEP)
+    for cells, fractal in ((0.1, 0.0), (0.3, 0.0), (0.5, 0.0), (1.0, 0.0), (1.0, 0.1), (2.0, 0.0), (4.0, 0.0)):
+        generator = np.random.default_rng(4)
+        case = f"seeds differ by {cells:g} cells" + (", stability returns in 10 %" if fractal else "")
+        note = "all seeds fail in one or two cells: the ladder, not the seeds, sets the interval" if cells < 0.4 else ""
+        likely, free = (
+            Tally("largest stable rate", case, seeds, note),
+            Tally(
+                "largest stable rate, any distribution", case, seeds, "outward to whole cells: conservative by design"
+            ),
+        )
+        for _ in range(draws):
+            median = math.exp(jitter(generator))
+            failed = failures(generator, rates, median, cells * STEP, seeds, fractal)
+            # With returning stability the first failure comes later: the threshold is where it is counted.
+            truth = median if not fractal else median * math.exp(_late_by(fractal, cells))
+            edge = stability_edge(rates, failed)
+            likely.add_log(edge.rate, truth)
+            free.add_log(edge.distribution_free, truth)
+        yield likely.row
+        yield free.row
+
+
+def _late_by(fractal: float, cells: float) -> float:
+    """Median shift of the first failure when each failing rate is spared with this probability, in nats."""
+    generator = np.random.default_rng(5)
+    thresholds = cells * generator.standard_normal(200_000) + generator.uniform(-0.5, 0.5, 200_000)
+    spared = generator.geometric(1 - fractal, 200_000) - 1
+    return float(np.median(thresholds + spared) - np.median(thresholds)) * STEP
+
+
+def batches(draws: int, seeds: int) -> Iterator[Row]:
+    """The largest batch, from an optimum and edges that are both drawn."""
+    size, measured = 4000, (1, 2, 4, 8, 32)
+    for cells in (0.3, 1.0, 2.0):
+        generator = np.random.default_rng(6)
+        tally = Tally("largest batch", f"skewed peak, edges differ by {cells:g} cells", seeds)
+        for _ in range(draws):
+            truth = {batch: 2 * (1 - math.exp(-batch / 3)) for batch in measured}
+            rates = 2 * np.exp(np.arange(-16, 10) * STEP + jitter(generator))
+            found = {
+                batch: stability_edge(rates, failures(generator, rates, truth[batch], cells * STEP, seeds))
+                for batch in measured
+            }
+            known = EdgeByBatch(tuple(map(float, measured)), *[tuple(np.log(list(truth.values())))] * 3)
+            wanted = math.exp(generator.uniform(math.log(2), math.log(16)))
+            noise = known.at(wanted).value * (size / wanted - 1)
+            x = LADDER - LADDER[9] + math.log(noise) + jitter(generator)
+            peak = optimum(x, planted_curve(x, math.log(noise)).draw(generator, seeds))
+            place = from_log(peak.value, peak.low, peak.high, "examples", "g")
+            result = largest_batch(place, by_batch(found), train_size=size)
+            if result.label in ("unreachable", "not_measured"):
+                tally.leave_out()
+            else:
+                tally.add_log(result.batch_size, wanted)
+        tally.note = "excluded: even a batch of one gives too little noise"
+        yield tally.row
+
+
+def trends(draws: int, seeds: int) -> Iterator[Row]:
+    """Peak accuracy against width: its gain per doubling, and the rank correlation within a seed."""
+    widths, means = np.array(WIDTHS, dtype=float), 0.5 + 0.005 * np.arange(len(WIDTHS))
+    generator = np.random.default_rng(7)
+
+    def sample(count: int) -> Array:
+        return means + 0.008 * generator.standard_normal((count, len(WIDTHS)))
+
+    truth = trend(widths, sample(200_000)).spearman.value
+    gain, rank = Tally("gain per doubling", "rising", seeds), Tally("Spearman correlation", "rising", seeds)
+    for _ in range(draws):
+        found = trend(widths, sample(seeds))
+        gain.add(found.gain_per_doubling.low, 0.005, found.gain_per_doubling.high)
+        rank.add(found.spearman.low, truth, found.spearman.high)
+    yield gain.row
+    yield rank.row
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--draws", type=int, default=500)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[6, 10])
+    parser.add_argument("--study", type=Path, help="a sweep's folder: its own design is simulated instead")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    started = time.perf_counter()
+    if arguments.study is not None:
+        from noisescale.store import Study
+
+        study = Study.open(arguments.study)
+        source, name = study_rows(study, arguments.draws), f"coverage-{study.spec['name']}"
+        heading = f"Coverage on the design of {study.spec['name']}, {arguments.draws} draws"
+    else:
+        parts = (optima, slopes, edges, batches, trends)
+        source = (row for seeds in arguments.seeds for part in parts for row in part(arguments.draws, seeds))
+        name, heading = "coverage", f"Coverage on planted problems, {arguments.draws} draws"
+    rows = []
+    for row in source:
+        rows.append(row)
+        print(
+            f"{row.quantity:38} {row.case:42} S={row.seeds:<3} coverage {row.coverage:.3f}  open {row.unbounded:.2f}  "
+            f"censored {row.censored:.2f}  excluded {row.excluded:.2f}  half-width {row.half_width:.2f}  {row.note}",
+            flush=True,
+        )
+    write(rows, name, arguments.out, heading)
+    print(f"{arguments.out / name}.md written after {time.perf_counter() - started:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
