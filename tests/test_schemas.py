@@ -1,0 +1,45 @@
+"""The keys that docs/schemas lists are the keys that leave the program."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from noisescale.laws import Estimate, Fit, Recommendation
+from noisescale.laws import results as records
+from noisescale.sweeps.status import Status
+
+SCHEMAS = Path(__file__).parents[1] / "docs" / "schemas"
+WHOLE = {"fit": Fit, "recommend": Recommendation, "status": Status}
+
+
+def schema(name: str) -> dict[str, Any]:
+    """One schema as a dictionary."""
+    values: dict[str, Any] = json.loads((SCHEMAS / f"{name}.json").read_text(encoding="utf-8"))
+    return values
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_the_listed_keys_are_the_fields(name: str) -> None:
+    listed = schema(name)
+    assert set(listed["required"]) - {"schema_version"} == {f.name for f in fields(WHOLE[name])} - {"schema_version"}
+    assert set(listed["required"]) == set(listed["properties"])
+
+
+def test_the_parts_of_a_fit_are_listed_too() -> None:
+    parts = schema("fit")["$defs"]
+    own = [getattr(records, name) for name in parts if hasattr(records, name)]
+    assert len(own) >= 8
+    for part in own:
+        assert is_dataclass(part)
+        assert set(parts[part.__name__]["required"]) == {f.name for f in fields(part)}
+
+
+def test_an_estimate_has_the_five_keys() -> None:
+    estimate = Estimate(1.0, 0.5, float("inf"), "examples", "g").as_json()
+    assert estimate == {"value": 1.0, "low": 0.5, "high": None, "unit": "examples", "convention": "g"}
+    assert set(schema("fit")["$defs"]["Estimate"]["required"]) == set(estimate)
