@@ -22,7 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent
 def by_seed(runs: pd.DataFrame, rate: float, batch: int) -> Any:
     """Accuracies of one cell in the order of the seeds, or None where the grid has no such cell."""
     cell = runs[(runs.learning_rate == rate) & (runs.batch_size == batch)].sort_values("seed")
-    return cell.test_accuracy.to_numpy() if len(cell) else None
+    sound = (cell.status == "completed") & ~cell.collapsed
+    return cell.test_accuracy.where(sound, cell.chance_accuracy).to_numpy() if len(cell) else None
 
 
 def rows(runs: pd.DataFrame) -> Iterator[dict[str, str]]:

@@ -28,7 +28,7 @@ DESIGNS = {
     "mnist1d-rates": "batch and steps fixed, rate varied",
     "mnist1d-standard": "standard parameterization; rate and steps fixed, batch varied",
 }
-SEED_SETS = {"A": range(30, 40), "B": range(40, 50), "C": range(50, 60)}
+SEED_SETS = {"A": range(60, 70), "B": range(70, 80), "C": range(80, 90)}
 LAWS = {"ḡ": "normalized_noise_scale", "ε/B": "temperature", "B*": "largest_batch"}
 MARKERS = {"A": "o", "B": "s", "C": "^"}
 GREYS = {"A": "#000000", "B": "#3b6fb6", "C": "#c26a1c"}

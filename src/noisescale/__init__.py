@@ -11,9 +11,6 @@ from noisescale.laws import recommend as recommend
 
 # parameterizations for any torch.optim.SGD
 from noisescale.parameterizations import parameterize as parameterize
-
-# reports
-from noisescale.report import write_report as write_report
 from noisescale.store import Study as Study
 from noisescale.sweeps import SweepSpec as SweepSpec
 from noisescale.sweeps import sweep as sweep

@@ -68,11 +68,6 @@ class Run:
         """Everything that runs of one pack share: what changes the shape or the order of the computation."""
         return tuple((f.name, getattr(self, f.name)) for f in fields(self) if f.name not in PER_RUN)
 
-    @property
-    def cell_key(self) -> tuple[tuple[str, Any], ...]:
-        """Everything but the seed: runs of one cell differ in nothing else."""
-        return tuple((f.name, getattr(self, f.name)) for f in fields(self) if f.name != "seed")
-
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> Run:
         return cls(**{f.name: record[f.name] for f in fields(cls)})

@@ -68,6 +68,7 @@ def make_study() -> Callable[..., PlantedStudy]:
             if noise <= 0:
                 continue
             normalized = noise * (1.0 if parameterization == "ntk" else width / 2)
+            own_steps = steps if steps else epochs * (TRAIN_SIZE // batch)
             x = math.log(normalized / optimum_of(width, slope))
             diverged = rate > edge_of(width, batch, edge_exponent)
             peak = 0.6 + 0.01 * math.log2(width / 64)
@@ -86,8 +87,8 @@ def make_study() -> Callable[..., PlantedStudy]:
                         "init_scale": 2.0,
                         "label_noise": 0.0,
                         "seed": seed,
-                        "steps": steps if steps else round(epochs * TRAIN_SIZE / batch),
-                        "epochs": steps * batch / TRAIN_SIZE if steps else float(epochs),
+                        "steps": own_steps,
+                        "epochs": own_steps * batch / TRAIN_SIZE,
                         "train_size": TRAIN_SIZE,
                         "status": "diverged" if diverged else "completed",
                         "collapsed": False,

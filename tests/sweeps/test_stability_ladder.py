@@ -94,7 +94,7 @@ def test_diverged_and_collapsed_runs_fail(make_grid: MakeGrid, found_frame: Fram
 def test_its_runs_are_short_and_of_their_own_seeds(make_grid: MakeGrid) -> None:
     grid = make_grid(seeds=2, stability__seeds=2, stability__steps=7, grid__learning_rate=[0.25, 4.0])
     runs = stability_runs(grid, pd.DataFrame())
-    assert {(run.purpose, run.steps, run.evaluations) for run in runs} == {("stability", 7, 1)}
+    assert {(run.purpose, run.steps, run.evaluations) for run in runs} == {("stability", 7, 2)}
     assert min(run.learning_rate for run in runs) == 2.0
     assert not {run.seed for run in runs} & {0, 1}
     more = make_grid(seeds=9, stability__seeds=2, stability__steps=7, grid__learning_rate=[0.25, 4.0])

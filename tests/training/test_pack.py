@@ -13,7 +13,7 @@ from torch import nn
 
 from noisescale.errors import BadInput
 from noisescale.runs import Run
-from noisescale.training import PackState, PackTrainer, train_pack
+from noisescale.training import PackState, PackTrainer
 from noisescale.training.pack import part_size
 
 if TYPE_CHECKING:
@@ -271,7 +271,9 @@ def test_a_stability_run_is_evaluated_on_the_training_set_alone(make_run: MakeRu
     from noisescale.families import family_factory
 
     factory = family_factory("mlp", depth=1, activation="relu")
-    result = train_pack([make_run(purpose="stability")], make_data(), factory, reference_width=8)[0]
+    trainer = PackTrainer([make_run(purpose="stability")], make_data(), factory, reference_width=8)
+    trainer.advance()
+    result = trainer.results()[0]
     assert result.curves.keys() == {"step", "train_loss", "train_accuracy"}
 
 

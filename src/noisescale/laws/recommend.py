@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from noisescale.errors import BadInput
 from noisescale.families import Factory
@@ -116,7 +117,10 @@ class Recommendation:
         if self.width != int(self.width):
             raise BadInput("width", "a whole number of units", self.width)
         width = int(self.width)
-        model, reference = (factory(w, self.input_shape, self.num_outputs) for w in (width, 2 * width))
+        # Where the parameterization keeps the module's own start, the seed must reach the factory, as in a sweep.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model, reference = (factory(w, self.input_shape, self.num_outputs) for w in (width, 2 * width))
         return parameterize(
             model,
             reference,

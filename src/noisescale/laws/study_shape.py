@@ -164,8 +164,8 @@ def whole_budget(part: pd.DataFrame, budget: str) -> pd.DataFrame:
     Returns:
         The runs at that budget, one for each cell and seed.
     """
-    # A dropped last batch makes the epochs of a cell differ a little from those of the spec.
-    level = part["steps"] if budget == "steps" or "epochs" not in part else part["epochs"].round()
+    # An epoch is the whole batches of one pass, so passes, unlike examples seen, are the spec's number at every batch.
+    level = part["steps"] if budget == "steps" else (part["steps"] / (part["train_size"] // part["batch_size"])).round()
     cells = part.groupby(["learning_rate", "batch_size"]).ngroups
     sizes = {}
     for value, runs in part.groupby(level):

@@ -28,7 +28,7 @@ def initial_parameters(table: Table, factory_output: nn.Module, seed: int) -> di
     values of `factory_output`.
 
     Arguments:
-        factory_output: a module built under the run's seed (see `build_under_seed`).
+        factory_output: a module built under the run's seed, where the table keeps its start.
     """
     generator = stream(seed, "initial weights")
     own = dict(factory_output.named_parameters())

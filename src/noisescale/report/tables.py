@@ -149,16 +149,16 @@ def _row(row: SummaryRow, metric: str, normalized: bool, varied: str) -> tuple[s
 def _laws(group: Group, metrics: list[str]) -> TableData:
     laws = {metric: group.series[group.primary].laws[metric] for metric in metrics}
     quantities: dict[str, Callable[[MetricLaws], PowerLaw]] = {
-        "best noise scale ḡ": lambda one: one.normalized_noise_scale,
+        "best ḡ": lambda one: one.normalized_noise_scale,
         "best ε/(B(1 − m))": lambda one: one.temperature,
-        "largest batch B*": lambda one: one.largest_batch,
+        "largest B*": lambda one: one.largest_batch,
     }
     columns = ["exponent of width", *(part for m in metrics for part in (f"by {m}", "widths"))]
     rows = [
         (name, *(entry for metric in metrics for entry in _law(read(laws[metric]))))
         for name, read in quantities.items()
     ]
-    rows.append(("peak metric, change per doubling", *(e for m in metrics for e in _trend(laws[m]))))
+    rows.append(("peak, per doubling", *(e for m in metrics for e in _trend(laws[m]))))
     return TableData(f"Laws against width: {group_name(group)}", tuple(columns), tuple(rows), _law_notes(laws))
 
 

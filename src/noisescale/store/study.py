@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import stdtrit
 
 from noisescale.errors import BadInput
 from noisescale.runs import Run
@@ -67,10 +67,10 @@ class Study:
         """One row an evaluation: run_id, step, epoch, learning_rate, batch_size, and losses and accuracies."""
         raw = self._raw
         if raw.empty:
-            return pd.DataFrame(columns=["run_id", "step"])
+            return pd.DataFrame(columns=["run_id", "step", "epoch", "learning_rate", "batch_size", *MEASURES])
         curves = list(raw["curves"])
         lengths = [len(curve["step"]) for curve in curves]
-        names = dict.fromkeys(name for curve in curves for name, values in curve.items() if values is not None)
+        names = dict.fromkeys(["step", *MEASURES, *(name for curve in curves for name in curve)])
         frame = pd.DataFrame({name: np.concatenate(_columns(curves, lengths, name)) for name in names})
         # Columns are joined once for the whole study: a frame a run took 13 s for 7,000 runs, this takes 0.1 s.
         sizes, rates, ids, examples = (
@@ -141,6 +141,6 @@ def _late_cells(frame: pd.DataFrame) -> pd.Series:
     has_accuracy = accuracy.notna().groupby(cell).transform("any")
     drift = accuracy.where(has_accuracy, loss / frame.train_loss.abs()).groupby(cell)
     seeds = drift.transform("count")
-    half = stats.t.ppf(0.975, seeds - 1) * drift.transform("std") / np.sqrt(seeds)
+    half = stdtrit(seeds - 1, 0.975) * drift.transform("std") / np.sqrt(seeds)
     late: pd.Series = drift.transform("mean").abs() + half <= LATE_MARGIN
     return late

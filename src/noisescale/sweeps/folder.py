@@ -116,9 +116,13 @@ def driver_lock(folder: Path) -> Iterator[None]:
     """Hold the folder for one driver; the kernel releases the lock when the process dies, however it dies.
 
     Raises:
-        BadInput: another process drives this folder.
+        BadInput: another process drives this folder, or it cannot be written.
     """
-    with (folder / LOCK).open("a") as file:
+    try:
+        file = (folder / LOCK).open("a")
+    except PermissionError as error:
+        raise BadInput(str(folder), "a folder that can be written", error.strerror) from None
+    with file:
         # `status` holds the lock for an instant when it looks, so one refusal means nothing yet.
         for pause in (0.1, 0.2, 0.4, None):
             try:

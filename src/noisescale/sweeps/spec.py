@@ -196,7 +196,9 @@ class SweepSpec(_Section):
         # The grid is made of this spec, so it can only be imported once this module exists.
         from noisescale.sweeps.grid import Grid
 
-        return Grid(self).runs()
+        grid = Grid(self)
+        grid.check()
+        return grid.runs()
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], source: str = "the spec") -> SweepSpec:

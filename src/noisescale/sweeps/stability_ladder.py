@@ -97,7 +97,8 @@ def _bases(grid: Grid) -> Iterator[Run]:
             parameterization=parameterization, width=width, momentum=momentum, weight_decay=decay, init_scale=variance,
             label_noise=noise, batch_size=batch, learning_rate=rate, seed=0, steps=spec.stability.steps,
         )  # fmt: skip
-        yield replace(base, purpose="stability", evaluations=1)
+        # Two evaluations, because a loss that has exploded is divergence only when it is seen twice.
+        yield replace(base, purpose="stability", evaluations=2)
 
 
 def wanted_rates(top: float, failing: Callable[[float], float | None]) -> list[float]:

@@ -1,5 +1,4 @@
 """How: packs of runs trained as one program."""
 
 from noisescale.training.pack import PackTrainer as PackTrainer
-from noisescale.training.pack import train_pack as train_pack
 from noisescale.training.state import PackState as PackState

@@ -19,10 +19,5 @@ def learning_rate_for_noise(noise: float, batch_size: int, train_size: int, mome
     return noise * (1 - momentum) / _examples_ratio(batch_size, train_size, sampling)
 
 
-def temperature(learning_rate: float, batch_size: int, momentum: float) -> float:
-    """T = ε/(B(1 − m)) (Smith, Elsen, De 2020)."""
-    return learning_rate / (batch_size * (1 - momentum))
-
-
 def _examples_ratio(batch_size: int, train_size: int, sampling: str) -> float:
     return train_size / batch_size - (0.0 if sampling == "with_replacement" else 1.0)

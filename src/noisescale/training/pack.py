@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -297,14 +296,3 @@ def _views(tensors: dict[str, Tensor], part: slice) -> dict[str, Tensor]:
 
 def _zeros_like(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: torch.zeros_like(tensor) for name, tensor in tensors.items()}
-
-
-def train_pack(runs: Sequence[Run], dataset: Dataset, factory: Factory, **options: Any) -> list[RunResult]:
-    """Train the runs of one pack to the end and return their results, in order.
-
-    Arguments:
-        runs, dataset, factory, options: as for `PackTrainer`.
-    """
-    trainer = PackTrainer(runs, dataset, factory, **options)
-    trainer.advance()
-    return trainer.results()
