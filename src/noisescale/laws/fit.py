@@ -43,7 +43,11 @@ Array = NDArray[np.float64]
 # An optimum above this share of the stability edge shows where training breaks, not where noise is best.
 STABILITY_SHARE = 0.5
 # A flat curve and two peaks have no one place; too few cells or seeds have no interval.
-IN_LAW = ("interior", "not_identified_low", "not_identified_high", "censored_low", "censored_high")
+IN_LAW = ("interior", "not_identified_high", "censored_high")
+# Where the least noise tried is not told from the best, noise is not shown to help, and the exponent of a power law has
+# nothing to learn from it: the law is over widths at which noise helps, and a second line takes these in as bounds.
+NO_HELP = ("not_identified_low", "censored_low")
+NO_HELP_REASON = "the least noise tried is not told from the best: noise is not shown to help here"
 
 
 def fit(study: StudyLike, select_on: str | None = None) -> Fit:
@@ -168,12 +172,14 @@ def _metric_optimum(
     limited = _stability_limited(estimates["learning_rate"].value, estimates["batch_size"].value, edge)
     labels = (curve.label, *(("not_late",) if not late else ()), *(("stability_limited",) if limited else ()))
     reason = ""
-    if curve.label not in IN_LAW:
+    if curve.label not in IN_LAW + NO_HELP:
         reason = curve.advice
     elif not late:
         reason = "the cells that decide the optimum are not late: train longer"
     elif limited:
         reason = "the rate at the optimum lies above half of the stability edge"
+    elif curve.label in NO_HELP:
+        reason = NO_HELP_REASON
     return MetricOptimum(
         metric=metric,
         curve=curve,
@@ -219,9 +225,11 @@ def _largest_batch(found: MetricOptimum, units: NoiseUnits, edge: EdgeByBatch | 
 def _metric_laws(metric: str, widths: tuple[WidthFit, ...]) -> MetricLaws:
     rows = [(width, width.optima[metric]) for width in widths if metric in width.optima]
     used = [(width, found) for width, found in rows if found.in_law]
+    bounded = [(width, found) for width, found in rows if found.in_law or found.reason == NO_HELP_REASON]
     normalized = all(math.isfinite(found.normalized_noise_scale.value) for _, found in used)
-    quantity = "normalized noise scale" if normalized else "noise scale"
-    places = _law(used, [found.curve.value for _, found in used], f"optimum {quantity}", "1", NORMALIZED)
+    quantity = f"optimum {'normalized noise scale' if normalized else 'noise scale'}"
+    places = _law(used, [found.curve.value for _, found in used], quantity, "1", NORMALIZED)
+    with_bounds = _law(bounded, [found.curve.value for _, found in bounded], quantity, "1", NORMALIZED)
     heats = [math.log(found.temperature.value) for _, found in used]
     batches = [
         (width, found, width.largest_batch[metric])
@@ -231,6 +239,7 @@ def _metric_laws(metric: str, widths: tuple[WidthFit, ...]) -> MetricLaws:
     return MetricLaws(
         metric=metric,
         normalized_noise_scale=places,
+        with_bounds=with_bounds,
         temperature=_law(used, heats, "optimum temperature", "1/examples", TEMPERATURE),
         largest_batch=power_law(
             np.array([width.width for width, _, _ in batches]),

@@ -90,7 +90,8 @@ class MetricLaws:
 
     Args:
         metric: accuracy or loss.
-        normalized_noise_scale: optimum ḡ (g where no layer grows) against width.
+        normalized_noise_scale: optimum ḡ (g where no layer grows) against width, over the widths at which noise helps.
+        with_bounds: the same with the widths at which the least noise tried is not told from the best, as bounds.
         temperature: optimum ε/(B(1 - m)) against width.
         largest_batch: B* against width.
         height: trend of the metric at the optimum over widths; None with fewer than two widths or three seeds.
@@ -99,6 +100,7 @@ class MetricLaws:
 
     metric: str
     normalized_noise_scale: PowerLaw
+    with_bounds: PowerLaw
     temperature: PowerLaw
     largest_batch: PowerLaw
     height: Trend | None

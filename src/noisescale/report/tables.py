@@ -150,6 +150,7 @@ def _laws(group: Group, metrics: list[str]) -> TableData:
     laws = {metric: group.series[group.primary].laws[metric] for metric in metrics}
     quantities: dict[str, Callable[[MetricLaws], PowerLaw]] = {
         "best ḡ": lambda one: one.normalized_noise_scale,
+        "best ḡ, with bounds": lambda one: one.with_bounds,
         "best ε/(B(1 − m))": lambda one: one.temperature,
         "largest B*": lambda one: one.largest_batch,
     }
