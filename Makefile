@@ -68,7 +68,7 @@ collapse: $(BASE)  ## whether runs at equal learning rate / batch size agree, be
 readme: $(BASE)  ## write the quickstart's result into the README
 	$(BIN)/python benchmarks/readme.py
 
-law: $(BASE)  ## the law from three disjoint seed sets and three designs (long)
+law: $(BASE)  ## the law from three disjoint seed sets and four designs (long)
 	$(BIN)/python benchmarks/law.py
 
 clean:  ## remove the environment, caches and build outputs; results in runs/ stay

@@ -40,10 +40,12 @@ def result(folder: Path, picture: Path) -> str:
     twice = 2 * max(study.spec["grid"]["width"])
     advice = recommendation_tables(recommend(study, width=twice))[:1]
     runs = study.runs()
-    sweeps = [json.loads(line) for line in (folder / "times.jsonl").read_text().splitlines()]
-    seconds = sum(entry["wall"] for entry in sweeps if entry["command"] == "sweep")
+    grid = runs[runs.purpose == "sweep"]
+    walls = [json.loads(line) for line in (folder / "times.jsonl").read_text(encoding="utf-8").splitlines()]
+    minutes = sum(entry["wall"] for entry in walls if entry["command"] == "sweep") / 60
     times = (
-        f"{len(runs):,} runs, {int((runs.status == 'diverged').sum())} of them diverged, in {seconds:.0f} s on 2 cores."
+        f"{len(grid):,} runs of the grid and {len(runs) - len(grid):,} short ones of the stability ladder "
+        f"in {minutes:.1f} minutes on the machine of benchmarks/results/speed.md."
     )
     return "\n".join(
         [
