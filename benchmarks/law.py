@@ -13,7 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from noisescale.laws import Fit, fit
 from noisescale.laws.interval import Estimate
@@ -29,9 +31,14 @@ DESIGNS = {
     "mnist1d-standard": "standard parameterization; rate and steps fixed, batch varied",
 }
 SEED_SETS = {"A": range(60, 70), "B": range(70, 80), "C": range(80, 90)}
-LAWS = {"ḡ": "normalized_noise_scale", "ε/B": "temperature", "B*": "largest_batch"}
+LAWS = {
+    "ḡ": "normalized_noise_scale",
+    "ḡ, with bounds": "with_bounds",
+    "ε/B": "temperature",
+    "B*": "largest_batch",
+}
 MARKERS = {"A": "o", "B": "s", "C": "^"}
-GREYS = {"A": "#000000", "B": "#3b6fb6", "C": "#c26a1c"}
+COLOURS = {"A": "#000000", "B": "#3b6fb6", "C": "#c26a1c"}
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,13 @@ def slope_rows(fitted: list[Fitted]) -> Iterator[dict[str, object]]:
                 }
 
 
+def slope_of(row: dict[str, object]) -> str:
+    """The slope of a row with its interval; a law that is inconclusive says so."""
+    value, low, high = (float(str(row[key])) for key in ("slope", "low", "high"))
+    text = span(Estimate(value, low, high, "1", ""))
+    return text if row["status"] == "ok" or text == "–" else f"inconclusive: {text}"
+
+
 def excluded(laws: MetricLaws) -> str:
     """Widths that the noise law leaves out, with the reason of each."""
     return "; ".join(f"{entry.width:g}: {entry.reason}" for entry in laws.excluded)
@@ -105,10 +119,10 @@ def span(estimate: Estimate) -> str:
 
 
 def markdown(rows: list[dict[str, str]]) -> str:
-    """Rows as a Markdown table."""
-    head = list(rows[0])
+    """Rows as a Markdown table; a seed set that was not run is left blank."""
+    head = list(dict.fromkeys(name for row in rows for name in row))
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return "\n".join(lines + ["| " + " | ".join(row[name] for name in head) + " |" for row in rows])
+    return "\n".join(lines + ["| " + " | ".join(row.get(name, "") for name in head) + " |" for row in rows])
 
 
 def figure(fitted: list[Fitted]) -> Figure:
@@ -123,17 +137,13 @@ def figure(fitted: list[Fitted]) -> Figure:
         axes[row][0].set_ylabel("optimal ḡ (examples)")
     for axis in axes[-1]:
         axis.set_xlabel("width (hidden units)")
-    axes[0][0].legend(title="seed set", fontsize=8)
     return result
 
 
-def draw(axis: object, fitted: list[Fitted], metric: str) -> None:
-    """One panel: filled points are in the law, open ones are not, triangles at bounds point the open way."""
-    from matplotlib.axes import Axes
-
-    assert isinstance(axis, Axes)
+def draw(axis: Axes, fitted: list[Fitted], metric: str) -> None:
+    """One panel: filled points are in the law, open ones are not; a dotted interval is open on a side."""
     for shift, one in enumerate(fitted):
-        colour, marker = GREYS[one.seeds], MARKERS[one.seeds]
+        colour, marker = COLOURS[one.seeds], MARKERS[one.seeds]
         for width in one.series.widths:
             found = width.optima[metric]
             value = found.normalized_noise_scale
@@ -146,8 +156,8 @@ def draw(axis: object, fitted: list[Fitted], metric: str) -> None:
             face = colour if found.in_law and value.bounded else "white"
             axis.plot(x, value.value, marker, color=colour, markerfacecolor=face, markersize=5)
         law = one.series.laws[metric].normalized_noise_scale
-        label = one.seeds
-        if law.fitted:
+        label = f"{one.seeds}: no law"
+        if law.status == "ok":
             ends = [one.series.widths[0].width, one.series.widths[-1].width]
             axis.plot(ends, [math.exp(law.log_at(end)) for end in ends], color=colour, linewidth=1, alpha=0.6)
             label = f"{one.seeds}: slope {law.slope.value:.2f} [{law.slope.low:.2f}, {law.slope.high:.2f}]"
@@ -155,6 +165,9 @@ def draw(axis: object, fitted: list[Fitted], metric: str) -> None:
     axis.set_xscale("log", base=2)
     axis.set_yscale("log")
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axis.yaxis.set_minor_formatter(NullFormatter())
     axis.grid(alpha=0.2)
     axis.legend(fontsize=7, loc="lower right")
 
@@ -173,7 +186,7 @@ def write(fitted: list[Fitted], results: Path) -> None:
             "metric": str(row["metric"]),
             "law": f"{row['law']} ∝ width^s",
             "seeds": str(row["seeds"]),
-            "s [95 %]": span(Estimate(*(float(str(row[key])) for key in ("slope", "low", "high")), "1", "")),
+            "s [95 %]": slope_of(row),
             "τ": f"{row['lack_of_fit']:.2f}",
             "widths": str(row["widths"]),
             "censored": str(row["censored"]),
@@ -203,9 +216,13 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="*", default=list(SEED_SETS), choices=list(SEED_SETS))
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "law")
     parser.add_argument("--jobs", type=int)
+    parser.add_argument("--finished", action="store_true", help="train nothing; take the sweeps that are finished")
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
     chosen = parser.parse_args()
-    fitted = [run(design, name, chosen.folder, chosen.jobs) for name in chosen.seeds for design in chosen.designs]
+    pairs = [(design, name) for name in chosen.seeds for design in chosen.designs]
+    if chosen.finished:
+        pairs = [pair for pair in pairs if (chosen.folder / "-".join(pair) / "times.jsonl").exists()]
+    fitted = [run(design, name, chosen.folder, chosen.jobs) for design, name in pairs]
     write(sorted(fitted, key=lambda one: list(DESIGNS).index(one.design)), chosen.results)
 
 
