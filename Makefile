@@ -59,8 +59,10 @@ faults: $(TEST)  ## kill sweeps at random moments and check that nothing is lost
 holdout: $(BASE)  ## regret of the recommendation at widths that were held out, beside its rivals
 	$(BIN)/python benchmarks/holdout.py
 
-coverage: $(BASE)  ## how often the intervals hold the truth, on known laws
+coverage: $(BASE)  ## how often the intervals hold the truth, on known laws and on the quickstart's own design
 	$(BIN)/python benchmarks/coverage.py
+	$(BIN)/noisescale sweep examples/mnist1d.toml --out $(QUICKSTART)
+	$(BIN)/python benchmarks/coverage.py --study $(QUICKSTART)
 
 collapse: $(BASE)  ## whether runs at equal learning rate / batch size agree, beside a control
 	$(BIN)/python benchmarks/collapse.py

@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from noisescale.errors import BadInput
 from noisescale.laws import Recommendation, fit, recommend
-from noisescale.laws.interval import Estimate, two_sided
+from noisescale.laws.interval import mean_over_seeds
 from noisescale.laws.results import Fit, WidthFit
 from noisescale.store import Study
 from noisescale.sweeps import SweepSpec, sweep
@@ -60,8 +61,10 @@ class Candidate:
 def narrowest(found: Fit) -> WidthFit:
     """The narrowest width whose optimum the law uses."""
     group = found.groups[0]
-    widths = group.series[group.primary].widths
-    return next(width for width in widths if width.optima["accuracy"].in_law)
+    used = [width for width in group.series[group.primary].widths if width.optima["accuracy"].in_law]
+    if not used:
+        raise BadInput("--study", "a study with an optimum that its law uses", "none")
+    return used[0]
 
 
 def candidates(found: Fit, advice: Recommendation) -> list[Candidate]:
@@ -108,13 +111,6 @@ def cross_fitted_best(ladder: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return best
 
 
-def interval(differences: np.ndarray[Any, Any], unit: str = "fraction") -> Estimate:
-    """Mean over seeds with its t interval."""
-    half = two_sided(len(differences) - 1) * differences.std(ddof=1) / math.sqrt(len(differences))
-    mean = float(differences.mean())
-    return Estimate(mean, mean - half, mean + half, unit, "paired over seeds")
-
-
 def compare(study: Study, found: Fit, width: int, folder: Path, jobs: int | None) -> Iterator[dict[str, str]]:
     """One row per way of choosing, with its regret."""
     advice = recommend(found, width=width)
@@ -147,7 +143,8 @@ def row(
     width: int, name: str, rate: str, batch: str, values: np.ndarray[Any, Any], best: np.ndarray[Any, Any]
 ) -> dict[str, str]:
     """One line of the table, in points of accuracy."""
-    accuracy, regret = interval(values), interval(best - values)
+    accuracy = mean_over_seeds(values, "fraction", "late-time test accuracy")
+    regret = mean_over_seeds(best - values, "fraction", "regret, paired by seed")
     error = values.std(ddof=1) / math.sqrt(len(values))
     return {
         "width": str(width),

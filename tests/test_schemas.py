@@ -11,6 +11,7 @@ import pytest
 
 from noisescale.laws import Estimate, Fit, Recommendation
 from noisescale.laws import results as records
+from noisescale.sweeps.doctor import examine
 from noisescale.sweeps.status import Status
 
 SCHEMAS = Path(__file__).parents[1] / "docs" / "schemas"
@@ -37,6 +38,12 @@ def test_the_parts_of_a_fit_are_listed_too() -> None:
     for part in own:
         assert is_dataclass(part)
         assert set(parts[part.__name__]["required"]) == {f.name for f in fields(part)}
+
+
+def test_the_keys_of_doctor_are_listed() -> None:
+    listed, found = schema("doctor"), examine()
+    assert set(listed["required"]) == set(listed["properties"]) == set(found)
+    assert found["schema_version"] == listed["properties"]["schema_version"]["const"]
 
 
 def test_an_estimate_has_the_five_keys() -> None:

@@ -78,6 +78,19 @@ def test_without_an_edge_the_rates_that_were_trained_bound_the_choice(make_study
     assert any("no stability" in warning for warning in found.warnings)
 
 
+def test_a_given_batch_without_an_edge_warns(make_study: Make) -> None:
+    found = recommend(make_study(rates=(2.0,), stability=False), width=96, batch_size=16)
+    assert any("not known" in warning for warning in found.warnings)
+
+
+def test_a_rate_beyond_those_trained_is_said(make_study: Make) -> None:
+    study = make_study(rates=(2.0,))
+    above = recommend(study, width=96, batch_size=16)
+    assert above.learning_rate.value > 2.0 and any("above 2" in warning for warning in above.warnings)
+    below = recommend(study, width=96, batch_size=2)
+    assert below.learning_rate.value < 2.0 and not any("above 2" in warning for warning in below.warnings)
+
+
 def test_a_fit_serves_as_well_as_a_study(make_study: Make) -> None:
     study = make_study(rates=(2.0,))
     assert recommend(fit(study), width=512).as_json() == recommend(study, width=512).as_json()

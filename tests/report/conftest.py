@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -37,15 +38,18 @@ def write_study(
     accuracy: bool = True,
     validation: bool = False,
     diverged: float = math.inf,
+    momenta: Sequence[float] = (0.0,),
     name: str = "synthetic",
 ) -> Study:
     """Write a study whose best noise scale is 8 × width; runs above the noise scale `diverged` × width diverge."""
     generator = np.random.default_rng(0)
     results = []
     for width in widths:
-        for rate in rates:
+        for momentum, rate in itertools.product(momenta, rates):
             for batch in batches:
-                run = _run(width, rate, batch, seeds, accuracy, validation)
+                # Rates shrink with momentum, so that every group has the same noise scales.
+                own = rate * (1 - momentum)
+                run = {**_run(width, own, batch, seeds, accuracy, validation), "momentum": momentum}
                 g = rate * (TRAIN_SIZE / batch - 1)
                 for seed in range(seeds):
                     failed = g > diverged * width

@@ -66,6 +66,19 @@ def test_a_users_text_stays_text(written: tuple[Path, Any]) -> None:
     assert json.loads(page.data)["name"] == NASTY
 
 
+def test_every_group_of_a_study_has_its_table_and_its_figures(make_study: Any) -> None:
+    study = make_study(seeds=3, widths=(32, 64), batches=(4, 8, 16, 32, 64), momenta=(0.0, 0.5), stability=False)
+    path = write_report(study)
+    data = json.loads((path.parent / "report.json").read_text(encoding="utf-8"))
+    assert [group["varied"] for group in data["fit"]["groups"]] == [{"momentum": 0.0}, {"momentum": 0.5}]
+    names = [figure["name"] for figure in data["figures"]]
+    first, second = ({name[:-2] for name in names if name.endswith(f"-{k}")} for k in (1, 2))
+    # One recommendation for the whole study; everything else is drawn for each group.
+    assert len(second) > 5 and first ^ second == {"recommendation"}
+    text = parsed(path).text
+    assert "momentum 0" in text and "momentum 0.5" in text
+
+
 def test_ids_are_unique(written: tuple[Path, Any]) -> None:
     ids = re.findall(r'\bid="([^"]+)"', written[0].read_text(encoding="utf-8"))
     svg_defs = [one for one in ids if not re.search(r"(figure|axes|patch|line2d|text|legend)", one)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import math
 from dataclasses import replace
@@ -116,14 +117,16 @@ def replace_seconds(curves: dict[str, list[float]]) -> dict[str, list[float]]:
     return {name: values for name, values in curves.items() if name != "seconds"}
 
 
-def test_a_copy_of_the_state_shares_nothing(make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer) -> None:
+def test_a_pack_goes_on_from_a_copy_of_its_state(
+    make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
+) -> None:
     trainer = make_trainer([make_run(momentum=0.9)], make_data())
     trainer.advance(5)
-    copy = trainer.state.copy()
+    early = copy.deepcopy(trainer.state)
     trainer.advance(20)
-    assert copy.step == 5 and copy.evaluated_steps == [0]
+    assert early.step == 5 and early.evaluated_steps == [0]
     again = make_trainer([make_run(momentum=0.9)], make_data())
-    again.state = copy
+    again.state = early
     again.advance(20)
     for ours, theirs in zip(weights_of(trainer, 0), weights_of(again, 0), strict=True):
         assert torch.equal(ours, theirs)
@@ -135,7 +138,7 @@ def test_an_earlier_state_thaws_a_run_that_diverged_later(
     runs = [make_run(loss="mse", learning_rate=rate, steps=60) for rate in (0.02, 50.0)]
     trainer = make_trainer(runs, make_data())
     trainer.advance(1)
-    early = trainer.state.copy()
+    early = copy.deepcopy(trainer.state)
     trainer.advance(60)
     assert trainer.state.frozen[1]
     trainer.state = early

@@ -62,7 +62,9 @@ def check_case(
     """Train packs of all widths, one after the other in this process, and compare every run with its plain loop."""
     dataset = make_data(case["shape"], real=case["loss"] == "mse real")
     shared = {key: case[key] for key in ("parameterization", "sampling", "depth", "activation")}
-    rates = (0.02, 0.3) if case["parameterization"] == "ntk" else (0.005, 0.02)
+    # Squared error grows with the outputs: at rates that cross-entropy bears the widest networks diverge.
+    low = 0.002 if case["loss"].startswith("mse") else 0.005
+    rates = (0.02, 0.3) if case["parameterization"] == "ntk" else (low, 4 * low)
     momenta = {"momentum": (0.9, 0.9, 0.9), "mixed": (0.0, 0.9, 0.5)}.get(case["optimizer"], (0.0,) * 3)
     decays = {"decay": (0.01,) * 3, "mixed": (0.1, 0.0, 0.01)}.get(case["optimizer"], (0.0,) * 3)
     for width in WIDTHS:
@@ -87,6 +89,7 @@ def compare(
         plain = weights(train_plain(run, dataset, steps))
         assert len(plain) == len(packed)
         for ours, theirs in zip(packed, plain, strict=True):
+            assert torch.isfinite(theirs).all(), "a run that diverges compares nothing"
             torch.testing.assert_close(ours[position], theirs, rtol=tolerance, atol=tolerance)
 
 
@@ -98,11 +101,14 @@ def test_packed_equals_plain(case: Case, make_run: MakeRun, make_data: MakeData,
 @pytest.mark.full
 @pytest.mark.parametrize("parameterization", OPTIONS["parameterization"])
 @pytest.mark.parametrize("kernel", OPTIONS["kernel"])
+@pytest.mark.parametrize("optimizer", OPTIONS["optimizer"])
 def test_packed_equals_plain_for_the_whole_product(
-    parameterization: str, kernel: str, make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
-) -> None:
+    parameterization: str, kernel: str, optimizer: str, make_run: MakeRun, make_data: MakeData,
+    make_trainer: MakeTrainer,
+) -> None:  # fmt: skip
+    fixed = {"parameterization": parameterization, "kernel": kernel, "optimizer": optimizer}
     for case in product():
-        if case["parameterization"] == parameterization and case["kernel"] == kernel:
+        if case.items() >= fixed.items():
             check_case(case, make_run, make_data, make_trainer)
 
 

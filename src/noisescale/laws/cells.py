@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+
+from noisescale.laws.interval import Estimate, mean_over_seeds
 
 Array = NDArray[np.float64]
 
@@ -30,10 +31,8 @@ class Cell:
         failures: how many of them diverged or collapsed.
         late: whether the drift of the cell is equivalent to zero.
         usable: whether the optimum may be sought here: no failure, noise above zero.
-        accuracy: mean over seeds, failed runs at chance; NaN where there is none.
-        accuracy_error: its standard error.
-        loss: mean over seeds, failed runs at the chance loss, in the unit of the study's loss.
-        loss_error: its standard error.
+        accuracy: mean over seeds with its Student t interval, failed runs at chance; NaN where there is none.
+        loss: the same, failed runs at the chance loss, in the unit of the study's loss.
     """
 
     learning_rate: float
@@ -46,10 +45,8 @@ class Cell:
     failures: int
     late: bool
     usable: bool
-    accuracy: float
-    accuracy_error: float
-    loss: float
-    loss_error: float
+    accuracy: Estimate
+    loss: Estimate
 
 
 @dataclass(frozen=True)
@@ -154,9 +151,8 @@ def _cell(part: pd.DataFrame, select_on: str) -> Cell:
     for metric in METRICS:
         column = f"{select_on}_{metric}"
         values = _with_chance(part, column, f"chance_{metric}") if column in part else pd.Series(dtype=float)
-        values = values.dropna()
-        error = float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-        means[metric] = (float(values.mean()) if len(values) else math.nan, error)
+        unit = "fraction" if metric == "accuracy" else "loss"
+        means[metric] = mean_over_seeds(values.dropna().to_numpy(), unit, f"{select_on} {metric}, late-time mean")
     momentum = float(first["momentum"])
     return Cell(
         learning_rate=float(first["learning_rate"]),
@@ -169,8 +165,6 @@ def _cell(part: pd.DataFrame, select_on: str) -> Cell:
         failures=failures,
         late="late" not in part or bool(part["late"].fillna(False).astype(bool).all()),
         usable=failures == 0,
-        accuracy=means["accuracy"][0],
-        accuracy_error=means["accuracy"][1],
-        loss=means["loss"][0],
-        loss_error=means["loss"][1],
+        accuracy=means["accuracy"],
+        loss=means["loss"],
     )

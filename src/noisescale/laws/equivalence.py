@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from noisescale.errors import BadInput
-from noisescale.laws.interval import Estimate, as_json, student_quantile
+from noisescale.laws.interval import Estimate, as_json, mean_over_seeds
 
 Array = NDArray[np.float64]
 
@@ -84,13 +83,12 @@ def equivalence(
     if not (np.all(np.isfinite(d)) and np.all(np.isfinite(c))):
         raise BadInput("equivalence", "finite differences", "NaN or infinity")
     c = c if c.mean() >= 0 else -c
-    one_sided = student_quantile(d.size - 1, confidence)
-    two_sided = student_quantile(d.size - 1, 0.5 + confidence / 2)
-    difference_estimate = _mean(d, two_sided, unit, "mean paired difference over seeds")
-    control_estimate = _mean(c, two_sided, unit, "mean paired difference of the control over seeds")
+    difference_estimate = mean_over_seeds(d, unit, "paired difference", confidence)
+    control_estimate = mean_over_seeds(c, unit, "paired difference of the control", confidence)
     tied = share * c.mean() > margin
     allowed = share * c if tied else np.full_like(d, margin)
-    sides = [_mean(sign * d - allowed, one_sided, unit, "") for sign in (1.0, -1.0)]
+    # Each end of an interval at 2c - 1 is a one-sided bound at c.
+    sides = [mean_over_seeds(sign * d - allowed, unit, "", 2 * confidence - 1) for sign in (1.0, -1.0)]
     text = f"|D| - {share:g} D_control" if tied else f"|D| - {margin:g}"
     contrast = Estimate(
         max(side.value for side in sides),
@@ -109,9 +107,3 @@ def equivalence(
         result, reason = "inconclusive", "the difference is neither within nor beyond the margin: add seeds"
     used = max(margin, share * float(c.mean()))
     return Equivalence(result, reason, difference_estimate, control_estimate, used, contrast, int(d.size))
-
-
-def _mean(values: Array, factor: float, unit: str, convention: str) -> Estimate:
-    mean = float(values.mean())
-    half = factor * float(values.std(ddof=1)) / math.sqrt(values.size)
-    return Estimate(mean, mean - half, mean + half, unit, convention)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 CONFIDENCE = 0.95
@@ -73,6 +74,27 @@ class Estimate:
         ends = [f"{end:.4g}" if math.isfinite(end) else "?" for end in (self.low, self.high)]
         value = f"{self.value:.4g}" if math.isfinite(self.value) else "?"
         return f"{value} [{ends[0]}, {ends[1]}]"
+
+
+def mean_over_seeds(
+    values: NDArray[np.float64], unit: str, convention: str, confidence: float = CONFIDENCE
+) -> Estimate:
+    """The mean with its Student t interval, mean ± t·s/√n; open with fewer than two values, NaN with none.
+
+    Args:
+        values: one for each seed, shape [seeds].
+        unit: of the values.
+        convention: what a value is.
+        confidence: level of the interval.
+
+    Returns:
+        The estimate; its convention adds "mean over seeds".
+    """
+    mean = float(values.mean()) if values.size else math.nan
+    error = float(values.std(ddof=1)) / math.sqrt(values.size) if values.size > 1 else math.nan
+    half = two_sided(values.size - 1, confidence) * error
+    ends = (mean - half, mean + half) if math.isfinite(half) else (-math.inf, math.inf)
+    return Estimate(mean, *ends, unit, f"{convention}, mean over seeds")
 
 
 def from_log(value: float, low: float, high: float, unit: str, convention: str) -> Estimate:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from noisescale.errors import BadInput
 from noisescale.laws.interval import Estimate, as_json, from_log
+from noisescale.noise_scale import noise_per_rate
 
 Array = NDArray[np.float64]
 
@@ -109,26 +110,6 @@ ADVICE = {
 }
 
 
-def noise_factor(batch_size: float, train_size: float, momentum: float, replacement: bool) -> float:
-    """Noise scale per learning rate, g/ε = (N/B - 1)/(1 - m), or N/(B(1 - m)) with replacement.
-
-    Args:
-        batch_size: B, examples.
-        train_size: N, examples.
-        momentum: m, in [0, 1).
-        replacement: whether batches are drawn with replacement.
-
-    Returns:
-        g/ε, in units of 1.
-    """
-    return (train_size / batch_size - (0.0 if replacement else 1.0)) / (1 - momentum)
-
-
-def batch_for(ratio: float, train_size: float, momentum: float, replacement: bool) -> float:
-    """The batch size at which g/ε equals `ratio`: the inverse of `noise_factor`."""
-    return train_size / (ratio * (1 - momentum) + (0.0 if replacement else 1.0))
-
-
 def largest_batch(
     noise_scale: Estimate,
     edge: EdgeByBatch,
@@ -187,7 +168,7 @@ def _solve(
     """Log of the largest batch whose noise at the edge reaches `log_noise`; -inf where none does."""
 
     def excess(log_batch: Array) -> Array:
-        factor = (train_size / np.exp(log_batch) - (0.0 if replacement else 1.0)) / (1 - momentum)
+        factor = noise_per_rate(np.exp(log_batch), train_size, momentum, replacement=replacement)
         return edge.log_at(log_batch, shift) + np.log(factor) - log_noise
 
     # The noise at the edge falls from one batch to the next wherever the edge rises slower than B; scanning from

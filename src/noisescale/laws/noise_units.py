@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from noisescale.laws.interval import Estimate, from_log
-from noisescale.laws.largest_batch import batch_for, noise_factor
+from noisescale.noise_scale import batch_for_noise, rate_for_noise
 
 NORMALIZED = "ḡ = g·c/σ² of the read-out: rate multiplier c, initial standard deviation σ"
 NOISE = {
@@ -43,14 +43,15 @@ class NoiseUnits:
         """Learning rate at a place of the axis, in the series."""
         if self.fixed == "learning_rate":
             return self.fixed_value
-        return math.exp(x - self.log_ratio) / self._factor(self.fixed_value)
+        noise = math.exp(x - self.log_ratio)
+        return rate_for_noise(noise, self.fixed_value, self.train_size, self.momentum, replacement=self.replacement)
 
     def batch(self, x: float) -> float:
         """Batch size at a place of the axis, in the series; not rounded."""
         if self.fixed == "batch_size":
             return self.fixed_value
-        ratio = math.exp(x - self.log_ratio) / self.fixed_value
-        return batch_for(ratio, self.train_size, self.momentum, self.replacement)
+        noise = math.exp(x - self.log_ratio)
+        return batch_for_noise(noise, self.fixed_value, self.train_size, self.momentum, replacement=self.replacement)
 
     def log_temperature(self, x: float) -> float:
         """Log temperature at a place of the axis, in the series; infinite places stay infinite."""
@@ -91,9 +92,6 @@ class NoiseUnits:
             "batch_size": batch,
             "temperature": from_log(heats[0], heats[1], heats[2], "1/examples", TEMPERATURE),
         }
-
-    def _factor(self, batch_size: float) -> float:
-        return noise_factor(batch_size, self.train_size, self.momentum, self.replacement)
 
 
 def _or_open(function: Callable[[float], float], place: float) -> float:

@@ -13,10 +13,11 @@ from noisescale.families import Factory
 from noisescale.laws.edges import edge_at_new_width
 from noisescale.laws.fit import STABILITY_SHARE, fit
 from noisescale.laws.interval import Estimate, as_json
-from noisescale.laws.largest_batch import EdgeByBatch, noise_factor
+from noisescale.laws.largest_batch import EdgeByBatch
 from noisescale.laws.noise_units import NOISE, TEMPERATURE
 from noisescale.laws.results import SCHEMA_VERSION, Fit, Group, MetricOptimum, Series
 from noisescale.laws.study_shape import StudyLike
+from noisescale.noise_scale import noise_per_rate
 from noisescale.parameterizations import ParameterGroups, parameterize
 from noisescale.parameterizations.tables import DEFAULT_INIT_SCALE
 from noisescale.store import Study
@@ -182,7 +183,8 @@ def recommend(
     time = _training_time(series, found.metric, width)
     ladder = tuple(_rung(batch, noise, edge, time, train_size, momentum, found.replacement) for batch in batches)
     chosen = _choose_rung(ladder, series, warnings)
-    _warn_of_range(series, width, warnings)
+    _warn_of_width(series, width, warnings)
+    _warn_of_rate(series, chosen, warnings)
     input_shape, num_outputs = study_or_fit.data_shape() if isinstance(study_or_fit, Study) else ((), 0)
     normalized = any(math.isfinite(row.normalized_noise_scale) for row in series.widths[-1].cells)
     nothing = Estimate(math.nan, math.nan, math.nan, "1", "no layer grows with width")
@@ -297,7 +299,7 @@ def _rung(
     momentum: float,
     replacement: bool,
 ) -> Rung:
-    factor = noise_factor(batch, train_size, momentum, replacement)
+    factor = noise_per_rate(float(batch), train_size, momentum, replacement=replacement)
     rate = _exponential(noise, -math.log(factor), "1", f"ε at B = {batch}")
     limit = edge.at(batch) if edge else Estimate(math.nan, math.nan, math.nan, "learning rate", "not measured")
     stable = None if edge is None else rate.value <= STABILITY_SHARE * limit.value and rate.high <= limit.value
@@ -310,6 +312,10 @@ def _choose_rung(ladder: tuple[Rung, ...], series: Series, warnings: list[str]) 
     if len(ladder) == 1:
         if ladder[0].stable is False:
             warnings.append("at this batch size the rate, or its interval, is not safely below the stability edge")
+        if ladder[0].stable is None:
+            warnings.append(
+                "no stability edge was measured: whether the rate is stable at this batch size is not known"
+            )
         return ladder[0]
     stable = [rung for rung in ladder if rung.stable]
     if stable:
@@ -330,11 +336,21 @@ def _choose_rung(ladder: tuple[Rung, ...], series: Series, warnings: list[str]) 
     return ladder[0]
 
 
-def _warn_of_range(series: Series, width: float, warnings: list[str]) -> None:
+def _warn_of_width(series: Series, width: float, warnings: list[str]) -> None:
     trained = [row.width for row in series.widths]
     low, high = min(trained) / SUPPORTED_FACTOR, max(trained) * SUPPORTED_FACTOR
     if not low <= width <= high:
         warnings.append(f"width {width:g} lies outside {low:g} to {high:g}, the range that the study supports")
+
+
+def _warn_of_rate(series: Series, chosen: Rung, warnings: list[str]) -> None:
+    largest = max(cell.learning_rate for row in series.widths for cell in row.cells)
+    rate = chosen.learning_rate.value
+    if rate > largest * (1 + 1e-9):
+        warnings.append(
+            f"the rate {rate:.4g} lies above {largest:g}, the largest that was trained to the end: that equal noise at "
+            "equal ε·steps gives equal accuracy is assumed there"
+        )
 
 
 def _validity(series: Series, time: float, train_size: int, momentum: float) -> tuple[str, ...]:

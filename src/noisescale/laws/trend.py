@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression
 from scipy.stats import rankdata
 
 from noisescale.errors import BadInput
-from noisescale.laws.interval import Estimate, as_json, student_quantile
+from noisescale.laws.interval import Estimate, as_json, mean_over_seeds
 
 Array = NDArray[np.float64]
 
@@ -25,8 +25,8 @@ class Trend:
         spearman: rank correlation of the metric with width within a seed, mean over seeds, ends clipped to [-1, 1].
         steps: change from each width to the next; their intervals hold together at 95 % (Bonferroni).
         widths: the widths, increasing.
-        means: mean of the metric at each width.
-        isotonic: the closest non-decreasing sequence to `means`, for drawing.
+        means: mean of the metric at each width, each with its own interval.
+        isotonic: the closest non-decreasing sequence to `means`, by pooling neighbours that violate the order.
         seeds: number of seeds that every width has.
     """
 
@@ -35,7 +35,7 @@ class Trend:
     spearman: Estimate
     steps: tuple[Estimate, ...]
     widths: tuple[float, ...]
-    means: tuple[float, ...]
+    means: tuple[Estimate, ...]
     isotonic: tuple[float, ...]
     seeds: int
 
@@ -70,49 +70,29 @@ def trend(widths: Array, values: Array, *, unit: str = "fraction", confidence: f
     if not np.all(np.isfinite(y)) or np.any(np.diff(w) <= 0):
         raise BadInput("trend", "finite values at increasing widths", w.tolist())
     octaves = np.log2(w) - np.log2(w).mean()
-    gain = _mean(y @ octaves / np.sum(octaves**2), confidence, unit, "per doubling of width, mean over seeds")
+    gain = mean_over_seeds(y @ octaves / np.sum(octaves**2), unit, "per doubling of width", confidence)
     ranks = rankdata(y, axis=1) - (w.size + 1) / 2
     order = np.arange(w.size) - (w.size - 1) / 2
     size = np.sqrt(np.sum(ranks**2, axis=1) * np.sum(order**2))
     correlation = np.where(size > 0, ranks @ order / np.where(size > 0, size, 1.0), 0.0)
-    rho = _mean(correlation, confidence, "1", "Spearman correlation with width within a seed, mean over seeds")
+    rho = mean_over_seeds(correlation, "1", "Spearman correlation with width within a seed", confidence)
     rho = Estimate(rho.value, max(rho.low, -1.0), min(rho.high, 1.0), rho.unit, rho.convention)
     joint = 1 - (1 - confidence) / (w.size - 1)
     steps = tuple(
-        _mean(y[:, i + 1] - y[:, i], joint, unit, f"width {w[i + 1]:g} minus width {w[i]:g}; simultaneous 95 %")
+        mean_over_seeds(y[:, i + 1] - y[:, i], unit, f"width {w[i + 1]:g} minus {w[i]:g}, simultaneous 95 %", joint)
         for i in range(w.size - 1)
     )
-    means = y.mean(axis=0)
+    means = tuple(mean_over_seeds(y[:, i], unit, f"at width {w[i]:g}", confidence) for i in range(w.size))
     return Trend(
         _direction(gain, steps),
         gain,
         rho,
         steps,
         tuple(float(value) for value in w),
-        tuple(float(value) for value in means),
-        tuple(float(value) for value in isotonic(means)),
+        means,
+        tuple(float(value) for value in isotonic_regression(y.mean(axis=0)).x),
         y.shape[0],
     )
-
-
-def isotonic(values: Array) -> Array:
-    """The closest non-decreasing sequence in least squares, by pooling neighbours that violate the order.
-
-    Args:
-        values: the sequence, shape [W].
-
-    Returns:
-        The fitted sequence, shape [W].
-
-    Source: Ayer, Brunk, Ewing, Reid, Silverman 1955.
-    """
-    blocks: list[tuple[float, int]] = []
-    for value in values:
-        blocks.append((float(value), 1))
-        while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
-            (right, many), (left, some) = blocks.pop(), blocks.pop()
-            blocks.append(((left * some + right * many) / (some + many), some + many))
-    return np.concatenate([np.full(size, level) for level, size in blocks])
 
 
 def _direction(gain: Estimate, steps: tuple[Estimate, ...]) -> str:
@@ -124,10 +104,3 @@ def _direction(gain: Estimate, steps: tuple[Estimate, ...]) -> str:
     if gain.high < 0 and not up:
         return "falling"
     return "flat"
-
-
-def _mean(values: Array, confidence: float, unit: str, convention: str) -> Estimate:
-    mean = float(values.mean())
-    factor = student_quantile(values.size - 1, 0.5 + confidence / 2)
-    half = factor * float(values.std(ddof=1)) / math.sqrt(values.size)
-    return Estimate(mean, mean - half, mean + half, unit, convention)

@@ -69,7 +69,7 @@ def _setting(material: Material) -> str:
 
 
 def _by_noise(material: Material) -> str:
-    text = f"Mean over seeds of the late-time average, with its standard error; {_setting(material)}. "
+    text = f"Mean over seeds of the late-time average, with its 95 % interval; {_setting(material)}. "
     text += "Diamonds: the optimum of each width with its 95 % interval, by inverting a t test on the derivative of "
     text += "per-seed local cubics; an arrow marks an end that the data do not bound. "
     if not material.cells.late.all():

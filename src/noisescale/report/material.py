@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from noisescale.laws.cells import Cell
 from noisescale.laws.interval import Estimate
 from noisescale.laws.largest_batch import LargestBatch
 from noisescale.laws.power_law import PowerLaw
@@ -50,9 +52,12 @@ class Material:
 
     @cached_property
     def all_cells(self) -> pd.DataFrame:
-        """The cells of every series, one row each: the fields of `Cell`, `width`, `noise` (ḡ, or g) and `primary`."""
+        """The cells of every series, one row each: the fields of `Cell`, `width`, `noise` (ḡ, or g) and `primary`.
+
+        Of an estimate the column holds the value; the half-width of its interval is in `accuracy_half`, `loss_half`.
+        """
         rows = [
-            {"width": fit.width, "primary": k == self.group.primary, **asdict(cell)}
+            {"width": fit.width, "primary": k == self.group.primary, **_values(cell)}
             for k, series in enumerate(self.group.series)
             for fit in series.widths
             for cell in fit.cells
@@ -155,3 +160,10 @@ AXES = {
     "learning_rate": "learning rate ε",
     "temperature": "ε / (B(1 − m))",
 }
+
+
+def _values(cell: Cell) -> dict[str, Any]:
+    known = {field.name: getattr(cell, field.name) for field in fields(cell)}
+    estimates = {name: known.pop(name) for name in METRICS}
+    values = {name: estimate.value for name, estimate in estimates.items()}
+    return known | values | {f"{name}_half": estimate.high - estimate.value for name, estimate in estimates.items()}

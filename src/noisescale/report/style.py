@@ -172,6 +172,8 @@ def panel_grid(figure: Figure, count: int, columns: int, xlabel: str, ylabel: st
 def message(text: str, height: float = 1.6) -> Figure:
     """A figure that says why there is nothing to draw."""
     figure = new_figure(height)
+    # Without axes there is nothing to lay out, and matplotlib warns of it.
+    figure.set_layout_engine("none")
     figure.text(0.5, 0.5, text, ha="center", va="center", color=MUTED, wrap=True)
     return figure
 

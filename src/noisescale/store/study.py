@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from noisescale.errors import BadInput
+from noisescale.noise_scale import noise_per_rate
 from noisescale.runs import Run
 from noisescale.store.shards import read_shards
 
@@ -59,7 +60,8 @@ class Study:
 
         Returns:
             Accuracies are late-time means as fractions, losses in the loss's unit (nats for cross-entropy), nan for
-            diverged runs; `late` is a property of the cell, the same for all its seeds.
+            diverged runs; `late` is a property of the cell, the same for all its seeds. Runs of packs that failed are
+            not here: `noisescale status` lists them with the reason.
         """
         return self._runs.copy()
 
@@ -106,8 +108,9 @@ class Study:
             if measure not in frame:
                 frame[measure] = np.nan
         frame["epochs"] = frame.steps * frame.batch_size / frame.train_size
-        ratio = frame.train_size / frame.batch_size - (frame.sampling != "with_replacement")
-        frame["noise_scale"] = frame.learning_rate * ratio / (1 - frame.momentum)
+        shape = frame.batch_size, frame.train_size, frame.momentum
+        without, replaced = noise_per_rate(*shape), noise_per_rate(*shape, replacement=True)
+        frame["noise_scale"] = frame.learning_rate * without.where(frame.sampling != "with_replacement", replaced)
         frame["temperature"] = frame.learning_rate / (frame.batch_size * (1 - frame.momentum))
         reference = self._reference_layers()
         frame = frame.merge(reference, on="run_id", how="left")

@@ -13,13 +13,13 @@ import torch
 from noisescale.datasets import Dataset, load_dataset
 from noisescale.errors import BadInput
 from noisescale.families import Factory, family_factory
+from noisescale.noise_scale import rate_for_noise
 from noisescale.parameterizations import build_table, describe_parameters
 from noisescale.parameterizations.layers import layer_rows
 from noisescale.runs import Run
 from noisescale.sweeps.axes import LARGEST_INTEGER
 from noisescale.sweeps.spec import SweepSpec
 from noisescale.training.losses import check_loss
-from noisescale.training.noise import learning_rate_for_noise
 
 
 def reference_width(width: int) -> int:
@@ -197,7 +197,8 @@ class Grid:
             return value * run.batch_size * (1 - run.momentum)
         if axis == "normalized_noise_scale":
             value /= self._noise_ratio(run.parameterization, run.width, run.init_scale)
-        return learning_rate_for_noise(value, run.batch_size, run.train_size, run.momentum, run.sampling)
+        replacement = run.sampling == "with_replacement"
+        return rate_for_noise(value, run.batch_size, run.train_size, run.momentum, replacement=replacement)
 
     def _noise_ratio(self, parameterization: str, width: int, init_scale: float) -> float:
         """ḡ/g of the read-out at this width."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from noisescale.datasets import Dataset
 from noisescale.errors import BadInput
 from noisescale.families import Factory
+from noisescale.noise_scale import noise_scale
 from noisescale.parameterizations import Table, build_table, describe_parameters, initial_parameters
 from noisescale.parameterizations.layers import layer_rows
 from noisescale.runs import Run, RunResult
@@ -19,7 +20,6 @@ from noisescale.training.evaluation import Split, evaluate
 from noisescale.training.kernels import choose_kernel
 from noisescale.training.late import evaluation_steps, late_mean_and_drift
 from noisescale.training.losses import LOSSES, check_loss, target_rows
-from noisescale.training.noise import noise_scale
 from noisescale.training.sampling import block_length, index_block
 from noisescale.training.sgd import PackedSGD
 from noisescale.training.state import PackState, clear_runs, finite_runs
@@ -232,7 +232,8 @@ class PackTrainer:
             final[name] = curve[-1]
         if diverged_at:
             means, drifts, final = ({name: float("nan") for name in curves} for _ in range(3))
-        noise = noise_scale(run.learning_rate, run.batch_size, len(self.dataset.x_train), run.momentum, run.sampling)
+        examples, replacement = len(self.dataset.x_train), run.sampling == "with_replacement"
+        noise = noise_scale(run.learning_rate, run.batch_size, examples, run.momentum, replacement=replacement)
         test = [value for value in curves.get("test_accuracy", []) if not np.isnan(value)]
         return RunResult(
             run=run,

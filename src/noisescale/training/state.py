@@ -42,19 +42,6 @@ class PackState:
     def from_dict(cls, values: dict[str, Any]) -> PackState:
         return cls(**values)
 
-    def copy(self) -> PackState:
-        """A state that shares no memory with this one."""
-        return PackState(
-            self.step,
-            {name: tensor.clone() for name, tensor in self.parameters.items()},
-            {name: tensor.clone() for name, tensor in self.velocity.items()},
-            self.diverged_at.clone(),
-            self.exploded.clone(),
-            {name: list(values) for name, values in self.curves.items()},
-            list(self.evaluated_steps),
-            dict(self.seconds),
-        )
-
 
 def clear_runs(parameters: dict[str, Tensor], velocity: dict[str, Tensor], runs: Tensor) -> None:
     """Set the weights of runs marked in `runs` [R] to zero, so that nothing infinite is computed with."""

@@ -31,7 +31,7 @@ def _rates(material: Material, metric: str) -> Figure:
     for axes, width in zip(panels, material.widths, strict=True):
         for rate, style in look.items():
             curve = cells[(cells.width == width) & (cells.learning_rate == rate)].sort_values("temperature")
-            axes.errorbar(curve.temperature, curve[metric], yerr=np.nan_to_num(curve[f"{metric}_error"]),
+            axes.errorbar(curve.temperature, curve[metric], yerr=np.nan_to_num(curve[f"{metric}_half"], posinf=0.0),
                           color=style.color, ls="none", elinewidth=0.8, zorder=2)  # fmt: skip
             axes.plot(
                 curve.temperature, curve[metric], color=style.color, marker=style.marker, ms=4.5, lw=0.8, alpha=0.9

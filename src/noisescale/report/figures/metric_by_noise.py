@@ -18,7 +18,7 @@ _ARROW = 0.017
 
 
 def metric_by_noise(material: Material) -> Figure:
-    """Draw every cell's mean and standard error, immature cells open, failures counted, optima with their intervals."""
+    """Draw every cell's mean with its interval, immature cells open, failures counted, optima with their intervals."""
     cells, metrics, look = material.all_cells, material.metrics, looks(material.widths)
     if not metrics:
         return message("No metric was measured.")
@@ -53,7 +53,7 @@ def _panel(axes: Axes, material: Material, metric: str, look: dict[float, Look])
 
 def _curve(axes: Axes, curve: pd.DataFrame, metric: str, look: Look) -> None:
     x, y = curve.noise.to_numpy(float), curve[metric].to_numpy(float)
-    error = np.nan_to_num(curve[f"{metric}_error"].to_numpy(float))
+    error = np.nan_to_num(curve[f"{metric}_half"].to_numpy(float), posinf=0.0)
     axes.errorbar(x, y, yerr=error, color=look.color, ls=look.line, lw=1.3, elinewidth=0.9, zorder=2)
     late = curve.late.to_numpy(bool)
     for chosen, face in ((late, look.color), (~late, "white")):
