@@ -12,21 +12,16 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import CubicSpline
 
 from noisescale.errors import BadInput
-from noisescale.laws.interval import CONFIDENCE, Estimate, as_json, student_quantile, two_sided
+from noisescale.laws.interval import CONFIDENCE, Estimate, as_json, mean_over_seeds, student_quantile, two_sided
 from noisescale.laws.local_cubic import BANDWIDTH, MINIMUM_CELLS, LocalCubic, local_cubic
+from noisescale.laws.misfit import BIAS, t_statistic, with_misfit
 from noisescale.laws.peaks import local_quadratic, separated_peaks
 
 Array = NDArray[np.float64]
 
 MINIMUM_SEEDS = 3
-# The local cubic misplaces noiseless skewed peaks (`planted.skewed`, its default skew) by at most 0.009 on a √2 ladder,
-# in nats; seeds cannot show so little, so every finite end is moved outward. With 0.02 sharp peaks are covered in 99 to
-# 100 % of the draws. Larger misfits are tested for.
-BIAS = 0.01
-_MISFIT_LEVEL = 0.05
 
 ADVICE = {
     "interior": "the optimum lies inside the ladder",
@@ -204,7 +199,7 @@ def _peak(
     top = _climb(heights.mean(axis=0), int(np.argmin(np.abs(grid - x[cell]))))
     value = _crossing(grid, slopes.mean(axis=0), float(grid[top]))
     low, high = _set(grid, heights, slopes, int(np.argmin(np.abs(grid - value))), confidence)
-    low, high = _widened_by_misfit(maps, x, y, value, low, high, (x[first], x[last]))
+    value, low, high = with_misfit(maps, x, y, value, low, high, (x[first], x[last]))
     seeds = y.shape[0]
     left_out = (slopes.sum(axis=0) - slopes) / (seeds - 1)
     places = np.array([_crossing(grid, slope, value) for slope in left_out])
@@ -218,7 +213,8 @@ def _peak(
         places = np.full(seeds, value)
     rows = inside[np.argmin(np.abs(grid[None, :] - places[:, None]), axis=1)]
     by_seed = np.sum(report * maps.height[rows], axis=1)
-    return Peak(label, value, low, high, error, _mean(by_seed, confidence), tuple(float(h) for h in by_seed))
+    height = mean_over_seeds(by_seed, "metric", "at the optimum, cross-fitted", confidence)
+    return Peak(label, value, low, high, error, height, tuple(float(h) for h in by_seed))
 
 
 def _climb(mean: Array, start: int) -> int:
@@ -252,8 +248,8 @@ def _set(grid: Array, heights: Array, slopes: Array, top: int, confidence: float
     """Ends of the smallest interval that holds every accepted place; infinite where it reaches an end of the grid."""
     seeds = heights.shape[0]
     excess = np.maximum(
-        np.abs(_t(slopes)) - two_sided(seeds - 1, confidence),
-        _t(heights[:, [top]] - heights) - student_quantile(seeds - 1, confidence),
+        np.abs(t_statistic(slopes)) - two_sided(seeds - 1, confidence),
+        t_statistic(heights[:, [top]] - heights) - student_quantile(seeds - 1, confidence),
     )
     excess[top] = min(excess[top], -1e-9)
     accepted = np.flatnonzero(excess <= 0)
@@ -268,40 +264,11 @@ def _set(grid: Array, heights: Array, slopes: Array, top: int, confidence: float
     return ends[0], ends[1]
 
 
-def _widened_by_misfit(
-    maps: LocalCubic, x: Array, y: Array, value: float, low: float, high: float, side: tuple[float, float]
-) -> tuple[float, float]:
-    """The set widened to the top of an interpolating spline where the seeds show that the curve is no local cubic.
-
-    Seeds can be so alike that the ladder, not their noise, limits what is known of a sharp peak: then the smoother's
-    bias decides, and another curve through the same means shows its size.
-    """
-    near = np.argsort(np.abs(x - value), kind="stable")[:MINIMUM_CELLS]
-    at_cells = np.searchsorted(maps.grid, x[near] - 1e-9)
-    misfit = np.abs(_t(y[:, near] - y @ maps.height[at_cells].T)).max()
-    if misfit <= student_quantile(y.shape[0] - 1, 1 - _MISFIT_LEVEL / (2 * near.size)):
-        return low, high
-    inside = (maps.grid >= max(side[0], x[near].min())) & (maps.grid <= min(side[1], x[near].max()))
-    spline = CubicSpline(x, y.mean(axis=0), bc_type="natural")
-    other = float(maps.grid[inside][np.argmax(spline(maps.grid[inside]))])
-    return min(low, other - BIAS), max(high, other + BIAS)
-
-
-def _t(values: Array) -> Array:
-    """Student's t statistic of the mean over seeds (rows); infinite where seeds agree exactly on a non-zero value."""
-    mean = values.mean(axis=0)
-    error = values.std(axis=0, ddof=1) / math.sqrt(values.shape[0])
-    # Rounding leaves differences of 1e-16 where seeds are copies of each other.
-    tiny = 1e-12 * (np.abs(values).max() + 1e-300)
-    certain = np.where(np.abs(mean) > tiny, np.copysign(math.inf, mean), 0.0)
-    return np.where(error > tiny, mean / np.where(error > tiny, error, 1.0), certain)
-
-
 def _as_high(maps: LocalCubic, y: Array, top: float, other: float, confidence: float) -> bool:
     """Whether a one-sided paired t test fails to show that the first place is higher than the other."""
     rows = [int(np.argmin(np.abs(maps.grid - place))) for place in (top, other)]
     difference = y @ (maps.height[rows[0]] - maps.height[rows[1]])
-    return bool(_t(difference[:, None])[0] <= student_quantile(y.shape[0] - 1, confidence))
+    return bool(t_statistic(difference[:, None])[0] <= student_quantile(y.shape[0] - 1, confidence))
 
 
 def _label(nearest: int, cells: int, low: float, high: float) -> str:
@@ -315,18 +282,12 @@ def _label(nearest: int, cells: int, low: float, high: float) -> str:
     return "interior"
 
 
-def _mean(values: Array, confidence: float) -> Estimate:
-    mean = float(values.mean())
-    half = two_sided(values.size - 1, confidence) * float(values.std(ddof=1)) / math.sqrt(values.size)
-    return Estimate(mean, mean - half, mean + half, "metric", "mean over seeds at the optimum, cross-fitted over seeds")
-
-
 def _indistinguishable(x: Array, y: Array, confidence: float) -> tuple[float, tuple[float, ...]]:
     if y.size == 0:
         return math.nan, ()
     best = int(np.argmax(y.mean(axis=0)))
     same = np.zeros(x.size, dtype=bool)
     if y.shape[0] > 1:
-        same = _t(y[:, [best]] - y) <= two_sided(y.shape[0] - 1, confidence)
+        same = t_statistic(y[:, [best]] - y) <= two_sided(y.shape[0] - 1, confidence)
     same[best] = True
     return float(x[best]), tuple(float(place) for place in x[same])
