@@ -15,7 +15,7 @@ Purpose = Literal["sweep", "stability"]
 Status = Literal["completed", "diverged", "failed"]
 
 # Raised whenever the same configuration would train differently, so that old results are never mistaken for new ones.
-SEMANTICS = 1
+SEMANTICS = {"sweep": 1, "stability": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Run:
 
     @property
     def run_id(self) -> str:
-        return _digest({**asdict(self), "semantics": SEMANTICS})
+        return _digest({**asdict(self), "semantics": SEMANTICS[self.purpose]})
 
     @property
     def shape_key(self) -> tuple[tuple[str, Any], ...]:

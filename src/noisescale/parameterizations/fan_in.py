@@ -41,7 +41,7 @@ def describe_parameters(module: nn.Module, reference: nn.Module) -> tuple[Parame
         module: the model at the width to be trained.
         reference: the same model at another width, from which growth is seen.
     Raises:
-        BadInput: the reference has other parameters than the module.
+        BadInput: the reference has other parameters than the module, or a parameter does not train.
     """
     fans = _fan_ins(module)
     reference_fans = _fan_ins(reference)
@@ -50,6 +50,9 @@ def describe_parameters(module: nn.Module, reference: nn.Module) -> tuple[Parame
         raise BadInput("model.family", "a factory that returns the same parameters, by name, at every width", names)
     described = []
     for name, tensor in module.named_parameters():
+        if not tensor.requires_grad:
+            required = f"parameters that all train; register {name!r} as a buffer where it stays as it is"
+            raise BadInput("model.family", required, "requires_grad = False")
         owner_fan, role = fans.get(name, (None, "other"))
         grows = role == "weight" and owner_fan != reference_fans[name][0]
         constant = bool((tensor.detach() == tensor.detach().flatten()[0]).all()) if tensor.numel() else True

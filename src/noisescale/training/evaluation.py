@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -27,10 +28,14 @@ class Split:
     rows: Tensor
     labels: Tensor | None
 
-    def first(self, examples: int) -> Split:
-        """The first `examples` of it."""
-        labels = None if self.labels is None else self.labels[:examples]
-        return Split(self.inputs[:examples], self.rows[:examples], labels)
+    def take(self, index: Tensor) -> Split:
+        """The examples at `index` [n]."""
+        labels = None if self.labels is None else self.labels[index]
+        return Split(self.inputs[index], self.rows[index], labels)
+
+    def chance_accuracy(self) -> float:
+        """Share of the largest class; NaN where targets are real values."""
+        return math.nan if self.labels is None else float(torch.bincount(self.labels).max() / len(self.labels))
 
 
 def evaluate(kernel: Kernel, loss: Loss, parameters: dict[str, Tensor], split: Split) -> tuple[Tensor, Tensor]:
@@ -42,7 +47,7 @@ def evaluate(kernel: Kernel, loss: Loss, parameters: dict[str, Tensor], split: S
         Loss in the loss's unit (nats for cross-entropy), accuracy as a fraction, both float64.
     """
     runs = next(iter(parameters.values())).shape[0]
-    width = max(tensor.shape[1] for tensor in parameters.values())
+    width = max((tensor.shape[1] for tensor in parameters.values() if tensor.dim() > 1), default=1)
     examples = split.inputs.shape[0]
     chunk = max(64, _CHUNK_ELEMENTS // width)
     losses, correct = torch.zeros(2, runs, dtype=torch.float64, device=split.inputs.device)
