@@ -23,6 +23,7 @@ from noisescale.laws.interval import Estimate
 from noisescale.laws.power_law import PowerLaw
 from noisescale.laws.results import MetricLaws, Series
 from noisescale.noise_scale import noise_scale
+from noisescale.store import Study
 from noisescale.sweeps import SweepSpec, sweep
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -60,11 +61,14 @@ class Fitted:
         return group.series[group.primary]
 
 
-def run(design: str, name: str, folder: Path, jobs: int | None) -> Fitted:
-    """Run what is missing of one design on one seed set, and fit it."""
+def run(design: str, name: str, folder: Path, jobs: int | None, finished: bool) -> Fitted:
+    """Run what is missing of one design on one seed set, unless it is to be taken as it is, and fit it."""
+    place = folder / f"{design}-{name}"
+    if finished:
+        return Fitted(design, name, fit(Study.open(place)))
     seeds = list(SEED_SETS[name])[: SEEDS[design]]
     spec = SweepSpec.from_toml(ROOT / "examples" / f"{design}.toml", (f"seeds={seeds}",))
-    return Fitted(design, name, fit(sweep(spec, folder / f"{design}-{name}", jobs=jobs)))
+    return Fitted(design, name, fit(sweep(spec, place, jobs=jobs)))
 
 
 def slope_rows(fitted: list[Fitted]) -> Iterator[dict[str, object]]:
@@ -171,6 +175,7 @@ def draw(axis: Axes, fitted: list[Fitted], metric: str) -> None:
     draw_edge(axis, fitted)
     axis.set_xscale("log", base=2)
     axis.set_yscale("log")
+    axis.set_ylim(bottom=15)  # room for the legend
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axis.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
@@ -248,7 +253,7 @@ def main() -> None:
     pairs = [(design, name) for name in chosen.seeds for design in chosen.designs if name != "D" or design == "mnist1d"]
     if chosen.finished:
         pairs = [pair for pair in pairs if (chosen.folder / "-".join(pair) / "times.jsonl").exists()]
-    fitted = [run(design, name, chosen.folder, chosen.jobs) for design, name in pairs]
+    fitted = [run(design, name, chosen.folder, chosen.jobs, chosen.finished) for design, name in pairs]
     write(sorted(fitted, key=lambda one: list(DESIGNS).index(one.design)), chosen.results)
 
 
