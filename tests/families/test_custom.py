@@ -9,7 +9,7 @@ import pytest
 from torch import nn
 
 from noisescale.errors import BadInput
-from noisescale.families import family_factory
+from noisescale.families import ModelOptions, family_factory
 
 MODULE = """
 from torch import nn
@@ -42,7 +42,7 @@ def user_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def build(reference: str) -> nn.Module:
-    return family_factory(reference, depth=1, activation="relu")(8, (5,), 3)
+    return family_factory(ModelOptions(reference))(8, (5,), 3)
 
 
 def test_a_factory_is_found_in_the_current_folder(user_module: str) -> None:

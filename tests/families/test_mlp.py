@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from noisescale.errors import BadInput
-from noisescale.families import FAMILIES, family_factory, mlp
+from noisescale.families import FAMILIES, ModelOptions, family_factory, mlp
 
 
 @pytest.mark.parametrize("depth", [1, 3])
@@ -26,8 +26,8 @@ def test_an_unknown_activation_is_refused() -> None:
 
 
 def test_a_family_by_name_and_a_misspelt_one() -> None:
-    module = family_factory("mlp", depth=2, activation="relu")(8, (3,), 2)
+    module = family_factory(ModelOptions("mlp", depth=2))(8, (3,), 2)
     assert sum(isinstance(layer, nn.Linear) for layer in module.modules()) == 3
     with pytest.raises(BadInput, match=r"model\.family.*did you mean 'mlp'"):
-        family_factory("mpl", depth=2, activation="relu")
+        family_factory(ModelOptions("mpl"))
     assert set(FAMILIES) >= {"mlp"}

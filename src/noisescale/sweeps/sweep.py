@@ -71,6 +71,8 @@ def sweep(
         prepare_folder(folder, spec)
         _record_data(folder, grid)
         driver = _Driver(grid, folder, device, jobs, compile, quiet)
+        for note in grid.notes():
+            driver.progress.note(note)
         driver.run()
         record_times(folder, "sweep", {**driver.seconds, "wall": time.perf_counter() - began})
     return Study.open(folder)
