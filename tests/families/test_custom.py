@@ -66,3 +66,8 @@ def test_whatever_is_wrong_is_bad_input_that_names_the_key(user_module: str, ref
     with pytest.raises(BadInput, match=message) as caught:
         build(reference)
     assert str(caught.value).startswith("model.family")
+
+
+def test_a_users_factory_takes_no_options(user_module: str) -> None:
+    with pytest.raises(BadInput, match=r"model\.depth: left out for family 'users_own_models:good'.*Got: 3"):
+        family_factory(ModelOptions(f"{user_module}:good", depth=3))

@@ -139,6 +139,7 @@ REFUSED = [
     ("model.blocks", [True], "a list of 1 to 8 stages"),
     ("model.blocks", 3, "a list of 1 to 8 stages"),
     ("model.stem", -1, "greater than or equal to 0"),
+    ("model.stem", 2**40, "less than or equal to"),
     ("model.scale_invariant", 1, "boolean"),
     ("fit.metric", "acc", "'accuracy'"),
     ("fit.extend_edges", "yes", "boolean"),

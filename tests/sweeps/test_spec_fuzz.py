@@ -19,7 +19,17 @@ VALID: dict[str, Any] = {
     "name": "fuzz",
     "seeds": 2,
     "dataset": {"name": "digits", "train_size": 60, "test_size": 40, "validation_fraction": 0.1, "label_noise": 0.1},
-    "model": {"family": "mlp", "depth": 1, "activation": "relu", "normalization": "none"},
+    "model": {
+        "family": "mlp",
+        "depth": 1,
+        "activation": "relu",
+        "normalization": "none",
+        "groups": 2,
+        "ghost_size": 64,
+        "blocks": [1, 1],
+        "stem": 0,
+        "scale_invariant": False,
+    },
     "grid": {
         "parameterization": ["ntk"],
         "width": [2, 4],
@@ -68,7 +78,7 @@ SCALARS = st.one_of(
     st.text(max_size=4),
     st.sampled_from(
         ["ntk", "own", "standard", "mse", "validation", "loss", "with_replacement", "float64", "tanh", "mpl", "a:b",
-         "os:getcwd", "mnist1", "1e-3"]
+         "os:getcwd", "mnist1", "1e-3", "convnet", "resnet", "batch", "ghost_batch", "layer", "group"]
     ),
 )  # fmt: skip
 VALUES = st.recursive(

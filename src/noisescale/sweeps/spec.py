@@ -57,7 +57,7 @@ def _blocks(value: Any) -> Any:
 # Bounds far above what is meant, so that a slip of the pen is refused rather than fills the memory; a seed fits
 # every generator and column.
 MOST_SEEDS, SEEDS_BELOW = 10_000, 2**32
-MOST_STAGES, MOST_BLOCKS = 8, 200
+MOST_STAGES, MOST_BLOCKS, MOST_STEM = 8, 200, 2**16
 
 Blocks = Annotated[tuple[int, ...], BeforeValidator(_blocks)]
 Seeds = Annotated[tuple[int, ...], BeforeValidator(_seeds)]
@@ -92,7 +92,7 @@ class ModelSection(_Section):
     groups: Count = ModelOptions.groups
     ghost_size: Annotated[int, Field(ge=2, le=LARGEST_INTEGER)] = ModelOptions.ghost_size
     blocks: Blocks = ModelOptions.blocks
-    stem: Annotated[int, Field(ge=0, le=LARGEST_INTEGER)] = ModelOptions.stem
+    stem: Annotated[int, Field(ge=0, le=MOST_STEM)] = ModelOptions.stem
     scale_invariant: bool = ModelOptions.scale_invariant
 
     def options(self) -> ModelOptions:
