@@ -130,7 +130,7 @@ def test_help_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
         ("model.blocks=[2, 2]", "model.blocks"),
         ("model.groups=4", "model.groups"),
         ("model.scale_invariant=true", "model.normalization"),
-        ('model={family="convnet", blocks=[2]}', "model.blocks"),
+        ('model={family="convnet", blocks=[1, 1]}', "model.blocks"),
         ('model={family="convnet", normalization="group", groups=3}', "model.groups"),
         ('model={family="resnet", blocks=[1, 1, 1, 1]}', "model.family"),
         ('model={family="resnet", depth=3}', "model.depth"),

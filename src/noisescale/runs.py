@@ -60,10 +60,10 @@ class Run:
     sampling: str
     precision: str
     purpose: Purpose = "sweep"
-    groups: int = 2
-    ghost_size: int = 64
-    blocks: str = "[1, 1]"
-    stem: int = 0
+    groups: int | None = None
+    ghost_size: int | None = None
+    blocks: str | None = None
+    stem: int | None = None
     scale_invariant: bool = False
 
     @property

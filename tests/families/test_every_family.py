@@ -15,7 +15,7 @@ CASES = [
     ModelOptions(
         family,
         normalization=normalization,
-        ghost_size=4 if normalization == "ghost_batch" else ModelOptions.ghost_size,
+        ghost_size=4 if normalization == "ghost_batch" else None,
         scale_invariant=scale_invariant,
         **({"depth": 2} if "depth" in FAMILIES[family].takes else {}),
     )

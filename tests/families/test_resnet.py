@@ -25,7 +25,7 @@ def test_preresnet_32_has_the_parameters_of_the_paper() -> None:
     third = 2 * 32 + 9 * 32 * 64 + 2 * 64 + 9 * 64**2 + 32 * 64 + 4 * (2 * 9 * 64**2 + 2 * 2 * 64)
     expected = stem + first + second + third + 2 * 64 + 65 * 10
     assert expected == 466_714
-    module = resnet(16, (3, 32, 32), 10, blocks=(5, 5, 5), stem=0, activation="relu", normalization=BATCH)
+    module = resnet(16, (3, 32, 32), 10, blocks=(5, 5, 5), stem=None, activation="relu", normalization=BATCH)
     assert numbers(module) == expected
     assert sum(isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3) for layer in module.modules()) + 1 == 32
 
@@ -43,7 +43,7 @@ def test_wrn_16_4_has_the_parameters_of_the_paper() -> None:
 
 @pytest.mark.parametrize("side", [8, 28, 32])
 def test_stages_double_channels_and_halve_the_image(side: int) -> None:
-    module = resnet(4, (3, side, side), 5, blocks=(1, 2, 1), stem=0, activation="relu", normalization=BATCH)
+    module = resnet(4, (3, side, side), 5, blocks=(1, 2, 1), stem=None, activation="relu", normalization=BATCH)
     shapes = []
     for block in module.modules():
         if isinstance(block, ResidualBlock):
@@ -54,7 +54,7 @@ def test_stages_double_channels_and_halve_the_image(side: int) -> None:
 
 
 def test_a_block_is_shortcut_plus_branch_of_the_pre_activation() -> None:
-    module = resnet(4, (3, 8, 8), 5, blocks=(1, 1), stem=0, activation="relu", normalization=BATCH).eval()
+    module = resnet(4, (3, 8, 8), 5, blocks=(1, 1), stem=None, activation="relu", normalization=BATCH).eval()
     plain, projecting = (block for block in module.modules() if isinstance(block, ResidualBlock))
     assert plain.projection is None and projecting.projection is not None
     x = torch.randn(2, 4, 8, 8)
@@ -132,4 +132,4 @@ def test_branch_scales_exist_without_normalization_alone_and_start_at_zero(kind:
 )
 def test_what_cannot_be_built_is_refused(shape: tuple[int, ...], blocks: tuple[int, ...], message: str) -> None:
     with pytest.raises(BadInput, match=message):
-        resnet(4, shape, 5, blocks=blocks, stem=0, activation="relu")
+        resnet(4, shape, 5, blocks=blocks, stem=None, activation="relu")

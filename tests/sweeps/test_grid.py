@@ -52,14 +52,14 @@ def test_the_identity_of_a_run_is_frozen() -> None:
 
 def test_every_field_is_part_of_the_identity() -> None:
     for name, value in asdict(FROZEN).items():
-        other = f"{value}x" if isinstance(value, str) else value + 1
+        other = f"{value}x" if isinstance(value, str) else (value or 0) + 1
         assert replace(FROZEN, **{name: other}).run_id != FROZEN.run_id, name
 
 
 def test_a_key_that_came_later_is_no_part_of_the_identity_at_its_default() -> None:
-    stated = replace(FROZEN, groups=2, ghost_size=64, blocks="[1, 1]", stem=0, scale_invariant=False)
+    stated = replace(FROZEN, groups=None, ghost_size=None, blocks=None, stem=None, scale_invariant=False)
     assert stated.run_id == FROZEN.run_id
-    assert len({replace(FROZEN, stem=stem).run_id for stem in range(5)}) == 5
+    assert len({replace(FROZEN, stem=stem).run_id for stem in (None, *range(4))}) == 5
     record = {name: value for name, value in asdict(FROZEN).items() if name not in LATER_KEYS}
     assert Run.from_record(record) == FROZEN
 
@@ -69,11 +69,27 @@ def test_every_option_of_the_model_reaches_the_runs_and_back(make_grid: MakeGrid
         model={"family": "resnet", "activation": "tanh", "normalization": "ghost_batch", "ghost_size": 5,
                "blocks": [2, 1], "stem": 3, "scale_invariant": True},
     )  # fmt: skip
-    options = ModelOptions("resnet", 1, "tanh", "ghost_batch", 2, 5, (2, 1), 3, True)
+    options = ModelOptions("resnet", 1, "tanh", "ghost_batch", None, 5, (2, 1), 3, True)
     assert grid.model == options
     grid.check()
     assert {ModelOptions.of_run(run) for run in grid.runs()} == {options}
     assert grid.runs()[0].blocks == "[2, 1]"
+
+
+@pytest.mark.parametrize(
+    ("model", "filled"),
+    [
+        ({"family": "mlp"}, {}),
+        ({"family": "resnet"}, {"blocks": "[1, 1]"}),
+        ({"family": "convnet", "normalization": "group"}, {"groups": 2}),
+        ({"family": "mlp", "normalization": "ghost_batch"}, {"ghost_size": 64}),
+    ],
+)
+def test_defaults_are_written_out_where_they_apply(
+    make_grid: MakeGrid, model: dict[str, Any], filled: dict[str, Any]
+) -> None:
+    run = make_grid(model=model).runs()[0]
+    assert {name: getattr(run, name) for name in LATER_KEYS} == {**LATER_KEYS, **filled}
 
 
 def test_the_grid_is_the_cross_product(make_grid: MakeGrid) -> None:
@@ -163,7 +179,7 @@ def load():
     ("message", "model", "changes"),
     [
         ("model.family: .*did you mean 'resnet'", {"family": "resnt"}, {}),
-        ("model.blocks: left out for family 'convnet'", {"family": "convnet", "blocks": [2]}, {}),
+        ("model.blocks: left out for family 'convnet'", {"family": "convnet", "blocks": [1, 1]}, {}),
         ("model.groups: left out, unless model.normalization = 'group'", {"family": "mlp", "groups": 4}, {}),
         ("model.groups: a divisor .*Got: 4 for 6 channels",
          {"family": "convnet", "normalization": "group", "groups": 4}, {"grid__width": [4, 8, 6]}),

@@ -24,10 +24,6 @@ VALID: dict[str, Any] = {
         "depth": 1,
         "activation": "relu",
         "normalization": "none",
-        "groups": 2,
-        "ghost_size": 64,
-        "blocks": [1, 1],
-        "stem": 0,
         "scale_invariant": False,
     },
     "grid": {
@@ -54,7 +50,8 @@ VALID: dict[str, Any] = {
 }
 OPTIONAL = [
     "grid.noise_scale", "grid.normalized_noise_scale", "grid.temperature", "grid.label_noise", "grid.steps",
-    "grid.epochs", "training.epochs", "dataset.data_seed",
+    "grid.epochs", "training.epochs", "dataset.data_seed", "model.groups", "model.ghost_size", "model.blocks",
+    "model.stem",
 ]  # fmt: skip
 
 

@@ -58,7 +58,7 @@ def resnet(
     num_classes: int,
     *,
     blocks: tuple[int, ...],
-    stem: int,
+    stem: int | None,
     activation: str,
     normalization: Normalization = NO_NORMALIZATION,
     scale_invariant: bool = False,
@@ -72,7 +72,7 @@ def resnet(
 
     Arguments:
         width: channels of the first stage. input_shape: (C, H, W). num_classes: outputs.
-        blocks: residual blocks of each stage. stem: channels of the stem; 0 for the width.
+        blocks: residual blocks of each stage. stem: channels of the stem; None for the width.
         activation: "relu" or "tanh". normalization: before each activation. scale_invariant: as in `ModelOptions`.
     Raises:
         BadInput: inputs that are no images, or too small for so many stages, or options that cannot be built.
@@ -83,7 +83,7 @@ def resnet(
         raise BadInput("model.blocks", "a non-empty list of numbers above 0", list(blocks))
     check_images("resnet", input_shape, 2 ** len(blocks))
     layers = Layers(activation, normalization, scale_invariant, images=True)
-    channels_in = stem or width
+    channels_in = width if stem is None else stem
     modules: list[nn.Module] = [layers.convolution(input_shape[0], channels_in)]
     if scale_invariant:
         modules.append(layers.normalization(channels_in))
@@ -92,7 +92,7 @@ def resnet(
         for position in range(count):
             first = position == 0
             stride = 2 if first and stage else 1
-            projects = first and (stage > 0 or stem > 0)
+            projects = first and (stage > 0 or stem is not None)
             modules.append(ResidualBlock(channels_in, channels, stride, projects, layers))
             channels_in = channels
     return nn.Sequential(*modules, *layers.after(channels_in), *layers.pooled_read_out(channels_in, num_classes))

@@ -68,7 +68,7 @@ class Grid:
 
     @cached_property
     def model(self) -> ModelOptions:
-        """Everything about the model but its width."""
+        """Everything about the model but its width, with the defaults of its family."""
         return self.spec.model.options()
 
     @property
@@ -89,7 +89,7 @@ class Grid:
     def check(self) -> None:
         """Refuse a spec that no run could follow, before anything is written."""
         grid, fit = self.spec.grid, self.spec.fit
-        family_factory(self.model)
+        family_factory(self.model)  # before data are loaded, which may take a download
         data = self.dataset(self.label_noises[0])
         check_loss(self.spec.training.loss, data.y_train)
         if data.y_train.is_floating_point() and fit.metric == "accuracy":

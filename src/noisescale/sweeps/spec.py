@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from noisescale.datasets import DatasetOptions
 from noisescale.errors import BadInput, did_you_mean
-from noisescale.families import NORMALIZATIONS, ModelOptions
+from noisescale.families import NORMALIZATIONS, ModelOptions, complete
 from noisescale.parameterizations import PARAMETERIZATIONS
 from noisescale.runs import Run
 from noisescale.sweeps.axes import LARGEST_INTEGER, Fractions, Momenta, NonNegative, Rates, Sizes
@@ -89,14 +89,15 @@ class ModelSection(_Section):
     depth: Annotated[int, Field(gt=0, le=1000)] = ModelOptions.depth
     activation: str = ModelOptions.activation
     normalization: Annotated[str, _one_of(NORMALIZATIONS)] = ModelOptions.normalization
-    groups: Count = ModelOptions.groups
-    ghost_size: Annotated[int, Field(ge=2, le=LARGEST_INTEGER)] = ModelOptions.ghost_size
-    blocks: Blocks = ModelOptions.blocks
-    stem: Annotated[int, Field(ge=0, le=MOST_STEM)] = ModelOptions.stem
+    groups: Count | None = ModelOptions.groups
+    ghost_size: Annotated[int, Field(ge=2, le=LARGEST_INTEGER)] | None = ModelOptions.ghost_size
+    blocks: Blocks | None = ModelOptions.blocks
+    stem: Annotated[int, Field(gt=0, le=MOST_STEM)] | None = ModelOptions.stem
     scale_invariant: bool = ModelOptions.scale_invariant
 
     def options(self) -> ModelOptions:
-        return ModelOptions(**self.model_dump())
+        """The options, with the defaults of the family filled in; refuses what the family does not take."""
+        return complete(ModelOptions(**self.model_dump()))
 
 
 class GridSection(_Section):
