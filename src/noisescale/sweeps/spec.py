@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -97,7 +98,7 @@ class ModelSection(_Section):
 
     def options(self) -> ModelOptions:
         """The options, with the defaults of the family filled in; refuses what the family does not take."""
-        return complete(ModelOptions(**self.model_dump()))
+        return complete(ModelOptions(**{f.name: getattr(self, f.name) for f in fields(ModelOptions)}))
 
 
 class GridSection(_Section):
