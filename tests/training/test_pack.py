@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from noisescale.errors import BadInput
+from noisescale.families import ModelOptions, family_factory
 from noisescale.runs import Run
 from noisescale.training import PackState, PackTrainer
 from noisescale.training.pack import part_size
@@ -271,9 +272,7 @@ def test_results_hold_curves_means_and_layers(
 
 
 def test_a_stability_run_is_evaluated_on_the_training_set_alone(make_run: MakeRun, make_data: MakeData) -> None:
-    from noisescale.families import family_factory
-
-    factory = family_factory("mlp", depth=1, activation="relu")
+    factory = family_factory(ModelOptions("mlp"))
     trainer = PackTrainer([make_run(purpose="stability")], make_data(), factory, reference_width=8)
     trainer.advance()
     result = trainer.results()[0]

@@ -60,7 +60,7 @@ def check_folder(folder: Path, spec: SweepSpec) -> None:
         raise BadInput(str(folder), "a folder, or a path where one can be created", "a file")
     path = folder / SPEC
     if path.exists():
-        differences = spec_differences(_read_spec(path), as_plain(spec))
+        differences = spec_differences(_with_later_keys(_read_spec(path)), as_plain(spec))
         if differences:
             required = (
                 "the spec that this folder was begun with, or one that only grows its grid or seeds; use another --out"
@@ -83,6 +83,14 @@ def _read_spec(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise BadInput(str(path), "the spec as a sweep wrote it", "something else")
     return values
+
+
+def _with_later_keys(values: dict[str, Any]) -> dict[str, Any]:
+    """A stored spec with the keys that came after it, at their defaults, so that a newer version continues it."""
+    try:
+        return as_plain(SweepSpec.from_dict(values))
+    except BadInput:  # what is not understood is compared as it stands
+        return values
 
 
 def as_plain(spec: SweepSpec) -> dict[str, Any]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from noisescale.datasets import DatasetOptions
-from noisescale.errors import BadInput
+from noisescale.errors import BadInput, did_you_mean
+from noisescale.families import NORMALIZATIONS, ModelOptions, complete
 from noisescale.parameterizations import PARAMETERIZATIONS
 from noisescale.runs import Run
 from noisescale.sweeps.axes import LARGEST_INTEGER, Fractions, Momenta, NonNegative, Rates, Sizes
@@ -23,7 +25,7 @@ def _one_of(names: Any) -> BeforeValidator:
 
     def check(value: Any) -> Any:
         if value not in known:
-            raise ValueError(f"one of {', '.join(map(repr, known))}")
+            raise ValueError(f"one of {', '.join(map(repr, known))}{did_you_mean(value, known)}")
         return value
 
     return BeforeValidator(check)
@@ -46,10 +48,19 @@ def _seeds(value: Any) -> Any:
     return tuple(dict.fromkeys(entries))
 
 
+def _blocks(value: Any) -> Any:
+    whole = isinstance(value, list | tuple) and all(type(e) is int and 0 < e <= MOST_BLOCKS for e in value)
+    if not whole or not 0 < len(value) <= MOST_STAGES:
+        raise ValueError(f"a list of 1 to {MOST_STAGES} stages, each a whole number of blocks from 1 to {MOST_BLOCKS}")
+    return tuple(value)
+
+
 # Bounds far above what is meant, so that a slip of the pen is refused rather than fills the memory; a seed fits
 # every generator and column.
 MOST_SEEDS, SEEDS_BELOW = 10_000, 2**32
+MOST_STAGES, MOST_BLOCKS, MOST_STEM = 8, 200, 2**16
 
+Blocks = Annotated[tuple[int, ...], BeforeValidator(_blocks)]
 Seeds = Annotated[tuple[int, ...], BeforeValidator(_seeds)]
 Count = Annotated[int, Field(gt=0, le=LARGEST_INTEGER)]
 
@@ -73,12 +84,21 @@ class DatasetSection(_Section):
 
 
 class ModelSection(_Section):
-    """Which family; width belongs to the grid."""
+    """Which family, and its options as `families.ModelOptions` explains them; width belongs to the grid."""
 
     family: str
-    depth: Annotated[int, Field(gt=0, le=1000)] = 1
-    activation: str = "relu"
-    normalization: Annotated[str, _one_of(["none"])] = "none"
+    depth: Annotated[int, Field(gt=0, le=1000)] = ModelOptions.depth
+    activation: str = ModelOptions.activation
+    normalization: Annotated[str, _one_of(NORMALIZATIONS)] = ModelOptions.normalization
+    groups: Count | None = ModelOptions.groups
+    ghost_size: Annotated[int, Field(ge=2, le=LARGEST_INTEGER)] | None = ModelOptions.ghost_size
+    blocks: Blocks | None = ModelOptions.blocks
+    stem: Annotated[int, Field(gt=0, le=MOST_STEM)] | None = ModelOptions.stem
+    scale_invariant: bool = ModelOptions.scale_invariant
+
+    def options(self) -> ModelOptions:
+        """The options, with the defaults of the family filled in; refuses what the family does not take."""
+        return complete(ModelOptions(**{f.name: getattr(self, f.name) for f in fields(ModelOptions)}))
 
 
 class GridSection(_Section):

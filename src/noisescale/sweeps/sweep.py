@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import time
 from collections.abc import Iterable
@@ -15,7 +14,7 @@ import torch
 from noisescale.errors import BadInput
 from noisescale.runs import Run
 from noisescale.store import Study, finished_packs, record_times, write_atomically
-from noisescale.sweeps.cost import Shape
+from noisescale.sweeps.cost import Shape, measure_shape
 from noisescale.sweeps.executor import LocalExecutor
 from noisescale.sweeps.extensions import extension_runs
 from noisescale.sweeps.folder import (
@@ -71,6 +70,8 @@ def sweep(
         prepare_folder(folder, spec)
         _record_data(folder, grid)
         driver = _Driver(grid, folder, device, jobs, compile, quiet)
+        for note in grid.notes():
+            driver.progress.note(note)
         driver.run()
         record_times(folder, "sweep", {**driver.seconds, "wall": time.perf_counter() - began})
     return Study.open(folder)
@@ -116,9 +117,7 @@ def model_shapes(grid: Grid, widths: Iterable[int]) -> dict[int, Shape]:
     shapes = {}
     for width in widths:
         module = grid.factory(width, data.input_shape, data.num_classes)
-        parameters = sum(tensor.numel() for tensor in module.parameters())
-        rows = sum(tensor.shape[0] for tensor in module.parameters())
-        shapes[width] = Shape(parameters, math.prod(data.input_shape) + rows, examples)
+        shapes[width] = measure_shape(module, data.x_train[:2], examples)
     return shapes
 
 

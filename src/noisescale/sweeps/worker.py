@@ -14,7 +14,7 @@ import torch
 
 from noisescale.datasets import Dataset, DatasetOptions, load_dataset
 from noisescale.errors import BadInput
-from noisescale.families import family_factory
+from noisescale.families import ModelOptions, family_factory
 from noisescale.store import write_shard
 from noisescale.sweeps.grid import reference_width
 from noisescale.sweeps.plan import Pack
@@ -81,7 +81,7 @@ def train_and_store(job: Job) -> Outcome:
         trainer = PackTrainer(
             pack.runs,
             dataset,
-            family_factory(first.family, depth=first.depth, activation=first.activation),
+            family_factory(ModelOptions.of_run(first)),
             reference_width=reference_width(first.width),
             device=job.device,
             compile=job.compile,
