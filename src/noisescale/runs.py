@@ -14,6 +14,10 @@ from typing import Any, Literal
 Purpose = Literal["sweep", "stability"]
 Status = Literal["completed", "diverged", "failed"]
 
+# The mark of a field that was added when results existed: at its default, which is how runs trained before it, it is
+# left out of the identity, so that every earlier run keeps its id.
+LATER = {"left_out_at_default": True}
+
 # Raised whenever the same configuration would train differently, so that old results are never mistaken for new ones.
 SEMANTICS = 1
 
@@ -29,6 +33,8 @@ class Run:
         weight_decay: λ of the parameterization's own coordinates (coupled, ½λ‖θ‖² in the loss).
         label_noise, validation_fraction: fractions of the training set.
         purpose: "sweep" for the grid, "stability" for the short ladder of the largest stable rate.
+        base_width: where mup and improved_standard equal standard; None for parameterizations that do not use it.
+        query_rows: for mup, the patterns of the rows that make an attention's queries, separated by spaces.
     """
 
     dataset: str
@@ -58,10 +64,16 @@ class Run:
     sampling: str
     precision: str
     purpose: Purpose = "sweep"
+    base_width: int | None = field(default=None, metadata=LATER)
+    query_rows: str = field(default="", metadata=LATER)
 
     @property
     def run_id(self) -> str:
-        return _digest({**asdict(self), "semantics": SEMANTICS})
+        values = asdict(self)
+        for name, default in later_fields().items():
+            if values[name] == default:
+                del values[name]
+        return _digest({**values, "semantics": SEMANTICS})
 
     @property
     def shape_key(self) -> tuple[tuple[str, Any], ...]:
@@ -70,7 +82,12 @@ class Run:
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> Run:
-        return cls(**{f.name: record[f.name] for f in fields(cls)})
+        return cls(**{f.name: record[f.name] for f in fields(cls) if f.name in record})
+
+
+def later_fields() -> dict[str, Any]:
+    """The fields of a run that were added when results existed, and their defaults."""
+    return {f.name: f.default for f in fields(Run) if "left_out_at_default" in f.metadata}
 
 
 # Held as tensors along the pack's run axis; everything else is part of the pack's shape.
