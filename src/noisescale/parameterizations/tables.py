@@ -167,11 +167,11 @@ def _variance_rule(parameter: Parameter, init_scale: float, multiplier: float) -
 def _check_growth(name: str, parameters: tuple[Parameter, ...]) -> None:
     if name not in WITH_BASE_WIDTH:
         return
-    growing = [parameter for parameter in parameters if parameter.grows]
+    growing = [place for parameter in parameters for place in (parameter, *parameter.tied) if place.grows]
     if not growing:
         required = f"for {name!r} a model with a layer whose fan-in grows, seen from the same model at another width"
         raise BadInput(_KEY, required, "none")
-    if name == "mup" and all(parameter.outputs_grow for parameter in growing):
+    if name == "mup" and all(place.outputs_grow for place in growing):
         required = "for 'mup' a read-out: a weight whose fan-in alone grows, to absorb its factor 1/r"
         raise BadInput(_KEY, required, "no such parameter")
 
