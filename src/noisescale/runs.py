@@ -8,15 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any, Literal
 
 Purpose = Literal["sweep", "stability"]
 Status = Literal["completed", "diverged", "failed"]
-
-# The mark of a field that was added when results existed: at its default, which is how runs trained before it, it is
-# left out of the identity, so that every earlier run keeps its id.
-LATER = {"left_out_at_default": True}
 
 # Raised whenever the same configuration would train differently, so that old results are never mistaken for new ones.
 SEMANTICS = 1
@@ -64,13 +60,13 @@ class Run:
     sampling: str
     precision: str
     purpose: Purpose = "sweep"
-    base_width: int | None = field(default=None, metadata=LATER)
-    query_rows: str = field(default="", metadata=LATER)
+    base_width: int | None = None
+    query_rows: str = ""
 
     @property
     def run_id(self) -> str:
         values = asdict(self)
-        for name, default in later_fields().items():
+        for name, default in LATER_KEYS.items():
             if values[name] == default:
                 del values[name]
         return _digest({**values, "semantics": SEMANTICS})
@@ -82,13 +78,14 @@ class Run:
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> Run:
-        return cls(**{f.name: record[f.name] for f in fields(cls) if f.name in record})
+        return cls(**{**LATER_KEYS, **{f.name: record[f.name] for f in fields(cls) if f.name in record}})
 
 
-def later_fields() -> dict[str, Any]:
-    """The fields of a run that were added when results existed, and their defaults."""
-    return {f.name: f.default for f in fields(Run) if "left_out_at_default" in f.metadata}
-
+# Keys that came after the first studies, with what those studies meant by leaving them out: at that value a key is no
+# part of a run's identity, so that no finished run is forgotten.
+LATER_KEYS: dict[str, Any] = {
+    f.name: f.default for f in fields(Run) if f.default is not MISSING and f.name != "purpose"
+}
 
 # Held as tensors along the pack's run axis; everything else is part of the pack's shape.
 PER_RUN = ("learning_rate", "momentum", "weight_decay", "init_scale", "seed")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from noisescale.errors import BadInput
-from noisescale.runs import Run
+from noisescale.runs import LATER_KEYS, Run
 from noisescale.sweeps import Grid, sweep
 
 MakeGrid = Callable[..., Grid]
@@ -55,6 +55,13 @@ def test_every_field_is_part_of_the_identity() -> None:
         assert replace(FROZEN, **{name: other}).run_id != FROZEN.run_id, name
 
 
+def test_a_base_width_and_query_rows_are_part_of_the_identity_only_where_they_are_used() -> None:
+    assert replace(FROZEN, base_width=None, query_rows="").run_id == FROZEN.run_id
+    assert len({replace(FROZEN, base_width=base).run_id for base in (None, 4, 8)}) == 3
+    record = {name: value for name, value in asdict(FROZEN).items() if name not in LATER_KEYS}
+    assert Run.from_record(record) == FROZEN
+
+
 def test_the_grid_is_the_cross_product(make_grid: MakeGrid) -> None:
     grid = make_grid(
         seeds=[3, 7], grid__width=[2, 4], grid__batch_size=[5, 10], grid__learning_rate=[0.5, 1.0, 2.0],
@@ -83,7 +90,7 @@ def test_an_epoch_is_one_pass_without_its_last_partial_batch(make_grid: MakeGrid
     assert make_grid(training__steps=None, training__epochs=1e-9).runs()[0].steps == 1
 
 
-@pytest.mark.parametrize("parameterization", ["ntk", "standard"])
+@pytest.mark.parametrize("parameterization", ["ntk", "standard", "improved_standard", "mup"])
 @pytest.mark.parametrize("sampling", ["subset", "with_replacement"])
 @pytest.mark.parametrize("axis", ["noise_scale", "normalized_noise_scale", "temperature"])
 def test_a_derived_rate_reproduces_the_value_that_was_asked_for(

@@ -12,7 +12,7 @@ import torch
 
 from noisescale.datasets import Dataset
 from noisescale.families import family_factory
-from noisescale.runs import Run
+from noisescale.runs import LATER_KEYS, Run
 from noisescale.training import PackTrainer
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -65,7 +65,7 @@ class MakeTrainer(Protocol):
 @pytest.fixture(scope="session")
 def make_run() -> MakeRun:
     def make(**changes: Any) -> Run:
-        assert changes.keys() <= DEFAULTS.keys() | {"purpose"}
+        assert changes.keys() <= DEFAULTS.keys() | LATER_KEYS.keys() | {"purpose"}
         return Run(**{**DEFAULTS, **changes})
 
     return make

@@ -15,7 +15,7 @@ from scipy.special import stdtrit
 
 from noisescale.errors import BadInput
 from noisescale.noise_scale import noise_per_rate
-from noisescale.runs import Run, later_fields
+from noisescale.runs import Run
 from noisescale.store.shards import read_shards
 
 # A cell is late when the 95 % interval of its drift lies within this, in accuracy (or, where there is no accuracy,
@@ -104,12 +104,6 @@ class Study:
         if raw.empty:
             return pd.DataFrame(columns=["run_id", "pack_id", *(f.name for f in fields(Run)), "status", *MEASURES])
         frame = raw.drop(columns=["curves", "layers"])
-        for name, default in later_fields().items():
-            # Shards older than the field have none of it.
-            if name not in frame:
-                frame[name] = default
-            elif default is not None:
-                frame[name] = frame[name].fillna(default)
         for measure in MEASURES:
             if measure not in frame:
                 frame[measure] = np.nan
