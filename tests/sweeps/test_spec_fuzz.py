@@ -44,7 +44,7 @@ VALID: dict[str, Any] = {
 }
 OPTIONAL = [
     "grid.noise_scale", "grid.normalized_noise_scale", "grid.temperature", "grid.label_noise", "grid.steps",
-    "grid.epochs", "training.epochs", "dataset.data_seed",
+    "grid.epochs", "training.epochs", "dataset.data_seed", "grid.base_width", "model.query_rows",
 ]  # fmt: skip
 
 
@@ -67,8 +67,8 @@ SCALARS = st.one_of(
     st.booleans(),
     st.text(max_size=4),
     st.sampled_from(
-        ["ntk", "own", "standard", "mse", "validation", "loss", "with_replacement", "float64", "tanh", "mpl", "a:b",
-         "os:getcwd", "mnist1", "1e-3"]
+        ["ntk", "own", "standard", "mup", "mse", "validation", "loss", "with_replacement", "float64", "tanh", "mpl",
+         "a:b", "os:getcwd", "mnist1", "1e-3"]
     ),
 )  # fmt: skip
 VALUES = st.recursive(

@@ -18,7 +18,7 @@ from noisescale.laws.noise_units import NOISE, TEMPERATURE
 from noisescale.laws.results import SCHEMA_VERSION, Fit, Group, MetricOptimum, Series
 from noisescale.laws.study_shape import StudyLike
 from noisescale.noise_scale import noise_per_rate
-from noisescale.parameterizations import ParameterGroups, parameterize
+from noisescale.parameterizations import WITH_BASE_WIDTH, ParameterGroups, parameterize
 from noisescale.parameterizations.tables import DEFAULT_INIT_SCALE
 from noisescale.store import Study
 
@@ -118,6 +118,10 @@ class Recommendation:
         if not self.input_shape:
             raise BadInput(
                 "parameter_groups", "a recommendation made from a study, which knows its data", "one made from a fit"
+            )
+        if self.parameterization in WITH_BASE_WIDTH and self.base_width is None:
+            raise BadInput(
+                "parameter_groups", f"a study that records the base width of {self.parameterization}", "none"
             )
         if self.width != int(self.width):
             raise BadInput("width", "a whole number of units", self.width)

@@ -13,10 +13,10 @@ at the base width (1 where they do not grow):
 | mup | σ0²/d, r_out/r_in; a read-out (only its fan-in grows): σ0²/(d r_in), 1/r_in | 0, r_out | r_out |
 | own | the module's own, 1 | the module's own, 1 | 1 |
 
-improved_standard writes z = θx/√r_in + b with θ ~ N(0, σ0²/(d/r_in)): m² = 1/r_in. mup is, in one rate for all, z = mθx
-with θ ~ N(0, σ0²/(d r_out)) and m² = r_out for input weights, 1 for hidden ones, and z = θx/√r_in, θ ~ N(0, σ0²/d) for
-the read-out; its biases and gains are √r_out times their own coordinate. Then every layer's activations change by an
-amount that does not depend on width. Both are `standard` at the base width.
+improved_standard writes z = θx/√r_in + b with θ ~ N(0, σ0² r_in/d): m² = 1/r_in. mup, written with one rate for all,
+has m² = r_out/r_in: z = √r_out θx with θ ~ N(0, σ0²/(d r_out)) in input layers, z = θx with θ ~ N(0, σ0²/d) in hidden
+ones, z = θx/√r_in with θ ~ N(0, σ0²/d) in the read-out, and biases and gains √r_out times their own coordinate. Then
+every layer's activations change by an amount that does not depend on width. Both are `standard` at the base width.
 
 Attention divides by √d_head in the module and by d_head in mup: W_Q and its bias absorb m² = 1/r, r the growth of one
 query, in the rows that `query_rows` names (of torch's own attention they are known).

@@ -219,7 +219,8 @@ class Grid:
             return _read_out_ratio(name, parameterization, widths, init_scale, self._query_rows, *shape)
         except (MemoryError, OverflowError, RuntimeError, TypeError) as error:
             line = str(error).splitlines()[0]
-            raise BadInput("grid.width", "widths at which the model can be built", f"{width} ({line})") from error
+            got = " and ".join(str(size) for size in widths if size is not None)
+            raise BadInput("grid.width", "widths at which the model can be built", f"{got} ({line})") from error
 
 
 @cache
