@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -135,6 +136,40 @@ def test_torchs_own_attention_needs_no_name_and_takes_its_own() -> None:
         assert rows[key].parameter.query_rows == ((0, WIDTH),)
     assert (rows["attention.in_proj_weight"].multiplier, rows["attention.in_proj_bias"].multiplier) == (1.0, RATIO)
     assert rows["attention.out_proj.weight"].row_factors() is None
+
+
+def log_change_of_scores(width: int, seed: int, query_rows: tuple[str, ...]) -> float:
+    """Log of the root mean square change of attention's scores in eight steps."""
+    model = Attention(width, True).double()
+    groups = parameterize(model, Attention(BASE, True), "mup", 0.05, query_rows=query_rows, seed=seed)
+    optimizer = torch.optim.SGD(groups)
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(16, TOKENS, INPUTS, generator=generator, dtype=torch.float64)
+    y = torch.randint(OUTPUTS, (16,), generator=generator)
+
+    def scores() -> Tensor:
+        q, k, _ = (part.unflatten(-1, (HEADS, -1)).transpose(-2, -3) for part in model.qkv(model.embed(x)).chunk(3, -1))
+        return (q @ k.mT * model.scale).detach()
+
+    before = scores()
+    for _ in range(8):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    return float((scores() - before).square().mean().log() / 2)
+
+
+def test_the_change_of_the_scores_grows_with_width_only_where_no_rows_are_named() -> None:
+    """Changed queries and keys are aligned: their product is O(d), over √d it is √n, over d it is flat.
+
+    Beside it stands the product with what did not change, of n^−½ where the other is flat: the slope lies below 0.
+    """
+    widths, slopes = (32, 64, 128, 256), {}
+    for query_rows in (FUSED, ()):
+        means = [np.mean([log_change_of_scores(width, seed, query_rows) for seed in range(8)]) for width in widths]
+        slopes[query_rows] = np.polyfit(np.log(widths), means, 1)[0]
+    assert -0.4 < slopes[FUSED] < 0.1
+    assert slopes[()] == pytest.approx(0.5, abs=0.15)
 
 
 def test_heads_of_a_fixed_size_in_torchs_own_attention_need_no_factor() -> None:
