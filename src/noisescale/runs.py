@@ -31,6 +31,8 @@ class Run:
         purpose: "sweep" for the grid, "stability" for the short ladder of the largest stable rate.
         groups, ghost_size, blocks, stem, scale_invariant: as `families.ModelOptions` says; blocks as a spec writes the
             list, because a column holds plain values.
+        base_width: where mup and improved_standard equal standard; None for parameterizations that do not use it.
+        query_rows: for mup, the patterns of the rows that make an attention's queries, separated by spaces.
     """
 
     dataset: str
@@ -65,6 +67,8 @@ class Run:
     blocks: str | None = None
     stem: int | None = None
     scale_invariant: bool = False
+    base_width: int | None = None
+    query_rows: str = ""
 
     @property
     def run_id(self) -> str:

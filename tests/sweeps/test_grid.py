@@ -52,7 +52,7 @@ def test_the_identity_of_a_run_is_frozen() -> None:
 
 def test_every_field_is_part_of_the_identity() -> None:
     for name, value in asdict(FROZEN).items():
-        other = f"{value}x" if isinstance(value, str) else (value or 0) + 1
+        other = 8 if value is None else f"{value}x" if isinstance(value, str) else value + 1
         assert replace(FROZEN, **{name: other}).run_id != FROZEN.run_id, name
 
 
@@ -60,6 +60,11 @@ def test_a_key_that_came_later_is_no_part_of_the_identity_at_its_default() -> No
     stated = replace(FROZEN, groups=None, ghost_size=None, blocks=None, stem=None, scale_invariant=False)
     assert stated.run_id == FROZEN.run_id
     assert len({replace(FROZEN, stem=stem).run_id for stem in (None, *range(4))}) == 5
+
+
+def test_a_base_width_and_query_rows_are_part_of_the_identity_only_where_they_are_used() -> None:
+    assert replace(FROZEN, base_width=None, query_rows="").run_id == FROZEN.run_id
+    assert len({replace(FROZEN, base_width=base).run_id for base in (None, 4, 8)}) == 3
     record = {name: value for name, value in asdict(FROZEN).items() if name not in LATER_KEYS}
     assert Run.from_record(record) == FROZEN
 
@@ -120,7 +125,7 @@ def test_an_epoch_is_one_pass_without_its_last_partial_batch(make_grid: MakeGrid
     assert make_grid(training__steps=None, training__epochs=1e-9).runs()[0].steps == 1
 
 
-@pytest.mark.parametrize("parameterization", ["ntk", "standard"])
+@pytest.mark.parametrize("parameterization", ["ntk", "standard", "improved_standard", "mup"])
 @pytest.mark.parametrize("sampling", ["subset", "with_replacement"])
 @pytest.mark.parametrize("axis", ["noise_scale", "normalized_noise_scale", "temperature"])
 def test_a_derived_rate_reproduces_the_value_that_was_asked_for(

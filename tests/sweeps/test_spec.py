@@ -56,6 +56,7 @@ def test_every_default(tmp_path: Path) -> None:
             "blocks": None,
             "stem": None,
             "scale_invariant": False,
+            "query_rows": None,
         },
         "grid": {
             "width": (4,),
@@ -71,6 +72,7 @@ def test_every_default(tmp_path: Path) -> None:
             "label_noise": None,
             "steps": None,
             "epochs": None,
+            "base_width": None,
         },
         "training": {
             "steps": 10,
@@ -148,6 +150,14 @@ REFUSED = [
     ("dataset.validation_fraction", math.nan, "finite"),
     ("dataset.data_seed", -1, "0"),
     ("name", 5, "string"),
+    ("grid.base_width", 0, "greater than 0"),
+    ("grid.base_width", 4.5, "integer"),
+    ("grid.base_width", 4, "names neither improved_standard or mup"),
+    ("model.query_rows", "query.weight", "a non-empty list of weights that make queries"),
+    ("model.query_rows", [], "a non-empty list of weights that make queries"),
+    ("model.query_rows", ["qkv.weight[:64]"], "fractions of the tensor's rows"),
+    ("model.query_rows", ["qkv.weight[1/3]"], "'name[from:to]'"),
+    ("model.query_rows", ["qkv.weight[:1/0]"], "'name[from:to]'"),
 ]
 
 
@@ -164,6 +174,17 @@ def test_what_is_refused_is_named(plain: dict[str, Any], key: str, value: Any, r
     assert required in message
     assert "Got: " in message
     assert "\n" not in message
+
+
+def test_the_base_width_is_by_default_the_smallest_and_written_out(plain: dict[str, Any]) -> None:
+    change(plain, "grid.width", [8, 4])
+    assert SweepSpec.from_dict(plain).grid.base_width is None
+    change(plain, "grid.parameterization", ["ntk", "mup"])
+    spec = SweepSpec.from_dict(plain)
+    assert spec.grid.base_width == 4
+    assert SweepSpec.from_dict(spec.model_dump()) == spec
+    change(plain, "grid.base_width", 16)
+    assert SweepSpec.from_dict(plain).grid.base_width == 16
 
 
 @pytest.mark.parametrize("key", ["name", "seeds", "dataset", "grid.width", "grid.learning_rate", "training.steps"])

@@ -51,7 +51,7 @@ VALID: dict[str, Any] = {
 OPTIONAL = [
     "grid.noise_scale", "grid.normalized_noise_scale", "grid.temperature", "grid.label_noise", "grid.steps",
     "grid.epochs", "training.epochs", "dataset.data_seed", "model.groups", "model.ghost_size", "model.blocks",
-    "model.stem",
+    "model.stem", "grid.base_width", "model.query_rows",
 ]  # fmt: skip
 
 
@@ -74,8 +74,8 @@ SCALARS = st.one_of(
     st.booleans(),
     st.text(max_size=4),
     st.sampled_from(
-        ["ntk", "own", "standard", "mse", "validation", "loss", "with_replacement", "float64", "tanh", "mpl", "a:b",
-         "os:getcwd", "mnist1", "1e-3", "convnet", "resnet", "batch", "ghost_batch", "layer", "group"]
+        ["ntk", "own", "standard", "mup", "mse", "validation", "loss", "with_replacement", "float64", "tanh", "mpl",
+         "a:b", "os:getcwd", "mnist1", "1e-3", "convnet", "resnet", "batch", "ghost_batch", "layer", "group"]
     ),
 )  # fmt: skip
 VALUES = st.recursive(

@@ -1,7 +1,8 @@
 """An independent plain PyTorch loop: what the packed trainer must equal.
 
 Its own modules, `torch.optim.SGD` and autograd. Of the package it takes only the streams of random numbers: the order
-of the examples and the draws of the initial weights. NTK is written out with forward factors: it tests the table too.
+of the examples and the draws of the initial weights. Parameterizations are written out with forward factors: it tests
+their tables too.
 """
 
 from __future__ import annotations
@@ -18,40 +19,55 @@ from noisescale.runs import Run
 from noisescale.training.sampling import block_length, index_block
 
 
-class NTKLinear(nn.Module):
-    """z = (σ0/√d) θx + b with θ ~ N(0, 1)."""
+class Scaled(nn.Module):
+    """z = m θx + m' β with θ ~ N(0, std²) and β = 0: one rate for all."""
 
-    def __init__(self, fan_in: int, fan_out: int, init_scale: float, dtype: torch.dtype) -> None:
+    def __init__(self, fan_in: int, fan_out: int, factor: float, bias_factor: float, std: float) -> None:
         super().__init__()
-        self.factor = math.sqrt(init_scale / fan_in)
-        self.theta = nn.Parameter(torch.empty(fan_out, fan_in, dtype=dtype))
-        self.bias = nn.Parameter(torch.zeros(fan_out, dtype=dtype))
+        self.factor, self.bias_factor, self.std = factor, bias_factor, std
+        self.theta = nn.Parameter(torch.empty(fan_out, fan_in))
+        self.beta = nn.Parameter(torch.zeros(fan_out))
 
     def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.linear(x, self.factor * self.theta, self.bias)
+        return nn.functional.linear(x, self.factor * self.theta, self.bias_factor * self.beta)
+
+
+def scaled(run: Run, fan_in: int, fan_out: int, is_first: bool, is_last: bool) -> Scaled:
+    """The layer with its forward factors, as the papers write them."""
+    deviation = math.sqrt(run.init_scale / fan_in)
+    growth = run.width / (run.base_width or run.width)
+    from_below = 1.0 if is_first else growth
+    outwards = 1.0 if is_last else growth
+    m, m_bias, std = {
+        "standard": (1.0, 1.0, deviation),
+        "ntk": (deviation, 1.0, 1.0),
+        "improved_standard": (from_below**-0.5, 1.0, deviation * from_below**0.5),
+        # Yang, Hu 2021, table 1: a = −½, 0, ½ and b = ½ (the fan-in of the first layer does not grow).
+        "mup": ((outwards / from_below) ** 0.5, outwards**0.5, deviation * (from_below / growth) ** 0.5),
+    }[run.parameterization]
+    return Scaled(fan_in, fan_out, m, m_bias, std)
 
 
 def build(run: Run, dataset: Dataset, dtype: torch.dtype) -> nn.Sequential:
     """The run's network with its initial weights."""
     activation = {"relu": nn.ReLU, "tanh": nn.Tanh}[run.activation]
     fans = [math.prod(dataset.input_shape)] + [run.width] * run.depth + [dataset.num_classes]
-    ntk = run.parameterization == "ntk"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
         layers: list[nn.Module] = [nn.Flatten()]
-        for fan_in, fan_out in zip(fans, fans[1:], strict=False):
-            layers.append(NTKLinear(fan_in, fan_out, run.init_scale, dtype) if ntk else nn.Linear(fan_in, fan_out))
+        for place, (fan_in, fan_out) in enumerate(zip(fans, fans[1:], strict=False)):
+            if run.parameterization == "own":
+                layers.append(nn.Linear(fan_in, fan_out))
+            else:
+                layers.append(scaled(run, fan_in, fan_out, place == 0, place == run.depth))
             layers.append(activation())
     model = nn.Sequential(*layers[:-1]).to(dtype)
     generator = stream(run.seed, "initial weights")
     with torch.no_grad():
         for layer in model:
-            if isinstance(layer, NTKLinear):
-                layer.theta.copy_(torch.randn(layer.theta.shape, generator=generator, dtype=torch.float64))
-            elif isinstance(layer, nn.Linear) and run.parameterization == "standard":
-                draw = torch.randn(layer.weight.shape, generator=generator, dtype=torch.float64)
-                layer.weight.copy_(math.sqrt(run.init_scale / layer.in_features) * draw)
-                layer.bias.zero_()
+            if isinstance(layer, Scaled):
+                draw = torch.randn(layer.theta.shape, generator=generator, dtype=torch.float64)
+                layer.theta.copy_(layer.std * draw)
     return model
 
 
@@ -71,8 +87,8 @@ def weights(model: nn.Module) -> list[Tensor]:
     """W and b of each layer, first to last, forward factors absorbed."""
     found: list[Tensor] = []
     for layer in model.modules():
-        if isinstance(layer, NTKLinear):
-            found += [layer.factor * layer.theta.detach(), layer.bias.detach()]
+        if isinstance(layer, Scaled):
+            found += [layer.factor * layer.theta.detach(), layer.bias_factor * layer.beta.detach()]
         elif isinstance(layer, nn.Linear):
             found += [layer.weight.detach(), layer.bias.detach()]
     return found

@@ -13,6 +13,7 @@ import torch
 from scipy import stats
 
 from noisescale.datasets import Dataset, DatasetOptions, load_dataset
+from noisescale.parameterizations import WITH_BASE_WIDTH
 from noisescale.runs import Run
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ STEPS = 20
 WIDTHS = (16, 64, 256)
 
 OPTIONS: dict[str, tuple[Any, ...]] = {
-    "parameterization": ("standard", "ntk", "own"),
+    "parameterization": ("standard", "ntk", "improved_standard", "mup", "own"),
     "sampling": ("epoch_shuffle", "subset", "with_replacement"),
     "loss": ("cross_entropy", "mse", "mse real"),
     "optimizer": ("plain", "momentum", "decay", "mixed"),
@@ -65,10 +66,11 @@ def check_case(
     # Squared error grows with the outputs: at rates that cross-entropy bears the widest networks diverge.
     low = 0.002 if case["loss"].startswith("mse") else 0.005
     rates = (0.02, 0.3) if case["parameterization"] == "ntk" else (low, 4 * low)
+    base_width = WIDTHS[0] if case["parameterization"] in WITH_BASE_WIDTH else None
     momenta = {"momentum": (0.9, 0.9, 0.9), "mixed": (0.0, 0.9, 0.5)}.get(case["optimizer"], (0.0,) * 3)
     decays = {"decay": (0.01,) * 3, "mixed": (0.1, 0.0, 0.01)}.get(case["optimizer"], (0.0,) * 3)
     for width in WIDTHS:
-        base = make_run(**shared, width=width, loss=case["loss"].split()[0], steps=STEPS)
+        base = make_run(**shared, base_width=base_width, width=width, loss=case["loss"].split()[0], steps=STEPS)
         runs = [
             replace(base, learning_rate=rate, momentum=momentum, weight_decay=decay, seed=seed, init_scale=scale)
             for rate, momentum, decay, seed, scale in zip(

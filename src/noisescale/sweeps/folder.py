@@ -106,13 +106,18 @@ def spec_differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "")
         name, before, after = f"{prefix}{key}", old.get(key), new.get(key)
         if isinstance(before, dict) and isinstance(after, dict):
             differences += spec_differences(before, after, f"{name}.")
-        elif before != after and not (_may_grow(name) and _grows(before, after)):
+        elif before != after and not (_may_grow(name) and _grows(before, after)) and not _is_first_base(name, before):
             differences.append(name)
     return differences
 
 
 def _may_grow(name: str) -> bool:
     return name == "seeds" or name.startswith("grid.")
+
+
+def _is_first_base(name: str, before: Any) -> bool:
+    """A base width where none of the folder's parameterizations used one changes none of its runs."""
+    return name == "grid.base_width" and before is None
 
 
 def _grows(before: Any, after: Any) -> bool:

@@ -14,7 +14,7 @@ from noisescale.datasets import Dataset, load_dataset
 from noisescale.errors import BadInput
 from noisescale.families import Factory, ModelOptions, family_factory
 from noisescale.noise_scale import rate_for_noise
-from noisescale.parameterizations import build_table, describe_parameters
+from noisescale.parameterizations import WITH_BASE_WIDTH, WITH_QUERY_ROWS, build_table, describe_parameters
 from noisescale.parameterizations.layers import layer_rows
 from noisescale.runs import Run
 from noisescale.sweeps.axes import LARGEST_INTEGER
@@ -164,6 +164,8 @@ class Grid:
             "loss": training.loss,
             "sampling": training.sampling,
             "precision": training.precision,
+            "base_width": self._base_width(values["parameterization"]),
+            "query_rows": " ".join(self._query_rows) if values["parameterization"] in WITH_QUERY_ROWS else "",
         }
         return Run(**{**common, **values})
 
@@ -217,31 +219,44 @@ class Grid:
         replacement = run.sampling == "with_replacement"
         return rate_for_noise(value, run.batch_size, run.train_size, run.momentum, replacement=replacement)
 
+    @property
+    def _query_rows(self) -> tuple[str, ...]:
+        return self.spec.model.query_rows or ()
+
+    def _base_width(self, parameterization: str) -> int | None:
+        return self.spec.grid.base_width if parameterization in WITH_BASE_WIDTH else None
+
     def _noise_ratio(self, parameterization: str, width: int, init_scale: float) -> float:
         """ḡ/g of the read-out at this width."""
-        data = self.dataset(self.label_noises[0])
+        data, widths = self.dataset(self.label_noises[0]), (width, self._base_width(parameterization))
+        shape = (data.input_shape, data.num_classes)
         try:
-            return _read_out_ratio(self.model, parameterization, width, init_scale, data.input_shape, data.num_classes)
+            return _read_out_ratio(self.model, parameterization, widths, init_scale, self._query_rows, *shape)
         except (MemoryError, OverflowError, RuntimeError, TypeError) as error:
             line = str(error).splitlines()[0]
-            raise BadInput("grid.width", "widths at which the model can be built", f"{width} ({line})") from error
+            got = " and ".join(str(size) for size in widths if size is not None)
+            raise BadInput("grid.width", "widths at which the model can be built", f"{got} ({line})") from error
 
 
 @cache
 def _read_out_ratio(
     model: ModelOptions,
     parameterization: str,
-    width: int,
+    widths: tuple[int, int | None],
     init_scale: float,
+    query_rows: tuple[str, ...],
     shape: tuple[int, ...],
     classes: int,
 ) -> float:
     factory = family_factory(model)
+    width, base_width = widths
     # A seed of its own: where the module's own start is kept, the ratio is measured on it, and must be the same again.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         module, reference = factory(width, shape, classes), factory(reference_width(width), shape, classes)
-    table = build_table(parameterization, describe_parameters(module, reference), init_scale)
+        base = None if base_width is None else factory(base_width, shape, classes)
+    described = describe_parameters(module, reference, base, query_rows)
+    table = build_table(parameterization, described, init_scale)
     own = {parameter_name: tensor.detach() for parameter_name, tensor in module.named_parameters()}
     ratios = [row["normalized_noise_scale"] for row in layer_rows(table, own, 1.0) if row["is_reference"]]
     return ratios[0] if ratios else math.nan

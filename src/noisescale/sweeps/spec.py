@@ -7,12 +7,21 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from noisescale.datasets import DatasetOptions
 from noisescale.errors import BadInput, did_you_mean
 from noisescale.families import NORMALIZATIONS, ModelOptions, complete
-from noisescale.parameterizations import PARAMETERIZATIONS
+from noisescale.parameterizations import PARAMETERIZATIONS, WITH_BASE_WIDTH, check_query_rows
 from noisescale.runs import Run
 from noisescale.sweeps.axes import LARGEST_INTEGER, Fractions, Momenta, NonNegative, Rates, Sizes
 from noisescale.training.losses import LOSSES
@@ -35,6 +44,16 @@ def _names(value: Any) -> Any:
     known = tuple(PARAMETERIZATIONS)
     if not isinstance(value, list | tuple) or not value or any(name not in known for name in value):
         raise ValueError(f"a non-empty list of names from {', '.join(map(repr, known))}")
+    return tuple(dict.fromkeys(value))
+
+
+def _patterns(value: Any) -> Any:
+    if not isinstance(value, list | tuple) or not value or any(not isinstance(entry, str) for entry in value):
+        raise ValueError("a non-empty list of weights that make queries, e.g. ['blocks.*.qkv.weight[:1/3]']")
+    try:
+        check_query_rows(value)
+    except BadInput as error:
+        raise ValueError(error.required) from None
     return tuple(dict.fromkeys(value))
 
 
@@ -61,6 +80,7 @@ MOST_SEEDS, SEEDS_BELOW = 10_000, 2**32
 MOST_STAGES, MOST_BLOCKS, MOST_STEM = 8, 200, 2**16
 
 Blocks = Annotated[tuple[int, ...], BeforeValidator(_blocks)]
+Patterns = Annotated[tuple[str, ...], BeforeValidator(_patterns)]
 Seeds = Annotated[tuple[int, ...], BeforeValidator(_seeds)]
 Count = Annotated[int, Field(gt=0, le=LARGEST_INTEGER)]
 
@@ -95,6 +115,8 @@ class ModelSection(_Section):
     blocks: Blocks | None = ModelOptions.blocks
     stem: Annotated[int, Field(gt=0, le=MOST_STEM)] | None = ModelOptions.stem
     scale_invariant: bool = ModelOptions.scale_invariant
+    # Weights that make an attention's queries, for mup: their rows absorb 1/√d_head → 1/d_head.
+    query_rows: Patterns | None = None
 
     def options(self) -> ModelOptions:
         """The options, with the defaults of the family filled in; refuses what the family does not take."""
@@ -118,6 +140,18 @@ class GridSection(_Section):
     label_noise: Fractions | None = None
     steps: Sizes | None = None
     epochs: Rates | None = None
+    # Where mup and improved_standard equal standard; by default the smallest width, written out, so that a grid that
+    # grows towards smaller widths cannot move it unseen.
+    base_width: Annotated[Count | None, Field(validate_default=True)] = None
+
+    @field_validator("base_width")
+    @classmethod
+    def _base_width_where_it_is_used(cls, value: int | None, info: ValidationInfo) -> int | None:
+        used = any(name in WITH_BASE_WIDTH for name in info.data.get("parameterization", WITH_BASE_WIDTH))
+        if value is not None and not used:
+            names = " or ".join(WITH_BASE_WIDTH)
+            raise ValueError(f"no base width where grid.parameterization names neither {names}; got {value}")
+        return min(info.data["width"]) if value is None and used and "width" in info.data else value
 
     @property
     def rate_axis(self) -> str:

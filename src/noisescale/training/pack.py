@@ -85,7 +85,9 @@ class PackTrainer:
             torch.manual_seed(first.seed)
             module = factory(first.width, dataset.input_shape, dataset.num_classes)
             reference = factory(reference_width, dataset.input_shape, dataset.num_classes)
-        self._described = describe_parameters(module, reference)
+            width = first.base_width
+            base = None if width is None else factory(width, dataset.input_shape, dataset.num_classes)
+        self._described = describe_parameters(module, reference, base, first.query_rows.split())
         self.tables = [build_table(run.parameterization, self._described, run.init_scale) for run in runs]
         self._starts = [_start(table, factory, run, dataset) for table, run in zip(self.tables, runs, strict=True)]
         self._kernel = choose_kernel(module.to(device=device, dtype=self._dtype), self._loss, kernel)
