@@ -107,7 +107,7 @@ class RunResult:
         drifts: the mean over the late window minus the mean over the window of equal length before it.
         curves: one list per quantity, an entry per evaluation, beginning at step 0.
         layers: one row per parameter: its fan-in, initial standard deviation, rate multiplier, ḡ_l.
-        seconds: the pack's time divided by its number of runs.
+        seconds: the pack's time divided by its number of runs. kernel: how the pack's runs were computed.
     """
 
     run: Run
@@ -125,6 +125,7 @@ class RunResult:
     seconds: float = 0.0
     device: str = "cpu"
     threads: int = 1
+    kernel: str = "explicit"
 
 
 def pack_id(runs: list[Run]) -> str:

@@ -32,7 +32,7 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "depth": (1, 3),
     "activation": ("relu", "tanh"),
     "shape": ((7,), (1, 3, 4)),
-    "kernel": ("auto", "generic"),
+    "kernel": ("auto", "vmap", "loop"),
 }
 Case = dict[str, Any]
 
@@ -125,7 +125,7 @@ COMPILED = [
         "shape": (7,),
         "kernel": kernel,
     }
-    for kernel in ("auto", "generic")
+    for kernel in ("auto", "vmap")
 ]
 needs_compiler = pytest.mark.skipif(
     shutil.which("g++") is None and shutil.which("clang++") is None, reason="torch.compile needs a C++ compiler"

@@ -8,6 +8,7 @@ from noisescale.parameterizations.groups import parameterize as parameterize
 from noisescale.parameterizations.initialize import initial_parameters as initial_parameters
 from noisescale.parameterizations.initialize import initial_std as initial_std
 from noisescale.parameterizations.initialize import stream as stream
+from noisescale.parameterizations.initialize import stream_number as stream_number
 from noisescale.parameterizations.query_rows import check_query_rows as check_query_rows
 from noisescale.parameterizations.tables import PARAMETERIZATIONS as PARAMETERIZATIONS
 from noisescale.parameterizations.tables import WITH_BASE_WIDTH as WITH_BASE_WIDTH

@@ -16,9 +16,14 @@ def stream(seed: int, *labels: str | int) -> torch.Generator:
     Arguments:
         seed: the run's seed. labels: what the stream is for, e.g. ("data order", epoch).
     """
+    return torch.Generator().manual_seed(stream_number(seed, *labels))
+
+
+def stream_number(seed: int, *labels: str | int) -> int:
+    """The number from which `stream` is seeded, for generators that are not torch's own to make."""
     text = ":".join(str(label) for label in (seed, *labels))
     digest = hashlib.sha256(text.encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    return int.from_bytes(digest[:8], "big") >> 1
 
 
 def initial_parameters(table: Table, factory_output: nn.Module, seed: int) -> dict[str, Tensor]:

@@ -142,6 +142,7 @@ def _row(pack_id: str, result: RunResult) -> dict[str, Any]:
         "seconds": result.seconds,
         "device": result.device,
         "threads": result.threads,
+        "kernel": result.kernel,
         "versions": versions(),
         "curves": result.curves,
         "layers": result.layers,
