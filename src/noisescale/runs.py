@@ -32,6 +32,7 @@ class Run:
         groups, ghost_size, blocks, stem, scale_invariant: as `families.ModelOptions` says; blocks as a spec writes the
             list, because a column holds plain values.
         base_width: where mup and improved_standard equal standard; None for parameterizations that do not use it.
+        batch_statistics: "running" or "exact", with which batch normalization is evaluated.
         query_rows: for mup, the patterns of the rows that make an attention's queries, separated by spaces.
     """
 
@@ -69,6 +70,7 @@ class Run:
     scale_invariant: bool = False
     base_width: int | None = None
     query_rows: str = ""
+    batch_statistics: str = "running"
 
     @property
     def run_id(self) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from covering import Case, covering_array, name
 from scipy import stats
 
 from noisescale.datasets import Dataset, DatasetOptions, load_dataset
@@ -34,27 +35,10 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "shape": ((7,), (1, 3, 4)),
     "kernel": ("auto", "vmap", "loop"),
 }
-Case = dict[str, Any]
 
 
 def product() -> list[Case]:
     return [dict(zip(OPTIONS, values, strict=True)) for values in itertools.product(*OPTIONS.values())]
-
-
-def covering_array() -> list[Case]:
-    """Cases in which every pair of options occurs: greedily, the case that covers most of what is left."""
-    cases = product()
-    pairs = [set(itertools.combinations(case.items(), 2)) for case in cases]
-    left, chosen = set().union(*pairs), []
-    while left:
-        best = max(range(len(cases)), key=lambda position: len(pairs[position] & left))
-        chosen.append(cases[best])
-        left -= pairs[best]
-    return chosen
-
-
-def name(case: Case) -> str:
-    return "-".join(str(value).replace(" ", "") for value in case.values())
 
 
 def check_case(
@@ -95,7 +79,7 @@ def compare(
             torch.testing.assert_close(ours[position], theirs, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("case", covering_array(), ids=name)
+@pytest.mark.parametrize("case", covering_array(product()), ids=name)
 def test_packed_equals_plain(case: Case, make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer) -> None:
     check_case(case, make_run, make_data, make_trainer)
 
@@ -143,7 +127,7 @@ def test_compiled_equals_plain(case: Case, make_run: MakeRun, make_data: MakeDat
 @pytest.mark.full
 @needs_compiler
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, while it compiles
-@pytest.mark.parametrize("case", [*COMPILED[1:], *covering_array()], ids=name)
+@pytest.mark.parametrize("case", [*COMPILED[1:], *covering_array(product())], ids=name)
 def test_more_compiled_cases_equal_plain(
     case: Case, make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
 ) -> None:

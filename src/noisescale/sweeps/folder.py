@@ -15,7 +15,7 @@ from noisescale.errors import BadInput
 from noisescale.store import write_atomically
 from noisescale.sweeps.spec import SweepSpec
 
-SPEC, LOCK, SHARDS, FAILURES = "spec.json", "lock", "shards", "failures"
+SPEC, LOCK, SHARDS, FAILURES, KERNELS = "spec.json", "lock", "shards", "failures", "kernels"
 
 
 def create_folder(folder: Path) -> None:

@@ -164,6 +164,7 @@ class Grid:
             "loss": training.loss,
             "sampling": training.sampling,
             "precision": training.precision,
+            "batch_statistics": training.batch_statistics,
             "base_width": self._base_width(values["parameterization"]),
             "query_rows": " ".join(self._query_rows) if values["parameterization"] in WITH_QUERY_ROWS else "",
         }

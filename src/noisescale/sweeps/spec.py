@@ -188,6 +188,8 @@ class TrainingSection(_Section):
     loss: Annotated[str, _one_of(LOSSES)] = "cross_entropy"
     sampling: Annotated[str, _one_of(SAMPLINGS)] = "epoch_shuffle"
     precision: Annotated[str, _one_of(DTYPES)] = "float32"
+    # "exact": before every evaluation the statistics are measured on the whole training set, layer after layer.
+    batch_statistics: Literal["running", "exact"] = "running"
 
 
 class FitSection(_Section):

@@ -19,6 +19,7 @@ from noisescale.sweeps.executor import LocalExecutor
 from noisescale.sweeps.extensions import extension_runs
 from noisescale.sweeps.folder import (
     FAILURES,
+    KERNELS,
     SHARDS,
     as_plain,
     check_folder,
@@ -139,6 +140,7 @@ class _Driver:
         self.progress = SweepProgress(folder, quiet)
         self.seconds = dict.fromkeys(("training", "evaluation", "storing", "planning"), 0.0)
         self.failed: set[str] = set()
+        self.notes: set[str] = set()
 
     def run(self) -> None:
         with LocalExecutor(self.workers, self.threads) as executor:
@@ -171,6 +173,7 @@ class _Driver:
                 pack,
                 self.grid.spec.dataset.options(pack.runs[0].label_noise),
                 self.folder / SHARDS,
+                self.folder / KERNELS,
                 self.device,
                 self.compile,
             )
@@ -183,6 +186,9 @@ class _Driver:
 
     def _account(self, pack: Pack, outcome: Outcome) -> None:
         self.progress.finish_pack(pack, outcome)
+        if outcome.note and outcome.note not in self.notes:
+            self.notes.add(outcome.note)
+            self.progress.note(outcome.note)
         for name, value in outcome.seconds.items():
             self.seconds[name] += value
         record = self.folder / FAILURES / f"{pack.pack_id}.json"

@@ -34,6 +34,11 @@ class Split:
         return Split(self.inputs[:examples], self.rows[:examples], labels)
 
 
+def chunk_of(numbers: int) -> int:
+    """Examples that are passed at once, where the widest activation of one has so many numbers."""
+    return max(_SMALLEST_CHUNK, _CHUNK_ELEMENTS // numbers)
+
+
 def evaluate(
     kernel: Kernel, loss: Loss, parameters: Tensors, buffers: Tensors, split: Split, numbers: int
 ) -> tuple[Tensor, Tensor]:
@@ -47,7 +52,7 @@ def evaluate(
     """
     runs = next(iter(parameters.values())).shape[0]
     examples = split.inputs.shape[0]
-    chunk = max(_SMALLEST_CHUNK, _CHUNK_ELEMENTS // numbers)
+    chunk = chunk_of(numbers)
     losses, correct = torch.zeros(2, runs, dtype=torch.float64, device=split.inputs.device)
     with torch.no_grad():
         # One run at a time: the chunk's activations then stay in the cache, which measured faster than whole packs.

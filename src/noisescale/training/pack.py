@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Sequence
 
@@ -16,7 +17,8 @@ from noisescale.noise_scale import noise_scale
 from noisescale.parameterizations import Table, build_table, describe_parameters, initial_parameters, stream_number
 from noisescale.parameterizations.layers import layer_rows
 from noisescale.runs import Run, RunResult
-from noisescale.training.evaluation import Split, evaluate
+from noisescale.training.evaluation import Split, chunk_of, evaluate
+from noisescale.training.exact_statistics import exact_statistics
 from noisescale.training.footprint import footprint
 from noisescale.training.kernels import Tensors, Trial, choose_kernel, moving_buffers
 from noisescale.training.late import evaluation_steps, late_mean_and_drift
@@ -91,7 +93,7 @@ class PackTrainer:
         self._described = describe_parameters(module, reference, base, first.query_rows.split())
         self.tables = [build_table(run.parameterization, self._described, run.init_scale) for run in runs]
         self._starts = [_start(table, factory, run, dataset) for table, run in zip(self.tables, runs, strict=True)]
-        module = module.to(device=device, dtype=self._dtype)
+        module = self._module = module.to(device=device, dtype=self._dtype)
         self._splits = self._move_splits()
         parameters = {
             row.name: torch.stack([start[row.name] for start in self._starts]).to(device=device, dtype=self._dtype)
@@ -109,7 +111,7 @@ class PackTrainer:
         buffers = {name: buffer.expand(len(runs), *buffer.shape).clone() for name, buffer in moving.items()}
         none = torch.zeros(len(runs), dtype=torch.int64, device=device)
         self._state = PackState(0, parameters, velocity, buffers, none, none.clone())
-        self._choice = choose_kernel(module, self._loss, self._trial(batch, train.rows[: len(batch)]), kernel)
+        self._choice = choose_kernel(copy.deepcopy(module), self._loss, self._trial(batch, train.rows[: len(batch)]), kernel)
         self._kernel, gradients = self._choice.kernel, self._choice.kernel.losses_and_gradients
         self._gradients = torch.compile(gradients) if compile else gradients
         self._evaluations = evaluation_steps(first.steps, first.evaluations)
@@ -118,6 +120,11 @@ class PackTrainer:
     def kernel(self) -> str:
         """The name of the kernel in use, as the column `kernel` of a study has it."""
         return self._kernel.name
+
+    @property
+    def measured(self) -> bool:
+        """Whether a measurement chose the kernel."""
+        return self._choice.measured
 
     @property
     def note(self) -> str:
@@ -220,10 +227,11 @@ class PackTrainer:
     def _evaluate(self) -> None:
         began = time.perf_counter()
         state = self._state
+        buffers = self._exact_buffers() if self.runs[0].batch_statistics == "exact" else state.buffers
         for name, split in self._splits.items():
             part = split.first(STABILITY_EXAMPLES) if self.runs[0].purpose == "stability" else split
             losses, accuracies = evaluate(
-                self._kernel, self._loss, state.parameters, state.buffers, part, self._footprint.largest
+                self._kernel, self._loss, state.parameters, buffers, part, self._footprint.largest
             )
             for quantity, values in ((f"{name}_loss", losses), (f"{name}_accuracy", accuracies)):
                 values[state.frozen] = torch.nan
@@ -236,6 +244,20 @@ class PackTrainer:
         failing = ~finite | (state.exploded >= 2)
         self._freeze(failing, state.step)
         state.seconds["evaluation"] += time.perf_counter() - began
+
+    def _exact_buffers(self) -> Tensors:
+        """The buffers with every batch normalization's statistics over the whole training set, run after run."""
+        state = self._state
+        buffers = {name: buffer.clone() for name, buffer in state.buffers.items()}
+        chunk = chunk_of(self._footprint.largest)
+        for run in torch.nonzero(~state.frozen).flatten().tolist():
+            own = {name: tensor[run] for name, tensor in (*state.parameters.items(), *buffers.items())}
+            self._module.load_state_dict(own, strict=False)
+            exact_statistics(self._module, self._splits["train"].inputs, chunk)
+            for name, buffer in self._module.named_buffers():
+                if name in buffers:
+                    buffers[name][run] = buffer
+        return buffers
 
     def _move_splits(self) -> dict[str, Split]:
         data = self.dataset

@@ -36,11 +36,13 @@ class Choice:
     Arguments:
         note: what a user should know: why the runs are computed one at a time; empty otherwise.
         draws: whether the module draws random numbers, so that the kernel needs a number for each run and step.
+        measured: whether a measurement chose it, which may choose otherwise another time.
     """
 
     kernel: Kernel
     note: str = ""
     draws: bool = False
+    measured: bool = False
 
 
 def choose_kernel(module: nn.Module, loss: Loss, trial: Trial, kind: str = "auto") -> Choice:
@@ -66,7 +68,8 @@ def choose_kernel(module: nn.Module, loss: Loss, trial: Trial, kind: str = "auto
         return Choice(KERNELS[kind](module, loss))
     convolves = any(isinstance(part, nn.Conv2d) for part in module.modules())
     names = [name for name in KERNELS if convolves or name != "unfolded"]
-    return Choice(min((KERNELS[name](module, loss) for name in names), key=lambda kernel: _seconds(kernel, trial)))
+    kernels = [KERNELS[name](module, loss) for name in names]
+    return Choice(min(kernels, key=lambda kernel: _seconds(kernel, trial)), measured=True)
 
 
 _ONE_AT_A_TIME = "the model's runs are trained one at a time, because they cannot be packed: {}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import linecache
+import warnings
 from dataclasses import dataclass
 
 import torch
@@ -73,9 +74,12 @@ def reason_against_packing(module: nn.Module, loss: Loss, trial: Trial) -> str |
     """
     own, other = trial.first(2), trial.first(2)
     try:
-        _, packed = GenericKernel(module, loss).losses_and_gradients(
-            own.parameters, own.buffers, own.inputs, own.targets
-        )
+        with warnings.catch_warnings():
+            # Such an operation would be computed run after run inside the packed pass: slower than no packing at all.
+            warnings.filterwarnings("error", message=".*performance drop")
+            _, packed = GenericKernel(module, loss).losses_and_gradients(
+                own.parameters, own.buffers, own.inputs, own.targets
+            )
     except Exception as error:  # a user's module may raise anything
         return f"{_place(error, module)}{_first_line(error)}"
     _, single = LoopKernel(module, loss).losses_and_gradients(
