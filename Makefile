@@ -50,13 +50,15 @@ format: $(TEST)  ## rewrite the sources in the common layout
 types: $(TEST)  ## mypy --strict
 	$(call limit,150) $(BIN)/mypy
 
-bench: $(BENCH)  ## speed against a plain loop, torch.func and JAX, as ratios on this machine
+bench: $(BENCH)  ## the quickstart's time; speed against a plain loop, torch.func and JAX, as ratios on this machine
+	$(BIN)/python benchmarks/quickstart_time.py --folder $(RUNS)/timed
 	$(BIN)/python benchmarks/speed.py
 
 faults: $(TEST)  ## kill sweeps at random moments and check that nothing is lost or doubled
 	$(BIN)/python benchmarks/faults.py
 
 holdout: $(BASE)  ## regret of the recommendation at widths that were held out, beside its rivals
+	$(BIN)/noisescale sweep examples/mnist1d.toml --out $(QUICKSTART)
 	$(BIN)/python benchmarks/holdout.py
 
 coverage: $(BASE)  ## how often the intervals hold the truth, on known laws and on the quickstart's own design
@@ -68,6 +70,7 @@ collapse: $(BASE)  ## whether runs at equal learning rate / batch size agree, be
 	$(BIN)/python benchmarks/collapse.py
 
 readme: $(BASE)  ## write the quickstart's result into the README
+	$(BIN)/noisescale sweep examples/mnist1d.toml --out $(QUICKSTART)
 	$(BIN)/python benchmarks/readme.py
 
 law: $(BASE)  ## the law from three disjoint seed sets and four designs (long)

@@ -15,7 +15,7 @@ from scipy.interpolate import UnivariateSpline
 
 from noisescale.laws.cells import Ladder, build_ladder
 from noisescale.laws.edges import edge_over_batch
-from noisescale.laws.fit import IN_LAW, fit
+from noisescale.laws.fit import IN_LAW, NO_HELP, fit
 from noisescale.laws.interval import from_log
 from noisescale.laws.largest_batch import EdgeByBatch, largest_batch
 from noisescale.laws.optimum import Optimum, optimum
@@ -38,6 +38,19 @@ def law_of(widths: Sequence[float], found: Sequence[Optimum]) -> PowerLaw:
         np.array([one.standard_error for _, one in used]),
         degrees=np.array([one.seeds - 1.0 for _, one in used]),
         censored=np.array([one.censored for _, one in used], dtype=np.int64),
+    )
+
+
+def bounded_law_of(widths: Sequence[float], found: Sequence[Optimum]) -> PowerLaw:
+    """The line with bounds exactly as `fit` makes it: widths at which noise is not shown to help are inequalities."""
+    rows = [(width, one, one.label in IN_LAW) for width, one in zip(widths, found, strict=True)]
+    rows = [row for row in rows if row[2] or row[1].label in NO_HELP]
+    return power_law(
+        np.array([width for width, _, _ in rows]),
+        np.array([one.value if helps else one.high for _, one, helps in rows]),
+        np.array([one.standard_error for _, one, _ in rows]),
+        degrees=np.array([one.seeds - 1.0 for _, one, _ in rows]),
+        censored=np.array([one.censored if helps else -1 for _, one, helps in rows], dtype=np.int64),
     )
 
 

@@ -27,7 +27,7 @@ from noisescale.store import Study
 from noisescale.sweeps import SweepSpec, sweep
 
 ROOT = Path(__file__).resolve().parent.parent
-FRESH_SEEDS = list(range(500, 510))
+FRESH_SEEDS = list(range(600, 610))
 RUNGS = [2 ** (step / 2) for step in range(-4, 5)]
 
 

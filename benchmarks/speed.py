@@ -19,7 +19,6 @@ from typing import Any
 
 import torch
 from contestants import Row
-from sweep_time import sweep_time
 from timing import PLAIN, Workers
 
 ROWS = (Row(32, 16, 64, 40), Row(128, 16, 64, 40), Row(128, 128, 32, 40), Row(512, 32, 16, 784), Row(512, 128, 16, 784))
@@ -40,7 +39,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7, help="of which the median counts")
     parser.add_argument("--seconds", type=float, default=0.5, help="of each program in each round")
-    parser.add_argument("--study", type=Path, help="a sweep's folder, to show where its time went")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     # Programs with two threads wait for each other: on a machine that is busy they stand still, and ratios mislead.
@@ -53,8 +51,6 @@ def main() -> None:
         "seconds": options.seconds,
         "rows": rows,
     }
-    if options.study:
-        record["sweep"] = sweep_time(options.study)
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "speed.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     text = as_markdown(record)
@@ -152,14 +148,6 @@ def as_markdown(record: dict[str, Any]) -> str:
         lines.append(f"| {_name(row)} | " + " | ".join(_shown(row["ratios"][name]) for name in names) + " |")
     if "jax" not in shown:
         lines += ["", "JAX was not installed, so its column is absent (`make bench` installs it)."]
-    if "sweep" in record:
-        sweep = record["sweep"]
-        lines += ["", "## Where a sweep's time goes", "", "| part | seconds | share of training |", "|---|---|---|"]
-        lines += [f"| {part} | {seconds:.1f} | {seconds / sweep['training']:.1%} |" for part, seconds in sweep.items()]
-        lines += [
-            "",
-            "Training, evaluation and storing are summed over the workers; all others are wall time of a command.",
-        ]
     return "\n".join(lines) + "\n"
 
 

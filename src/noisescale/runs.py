@@ -15,7 +15,7 @@ Purpose = Literal["sweep", "stability"]
 Status = Literal["completed", "diverged", "failed"]
 
 # Raised whenever the same configuration would train differently, so that old results are never mistaken for new ones.
-SEMANTICS = 1
+SEMANTICS = {"sweep": 1, "stability": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Run:
         for name, default in LATER_KEYS.items():
             if values[name] == default:
                 del values[name]
-        return _digest({**values, "semantics": SEMANTICS})
+        return _digest({**values, "semantics": SEMANTICS[self.purpose]})
 
     @property
     def shape_key(self) -> tuple[tuple[str, Any], ...]:

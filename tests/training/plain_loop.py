@@ -1,8 +1,8 @@
 """An independent plain PyTorch loop: what the packed trainer must equal.
 
-Its own modules (for MLPs), `torch.optim.SGD` and autograd. Of the package it takes only the streams of random numbers: the order
-of the examples and the draws of the initial weights. Parameterizations are written out with forward factors: it tests
-their tables too.
+Its own modules (for MLPs), `torch.optim.SGD` and autograd. Of the package it takes only the streams of random numbers:
+the order of the examples and the draws of the initial weights; other families' modules are the package's, unmodified.
+Parameterizations are written out with forward factors: it tests their tables too.
 """
 
 from __future__ import annotations

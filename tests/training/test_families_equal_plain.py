@@ -31,7 +31,7 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
 
 
 def product() -> list[Case]:
-    """All cases that can be built: scale invariance needs a normalization, and its fixed read-out refuses some tables."""
+    """All cases that can be built: scale invariance needs a normalization, and some tables a read-out that trains."""
     cases = [dict(zip(OPTIONS, values, strict=True)) for values in itertools.product(*OPTIONS.values())]
     return [
         case

@@ -82,12 +82,13 @@ class Ladder:
         return np.array([cell.late for cell in self.cells], dtype=bool)
 
 
-def build_ladder(runs: pd.DataFrame, select_on: str) -> Ladder:
+def build_ladder(runs: pd.DataFrame, select_on: str, loss_unit: str = "nats") -> Ladder:
     """Order the runs of one width of one series into a ladder.
 
     Args:
         runs: one row for each cell and seed.
         select_on: "test" or "validation", whose means the cells show.
+        loss_unit: unit of the study's loss.
 
     Returns:
         The ladder; cells without noise (B = N without replacement) are left out.
@@ -107,7 +108,7 @@ def build_ladder(runs: pd.DataFrame, select_on: str) -> Ladder:
             if table is not None:
                 values[f"{split}_{metric}"] = table
     return Ladder(
-        tuple(_cell(part, select_on) for part in cells),
+        tuple(_cell(part, select_on, loss_unit) for part in cells),
         x,
         seeds,
         values,
@@ -144,14 +145,14 @@ def _table(cells: list[pd.DataFrame], seeds: tuple[int, ...], column: str, chanc
     return np.stack([series.to_numpy(dtype=np.float64) for series in by_seed], axis=1)
 
 
-def _cell(part: pd.DataFrame, select_on: str) -> Cell:
+def _cell(part: pd.DataFrame, select_on: str, loss_unit: str) -> Cell:
     first = part.iloc[0]
     failures = int(part["failed_run"].sum())
     means = {}
     for metric in METRICS:
         column = f"{select_on}_{metric}"
         values = _with_chance(part, column, f"chance_{metric}") if column in part else pd.Series(dtype=float)
-        unit = "fraction" if metric == "accuracy" else "loss"
+        unit = "fraction" if metric == "accuracy" else loss_unit
         means[metric] = mean_over_seeds(values.dropna().to_numpy(), unit, f"{select_on} {metric}, late-time mean")
     momentum = float(first["momentum"])
     return Cell(

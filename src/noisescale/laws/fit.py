@@ -111,7 +111,7 @@ def _fit_series(
     fixed = "learning_rate" if axis == "batch_size" else "batch_size"
     widths = []
     for width, runs in part.groupby("width", sort=True):
-        ladder = build_ladder(whole_budget(runs, settings.budget), settings.select_on)
+        ladder = build_ladder(whole_budget(runs, settings.budget), settings.select_on, settings.loss_unit)
         momentum = float(group.hyperparameters["momentum"])
         units = NoiseUnits(
             ladder.log_ratio, ladder.normalized, ladder.train_size, momentum, settings.replacement, fixed, value
@@ -134,7 +134,7 @@ def _fit_width(
         if values is None:
             continue
         report = ladder.values.get(f"test_{metric}", values)
-        found = _metric_optimum(metric, ladder, values, report, units, edge)
+        found = _metric_optimum(metric, ladder, values, report, units, edge, settings.loss_unit)
         optima[metric] = found
         batches[metric] = _largest_batch(found, units, edge)
     return WidthFit(
@@ -156,6 +156,7 @@ def _metric_optimum(
     report: Array,
     units: NoiseUnits,
     edge: EdgeByBatch | None,
+    loss_unit: str,
 ) -> MetricOptimum:
     known = np.isfinite(values).all(axis=0) & np.isfinite(report).all(axis=0)
     sound = ladder.usable & known
@@ -192,7 +193,7 @@ def _metric_optimum(
             curve.height.value,
             curve.height.low,
             curve.height.high,
-            "fraction" if metric == "accuracy" else "loss",
+            "fraction" if metric == "accuracy" else loss_unit,
             f"test {metric} at the optimum, late-time mean, cross-fitted over seeds",
         ),
         late=late,
@@ -229,7 +230,7 @@ def _metric_laws(metric: str, widths: tuple[WidthFit, ...]) -> MetricLaws:
     normalized = all(math.isfinite(found.normalized_noise_scale.value) for _, found in used)
     quantity = f"optimum {'normalized noise scale' if normalized else 'noise scale'}"
     places = _law(used, [found.curve.value for _, found in used], quantity, "1", NORMALIZED)
-    with_bounds = _law(bounded, [found.curve.value for _, found in bounded], quantity, "1", NORMALIZED)
+    with_bounds = _law_with_bounds(bounded, quantity)
     heats = [math.log(found.temperature.value) for _, found in used]
     batches = [
         (width, found, width.largest_batch[metric])
@@ -268,6 +269,23 @@ def _law(
         quantity=quantity,
         unit=unit,
         convention=convention,
+    )
+
+
+def _law_with_bounds(rows: list[tuple[WidthFit, MetricOptimum]], quantity: str) -> PowerLaw:
+    """The law with widths at which noise is not shown to help as inequalities: at most the upper end of their set."""
+    curves = [found.curve for _, found in rows]
+    helps = [found.in_law for _, found in rows]
+    kinds = [curve.censored if own else -1 for curve, own in zip(curves, helps, strict=True)]
+    return power_law(
+        np.array([width.width for width, _ in rows]),
+        np.array([curve.value if own else curve.high for curve, own in zip(curves, helps, strict=True)]),
+        np.array([curve.standard_error for curve in curves]),
+        degrees=np.array([curve.seeds - 1.0 for curve in curves]),
+        censored=np.array(kinds, dtype=np.int64),
+        quantity=quantity,
+        unit="1",
+        convention=NORMALIZED,
     )
 
 

@@ -42,9 +42,7 @@ class Peak:
 
     Args:
         label: a key of `ADVICE`.
-        value: x of the maximum; the end of the ladder when censored.
-        low: lower end of the 95 % set; -inf where not identified.
-        high: upper end of the 95 % set; inf where not identified.
+        place: x of the maximum (the end of the ladder when censored) with its 95 % set, open where not identified.
         standard_error: of x: jackknife over seeds, or the set's half-width over t where that is larger.
         height: mean metric at the maximum, cross-fitted: each seed is read off its own curve at the place that the
             other seeds choose; interval by Student's t over seeds.
@@ -52,12 +50,25 @@ class Peak:
     """
 
     label: str
-    value: float
-    low: float
-    high: float
+    place: Estimate
     standard_error: float
     height: Estimate
     height_by_seed: tuple[float, ...]
+
+    @property
+    def value(self) -> float:
+        """X of the maximum."""
+        return self.place.value
+
+    @property
+    def low(self) -> float:
+        """Lower end of the 95 % set."""
+        return self.place.low
+
+    @property
+    def high(self) -> float:
+        """Upper end of the 95 % set."""
+        return self.place.high
 
 
 @dataclass(frozen=True)
@@ -68,10 +79,9 @@ class Optimum:
         label: interior, censored_low, censored_high, not_identified_low, not_identified_high, flat, two_peaks,
             too_few_cells or too_few_seeds.
         advice: what the label means and what would mend it.
-        value: x of the optimum (of the higher peak where there are two); NaN without a fit.
-        low: lower end of the 95 % set; -inf where not identified. With two peaks of which neither is higher beyond
-            the noise, the set runs from the one to the other.
-        high: upper end of the 95 % set; inf where not identified.
+        place: x of the optimum (of the higher peak where there are two) with its 95 % set, open where not identified;
+            NaN without a fit. With two peaks of which neither is higher beyond the noise, the set runs from the one to
+            the other.
         standard_error: of x: jackknife over seeds, or the set's half-width over t where that is larger.
         height: mean metric at the optimum, cross-fitted over seeds.
         height_by_seed: the same, one value per seed.
@@ -84,9 +94,7 @@ class Optimum:
 
     label: str
     advice: str
-    value: float
-    low: float
-    high: float
+    place: Estimate
     standard_error: float
     height: Estimate
     height_by_seed: tuple[float, ...]
@@ -95,6 +103,21 @@ class Optimum:
     indistinguishable: tuple[float, ...]
     seeds: int
     cells: int
+
+    @property
+    def value(self) -> float:
+        """X of the optimum; NaN without a fit."""
+        return self.place.value
+
+    @property
+    def low(self) -> float:
+        """Lower end of the 95 % set; -inf where not identified."""
+        return self.place.low
+
+    @property
+    def high(self) -> float:
+        """Upper end of the 95 % set; inf where not identified."""
+        return self.place.high
 
     @property
     def censored(self) -> int:
@@ -163,8 +186,8 @@ def optimum(
     if seeds < MINIMUM_SEEDS or cells < MINIMUM_CELLS:
         label = "too_few_seeds" if seeds < MINIMUM_SEEDS else "too_few_cells"
         height = Estimate(math.nan, math.nan, math.nan, "metric", "no fit")
-        nan = math.nan
-        return Optimum(label, ADVICE[label], nan, nan, nan, nan, height, (), (), argmax, same, seeds, cells)
+        nowhere = _place(math.nan, math.nan, math.nan)
+        return Optimum(label, ADVICE[label], nowhere, math.nan, height, (), (), argmax, same, seeds, cells)
     maps = local_cubic(x, bandwidth)
     places = separated_peaks(x, y, local_quadratic(x) @ y.mean(axis=0))
     peaks = tuple(_peak(maps, x, y, report, p.cell, p.first, p.last, confidence) for p in places)
@@ -177,9 +200,7 @@ def optimum(
     return Optimum(
         label=label,
         advice=ADVICE[label],
-        value=best.value,
-        low=low,
-        high=high,
+        place=_place(best.value, low, high),
         standard_error=best.standard_error,
         height=best.height,
         height_by_seed=best.height_by_seed,
@@ -214,7 +235,11 @@ def _peak(
     rows = inside[np.argmin(np.abs(grid[None, :] - places[:, None]), axis=1)]
     by_seed = np.sum(report * maps.height[rows], axis=1)
     height = mean_over_seeds(by_seed, "metric", "at the optimum, cross-fitted", confidence)
-    return Peak(label, value, low, high, error, height, tuple(float(h) for h in by_seed))
+    return Peak(label, _place(value, low, high), error, height, tuple(float(h) for h in by_seed))
+
+
+def _place(value: float, low: float, high: float) -> Estimate:
+    return Estimate(value, low, high, "1", "natural logarithm on the ladder's axis: of ḡ, or of g where no layer grows")
 
 
 def _climb(mean: Array, start: int) -> int:

@@ -11,11 +11,11 @@ import torch
 from noisescale.errors import BadInput
 from noisescale.families import Factory
 from noisescale.laws.edges import edge_at_new_width
-from noisescale.laws.fit import STABILITY_SHARE, fit
+from noisescale.laws.fit import NO_HELP_REASON, STABILITY_SHARE, fit
 from noisescale.laws.interval import Estimate, as_json
 from noisescale.laws.largest_batch import EdgeByBatch
 from noisescale.laws.noise_units import NOISE, TEMPERATURE
-from noisescale.laws.results import SCHEMA_VERSION, Fit, Group, MetricOptimum, Series
+from noisescale.laws.results import SCHEMA_VERSION, EdgeAt, Fit, Group, MetricOptimum, Series
 from noisescale.laws.study_shape import StudyLike
 from noisescale.noise_scale import noise_per_rate
 from noisescale.parameterizations import WITH_BASE_WIDTH, ParameterGroups, parameterize
@@ -34,7 +34,7 @@ class Rung:
         batch_size: B, examples.
         learning_rate: ε with the interval that the noise scale's interval gives it.
         stability_edge: ε_½ at this batch and width; NaN where none was measured.
-        steps: steps that keep the study's training time ε·steps.
+        steps: steps that keep the study's training time ε·steps, or its epochs where those were held fixed.
         stable: whether ε is at most half of the edge and its upper end at most the edge; None without an edge.
     """
 
@@ -58,7 +58,7 @@ class Recommendation:
         weight_decay: λ of that group.
         batch_size: B, examples.
         learning_rate: ε at that batch.
-        steps: steps that keep the study's training time ε·steps.
+        steps: steps that keep the study's training time ε·steps, or its epochs where those were held fixed.
         normalized_noise_scale: ḡ at this width, with its prediction interval.
         noise_scale: g.
         temperature: ε/(B(1 - m)).
@@ -193,9 +193,12 @@ def recommend(
     edge, edge_basis = edge_at_new_width(group.edges, group.edge_laws, width)
     batches = [int(batch_size)] if batch_size is not None else _batch_ladder(train_size)
     time = _training_time(series, found.metric, width)
-    ladder = tuple(_rung(batch, noise, edge, time, train_size, momentum, found.replacement) for batch in batches)
+    passes = _passes(series) if series.budget == "epochs" else math.nan
+    ladder = tuple(
+        _rung(batch, noise, edge, time, passes, train_size, momentum, found.replacement) for batch in batches
+    )
     chosen = _choose_rung(ladder, series, warnings)
-    _warn_of_width(series, width, warnings)
+    _warn_of_width(series, found.metric, width, warnings)
     _warn_of_rate(series, chosen, warnings)
     input_shape, num_outputs = study_or_fit.data_shape() if isinstance(study_or_fit, Study) else ((), 0)
     normalized = any(math.isfinite(row.normalized_noise_scale) for row in series.widths[-1].cells)
@@ -220,7 +223,7 @@ def recommend(
         select_on=found.select_on,
         train_size=train_size,
         basis=(basis, edge_basis),
-        validity=_validity(series, time, train_size, momentum),
+        validity=_validity(series, group.edges, time, train_size, momentum),
         warnings=tuple(dict.fromkeys(warnings)),
         input_shape=input_shape,
         num_outputs=num_outputs,
@@ -256,6 +259,13 @@ def _noise_at(series: Series, metric: str, width: float, warnings: list[str]) ->
     own = measured.get(float(width))
     if own is not None and own.in_law and own.curve.label == "interior":
         return _axis_estimate(own), f"optimum measured at width {width:g}"
+    if own is not None and own.reason == NO_HELP_REASON:
+        warnings.append(
+            f"at width {width:g} {NO_HELP_REASON}: what is given is a bound from above, and less may do as well"
+        )
+        return _axis_estimate(own), f"the least noise tried at width {width:g}"
+    if own is not None and own.reason:
+        warnings.append(f"width {width:g} was trained and left out of the law: {own.reason}")
     law = series.laws[metric].normalized_noise_scale if metric in series.laws else None
     if law is not None and law.status == "ok":
         return law.at(width), f"law of the {law.quantity} over widths {', '.join(f'{w:g}' for w in law.widths)}"
@@ -297,6 +307,12 @@ def _training_time(series: Series, metric: str, width: float) -> float:
     return cell.learning_rate * cell.steps
 
 
+def _passes(series: Series) -> float:
+    """The largest number of whole passes over the training set that the study's cells share."""
+    row = series.widths[-1]
+    return max(cell.steps / (row.train_size // cell.batch_size) for cell in row.cells)
+
+
 def _batch_ladder(train_size: int) -> list[int]:
     """Whole numbers near the powers of √2, up to half of the training set."""
     powers = range(2 * int(math.log2(max(train_size, 2))) + 1)
@@ -309,6 +325,7 @@ def _rung(
     noise: Estimate,
     edge: EdgeByBatch | None,
     time: float,
+    passes: float,
     train_size: int,
     momentum: float,
     replacement: bool,
@@ -317,7 +334,9 @@ def _rung(
     rate = _exponential(noise, -math.log(factor), "1", f"ε at B = {batch}")
     limit = edge.at(batch) if edge else Estimate(math.nan, math.nan, math.nan, "learning rate", "not measured")
     stable = None if edge is None else rate.value <= STABILITY_SHARE * limit.value and rate.high <= limit.value
-    steps = round(time / rate.value) if math.isfinite(time) else 0
+    # Where the study held epochs fixed, its optimum holds at that number of them; elsewhere at its training time.
+    steps = passes * (train_size // batch) if math.isfinite(passes) else time / rate.value
+    steps = round(steps) if math.isfinite(steps) else 0
     return Rung(batch, rate, limit, max(steps, 1), stable)
 
 
@@ -350,11 +369,19 @@ def _choose_rung(ladder: tuple[Rung, ...], series: Series, warnings: list[str]) 
     return ladder[0]
 
 
-def _warn_of_width(series: Series, width: float, warnings: list[str]) -> None:
-    trained = [row.width for row in series.widths]
-    low, high = min(trained) / SUPPORTED_FACTOR, max(trained) * SUPPORTED_FACTOR
+def _warn_of_width(series: Series, metric: str, width: float, warnings: list[str]) -> None:
+    laws = series.laws.get(metric)
+    # Without a law the optima of the widths themselves are all there is.
+    known = laws.normalized_noise_scale.widths if laws and laws.normalized_noise_scale.status == "ok" else ()
+    widths = known or tuple(row.width for row in series.widths)
+    low, high = min(widths) / SUPPORTED_FACTOR, max(widths) * SUPPORTED_FACTOR
+    helpless = [
+        row.width for row in series.widths if metric in row.optima and row.optima[metric].reason == NO_HELP_REASON
+    ]
+    if helpless and width < max(helpless):
+        warnings.append(f"at width {max(helpless):g} already {NO_HELP_REASON}")
     if not low <= width <= high:
-        warnings.append(f"width {width:g} lies outside {low:g} to {high:g}, the range that the study supports")
+        warnings.append(f"width {width:g} lies outside {low:g} to {high:g}, the range that the law supports")
 
 
 def _warn_of_rate(series: Series, chosen: Rung, warnings: list[str]) -> None:
@@ -367,12 +394,16 @@ def _warn_of_rate(series: Series, chosen: Rung, warnings: list[str]) -> None:
         )
 
 
-def _validity(series: Series, time: float, train_size: int, momentum: float) -> tuple[str, ...]:
+def _validity(
+    series: Series, edges: tuple[EdgeAt, ...], time: float, train_size: int, momentum: float
+) -> tuple[str, ...]:
+    horizon = [f"stability seen over {max(edge.steps for edge in edges)} steps"] if edges else []
     steps = max((row.steps for row in series.widths), default=0)
     lines = [
         f"training set of {train_size} examples",
         f"momentum {momentum:g}, constant learning rate",
         f"up to {steps} steps; training time ε·steps = {time:.4g}",
+        *horizon,
     ]
     if series.axis == "batch_size" and series.budget == "steps":
         rate = f"{series.fixed_value:g}"

@@ -14,6 +14,7 @@ from noisescale.errors import BadInput
 HYPERPARAMETERS = ("parameterization", "momentum", "weight_decay", "init_scale", "label_noise", "schedule")
 # What the tables of some parameterizations need beside them, one value a parameterization and study.
 TABLE_OPTIONS = ("base_width", "query_rows")
+LOSS_UNITS = {"cross_entropy": "nats", "mse": "squared error"}
 _REQUIRED = (
     "purpose",
     "parameterization",
@@ -51,6 +52,7 @@ class Settings:
         select_on: "test" or "validation": the data on which the optimum is chosen.
         budget: "steps" or "epochs": which of the two the spec holds constant over cells.
         replacement: whether batches are drawn with replacement.
+        loss_unit: unit of the study's loss.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Settings:
     select_on: str
     budget: str
     replacement: bool
+    loss_unit: str
 
     @classmethod
     def read(cls, spec: Mapping[str, Any], select_on: str | None = None) -> Settings:
@@ -83,7 +86,8 @@ class Settings:
             raise BadInput("fit.metric", '"accuracy" or "loss"', metric)
         epochs = training.get("epochs") is not None or grid.get("epochs") is not None
         replacement = training.get("sampling") == "with_replacement"
-        return cls(str(spec.get("name", "")), metric, select, "epochs" if epochs else "steps", replacement)
+        budget, loss_unit = "epochs" if epochs else "steps", LOSS_UNITS.get(training.get("loss", ""), "nats")
+        return cls(str(spec.get("name", "")), metric, select, budget, replacement, loss_unit)
 
 
 @dataclass(frozen=True)

@@ -55,8 +55,13 @@ def describe_parameters(
         base: the same model at the base width, from which ratios are taken; None: every ratio is 1.
         query_rows: patterns of the rows that make queries, as `select_query_rows` takes them.
     Raises:
-        BadInput: another width has other parameters than the module, or a pattern cannot be used.
+        BadInput: another width has other parameters than the module, a parameter does not train, or a pattern cannot be
+            used.
     """
+    for name, tensor in module.named_parameters():
+        if not tensor.requires_grad:
+            required = f"parameters that all train; register {name!r} as a buffer where it stays as it is"
+            raise BadInput("model.family", required, "requires_grad = False")
     here, there = places(module), places(reference)
     start = here if base is None else places(base)
     for other in (there, start):

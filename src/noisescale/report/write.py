@@ -15,6 +15,7 @@ from noisescale.errors import BadInput
 from noisescale.laws.fit import fit
 from noisescale.laws.recommend import Recommendation, recommend
 from noisescale.laws.results import Fit, Group
+from noisescale.laws.study_shape import LOSS_UNITS
 from noisescale.report.catalogue import catalogue
 from noisescale.report.headline import headline
 from noisescale.report.material import Material
@@ -30,8 +31,6 @@ RECOMMENDED_FACTOR = 2
 
 # Figures of further groups stay out of the page: at eight a group, it would grow without end.
 MOST_DRAWN_GROUPS = 4
-
-LOSS_UNITS = {"cross_entropy": "nats", "mse": "squared error"}
 
 
 @dataclass(frozen=True)
@@ -52,13 +51,16 @@ def write_report(study: Study) -> Path:
         The path of index.html.
 
     Raises:
-        BadInput: the study holds no finished run of its grid.
+        BadInput: the study holds no finished run of its grid, or the folder cannot be created.
         OSError: the folder cannot be written.
     """
     found = fit(study)
-    runs, curves = study.runs(), study.curves()
+    runs, curves = study.finished(), study.curves()
     folder = study.folder / "report"
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    try:
+        (folder / "figures").mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        raise BadInput(str(folder), "a folder that can be created and written", error.strerror) from None
     recommendation, refused = _recommendation(found)
     materials = [_material(group, found, runs, curves, study.spec) for group in found.groups]
     sentences = [_of_group(found, material, recommendation) for material in materials]
@@ -108,7 +110,7 @@ def _material(group: Group, found: Fit, runs: pd.DataFrame, curves: pd.DataFrame
     own = runs.purpose == "sweep"
     for name, value in group.varied.items():
         own &= runs[name] == value
-    unit = LOSS_UNITS.get(str(spec.get("training", {}).get("loss", "cross_entropy")), "loss")
+    unit = LOSS_UNITS.get(str(spec.get("training", {}).get("loss", "")), "nats")
     return Material(group, runs[own], curves, found.select_on, unit, found.metric)
 
 

@@ -22,6 +22,9 @@ from noisescale.store.shards import read_shards
 # as a fraction of the loss): an equivalence test, because "no significant drift" passes more easily with fewer seeds.
 LATE_MARGIN = 0.01
 
+# Packs that failed at their last attempt, a file each: why, and their runs.
+FAILURES = "failures"
+
 MEASURES = ("test_accuracy", "test_loss", "validation_accuracy", "validation_loss", "train_accuracy", "train_loss")
 
 
@@ -60,9 +63,14 @@ class Study:
 
         Returns:
             Accuracies are late-time means as fractions, losses in the loss's unit (nats for cross-entropy), nan for
-            diverged runs; `late` is a property of the cell, the same for all its seeds. Runs of packs that failed are
-            not here: `noisescale status` lists them with the reason.
+            diverged runs; `late` is a property of the cell, the same for all its seeds. Runs whose last attempt failed
+            (the machine's fault, or the model's) have the status "failed", the reason in `error`, and no results.
         """
+        failed = self._failed
+        return pd.concat([self._runs, failed], ignore_index=True) if len(failed) else self._runs.copy()
+
+    def finished(self) -> pd.DataFrame:
+        """The rows of `runs()` that have a result: completed and diverged."""
         return self._runs.copy()
 
     def curves(self) -> pd.DataFrame:
@@ -97,6 +105,16 @@ class Study:
     def _raw(self) -> pd.DataFrame:
         raw = read_shards(self.folder / "shards")
         return raw if raw.empty else raw.drop_duplicates("run_id", ignore_index=True)
+
+    @cached_property
+    def _failed(self) -> pd.DataFrame:
+        records = []
+        for path in sorted((self.folder / FAILURES).glob("*.json")):
+            failure = json.loads(path.read_text(encoding="utf-8"))
+            common = {"pack_id": path.stem, "status": "failed", "error": failure["error"]}
+            records += [{**run, **common} for run in failure["runs"]]
+        frame = pd.DataFrame(records)
+        return frame[~frame.run_id.isin(self._runs.run_id)] if records else frame
 
     @cached_property
     def _runs(self) -> pd.DataFrame:

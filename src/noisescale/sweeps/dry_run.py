@@ -58,7 +58,7 @@ def dry_run(spec: SweepSpec, out: str | Path, *, jobs: int | None = None, device
     grid, folder = Grid(spec), Path(out)
     check_folder(folder, spec)
     grid.check()
-    found = Study(folder, as_plain(spec)).runs()
+    found = Study(folder, as_plain(spec)).finished()
     wanted = {run.run_id: run for run in wanted_runs(grid, found)}
     finished = wanted.keys() & set(found.run_id)
     missing = [run for run_id, run in wanted.items() if run_id not in finished]

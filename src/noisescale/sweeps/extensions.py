@@ -35,7 +35,7 @@ def extension_runs(grid: Grid, found: pd.DataFrame) -> list[Run]:
     `training.max_extensions` times.
 
     Arguments:
-        grid: the spec's grid. found: `Study.runs()`.
+        grid: the spec's grid. found: `Study.finished()`.
     Returns:
         All wanted runs beyond the grid, finished ones included.
     """

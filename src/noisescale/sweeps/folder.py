@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from noisescale.errors import BadInput
-from noisescale.store import write_atomically
+from noisescale.store import FAILURES, write_atomically
 from noisescale.sweeps.spec import SweepSpec
 
-SPEC, LOCK, SHARDS, FAILURES, KERNELS = "spec.json", "lock", "shards", "failures", "kernels"
+SPEC, LOCK, SHARDS, KERNELS = "spec.json", "lock", "shards", "kernels"
+
+# A full disk is the machine's fault; every other refusal of the system is the path's.
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def create_folder(folder: Path) -> None:
@@ -27,9 +30,9 @@ def create_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if error.errno in FULL:
             raise
-        raise BadInput(str(folder), "an output folder that can be created", error.strerror) from None
+        raise BadInput(_shown(folder), "an output folder that can be created", error.strerror) from None
 
 
 def prepare_folder(folder: Path, spec: SweepSpec) -> None:
@@ -56,7 +59,11 @@ def check_folder(folder: Path, spec: SweepSpec) -> None:
         BadInput: the folder holds something else, or a spec that differs in more than a growing grid or more seeds; the
             message names the keys.
     """
-    if folder.exists() and not folder.is_dir():
+    try:
+        taken = folder.exists()
+    except OSError as error:  # a name too long, or a parent that may not be entered
+        raise BadInput(_shown(folder), "a path where a folder can be created", error.strerror) from None
+    if taken and not folder.is_dir():
         raise BadInput(str(folder), "a folder, or a path where one can be created", "a file")
     path = folder / SPEC
     if path.exists():
@@ -68,6 +75,11 @@ def check_folder(folder: Path, spec: SweepSpec) -> None:
             raise BadInput(str(folder), required, "other values of " + ", ".join(differences))
     elif folder.is_dir() and not all(map(_is_ours, folder.iterdir())):
         raise BadInput(str(folder), "a new or empty folder, or one that a sweep wrote", "a folder with other files")
+
+
+def _shown(folder: Path) -> str:
+    text = str(folder)
+    return text if len(text) <= 100 else f"{text[:60]}…{text[-30:]}"
 
 
 def _is_ours(entry: Path) -> bool:
@@ -133,7 +145,9 @@ def driver_lock(folder: Path) -> Iterator[None]:
     """
     try:
         file = (folder / LOCK).open("a")
-    except PermissionError as error:
+    except OSError as error:
+        if error.errno in FULL:
+            raise
         raise BadInput(str(folder), "a folder that can be written", error.strerror) from None
     with file:
         # `status` holds the lock for an instant when it looks, so one refusal means nothing yet.

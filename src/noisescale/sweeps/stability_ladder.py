@@ -34,7 +34,7 @@ def stability_runs(grid: Grid, found: pd.DataFrame) -> list[Run]:
     """The stability runs that are wanted, given what was found so far.
 
     Arguments:
-        grid: the spec's grid. found: `Study.runs()`, or an empty frame.
+        grid: the spec's grid. found: `Study.finished()`, or an empty frame.
     Returns:
         All wanted runs, finished ones included. The rule is replayed from the first rungs and looks only at rungs whose
         seeds are all there, so a sweep that was interrupted anywhere wants the same runs.

@@ -12,7 +12,9 @@ from typing import Any
 from noisescale.store import Study, finished_packs
 from noisescale.sweeps.folder import SHARDS, is_driven
 from noisescale.sweeps.plan import Plan
-from noisescale.sweeps.sweep import failures
+
+# What runs of one pack have in common, and what they may.
+_SHARED = ("parameterization", "width", "batch_size", "steps", "learning_rate", "purpose")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +22,8 @@ class Status:
     """Runs by state.
 
     Arguments:
-        missing: planned runs without a result. failed: why, by pack id. running: whether a driver holds the folder.
+        missing: planned runs without a result. failed: which runs and why, by pack id. running: whether a driver holds
+            the folder.
         seconds_left: the driver's own estimate. heartbeat_age: seconds since its last sign of life.
     """
 
@@ -59,7 +62,7 @@ def status(folder: str | Path) -> Status:
     """
     study = Study.open(folder)
     path = study.folder
-    runs = study.runs()
+    runs = study.finished()
     done = finished_packs(path / SHARDS)
     missing = sum(len(pack.runs) for pack in Plan(path / "plan.jsonl").packs.values() if pack.pack_id not in done)
     heartbeat = _heartbeat(path / "heartbeat.json")
@@ -68,11 +71,20 @@ def status(folder: str | Path) -> Status:
         completed=int((runs.status == "completed").sum()),
         diverged=int((runs.status == "diverged").sum()),
         missing=missing,
-        failed=failures(path),
+        failed=_failed(study),
         running=running,
         seconds_left=heartbeat.get("seconds_left") if running else None,
         heartbeat_age=time.time() - heartbeat["time"] if heartbeat else None,
     )
+
+
+def _failed(study: Study) -> dict[str, str]:
+    """The runs of each pack that failed at its last attempt, as far as they share anything, and why."""
+    runs, found = study.runs(), {}
+    for pack_id, part in runs[runs.status == "failed"].groupby("pack_id"):
+        shared = ", ".join(f"{name} {part[name].iloc[0]}" for name in _SHARED if part[name].nunique() == 1)
+        found[str(pack_id)] = f"{len(part)} runs at {shared}: {part['error'].iloc[0]}"
+    return found
 
 
 def _heartbeat(path: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -13,12 +14,11 @@ import torch
 
 from noisescale.errors import BadInput
 from noisescale.runs import Run
-from noisescale.store import Study, finished_packs, record_times, write_atomically
+from noisescale.store import FAILURES, Study, finished_packs, record_times, write_atomically
 from noisescale.sweeps.cost import Shape, measure_shape
 from noisescale.sweeps.executor import LocalExecutor
 from noisescale.sweeps.extensions import extension_runs
 from noisescale.sweeps.folder import (
-    FAILURES,
     KERNELS,
     SHARDS,
     as_plain,
@@ -66,11 +66,12 @@ def sweep(
     check_folder(folder, spec)
     grid.check()
     _check_data(folder, grid)
+    shapes = model_shapes(grid, spec.grid.width)
     create_folder(folder)
     with driver_lock(folder):
         prepare_folder(folder, spec)
         _record_data(folder, grid)
-        driver = _Driver(grid, folder, device, jobs, compile, quiet)
+        driver = _Driver(grid, shapes, folder, device, jobs, compile, quiet)
         for note in grid.notes():
             driver.progress.note(note)
         driver.run()
@@ -130,12 +131,21 @@ def wanted_runs(grid: Grid, found: pd.DataFrame) -> list[Run]:
 class _Driver:
     """One sweep in progress: round after round, until nothing more is wanted."""
 
-    def __init__(self, grid: Grid, folder: Path, device: str, jobs: int | None, compile: bool, quiet: bool) -> None:
+    def __init__(
+        self,
+        grid: Grid,
+        shapes: dict[int, Shape],
+        folder: Path,
+        device: str,
+        jobs: int | None,
+        compile: bool,
+        quiet: bool,
+    ) -> None:
         cores = usable_cores()
         self.grid, self.folder, self.device, self.compile = grid, folder, device, compile
         self.workers = jobs or default_workers(device)
         self.threads = max(1, cores // self.workers)
-        self.shapes = model_shapes(grid, grid.spec.grid.width)
+        self.shapes = shapes
         self.plan = Plan(folder / "plan.jsonl")
         self.progress = SweepProgress(folder, quiet)
         self.seconds = dict.fromkeys(("training", "evaluation", "storing", "planning"), 0.0)
@@ -156,7 +166,7 @@ class _Driver:
     def _next_packs(self) -> list[Pack]:
         """Packs with wanted runs that are neither finished nor failed in this session, longest first."""
         began = time.perf_counter()
-        found = Study(self.folder, as_plain(self.grid.spec)).runs()
+        found = Study(self.folder, as_plain(self.grid.spec)).finished()
         settled = self.failed.union(found.run_id)
         missing = [run for run in wanted_runs(self.grid, found) if run.run_id not in settled]
         planned, new = self.plan.packs_for(missing, self.shapes)
@@ -196,7 +206,8 @@ class _Driver:
             record.unlink(missing_ok=True)
             return
         self.failed.update(run.run_id for run in pack.runs)
-        text = json.dumps({"error": outcome.error, "runs": [run.run_id for run in pack.runs]})
+        records = [{**asdict(run), "run_id": run.run_id} for run in pack.runs]
+        text = json.dumps({"error": outcome.error, "runs": records})
         write_atomically(record, lambda file: file.write(text.encode()))
 
 

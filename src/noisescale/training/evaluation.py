@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -28,10 +29,14 @@ class Split:
     rows: Tensor
     labels: Tensor | None
 
-    def first(self, examples: int) -> Split:
-        """The first `examples` of it."""
-        labels = None if self.labels is None else self.labels[:examples]
-        return Split(self.inputs[:examples], self.rows[:examples], labels)
+    def take(self, index: Tensor) -> Split:
+        """The examples at `index` [n]."""
+        labels = None if self.labels is None else self.labels[index]
+        return Split(self.inputs[index], self.rows[index], labels)
+
+    def chance_accuracy(self) -> float:
+        """Share of the largest class; NaN where targets are real values."""
+        return math.nan if self.labels is None else float(torch.bincount(self.labels).max() / len(self.labels))
 
 
 def chunk_of(numbers: int) -> int:

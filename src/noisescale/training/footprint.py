@@ -16,7 +16,7 @@ class Footprint:
 
     Arguments:
         kept: the input and the outputs of all modules with parameters of their own, which a backward pass keeps.
-        largest: the widest output of an innermost module, which bounds what an evaluation holds at once.
+        largest: the widest of those outputs, which bounds what an evaluation holds at once.
     """
 
     kept: int
@@ -30,18 +30,15 @@ def footprint(module: nn.Module, inputs: Tensor) -> Footprint:
         inputs: [B, …], a few examples.
     """
     trial = copy.deepcopy(module).eval()
-    kept, largest = [inputs[0].numel()], [1]
+    kept: list[int] = []
 
-    def note(part: nn.Module, _inputs: Any, output: Any) -> None:
+    def note(_part: nn.Module, _inputs: Any, output: Any) -> None:
         if isinstance(output, Tensor):
-            size = -(-output.numel() // len(inputs))
-            largest.append(size)
-            if any(True for _ in part.parameters(recurse=False)):
-                kept.append(size)
+            kept.append(-(-output.numel() // len(inputs)))
 
     for part in trial.modules():
-        if not any(True for _ in part.children()):
+        if any(True for _ in part.parameters(recurse=False)):
             part.register_forward_hook(note)
     with torch.no_grad():
         trial(inputs)
-    return Footprint(sum(kept), max(largest))
+    return Footprint(inputs[0].numel() + sum(kept), max(kept, default=1))

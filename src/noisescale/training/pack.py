@@ -14,7 +14,14 @@ from noisescale.datasets import Dataset
 from noisescale.errors import BadInput
 from noisescale.families import Factory
 from noisescale.noise_scale import noise_scale
-from noisescale.parameterizations import Table, build_table, describe_parameters, initial_parameters, stream_number
+from noisescale.parameterizations import (
+    Table,
+    build_table,
+    describe_parameters,
+    initial_parameters,
+    stream,
+    stream_number,
+)
 from noisescale.parameterizations.layers import layer_rows
 from noisescale.runs import Run, RunResult
 from noisescale.training.evaluation import Split, chunk_of, evaluate
@@ -25,7 +32,7 @@ from noisescale.training.late import evaluation_steps, late_mean_and_drift
 from noisescale.training.losses import LOSSES, check_loss, target_rows
 from noisescale.training.sampling import block_length, index_block
 from noisescale.training.sgd import PackedSGD
-from noisescale.training.state import PackState, clear_runs, finite_runs
+from noisescale.training.state import NOT_DIVERGED, PackState, clear_runs, finite_runs
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
 
@@ -45,7 +52,8 @@ EXPLOSION = 1e6
 # A run is collapsed when it does no better than a constant: training accuracy within this of the largest class's share.
 COLLAPSE_MARGIN = 0.02
 
-# The short ladder of the largest stable rate asks only whether a run has collapsed: enough to tell 0.1 from 0.13.
+# The short ladder of the largest stable rate asks only whether a run has collapsed: enough to tell 0.1 from 0.13. They
+# are drawn at random, because a user's arrays may be sorted by class.
 STABILITY_EXAMPLES = 1000
 
 
@@ -95,6 +103,7 @@ class PackTrainer:
         self._starts = [_start(table, factory, run, dataset) for table, run in zip(self.tables, runs, strict=True)]
         module = self._module = module.to(device=device, dtype=self._dtype)
         self._splits = self._move_splits()
+        self._evaluated = {"train": self._stability_split()} if first.purpose == "stability" else self._splits
         parameters = {
             row.name: torch.stack([start[row.name] for start in self._starts]).to(device=device, dtype=self._dtype)
             for row in self.tables[0]
@@ -109,9 +118,11 @@ class PackTrainer:
         velocity = _zeros_like(parameters) if any(run.momentum for run in runs) else {}
         moving = moving_buffers(module, batch)
         buffers = {name: buffer.expand(len(runs), *buffer.shape).clone() for name, buffer in moving.items()}
-        none = torch.zeros(len(runs), dtype=torch.int64, device=device)
-        self._state = PackState(0, parameters, velocity, buffers, none, none.clone())
-        self._choice = choose_kernel(copy.deepcopy(module), self._loss, self._trial(batch, train.rows[: len(batch)]), kernel)
+        never = torch.full((len(runs),), NOT_DIVERGED, dtype=torch.int64, device=device)
+        self._state = PackState(0, parameters, velocity, buffers, never, torch.zeros_like(never))
+        self._choice = choose_kernel(
+            copy.deepcopy(module), self._loss, self._trial(batch, train.rows[: len(batch)]), kernel
+        )
         self._kernel, gradients = self._choice.kernel, self._choice.kernel.losses_and_gradients
         self._gradients = torch.compile(gradients) if compile else gradients
         self._evaluations = evaluation_steps(first.steps, first.evaluations)
@@ -228,10 +239,9 @@ class PackTrainer:
         began = time.perf_counter()
         state = self._state
         buffers = self._exact_buffers() if self.runs[0].batch_statistics == "exact" else state.buffers
-        for name, split in self._splits.items():
-            part = split.first(STABILITY_EXAMPLES) if self.runs[0].purpose == "stability" else split
+        for name, split in self._evaluated.items():
             losses, accuracies = evaluate(
-                self._kernel, self._loss, state.parameters, buffers, part, self._footprint.largest
+                self._kernel, self._loss, state.parameters, buffers, split, self._footprint.largest
             )
             for quantity, values in ((f"{name}_loss", losses), (f"{name}_accuracy", accuracies)):
                 values[state.frozen] = torch.nan
@@ -273,6 +283,12 @@ class PackTrainer:
                 splits[name] = Split(inputs.to(device=self.device, dtype=self._dtype), rows, labels)
         return splits
 
+    def _stability_split(self) -> Split:
+        train, first = self._splits["train"], self.runs[0]
+        generator = stream(first.data_seed, "stability examples")
+        index = torch.randperm(len(train.inputs), generator=generator)[:STABILITY_EXAMPLES]
+        return train.take(index.to(self.device))
+
     def _result(self, position: int, seconds: float) -> RunResult:
         state, run = self._state, self.runs[position]
         curves = {name: [float(values[position]) for values in entries] for name, entries in state.curves.items()}
@@ -281,17 +297,18 @@ class PackTrainer:
         for name, curve in curves.items():
             means[name], drifts[name] = late_mean_and_drift(curve, state.evaluated_steps, run.late_fraction)
             final[name] = curve[-1]
-        if diverged_at:
+        diverged = diverged_at != NOT_DIVERGED
+        if diverged:
             means, drifts, final = ({name: float("nan") for name in curves} for _ in range(3))
         examples, replacement = len(self.dataset.x_train), run.sampling == "with_replacement"
         noise = noise_scale(run.learning_rate, run.batch_size, examples, run.momentum, replacement=replacement)
         test = [value for value in curves.get("test_accuracy", []) if not np.isnan(value)]
         return RunResult(
             run=run,
-            status="diverged" if diverged_at else "completed",
-            diverged_at_step=diverged_at or None,
-            collapsed=not diverged_at and self._is_collapsed(means),
-            chance_accuracy=self.dataset.chance_accuracy,
+            status="diverged" if diverged else "completed",
+            diverged_at_step=diverged_at if diverged else None,
+            collapsed=not diverged and self._is_collapsed(means),
+            chance_accuracy=self._evaluated["train"].chance_accuracy(),
             chance_loss=self._chance_loss(),
             late_means=means,
             drifts=drifts,
@@ -308,11 +325,11 @@ class PackTrainer:
     def _is_collapsed(self, means: dict[str, float]) -> bool:
         if np.isnan(means["train_accuracy"]):
             return means["train_loss"] >= (1 - COLLAPSE_MARGIN) * self._chance_loss()
-        return means["train_accuracy"] <= self.dataset.chance_accuracy + COLLAPSE_MARGIN
+        return means["train_accuracy"] <= self._evaluated["train"].chance_accuracy() + COLLAPSE_MARGIN
 
     def _chance_loss(self) -> float:
         """Training loss of the best constant output."""
-        rows = self._splits["train"].rows.double()
+        rows = self._evaluated["train"].rows.double()
         mean = rows.mean(0)
         if self.runs[0].loss == "cross_entropy":
             return float(-(mean * mean.clamp_min(1e-300).log()).sum())

@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+# A run may be beyond all numbers before its first step, so 0 is a step like any other.
+NOT_DIVERGED = -1
+
 
 @dataclass(slots=True)
 class PackState:
@@ -17,7 +20,7 @@ class PackState:
     Arguments:
         step: steps done. parameters, velocity: [R, …] each (velocity empty without momentum).
         buffers: [R, …] each, those that training changes (running statistics).
-        diverged_at: [R], the step at which divergence was seen, 0 while there is none.
+        diverged_at: [R], the step at which divergence was seen, `NOT_DIVERGED` while there is none.
         exploded: [R], evaluations in a row at which the training loss was above the bound.
         curves: one list of [R] tensors per quantity, an entry per evaluation.
         seconds: training and evaluation time so far.
@@ -35,7 +38,7 @@ class PackState:
 
     @property
     def frozen(self) -> Tensor:
-        return self.diverged_at > 0
+        return self.diverged_at != NOT_DIVERGED
 
     def as_dict(self) -> dict[str, Any]:
         """Tensors, numbers, lists and dictionaries only, so that `torch.load(weights_only=True)` reads it back."""
@@ -55,4 +58,4 @@ def clear_runs(parts: Iterable[dict[str, Tensor]], runs: Tensor) -> None:
 
 def finite_runs(parameters: dict[str, Tensor]) -> Tensor:
     """Runs [R] whose parameters are all finite; an infinite one behind a dead unit leaves the loss finite."""
-    return torch.stack([tensor.flatten(1).isfinite().all(1) for tensor in parameters.values()]).all(0)
+    return torch.stack([tensor.reshape(len(tensor), -1).isfinite().all(1) for tensor in parameters.values()]).all(0)
