@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -27,6 +28,21 @@ INTERRUPTED = 130
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `noisescale sweep` wrote.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"noisescale {version('noisescale')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Say the version.")
+    ] = False,
+) -> None:
+    """Find, explain and transfer the hyperparameters of SGD: learning rate, batch size, width."""
 
 
 @app.command("sweep")
@@ -81,6 +97,7 @@ def fit_command(folder: Folder, as_json: AsJson = False) -> int:
     from noisescale.report import fit_tables
     from noisescale.store import Study, record_time
 
+    _note_what_is_missing(folder)
     with record_time(folder, "fit"):
         found = fit(Study.open(folder))
     if as_json:
@@ -96,6 +113,7 @@ def report_command(folder: Folder) -> int:
     from noisescale.report import write_report
     from noisescale.store import Study, record_time
 
+    _note_what_is_missing(folder)
     with record_time(folder, "report"):
         path = write_report(Study.open(folder))
     print(f"report: {path}")
@@ -114,6 +132,7 @@ def recommend_command(
     from noisescale.report import recommendation_tables
     from noisescale.store import Study
 
+    _note_what_is_missing(folder)
     found = recommend(Study.open(folder), width=width, batch_size=batch_size)
     if as_json:
         _print_json(found.as_json())
@@ -169,6 +188,17 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"noisescale: {error.format_message()}", file=sys.stderr)
             return 2
         raise
+
+
+def _note_what_is_missing(folder: Path) -> None:
+    """Say that a sweep is unfinished before its numbers are read."""
+    from noisescale.sweeps.status import status
+
+    found = status(folder)
+    if found.missing or found.running:
+        state = "is still running" if found.running else "is unfinished"
+        missing = f", {found.missing} planned runs are missing" if found.missing else ""
+        print(f"noisescale: the sweep {state}{missing}: what follows may change", file=sys.stderr)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -92,6 +92,28 @@ def test_young_cells_are_kept_out_or_flagged(make_study: Make) -> None:
     row = next(row for row in young.summary if row.width == 64)
     assert "not_late" in row.labels and not row.in_law
     assert row.normalized_noise_scale.covers(1000)
+
+
+def test_whatever_has_an_interval_has_all_five_keys(make_study: Make) -> None:
+    def walk(value: Any) -> Iterator[dict[str, Any]]:
+        if isinstance(value, dict):
+            yield value
+        for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+            yield from walk(item)
+
+    parts = [part for part in walk(fit(make_study(rates=(2.0,))).as_json()) if part.keys() & {"low", "high"}]
+    assert len(parts) > 50
+    assert all(part.keys() == {"value", "low", "high", "unit", "convention"} for part in parts)
+
+
+def test_a_width_where_noise_does_not_help_bounds_the_other_line_by_the_end_of_its_set(make_study: Make) -> None:
+    study = make_study(rates=(2.0,), widths=(32, 64, 128, 256, 512), batches=(1, 2, 3, 4, 6, 8, 11, 16))
+    laws = fit(study).groups[0].series[0].laws["accuracy"]
+    narrow = fit(study).groups[0].series[0].widths[0].optima["accuracy"]
+    assert narrow.curve.label in ("censored_low", "not_identified_low")
+    assert 32 not in laws.normalized_noise_scale.widths + laws.normalized_noise_scale.censored
+    assert laws.with_bounds.censored[:1] == (32,)
+    assert laws.with_bounds.bounds[0] == pytest.approx(narrow.curve.high)
 
 
 def test_failed_cells_are_counted_and_not_used(make_study: Make) -> None:

@@ -92,6 +92,21 @@ def test_a_rate_beyond_those_trained_is_said(make_study: Make) -> None:
     assert below.learning_rate.value < 2.0 and not any("above 2" in warning for warning in below.warnings)
 
 
+def test_a_width_at_which_noise_does_not_help_gets_its_bound_and_a_warning(make_study: Make) -> None:
+    study = make_study(rates=(2.0,), widths=(32, 64, 128, 256, 512), batches=(1, 2, 3, 4, 6, 8, 11, 16))
+    own = recommend(study, width=32)
+    assert own.basis[0] == "the least noise tried at width 32"
+    assert any("not shown to help" in warning for warning in own.warnings)
+    below, above = recommend(study, width=24), recommend(study, width=200)
+    assert any("at width 32 already" in warning for warning in below.warnings)
+    assert not any("not shown to help" in warning for warning in above.warnings)
+
+
+def test_the_epochs_are_kept_where_the_study_held_them_fixed(make_study: Make) -> None:
+    found = recommend(make_study(rates=(2.0,), steps=None, epochs=20), width=512, batch_size=8)
+    assert found.steps == 20 * (4000 // 8)
+
+
 def test_a_fit_serves_as_well_as_a_study(make_study: Make) -> None:
     study = make_study(rates=(2.0,))
     assert recommend(fit(study), width=512).as_json() == recommend(study, width=512).as_json()

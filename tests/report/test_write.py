@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from noisescale.laws.fit import fit
+from noisescale.laws.optimum import ADVICE
 from noisescale.report import write_report
 
 SCHEMA = Path(__file__).resolve().parents[2] / "docs" / "schemas" / "report.json"
@@ -104,6 +106,17 @@ def test_the_page_says_what_it_rests_on(written: tuple[Path, Any]) -> None:
     for needed in ("chosen and reported on the same test set", "a" * 64, "torch", "Runs of the grid", "36: 0 diverged",
                    "batch_size", "20 s"):  # fmt: skip
         assert needed in text, needed
+
+
+def test_every_label_of_an_optimum_is_explained(written: tuple[Path, Any]) -> None:
+    (section,) = re.findall(r"<section>(.*?)</section>", written[0].read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert "What the words mean" in section
+    explained = {unescape(word): unescape(text) for word, text in re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", section)}
+    for label, advice in ADVICE.items():
+        assert advice in explained[label.replace("_", " ")]
+    # As the tables write them.
+    assert explained["not late"] and explained["stability-limited"]
+    assert "Recommendation.parameter_groups" in explained["NTK parameterization"]
 
 
 def test_every_figure_lies_beside_it(written: tuple[Path, Any]) -> None:

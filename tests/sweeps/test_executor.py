@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from noisescale.laws import fit
 from noisescale.sweeps import SweepSpec, failures, sweep
 from noisescale.sweeps.status import status
 
@@ -32,11 +33,18 @@ def test_a_worker_that_dies_costs_only_its_own_pack(
     deadly = tmp_path / "deadly"
     deadly.touch()
     spec = make_spec(model__family="deadly_model:factory", grid__width=[3, 4, 7])
-    runs = sweep(spec, tmp_path / "out", jobs=2, quiet=True).runs()
-    assert set(runs.width) == {3, 4}
+    study = sweep(spec, tmp_path / "out", jobs=2, quiet=True)
+    assert set(study.finished().width) == {3, 4}
+    runs = study.runs()
+    assert runs[runs.status == "failed"].width.tolist() == [7] * 4
+    assert runs[runs.status == "failed"].test_accuracy.isna().all()
+    assert fit(study).groups[0].series[0].widths[-1].width == 4
     (error,) = failures(tmp_path / "out").values()
     assert "died" in error
-    assert status(tmp_path / "out").missing == 4
+    found = status(tmp_path / "out")
+    assert found.missing == 4
+    assert "4 runs at" in (line := next(iter(found.failed.values()))) and "width 7" in line and "died" in line
     deadly.unlink()
-    assert set(sweep(spec, tmp_path / "out", jobs=1, quiet=True).runs().width) == {3, 4, 7}
+    again = sweep(spec, tmp_path / "out", jobs=1, quiet=True).runs()
+    assert set(again.width) == {3, 4, 7} and (again.status == "completed").all()
     assert failures(tmp_path / "out") == {}

@@ -98,6 +98,12 @@ def test_a_spoiled_spec_is_named(folder: Path, make_spec: MakeSpec, text: str) -
         check_folder(folder, make_spec())
 
 
+def test_a_path_whose_name_no_system_takes_is_refused(tmp_path: Path, make_spec: MakeSpec) -> None:
+    with pytest.raises(BadInput, match="can be created") as caught:
+        check_folder(tmp_path / ("x" * 300), make_spec())
+    assert len(str(caught.value)) < 250
+
+
 def test_a_driver_killed_at_its_very_start_is_no_obstacle(tmp_path: Path, make_spec: MakeSpec) -> None:
     (tmp_path / "lock").touch()
     (tmp_path / ".spec.json.123.tmp").write_text('{"na')

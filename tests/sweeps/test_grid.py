@@ -52,7 +52,15 @@ def test_the_identity_of_a_run_is_frozen() -> None:
 
 def test_every_field_is_part_of_the_identity() -> None:
     for name, value in asdict(FROZEN).items():
-        other = 8 if value is None else f"{value}x" if isinstance(value, str) else value + 1
+        other = (
+            "stability"
+            if name == "purpose"
+            else 8
+            if value is None
+            else f"{value}x"
+            if isinstance(value, str)
+            else value + 1
+        )
         assert replace(FROZEN, **{name: other}).run_id != FROZEN.run_id, name
 
 

@@ -194,10 +194,11 @@ def test_a_pack_that_fails_is_recorded_and_tried_again(
 
     with monkeypatch.context() as patch:
         patch.setattr(PackTrainer, "advance", fail)
-        runs = sweep(spec, tmp_path, quiet=True).runs()
-    assert set(runs.width) == {2}
+        study = sweep(spec, tmp_path, quiet=True)
+    assert set(study.finished().width) == {2}
+    assert set(study.runs().query("status == 'failed'").width) == {4}
     found = status(tmp_path)
-    assert set(found.failed.values()) == {"RuntimeError: width 4 is not to be had"}
+    assert all("width 4" in why and why.endswith("width 4 is not to be had") for why in found.failed.values())
     assert found.missing == sum(
         len(pack.runs) for pack in Plan(tmp_path / "plan.jsonl").packs.values() if pack.pack_id in found.failed
     )
@@ -205,6 +206,30 @@ def test_a_pack_that_fails_is_recorded_and_tried_again(
     again = sweep(spec, tmp_path, quiet=True).runs()
     assert set(again.width) == {2, 4}
     assert failures(tmp_path) == {} and status(tmp_path).missing == 0
+
+
+SCALAR = """
+import math
+from torch import nn, ones
+class Scaled(nn.Module):
+    def __init__(self, width, inputs, outputs):
+        super().__init__()
+        self.scale = nn.Parameter(ones(()))
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, outputs))
+    def forward(self, x):
+        return self.scale * self.body(x)
+def factory(width, shape, classes):
+    return Scaled(width, math.prod(shape), classes)
+"""
+
+
+def test_a_model_with_a_parameter_that_is_one_number_is_trained(
+    tmp_path: Path, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "scalar_model.py").write_text(SCALAR)
+    runs = sweep(make_spec(model={"family": "scalar_model:factory"}), tmp_path / "out", quiet=True).runs()
+    assert len(runs) and (runs.status == "completed").all()
 
 
 @pytest.mark.parametrize("target", ["os.fsync", "pyarrow.parquet.write_table"])

@@ -73,6 +73,32 @@ def test_parts_are_equal_and_hold_at_least_one_run() -> None:
     assert part_size({"w": torch.zeros(2, 1000, 1000)}, 2, 140) == 1
 
 
+def test_a_run_that_is_beyond_all_numbers_before_its_first_step_has_diverged_there(
+    make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
+) -> None:
+    runs = [make_run(steps=20, precision="float32", init_scale=scale) for scale in (2.0, 1e60)]
+    trainer = make_trainer(runs, make_data())
+    trainer.advance()
+    sound, broken = trainer.results()
+    assert (sound.status, sound.diverged_at_step) == ("completed", None)
+    assert (broken.status, broken.diverged_at_step) == ("diverged", 0)
+
+
+def test_collapse_is_judged_on_random_examples_where_a_users_are_sorted_by_class(
+    make_run: MakeRun, make_trainer: MakeTrainer, make_data: MakeData
+) -> None:
+    mixed = make_data(examples=3000)
+    order = mixed.y_train.argsort()
+    data = replace(mixed, x_train=mixed.x_train[order], y_train=mixed.y_train[order])
+    # At no rate to speak of the network stays what it is: no better than chance.
+    runs = [make_run(purpose="stability", learning_rate=1e-12, steps=5, seed=seed) for seed in range(4)]
+    trainer = make_trainer(runs, data)
+    trainer.advance()
+    for result in trainer.results():
+        assert 0.2 < result.chance_accuracy < 0.32
+        assert 0.1 < result.final["train_accuracy"] < 0.45
+
+
 def test_a_run_is_unchanged_when_its_mate_diverges(
     make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
 ) -> None:

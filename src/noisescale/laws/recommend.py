@@ -15,6 +15,7 @@ from noisescale.laws.fit import NO_HELP_REASON, STABILITY_SHARE, fit
 from noisescale.laws.interval import Estimate, as_json
 from noisescale.laws.largest_batch import EdgeByBatch
 from noisescale.laws.noise_units import NOISE, TEMPERATURE
+from noisescale.laws.optimum import ADVICE
 from noisescale.laws.results import SCHEMA_VERSION, EdgeAt, Fit, Group, MetricOptimum, Series
 from noisescale.laws.study_shape import StudyLike
 from noisescale.noise_scale import noise_per_rate
@@ -183,7 +184,7 @@ def recommend(
     group = _choose_group(found, parameterization)
     series = group.series[group.primary]
     warnings = list(found.warnings)
-    log_noise, basis = _noise_at(series, found.metric, width, warnings)
+    log_noise, basis, origin = _noise_at(series, found.metric, width, warnings)
     train_size = series.widths[-1].train_size
     if batch_size is not None and not (1 <= batch_size < train_size and batch_size == int(batch_size)):
         raise BadInput("batch_size", f"a whole number from 1 to {train_size - 1}", batch_size)
@@ -192,13 +193,13 @@ def recommend(
     noise = _exponential(log_noise, -log_ratio, "examples", NOISE[found.replacement])
     edge, edge_basis = edge_at_new_width(group.edges, group.edge_laws, width)
     batches = [int(batch_size)] if batch_size is not None else _batch_ladder(train_size)
-    time = _training_time(series, found.metric, width)
+    time = _training_time(series, found.metric, width if origin is None else origin)
     passes = _passes(series) if series.budget == "epochs" else math.nan
     ladder = tuple(
         _rung(batch, noise, edge, time, passes, train_size, momentum, found.replacement) for batch in batches
     )
     chosen = _choose_rung(ladder, series, warnings)
-    _warn_of_width(series, found.metric, width, warnings)
+    _warn_of_width(series, found.metric, width, origin, warnings)
     _warn_of_rate(series, chosen, warnings)
     input_shape, num_outputs = study_or_fit.data_shape() if isinstance(study_or_fit, Study) else ((), 0)
     normalized = any(math.isfinite(row.normalized_noise_scale) for row in series.widths[-1].cells)
@@ -253,32 +254,41 @@ def _choose_group(found: Fit, parameterization: str | None) -> Group:
     return max(groups, key=peak)
 
 
-def _noise_at(series: Series, metric: str, width: float, warnings: list[str]) -> tuple[Estimate, str]:
-    """The optimum on the noise axis at a width, in natural units, and where it comes from."""
+def _noise_at(series: Series, metric: str, width: float, warnings: list[str]) -> tuple[Estimate, str, float | None]:
+    """The optimum on the noise axis at a width, where it comes from, and the width it is that of, if of one."""
     measured = {row.width: row.optima[metric] for row in series.widths if metric in row.optima}
     own = measured.get(float(width))
     if own is not None and own.in_law and own.curve.label == "interior":
-        return _axis_estimate(own), f"optimum measured at width {width:g}"
+        return _axis_estimate(own), f"optimum measured at width {width:g}", width
     if own is not None and own.reason == NO_HELP_REASON:
         warnings.append(
             f"at width {width:g} {NO_HELP_REASON}: what is given is a bound from above, and less may do as well"
         )
-        return _axis_estimate(own), f"the least noise tried at width {width:g}"
+        return _axis_estimate(own), f"the least noise tried at width {width:g}", width
     if own is not None and own.reason:
         warnings.append(f"width {width:g} was trained and left out of the law: {own.reason}")
     law = series.laws[metric].normalized_noise_scale if metric in series.laws else None
     if law is not None and law.status == "ok":
-        return law.at(width), f"law of the {law.quantity} over widths {', '.join(f'{w:g}' for w in law.widths)}"
+        widths = ", ".join(f"{known:g}" for known in law.widths)
+        return law.at(width), f"law of the {law.quantity} over widths {widths}, with its prediction interval", None
     known = {place: row for place, row in measured.items() if row.curve.found}
     if not known:
         labels = ", ".join(f"width {place:g}: {row.curve.label}" for place, row in measured.items())
         raise BadInput("recommend", "an optimum at one width at least", labels or f"no {metric} at any width")
-    # A young optimum near by tells more than a ripe one far away; one that shows where training breaks tells nothing.
-    sound = [place for place, row in known.items() if row.curve.label == "interior" and not row.stability_limited]
+    # A young optimum or a bound near by tells more than a ripe optimum far away; one that shows where training breaks
+    # tells nothing.
+    sound = [place for place, row in known.items() if not row.stability_limited]
     nearest = min(sound or known, key=lambda place: abs(math.log(place / width)))
     warnings.append(f"the law over widths is inconclusive: the noise scale is that of width {nearest:g}, unchanged")
-    label = ", ".join(known[nearest].labels)
-    return _axis_estimate(known[nearest]), f"optimum of the nearest width that has one, {nearest:g} ({label})"
+    label = known[nearest].curve.label
+    if label != "interior":
+        warnings.append(f"at width {nearest:g} no optimum is known, only a bound ({ADVICE[label]})")
+    labels = ", ".join(known[nearest].labels).replace("_", " ")
+    return (
+        _axis_estimate(known[nearest]),
+        f"the nearest width with an optimum or a bound, {nearest:g} ({labels})",
+        nearest,
+    )
 
 
 def _axis_estimate(found: MetricOptimum) -> Estimate:
@@ -369,11 +379,9 @@ def _choose_rung(ladder: tuple[Rung, ...], series: Series, warnings: list[str]) 
     return ladder[0]
 
 
-def _warn_of_width(series: Series, metric: str, width: float, warnings: list[str]) -> None:
+def _warn_of_width(series: Series, metric: str, width: float, origin: float | None, warnings: list[str]) -> None:
     laws = series.laws.get(metric)
-    # Without a law the optima of the widths themselves are all there is.
-    known = laws.normalized_noise_scale.widths if laws and laws.normalized_noise_scale.status == "ok" else ()
-    widths = known or tuple(row.width for row in series.widths)
+    widths = laws.normalized_noise_scale.widths if laws is not None and origin is None else (origin or width,)
     low, high = min(widths) / SUPPORTED_FACTOR, max(widths) * SUPPORTED_FACTOR
     helpless = [
         row.width for row in series.widths if metric in row.optima and row.optima[metric].reason == NO_HELP_REASON
@@ -381,7 +389,7 @@ def _warn_of_width(series: Series, metric: str, width: float, warnings: list[str
     if helpless and width < max(helpless):
         warnings.append(f"at width {max(helpless):g} already {NO_HELP_REASON}")
     if not low <= width <= high:
-        warnings.append(f"width {width:g} lies outside {low:g} to {high:g}, the range that the law supports")
+        warnings.append(f"width {width:g} lies outside {low:g} to {high:g}, the range that its basis supports")
 
 
 def _warn_of_rate(series: Series, chosen: Rung, warnings: list[str]) -> None:
@@ -400,7 +408,7 @@ def _validity(
     horizon = [f"stability seen over {max(edge.steps for edge in edges)} steps"] if edges else []
     steps = max((row.steps for row in series.widths), default=0)
     lines = [
-        f"training set of {train_size} examples",
+        f"training set of {train_size} examples, inputs with the training set's mean 0 and deviation 1 (each channel)",
         f"momentum {momentum:g}, constant learning rate",
         f"up to {steps} steps; training time ε·steps = {time:.4g}",
         *horizon,

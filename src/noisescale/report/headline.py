@@ -18,7 +18,8 @@ def headline(material: Material, recommendation: Recommendation | None) -> list[
     sentences.append(peak_sentence(material, first))
     if recommendation is not None:
         text = (
-            f"For width {recommendation.width:g}: learning rate {with_interval(recommendation.learning_rate)} at batch "
+            f"For width {recommendation.width:g}, in the parameterization {recommendation.parameterization}: "
+            f"learning rate {with_interval(recommendation.learning_rate)} at batch "
         )
         text += f"size {recommendation.batch_size}, {recommendation.steps:,} steps."
         chosen = next((rung for rung in recommendation.ladder if rung.batch_size == recommendation.batch_size), None)
@@ -63,7 +64,7 @@ def _special_widths(material: Material, metric: str) -> Iterator[str]:
     found = [(width, one) for width in material.widths if (one := material.optimum(metric, width)) is not None]
     lowest = [width for width, one in found if one.curve.label == "censored_low"]
     if lowest:
-        yield f"At {_widths(lowest)} the least noise tried is the best: noise does not help there."
+        yield f"At {_widths(lowest)} the least noise tried is the best: more of it is not shown to help there."
     level = [width for width, one in found if one.curve.label in ("not_identified_low", "flat")]
     if level:
         text = "the least noise tried is not told from the best: noise is not shown to help there"

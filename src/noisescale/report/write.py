@@ -17,6 +17,7 @@ from noisescale.laws.recommend import Recommendation, recommend
 from noisescale.laws.results import Fit, Group
 from noisescale.laws.study_shape import LOSS_UNITS
 from noisescale.report.catalogue import catalogue
+from noisescale.report.glossary import GLOSSARY
 from noisescale.report.headline import headline
 from noisescale.report.material import Material
 from noisescale.report.numbers import seconds
@@ -94,6 +95,7 @@ def write_report(study: Study) -> Path:
         figures=drawn,
         facts=facts.items(),
         times=_times_table(times),
+        glossary=GLOSSARY,
         spec=json.dumps(study.spec, indent=1, ensure_ascii=False),
         data=_inside_script(data),
     )

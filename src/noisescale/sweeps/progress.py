@@ -113,7 +113,8 @@ class SweepProgress:
         if self._bar is not None:
             self._bar.stop()
         if not self._quiet:
-            self._console.print(self.counts.line(), highlight=False)
+            line = self.counts.line() if self.counts.total else "nothing to do: every run is there"
+            self._console.print(line, highlight=False)
 
     def _show(self, name: str | None) -> None:
         if self._quiet:
