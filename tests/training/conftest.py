@@ -88,6 +88,6 @@ def make_data() -> MakeData:
 def make_trainer() -> MakeTrainer:
     def make(runs: list[Run], dataset: Dataset, **options: Any) -> PackTrainer:
         factory = family_factory(ModelOptions.of_run(runs[0]))
-        return PackTrainer(runs, dataset, factory, reference_width=runs[0].width + 1, **options)
+        return PackTrainer(runs, dataset, factory, reference_width=2 * runs[0].width, **options)
 
     return make

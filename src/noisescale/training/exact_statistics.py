@@ -26,7 +26,7 @@ def exact_statistics(module: nn.Module, inputs: Tensor, chunk: int) -> None:
     module.eval()
     layers: list[_BatchNorm] = []
     handles = [
-        part.register_forward_pre_hook(lambda layer, _inputs: layers.append(layer))  # type: ignore[arg-type]
+        part.register_forward_pre_hook(lambda layer, _inputs: layers.append(layer))
         for part in module.modules()
         if isinstance(part, _BatchNorm) and part.running_mean is not None
     ]
