@@ -84,6 +84,7 @@ def test_every_default(tmp_path: Path) -> None:
             "loss": "cross_entropy",
             "sampling": "epoch_shuffle",
             "precision": "float32",
+            "batch_statistics": "running",
         },
         "fit": {"select_on": "test", "metric": "accuracy", "extend_edges": True, "max_edge_rungs": 4},
         "stability": {"steps": 300, "seeds": 10, "batch_size": None},
