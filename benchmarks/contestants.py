@@ -13,7 +13,8 @@ from noisescale.families import mlp
 from noisescale.parameterizations import build_table, describe_parameters
 from noisescale.runs import Run
 from noisescale.training import PackTrainer
-from noisescale.training.kernels import choose_kernel
+from noisescale.training.footprint import footprint
+from noisescale.training.kernels import Trial, choose_kernel
 from noisescale.training.losses import LOSSES
 from noisescale.training.pack import part_size
 from noisescale.training.sgd import PackedSGD
@@ -99,27 +100,32 @@ class BareKernel:
     """Gradients and update alone, on one fixed batch, without losses, for as many runs as the trainer takes at once.
 
     Arguments:
-        kind: "auto" for the explicit kernel, "generic" for `torch.func` (all runs of the row at once).
+        kind: "auto" for the explicit kernel, "vmap" for `torch.func` (all runs of the row at once).
     """
 
     def __init__(self, row: Row, kind: str) -> None:
         data, module = dataset(row), model(row)
         one = {name: tensor.detach().unsqueeze(0) for name, tensor in module.named_parameters()}
         whole = {name: tensor.expand(row.runs, *tensor.shape[1:]) for name, tensor in one.items()}
-        self.runs = part_size(whole, row.batch, data.x_train) if kind == "auto" else row.runs
+        self.runs = (
+            part_size(whole, row.batch, footprint(module, data.x_train[:2]).kept) if kind == "auto" else row.runs
+        )
         self._parameters = {name: tensor[: self.runs].clone() for name, tensor in whole.items()}
-        self._kernel = choose_kernel(module, LOSSES["cross_entropy"], kind)
         table = build_table("own", describe_parameters(module, module))
         self._sgd = PackedSGD(pack(row)[: self.runs], [table] * self.runs, self._parameters)
         index = order(row, self.runs)[0]
         self._steps = row.steps
         self._inputs = data.x_train[index]
         self._targets = nn.functional.one_hot(data.y_train[index], OUTPUTS).float()
+        trial = Trial(self._parameters, {}, self._inputs, self._targets)
+        self._kernel = choose_kernel(module, LOSSES["cross_entropy"], trial, kind).kernel
 
     def advance(self) -> None:
         with torch.no_grad():
             for _ in range(self._steps):
-                _, gradients = self._kernel.losses_and_gradients(self._parameters, self._inputs, self._targets, False)
+                _, gradients = self._kernel.losses_and_gradients(
+                    self._parameters, {}, self._inputs, self._targets, False
+                )
                 self._sgd.step(self._parameters, {}, gradients)
 
 

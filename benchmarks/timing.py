@@ -103,7 +103,7 @@ def _build(name: str) -> Callable[[Row], Contestant]:
     programs: dict[str, Callable[[Row], Contestant]] = {
         "trainer": Trainer,
         "kernel": lambda row: BareKernel(row, "auto"),
-        "func": lambda row: BareKernel(row, "generic"),
+        "func": lambda row: BareKernel(row, "vmap"),
     }
     return programs[name]
 

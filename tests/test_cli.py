@@ -124,12 +124,80 @@ def test_help_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
         ('training.loss="hinge"', "training.loss"),
         ('dataset.name="digit"', "digits"),
         ("seeds", "--set"),
+        ('model.family="convnt"', "did you mean 'convnet'"),
+        ('model.normalization="bach"', "did you mean 'batch'"),
+        ('model.activation="rleu"', "did you mean 'relu'"),
+        ("model.blocks=[2, 2]", "model.blocks"),
+        ("model.groups=4", "model.groups"),
+        ("model.scale_invariant=true", "model.normalization"),
+        ('model={family="convnet", blocks=[1, 1]}', "model.blocks"),
+        ('model={family="convnet", normalization="group", groups=3}', "model.groups"),
+        ('model={family="resnet", blocks=[1, 1, 1, 1]}', "model.family"),
+        ('model={family="resnet", depth=3}', "model.depth"),
+        ('model={family="mlp", normalization="ghost_batch", ghost_size=4}', "grid.batch_size"),
+        ('model={family="mlp", normalization="ghost_batch", ghost_size=1}', "model.ghost_size"),
+        ('model={family="mlp", normalization="group", groups=2}', "model.groups"),
+        ("grid.base_width=4", "grid.base_width"),
+        ("grid.base_width=0", "grid.base_width"),
+        ('model.query_rows=["qkv.weight[:64]"]', "model.query_rows"),
     ],
 )
 def test_a_bad_spec_is_refused_by_key(refused: Fail, override: str, named: str) -> None:
     message = refused(*SWEEP, "--set", override)
     assert named in message
     assert "Got: " in message
+
+
+OWN_MODELS = """
+import torch
+from torch import nn
+
+def fixed(width, shape, classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 5), nn.Linear(5, classes))
+
+class Model(nn.Module):
+    def __init__(self, width, tied):
+        super().__init__()
+        self.first, self.hidden = nn.Linear(64, width), nn.Linear(width, width)
+        if tied:
+            self.classes, self.read_out = nn.Embedding(10, width), nn.Linear(width, 10, bias=False)
+            self.read_out.weight = self.classes.weight
+        else:
+            self.register_buffer("weight", torch.randn(10, width))
+            self.read_out = lambda x: x @ self.weight.T
+
+    def forward(self, x):
+        return self.read_out(self.hidden(self.first(x.flatten(1))))
+
+def tied(width, shape, classes):
+    return Model(width, True)
+
+def buffer(width, shape, classes):
+    return Model(width, False)
+"""
+
+
+@pytest.mark.parametrize(
+    ("model", "parameterization", "named"),
+    [
+        ("fixed", "mup", "a layer whose fan-in grows"),
+        ("fixed", "improved_standard", "a layer whose fan-in grows"),
+        ("buffer", "mup", "a weight whose fan-in alone grows"),
+        ("tied", "mup", "'mup' has two for the tied 'classes.weight' and 'read_out.weight'"),
+        ("tied", "improved_standard", "'improved_standard' has two for the tied"),
+    ],
+)
+def test_a_model_that_a_parameterization_cannot_follow_is_refused(
+    refused: Fail, tmp_path: Path, model: str, parameterization: str, named: str
+) -> None:
+    (tmp_path / "own_models.py").write_text(OWN_MODELS)
+    overrides = (
+        "--set",
+        f'model.family="own_models:{model}"',
+        "--set",
+        f'grid.parameterization=["{parameterization}"]',
+    )
+    assert named in refused(*SWEEP, *overrides)
 
 
 @pytest.mark.parametrize(
@@ -275,6 +343,18 @@ def test_a_module_that_does_not_fit_the_data_is_refused(refused: Fail, tmp_path:
     (tmp_path / "model_that_fails.py").write_text(FACTORY.replace(".flatten(1)", ""))
     message = refused(*SWEEP, "--set", 'model.family="model_that_fails:factory"')
     assert "model.family" in message and "(2, 10)" in message
+
+
+def test_one_example_has_no_variance_and_vectors_are_no_images(refused: Fail, tmp_path: Path) -> None:
+    batch = ("--set", 'model={family="convnet", normalization="batch"}', "--set")
+    assert "grid.batch_size: at least 2" in refused(*SWEEP, *batch, "grid.batch_size=[1, 10]")
+    assert "stability.batch_size: at least 2" in refused(*SWEEP, *batch, "stability.batch_size=[1]")
+    (tmp_path / "vectors_of_mine.py").write_text(
+        "import numpy as np\ndef load():\n    return (np.eye(70), np.arange(70) % 3) * 2\n"
+    )
+    for family in ("convnet", "resnet"):
+        message = refused(*SWEEP, "--set", 'dataset={name="vectors_of_mine:load"}', "--set", f'model.family="{family}"')
+        assert "model.family: a family for vectors ('mlp')" in message and "[70]" in message
 
 
 def environment() -> dict[str, str]:

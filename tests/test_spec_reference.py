@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 from noisescale.datasets.load import KNOWN_DATASETS
 from noisescale.families import FAMILIES
-from noisescale.families.mlp import ACTIVATIONS
+from noisescale.families.activations import ACTIVATIONS
 from noisescale.parameterizations import PARAMETERIZATIONS
 from noisescale.sweeps.spec import RATE_AXES, SweepSpec
 from noisescale.training.losses import LOSSES

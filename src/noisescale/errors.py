@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class BadInput(ValueError):
     """Input that cannot be used: the message says what is required, what was got, and names the key or file.
@@ -14,3 +17,19 @@ class BadInput(ValueError):
         self.required = required
         tail = "" if got is None else f" Got: {got}."
         super().__init__(f"{name}: {required.rstrip('.')}.{tail}")
+
+
+def did_you_mean(value: object, known: Iterable[str]) -> str:
+    """The tail of a message that gives the nearest known name, or nothing where none is near."""
+    near = difflib.get_close_matches(value, list(known), n=1) if isinstance(value, str) else []
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def unknown_name(key: str, known: Iterable[str], got: object, otherwise: str = "") -> BadInput:
+    """The refusal of a name that is in no table, with the nearest one that is.
+
+    Arguments:
+        key: of the spec. known: the table's names. otherwise: what else would be accepted.
+    """
+    names = list(known)
+    return BadInput(key, f"one of {', '.join(names)}{otherwise}{did_you_mean(got, names)}", repr(got))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any, Literal
 
 Purpose = Literal["sweep", "stability"]
@@ -29,6 +29,11 @@ class Run:
         weight_decay: λ of the parameterization's own coordinates (coupled, ½λ‖θ‖² in the loss).
         label_noise, validation_fraction: fractions of the training set.
         purpose: "sweep" for the grid, "stability" for the short ladder of the largest stable rate.
+        groups, ghost_size, blocks, stem, scale_invariant: as `families.ModelOptions` says; blocks as a spec writes the
+            list, because a column holds plain values.
+        base_width: where mup and improved_standard equal standard; None for parameterizations that do not use it.
+        batch_statistics: "running" or "exact", with which batch normalization is evaluated.
+        query_rows: for mup, the patterns of the rows that make an attention's queries, separated by spaces.
     """
 
     dataset: str
@@ -58,10 +63,22 @@ class Run:
     sampling: str
     precision: str
     purpose: Purpose = "sweep"
+    groups: int | None = None
+    ghost_size: int | None = None
+    blocks: str | None = None
+    stem: int | None = None
+    scale_invariant: bool = False
+    base_width: int | None = None
+    query_rows: str = ""
+    batch_statistics: str = "running"
 
     @property
     def run_id(self) -> str:
-        return _digest({**asdict(self), "semantics": SEMANTICS[self.purpose]})
+        values = asdict(self)
+        for name, default in LATER_KEYS.items():
+            if values[name] == default:
+                del values[name]
+        return _digest({**values, "semantics": SEMANTICS[self.purpose]})
 
     @property
     def shape_key(self) -> tuple[tuple[str, Any], ...]:
@@ -70,8 +87,14 @@ class Run:
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> Run:
-        return cls(**{f.name: record[f.name] for f in fields(cls)})
+        return cls(**{**LATER_KEYS, **{f.name: record[f.name] for f in fields(cls) if f.name in record}})
 
+
+# Keys that came after the first studies, with what those studies meant by leaving them out: at that value a key is no
+# part of a run's identity, so that no finished run is forgotten.
+LATER_KEYS: dict[str, Any] = {
+    f.name: f.default for f in fields(Run) if f.default is not MISSING and f.name != "purpose"
+}
 
 # Held as tensors along the pack's run axis; everything else is part of the pack's shape.
 PER_RUN = ("learning_rate", "momentum", "weight_decay", "init_scale", "seed")
@@ -86,7 +109,7 @@ class RunResult:
         drifts: the mean over the late window minus the mean over the window of equal length before it.
         curves: one list per quantity, an entry per evaluation, beginning at step 0.
         layers: one row per parameter: its fan-in, initial standard deviation, rate multiplier, ḡ_l.
-        seconds: the pack's time divided by its number of runs.
+        seconds: the pack's time divided by its number of runs. kernel: how the pack's runs were computed.
     """
 
     run: Run
@@ -104,6 +127,7 @@ class RunResult:
     seconds: float = 0.0
     device: str = "cpu"
     threads: int = 1
+    kernel: str = "explicit"
 
 
 def pack_id(runs: list[Run]) -> str:

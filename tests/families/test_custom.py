@@ -9,7 +9,7 @@ import pytest
 from torch import nn
 
 from noisescale.errors import BadInput
-from noisescale.families import family_factory
+from noisescale.families import ModelOptions, family_factory
 
 MODULE = """
 from torch import nn
@@ -42,7 +42,7 @@ def user_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def build(reference: str) -> nn.Module:
-    return family_factory(reference, depth=1, activation="relu")(8, (5,), 3)
+    return family_factory(ModelOptions(reference))(8, (5,), 3)
 
 
 def test_a_factory_is_found_in_the_current_folder(user_module: str) -> None:
@@ -66,3 +66,8 @@ def test_whatever_is_wrong_is_bad_input_that_names_the_key(user_module: str, ref
     with pytest.raises(BadInput, match=message) as caught:
         build(reference)
     assert str(caught.value).startswith("model.family")
+
+
+def test_a_users_factory_takes_no_options(user_module: str) -> None:
+    with pytest.raises(BadInput, match=r"model\.depth: left out for family 'users_own_models:good'.*Got: 3"):
+        family_factory(ModelOptions(f"{user_module}:good", depth=3))

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from noisescale.errors import BadInput
-from noisescale.families import FAMILIES, family_factory, mlp
+from noisescale.families import FAMILIES, ModelOptions, Normalization, family_factory, mlp
 
 
 @pytest.mark.parametrize("depth", [1, 3])
@@ -26,8 +26,20 @@ def test_an_unknown_activation_is_refused() -> None:
 
 
 def test_a_family_by_name_and_a_misspelt_one() -> None:
-    module = family_factory("mlp", depth=2, activation="relu")(8, (3,), 2)
+    module = family_factory(ModelOptions("mlp", depth=2))(8, (3,), 2)
     assert sum(isinstance(layer, nn.Linear) for layer in module.modules()) == 3
     with pytest.raises(BadInput, match=r"model\.family.*did you mean 'mlp'"):
-        family_factory("mpl", depth=2, activation="relu")
+        family_factory(ModelOptions("mpl"))
     assert set(FAMILIES) >= {"mlp"}
+
+
+def test_normalization_stands_between_linear_layer_and_activation() -> None:
+    module = mlp(6, (7,), 5, depth=2, activation="relu", normalization=Normalization("batch"))
+    kinds = [type(layer) for layer in module.children()]
+    assert kinds == [nn.Flatten, *[nn.Linear, nn.BatchNorm1d, nn.ReLU] * 2, nn.Linear]
+
+
+def test_without_normalization_nothing_but_the_plain_layers_is_there() -> None:
+    """A kernel recognises exactly these."""
+    kinds = [type(layer) for layer in mlp(6, (7,), 5, depth=2, activation="relu").children()]
+    assert kinds == [nn.Flatten, *[nn.Linear, nn.ReLU] * 2, nn.Linear]

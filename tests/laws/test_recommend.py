@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from torch import nn
 
 from noisescale.errors import BadInput
 from noisescale.laws import fit, recommend
@@ -117,6 +118,41 @@ def test_the_parameterization_can_be_chosen(make_study: Make) -> None:
     assert recommend(both, 128, parameterization="standard").parameterization == "standard"
     with pytest.raises(BadInput, match="parameterization"):
         recommend(both, 128, parameterization="mup")
+
+
+def test_a_base_width_and_query_rows_go_with_the_recommendation(make_study: Make) -> None:
+    planted = make_study(parameterization="mup", rates=(0.25,))
+    study = replace(planted, table=planted.table.assign(base_width=16, query_rows="query.weight"))
+    found = recommend(study, width=512)
+    assert (found.base_width, found.query_rows) == (16, ("query.weight",))
+    assert found.as_json()["base_width"] == 16
+    assert recommend(make_study(rates=(2.0,)), width=512).base_width is None
+    # In a study of two parameterizations the column of the other is empty.
+    ntk = make_study(rates=(2.0,))
+    both = replace(ntk, table=pd.concat([ntk.table.assign(base_width=None, query_rows=""), study.table]))
+    assert set(fit(both).groups[0].varied) == {"parameterization"}
+    assert recommend(both, 128, parameterization="ntk").base_width is None
+    assert recommend(both, 128, parameterization="mup").base_width == 16
+
+
+def attention(width: int, shape: tuple[int, ...], classes: int) -> nn.Module:
+    return nn.ModuleDict(
+        {"query": nn.Linear(shape[0], width), "hidden": nn.Linear(width, width), "out": nn.Linear(width, classes)}
+    )
+
+
+@pytest.mark.parametrize("width", [512, 16])
+def test_the_parameter_groups_are_those_of_the_studys_base_width(make_study: Make, width: int) -> None:
+    planted = make_study(parameterization="mup", rates=(0.25,))
+    study = replace(planted, table=planted.table.assign(base_width=16, query_rows="query.weight"))
+    found = replace(recommend(study, width=width), input_shape=(5,), num_outputs=3)
+    groups = found.parameter_groups(attention, seed=3)
+    rate, ratio = found.learning_rate.value, width / 16
+    multipliers = {name: 1.0 for name in ("query.weight", "query.bias", "hidden.weight", "out.bias")}
+    multipliers |= {"hidden.bias": ratio, "out.weight": 1 / ratio}
+    for name, tensor in groups.model.named_parameters():
+        (own,) = [group["lr"] for group in groups if any(tensor is one for one in group["params"])]
+        assert own == pytest.approx(rate * multipliers[name], rel=1e-12)
 
 
 @pytest.mark.parametrize(

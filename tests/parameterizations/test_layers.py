@@ -54,6 +54,27 @@ def test_it_is_invariant_under_a_rescaling_of_the_weights(factor: float) -> None
         assert row["normalized_noise_scale"] == pytest.approx(before[row["layer"]], rel=1e-12)
 
 
+@given(st.integers(2, 64), st.integers(2, 16), st.floats(0.1, 10), st.floats(1e-3, 1e4))
+def test_mup_grows_with_width_and_improved_standard_stays_at_the_base(
+    width: int, base: int, init_scale: float, noise: float
+) -> None:
+    modules = [mlp(size, (9,), 3, depth=2, activation="relu") for size in (width, width + 1, base)]
+    expected = {
+        "standard": (9, width, width),
+        # The first layer's fan-in does not grow; its multiplier does.
+        "mup": (9 * width / base, width, width),
+        # g·N_base/σ0²
+        "improved_standard": (9, base, base),
+    }
+    for name, noises in expected.items():
+        table = build_table(name, describe_parameters(*modules), init_scale)
+        rows = layer_rows(table, initial_parameters(table, modules[0], 0), noise)
+        weights = [row for row in rows if row["layer"].endswith("weight")]
+        assert [row["is_reference"] for row in weights] == [False, False, True]
+        for row, own in zip(weights, noises, strict=True):
+            assert row["normalized_noise_scale"] == pytest.approx(noise * own / init_scale, rel=1e-12)
+
+
 def test_own_measures_the_deviation_of_the_start() -> None:
     table, start = table_and_start("own", 8)
     for row in layer_rows(table, start, 3.0):

@@ -32,11 +32,11 @@ class Convolutional(nn.Module):
 
 
 class Tokens(nn.Module):
-    """An embedding: a parameter of no linear layer that starts at random."""
+    """A parameter of no known layer that starts at random."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.table = nn.Embedding(4, width)
+        self.table = nn.Parameter(torch.randn(4, width))
         self.read_out = nn.Linear(width, 2)
 
 
@@ -87,7 +87,7 @@ def test_the_tables_entries() -> None:
 def test_what_starts_at_a_constant_keeps_its_start_and_anything_else_without_a_fan_in_is_refused() -> None:
     table = {row.name: row for row in build_table("ntk", described(Convolutional(8), Convolutional(4)))}
     assert (table["norm.weight"].init_std, table["norm.weight"].multiplier) == (None, 1.0)
-    with pytest.raises(BadInput, match=r"'table\.weight'.*use parameterization 'own'"):
+    with pytest.raises(BadInput, match=r"'table'.*use parameterization 'own'"):
         build_table("ntk", described(Tokens(8), Tokens(4)))
     assert len(build_table("own", described(Tokens(8), Tokens(4)))) == 3
 

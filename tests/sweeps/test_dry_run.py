@@ -33,6 +33,13 @@ def test_it_counts_what_a_sweep_would_do(tmp_path: Path, make_spec: MakeSpec) ->
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == files
 
 
+def test_it_says_where_ghost_batches_fall_back(tmp_path: Path, make_spec: MakeSpec) -> None:
+    model = {"family": "mlp", "normalization": "ghost_batch", "ghost_size": 20}
+    estimate = dry_run(make_spec(model=model, grid__batch_size=[10, 40]), tmp_path / "out")
+    lines = [line for line in estimate.lines() if line.startswith("note ")]
+    assert len(lines) == 1 and "batch sizes 10 are below model.ghost_size = 20" in lines[0]
+
+
 def test_more_workers_take_less_time(tmp_path: Path, make_spec: MakeSpec) -> None:
     spec = make_spec(grid__width=[2, 3, 4, 5])
     one, two = (dry_run(spec, tmp_path / "out", jobs=jobs).seconds for jobs in (1, 2))

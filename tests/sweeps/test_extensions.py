@@ -111,6 +111,18 @@ def test_batches_are_whole_within_the_data_and_never_below_one(make_grid: MakeGr
     assert sorted({run.batch_size for run in down}) == [1, 2, 3, 4, 6]
 
 
+def test_no_batch_is_added_that_the_normalization_cannot_train_on(make_grid: MakeGrid, found_frame: Frame) -> None:
+    changes = {"fit__extend_edges": True, "grid__learning_rate": [1.0], "grid__batch_size": [6, 12, 24]}
+    ghosts = {"family": "mlp", "normalization": "ghost_batch", "ghost_size": 4}
+    grid = make_grid(**{**changes, "grid__batch_size": [2, 4, 8, 16]}, model=ghosts)
+    down = finish(whole(grid), found_frame, lambda run: {"test_accuracy": 1 / run.batch_size})
+    assert sorted({run.batch_size for run in down}) == [2, 4, 8, 16]  # 1 has no variance
+    plain, ghosts = make_grid(**changes), make_grid(**{**changes, "grid__batch_size": [3, 8, 20]}, model=ghosts)
+    for grid, more in ((plain, [48]), (ghosts, [])):  # 20·20/8 = 50 is no multiple of 4
+        up = finish(whole(grid), found_frame, lambda run: {"test_accuracy": 1 - 1 / run.batch_size})
+        assert [size for size in sorted({run.batch_size for run in up}) if size > 24] == more
+
+
 def test_another_batch_keeps_the_budget_as_it_was_stated(make_grid: MakeGrid, found_frame: Frame) -> None:
     changes = {"fit__extend_edges": True, "grid__learning_rate": [1.0], "grid__batch_size": [4, 8, 16]}
     steps = finish(whole(make_grid(**changes)), found_frame, lambda run: {})

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from noisescale.errors import BadInput
-from noisescale.runs import Run
+from noisescale.families import ModelOptions
+from noisescale.runs import LATER_KEYS, Run
 from noisescale.sweeps import Grid, sweep
 
 MakeGrid = Callable[..., Grid]
@@ -51,8 +52,57 @@ def test_the_identity_of_a_run_is_frozen() -> None:
 
 def test_every_field_is_part_of_the_identity() -> None:
     for name, value in asdict(FROZEN).items():
-        other = "stability" if name == "purpose" else f"{value}x" if isinstance(value, str) else value + 1
+        other = (
+            "stability"
+            if name == "purpose"
+            else 8
+            if value is None
+            else f"{value}x"
+            if isinstance(value, str)
+            else value + 1
+        )
         assert replace(FROZEN, **{name: other}).run_id != FROZEN.run_id, name
+
+
+def test_a_key_that_came_later_is_no_part_of_the_identity_at_its_default() -> None:
+    stated = replace(FROZEN, groups=None, ghost_size=None, blocks=None, stem=None, scale_invariant=False)
+    assert stated.run_id == FROZEN.run_id
+    assert len({replace(FROZEN, stem=stem).run_id for stem in (None, *range(4))}) == 5
+
+
+def test_a_base_width_and_query_rows_are_part_of_the_identity_only_where_they_are_used() -> None:
+    assert replace(FROZEN, base_width=None, query_rows="").run_id == FROZEN.run_id
+    assert len({replace(FROZEN, base_width=base).run_id for base in (None, 4, 8)}) == 3
+    record = {name: value for name, value in asdict(FROZEN).items() if name not in LATER_KEYS}
+    assert Run.from_record(record) == FROZEN
+
+
+def test_every_option_of_the_model_reaches_the_runs_and_back(make_grid: MakeGrid) -> None:
+    grid = make_grid(
+        model={"family": "resnet", "activation": "tanh", "normalization": "ghost_batch", "ghost_size": 5,
+               "blocks": [2, 1], "stem": 3, "scale_invariant": True},
+    )  # fmt: skip
+    options = ModelOptions("resnet", 1, "tanh", "ghost_batch", None, 5, (2, 1), 3, True)
+    assert grid.model == options
+    grid.check()
+    assert {ModelOptions.of_run(run) for run in grid.runs()} == {options}
+    assert grid.runs()[0].blocks == "[2, 1]"
+
+
+@pytest.mark.parametrize(
+    ("model", "filled"),
+    [
+        ({"family": "mlp"}, {}),
+        ({"family": "resnet"}, {"blocks": "[1, 1]"}),
+        ({"family": "convnet", "normalization": "group"}, {"groups": 2}),
+        ({"family": "mlp", "normalization": "ghost_batch"}, {"ghost_size": 64}),
+    ],
+)
+def test_defaults_are_written_out_where_they_apply(
+    make_grid: MakeGrid, model: dict[str, Any], filled: dict[str, Any]
+) -> None:
+    run = make_grid(model=model).runs()[0]
+    assert {name: getattr(run, name) for name in LATER_KEYS} == {**LATER_KEYS, **filled}
 
 
 def test_the_grid_is_the_cross_product(make_grid: MakeGrid) -> None:
@@ -83,7 +133,7 @@ def test_an_epoch_is_one_pass_without_its_last_partial_batch(make_grid: MakeGrid
     assert make_grid(training__steps=None, training__epochs=1e-9).runs()[0].steps == 1
 
 
-@pytest.mark.parametrize("parameterization", ["ntk", "standard"])
+@pytest.mark.parametrize("parameterization", ["ntk", "standard", "improved_standard", "mup"])
 @pytest.mark.parametrize("sampling", ["subset", "with_replacement"])
 @pytest.mark.parametrize("axis", ["noise_scale", "normalized_noise_scale", "temperature"])
 def test_a_derived_rate_reproduces_the_value_that_was_asked_for(
@@ -128,6 +178,68 @@ def test_a_normalized_axis_needs_a_layer_that_grows(make_grid: MakeGrid, monkeyp
 def test_what_no_run_could_follow_is_refused_by_key(make_grid: MakeGrid, key: str, changes: dict[str, Any]) -> None:
     with pytest.raises(BadInput, match=key):
         make_grid(**changes).check()
+
+
+VECTORS = """
+import numpy as np
+def load():
+    generator = np.random.default_rng(0)
+    return tuple(part for _ in range(2) for part in (generator.normal(size=(70, 5)), np.arange(70) % 3))
+"""
+
+
+@pytest.mark.parametrize(
+    ("message", "model", "changes"),
+    [
+        ("model.family: .*did you mean 'resnet'", {"family": "resnt"}, {}),
+        ("model.blocks: left out for family 'convnet'", {"family": "convnet", "blocks": [1, 1]}, {}),
+        ("model.groups: left out, unless model.normalization = 'group'", {"family": "mlp", "groups": 4}, {}),
+        ("model.groups: a divisor .*Got: 4 for 6 channels",
+         {"family": "convnet", "normalization": "group", "groups": 4}, {"grid__width": [4, 8, 6]}),
+        ("model.groups: a divisor .*Got: 4 for 6 channels",
+         {"family": "resnet", "normalization": "group", "groups": 4, "stem": 6}, {"grid__width": [4, 8]}),
+        ("model.groups: .*no variance.*Got: 4 for 4 units", {"family": "mlp", "normalization": "group", "groups": 4},
+         {"grid__width": [4, 8]}),
+        ("grid.width: at least 2 with normalization 'layer'", {"family": "mlp", "normalization": "layer"},
+         {"grid__width": [1, 2]}),
+        ("model.normalization: .*scale_invariant = true", {"family": "mlp", "scale_invariant": True}, {}),
+        ("model.family: images of at least 16 by 16", {"family": "resnet", "blocks": [1, 1, 1, 1]}, {}),
+        ("grid.batch_size: at least 2 with batch norm.*Got: 1", {"family": "mlp", "normalization": "batch"},
+         {"grid__batch_size": [1, 2]}),
+        ("stability.batch_size: at least 2 with batch norm.*Got: 1", {"family": "convnet", "normalization": "batch"},
+         {"stability__batch_size": [1]}),
+        ("grid.batch_size: at least 2 with batch norm.*Got: 1", {"family": "mlp", "normalization": "ghost_batch"},
+         {"grid__batch_size": [1, 2]}),
+        ("grid.batch_size: multiples of model.ghost_size = 8, .*Got: 12",
+         {"family": "mlp", "normalization": "ghost_batch", "ghost_size": 8}, {"grid__batch_size": [4, 8, 12, 16]}),
+        (r"model.family: a family for vectors .*'convnet' for inputs of shape \[5\]", {"family": "convnet"},
+         {"dataset": {"name": "vectors_for_grid:load"}}),
+        (r"model.family: a family for vectors .*'resnet' for inputs of shape \[5\]", {"family": "resnet"},
+         {"dataset": {"name": "vectors_for_grid:load"}}),
+    ],
+)  # fmt: skip
+def test_a_model_that_cannot_be_is_refused_by_key(
+    make_grid: MakeGrid,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    message: str,
+    model: dict[str, Any],
+    changes: dict[str, Any],
+) -> None:
+    (tmp_path / "vectors_for_grid.py").write_text(VECTORS)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(BadInput, match=f"^{message}"):
+        make_grid(model=model, **changes).check()
+
+
+def test_batches_below_the_ghost_size_are_noted_once(make_grid: MakeGrid) -> None:
+    model = {"family": "mlp", "normalization": "ghost_batch", "ghost_size": 8}
+    grid = make_grid(model=model, grid__batch_size=[2, 4, 8, 16], stability__batch_size=[3, 8])
+    grid.check()
+    (note,) = grid.notes()
+    assert note.startswith("batch sizes 2, 3, 4 are below model.ghost_size = 8")
+    assert make_grid(model=model, grid__batch_size=[8]).notes() == []
+    assert make_grid(grid__batch_size=[8]).notes() == []
 
 
 def test_the_whole_training_set_is_a_batch(make_grid: MakeGrid) -> None:

@@ -46,7 +46,18 @@ def test_every_default(tmp_path: Path) -> None:
             "label_noise": 0.0,
             "data_seed": 0,
         },
-        "model": {"family": "mlp", "depth": 1, "activation": "relu", "normalization": "none"},
+        "model": {
+            "family": "mlp",
+            "depth": 1,
+            "activation": "relu",
+            "normalization": "none",
+            "groups": None,
+            "ghost_size": None,
+            "blocks": None,
+            "stem": None,
+            "scale_invariant": False,
+            "query_rows": None,
+        },
         "grid": {
             "width": (4,),
             "batch_size": (8,),
@@ -61,6 +72,7 @@ def test_every_default(tmp_path: Path) -> None:
             "label_noise": None,
             "steps": None,
             "epochs": None,
+            "base_width": None,
         },
         "training": {
             "steps": 10,
@@ -72,6 +84,7 @@ def test_every_default(tmp_path: Path) -> None:
             "loss": "cross_entropy",
             "sampling": "epoch_shuffle",
             "precision": "float32",
+            "batch_statistics": "running",
         },
         "fit": {"select_on": "test", "metric": "accuracy", "extend_edges": True, "max_edge_rungs": 4},
         "stability": {"steps": 300, "seeds": 10, "batch_size": None},
@@ -118,7 +131,19 @@ REFUSED = [
     ("training.sampling", "shuffle", "'epoch_shuffle'"),
     ("training.precision", "float16", "'float32'"),
     ("training.schedule.kind", "cosine", "'constant'"),
-    ("model.normalization", "batch", "'none'"),
+    ("model.normalization", "bach", "did you mean 'batch'?"),
+    ("model.normalization", ["batch"], "one of 'none', 'batch', 'ghost_batch', 'layer', 'group'"),
+    ("model.depth", 0, "greater than 0"),
+    ("model.groups", 0, "greater than 0"),
+    ("model.groups", 2.0, "integer"),
+    ("model.ghost_size", 1, "greater than or equal to 2"),
+    ("model.blocks", [], "a list of 1 to 8 stages"),
+    ("model.blocks", [1, 0], "a whole number of blocks from 1"),
+    ("model.blocks", [True], "a list of 1 to 8 stages"),
+    ("model.blocks", 3, "a list of 1 to 8 stages"),
+    ("model.stem", 0, "greater than 0"),
+    ("model.stem", 2**40, "less than or equal to"),
+    ("model.scale_invariant", 1, "boolean"),
     ("fit.metric", "acc", "'accuracy'"),
     ("fit.extend_edges", "yes", "boolean"),
     ("stability.seeds", -1, "0"),
@@ -126,6 +151,14 @@ REFUSED = [
     ("dataset.validation_fraction", math.nan, "finite"),
     ("dataset.data_seed", -1, "0"),
     ("name", 5, "string"),
+    ("grid.base_width", 0, "greater than 0"),
+    ("grid.base_width", 4.5, "integer"),
+    ("grid.base_width", 4, "names neither improved_standard or mup"),
+    ("model.query_rows", "query.weight", "a non-empty list of weights that make queries"),
+    ("model.query_rows", [], "a non-empty list of weights that make queries"),
+    ("model.query_rows", ["qkv.weight[:64]"], "fractions of the tensor's rows"),
+    ("model.query_rows", ["qkv.weight[1/3]"], "'name[from:to]'"),
+    ("model.query_rows", ["qkv.weight[:1/0]"], "'name[from:to]'"),
 ]
 
 
@@ -142,6 +175,17 @@ def test_what_is_refused_is_named(plain: dict[str, Any], key: str, value: Any, r
     assert required in message
     assert "Got: " in message
     assert "\n" not in message
+
+
+def test_the_base_width_is_by_default_the_smallest_and_written_out(plain: dict[str, Any]) -> None:
+    change(plain, "grid.width", [8, 4])
+    assert SweepSpec.from_dict(plain).grid.base_width is None
+    change(plain, "grid.parameterization", ["ntk", "mup"])
+    spec = SweepSpec.from_dict(plain)
+    assert spec.grid.base_width == 4
+    assert SweepSpec.from_dict(spec.model_dump()) == spec
+    change(plain, "grid.base_width", 16)
+    assert SweepSpec.from_dict(plain).grid.base_width == 16
 
 
 @pytest.mark.parametrize("key", ["name", "seeds", "dataset", "grid.width", "grid.learning_rate", "training.steps"])

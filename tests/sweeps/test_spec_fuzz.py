@@ -19,7 +19,13 @@ VALID: dict[str, Any] = {
     "name": "fuzz",
     "seeds": 2,
     "dataset": {"name": "digits", "train_size": 60, "test_size": 40, "validation_fraction": 0.1, "label_noise": 0.1},
-    "model": {"family": "mlp", "depth": 1, "activation": "relu", "normalization": "none"},
+    "model": {
+        "family": "mlp",
+        "depth": 1,
+        "activation": "relu",
+        "normalization": "none",
+        "scale_invariant": False,
+    },
     "grid": {
         "parameterization": ["ntk"],
         "width": [2, 4],
@@ -44,7 +50,8 @@ VALID: dict[str, Any] = {
 }
 OPTIONAL = [
     "grid.noise_scale", "grid.normalized_noise_scale", "grid.temperature", "grid.label_noise", "grid.steps",
-    "grid.epochs", "training.epochs", "dataset.data_seed",
+    "grid.epochs", "training.epochs", "dataset.data_seed", "model.groups", "model.ghost_size", "model.blocks",
+    "model.stem", "grid.base_width", "model.query_rows",
 ]  # fmt: skip
 
 
@@ -67,8 +74,8 @@ SCALARS = st.one_of(
     st.booleans(),
     st.text(max_size=4),
     st.sampled_from(
-        ["ntk", "own", "standard", "mse", "validation", "loss", "with_replacement", "float64", "tanh", "mpl", "a:b",
-         "os:getcwd", "mnist1", "1e-3"]
+        ["ntk", "own", "standard", "mup", "mse", "validation", "loss", "with_replacement", "float64", "tanh", "mpl",
+         "a:b", "os:getcwd", "mnist1", "1e-3", "convnet", "resnet", "batch", "ghost_batch", "layer", "group"]
     ),
 )  # fmt: skip
 VALUES = st.recursive(

@@ -9,12 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from noisescale.errors import BadInput
-from noisescale.runs import RunResult
-from noisescale.sweeps import SweepSpec, failures, sweep
+from noisescale.runs import LATER_KEYS, RunResult
+from noisescale.sweeps import Grid, SweepSpec, failures, sweep
 from noisescale.sweeps.plan import Plan
 from noisescale.sweeps.status import status
 from noisescale.sweeps.sweep import choose_device
@@ -57,6 +58,58 @@ def test_a_finished_sweep_does_nothing_again(tmp_path: Path, make_spec: MakeSpec
     assert len(trained) == len(runs)
     assert shards(tmp_path / "out") == before
     assert not leftovers(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"family": "mlp", "depth": 2, "normalization": "layer", "scale_invariant": True},
+        {"family": "convnet", "depth": 2, "normalization": "group", "groups": 1},
+        {"family": "resnet", "blocks": [1, 1], "stem": 3, "activation": "tanh"},
+    ],
+    ids=lambda model: str(model["family"]),
+)
+def test_every_family_is_swept_and_every_option_is_a_column(
+    tmp_path: Path, make_spec: MakeSpec, trained: list[str], model: dict[str, Any]
+) -> None:
+    spec = make_spec(model=model, stability__seeds=1, stability__steps=5)
+    runs = sweep(spec, tmp_path, quiet=True).runs()
+    assert len(runs) > 4 and set(runs.status) <= {"completed", "diverged"}
+    # No attention, no queries: an empty list of patterns, as a column of text holds it.
+    stated = {**spec.model.model_dump(), "query_rows": "", **model}
+    for key, value in stated.items():
+        assert set(runs[key]) == {str(value) if isinstance(value, list) else value}, key
+    sweep(spec, tmp_path, quiet=True)
+    assert len(trained) == len(runs), "nothing is trained twice"
+
+
+def test_a_folder_from_before_a_key_existed_is_continued(
+    tmp_path: Path, make_spec: MakeSpec, trained: list[str]
+) -> None:
+    before = sweep(make_spec(), tmp_path, quiet=True).runs()
+    spec = json.loads((tmp_path / "spec.json").read_text())
+    packs = [json.loads(line) for line in (tmp_path / "plan.jsonl").read_text().splitlines()]
+    for holder in (spec["model"], *(run for pack in packs for run in pack["runs"])):
+        for key in LATER_KEYS:
+            holder.pop(key, None)
+    (tmp_path / "spec.json").write_text(json.dumps(spec))
+    (tmp_path / "plan.jsonl").write_text("".join(f"{json.dumps(pack)}\n" for pack in packs))
+    for path in (tmp_path / "shards").glob("*.parquet"):
+        pq.write_table(pq.read_table(path).drop_columns(list(LATER_KEYS)), path)
+    after = sweep(make_spec(seeds=3), tmp_path, quiet=True).runs()
+    assert len(trained) == len(after) == len(before) * 3 // 2
+    assert set(before.run_id) < set(after.run_id)
+    assert [set(after[key]) for key in LATER_KEYS] == [{default} for default in LATER_KEYS.values()]
+    with pytest.raises(BadInput, match="other values of model.stem"):
+        sweep(make_spec(model={"family": "mlp", "stem": 4}), tmp_path, quiet=True)
+
+
+def test_a_note_is_said_before_the_runs(
+    tmp_path: Path, make_spec: MakeSpec, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Grid, "notes", lambda grid: ["mind the gap"])
+    sweep(make_spec(), tmp_path)
+    assert capsys.readouterr().err.startswith("note: mind the gap")
 
 
 @pytest.mark.parametrize(

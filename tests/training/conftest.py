@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from noisescale.datasets import Dataset
-from noisescale.families import family_factory
-from noisescale.runs import Run
+from noisescale.families import ModelOptions, family_factory
+from noisescale.runs import LATER_KEYS, Run
 from noisescale.training import PackTrainer
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -65,7 +65,7 @@ class MakeTrainer(Protocol):
 @pytest.fixture(scope="session")
 def make_run() -> MakeRun:
     def make(**changes: Any) -> Run:
-        assert changes.keys() <= DEFAULTS.keys() | {"purpose"}
+        assert changes.keys() <= DEFAULTS.keys() | LATER_KEYS.keys() | {"purpose"}
         return Run(**{**DEFAULTS, **changes})
 
     return make
@@ -87,7 +87,7 @@ def make_data() -> MakeData:
 @pytest.fixture(scope="session")
 def make_trainer() -> MakeTrainer:
     def make(runs: list[Run], dataset: Dataset, **options: Any) -> PackTrainer:
-        factory = family_factory(runs[0].family, depth=runs[0].depth, activation=runs[0].activation)
-        return PackTrainer(runs, dataset, factory, reference_width=runs[0].width + 1, **options)
+        factory = family_factory(ModelOptions.of_run(runs[0]))
+        return PackTrainer(runs, dataset, factory, reference_width=2 * runs[0].width, **options)
 
     return make

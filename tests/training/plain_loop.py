@@ -1,7 +1,8 @@
 """An independent plain PyTorch loop: what the packed trainer must equal.
 
-Its own modules, `torch.optim.SGD` and autograd. Of the package it takes only the streams of random numbers: the order
-of the examples and the draws of the initial weights. NTK is written out with forward factors: it tests the table too.
+Its own modules (for MLPs), `torch.optim.SGD` and autograd. Of the package it takes only the streams of random numbers:
+the order of the examples and the draws of the initial weights; other families' modules are the package's, unmodified.
+Parameterizations are written out with forward factors: it tests their tables too.
 """
 
 from __future__ import annotations
@@ -11,47 +12,114 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.utils import parametrize
 
 from noisescale.datasets import Dataset
+from noisescale.families import ModelOptions, family_factory
 from noisescale.parameterizations import stream
 from noisescale.runs import Run
 from noisescale.training.sampling import block_length, index_block
 
 
-class NTKLinear(nn.Module):
-    """z = (σ0/√d) θx + b with θ ~ N(0, 1)."""
+class Scaled(nn.Module):
+    """z = m θx + m' β with θ ~ N(0, std²) and β = 0: one rate for all."""
 
-    def __init__(self, fan_in: int, fan_out: int, init_scale: float, dtype: torch.dtype) -> None:
+    def __init__(self, fan_in: int, fan_out: int, factor: float, bias_factor: float, std: float) -> None:
         super().__init__()
-        self.factor = math.sqrt(init_scale / fan_in)
-        self.theta = nn.Parameter(torch.empty(fan_out, fan_in, dtype=dtype))
-        self.bias = nn.Parameter(torch.zeros(fan_out, dtype=dtype))
+        self.factor, self.bias_factor, self.std = factor, bias_factor, std
+        self.theta = nn.Parameter(torch.empty(fan_out, fan_in))
+        self.beta = nn.Parameter(torch.zeros(fan_out))
 
     def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.linear(x, self.factor * self.theta, self.bias)
+        return nn.functional.linear(x, self.factor * self.theta, self.bias_factor * self.beta)
 
 
-def build(run: Run, dataset: Dataset, dtype: torch.dtype) -> nn.Sequential:
-    """The run's network with its initial weights."""
+def factors(run: Run, fan_in: int, is_first: bool, is_last: bool) -> tuple[float, float, float]:
+    """Forward factors of weight and bias, and the weight's initial standard deviation, as the papers write them."""
+    deviation = math.sqrt(run.init_scale / fan_in)
+    growth = run.width / (run.base_width or run.width)
+    from_below = 1.0 if is_first else growth
+    outwards = 1.0 if is_last else growth
+    return {
+        "standard": (1.0, 1.0, deviation),
+        "ntk": (deviation, 1.0, 1.0),
+        "improved_standard": (from_below**-0.5, 1.0, deviation * from_below**0.5),
+        # Yang, Hu 2021, table 1: a = −½, 0, ½ and b = ½ (the fan-in of the first layer does not grow).
+        "mup": ((outwards / from_below) ** 0.5, outwards**0.5, deviation * (from_below / growth) ** 0.5),
+    }[run.parameterization]
+
+
+def build(run: Run, dataset: Dataset, dtype: torch.dtype) -> nn.Module:
+    """The run's network with its initial weights: a plain MLP from modules of its own, others from their family."""
+    if run.family == "mlp" and run.normalization == "none":
+        return _own_mlp(run, dataset, dtype)
+    return _scaled_family(run, dataset, dtype)
+
+
+class _Times(nn.Module):
+    """W = mθ for a tensor of any module."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, theta: Tensor) -> Tensor:
+        return self.factor * theta
+
+
+def _scaled_family(run: Run, dataset: Dataset, dtype: torch.dtype) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(run.seed)
+        model = family_factory(ModelOptions.of_run(run))(run.width, dataset.input_shape, dataset.num_classes)
+    model = model.to(dtype)
+    if run.parameterization == "own":
+        return model
+    maps = [part for part in model.modules() if isinstance(part, nn.Linear | nn.Conv2d)]
+    generator, growth = stream(run.seed, "initial weights"), run.width / (run.base_width or run.width)
+    with torch.no_grad():
+        for place, layer in enumerate(maps):
+            m, m_bias, std = factors(run, layer.weight[0].numel(), place == 0, place == len(maps) - 1)
+            draw = torch.randn(layer.weight.shape, generator=generator, dtype=torch.float64)
+            layer.weight.copy_(std * draw)
+            _scale(layer, "weight", m)
+            if layer.bias is not None:
+                layer.bias.zero_()
+                _scale(layer, "bias", m_bias)
+        for part in model.modules():
+            # Gains and shifts of a normalization grow with width, and start at 1 and 0 in the network's own terms.
+            if isinstance(part, _NormBase | nn.LayerNorm | nn.GroupNorm) and run.parameterization == "mup":
+                for name in ("weight", "bias"):
+                    if getattr(part, name) is not None:
+                        getattr(part, name).div_(growth**0.5)
+                        _scale(part, name, growth**0.5)
+    return model
+
+
+def _scale(module: nn.Module, name: str, factor: float) -> None:
+    if factor != 1.0:
+        parametrize.register_parametrization(module, name, _Times(factor))
+
+
+def _own_mlp(run: Run, dataset: Dataset, dtype: torch.dtype) -> nn.Sequential:
     activation = {"relu": nn.ReLU, "tanh": nn.Tanh}[run.activation]
     fans = [math.prod(dataset.input_shape)] + [run.width] * run.depth + [dataset.num_classes]
-    ntk = run.parameterization == "ntk"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
         layers: list[nn.Module] = [nn.Flatten()]
-        for fan_in, fan_out in zip(fans, fans[1:], strict=False):
-            layers.append(NTKLinear(fan_in, fan_out, run.init_scale, dtype) if ntk else nn.Linear(fan_in, fan_out))
+        for place, (fan_in, fan_out) in enumerate(zip(fans, fans[1:], strict=False)):
+            if run.parameterization == "own":
+                layers.append(nn.Linear(fan_in, fan_out))
+            else:
+                layers.append(Scaled(fan_in, fan_out, *factors(run, fan_in, place == 0, place == run.depth)))
             layers.append(activation())
     model = nn.Sequential(*layers[:-1]).to(dtype)
     generator = stream(run.seed, "initial weights")
     with torch.no_grad():
         for layer in model:
-            if isinstance(layer, NTKLinear):
-                layer.theta.copy_(torch.randn(layer.theta.shape, generator=generator, dtype=torch.float64))
-            elif isinstance(layer, nn.Linear) and run.parameterization == "standard":
-                draw = torch.randn(layer.weight.shape, generator=generator, dtype=torch.float64)
-                layer.weight.copy_(math.sqrt(run.init_scale / layer.in_features) * draw)
-                layer.bias.zero_()
+            if isinstance(layer, Scaled):
+                draw = torch.randn(layer.theta.shape, generator=generator, dtype=torch.float64)
+                layer.theta.copy_(layer.std * draw)
     return model
 
 
@@ -68,17 +136,26 @@ def loss_function(run: Run, dataset: Dataset, dtype: torch.dtype) -> Callable[[T
 
 
 def weights(model: nn.Module) -> list[Tensor]:
-    """W and b of each layer, first to last, forward factors absorbed."""
+    """Every tensor that is trained, in the order of `named_parameters()`, forward factors absorbed."""
+    if not any(isinstance(layer, Scaled) for layer in model.modules()):
+        return [tensor for module in model.modules() for tensor in _own_tensors(module)]
     found: list[Tensor] = []
     for layer in model.modules():
-        if isinstance(layer, NTKLinear):
-            found += [layer.factor * layer.theta.detach(), layer.bias.detach()]
-        elif isinstance(layer, nn.Linear):
-            found += [layer.weight.detach(), layer.bias.detach()]
+        if isinstance(layer, Scaled):
+            found += [layer.factor * layer.theta.detach(), layer.bias_factor * layer.beta.detach()]
     return found
 
 
-def train_plain(run: Run, dataset: Dataset, steps: int) -> nn.Sequential:
+def _own_tensors(module: nn.Module) -> list[Tensor]:
+    if isinstance(module, parametrize.ParametrizationList):
+        return []
+    names = [name for name, _ in module.named_parameters(recurse=False)]
+    scaled = list(module.parametrizations) if parametrize.is_parametrized(module) else []
+    order = [name for name in ("weight", "bias") if name in names or name in scaled]
+    return [getattr(module, name).detach() for name in (*order, *(name for name in names if name not in order))]
+
+
+def train_plain(run: Run, dataset: Dataset, steps: int) -> nn.Module:
     """The run's network after some steps."""
     dtype = {"float64": torch.float64, "float32": torch.float32}[run.precision]
     model, loss = build(run, dataset, dtype), loss_function(run, dataset, dtype)

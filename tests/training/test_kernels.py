@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from noisescale.families import mlp
 from noisescale.training.evaluation import Split, evaluate
-from noisescale.training.kernels import GenericKernel, MLPKernel, choose_kernel
+from noisescale.training.kernels import Kernel, MLPKernel, Trial, choose_kernel
 from noisescale.training.kernels.mlp import mlp_layers
 from noisescale.training.losses import LOSSES, target_rows
 
@@ -26,18 +26,24 @@ def problem(depth: int = 2, activation: str = "relu") -> tuple[nn.Module, dict[s
     return module, parameters, inputs, labels
 
 
+def choose(module: nn.Module, parameters: dict[str, Tensor], loss: str, kind: str) -> Kernel:
+    trial = Trial(parameters, {}, torch.zeros(RUNS, 2, INPUTS).double(), torch.zeros(RUNS, 2, OUTPUTS).double())
+    kernel = choose_kernel(module, LOSSES[loss], trial, kind).kernel
+    assert isinstance(kernel, MLPKernel) if kind == "auto" else kernel.name == kind
+    return kernel
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
-@pytest.mark.parametrize("kind", ["auto", "generic"])
+@pytest.mark.parametrize("kind", ["auto", "vmap", "loop"])
 @pytest.mark.parametrize("depth", [1, 2, 4])
 def test_losses_and_gradients_are_those_of_autograd(loss: str, activation: str, kind: str, depth: int) -> None:
     module, parameters, inputs, labels = problem(depth, activation)
     rows = target_rows(labels, OUTPUTS, torch.float64)
-    kernel = choose_kernel(module, LOSSES[loss], kind)
-    assert isinstance(kernel, MLPKernel if kind == "auto" else GenericKernel)
+    kernel = choose(module, parameters, loss, kind)
     before = {name: tensor.clone() for name, tensor in parameters.items()}
-    losses, gradients = kernel.losses_and_gradients(parameters, inputs, rows)
-    _, without = kernel.losses_and_gradients(parameters, inputs, rows, False)
+    losses, gradients = kernel.losses_and_gradients(parameters, {}, inputs, rows)
+    _, without = kernel.losses_and_gradients(parameters, {}, inputs, rows, False)
     assert losses is not None and all(torch.equal(parameters[name], before[name]) for name in before)
     for run in range(RUNS):
         leaves = {name: tensor[run].clone().requires_grad_() for name, tensor in parameters.items()}
@@ -100,18 +106,18 @@ def test_one_layer_used_twice_is_no_plain_mlp() -> None:
     assert mlp_layers(module) is None
 
 
-@pytest.mark.parametrize("kind", ["auto", "generic"])
+@pytest.mark.parametrize("kind", ["auto", "vmap", "loop"])
 @pytest.mark.parametrize("examples", [1, 70, 20_000])
 def test_evaluation_equals_each_run_on_all_examples(kind: str, examples: int) -> None:
     module, parameters, _, _ = problem()
     inputs, labels = torch.randn(examples, INPUTS, dtype=torch.float64), torch.randint(OUTPUTS, (examples,))
-    kernel, loss = choose_kernel(module, LOSSES["cross_entropy"], kind), LOSSES["cross_entropy"]
+    kernel, loss = choose(module, parameters, "cross_entropy", kind), LOSSES["cross_entropy"]
     split = Split(inputs, target_rows(labels, OUTPUTS, torch.float64), labels)
-    losses, accuracies = evaluate(kernel, loss, parameters, split)
+    losses, accuracies = evaluate(kernel, loss, parameters, {}, split, 8)
     for run in range(RUNS):
         own = {name: tensor[run] for name, tensor in parameters.items()}
         outputs = torch.func.functional_call(module, own, (inputs,))
         torch.testing.assert_close(losses[run], nn.functional.cross_entropy(outputs, labels).detach())
         assert float(accuracies[run]) == pytest.approx(float((outputs.argmax(1) == labels).double().mean()))
-    _, none = evaluate(kernel, LOSSES["mse"], parameters, Split(inputs, split.rows, None))
+    _, none = evaluate(kernel, LOSSES["mse"], parameters, {}, Split(inputs, split.rows, None), 8)
     assert none.isnan().all()

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from covering import Case, covering_array, name
 from scipy import stats
 
 from noisescale.datasets import Dataset, DatasetOptions, load_dataset
+from noisescale.parameterizations import WITH_BASE_WIDTH
 from noisescale.runs import Run
 
 if TYPE_CHECKING:
@@ -24,36 +26,19 @@ STEPS = 20
 WIDTHS = (16, 64, 256)
 
 OPTIONS: dict[str, tuple[Any, ...]] = {
-    "parameterization": ("standard", "ntk", "own"),
+    "parameterization": ("standard", "ntk", "improved_standard", "mup", "own"),
     "sampling": ("epoch_shuffle", "subset", "with_replacement"),
     "loss": ("cross_entropy", "mse", "mse real"),
     "optimizer": ("plain", "momentum", "decay", "mixed"),
     "depth": (1, 3),
     "activation": ("relu", "tanh"),
     "shape": ((7,), (1, 3, 4)),
-    "kernel": ("auto", "generic"),
+    "kernel": ("auto", "vmap", "loop"),
 }
-Case = dict[str, Any]
 
 
 def product() -> list[Case]:
     return [dict(zip(OPTIONS, values, strict=True)) for values in itertools.product(*OPTIONS.values())]
-
-
-def covering_array() -> list[Case]:
-    """Cases in which every pair of options occurs: greedily, the case that covers most of what is left."""
-    cases = product()
-    pairs = [set(itertools.combinations(case.items(), 2)) for case in cases]
-    left, chosen = set().union(*pairs), []
-    while left:
-        best = max(range(len(cases)), key=lambda position: len(pairs[position] & left))
-        chosen.append(cases[best])
-        left -= pairs[best]
-    return chosen
-
-
-def name(case: Case) -> str:
-    return "-".join(str(value).replace(" ", "") for value in case.values())
 
 
 def check_case(
@@ -65,10 +50,11 @@ def check_case(
     # Squared error grows with the outputs: at rates that cross-entropy bears the widest networks diverge.
     low = 0.002 if case["loss"].startswith("mse") else 0.005
     rates = (0.02, 0.3) if case["parameterization"] == "ntk" else (low, 4 * low)
+    base_width = WIDTHS[0] if case["parameterization"] in WITH_BASE_WIDTH else None
     momenta = {"momentum": (0.9, 0.9, 0.9), "mixed": (0.0, 0.9, 0.5)}.get(case["optimizer"], (0.0,) * 3)
     decays = {"decay": (0.01,) * 3, "mixed": (0.1, 0.0, 0.01)}.get(case["optimizer"], (0.0,) * 3)
     for width in WIDTHS:
-        base = make_run(**shared, width=width, loss=case["loss"].split()[0], steps=STEPS)
+        base = make_run(**shared, base_width=base_width, width=width, loss=case["loss"].split()[0], steps=STEPS)
         runs = [
             replace(base, learning_rate=rate, momentum=momentum, weight_decay=decay, seed=seed, init_scale=scale)
             for rate, momentum, decay, seed, scale in zip(
@@ -93,7 +79,7 @@ def compare(
             torch.testing.assert_close(ours[position], theirs, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("case", covering_array(), ids=name)
+@pytest.mark.parametrize("case", covering_array(product()), ids=name)
 def test_packed_equals_plain(case: Case, make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer) -> None:
     check_case(case, make_run, make_data, make_trainer)
 
@@ -123,7 +109,7 @@ COMPILED = [
         "shape": (7,),
         "kernel": kernel,
     }
-    for kernel in ("auto", "generic")
+    for kernel in ("auto", "vmap")
 ]
 needs_compiler = pytest.mark.skipif(
     shutil.which("g++") is None and shutil.which("clang++") is None, reason="torch.compile needs a C++ compiler"
@@ -141,7 +127,7 @@ def test_compiled_equals_plain(case: Case, make_run: MakeRun, make_data: MakeDat
 @pytest.mark.full
 @needs_compiler
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, while it compiles
-@pytest.mark.parametrize("case", [*COMPILED[1:], *covering_array()], ids=name)
+@pytest.mark.parametrize("case", [*COMPILED[1:], *covering_array(product())], ids=name)
 def test_more_compiled_cases_equal_plain(
     case: Case, make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
 ) -> None:

@@ -7,30 +7,34 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from noisescale.families import mlp
-from noisescale.parameterizations import parameterize
+from noisescale.parameterizations import WITH_BASE_WIDTH, parameterize
+from noisescale.training import PackTrainer
 from noisescale.training.sampling import index_block
 
 if TYPE_CHECKING:
     from conftest import MakeData, MakeRun, MakeTrainer
 
 
-@pytest.mark.parametrize("name", ["standard", "ntk", "own"])
+@pytest.mark.parametrize("name", ["standard", "ntk", "improved_standard", "mup", "own"])
 @pytest.mark.parametrize(("momentum", "decay"), [(0.0, 0.0), (0.9, 0.02)])
 def test_groups_of_a_plain_optimizer_equal_the_packed_trainer_run_for_run(
     name: str, momentum: float, decay: float, make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
 ) -> None:
     data = make_data()
-    base = make_run(parameterization=name, momentum=momentum, weight_decay=decay, depth=2, init_scale=1.5)
+    base_width = 4 if name in WITH_BASE_WIDTH else None
+    base = make_run(
+        parameterization=name, momentum=momentum, weight_decay=decay, depth=2, init_scale=1.5, base_width=base_width
+    )
     runs = [replace(base, seed=seed, learning_rate=rate) for seed, rate in ((0, 0.05), (1, 0.02))]
     trainer = make_trainer(runs, data)
     trainer.advance()
     for position, run in enumerate(runs):
         torch.manual_seed(run.seed)
         model = mlp(run.width, (7,), 4, depth=2, activation="relu").double()
-        reference = mlp(2 * run.width, (7,), 4, depth=2, activation="relu")
+        reference = mlp(base_width or 2 * run.width, (7,), 4, depth=2, activation="relu")
         groups = parameterize(
             model,
             reference,
@@ -48,4 +52,69 @@ def test_groups_of_a_plain_optimizer_equal_the_packed_trainer_run_for_run(
             optimizer.step()
         for parameter_name, tensor in model.named_parameters():
             packed = trainer.state.parameters[parameter_name][position]
+            torch.testing.assert_close(tensor.detach(), packed, rtol=1e-10, atol=1e-12)
+
+
+class Transformer(nn.Module):
+    """A block as a user writes it: attention of either kind, gains, two widths of hidden layers, positions from 0."""
+
+    def __init__(self, width: int, shape: tuple[int, ...], classes: int, fused: bool) -> None:
+        super().__init__()
+        tokens, inputs = shape
+        self.embed = nn.Linear(inputs, width)
+        self.positions = nn.Parameter(torch.zeros(1, tokens, width))
+        self.norm = nn.LayerNorm(width)
+        if fused:
+            self.attention = nn.MultiheadAttention(width, 2, batch_first=True)
+        else:
+            self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
+        self.up, self.down = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
+        self.read_out = nn.Linear(width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x) + self.positions
+        h = self.norm(x)
+        if hasattr(self, "attention"):
+            h, _ = self.attention(h, h, h)
+        else:
+            scores = self.query(h) @ self.key(h).mT / h.shape[-1] ** 0.5
+            h = scores.softmax(-1) @ self.value(h)
+        x = x + h
+        x = x + self.down(torch.relu(self.up(x)))
+        return self.read_out(x.mean(-2))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("name", ["standard", "ntk", "improved_standard", "mup", "own"])
+def test_a_users_transformer_equals_the_packed_trainer_in_every_parameterization(
+    name: str, fused: bool, make_run: MakeRun, make_data: MakeData
+) -> None:
+    def factory(width: int, shape: tuple[int, ...], classes: int) -> nn.Module:
+        return Transformer(width, shape, classes, fused)
+
+    data = make_data((5, 3))
+    base_width = 4 if name in WITH_BASE_WIDTH else None
+    rows = "query.weight" if name == "mup" and not fused else ""
+    base = make_run(
+        parameterization=name, momentum=0.9, weight_decay=0.02, base_width=base_width, query_rows=rows, width=12
+    )
+    runs = [replace(base, seed=seed, learning_rate=rate) for seed, rate in ((0, 0.01), (1, 0.02))]
+    trainer = PackTrainer(runs, data, factory, reference_width=24)
+    trainer.advance()
+    for position, run in enumerate(runs):
+        torch.manual_seed(run.seed)
+        model = factory(run.width, (5, 3), 4).double()
+        groups = parameterize(
+            model, factory(24, (5, 3), 4), name, run.learning_rate, weight_decay=run.weight_decay, seed=run.seed,
+            base=base_width and factory(base_width, (5, 3), 4), query_rows=rows.split(),
+        )  # fmt: skip
+        optimizer = torch.optim.SGD(groups, momentum=run.momentum)
+        steps = [order[:, 0] for order in (index_block(run.sampling, [run.seed], block, 60, 8) for block in range(3))]
+        for index in torch.cat(steps)[: run.steps]:
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(data.x_train[index].double()), data.y_train[index]).backward()
+            optimizer.step()
+        for parameter_name, tensor in model.named_parameters():
+            packed = trainer.state.parameters[parameter_name][position]
+            assert torch.isfinite(packed).all()
             torch.testing.assert_close(tensor.detach(), packed, rtol=1e-10, atol=1e-12)

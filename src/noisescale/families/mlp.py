@@ -6,26 +6,33 @@ import math
 
 from torch import nn
 
-from noisescale.errors import BadInput
+from noisescale.families.layers import Layers
+from noisescale.families.normalization import NO_NORMALIZATION, Normalization
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh}
 
-
-def mlp(width: int, input_shape: tuple[int, ...], num_classes: int, *, depth: int, activation: str) -> nn.Module:
-    """An MLP on flattened inputs: `depth` times (Linear, activation), then a linear read-out.
+def mlp(
+    width: int,
+    input_shape: tuple[int, ...],
+    num_classes: int,
+    *,
+    depth: int,
+    activation: str,
+    normalization: Normalization = NO_NORMALIZATION,
+    scale_invariant: bool = False,
+) -> nn.Module:
+    """An MLP on flattened inputs: `depth` times (Linear, normalization, activation), then a linear read-out.
 
     Arguments:
         width: units of every hidden layer. input_shape: shape of one example. num_classes: outputs.
         depth: number of hidden layers. activation: "relu" or "tanh".
+        normalization: of the pre-activations. scale_invariant: as in `ModelOptions`.
     Raises:
-        BadInput: an activation that is not in the table.
+        BadInput: an activation that is not in the table, or a normalization that the width does not allow.
     """
-    if activation not in ACTIVATIONS:
-        raise BadInput("model.activation", f"one of {', '.join(ACTIVATIONS)}", repr(activation))
+    layers = Layers(activation, normalization, scale_invariant, images=False)
     fan_in = math.prod(input_shape)
-    layers: list[nn.Module] = [nn.Flatten()]
+    modules: list[nn.Module] = [nn.Flatten()]
     for _ in range(depth):
-        layers += [nn.Linear(fan_in, width), ACTIVATIONS[activation]()]
+        modules += [layers.linear(fan_in, width), *layers.after(width)]
         fan_in = width
-    layers.append(nn.Linear(fan_in, num_classes))
-    return nn.Sequential(*layers)
+    return nn.Sequential(*modules, layers.read_out(fan_in, num_classes))

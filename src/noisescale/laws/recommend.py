@@ -19,7 +19,7 @@ from noisescale.laws.optimum import ADVICE
 from noisescale.laws.results import SCHEMA_VERSION, EdgeAt, Fit, Group, MetricOptimum, Series
 from noisescale.laws.study_shape import StudyLike
 from noisescale.noise_scale import noise_per_rate
-from noisescale.parameterizations import ParameterGroups, parameterize
+from noisescale.parameterizations import WITH_BASE_WIDTH, ParameterGroups, parameterize
 from noisescale.parameterizations.tables import DEFAULT_INIT_SCALE
 from noisescale.store import Study
 
@@ -73,6 +73,8 @@ class Recommendation:
         warnings: what speaks against them.
         input_shape: shape of one input of the study's data; empty where only a fit was given.
         num_outputs: outputs of the study's models; 0 where only a fit was given.
+        base_width: the width at which that parameterization equals standard; None where it has none.
+        query_rows: the weights that make an attention's queries, as the study's spec names them for mup.
     """
 
     schema_version: int
@@ -97,6 +99,8 @@ class Recommendation:
     warnings: tuple[str, ...]
     input_shape: tuple[int, ...] = ()
     num_outputs: int = 0
+    base_width: int | None = None
+    query_rows: tuple[str, ...] = ()
 
     def parameter_groups(self, factory: Factory, *, seed: int = 0) -> ParameterGroups:
         """Build the recommended model and return parameter groups for any `torch.optim.SGD`.
@@ -116,6 +120,10 @@ class Recommendation:
             raise BadInput(
                 "parameter_groups", "a recommendation made from a study, which knows its data", "one made from a fit"
             )
+        if self.parameterization in WITH_BASE_WIDTH and self.base_width is None:
+            raise BadInput(
+                "parameter_groups", f"a study that records the base width of {self.parameterization}", "none"
+            )
         if self.width != int(self.width):
             raise BadInput("width", "a whole number of units", self.width)
         width = int(self.width)
@@ -123,11 +131,15 @@ class Recommendation:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model, reference = (factory(w, self.input_shape, self.num_outputs) for w in (width, 2 * width))
+            base_width = self.base_width
+            base = None if base_width is None else factory(base_width, self.input_shape, self.num_outputs)
         return parameterize(
             model,
             reference,
             self.parameterization,
             self.learning_rate.value,
+            base=base,
+            query_rows=self.query_rows,
             momentum=self.momentum,
             weight_decay=self.weight_decay if math.isfinite(self.weight_decay) else 0.0,
             init_scale=self.init_scale if math.isfinite(self.init_scale) else DEFAULT_INIT_SCALE,
@@ -216,6 +228,8 @@ def recommend(
         warnings=tuple(dict.fromkeys(warnings)),
         input_shape=input_shape,
         num_outputs=num_outputs,
+        base_width=_base_width(group),
+        query_rows=tuple((group.hyperparameters.get("query_rows") or "").split()),
     )
 
 
@@ -414,6 +428,11 @@ def _validity(
 def _number(group: Group, name: str) -> float:
     value = group.hyperparameters.get(name)
     return float(value) if isinstance(value, int | float) else math.nan
+
+
+def _base_width(group: Group) -> int | None:
+    value = group.hyperparameters.get("base_width")
+    return None if value is None else int(value)
 
 
 def _exponential(estimate: Estimate, shift: float, unit: str, convention: str) -> Estimate:

@@ -12,6 +12,8 @@ from noisescale.errors import BadInput
 
 # Whatever of these varies in a study separates its groups: no law is fitted across them.
 HYPERPARAMETERS = ("parameterization", "momentum", "weight_decay", "init_scale", "label_noise", "schedule")
+# What the tables of some parameterizations need beside them, one value a parameterization and study.
+TABLE_OPTIONS = ("base_width", "query_rows")
 LOSS_UNITS = {"cross_entropy": "nats", "mse": "squared error"}
 _REQUIRED = (
     "purpose",
@@ -93,7 +95,7 @@ class RunGroup:
     """Runs that differ in width, rate, batch, seed and budget only.
 
     Args:
-        hyperparameters: the value of each hyperparameter that the table has.
+        hyperparameters: the value of each hyperparameter that the table has, and the options of its parameterization.
         varied: those that differ between the groups of the study.
         sweep: runs of the grid.
         stability: runs of the stability ladder.
@@ -130,13 +132,14 @@ def run_groups(runs: pd.DataFrame) -> list[RunGroup]:
     if not (table["purpose"] == "sweep").any():
         raise BadInput("study", "at least one finished run of the grid", "none")
     names = [name for name in HYPERPARAMETERS if name in table.columns]
+    options = [name for name in TABLE_OPTIONS if name in table.columns]
     varied = [name for name in names if table[name].nunique(dropna=False) > 1]
     groups = []
     for _, part in table.groupby(names, sort=False, dropna=False):
         sweep = part[part["purpose"] == "sweep"]
         if sweep.empty:
             continue
-        values = {name: _plain(part[name].iloc[0]) for name in names}
+        values = {name: _plain(part[name].iloc[0]) for name in names + options}
         stability = part[part["purpose"] == "stability"]
         groups.append(RunGroup(values, {name: values[name] for name in varied}, sweep, stability))
     return groups

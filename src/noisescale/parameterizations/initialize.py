@@ -16,16 +16,21 @@ def stream(seed: int, *labels: str | int) -> torch.Generator:
     Arguments:
         seed: the run's seed. labels: what the stream is for, e.g. ("data order", epoch).
     """
+    return torch.Generator().manual_seed(stream_number(seed, *labels))
+
+
+def stream_number(seed: int, *labels: str | int) -> int:
+    """The number from which `stream` is seeded, for generators that are not torch's own to make."""
     text = ":".join(str(label) for label in (seed, *labels))
     digest = hashlib.sha256(text.encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    return int.from_bytes(digest[:8], "big") >> 1
 
 
 def initial_parameters(table: Table, factory_output: nn.Module, seed: int) -> dict[str, Tensor]:
     """The initial tensors that the table asks for, in float64 so that every precision starts from the same weights.
 
-    Weights are drawn from N(0, σ_l²) one after another from the run's own stream; parameters without a rule keep the
-    values of `factory_output`.
+    Weights are drawn from N(0, σ_l²) one after another from the run's own stream (query rows with the deviation mσ_l);
+    parameters without a rule keep the values of `factory_output`.
 
     Arguments:
         factory_output: a module built under the run's seed, where the table keeps its start.
@@ -41,11 +46,16 @@ def initial_parameters(table: Table, factory_output: nn.Module, seed: int) -> di
             start[row.name] = torch.zeros(shape, dtype=torch.float64)
         else:
             start[row.name] = row.init_std * torch.randn(shape, generator=generator, dtype=torch.float64)
+            if (factors := row.row_factors()) is not None:
+                start[row.name] *= factors
     return start
 
 
 def initial_std(table: Table, start: dict[str, Tensor]) -> dict[str, float]:
-    """σ_l of every parameter: the table's, or, where the module's own start is kept, the one measured on that start."""
+    """σ_l of every parameter: the table's, or, where the module's own start is kept, the one measured on that start.
+
+    Of a tensor with query rows it is that of its other rows.
+    """
     return {
         row.name: row.init_std if row.init_std is not None else float(start[row.name].std(correction=0))
         for row in table

@@ -2,16 +2,30 @@ r"""How width enters: a table of (initial standard deviation σ_l, rate multipli
 
 The table is applied to an unmodified module. SGD on θ with a forward multiplier m, z = mθx, is exactly SGD on
 W = mθ with the rate times c = m² (Δθ = −ε∂L/∂θ = −εm∂L/∂W, hence ΔW = mΔθ = −εm²∂L/∂W), so no forward pass changes.
-With d the layer's own fan-in and σ0² the `init_scale`:
+With d the layer's own fan-in, σ0² the `init_scale`, and r_in, r_out the layer's fan-in and number of outputs over those
+at the base width (1 where they do not grow):
 
-| name | weight: σ_l, c_l | bias: start, c_l |
-|---|---|---|
-| standard | √(σ0²/d), 1 | 0, 1 |
-| ntk | √(σ0²/d), σ0²/d | 0, 1 |
-| own | the module's own, 1 | the module's own, 1 |
+| name | weight: σ_l², c_l | bias: start, c_l | constant start (gains): c_l |
+|---|---|---|---|
+| standard | σ0²/d, 1 | 0, 1 | 1 |
+| ntk | σ0²/d, σ0²/d | 0, 1 | 1 |
+| improved_standard | σ0²/d, 1/r_in | 0, 1 | 1 |
+| mup | σ0²/d, r_out/r_in; a read-out (only its fan-in grows): σ0²/(d r_in), 1/r_in | 0, r_out | r_out |
+| own | the module's own, 1 | the module's own, 1 | 1 |
 
-Sources: Park, Sohl-Dickstein, Le, Smith 2019, section 2.1, for the two families; Jacot, Gabriel, Hongler 2018 for the
-NTK form; the equivalence is derived above and tested to 1e-12.
+improved_standard writes z = θx/√r_in + b with θ ~ N(0, σ0² r_in/d): m² = 1/r_in. mup, written with one rate for all,
+has m² = r_out/r_in: z = √r_out θx with θ ~ N(0, σ0²/(d r_out)) in input layers, z = θx with θ ~ N(0, σ0²/d) in hidden
+ones, z = θx/√r_in with θ ~ N(0, σ0²/d) in the read-out, and biases and gains √r_out times their own coordinate. Then
+every layer's activations change by an amount that does not depend on width. Both are `standard` at the base width.
+
+Attention divides by √d_head in the module and by d_head in mup: W_Q and its bias absorb m² = 1/r, r the growth of one
+query, in the rows that `query_rows` names (of torch's own attention they are known).
+
+An embedding is an input layer whose input is one-hot: d = 1 at every width.
+
+Sources: Park, Sohl-Dickstein, Le, Smith 2019, section 2.1, for the first two; Jacot, Gabriel, Hongler 2018 for the
+NTK form; Sohl-Dickstein, Novak, Schoenholz, Lee 2020 for improved_standard; Yang, Hu 2021 and Yang et al. 2022, for
+SGD, for mup; the equivalences are derived above and tested to 1e-12.
 """
 
 from __future__ import annotations
@@ -19,13 +33,22 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
 
 from noisescale.errors import BadInput
-from noisescale.parameterizations.fan_in import Parameter
+from noisescale.parameterizations.fan_in import Parameter, count_rows
 
 # He, Zhang, Ren, Sun 2015: the variance that keeps the size of ReLU activations is 2/fan-in.
 DEFAULT_INIT_SCALE = 2.0
+
+# Those that equal `standard` at a base width and need to know it, and those that need to know the rows of queries.
+WITH_BASE_WIDTH = ("improved_standard", "mup")
+WITH_QUERY_ROWS = ("mup",)
+
+_KEY = "grid.parameterization"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +58,26 @@ class Row:
     Arguments:
         init_std: σ_l of the module's own tensor; 0 starts it at zero; None keeps the module's own initialization.
         multiplier: c_l, which multiplies the learning rate of this tensor.
+        query_factor: m of the parameter's query rows where they are a part of it: their σ is mσ_l, their c is m²c_l.
     """
 
     parameter: Parameter
     init_std: float | None
     multiplier: float
+    query_factor: float = 1.0
 
     @property
     def name(self) -> str:
         return self.parameter.name
+
+    def row_factors(self) -> Tensor | None:
+        """m of each row of the tensor, [rows, 1, …] in float64; None where all rows are alike."""
+        if self.query_factor == 1.0:
+            return None
+        factors = torch.ones(self.parameter.shape[0], dtype=torch.float64)
+        for start, stop in self.parameter.query_rows:
+            factors[start:stop] = self.query_factor
+        return factors.view(-1, *(1,) * (len(self.parameter.shape) - 1))
 
 
 Table = tuple[Row, ...]
@@ -53,17 +87,23 @@ def build_table(name: str, parameters: tuple[Parameter, ...], init_scale: float 
     """The table of a named parameterization for these parameters.
 
     Arguments:
-        name: "standard", "ntk" or "own". parameters: as `describe_parameters` gives them.
+        name: a key of `PARAMETERIZATIONS`. parameters: as `describe_parameters` gives them.
         init_scale: σ0². Default 2 (He et al. 2015).
     Raises:
-        BadInput: an unknown name, or a parameter for which the parameterization has no rule.
+        BadInput: an unknown name, a parameter for which the parameterization has no rule, a tied tensor that would need
+            two, or a module whose width the parameterization cannot follow.
     """
     if name not in PARAMETERIZATIONS:
         near = difflib.get_close_matches(name, PARAMETERIZATIONS, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise BadInput("grid.parameterization", f"one of {', '.join(PARAMETERIZATIONS)}{hint}", repr(name))
+        raise BadInput(_KEY, f"one of {', '.join(PARAMETERIZATIONS)}{hint}", repr(name))
     rule = PARAMETERIZATIONS[name]
-    return tuple(rule(parameter, init_scale) for parameter in parameters)
+    _check_growth(name, parameters)
+    table = tuple(rule(parameter, init_scale) for parameter in parameters)
+    for row in table:
+        for other in row.parameter.tied:
+            _check_tie(name, row, rule(other, init_scale))
+    return table
 
 
 def _standard(parameter: Parameter, init_scale: float) -> Row:
@@ -73,6 +113,37 @@ def _standard(parameter: Parameter, init_scale: float) -> Row:
 def _ntk(parameter: Parameter, init_scale: float) -> Row:
     multiplier = init_scale / parameter.fan_in if parameter.role == "weight" and parameter.fan_in else 1.0
     return _variance_rule(parameter, init_scale, multiplier)
+
+
+def _improved_standard(parameter: Parameter, init_scale: float) -> Row:
+    return _variance_rule(parameter, init_scale, 1.0 / parameter.fan_in_ratio)
+
+
+def _mup(parameter: Parameter, init_scale: float) -> Row:
+    if parameter.output_ratio is None:
+        required = f"a rule for the parameter {parameter.name!r}, of no known layer, of which more than one axis grows"
+        raise BadInput(_KEY, f"{required}; use parameterization 'own'", f"shape {parameter.shape}")
+    row = replace(
+        _variance_rule(parameter, init_scale, 1.0), multiplier=parameter.output_ratio / parameter.fan_in_ratio
+    )
+    if parameter.grows and not parameter.outputs_grow:
+        row = _scale_start(row, 1.0 / math.sqrt(parameter.fan_in_ratio))
+    return _absorb_in_queries(row)
+
+
+def _absorb_in_queries(row: Row) -> Row:
+    """1/√d_head → 1/d_head, by m² = 1/r of the rows that make queries."""
+    parameter = row.parameter
+    if not parameter.query_rows:
+        return row
+    factor = 1.0 / math.sqrt(parameter.query_ratio)
+    if count_rows(parameter.query_rows) < parameter.shape[0]:
+        return replace(row, query_factor=factor)
+    return replace(_scale_start(row, factor), multiplier=row.multiplier / parameter.query_ratio)
+
+
+def _scale_start(row: Row, factor: float) -> Row:
+    return row if row.init_std is None else replace(row, init_std=row.init_std * factor)
 
 
 def _own(parameter: Parameter, init_scale: float) -> Row:
@@ -87,10 +158,44 @@ def _variance_rule(parameter: Parameter, init_scale: float, multiplier: float) -
     if parameter.has_constant_start:
         return Row(parameter, None, 1.0)
     required = (
-        f"a rule for the parameter {parameter.name!r}: it belongs to no linear or convolution layer and does not "
-        "start at a constant, so its fan-in is unknown; use parameterization 'own'"
+        f"a rule for the parameter {parameter.name!r}: it belongs to no linear, convolution or embedding layer and "
+        "does not start at a constant, so its fan-in is unknown; use parameterization 'own'"
     )
-    raise BadInput("grid.parameterization", required, f"shape {parameter.shape}")
+    raise BadInput(_KEY, required, f"shape {parameter.shape}")
 
 
-PARAMETERIZATIONS: dict[str, Callable[[Parameter, float], Row]] = {"standard": _standard, "ntk": _ntk, "own": _own}
+def _check_growth(name: str, parameters: tuple[Parameter, ...]) -> None:
+    if name not in WITH_BASE_WIDTH:
+        return
+    growing = [place for parameter in parameters for place in (parameter, *parameter.tied) if place.grows]
+    if not growing:
+        required = f"for {name!r} a model with a layer whose fan-in grows, seen from the same model at another width"
+        raise BadInput(_KEY, required, "none")
+    if name == "mup" and all(place.outputs_grow for place in growing):
+        required = "for 'mup' a read-out: a weight whose fan-in alone grows, to absorb its factor 1/r"
+        raise BadInput(_KEY, required, "no such parameter")
+
+
+def _check_tie(name: str, row: Row, other: Row) -> None:
+    ours, theirs = (
+        (one.init_std, one.multiplier, one.query_factor, one.query_factor != 1.0 and one.parameter.query_rows)
+        for one in (row, other)
+    )
+    if ours != theirs:
+        required = (
+            f"one initial deviation and one multiplier for a tensor: {name!r} has two for the tied {row.name!r} and "
+            f"{other.name!r}; untie them or use parameterization 'own'"
+        )
+        got = " and ".join(
+            f"(σ = {one.init_std}, c = {one.multiplier}, m of its queries = {one.query_factor})" for one in (row, other)
+        )
+        raise BadInput(_KEY, required, got)
+
+
+PARAMETERIZATIONS: dict[str, Callable[[Parameter, float], Row]] = {
+    "standard": _standard,
+    "ntk": _ntk,
+    "improved_standard": _improved_standard,
+    "mup": _mup,
+    "own": _own,
+}

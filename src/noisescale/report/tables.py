@@ -229,7 +229,10 @@ def recommendation_table_data(found: Recommendation) -> list[TableData]:
         f"Valid for: {'; '.join(found.validity)}.",
         *(f"Warning: {text}." for text in found.warnings),
     )
-    title = f"Recommendation for width {found.width:g}: {found.parameterization}, by {found.select_on} {found.metric}"
+    base = "" if found.base_width is None else f" (base width {found.base_width})"
+    title = (
+        f"Recommendation for width {found.width:g}: {found.parameterization}{base}, by {found.select_on} {found.metric}"
+    )
     return [TableData(title, columns, (row,), notes), _ladder(found)]
 
 

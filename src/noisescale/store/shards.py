@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from noisescale.errors import BadInput
-from noisescale.runs import RunResult
+from noisescale.runs import LATER_KEYS, RunResult
 
 SUFFIX = ".parquet"
 
@@ -108,10 +108,14 @@ def read_shards(folder: Path) -> pd.DataFrame:
 
 def _read_shard(path: Path) -> pa.Table:
     try:
-        return pq.read_table(path)
+        table = pq.read_table(path)
     except pa.ArrowInvalid as error:
         required = "a shard as a sweep wrote it; delete it, and the next sweep trains its pack again"
         raise BadInput(str(path), required, error) from None
+    for name, default in LATER_KEYS.items():
+        if name not in table.column_names:
+            table = table.append_column(name, pa.array([default] * len(table)))
+    return table
 
 
 @cache
@@ -138,6 +142,7 @@ def _row(pack_id: str, result: RunResult) -> dict[str, Any]:
         "seconds": result.seconds,
         "device": result.device,
         "threads": result.threads,
+        "kernel": result.kernel,
         "versions": versions(),
         "curves": result.curves,
         "layers": result.layers,

@@ -24,7 +24,7 @@ class DryRun:
 
     Arguments:
         runs, finished: in all, and already in the folder. steps: steps of SGD still to do.
-        seconds: on this machine's cores. memory, disk: bytes.
+        seconds: on this machine's cores. memory, disk: bytes. notes: as `Grid.notes` gives them.
     """
 
     runs: int
@@ -34,6 +34,7 @@ class DryRun:
     seconds: float
     memory: int
     disk: int
+    notes: tuple[str, ...] = ()
 
     def lines(self) -> Iterator[str]:
         """What a person reads."""
@@ -43,6 +44,8 @@ class DryRun:
         yield f"time      about {self.seconds:.0f} s, before edges and budgets are extended"
         yield f"memory    about {self.memory / 1e6:.0f} MB for the data and packs in training"
         yield f"disk      about {self.disk / 1e6:.1f} MB"
+        for note in self.notes:
+            yield f"note      {note}"
 
 
 def dry_run(spec: SweepSpec, out: str | Path, *, jobs: int | None = None, device: str = "auto") -> DryRun:
@@ -75,4 +78,5 @@ def dry_run(spec: SweepSpec, out: str | Path, *, jobs: int | None = None, device
         seconds=max(sum(seconds) / workers, max(seconds, default=0.0)),
         memory=sum(largest) + workers * data_bytes,
         disk=sum(_BYTES_PER_RUN + 7 * (run.evaluations + 1) * _BYTES_PER_NUMBER for run in missing),
+        notes=tuple(grid.notes()),
     )

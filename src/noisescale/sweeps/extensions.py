@@ -144,12 +144,12 @@ def _rungs_beyond(grid: Grid, axis: Axis, ladder: list[Point]) -> tuple[list[Poi
 
 
 def _beyond(grid: Grid, axis: Axis, values: list[float], end: float, ratio: float) -> list[float]:
-    """The values that go on from one end of a ladder, a batch size rounded to whole examples and within the data."""
+    """The values that go on from one end of a ladder, a batch size rounded to whole examples and as the grid allows."""
     further = [rung(end * ratio**step) for step in range(1, grid.spec.fit.max_edge_rungs + 1)]
     if axis == "rate":
         return further
     sizes = dict.fromkeys(round(value) for value in further)
-    return [size for size in sizes if 1 <= size <= grid.largest_batch and size not in values]
+    return [size for size in sizes if grid.can_train_on(size) and size not in values]
 
 
 def _at(point: Point, axis: Axis, value: float) -> Point:

@@ -15,7 +15,7 @@ from noisescale.errors import BadInput
 from noisescale.store import FAILURES, write_atomically
 from noisescale.sweeps.spec import SweepSpec
 
-SPEC, LOCK, SHARDS = "spec.json", "lock", "shards"
+SPEC, LOCK, SHARDS, KERNELS = "spec.json", "lock", "shards", "kernels"
 
 # A full disk is the machine's fault; every other refusal of the system is the path's.
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -67,7 +67,7 @@ def check_folder(folder: Path, spec: SweepSpec) -> None:
         raise BadInput(str(folder), "a folder, or a path where one can be created", "a file")
     path = folder / SPEC
     if path.exists():
-        differences = spec_differences(_read_spec(path), as_plain(spec))
+        differences = spec_differences(_with_later_keys(_read_spec(path)), as_plain(spec))
         if differences:
             required = (
                 "the spec that this folder was begun with, or one that only grows its grid or seeds; use another --out"
@@ -97,6 +97,14 @@ def _read_spec(path: Path) -> dict[str, Any]:
     return values
 
 
+def _with_later_keys(values: dict[str, Any]) -> dict[str, Any]:
+    """A stored spec with the keys that came after it, at their defaults, so that a newer version continues it."""
+    try:
+        return as_plain(SweepSpec.from_dict(values))
+    except BadInput:  # what is not understood is compared as it stands
+        return values
+
+
 def as_plain(spec: SweepSpec) -> dict[str, Any]:
     """The spec as JSON holds it: every default written out, ladders as lists."""
     plain: dict[str, Any] = json.loads(spec.model_dump_json())
@@ -110,13 +118,18 @@ def spec_differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "")
         name, before, after = f"{prefix}{key}", old.get(key), new.get(key)
         if isinstance(before, dict) and isinstance(after, dict):
             differences += spec_differences(before, after, f"{name}.")
-        elif before != after and not (_may_grow(name) and _grows(before, after)):
+        elif before != after and not (_may_grow(name) and _grows(before, after)) and not _is_first_base(name, before):
             differences.append(name)
     return differences
 
 
 def _may_grow(name: str) -> bool:
     return name == "seeds" or name.startswith("grid.")
+
+
+def _is_first_base(name: str, before: Any) -> bool:
+    """A base width where none of the folder's parameterizations used one changes none of its runs."""
+    return name == "grid.base_width" and before is None
 
 
 def _grows(before: Any, after: Any) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, cached_property
 from itertools import product
 from typing import Any
 
@@ -12,9 +12,9 @@ import torch
 
 from noisescale.datasets import Dataset, load_dataset
 from noisescale.errors import BadInput
-from noisescale.families import Factory, family_factory
+from noisescale.families import Factory, ModelOptions, family_factory
 from noisescale.noise_scale import rate_for_noise
-from noisescale.parameterizations import build_table, describe_parameters
+from noisescale.parameterizations import WITH_BASE_WIDTH, WITH_QUERY_ROWS, build_table, describe_parameters
 from noisescale.parameterizations.layers import layer_rows
 from noisescale.runs import Run
 from noisescale.sweeps.axes import LARGEST_INTEGER
@@ -66,10 +66,14 @@ class Grid:
             self._data[label_noise] = load_dataset(self.spec.dataset.options(label_noise))
         return self._data[label_noise]
 
+    @cached_property
+    def model(self) -> ModelOptions:
+        """Everything about the model but its width, with the defaults of its family."""
+        return self.spec.model.options()
+
     @property
     def factory(self) -> Factory:
-        model = self.spec.model
-        return family_factory(model.family, depth=model.depth, activation=model.activation)
+        return family_factory(self.model)
 
     @property
     def label_noises(self) -> tuple[float, ...]:
@@ -85,6 +89,7 @@ class Grid:
     def check(self) -> None:
         """Refuse a spec that no run could follow, before anything is written."""
         grid, fit = self.spec.grid, self.spec.fit
+        family_factory(self.model)  # before data are loaded, which may take a download
         data = self.dataset(self.label_noises[0])
         check_loss(self.spec.training.loss, data.y_train)
         if data.y_train.is_floating_point() and fit.metric == "accuracy":
@@ -104,6 +109,19 @@ class Grid:
             if not 0 < self.cell(point)[0].learning_rate < math.inf:
                 key = f"grid.{grid.rate_axis}"
                 raise BadInput(key, "values that give finite learning rates above 0", point.rate)
+
+    def notes(self) -> list[str]:
+        """What a reader of the results must know and no run refuses."""
+        sizes = {*self.spec.grid.batch_size, *(self.spec.stability.batch_size or ())}
+        small = sorted(filter(self.model.sizes.falls_back, sizes))
+        if not small:
+            return []
+        below = f"batch sizes {', '.join(map(str, small))} are below model.ghost_size = {self.model.ghost_size}"
+        return [f"{below}: there a batch is normalized as a whole, as with normalization 'batch'"]
+
+    def can_train_on(self, batch_size: int) -> bool:
+        """Whether data and normalization allow this batch size."""
+        return 1 <= batch_size <= self.largest_batch and self.model.sizes.batch_fault(batch_size) is None
 
     def points(self) -> list[Point]:
         """Every cell of the grid, in the order of its axes."""
@@ -139,21 +157,23 @@ class Grid:
             "test_size": len(data.x_test),
             "validation_fraction": spec.dataset.validation_fraction,
             "data_seed": spec.dataset.data_seed,
-            "family": spec.model.family,
-            "depth": spec.model.depth,
-            "activation": spec.model.activation,
-            "normalization": spec.model.normalization,
+            **self.model.run_fields(),
             "schedule": training.schedule.kind,
             "evaluations": training.evaluations,
             "late_fraction": training.late_fraction,
             "loss": training.loss,
             "sampling": training.sampling,
             "precision": training.precision,
+            "batch_statistics": training.batch_statistics,
+            "base_width": self._base_width(values["parameterization"]),
+            "query_rows": " ".join(self._query_rows) if values["parameterization"] in WITH_QUERY_ROWS else "",
         }
         return Run(**{**common, **values})
 
     def _check_batches(self, key: str, sizes: tuple[int, ...], most: int) -> None:
         for size in sizes:
+            if (fault := self.model.sizes.batch_fault(size)) is not None:
+                raise BadInput(key, fault, size)
             if size > most:
                 examples = len(self.dataset(self.label_noises[0]).x_train)
                 below = "" if most == examples else ", and below them where the rate follows from a noise scale"
@@ -200,33 +220,44 @@ class Grid:
         replacement = run.sampling == "with_replacement"
         return rate_for_noise(value, run.batch_size, run.train_size, run.momentum, replacement=replacement)
 
+    @property
+    def _query_rows(self) -> tuple[str, ...]:
+        return self.spec.model.query_rows or ()
+
+    def _base_width(self, parameterization: str) -> int | None:
+        return self.spec.grid.base_width if parameterization in WITH_BASE_WIDTH else None
+
     def _noise_ratio(self, parameterization: str, width: int, init_scale: float) -> float:
         """ḡ/g of the read-out at this width."""
-        model, data = self.spec.model, self.dataset(self.label_noises[0])
-        name = (model.family, model.depth, model.activation)
+        data, widths = self.dataset(self.label_noises[0]), (width, self._base_width(parameterization))
+        shape = (data.input_shape, data.num_classes)
         try:
-            return _read_out_ratio(name, parameterization, width, init_scale, data.input_shape, data.num_classes)
+            return _read_out_ratio(self.model, parameterization, widths, init_scale, self._query_rows, *shape)
         except (MemoryError, OverflowError, RuntimeError, TypeError) as error:
             line = str(error).splitlines()[0]
-            raise BadInput("grid.width", "widths at which the model can be built", f"{width} ({line})") from error
+            got = " and ".join(str(size) for size in widths if size is not None)
+            raise BadInput("grid.width", "widths at which the model can be built", f"{got} ({line})") from error
 
 
 @cache
 def _read_out_ratio(
-    family: tuple[str, int, str],
+    model: ModelOptions,
     parameterization: str,
-    width: int,
+    widths: tuple[int, int | None],
     init_scale: float,
+    query_rows: tuple[str, ...],
     shape: tuple[int, ...],
     classes: int,
 ) -> float:
-    name, depth, activation = family
-    factory = family_factory(name, depth=depth, activation=activation)
+    factory = family_factory(model)
+    width, base_width = widths
     # A seed of its own: where the module's own start is kept, the ratio is measured on it, and must be the same again.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         module, reference = factory(width, shape, classes), factory(reference_width(width), shape, classes)
-    table = build_table(parameterization, describe_parameters(module, reference), init_scale)
+        base = None if base_width is None else factory(base_width, shape, classes)
+    described = describe_parameters(module, reference, base, query_rows)
+    table = build_table(parameterization, described, init_scale)
     own = {parameter_name: tensor.detach() for parameter_name, tensor in module.named_parameters()}
     ratios = [row["normalized_noise_scale"] for row in layer_rows(table, own, 1.0) if row["is_reference"]]
     return ratios[0] if ratios else math.nan

@@ -84,6 +84,11 @@ class SweepProgress:
         self._show(name)
         self.beat()
 
+    def note(self, text: str) -> None:
+        """Say something once, before the work begins."""
+        if not self._quiet:
+            self._console.print(f"note: {text}", highlight=False)
+
     def finish_pack(self, pack: Pack, outcome: Outcome) -> None:
         """Count one outcome."""
         if outcome.error is None:

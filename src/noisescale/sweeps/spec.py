@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from noisescale.datasets import DatasetOptions
-from noisescale.errors import BadInput
-from noisescale.parameterizations import PARAMETERIZATIONS
+from noisescale.errors import BadInput, did_you_mean
+from noisescale.families import NORMALIZATIONS, ModelOptions, complete
+from noisescale.parameterizations import PARAMETERIZATIONS, WITH_BASE_WIDTH, check_query_rows
 from noisescale.runs import Run
 from noisescale.sweeps.axes import LARGEST_INTEGER, Fractions, Momenta, NonNegative, Rates, Sizes
 from noisescale.training.losses import LOSSES
@@ -23,7 +34,7 @@ def _one_of(names: Any) -> BeforeValidator:
 
     def check(value: Any) -> Any:
         if value not in known:
-            raise ValueError(f"one of {', '.join(map(repr, known))}")
+            raise ValueError(f"one of {', '.join(map(repr, known))}{did_you_mean(value, known)}")
         return value
 
     return BeforeValidator(check)
@@ -33,6 +44,16 @@ def _names(value: Any) -> Any:
     known = tuple(PARAMETERIZATIONS)
     if not isinstance(value, list | tuple) or not value or any(name not in known for name in value):
         raise ValueError(f"a non-empty list of names from {', '.join(map(repr, known))}")
+    return tuple(dict.fromkeys(value))
+
+
+def _patterns(value: Any) -> Any:
+    if not isinstance(value, list | tuple) or not value or any(not isinstance(entry, str) for entry in value):
+        raise ValueError("a non-empty list of weights that make queries, e.g. ['blocks.*.qkv.weight[:1/3]']")
+    try:
+        check_query_rows(value)
+    except BadInput as error:
+        raise ValueError(error.required) from None
     return tuple(dict.fromkeys(value))
 
 
@@ -46,10 +67,20 @@ def _seeds(value: Any) -> Any:
     return tuple(dict.fromkeys(entries))
 
 
+def _blocks(value: Any) -> Any:
+    whole = isinstance(value, list | tuple) and all(type(e) is int and 0 < e <= MOST_BLOCKS for e in value)
+    if not whole or not 0 < len(value) <= MOST_STAGES:
+        raise ValueError(f"a list of 1 to {MOST_STAGES} stages, each a whole number of blocks from 1 to {MOST_BLOCKS}")
+    return tuple(value)
+
+
 # Bounds far above what is meant, so that a slip of the pen is refused rather than fills the memory; a seed fits
 # every generator and column.
 MOST_SEEDS, SEEDS_BELOW = 10_000, 2**32
+MOST_STAGES, MOST_BLOCKS, MOST_STEM = 8, 200, 2**16
 
+Blocks = Annotated[tuple[int, ...], BeforeValidator(_blocks)]
+Patterns = Annotated[tuple[str, ...], BeforeValidator(_patterns)]
 Seeds = Annotated[tuple[int, ...], BeforeValidator(_seeds)]
 Count = Annotated[int, Field(gt=0, le=LARGEST_INTEGER)]
 
@@ -73,12 +104,23 @@ class DatasetSection(_Section):
 
 
 class ModelSection(_Section):
-    """Which family; width belongs to the grid."""
+    """Which family, and its options as `families.ModelOptions` explains them; width belongs to the grid."""
 
     family: str
-    depth: Annotated[int, Field(gt=0, le=1000)] = 1
-    activation: str = "relu"
-    normalization: Annotated[str, _one_of(["none"])] = "none"
+    depth: Annotated[int, Field(gt=0, le=1000)] = ModelOptions.depth
+    activation: str = ModelOptions.activation
+    normalization: Annotated[str, _one_of(NORMALIZATIONS)] = ModelOptions.normalization
+    groups: Count | None = ModelOptions.groups
+    ghost_size: Annotated[int, Field(ge=2, le=LARGEST_INTEGER)] | None = ModelOptions.ghost_size
+    blocks: Blocks | None = ModelOptions.blocks
+    stem: Annotated[int, Field(gt=0, le=MOST_STEM)] | None = ModelOptions.stem
+    scale_invariant: bool = ModelOptions.scale_invariant
+    # Weights that make an attention's queries, for mup: their rows absorb 1/√d_head → 1/d_head.
+    query_rows: Patterns | None = None
+
+    def options(self) -> ModelOptions:
+        """The options, with the defaults of the family filled in; refuses what the family does not take."""
+        return complete(ModelOptions(**{f.name: getattr(self, f.name) for f in fields(ModelOptions)}))
 
 
 class GridSection(_Section):
@@ -98,6 +140,18 @@ class GridSection(_Section):
     label_noise: Fractions | None = None
     steps: Sizes | None = None
     epochs: Rates | None = None
+    # Where mup and improved_standard equal standard; by default the smallest width, written out, so that a grid that
+    # grows towards smaller widths cannot move it unseen.
+    base_width: Annotated[Count | None, Field(validate_default=True)] = None
+
+    @field_validator("base_width")
+    @classmethod
+    def _base_width_where_it_is_used(cls, value: int | None, info: ValidationInfo) -> int | None:
+        used = any(name in WITH_BASE_WIDTH for name in info.data.get("parameterization", WITH_BASE_WIDTH))
+        if value is not None and not used:
+            names = " or ".join(WITH_BASE_WIDTH)
+            raise ValueError(f"no base width where grid.parameterization names neither {names}; got {value}")
+        return min(info.data["width"]) if value is None and used and "width" in info.data else value
 
     @property
     def rate_axis(self) -> str:
@@ -134,6 +188,8 @@ class TrainingSection(_Section):
     loss: Annotated[str, _one_of(LOSSES)] = "cross_entropy"
     sampling: Annotated[str, _one_of(SAMPLINGS)] = "epoch_shuffle"
     precision: Annotated[str, _one_of(DTYPES)] = "float32"
+    # "exact": before every evaluation the statistics are measured on the whole training set, layer after layer.
+    batch_statistics: Literal["running", "exact"] = "running"
 
 
 class FitSection(_Section):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import time
 from collections.abc import Iterable
@@ -16,10 +15,11 @@ import torch
 from noisescale.errors import BadInput
 from noisescale.runs import Run
 from noisescale.store import FAILURES, Study, finished_packs, record_times, write_atomically
-from noisescale.sweeps.cost import Shape
+from noisescale.sweeps.cost import Shape, measure_shape
 from noisescale.sweeps.executor import LocalExecutor
 from noisescale.sweeps.extensions import extension_runs
 from noisescale.sweeps.folder import (
+    KERNELS,
     SHARDS,
     as_plain,
     check_folder,
@@ -72,6 +72,8 @@ def sweep(
         prepare_folder(folder, spec)
         _record_data(folder, grid)
         driver = _Driver(grid, shapes, folder, device, jobs, compile, quiet)
+        for note in grid.notes():
+            driver.progress.note(note)
         driver.run()
         record_times(folder, "sweep", {**driver.seconds, "wall": time.perf_counter() - began})
     return Study.open(folder)
@@ -117,9 +119,7 @@ def model_shapes(grid: Grid, widths: Iterable[int]) -> dict[int, Shape]:
     shapes = {}
     for width in widths:
         module = grid.factory(width, data.input_shape, data.num_classes)
-        parameters = sum(tensor.numel() for tensor in module.parameters())
-        rows = sum(tensor.shape[0] if tensor.dim() else 1 for tensor in module.parameters())
-        shapes[width] = Shape(parameters, math.prod(data.input_shape) + rows, examples)
+        shapes[width] = measure_shape(module, data.x_train[:2], examples)
     return shapes
 
 
@@ -150,6 +150,7 @@ class _Driver:
         self.progress = SweepProgress(folder, quiet)
         self.seconds = dict.fromkeys(("training", "evaluation", "storing", "planning"), 0.0)
         self.failed: set[str] = set()
+        self.notes: set[str] = set()
 
     def run(self) -> None:
         with LocalExecutor(self.workers, self.threads) as executor:
@@ -182,6 +183,7 @@ class _Driver:
                 pack,
                 self.grid.spec.dataset.options(pack.runs[0].label_noise),
                 self.folder / SHARDS,
+                self.folder / KERNELS,
                 self.device,
                 self.compile,
             )
@@ -194,6 +196,9 @@ class _Driver:
 
     def _account(self, pack: Pack, outcome: Outcome) -> None:
         self.progress.finish_pack(pack, outcome)
+        if outcome.note and outcome.note not in self.notes:
+            self.notes.add(outcome.note)
+            self.progress.note(outcome.note)
         for name, value in outcome.seconds.items():
             self.seconds[name] += value
         record = self.folder / FAILURES / f"{pack.pack_id}.json"

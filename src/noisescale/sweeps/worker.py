@@ -14,9 +14,10 @@ import torch
 
 from noisescale.datasets import Dataset, DatasetOptions, load_dataset
 from noisescale.errors import BadInput
-from noisescale.families import family_factory
+from noisescale.families import ModelOptions, family_factory
 from noisescale.store import write_shard
 from noisescale.sweeps.grid import reference_width
+from noisescale.sweeps.kernel_record import KernelRecord
 from noisescale.sweeps.plan import Pack
 from noisescale.training import PackTrainer
 
@@ -26,12 +27,14 @@ class Job:
     """One pack to train.
 
     Arguments:
-        shards: the folder of shards. compile: whether `torch.compile` is asked for.
+        shards: the folder of shards. kernels: the folder of `KernelRecord`. compile: whether `torch.compile` is asked
+            for.
     """
 
     pack: Pack
     options: DatasetOptions
     shards: Path
+    kernels: Path
     device: str
     compile: bool
 
@@ -41,7 +44,8 @@ class Outcome:
     """What became of a pack.
 
     Arguments:
-        error: one line, where it failed. seconds: by "training", "evaluation", "storing".
+        error: one line, where it failed. seconds: by "training", "evaluation", "storing". note: what a user should know
+            of how the runs were computed.
     """
 
     pack_id: str
@@ -49,6 +53,7 @@ class Outcome:
     diverged: int
     seconds: dict[str, float]
     error: str | None = None
+    note: str = ""
 
 
 def start_worker(threads: int) -> None:
@@ -78,14 +83,11 @@ def train_and_store(job: Job) -> Outcome:
         dataset = _dataset(job.options)
         if dataset.hash != first.dataset_hash:
             raise BadInput(f"dataset {first.dataset}", "the data that the sweep was planned with", "other values")
-        trainer = PackTrainer(
-            pack.runs,
-            dataset,
-            family_factory(first.family, depth=first.depth, activation=first.activation),
-            reference_width=reference_width(first.width),
-            device=job.device,
-            compile=job.compile,
-        )
+        record = KernelRecord(job.kernels, job.device, torch.get_num_threads())
+        trainer = _trainer(job, dataset, record.known(first))
+        note = trainer.note
+        if trainer.measured and (kernel := record.settle(first, trainer.kernel)) != trainer.kernel:
+            trainer = _trainer(job, dataset, kernel)
         trainer.advance()
         results = trainer.results()
     except Exception as error:  # whatever a user's model raises must not end the sweep
@@ -94,7 +96,21 @@ def train_and_store(job: Job) -> Outcome:
     began = time.perf_counter()
     write_shard(job.shards, pack.pack_id, results)
     seconds = {**trainer.state.seconds, "storing": time.perf_counter() - began}
-    return Outcome(pack.pack_id, len(results), sum(result.status == "diverged" for result in results), seconds)
+    diverged = sum(result.status == "diverged" for result in results)
+    return Outcome(pack.pack_id, len(results), diverged, seconds, note=note)
+
+
+def _trainer(job: Job, dataset: Dataset, kernel: str) -> PackTrainer:
+    first = job.pack.runs[0]
+    return PackTrainer(
+        job.pack.runs,
+        dataset,
+        family_factory(ModelOptions.of_run(first)),
+        reference_width=reference_width(first.width),
+        device=job.device,
+        kernel=kernel,
+        compile=job.compile,
+    )
 
 
 @cache

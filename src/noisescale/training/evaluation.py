@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from noisescale.training.kernels import Kernel
+from noisescale.training.kernels import Kernel, Tensors
 from noisescale.training.losses import Loss
 
 # Numbers in the widest activation of one chunk (512 KiB in float32): between 512 and 2048 rows measured fastest at
 # widths 32 and 256.
 _CHUNK_ELEMENTS = 131_072
+_SMALLEST_CHUNK = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,26 +39,35 @@ class Split:
         return math.nan if self.labels is None else float(torch.bincount(self.labels).max() / len(self.labels))
 
 
-def evaluate(kernel: Kernel, loss: Loss, parameters: dict[str, Tensor], split: Split) -> tuple[Tensor, Tensor]:
+def chunk_of(numbers: int) -> int:
+    """Examples that are passed at once, where the widest activation of one has so many numbers."""
+    return max(_SMALLEST_CHUNK, _CHUNK_ELEMENTS // numbers)
+
+
+def evaluate(
+    kernel: Kernel, loss: Loss, parameters: Tensors, buffers: Tensors, split: Split, numbers: int
+) -> tuple[Tensor, Tensor]:
     """Mean loss [R] and accuracy [R] (nan for real-valued targets) of every run.
 
     Arguments:
-        parameters: [R, …] each. split: M examples, the same for every run.
+        parameters, buffers: [R, …] each. split: M examples, the same for every run.
+        numbers: the widest activation of one example, in numbers, by which a chunk of examples is sized.
     Returns:
         Loss in the loss's unit (nats for cross-entropy), accuracy as a fraction, both float64.
     """
     runs = next(iter(parameters.values())).shape[0]
-    width = max((tensor.shape[1] for tensor in parameters.values() if tensor.dim() > 1), default=1)
     examples = split.inputs.shape[0]
-    chunk = max(64, _CHUNK_ELEMENTS // width)
+    chunk = chunk_of(numbers)
     losses, correct = torch.zeros(2, runs, dtype=torch.float64, device=split.inputs.device)
     with torch.no_grad():
         # One run at a time: the chunk's activations then stay in the cache, which measured faster than whole packs.
         for run in range(runs):
-            own = {name: tensor[run : run + 1] for name, tensor in parameters.items()}
+            own, moving = (
+                {name: tensor[run : run + 1] for name, tensor in tensors.items()} for tensors in (parameters, buffers)
+            )
             for start in range(0, examples, chunk):
                 part = slice(start, start + chunk)
-                outputs = kernel.outputs(own, split.inputs[part])[0]
+                outputs = kernel.outputs(own, moving, split.inputs[part])[0]
                 losses[run] += loss.per_example(outputs, split.rows[part]).sum()
                 if split.labels is not None:
                     correct[run] += (outputs.argmax(-1) == split.labels[part]).sum()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Sequence
 
@@ -13,11 +14,20 @@ from noisescale.datasets import Dataset
 from noisescale.errors import BadInput
 from noisescale.families import Factory
 from noisescale.noise_scale import noise_scale
-from noisescale.parameterizations import Table, build_table, describe_parameters, initial_parameters, stream
+from noisescale.parameterizations import (
+    Table,
+    build_table,
+    describe_parameters,
+    initial_parameters,
+    stream,
+    stream_number,
+)
 from noisescale.parameterizations.layers import layer_rows
 from noisescale.runs import Run, RunResult
-from noisescale.training.evaluation import Split, evaluate
-from noisescale.training.kernels import choose_kernel
+from noisescale.training.evaluation import Split, chunk_of, evaluate
+from noisescale.training.exact_statistics import exact_statistics
+from noisescale.training.footprint import footprint
+from noisescale.training.kernels import Tensors, Trial, choose_kernel, moving_buffers
 from noisescale.training.late import evaluation_steps, late_mean_and_drift
 from noisescale.training.losses import LOSSES, check_loss, target_rows
 from noisescale.training.sampling import block_length, index_block
@@ -54,7 +64,7 @@ class PackTrainer:
         runs: equal in everything but learning rate, momentum, weight decay, σ0² and seed.
         dataset: as `load_dataset` gives it. factory: `(width, input_shape, num_classes) -> nn.Module`.
         reference_width: another width, from which growing fan-ins are seen. device: "cpu", "cuda", …
-        kernel: "auto" or "generic". compile: whether `torch.compile` is asked for; results do not need it.
+        kernel: "auto", or a name in `KERNELS`. compile: whether `torch.compile` is asked for; results do not need it.
     Raises:
         BadInput: runs of different shapes, a batch above the training set, or a loss that the targets do not allow.
     """
@@ -86,13 +96,12 @@ class PackTrainer:
             torch.manual_seed(first.seed)
             module = factory(first.width, dataset.input_shape, dataset.num_classes)
             reference = factory(reference_width, dataset.input_shape, dataset.num_classes)
-        self._described = describe_parameters(module, reference)
+            width = first.base_width
+            base = None if width is None else factory(width, dataset.input_shape, dataset.num_classes)
+        self._described = describe_parameters(module, reference, base, first.query_rows.split())
         self.tables = [build_table(run.parameterization, self._described, run.init_scale) for run in runs]
         self._starts = [_start(table, factory, run, dataset) for table, run in zip(self.tables, runs, strict=True)]
-        self._kernel = choose_kernel(module.to(device=device, dtype=self._dtype), self._loss, kernel)
-        self._gradients = (
-            torch.compile(self._kernel.losses_and_gradients) if compile else self._kernel.losses_and_gradients
-        )
+        module = self._module = module.to(device=device, dtype=self._dtype)
         self._splits = self._move_splits()
         self._evaluated = {"train": self._stability_split()} if first.purpose == "stability" else self._splits
         parameters = {
@@ -100,13 +109,38 @@ class PackTrainer:
             for row in self.tables[0]
         }
         # Runs are independent, so a large pack trains part after part; on a GPU it is one part.
-        size = part_size(parameters, first.batch_size, self._splits["train"].inputs) if device == "cpu" else len(runs)
+        train = self._splits["train"]
+        batch = train.inputs[: first.batch_size]
+        self._footprint = footprint(module, batch)
+        size = part_size(parameters, first.batch_size, self._footprint.kept) if device == "cpu" else len(runs)
         self._parts = [slice(start, start + size) for start in range(0, len(runs), size)]
         self._sgd = [PackedSGD(self.runs[p], self.tables[p], _views(parameters, p)) for p in self._parts]
         velocity = _zeros_like(parameters) if any(run.momentum for run in runs) else {}
+        moving = moving_buffers(module, batch)
+        buffers = {name: buffer.expand(len(runs), *buffer.shape).clone() for name, buffer in moving.items()}
         never = torch.full((len(runs),), NOT_DIVERGED, dtype=torch.int64, device=device)
-        self._state = PackState(0, parameters, velocity, never, torch.zeros_like(never))
+        self._state = PackState(0, parameters, velocity, buffers, never, torch.zeros_like(never))
+        self._choice = choose_kernel(
+            copy.deepcopy(module), self._loss, self._trial(batch, train.rows[: len(batch)]), kernel
+        )
+        self._kernel, gradients = self._choice.kernel, self._choice.kernel.losses_and_gradients
+        self._gradients = torch.compile(gradients) if compile else gradients
         self._evaluations = evaluation_steps(first.steps, first.evaluations)
+
+    @property
+    def kernel(self) -> str:
+        """The name of the kernel in use, as the column `kernel` of a study has it."""
+        return self._kernel.name
+
+    @property
+    def measured(self) -> bool:
+        """Whether a measurement chose the kernel."""
+        return self._choice.measured
+
+    @property
+    def note(self) -> str:
+        """What a user should know of how the runs are computed; empty for most."""
+        return self._choice.note
 
     @property
     def state(self) -> PackState:
@@ -156,6 +190,7 @@ class PackTrainer:
         """The steps of `order` [steps, R, B] for some of the runs; the last of them is step number `stop`."""
         state, train = self._state, self._splits["train"]
         parameters, velocity = _views(state.parameters, part), _views(state.velocity, part)
+        buffers, seeds = _views(state.buffers, part), [run.seed for run in self.runs[part]]
         order = order[:, part]
         runs, batch = order.shape[1:]
         inputs_shape, targets_shape = (runs, batch, *train.inputs.shape[1:]), (runs, batch, -1)
@@ -164,12 +199,20 @@ class PackTrainer:
             targets = train.rows.index_select(0, index).view(targets_shape)
             # At fixed steps only: an interruption must not change at which step divergence is seen.
             check = step % CHECK_EVERY == 0
-            losses, gradients = self._gradients(parameters, inputs, targets, check)
+            draws = [stream_number(seed, "forward pass", step) for seed in seeds] if self._choice.draws else None
+            losses, gradients = self._gradients(parameters, buffers, inputs, targets, check, draws)
             sgd.step(parameters, velocity, gradients)
             if check and losses is not None:
                 failing = torch.zeros_like(state.frozen)
                 failing[part] = ~torch.isfinite(losses)
                 self._freeze(failing, step)
+
+    def _trial(self, inputs: Tensor, targets: Tensor) -> Trial:
+        """A step of the first part, every run on the same examples."""
+        part = self._parts[0]
+        parameters, buffers = _views(self._state.parameters, part), _views(self._state.buffers, part)
+        runs = len(self.runs[part])
+        return Trial(parameters, buffers, inputs.expand(runs, *inputs.shape), targets.expand(runs, *targets.shape))
 
     def _order(self, block: int) -> Tensor:
         """Indices [steps, R, B] of one block, kept until the next block is asked for."""
@@ -185,7 +228,7 @@ class PackTrainer:
         new = failing & ~state.frozen
         if new.any():
             state.diverged_at[new] = step
-            clear_runs(state.parameters, state.velocity, new)
+            clear_runs((state.parameters, state.velocity, state.buffers), new)
             self._freeze_rates(state.frozen)
 
     def _freeze_rates(self, frozen: Tensor) -> None:
@@ -195,8 +238,11 @@ class PackTrainer:
     def _evaluate(self) -> None:
         began = time.perf_counter()
         state = self._state
+        buffers = self._exact_buffers() if self.runs[0].batch_statistics == "exact" else state.buffers
         for name, split in self._evaluated.items():
-            losses, accuracies = evaluate(self._kernel, self._loss, state.parameters, split)
+            losses, accuracies = evaluate(
+                self._kernel, self._loss, state.parameters, buffers, split, self._footprint.largest
+            )
             for quantity, values in ((f"{name}_loss", losses), (f"{name}_accuracy", accuracies)):
                 values[state.frozen] = torch.nan
                 state.curves.setdefault(quantity, []).append(values.cpu())
@@ -208,6 +254,20 @@ class PackTrainer:
         failing = ~finite | (state.exploded >= 2)
         self._freeze(failing, state.step)
         state.seconds["evaluation"] += time.perf_counter() - began
+
+    def _exact_buffers(self) -> Tensors:
+        """The buffers with every batch normalization's statistics over the whole training set, run after run."""
+        state = self._state
+        buffers = {name: buffer.clone() for name, buffer in state.buffers.items()}
+        chunk = chunk_of(self._footprint.largest)
+        for run in torch.nonzero(~state.frozen).flatten().tolist():
+            own = {name: tensor[run] for name, tensor in (*state.parameters.items(), *buffers.items())}
+            self._module.load_state_dict(own, strict=False)
+            exact_statistics(self._module, self._splits["train"].inputs, chunk)
+            for name, buffer in self._module.named_buffers():
+                if name in buffers:
+                    buffers[name][run] = buffer
+        return buffers
 
     def _move_splits(self) -> dict[str, Split]:
         data = self.dataset
@@ -259,6 +319,7 @@ class PackTrainer:
             seconds=seconds,
             device=self.device,
             threads=torch.get_num_threads(),
+            kernel=self.kernel,
         )
 
     def _is_collapsed(self, means: dict[str, float]) -> bool:
@@ -284,17 +345,16 @@ def _start(table: Table, factory: Factory, run: Run, dataset: Dataset) -> dict[s
         return initial_parameters(table, factory(run.width, dataset.input_shape, dataset.num_classes), run.seed)
 
 
-def part_size(parameters: dict[str, Tensor], batch_size: int, inputs: Tensor) -> int:
+def part_size(parameters: Tensors, batch_size: int, kept: int) -> int:
     """Runs that train together, so that parts are equal and each stays in the cache; at least one.
 
     Arguments:
-        parameters: [R, …] each. batch_size: B. inputs: [N, …], for the size of one example.
+        parameters: [R, …] each. batch_size: B. kept: numbers that one example leaves behind for the backward pass.
     """
-    tensors = parameters.values()
-    runs = next(iter(tensors)).shape[0]
-    units = sum(tensor.shape[1] for tensor in tensors if tensor.dim() > 2)
-    numbers = sum(tensor[0].numel() for tensor in tensors) + batch_size * (inputs[0].numel() + units)
-    most = max(1, PART_BYTES // (numbers * inputs.element_size()))
+    tensors = list(parameters.values())
+    runs = tensors[0].shape[0]
+    numbers = sum(tensor[0].numel() for tensor in tensors) + batch_size * kept
+    most = max(1, PART_BYTES // (numbers * tensors[0].element_size()))
     parts = -(-runs // most)
     return -(-runs // parts)
 

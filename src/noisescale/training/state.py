@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -18,6 +19,7 @@ class PackState:
 
     Arguments:
         step: steps done. parameters, velocity: [R, …] each (velocity empty without momentum).
+        buffers: [R, …] each, those that training changes (running statistics).
         diverged_at: [R], the step at which divergence was seen, `NOT_DIVERGED` while there is none.
         exploded: [R], evaluations in a row at which the training loss was above the bound.
         curves: one list of [R] tensors per quantity, an entry per evaluation.
@@ -27,6 +29,7 @@ class PackState:
     step: int
     parameters: dict[str, Tensor]
     velocity: dict[str, Tensor]
+    buffers: dict[str, Tensor]
     diverged_at: Tensor
     exploded: Tensor
     curves: dict[str, list[Tensor]] = field(default_factory=dict)
@@ -46,10 +49,11 @@ class PackState:
         return cls(**values)
 
 
-def clear_runs(parameters: dict[str, Tensor], velocity: dict[str, Tensor], runs: Tensor) -> None:
-    """Set the weights of runs marked in `runs` [R] to zero, so that nothing infinite is computed with."""
-    for tensor in (*parameters.values(), *velocity.values()):
-        tensor[runs] = 0.0
+def clear_runs(parts: Iterable[dict[str, Tensor]], runs: Tensor) -> None:
+    """Set the tensors of runs marked in `runs` [R] to zero, so that nothing infinite is computed with."""
+    for tensors in parts:
+        for tensor in tensors.values():
+            tensor[runs] = 0
 
 
 def finite_runs(parameters: dict[str, Tensor]) -> Tensor:

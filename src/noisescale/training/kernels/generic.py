@@ -2,37 +2,58 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 
+from noisescale.training.kernels.seam import Tensors
+from noisescale.training.kernels.unfolded import UnfoldedConvolutions
 from noisescale.training.losses import Loss
 
 
 class GenericKernel:
     """Gradients of any `nn.Module`, vectorised over runs by `torch.func.vmap`.
 
+    A convolution of R runs becomes one grouped convolution, or, unfolded, one batched matrix product.
+
     Arguments:
-        module: supplies the forward pass and its buffers; its own parameters are not used.
+        module: supplies the forward pass and the buffers that never change; its own parameters are not used.
         loss: the loss, averaged over the batch.
+        unfolded: whether convolutions are computed as matrix products of unfolded inputs.
     """
 
-    def __init__(self, module: nn.Module, loss: Loss) -> None:
-        def mean_loss(parameters: dict[str, Tensor], inputs: Tensor, targets: Tensor) -> Tensor:
-            return loss.per_example(functional_call(module, parameters, (inputs,)), targets).mean()
+    def __init__(self, module: nn.Module, loss: Loss, *, unfolded: bool = False) -> None:
+        self.name = "unfolded" if unfolded else "vmap"
+        training, evaluating = module.train(), copy.deepcopy(module).eval()
+        self._convolutions: AbstractContextManager[object] = UnfoldedConvolutions() if unfolded else nullcontext()
 
-        def forward(parameters: dict[str, Tensor], inputs: Tensor) -> Tensor:
-            return functional_call(module, parameters, (inputs,))  # type: ignore[no-any-return]
+        def mean_loss(parameters: Tensors, buffers: Tensors, inputs: Tensor, targets: Tensor) -> Tensor:
+            outputs = functional_call(training, (parameters, buffers), (inputs,))
+            return loss.per_example(outputs, targets).mean()
+
+        def forward(parameters: Tensors, buffers: Tensors, inputs: Tensor) -> Tensor:
+            return functional_call(evaluating, (parameters, buffers), (inputs,))  # type: ignore[no-any-return]
 
         self._gradients = vmap(grad_and_value(mean_loss))
-        self._forward = vmap(forward, in_dims=(0, None))
+        self._forward = vmap(forward, in_dims=(0, 0, None))
 
     def losses_and_gradients(
-        self, parameters: dict[str, Tensor], inputs: Tensor, targets: Tensor, with_losses: bool = True
-    ) -> tuple[Tensor | None, dict[str, Tensor]]:
-        gradients, losses = self._gradients(parameters, inputs, targets)
+        self,
+        parameters: Tensors,
+        buffers: Tensors,
+        inputs: Tensor,
+        targets: Tensor,
+        with_losses: bool = True,
+        draws: Sequence[int] | None = None,
+    ) -> tuple[Tensor | None, Tensors]:
+        with self._convolutions:
+            gradients, losses = self._gradients(parameters, buffers, inputs, targets)
         return losses, gradients
 
-    def outputs(self, parameters: dict[str, Tensor], inputs: Tensor) -> Tensor:
-        with torch.no_grad():
-            return self._forward(parameters, inputs)
+    def outputs(self, parameters: Tensors, buffers: Tensors, inputs: Tensor) -> Tensor:
+        with torch.no_grad(), self._convolutions:
+            return self._forward(parameters, buffers, inputs)

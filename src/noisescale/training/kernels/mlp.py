@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from noisescale.training.kernels.seam import Tensors
 from noisescale.training.losses import Loss
 
 Backward = Callable[[Tensor, Tensor], Tensor]
@@ -62,6 +63,8 @@ class MLPKernel:
         layers: as `mlp_layers` gives them. loss: the loss, averaged over the batch.
     """
 
+    name = "explicit"
+
     def __init__(self, layers: MLPLayers, loss: Loss) -> None:
         self._weights = [f"{name}.weight" for name in layers.names]
         self._biases = [f"{name}.bias" for name in layers.names]
@@ -69,8 +72,14 @@ class MLPKernel:
         self._loss = loss
 
     def losses_and_gradients(
-        self, parameters: dict[str, Tensor], inputs: Tensor, targets: Tensor, with_losses: bool = True
-    ) -> tuple[Tensor | None, dict[str, Tensor]]:
+        self,
+        parameters: Tensors,
+        buffers: Tensors,
+        inputs: Tensor,
+        targets: Tensor,
+        with_losses: bool = True,
+        draws: Sequence[int] | None = None,
+    ) -> tuple[Tensor | None, Tensors]:
         hidden = self._hidden(parameters, inputs.flatten(2))
         # Outputs are laid out [R, K, B]: a softmax over few classes is some times faster when they are not innermost.
         weight, bias = parameters[self._weights[-1]], parameters[self._biases[-1]]
@@ -85,7 +94,7 @@ class MLPKernel:
                 delta = self._activation.backward(torch.bmm(delta, parameters[self._weights[layer]]), hidden[layer])
         return losses, gradients
 
-    def outputs(self, parameters: dict[str, Tensor], inputs: Tensor) -> Tensor:
+    def outputs(self, parameters: Tensors, buffers: Tensors, inputs: Tensor) -> Tensor:
         runs = parameters[self._weights[0]].shape[0]
         hidden = self._hidden(parameters, inputs.flatten(1).expand(runs, -1, -1))
         return _affine(parameters, self._weights[-1], self._biases[-1], hidden[-1])

@@ -1,0 +1,61 @@
+"""Ghost batch normalization: statistics of parts of a batch, so that they do not depend on the batch size."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+# The base of torch's own BatchNorm1d and BatchNorm2d: whatever looks for batch normalization finds this one too.
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from noisescale.errors import BadInput
+
+
+class GhostBatchNorm(_BatchNorm):
+    """Batch normalization over ghost batches: the examples 1 … S, S+1 … 2S, … of a batch, each by its own statistics.
+
+    A batch of at most S examples is one ghost batch: plain batch normalization. In training mode the running statistics
+    move once a batch, by `momentum`, towards the means over ghost batches of their mean and unbiased variance; in
+    evaluation mode they are used. Vectors [B, C] and images [B, C, H, W] alike.
+
+    Arguments:
+        channels: C. ghost_size: S, examples; it divides every larger batch. eps, momentum, affine: as in torch.
+    Raises:
+        BadInput: in training mode, a batch above the ghost size that is no multiple of it.
+    Source:
+        Hoffer, Hubara, Soudry 2017, algorithm 1 (there the running statistics move once a ghost batch).
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+
+    def __init__(
+        self, channels: int, ghost_size: int, *, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True
+    ) -> None:
+        super().__init__(channels, eps, momentum, affine)
+        self.ghost_size = ghost_size
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Outputs of the same shape; in training mode the buffers change in place."""
+        examples = input.shape[0]
+        if not self.training or examples <= self.ghost_size:
+            return super().forward(input)
+        if examples % self.ghost_size:
+            raise BadInput("model.ghost_size", f"a divisor of the batch of {examples}", self.ghost_size)
+        self.num_batches_tracked.add_(1)
+        # Without a momentum, average over all batches, as torch's own layers do (`torch.optim.swa_utils.update_bn`).
+        momentum = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        # Ghost batches become channels, the layout in which one call of torch's kernel normalizes all of them.
+        ghosts, (channels, *pixels) = examples // self.ghost_size, input.shape[1:]
+        parts = input.reshape(ghosts, self.ghost_size, channels, *pixels).transpose(0, 1).flatten(1, 2)
+        mean, variance = self.running_mean.repeat(ghosts), self.running_var.repeat(ghosts)
+        weight, bias = (None if tensor is None else tensor.repeat(ghosts) for tensor in (self.weight, self.bias))
+        outputs = F.batch_norm(parts, mean, variance, weight, bias, True, momentum, self.eps)
+        self.running_mean.copy_(mean.view(ghosts, channels).mean(0))
+        self.running_var.copy_(variance.view(ghosts, channels).mean(0))
+        return outputs.view(self.ghost_size, ghosts, channels, *pixels).transpose(0, 1).flatten(0, 1)
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.dim() not in (2, 4):
+            raise BadInput("GhostBatchNorm", "vectors [B, C] or images [B, C, H, W]", f"shape {tuple(input.shape)}")

@@ -1,0 +1,57 @@
+"""`ModelOptions`: everything that fixes an architecture except its width."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from typing import Any
+
+from noisescale.families.normalization import Normalization
+from noisescale.runs import Run
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """The keys of a spec's `[model]`; equal options build equal networks, and they are hashable.
+
+    None stands for a default that only some families or normalizations have; `families.complete` fills it in.
+
+    Arguments:
+        family: a name in `FAMILIES`, or `"package.module:factory"`, which takes no other option.
+        depth: hidden layers of an MLP, convolutions of a convnet.
+        activation: "relu" or "tanh". normalization: a name in `NORMALIZATIONS`.
+        groups: of channels, for "group". ghost_size: examples that are normalized together, for "ghost_batch".
+        blocks: residual blocks of each stage of a resnet. stem: channels of its first convolution (None: the width).
+        scale_invariant: whether the loss is invariant to the scale of each weight (`families.scale_invariance`).
+    """
+
+    family: str
+    depth: int = 1
+    activation: str = "relu"
+    normalization: str = "none"
+    groups: int | None = None
+    ghost_size: int | None = None
+    blocks: tuple[int, ...] | None = None
+    stem: int | None = None
+    scale_invariant: bool = False
+
+    @classmethod
+    def of_run(cls, run: Run) -> ModelOptions:
+        """The options of a run's model."""
+        values = {f.name: getattr(run, f.name) for f in fields(cls)}
+        return cls(**{**values, "blocks": None if run.blocks is None else tuple(json.loads(run.blocks))})
+
+    def run_fields(self) -> dict[str, Any]:
+        """The same as fields of `Run`."""
+        blocks = None if self.blocks is None else json.dumps(self.blocks)
+        return {**{f.name: getattr(self, f.name) for f in fields(self)}, "blocks": blocks}
+
+    @property
+    def sizes(self) -> Normalization:
+        """The normalization with its sizes."""
+        sizes = {"groups": self.groups, "ghost_size": self.ghost_size}
+        return Normalization(self.normalization, **{name: size for name, size in sizes.items() if size is not None})
+
+    def given(self) -> dict[str, Any]:
+        """The options, beside the family, whose value is not the default."""
+        return {f.name: getattr(self, f.name) for f in fields(self)[1:] if getattr(self, f.name) != f.default}

@@ -1,0 +1,98 @@
+"""Residual network with pre-activation (He, Zhang, Ren, Sun 2016, "Identity mappings in deep residual networks")."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from noisescale.errors import BadInput
+from noisescale.families.layers import Layers, check_images
+from noisescale.families.normalization import NO_NORMALIZATION, Normalization
+
+
+class ResidualBlock(nn.Module):
+    """y = S(x) + α F(x), F = conv ∘ φ ∘ norm ∘ conv ∘ φ ∘ norm; S is the identity, or a 1×1 convolution of φ(norm(x)).
+
+    α is 1 with normalization. Without, it is a learnable number that starts at 0 (SkipInit), so that a network of any
+    depth begins as its stem, projections and read-out. In a scale-invariant network F and the projection end with a
+    normalization of their own, so that no weight meets a sum unnormalized.
+
+    Arguments:
+        channels_in, channels: before and after. stride: of the first convolution and of the projection.
+        projects: whether S is a convolution. layers: the network's layers.
+    Source:
+        He, Zhang, Ren, Sun 2016, figure 4e; De, Smith 2020 (arXiv 2002.10444), section 4, for SkipInit.
+    """
+
+    def __init__(self, channels_in: int, channels: int, stride: int, projects: bool, layers: Layers) -> None:
+        super().__init__()
+
+        def last_norm() -> nn.Module:
+            return layers.normalization(channels) if layers.scale_invariant else nn.Identity()
+
+        self.activation = layers.activation()
+        self.norm1 = layers.normalization(channels_in)
+        self.projection = layers.convolution(channels_in, channels, size=1, stride=stride) if projects else None
+        self.projection_norm = last_norm() if projects else None
+        self.conv1 = layers.convolution(channels_in, channels, stride=stride)
+        self.norm2 = layers.normalization(channels)
+        self.conv2 = layers.convolution(channels, channels)
+        self.branch_norm = last_norm()
+        # One number, but with an axis: whatever asks for a tensor's rows finds one.
+        self.branch_scale = None if layers.normalizes else nn.Parameter(torch.zeros(1))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Outputs [B, channels, H/stride, W/stride] of inputs [B, channels_in, H, W]."""
+        active = self.activation(self.norm1(inputs))
+        branch = self.branch_norm(self.conv2(self.activation(self.norm2(self.conv1(active)))))
+        if self.branch_scale is not None:
+            branch = self.branch_scale * branch
+        if self.projection is None or self.projection_norm is None:
+            return inputs + branch  # type: ignore[no-any-return]
+        return self.projection_norm(self.projection(active)) + branch  # type: ignore[no-any-return]
+
+
+def resnet(
+    width: int,
+    input_shape: tuple[int, ...],
+    num_classes: int,
+    *,
+    blocks: tuple[int, ...],
+    stem: int | None,
+    activation: str,
+    normalization: Normalization = NO_NORMALIZATION,
+    scale_invariant: bool = False,
+) -> nn.Module:
+    """A 3×3 stem, stages of residual blocks, normalization, activation, mean over pixels, linear read-out.
+
+    Stage s = 0, 1, … has blocks[s] blocks of 2^s·width channels and, from s = 1 on, begins with stride 2. A block
+    projects where its shape changes; the first one also wherever `stem` is given, so that a network has the same
+    parameters, by name, at every width. Blocks [5, 5, 5] at width 16 are PreResNet-32; [2, 2, 2] at width 64 with stem
+    16 are WRN-16-4. Without normalization convolutions have biases, and branches a SkipInit scale (`ResidualBlock`).
+
+    Arguments:
+        width: channels of the first stage. input_shape: (C, H, W). num_classes: outputs.
+        blocks: residual blocks of each stage. stem: channels of the stem; None for the width.
+        activation: "relu" or "tanh". normalization: before each activation. scale_invariant: as in `ModelOptions`.
+    Raises:
+        BadInput: inputs that are no images, or too small for so many stages, or options that cannot be built.
+    Source:
+        He, Zhang, Ren, Sun 2016; Zagoruyko, Komodakis 2016 for the wide ones.
+    """
+    if not blocks or min(blocks) < 1:
+        raise BadInput("model.blocks", "a non-empty list of numbers above 0", list(blocks))
+    check_images("resnet", input_shape, 2 ** len(blocks))
+    layers = Layers(activation, normalization, scale_invariant, images=True)
+    channels_in = width if stem is None else stem
+    modules: list[nn.Module] = [layers.convolution(input_shape[0], channels_in)]
+    if scale_invariant:
+        modules.append(layers.normalization(channels_in))
+    for stage, count in enumerate(blocks):
+        channels = 2**stage * width
+        for position in range(count):
+            first = position == 0
+            stride = 2 if first and stage else 1
+            projects = first and (stage > 0 or stem is not None)
+            modules.append(ResidualBlock(channels_in, channels, stride, projects, layers))
+            channels_in = channels
+    return nn.Sequential(*modules, *layers.after(channels_in), *layers.pooled_read_out(channels_in, num_classes))

@@ -1,0 +1,83 @@
+"""The table of families, and what an option means where it is left out or not taken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import nn
+
+from noisescale.errors import BadInput, unknown_name
+from noisescale.families.convnet import convnet
+from noisescale.families.custom import Factory, build_custom, load_factory
+from noisescale.families.mlp import mlp
+from noisescale.families.normalization import NORMALIZATIONS
+from noisescale.families.options import ModelOptions
+from noisescale.families.resnet import resnet
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A row of the table.
+
+    Arguments:
+        build: `(width, input_shape, num_classes, **options)`.
+        takes: the options of `ModelOptions` that it is given; "normalization" stands for its sizes too.
+        defaults: of options that no other family has.
+    """
+
+    build: Callable[..., nn.Module]
+    takes: tuple[str, ...]
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+
+FAMILIES: dict[str, Family] = {
+    "mlp": Family(mlp, ("depth", "activation", "normalization", "scale_invariant")),
+    "convnet": Family(convnet, ("depth", "activation", "normalization", "scale_invariant")),
+    # The smallest net with both kinds of stages trains in seconds on small images.
+    "resnet": Family(
+        resnet, ("blocks", "stem", "activation", "normalization", "scale_invariant"), defaults={"blocks": (1, 1)}
+    ),
+}
+
+
+def complete(options: ModelOptions) -> ModelOptions:
+    """The options with the defaults of their family and normalization filled in.
+
+    Raises:
+        BadInput: an unknown family (the message gives the nearest known one), or an option that it does not take.
+    """
+    family = _family(options.family)
+    sizes = options.sizes
+    for name, value in options.given().items():
+        owner = next((kind for kind, normalizer in NORMALIZATIONS.items() if name in normalizer.takes), None)
+        if owner is not None and "normalization" in family.takes:
+            if name not in sizes.takes:
+                raise BadInput(f"model.{name}", f"left out, unless model.normalization = {owner!r}", repr(value))
+        elif name not in family.takes:
+            taken = f"which takes {', '.join(family.takes)}" if family.takes else "whose factory takes none of these"
+            raise BadInput(f"model.{name}", f"left out for family {options.family!r}, {taken}", repr(value))
+    defaults = {**family.defaults, **{name: getattr(sizes, name) for name in sizes.takes}}
+    return replace(options, **{name: value for name, value in defaults.items() if getattr(options, name) is None})
+
+
+def family_factory(options: ModelOptions) -> Factory:
+    """The factory `(width, input_shape, num_classes) -> nn.Module` of these options.
+
+    Raises:
+        BadInput: as `complete`. What only some widths or inputs cannot have is refused when the factory is called.
+    """
+    options = complete(options)
+    family = _family(options.family)
+    arguments = {name: options.sizes if name == "normalization" else getattr(options, name) for name in family.takes}
+    return lambda width, shape, classes: family.build(width, shape, classes, **arguments)
+
+
+def _family(name: str) -> Family:
+    if ":" in name:
+        factory = load_factory(name)
+        return Family(lambda width, shape, classes: build_custom(factory, name, width, shape, classes), ())
+    if name not in FAMILIES:
+        raise unknown_name("model.family", FAMILIES, name, ", or 'package.module:factory'")
+    return FAMILIES[name]

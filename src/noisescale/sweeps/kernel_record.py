@@ -1,0 +1,49 @@
+"""Which kernel a pack's shape got by measurement, written down at its first pack and kept for all that follow.
+
+Kernels agree to rounding, not to the bit: a pack that is trained again after a kill must be computed as before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from noisescale.runs import Run
+
+
+class KernelRecord:
+    """One small file a shape in the sweep's folder.
+
+    Arguments:
+        folder: where the files lie; made at the first one. device: of the packs. threads: of each worker.
+    """
+
+    def __init__(self, folder: Path, device: str, threads: int) -> None:
+        self._folder, self._device, self._threads = folder, device, threads
+
+    def known(self, run: Run) -> str:
+        """The kernel of the run's shape, or "auto" where none was chosen yet."""
+        try:
+            return self._path(run).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return "auto"
+
+    def settle(self, run: Run, kernel: str) -> str:
+        """Write a choice down unless another worker was first, and return the one that holds."""
+        path = self._path(run)
+        self._folder.mkdir(exist_ok=True)
+        written = path.with_suffix(f".{os.getpid()}")
+        written.write_text(kernel, encoding="utf-8")
+        try:
+            os.link(written, path)
+        except FileExistsError:
+            pass
+        finally:
+            written.unlink()
+        return self.known(run)
+
+    def _path(self, run: Run) -> Path:
+        text = json.dumps([run.shape_key, self._device, self._threads])
+        return self._folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.txt"

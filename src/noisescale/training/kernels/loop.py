@@ -1,0 +1,78 @@
+"""One run at a time: for wide networks, whose steps fill the machine alone, and for modules that cannot be packed."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from noisescale.training.kernels.seam import Tensors
+from noisescale.training.losses import Loss
+
+
+class LoopKernel:
+    """Gradients by autograd, run after run, into the pack's tensors.
+
+    Arguments:
+        module: supplies the forward pass and the buffers that never change; its own parameters are not used.
+        loss: the loss, averaged over the batch.
+    """
+
+    name = "loop"
+
+    def __init__(self, module: nn.Module, loss: Loss) -> None:
+        self._training, self._evaluating = module.train(), copy.deepcopy(module).eval()
+        self._loss = loss
+
+    def losses_and_gradients(
+        self,
+        parameters: Tensors,
+        buffers: Tensors,
+        inputs: Tensor,
+        targets: Tensor,
+        with_losses: bool = True,
+        draws: Sequence[int] | None = None,
+    ) -> tuple[Tensor | None, Tensors]:
+        gradients = {name: torch.empty_like(tensor) for name, tensor in parameters.items()}
+        losses = inputs.new_empty(len(inputs))
+        for run in range(len(inputs)):
+            own = {name: tensor[run].detach().requires_grad_() for name, tensor in parameters.items()}
+            # A view of the pack's buffer: what a training pass writes into it stays.
+            moving = {name: tensor[run] for name, tensor in buffers.items()}
+            with torch.enable_grad(), _seeded(draws[run] if draws is not None else None, inputs.device):
+                outputs = functional_call(self._training, (own, moving), (inputs[run],))
+                loss = self._loss.per_example(outputs, targets[run]).mean()
+                found = torch.autograd.grad(loss, list(own.values()), materialize_grads=True)
+            losses[run] = loss.detach()
+            for name, gradient in zip(own, found, strict=True):
+                gradients[name][run] = gradient
+        return losses, gradients
+
+    def outputs(self, parameters: Tensors, buffers: Tensors, inputs: Tensor) -> Tensor:
+        runs = len(next(iter(parameters.values())))
+        with torch.no_grad():
+            return torch.stack([self._output(parameters, buffers, inputs, run) for run in range(runs)])
+
+    def _output(self, parameters: Tensors, buffers: Tensors, inputs: Tensor, run: int) -> Tensor:
+        own, moving = ({name: tensor[run] for name, tensor in tensors.items()} for tensors in (parameters, buffers))
+        return functional_call(self._evaluating, (own, moving), (inputs,))  # type: ignore[no-any-return]
+
+
+class _seeded:
+    """The global generators seeded with a number for the length of a block, and put back afterwards."""
+
+    def __init__(self, number: int | None, device: torch.device) -> None:
+        self._number = number
+        self._fork = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+
+    def __enter__(self) -> None:
+        if self._number is not None:
+            self._fork.__enter__()
+            torch.manual_seed(self._number)
+
+    def __exit__(self, *exception: object) -> None:
+        if self._number is not None:
+            self._fork.__exit__(None, None, None)

@@ -1,0 +1,31 @@
+"""Every family with every normalization, and a pack of runs by `torch.func`, as a kernel would train it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad_and_value, vmap
+
+Tensors = dict[str, Tensor]
+PackedStep = Callable[[nn.Module, Tensors, Tensors, Tensor, Tensor], tuple[Tensors, Tensor]]
+
+
+@pytest.fixture(scope="session")
+def packed_step() -> PackedStep:
+    """Gradients and losses of R runs; the buffers [R, …] are an argument and change in place."""
+
+    def step(module: nn.Module, parameters: Tensors, buffers: Tensors, inputs: Tensor, labels: Tensor) -> tuple:
+        def loss(parameters: Tensors, buffers: Tensors, inputs: Tensor, labels: Tensor) -> Tensor:
+            return nn.functional.cross_entropy(functional_call(module, (parameters, buffers), (inputs,)), labels)
+
+        return vmap(grad_and_value(loss))(parameters, buffers, inputs, labels)
+
+    return step
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

@@ -1,0 +1,113 @@
+"""What holds for every row of both tables: shapes, equal names at every width, determinism, and training in packs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from noisescale.families import FAMILIES, NORMALIZATIONS, FixedReadOut, ModelOptions, family_factory
+from noisescale.parameterizations import build_table, describe_parameters
+
+CASES = [
+    ModelOptions(
+        family,
+        normalization=normalization,
+        ghost_size=4 if normalization == "ghost_batch" else None,
+        scale_invariant=scale_invariant,
+        **({"depth": 2} if "depth" in FAMILIES[family].takes else {}),
+    )
+    for family in FAMILIES
+    for normalization in NORMALIZATIONS
+    for scale_invariant in (False, True)
+    if normalization != "none" or not scale_invariant
+]
+
+
+def name_of(options: ModelOptions) -> str:
+    return f"{options.family}-{options.normalization}" + ("-invariant" if options.scale_invariant else "")
+
+
+def built(options: ModelOptions, width: int = 4) -> nn.Module:
+    torch.manual_seed(0)
+    return family_factory(options)(width, (3, 8, 8), 5)
+
+
+every_case = pytest.mark.parametrize("options", CASES, ids=name_of)
+
+
+@every_case
+def test_shapes_and_determinism(options: ModelOptions, images: Tensor) -> None:
+    one, two = built(options).double(), built(options).double()
+    for training in (True, False):
+        outputs = one.train(training)(images)
+        assert outputs.shape == (8, 5)
+        assert torch.equal(outputs, two.train(training)(images))
+
+
+@every_case
+def test_parameters_have_the_same_names_at_every_width_and_the_read_out_grows(options: ModelOptions) -> None:
+    module, wider = built(options), built(options, 6)
+    described = describe_parameters(module, wider)
+    assert [key for key, _ in module.named_buffers()] == [key for key, _ in wider.named_buffers()]
+    growing = [parameter.name for parameter in described if parameter.grows]
+    last = described[-2].name if not options.scale_invariant else described[-1].name
+    assert growing[-1] == last
+    for name in ("standard", "ntk", "own"):
+        assert len(build_table(name, described)) == len(described)
+
+
+@every_case
+def test_a_pack_by_vmap_equals_each_run_by_autograd(
+    options: ModelOptions, images: Tensor, packed_step: Callable
+) -> None:
+    runs = 3
+    module = built(options).double().train()
+    factory = family_factory(options)
+    alone = [factory(4, (3, 8, 8), 5).double() for _ in range(runs)]
+    parameters = {
+        name: torch.stack([dict(m.named_parameters())[name].detach() for m in alone])
+        for name in dict(module.named_parameters())
+    }
+    buffers = {
+        name: torch.stack([dict(m.named_buffers())[name] for m in alone]) for name in dict(module.named_buffers())
+    }
+    inputs = torch.stack([images + 0.1 * run for run in range(runs)])
+    labels = torch.arange(8).expand(runs, -1) % 5
+    gradients, losses = packed_step(module, parameters, buffers, inputs, labels)
+    for run, twin in enumerate(alone):
+        loss = nn.functional.cross_entropy(twin(inputs[run]), labels[run])
+        expected = dict(zip(parameters, torch.autograd.grad(loss, list(twin.parameters())), strict=True))
+        torch.testing.assert_close(losses[run], loss.detach(), rtol=0, atol=1e-11)
+        for name, gradient in expected.items():
+            torch.testing.assert_close(gradients[name][run], gradient, rtol=1e-10, atol=1e-10)
+        for name, tensor in twin.named_buffers():
+            torch.testing.assert_close(buffers[name][run], tensor, rtol=0, atol=1e-11)
+
+
+@every_case
+def test_biases_gains_and_the_read_out_are_where_they_should_be(options: ModelOptions) -> None:
+    names = [name for name, _ in built(options).named_parameters()]
+    tensors = dict(built(options).named_parameters())
+    fixed = [module for module in built(options).modules() if isinstance(module, FixedReadOut)]
+    if options.scale_invariant:
+        assert all(tensors[name].dim() > 1 for name in names), "weights only"
+        assert len(fixed) == 1
+        return
+    assert not fixed
+    weights = [name for name in names if tensors[name].dim() > 1]
+    has_bias = [f"{name.removesuffix('weight')}bias" in names for name in weights]
+    assert has_bias == [options.normalization == "none"] * (len(weights) - 1) + [True]
+
+
+def test_a_fixed_read_out_is_equal_in_every_run_and_of_unit_size() -> None:
+    torch.manual_seed(1)
+    one = FixedReadOut(400, 10)
+    torch.manual_seed(2)
+    assert torch.equal(one.weight, FixedReadOut(400, 10).weight)
+    assert not list(one.parameters())
+    assert "weight" in one.state_dict()
+    assert one.weight.var().item() * 400 == pytest.approx(1, abs=0.1)
+    assert one.double()(torch.ones(2, 400, dtype=torch.float64)).shape == (2, 10)

@@ -1,0 +1,87 @@
+"""Options: one set of defaults everywhere, back and forth between spec, options and run, and what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from noisescale.errors import BadInput
+from noisescale.families import FAMILIES, NORMALIZATIONS, ModelOptions, complete, family_factory
+from noisescale.runs import LATER_KEYS
+
+EVERYTHING = ModelOptions("resnet", 3, "tanh", "group", 4, 32, (1, 2, 3), 8, True)
+
+
+def test_options_are_keys_of_a_dictionary() -> None:
+    assert {EVERYTHING: 1}[dataclasses.replace(EVERYTHING)] == 1
+    assert ModelOptions("mlp") != ModelOptions("mlp", depth=2)
+
+
+def test_a_run_means_the_same_defaults() -> None:
+    fields = complete(ModelOptions("mlp")).run_fields()
+    later = {name: LATER_KEYS[name] for name in fields if name in LATER_KEYS}
+    assert later and {name: fields[name] for name in later} == later
+
+
+@pytest.mark.parametrize(
+    ("options", "filled"),
+    [
+        (ModelOptions("resnet"), {"blocks": (1, 1)}),
+        (ModelOptions("resnet", blocks=(3,)), {}),
+        (ModelOptions("mlp", normalization="group"), {"groups": 2}),
+        (ModelOptions("convnet", normalization="ghost_batch"), {"ghost_size": 64}),
+        (ModelOptions("mlp", normalization="ghost_batch", ghost_size=8), {}),
+    ],
+)
+def test_defaults_are_filled_in_where_they_apply(options: ModelOptions, filled: dict[str, Any]) -> None:
+    assert complete(options) == dataclasses.replace(options, **filled)
+    assert complete(complete(options)) == complete(options)
+
+
+def test_a_column_reads_as_the_spec_is_written() -> None:
+    assert EVERYTHING.run_fields()["blocks"] == "[1, 2, 3]"
+
+
+def test_every_option_is_taken_by_some_family_or_normalization() -> None:
+    taken = {name for family in FAMILIES.values() for name in family.takes}
+    taken |= {name for normalizer in NORMALIZATIONS.values() for name in normalizer.takes}
+    assert taken | {"family"} == {field.name for field in dataclasses.fields(ModelOptions)}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"family": "convnet", "blocks": (1, 1)},
+            r"model\.blocks: left out for family 'convnet', which takes depth, act",
+        ),
+        ({"family": "mlp", "stem": 4}, r"model\.stem: left out for family 'mlp'.*Got: 4"),
+        ({"family": "resnet", "depth": 5}, r"model\.depth: left out for family 'resnet', which takes blocks, stem"),
+        ({"family": "mlp", "normalization": "layer", "groups": 4}, r"model\.groups: .*normalization = 'group'.*Got: 4"),
+        ({"family": "mlp", "ghost_size": 8}, r"model\.ghost_size: .*normalization = 'ghost_batch'"),
+        ({"family": "torch.nn:Linear", "groups": 4}, r"model\.groups: left out for family 'torch.nn:Linear'"),
+        ({"family": "torch.nn:Linear", "activation": "tanh"}, r"model\.activation: .*takes none of these"),
+        ({"family": "torch.nn:Linear", "scale_invariant": True}, r"model\.scale_invariant: "),
+        ({"family": "covnet"}, r"model\.family: one of mlp, convnet, resnet, or .* \(did you mean 'convnet'\?\)"),
+        ({"family": "mlp", "normalization": "bacth"}, r"model\.normalization: .*did you mean 'batch'"),
+    ],
+)
+def test_what_a_family_does_not_take_is_refused_by_key(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        family_factory(ModelOptions(**options))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"scale_invariant": True}, r"model\.normalization: .*scale_invariant = true.*Got: 'none'"),
+        ({"activation": "rleu"}, r"model\.activation: one of relu, tanh \(did you mean 'relu'\?\)"),
+        ({"normalization": "group", "groups": 3}, r"model\.groups: a divisor .*Got: 3 for 8 channels"),
+    ],
+)
+def test_what_no_width_can_have_is_refused_when_built(family: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        family_factory(ModelOptions(family, **options))(8, (1, 8, 8), 3)

@@ -1,0 +1,95 @@
+"""L(cw) = L(w) and ⟨g, w⟩ = 0 for every weight tensor, up to the ε of the normalizations."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from noisescale.errors import BadInput
+from noisescale.families import FAMILIES, NORMALIZATIONS, ModelOptions, family_factory, scale_invariance_defects
+
+LABELS = torch.arange(8) % 5
+LOSS = nn.CrossEntropyLoss()
+
+# Small enough to be nothing beside any variance in float64, where torch refuses 0 itself.
+NO_EPSILON = 1e-30
+
+
+def built(family: str, normalization: str, scale_invariant: bool = True) -> nn.Module:
+    ghosts = {"ghost_size": 4} if normalization == "ghost_batch" else {}
+    options = ModelOptions(family, normalization=normalization, scale_invariant=scale_invariant, **ghosts)
+    torch.manual_seed(3)
+    return family_factory(options)(8, (3, 8, 8), 5)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 0.3, 7.0])
+@pytest.mark.parametrize("normalization", [name for name in NORMALIZATIONS if name != "none"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_loss_depends_on_directions_alone(family: str, normalization: str, scale: float, images: Tensor) -> None:
+    module = built(family, normalization)
+    found = scale_invariance_defects(module, LOSS, (images, LABELS), epsilons=[NO_EPSILON], scale=scale)
+    assert [row.parameter for row in found] == [*dict(module.named_parameters()), "all"]
+    assert max(row.loss_change for row in found) < 1e-12
+    assert max(row.alignment for row in found) < 1e-12
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_by_hand_for_one_tensor_after_the_other(family: str, images: Tensor) -> None:
+    """The same without the function under test."""
+    module = built(family, "batch").double().train()
+    for layer in module.modules():
+        if hasattr(layer, "eps"):
+            layer.eps = NO_EPSILON
+    loss = LOSS(module(images), LABELS)
+    loss.backward()
+    for tensor in module.parameters():
+        assert tensor.grad is not None and tensor.grad.norm() > 1e-6
+        assert abs((tensor * tensor.grad).sum()) < 1e-13 * tensor.norm() * tensor.grad.norm() + 1e-15
+        with torch.no_grad():
+            tensor.mul_(3.0)
+            assert abs(LOSS(module(images), LABELS) - loss) < 1e-13
+            tensor.div_(3.0)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_defect_shrinks_in_proportion_to_epsilon(family: str, images: Tensor) -> None:
+    epsilons = (1e-5, 1e-7, 1e-9)
+    rows = scale_invariance_defects(built(family, "batch"), LOSS, (images, LABELS), epsilons=epsilons)
+    worst = [max(max(row.loss_change, row.alignment) for row in rows if row.epsilon == epsilon) for epsilon in epsilons]
+    assert 1e-8 < worst[0] < 1e-2
+    assert worst[1] == pytest.approx(worst[0] / 100, rel=0.1)
+    assert worst[2] == pytest.approx(worst[1] / 100, rel=0.1)
+
+
+def test_scaling_the_weights_is_dividing_epsilon(images: Tensor) -> None:
+    """L(cw; ε) = L(w; ε/c²), which is where the defect comes from."""
+
+    def loss_at(scale: float, epsilon: float) -> float:
+        module = built("convnet", "layer").double()
+        with torch.no_grad():
+            for tensor in module.parameters():
+                tensor.mul_(scale)
+        for layer in module.modules():
+            if hasattr(layer, "eps"):
+                layer.eps = epsilon
+        return float(LOSS(module(images), LABELS).detach())
+
+    assert loss_at(3.0, 1e-2) == pytest.approx(loss_at(1.0, 1e-2 / 9), abs=1e-13)
+    assert abs(loss_at(3.0, 1e-2) - loss_at(1.0, 1e-2)) > 1e-6
+
+
+def test_a_network_that_is_not_invariant_shows_it_and_stays_as_it_was(images: Tensor) -> None:
+    module = built("resnet", "batch", scale_invariant=False)
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    rows = scale_invariance_defects(module, LOSS, (images, LABELS), epsilons=[NO_EPSILON])
+    assert max(row.loss_change for row in rows) > 1e-3
+    assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
+    assert {getattr(layer, "eps", 1e-5) for layer in module.modules()} == {1e-5}
+
+
+def test_what_cannot_be_measured_is_refused(images: Tensor) -> None:
+    with pytest.raises(BadInput, match="normalization layers"):
+        scale_invariance_defects(nn.Linear(3, 3), LOSS, (images, LABELS))
+    with pytest.raises(BadInput, match="a positive number"):
+        scale_invariance_defects(built("mlp", "batch"), LOSS, (images, LABELS), scale=0.0)

@@ -1,0 +1,109 @@
+"""improved_standard and mup as tables on an unmodified module equal their forward factors written out."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from noisescale.errors import BadInput
+from noisescale.families import mlp
+from noisescale.parameterizations import Table, build_table, describe_parameters, parameterize
+
+# Float64 over 50 steps: both are the same sums in another order (2e-15 was measured).
+TOLERANCE = 1e-12
+STEPS = 50
+INPUTS, OUTPUTS, WIDTH, BASE = 6, 3, 24, 8
+FANS = (INPUTS, WIDTH, WIDTH, OUTPUTS)
+RATIO = WIDTH / BASE
+
+# (weight's m, bias's m, variance of θ over σ0²) of the input, hidden and read-out layer. One rate for all.
+IMPROVED_STANDARD = (
+    (1.0, 1.0, 1 / INPUTS),
+    (RATIO**-0.5, 1.0, 1 / BASE),
+    (RATIO**-0.5, 1.0, 1 / BASE),
+)
+# Yang, Hu 2021, table 1, with b = ½ everywhere: a = −½, 0, ½, in units of the base width.
+MUP = (
+    (RATIO**0.5, RATIO**0.5, 1 / (INPUTS * RATIO)),
+    (1.0, RATIO**0.5, 1 / WIDTH),
+    (RATIO**-0.5, 1.0, 1 / WIDTH),
+)
+
+
+class Explicit(nn.Module):
+    """z = m θx + m' β."""
+
+    def __init__(self, linear: nn.Linear, factor: float, bias_factor: float) -> None:
+        super().__init__()
+        self.factor, self.bias_factor = factor, bias_factor
+        self.theta = nn.Parameter(linear.weight.detach() / factor)
+        self.beta = nn.Parameter(linear.bias.detach() / bias_factor)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x, self.factor * self.theta, self.bias_factor * self.beta)
+
+
+def table(name: str, init_scale: float = 2.0) -> Table:
+    return build_table(name, describe_parameters(network(WIDTH), network(BASE), network(BASE)), init_scale)
+
+
+def network(width: int) -> nn.Module:
+    return mlp(width, (INPUTS,), OUTPUTS, depth=2, activation="tanh").double()
+
+
+@pytest.mark.parametrize(("name", "factors"), [("improved_standard", IMPROVED_STANDARD), ("mup", MUP)])
+@pytest.mark.parametrize("weight_decay", [0.0, 0.02])
+@pytest.mark.parametrize(("momentum", "nesterov"), [(0.0, False), (0.9, False), (0.9, True)])
+def test_the_table_equals_explicit_forward_factors(
+    name: str, factors: tuple[tuple[float, float, float], ...], momentum: float, weight_decay: float, nesterov: bool
+) -> None:
+    model = network(WIDTH)
+    groups = parameterize(model, network(BASE), name, 0.1, momentum=momentum, weight_decay=weight_decay)
+    linear = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
+    layers = [Explicit(layer, *own[:2]) for layer, own in zip(linear, factors, strict=True)]
+    written_out = nn.Sequential(layers[0], nn.Tanh(), layers[1], nn.Tanh(), layers[2])
+    one = torch.optim.SGD(groups, momentum=momentum, nesterov=nesterov)
+    other = torch.optim.SGD(
+        written_out.parameters(), lr=0.1, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov
+    )
+    generator = torch.Generator().manual_seed(3)
+    start = linear[1].weight.detach().clone()
+    for _ in range(STEPS):
+        x = torch.randn(8, INPUTS, generator=generator, dtype=torch.float64)
+        y = torch.randint(OUTPUTS, (8,), generator=generator)
+        for module, optimizer in ((model, one), (written_out, other)):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(module(x), y).backward()
+            optimizer.step()
+    assert not torch.allclose(start, linear[1].weight, rtol=1e-2)
+    for ours, theirs in zip(layers, linear, strict=True):
+        torch.testing.assert_close(ours.factor * ours.theta, theirs.weight, rtol=TOLERANCE, atol=TOLERANCE)
+        torch.testing.assert_close(ours.bias_factor * ours.beta, theirs.bias, rtol=TOLERANCE, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize(("name", "factors"), [("improved_standard", IMPROVED_STANDARD), ("mup", MUP)])
+def test_the_initial_variance_is_that_of_the_explicit_form(
+    name: str, factors: tuple[tuple[float, float, float], ...]
+) -> None:
+    weights = [row for row in table(name, init_scale=1.5) if row.parameter.role == "weight"]
+    for row, (factor, _, variance) in zip(weights, factors, strict=True):
+        assert row.init_std == pytest.approx(factor * math.sqrt(1.5 * variance), rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["improved_standard", "mup"])
+def test_at_the_base_width_they_are_standard(name: str) -> None:
+    models = [network(BASE) for _ in range(2)]
+    groups = parameterize(models[0], network(WIDTH), name, 0.3, base=network(BASE), weight_decay=0.1)
+    standard = parameterize(models[1], network(WIDTH), "standard", 0.3, weight_decay=0.1)
+    assert [(group["lr"], group["weight_decay"]) for group in groups] == [(0.3, 0.1)]
+    assert [(group["lr"], group["weight_decay"]) for group in standard] == [(0.3, 0.1)]
+    for ours, theirs in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_base_of_the_models_own_width_needs_another_width_to_see_growth() -> None:
+    with pytest.raises(BadInput, match="seen from the same model at another width"):
+        parameterize(network(BASE), network(BASE), "mup", 0.1)

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from noisescale.families import convnet, mlp
+from noisescale.sweeps.cost import measure_shape
+
+
+def test_a_convolution_works_at_every_pixel() -> None:
+    module = convnet(4, (2, 8, 6), 3, depth=2, activation="relu")
+    shape = measure_shape(module, torch.randn(2, 2, 8, 6), 100)
+    assert shape.parameters == sum(tensor.numel() for tensor in module.parameters())
+    assert shape.work == 9 * 2 * 4 * 48 + 9 * 4 * 4 * 12 + 4 * 3
+    # Input, two convolutions and activations, the mean twice (as a map and flat), the outputs.
+    assert shape.activations == 2 * 48 + 2 * 4 * 48 + 2 * 4 * 12 + 2 * 4 + 3
+
+
+def test_a_linear_layer_works_once_a_weight() -> None:
+    module = mlp(5, (7,), 3, depth=1, activation="relu")
+    shape = measure_shape(module, torch.randn(2, 7), 100)
+    assert shape.operations == 7 * 5 + 5 * 3 < shape.work == shape.parameters
+    assert not any(part._forward_hooks for part in module.modules())
+
+
+def test_a_module_that_hides_its_operations_counts_its_parameters() -> None:
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.own = nn.Parameter(torch.ones(7, 3))
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            return inputs @ self.own
+
+    shape = measure_shape(Own(), torch.randn(2, 7), 100)
+    assert (shape.work, shape.activations) == (21, 7 + 3)

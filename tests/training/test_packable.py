@@ -1,0 +1,80 @@
+"""Modules that cannot be packed: the message names the operation, and the runs are trained all the same, one by one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from noisescale.training import PackTrainer
+
+if TYPE_CHECKING:
+    from conftest import MakeData, MakeRun
+
+
+class Branching(nn.Module):
+    """Looks at a value: what no traced pass can do for several runs at once."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.hidden, self.read_out = nn.Linear(7, width), nn.Linear(width, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.hidden(x)
+        return self.read_out(torch.relu(hidden) if hidden.sum().item() > 0 else torch.tanh(hidden))
+
+
+def branching(width: int, shape: tuple[int, ...], classes: int) -> nn.Module:
+    return Branching(width)
+
+
+def dropping(width: int, shape: tuple[int, ...], classes: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(7, width), nn.ReLU(), nn.Dropout(0.3), nn.Linear(width, 4))
+
+
+def plain(width: int, shape: tuple[int, ...], classes: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(7, width), nn.GELU(), nn.Linear(width, 4))
+
+
+def test_the_operation_is_named_and_the_runs_are_trained(make_run: MakeRun, make_data: MakeData) -> None:
+    runs = [make_run(seed=seed, steps=30) for seed in range(3)]
+    trainer = PackTrainer(runs, make_data(), branching, reference_width=32)
+    assert trainer.kernel == "loop" and not trainer.measured
+    assert "one at a time" in trainer.note and "Branching" in trainer.note and ".item()" in trainer.note
+    trainer.advance()
+    alone = PackTrainer(runs[1:2], make_data(), branching, reference_width=32)
+    alone.advance()
+    assert trainer.results()[1].final == alone.results()[0].final
+
+
+def test_random_operations_depend_on_the_runs_seed_alone(make_run: MakeRun, make_data: MakeData) -> None:
+    runs = [make_run(seed=seed, steps=30) for seed in (3, 4)]
+    trainers = [PackTrainer(own, make_data(), dropping, reference_width=32) for own in (runs, runs[1:], runs[::-1])]
+    before = torch.get_rng_state()
+    for trainer in trainers:
+        trainer.advance()
+    assert torch.equal(torch.get_rng_state(), before)
+    assert "dropout" in trainers[0].note
+    together, alone, turned = (trainer.results() for trainer in trainers)
+    assert together[1].final == alone[0].final == turned[0].final
+    assert together[0].final != together[1].final
+
+
+def test_an_interrupted_run_with_dropout_goes_on_as_if_it_had_not_been(make_run: MakeRun, make_data: MakeData) -> None:
+    straight, broken = (PackTrainer([make_run(steps=30)], make_data(), dropping, reference_width=32) for _ in range(2))
+    straight.advance()
+    broken.advance(11)
+    broken.advance()
+    assert straight.results()[0].final == broken.results()[0].final
+
+
+def test_a_module_that_can_be_packed_is_measured_and_says_nothing(make_run: MakeRun, make_data: MakeData) -> None:
+    trainer = PackTrainer([make_run(seed=seed) for seed in range(3)], make_data(), plain, reference_width=32)
+    assert trainer.measured and trainer.note == "" and trainer.kernel in ("vmap", "loop")
+
+
+def test_an_unknown_kernel_is_refused(make_run: MakeRun, make_data: MakeData) -> None:
+    with pytest.raises(ValueError, match="vmap, unfolded, loop"):
+        PackTrainer([make_run()], make_data(), plain, reference_width=32, kernel="fast")
