@@ -35,8 +35,6 @@ DESIGNS = {
 }
 # D came for the main design once the estimators had their present form; the other sets were fitted before and after.
 SEED_SETS = {"A": range(100, 120), "B": range(120, 140), "C": range(140, 160), "D": range(180, 200)}
-# The whole set where a width's lateness or the slope is not decided by its first ten.
-SEEDS = {"mnist1d": 20, "mnist1d-epochs": 20, "mnist1d-rates": 10, "mnist1d-standard": 10}
 LAWS = {
     "ḡ": "normalized_noise_scale",
     "ḡ, with bounds": "with_bounds",
@@ -66,7 +64,7 @@ def run(design: str, name: str, folder: Path, jobs: int | None, finished: bool) 
     place = folder / f"{design}-{name}"
     if finished:
         return Fitted(design, name, fit(Study.open(place)))
-    seeds = list(SEED_SETS[name])[: SEEDS[design]]
+    seeds = list(SEED_SETS[name])
     spec = SweepSpec.from_toml(ROOT / "examples" / f"{design}.toml", (f"seeds={seeds}",))
     return Fitted(design, name, fit(sweep(spec, place, jobs=jobs)))
 
