@@ -53,6 +53,7 @@ types: $(TEST)  ## mypy --strict
 bench: $(BENCH)  ## the quickstart's time; speed against a plain loop, torch.func and JAX, as ratios on this machine
 	$(BIN)/python benchmarks/quickstart_time.py --folder $(RUNS)/timed
 	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/conv_speed.py
 
 faults: $(TEST)  ## kill sweeps at random moments and check that nothing is lost or doubled
 	$(BIN)/python benchmarks/faults.py

@@ -1,4 +1,4 @@
-"""The programs that are timed: each trains MLPs with two hidden layers and 10 outputs on the same synthetic data."""
+"""The programs that are timed: each trains networks with 10 outputs on the same synthetic data."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from noisescale.datasets import Dataset
-from noisescale.families import mlp
+from noisescale.families import ModelOptions, family_factory
 from noisescale.parameterizations import build_table, describe_parameters
 from noisescale.runs import Run
 from noisescale.training import PackTrainer
@@ -24,12 +24,22 @@ EXAMPLES, OUTPUTS, LEARNING_RATE = 4000, 10, 0.01
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: units of both hidden layers, examples a batch, runs a pack, numbers an input."""
+    """One line of the table of MLPs: units of both hidden layers, examples a batch, runs a pack, numbers an input."""
 
     width: int
     batch: int
     runs: int
     inputs: int
+
+    @property
+    def options(self) -> ModelOptions:
+        """Two hidden layers."""
+        return ModelOptions("mlp", depth=2)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one input."""
+        return (self.inputs,)
 
     @property
     def steps(self) -> int:
@@ -46,6 +56,26 @@ class Row:
         return 2 * self.batch * (2 * first + 3 * others)
 
 
+@dataclass(frozen=True)
+class ImageRow:
+    """One line of the table of convolutional networks: a family on 28×28 images, channels, batch, runs a pack."""
+
+    options: ModelOptions
+    width: int
+    batch: int
+    runs: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one input."""
+        return (1, 28, 28)
+
+    @property
+    def steps(self) -> int:
+        """Steps of one call of `advance`."""
+        return 4
+
+
 class Contestant(Protocol):
     """Something that trains `runs` networks at once, `Row.steps` a call."""
 
@@ -54,27 +84,25 @@ class Contestant(Protocol):
     def advance(self) -> None: ...
 
 
-def model(row: Row) -> nn.Sequential:
-    module = mlp(row.width, (row.inputs,), OUTPUTS, depth=2, activation="relu")
-    assert isinstance(module, nn.Sequential)
-    return module
+def model(row: Row | ImageRow) -> nn.Module:
+    return family_factory(row.options)(row.width, row.shape, OUTPUTS)
 
 
-def dataset(row: Row) -> Dataset:
+def dataset(row: Row | ImageRow) -> Dataset:
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(EXAMPLES, row.inputs, generator=generator)
+    x = torch.randn(EXAMPLES, *row.shape, generator=generator)
     y = torch.randint(OUTPUTS, (EXAMPLES,), generator=generator)
-    return Dataset("synthetic", x, y, x[:0], y[:0], x[:100], y[:100], (row.inputs,), OUTPUTS, 0.1, "synthetic")
+    return Dataset("synthetic", x, y, x[:0], y[:0], x[:100], y[:100], row.shape, OUTPUTS, 0.1, "synthetic")
 
 
-def order(row: Row, runs: int) -> Tensor:
+def order(row: Row | ImageRow, runs: int) -> Tensor:
     """Indices [steps, runs, B] drawn beforehand and used again and again."""
     generator = torch.Generator().manual_seed(1)
     return torch.randint(EXAMPLES, (row.steps, runs, row.batch), generator=generator)
 
 
 class PlainLoop:
-    """What anybody writes: `nn.Sequential`, autograd, `torch.optim.SGD`; nothing but training in the loop.
+    """What anybody writes: a module, autograd, `torch.optim.SGD`; nothing but training in the loop.
 
     Arguments:
         implementation: of the optimizer: "single", "foreach" or "fused".
@@ -82,7 +110,7 @@ class PlainLoop:
 
     runs = 1
 
-    def __init__(self, row: Row, implementation: str) -> None:
+    def __init__(self, row: Row | ImageRow, implementation: str) -> None:
         data = dataset(row)
         self._x, self._y, self._order = data.x_train, data.y_train, order(row, 1)[:, 0].unbind()
         self._model, self._loss = model(row), nn.CrossEntropyLoss()
@@ -132,13 +160,10 @@ class BareKernel:
 class Trainer:
     """`PackTrainer.advance` as a sweep calls it: with sampling and the look for divergence; evaluated once."""
 
-    def __init__(self, row: Row) -> None:
-        self.runs = row.runs
-
-        def factory(width: int, shape: tuple[int, ...], outputs: int) -> nn.Module:
-            return mlp(width, shape, outputs, depth=2, activation="relu")
-
+    def __init__(self, row: Row | ImageRow) -> None:
+        self.runs, factory = row.runs, family_factory(row.options)
         self._trainer = PackTrainer(pack(row), dataset(row), factory, reference_width=2 * row.width)
+        self.kernel = self._trainer.kernel
         self._trainer.advance(1)
         self._steps = row.steps
 
@@ -146,7 +171,7 @@ class Trainer:
         self._trainer.advance(self._trainer.state.step + self._steps)
 
 
-def pack(row: Row) -> list[Run]:
+def pack(row: Row | ImageRow) -> list[Run]:
     """Runs with a seed each, so that no order of examples is shared, and a budget that is never reached."""
     return [
         Run(
@@ -157,10 +182,7 @@ def pack(row: Row) -> list[Run]:
             validation_fraction=0.0,
             label_noise=0.0,
             data_seed=0,
-            family="mlp",
-            depth=2,
-            activation="relu",
-            normalization="none",
+            **row.options.run_fields(),
             parameterization="standard",
             width=row.width,
             learning_rate=LEARNING_RATE,

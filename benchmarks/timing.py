@@ -10,12 +10,13 @@ from types import TracebackType
 from typing import Any
 
 import torch
-from contestants import BareKernel, Contestant, PlainLoop, Row, Trainer
+from contestants import BareKernel, Contestant, ImageRow, PlainLoop, Row, Trainer
 
 PLAIN = ("plain single", "plain foreach", "plain fused")
 GEMM_SIZE = 2048
 
 Program = tuple[str, int, int]
+AnyRow = Row | ImageRow
 
 
 class Workers:
@@ -44,10 +45,15 @@ class Workers:
         """Forget what was built for the row before."""
         self._ask(self._ends, ("forget",))
 
-    def rate(self, program: Program, row: Row, seconds: float) -> float:
+    def rate(self, program: Program, row: AnyRow, seconds: float) -> float:
         """Run-steps per second of a program (name, processes, threads of each), summed over its processes."""
         name, processes, threads = program
         return sum(self._ask(self._ends[:processes], ("rate", name, row, threads, seconds)))
+
+    def kernel(self, row: AnyRow) -> str:
+        """The kernel that the trainer of a row, timed before, has chosen."""
+        self._ends[0].send(("kernel", row))
+        return str(self._ends[0].recv())
 
     def gemm_peak(self) -> float:
         """Operations per second of large square products: the better of one on two threads and one a process."""
@@ -66,7 +72,7 @@ class Workers:
 def _serve(end: Connection) -> None:
     # As a sweep's worker does; it speeds up every program.
     torch.set_flush_denormal(True)
-    built: dict[tuple[str, Row], Contestant] = {}
+    built: dict[tuple[str, AnyRow], Contestant] = {}
     while True:
         kind, *arguments = end.recv()
         try:
@@ -75,13 +81,16 @@ def _serve(end: Connection) -> None:
                 end.send(0.0)
             elif kind == "gemm":
                 end.send(_gemm(*arguments))
+            elif kind == "kernel":
+                trainer = built["trainer", arguments[0]]
+                end.send(trainer.kernel if isinstance(trainer, Trainer) else "")
             else:
                 end.send(_rate(built, *arguments))
         except Exception as error:
             end.send(error)
 
 
-def _rate(built: dict[tuple[str, Row], Contestant], name: str, row: Row, threads: int, seconds: float) -> float:
+def _rate(built: dict[tuple[str, AnyRow], Contestant], name: str, row: AnyRow, threads: int, seconds: float) -> float:
     torch.set_num_threads(threads)
     if (name, row) not in built:
         built[name, row] = _build(name)(row)
@@ -93,14 +102,14 @@ def _rate(built: dict[tuple[str, Row], Contestant], name: str, row: Row, threads
     return calls * row.steps * contestant.runs / (time.perf_counter() - began)
 
 
-def _build(name: str) -> Callable[[Row], Contestant]:
+def _build(name: str) -> Callable[[Any], Contestant]:
     if name == "jax":
         from jax_rival import JaxScan
 
         return JaxScan
     if name in PLAIN:
         return lambda row: PlainLoop(row, name.split()[1])
-    programs: dict[str, Callable[[Row], Contestant]] = {
+    programs: dict[str, Callable[[Any], Contestant]] = {
         "trainer": Trainer,
         "kernel": lambda row: BareKernel(row, "auto"),
         "func": lambda row: BareKernel(row, "vmap"),
