@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
-import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 
+from noisescale.training.kernels.evaluating import Evaluating
 from noisescale.training.kernels.seam import Tensors
 from noisescale.training.kernels.unfolded import UnfoldedConvolutions
 from noisescale.training.losses import Loss
 
 
-class GenericKernel:
+class GenericKernel(Evaluating):
     """Gradients of any `nn.Module`, vectorised over runs by `torch.func.vmap`.
 
     A convolution of R runs becomes one grouped convolution, or, unfolded, one batched matrix product.
@@ -28,18 +27,15 @@ class GenericKernel:
 
     def __init__(self, module: nn.Module, loss: Loss, *, unfolded: bool = False) -> None:
         self.name = "unfolded" if unfolded else "vmap"
-        training, evaluating = module.train(), copy.deepcopy(module).eval()
+        super().__init__(module)
+        training = module.train()
         self._convolutions: AbstractContextManager[object] = UnfoldedConvolutions() if unfolded else nullcontext()
 
         def mean_loss(parameters: Tensors, buffers: Tensors, inputs: Tensor, targets: Tensor) -> Tensor:
             outputs = functional_call(training, (parameters, buffers), (inputs,))
             return loss.per_example(outputs, targets).mean()
 
-        def forward(parameters: Tensors, buffers: Tensors, inputs: Tensor) -> Tensor:
-            return functional_call(evaluating, (parameters, buffers), (inputs,))  # type: ignore[no-any-return]
-
         self._gradients = vmap(grad_and_value(mean_loss))
-        self._forward = vmap(forward, in_dims=(0, 0, None))
 
     def losses_and_gradients(
         self,
@@ -53,7 +49,3 @@ class GenericKernel:
         with self._convolutions:
             gradients, losses = self._gradients(parameters, buffers, inputs, targets)
         return losses, gradients
-
-    def outputs(self, parameters: Tensors, buffers: Tensors, inputs: Tensor) -> Tensor:
-        with torch.no_grad(), self._convolutions:
-            return self._forward(parameters, buffers, inputs)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from noisescale.training.kernels.evaluating import Evaluating
 from noisescale.training.kernels.seam import Tensors
 from noisescale.training.losses import Loss
 
 
-class LoopKernel:
+class LoopKernel(Evaluating):
     """Gradients by autograd, run after run, into the pack's tensors.
 
     Arguments:
@@ -24,8 +24,8 @@ class LoopKernel:
     name = "loop"
 
     def __init__(self, module: nn.Module, loss: Loss) -> None:
-        self._training, self._evaluating = module.train(), copy.deepcopy(module).eval()
-        self._loss = loss
+        super().__init__(module)
+        self._training, self._loss = module.train(), loss
 
     def losses_and_gradients(
         self,
@@ -50,15 +50,6 @@ class LoopKernel:
             for name, gradient in zip(own, found, strict=True):
                 gradients[name][run] = gradient
         return losses, gradients
-
-    def outputs(self, parameters: Tensors, buffers: Tensors, inputs: Tensor) -> Tensor:
-        runs = len(next(iter(parameters.values())))
-        with torch.no_grad():
-            return torch.stack([self._output(parameters, buffers, inputs, run) for run in range(runs)])
-
-    def _output(self, parameters: Tensors, buffers: Tensors, inputs: Tensor, run: int) -> Tensor:
-        own, moving = ({name: tensor[run] for name, tensor in tensors.items()} for tensors in (parameters, buffers))
-        return functional_call(self._evaluating, (own, moving), (inputs,))  # type: ignore[no-any-return]
 
 
 class _seeded:
