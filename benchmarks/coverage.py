@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from coverage_study import bounded_law_of, by_batch, law_of, study_rows
+from coverage_study import by_batch, law_of, study_rows
 from coverage_table import Row, Tally, write
 from numpy.typing import NDArray
 
@@ -121,7 +121,7 @@ def slopes(draws: int, seeds: int) -> Iterator[Row]:
                 generator, (*WIDTHS, 512), LADDER, middle=LADDER[9], lack_of_fit=lack, curvature=curvature
             )
             found = [optimum(LADDER[cut:], curve.draw(generator, seeds)[:, cut:]) for curve in curves[:-1]]
-            law, line = law_of(WIDTHS, found), bounded_law_of(WIDTHS, found)
+            law, line = law_of(WIDTHS, found), law_of(WIDTHS, found, bounded=True)
             if line.status == "ok":
                 bounded.add(line.slope.low, 1.0, line.slope.high, censored=len(line.censored) > 0)
             else:

@@ -29,22 +29,13 @@ Array = NDArray[np.float64]
 BRACKETED = ("bracketed", "single_cell")
 
 
-def law_of(widths: Sequence[float], found: Sequence[Optimum]) -> PowerLaw:
-    """The noise law exactly as `fit` makes it from optima."""
-    used = [(width, one) for width, one in zip(widths, found, strict=True) if one.label in IN_LAW]
-    return power_law(
-        np.array([width for width, _ in used]),
-        np.array([one.value for _, one in used]),
-        np.array([one.standard_error for _, one in used]),
-        degrees=np.array([one.seeds - 1.0 for _, one in used]),
-        censored=np.array([one.censored for _, one in used], dtype=np.int64),
-    )
+def law_of(widths: Sequence[float], found: Sequence[Optimum], bounded: bool = False) -> PowerLaw:
+    """The noise law exactly as `fit` makes it from optima; the line with bounds where that is asked for.
 
-
-def bounded_law_of(widths: Sequence[float], found: Sequence[Optimum]) -> PowerLaw:
-    """The line with bounds exactly as `fit` makes it: widths at which noise is not shown to help are inequalities."""
-    rows = [(width, one, one.label in IN_LAW) for width, one in zip(widths, found, strict=True)]
-    rows = [row for row in rows if row[2] or row[1].label in NO_HELP]
+    In the line with bounds, widths at which noise is not shown to help are inequalities.
+    """
+    labels = IN_LAW + NO_HELP if bounded else IN_LAW
+    rows = [(width, one, one.label in IN_LAW) for width, one in zip(widths, found, strict=True) if one.label in labels]
     return power_law(
         np.array([width for width, _, _ in rows]),
         np.array([one.value if helps else one.high for _, one, helps in rows]),

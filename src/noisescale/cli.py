@@ -97,9 +97,10 @@ def fit_command(folder: Folder, as_json: AsJson = False) -> int:
     from noisescale.report import fit_tables
     from noisescale.store import Study, record_time
 
+    study = Study.open(folder)
     _note_what_is_missing(folder)
     with record_time(folder, "fit"):
-        found = fit(Study.open(folder))
+        found = fit(study)
     if as_json:
         _print_json(found.as_json())
     else:
@@ -113,9 +114,10 @@ def report_command(folder: Folder) -> int:
     from noisescale.report import write_report
     from noisescale.store import Study, record_time
 
+    study = Study.open(folder)
     _note_what_is_missing(folder)
     with record_time(folder, "report"):
-        path = write_report(Study.open(folder))
+        path = write_report(study)
     print(f"report: {path}")
     return 0
 
@@ -132,8 +134,9 @@ def recommend_command(
     from noisescale.report import recommendation_tables
     from noisescale.store import Study
 
+    study = Study.open(folder)
     _note_what_is_missing(folder)
-    found = recommend(Study.open(folder), width=width, batch_size=batch_size)
+    found = recommend(study, width=width, batch_size=batch_size)
     if as_json:
         _print_json(found.as_json())
     else:
@@ -192,13 +195,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _note_what_is_missing(folder: Path) -> None:
     """Say that a sweep is unfinished before its numbers are read."""
-    from noisescale.sweeps.status import status
+    from noisescale.sweeps.folder import is_driven
+    from noisescale.sweeps.status import missing_runs
 
-    found = status(folder)
-    if found.missing or found.running:
-        state = "is still running" if found.running else "is unfinished"
-        missing = f", {found.missing} planned runs are missing" if found.missing else ""
-        print(f"noisescale: the sweep {state}{missing}: what follows may change", file=sys.stderr)
+    missing, running = missing_runs(folder), is_driven(folder)
+    if missing or running:
+        state = "is still running" if running else "is unfinished"
+        count = f", {missing} planned runs are missing" if missing else ""
+        print(f"noisescale: the sweep {state}{count}: what follows may change", file=sys.stderr)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -257,7 +257,12 @@ def _metric_laws(metric: str, widths: tuple[WidthFit, ...]) -> MetricLaws:
 
 
 def _law(
-    used: list[tuple[WidthFit, MetricOptimum]], logs: list[float], quantity: str, unit: str, convention: str
+    used: list[tuple[WidthFit, MetricOptimum]],
+    logs: list[float],
+    quantity: str,
+    unit: str,
+    convention: str,
+    kinds: list[int] | None = None,
 ) -> PowerLaw:
     curves: list[Optimum] = [found.curve for _, found in used]
     return power_law(
@@ -265,7 +270,7 @@ def _law(
         np.array(logs),
         np.array([curve.standard_error for curve in curves]),
         degrees=np.array([curve.seeds - 1.0 for curve in curves]),
-        censored=np.array([curve.censored for curve in curves], dtype=np.int64),
+        censored=np.array([curve.censored for curve in curves] if kinds is None else kinds, dtype=np.int64),
         quantity=quantity,
         unit=unit,
         convention=convention,
@@ -274,19 +279,9 @@ def _law(
 
 def _law_with_bounds(rows: list[tuple[WidthFit, MetricOptimum]], quantity: str) -> PowerLaw:
     """The law with widths at which noise is not shown to help as inequalities: at most the upper end of their set."""
-    curves = [found.curve for _, found in rows]
-    helps = [found.in_law for _, found in rows]
-    kinds = [curve.censored if own else -1 for curve, own in zip(curves, helps, strict=True)]
-    return power_law(
-        np.array([width.width for width, _ in rows]),
-        np.array([curve.value if own else curve.high for curve, own in zip(curves, helps, strict=True)]),
-        np.array([curve.standard_error for curve in curves]),
-        degrees=np.array([curve.seeds - 1.0 for curve in curves]),
-        censored=np.array(kinds, dtype=np.int64),
-        quantity=quantity,
-        unit="1",
-        convention=NORMALIZED,
-    )
+    places = [found.curve.value if found.in_law else found.curve.high for _, found in rows]
+    kinds = [found.curve.censored if found.in_law else -1 for _, found in rows]
+    return _law(rows, places, quantity, "1", NORMALIZED, kinds)
 
 
 def _log_error(estimate: Estimate, otherwise: float) -> float:

@@ -36,8 +36,29 @@ ADVICE = {
 }
 
 
+class _Placed:
+    """Whatever has a place on the ladder's axis, and its ends by name."""
+
+    place: Estimate
+
+    @property
+    def value(self) -> float:
+        """X of the maximum; NaN without a fit."""
+        return self.place.value
+
+    @property
+    def low(self) -> float:
+        """Lower end of the 95 % set; -inf where not identified."""
+        return self.place.low
+
+    @property
+    def high(self) -> float:
+        """Upper end of the 95 % set; inf where not identified."""
+        return self.place.high
+
+
 @dataclass(frozen=True)
-class Peak:
+class Peak(_Placed):
     """One maximum of a curve.
 
     Args:
@@ -55,24 +76,9 @@ class Peak:
     height: Estimate
     height_by_seed: tuple[float, ...]
 
-    @property
-    def value(self) -> float:
-        """X of the maximum."""
-        return self.place.value
-
-    @property
-    def low(self) -> float:
-        """Lower end of the 95 % set."""
-        return self.place.low
-
-    @property
-    def high(self) -> float:
-        """Upper end of the 95 % set."""
-        return self.place.high
-
 
 @dataclass(frozen=True)
-class Optimum:
+class Optimum(_Placed):
     """The optimum of one curve, with diagnostics.
 
     Args:
@@ -103,21 +109,6 @@ class Optimum:
     indistinguishable: tuple[float, ...]
     seeds: int
     cells: int
-
-    @property
-    def value(self) -> float:
-        """X of the optimum; NaN without a fit."""
-        return self.place.value
-
-    @property
-    def low(self) -> float:
-        """Lower end of the 95 % set; -inf where not identified."""
-        return self.place.low
-
-    @property
-    def high(self) -> float:
-        """Upper end of the 95 % set; inf where not identified."""
-        return self.place.high
 
     @property
     def censored(self) -> int:

@@ -63,19 +63,23 @@ def status(folder: str | Path) -> Status:
     study = Study.open(folder)
     path = study.folder
     runs = study.finished()
-    done = finished_packs(path / SHARDS)
-    missing = sum(len(pack.runs) for pack in Plan(path / "plan.jsonl").packs.values() if pack.pack_id not in done)
     heartbeat = _heartbeat(path / "heartbeat.json")
     running = is_driven(path)
     return Status(
         completed=int((runs.status == "completed").sum()),
         diverged=int((runs.status == "diverged").sum()),
-        missing=missing,
+        missing=missing_runs(path),
         failed=_failed(study),
         running=running,
         seconds_left=heartbeat.get("seconds_left") if running else None,
         heartbeat_age=time.time() - heartbeat["time"] if heartbeat else None,
     )
+
+
+def missing_runs(folder: Path) -> int:
+    """Planned runs without a result, from the names of the shards alone."""
+    done = finished_packs(folder / SHARDS)
+    return sum(len(pack.runs) for pack in Plan(folder / "plan.jsonl").packs.values() if pack.pack_id not in done)
 
 
 def _failed(study: Study) -> dict[str, str]:
