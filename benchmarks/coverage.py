@@ -30,6 +30,7 @@ from noisescale.laws.trend import trend
 Array = NDArray[np.float64]
 STEP = math.log(math.sqrt(2))
 LADDER = np.arange(18) * STEP
+COARSE_LADDER = np.arange(9) * 2 * STEP
 BATCH_LADDER = np.sort(math.log(4000) - np.log([1, 2, 3, 4, 6, 8, 11, 16, 23, 32, 45, 64, 91, 128]))
 WIDTHS = (8, 16, 32, 64, 128, 256)
 RESULTS = Path(__file__).parent / "results"
@@ -49,6 +50,11 @@ OPTIMA: dict[str, tuple[Callable[[np.random.Generator], PlantedCurve], str]] = {
     "integer batches near 3": (lambda g: planted_curve(BATCH_LADDER, math.log(4000 / 3) + jitter(g)), ""),
     "sharp, a tent between the cells": (lambda g: tent_curve(LADDER, LADDER[9] + jitter(g)), ""),
     "sharp, a tent with a round tip": (lambda g: tent_curve(LADDER, LADDER[9] + jitter(g), tip=0.15), ""),
+    "skewed, a ladder of factor 2": (lambda g: planted_curve(COARSE_LADDER, LADDER[9] + jitter(g)), ""),
+    "strongly skewed, a ladder of factor 2": (
+        lambda g: planted_curve(COARSE_LADDER, LADDER[9] + jitter(g), skew=2.5),
+        "",
+    ),
     "two peaks, higher one": (lambda g: two_peaks(LADDER, LADDER[5], LADDER[13]), ""),
     "cut grid, optimum outside": (lambda g: planted_curve(LADDER, LADDER[0] - 0.3), "censored: one side is open"),
     "cut grid, optimum in second cell": (lambda g: planted_curve(LADDER, LADDER[1] + jitter(g)), ""),

@@ -8,6 +8,7 @@ import pytest
 from scipy.interpolate import CubicSpline
 
 from noisescale.errors import BadInput
+from noisescale.laws.misfit import bias
 from noisescale.laws.optimum import optimum
 from noisescale.laws.planted import PlantedCurve, planted_curve, seed_noise, skewed, two_peaks
 
@@ -174,14 +175,21 @@ def test_a_peak_sharper_than_the_ladder_is_not_known_better_than_the_ladder() ->
 
 
 def test_the_tip_of_a_tent_is_in_the_set_wherever_it_lies_between_the_cells() -> None:
-    generator, x, held = np.random.default_rng(11), np.arange(7) * STEP, 0
+    generator, x, held, as_high = np.random.default_rng(11), np.arange(7) * STEP, 0, 0
     for _ in range(100):
         tip = x[3] + generator.uniform(-0.5, 0.5) * STEP
         mean = np.where(x < tip, 0.044, -0.12) * (x - tip)
         found = optimum(x, mean + 0.002 * generator.standard_normal((10, x.size)))
         held += found.low <= tip <= found.high
-    # The local cubic alone holds it in fewer than ten.
-    assert held >= 90
+        as_high += found.height.low <= 0 <= found.height.high
+    # The local cubic alone holds the place in fewer than ten, and its height, which is too low, in none.
+    assert held >= 90 and as_high >= 90
+
+
+def test_a_set_is_moved_outward_by_the_step_beside_its_peak() -> None:
+    uneven = np.array([0.0, 2.0, 3.0, 4.0, 4.5]) * STEP
+    assert bias(uneven, 2.5 * STEP) == pytest.approx(bias(uneven, 4.2 * STEP))
+    assert bias(uneven, STEP) == pytest.approx(2**1.5 * bias(uneven, 2.5 * STEP))
 
 
 def test_the_standard_error_is_that_of_the_place() -> None:

@@ -58,12 +58,15 @@ def test_every_width_and_both_metrics_are_there(found: Fit) -> None:
     assert "95 % intervals" in edges.notes[-1]
 
 
-def test_the_ladder_names_the_default_and_every_batch(found: Fit) -> None:
+def test_the_ladder_names_the_default_and_ends_shortly_beyond_the_edge(found: Fit) -> None:
     recommendation = recommend(found, 512)
     default, ladder = recommendation_table_data(recommendation)
     marked = [row[0] for row in ladder.rows if "←" in row[0]]
     assert marked == [f"{recommendation.batch_size} ←"]
-    assert len(ladder.rows) == len(recommendation.ladder) and default.rows[0][1] == str(recommendation.batch_size)
+    assert default.rows[0][1] == str(recommendation.batch_size)
+    beyond = [rung.learning_rate.low > rung.stability_edge.high for rung in recommendation.ladder]
+    assert len(ladder.rows) == beyond.index(True) + 2 < len(recommendation.ladder)
+    assert any(note.startswith(f"Batch sizes above {ladder.rows[-1][0]} need") for note in ladder.notes)
     assert any(note.startswith("Warning: the optimum is chosen") for note in default.notes)
     text = printed(recommendation_tables(recommendation))
     assert all(entry in text for row in ladder.rows for entry in row)

@@ -285,10 +285,9 @@ def _law_with_bounds(rows: list[tuple[WidthFit, MetricOptimum]], quantity: str) 
 
 
 def _log_error(estimate: Estimate, otherwise: float) -> float:
-    """Standard error of a logarithm, from the width of its 95 % interval; that of the optimum where an end is open."""
-    if not estimate.bounded:
-        return otherwise
-    return math.log(estimate.high / estimate.low) / (2 * 1.959964)
+    """Standard error of a logarithm; that of the optimum where an end of the interval is open."""
+    error = estimate.log_error
+    return error if math.isfinite(error) else otherwise
 
 
 def _height_trend(rows: list[tuple[WidthFit, MetricOptimum]]) -> Trend | None:

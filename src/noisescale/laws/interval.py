@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
+from scipy.special import ndtri, stdtrit
 
 CONFIDENCE = 0.95
+_NORMAL_QUANTILE = float(ndtri(0.5 + CONFIDENCE / 2))
 
 
 def student_quantile(degrees: float, probability: float) -> float:
@@ -55,6 +56,13 @@ class Estimate:
     def bounded(self) -> bool:
         """Whether both ends of the interval are finite."""
         return math.isfinite(self.low) and math.isfinite(self.high)
+
+    @property
+    def log_error(self) -> float:
+        """Standard error of the logarithm, the log interval's width over twice the normal quantile; NaN where open."""
+        if not (self.bounded and self.low > 0):
+            return math.nan
+        return math.log(self.high / self.low) / (2 * _NORMAL_QUANTILE)
 
     def covers(self, truth: float) -> bool:
         """Whether the interval holds `truth` (an unbounded side holds everything on its side)."""

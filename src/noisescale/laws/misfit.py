@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,38 +15,67 @@ from noisescale.laws.local_cubic import MINIMUM_CELLS, LocalCubic
 
 Array = NDArray[np.float64]
 
-# Every finite end of a set is moved outward by this, in nats: what a smoother may misplace a peak by without its seeds
-# showing it. The local cubic misplaces noiseless skewed peaks (`planted.skewed`, its default skew) by at most 0.009 on
-# a √2 ladder, and those of the quickstart's own design, which have five or six cells, by up to 0.03: with 0.01 the
-# worst of its widths is covered in 88 % of the draws, with 0.015 in 92 %, with this in 94 %. Larger misfits are tested.
-BIAS = 0.02
+# What a smoother may misplace a peak by without its seeds showing it, in nats, on a ladder of factor √2. The local
+# cubic misplaces noiseless skewed peaks (`planted.skewed`, its default skew) by at most 0.009 there, and those of the
+# quickstart's own design, which have five or six cells, by up to 0.03: with 0.01 the worst of its widths is covered in
+# 88 % of the draws, with 0.015 in 92 %, with this in 94 %. Larger misfits are tested.
+_BIAS = 0.02
 # A misfit that matters must not be missed, and a needless one costs little: the tip of a tent between the cells of a √2
 # ladder is covered by six seeds in 83 % of the draws at a level of 20 % and in 91 % at this one, a skewed peak's
 # half-width grows by a tenth (`benchmarks/coverage.py`).
 _MISFIT_LEVEL = 0.5
 
 
-def with_misfit(
-    maps: LocalCubic, x: Array, y: Array, value: float, low: float, high: float, side: tuple[float, float]
-) -> tuple[float, float, float]:
-    """The place of a peak and its set, with the ladder's resolution where seeds show that the curve is no local cubic.
+@dataclass(frozen=True)
+class SharpPeak:
+    """What several curves through the same means say of one peak.
+
+    Args:
+        places: x of each curve's top, shape [curves].
+        heights: the reported metric there, read off each seed's own such curve, and for the splines at the place that
+            the other seeds choose, shape [curves, seeds].
+    """
+
+    places: Array
+    heights: Array
+
+
+def bias(x: Array, place: float) -> float:
+    """How far every finite end of a set is moved outward: more on a coarser ladder.
+
+    Args:
+        x: positions of the cells, increasing, shape [cells].
+        place: x of the peak.
+
+    Returns:
+        0.02 nats on a ladder of factor √2 or finer, 0.057 where its factor is 2.
+
+    Source: coverage of ladders of factor √2 and 2 in `benchmarks/coverage.py`.
+    """
+    left = int(np.clip(np.searchsorted(x, place) - 1, 0, x.size - 2))
+    step = float(x[left + 1] - x[left]) / math.log(math.sqrt(2))
+    return _BIAS * float(max(1.0, step) ** 1.5)
+
+
+def sharp_peak(
+    maps: LocalCubic, x: Array, y: Array, report: Array, value: float, side: tuple[float, float]
+) -> SharpPeak | None:
+    """The tops of the curves that the means allow, where seeds show that the local cubic is not the curve.
 
     Seeds can be so alike that the ladder, not their noise, limits what is known of a sharp peak. The smoother's bias
     then decides, and curves through the same means show its size: two cubic splines, Akima's, which does not overshoot
-    at a kink, and straight lines from both sides, which meet at the tip of a tent. The value is the median of their
-    tops and the local cubic's; the set reaches to all of them.
+    at a kink, and straight lines from both sides, which meet at the tip of a tent.
 
     Args:
         maps: of the ladder.
         x: positions of the cells, shape [cells].
         y: the metric, larger is better, shape [seeds, cells].
+        report: the metric whose height is wanted, shape [seeds, cells].
         value: the local cubic's top.
-        low: lower end of its set.
-        high: upper end of its set.
         side: the part of the ladder that belongs to this peak.
 
     Returns:
-        Value, low and high.
+        The tops of the other curves, or None where the local cubic passes through the means as well as noise allows.
 
     Source: Akima 1970 for that spline; coverage of sharp peaks in `benchmarks/coverage.py`.
     """
@@ -56,20 +86,36 @@ def with_misfit(
     residuals[np.abs(residuals) < 1e-9 * np.ptp(y)] = 0.0
     misfit = np.abs(t_statistic(residuals)).max()
     if misfit <= student_quantile(y.shape[0] - 1, 1 - _MISFIT_LEVEL / (2 * near.size)):
-        return value, low, high
+        return None
     inside = (maps.grid >= max(side[0], x[near].min())) & (maps.grid <= min(side[1], x[near].max()))
     grid, mean = maps.grid[inside], y.mean(axis=0)
-    curves = (CubicSpline(x, mean, bc_type="natural"), CubicSpline(x, mean), Akima1DInterpolator(x, mean))
-    tops = [float(grid[np.argmax(curve(grid))]) for curve in curves]
-    tops += [top for top in _tips(x, mean) if grid[0] <= top <= grid[-1]]
-    return (
-        float(np.median([value, *tops])),
-        min(low, *(top - BIAS for top in tops)),
-        max(high, *(top + BIAS for top in tops)),
-    )
+    left_out = (y.sum(axis=0) - y) / (y.shape[0] - 1)
+    places, heights = [], []
+    for curve in _CURVES:
+        places.append(float(grid[np.argmax(curve(x, mean)(grid))]))
+        chosen = grid[np.argmax(curve(x, left_out.T)(grid), axis=0)]
+        heights.append(np.diagonal(curve(x, report.T)(chosen)))
+    for left, place in _tips(x, mean):
+        if grid[0] <= place <= grid[-1]:
+            places.append(place)
+            heights.append((_line(x, report.T, left - 1, place) + _line(x, report.T, left + 1, place)) / 2)
+    return SharpPeak(np.array(places), np.array(heights))
 
 
-def _tips(x: Array, mean: Array) -> Iterator[float]:
+def _natural(x: Array, y: Array) -> CubicSpline:
+    return CubicSpline(x, y, bc_type="natural")
+
+
+_CURVES = (_natural, CubicSpline, Akima1DInterpolator)
+
+
+def _line(x: Array, y: Array, left: int, place: float) -> Array:
+    """The straight line through cell `left` and the next, at `place`; y has the cells as rows."""
+    share = float((place - x[left]) / (x[left + 1] - x[left]))
+    return np.asarray(y[left] + share * (y[left + 1] - y[left]))
+
+
+def _tips(x: Array, mean: Array) -> Iterator[tuple[int, float]]:
     """Where straight lines through the two cells on each side meet, in either gap beside the best cell."""
     best = int(np.argmax(mean))
     for left in (best - 1, best):
@@ -80,7 +126,7 @@ def _tips(x: Array, mean: Array) -> Iterator[float]:
         if rise > 0 > fall:
             tip = x[left] + (mean[left + 1] - mean[left] - fall * (x[left + 1] - x[left])) / (rise - fall)
             if x[left] <= tip <= x[left + 1]:
-                yield float(tip)
+                yield left, float(tip)
 
 
 def t_statistic(values: Array) -> Array:

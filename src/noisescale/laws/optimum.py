@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from noisescale.errors import BadInput
 from noisescale.laws.interval import CONFIDENCE, Estimate, as_json, mean_over_seeds, student_quantile, two_sided
 from noisescale.laws.local_cubic import BANDWIDTH, MINIMUM_CELLS, LocalCubic, local_cubic
-from noisescale.laws.misfit import BIAS, t_statistic, with_misfit
+from noisescale.laws.misfit import bias, sharp_peak, t_statistic
 from noisescale.laws.peaks import local_quadratic, separated_peaks
 
 Array = NDArray[np.float64]
@@ -66,7 +66,8 @@ class Peak(_Placed):
         place: x of the maximum (the end of the ladder when censored) with its 95 % set, open where not identified.
         standard_error: of x: jackknife over seeds, or the set's half-width over t where that is larger.
         height: mean metric at the maximum, cross-fitted: each seed is read off its own curve at the place that the
-            other seeds choose; interval by Student's t over seeds.
+            other seeds choose; interval by Student's t over seeds. Of a peak as sharp as its ladder: the median over
+            several curves through the means, with an interval that reaches to each of them.
         height_by_seed: those values, one per seed.
     """
 
@@ -210,8 +211,12 @@ def _peak(
     grid, heights, slopes = maps.grid[inside], y @ maps.height[inside].T, y @ maps.slope[inside].T
     top = _climb(heights.mean(axis=0), int(np.argmin(np.abs(grid - x[cell]))))
     value = _crossing(grid, slopes.mean(axis=0), float(grid[top]))
-    low, high = _set(grid, heights, slopes, int(np.argmin(np.abs(grid - value))), confidence)
-    value, low, high = with_misfit(maps, x, y, value, low, high, (x[first], x[last]))
+    outward = bias(x, value)
+    low, high = _set(grid, heights, slopes, int(np.argmin(np.abs(grid - value))), outward, confidence)
+    sharp = sharp_peak(maps, x, y, report, value, (x[first], x[last]))
+    if sharp is not None:
+        value = float(np.median([value, *sharp.places]))
+        low, high = min(low, sharp.places.min() - outward), max(high, sharp.places.max() + outward)
     seeds = y.shape[0]
     left_out = (slopes.sum(axis=0) - slopes) / (seeds - 1)
     places = np.array([_crossing(grid, slope, value) for slope in left_out])
@@ -225,8 +230,21 @@ def _peak(
         places = np.full(seeds, value)
     rows = inside[np.argmin(np.abs(grid[None, :] - places[:, None]), axis=1)]
     by_seed = np.sum(report * maps.height[rows], axis=1)
-    height = mean_over_seeds(by_seed, "metric", "at the optimum, cross-fitted", confidence)
+    if sharp is None or label != "interior":
+        height = mean_over_seeds(by_seed, "metric", "at the optimum, cross-fitted", confidence)
+    else:
+        height, by_seed = _height_by_curves(np.vstack([by_seed, sharp.heights]), confidence)
     return Peak(label, _place(value, low, high), error, height, tuple(float(h) for h in by_seed))
+
+
+def _height_by_curves(heights: Array, confidence: float) -> tuple[Estimate, Array]:
+    """The height of a sharp peak: each seed's median over the curves; the interval reaches to all of them."""
+    by_seed = np.median(heights, axis=0)
+    convention = "at the optimum, median of several curves through the means"
+    value = mean_over_seeds(by_seed, "metric", convention, confidence)
+    ends = [mean_over_seeds(one, "metric", convention, confidence) for one in heights]
+    low, high = min(one.low for one in ends), max(one.high for one in ends)
+    return Estimate(value.value, low, high, value.unit, value.convention), by_seed
 
 
 def _place(value: float, low: float, high: float) -> Estimate:
@@ -260,7 +278,7 @@ def _crossing(grid: Array, slope: Array, near: float) -> float:
     return float(grid[k] + (grid[k + 1] - grid[k]) * slope[k] / (slope[k] - slope[k + 1]))
 
 
-def _set(grid: Array, heights: Array, slopes: Array, top: int, confidence: float) -> tuple[float, float]:
+def _set(grid: Array, heights: Array, slopes: Array, top: int, bias: float, confidence: float) -> tuple[float, float]:
     """Ends of the smallest interval that holds every accepted place; infinite where it reaches an end of the grid."""
     seeds = heights.shape[0]
     excess = np.maximum(
@@ -276,7 +294,7 @@ def _set(grid: Array, heights: Array, slopes: Array, top: int, confidence: float
             continue
         out = excess[k + outward]
         share = -excess[k] / (out - excess[k]) if math.isfinite(out) else 0.0
-        ends.append(float(grid[k] + share * (grid[k + outward] - grid[k])) + outward * BIAS)
+        ends.append(float(grid[k] + share * (grid[k + outward] - grid[k])) + outward * bias)
     return ends[0], ends[1]
 
 

@@ -353,7 +353,9 @@ def _rung(
 def _choose_rung(ladder: tuple[Rung, ...], series: Series, warnings: list[str]) -> Rung:
     """The largest stable batch; where nothing is known to be stable, the most careful choice, with a warning."""
     if len(ladder) == 1:
-        if ladder[0].stable is False:
+        if ladder[0].learning_rate.value > ladder[0].stability_edge.value:
+            warnings.append("at this batch size the rate lies above the stability edge: training is expected to fail")
+        elif ladder[0].stable is False:
             warnings.append("at this batch size the rate, or its interval, is not safely below the stability edge")
         if ladder[0].stable is None:
             warnings.append(

@@ -56,10 +56,8 @@ class StabilityEdge:
 
     @property
     def standard_error(self) -> float:
-        """Standard error of the logarithm of the rate: the interval's width over 2 × 1.96; NaN where unbounded."""
-        if not self.rate.bounded:
-            return math.nan
-        return math.log(self.rate.high / self.rate.low) / (2 * 1.959964)
+        """Standard error of the logarithm of the rate; NaN where its interval is open."""
+        return self.rate.log_error
 
     def as_json(self) -> dict[str, object]:
         """The JSON form; open ends become None."""

@@ -25,7 +25,9 @@ def headline(material: Material, recommendation: Recommendation | None) -> list[
         chosen = next((rung for rung in recommendation.ladder if rung.batch_size == recommendation.batch_size), None)
         if chosen is not None and chosen.stable is False:
             text += " It is not safely below the stability edge: see the warnings beside it."
-        sentences.append(text)
+        if chosen is not None and chosen.stable is None:
+            text += " No stability edge was measured: whether the rate is stable is not known."
+        sentences.append(f"{text} From: {recommendation.basis[0]}.")
     return [sentence for sentence in sentences if sentence]
 
 

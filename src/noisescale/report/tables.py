@@ -10,14 +10,13 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from noisescale.laws.cells import METRICS
 from noisescale.laws.power_law import PowerLaw
 from noisescale.laws.recommend import Recommendation
 from noisescale.laws.results import Fit, Group, MetricLaws, SummaryRow
 from noisescale.laws.summary import summary_rows
 from noisescale.laws.trend import Trend
 from noisescale.report.numbers import LEGEND, NONE, batch_size, number, percent, with_interval
-
-METRICS = ("accuracy", "loss")
 
 
 @dataclass(frozen=True)
@@ -238,6 +237,11 @@ def recommendation_table_data(found: Recommendation) -> list[TableData]:
 
 def _ladder(found: Recommendation) -> TableData:
     stable = {True: "yes", False: "no", None: NONE}
+    # Far above the edge there is nothing to choose; two rows beyond show where it lies.
+    above = [rung.learning_rate.low > rung.stability_edge.high for rung in found.ladder]
+    shown = [rung for rung, before in zip(found.ladder, [False, False, *above], strict=False) if not before]
+    if not any(rung.batch_size == found.batch_size for rung in shown):
+        shown = list(found.ladder)
     rows = [
         (
             f"{rung.batch_size}" + (" ←" if rung.batch_size == found.batch_size else ""),
@@ -248,11 +252,13 @@ def _ladder(found: Recommendation) -> TableData:
             with_interval(rung.stability_edge),
             stable[rung.stable],
         )
-        for rung in found.ladder
+        for rung in shown
     ]
     columns = ("B", "ε", "ε/(B(1 − m))", "g", "steps", "ε½", "safely stable")
     note = (
         "safely stable: ε is at most half of ε½, and the upper end of its interval at most ε½. ←: the default. "
         + LEGEND
     )
+    if len(shown) < len(found.ladder):
+        note = f"Batch sizes above {shown[-1].batch_size} need a rate above ε½. " + note
     return TableData("The same noise at other batch sizes", columns, tuple(rows), (note,))
