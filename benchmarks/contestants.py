@@ -163,7 +163,7 @@ class Trainer:
     def __init__(self, row: Row | ImageRow) -> None:
         self.runs, factory = row.runs, family_factory(row.options)
         self._trainer = PackTrainer(pack(row), dataset(row), factory, reference_width=2 * row.width)
-        self.kernel = self._trainer.kernel
+        self.kernel = self._trainer.choice
         self._trainer.advance(1)
         self._steps = row.steps
 

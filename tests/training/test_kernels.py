@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from noisescale.errors import BadInput
 from noisescale.families import mlp
 from noisescale.training.evaluation import Split, evaluate
 from noisescale.training.kernels import Kernel, MLPKernel, Trial, choose_kernel
@@ -121,3 +122,30 @@ def test_evaluation_equals_each_run_on_all_examples(kind: str, examples: int) ->
         assert float(accuracies[run]) == pytest.approx(float((outputs.argmax(1) == labels).double().mean()))
     _, none = evaluate(kernel, LOSSES["mse"], parameters, {}, Split(inputs, split.rows, None), 8)
     assert none.isnan().all()
+
+
+@pytest.mark.parametrize(("per_run", "together"), [((4.0, 2.0, 1.0), 4), ((4.0, 3.9, 1.0), 1), ((4.0, 2.0, 2.0), 2)])
+def test_more_runs_at_once_are_taken_while_they_gain(
+    per_run: tuple[float, ...], together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = nn.Sequential(nn.Flatten(), nn.Linear(INPUTS, 3), nn.GELU(), nn.Linear(3, OUTPUTS)).double()
+    parameters = {name: tensor.detach().expand(4, *tensor.shape) for name, tensor in module.named_parameters()}
+    trial = Trial(parameters, {}, torch.ones(4, 2, INPUTS).double(), torch.ones(4, 2, OUTPUTS).double())
+
+    def seconds(kernel: Kernel, trial: Trial) -> float:
+        runs = len(trial.inputs)
+        return 9.0 * runs if kernel.name == "loop" else runs * per_run[runs.bit_length() - 1]
+
+    monkeypatch.setattr("noisescale.training.kernels.choose._seconds", seconds)
+    choice = choose_kernel(module, LOSSES["mse"], trial)
+    assert choice.measured and choice.name == f"vmap {together}"
+    again = choose_kernel(module, LOSSES["mse"], trial, choice.name)
+    assert again.name == choice.name and not again.measured
+
+
+@pytest.mark.parametrize("kind", ["vmapp", "vmap x", "vmap -1", "2", ""])
+def test_an_unknown_choice_is_refused(kind: str) -> None:
+    module, parameters, inputs, labels = problem()
+    trial = Trial(parameters, {}, inputs, target_rows(labels, OUTPUTS, torch.float64))
+    with pytest.raises(BadInput, match="kernel"):
+        choose_kernel(module, LOSSES["mse"], trial, kind)

@@ -1,4 +1,4 @@
-"""Which kernel a pack's shape got by measurement, written down at its first pack and kept for all that follow.
+"""Which kernel, and how many runs at once, a pack's shape got by measurement: written down at its first pack and kept.
 
 Kernels agree to rounding, not to the bit: a pack that is trained again after a kill must be computed as before.
 """
@@ -24,18 +24,18 @@ class KernelRecord:
         self._folder, self._device, self._threads = folder, device, threads
 
     def known(self, run: Run) -> str:
-        """The kernel of the run's shape, or "auto" where none was chosen yet."""
+        """The choice for the run's shape ("vmap 8"), or "auto" where none was chosen yet."""
         try:
             return self._path(run).read_text(encoding="utf-8")
         except FileNotFoundError:
             return "auto"
 
-    def settle(self, run: Run, kernel: str) -> str:
+    def settle(self, run: Run, choice: str) -> str:
         """Write a choice down unless another worker was first, and return the one that holds."""
         path = self._path(run)
         self._folder.mkdir(exist_ok=True)
         written = path.with_suffix(f".{os.getpid()}")
-        written.write_text(kernel, encoding="utf-8")
+        written.write_text(choice, encoding="utf-8")
         try:
             os.link(written, path)
         except FileExistsError:

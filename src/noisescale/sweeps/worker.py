@@ -86,8 +86,8 @@ def train_and_store(job: Job) -> Outcome:
         record = KernelRecord(job.kernels, job.device, torch.get_num_threads())
         trainer = _trainer(job, dataset, record.known(first))
         note = trainer.note
-        if trainer.measured and (kernel := record.settle(first, trainer.kernel)) != trainer.kernel:
-            trainer = _trainer(job, dataset, kernel)
+        if trainer.measured and (choice := record.settle(first, trainer.choice)) != trainer.choice:
+            trainer = _trainer(job, dataset, choice)
         trainer.advance()
         results = trainer.results()
     except Exception as error:  # whatever a user's model raises must not end the sweep

@@ -64,7 +64,8 @@ class PackTrainer:
         runs: equal in everything but learning rate, momentum, weight decay, σ0² and seed.
         dataset: as `load_dataset` gives it. factory: `(width, input_shape, num_classes) -> nn.Module`.
         reference_width: another width, from which growing fan-ins are seen. device: "cpu", "cuda", …
-        kernel: "auto", or a name in `KERNELS`. compile: whether `torch.compile` is asked for; results do not need it.
+        kernel: as `choose_kernel` takes it: "auto", a name in `KERNELS`, or the `choice` of an earlier trainer.
+        compile: whether `torch.compile` is asked for; results do not need it.
     Raises:
         BadInput: runs of different shapes, a batch above the training set, or a loss that the targets do not allow.
     """
@@ -108,21 +109,21 @@ class PackTrainer:
             row.name: torch.stack([start[row.name] for start in self._starts]).to(device=device, dtype=self._dtype)
             for row in self.tables[0]
         }
-        # Runs are independent, so a large pack trains part after part; on a GPU it is one part.
         train = self._splits["train"]
         batch = train.inputs[: first.batch_size]
         self._footprint = footprint(module, batch)
-        size = part_size(parameters, first.batch_size, self._footprint.kept) if device == "cpu" else len(runs)
-        self._parts = [slice(start, start + size) for start in range(0, len(runs), size)]
-        self._sgd = [PackedSGD(self.runs[p], self.tables[p], _views(parameters, p)) for p in self._parts]
         velocity = _zeros_like(parameters) if any(run.momentum for run in runs) else {}
         moving = moving_buffers(module, batch)
         buffers = {name: buffer.expand(len(runs), *buffer.shape).clone() for name, buffer in moving.items()}
         never = torch.full((len(runs),), NOT_DIVERGED, dtype=torch.int64, device=device)
         self._state = PackState(0, parameters, velocity, buffers, never, torch.zeros_like(never))
-        self._choice = choose_kernel(
-            copy.deepcopy(module), self._loss, self._trial(batch, train.rows[: len(batch)]), kernel
-        )
+        together = part_size(parameters, first.batch_size, self._footprint.kept) if device == "cpu" else len(runs)
+        trial = self._trial(batch, train.rows[: len(batch)])
+        self._choice = choose_kernel(copy.deepcopy(module), self._loss, trial, kernel, together)
+        # Runs are independent, so a large pack trains part after part, in parts of equal size; on a GPU it is one.
+        size = _equal_parts(len(runs), self._choice.together)
+        self._parts = [slice(start, start + size) for start in range(0, len(runs), size)]
+        self._sgd = [PackedSGD(self.runs[p], self.tables[p], _views(parameters, p)) for p in self._parts]
         self._kernel, gradients = self._choice.kernel, self._choice.kernel.losses_and_gradients
         self._gradients = torch.compile(gradients) if compile else gradients
         self._evaluations = evaluation_steps(first.steps, first.evaluations)
@@ -131,6 +132,11 @@ class PackTrainer:
     def kernel(self) -> str:
         """The name of the kernel in use, as the column `kernel` of a study has it."""
         return self._kernel.name
+
+    @property
+    def choice(self) -> str:
+        """What `kernel` must be for this pack to be computed to the bit as it is: a kernel and its runs at once."""
+        return self._choice.name
 
     @property
     def measured(self) -> bool:
@@ -208,10 +214,8 @@ class PackTrainer:
                 self._freeze(failing, step)
 
     def _trial(self, inputs: Tensor, targets: Tensor) -> Trial:
-        """A step of the first part, every run on the same examples."""
-        part = self._parts[0]
-        parameters, buffers = _views(self._state.parameters, part), _views(self._state.buffers, part)
-        runs = len(self.runs[part])
+        """A step, every run on the same examples."""
+        parameters, buffers, runs = self._state.parameters, self._state.buffers, len(self.runs)
         return Trial(parameters, buffers, inputs.expand(runs, *inputs.shape), targets.expand(runs, *targets.shape))
 
     def _order(self, block: int) -> Tensor:
@@ -354,7 +358,11 @@ def part_size(parameters: Tensors, batch_size: int, kept: int) -> int:
     tensors = list(parameters.values())
     runs = tensors[0].shape[0]
     numbers = sum(tensor[0].numel() for tensor in tensors) + batch_size * kept
-    most = max(1, PART_BYTES // (numbers * tensors[0].element_size()))
+    return _equal_parts(runs, max(1, PART_BYTES // (numbers * tensors[0].element_size())))
+
+
+def _equal_parts(runs: int, most: int) -> int:
+    """Runs of each of the fewest parts that hold at most so many runs."""
     parts = -(-runs // most)
     return -(-runs // parts)
 

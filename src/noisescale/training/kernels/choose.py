@@ -25,54 +25,86 @@ KERNELS: dict[str, MakeKernel] = {
     "unfolded": lambda module, loss: GenericKernel(module, loss, unfolded=True),
     "loop": LoopKernel,
 }
+# More runs at once must make a run faster by this much: half of the gain that doubling them brings where it brings any,
+# and above what a measurement is off by (`benchmarks/conv_speed.py`).
+_GAIN = 0.05
 # Repetitions of the measurement after one that warms up; the fastest counts, since what disturbs only slows down.
 _REPETITIONS = 3
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A kernel and how it came about.
+    """A kernel, how many runs it computes at once, and how it came about.
 
     Arguments:
+        together: runs that train together at most; a pack of more trains part after part.
         note: what a user should know: why the runs are computed one at a time; empty otherwise.
         draws: whether the module draws random numbers, so that the kernel needs a number for each run and step.
         measured: whether a measurement chose it, which may choose otherwise another time.
     """
 
     kernel: Kernel
+    together: int
     note: str = ""
     draws: bool = False
     measured: bool = False
 
+    @property
+    def name(self) -> str:
+        """What `choose_kernel` takes as `kind` to make the same choice again: "vmap 8"."""
+        return f"{self.kernel.name} {self.together}"
 
-def choose_kernel(module: nn.Module, loss: Loss, trial: Trial, kind: str = "auto") -> Choice:
-    """The explicit kernel where the module is a plain MLP, else the fastest of the others on a trial step.
+
+def choose_kernel(module: nn.Module, loss: Loss, trial: Trial, kind: str = "auto", together: int = 1) -> Choice:
+    """The explicit kernel where the module is a plain MLP, else the fastest of the others on trial steps.
+
+    The others are measured with as many runs at once as fit into the cache, and with twice and four times as many for
+    as long as that is faster: what a call costs weighs more in a small network than what misses the cache.
 
     Arguments:
-        trial: as many runs as train together.
-        kind: "auto", or a name in `KERNELS` (kernels must agree; tests compare them).
+        trial: all runs of the pack.
+        kind: "auto", a name in `KERNELS` (kernels must agree; tests compare them), or a name and a number, as in
+            "vmap 8": that kernel with at most so many runs at once.
+        together: runs that fit into the cache together.
     Raises:
         BadInput: an unknown kind.
     """
-    if kind not in ("auto", *KERNELS):
+    name, _, number = kind.partition(" ")
+    if name not in ("auto", *KERNELS) or not (number.isdecimal() or kind == name):
         raise BadInput("kernel", f"auto, {', '.join(KERNELS)}", repr(kind))
-    layers = mlp_layers(module) if kind == "auto" else None
+    together = int(number) if number else together
+    layers = mlp_layers(module) if name == "auto" else None
     if layers is not None:
-        return Choice(MLPKernel(layers, loss))
+        return Choice(MLPKernel(layers, loss), together)
     if draws_numbers(module, trial.inputs[0]):
-        return Choice(LoopKernel(module, loss), _ONE_AT_A_TIME.format("it draws random numbers (dropout)"), draws=True)
-    reason = reason_against_packing(module, loss, trial) if kind != "loop" else None
+        note = _ONE_AT_A_TIME.format("it draws random numbers (dropout)")
+        return Choice(LoopKernel(module, loss), together, note, draws=True)
+    reason = reason_against_packing(module, loss, trial) if name != "loop" else None
     if reason is not None:
-        return Choice(LoopKernel(module, loss), _ONE_AT_A_TIME.format(reason))
-    if kind != "auto":
-        return Choice(KERNELS[kind](module, loss))
+        return Choice(LoopKernel(module, loss), together, _ONE_AT_A_TIME.format(reason))
+    if name != "auto":
+        return Choice(KERNELS[name](module, loss), together)
     convolves = any(isinstance(part, nn.Conv2d) for part in module.modules())
-    names = [name for name in KERNELS if convolves or name != "unfolded"]
-    kernels = [KERNELS[name](module, loss) for name in names]
-    return Choice(min(kernels, key=lambda kernel: _seconds(kernel, trial)), measured=True)
+    kernels = [make(module, loss) for name, make in KERNELS.items() if convolves or name != "unfolded"]
+    _, size, kernel = min((_fastest(kernel, trial, together) for kernel in kernels), key=lambda found: found[0])
+    return Choice(kernel, size, measured=True)
 
 
 _ONE_AT_A_TIME = "the model's runs are trained one at a time, because they cannot be packed: {}"
+
+
+def _fastest(kernel: Kernel, trial: Trial, together: int) -> tuple[float, int, Kernel]:
+    """Seconds of a run's step, the number of runs at once at which it takes them, and the kernel."""
+    runs, size = len(trial.inputs), together
+    best = _seconds(kernel, trial.first(size)) / size
+    # Run after run there is nothing to share.
+    while size < runs and not isinstance(kernel, LoopKernel):
+        larger = min(2 * size, runs)
+        seconds = _seconds(kernel, trial.first(larger)) / larger
+        if seconds > (1 - _GAIN) * best:
+            break
+        best, size = seconds, larger
+    return best, size, kernel
 
 
 def _seconds(kernel: Kernel, trial: Trial) -> float:
