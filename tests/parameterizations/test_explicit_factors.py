@@ -1,4 +1,4 @@
-"""improved_standard and mup as tables on an unmodified module equal their forward factors written out."""
+"""ntk, improved_standard and mup as tables on an unmodified module equal their forward factors written out."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ INPUTS, OUTPUTS, WIDTH, BASE = 6, 3, 24, 8
 FANS = (INPUTS, WIDTH, WIDTH, OUTPUTS)
 RATIO = WIDTH / BASE
 
+SCALE = 1.5  # σ0²
+
 # (weight's m, bias's m, variance of θ over σ0²) of the input, hidden and read-out layer. One rate for all.
+NTK = tuple(((SCALE / fan_in) ** 0.5, 1.0, 1 / SCALE) for fan_in in FANS[:-1])
 IMPROVED_STANDARD = (
     (1.0, 1.0, 1 / INPUTS),
     (RATIO**-0.5, 1.0, 1 / BASE),
@@ -31,6 +34,7 @@ MUP = (
     (1.0, RATIO**0.5, 1 / WIDTH),
     (RATIO**-0.5, 1.0, 1 / WIDTH),
 )
+FACTORS = {"ntk": NTK, "improved_standard": IMPROVED_STANDARD, "mup": MUP}
 
 
 class Explicit(nn.Module):
@@ -46,22 +50,24 @@ class Explicit(nn.Module):
         return nn.functional.linear(x, self.factor * self.theta, self.bias_factor * self.beta)
 
 
-def table(name: str, init_scale: float = 2.0) -> Table:
-    return build_table(name, describe_parameters(network(WIDTH), network(BASE), network(BASE)), init_scale)
+def table(name: str) -> Table:
+    return build_table(name, describe_parameters(network(WIDTH), network(BASE), network(BASE)), SCALE)
 
 
 def network(width: int) -> nn.Module:
     return mlp(width, (INPUTS,), OUTPUTS, depth=2, activation="tanh").double()
 
 
-@pytest.mark.parametrize(("name", "factors"), [("improved_standard", IMPROVED_STANDARD), ("mup", MUP)])
+@pytest.mark.parametrize(("name", "factors"), FACTORS.items())
 @pytest.mark.parametrize("weight_decay", [0.0, 0.02])
 @pytest.mark.parametrize(("momentum", "nesterov"), [(0.0, False), (0.9, False), (0.9, True)])
 def test_the_table_equals_explicit_forward_factors(
     name: str, factors: tuple[tuple[float, float, float], ...], momentum: float, weight_decay: float, nesterov: bool
 ) -> None:
     model = network(WIDTH)
-    groups = parameterize(model, network(BASE), name, 0.1, momentum=momentum, weight_decay=weight_decay)
+    groups = parameterize(
+        model, network(BASE), name, 0.1, momentum=momentum, weight_decay=weight_decay, init_scale=SCALE
+    )
     linear = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
     layers = [Explicit(layer, *own[:2]) for layer, own in zip(linear, factors, strict=True)]
     written_out = nn.Sequential(layers[0], nn.Tanh(), layers[1], nn.Tanh(), layers[2])
@@ -84,13 +90,13 @@ def test_the_table_equals_explicit_forward_factors(
         torch.testing.assert_close(ours.bias_factor * ours.beta, theirs.bias, rtol=TOLERANCE, atol=TOLERANCE)
 
 
-@pytest.mark.parametrize(("name", "factors"), [("improved_standard", IMPROVED_STANDARD), ("mup", MUP)])
+@pytest.mark.parametrize(("name", "factors"), FACTORS.items())
 def test_the_initial_variance_is_that_of_the_explicit_form(
     name: str, factors: tuple[tuple[float, float, float], ...]
 ) -> None:
-    weights = [row for row in table(name, init_scale=1.5) if row.parameter.role == "weight"]
+    weights = [row for row in table(name) if row.parameter.role == "weight"]
     for row, (factor, _, variance) in zip(weights, factors, strict=True):
-        assert row.init_std == pytest.approx(factor * math.sqrt(1.5 * variance), rel=1e-12)
+        assert row.init_std == pytest.approx(factor * math.sqrt(SCALE * variance), rel=1e-12)
 
 
 @pytest.mark.parametrize("name", ["improved_standard", "mup"])
