@@ -67,22 +67,32 @@ def narrowest(found: Fit) -> WidthFit:
     return used[0]
 
 
+def studied_rate(found: Fit) -> float:
+    """The rate that the study held fixed."""
+    group = found.groups[0]
+    return group.series[group.primary].fixed_value
+
+
 def candidates(found: Fit, advice: Recommendation) -> list[Candidate]:
     """The recommendation, its ladder, and the rivals that are single settings.
 
     All have the recommended training time ε·steps. "reused" keeps the narrow network's own rate and batch; "linear"
-    multiplies its ε/B by the ratio of widths, which is the law with its slope fixed at one.
+    multiplies its ε/B by the ratio of widths, which is the law with its slope fixed at one. The
+    recommended noise at the rate that the study trained shows what the larger batch costs.
     """
     rate, batch, steps = advice.learning_rate.value, advice.batch_size, advice.steps
     narrow = narrowest(found)
     best = narrow.optima["accuracy"]
     linear = max(1, round(rate / (best.temperature.value * advice.width / narrow.width)))
     own_rate, own_batch = best.learning_rate.value, max(1, round(best.batch_size.value))
+    at_rate = studied_rate(found)
+    same_noise = max(1, round(advice.train_size / (advice.noise_scale.value / at_rate + 1)))
     rungs = {max(1, round(batch * factor)) for factor in RUNGS}
     return [
         Candidate("recommended", rate, batch, steps),
         Candidate("narrow network's setting reused", own_rate, own_batch, round(rate * steps / own_rate)),
         Candidate("linear scaling with width", rate, linear, steps),
+        Candidate("recommended noise at the study's rate", at_rate, same_noise, round(rate * steps / at_rate)),
         *(Candidate("ladder", rate, rung, steps) for rung in sorted(rungs)),
     ]
 

@@ -145,6 +145,7 @@ def figure(fitted: list[Fitted]) -> Figure:
         axes[row][0].set_ylabel("optimal ḡ (examples)")
     for axis in axes[-1]:
         axis.set_xlabel("width (hidden units)")
+    axes[0][0].set_ylim(bottom=15)  # room for the legends; the axes are shared
     return result
 
 

@@ -66,7 +66,7 @@ def test_the_ladder_names_the_default_and_ends_shortly_beyond_the_edge(found: Fi
     assert default.rows[0][1] == str(recommendation.batch_size)
     beyond = [rung.learning_rate.low > rung.stability_edge.high for rung in recommendation.ladder]
     assert len(ladder.rows) == beyond.index(True) + 2 < len(recommendation.ladder)
-    assert any(note.startswith(f"Batch sizes above {ladder.rows[-1][0]} need") for note in ladder.notes)
+    assert any(note.startswith(f"Batch sizes above {ladder.rows[-1][0]} are left out") for note in ladder.notes)
     assert any(note.startswith("Warning: the optimum is chosen") for note in default.notes)
     text = printed(recommendation_tables(recommendation))
     assert all(entry in text for row in ladder.rows for entry in row)

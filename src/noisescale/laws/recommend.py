@@ -200,7 +200,7 @@ def recommend(
     )
     chosen = _choose_rung(ladder, series, warnings)
     _warn_of_width(series, found.metric, width, origin, warnings)
-    _warn_of_rate(series, chosen, warnings)
+    _warn_of_rate(series, ladder, chosen, warnings)
     input_shape, num_outputs = study_or_fit.data_shape() if isinstance(study_or_fit, Study) else ((), 0)
     normalized = any(math.isfinite(row.normalized_noise_scale) for row in series.widths[-1].cells)
     nothing = Estimate(math.nan, math.nan, math.nan, "1", "no layer grows with width")
@@ -394,14 +394,19 @@ def _warn_of_width(series: Series, metric: str, width: float, origin: float | No
         warnings.append(f"width {width:g} lies outside {low:g} to {high:g}, the range that its basis supports")
 
 
-def _warn_of_rate(series: Series, chosen: Rung, warnings: list[str]) -> None:
+def _warn_of_rate(series: Series, ladder: tuple[Rung, ...], chosen: Rung, warnings: list[str]) -> None:
     largest = max(cell.learning_rate for row in series.widths for cell in row.cells)
     rate = chosen.learning_rate.value
-    if rate > largest * (1 + 1e-9):
-        warnings.append(
-            f"the rate {rate:.4g} lies above {largest:g}, the largest that was trained to the end: that equal noise at "
-            "equal ε·steps gives equal accuracy is assumed there"
-        )
+    if rate <= largest * (1 + 1e-9):
+        return
+    text = (
+        f"the rate {rate:.4g} lies above {largest:g}, the largest that was trained to the end: that equal noise at "
+        "equal ε·steps gives equal accuracy is assumed there"
+    )
+    within = [rung.batch_size for rung in ladder if rung.learning_rate.value <= largest * 1.05]
+    if within:
+        text += f"; batch size {within[-1]} needs no such rate, but more steps"
+    warnings.append(text)
 
 
 def _validity(
@@ -412,7 +417,7 @@ def _validity(
     lines = [
         f"training set of {train_size} examples, inputs with the training set's mean 0 and deviation 1 (each channel)",
         f"momentum {momentum:g}, constant learning rate",
-        f"up to {steps} steps; training time ε·steps = {time:.4g}",
+        f"trained for up to {steps} steps; training time ε·steps = {time:.4g}",
         *horizon,
     ]
     if series.axis == "batch_size" and series.budget == "steps":

@@ -24,10 +24,13 @@ def headline(material: Material, recommendation: Recommendation | None) -> list[
         text += f"size {recommendation.batch_size}, {recommendation.steps:,} steps."
         chosen = next((rung for rung in recommendation.ladder if rung.batch_size == recommendation.batch_size), None)
         if chosen is not None and chosen.stable is False:
-            text += " It is not safely below the stability edge: see the warnings beside it."
+            text += " It is not safely below the stability edge."
         if chosen is not None and chosen.stable is None:
             text += " No stability edge was measured: whether the rate is stable is not known."
-        sentences.append(f"{text} From: {recommendation.basis[0]}.")
+        text += f" From: {recommendation.basis[0]}."
+        if recommendation.warnings:
+            text += " What speaks against it stands as warnings beside it."
+        sentences.append(text)
     return [sentence for sentence in sentences if sentence]
 
 

@@ -111,7 +111,10 @@ def _optima(fit: Fit, group: Group, metric: str) -> TableData:
     others = f"; {len(group.series) - 1} other {symbol} in the grid" if len(group.series) > 1 else ""
     title = f"Optimum by {fit.select_on} {metric}: {group_name(group)}, {symbol} = {series.fixed_value:g}{others}"
     body = tuple(_row(row, metric, normalized, varied) for row in rows)
-    return TableData(title, columns, body, _excluded(series.laws[metric]))
+    notes = _excluded(series.laws[metric])
+    if metric == "loss":
+        notes = ("Lateness is judged by accuracy: the loss may still move where training ends.", *notes)
+    return TableData(title, columns, body, notes)
 
 
 def _excluded(laws: MetricLaws) -> tuple[str, ...]:
@@ -260,5 +263,5 @@ def _ladder(found: Recommendation) -> TableData:
         + LEGEND
     )
     if len(shown) < len(found.ladder):
-        note = f"Batch sizes above {shown[-1].batch_size} need a rate above ε½. " + note
+        note = f"Batch sizes above {shown[-1].batch_size} are left out: the table ends shortly beyond ε½. " + note
     return TableData("The same noise at other batch sizes", columns, tuple(rows), (note,))

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from numpy.typing import NDArray
 
 from noisescale.report.material import AXES, Material
 from noisescale.report.style import Look, legend_below, log_scale, looks, new_figure, pad_log, panel_grid
@@ -57,9 +58,10 @@ def _widths(material: Material, metric: str) -> Figure:
     for width in material.widths:
         curve = cells[cells.width == width].sort_values("temperature")
         height = _relative(material, curve, metric, width)
-        _curve(panels[0], curve.temperature, height, look[width])
+        half = np.nan_to_num(curve[f"{metric}_half"], posinf=0.0)
+        _curve(panels[0], curve.temperature, height, half, look[width])
         if shifted:
-            _curve(panels[1], curve.temperature * (width / base) ** -slope, height, look[width])
+            _curve(panels[1], curve.temperature * (width / base) ** -slope, height, half, look[width])
     for axes in panels:
         axes.relim()
         pad_log(axes, "x", np.concatenate([line.get_xdata() for line in axes.lines]).tolist(), 0.03)
@@ -88,5 +90,6 @@ def _relative(material: Material, curve: pd.DataFrame, metric: str, width: float
     return curve[metric] - top
 
 
-def _curve(axes: Axes, x: pd.Series, y: pd.Series, style: Look) -> None:
+def _curve(axes: Axes, x: pd.Series, y: pd.Series, half: NDArray[np.float64], style: Look) -> None:
+    axes.errorbar(x, y, yerr=half, color=style.color, ls="none", elinewidth=0.8, zorder=1.5)
     axes.plot(x, y, color=style.color, marker=style.marker, ls=style.line, ms=4.5, lw=1.2)

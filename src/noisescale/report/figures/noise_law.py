@@ -68,9 +68,9 @@ def _panel(axes: Axes, material: Material, metric: str) -> None:
 
 
 def _law(axes: Axes, material: Material, law: PowerLaw | None) -> None:
-    if law is None or law.status != "ok" or len(material.widths) < 2:
+    if law is None or law.status != "ok" or len(law.widths) < 2:
         return
-    widths = [float(w) for w in np.geomspace(min(material.widths), max(material.widths), _BAND_POINTS)]
+    widths = [float(w) for w in np.geomspace(min(law.widths), max(law.widths), _BAND_POINTS)]
     axes.plot(widths, [math.exp(law.log_at(w)) for w in widths], color=ACCENT, zorder=2)
     band = [law.at(w, new=False) for w in widths]
     low, high = axes.get_ylim()
