@@ -72,7 +72,7 @@ def _widths(material: Material, metric: str) -> Figure:
     panels[0].set_title("as it is")
     if shifted:
         panels[1].set_xlabel(f"ε/(B(1−m)) · (width/{base:g})$^{{{-slope:.2f}}}$")
-        panels[1].set_title("moved along the law: one curve if it holds")
+        panels[1].set_title("moved along the law")
     handles = [
         Line2D([], [], color=look[w].color, marker=look[w].marker, ls=look[w].line, label=f"width {w:g}")
         for w in material.widths
