@@ -20,7 +20,7 @@ WORKERS := 2
 limit = $(if $(shell command -v timeout 2>/dev/null),timeout $(1))
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-full lint format types bench faults holdout coverage collapse law readme clean
+.PHONY: help quickstart test test-full lint format types bench faults holdout coverage collapse law convnet readme clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -73,6 +73,10 @@ collapse: $(BASE)  ## whether runs at equal learning rate / batch size agree, be
 readme: $(BASE)  ## write the quickstart's result into the README
 	$(BIN)/noisescale sweep examples/mnist1d.toml --out $(QUICKSTART)
 	$(BIN)/python benchmarks/readme.py
+
+convnet: $(BASE)  ## the best noise scale of convolutional networks, on a part of Fashion-MNIST (half an hour)
+	$(BIN)/noisescale sweep examples/fashion-noise.toml --out $(RUNS)/fashion-noise
+	$(BIN)/python benchmarks/readme.py --study $(RUNS)/fashion-noise --page docs/convnet.md --picture fashion-noise.svg
 
 law: $(BASE)  ## the law from three disjoint seed sets and four designs (long)
 	$(BIN)/python benchmarks/law.py

@@ -1,10 +1,11 @@
-"""Write the quickstart's result into the README (`make readme`): the sentences, tables and figure of that very run."""
+"""Write a study into a page, as sentences, tables and a figure of that very run (`make readme`, `make convnet`)."""
 
 from __future__ import annotations
 
 import argparse
 import io
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from noisescale.report import fit_tables, recommendation_tables, write_report
 from noisescale.store import Study
 
 ROOT = Path(__file__).resolve().parent.parent
-BEGIN, END = "<!-- quickstart:begin", "<!-- quickstart:end -->"
+BEGIN, END = "<!-- study:begin", "<!-- study:end -->"
 FIGURE = "noise-law.svg"
 
 
@@ -29,13 +30,13 @@ def as_text(tables: list[Table]) -> str:
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines() if line.strip())
 
 
-def result(folder: Path, picture: Path) -> str:
-    """The README's part about the quickstart."""
+def result(folder: Path, picture: Path, page: Path) -> str:
+    """The page's part about the study."""
     study = Study.open(folder)
-    page = write_report(study)
+    report = write_report(study)
     picture.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(page.parent / "figures" / FIGURE, picture)
-    sentences = json.loads((page.parent / "report.json").read_text(encoding="utf-8"))["result"]
+    shutil.copyfile(report.parent / "figures" / FIGURE, picture)
+    sentences = json.loads((report.parent / "report.json").read_text(encoding="utf-8"))["result"]
     found = fit(study)
     twice = 2 * max(study.spec["grid"]["width"])
     advice = recommendation_tables(recommend(study, width=twice))[:1]
@@ -52,7 +53,7 @@ def result(folder: Path, picture: Path) -> str:
             *(f"- {sentence}" for sentence in sentences),
             f"- {times}",
             "",
-            f"![best normalized noise scale against width](docs/figures/{picture.name})",
+            f"![best normalized noise scale against width]({os.path.relpath(picture, page.parent)})",
             "",
             "```",
             as_text([*fit_tables(found), *advice]),
@@ -62,17 +63,18 @@ def result(folder: Path, picture: Path) -> str:
 
 
 def main() -> None:
-    """Replace the README's part between its marks."""
+    """Replace the page's part between its marks."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--study", type=Path, default=ROOT / "runs" / "mnist1d")
-    parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
+    parser.add_argument("--page", type=Path, default=ROOT / "README.md")
+    parser.add_argument("--picture", default="quickstart.svg", help="name of the figure's copy in docs/figures")
     chosen = parser.parse_args()
-    text = chosen.readme.read_text(encoding="utf-8")
+    text = chosen.page.read_text(encoding="utf-8")
     before, rest = text.split(BEGIN, 1)
     mark, _ = rest.split("\n", 1)
     after = rest.split(END, 1)[1]
-    body = result(chosen.study, ROOT / "docs" / "figures" / "quickstart.svg")
-    chosen.readme.write_text(f"{before}{BEGIN}{mark}\n{body}\n{END}{after}", encoding="utf-8")
+    body = result(chosen.study, ROOT / "docs" / "figures" / chosen.picture, chosen.page.resolve())
+    chosen.page.write_text(f"{before}{BEGIN}{mark}\n{body}\n{END}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":
