@@ -105,7 +105,7 @@ def train(study: Study, width: int, candidate: Candidate, folder: Path, jobs: in
     spec["training"].update(steps=candidate.steps, epochs=None)
     spec["fit"]["extend_edges"] = False
     spec["stability"].update(seeds=0, batch_size=None)
-    name = f"{width}-{candidate.learning_rate:.4g}-{candidate.batch_size}-{candidate.steps}-seeds{FRESH_SEEDS[0]}"
+    name = f"{width}-{candidate.learning_rate!r}-{candidate.batch_size}-{candidate.steps}-seeds{FRESH_SEEDS[0]}"
     runs = sweep(SweepSpec.from_dict(spec), folder / name, jobs=jobs, quiet=True).runs().sort_values("seed")
     sound = (runs.status == "completed") & ~runs.collapsed
     return runs.test_accuracy.where(sound, runs.chance_accuracy).to_numpy()

@@ -145,7 +145,8 @@ def figure(fitted: list[Fitted]) -> Figure:
         axes[row][0].set_ylabel("optimal ḡ (examples)")
     for axis in axes[-1]:
         axis.set_xlabel("width (hidden units)")
-    axes[0][0].set_ylim(bottom=15)  # room for the legends; the axes are shared
+    # The axes are shared; below is room for the legends.
+    axes[0][0].set_ylim(15, 1.5 * max(axis.dataLim.y1 for axis in axes.flat))
     return result
 
 
@@ -173,7 +174,6 @@ def draw(axis: Axes, fitted: list[Fitted], metric: str) -> None:
         axis.plot([], [], marker, color=colour, label=label)
     draw_edge(axis, fitted)
     axis.set_xscale("log", base=2)
-    axis.set_yscale("log")
     axis.set_ylim(bottom=15)  # room for the legend
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
