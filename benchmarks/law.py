@@ -174,7 +174,7 @@ def draw(axis: Axes, fitted: list[Fitted], metric: str) -> None:
         axis.plot([], [], marker, color=colour, label=label)
     draw_edge(axis, fitted)
     axis.set_xscale("log", base=2)
-    axis.set_ylim(bottom=15)  # room for the legend
+    axis.set_yscale("log")
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axis.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
