@@ -127,6 +127,7 @@ def test_compiled_equals_plain(case: Case, make_run: MakeRun, make_data: MakeDat
 @pytest.mark.full
 @needs_compiler
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, while it compiles
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # the same, of gradients without leaves
 @pytest.mark.parametrize("case", [*COMPILED[1:], *covering_array(product())], ids=name)
 def test_more_compiled_cases_equal_plain(
     case: Case, make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
