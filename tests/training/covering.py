@@ -21,3 +21,8 @@ def covering_array(cases: list[Case]) -> list[Case]:
 
 def name(case: Case) -> str:
     return "-".join(str(value).replace(" ", "") for value in case.values())
+
+
+def having(cases: list[Case], **fixed: Any) -> list[Case]:
+    """The cases with these values."""
+    return [case for case in cases if case.items() >= fixed.items()]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from covering import Case, covering_array, name
+from covering import Case, covering_array, having, name
 
 from noisescale.parameterizations import WITH_BASE_WIDTH
 
@@ -99,7 +99,5 @@ def test_families_equal_plain_for_the_whole_product(
     family: str, normalization: str, parameterization: str, make_run: MakeRun, make_data: MakeData,
     make_trainer: MakeTrainer,
 ) -> None:  # fmt: skip
-    fixed = {"family": family, "normalization": normalization, "parameterization": parameterization}
-    for case in product():
-        if case.items() >= fixed.items():
-            check_case(case, make_run, make_data, make_trainer)
+    for case in having(product(), family=family, normalization=normalization, parameterization=parameterization):
+        check_case(case, make_run, make_data, make_trainer)

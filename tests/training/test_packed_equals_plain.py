@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from covering import Case, covering_array, name
+from covering import Case, covering_array, having, name
 from scipy import stats
 
 from noisescale.datasets import Dataset, DatasetOptions, load_dataset
@@ -92,10 +92,8 @@ def test_packed_equals_plain_for_the_whole_product(
     parameterization: str, kernel: str, optimizer: str, make_run: MakeRun, make_data: MakeData,
     make_trainer: MakeTrainer,
 ) -> None:  # fmt: skip
-    fixed = {"parameterization": parameterization, "kernel": kernel, "optimizer": optimizer}
-    for case in product():
-        if case.items() >= fixed.items():
-            check_case(case, make_run, make_data, make_trainer)
+    for case in having(product(), parameterization=parameterization, kernel=kernel, optimizer=optimizer):
+        check_case(case, make_run, make_data, make_trainer)
 
 
 COMPILED = [

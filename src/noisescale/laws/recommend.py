@@ -403,6 +403,7 @@ def _warn_of_rate(series: Series, ladder: tuple[Rung, ...], chosen: Rung, warnin
         f"the rate {rate:.4g} lies above {largest:g}, the largest that was trained to the end: that equal noise at "
         "equal ε·steps gives equal accuracy is assumed there"
     )
+    # A whole batch size meets the trained rate only nearly.
     within = [rung.batch_size for rung in ladder if rung.learning_rate.value <= largest * 1.05]
     if within:
         text += f"; batch size {within[-1]} needs no such rate, but more steps"

@@ -25,8 +25,7 @@ KERNELS: dict[str, MakeKernel] = {
     "unfolded": lambda module, loss: GenericKernel(module, loss, unfolded=True),
     "loop": LoopKernel,
 }
-# More runs at once must make a run faster by this much: half of the gain that doubling them brings where it brings any,
-# and above what a measurement is off by (`benchmarks/conv_speed.py`).
+# More runs at once must make a run faster by this much: less is within what one measurement and the next differ by.
 _GAIN = 0.05
 # Repetitions of the measurement after one that warms up; the fastest counts, since what disturbs only slows down.
 _REPETITIONS = 3
