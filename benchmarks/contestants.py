@@ -16,7 +16,7 @@ from noisescale.training import PackTrainer
 from noisescale.training.footprint import footprint
 from noisescale.training.kernels import Trial, choose_kernel
 from noisescale.training.losses import LOSSES
-from noisescale.training.pack import part_size
+from noisescale.training.parts import part_size
 from noisescale.training.sgd import PackedSGD
 
 EXAMPLES, OUTPUTS, LEARNING_RATE = 4000, 10, 0.01

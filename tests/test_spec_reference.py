@@ -6,6 +6,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -18,9 +19,12 @@ from noisescale.families import FAMILIES
 from noisescale.families.activations import ACTIVATIONS
 from noisescale.parameterizations import PARAMETERIZATIONS
 from noisescale.sweeps.spec import RATE_AXES, SweepSpec
+from noisescale.training.augmentation import AUGMENTATIONS
 from noisescale.training.losses import LOSSES
-from noisescale.training.pack import DTYPES
+from noisescale.training.precision import PRECISIONS
 from noisescale.training.sampling import SAMPLINGS
+from noisescale.training.schedules import SCHEDULES, Schedule
+from noisescale.training.sgd import DECAYS
 
 PAGE = (Path(__file__).parents[1] / "docs" / "spec.md").read_text(encoding="utf-8")
 TOP = "Top level"
@@ -32,7 +36,9 @@ CHOICES = {
     ("grid", "parameterization"): PARAMETERIZATIONS,
     ("training", "loss"): LOSSES,
     ("training", "sampling"): SAMPLINGS,
-    ("training", "precision"): DTYPES,
+    ("training", "precision"): PRECISIONS,
+    ("training", "decay"): DECAYS,
+    ("training", "augmentation"): AUGMENTATIONS,
 }
 
 Tables = dict[str, dict[str, dict[str, str]]]
@@ -72,6 +78,8 @@ def default_of(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     value = field.get_default(call_default_factory=True)
+    if isinstance(value, Schedule):
+        return f"`{{ kind = {json.dumps(value.kind)} }}`"
     if is_section(field):
         assert value == field.annotation(), "a section's default is other than its keys' defaults"  # type: ignore[misc]
         return "its defaults"
@@ -112,7 +120,7 @@ def changed(pattern: str, replacement: str) -> str:
     [
         (r"^\| `late_fraction` .*\n", "", "training: late_fraction is missing"),
         (r"\| `0.25` \|", "| `0.3` |", "training: late_fraction has default `0.25`, not `0.3`"),
-        (r'\| `"constant"` \| the one', "| required | the one", "training.schedule: kind has default"),
+        (r'\| `\{ kind = "constant" \}` \|', "| required |", "training: schedule has default"),
         (r"^\| `depth` ", "| `layers` ", "model: layers does not exist"),
         (r"^## \[stability\]", "## [edges]", "[edges] is no section"),
         (r"^\| `name` \| string \| required \|.*\|$", "| `name` | string | required | | |", "Top level: name is not"),
@@ -133,6 +141,17 @@ def test_every_choice_is_named_and_no_other() -> None:
     for (name, key), known in choices.items():
         named = re.findall(r'`"([^":]+)"`', written[name][key]["type and allowed values"])
         assert sorted(named) == sorted(known), f"{name}.{key}"
+
+
+def test_every_kind_of_schedule_is_explained_with_its_options_and_defaults() -> None:
+    shared = {field.name for field in fields(Schedule)}
+    for kind, made in SCHEDULES.items():
+        (options,) = re.findall(rf"^\| {kind} \| (.*?) \|", PAGE.replace("| |", "|  |"), flags=re.MULTILINE)
+        own = [field for field in fields(made) if field.name not in shared]
+        stated = {one.name: list(one.default) if isinstance(one.default, tuple) else one.default for one in own}
+        assert tomllib.loads(f"x = {{ {options} }}")["x"] == stated
+    for name in shared:
+        assert f"`{name}" in PAGE.split("Every kind also takes")[1]
 
 
 def test_the_rate_axes_and_no_others_are_marked_as_such() -> None:

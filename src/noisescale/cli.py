@@ -56,11 +56,15 @@ def sweep_command(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the spec.")
     ] = None,
     compile: Annotated[bool, typer.Option("--compile", help="Ask for torch.compile; results do not need it.")] = False,
+    max_seconds: Annotated[
+        float | None, typer.Option(min=0, help="Put the work aside after so long; the same command goes on with it.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run; write nothing.")] = False,
 ) -> int:
     """Run what is missing in DIR: the grid, the stability ladder, edges and longer budgets."""
     from noisescale.sweeps import SweepSpec, failures, sweep
     from noisescale.sweeps.dry_run import dry_run as estimate
+    from noisescale.sweeps.status import status
 
     if executor != "local":
         raise BadInput("--executor", "'local'", repr(executor))
@@ -69,10 +73,13 @@ def sweep_command(
         for line in estimate(checked, out, jobs=jobs, device=device).lines():
             print(line)
         return 0
-    sweep(checked, out, jobs=jobs, device=device, compile=compile)
+    sweep(checked, out, jobs=jobs, device=device, compile=compile, max_seconds=max_seconds)
     failed = failures(out)
     for pack_id, error in failed.items():
         print(f"failed: pack {pack_id}: {error}", file=sys.stderr)
+    if max_seconds is not None and (missing := status(out).missing):
+        print(f"stopped after {max_seconds:g} s with {missing} runs to do; the same command goes on", file=sys.stderr)
+        return INTERRUPTED
     return 1 if failed else 0
 
 

@@ -15,6 +15,7 @@ class BadInput(ValueError):
     def __init__(self, name: str, required: str, got: object | None = None) -> None:
         self.name = name
         self.required = required
+        self.got = got
         tail = "" if got is None else f" Got: {got}."
         super().__init__(f"{name}: {required.rstrip('.')}.{tail}")
 

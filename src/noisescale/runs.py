@@ -26,7 +26,7 @@ class Run:
         learning_rate: ε, the raw number that multiplies the parameterization's table.
         batch_size: B, in examples. steps: in steps of SGD.
         init_scale: σ0², the numerator of the initial weight variance σ0²/fan-in.
-        weight_decay: λ of the parameterization's own coordinates (coupled, ½λ‖θ‖² in the loss).
+        weight_decay: λ of the parameterization's own coordinates (coupled: ½λ‖θ‖² in the loss).
         label_noise, validation_fraction: fractions of the training set.
         purpose: "sweep" for the grid, "stability" for the short ladder of the largest stable rate.
         groups, ghost_size, blocks, stem, scale_invariant: as `families.ModelOptions` says; blocks as a spec writes the
@@ -34,6 +34,11 @@ class Run:
         base_width: where mup and improved_standard equal standard; None for parameterizations that do not use it.
         batch_statistics: "running" or "exact", with which batch normalization is evaluated.
         query_rows: for mup, the patterns of the rows that make an attention's queries, separated by spaces.
+        schedule: as `Schedule.text` writes it; under one, learning_rate is its peak.
+        epochs_budget: where a schedule moves the batch size and the budget is one of epochs: their number.
+        nesterov: whether momentum looks ahead. decay: "coupled" or "decoupled", how weight decay enters.
+        clip_norm: bound of the gradient's norm in the parameterization's coordinates; None for no bound.
+        augmentation: names in `AUGMENTATIONS`, separated by spaces. average: whether late iterates are averaged.
     """
 
     dataset: str
@@ -71,6 +76,12 @@ class Run:
     base_width: int | None = None
     query_rows: str = ""
     batch_statistics: str = "running"
+    epochs_budget: float | None = None
+    nesterov: bool = False
+    decay: str = "coupled"
+    clip_norm: float | None = None
+    augmentation: str = ""
+    average: bool = False
 
     @property
     def run_id(self) -> str:
@@ -107,6 +118,7 @@ class RunResult:
     Arguments:
         late_means: the mean of each curve over the evaluations of the late window.
         drifts: the mean over the late window minus the mean over the window of equal length before it.
+        averaged: what the average of late iterates reaches, where it was asked for.
         curves: one list per quantity, an entry per evaluation, beginning at step 0.
         layers: one row per parameter: its fan-in, initial standard deviation, rate multiplier, ḡ_l.
         seconds: the pack's time divided by its number of runs. kernel: how the pack's runs were computed.
@@ -124,6 +136,7 @@ class RunResult:
     best_test_accuracy: float
     curves: dict[str, list[float]]
     layers: list[dict[str, Any]] = field(default_factory=list)
+    averaged: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     device: str = "cpu"
     threads: int = 1

@@ -9,9 +9,9 @@ import pytest
 from rich.console import Console
 
 from noisescale.sweeps import Grid
+from noisescale.sweeps.jobs import Outcome
 from noisescale.sweeps.plan import Pack
 from noisescale.sweeps.progress import Counts, SweepProgress
-from noisescale.sweeps.worker import Outcome
 
 
 @pytest.fixture

@@ -51,7 +51,10 @@ VALID: dict[str, Any] = {
 OPTIONAL = [
     "grid.noise_scale", "grid.normalized_noise_scale", "grid.temperature", "grid.label_noise", "grid.steps",
     "grid.epochs", "training.epochs", "dataset.data_seed", "model.groups", "model.ghost_size", "model.blocks",
-    "model.stem", "grid.base_width", "model.query_rows",
+    "model.stem", "grid.base_width", "model.query_rows", "grid.schedule", "training.nesterov", "training.decay",
+    "training.clip_norm", "training.augmentation", "training.average", "training.schedule.at",
+    "training.schedule.factor", "training.schedule.final", "training.schedule.cycles", "training.schedule.warmup",
+    "training.schedule.of", "training.schedule.largest_batch", "training.schedule.seed",
 ]  # fmt: skip
 
 
@@ -75,7 +78,8 @@ SCALARS = st.one_of(
     st.text(max_size=4),
     st.sampled_from(
         ["ntk", "own", "standard", "mup", "mse", "validation", "loss", "with_replacement", "float64", "tanh", "mpl",
-         "a:b", "os:getcwd", "mnist1", "1e-3", "convnet", "resnet", "batch", "ghost_batch", "layer", "group"]
+         "a:b", "os:getcwd", "mnist1", "1e-3", "convnet", "resnet", "batch", "ghost_batch", "layer", "group",
+         "step", "cosine", "linear", "cyclic", "halving", "random", "batch_size", "square", "decoupled", "flip"]
     ),
 )  # fmt: skip
 VALUES = st.recursive(

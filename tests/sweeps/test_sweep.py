@@ -141,10 +141,10 @@ def test_what_was_interrupted_goes_on_with_the_same_packs(
     spec = make_spec(grid__width=[2, 3, 4])
     advance = PackTrainer.advance
 
-    def interrupt(trainer: PackTrainer) -> None:
+    def interrupt(trainer: PackTrainer, until: int | None = None, seconds: float | None = None) -> None:
         if len(trained) >= 4:
             raise KeyboardInterrupt
-        advance(trainer)
+        advance(trainer, until, seconds)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(PackTrainer, "advance", interrupt)
@@ -189,10 +189,10 @@ def test_a_pack_that_fails_is_recorded_and_tried_again(
     spec = make_spec(grid__width=[2, 4], stability__seeds=1, stability__steps=5, fit__extend_edges=True)
     advance = PackTrainer.advance
 
-    def fail(trainer: PackTrainer) -> None:
+    def fail(trainer: PackTrainer, until: int | None = None, seconds: float | None = None) -> None:
         if trainer.runs[0].width == 4:
             raise RuntimeError("width 4 is not to be had\nwith details")
-        advance(trainer)
+        advance(trainer, until, seconds)
 
     with monkeypatch.context() as patch:
         patch.setattr(PackTrainer, "advance", fail)

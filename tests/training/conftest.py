@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -88,6 +89,7 @@ def make_data() -> MakeData:
 def make_trainer() -> MakeTrainer:
     def make(runs: list[Run], dataset: Dataset, **options: Any) -> PackTrainer:
         factory = family_factory(ModelOptions.of_run(runs[0]))
+        runs = [replace(run, train_size=len(dataset.x_train)) for run in runs]
         return PackTrainer(runs, dataset, factory, reference_width=2 * runs[0].width, **options)
 
     return make

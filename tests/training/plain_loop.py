@@ -1,14 +1,14 @@
 """An independent plain PyTorch loop: what the packed trainer must equal.
 
 Its own modules (for MLPs), `torch.optim.SGD` and autograd. Of the package it takes only the streams of random numbers:
-the order of the examples and the draws of the initial weights; other families' modules are the package's, unmodified.
-Parameterizations are written out with forward factors: it tests their tables too.
+the order of the examples and the draws of the initial weights, and the values of a schedule; other families' modules
+are the package's, unmodified. Parameterizations are written out with forward factors: it tests their tables too.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,8 @@ from noisescale.datasets import Dataset
 from noisescale.families import ModelOptions, family_factory
 from noisescale.parameterizations import stream
 from noisescale.runs import Run
-from noisescale.training.sampling import block_length, index_block
+from noisescale.training.sampling import FRESH_BLOCK, index_block
+from noisescale.training.schedules import parse_schedule
 
 
 class Scaled(nn.Module):
@@ -155,20 +156,57 @@ def _own_tensors(module: nn.Module) -> list[Tensor]:
     return [getattr(module, name).detach() for name in (*order, *(name for name in names if name not in order))]
 
 
+def batches(run: Run, steps: int, examples: int) -> Iterator[tuple[float, Tensor]]:
+    """The share of the budget that is done and the examples of every step, one step after the other."""
+    schedule = parse_schedule(run.schedule)
+    shuffled = run.sampling == "epoch_shuffle"
+    block, left, order, size = -1, 0, torch.empty(0, dtype=torch.int64), 0
+    for step in range(steps):
+        wanted = run.batch_size
+        if schedule.of == "batch_size":
+            factor = schedule.rate_factor(step / run.steps)
+            bound = schedule.largest_batch or examples
+            wanted = bound if factor == 0 else min(round(run.batch_size / factor), bound)
+        fits = left >= wanted if shuffled else left > 0 and wanted == size
+        if not fits:
+            block += 1
+            order = index_block(run.sampling, [run.seed], block, examples, wanted)[0]
+            left = examples if shuffled else FRESH_BLOCK
+            taken = 0
+        size = wanted
+        yield step / run.steps, order[taken : taken + size]
+        taken, left = taken + size, left - (size if shuffled else 1)
+
+
 def train_plain(run: Run, dataset: Dataset, steps: int) -> nn.Module:
-    """The run's network after some steps."""
+    """The run's network after some steps, by `torch.optim.SGD`."""
     dtype = {"float64": torch.float64, "float32": torch.float32}[run.precision]
     model, loss = build(run, dataset, dtype), loss_function(run, dataset, dtype)
-    inputs, targets = dataset.x_train.to(dtype), dataset.y_train
+    inputs, targets, schedule = dataset.x_train.to(dtype), dataset.y_train, parse_schedule(run.schedule)
+    decoupled = run.decay == "decoupled"
     optimizer = torch.optim.SGD(
-        model.parameters(), lr=run.learning_rate, momentum=run.momentum, weight_decay=run.weight_decay
+        model.parameters(),
+        lr=run.learning_rate,
+        momentum=run.momentum,
+        weight_decay=0.0 if decoupled else run.weight_decay,
+        nesterov=run.nesterov and run.momentum > 0,
     )
-    length = block_length(run.sampling, len(inputs), run.batch_size)
-    for step in range(steps):
-        block, position = divmod(step, length)
-        if position == 0:
-            order = index_block(run.sampling, [run.seed], block, len(inputs), run.batch_size)[:, 0]
+    for progress, index in batches(run, steps, len(inputs)):
+        factor = schedule.warmed(progress, run.steps)
+        if schedule.of == "batch_size":
+            factor = schedule.rate_factor(progress) * len(index) / run.batch_size
+        decay = run.weight_decay * schedule.decay_factor(progress)
+        for group in optimizer.param_groups:
+            group["lr"] = run.learning_rate * factor
+            group["weight_decay"] = 0.0 if decoupled else decay
         optimizer.zero_grad()
-        loss(model(inputs[order[position]]), targets[order[position]]).backward()
+        loss(model(inputs[index]), targets[index]).backward()
+        if run.clip_norm is not None:
+            # Of θ: the parameterization's own coordinates, in which the forward factors are written out.
+            nn.utils.clip_grad_norm_(model.parameters(), run.clip_norm)
+        if decoupled:
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter.mul_(1 - run.learning_rate * factor * decay)
         optimizer.step()
     return model

@@ -6,17 +6,19 @@ import copy
 import io
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from torch import nn
 
+from noisescale.datasets import Dataset
 from noisescale.errors import BadInput
 from noisescale.families import ModelOptions, family_factory
 from noisescale.runs import Run
 from noisescale.training import PackState, PackTrainer
-from noisescale.training.pack import part_size
+from noisescale.training.late import average_steps
+from noisescale.training.parts import part_size
 
 if TYPE_CHECKING:
     from conftest import MakeData, MakeRun, MakeTrainer
@@ -58,7 +60,7 @@ def test_a_pack_in_several_parts_equals_one_part(
     whole = make_trainer(runs, make_data())
     whole.advance()
     # Two runs of 204 float64 parameters and 8·(7 + 20) numbers of activations.
-    monkeypatch.setattr("noisescale.training.pack.PART_BYTES", 2 * 8 * (204 + 8 * 27))
+    monkeypatch.setattr("noisescale.training.parts.PART_BYTES", 2 * 8 * (204 + 8 * 27))
     parts = make_trainer(runs, make_data())
     parts.advance()
     assert part_size(parts.state.parameters, 8, parts._footprint.kept) == 2
@@ -119,16 +121,37 @@ def test_resumed_equals_uninterrupted_to_the_bit(
 ) -> None:
     # Seven steps an epoch, evaluations at 10, 20 and 30: cuts within an epoch, at its end and at an evaluation.
     base = make_run(steps=30, evaluations=3, loss="mse", momentum=momentum, precision="float32", weight_decay=0.01)
+    check_resumed(base, make_data(), cuts, make_trainer)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"schedule": 'cosine of="batch_size"', "nesterov": True, "momentum": 0.9, "learning_rate": 0.01},
+        {"schedule": "random pieces=4", "weight_decay": 0.1, "decay": "decoupled", "sampling": "subset"},
+        {"average": True, "clip_norm": 0.1, "schedule": "constant warmup=0.3"},
+        {"family": "convnet", "normalization": "batch", "width": 4, "augmentation": "flip crop", "average": True},
+    ],
+)
+def test_resumed_with_any_option_equals_uninterrupted_to_the_bit(
+    changes: dict[str, Any], make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
+) -> None:
+    base = make_run(**{"steps": 60, "evaluations": 3, "loss": "mse", "precision": "float32", **changes})
+    check_resumed(base, make_data((1, 8, 8)), (4, 31, 55, 60), make_trainer)
+
+
+def check_resumed(base: Run, data: Dataset, cuts: tuple[int, ...], make_trainer: MakeTrainer) -> None:
+    """A trainer that is written, read and made anew at every cut, beside one that is not."""
     runs = [base, replace(base, seed=2, learning_rate=1e8), replace(base, seed=1, learning_rate=0.02)]
-    straight = make_trainer(runs, make_data())
+    straight = make_trainer(runs, data)
     straight.advance()
-    trainer = make_trainer(runs, make_data())
+    trainer = make_trainer(runs, data, kernel=straight.choice)
     for cut in cuts:
         trainer.advance(cut)
         file = io.BytesIO()
         torch.save(trainer.state.as_dict(), file)
         file.seek(0)
-        trainer = make_trainer(runs, make_data())
+        trainer = make_trainer(runs, data, kernel=straight.choice)
         trainer.state = PackState.from_dict(torch.load(file, weights_only=True))
     trainer.advance()
     assert not straight.state.frozen[0] and straight.state.frozen[1]
@@ -136,7 +159,48 @@ def test_resumed_equals_uninterrupted_to_the_bit(
         assert torch.equal(tensor, trainer.state.parameters[name])
     for ours, theirs in zip(trainer.results(), straight.results(), strict=True):
         assert repr(replace_seconds(ours.curves)) == repr(replace_seconds(theirs.curves))
+        assert repr(ours.averaged) == repr(theirs.averaged) and bool(ours.averaged) == base.average
         assert ours.diverged_at_step == theirs.diverged_at_step
+
+
+def test_a_trainer_that_looks_at_the_clock_returns_and_goes_on(
+    make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("noisescale.training.pack._LOOK_SECONDS", 1e-9)
+    runs = [make_run(steps=60, precision="float32", average=True)]
+    straight, hurried = make_trainer(runs, make_data()), make_trainer(runs, make_data())
+    straight.advance()
+    calls = 0
+    while not hurried.done:
+        hurried.advance(seconds=0.0)
+        calls += 1
+    assert calls > 10
+    for name, tensor in straight.state.parameters.items():
+        assert torch.equal(tensor, hurried.state.parameters[name])
+    assert straight.results()[0].averaged == hurried.results()[0].averaged
+
+
+@pytest.mark.parametrize("steps", [2, 24, 1000])
+def test_the_average_is_the_mean_of_the_late_iterates(
+    steps: int, make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
+) -> None:
+    run = make_run(steps=steps, average=True, evaluations=2, sampling="subset")
+    trainer = make_trainer([run, replace(run, seed=1)], make_data())
+    at = average_steps(steps, run.late_fraction)
+    assert at[-1] == steps and at[0] > 0.75 * steps - 1 and len(at) <= 12
+    iterates: list[dict[str, torch.Tensor]] = []
+    for step in at:
+        trainer.advance(step)
+        iterates.append({name: tensor.clone() for name, tensor in trainer.state.parameters.items()})
+    for name, average in trainer.state.averages.items():
+        torch.testing.assert_close(average, torch.stack([one[name] for one in iterates]).mean(0))
+    alone = make_trainer([run], make_data())
+    alone.state.parameters.update({name: tensor[:1] for name, tensor in trainer.state.averages.items()})
+    alone.advance(0)
+    expected = float(alone.state.curves["test_loss"][0][0])
+    result = trainer.results()[0]
+    assert result.averaged["averaged_test_loss"] == pytest.approx(expected, rel=1e-12)
+    assert set(result.averaged) == {f"averaged_{name}" for name in trainer.state.curves}
 
 
 def replace_seconds(curves: dict[str, list[float]]) -> dict[str, list[float]]:
@@ -284,7 +348,7 @@ def test_results_hold_curves_means_and_layers(
     trainer = make_trainer(runs, make_data())
     trainer.advance()
     for run, result in zip(runs, trainer.results(), strict=True):
-        assert result.run is run
+        assert result.run == run
         assert result.curves["step"] == [0.0, 10.0, 20.0, 30.0, 40.0]
         accuracies = result.curves["test_accuracy"]
         assert result.late_means["test_accuracy"] == pytest.approx(sum(accuracies[3:]) / 2)

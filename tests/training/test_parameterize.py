@@ -45,8 +45,8 @@ def test_groups_of_a_plain_optimizer_equal_the_packed_trainer_run_for_run(
             seed=run.seed,
         )
         optimizer = torch.optim.SGD(groups, momentum=momentum)
-        steps = [order[:, 0] for order in (index_block(run.sampling, [run.seed], block, 60, 8) for block in range(3))]
-        for index in torch.cat(steps)[: run.steps]:
+        orders = [index_block(run.sampling, [run.seed], block, 60, 8)[0, :56].view(7, 8) for block in range(3)]
+        for index in torch.cat(orders)[: run.steps]:
             optimizer.zero_grad()
             nn.functional.cross_entropy(model(data.x_train[index].double()), data.y_train[index]).backward()
             optimizer.step()
@@ -109,8 +109,8 @@ def test_a_users_transformer_equals_the_packed_trainer_in_every_parameterization
             base=base_width and factory(base_width, (5, 3), 4), query_rows=rows.split(),
         )  # fmt: skip
         optimizer = torch.optim.SGD(groups, momentum=run.momentum)
-        steps = [order[:, 0] for order in (index_block(run.sampling, [run.seed], block, 60, 8) for block in range(3))]
-        for index in torch.cat(steps)[: run.steps]:
+        orders = [index_block(run.sampling, [run.seed], block, 60, 8)[0, :56].view(7, 8) for block in range(3)]
+        for index in torch.cat(orders)[: run.steps]:
             optimizer.zero_grad()
             nn.functional.cross_entropy(model(data.x_train[index].double()), data.y_train[index]).backward()
             optimizer.step()

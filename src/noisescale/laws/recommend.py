@@ -16,7 +16,7 @@ from noisescale.laws.interval import Estimate, as_json
 from noisescale.laws.largest_batch import EdgeByBatch
 from noisescale.laws.noise_units import NOISE, TEMPERATURE
 from noisescale.laws.optimum import ADVICE
-from noisescale.laws.results import SCHEMA_VERSION, EdgeAt, Fit, Group, MetricOptimum, Series
+from noisescale.laws.results import SCHEMA_VERSION, Fit, Group, MetricOptimum, Series
 from noisescale.laws.study_shape import StudyLike
 from noisescale.noise_scale import noise_per_rate
 from noisescale.parameterizations import WITH_BASE_WIDTH, ParameterGroups, parameterize
@@ -224,7 +224,7 @@ def recommend(
         select_on=found.select_on,
         train_size=train_size,
         basis=(basis, edge_basis),
-        validity=_validity(series, group.edges, time, train_size, momentum),
+        validity=_validity(series, group, time, train_size, momentum),
         warnings=tuple(dict.fromkeys(warnings)),
         input_shape=input_shape,
         num_outputs=num_outputs,
@@ -410,14 +410,14 @@ def _warn_of_rate(series: Series, ladder: tuple[Rung, ...], chosen: Rung, warnin
     warnings.append(text)
 
 
-def _validity(
-    series: Series, edges: tuple[EdgeAt, ...], time: float, train_size: int, momentum: float
-) -> tuple[str, ...]:
-    horizon = [f"stability seen over {max(edge.steps for edge in edges)} steps"] if edges else []
+def _validity(series: Series, group: Group, time: float, train_size: int, momentum: float) -> tuple[str, ...]:
+    horizon = [f"stability seen over {max(edge.steps for edge in group.edges)} steps"] if group.edges else []
+    schedule = group.hyperparameters.get("schedule", "constant")
+    rate = "constant learning rate" if schedule == "constant" else f"schedule {schedule}; rates are its peak"
     steps = max((row.steps for row in series.widths), default=0)
     lines = [
         f"training set of {train_size} examples, inputs with the training set's mean 0 and deviation 1 (each channel)",
-        f"momentum {momentum:g}, constant learning rate",
+        f"momentum {momentum:g}, {rate}",
         f"trained for up to {steps} steps; training time ε·steps = {time:.4g}",
         *horizon,
     ]

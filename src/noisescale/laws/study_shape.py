@@ -133,14 +133,14 @@ def run_groups(runs: pd.DataFrame) -> list[RunGroup]:
         raise BadInput("study", "at least one finished run of the grid", "none")
     names = [name for name in HYPERPARAMETERS if name in table.columns]
     options = [name for name in TABLE_OPTIONS if name in table.columns]
-    varied = [name for name in names if table[name].nunique(dropna=False) > 1]
+    varied = [name for name in names if table[name][table["purpose"] == "sweep"].nunique(dropna=False) > 1]
     groups = []
-    for _, part in table.groupby(names, sort=False, dropna=False):
-        sweep = part[part["purpose"] == "sweep"]
-        if sweep.empty:
-            continue
-        values = {name: _plain(part[name].iloc[0]) for name in names + options}
-        stability = part[part["purpose"] == "stability"]
+    ladders, grid = table[table["purpose"] == "stability"], table[table["purpose"] == "sweep"]
+    for _, sweep in grid.groupby(names, sort=False, dropna=False):
+        values = {name: _plain(sweep[name].iloc[0]) for name in names + options}
+        # The edge is that of a constant rate; the peak of a schedule is held against it.
+        shared = [name for name in names if name != "schedule"]
+        stability = ladders.merge(sweep[shared].iloc[:1], on=shared)
         groups.append(RunGroup(values, {name: values[name] for name in varied}, sweep, stability))
     return groups
 

@@ -138,6 +138,7 @@ def _row(pack_id: str, result: RunResult) -> dict[str, Any]:
         **result.late_means,
         **{f"drift_{name}": value for name, value in result.drifts.items()},
         **{f"final_{name}": value for name, value in result.final.items()},
+        **result.averaged,
         "best_test_accuracy": result.best_test_accuracy,
         "seconds": result.seconds,
         "device": result.device,

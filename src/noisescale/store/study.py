@@ -74,7 +74,10 @@ class Study:
         return self._runs.copy()
 
     def curves(self) -> pd.DataFrame:
-        """One row an evaluation: run_id, step, epoch, learning_rate, batch_size, and losses and accuracies."""
+        """One row an evaluation: run_id, step, epoch, learning_rate, batch_size, and losses and accuracies.
+
+        Rate and batch are those of the step that led to the evaluation.
+        """
         raw = self._raw
         if raw.empty:
             return pd.DataFrame(columns=["run_id", "step", "epoch", "learning_rate", "batch_size", *MEASURES])
@@ -86,10 +89,15 @@ class Study:
         sizes, rates, ids, examples = (
             np.repeat(raw[name].to_numpy(), lengths) for name in ("batch_size", "learning_rate", "run_id", "train_size")
         )
+        # Only runs with a schedule say where they were at an evaluation; the others were there all along.
+        moved = {
+            name: frame.pop(name) if name in frame else pd.Series(np.nan, frame.index)
+            for name in ("rate_factor", "batch_size", "epoch")
+        }
         frame.insert(0, "run_id", ids)
-        frame.insert(2, "epoch", frame["step"] * sizes / examples)
-        frame.insert(3, "learning_rate", rates)
-        frame.insert(4, "batch_size", sizes)
+        frame.insert(2, "epoch", moved["epoch"].fillna(frame["step"] * sizes / examples))
+        frame.insert(3, "learning_rate", rates * moved["rate_factor"].fillna(1.0))
+        frame.insert(4, "batch_size", moved["batch_size"].fillna(pd.Series(sizes, frame.index)).astype(sizes.dtype))
         return frame
 
     def layers(self) -> pd.DataFrame:
@@ -125,7 +133,8 @@ class Study:
         for measure in MEASURES:
             if measure not in frame:
                 frame[measure] = np.nan
-        frame["epochs"] = frame.steps * frame.batch_size / frame.train_size
+        passes = frame.steps * frame.batch_size / frame.train_size
+        frame["epochs"] = frame.epochs_budget.astype(float).fillna(passes)
         shape = frame.batch_size, frame.train_size, frame.momentum
         without, replaced = noise_per_rate(*shape), noise_per_rate(*shape, replacement=True)
         frame["noise_scale"] = frame.learning_rate * without.where(frame.sampling != "with_replacement", replaced)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from noisescale.runs import Run
+from noisescale.training.batches import batches_of
 
 # Measured on 2 cores of a 2.6 GHz class machine with one thread a worker (benchmarks/results/speed.md): a step's
 # overhead, and the rate of small matrix products. They size and order packs; no result depends on them.
@@ -72,12 +73,13 @@ def measure_shape(module: nn.Module, inputs: Tensor, examples: int) -> Shape:
 def seconds(runs: Sequence[Run], shape: Shape) -> float:
     """Estimated time of one pack on one worker, in seconds."""
     first, count = runs[0], len(runs)
-    training = first.steps * (SECONDS_PER_STEP + 6 * count * first.batch_size * shape.work / OPERATIONS_PER_SECOND)
+    examples = batches_of(first).examples(first.steps)
+    training = first.steps * SECONDS_PER_STEP + 6 * count * examples * shape.work / OPERATIONS_PER_SECOND
     evaluation = first.evaluations * 2 * count * shape.examples * shape.work / OPERATIONS_PER_SECOND
     return training + (evaluation if first.purpose == "sweep" else 0.0)
 
 
 def memory(runs: Sequence[Run], shape: Shape) -> int:
     """Estimated memory of one pack, in bytes."""
-    per_run = _COPIES * shape.parameters + 3 * runs[0].batch_size * shape.activations
+    per_run = _COPIES * shape.parameters + 3 * batches_of(runs[0]).largest * shape.activations
     return len(runs) * per_run * (8 if runs[0].precision == "float64" else 4)

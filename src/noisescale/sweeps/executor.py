@@ -5,14 +5,15 @@ from __future__ import annotations
 import multiprocessing
 import signal
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
 
 import torch
 
-from noisescale.sweeps.worker import Job, Outcome, start_worker, train_and_store
+from noisescale.sweeps.jobs import Job, Outcome
+from noisescale.sweeps.worker import start_worker, train_and_store
 
 
 class LocalExecutor:
@@ -34,20 +35,23 @@ class LocalExecutor:
     ) -> None:
         self._close(kill=kind is not None)
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[Outcome | None]:
+    def run(self, jobs: Sequence[Job], stop: Callable[[], bool] = lambda: False) -> Iterator[Outcome | None]:
         """Run packs in order and yield their outcomes as they come, and None about once a second in between.
 
         A worker that dies takes the pool with it. The packs that were in training then run again, each alone; the one
         whose worker dies again is the cause (most often its memory), and its outcome says so.
 
+        Arguments:
+            stop: whether no further pack is to be begun.
         Raises:
             OSError: a shard cannot be written (a full disk).
         """
+        self._stop = stop
         if self.workers == 1:
             yield from self._run_here(jobs)
             return
         waiting = deque(jobs)
-        while waiting:
+        while waiting and not stop():
             suspects = yield from self._run_pool(waiting, self.workers)
             for job in suspects:
                 for lost in (yield from self._run_pool(deque([job]), 1)):
@@ -59,6 +63,8 @@ class LocalExecutor:
         torch.set_flush_denormal(True)
         try:
             for job in jobs:
+                if self._stop():
+                    return
                 yield train_and_store(job)
         finally:
             torch.set_num_threads(before)
@@ -68,8 +74,8 @@ class LocalExecutor:
         """Run jobs, at most so many at once, and return those in training when a worker died, [] when all is done."""
         running: dict[Future[Outcome], Job] = {}
         suspects: list[Job] = []
-        while running or (waiting and not suspects):
-            while waiting and len(running) < most and not suspects:
+        while running or (waiting and not suspects and not self._stop()):
+            while waiting and len(running) < most and not suspects and not self._stop():
                 job = waiting.popleft()
                 running[self._submit(job)] = job
             done, _ = wait(running, timeout=1.0, return_when=FIRST_COMPLETED)

@@ -15,7 +15,7 @@ from noisescale.errors import BadInput
 from noisescale.store import FAILURES, write_atomically
 from noisescale.sweeps.spec import SweepSpec
 
-SPEC, LOCK, SHARDS, KERNELS = "spec.json", "lock", "shards", "kernels"
+SPEC, LOCK, SHARDS, KERNELS, CHECKPOINTS = "spec.json", "lock", "shards", "kernels", "checkpoints"
 
 # A full disk is the machine's fault; every other refusal of the system is the path's.
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -46,8 +46,9 @@ def prepare_folder(folder: Path, spec: SweepSpec) -> None:
     path = folder / SPEC
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         write_atomically(path, lambda file: file.write(text.encode()))
-    for part in (folder, folder / SHARDS, folder / FAILURES):
+    for part in (folder / SHARDS, folder / FAILURES):
         part.mkdir(exist_ok=True)
+    for part in (folder, folder / SHARDS, folder / FAILURES, folder / CHECKPOINTS):
         for leftover in part.glob(".*.tmp"):
             leftover.unlink(missing_ok=True)
 

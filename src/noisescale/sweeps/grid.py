@@ -19,7 +19,10 @@ from noisescale.parameterizations.layers import layer_rows
 from noisescale.runs import Run
 from noisescale.sweeps.axes import LARGEST_INTEGER
 from noisescale.sweeps.spec import SweepSpec
+from noisescale.training.augmentation import check_augmentation
+from noisescale.training.batches import MovingBatches
 from noisescale.training.losses import check_loss
+from noisescale.training.schedules import Schedule, parse_schedule
 
 
 def reference_width(width: int) -> int:
@@ -33,6 +36,7 @@ class Point:
 
     Arguments:
         rate: the value along the spec's own rate axis, whichever of the four that is.
+        schedule: as `Schedule.text` writes it.
         budget: ("steps", number) or ("epochs", number).
     """
 
@@ -44,6 +48,7 @@ class Point:
     weight_decay: float
     init_scale: float
     label_noise: float
+    schedule: str
     budget: tuple[str, float]
 
 
@@ -92,6 +97,7 @@ class Grid:
         family_factory(self.model)  # before data are loaded, which may take a download
         data = self.dataset(self.label_noises[0])
         check_loss(self.spec.training.loss, data.y_train)
+        check_augmentation(self.spec.training.augmentation, data.input_shape)
         if data.y_train.is_floating_point() and fit.metric == "accuracy":
             raise BadInput("fit.metric", "'loss' for real-valued targets", repr(fit.metric))
         self._check_batches("grid.batch_size", grid.batch_size, self.largest_batch)
@@ -128,7 +134,8 @@ class Grid:
         grid = self.spec.grid
         axes = (
             grid.parameterization, grid.width, grid.batch_size, getattr(grid, grid.rate_axis), grid.momentum,
-            grid.weight_decay, grid.init_scale, self.label_noises, self._budgets(),
+            grid.weight_decay, grid.init_scale, self.label_noises, [schedule.text for schedule in self._schedules],
+            self._budgets(),
         )  # fmt: skip
         return [Point(*values) for values in product(*axes)]
 
@@ -137,9 +144,12 @@ class Grid:
         run = self.run(
             parameterization=point.parameterization, width=point.width, batch_size=point.batch_size,
             learning_rate=point.rate, momentum=point.momentum, weight_decay=point.weight_decay,
-            init_scale=point.init_scale, label_noise=point.label_noise, seed=0, steps=self._steps(point),
+            init_scale=point.init_scale, label_noise=point.label_noise, schedule=point.schedule, seed=0,
+            **self._length(point),
         )  # fmt: skip
         run = replace(run, learning_rate=self._learning_rate(run))
+        if run.epochs_budget is not None:
+            run = replace(run, steps=MovingBatches(run).steps)
         return [replace(run, seed=seed) for seed in self.spec.seeds]
 
     def runs(self) -> list[Run]:
@@ -158,7 +168,11 @@ class Grid:
             "validation_fraction": spec.dataset.validation_fraction,
             "data_seed": spec.dataset.data_seed,
             **self.model.run_fields(),
-            "schedule": training.schedule.kind,
+            "nesterov": training.nesterov,
+            "decay": training.decay,
+            "clip_norm": training.clip_norm,
+            "augmentation": " ".join(training.augmentation),
+            "average": training.average,
             "evaluations": training.evaluations,
             "late_fraction": training.late_fraction,
             "loss": training.loss,
@@ -200,14 +214,21 @@ class Grid:
         kind, amounts = next((kind, amounts) for kind, amounts in stated if amounts is not None)
         return [(kind, amount) for amount in (amounts if isinstance(amounts, tuple) else (amounts,))]
 
-    def _steps(self, point: Point) -> int:
+    @property
+    def _schedules(self) -> tuple[Schedule, ...]:
+        return self.spec.grid.schedule or (self.spec.training.schedule,)
+
+    def _length(self, point: Point) -> dict[str, Any]:
+        """The number of steps; of epochs, where the batch size moves and steps are as many as then fit."""
         kind, amount = point.budget
+        epochs = amount
         if kind == "epochs":
             # An epoch is the steps of one pass; its last partial batch is dropped.
             amount *= len(self.dataset(point.label_noise).x_train) // point.batch_size
         if amount > LARGEST_INTEGER:
             raise BadInput(f"the budget in {kind}", "at most 2^53 steps", point.budget[1])
-        return max(1, round(amount))
+        moves = kind == "epochs" and parse_schedule(point.schedule).of == "batch_size"
+        return {"steps": max(1, round(amount)), "epochs_budget": epochs if moves else None}
 
     def _learning_rate(self, run: Run) -> float:
         axis, value = self.spec.grid.rate_axis, run.learning_rate

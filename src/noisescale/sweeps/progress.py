@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from noisescale.store import write_atomically
+from noisescale.sweeps.jobs import Outcome
 from noisescale.sweeps.plan import Pack
-from noisescale.sweeps.worker import Outcome
 
 # Seconds between plain lines: rare enough for a log file.
 PLAIN_EVERY = 15.0
@@ -90,7 +90,9 @@ class SweepProgress:
             self._console.print(f"note: {text}", highlight=False)
 
     def finish_pack(self, pack: Pack, outcome: Outcome) -> None:
-        """Count one outcome."""
+        """Count one outcome; of a pack that was put aside, nothing is done yet."""
+        if outcome.paused:
+            return
         if outcome.error is None:
             self.counts.done += outcome.runs
         else:

@@ -12,6 +12,8 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
+    PlainValidator,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -24,9 +26,12 @@ from noisescale.families import NORMALIZATIONS, ModelOptions, complete
 from noisescale.parameterizations import PARAMETERIZATIONS, WITH_BASE_WIDTH, check_query_rows
 from noisescale.runs import Run
 from noisescale.sweeps.axes import LARGEST_INTEGER, Fractions, Momenta, NonNegative, Rates, Sizes
+from noisescale.training.augmentation import AUGMENTATIONS
 from noisescale.training.losses import LOSSES
-from noisescale.training.pack import DTYPES
+from noisescale.training.precision import PRECISIONS
 from noisescale.training.sampling import SAMPLINGS
+from noisescale.training.schedules import Schedule, schedule_from
+from noisescale.training.sgd import DECAYS
 
 
 def _one_of(names: Any) -> BeforeValidator:
@@ -74,6 +79,29 @@ def _blocks(value: Any) -> Any:
     return tuple(value)
 
 
+def _schedule(value: Any) -> Schedule:
+    if isinstance(value, Schedule):
+        return value
+    if not isinstance(value, dict):
+        raise ValueError("a table such as { kind = 'cosine' }")
+    try:
+        return schedule_from(value)
+    except BadInput as error:
+        raise ValueError(f"for its key {error.name!r} {error.required}; got {error.got}") from None
+
+
+def _schedules(value: Any) -> tuple[Schedule, ...]:
+    if not isinstance(value, list | tuple) or not value:
+        raise ValueError("a non-empty list of tables such as { kind = 'cosine' }")
+    return tuple(dict.fromkeys(map(_schedule, value)))
+
+
+def _augmentations(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple) or any(name not in AUGMENTATIONS for name in value):
+        raise ValueError(f"a list of names from {', '.join(map(repr, AUGMENTATIONS))}")
+    return tuple(name for name in AUGMENTATIONS if name in value)
+
+
 # Bounds far above what is meant, so that a slip of the pen is refused rather than fills the memory; a seed fits
 # every generator and column.
 MOST_SEEDS, SEEDS_BELOW = 10_000, 2**32
@@ -83,6 +111,14 @@ Blocks = Annotated[tuple[int, ...], BeforeValidator(_blocks)]
 Patterns = Annotated[tuple[str, ...], BeforeValidator(_patterns)]
 Seeds = Annotated[tuple[int, ...], BeforeValidator(_seeds)]
 Count = Annotated[int, Field(gt=0, le=LARGEST_INTEGER)]
+Augmentations = Annotated[tuple[str, ...], BeforeValidator(_augmentations)]
+_as_table = PlainSerializer(lambda schedule: schedule.table)
+OneSchedule = Annotated[Schedule, PlainValidator(_schedule), _as_table]
+Schedules = Annotated[
+    tuple[Schedule, ...],
+    PlainValidator(_schedules),
+    PlainSerializer(lambda schedules: [one.table for one in schedules] if schedules else None),
+]
 
 
 class _Section(BaseModel):
@@ -138,6 +174,7 @@ class GridSection(_Section):
     # He, Zhang, Ren, Sun 2015: 2/fan-in keeps the size of ReLU activations.
     init_scale: Rates = (2.0,)
     label_noise: Fractions | None = None
+    schedule: Schedules | None = None
     steps: Sizes | None = None
     epochs: Rates | None = None
     # Where mup and improved_standard equal standard; by default the smallest width, written out, so that a grid that
@@ -169,25 +206,26 @@ class GridSection(_Section):
 RATE_AXES = ("learning_rate", "noise_scale", "normalized_noise_scale", "temperature")
 
 
-class ScheduleSection(_Section):
-    """How rate and batch change along a run."""
-
-    kind: Annotated[str, _one_of(["constant"])] = "constant"
-
-
 class TrainingSection(_Section):
     """How each run is trained and looked at."""
 
     steps: Count | None = None
     epochs: Annotated[float, Field(gt=0)] | None = None
-    schedule: ScheduleSection = ScheduleSection()
+    schedule: OneSchedule = Schedule()
+    # Of momentum; a run without momentum is the same either way.
+    nesterov: bool = False
+    decay: Annotated[str, _one_of(DECAYS)] = "coupled"
+    clip_norm: Annotated[float, Field(gt=0)] | None = None
+    augmentation: Augmentations = ()
+    # What the mean of the late iterates reaches, beside the mean of what they reach.
+    average: bool = False
     # Five evaluations in a late window of a quarter of the budget, and five in the window before it.
     evaluations: Annotated[int, Field(ge=2, le=10_000)] = 20
     late_fraction: Annotated[float, Field(gt=0, le=0.5)] = 0.25
     max_extensions: Annotated[int, Field(ge=0, le=10)] = 0
     loss: Annotated[str, _one_of(LOSSES)] = "cross_entropy"
     sampling: Annotated[str, _one_of(SAMPLINGS)] = "epoch_shuffle"
-    precision: Annotated[str, _one_of(DTYPES)] = "float32"
+    precision: Annotated[str, _one_of(PRECISIONS)] = "float32"
     # "exact": before every evaluation the statistics are measured on the whole training set, layer after layer.
     batch_statistics: Literal["running", "exact"] = "running"
 
@@ -241,6 +279,10 @@ class SweepSpec(_Section):
             raise ValueError(f"exactly one of {', '.join(places)}; got {', '.join(given) or 'none'}")
         if self.grid.label_noise is not None and self.dataset.label_noise:
             raise ValueError("label noise in one place, dataset.label_noise or grid.label_noise; got both")
+        if self.grid.schedule is not None and self.training.schedule != Schedule():
+            raise ValueError("schedules in one place, training.schedule or grid.schedule; got both")
+        if self.training.nesterov and not any(self.grid.momentum):
+            raise ValueError("a momentum above 0 in grid.momentum where training.nesterov is true; got none")
         return self
 
     def runs(self) -> list[Run]:

@@ -13,6 +13,7 @@ import pandas as pd
 from noisescale.runs import Run
 from noisescale.sweeps.axes import rung
 from noisescale.sweeps.grid import Grid
+from noisescale.training.schedules import Schedule
 
 # The first rungs, as multiples of the sweep's largest rate: one octave below to five above.
 FIRST_RUNGS = tuple(2.0**octave for octave in range(-1, 6))
@@ -96,9 +97,10 @@ def _bases(grid: Grid) -> Iterator[Run]:
         base = grid.run(
             parameterization=parameterization, width=width, momentum=momentum, weight_decay=decay, init_scale=variance,
             label_noise=noise, batch_size=batch, learning_rate=rate, seed=0, steps=spec.stability.steps,
+            schedule=Schedule().text,
         )  # fmt: skip
         # Two evaluations, because a loss that has exploded is divergence only when it is seen twice.
-        yield replace(base, purpose="stability", evaluations=2)
+        yield replace(base, purpose="stability", evaluations=2, average=False)
 
 
 def wanted_rates(top: float, failing: Callable[[float], float | None]) -> list[float]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import shutil
 import time
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -19,6 +21,7 @@ from noisescale.sweeps.cost import Shape, measure_shape
 from noisescale.sweeps.executor import LocalExecutor
 from noisescale.sweeps.extensions import extension_runs
 from noisescale.sweeps.folder import (
+    CHECKPOINTS,
     KERNELS,
     SHARDS,
     as_plain,
@@ -28,11 +31,11 @@ from noisescale.sweeps.folder import (
     prepare_folder,
 )
 from noisescale.sweeps.grid import Grid
+from noisescale.sweeps.jobs import Job, Outcome
 from noisescale.sweeps.plan import Pack, Plan
 from noisescale.sweeps.progress import SweepProgress
 from noisescale.sweeps.spec import SweepSpec
 from noisescale.sweeps.stability_ladder import stability_runs
-from noisescale.sweeps.worker import Job, Outcome
 
 
 def sweep(
@@ -42,6 +45,7 @@ def sweep(
     jobs: int | None = None,
     device: str = "auto",
     compile: bool = False,
+    max_seconds: float | None = None,
     quiet: bool = False,
 ) -> Study:
     """Run everything that a spec asks for and that its folder does not hold yet.
@@ -52,7 +56,9 @@ def sweep(
 
     Arguments:
         spec: what to run. out: the folder. jobs: worker processes (default: one a core, one on a GPU).
-        device: "auto", "cpu" or "cuda". compile: ask for `torch.compile`; results do not need it. quiet: no progress.
+        device: "auto", "cpu" or "cuda". compile: ask for `torch.compile`; results do not need it.
+        max_seconds: after which packs in training are put aside, to be gone on with by the next call. quiet: no
+            progress.
     Returns:
         The study. Packs that failed are listed by `failures(out)`; diverged runs are results.
     Raises:
@@ -71,7 +77,8 @@ def sweep(
     with driver_lock(folder):
         prepare_folder(folder, spec)
         _record_data(folder, grid)
-        driver = _Driver(grid, shapes, folder, device, jobs, compile, quiet)
+        until = math.inf if max_seconds is None else time.monotonic() + max_seconds
+        driver = _Driver(grid, shapes, folder, device, jobs, compile, until, quiet)
         for note in grid.notes():
             driver.progress.note(note)
         driver.run()
@@ -139,10 +146,11 @@ class _Driver:
         device: str,
         jobs: int | None,
         compile: bool,
+        until: float,
         quiet: bool,
     ) -> None:
         cores = usable_cores()
-        self.grid, self.folder, self.device, self.compile = grid, folder, device, compile
+        self.grid, self.folder, self.device, self.compile, self.until = grid, folder, device, compile, until
         self.workers = jobs or default_workers(device)
         self.threads = max(1, cores // self.workers)
         self.shapes = shapes
@@ -157,11 +165,17 @@ class _Driver:
             try:
                 name = "grid"
                 while packs := self._next_packs():
+                    if self._is_time_up():
+                        return
                     self._execute(executor, name, packs)
                     name = "extensions"
             finally:
                 self.progress.stop()
+        shutil.rmtree(self.folder / CHECKPOINTS, ignore_errors=True)
         self.plan.keep(finished_packs(self.folder / SHARDS) | failures(self.folder).keys())
+
+    def _is_time_up(self) -> bool:
+        return time.monotonic() >= self.until
 
     def _next_packs(self) -> list[Pack]:
         """Packs with wanted runs that are neither finished nor failed in this session, longest first."""
@@ -184,12 +198,14 @@ class _Driver:
                 self.grid.spec.dataset.options(pack.runs[0].label_noise),
                 self.folder / SHARDS,
                 self.folder / KERNELS,
+                self.folder / CHECKPOINTS,
                 self.device,
                 self.compile,
+                self.until,
             )
             for pack in packs
         ]
-        for outcome in executor.run(jobs):
+        for outcome in executor.run(jobs, self._is_time_up):
             if outcome is not None:
                 self._account(by_id[outcome.pack_id], outcome)
             self.progress.beat()
@@ -201,6 +217,8 @@ class _Driver:
             self.progress.note(outcome.note)
         for name, value in outcome.seconds.items():
             self.seconds[name] += value
+        if outcome.paused:
+            return
         record = self.folder / FAILURES / f"{pack.pack_id}.json"
         if outcome.error is None:
             record.unlink(missing_ok=True)

@@ -6,54 +6,12 @@ import multiprocessing
 import os
 import threading
 import time
-from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
 import torch
 
-from noisescale.datasets import Dataset, DatasetOptions, load_dataset
-from noisescale.errors import BadInput
-from noisescale.families import ModelOptions, family_factory
 from noisescale.store import write_shard
-from noisescale.sweeps.grid import reference_width
-from noisescale.sweeps.kernel_record import KernelRecord
-from noisescale.sweeps.plan import Pack
-from noisescale.training import PackTrainer
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One pack to train.
-
-    Arguments:
-        shards: the folder of shards. kernels: the folder of `KernelRecord`. compile: whether `torch.compile` is asked
-            for.
-    """
-
-    pack: Pack
-    options: DatasetOptions
-    shards: Path
-    kernels: Path
-    device: str
-    compile: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of a pack.
-
-    Arguments:
-        error: one line, where it failed. seconds: by "training", "evaluation", "storing". note: what a user should know
-            of how the runs were computed.
-    """
-
-    pack_id: str
-    runs: int
-    diverged: int
-    seconds: dict[str, float]
-    error: str | None = None
-    note: str = ""
+from noisescale.sweeps.jobs import Job, Outcome
+from noisescale.sweeps.train_pack import train_pack
 
 
 def start_worker(threads: int) -> None:
@@ -79,40 +37,15 @@ def train_and_store(job: Job) -> Outcome:
     """
     pack = job.pack
     try:
-        first = pack.runs[0]
-        dataset = _dataset(job.options)
-        if dataset.hash != first.dataset_hash:
-            raise BadInput(f"dataset {first.dataset}", "the data that the sweep was planned with", "other values")
-        record = KernelRecord(job.kernels, job.device, torch.get_num_threads())
-        trainer = _trainer(job, dataset, record.known(first))
-        note = trainer.note
-        if trainer.measured and (choice := record.settle(first, trainer.choice)) != trainer.choice:
-            trainer = _trainer(job, dataset, choice)
-        trainer.advance()
-        results = trainer.results()
+        trained = train_pack(job)
     except Exception as error:  # whatever a user's model raises must not end the sweep
         line = str(error).strip().splitlines()
         return Outcome(pack.pack_id, len(pack.runs), 0, {}, f"{type(error).__name__}: {line[0] if line else ''}")
+    if trained.paused:
+        return Outcome(pack.pack_id, len(pack.runs), 0, {}, note=trained.note, paused=True)
     began = time.perf_counter()
-    write_shard(job.shards, pack.pack_id, results)
-    seconds = {**trainer.state.seconds, "storing": time.perf_counter() - began}
-    diverged = sum(result.status == "diverged" for result in results)
-    return Outcome(pack.pack_id, len(results), diverged, seconds, note=note)
-
-
-def _trainer(job: Job, dataset: Dataset, kernel: str) -> PackTrainer:
-    first = job.pack.runs[0]
-    return PackTrainer(
-        job.pack.runs,
-        dataset,
-        family_factory(ModelOptions.of_run(first)),
-        reference_width=reference_width(first.width),
-        device=job.device,
-        kernel=kernel,
-        compile=job.compile,
-    )
-
-
-@cache
-def _dataset(options: DatasetOptions) -> Dataset:
-    return load_dataset(options)
+    write_shard(job.shards, pack.pack_id, trained.results)
+    trained.discard_checkpoints()
+    seconds = {**trained.seconds, "storing": time.perf_counter() - began}
+    diverged = sum(result.status == "diverged" for result in trained.results)
+    return Outcome(pack.pack_id, len(trained.results), diverged, seconds, note=trained.note)

@@ -16,6 +16,25 @@ def evaluation_steps(steps: int, evaluations: int) -> list[int]:
     return sorted({0} | {round(steps * (part + 1) / evaluations) for part in range(evaluations)})
 
 
+# Iterates this many steps apart are averaged: nearer ones say little that is new, and each costs what a tenth of a step
+# does.
+AVERAGE_EVERY = 25
+
+
+def average_steps(steps: int, late_fraction: float) -> range:
+    """The steps whose iterates are averaged: evenly spaced over the late window, the last step among them.
+
+    Arguments:
+        steps: budget, in steps. late_fraction: share of the budget, at its end.
+    Source:
+        Polyak, Juditsky 1992, for the average; the window is that of the late-time means.
+    """
+    window = max(1, round(late_fraction * steps))
+    spacing = min(AVERAGE_EVERY, max(1, window // 8))
+    count = -(-window // spacing)
+    return range(steps - (count - 1) * spacing, steps + 1, spacing)
+
+
 def late_windows(evaluated: Sequence[int], late_fraction: float) -> tuple[slice, slice]:
     """The late window, and the window of as many evaluations before it, as slices of the curves.
 

@@ -10,20 +10,19 @@ from torch import Tensor
 from noisescale.parameterizations import stream
 
 # Steps drawn at once where a block has no natural length; it changes no result, only the number of generator calls.
-_FRESH_BLOCK = 64
+FRESH_BLOCK = 64
 
 
 def _epoch_shuffle(generator: torch.Generator, examples: int, batch: int) -> Tensor:
-    steps = examples // batch
-    return torch.randperm(examples, generator=generator)[: steps * batch].view(steps, batch)
+    return torch.randperm(examples, generator=generator)
 
 
 def _subset(generator: torch.Generator, examples: int, batch: int) -> Tensor:
-    return torch.stack([torch.randperm(examples, generator=generator)[:batch] for _ in range(_FRESH_BLOCK)])
+    return torch.cat([torch.randperm(examples, generator=generator)[:batch] for _ in range(FRESH_BLOCK)])
 
 
 def _with_replacement(generator: torch.Generator, examples: int, batch: int) -> Tensor:
-    return torch.randint(examples, (_FRESH_BLOCK, batch), generator=generator)
+    return torch.randint(examples, (FRESH_BLOCK * batch,), generator=generator)
 
 
 # "epoch_shuffle": a new order each epoch, the last partial batch dropped; "subset": a fresh subset each step, without
@@ -35,13 +34,8 @@ SAMPLINGS: dict[str, Callable[[torch.Generator, int, int], Tensor]] = {
 }
 
 
-def block_length(sampling: str, examples: int, batch: int) -> int:
-    """Steps in one block of indices; an epoch for "epoch_shuffle"."""
-    return examples // batch if sampling == "epoch_shuffle" else _FRESH_BLOCK
-
-
 def index_block(sampling: str, seeds: Sequence[int], block: int, examples: int, batch: int) -> Tensor:
-    """Indices [steps, R, B] of the examples of one block of steps.
+    """Indices [R, L] of the examples of one block: an epoch's, or those of `FRESH_BLOCK` steps.
 
     Each run's order comes from its own stream of its own seed, so it does not depend on the pack, and a resumed pack
     needs no generator state: the block's number is enough.
@@ -52,4 +46,4 @@ def index_block(sampling: str, seeds: Sequence[int], block: int, examples: int, 
     draw = SAMPLINGS[sampling]
     # Runs of a pack that differ in their rate share their seed.
     orders = {seed: draw(stream(seed, "data order", block), examples, batch) for seed in set(seeds)}
-    return torch.stack([orders[seed] for seed in seeds], 1)
+    return torch.stack([orders[seed] for seed in seeds])

@@ -22,6 +22,8 @@ class PackState:
         buffers: [R, …] each, those that training changes (running statistics).
         diverged_at: [R], the step at which divergence was seen, `NOT_DIVERGED` while there is none.
         exploded: [R], evaluations in a row at which the training loss was above the bound.
+        averages: [R, …] each, the mean of the late iterates so far; empty where it is not asked for.
+        averaged: [R] per quantity, what that mean reaches; empty before the end.
         curves: one list of [R] tensors per quantity, an entry per evaluation.
         seconds: training and evaluation time so far.
     """
@@ -32,6 +34,8 @@ class PackState:
     buffers: dict[str, Tensor]
     diverged_at: Tensor
     exploded: Tensor
+    averages: dict[str, Tensor] = field(default_factory=dict)
+    averaged: dict[str, Tensor] = field(default_factory=dict)
     curves: dict[str, list[Tensor]] = field(default_factory=dict)
     evaluated_steps: list[int] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=lambda: {"training": 0.0, "evaluation": 0.0})

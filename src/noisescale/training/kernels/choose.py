@@ -69,10 +69,12 @@ def choose_kernel(module: nn.Module, loss: Loss, trial: Trial, kind: str = "auto
         BadInput: an unknown kind.
     """
     name, _, number = kind.partition(" ")
-    if name not in ("auto", *KERNELS) or not (number.isdecimal() or kind == name):
-        raise BadInput("kernel", f"auto, {', '.join(KERNELS)}", repr(kind))
+    explicit = name in ("auto", MLPKernel.name)
+    layers = mlp_layers(module) if explicit else None
+    known = name in ("auto", *KERNELS) or layers is not None
+    if not known or not (number.isdecimal() or kind == name):
+        raise BadInput("kernel", f"auto, {', '.join(KERNELS)}, or for a plain MLP {MLPKernel.name}", repr(kind))
     together = int(number) if number else together
-    layers = mlp_layers(module) if name == "auto" else None
     if layers is not None:
         return Choice(MLPKernel(layers, loss), together)
     if draws_numbers(module, trial.inputs[0]):

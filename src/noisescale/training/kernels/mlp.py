@@ -83,13 +83,14 @@ class MLPKernel:
         hidden = self._hidden(parameters, inputs.flatten(2))
         # Outputs are laid out [R, K, B]: a softmax over few classes is some times faster when they are not innermost.
         weight, bias = parameters[self._weights[-1]], parameters[self._biases[-1]]
-        outputs = torch.baddbmm(bias.unsqueeze(2), weight, hidden[-1].mT).mT
+        # Under autocast products come in the lower precision; losses and gradients are in that of the parameters.
+        outputs = torch.baddbmm(bias.unsqueeze(2), weight, hidden[-1].mT).mT.to(weight.dtype)
         losses = self._loss.per_example(outputs.contiguous(), targets).mean(1) if with_losses else None
         delta = self._loss.output_gradient(outputs, targets).div_(inputs.shape[1])
         gradients: dict[str, Tensor] = {}
         for layer in reversed(range(len(self._weights))):
-            gradients[self._weights[layer]] = torch.bmm(delta.mT, hidden[layer])
-            gradients[self._biases[layer]] = delta.sum(1)
+            gradients[self._weights[layer]] = torch.bmm(delta.mT, hidden[layer]).to(weight.dtype)
+            gradients[self._biases[layer]] = delta.sum(1).to(weight.dtype)
             if layer:
                 delta = self._activation.backward(torch.bmm(delta, parameters[self._weights[layer]]), hidden[layer])
         return losses, gradients

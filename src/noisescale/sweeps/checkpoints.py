@@ -1,0 +1,89 @@
+"""The state of packs that are in training, written now and then, so that a kill costs seconds of work."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from noisescale.runs import Run, pack_id
+from noisescale.store import write_atomically
+from noisescale.training import PackState
+
+SUFFIX = ".pt"
+
+# Raised whenever a state that was written before can no longer be gone on with.
+_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A state, and how the pack must be computed to go on to the bit.
+
+    Arguments:
+        choice: as `PackTrainer.choice` gives it.
+    """
+
+    state: PackState
+    choice: str
+
+
+@dataclass(frozen=True)
+class CheckpointFile:
+    """Where the state of some runs that train together lies.
+
+    Arguments:
+        folder: made at the first checkpoint. runs: those runs; the file's name is the digest of their ids.
+    """
+
+    folder: Path
+    runs: tuple[Run, ...]
+
+    @property
+    def path(self) -> Path:
+        return self.folder / f"{pack_id(list(self.runs))}{SUFFIX}"
+
+    def write(self, checkpoint: Checkpoint) -> None:
+        """Replace the file; readers and a kill see the old one or the new one.
+
+        Raises:
+            OSError: it cannot be written; the old one stays.
+        """
+        self.folder.mkdir(exist_ok=True)
+        values = {"format": _FORMAT, "state": checkpoint.state.as_dict(), "choice": checkpoint.choice}
+        write_atomically(self.path, lambda file: torch.save(values, file))
+
+    def read(self, device: str) -> Checkpoint | None:
+        """What was written; None where nothing was, or nothing that can be gone on with.
+
+        No code in the file is executed: tensors, numbers, texts, lists and dictionaries are all that is read.
+
+        Arguments:
+            device: where the tensors are put.
+        """
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of foreign files, about whose contents torch wonders
+                values = torch.load(self.path, map_location=device, weights_only=True)
+            state = PackState.from_dict(values["state"])
+            usable = values["format"] == _FORMAT and self._fits(state)
+            return Checkpoint(state, str(values["choice"])) if usable else None
+        except FileNotFoundError:
+            return None
+        # A torn or foreign file is worth nothing and must cost nothing but the work: the pack begins anew.
+        except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError, pickle.PickleError):
+            self.discard()
+            return None
+
+    def discard(self) -> None:
+        """Remove the file, if it is there."""
+        self.path.unlink(missing_ok=True)
+
+    def _fits(self, state: Any) -> bool:
+        tensors = [tensor for tensor in state.parameters.values() if isinstance(tensor, Tensor)]
+        return bool(tensors) and all(len(tensor) == len(self.runs) for tensor in tensors)

@@ -1,0 +1,126 @@
+"""One pack from its first step, or its checkpoint, to its results; in halves where memory does not hold it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass, field
+from functools import cache
+
+import torch
+
+from noisescale.datasets import Dataset, DatasetOptions, load_dataset
+from noisescale.errors import BadInput
+from noisescale.families import ModelOptions, family_factory
+from noisescale.runs import Run, RunResult
+from noisescale.sweeps.checkpoints import Checkpoint, CheckpointFile
+from noisescale.sweeps.grid import reference_width
+from noisescale.sweeps.jobs import Job
+from noisescale.sweeps.kernel_record import KernelRecord
+from noisescale.training import PackTrainer
+
+# Seconds of training between two checkpoints, and so the work that a kill costs at most. A pack that is shorter than
+# this writes none.
+CHECKPOINT_SECONDS = 20.0
+
+
+@dataclass
+class Trained:
+    """What became of a pack's runs.
+
+    Arguments:
+        results: one a run; fewer where the time was up. seconds: by "training" and "evaluation".
+        note: what a user should know of how they were computed. paused: whether the time was up.
+    """
+
+    results: list[RunResult] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=lambda: {"training": 0.0, "evaluation": 0.0})
+    note: str = ""
+    paused: bool = False
+    files: list[CheckpointFile] = field(default_factory=list)
+
+    def discard_checkpoints(self) -> None:
+        """Remove the checkpoints, once the shard is there."""
+        for file in self.files:
+            file.discard()
+
+
+def train_pack(job: Job) -> Trained:
+    """Train a pack's runs until they are done or the job's time is up.
+
+    Raises:
+        Exception: whatever a user's model raises, and the memory's own error where it does not hold a single run.
+    """
+    first, dataset = job.pack.runs[0], _dataset(job.options)
+    if dataset.hash != first.dataset_hash:
+        raise BadInput(f"dataset {first.dataset}", "the data that the sweep was planned with", "other values")
+    trained = Trained()
+    _train(job, job.pack.runs, dataset, trained)
+    return trained
+
+
+def _train(job: Job, runs: tuple[Run, ...], dataset: Dataset, trained: Trained) -> None:
+    """Train some runs together, or, where memory does not hold them, first one half of them and then the other."""
+    try:
+        _train_together(job, runs, dataset, trained)
+        return
+    except Exception as error:
+        if not _is_out_of_memory(error) or len(runs) == 1:
+            raise
+    if job.device == "cuda":
+        torch.cuda.empty_cache()
+    half = len(runs) // 2
+    trained.note = f"memory did not hold {len(runs)} runs of width {runs[0].width} at once: trained in halves"
+    for part in (runs[:half], runs[half:]):
+        if not trained.paused:
+            _train(job, part, dataset, trained)
+
+
+def _train_together(job: Job, runs: tuple[Run, ...], dataset: Dataset, trained: Trained) -> None:
+    file = CheckpointFile(job.checkpoints, runs)
+    record = KernelRecord(job.kernels, job.device, torch.get_num_threads())
+    known = file.read(job.device)
+    if known is not None:
+        trainer = _trainer(job, runs, dataset, known.choice)
+        trainer.state = known.state
+    else:
+        trainer = _trainer(job, runs, dataset, record.known(runs[0]))
+        if trainer.measured and (choice := record.settle(runs[0], trainer.choice)) != trainer.choice:
+            trainer = _trainer(job, runs, dataset, choice)
+    trained.note = trained.note or trainer.note
+    trained.files.append(file)
+    while not trainer.done:
+        trainer.advance(seconds=max(0.0, min(CHECKPOINT_SECONDS, job.until - time.monotonic())))
+        if not trainer.done:
+            # Without room for a checkpoint the training goes on; it is the shard that must be written.
+            with contextlib.suppress(OSError):
+                file.write(Checkpoint(trainer.state, trainer.choice))
+            if time.monotonic() >= job.until:
+                trained.paused = True
+                return
+    trained.results += trainer.results()
+    for name, seconds in trainer.state.seconds.items():
+        trained.seconds[name] += seconds
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Torch has a class of its own for a GPU's memory; the CPU's allocator says it in words."""
+    said = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return said or isinstance(error, torch.OutOfMemoryError | MemoryError)
+
+
+def _trainer(job: Job, runs: tuple[Run, ...], dataset: Dataset, kernel: str) -> PackTrainer:
+    return PackTrainer(
+        runs,
+        dataset,
+        family_factory(ModelOptions.of_run(runs[0])),
+        reference_width=reference_width(runs[0].width),
+        device=job.device,
+        kernel=kernel,
+        compile=job.compile,
+    )
+
+
+@cache
+def _dataset(options: DatasetOptions) -> Dataset:
+    return load_dataset(options)

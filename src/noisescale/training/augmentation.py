@@ -1,0 +1,102 @@
+"""Seeded augmentation of images on the device: a function of the run's seed and the step alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from noisescale.errors import BadInput
+from noisescale.parameterizations import stream
+
+# "flip": left and right change places with probability ½; "crop": the image is shifted by up to an eighth of its side
+# in both directions, 4 of 32 pixels as in He, Zhang, Ren, Sun 2016, section 4.2. What comes in from outside is 0, the
+# mean of standardized inputs (in the paper it is black).
+AUGMENTATIONS = ("flip", "crop")
+_SHARE_OF_SIDE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Draws:
+    """What happens to each example of a block.
+
+    Arguments:
+        flip: [R, L], whether left and right change places. down, right: [R, L], the shift in pixels, from 0 to twice
+            the largest.
+    """
+
+    flip: Tensor
+    down: Tensor
+    right: Tensor
+
+    def at(self, part: slice, start: int, end: int) -> Draws:
+        """Those of some runs, and of the examples from `start` to `end` of the block."""
+        return Draws(*(tensor[part, start:end] for tensor in (self.flip, self.down, self.right)))
+
+    def to(self, device: str) -> Draws:
+        return Draws(*(tensor.to(device) for tensor in (self.flip, self.down, self.right)))
+
+
+def check_augmentation(names: Sequence[str], input_shape: Sequence[int]) -> None:
+    """Refuse augmentation of what is no image.
+
+    Raises:
+        BadInput: inputs that are not [channels, height, width].
+    """
+    if names and len(input_shape) != 3:
+        required = "no augmentation where inputs are not images [channels, height, width]"
+        raise BadInput("training.augmentation", required, f"inputs of shape {list(input_shape)}")
+
+
+def draw_block(names: Sequence[str], seeds: Sequence[int], block: int, examples: int, shape: Sequence[int]) -> Draws:
+    """The draws of one block, [R, L].
+
+    Arguments:
+        names: in `AUGMENTATIONS`. seeds: the runs' seeds. block: its number. examples: L, examples of the block.
+        shape: [channels, height, width] of the inputs.
+    """
+    found = {seed: _draw(names, seed, block, examples, shape) for seed in set(seeds)}
+    return Draws(*(torch.stack([found[seed][place] for seed in seeds]) for place in range(3)))
+
+
+def _draw(names: Sequence[str], seed: int, block: int, examples: int, shape: Sequence[int]) -> tuple[Tensor, ...]:
+    generator = stream(seed, "augmentation", block)
+    flip = torch.randint(2, (examples,), generator=generator).bool()
+    down, right = (
+        torch.randint(2 * largest_shift(side) + 1, (examples,), generator=generator, dtype=torch.int32)
+        for side in shape[1:]
+    )
+    if "flip" not in names:
+        flip = torch.zeros_like(flip)
+    if "crop" not in names:
+        down, right = (
+            torch.full_like(shift, largest_shift(side)) for shift, side in zip((down, right), shape[1:], strict=True)
+        )
+    return flip, down, right
+
+
+def largest_shift(side: int) -> int:
+    """Pixels by which an image of this side is shifted at most."""
+    return side // _SHARE_OF_SIDE
+
+
+def augment(images: Tensor, draws: Draws) -> Tensor:
+    """Every image shifted and turned as its draws say.
+
+    Arguments:
+        images: [R·B, C, H, W]. draws: of R·B examples, flat or [R, B].
+    Returns:
+        [R·B, C, H, W].
+    """
+    count, channels, height, width = images.shape
+    down, right = largest_shift(height), largest_shift(width)
+    columns = torch.arange(width, device=images.device)
+    columns = torch.where(draws.flip.reshape(-1, 1), width - 1 - columns, columns) + draws.right.reshape(-1, 1)
+    rows = torch.arange(height, device=images.device) + draws.down.reshape(-1, 1)
+    wide = pad(images, (right, right, down, down))
+    every = torch.arange(count, device=images.device).view(-1, 1, 1, 1)
+    channel = torch.arange(channels, device=images.device).view(1, -1, 1, 1)
+    return wide[every, channel, rows.view(count, 1, -1, 1), columns.view(count, 1, 1, -1)]

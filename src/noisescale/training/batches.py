@@ -1,0 +1,178 @@
+"""Which batch size each step has, and where in which block of the order of examples its batch lies."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Protocol
+
+from noisescale.runs import Run
+from noisescale.training.sampling import FRESH_BLOCK
+from noisescale.training.schedules import Schedule, parse_schedule
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Steps of one batch size whose examples lie one after the other in one block.
+
+    Arguments:
+        first: the first of the steps, counted from 0. steps: their number. batch_size: B, in examples.
+        block: the block of the order of examples. start: where in the block the first batch begins, in examples.
+        progress: share of the budget that is done before the first step. pace: what one step adds to it.
+    """
+
+    first: int
+    steps: int
+    batch_size: int
+    block: int
+    start: int
+    progress: float
+    pace: float
+
+    @property
+    def end(self) -> int:
+        """The step after the last."""
+        return self.first + self.steps
+
+    def progress_at(self, step: int) -> float:
+        """The share of the budget that is done before a step of it."""
+        return self.progress + (step - self.first) * self.pace
+
+
+# Progress is a sum of fractions of the budget.
+_ROUNDING = 1e-9
+
+
+class Batches(Protocol):
+    """The batch sizes of a run, step by step."""
+
+    @property
+    def largest(self) -> int:
+        """The largest of them, in examples."""
+
+    def at(self, step: int) -> Stretch:
+        """The stretch that holds a step, counted from 0."""
+
+    def examples(self, steps: int) -> int:
+        """Examples seen in the first steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConstantBatches:
+    """One batch size for all steps; the partial batch at the end of an epoch is dropped.
+
+    Arguments:
+        run: any whose schedule leaves the batch size alone.
+    """
+
+    run: Run
+
+    @property
+    def largest(self) -> int:
+        return self.run.batch_size
+
+    def at(self, step: int) -> Stretch:
+        run = self.run
+        length = run.train_size // run.batch_size if run.sampling == "epoch_shuffle" else FRESH_BLOCK
+        block = step // length
+        first = block * length
+        return Stretch(first, length, run.batch_size, block, 0, first / run.steps, 1 / run.steps)
+
+    def examples(self, steps: int) -> int:
+        return steps * self.run.batch_size
+
+
+@dataclass(frozen=True)
+class MovingBatches:
+    """Batch sizes that follow a schedule, over a budget of steps, or of epochs where the run has one.
+
+    In an epoch a batch begins where the one before it ended; one that no longer fits begins the next epoch. Where
+    batches are drawn afresh, a new size begins a new block.
+
+    Arguments:
+        run: its schedule moves the batch size. Of a run with `epochs_budget` the number of steps is not looked at.
+    """
+
+    run: Run
+
+    @property
+    def largest(self) -> int:
+        return max(stretch.batch_size for stretch in self.stretches)
+
+    @property
+    def steps(self) -> int:
+        """The steps of the whole budget."""
+        return self.stretches[-1].end
+
+    def at(self, step: int) -> Stretch:
+        return self.stretches[bisect_right(self._starts, step) - 1]
+
+    def examples(self, steps: int) -> int:
+        return sum(
+            min(stretch.steps, steps - stretch.first) * stretch.batch_size
+            for stretch in self.stretches
+            if stretch.first < steps
+        )
+
+    @cached_property
+    def stretches(self) -> list[Stretch]:
+        """All of them, in order."""
+        return _walk(self.run, parse_schedule(self.run.schedule))
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        return [stretch.first for stretch in self.stretches]
+
+
+def _walk(run: Run, schedule: Schedule) -> list[Stretch]:
+    shuffled, epochs = run.sampling == "epoch_shuffle", run.epochs_budget
+    found: list[Stretch] = []
+    step = epoch = used = 0
+    while True:
+        passes = epoch + used / run.train_size
+        progress = step / run.steps if epochs is None else passes / epochs
+        if progress >= 1 - _ROUNDING:
+            return found
+        size = batch_size_at(schedule, progress, run.batch_size, run.train_size)
+        if used + size > run.train_size and shuffled:
+            epoch, used = epoch + 1, 0
+            continue
+        last = found[-1] if found else None
+        same = last is not None and last.batch_size == size
+        if last is not None and same and (last.block == epoch if shuffled else last.steps < FRESH_BLOCK):
+            found[-1] = replace(last, steps=last.steps + 1)
+        else:
+            block, start = (epoch, used) if shuffled else (len(found), 0)
+            pace = 1 / run.steps if epochs is None else size / (run.train_size * epochs)
+            found.append(Stretch(step, 1, size, block, start, progress, pace))
+        step, used = step + 1, used + size
+
+
+def batch_size_at(schedule: Schedule, progress: float, batch_size: int, train_size: int) -> int:
+    """B(x) = B/f(x), rounded, at most the schedule's bound and the training set.
+
+    Arguments:
+        schedule: moves the batch size. progress: x. batch_size: B, the one at f = 1. train_size: N.
+    """
+    most = min(train_size, schedule.largest_batch or train_size)
+    factor = schedule.rate_factor(progress)
+    return most if factor * most <= batch_size else round(batch_size / factor)
+
+
+def batches_of(run: Run) -> Batches:
+    """The batch sizes of a run, step by step."""
+    moving = parse_schedule(run.schedule).of == "batch_size"
+    return MovingBatches(run) if moving else ConstantBatches(run)
+
+
+def rate_factor_at(run: Run, schedule: Schedule, step: int, stretch: Stretch) -> float:
+    """What the peak rate is multiplied with at a step: f(x), and f(x)·B(x)/B where the batch moves.
+
+    Arguments:
+        step: counted from 0. stretch: the one that holds it.
+    """
+    progress = stretch.progress_at(step)
+    if schedule.of == "batch_size":
+        return schedule.rate_factor(progress) * stretch.batch_size / run.batch_size
+    return schedule.warmed(progress, run.steps)

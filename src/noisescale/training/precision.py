@@ -1,0 +1,56 @@
+"""In which arithmetic a pack is trained: explicit, and recorded with every run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from noisescale.errors import BadInput
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """One arithmetic.
+
+    Arguments:
+        dtype: of parameters, optimizer and losses. lowered: of matrix products and convolutions, where it is
+            another (`torch.autocast`; normalization and losses stay in `dtype`). tf32: whether the GPU may round the
+            factors of a float32 product to 10 bits of mantissa.
+    """
+
+    dtype: torch.dtype
+    lowered: torch.dtype | None = None
+    tf32: bool = False
+
+    @contextmanager
+    def apply(self, device: str) -> Iterator[None]:
+        """Compute in this arithmetic within the block; the process's own settings hold again afterwards."""
+        products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+        before = products.allow_tf32, convolutions.allow_tf32
+        products.allow_tf32 = convolutions.allow_tf32 = self.tf32
+        try:
+            with torch.autocast(device, dtype=self.lowered, enabled=self.lowered is not None):
+                yield
+        finally:
+            products.allow_tf32, convolutions.allow_tf32 = before
+
+
+PRECISIONS: dict[str, Precision] = {
+    "float64": Precision(torch.float64),
+    "float32": Precision(torch.float32),
+    "tf32": Precision(torch.float32, tf32=True),
+    "bfloat16": Precision(torch.float32, lowered=torch.bfloat16),
+}
+
+
+def check_precision(name: str, device: str) -> None:
+    """Refuse an arithmetic that the device does not have.
+
+    Raises:
+        BadInput: tf32 on a CPU.
+    """
+    if PRECISIONS[name].tf32 and device != "cuda":
+        raise BadInput("training.precision", "'tf32' with --device cuda only; here 'float32'", repr(name))

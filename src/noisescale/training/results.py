@@ -1,0 +1,109 @@
+"""From the state of a trained pack to one result a run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from noisescale.noise_scale import noise_scale
+from noisescale.parameterizations import Table
+from noisescale.parameterizations.layers import layer_rows
+from noisescale.runs import Run, RunResult
+from noisescale.training.evaluation import Split
+from noisescale.training.late import late_mean_and_drift
+from noisescale.training.state import NOT_DIVERGED, PackState
+
+# A run is collapsed when it does no better than a constant: training accuracy within this of the largest class's share.
+COLLAPSE_MARGIN = 0.02
+
+
+def pack_results(
+    runs: Sequence[Run],
+    state: PackState,
+    train: Split,
+    along: dict[str, list[float]],
+    tables: Sequence[Table],
+    starts: Sequence[dict[str, Tensor]],
+    device: str,
+    kernel: str,
+) -> list[RunResult]:
+    """What was found, one result a run.
+
+    Arguments:
+        train: the training examples that were evaluated. along: quantities that all runs share, one a evaluation.
+        tables, starts: of each run, its parameterization's table and its initial tensors.
+    """
+    chance = train.chance_accuracy(), chance_loss(train, runs[0].loss)
+    seconds = sum(state.seconds.values()) / len(runs)
+    return [
+        _result(position, run, state, chance, along, layer_rows(tables[position], starts[position], _noise(run)),
+                seconds, device, kernel)
+        for position, run in enumerate(runs)
+    ]  # fmt: skip
+
+
+def chance_loss(split: Split, loss: str) -> float:
+    """The loss of the best constant output."""
+    rows = split.rows.double()
+    mean = rows.mean(0)
+    if loss == "cross_entropy":
+        return float(-(mean * mean.clamp_min(1e-300).log()).sum())
+    return float(0.5 * (rows - mean).square().sum(1).mean())
+
+
+def _noise(run: Run) -> float:
+    replacement = run.sampling == "with_replacement"
+    return noise_scale(run.learning_rate, run.batch_size, run.train_size, run.momentum, replacement=replacement)
+
+
+def _result(
+    position: int,
+    run: Run,
+    state: PackState,
+    chance: tuple[float, float],
+    along: dict[str, list[float]],
+    layers: list[dict[str, object]],
+    seconds: float,
+    device: str,
+    kernel: str,
+) -> RunResult:
+    curves = {name: [float(values[position]) for values in entries] for name, entries in state.curves.items()}
+    averaged = {f"averaged_{name}": float(values[position]) for name, values in state.averaged.items()}
+    diverged_at = int(state.diverged_at[position])
+    means, drifts, final = {}, {}, {}
+    for name, curve in curves.items():
+        means[name], drifts[name] = late_mean_and_drift(curve, state.evaluated_steps, run.late_fraction)
+        final[name] = curve[-1]
+    diverged = diverged_at != NOT_DIVERGED
+    if diverged:
+        means, drifts, final = ({name: math.nan for name in curves} for _ in range(3))
+    test = [value for value in curves.get("test_accuracy", []) if not np.isnan(value)]
+    return RunResult(
+        run=run,
+        status="diverged" if diverged else "completed",
+        diverged_at_step=diverged_at if diverged else None,
+        collapsed=not diverged and _is_collapsed(means, *chance),
+        chance_accuracy=chance[0],
+        chance_loss=chance[1],
+        late_means=means,
+        drifts=drifts,
+        final=final,
+        averaged=averaged,
+        best_test_accuracy=max(test, default=math.nan),
+        curves={"step": [float(step) for step in state.evaluated_steps], **along, **curves},
+        layers=layers,
+        seconds=seconds,
+        device=device,
+        threads=torch.get_num_threads(),
+        kernel=kernel,
+    )
+
+
+def _is_collapsed(means: dict[str, float], accuracy: float, loss: float) -> bool:
+    if math.isnan(means["train_accuracy"]):
+        return means["train_loss"] >= (1 - COLLAPSE_MARGIN) * loss
+    return means["train_accuracy"] <= accuracy + COLLAPSE_MARGIN

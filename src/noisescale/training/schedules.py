@@ -1,0 +1,296 @@
+"""How the learning rate, the batch size or the weight decay changes along a run, as a function of its progress."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Any, ClassVar, Literal
+
+from noisescale.errors import BadInput, did_you_mean
+
+# Progress is a fraction of few digits more often than not, and (0.6 − 0.5)/0.05 must be two periods, not one.
+_ROUNDING = 1e-9
+
+# Below this a whole number is held exactly as a real one.
+_LARGEST = 2**53
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """A factor f(x) of the peak learning rate ε, x the share of the budget that is done: ε(x) = ε·f(x).
+
+    With `of = "batch_size"` the batch grows where the rate would fall, B(x) = B/f(x), so that the temperature ε/B is
+    the one that the rate schedule would have had; what rounding and the bound `largest_batch` leave over, the rate
+    takes.
+
+    Arguments:
+        warmup: share of the budget over which the rate first rises in proportion to the step.
+        of: "learning_rate" or "batch_size".
+        largest_batch: bound of a growing batch, in examples; the training set where it is None.
+    Raises:
+        BadInput: the key, what is required and what was got.
+    Source:
+        Warm-up: Goyal et al. 2017, section 2.2. The batch in place of the rate: Jastrzębski et al. 2017, section 4.3;
+        Smith, Kindermans, Ying, Le 2018.
+    """
+
+    kind: ClassVar[str] = "constant"
+
+    warmup: float = 0.0
+    of: Literal["learning_rate", "batch_size"] = "learning_rate"
+    largest_batch: int | None = None
+
+    def __post_init__(self) -> None:
+        _require("warmup", 0 <= self.warmup < 1, "from 0 to below 1", self.warmup)
+        known = ("learning_rate", "batch_size")
+        _require("of", self.of in known, f"one of {', '.join(map(repr, known))}", self.of)
+        bound, whole = self.largest_batch, type(self.largest_batch) is int
+        _require("largest_batch", bound is None or (whole and bound > 0), "a whole number above 0", bound)
+        grows = self.of == "batch_size"
+        _require("largest_batch", grows or bound is None, "no bound where of = 'learning_rate'", bound)
+        _require("warmup", not (grows and self.warmup), "no warm-up where of = 'batch_size'", self.warmup)
+
+    def rate_factor(self, progress: float) -> float:
+        """f(x) without the warm-up, in [0, 1]."""
+        return 1.0
+
+    def decay_factor(self, progress: float) -> float:
+        """The factor of the weight decay λ."""
+        return 1.0
+
+    def warmed(self, progress: float, steps: int) -> float:
+        """f(x) with the warm-up, whose first step is not 0.
+
+        Arguments:
+            progress: x. steps: of the whole budget.
+        """
+        rise = 1.0 if self.warmup == 0 else min(1.0, (progress + 1 / steps) / self.warmup)
+        return rise * self.rate_factor(progress)
+
+    @property
+    def text(self) -> str:
+        """The kind and the options that are not at their default: `step at=[0.5,0.75] factor=0.1`."""
+        options = _options(self).items()
+        return " ".join([self.kind, *(f"{name}={json.dumps(own, separators=(',', ':'))}" for name, own in options)])
+
+    @property
+    def table(self) -> dict[str, Any]:
+        """The table of a spec that states it."""
+        return {"kind": self.kind, **_options(self)}
+
+
+@dataclass(frozen=True, slots=True)
+class Step(Schedule):
+    """f is multiplied by `factor` at each of the shares `at` of the budget."""
+
+    kind: ClassVar[str] = "step"
+
+    at: tuple[float, ...] = (0.5, 0.75)
+    factor: float = 0.1
+
+    def __post_init__(self) -> None:
+        Schedule.__post_init__(self)
+        inside = bool(self.at) and all(0 < x < 1 for x in self.at) and list(self.at) == sorted(set(self.at))
+        _require("at", inside, "rising shares of the budget between 0 and 1", list(self.at))
+        _require("factor", 0 < self.factor < 1, "between 0 and 1", self.factor)
+
+    def rate_factor(self, progress: float) -> float:
+        return float(self.factor ** sum(progress >= x - _ROUNDING for x in self.at))
+
+
+@dataclass(frozen=True, slots=True)
+class Cosine(Schedule):
+    """f(x) = final + (1 − final)(1 + cos πx)/2.
+
+    Source: Loshchilov, Hutter 2017, section 3, without restarts.
+    """
+
+    kind: ClassVar[str] = "cosine"
+
+    final: float = 0.0
+
+    def __post_init__(self) -> None:
+        Schedule.__post_init__(self)
+        _require("final", 0 <= self.final < 1, "from 0 to below 1", self.final)
+
+    def rate_factor(self, progress: float) -> float:
+        return self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+@dataclass(frozen=True, slots=True)
+class Linear(Schedule):
+    """f(x) = 1 − (1 − final)x."""
+
+    kind: ClassVar[str] = "linear"
+
+    final: float = 0.0
+
+    def __post_init__(self) -> None:
+        Schedule.__post_init__(self)
+        _require("final", 0 <= self.final < 1, "from 0 to below 1", self.final)
+
+    def rate_factor(self, progress: float) -> float:
+        return 1 - (1 - self.final) * progress
+
+
+@dataclass(frozen=True, slots=True)
+class Cyclic(Schedule):
+    """`cycles` equal cycles between 1 and `low`: halves at 1 and at `low` ("square"), or low → 1 → low ("triangle").
+
+    Source: square: Jastrzębski et al. 2017, section 4.3. Triangle: L. N. Smith 2017, section 3.1.
+    """
+
+    kind: ClassVar[str] = "cyclic"
+
+    low: float = 0.2
+    cycles: int = 10
+    form: Literal["square", "triangle"] = "square"
+
+    def __post_init__(self) -> None:
+        Schedule.__post_init__(self)
+        _require("low", 0 < self.low < 1, "between 0 and 1", self.low)
+        _require("cycles", type(self.cycles) is int and self.cycles > 0, "a whole number above 0", self.cycles)
+        _require("form", self.form in ("square", "triangle"), "'square' or 'triangle'", self.form)
+
+    def rate_factor(self, progress: float) -> float:
+        cycles = progress * self.cycles
+        if self.form == "square":
+            return 1.0 if (cycles + _ROUNDING) % 1.0 < 0.5 else self.low
+        return self.low + (1 - self.low) * (1 - abs(2 * (cycles % 1.0) - 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Halving(Schedule):
+    """Constant for the share `constant` of the budget, then halved there and after each further share `every`.
+
+    Source: Smith, Elsen, De 2020: the form (constant for half of the budget, then halved twenty times less often than
+    the budget is long) is recalled from the paper, not read; that the first halving ends the constant part is ours.
+    """
+
+    kind: ClassVar[str] = "halving"
+
+    constant: float = 0.5
+    every: float = 0.05
+
+    def __post_init__(self) -> None:
+        Schedule.__post_init__(self)
+        _require("constant", 0 <= self.constant < 1, "from 0 to below 1", self.constant)
+        _require("every", 0.001 <= self.every <= 1, "from 0.001 to 1", self.every)
+
+    def rate_factor(self, progress: float) -> float:
+        beyond = (progress - self.constant) / self.every + _ROUNDING
+        return 1.0 if beyond < _ROUNDING * 0.5 else 0.5 ** (1 + math.floor(beyond))
+
+
+@dataclass(frozen=True, slots=True)
+class RandomPieces(Schedule):
+    """`pieces` equal pieces, up to the share `until`, of random rate and decay factors; then both are 1.
+
+    In every piece both factors are drawn log-uniformly from [low, 1], by `seed`: histories that differ, and end alike.
+
+    Source: Li, Lyu, Arora 2020, section 5: random schedules of rate and decay, then the same for all.
+    """
+
+    kind: ClassVar[str] = "random"
+
+    pieces: int = 5
+    low: float = 0.1
+    until: float = 0.5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        Schedule.__post_init__(self)
+        _require("pieces", type(self.pieces) is int and 0 < self.pieces <= 1000, "from 1 to 1000", self.pieces)
+        _require("low", 0 < self.low < 1, "between 0 and 1", self.low)
+        _require("until", 0 < self.until <= 1, "above 0, at most 1", self.until)
+        _require("seed", type(self.seed) is int and self.seed >= 0, "a whole number of at least 0", self.seed)
+
+    def rate_factor(self, progress: float) -> float:
+        return self._drawn(progress, 0)
+
+    def decay_factor(self, progress: float) -> float:
+        return self._drawn(progress, 1)
+
+    def _drawn(self, progress: float, which: int) -> float:
+        if progress >= self.until - _ROUNDING:
+            return 1.0
+        place = min(self.pieces - 1, math.floor(progress / self.until * self.pieces + _ROUNDING))
+        return _random_factors(self.seed, self.pieces, self.low)[place][which]
+
+
+@cache
+def _random_factors(seed: int, pieces: int, low: float) -> list[tuple[float, float]]:
+    """Factors of rate and decay of every piece."""
+    generator = random.Random(f"random schedule {seed}")
+    return [(low ** generator.random(), low ** generator.random()) for _ in range(pieces)]
+
+
+# A row is a kind of schedule, as a spec names it.
+SCHEDULES: dict[str, type[Schedule]] = {
+    kind.kind: kind for kind in (Schedule, Step, Cosine, Linear, Cyclic, Halving, RandomPieces)
+}
+
+
+def schedule_from(table: Mapping[str, Any]) -> Schedule:
+    """The schedule that a table of a spec states.
+
+    Raises:
+        BadInput: an unknown kind or option, or a value out of range; the key is named within the table.
+    """
+    kind = table.get("kind")
+    if not isinstance(kind, str) or kind not in SCHEDULES:
+        names = ", ".join(map(repr, SCHEDULES))
+        raise BadInput("kind", f"one of {names}{did_you_mean(kind, SCHEDULES)}", repr(kind))
+    made = SCHEDULES[kind]
+    known = {f.name: f.default for f in fields(made)}
+    values: dict[str, Any] = {}
+    for name, value in table.items():
+        if name == "kind":
+            continue
+        if name not in known:
+            raise BadInput(name, f"a key of the schedule {kind!r}: {', '.join(known)}", repr(value))
+        values[name] = _checked(name, value, known[name])
+    return made(**values)
+
+
+@cache
+def parse_schedule(text: str) -> Schedule:
+    """The schedule whose `text` this is, as a run holds it."""
+    kind, *options = text.split(" ")
+    pairs = (option.partition("=") for option in options)
+    return schedule_from({"kind": kind, **{name: json.loads(value) for name, _, value in pairs}})
+
+
+def _checked(name: str, value: Any, default: Any) -> Any:
+    """A value of the type of the option's default; whole numbers are numbers."""
+    whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST
+    number = whole or (isinstance(value, float) and math.isfinite(value))
+    if isinstance(default, tuple):
+        entries = value if isinstance(value, list | tuple) else ()
+        _require(name, bool(entries), "a list of numbers", value)
+        return tuple(_checked(name, entry, 0.5) for entry in entries)
+    if isinstance(default, float):
+        _require(name, number, "a number", value)
+        return float(value)
+    if isinstance(default, str):
+        _require(name, isinstance(value, str), "a name", value)
+    elif value is not None:
+        _require(name, whole, "a whole number", value)
+    return value
+
+
+def _require(name: str, holds: bool, required: str, got: Any) -> None:
+    if not holds:
+        raise BadInput(name, required, repr(got))
+
+
+def _options(schedule: Schedule) -> dict[str, Any]:
+    """The options that are not at their default, as JSON holds them: those of the kind, then those of every kind."""
+    shared = len(fields(Schedule))
+    ordered = (*fields(schedule)[shared:], *fields(schedule)[:shared])
+    pairs = ((f.name, getattr(schedule, f.name), f.default) for f in ordered)
+    return {name: list(own) if isinstance(own, tuple) else own for name, own, default in pairs if own != default}

@@ -1,0 +1,62 @@
+"""Where a pack begins: its module, the table of each run, and each run's initial tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from noisescale.datasets import Dataset
+from noisescale.families import Factory
+from noisescale.parameterizations import Table, build_table, describe_parameters, initial_parameters
+from noisescale.runs import Run
+
+
+@dataclass(frozen=True)
+class Start:
+    """The start of a pack.
+
+    Arguments:
+        module: of the pack's width; supplies the forward pass. tables, tensors: of each run, its parameterization's
+            table and its initial tensors, in float64.
+    """
+
+    module: nn.Module
+    tables: list[Table]
+    tensors: list[dict[str, Tensor]]
+
+    def stacked(self, device: str, dtype: torch.dtype) -> dict[str, Tensor]:
+        """The initial tensors along the run axis, [R, …] each."""
+        return {
+            row.name: torch.stack([own[row.name] for own in self.tensors]).to(device=device, dtype=dtype)
+            for row in self.tables[0]
+        }
+
+
+def build_start(runs: Sequence[Run], dataset: Dataset, factory: Factory, reference_width: int) -> Start:
+    """Build the module and draw each run's initial tensors from its own seed.
+
+    Arguments:
+        runs: of one pack. factory: `(width, input_shape, num_classes) -> nn.Module`. reference_width: another width,
+            from which growing fan-ins are seen.
+    """
+    first, data = runs[0], (dataset.input_shape, dataset.num_classes)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(first.seed)
+        module = factory(first.width, *data)
+        reference = factory(reference_width, *data)
+        base = None if first.base_width is None else factory(first.base_width, *data)
+    described = describe_parameters(module, reference, base, first.query_rows.split())
+    tables = [build_table(run.parameterization, described, run.init_scale) for run in runs]
+    return Start(module, tables, [_draw(table, factory, run, dataset) for table, run in zip(tables, runs, strict=True)])
+
+
+def _draw(table: Table, factory: Factory, run: Run, dataset: Dataset) -> dict[str, Tensor]:
+    """The run's initial tensors; for tables that keep the module's start, the module is built under the run's seed."""
+    if all(row.init_std is not None for row in table):
+        return initial_parameters(table, nn.Module(), run.seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(run.seed)
+        return initial_parameters(table, factory(run.width, dataset.input_shape, dataset.num_classes), run.seed)

@@ -1,0 +1,213 @@
+"""Long packs: put aside and gone on with, to the bit; damaged checkpoints cost work, never results or safety."""
+
+from __future__ import annotations
+
+import pickle
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from noisescale.cli import main
+from noisescale.store import Study
+from noisescale.sweeps import Grid, SweepSpec, sweep
+from noisescale.sweeps import train_pack as module
+from noisescale.sweeps.checkpoints import Checkpoint, CheckpointFile
+from noisescale.sweeps.jobs import Job
+from noisescale.sweeps.plan import Pack
+from noisescale.sweeps.status import status
+from noisescale.sweeps.train_pack import train_pack
+from noisescale.training import PackState, PackTrainer
+
+MakeGrid = Callable[..., Grid]
+MakeSpec = Callable[..., SweepSpec]
+
+
+def job(grid: Grid, folder: Path, **changes: Any) -> Job:
+    runs = tuple(grid.runs())
+    pack = Pack("pack", runs, 1.0)
+    made = Job(pack, grid.spec.dataset.options(0.0), folder, folder / "kernels", folder / "checkpoints", "cpu", False)
+    return replace(made, **changes)
+
+
+def state() -> PackState:
+    return PackState(3, {"w": torch.randn(4, 2)}, {}, {}, torch.full((4,), -1), torch.zeros(4, dtype=torch.int64))
+
+
+def file_for(grid: Grid, folder: Path) -> CheckpointFile:
+    return CheckpointFile(folder / "checkpoints", tuple(grid.runs()))
+
+
+def test_what_was_written_is_read_back(tmp_path: Path, make_grid: MakeGrid) -> None:
+    file, before = file_for(make_grid(), tmp_path), state()
+    assert file.read("cpu") is None
+    file.write(Checkpoint(before, "vmap 8"))
+    found = file.read("cpu")
+    assert found is not None and (found.state.step, found.choice) == (3, "vmap 8")
+    assert torch.equal(found.state.parameters["w"], before.parameters["w"])
+    file.discard()
+    file.discard()
+    assert file.read("cpu") is None
+
+
+class Harmful:
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return (Path.touch, (Path("touched"),))
+
+
+@pytest.mark.parametrize("damage", ["torn", "empty", "words", "pickle", "format", "other runs", "no state"])
+def test_a_damaged_checkpoint_is_set_aside_and_runs_no_code(
+    damage: str, tmp_path: Path, make_grid: MakeGrid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = file_for(make_grid(), tmp_path)
+    file.write(Checkpoint(state(), "vmap 8"))
+    whole = file.path.read_bytes()
+    values = torch.load(file.path, weights_only=True)
+    if damage == "torn":
+        file.path.write_bytes(whole[: len(whole) // 2])
+    elif damage == "empty":
+        file.path.write_bytes(b"")
+    elif damage == "words":
+        file.path.write_text("no checkpoint at all")
+    elif damage == "pickle":
+        file.path.write_bytes(pickle.dumps(Harmful()))
+    elif damage == "format":
+        torch.save({**values, "format": 0}, file.path)
+    elif damage == "other runs":
+        values["state"]["parameters"]["w"] = torch.zeros(3, 2)
+        torch.save(values, file.path)
+    else:
+        torch.save({**values, "state": {"step": 3}}, file.path)
+    assert file.read("cpu") is None
+    assert not (tmp_path / "touched").exists()
+    file.write(Checkpoint(state(), "vmap 8"))
+    assert file.read("cpu") is not None
+
+
+def results_of(found: Any) -> str:
+    return repr([(one.run.run_id, one.curves, one.late_means, one.averaged) for one in found.results])
+
+
+@pytest.mark.parametrize("average", [False, True])
+def test_a_pack_that_was_killed_goes_on_to_the_bit(
+    average: bool, tmp_path: Path, make_grid: MakeGrid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid = make_grid(training={"steps": 300, "evaluations": 3, "average": average}, grid__momentum=[0.0, 0.9])
+    straight = train_pack(job(grid, tmp_path / "straight"))
+    assert not (tmp_path / "straight" / "checkpoints").exists()
+    monkeypatch.setattr(module, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("noisescale.training.pack._LOOK_SECONDS", 1e-9)
+    advance, calls = PackTrainer.advance, 0
+
+    def kill(trainer: PackTrainer, until: int | None = None, seconds: float | None = None) -> None:
+        nonlocal calls
+        calls += 1
+        if calls % 40 == 0:
+            raise KeyboardInterrupt
+        advance(trainer, until, seconds)
+
+    monkeypatch.setattr(PackTrainer, "advance", kill)
+    folder = tmp_path / "killed"
+    folder.mkdir()
+    kills, steps = 0, []
+    while True:
+        try:
+            found = train_pack(job(grid, folder))
+            break
+        except KeyboardInterrupt:
+            kills += 1
+            known = file_for(grid, folder).read("cpu")
+            assert known is not None
+            steps.append(known.state.step)
+    assert kills >= 4 and steps == sorted(set(steps))
+    assert results_of(found) == results_of(straight)
+    assert file_for(grid, folder).path.exists()
+    found.discard_checkpoints()
+    assert not file_for(grid, folder).path.exists()
+
+
+def test_a_pack_whose_time_is_up_waits_in_its_checkpoint(tmp_path: Path, make_grid: MakeGrid) -> None:
+    grid = make_grid()
+    tmp_path.joinpath("straight").mkdir()
+    late = train_pack(job(grid, tmp_path, until=time.monotonic()))
+    assert late.paused and not late.results and file_for(grid, tmp_path).path.exists()
+    assert results_of(train_pack(job(grid, tmp_path))) == results_of(train_pack(job(grid, tmp_path / "straight")))
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError(),
+                                   RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")])  # fmt: skip
+def test_what_memory_does_not_hold_is_trained_in_halves(
+    error: Exception, tmp_path: Path, make_grid: MakeGrid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid = make_grid(seeds=3)
+    straight = train_pack(job(grid, tmp_path))
+    advance, sizes = PackTrainer.advance, []
+
+    def scarce(trainer: PackTrainer, until: int | None = None, seconds: float | None = None) -> None:
+        sizes.append(len(trainer.runs))
+        if len(trainer.runs) > 2:
+            raise error
+        advance(trainer, until, seconds)
+
+    monkeypatch.setattr(PackTrainer, "advance", scarce)
+    found = train_pack(job(grid, tmp_path))
+    assert sizes == [6, 3, 1, 2, 3, 1, 2]
+    assert [one.run for one in found.results] == [one.run for one in straight.results]
+    for ours, theirs in zip(found.results, straight.results, strict=True):
+        np.testing.assert_allclose(ours.curves["train_loss"], theirs.curves["train_loss"], rtol=1e-4)
+    assert "trained in halves" in found.note
+
+
+def test_a_single_run_that_memory_does_not_hold_is_a_failure(
+    tmp_path: Path, make_grid: MakeGrid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(trainer: PackTrainer, until: int | None = None, seconds: float | None = None) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(PackTrainer, "advance", never)
+    with pytest.raises(MemoryError):
+        train_pack(job(make_grid(seeds=1, grid__learning_rate=[0.5]), tmp_path))
+
+
+def comparable(study: Study) -> pd.DataFrame:
+    runs = study.runs().sort_values("run_id", ignore_index=True)
+    return runs.drop(columns=["seconds"])
+
+
+def test_a_sweep_with_a_time_limit_is_gone_on_with(
+    tmp_path: Path, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("noisescale.training.pack._LOOK_SECONDS", 0.01)
+    spec = make_spec(
+        grid__width=[2, 3], training__steps=3000, stability__seeds=1, stability__steps=5, fit__extend_edges=True
+    )
+    straight = sweep(spec, tmp_path / "straight", quiet=True)
+    calls = 0
+    while calls == 0 or status(tmp_path / "limited").missing:
+        limited = sweep(spec, tmp_path / "limited", jobs=1, max_seconds=0.3, quiet=True)
+        calls += 1
+        assert calls < 200
+    assert calls > 1
+    pd.testing.assert_frame_equal(comparable(limited), comparable(straight))
+    assert not (tmp_path / "limited" / "checkpoints").exists()
+
+
+def test_the_command_says_that_it_stopped(
+    tmp_path: Path, make_spec: MakeSpec, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = tmp_path / "spec.toml"
+    spec.write_text(
+        'name="x"\nseeds=1\n[dataset]\nname="digits"\ntrain_size=60\n[model]\nfamily="mlp"\n'
+        "[grid]\nwidth=[2]\nbatch_size=[10]\nlearning_rate=[0.5]\n[training]\nsteps=20\n[stability]\nseeds=0\n"
+    )
+    command = ["sweep", str(spec), "--out", str(tmp_path / "out"), "--jobs", "1"]
+    assert main([*command, "--max-seconds", "0"]) == 130
+    assert "stopped after 0 s with 1 runs to do" in capsys.readouterr().err
+    assert main(command) == 0
