@@ -20,7 +20,7 @@ WORKERS := 2
 limit = $(if $(shell command -v timeout 2>/dev/null),timeout $(1))
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-full lint format types bench faults holdout coverage collapse law convnet readme clean
+.PHONY: help quickstart test test-full lint format types bench faults holdout coverage collapse law convnet schedules long-pack readme clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -54,6 +54,7 @@ bench: $(BENCH)  ## the quickstart's time; speed against a plain loop, torch.fun
 	$(BIN)/python benchmarks/quickstart_time.py --folder $(RUNS)/timed
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/conv_speed.py
+	$(BIN)/python benchmarks/options_speed.py
 
 faults: $(TEST)  ## kill sweeps at random moments and check that nothing is lost or doubled
 	$(BIN)/python benchmarks/faults.py
@@ -77,6 +78,12 @@ readme: $(BASE)  ## write the quickstart's result into the README
 convnet: $(BASE)  ## the best noise scale of convolutional networks, on a part of Fashion-MNIST (half an hour)
 	$(BIN)/noisescale sweep examples/fashion-noise.toml --out $(RUNS)/fashion-noise
 	$(BIN)/python benchmarks/readme.py --study $(RUNS)/fashion-noise --page docs/convnet.md --picture fashion-noise.svg
+
+schedules: $(BASE)  ## whether a batch that grows stands in for a rate that falls: table and figure
+	$(BIN)/python benchmarks/schedules.py
+
+long-pack: $(BASE)  ## kill a pack of five minutes in its middle, five times, and compare it with one left alone
+	$(BIN)/python benchmarks/long_pack.py
 
 law: $(BASE)  ## the law from three disjoint seed sets and four designs (long)
 	$(BIN)/python benchmarks/law.py

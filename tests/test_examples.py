@@ -35,5 +35,7 @@ def test_an_example_runs(
     spec = spec.model_copy(update={"grid": spec.grid.model_copy(update={"width": widths, "learning_rate": rates})})
     study = sweep(spec, tmp_path / "out", jobs=1, quiet=True)
     runs = study.finished()
-    assert len(runs) == 3 * len(widths) * len(rates or ()) * len(spec.grid.parameterization)
+    assert len(runs) == 3 * len(widths) * len(rates or ()) * len(spec.grid.parameterization) * len(
+        spec.grid.schedule or (None,)
+    )
     assert {width.width for width in fit(study).groups[0].series[0].widths} == set(map(float, widths))

@@ -171,3 +171,20 @@ def test_impossible_requests_are_refused(arguments: dict[str, Any], name: str, m
 def test_a_study_without_any_optimum_says_what_is_missing(make_study: Make) -> None:
     with pytest.raises(BadInput, match="too_few_cells"):
         recommend(make_study(rates=(2.0,), batches=(4, 8), widths=(32, 64)), width=128)
+
+
+def test_how_sgd_was_run_stands_in_the_validity(make_study: Make) -> None:
+    study = make_study(rates=(2.0,))
+    plain = recommend(study, width=512)
+    assert not plain.nesterov and any("constant learning rate" in line for line in plain.validity)
+    changed = study.table.assign(
+        momentum=0.9, weight_decay=0.01, nesterov=True, decay="decoupled", clip_norm=0.5, augmentation="flip crop",
+        schedule=["constant" if one == "stability" else "cosine final=0.1" for one in study.table.purpose],
+    )  # fmt: skip
+    found = recommend(replace(study, table=changed), width=512)
+    said = " ".join(found.validity)
+    for phrase in ("schedule cosine final=0.1", "Nesterov", "shrink by 1 − ελ", "= 0.5", "flip, crop"):
+        assert phrase in said
+    assert found.nesterov
+    # The edge was measured at constant rates, and a schedule's peak is held against it.
+    assert math.isfinite(found.stability_edge.value)

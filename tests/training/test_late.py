@@ -10,7 +10,7 @@ from noisescale.training.late import evaluation_steps, late_mean_and_drift, late
 
 
 def test_the_last_quarter_of_twenty_evaluations() -> None:
-    evaluated = evaluation_steps(1000, 20)
+    evaluated = evaluation_steps(lambda share: round(1000 * share), 20)
     assert evaluated == list(range(0, 1001, 50))
     late, before = late_windows(evaluated, 0.25)
     assert evaluated[late] == [800, 850, 900, 950, 1000]
@@ -19,7 +19,7 @@ def test_the_last_quarter_of_twenty_evaluations() -> None:
 
 @given(st.integers(1, 5000), st.integers(1, 60), st.floats(0.01, 1.0))
 def test_windows_are_adjacent_and_equal_and_the_late_one_ends_last(steps: int, evaluations: int, share: float) -> None:
-    evaluated = evaluation_steps(steps, evaluations)
+    evaluated = evaluation_steps(lambda share: round(steps * share), evaluations)
     assert evaluated[0] == 0 and evaluated[-1] == steps and evaluated == sorted(set(evaluated))
     late, before = late_windows(evaluated, share)
     assert late.stop == len(evaluated) and before.stop == late.start
@@ -41,7 +41,7 @@ def test_without_a_window_before_there_is_no_drift() -> None:
 
 @given(st.floats(-1, 1), st.integers(4, 40))
 def test_a_straight_line_drifts_by_the_length_of_the_window(slope: float, evaluations: int) -> None:
-    evaluated = evaluation_steps(100 * evaluations, evaluations)
+    evaluated = evaluation_steps(lambda share: round(100 * evaluations * share), evaluations)
     late, _ = late_windows(evaluated, 0.25)
     _, drift = late_mean_and_drift([slope * step for step in evaluated], evaluated, 0.25)
     assert drift == pytest.approx(slope * 100 * (late.stop - late.start), abs=1e-6)

@@ -186,7 +186,7 @@ def test_the_average_is_the_mean_of_the_late_iterates(
 ) -> None:
     run = make_run(steps=steps, average=True, evaluations=2, sampling="subset")
     trainer = make_trainer([run, replace(run, seed=1)], make_data())
-    at = average_steps(steps, run.late_fraction)
+    at = average_steps(round(0.75 * steps), steps)
     assert at[-1] == steps and at[0] > 0.75 * steps - 1 and len(at) <= 12
     iterates: list[dict[str, torch.Tensor]] = []
     for step in at:

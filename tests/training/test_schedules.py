@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -154,6 +155,9 @@ def test_an_epochs_budget_takes_fewer_steps_where_the_batch_grows(make_run: Make
     assert plan.examples(plan.steps) == 4 * 40
     assert [plan.at(step).batch_size for step in (0, 15, 16, 23)] == [5, 5, 10, 10]
     assert plan.at(16).progress_at(16) == pytest.approx(0.5)
+    # Three quarters of the epochs are done after two epochs of small batches and one of large ones.
+    assert [plan.step_at(Fraction(k, 4)) for k in range(5)] == [0, 8, 16, 20, 24]
+    assert [plan.elapsed(step) for step in (0, 8, 20, 24)] == pytest.approx([0, 0.25, 0.75, 1])
 
 
 @given(

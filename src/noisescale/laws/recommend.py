@@ -75,6 +75,7 @@ class Recommendation:
         num_outputs: outputs of the study's models; 0 where only a fit was given.
         base_width: the width at which that parameterization equals standard; None where it has none.
         query_rows: the weights that make an attention's queries, as the study's spec names them for mup.
+        nesterov: whether momentum is of Nesterov's form.
     """
 
     schema_version: int
@@ -101,6 +102,7 @@ class Recommendation:
     num_outputs: int = 0
     base_width: int | None = None
     query_rows: tuple[str, ...] = ()
+    nesterov: bool = False
 
     def parameter_groups(self, factory: Factory, *, seed: int = 0) -> ParameterGroups:
         """Build the recommended model and return parameter groups for any `torch.optim.SGD`.
@@ -110,7 +112,8 @@ class Recommendation:
             seed: fixes the initial weights, as a run's seed does in a sweep.
 
         Returns:
-            A list of groups with lr, momentum and weight_decay; its attribute `model` is the re-initialized model.
+            A list of groups with lr, momentum, weight_decay and nesterov; its attribute `model` is the re-initialized
+            model. What `torch.optim.SGD` has no word for (clipping, decoupled decay) stands in `validity`.
 
         Raises:
             BadInput: the recommendation was made from a fit alone, which does not know the shape of the data, or its
@@ -133,7 +136,7 @@ class Recommendation:
             model, reference = (factory(w, self.input_shape, self.num_outputs) for w in (width, 2 * width))
             base_width = self.base_width
             base = None if base_width is None else factory(base_width, self.input_shape, self.num_outputs)
-        return parameterize(
+        groups = parameterize(
             model,
             reference,
             self.parameterization,
@@ -145,6 +148,9 @@ class Recommendation:
             init_scale=self.init_scale if math.isfinite(self.init_scale) else DEFAULT_INIT_SCALE,
             seed=seed,
         )
+        for group in groups:
+            group["nesterov"] = self.nesterov and self.momentum > 0
+        return groups
 
     def as_json(self) -> dict[str, object]:
         """The JSON form; open ends and missing values become None."""
@@ -230,6 +236,7 @@ def recommend(
         num_outputs=num_outputs,
         base_width=_base_width(group),
         query_rows=tuple((group.hyperparameters.get("query_rows") or "").split()),
+        nesterov=bool(group.hyperparameters.get("nesterov")),
     )
 
 
@@ -418,6 +425,7 @@ def _validity(series: Series, group: Group, time: float, train_size: int, moment
     lines = [
         f"training set of {train_size} examples, inputs with the training set's mean 0 and deviation 1 (each channel)",
         f"momentum {momentum:g}, {rate}",
+        *_training_options(group, momentum),
         f"trained for up to {steps} steps; training time ε·steps = {time:.4g}",
         *horizon,
     ]
@@ -431,6 +439,22 @@ def _validity(series: Series, group: Group, time: float, train_size: int, moment
     else:
         lines.append(f"measured at B = {series.fixed_value:g} and fixed steps: at another batch keep ε·steps")
     return tuple(lines)
+
+
+def _training_options(group: Group, momentum: float) -> list[str]:
+    """What was other than plain SGD, and what of it `torch.optim.SGD` does not do by itself."""
+    options, found = group.hyperparameters, []
+    if options.get("nesterov") and momentum:
+        found.append("Nesterov's form of momentum")
+    if options.get("decay") == "decoupled" and momentum and _number(group, "weight_decay"):
+        found.append(
+            "decoupled decay: weights shrink by 1 − ελ at every step beside the update; torch's SGD couples it"
+        )
+    if (bound := options.get("clip_norm")) is not None:
+        found.append(f"gradients clipped at √(Σ c‖g‖²) = {bound:g}, c the groups' rates over ε")
+    if names := options.get("augmentation"):
+        found.append(f"training images changed at random: {names.replace(' ', ', ')}")
+    return found
 
 
 def _number(group: Group, name: str) -> float:

@@ -152,8 +152,8 @@ class Group:
 
     Args:
         parameterization: name of the table of initializations and rates.
-        hyperparameters: parameterization, momentum, weight_decay, init_scale, label_noise, schedule, base_width and
-            query_rows, where recorded.
+        hyperparameters: parameterization, momentum, weight_decay, init_scale, label_noise, schedule, base_width,
+            query_rows, nesterov, decay, clip_norm and augmentation, where recorded.
         varied: those that differ between the groups of the study.
         edges: the largest stable rates.
         edge_laws: their laws, one for each batch size.

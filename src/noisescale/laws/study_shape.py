@@ -14,6 +14,8 @@ from noisescale.errors import BadInput
 HYPERPARAMETERS = ("parameterization", "momentum", "weight_decay", "init_scale", "label_noise", "schedule")
 # What the tables of some parameterizations need beside them, one value a parameterization and study.
 TABLE_OPTIONS = ("base_width", "query_rows")
+# How SGD was run, one value a study; a recommendation holds for it.
+TRAINING_OPTIONS = ("nesterov", "decay", "clip_norm", "augmentation")
 LOSS_UNITS = {"cross_entropy": "nats", "mse": "squared error"}
 _REQUIRED = (
     "purpose",
@@ -132,7 +134,7 @@ def run_groups(runs: pd.DataFrame) -> list[RunGroup]:
     if not (table["purpose"] == "sweep").any():
         raise BadInput("study", "at least one finished run of the grid", "none")
     names = [name for name in HYPERPARAMETERS if name in table.columns]
-    options = [name for name in TABLE_OPTIONS if name in table.columns]
+    options = [name for name in (*TABLE_OPTIONS, *TRAINING_OPTIONS) if name in table.columns]
     varied = [name for name in names if table[name][table["purpose"] == "sweep"].nunique(dropna=False) > 1]
     groups = []
     ladders, grid = table[table["purpose"] == "stability"], table[table["purpose"] == "sweep"]

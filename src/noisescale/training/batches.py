@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import cached_property
 from typing import Protocol
 
@@ -57,6 +59,12 @@ class Batches(Protocol):
     def examples(self, steps: int) -> int:
         """Examples seen in the first steps."""
 
+    def elapsed(self, steps: int) -> float:
+        """How much of the budget the first steps are, in the budget's unit."""
+
+    def step_at(self, share: Fraction) -> int:
+        """The number of steps after which this share of the budget is done."""
+
 
 @dataclass(frozen=True, slots=True)
 class ConstantBatches:
@@ -81,6 +89,12 @@ class ConstantBatches:
 
     def examples(self, steps: int) -> int:
         return steps * self.run.batch_size
+
+    def elapsed(self, steps: int) -> float:
+        return steps
+
+    def step_at(self, share: Fraction) -> int:
+        return round(self.run.steps * share)
 
 
 @dataclass(frozen=True)
@@ -115,6 +129,16 @@ class MovingBatches:
             if stretch.first < steps
         )
 
+    def elapsed(self, steps: int) -> float:
+        return 1.0 if steps >= self.steps else self.at(steps).progress_at(steps)
+
+    def step_at(self, share: Fraction) -> int:
+        if share >= 1 - _ROUNDING:
+            return self.steps
+        stretch = self.stretches[bisect_right(self._progress, float(share) + _ROUNDING) - 1]
+        within = math.ceil((float(share) - stretch.progress) / stretch.pace - _ROUNDING)
+        return min(stretch.end, stretch.first + within)
+
     @cached_property
     def stretches(self) -> list[Stretch]:
         """All of them, in order."""
@@ -123,6 +147,10 @@ class MovingBatches:
     @cached_property
     def _starts(self) -> list[int]:
         return [stretch.first for stretch in self.stretches]
+
+    @cached_property
+    def _progress(self) -> list[float]:
+        return [stretch.progress for stretch in self.stretches]
 
 
 def _walk(run: Run, schedule: Schedule) -> list[Stretch]:

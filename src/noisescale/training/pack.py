@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Sequence
+from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -105,8 +106,8 @@ class PackTrainer:
         self._graphs: dict[tuple[int, int], GraphedStep | None] = {}
         self._kernel, gradients = self._choice.kernel, self._choice.kernel.losses_and_gradients
         self._gradients = torch.compile(gradients) if compile else gradients
-        self._evaluations = evaluation_steps(first.steps, first.evaluations)
-        self._averaged_at = average_steps(first.steps, first.late_fraction)
+        self._evaluations = evaluation_steps(self._batches.step_at, first.evaluations)
+        self._averaged_at = average_steps(self._batches.step_at(Fraction(1 - first.late_fraction)), first.steps)
 
     @property
     def kernel(self) -> str:
@@ -167,8 +168,11 @@ class PackTrainer:
 
     def results(self) -> list[RunResult]:
         """What was found, one result a run; call it once `done`."""
-        train, starts = self._evaluated["train"], self._start.tensors
-        return pack_results(self.runs, self._state, train, self._along(), self.tables, starts, self.device, self.kernel)
+        elapsed = [self._batches.elapsed(step) for step in self._state.evaluated_steps]
+        return pack_results(
+            self.runs, self._state, self._evaluated["train"], elapsed, self._along(), self._start, self.device,
+            self.kernel,
+        )  # fmt: skip
 
     def _look_every(self) -> int:
         """Steps between two looks at the clock."""

@@ -7,14 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from noisescale.noise_scale import noise_scale
-from noisescale.parameterizations import Table
 from noisescale.parameterizations.layers import layer_rows
 from noisescale.runs import Run, RunResult
 from noisescale.training.evaluation import Split
 from noisescale.training.late import late_mean_and_drift
+from noisescale.training.start import Start
 from noisescale.training.state import NOT_DIVERGED, PackState
 
 # A run is collapsed when it does no better than a constant: training accuracy within this of the largest class's share.
@@ -25,25 +24,26 @@ def pack_results(
     runs: Sequence[Run],
     state: PackState,
     train: Split,
+    elapsed: Sequence[float],
     along: dict[str, list[float]],
-    tables: Sequence[Table],
-    starts: Sequence[dict[str, Tensor]],
+    start: Start,
     device: str,
     kernel: str,
 ) -> list[RunResult]:
     """What was found, one result a run.
 
     Arguments:
-        train: the training examples that were evaluated. along: quantities that all runs share, one a evaluation.
-        tables, starts: of each run, its parameterization's table and its initial tensors.
+        train: the training examples that were evaluated. elapsed: how much of the budget lay before each evaluation.
+        along: quantities that all runs share, one an evaluation. start: where the pack began.
     """
     chance = train.chance_accuracy(), chance_loss(train, runs[0].loss)
     seconds = sum(state.seconds.values()) / len(runs)
+    begun = zip(runs, start.tables, start.tensors, strict=True)
+    layers = [layer_rows(table, tensors, _noise(run)) for run, table, tensors in begun]
     return [
-        _result(position, run, state, chance, along, layer_rows(tables[position], starts[position], _noise(run)),
-                seconds, device, kernel)
-        for position, run in enumerate(runs)
-    ]  # fmt: skip
+        _result(position, run, state, chance, elapsed, along, own, seconds, device, kernel)
+        for position, (run, own) in enumerate(zip(runs, layers, strict=True))
+    ]
 
 
 def chance_loss(split: Split, loss: str) -> float:
@@ -65,6 +65,7 @@ def _result(
     run: Run,
     state: PackState,
     chance: tuple[float, float],
+    elapsed: Sequence[float],
     along: dict[str, list[float]],
     layers: list[dict[str, object]],
     seconds: float,
@@ -76,7 +77,7 @@ def _result(
     diverged_at = int(state.diverged_at[position])
     means, drifts, final = {}, {}, {}
     for name, curve in curves.items():
-        means[name], drifts[name] = late_mean_and_drift(curve, state.evaluated_steps, run.late_fraction)
+        means[name], drifts[name] = late_mean_and_drift(curve, elapsed, run.late_fraction)
         final[name] = curve[-1]
     diverged = diverged_at != NOT_DIVERGED
     if diverged:
