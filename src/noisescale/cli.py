@@ -25,6 +25,8 @@ app = typer.Typer(
 )
 
 INTERRUPTED = 130
+# What a command returns whose time was up; the same exit code, without the words for an interrupt.
+PUT_ASIDE = -INTERRUPTED
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `noisescale sweep` wrote.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -64,7 +66,7 @@ def sweep_command(
     """Run what is missing in DIR: the grid, the stability ladder, edges and longer budgets."""
     from noisescale.sweeps import SweepSpec, failures, sweep
     from noisescale.sweeps.dry_run import dry_run as estimate
-    from noisescale.sweeps.status import status
+    from noisescale.sweeps.status import missing_runs
 
     if executor != "local":
         raise BadInput("--executor", "'local'", repr(executor))
@@ -77,9 +79,9 @@ def sweep_command(
     failed = failures(out)
     for pack_id, error in failed.items():
         print(f"failed: pack {pack_id}: {error}", file=sys.stderr)
-    if max_seconds is not None and (missing := status(out).missing):
+    if max_seconds is not None and (missing := missing_runs(out, failed)):
         print(f"stopped after {max_seconds:g} s with {missing} runs to do; the same command goes on", file=sys.stderr)
-        return INTERRUPTED
+        return PUT_ASIDE
     return 1 if failed else 0
 
 
@@ -172,6 +174,8 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         code = app(arguments, standalone_mode=False)
+        if code == PUT_ASIDE:
+            return INTERRUPTED
         if code == INTERRUPTED:  # Typer makes this of an interrupt, or, in older versions, Abort
             raise KeyboardInterrupt
         sys.stdout.flush()

@@ -46,14 +46,14 @@ def file_for(grid: Grid, folder: Path) -> CheckpointFile:
 
 def test_what_was_written_is_read_back(tmp_path: Path, make_grid: MakeGrid) -> None:
     file, before = file_for(make_grid(), tmp_path), state()
-    assert file.read("cpu") is None
+    assert file.read() is None
     file.write(Checkpoint(before, "vmap 8"))
-    found = file.read("cpu")
+    found = file.read()
     assert found is not None and (found.state.step, found.choice) == (3, "vmap 8")
     assert torch.equal(found.state.parameters["w"], before.parameters["w"])
     file.discard()
     file.discard()
-    assert file.read("cpu") is None
+    assert file.read() is None
 
 
 class Harmful:
@@ -81,14 +81,32 @@ def test_a_damaged_checkpoint_is_set_aside_and_runs_no_code(
     elif damage == "format":
         torch.save({**values, "format": 0}, file.path)
     elif damage == "other runs":
-        values["state"]["parameters"]["w"] = torch.zeros(3, 2)
-        torch.save(values, file.path)
+        torch.save({**values, "runs": values["runs"][::-1]}, file.path)
     else:
         torch.save({**values, "state": {"step": 3}}, file.path)
-    assert file.read("cpu") is None
+    assert file.read() is None
     assert not (tmp_path / "touched").exists()
     file.write(Checkpoint(state(), "vmap 8"))
-    assert file.read("cpu") is not None
+    assert file.read() is not None
+
+
+def test_the_state_of_another_model_is_not_gone_on_with(tmp_path: Path, make_grid: MakeGrid) -> None:
+    grid = make_grid()
+    straight = train_pack(job(grid, tmp_path))
+    file_for(grid, tmp_path).write(Checkpoint(state(), "explicit 4"))
+    assert results_of(train_pack(job(grid, tmp_path))) == results_of(straight)
+
+
+@pytest.mark.parametrize("error", [OSError("no space left"), RuntimeError("unexpected pos 64 vs 0")])
+def test_without_room_for_a_checkpoint_the_training_goes_on(
+    error: Exception, tmp_path: Path, make_grid: MakeGrid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(file: CheckpointFile, checkpoint: Checkpoint) -> None:
+        raise error
+
+    monkeypatch.setattr(CheckpointFile, "write", full)
+    monkeypatch.setattr(module, "CHECKPOINT_SECONDS", 0.0)
+    assert len(train_pack(job(make_grid(), tmp_path)).results) == 4
 
 
 def results_of(found: Any) -> str:
@@ -123,7 +141,7 @@ def test_a_pack_that_was_killed_goes_on_to_the_bit(
             break
         except KeyboardInterrupt:
             kills += 1
-            known = file_for(grid, folder).read("cpu")
+            known = file_for(grid, folder).read()
             assert known is not None
             steps.append(known.state.step)
     assert kills >= 4 and steps == sorted(set(steps))
@@ -209,5 +227,32 @@ def test_the_command_says_that_it_stopped(
     )
     command = ["sweep", str(spec), "--out", str(tmp_path / "out"), "--jobs", "1"]
     assert main([*command, "--max-seconds", "0"]) == 130
-    assert "stopped after 0 s with 1 runs to do" in capsys.readouterr().err
-    assert main(command) == 0
+    said = capsys.readouterr().err
+    assert "stopped after 0 s with 1 runs to do" in said and "interrupted" not in said
+    assert main([*command, "--max-seconds", "1000"]) == 0
+
+
+def test_a_pack_that_fails_is_no_reason_to_call_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = tmp_path / "spec.toml"
+    spec.write_text(
+        'name="x"\nseeds=1\n[dataset]\nname="digits"\ntrain_size=60\n[model]\nfamily="mlp"\n'
+        "[grid]\nwidth=[2]\nbatch_size=[10]\nlearning_rate=[0.5]\n[training]\nsteps=20\n[stability]\nseeds=0\n"
+    )
+
+    def fail(trainer: PackTrainer, until: int | None = None, seconds: float | None = None) -> None:
+        raise RuntimeError("not to be had")
+
+    monkeypatch.setattr(PackTrainer, "advance", fail)
+    assert main(["sweep", str(spec), "--out", str(tmp_path / "out"), "--jobs", "1", "--max-seconds", "1000"]) == 1
+    assert "stopped" not in capsys.readouterr().err
+
+
+def test_two_workers_put_their_packs_aside_and_go_on(tmp_path: Path, make_spec: MakeSpec) -> None:
+    spec = make_spec(grid__width=[2, 3], training__steps=40_000)
+    straight = sweep(spec, tmp_path / "straight", jobs=2, quiet=True)
+    first = sweep(spec, tmp_path / "limited", jobs=2, max_seconds=6.0, quiet=True)
+    limited = sweep(spec, tmp_path / "limited", jobs=2, quiet=True)
+    assert len(first.runs()) <= len(limited.runs()) == 8
+    pd.testing.assert_frame_equal(comparable(limited), comparable(straight))

@@ -69,6 +69,8 @@ def test_a_longer_ladder_is_growth(tmp_path: Path, make_spec: MakeSpec) -> None:
         ({"grid__learning_rate": None, "grid__temperature": [0.1]}, ["grid.learning_rate", "grid.temperature"]),
         ({"name": "other", "model__depth": 2, "seeds": 5}, ["model.depth", "name"]),
         ({"training__schedule": {"kind": "constant"}, "fit__metric": "loss"}, ["fit.metric"]),
+        ({"grid__schedule": [{"kind": "cosine"}]}, ["grid.schedule"]),
+        ({"training__schedule": {"kind": "cosine"}}, ["training.schedule.kind"]),
         ({"dataset__data_seed": 1}, ["dataset.data_seed"]),
     ],
 )

@@ -18,7 +18,7 @@ from noisescale.families import ModelOptions, family_factory
 from noisescale.runs import Run
 from noisescale.training import PackState, PackTrainer
 from noisescale.training.late import average_steps
-from noisescale.training.parts import part_size
+from noisescale.training.parts import part_size, runs_in_memory
 
 if TYPE_CHECKING:
     from conftest import MakeData, MakeRun, MakeTrainer
@@ -410,3 +410,11 @@ def test_runs_of_different_shapes_are_refused(
 ) -> None:
     with pytest.raises(BadInput, match="share everything"):
         make_trainer([make_run(), make_run(width=17)], make_data())
+
+
+def test_runs_that_a_gpus_memory_holds_follow_from_two_peaks() -> None:
+    # 100 bytes that are taken once, and 10 a run: 0.6 of 1,000 hold 50.
+    assert runs_in_memory(lambda runs: 100 + 10 * runs, 1000, 400) == 50
+    assert runs_in_memory(lambda runs: 100 + 10 * runs, 1000, 7) == 7
+    assert runs_in_memory(lambda runs: 5000 * runs, 1000, 7) == 1
+    assert runs_in_memory(lambda runs: 100, 1000, 1) == 1

@@ -207,6 +207,11 @@ def recommend(
     chosen = _choose_rung(ladder, series, warnings)
     _warn_of_width(series, found.metric, width, origin, warnings)
     _warn_of_rate(series, ladder, chosen, warnings)
+    if group.hyperparameters.get("decay") == "decoupled" and momentum and _number(group, "weight_decay"):
+        warnings.append(
+            "weight decay is decoupled in this study, and torch.optim.SGD couples it: give its groups weight_decay 0 "
+            "and shrink the weights by 1 − ελ at every step"
+        )
     input_shape, num_outputs = study_or_fit.data_shape() if isinstance(study_or_fit, Study) else ((), 0)
     normalized = any(math.isfinite(row.normalized_noise_scale) for row in series.widths[-1].cells)
     nothing = Estimate(math.nan, math.nan, math.nan, "1", "no layer grows with width")
@@ -447,9 +452,7 @@ def _training_options(group: Group, momentum: float) -> list[str]:
     if options.get("nesterov") and momentum:
         found.append("Nesterov's form of momentum")
     if options.get("decay") == "decoupled" and momentum and _number(group, "weight_decay"):
-        found.append(
-            "decoupled decay: weights shrink by 1 − ελ at every step beside the update; torch's SGD couples it"
-        )
+        found.append("decoupled decay: weights shrink by 1 − ελ at every step beside the update")
     if (bound := options.get("clip_norm")) is not None:
         found.append(f"gradients clipped at √(Σ c‖g‖²) = {bound:g}, c the groups' rates over ε")
     if names := options.get("augmentation"):

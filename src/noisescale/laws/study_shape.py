@@ -173,8 +173,13 @@ def whole_budget(part: pd.DataFrame, budget: str) -> pd.DataFrame:
     Returns:
         The runs at that budget, one for each cell and seed.
     """
-    # An epoch is the whole batches of one pass, so passes, unlike examples seen, are the spec's number at every batch.
-    level = part["steps"] if budget == "steps" else (part["steps"] / (part["train_size"] // part["batch_size"])).round()
+    level = part["steps"]
+    if budget == "epochs":
+        # An epoch is the whole batches of one pass, so passes, unlike examples seen, are the spec's number at every
+        # batch; a batch that moves has no such number, and its run says the epochs itself.
+        level = (part["steps"] / (part["train_size"] // part["batch_size"])).round()
+        if "epochs_budget" in part:
+            level = part["epochs_budget"].astype(float).fillna(level)
     cells = part.groupby(["learning_rate", "batch_size"]).ngroups
     sizes = {}
     for value, runs in part.groupby(level):

@@ -133,8 +133,9 @@ class Study:
         for measure in MEASURES:
             if measure not in frame:
                 frame[measure] = np.nan
-        passes = frame.steps * frame.batch_size / frame.train_size
-        frame["epochs"] = frame.epochs_budget.astype(float).fillna(passes)
+        # Examples seen over N; only a run with a schedule says how many those were.
+        last = pd.Series([_last(curves.get("epoch")) for curves in raw["curves"]], raw.index, dtype=float)
+        frame["epochs"] = last.fillna(frame.steps * frame.batch_size / frame.train_size)
         shape = frame.batch_size, frame.train_size, frame.momentum
         without, replaced = noise_per_rate(*shape), noise_per_rate(*shape, replacement=True)
         frame["noise_scale"] = frame.learning_rate * without.where(frame.sampling != "with_replacement", replaced)
@@ -158,6 +159,10 @@ def _columns(curves: list[dict[str, Any]], lengths: list[int], name: str) -> lis
         np.full(length, np.nan) if curve.get(name) is None else np.asarray(curve[name], dtype=np.float64)
         for curve, length in pairs
     ]
+
+
+def _last(curve: Any) -> float:
+    return np.nan if curve is None or not len(curve) else float(curve[-1])
 
 
 def _late_cells(frame: pd.DataFrame) -> pd.Series:

@@ -6,10 +6,8 @@ import pickle
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from noisescale.runs import Run, pack_id
 from noisescale.store import write_atomically
@@ -55,23 +53,21 @@ class CheckpointFile:
             OSError: it cannot be written; the old one stays.
         """
         self.folder.mkdir(exist_ok=True)
-        values = {"format": _FORMAT, "state": checkpoint.state.as_dict(), "choice": checkpoint.choice}
+        state, choice = checkpoint.state.as_dict(), checkpoint.choice
+        values = {"format": _FORMAT, "runs": self._ids, "state": state, "choice": choice}
         write_atomically(self.path, lambda file: torch.save(values, file))
 
-    def read(self, device: str) -> Checkpoint | None:
+    def read(self) -> Checkpoint | None:
         """What was written; None where nothing was, or nothing that can be gone on with.
 
         No code in the file is executed: tensors, numbers, texts, lists and dictionaries are all that is read.
-
-        Arguments:
-            device: where the tensors are put.
         """
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of foreign files, about whose contents torch wonders
-                values = torch.load(self.path, map_location=device, weights_only=True)
+                values = torch.load(self.path, map_location="cpu", weights_only=True)
             state = PackState.from_dict(values["state"])
-            usable = values["format"] == _FORMAT and self._fits(state)
+            usable = values["format"] == _FORMAT and values["runs"] == self._ids
             return Checkpoint(state, str(values["choice"])) if usable else None
         except FileNotFoundError:
             return None
@@ -84,6 +80,7 @@ class CheckpointFile:
         """Remove the file, if it is there."""
         self.path.unlink(missing_ok=True)
 
-    def _fits(self, state: Any) -> bool:
-        tensors = [tensor for tensor in state.parameters.values() if isinstance(tensor, Tensor)]
-        return bool(tensors) and all(len(tensor) == len(self.runs) for tensor in tensors)
+    @property
+    def _ids(self) -> list[str]:
+        """In order: the state's tensors have no other names for their runs."""
+        return [run.run_id for run in self.runs]

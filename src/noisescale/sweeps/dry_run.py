@@ -10,9 +10,10 @@ from noisescale.store import Study
 from noisescale.sweeps.cost import memory
 from noisescale.sweeps.folder import as_plain, check_folder
 from noisescale.sweeps.grid import Grid
-from noisescale.sweeps.plan import Plan
+from noisescale.sweeps.plan import PackLimits, Plan
 from noisescale.sweeps.spec import SweepSpec
 from noisescale.sweeps.sweep import choose_device, default_workers, model_shapes, wanted_runs
+from noisescale.training.precision import check_precision
 
 # Bytes of a shard per number in a run's curves, and per run beside them: measured on the shards of the quickstart.
 _BYTES_PER_NUMBER, _BYTES_PER_RUN = 8, 600
@@ -55,6 +56,7 @@ def dry_run(spec: SweepSpec, out: str | Path, *, jobs: int | None = None, device
         BadInput: as `sweep`.
     """
     device = choose_device(device)
+    check_precision(spec.training.precision, device)
     grid, folder = Grid(spec), Path(out)
     check_folder(folder, spec)
     grid.check()
@@ -63,7 +65,7 @@ def dry_run(spec: SweepSpec, out: str | Path, *, jobs: int | None = None, device
     finished = wanted.keys() & set(found.run_id)
     missing = [run for run_id, run in wanted.items() if run_id not in finished]
     shapes = model_shapes(grid, spec.grid.width)
-    planned, new = Plan(folder / "plan.jsonl").packs_for(missing, shapes)
+    planned, new = Plan(folder / "plan.jsonl").packs_for(missing, shapes, PackLimits.of(device))
     packs = planned + new
     workers = jobs or default_workers(device)
     data = grid.dataset(grid.label_noises[0])

@@ -26,6 +26,7 @@ class LocalExecutor:
     def __init__(self, workers: int, threads: int) -> None:
         self.workers, self.threads = workers, threads
         self._pool: ProcessPoolExecutor | None = None
+        self._stop: Callable[[], bool] = lambda: False
 
     def __enter__(self) -> LocalExecutor:
         return self

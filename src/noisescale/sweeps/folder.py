@@ -134,7 +134,7 @@ def _is_first_base(name: str, before: Any) -> bool:
 
 
 def _grows(before: Any, after: Any) -> bool:
-    return isinstance(before, list) and isinstance(after, list) and set(before) <= set(after)
+    return isinstance(before, list) and isinstance(after, list) and all(entry in after for entry in before)
 
 
 @contextmanager

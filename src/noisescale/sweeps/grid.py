@@ -111,6 +111,7 @@ class Grid:
                 required = "a model with a layer whose fan-in grows with width; use noise_scale"
                 raise BadInput("grid.normalized_noise_scale", required, f"none at width {width}")
         self._check_outputs(grid.width[0], data)
+        self._check_moving_batches()
         for point in self.points():
             if not 0 < self.cell(point)[0].learning_rate < math.inf:
                 key = f"grid.{grid.rate_axis}"
@@ -192,6 +193,20 @@ class Grid:
                 examples = len(self.dataset(self.label_noises[0]).x_train)
                 below = "" if most == examples else ", and below them where the rate follows from a noise scale"
                 raise BadInput(key, f"at most the {examples} training examples{below}", size)
+
+    def _check_moving_batches(self) -> None:
+        """A batch that a schedule moves must suit the normalization at every size it comes to."""
+        key = "grid.schedule" if self.spec.grid.schedule else "training.schedule"
+        moving = [schedule for schedule in self._schedules if schedule.of == "batch_size"]
+        for schedule, size in product(moving, self.spec.grid.batch_size):
+            if schedule.largest_batch is not None and schedule.largest_batch < size:
+                required = f"a largest_batch of at least the batch size it begins with, {size}"
+                raise BadInput(key, required, schedule.largest_batch)
+        for point in self.points():
+            if parse_schedule(point.schedule).of == "batch_size":
+                for size in MovingBatches(self.cell(point)[0]).sizes:
+                    if (fault := self.model.sizes.batch_fault(size)) is not None:
+                        raise BadInput(key, f"batches for which the model's normalization has {fault}", size)
 
     def _check_outputs(self, width: int, data: Dataset) -> None:
         """Two examples through the model: what is wrong with a module of the user's own then shows before all else."""

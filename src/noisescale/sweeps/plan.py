@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+import torch
 
 from noisescale.runs import Run, pack_id
 from noisescale.store import write_atomically
@@ -20,6 +23,29 @@ PACK_PARAMETERS = 524_288
 SMALLEST_PACK = 10
 
 PACK_BYTES = 1 << 30
+
+# A GPU has no such cache to keep to, and is filled only by many small networks at once. How many of a pack's runs train
+# together is measured when it starts.
+GPU_SHARE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class PackLimits:
+    """How large a pack may be.
+
+    Arguments:
+        parameters: numbers of all its runs' parameters. memory: bytes.
+    """
+
+    parameters: float = PACK_PARAMETERS
+    memory: float = PACK_BYTES
+
+    @classmethod
+    def of(cls, device: str) -> PackLimits:
+        """Those of a device."""
+        if device != "cuda":
+            return cls()
+        return cls(math.inf, GPU_SHARE * torch.cuda.mem_get_info()[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,28 +61,29 @@ class Pack:
     seconds: float
 
 
-def make_packs(runs: Iterable[Run], shapes: dict[int, Shape]) -> list[Pack]:
+def make_packs(runs: Iterable[Run], shapes: dict[int, Shape], limits: PackLimits | None = None) -> list[Pack]:
     """Group runs of equal shape and cut each group for cache and memory; longest first.
 
     Arguments:
-        runs: in any order. shapes: by width.
+        runs: in any order. shapes: by width. limits: by default those of a core.
     """
     groups: dict[object, list[Run]] = defaultdict(list)
     for run in runs:
         groups[run.shape_key].append(run)
     packs = []
     for group in groups.values():
-        size = pack_size(group, shapes[group[0].width])
+        size = pack_size(group, shapes[group[0].width], limits or PackLimits())
         for start in range(0, len(group), size):
             part = group[start : start + size]
             packs.append(Pack(pack_id(part), tuple(part), seconds(part, shapes[part[0].width])))
     return sorted(packs, key=lambda pack: -pack.seconds)
 
 
-def pack_size(runs: Sequence[Run], shape: Shape) -> int:
+def pack_size(runs: Sequence[Run], shape: Shape, limits: PackLimits | None = None) -> int:
     """Runs per pack, so that equal parts result and none is above the limits."""
-    cache = max(SMALLEST_PACK, PACK_PARAMETERS // shape.parameters)
-    most = max(1, min(cache, PACK_BYTES // memory(runs[:1], shape)))
+    limits = limits or PackLimits()
+    cache = max(SMALLEST_PACK, limits.parameters // shape.parameters)
+    most = max(1, int(min(cache, limits.memory // memory(runs[:1], shape), len(runs))))
     parts = -(-len(runs) // most)
     return -(-len(runs) // parts)
 
@@ -78,12 +105,14 @@ class Plan:
                 runs = tuple(Run.from_record(run) for run in record["runs"])
                 self._enter(Pack(record["pack_id"], runs, record["seconds"]))
 
-    def packs_for(self, runs: Iterable[Run], shapes: dict[int, Shape]) -> tuple[list[Pack], list[Pack]]:
+    def packs_for(
+        self, runs: Iterable[Run], shapes: dict[int, Shape], limits: PackLimits | None = None
+    ) -> tuple[list[Pack], list[Pack]]:
         """The packs that train these runs: those already planned that hold any of them, and new ones for the rest."""
         by_id = {run.run_id: run for run in runs}
         planned = dict.fromkeys(self._pack_of[run_id] for run_id in by_id if run_id in self._pack_of)
         rest = [run for run_id, run in by_id.items() if run_id not in self._pack_of]
-        return [self.packs[pack_id] for pack_id in planned], make_packs(rest, shapes)
+        return [self.packs[pack_id] for pack_id in planned], make_packs(rest, shapes, limits)
 
     def add(self, packs: Iterable[Pack]) -> None:
         """Add packs and write the plan before any of them starts."""

@@ -32,10 +32,11 @@ from noisescale.sweeps.folder import (
 )
 from noisescale.sweeps.grid import Grid
 from noisescale.sweeps.jobs import Job, Outcome
-from noisescale.sweeps.plan import Pack, Plan
+from noisescale.sweeps.plan import Pack, PackLimits, Plan
 from noisescale.sweeps.progress import SweepProgress
 from noisescale.sweeps.spec import SweepSpec
 from noisescale.sweeps.stability_ladder import stability_runs
+from noisescale.training.precision import check_precision
 
 
 def sweep(
@@ -66,8 +67,10 @@ def sweep(
         OSError: the disk is full; everything finished is kept.
     """
     began = time.perf_counter()
+    until = math.inf if max_seconds is None else time.monotonic() + max_seconds
     folder = Path(out)
     device = choose_device(device)
+    check_precision(spec.training.precision, device)
     grid = Grid(spec)
     check_folder(folder, spec)
     grid.check()
@@ -77,7 +80,6 @@ def sweep(
     with driver_lock(folder):
         prepare_folder(folder, spec)
         _record_data(folder, grid)
-        until = math.inf if max_seconds is None else time.monotonic() + max_seconds
         driver = _Driver(grid, shapes, folder, device, jobs, compile, until, quiet)
         for note in grid.notes():
             driver.progress.note(note)
@@ -153,7 +155,7 @@ class _Driver:
         self.grid, self.folder, self.device, self.compile, self.until = grid, folder, device, compile, until
         self.workers = jobs or default_workers(device)
         self.threads = max(1, cores // self.workers)
-        self.shapes = shapes
+        self.shapes, self.limits = shapes, PackLimits.of(device)
         self.plan = Plan(folder / "plan.jsonl")
         self.progress = SweepProgress(folder, quiet)
         self.seconds = dict.fromkeys(("training", "evaluation", "storing", "planning"), 0.0)
@@ -171,7 +173,8 @@ class _Driver:
                     name = "extensions"
             finally:
                 self.progress.stop()
-        shutil.rmtree(self.folder / CHECKPOINTS, ignore_errors=True)
+        if not failures(self.folder):  # a pack that failed may go on from where it was
+            shutil.rmtree(self.folder / CHECKPOINTS, ignore_errors=True)
         self.plan.keep(finished_packs(self.folder / SHARDS) | failures(self.folder).keys())
 
     def _is_time_up(self) -> bool:
@@ -183,7 +186,7 @@ class _Driver:
         found = Study(self.folder, as_plain(self.grid.spec)).finished()
         settled = self.failed.union(found.run_id)
         missing = [run for run in wanted_runs(self.grid, found) if run.run_id not in settled]
-        planned, new = self.plan.packs_for(missing, self.shapes)
+        planned, new = self.plan.packs_for(missing, self.shapes, self.limits)
         if new:
             self.plan.add(new)
         self.seconds["planning"] += time.perf_counter() - began

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import time
 from dataclasses import dataclass, field
 from functools import cache
@@ -68,6 +69,7 @@ def _train(job: Job, runs: tuple[Run, ...], dataset: Dataset, trained: Trained) 
         if not _is_out_of_memory(error) or len(runs) == 1:
             raise
     if job.device == "cuda":
+        gc.collect()  # of what the failed trainer held
         torch.cuda.empty_cache()
     half = len(runs) // 2
     trained.note = f"memory did not hold {len(runs)} runs of width {runs[0].width} at once: trained in halves"
@@ -79,12 +81,11 @@ def _train(job: Job, runs: tuple[Run, ...], dataset: Dataset, trained: Trained) 
 def _train_together(job: Job, runs: tuple[Run, ...], dataset: Dataset, trained: Trained) -> None:
     file = CheckpointFile(job.checkpoints, runs)
     record = KernelRecord(job.kernels, job.device, torch.get_num_threads())
-    known = file.read(job.device)
-    if known is not None:
-        trainer = _trainer(job, runs, dataset, known.choice)
+    known = file.read()
+    trainer = _trainer(job, runs, dataset, record.known(runs[0]) if known is None else known.choice)
+    if known is not None and known.state.is_like(trainer.state):
         trainer.state = known.state
     else:
-        trainer = _trainer(job, runs, dataset, record.known(runs[0]))
         if trainer.measured and (choice := record.settle(runs[0], trainer.choice)) != trainer.choice:
             trainer = _trainer(job, runs, dataset, choice)
     trained.note = trained.note or trainer.note
@@ -93,7 +94,7 @@ def _train_together(job: Job, runs: tuple[Run, ...], dataset: Dataset, trained: 
         trainer.advance(seconds=max(0.0, min(CHECKPOINT_SECONDS, job.until - time.monotonic())))
         if not trainer.done:
             # Without room for a checkpoint the training goes on; it is the shard that must be written.
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, RuntimeError):  # torch's own word for a file that cannot grow
                 file.write(Checkpoint(trainer.state, trainer.choice))
             if time.monotonic() >= job.until:
                 trained.paused = True
@@ -104,9 +105,10 @@ def _train_together(job: Job, runs: tuple[Run, ...], dataset: Dataset, trained: 
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Torch has a class of its own for a GPU's memory; the CPU's allocator says it in words."""
-    said = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    return said or isinstance(error, torch.OutOfMemoryError | MemoryError)
+    """Torch says it in words: its CPU allocator, its GPU allocator, and the libraries below."""
+    words = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
+    said = isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    return said or isinstance(error, MemoryError)
 
 
 def _trainer(job: Job, runs: tuple[Run, ...], dataset: Dataset, kernel: str) -> PackTrainer:

@@ -6,8 +6,8 @@ import math
 from bisect import bisect_right
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import cached_property
-from typing import Protocol
+from functools import cached_property, lru_cache
+from typing import Any, Protocol
 
 from noisescale.runs import Run
 from noisescale.training.sampling import FRESH_BLOCK
@@ -115,6 +115,11 @@ class MovingBatches:
         return max(stretch.batch_size for stretch in self.stretches)
 
     @property
+    def sizes(self) -> list[int]:
+        """All of them, rising."""
+        return sorted({stretch.batch_size for stretch in self.stretches})
+
+    @property
     def steps(self) -> int:
         """The steps of the whole budget."""
         return self.stretches[-1].end
@@ -142,7 +147,8 @@ class MovingBatches:
     @cached_property
     def stretches(self) -> list[Stretch]:
         """All of them, in order."""
-        return _walk(self.run, parse_schedule(self.run.schedule))
+        # Of all seeds, rates and widths of a cell they are the same, and are asked for by each.
+        return _walk(replace(self.run, **_ALIKE))
 
     @cached_property
     def _starts(self) -> list[int]:
@@ -153,7 +159,16 @@ class MovingBatches:
         return [stretch.progress for stretch in self.stretches]
 
 
-def _walk(run: Run, schedule: Schedule) -> list[Stretch]:
+# What the stretches do not depend on.
+_ALIKE: dict[str, Any] = {
+    "seed": 0, "learning_rate": 1.0, "momentum": 0.0, "weight_decay": 0.0, "init_scale": 1.0, "width": 1,
+    "parameterization": "", "base_width": None,
+}  # fmt: skip
+
+
+@lru_cache(maxsize=64)
+def _walk(run: Run) -> list[Stretch]:
+    schedule = parse_schedule(run.schedule)
     shuffled, epochs = run.sampling == "epoch_shuffle", run.epochs_budget
     found: list[Stretch] = []
     step = epoch = used = 0

@@ -15,7 +15,7 @@ from noisescale.errors import BadInput
 from noisescale.families import Factory
 from noisescale.parameterizations import stream, stream_number
 from noisescale.runs import Run, RunResult
-from noisescale.training.augmentation import augment, check_augmentation, draw_block
+from noisescale.training.augmentation import Draws, augment, check_augmentation, draw_block
 from noisescale.training.batches import Stretch, batches_of, rate_factor_at
 from noisescale.training.evaluation import Split, chunk_of, evaluate
 from noisescale.training.exact_statistics import exact_statistics
@@ -27,7 +27,7 @@ from noisescale.training.losses import LOSSES, check_loss, target_rows
 from noisescale.training.parts import cuda_peak, equal_parts, part_size, runs_in_memory
 from noisescale.training.precision import PRECISIONS, check_precision
 from noisescale.training.results import pack_results
-from noisescale.training.sampling import index_block
+from noisescale.training.sampling import FRESH_BLOCK, index_block
 from noisescale.training.schedules import parse_schedule
 from noisescale.training.sgd import PackedSGD
 from noisescale.training.start import build_start
@@ -98,12 +98,19 @@ class PackTrainer:
         self._state = PackState(0, parameters, velocity, buffers, never, torch.zeros_like(never), averages)
         trial = self._trial(batch, self._splits["train"].rows[: len(batch)])
         with self._precision.apply(device):
-            self._choice = choose_kernel(copy.deepcopy(module), self._loss, trial, kernel, self._together(trial))
+            together = self._together(trial)
+            # Beyond its cache a core may still gain by more runs at once; beyond its memory a GPU may not.
+            most = together if device == "cuda" else len(runs)
+            self._choice = choose_kernel(copy.deepcopy(module), self._loss, trial, kernel, together, most)
         # Runs are independent, so a large pack trains part after part, in parts of equal size.
         size = equal_parts(len(runs), self._choice.together)
         self._parts = [slice(start, start + size) for start in range(0, len(runs), size)]
         self._sgd = [PackedSGD(self.runs[p], self.tables[p], _views(parameters, p)) for p in self._parts]
-        self._graphs: dict[tuple[int, int], GraphedStep | None] = {}
+        self._graphs: dict[int, GraphedStep | None] = {}
+        # The order of the examples of the block in which the state stands; what follows from seed and step is no state.
+        self._block = -1
+        self._block_order: Tensor
+        self._block_draws: Draws
         self._kernel, gradients = self._choice.kernel, self._choice.kernel.losses_and_gradients
         self._gradients = torch.compile(gradients) if compile else gradients
         self._evaluations = evaluation_steps(self._batches.step_at, first.evaluations)
@@ -121,8 +128,8 @@ class PackTrainer:
 
     @property
     def measured(self) -> bool:
-        """Whether a measurement chose the kernel."""
-        return self._choice.measured
+        """Whether a measurement chose the kernel or, on a GPU, the number of runs at once."""
+        return self._choice.measured or self.device == "cuda"
 
     @property
     def note(self) -> str:
@@ -135,7 +142,7 @@ class PackTrainer:
 
     @state.setter
     def state(self, state: PackState) -> None:
-        self._state = state
+        self._state = state.to(self.device)
         self._graphs.clear()
         self._freeze_rates(state.frozen)
 
@@ -177,7 +184,7 @@ class PackTrainer:
     def _look_every(self) -> int:
         """Steps between two looks at the clock."""
         done, seconds = self._state.step, self._state.seconds["training"]
-        return max(1, int(_LOOK_SECONDS * done / seconds)) if done and seconds else CHECK_EVERY
+        return max(1, int(_LOOK_SECONDS * done / seconds)) if done and seconds else 1
 
     def _train(self, stretch: Stretch, stop: int) -> None:
         """The steps of one stretch from the state's own up to step number `stop`."""
@@ -231,10 +238,10 @@ class PackTrainer:
 
     def _graph(self, number: int, part: slice, stretch: Stretch, index: Tensor) -> GraphedStep | None:
         """The step of a part as a CUDA graph, where it is short and depends on nothing but the index."""
-        key = number, stretch.batch_size
-        if self._augmentations or self._choice.draws or self.kernel == "loop":
+        moves = self._schedule.of == "batch_size"  # a graph for each size would be used for a few steps
+        if moves or self._augmentations or self._choice.draws or self.kernel == "loop":
             return None
-        if key not in self._graphs:
+        if number not in self._graphs:
             state = self._state
             changed = [one[part] for own in (state.parameters, state.velocity, state.buffers) for one in own.values()]
 
@@ -245,11 +252,12 @@ class PackTrainer:
 
             index = index.flatten(1)[0].contiguous()
             short = is_short(lambda: body(index), changed)
-            self._graphs[key] = GraphedStep(body, index, changed) if short else None
-        return self._graphs[key]
+            self._graphs[number] = GraphedStep(body, index, changed) if short else None
+        return self._graphs[number]
 
     def _together(self, trial: Trial) -> int:
         """Runs that the cache, or a GPU's free memory, holds at once."""
+        # On a GPU the line through two peaks begins after a first step, in which libraries take what they keep.
         runs = len(self.runs)
         if self.device != "cuda":
             return part_size(trial.parameters, self._batches.largest, self._footprint.kept)
@@ -261,8 +269,10 @@ class PackTrainer:
                 kernel.losses_and_gradients(own.parameters, own.buffers, own.inputs, own.targets)
 
         try:
+            step(1)
+            torch.cuda.empty_cache()
             return runs_in_memory(cuda_peak(step, self.device), torch.cuda.mem_get_info()[0], runs)
-        except RuntimeError:  # a module that cannot be packed is trained one run at a time
+        except Exception:  # a user's module may raise anything; what cannot be packed is trained one run at a time
             return 1
 
     def _trial(self, inputs: Tensor, targets: Tensor) -> Trial:
@@ -272,16 +282,16 @@ class PackTrainer:
 
     def _order(self, stretch: Stretch) -> Tensor:
         """Indices [R, L] of the stretch's block, kept until another block is asked for."""
-        key = stretch.block, stretch.batch_size
-        if getattr(self, "_block", None) != key:
+        if self._block != stretch.block:
             first, examples = self.runs[0], len(self.dataset.x_train)
             seeds = [run.seed for run in self.runs]
-            order = index_block(first.sampling, seeds, stretch.block, examples, stretch.batch_size)
+            size, steps = stretch.batch_size, min(stretch.steps, FRESH_BLOCK)
+            order = index_block(first.sampling, seeds, stretch.block, examples, size, steps)
             if self._augmentations:
                 shape = self.dataset.input_shape
                 draws = draw_block(self._augmentations, seeds, stretch.block, order.shape[1], shape)
                 self._block_draws = draws.to(self.device)
-            self._block, self._block_order = key, order.to(self.device)
+            self._block, self._block_order = stretch.block, order.to(self.device)
         return self._block_order
 
     def _freeze(self, failing: Tensor, step: int) -> None:
@@ -332,7 +342,7 @@ class PackTrainer:
         """The buffers with every batch normalization's statistics over the whole training set, run after run."""
         state = self._state
         buffers = {name: buffer.clone() for name, buffer in state.buffers.items()}
-        chunk = chunk_of(self._footprint.largest)
+        chunk = chunk_of(self._footprint.largest, self._splits["train"].inputs)
         for run in torch.nonzero(~state.frozen).flatten().tolist() if buffers else ():
             own = {name: tensor[run] for name, tensor in (*parameters.items(), *buffers.items())}
             self._module.load_state_dict(own, strict=False)

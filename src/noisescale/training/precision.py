@@ -32,7 +32,9 @@ class Precision:
         before = products.allow_tf32, convolutions.allow_tf32
         products.allow_tf32 = convolutions.allow_tf32 = self.tf32
         try:
-            with torch.autocast(device, dtype=self.lowered, enabled=self.lowered is not None):
+            # Weights that change at every step must not be kept, and a cache is emptied only at the end of the block.
+            lowered = self.lowered is not None
+            with torch.autocast(device, dtype=self.lowered, enabled=lowered, cache_enabled=False):
                 yield
         finally:
             products.allow_tf32, convolutions.allow_tf32 = before

@@ -13,37 +13,40 @@ from noisescale.parameterizations import stream
 FRESH_BLOCK = 64
 
 
-def _epoch_shuffle(generator: torch.Generator, examples: int, batch: int) -> Tensor:
+def _epoch_shuffle(generator: torch.Generator, examples: int, batch: int, steps: int) -> Tensor:
     return torch.randperm(examples, generator=generator)
 
 
-def _subset(generator: torch.Generator, examples: int, batch: int) -> Tensor:
-    return torch.cat([torch.randperm(examples, generator=generator)[:batch] for _ in range(FRESH_BLOCK)])
+def _subset(generator: torch.Generator, examples: int, batch: int, steps: int) -> Tensor:
+    return torch.cat([torch.randperm(examples, generator=generator)[:batch] for _ in range(steps)])
 
 
-def _with_replacement(generator: torch.Generator, examples: int, batch: int) -> Tensor:
-    return torch.randint(examples, (FRESH_BLOCK * batch,), generator=generator)
+def _with_replacement(generator: torch.Generator, examples: int, batch: int, steps: int) -> Tensor:
+    return torch.randint(examples, (steps * batch,), generator=generator)
 
 
 # "epoch_shuffle": a new order each epoch, the last partial batch dropped; "subset": a fresh subset each step, without
 # replacement; "with_replacement": independent examples.
-SAMPLINGS: dict[str, Callable[[torch.Generator, int, int], Tensor]] = {
+SAMPLINGS: dict[str, Callable[[torch.Generator, int, int, int], Tensor]] = {
     "epoch_shuffle": _epoch_shuffle,
     "subset": _subset,
     "with_replacement": _with_replacement,
 }
 
 
-def index_block(sampling: str, seeds: Sequence[int], block: int, examples: int, batch: int) -> Tensor:
-    """Indices [R, L] of the examples of one block: an epoch's, or those of `FRESH_BLOCK` steps.
+def index_block(
+    sampling: str, seeds: Sequence[int], block: int, examples: int, batch: int, steps: int = FRESH_BLOCK
+) -> Tensor:
+    """Indices [R, L] of the examples of one block: an epoch's, or those of so many steps.
 
     Each run's order comes from its own stream of its own seed, so it does not depend on the pack, and a resumed pack
     needs no generator state: the block's number is enough.
 
     Arguments:
         seeds: the runs' seeds, R of them. block: the block's number, from 0. examples: N. batch: B.
+        steps: of the block, where it has no natural length.
     """
     draw = SAMPLINGS[sampling]
     # Runs of a pack that differ in their rate share their seed.
-    orders = {seed: draw(stream(seed, "data order", block), examples, batch) for seed in set(seeds)}
+    orders = {seed: draw(stream(seed, "data order", block), examples, batch, steps) for seed in set(seeds)}
     return torch.stack([orders[seed] for seed in seeds])

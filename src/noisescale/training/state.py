@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
@@ -11,6 +11,9 @@ from torch import Tensor
 
 # A run may be beyond all numbers before its first step, so 0 is a step like any other.
 NOT_DIVERGED = -1
+
+
+_ALONG_RUNS = ("parameters", "velocity", "buffers", "averages")
 
 
 @dataclass(slots=True)
@@ -44,6 +47,17 @@ class PackState:
     def frozen(self) -> Tensor:
         return self.diverged_at != NOT_DIVERGED
 
+    def to(self, device: str) -> PackState:
+        """The same with everything that is computed with on a device; curves stay where they are read."""
+        moved: dict[str, Any] = {
+            name: {key: tensor.to(device) for key, tensor in getattr(self, name).items()} for name in _ALONG_RUNS
+        }
+        return replace(self, **moved, diverged_at=self.diverged_at.to(device), exploded=self.exploded.to(device))
+
+    def is_like(self, other: PackState) -> bool:
+        """Whether all tensors have the names, shapes and precision of another's."""
+        return all(_shapes(getattr(self, name)) == _shapes(getattr(other, name)) for name in _ALONG_RUNS)
+
     def as_dict(self) -> dict[str, Any]:
         """Tensors, numbers, lists and dictionaries only, so that `torch.load(weights_only=True)` reads it back."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
@@ -51,6 +65,10 @@ class PackState:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> PackState:
         return cls(**values)
+
+
+def _shapes(tensors: dict[str, Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    return {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
 
 
 def clear_runs(parts: Iterable[dict[str, Tensor]], runs: Tensor) -> None:

@@ -54,7 +54,9 @@ class Choice:
         return f"{self.kernel.name} {self.together}"
 
 
-def choose_kernel(module: nn.Module, loss: Loss, trial: Trial, kind: str = "auto", together: int = 1) -> Choice:
+def choose_kernel(
+    module: nn.Module, loss: Loss, trial: Trial, kind: str = "auto", together: int = 1, most: int | None = None
+) -> Choice:
     """The explicit kernel where the module is a plain MLP, else the fastest of the others on trial steps.
 
     The others are measured with as many runs at once as fit into the cache, and with twice and four times as many for
@@ -64,7 +66,7 @@ def choose_kernel(module: nn.Module, loss: Loss, trial: Trial, kind: str = "auto
         trial: all runs of the pack.
         kind: "auto", a name in `KERNELS` (kernels must agree; tests compare them), or a name and a number, as in
             "vmap 8": that kernel with at most so many runs at once.
-        together: runs that fit into the cache together.
+        together: runs that fit into the cache together. most: runs that may be tried at once (default: all).
     Raises:
         BadInput: an unknown kind.
     """
@@ -87,16 +89,17 @@ def choose_kernel(module: nn.Module, loss: Loss, trial: Trial, kind: str = "auto
         return Choice(KERNELS[name](module, loss), together)
     convolves = any(isinstance(part, nn.Conv2d) for part in module.modules())
     kernels = [make(module, loss) for name, make in KERNELS.items() if convolves or name != "unfolded"]
-    _, size, kernel = min((_fastest(kernel, trial, together) for kernel in kernels), key=lambda found: found[0])
+    found = [_fastest(kernel, trial, together, most or len(trial.inputs)) for kernel in kernels]
+    _, size, kernel = min(found, key=lambda own: own[0])
     return Choice(kernel, size, measured=True)
 
 
 _ONE_AT_A_TIME = "the model's runs are trained one at a time, because they cannot be packed: {}"
 
 
-def _fastest(kernel: Kernel, trial: Trial, together: int) -> tuple[float, int, Kernel]:
+def _fastest(kernel: Kernel, trial: Trial, together: int, most: int) -> tuple[float, int, Kernel]:
     """Seconds of a run's step, the number of runs at once at which it takes them, and the kernel."""
-    runs, size = len(trial.inputs), together
+    runs, size = min(most, len(trial.inputs)), together
     best = _seconds(kernel, trial.first(size)) / size
     # Run after run there is nothing to share.
     while size < runs and not isinstance(kernel, LoopKernel):

@@ -18,6 +18,7 @@ from noisescale.training.losses import Loss
 # Packed and single gradients differ by rounding, which training in float32 at a large rate may magnify a little; an
 # operation that mixes runs is off by its whole size.
 _AGREEMENT = 1e-3
+_LOWERED_AGREEMENT = 0.1  # bfloat16 has eight bits
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,15 @@ def moving_buffers(module: nn.Module, inputs: Tensor) -> Tensors:
 def draws_numbers(module: nn.Module, inputs: Tensor) -> bool:
     """Whether a training pass draws random numbers (dropout)."""
     trial = copy.deepcopy(module).train()
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        before = torch.get_rng_state()
+    on_gpu = [inputs.device] if inputs.is_cuda else []
+
+    def states() -> list[Tensor]:
+        return [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in on_gpu)]
+
+    with torch.no_grad(), torch.random.fork_rng(devices=on_gpu):
+        before = states()
         trial(inputs)
-        return not torch.equal(before, torch.get_rng_state())
+        return not all(torch.equal(*pair) for pair in zip(before, states(), strict=True))
 
 
 def reason_against_packing(module: nn.Module, loss: Loss, trial: Trial) -> str | None:
@@ -85,8 +91,10 @@ def reason_against_packing(module: nn.Module, loss: Loss, trial: Trial) -> str |
     _, single = LoopKernel(module, loss).losses_and_gradients(
         other.parameters, other.buffers, other.inputs, other.targets
     )
+    lowered = torch.is_autocast_enabled(own.inputs.device.type) or torch.backends.cuda.matmul.allow_tf32
+    within = _LOWERED_AGREEMENT if lowered else _AGREEMENT
     for name, gradient in single.items():
-        if not (packed[name] - gradient).norm() <= _AGREEMENT * gradient.norm() + 1e-12:
+        if not (packed[name] - gradient).norm() <= within * gradient.norm() + 1e-12:
             return f"the gradient of {name} differs when several runs are computed at once"
     return None
 
