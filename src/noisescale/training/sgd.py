@@ -54,13 +54,18 @@ class PackedSGD:
         self._full_decay = _Together(values(lambda run: run.weight_decay, torch.div), like)
         self._rate, self._decay = self._full_rate.copy(), self._full_decay.copy()
         self._moving = self._full_rate.copy()
-        self._momentum = {name: along_runs([run.momentum for run in runs], one).to(one) for name, one in like.items()}
+        # As many numbers as there are rates, so that the two can be multiplied.
+        alike = values(lambda run: run.momentum, lambda own, multiplier: own.expand_as(multiplier))
+        self._momentum = _Together(alike, like)
         self._multiplier = {name: multipliers[name].to(tensor) for name, tensor in like.items()}
         decays = any(run.weight_decay for run in runs)
         self._couples = decays and first.decay == "coupled"
         self._shrinks = decays and first.decay == "decoupled"
         self._nesterov, self._bound = first.nesterov, first.clip_norm
+        # What follows from rate, decay and momentum: 1 − ελ, and the rate of a velocity that looks ahead.
+        self._kept, self._ahead = self._full_rate.copy(), self._full_rate.copy()
         self._factors = 1.0, 1.0
+        self._follow()
 
     def scale(self, rate: float, decay: float) -> None:
         """Multiply every run's rate and decay by a factor of the schedule, until other factors are given."""
@@ -71,21 +76,28 @@ class PackedSGD:
         if self._factors[1] != decay:
             torch.mul(self._full_decay.flat, decay, out=self._decay.flat)
         self._factors = rate, decay
+        self._follow()
 
     def step(self, parameters: Tensors, velocity: Tensors, gradients: Tensors) -> None:
         """One step, in place; `velocity` is empty where no run of the pack has momentum."""
         if self._bound is not None:
             gradients = self._clipped(gradients, self._bound)
         for name, tensor in parameters.items():
-            change = gradients[name]
+            change, rate = gradients[name], self._rate[name]
             if self._couples:
-                change = torch.addcmul(change, self._decay[name], tensor)
-            if velocity:
-                moved = velocity[name].mul_(self._momentum[name]).add_(change)
-                change = torch.addcmul(change, self._momentum[name], moved) if self._nesterov else moved
+                # In place, which saves a pass through memory; a gradient of zeros may be one number seen many times.
+                change = change if change.is_contiguous() else change.contiguous()
+                change.addcmul_(tensor, self._decay[name])
             if self._shrinks:
-                tensor.mul_(1 - self._rate[name] * self._decay[name])
-            tensor.addcmul_(change, self._rate[name], value=-1)
+                tensor.mul_(self._kept[name])
+            if velocity:
+                own = velocity[name]
+                torch.addcmul(change, own, self._momentum[name], out=own)
+                if self._nesterov:
+                    tensor.addcmul_(change, rate, value=-1)
+                    rate = self._ahead[name]
+                change = own
+            tensor.addcmul_(change, rate, value=-1)
 
     def freeze(self, frozen: Tensor) -> None:
         """Stop the runs marked in `frozen` [R] by setting their rate to zero; all others go at their own."""
@@ -93,13 +105,27 @@ class PackedSGD:
         for rate in self._moving.values():
             rate[frozen] = 0.0
         torch.mul(self._moving.flat, self._factors[0], out=self._rate.flat)
+        self._follow()
+
+    def _follow(self) -> None:
+        """Compute what follows from rates and decays that have changed."""
+        if self._shrinks:
+            torch.mul(self._rate.flat, self._decay.flat, out=self._kept.flat).neg_().add_(1)
+        if self._nesterov:
+            torch.mul(self._rate.flat, self._momentum.flat, out=self._ahead.flat)
 
     def _clipped(self, gradients: Tensors, bound: float) -> Tensors:
-        squares = [
-            (gradient.square() * self._multiplier[name]).flatten(1).sum(1) for name, gradient in gradients.items()
-        ]
+        squares = [self._square(gradient, self._multiplier[name]) for name, gradient in gradients.items()]
         factor = (bound / (torch.stack(squares).sum(0).sqrt() + _CLIP_EPSILON)).clamp(max=1.0)
         return {name: gradient * factor.view(-1, *(1,) * (gradient.dim() - 1)) for name, gradient in gradients.items()}
+
+    @staticmethod
+    def _square(gradient: Tensor, multiplier: Tensor) -> Tensor:
+        """c‖g‖² of every run, [R]."""
+        if multiplier.shape[1:].numel() == 1:
+            rows = gradient.flatten(1).unsqueeze(1)
+            return torch.bmm(rows, rows.mT).flatten() * multiplier.flatten()
+        return (gradient.square() * multiplier).flatten(1).sum(1)
 
 
 class _Together(Tensors):
