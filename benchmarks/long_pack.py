@@ -116,7 +116,7 @@ def kill(spec: Path, out: Path, chance: random.Random, apart: float) -> str:
     driver.wait()
     file = CheckpointFile(out / "checkpoints", planned(out))
     found = file.path.stat().st_mtime if file.path.exists() else None
-    known = file.read("cpu")
+    known = file.read()
     age = "–" if found is None else f"{now - found:.0f}"
     return f"| {moment:.0f} | {known.state.step if known else 0:,} | {age} |"
 

@@ -1,0 +1,189 @@
+"""Lanczos with full reorthogonalisation, for operators that are known by their products with vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Product = Callable[[Tensor], Tensor]
+
+# A direction that is left with less than this of its length after it was made orthogonal to the basis is rounding.
+_BREAKDOWN = 1e-10
+
+
+@dataclass(frozen=True)
+class Ritz:
+    """Eigenpairs of an operator within a Krylov space.
+
+    Arguments:
+        values: [k], in the order asked for. vectors: [P, k]. residuals: [k], ‖Av − λv‖. products: spent.
+        converged: whether every residual is below its tolerance and no eigenvalue was seen to be missing.
+    """
+
+    values: Tensor
+    vectors: Tensor
+    residuals: Tensor
+    products: int
+    converged: bool
+
+
+def extreme_eigenpairs(
+    product: Product, size: int, k: int, *, which: str, tolerance: float, most: int, like: Tensor, seed: int = 0
+) -> Ritz:
+    """The k extreme eigenvalues of a symmetric operator.
+
+    A Krylov space holds each eigenvalue once, however often it occurs. So after convergence the space is left: from a
+    fresh direction, orthogonal to all that was found, it is asked for one more eigenvalue, until none that lies further
+    out comes up.
+
+    Arguments:
+        product: v ↦ Av. size: P. k: how many. which: "LA" largest, "SA" smallest, "LM" largest in size.
+        tolerance: of a residual, relative to the largest eigenvalue in size. most: products at most.
+        like: a tensor whose device is used; vectors are in float64.
+    Source:
+        Parlett 1980, chapters 11 and 13: residual bounds, and the copies of an eigenvalue that one Krylov space misses.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    counted = _Counted(product, most)
+    found = _Found(size, like)
+    k = min(k, size)
+    complete = False
+    while not counted.is_spent and found.count < size:
+        fresh = _krylov(counted, found.vectors, size, max(1, k - found.count), which, tolerance, generator, like)
+        if fresh is None:
+            break
+        values, vectors, residuals = fresh
+        outermost = float(_order(values, which)[0])
+        if found.count >= k and _key(outermost, which) <= _key(found.kth(k, which), which):
+            complete = True
+            break
+        found.add(values, vectors, residuals)
+    complete = complete or found.count == size
+    values, vectors, residuals = found.best(k, which)
+    bound = tolerance * max(float(values.abs().max()), 1e-300)
+    converged = complete and len(values) == k and bool((residuals <= bound).all())
+    return Ritz(values, vectors, residuals, counted.spent, converged)
+
+
+def tridiagonal(product: Product, start: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+    """Diagonal [m] and off-diagonal [m − 1] of the operator in the Krylov space of a start, m ≤ steps."""
+    basis = [start / start.norm()]
+    diagonal, off = [], []
+    for step in range(steps):
+        image = product(basis[-1]).double()
+        diagonal.append(basis[-1] @ image)
+        image = _orthogonal(image, torch.stack(basis, 1))
+        length = image.norm()
+        if step == steps - 1 or length <= _BREAKDOWN * max(1.0, float(diagonal[-1].abs())):
+            break
+        off.append(length)
+        basis.append(image / length)
+    return torch.stack(diagonal), torch.stack(off) if off else diagonal[0].new_zeros(0)
+
+
+class _Counted:
+    """A product that counts itself."""
+
+    def __init__(self, product: Product, most: int) -> None:
+        self._product, self._most, self.spent = product, most, 0
+
+    @property
+    def is_spent(self) -> bool:
+        return self.spent >= self._most
+
+    def __call__(self, vector: Tensor) -> Tensor:
+        self.spent += 1
+        return self._product(vector).double()
+
+
+class _Found:
+    """Eigenpairs so far."""
+
+    def __init__(self, size: int, like: Tensor) -> None:
+        empty = torch.zeros(0, dtype=torch.float64, device=like.device)
+        self.values, self.residuals = empty, empty
+        self.vectors = torch.zeros(size, 0, dtype=torch.float64, device=like.device)
+
+    @property
+    def count(self) -> int:
+        return len(self.values)
+
+    def add(self, values: Tensor, vectors: Tensor, residuals: Tensor) -> None:
+        self.values = torch.cat([self.values, values])
+        self.vectors = torch.cat([self.vectors, vectors], 1)
+        self.residuals = torch.cat([self.residuals, residuals])
+
+    def kth(self, k: int, which: str) -> float:
+        return float(_order(self.values, which)[k - 1])
+
+    def best(self, k: int, which: str) -> tuple[Tensor, Tensor, Tensor]:
+        places = torch.argsort(_keys(self.values, which), descending=True)[:k]
+        return self.values[places], self.vectors[:, places], self.residuals[places]
+
+
+def _krylov(
+    product: _Counted,
+    known: Tensor,
+    size: int,
+    k: int,
+    which: str,
+    tolerance: float,
+    generator: torch.Generator,
+    like: Tensor,
+) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Outermost eigenpairs of the operator orthogonal to known ones, once they have converged or products are spent."""
+    start = torch.randn(size, generator=generator, dtype=torch.float64).to(like.device)
+    start = _orthogonal(start, known)
+    if start.norm() <= _BREAKDOWN:
+        return None
+    basis = [start / start.norm()]
+    diagonal: list[float] = []
+    off: list[float] = []
+    while True:
+        image = product(basis[-1])
+        diagonal.append(float(basis[-1] @ image))
+        whole = torch.stack(basis, 1)
+        image = _orthogonal(_orthogonal(image, known), whole)
+        length = float(image.norm())
+        values, inner = _tridiagonal_eigenpairs(diagonal, off)
+        places = torch.argsort(_keys(values, which), descending=True)[:k]
+        scale = max(float(values.abs().max()), 1e-300)
+        residuals = (length * inner[-1, places]).abs()
+        exhausted = length <= _BREAKDOWN * scale or len(basis) + known.shape[1] >= size
+        settled = len(values) >= k and bool((residuals <= tolerance * scale).all())
+        if exhausted or settled or product.is_spent:
+            vectors = whole @ inner[:, places].to(whole)
+            return values[places].to(whole), vectors, (residuals * (0.0 if exhausted else 1.0)).to(whole)
+        off.append(length)
+        basis.append(image / length)
+
+
+def _tridiagonal_eigenpairs(diagonal: list[float], off: list[float]) -> tuple[Tensor, Tensor]:
+    matrix = torch.diag(torch.tensor(diagonal, dtype=torch.float64))
+    if off:
+        beside = torch.tensor(off, dtype=torch.float64)
+        matrix += torch.diag(beside, 1) + torch.diag(beside, -1)
+    values, vectors = torch.linalg.eigh(matrix)
+    return values, vectors
+
+
+def _orthogonal(vector: Tensor, basis: Tensor) -> Tensor:
+    """A vector without its components along an orthonormal basis; twice, since once leaves rounding."""
+    for _ in range(2):
+        vector = vector - basis @ (basis.T @ vector)
+    return vector
+
+
+def _keys(values: Tensor, which: str) -> Tensor:
+    return {"LA": values, "SA": -values, "LM": values.abs()}[which]
+
+
+def _key(value: float, which: str) -> float:
+    return {"LA": value, "SA": -value, "LM": abs(value)}[which]
+
+
+def _order(values: Tensor, which: str) -> Tensor:
+    return values[torch.argsort(_keys(values, which), descending=True)]

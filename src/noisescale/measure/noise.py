@@ -1,0 +1,240 @@
+"""Gradient noise: tr Σ, |G|² and their ratio, with intervals that hold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import stats
+from torch import Tensor, nn
+
+from noisescale.errors import BadInput
+from noisescale.measure.estimate import CONFIDENCE, Estimate, exact, with_t_interval
+from noisescale.measure.problem import CHUNK, Data, LossFunction, Problem
+
+# Examples whose Gram matrix gives tr Σ², the part of the error of |G|² that a jackknife doubles. It is a floor of the
+# variance, so a subset will do.
+_GRAM_EXAMPLES = 512
+
+# Numbers of per-example gradients that are kept between the two passes, 1 GiB in float64; beyond it they are computed
+# twice.
+_KEPT_NUMBERS = 2**27
+
+
+@dataclass(frozen=True)
+class GradientNoise:
+    """The noise of the gradient.
+
+    Arguments:
+        trace_covariance: tr Σ of the per-example gradient. gradient_norm_squared: |G|². gradient_noise_scale:
+            tr Σ/|G|², in examples. examples: n. population: N, `math.inf` for fresh data.
+        coordinates: "module" or "optimizer". gradients: per-example gradients spent. status: advice.
+    """
+
+    trace_covariance: Estimate
+    gradient_norm_squared: Estimate
+    gradient_noise_scale: Estimate
+    examples: int
+    population: float
+    coordinates: str
+    gradients: int
+    status: str
+
+
+def gradient_noise(
+    model: nn.Module,
+    loss: LossFunction,
+    data: Data,
+    population: float | None = None,
+    *,
+    learning_rate_multipliers: Mapping[str, float | Tensor] | None = None,
+    chunk: int = CHUNK,
+) -> GradientNoise:
+    """Measure tr Σ = Σ‖g_i − ḡ‖²/(n − 1), |G|² = ‖ḡ‖² − (1 − n/N) tr Σ/n, and tr Σ/|G|².
+
+    Arguments:
+        model, loss, data, learning_rate_multipliers, chunk: as `Problem` takes them; n ≥ 2 examples.
+        population: None: the data are all there is (the training set of a run), and everything is exact. A whole
+            number N > n: they are a random subset of so many. `math.inf`: they are fresh, and were not trained on.
+    Returns:
+        Intervals by the delete-one jackknife, of the ratio by Fieller; its upper end is infinite where |G|² is not told
+        from 0.
+    Raises:
+        BadInput: as `Problem`; fewer than two examples; a population below their number.
+    Source:
+        McCandlish, Kaplan, Amodei 2018, section 2.2, for the quantities; the intervals: Fieller 1954; Efron, Stein 1981
+        (the jackknife doubles the degenerate part of a U-statistic's variance).
+    """
+    problem = Problem(model, loss, data, learning_rate_multipliers=learning_rate_multipliers, chunk=chunk)
+    size = _population(population, problem.examples)
+    keep = problem.examples * problem.size <= _KEPT_NUMBERS
+    kept = [part.double() for part in problem.per_example_gradients()] if keep else None
+    mean = _mean(problem, kept)
+    squares, along, spent = [], [], problem.examples
+    gram: list[Tensor] = []
+    for part in kept if kept is not None else problem.per_example_gradients():
+        own = part.double()
+        squares.append(own.square().sum(1))
+        along.append(own @ mean)
+        if sum(map(len, gram)) < _GRAM_EXAMPLES:
+            gram.append(own[: _GRAM_EXAMPLES - sum(map(len, gram))])
+    spent += 0 if keep else problem.examples
+    moments = _Moments(torch.cat(squares).cpu().numpy(), torch.cat(along).cpu().numpy(), float(mean @ mean))
+    return _noise(moments, torch.cat(gram), size, problem.coordinates, spent, 1)
+
+
+def batch_gradient_noise(
+    model: nn.Module,
+    loss: LossFunction,
+    batches: Data,
+    *,
+    learning_rate_multipliers: Mapping[str, float | Tensor] | None = None,
+    chunk: int = CHUNK,
+) -> GradientNoise:
+    """Measure the same from gradients of whole batches, in training mode: tr Σ = B·Σ‖g_b − ḡ‖²/(n − 1).
+
+    With batch normalization in training mode a single example has no gradient of its own; Σ/B is then the covariance of
+    a batch's gradient.
+
+    Arguments:
+        model, loss, learning_rate_multipliers: as `Problem` takes them. batches: at least two, all of B examples, drawn
+            independently of fresh data.
+    Raises:
+        BadInput: as `Problem`; fewer than two batches, or batches of different sizes.
+    """
+    problem = Problem(
+        model, loss, batches, learning_rate_multipliers=learning_rate_multipliers, mode="train", chunk=chunk
+    )
+    sizes = [len(inputs) for inputs, _ in problem.batches()]
+    if len(sizes) < 2 or len(set(sizes)) > 1:
+        raise BadInput("batches", "at least two, of equal size", f"sizes {sizes[:5]}")
+    found = torch.stack([problem.batch_gradient(batch).double() for batch in problem.batches()])
+    mean = found.mean(0)
+    moments = _Moments(found.square().sum(1).cpu().numpy(), (found @ mean).cpu().numpy(), float(mean @ mean))
+    return _noise(moments, found[:_GRAM_EXAMPLES], math.inf, problem.coordinates, len(sizes), sizes[0])
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """‖g_i‖² and ⟨g_i, ḡ⟩ of every example, and ‖ḡ‖²."""
+
+    squares: NDArray[np.float64]
+    along: NDArray[np.float64]
+    mean_square: float
+
+
+def _population(population: float | None, examples: int) -> float:
+    if examples < 2:
+        raise BadInput("data", "at least two examples", examples)
+    if population is None:
+        return float(examples)
+    if math.isinf(population) and population > 0:
+        return math.inf
+    if not (float(population).is_integer() and population >= examples):
+        required = f"None, math.inf, or a whole number of at least the {examples} examples given"
+        raise BadInput("population", required, population)
+    return float(population)
+
+
+def _mean(problem: Problem, kept: list[Tensor] | None) -> Tensor:
+    total = torch.zeros(problem.size, dtype=torch.float64, device=problem.point.device)
+    for part in kept if kept is not None else problem.per_example_gradients():
+        total += part.double().sum(0)
+    return total / problem.examples
+
+
+def _noise(
+    moments: _Moments, gram: Tensor, population: float, coordinates: str, spent: int, batch_size: int
+) -> GradientNoise:
+    """The three numbers from the moments of n gradients, each of a batch of so many examples."""
+    n = len(moments.squares)
+    share = n / population
+    spread = (moments.squares.sum() - n * moments.mean_square) / (n - 1)
+    target = moments.mean_square - (1 - share) * spread / n
+    if share == 1:
+        trace, norm = exact(batch_size * spread, "loss²"), exact(target, "loss²")
+        ratio = exact(trace.value / norm.value if norm.value > 0 else math.inf, "examples")
+        return GradientNoise(trace, norm, ratio, n * batch_size, population, coordinates, spent, "exact")
+    spreads, targets = _deleted(moments, share)
+    covariance = (n - 1) ** 2 / n * np.cov(np.stack([spreads, targets])) * (1 - share)
+    floor = _degenerate(gram, n) * (1 - share)
+    covariance[1, 1] = max(covariance[1, 1] - floor, floor)
+    trace_error, norm_error = np.sqrt(np.diag(covariance))
+    trace = with_t_interval(batch_size * spread, batch_size * trace_error, n - 1, "loss²")
+    norm = with_t_interval(target, norm_error, n - 1, "loss²")
+    low, high = _fieller(spread, target, covariance, n - 1)
+    value = spread / target if target > 0 else math.inf
+    # The ratio's standard error by the delta method, for orientation; its interval is Fieller's.
+    error = _ratio_error(spread, target, covariance)
+    ratio = Estimate(batch_size * value, batch_size * error, batch_size * low, batch_size * high, "examples")
+    return GradientNoise(
+        trace, norm, ratio, n * batch_size, population, coordinates, spent, _advice(norm, ratio, target)
+    )
+
+
+def _deleted(moments: _Moments, share: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """S² and |G|² with each example left out, from sums alone."""
+    n = len(moments.squares)
+    total = moments.squares.sum()
+    # ‖nḡ − g_i‖² = n²‖ḡ‖² − 2n⟨g_i, ḡ⟩ + ‖g_i‖².
+    mean_square = (n**2 * moments.mean_square - 2 * n * moments.along + moments.squares) / (n - 1) ** 2
+    spread = (total - moments.squares - (n - 1) * mean_square) / (n - 2) if n > 2 else np.full(n, np.nan)
+    return spread, mean_square - (1 - share) * spread / (n - 1)
+
+
+def _degenerate(gradients: Tensor, n: int) -> float:
+    """2 tr(Σ²)/(n(n − 1)), with tr Σ² unbiased from the U-centred Gram matrix of some of the gradients.
+
+    Source: Song, Smola, Gretton, Bedo, Borgwardt 2012, section 2.2: with a linear kernel it is the squared norm of Σ.
+    """
+    m = len(gradients)
+    if m < 4:
+        return 0.0
+    gram = gradients @ gradients.T
+    gram.fill_diagonal_(0.0)
+    rows = gram.sum(1, keepdim=True) / (m - 2)
+    centred = gram - rows - rows.T + gram.sum() / ((m - 1) * (m - 2))
+    centred.fill_diagonal_(0.0)
+    return 2 * max(0.0, float(centred.square().sum()) / (m * (m - 3))) / (n * (n - 1))
+
+
+def _fieller(top: float, bottom: float, covariance: NDArray[np.float64], freedom: int) -> tuple[float, float]:
+    """The ratios r for which top − r·bottom is not told from 0; from 0 upwards."""
+    t2 = float(stats.t.ppf(0.5 + CONFIDENCE / 2, freedom)) ** 2
+    a = bottom**2 - t2 * covariance[1, 1]
+    b = top * bottom - t2 * covariance[0, 1]
+    c = top**2 - t2 * covariance[0, 0]
+    room = b * b - a * c
+    if a > 0:
+        if room < 0:
+            return 0.0, math.inf
+        root = math.sqrt(room)
+        # A negative bottom would make the ratio negative, which it is not: nothing is known of it then.
+        return (max(0.0, (b - root) / a), (b + root) / a) if bottom > 0 else (0.0, math.inf)
+    if room < 0 or c <= 0:
+        return 0.0, math.inf
+    # The set is the outside of two roots, one of them negative: all ratios from the positive one on.
+    roots = sorted(((b - math.sqrt(room)) / a, (b + math.sqrt(room)) / a))
+    return max(0.0, roots[1]), math.inf
+
+
+def _ratio_error(top: float, bottom: float, covariance: NDArray[np.float64]) -> float:
+    if bottom <= 0:
+        return math.inf
+    slope = np.array([1 / bottom, -top / bottom**2])
+    return float(math.sqrt(max(0.0, slope @ covariance @ slope)))
+
+
+def _advice(norm: Estimate, ratio: Estimate, target: float) -> str:
+    if target <= 0:
+        return (
+            "|G|² is estimated below 0: it is too small for so few examples, or the data were trained on, "
+            "where `population` must be their number"
+        )
+    if math.isinf(ratio.high):
+        return "|G|² is not told from 0: the noise scale has no upper bound; give more examples"
+    return "ok"

@@ -1,0 +1,157 @@
+"""Every instrument against dense matrices in float64, on a table of small networks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from networks import LOSSES, NETWORKS, make_case
+from torch import Tensor, nn
+
+from noisescale import measure
+from noisescale.measure.lanczos import extreme_eigenpairs
+from noisescale.measure.problem import Problem
+
+ALL = [(network, loss) for network in NETWORKS for loss in LOSSES]
+
+
+def multipliers(model: nn.Module) -> dict[str, float | Tensor]:
+    """Other than 1 everywhere, and different from row to row in one tensor."""
+    found: dict[str, float | Tensor] = {
+        name: 0.3 + 0.5 * place for place, (name, _) in enumerate(model.named_parameters())
+    }
+    name, one = next((name, one) for name, one in model.named_parameters() if one.dim() > 1)
+    rows = torch.linspace(0.5, 2.0, len(one), dtype=torch.float64).view(-1, *(1,) * (one.dim() - 1))
+    return {**found, name: rows}
+
+
+def root(model: nn.Module, given: dict[str, float | Tensor] | None) -> Tensor:
+    """M^½ as a vector."""
+    parts = [
+        (
+            torch.ones_like(one) if given is None else torch.as_tensor(given[name], dtype=one.dtype).expand_as(one)
+        ).flatten()
+        for name, one in model.named_parameters()
+    ]
+    return torch.cat(parts).sqrt()
+
+
+@pytest.mark.parametrize("scaled", [pytest.param(False, marks=pytest.mark.full), True])
+@pytest.mark.parametrize(("network", "loss"), ALL)
+def test_eigenvalues_trace_and_norm(network: str, loss: str, scaled: bool) -> None:
+    case = make_case(network, loss)
+    given = multipliers(case.model) if scaled else None
+    half = root(case.model, given)
+    dense = half[:, None] * case.hessian() * half
+    exact = torch.linalg.eigvalsh(dense)
+    settings = {"learning_rate_multipliers": given, "chunk": 7}
+    top = measure.hessian_eigenvalues(case.model, case.loss, case.data, 4, **settings)
+    assert top.converged and top.coordinates == ("optimizer" if scaled else "module")
+    np.testing.assert_allclose(top.values, exact.flip(0)[:4], rtol=1e-8, atol=1e-8 * float(exact[-1]))
+    low = measure.hessian_eigenvalues(case.model, case.loss, case.data, 2, "SA", **settings)
+    np.testing.assert_allclose(low.values, exact[:2], rtol=1e-8, atol=1e-8 * float(exact[-1]))
+    images = dense @ torch.as_tensor(top.vectors)
+    np.testing.assert_allclose(images, top.vectors * top.values, atol=1e-7 * float(exact[-1]))
+    trace = measure.hessian_trace(case.model, case.loss, case.data, max_products=200, **settings)
+    assert abs(trace.estimate.value - float(dense.trace())) < 4.5 * trace.estimate.standard_error
+    norm = measure.hessian_frobenius_norm(case.model, case.loss, case.data, max_products=200, **settings)
+    assert abs(norm.estimate.value - float(dense.norm())) < 4.5 * norm.estimate.standard_error
+
+
+@pytest.mark.parametrize("scaled", [pytest.param(False, marks=pytest.mark.full), True])
+@pytest.mark.parametrize(("network", "loss"), ALL)
+def test_gradients_noise_and_covariance(network: str, loss: str, scaled: bool) -> None:
+    case = make_case(network, loss)
+    given = multipliers(case.model) if scaled else None
+    own = case.gradients() * root(case.model, given)
+    problem = Problem(case.model, case.loss, case.data, learning_rate_multipliers=given, chunk=7)
+    found = torch.cat(list(problem.per_example_gradients()))
+    torch.testing.assert_close(found, own, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(problem.gradient(), own.mean(0), rtol=1e-11, atol=1e-12)
+    centred = own - own.mean(0)
+    sigma = centred.T @ centred / (len(own) - 1)
+    settings = {"learning_rate_multipliers": given, "chunk": 7}
+    noise = measure.gradient_noise(case.model, case.loss, case.data, **settings)
+    assert noise.trace_covariance.is_exact and noise.gradient_norm_squared.is_exact
+    assert noise.trace_covariance.value == pytest.approx(float(sigma.trace()), rel=1e-11)
+    assert noise.gradient_norm_squared.value == pytest.approx(float(own.mean(0).square().sum()), rel=1e-11)
+    covariance = measure.gradient_covariance(case.model, case.loss, case.data, 3, **settings)
+    np.testing.assert_allclose(covariance.eigenvalues, torch.linalg.eigvalsh(sigma).flip(0)[:3], rtol=1e-9)
+    np.testing.assert_allclose(
+        sigma @ torch.as_tensor(covariance.vectors), covariance.vectors * covariance.eigenvalues, atol=1e-9
+    )
+    assert covariance.trace == pytest.approx(float(sigma.trace()), rel=1e-11)
+    assert covariance.frobenius_norm == pytest.approx(float(sigma.norm()), rel=1e-11)
+
+
+@pytest.mark.parametrize(("network", "loss"), ALL)
+def test_the_tangent_kernel_and_the_gauss_newton_matrix(network: str, loss: str) -> None:
+    case = make_case(network, loss)
+    given = multipliers(case.model)
+    jacobian = case.jacobian() * root(case.model, given)
+    n = len(case.inputs)
+    found = measure.ntk_eigenvalues(case.model, case.loss, case.data, 3, 0.9, learning_rate_multipliers=given, chunk=7)
+    kernel = torch.linalg.eigvalsh(jacobian @ jacobian.T / n).flip(0)
+    np.testing.assert_allclose(found.eigenvalues, kernel[:3], rtol=1e-8)
+    outputs = case.outputs(case.point).detach()
+    blocks = torch.stack(
+        [
+            torch.autograd.functional.hessian(lambda o, t=t: case.loss(o[None], t[None]), row)
+            for row, t in zip(outputs, case.targets, strict=True)
+        ]
+    )
+    rows = jacobian.view(n, -1, jacobian.shape[1])
+    newton = torch.einsum("nip,nij,njq->pq", rows, blocks, rows) / n
+    largest = float(torch.linalg.eigvalsh(newton)[-1])
+    assert found.gauss_newton == pytest.approx(largest, rel=1e-8)
+    assert found.largest_stable_rate == pytest.approx(2 * 1.9 / largest, rel=1e-8)
+    assert found.converged
+
+
+@pytest.mark.parametrize("network", ["mlp", "attention"])
+def test_the_density_integrates_to_one_and_to_the_trace(network: str) -> None:
+    case = make_case(network)
+    found = measure.hessian_spectral_density(case.model, case.loss, case.data, probes=60, steps=200)
+    step = found.grid[1] - found.grid[0]
+    assert found.density.sum() * step == pytest.approx(1.0, abs=1e-3)
+    exact = torch.linalg.eigvalsh(case.hessian()).numpy()
+    smooth = np.exp(-0.5 * ((found.grid[:, None] - exact) / found.width) ** 2).mean(1)
+    smooth /= found.width * np.sqrt(2 * np.pi)
+    scores = (found.density - smooth) / np.maximum(found.standard_error, 1e-3 * smooth.max())
+    assert np.abs(scores).max() < 5
+
+
+def test_chunks_change_nothing() -> None:
+    case = make_case("convnet, batch")
+    batches = [(case.inputs[start : start + 6], case.targets[start : start + 6]) for start in range(0, 20, 6)]
+    whole, parts = (Problem(case.model, case.loss, data) for data in (case.data, batches))
+    vector = torch.randn(whole.size, dtype=torch.float64)
+    torch.testing.assert_close(whole.hessian_product(vector), parts.hessian_product(vector))
+    assert whole.loss() == pytest.approx(parts.loss(), rel=1e-12)
+
+
+def test_repeated_eigenvalues_are_all_found() -> None:
+    values = torch.tensor([5.0, 5.0, 5.0, 2.0, 2.0, 1.0, *[0.1] * 30], dtype=torch.float64)
+    rotation = torch.linalg.qr(torch.randn(36, 36, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))[0]
+    matrix = rotation @ torch.diag(values) @ rotation.T
+    found = extreme_eigenpairs(lambda v: matrix @ v, 36, 5, which="LA", tolerance=1e-9, most=500, like=values)
+    assert found.converged
+    torch.testing.assert_close(found.values, values[:5], rtol=1e-9, atol=1e-9)
+
+
+def test_a_flag_that_says_converged_can_be_trusted() -> None:
+    """With too few products it is not converged, and says so; residuals bound the error either way."""
+    case = make_case("mlp")
+    exact = torch.linalg.eigvalsh(case.hessian()).flip(0).numpy()
+    seen = set()
+    for products in (1, 2, 4, 8, 16, 32, 64, 200):
+        found = measure.hessian_eigenvalues(case.model, case.loss, case.data, 3, max_products=products)
+        assert found.products <= products
+        seen.add(found.converged)
+        for value, residual in zip(found.values, found.residuals, strict=True):
+            assert np.abs(exact - value).min() <= residual + 1e-9
+        if found.converged:
+            np.testing.assert_allclose(found.values, exact[:3], rtol=1e-8)
+        else:
+            assert "not converged" in found.status
+    assert seen == {True, False}

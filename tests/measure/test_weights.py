@@ -1,0 +1,75 @@
+"""Norms, rotation and effective rates against their definitions, and loss along a line."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from networks import make_case
+
+from noisescale import measure
+from noisescale.errors import BadInput
+
+
+def test_a_step_of_a_scale_invariant_layer() -> None:
+    generator = torch.Generator().manual_seed(0)
+    w = torch.randn(5, 3, dtype=torch.float64, generator=generator)
+    g = torch.randn(5, 3, dtype=torch.float64, generator=generator)
+    g = g - (g * w).sum() / w.square().sum() * w  # what a scale-invariant loss would give
+    rate = 0.3
+    found = measure.weight_dynamics({"w": w}, {"w": w - rate * g}, {"w": g}, rate).layers["w"]
+    assert found.norm_squared == pytest.approx(float(w.square().sum()))
+    assert found.effective_learning_rate == pytest.approx(rate / float(w.square().sum()))
+    assert abs(found.scale_invariance_defect) < 1e-15
+    # A right-angled triangle: the tangent of the rotation is η‖g‖/‖w‖.
+    assert math.tan(found.rotation) == pytest.approx(rate * float(g.norm() / w.norm()), rel=1e-12)
+
+
+def test_a_tiny_rotation_keeps_its_digits() -> None:
+    w, step = torch.tensor([1.0, 0.0], dtype=torch.float64), torch.tensor([0.0, 1e-7], dtype=torch.float64)
+    found = measure.weight_dynamics({"w": w}, {"w": w + step}, {"w": step}, 1.0)
+    assert found.total.rotation == pytest.approx(1e-7, rel=1e-6)
+
+
+def test_the_total_is_that_of_one_long_vector() -> None:
+    parts = {name: torch.randn(4, dtype=torch.float64) for name in "ab"}
+    after = {name: tensor + 0.1 * torch.randn(4) for name, tensor in parts.items()}
+    slopes = {name: torch.randn(4, dtype=torch.float64) for name in "ab"}
+    total = measure.weight_dynamics(parts, after, slopes, 0.1).total
+    whole = [{"w": torch.cat(list(own.values()))} for own in (parts, after, slopes)]
+    assert total == measure.weight_dynamics(*whole, 0.1).layers["w"] or total.rotation == pytest.approx(
+        measure.weight_dynamics(*whole, 0.1).layers["w"].rotation, rel=1e-9
+    )
+    rates = measure.weight_dynamics(parts, after, slopes, {"a": 0.1, "b": 0.2})
+    assert math.isnan(rates.total.effective_learning_rate)
+    assert rates.layers["b"].effective_learning_rate == pytest.approx(0.2 / rates.layers["b"].norm_squared)
+
+
+def test_other_names_are_refused() -> None:
+    one = {"w": torch.ones(2)}
+    with pytest.raises(BadInput, match="after"):
+        measure.weight_dynamics(one, {"v": torch.ones(2)}, one, 0.1)
+    with pytest.raises(BadInput, match="gradient"):
+        measure.weight_dynamics(one, one, {"w": torch.ones(3)}, 0.1)
+    with pytest.raises(BadInput, match="learning_rate"):
+        measure.weight_dynamics(one, one, one, 0.0)
+
+
+@pytest.mark.parametrize("network", ["mlp", "convnet, batch"])
+def test_the_ends_of_the_line_are_the_models(network: str) -> None:
+    one = make_case(network)
+    other = make_case(network)
+    with torch.no_grad():
+        for parameter in other.model.parameters():
+            parameter += 0.5 * torch.randn_like(parameter)
+    found = measure.interpolate(one.model, other.model, one.loss, one.data, [0.0, 0.5, 1.0])
+    for place, case in ((0, one), (2, other)):
+        with torch.no_grad():
+            outputs = case.model(one.inputs)
+        assert found.loss[place] == pytest.approx(float(one.loss(outputs, one.targets)), rel=1e-12)
+        assert found.accuracy[place] == pytest.approx(float((outputs.argmax(1) == one.targets).double().mean()))
+    assert np.isfinite(found.loss).all()
+    with pytest.raises(BadInput, match="model_b"):
+        measure.interpolate(one.model, make_case("attention").model, one.loss, one.data, [0.0])
