@@ -65,6 +65,15 @@ def test_stability_that_returns_is_a_fraction_and_does_not_move_the_threshold() 
     assert edge.rate == stability_edge(RATES, plain).rate
 
 
+def test_rates_at_which_a_seed_has_learned_nothing_yet_are_set_aside() -> None:
+    failed = ladder(*[10] * 8)
+    failed[:, :4] = 1.0
+    slow, quick = stability_edge(RATES, failed), stability_edge(RATES, ladder(*[10] * 8))
+    assert slow.rate == quick.rate and slow.label == quick.label and slow.returning == quick.returning == 0
+    # A seed that fails at every rate stays a failure from the lowest on.
+    assert stability_edge(RATES, np.ones((8, RATES.size))).label == "all_fail"
+
+
 def test_rates_that_were_not_run_widen_a_seed_to_its_neighbours() -> None:
     failed = ladder(*[10] * 8)
     failed[:, 9] = math.nan

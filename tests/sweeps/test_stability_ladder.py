@@ -55,6 +55,14 @@ def test_it_goes_up_until_every_seed_fails() -> None:
     assert climb(lambda rate: 0.0)[-1] == 32 * 2**10
 
 
+def test_rates_at_which_nothing_is_learned_yet_are_no_edge() -> None:
+    """Slow below 0.8, stable to 5, and one seed in five that is dead at every rate."""
+    for dead in (0.0, 0.2):
+        rates = climb(lambda rate, dead=dead: 1.0 if rate > 5 or rate < 0.8 else dead)  # type: ignore[misc]
+        assert min(rates) >= 0.5
+        assert [rate for rate in rates if 4 < rate < 8] == pytest.approx([4 * 2**0.25, 4 * 2**0.5])
+
+
 def test_it_goes_down_while_the_lowest_rung_fails() -> None:
     assert 0 < len([rate for rate in climb(lambda rate: float(rate > 0.1)) if rate < 0.1]) <= 3
     assert climb(lambda rate: 1.0)[0] == 0.5 / 2**10

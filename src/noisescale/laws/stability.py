@@ -78,7 +78,8 @@ ADVICE = {
 def stability_edge(rates: Array, failed: Array, confidence: float = CONFIDENCE) -> StabilityEdge:
     """Estimate the largest stable rate from a ladder of rates tried by several seeds.
 
-    Each seed gives the interval (its last stable rate below its first failure, that failure]. `rate` maximizes the
+    Each seed gives the interval (its last stable rate below its first failure, that failure]; failures below its lowest
+    stable rate are set aside, because a short run may learn nothing at a small rate. `rate` maximizes the
     likelihood Π_s [Φ((log f_s - μ)/σ) - Φ((log l_s - μ)/σ)]; its interval holds the μ whose likelihood, maximized over
     σ, is within S·log(1 + t²_{S-1}/(S-1))/2 of the maximum in logarithm, which is the t interval where the ladder is
     fine and the cell itself where all seeds fail in one. `distribution_free` is the median of the nonparametric
@@ -139,9 +140,15 @@ def stability_edge(rates: Array, failed: Array, confidence: float = CONFIDENCE) 
 
 
 def _thresholds(log_rates: Array, failed: Array) -> tuple[Array, Array, float]:
-    """Each seed's interval of the logarithm of the threshold, and the share of seeds with returning stability."""
-    first = np.min(np.where(failed == 1, log_rates, math.inf), axis=1)
+    """Each seed's interval of the logarithm of the threshold, and the share of seeds with returning stability.
+
+    A short run at a small rate may end at chance because it has learned nothing yet: what fails below a seed's lowest
+    stable rate is slow, not unstable, and is set aside.
+    """
     stable = failed == 0
+    learns = np.min(np.where(stable, log_rates, math.inf), axis=1, keepdims=True)
+    unstable = (failed == 1) & ((log_rates > learns) | np.isinf(learns))
+    first = np.min(np.where(unstable, log_rates, math.inf), axis=1)
     below = np.max(np.where(stable & (log_rates < first[:, None]), log_rates, -math.inf), axis=1)
     returning = np.any(stable & (log_rates > first[:, None]), axis=1)
     return below, first, float(returning.mean())

@@ -119,17 +119,19 @@ def wanted_rates(top: float, failing: Callable[[float], float | None]) -> list[f
 
 
 def _next_rates(top: float, rates: list[float], share: dict[float, float]) -> list[float]:
-    lowest, highest = rates[0], rates[-1]
+    lowest, highest, fewest = rates[0], rates[-1], min(share.values())
     if share[highest] < 1 and highest < top * FIRST_RUNGS[-1] * 2.0**MAX_OCTAVES * (1 - TOLERANCE):
         return [highest * 2.0, highest * 4.0]
-    if share[lowest] > 0 and lowest > top * FIRST_RUNGS[0] * 2.0**-MAX_OCTAVES * (1 + TOLERANCE):
+    # Where fewer fail at a larger rate, those below have learned nothing in so few steps, and still less would.
+    if share[lowest] == fewest > 0 and lowest > top * FIRST_RUNGS[0] * 2.0**-MAX_OCTAVES * (1 + TOLERANCE):
         return [lowest / 4.0, lowest / 2.0]
-    return _midpoints(rates, share)
+    return _midpoints([rate for rate in rates if rate >= min(r for r in rates if share[r] == fewest)], share)
 
 
 def _midpoints(rates: list[float], share: dict[float, float]) -> list[float]:
     """Geometric midpoints of the gaps in which some seed passes from stable to failing, until gaps are fine enough."""
-    some_fail = [rate for rate in rates if share[rate] > 0]
+    # Seeds that fail everywhere (dead from the start) have no edge to look for.
+    some_fail = [rate for rate in rates if share[rate] > min(share.values())]
     some_hold = [rate for rate in rates if share[rate] < 1]
     if not some_fail or not some_hold:
         return []
