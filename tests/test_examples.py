@@ -18,14 +18,22 @@ SMOKE = (
 OWN_DATA = ("own_model",)
 
 
-@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.toml")), ids=lambda path: path.stem)
+# Meant for a GPU: even at smoke size a minute on two cores.
+LARGE = ("preresnet32-cifar10",)
+ALL = [
+    pytest.param(path, id=path.stem, marks=pytest.mark.full if path.stem in LARGE else ())
+    for path in sorted(EXAMPLES.glob("*.toml"))
+]
+
+
+@pytest.mark.parametrize("path", ALL)
 def test_an_example_runs(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     monkeypatch.chdir(EXAMPLES)
     monkeypatch.syspath_prepend(str(EXAMPLES))
     stated = SweepSpec.from_toml(path)
-    if stated.dataset.name == "fashion_mnist":
+    if stated.dataset.name in ("fashion_mnist", "cifar10"):
         monkeypatch.setenv("NOISESCALE_DATA", str(request.getfixturevalue("data_folder")))
     budget = "training.epochs=0.5" if stated.training.epochs is not None else "training.steps=4"
     sizes = tuple(entry for entry in SMOKE if path.stem not in OWN_DATA or not entry.startswith("dataset."))
