@@ -13,7 +13,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class GradientNoise:
+class BatchNoise:
     """Second moments of the noise ξ of a batch's gradient h(θ − c̄) + ξ.
 
     Arguments:
@@ -26,7 +26,7 @@ class GradientNoise:
     epoch: int = 1
 
 
-def gradient_noise(curvature: float, spread: float, batch_size: int, examples: int, sampling: str) -> GradientNoise:
+def gradient_noise(curvature: float, spread: float, batch_size: int, examples: int, sampling: str) -> BatchNoise:
     """The noise of a batch of B of the N examples.
 
     With S² = Σ(c_i − c̄)²/N: Var ξ = h²S²/B with replacement, h²S²(N − B)/(B(N − 1)) without; two batches of one epoch
@@ -43,13 +43,13 @@ def gradient_noise(curvature: float, spread: float, batch_size: int, examples: i
     """
     scale = curvature**2 * spread
     if sampling == "with_replacement":
-        return GradientNoise(scale / batch_size)
+        return BatchNoise(scale / batch_size)
     if sampling not in ("subset", "epoch_shuffle"):
         raise BadInput("sampling", "'with_replacement', 'subset' or 'epoch_shuffle'", repr(sampling))
     variance = scale * (examples - batch_size) / (batch_size * (examples - 1))
     if sampling == "subset":
-        return GradientNoise(variance)
-    return GradientNoise(variance, -scale / (examples - 1), examples // batch_size)
+        return BatchNoise(variance)
+    return BatchNoise(variance, -scale / (examples - 1), examples // batch_size)
 
 
 def stationary_variance(rate: float, curvature: float, noise_variance: float, momentum: float = 0.0) -> float:
@@ -73,7 +73,7 @@ def stationary_variance(rate: float, curvature: float, noise_variance: float, mo
 def second_moments(
     rate: float,
     curvature: float,
-    noise: GradientNoise,
+    noise: BatchNoise,
     steps: int,
     *,
     momentum: float = 0.0,
