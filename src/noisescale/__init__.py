@@ -1,5 +1,9 @@
 """Find, explain and transfer the hyperparameters of SGD: learning rate, batch size, width, weight decay."""
 
+# instruments on any model, and the closed forms that they are checked against
+from noisescale import measure as measure
+from noisescale import theory as theory
+
 # errors
 from noisescale.errors import BadInput as BadInput
 

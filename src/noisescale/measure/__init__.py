@@ -12,6 +12,8 @@ from noisescale.measure.hessian import hessian_spectral_density as hessian_spect
 from noisescale.measure.hessian import hessian_trace as hessian_trace
 from noisescale.measure.interpolation import Interpolation as Interpolation
 from noisescale.measure.interpolation import interpolate as interpolate
+from noisescale.measure.monitor import MonitoredNoise as MonitoredNoise
+from noisescale.measure.monitor import NoiseMonitor as NoiseMonitor
 from noisescale.measure.noise import GradientNoise as GradientNoise
 from noisescale.measure.noise import batch_gradient_noise as batch_gradient_noise
 from noisescale.measure.noise import gradient_noise as gradient_noise

@@ -166,10 +166,10 @@ def _noise(
     trace_error, norm_error = np.sqrt(np.diag(covariance))
     trace = with_t_interval(batch_size * spread, batch_size * trace_error, n - 1, "loss²")
     norm = with_t_interval(target, norm_error, n - 1, "loss²")
-    low, high = _fieller(spread, target, covariance, n - 1)
+    low, high = fieller(spread, target, covariance, n - 1)
     value = spread / target if target > 0 else math.inf
     # The ratio's standard error by the delta method, for orientation; its interval is Fieller's.
-    error = _ratio_error(spread, target, covariance)
+    error = ratio_error(spread, target, covariance)
     ratio = Estimate(batch_size * value, batch_size * error, batch_size * low, batch_size * high, "examples")
     return GradientNoise(
         trace, norm, ratio, n * batch_size, population, coordinates, spent, _advice(norm, ratio, target)
@@ -202,7 +202,7 @@ def _degenerate(gradients: Tensor, n: int) -> float:
     return 2 * max(0.0, float(centred.square().sum()) / (m * (m - 3))) / (n * (n - 1))
 
 
-def _fieller(top: float, bottom: float, covariance: NDArray[np.float64], freedom: int) -> tuple[float, float]:
+def fieller(top: float, bottom: float, covariance: NDArray[np.float64], freedom: float) -> tuple[float, float]:
     """The ratios r for which top − r·bottom is not told from 0; from 0 upwards."""
     t2 = float(stats.t.ppf(0.5 + CONFIDENCE / 2, freedom)) ** 2
     a = bottom**2 - t2 * covariance[1, 1]
@@ -222,7 +222,8 @@ def _fieller(top: float, bottom: float, covariance: NDArray[np.float64], freedom
     return max(0.0, roots[1]), math.inf
 
 
-def _ratio_error(top: float, bottom: float, covariance: NDArray[np.float64]) -> float:
+def ratio_error(top: float, bottom: float, covariance: NDArray[np.float64]) -> float:
+    """The ratio's standard error by the delta method; infinite where the bottom is not above 0."""
     if bottom <= 0:
         return math.inf
     slope = np.array([1 / bottom, -top / bottom**2])

@@ -1,0 +1,28 @@
+"""The page of the instruments names each of them, and its examples run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from noisescale import measure
+
+PAGE = (Path(__file__).parents[2] / "docs" / "measure.md").read_text(encoding="utf-8")
+
+
+def test_every_instrument_is_on_the_page() -> None:
+    named = {name for name in vars(measure) if name.islower() and callable(getattr(measure, name))} | {"NoiseMonitor"}
+    assert len(named) > 9
+    assert [name for name in sorted(named) if f"`{name}`" not in PAGE and f"`{name}," not in PAGE] == []
+
+
+def test_the_examples_run(capsys: pytest.CaptureFixture[str]) -> None:
+    torch.manual_seed(0)
+    scope: dict[str, object] = {}
+    for block in re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL):
+        exec(block, scope)
+    said = capsys.readouterr().out
+    assert "examples" in said and "True" in said and "±" in said
