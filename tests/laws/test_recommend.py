@@ -188,3 +188,15 @@ def test_how_sgd_was_run_stands_in_the_validity(make_study: Make) -> None:
     assert found.nesterov
     # The edge was measured at constant rates, and a schedule's peak is held against it.
     assert math.isfinite(found.stability_edge.value)
+
+
+def test_batches_that_the_normalization_refuses_are_not_recommended() -> None:
+    from types import SimpleNamespace
+
+    from noisescale.laws.recommend import _trainable
+
+    ghosts = SimpleNamespace(spec={"model": {"normalization": "ghost_batch", "ghost_size": 16}})
+    assert _trainable([1, 8, 16, 23, 32], ghosts, False) == [8, 16, 32]  # type: ignore[arg-type]
+    with pytest.raises(BadInput, match="batch_size"):
+        _trainable([23], ghosts, True)  # type: ignore[arg-type]
+    assert _trainable([1, 2], SimpleNamespace(spec={}), False) == [1, 2]  # type: ignore[arg-type]

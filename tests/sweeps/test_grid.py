@@ -247,3 +247,33 @@ def test_the_whole_training_set_is_a_batch(make_grid: MakeGrid) -> None:
     make_grid(
         grid__batch_size=[60], grid__learning_rate=None, grid__noise_scale=[1.0], training__sampling="with_replacement"
     ).check()
+
+
+ODD = """
+import math
+from torch import nn
+def factory(width, shape, classes):
+    if width == 9:
+        return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), width), nn.Linear(8, classes))
+    return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), width), nn.Linear(width, classes))
+def normalized(width, shape, classes):
+    first = nn.Linear(math.prod(shape), width)
+    return nn.Sequential(nn.Flatten(), first, nn.BatchNorm1d(width), nn.Linear(width, classes))
+"""
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "named"),
+    [
+        ("factory", {"grid__width": [8, 9]}, "at width 9"),
+        ("normalized", {"grid__batch_size": [1, 4]}, "grid.batch_size: batches on which the model can be trained"),
+    ],
+)
+def test_a_module_that_fails_at_one_width_or_batch_is_refused_before_anything_runs(
+    family: str, changes: dict[str, Any], named: str, tmp_path: Path, make_grid: MakeGrid,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    (tmp_path / f"odd_{family}.py").write_text(ODD)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(BadInput, match=named):
+        make_grid(model={"family": f"odd_{family}:{family}"}, **changes).check()

@@ -10,6 +10,7 @@ import torch
 
 from noisescale.errors import BadInput
 from noisescale.families import Factory
+from noisescale.families.normalization import Normalization
 from noisescale.laws.edges import edge_at_new_width
 from noisescale.laws.fit import NO_HELP_REASON, STABILITY_SHARE, fit
 from noisescale.laws.interval import Estimate, as_json
@@ -199,6 +200,8 @@ def recommend(
     noise = _exponential(log_noise, -log_ratio, "examples", NOISE[found.replacement])
     edge, edge_basis = edge_at_new_width(group.edges, group.edge_laws, width)
     batches = [int(batch_size)] if batch_size is not None else _batch_ladder(train_size)
+    if isinstance(study_or_fit, Study):
+        batches = _trainable(batches, study_or_fit, batch_size is not None)
     time = _training_time(series, found.metric, width if origin is None else origin)
     passes = _passes(series) if series.budget == "epochs" else math.nan
     ladder = tuple(
@@ -333,6 +336,17 @@ def _passes(series: Series) -> float:
     """The largest number of whole passes over the training set that the study's cells share."""
     row = series.widths[-1]
     return max(cell.steps / (row.train_size // cell.batch_size) for cell in row.cells)
+
+
+def _trainable(batches: list[int], study: Study, given: bool) -> list[int]:
+    """The batch sizes that the study's normalization allows."""
+    model = study.spec.get("model") or {}
+    sizes = {name: model[name] for name in ("groups", "ghost_size") if model.get(name) is not None}
+    normalization = Normalization(model.get("normalization", "none"), **sizes)
+    allowed = [size for size in batches if normalization.batch_fault(size) is None]
+    if given and not allowed:
+        raise BadInput("batch_size", str(normalization.batch_fault(batches[0])), batches[0])
+    return allowed or batches
 
 
 def _batch_ladder(train_size: int) -> list[int]:

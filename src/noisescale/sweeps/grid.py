@@ -110,7 +110,8 @@ class Grid:
             if grid.rate_axis == "normalized_noise_scale" and math.isnan(ratio):
                 required = "a model with a layer whose fan-in grows with width; use noise_scale"
                 raise BadInput("grid.normalized_noise_scale", required, f"none at width {width}")
-        self._check_outputs(grid.width[0], data)
+        for width in grid.width:
+            self._check_outputs(width, data)
         self._check_moving_batches()
         for point in self.points():
             if not 0 < self.cell(point)[0].learning_rate < math.inf:
@@ -221,7 +222,14 @@ class Grid:
             got = f"{type(error).__name__}: {' '.join(str(error).split())}"
         if got != str(expected):
             required = f"a module that maps a batch of shape (2, {', '.join(map(str, data.input_shape))}) to {expected}"
-            raise BadInput("model.family", required, got)
+            raise BadInput("model.family", required, f"{got} at width {width}")
+        smallest = min(self.spec.grid.batch_size)
+        try:
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                self.factory(width, data.input_shape, data.num_classes).train()(data.x_train[:smallest])
+        except Exception as error:  # what evaluates may still not train, e.g. a normalization over one example
+            got = f"{smallest}, at which the model raises {type(error).__name__}: {' '.join(str(error).split())}"
+            raise BadInput("grid.batch_size", "batches on which the model can be trained", got) from error
 
     def _budgets(self) -> list[tuple[str, float]]:
         places = (self.spec.training, self.spec.grid)

@@ -18,7 +18,8 @@ def exact_statistics(module: nn.Module, inputs: Tensor, chunk: int) -> None:
 
     Layer l is measured with all layers before it already at their exact values, so that the evaluation pass over the
     inputs normalizes as a training pass would whose batch is the whole set (the variance is the biased one). It costs
-    one partial forward pass over the inputs for each layer.
+    one partial forward pass over the inputs for each layer. A layer that is used more than once is measured where it
+    is used first.
 
     Arguments:
         module: changed in place, left in evaluation mode. inputs: [N, …]. chunk: examples that are passed at once.

@@ -91,8 +91,7 @@ class PackTrainer:
         batch = self._splits["train"].inputs[: self._batches.largest]
         self._footprint = footprint(module, batch)
         velocity = _zeros_like(parameters) if any(run.momentum for run in runs) else {}
-        moving = moving_buffers(module, batch)
-        buffers = {name: buffer.expand(len(runs), *buffer.shape).clone() for name, buffer in moving.items()}
+        buffers = self._own_buffers(moving_buffers(module, batch))
         never = torch.full((len(runs),), NOT_DIVERGED, dtype=torch.int64, device=device)
         averages = _zeros_like(parameters) if first.average else {}
         self._state = PackState(0, parameters, velocity, buffers, never, torch.zeros_like(never), averages)
@@ -274,6 +273,15 @@ class PackTrainer:
             return runs_in_memory(cuda_peak(step, self.device), torch.cuda.mem_get_info()[0], runs)
         except Exception:  # a user's module may raise anything; what cannot be packed is trained one run at a time
             return 1
+
+    def _own_buffers(self, moving: Tensors) -> Tensors:
+        """Buffers [R, …] that differ between runs: those that training moves, and those that a factory draws."""
+        buffers = {name: buffer.expand(len(self.runs), *buffer.shape).clone() for name, buffer in moving.items()}
+        for name in self._start.buffers[0]:
+            drawn = torch.stack([own[name] for own in self._start.buffers])
+            like = self._dtype if drawn.is_floating_point() else drawn.dtype
+            buffers[name] = drawn.to(device=self.device, dtype=like)
+        return buffers
 
     def _trial(self, inputs: Tensor, targets: Tensor) -> Trial:
         """A step, every run on the same examples."""

@@ -20,12 +20,13 @@ class Start:
 
     Arguments:
         module: of the pack's width; supplies the forward pass. tables, tensors: of each run, its parameterization's
-            table and its initial tensors, in float64.
+            table and its initial tensors, in float64. buffers: of each run, those that a factory draws at random.
     """
 
     module: nn.Module
     tables: list[Table]
     tensors: list[dict[str, Tensor]]
+    buffers: list[dict[str, Tensor]]
 
     def stacked(self, device: str, dtype: torch.dtype) -> dict[str, Tensor]:
         """The initial tensors along the run axis, [R, …] each."""
@@ -50,13 +51,31 @@ def build_start(runs: Sequence[Run], dataset: Dataset, factory: Factory, referen
         base = None if first.base_width is None else factory(first.base_width, *data)
     described = describe_parameters(module, reference, base, first.query_rows.split())
     tables = [build_table(run.parameterization, described, run.init_scale) for run in runs]
-    return Start(module, tables, [_draw(table, factory, run, dataset) for table, run in zip(tables, runs, strict=True)])
+    tensors = [_draw(table, factory, run, dataset) for table, run in zip(tables, runs, strict=True)]
+    return Start(module, tables, tensors, _random_buffers(module, factory, runs, dataset))
+
+
+def _random_buffers(
+    module: nn.Module, factory: Factory, runs: Sequence[Run], dataset: Dataset
+) -> list[dict[str, Tensor]]:
+    """The buffers that differ from seed to seed, as the factory makes them under each run's own."""
+    shared = dict(module.named_buffers())
+    other = dict(_built(factory, runs[0], dataset, runs[0].seed + 1).named_buffers()) if shared else {}
+    drawn = [name for name, buffer in shared.items() if not torch.equal(buffer, other[name])]
+    if not drawn:
+        return [{} for _ in runs]
+    own = {seed: dict(_built(factory, runs[0], dataset, seed).named_buffers()) for seed in {run.seed for run in runs}}
+    return [{name: own[run.seed][name] for name in drawn} for run in runs]
+
+
+def _built(factory: Factory, run: Run, dataset: Dataset, seed: int) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return factory(run.width, dataset.input_shape, dataset.num_classes)
 
 
 def _draw(table: Table, factory: Factory, run: Run, dataset: Dataset) -> dict[str, Tensor]:
     """The run's initial tensors; for tables that keep the module's start, the module is built under the run's seed."""
     if all(row.init_std is not None for row in table):
         return initial_parameters(table, nn.Module(), run.seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(run.seed)
-        return initial_parameters(table, factory(run.width, dataset.input_shape, dataset.num_classes), run.seed)
+    return initial_parameters(table, _built(factory, run, dataset, run.seed), run.seed)

@@ -18,6 +18,8 @@ from noisescale.training.losses import Loss
 # Packed and single gradients differ by rounding, which training in float32 at a large rate may magnify a little; an
 # operation that mixes runs is off by its whole size.
 _AGREEMENT = 1e-3
+# What torch's normalizations call the buffers that a training pass moves.
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 _LOWERED_AGREEMENT = 0.1  # bfloat16 has eight bits
 
 
@@ -42,7 +44,9 @@ class Trial:
 
 
 def moving_buffers(module: nn.Module, inputs: Tensor) -> Tensors:
-    """The buffers that a training pass changes (running statistics), as the module starts them.
+    """The buffers that training changes (running statistics), as the module starts them.
+
+    Statistics are recognised by their name too: a first pass may leave them where they start.
 
     Arguments:
         inputs: [B, …], one batch.
@@ -54,7 +58,9 @@ def moving_buffers(module: nn.Module, inputs: Tensor) -> Tensors:
         trial(inputs)
     after = dict(trial.named_buffers())
     return {
-        name: buffer.detach().clone() for name, buffer in module.named_buffers() if not torch.equal(buffer, after[name])
+        name: buffer.detach().clone()
+        for name, buffer in module.named_buffers()
+        if name.rpartition(".")[2] in _STATISTICS or not torch.equal(buffer, after[name])
     }
 
 

@@ -1,0 +1,75 @@
+"""Buffers of a user's module: drawn at random by each seed, or moved by training though a first pass leaves them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from noisescale.training import PackTrainer
+from noisescale.training.sampling import index_block
+
+if TYPE_CHECKING:
+    from conftest import MakeData, MakeRun
+
+
+class RandomFeatures(nn.Module):
+    """A fixed random first layer, drawn by the factory."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("features", torch.randn(7, width))
+        self.read_out = nn.Linear(width, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.read_out(torch.relu(x @ self.features))
+
+
+class Still(nn.Module):
+    """Normalizes what is zero at first, so that a first pass leaves the running mean at zero; and cannot be packed."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first, self.norm, self.read_out = nn.Linear(7, width), nn.BatchNorm1d(width), nn.Linear(width, 4)
+        nn.init.zeros_(self.first.weight)
+        nn.init.zeros_(self.first.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.norm(self.first(x))
+        if hidden.sum().item() == float("inf"):
+            raise AssertionError
+        return self.read_out(hidden + 0.1 * x.sum(1, keepdim=True))
+
+
+def trained_alone(model: nn.Module, run: object, data: object) -> nn.Module:
+    """A plain loop over the run's own order of examples."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=run.learning_rate)  # type: ignore[attr-defined]
+    for step in range(run.steps):  # type: ignore[attr-defined]
+        block, place = divmod(step, 60 // 8)
+        index = index_block("epoch_shuffle", [run.seed], block, 60, 8)[0, 8 * place : 8 * place + 8]  # type: ignore[attr-defined]
+        optimizer.zero_grad()
+        outputs = model.train()(data.x_train[index].double())  # type: ignore[attr-defined]
+        nn.functional.cross_entropy(outputs, data.y_train[index]).backward()  # type: ignore[attr-defined]
+        optimizer.step()
+    return model.eval()
+
+
+@pytest.mark.parametrize(("module", "kernel"), [(RandomFeatures, "auto"), (RandomFeatures, "loop"), (Still, "auto")])
+def test_every_run_has_its_own(module: type[nn.Module], kernel: str, make_run: MakeRun, make_data: MakeData) -> None:
+    data = make_data()
+    runs = [make_run(parameterization="own", seed=seed, steps=20, learning_rate=0.3) for seed in (4, 1)]
+
+    def factory(width: int, shape: tuple[int, ...], classes: int) -> nn.Module:
+        return module(width)
+
+    trainer = PackTrainer(runs, data, factory, reference_width=32, kernel=kernel)
+    trainer.advance()
+    for run, result in zip(runs, trainer.results(), strict=True):
+        torch.manual_seed(run.seed)
+        plain = trained_alone(module(run.width).double(), run, data)
+        with torch.no_grad():
+            loss = nn.functional.cross_entropy(plain(data.x_test.double()), data.y_test)
+        assert result.final["test_loss"] == pytest.approx(float(loss), rel=1e-9)
+    assert trainer.results()[0].final != trainer.results()[1].final
