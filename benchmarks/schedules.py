@@ -29,7 +29,7 @@ def final(runs: pd.DataFrame, schedule: str, metric: str) -> pd.Series:
     return own[f"final_{metric}"]
 
 
-def rows(runs: pd.DataFrame, metric: str, scale: float, unit: str) -> list[str]:
+def rows(runs: pd.DataFrame, metric: str, scale: float, unit: str, digits: int) -> list[str]:
     """One row for each pair, with both means, the difference, the control and the verdict."""
     found = []
     for moved in sorted(one for one in runs.schedule.unique() if one.endswith(BATCH)):
@@ -40,11 +40,11 @@ def rows(runs: pd.DataFrame, metric: str, scale: float, unit: str) -> list[str]:
         cells = [
             f"`{rate}`",
             f"{steps[0]:,} / {steps[1]:,}",
-            f"{scale * theirs.mean():.2f} / {scale * ours.mean():.2f}",
-            f"{scale * answer.difference.value:.2f} [{scale * answer.difference.low:.2f}, "
-            f"{scale * answer.difference.high:.2f}]",
-            f"{scale * answer.control.value:.2f}",
-            f"{scale * answer.margin:.2f} {unit}",
+            f"{scale * theirs.mean():.{digits}f} / {scale * ours.mean():.{digits}f}",
+            f"{scale * answer.difference.value:.{digits}f} [{scale * answer.difference.low:.{digits}f}, "
+            f"{scale * answer.difference.high:.{digits}f}]",
+            f"{scale * answer.control.value:.{digits}f}",
+            f"{scale * answer.margin:.{digits}f} {unit}",
             answer.result,
         ]
         found.append("| " + " | ".join(cells) + " |")
@@ -108,12 +108,12 @@ def main() -> None:
             "Test accuracy (points):",
             "",
             *head,
-            *rows(runs, "test_accuracy", 100, "points"),
+            *rows(runs, "test_accuracy", 100, "points", 2),
             "",
             "Training loss (nats; the margin is a quarter of the control, at least 0.005):",
             "",
             *head,
-            *rows(runs, "train_loss", 1, "nats"),
+            *rows(runs, "train_loss", 1, "nats", 4),
             "",
             "![rate, batch and accuracy along training](../../docs/figures/batch-schedule.svg)",
         ]
