@@ -309,7 +309,7 @@ def test_a_pickle_that_runs_code_is_refused_and_does_not_run(
 
 FACTORY = """
 import os
-from torch import nn
+from torch import is_grad_enabled, nn
 
 class Broken(nn.Module):
     def __init__(self, width):
@@ -317,7 +317,7 @@ class Broken(nn.Module):
         self.inner, self.outer, self.width = nn.Linear(64, width), nn.Linear(width, 10), width
 
     def forward(self, x):
-        if self.width == 4 and os.path.exists("broken"):
+        if self.width == 4 and is_grad_enabled() and os.path.exists("broken"):  # in training, not when it is tried
             raise ValueError("this layer is out of order")
         return self.outer(self.inner(x.flatten(1)).relu())
 

@@ -74,6 +74,12 @@ def test_rates_at_which_a_seed_has_learned_nothing_yet_are_set_aside() -> None:
     assert stability_edge(RATES, np.ones((8, RATES.size))).label == "all_fail"
 
 
+def test_a_single_seed_gives_its_cell_and_no_interval() -> None:
+    edge = stability_edge(RATES, ladder(10))
+    assert edge.label == "too_few_seeds" and edge.rate.value == pytest.approx(math.sqrt(RATES[9] * RATES[10]))
+    assert math.isnan(edge.rate.low)
+
+
 def test_rates_that_were_not_run_widen_a_seed_to_its_neighbours() -> None:
     failed = ladder(*[10] * 8)
     failed[:, 9] = math.nan

@@ -117,6 +117,8 @@ def stability_edge(rates: Array, failed: Array, confidence: float = CONFIDENCE) 
         value, ends = float(np.log(rates[-1])), (math.nan, math.inf)
     elif label == "all_fail":
         value, ends = float(np.log(rates[0])), (-math.inf, math.nan)
+    elif seeds == 1:  # a cell, and no spread to make an interval of
+        value, ends = float(low[0] + high[0]) / 2, (math.nan, math.nan)
     else:
         value, *ends_list = _likelihood_interval(low, high, step, confidence)
         ends = (ends_list[0], ends_list[1])
