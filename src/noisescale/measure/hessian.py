@@ -14,13 +14,10 @@ from torch import Tensor, nn
 
 from noisescale.errors import BadInput
 from noisescale.measure.estimate import Estimate, mean_of
-from noisescale.measure.lanczos import extreme_eigenpairs, tridiagonal
+from noisescale.measure.lanczos import TOLERANCE, extreme_eigenpairs, tridiagonal
 from noisescale.measure.problem import CHUNK, Data, LossFunction, Mode, Problem
 
 Multipliers = Mapping[str, float | Tensor] | None
-
-# Residuals relative to the largest eigenvalue: what products in that precision can reach.
-_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 
 # The fewest samples from which a t interval of a mean is asked to hold; the first look at the error comes then.
 _FEWEST_SAMPLES = 12
@@ -102,13 +99,13 @@ def hessian_eigenvalues(
     Source:
         Lanczos 1950; Parlett 1980, chapter 13.
     """
-    problem = _problem(model, loss, data, learning_rate_multipliers, mode, chunk)
+    problem = Problem(model, loss, data, learning_rate_multipliers=learning_rate_multipliers, mode=mode, chunk=chunk)
     if not 1 <= k <= problem.size:
         raise BadInput("k", f"between 1 and the {problem.size} parameters", k)
     if which not in ("LA", "SA", "LM"):
         raise BadInput("which", "'LA', 'SA' or 'LM'", repr(which))
     found = extreme_eigenpairs(
-        _double(problem), problem.size, k, which=which, tolerance=tolerance or _TOLERANCE[problem.point.dtype],
+        _double(problem), problem.size, k, which=which, tolerance=tolerance or TOLERANCE[problem.point.dtype],
         most=max_products, like=problem.point, seed=seed,
     )  # fmt: skip
     status = "ok" if found.converged else f"not converged in {found.products} products: raise max_products or tolerance"
@@ -141,7 +138,7 @@ def hessian_trace(
     Source:
         Hutchinson 1990.
     """
-    problem = _problem(model, loss, data, learning_rate_multipliers, mode, chunk)
+    problem = Problem(model, loss, data, learning_rate_multipliers=learning_rate_multipliers, mode=mode, chunk=chunk)
     return _sampled(problem, lambda z, image: float(z @ image), "loss", relative_error, max_products, seed)
 
 
@@ -161,7 +158,7 @@ def hessian_frobenius_norm(
 
     Source: Hutchinson 1990, applied to H².
     """
-    problem = _problem(model, loss, data, learning_rate_multipliers, mode, chunk)
+    problem = Problem(model, loss, data, learning_rate_multipliers=learning_rate_multipliers, mode=mode, chunk=chunk)
     # Half of the relative error of the square is that of the root.
     square = _sampled(problem, lambda _, image: float(image @ image), "loss", 2 * relative_error, max_products, seed)
     own = square.estimate
@@ -195,7 +192,7 @@ def hessian_spectral_density(
     Source:
         Lin, Saad, Yang 2016; Ghorbani, Krishnan, Xiao 2019.
     """
-    problem = _problem(model, loss, data, learning_rate_multipliers, mode, chunk)
+    problem = Problem(model, loss, data, learning_rate_multipliers=learning_rate_multipliers, mode=mode, chunk=chunk)
     if probes < 2:
         raise BadInput("probes", "at least 2, whose spread is the error", probes)
     generator = torch.Generator().manual_seed(seed)
@@ -243,12 +240,6 @@ def _sampled(
     reached = found.standard_error <= relative * abs(found.value)
     status = "ok" if reached else f"the error is above {relative:.0%} after {len(samples)} products: raise max_products"
     return Measured(found, problem.coordinates, len(samples), status)
-
-
-def _problem(
-    model: nn.Module, loss: LossFunction, data: Data, multipliers: Multipliers, mode: Mode, chunk: int
-) -> Problem:
-    return Problem(model, loss, data, learning_rate_multipliers=multipliers, mode=mode, chunk=chunk)
 
 
 def _double(problem: Problem) -> Callable[[Tensor], Tensor]:

@@ -10,6 +10,9 @@ from torch import Tensor
 
 Product = Callable[[Tensor], Tensor]
 
+# Residuals relative to the largest eigenvalue: what products in that precision can reach.
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
+
 # A direction that is left with less than this of its length after it was made orthogonal to the basis is rounding.
 _BREAKDOWN = 1e-10
 

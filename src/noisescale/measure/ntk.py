@@ -11,10 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from noisescale.errors import BadInput
-from noisescale.measure.lanczos import Ritz, extreme_eigenpairs
+from noisescale.measure.lanczos import TOLERANCE, Ritz, extreme_eigenpairs
 from noisescale.measure.problem import CHUNK, Data, LossFunction, Problem
-
-_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ def ntk_eigenvalues(
         raise BadInput("k", f"between 1 and the {problem.size} parameters", k)
     if not 0 <= momentum < 1:
         raise BadInput("momentum", "from 0 to below 1", momentum)
-    within = tolerance or _TOLERANCE[problem.point.dtype]
+    within = tolerance or TOLERANCE[problem.point.dtype]
 
     def outermost(count: int, curved: bool) -> Ritz:
         return extreme_eigenpairs(

@@ -48,6 +48,9 @@ class PackLimits:
         return cls(math.inf, GPU_SHARE * torch.cuda.mem_get_info()[1])
 
 
+CORE = PackLimits()
+
+
 @dataclass(frozen=True, slots=True)
 class Pack:
     """Runs that train as one program.
@@ -61,7 +64,7 @@ class Pack:
     seconds: float
 
 
-def make_packs(runs: Iterable[Run], shapes: dict[int, Shape], limits: PackLimits | None = None) -> list[Pack]:
+def make_packs(runs: Iterable[Run], shapes: dict[int, Shape], limits: PackLimits = CORE) -> list[Pack]:
     """Group runs of equal shape and cut each group for cache and memory; longest first.
 
     Arguments:
@@ -72,16 +75,15 @@ def make_packs(runs: Iterable[Run], shapes: dict[int, Shape], limits: PackLimits
         groups[run.shape_key].append(run)
     packs = []
     for group in groups.values():
-        size = pack_size(group, shapes[group[0].width], limits or PackLimits())
+        size = pack_size(group, shapes[group[0].width], limits)
         for start in range(0, len(group), size):
             part = group[start : start + size]
             packs.append(Pack(pack_id(part), tuple(part), seconds(part, shapes[part[0].width])))
     return sorted(packs, key=lambda pack: -pack.seconds)
 
 
-def pack_size(runs: Sequence[Run], shape: Shape, limits: PackLimits | None = None) -> int:
+def pack_size(runs: Sequence[Run], shape: Shape, limits: PackLimits = CORE) -> int:
     """Runs per pack, so that equal parts result and none is above the limits."""
-    limits = limits or PackLimits()
     cache = max(SMALLEST_PACK, limits.parameters // shape.parameters)
     most = max(1, int(min(cache, limits.memory // memory(runs[:1], shape), len(runs))))
     parts = -(-len(runs) // most)
@@ -106,7 +108,7 @@ class Plan:
                 self._enter(Pack(record["pack_id"], runs, record["seconds"]))
 
     def packs_for(
-        self, runs: Iterable[Run], shapes: dict[int, Shape], limits: PackLimits | None = None
+        self, runs: Iterable[Run], shapes: dict[int, Shape], limits: PackLimits = CORE
     ) -> tuple[list[Pack], list[Pack]]:
         """The packs that train these runs: those already planned that hold any of them, and new ones for the rest."""
         by_id = {run.run_id: run for run in runs}

@@ -125,13 +125,18 @@ def _next_rates(top: float, rates: list[float], share: dict[float, float]) -> li
     # Where fewer fail at a larger rate, those below have learned nothing in so few steps, and still less would.
     if share[lowest] == fewest > 0 and lowest > top * FIRST_RUNGS[0] * 2.0**-MAX_OCTAVES * (1 + TOLERANCE):
         return [lowest / 4.0, lowest / 2.0]
-    return _midpoints([rate for rate in rates if rate >= min(r for r in rates if share[r] == fewest)], share)
+    first = next(place for place, rate in enumerate(rates) if share[rate] == fewest)
+    return _midpoints(rates[first:], share)
 
 
 def _midpoints(rates: list[float], share: dict[float, float]) -> list[float]:
-    """Geometric midpoints of the gaps in which some seed passes from stable to failing, until gaps are fine enough."""
+    """Geometric midpoints of the gaps in which some seed passes from stable to failing, until gaps are fine enough.
+
+    Arguments:
+        rates: from the first at which as few fail as at any.
+    """
     # Seeds that fail everywhere (dead from the start) have no edge to look for.
-    some_fail = [rate for rate in rates if share[rate] > min(share.values())]
+    some_fail = [rate for rate in rates if share[rate] > share[rates[0]]]
     some_hold = [rate for rate in rates if share[rate] < 1]
     if not some_fail or not some_hold:
         return []

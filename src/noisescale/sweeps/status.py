@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Container, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -76,10 +76,9 @@ def status(folder: str | Path) -> Status:
     )
 
 
-def missing_runs(folder: Path, failed: Container[str] = ()) -> int:
+def missing_runs(folder: Path, failed: Iterable[str] = ()) -> int:
     """Planned runs without a result, from the names of the shards alone; those of failed packs may be left out."""
-    done = {pack_id for pack_id in Plan(folder / "plan.jsonl").packs if pack_id in failed}
-    done |= finished_packs(folder / SHARDS)
+    done = finished_packs(folder / SHARDS).union(failed)
     return sum(len(pack.runs) for pack in Plan(folder / "plan.jsonl").packs.values() if pack.pack_id not in done)
 
 
