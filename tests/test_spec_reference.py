@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from noisescale.datasets.load import KNOWN_DATASETS
 from noisescale.families import FAMILIES
 from noisescale.families.activations import ACTIVATIONS
+from noisescale.measure.packs import INSTRUMENTS
 from noisescale.parameterizations import PARAMETERIZATIONS
 from noisescale.sweeps.spec import RATE_AXES, SweepSpec
 from noisescale.training.augmentation import AUGMENTATIONS
@@ -39,6 +40,7 @@ CHOICES = {
     ("training", "precision"): PRECISIONS,
     ("training", "decay"): DECAYS,
     ("training", "augmentation"): AUGMENTATIONS,
+    ("measure", "quantities"): INSTRUMENTS,
 }
 
 Tables = dict[str, dict[str, dict[str, str]]]

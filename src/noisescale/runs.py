@@ -39,6 +39,8 @@ class Run:
         nesterov: whether momentum looks ahead. decay: "coupled" or "decoupled", how weight decay enters.
         clip_norm: bound of the gradient's norm in the parameterization's coordinates; None for no bound.
         augmentation: names in `AUGMENTATIONS`, separated by spaces. average: whether late iterates are averaged.
+        measure: quantities measured along the way, separated by spaces; measure_at: the shares of the budget at which;
+            measure_examples: on how many training examples.
     """
 
     dataset: str
@@ -82,6 +84,9 @@ class Run:
     clip_norm: float | None = None
     augmentation: str = ""
     average: bool = False
+    measure: str = ""
+    measure_at: str = ""
+    measure_examples: int | None = None
 
     @property
     def run_id(self) -> str:

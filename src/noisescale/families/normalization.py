@@ -10,7 +10,7 @@ r"""Normalizations as one table, for vectors [B, C] and images [B, C, H, W]: y =
 
 v is the biased variance. Batch normalization keeps `running_mean` and `running_var` (of the unbiased variance) as
 buffers, moved by momentum 0.1. Under `functional_call(module, (parameters, buffers), x)` in training mode the buffers
-that were passed change in place. So they do inside `vmap(grad(f))`, with buffers [R, …], one set a run, if f takes them
+that were passed change in place. So they do inside `vmap(f)`, with buffers [R, …], one set a run, if f takes them
 as an argument: torch refuses to change a tensor that f has captured.
 
 Sources: Ioffe, Szegedy 2015; Hoffer, Hubara, Soudry 2017 (ghost batches); Ba, Kiros, Hinton 2016 (layer; on images one

@@ -83,8 +83,8 @@ def gradient_noise(
         if sum(map(len, gram)) < _GRAM_EXAMPLES:
             gram.append(own[: _GRAM_EXAMPLES - sum(map(len, gram))])
     spent += 0 if keep else problem.examples
-    moments = _Moments(torch.cat(squares).cpu().numpy(), torch.cat(along).cpu().numpy(), float(mean @ mean))
-    return _noise(moments, torch.cat(gram), size, problem.coordinates, spent, 1)
+    moments = Moments(torch.cat(squares).cpu().numpy(), torch.cat(along).cpu().numpy(), float(mean @ mean))
+    return noise_of_moments(moments, torch.cat(gram), size, problem.coordinates, spent, 1)
 
 
 def batch_gradient_noise(
@@ -114,13 +114,13 @@ def batch_gradient_noise(
         raise BadInput("batches", "at least two, of equal size", f"sizes {sizes[:5]}")
     found = torch.stack([problem.batch_gradient(batch).double() for batch in problem.batches()])
     mean = found.mean(0)
-    moments = _Moments(found.square().sum(1).cpu().numpy(), (found @ mean).cpu().numpy(), float(mean @ mean))
-    return _noise(moments, found[:_GRAM_EXAMPLES], math.inf, problem.coordinates, len(sizes), sizes[0])
+    moments = Moments(found.square().sum(1).cpu().numpy(), (found @ mean).cpu().numpy(), float(mean @ mean))
+    return noise_of_moments(moments, found[:_GRAM_EXAMPLES], math.inf, problem.coordinates, len(sizes), sizes[0])
 
 
 @dataclass(frozen=True)
-class _Moments:
-    """‖g_i‖² and ⟨g_i, ḡ⟩ of every example, and ‖ḡ‖²."""
+class Moments:
+    """What the noise follows from: `squares` ‖g_i‖² [n], `along` ⟨g_i, ḡ⟩ [n] and `mean_square` ‖ḡ‖²."""
 
     squares: NDArray[np.float64]
     along: NDArray[np.float64]
@@ -147,10 +147,15 @@ def _mean(problem: Problem, kept: list[Tensor] | None) -> Tensor:
     return total / problem.examples
 
 
-def _noise(
-    moments: _Moments, gram: Tensor, population: float, coordinates: str, spent: int, batch_size: int
+def noise_of_moments(
+    moments: Moments, gram: Tensor, population: float, coordinates: str, spent: int, batch_size: int
 ) -> GradientNoise:
-    """The three numbers from the moments of n gradients, each of a batch of so many examples."""
+    """The three numbers from the moments of n gradients.
+
+    Arguments:
+        gram: [m, P], some of the gradients, from whose Gram matrix the floor of |G|²'s variance follows.
+        population: N, or `math.inf`. spent: gradients. batch_size: examples of which each gradient is the mean.
+    """
     n = len(moments.squares)
     share = n / population
     spread = (moments.squares.sum() - n * moments.mean_square) / (n - 1)
@@ -176,7 +181,7 @@ def _noise(
     )
 
 
-def _deleted(moments: _Moments, share: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _deleted(moments: Moments, share: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """S² and |G|² with each example left out, from sums alone."""
     n = len(moments.squares)
     total = moments.squares.sum()

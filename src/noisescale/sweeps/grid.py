@@ -175,6 +175,7 @@ class Grid:
             "clip_norm": training.clip_norm,
             "augmentation": " ".join(training.augmentation),
             "average": training.average,
+            **spec.measure.run_fields(),
             "evaluations": training.evaluations,
             "late_fraction": training.late_fraction,
             "loss": training.loss,

@@ -13,6 +13,7 @@ import pandas as pd
 from noisescale.runs import Run
 from noisescale.sweeps.axes import rung
 from noisescale.sweeps.grid import Grid
+from noisescale.sweeps.spec import NOT_MEASURED
 from noisescale.training.schedules import Schedule
 
 # The first rungs, as multiples of the sweep's largest rate: one octave below to five above.
@@ -100,7 +101,7 @@ def _bases(grid: Grid) -> Iterator[Run]:
             schedule=Schedule().text,
         )  # fmt: skip
         # Two evaluations, because a loss that has exploded is divergence only when it is seen twice.
-        yield replace(base, purpose="stability", evaluations=2, average=False)
+        yield replace(base, purpose="stability", evaluations=2, average=False, **NOT_MEASURED)
 
 
 def wanted_rates(top: float, failing: Callable[[float], float | None]) -> list[float]:

@@ -24,12 +24,13 @@ from noisescale.training.graphed import GraphedStep, is_short
 from noisescale.training.kernels import GenericKernel, Tensors, Trial, choose_kernel, moving_buffers
 from noisescale.training.late import average_steps, evaluation_steps
 from noisescale.training.losses import LOSSES, check_loss, target_rows
+from noisescale.training.measured import Measurements
 from noisescale.training.parts import cuda_peak, equal_parts, part_size, runs_in_memory
 from noisescale.training.precision import PRECISIONS, check_precision
 from noisescale.training.results import pack_results
 from noisescale.training.sampling import FRESH_BLOCK, index_block
 from noisescale.training.schedules import parse_schedule
-from noisescale.training.sgd import PackedSGD
+from noisescale.training.sgd import PackedSGD, rate_multipliers
 from noisescale.training.start import build_start
 from noisescale.training.state import NOT_DIVERGED, PackState, clear_runs, finite_runs
 
@@ -113,6 +114,10 @@ class PackTrainer:
         self._kernel, gradients = self._choice.kernel, self._choice.kernel.losses_and_gradients
         self._gradients = torch.compile(gradients) if compile else gradients
         self._evaluations = evaluation_steps(self._batches.step_at, first.evaluations)
+        self._measurements = Measurements(
+            first, self._evaluations, self._batches.step_at, self._splits["train"], module, self._loss,
+            rate_multipliers(self.tables, parameters), numbers=self._footprint.kept, packable=not self._choice.note,
+        )  # fmt: skip
         self._averaged_at = average_steps(self._batches.step_at(Fraction(1 - first.late_fraction)), first.steps)
 
     @property
@@ -164,9 +169,17 @@ class PackTrainer:
             while state.step < until and not self.done:
                 stretch = self._batches.at(state.step)
                 next_evaluation = min(step for step in self._evaluations if step > state.step)
-                self._train(stretch, min(until, next_evaluation, stretch.end, state.step + self._look_every()))
+                stop = min(until, next_evaluation, stretch.end, state.step + self._look_every())
+                before = None
+                if next_evaluation - 1 in self._measurements.before:
+                    # The last step before the measurement alone, so that what lies before it is at hand after it.
+                    if state.step == next_evaluation - 1:
+                        before = {name: tensor.clone() for name, tensor in state.parameters.items()}
+                    else:
+                        stop = min(stop, next_evaluation - 1)
+                self._train(stretch, stop)
                 if state.step == next_evaluation:
-                    self._evaluate()
+                    self._evaluate(before)
                 if seconds is not None and time.perf_counter() - began > seconds:
                     break
             if self.done and first.average and not state.averaged:
@@ -314,7 +327,7 @@ class PackTrainer:
         for part, sgd in zip(self._parts, self._sgd, strict=True):
             sgd.freeze(frozen[part])
 
-    def _evaluate(self) -> None:
+    def _evaluate(self, before: Tensors | None = None) -> None:
         began = time.perf_counter()
         state = self._state
         exact = self.runs[0].batch_statistics == "exact"
@@ -328,7 +341,21 @@ class PackTrainer:
         finite = torch.isfinite(train_losses[-1]).to(above.device) & finite_runs(state.parameters)
         failing = ~finite | (state.exploded >= 2)
         self._freeze(failing, state.step)
+        self._measure(before)
         state.seconds["evaluation"] += time.perf_counter() - began
+
+    def _measure(self, before: Tensors | None) -> None:
+        """Append what is measured at this step; an evaluation without a measurement leaves a nan."""
+        state, found = self._state, {}
+        if state.step in self._measurements.steps and not bool(state.frozen.all()):
+            last = max(state.step - 1, 0)
+            factor = rate_factor_at(self.runs[0], self._schedule, last, self._batches.at(last))
+            rates = torch.tensor([run.learning_rate * factor for run in self.runs], dtype=torch.float64)
+            rates = rates.to(self.device)
+            exact = self.runs[0].batch_statistics == "exact"
+            buffers = self._exact_buffers(state.parameters) if exact else state.buffers
+            found = self._measurements.measure(state.parameters, buffers, before, rates, state.frozen)
+        state.add_measured(found, len(self.runs))
 
     def _evaluate_averages(self) -> None:
         """What the mean of the late iterates reaches; its batch statistics are no iterate's, hence measured."""

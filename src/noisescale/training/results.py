@@ -72,7 +72,10 @@ def _result(
     device: str,
     kernel: str,
 ) -> RunResult:
-    curves = {name: [float(values[position]) for values in entries] for name, entries in state.curves.items()}
+    curves, measured = (
+        {name: [float(values[position]) for values in entries] for name, entries in own.items()}
+        for own in (state.curves, state.measured)
+    )
     averaged = {f"averaged_{name}": float(values[position]) for name, values in state.averaged.items()}
     diverged_at = int(state.diverged_at[position])
     means, drifts, final = {}, {}, {}
@@ -95,7 +98,7 @@ def _result(
         final=final,
         averaged=averaged,
         best_test_accuracy=max(test, default=math.nan),
-        curves={"step": [float(step) for step in state.evaluated_steps], **along, **curves},
+        curves={"step": [float(step) for step in state.evaluated_steps], **along, **curves, **measured},
         layers=layers,
         seconds=seconds,
         device=device,

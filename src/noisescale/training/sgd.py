@@ -39,9 +39,7 @@ class PackedSGD:
 
     def __init__(self, runs: Sequence[Run], tables: Sequence[Table], like: Tensors) -> None:
         first, count = runs[0], len(runs)
-        columns = {row.name: [table[place] for table in tables] for place, row in enumerate(tables[0])}
-        # c_l, and m²c_l in the rows of the tensors whose rows differ.
-        multipliers = {name: _multipliers(columns[name], tensor) for name, tensor in like.items()}
+        multipliers = _exact_multipliers(tables, like)
 
         def along_runs(values: list[float], tensor: Tensor) -> Tensor:
             return torch.tensor(values, dtype=torch.float64).view(count, *(1,) * (tensor.dim() - 1))
@@ -138,6 +136,17 @@ class _Together(Tensors):
 
     def copy(self) -> _Together:
         return _Together(self, self)
+
+
+def rate_multipliers(tables: Sequence[Table], like: Tensors) -> Tensors:
+    """c_l of every parameter and run, [R, 1, …] each, in the precision and on the device of the parameters `like`."""
+    return {name: own.to(like[name]) for name, own in _exact_multipliers(tables, like).items()}
+
+
+def _exact_multipliers(tables: Sequence[Table], like: Tensors) -> Tensors:
+    """c_l in float64, and m²c_l in the rows of the tensors whose rows differ."""
+    columns = {row.name: [table[place] for table in tables] for place, row in enumerate(tables[0])}
+    return {name: _multipliers(columns[name], tensor) for name, tensor in like.items()}
 
 
 def _multipliers(rows: Sequence[Row], tensor: Tensor) -> Tensor:

@@ -27,7 +27,8 @@ class PackState:
         exploded: [R], evaluations in a row at which the training loss was above the bound.
         averages: [R, …] each, the mean of the late iterates so far; empty where it is not asked for.
         averaged: [R] per quantity, what that mean reaches; empty before the end.
-        curves: one list of [R] tensors per quantity, an entry per evaluation.
+        curves: one list of [R] tensors per quantity, an entry per evaluation. measured: the same of what instruments
+            measured, nan at evaluations without a measurement.
         seconds: training and evaluation time so far.
     """
 
@@ -40,12 +41,21 @@ class PackState:
     averages: dict[str, Tensor] = field(default_factory=dict)
     averaged: dict[str, Tensor] = field(default_factory=dict)
     curves: dict[str, list[Tensor]] = field(default_factory=dict)
+    measured: dict[str, list[Tensor]] = field(default_factory=dict)
     evaluated_steps: list[int] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=lambda: {"training": 0.0, "evaluation": 0.0})
 
     @property
     def frozen(self) -> Tensor:
         return self.diverged_at != NOT_DIVERGED
+
+    def add_measured(self, found: dict[str, Tensor], runs: int) -> None:
+        """Append a measurement [R] of every column, nan in those that it lacks."""
+        nothing = torch.full((runs,), torch.nan, dtype=torch.float64)
+        for name in found:
+            self.measured.setdefault(name, [nothing] * (len(self.evaluated_steps) - 1))
+        for name, entries in self.measured.items():
+            entries.append(found.get(name, nothing))
 
     def to(self, device: str) -> PackState:
         """The same with everything that is computed with on a device; curves stay where they are read."""

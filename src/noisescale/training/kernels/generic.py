@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
+import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value, vmap
+from torch.func import functional_call, vmap
 
 from noisescale.training.kernels.evaluating import Evaluating
 from noisescale.training.kernels.seam import Tensors
@@ -28,14 +29,14 @@ class GenericKernel(Evaluating):
     def __init__(self, module: nn.Module, loss: Loss, *, unfolded: bool = False) -> None:
         self.name = "unfolded" if unfolded else "vmap"
         super().__init__(module)
-        training = module.train()
+        training, self._loss = module.train(), loss
         self._convolutions: AbstractContextManager[object] = UnfoldedConvolutions() if unfolded else nullcontext()
 
-        def mean_loss(parameters: Tensors, buffers: Tensors, inputs: Tensor, targets: Tensor) -> Tensor:
-            outputs = functional_call(training, (parameters, buffers), (inputs,))
-            return loss.per_example(outputs, targets).mean()
+        def outputs(parameters: Tensors, buffers: Tensors, inputs: Tensor) -> Tensor:
+            found: Tensor = functional_call(training, (parameters, buffers), (inputs,))
+            return found
 
-        self._gradients = vmap(grad_and_value(mean_loss))
+        self._training_outputs = vmap(outputs)
 
     def losses_and_gradients(
         self,
@@ -46,6 +47,10 @@ class GenericKernel(Evaluating):
         with_losses: bool = True,
         draws: Sequence[int] | None = None,
     ) -> tuple[Tensor | None, Tensors]:
-        with self._convolutions:
-            gradients, losses = self._gradients(parameters, buffers, inputs, targets)
-        return losses, gradients
+        own = {name: tensor.detach().requires_grad_() for name, tensor in parameters.items()}
+        # Autograd around the vectorised pass, not `grad` within it, takes a tenth less time: no run's loss depends on
+        # another run's parameters, so the gradient of their sum is each one's own.
+        with torch.enable_grad(), self._convolutions:
+            losses = self._loss.per_example(self._training_outputs(own, buffers, inputs), targets).mean(1)
+            gradients = torch.autograd.grad(losses.sum(), list(own.values()), materialize_grads=True)
+        return losses.detach(), dict(zip(own, gradients, strict=True))

@@ -1,0 +1,65 @@
+"""Curvature of a pack: the largest eigenvalue and the trace of each Hessian, and of each tangent kernel."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from scipy import stats
+from torch import Tensor
+
+from noisescale.measure.estimate import CONFIDENCE
+from noisescale.measure.lanczos import TOLERANCE
+from noisescale.measure.packs.lanczos import largest_eigenvalues
+from noisescale.measure.packs.problem import Product
+from noisescale.measure.packs.snapshot import Snapshot
+
+Bounded = dict[str, Tensor]
+
+# Products after which what was found is reported, with the error it has.
+_MOST_PRODUCTS = 200
+
+# As in `hessian_trace`: the fewest samples of a t interval, and the relative error at which a run has enough.
+_FEWEST_SAMPLES, _RELATIVE_ERROR = 12, 0.05
+
+
+def lambda_max(snapshot: Snapshot) -> Bounded:
+    """The largest eigenvalue of the Hessian; it lies between the value and the value plus the residual."""
+    return _largest(snapshot, snapshot.problem.hessian_products(), "lambda_max")
+
+
+def ntk_lambda_max(snapshot: Snapshot) -> Bounded:
+    """The largest eigenvalue of the empirical tangent kernel JMJᵀ/n over examples and outputs."""
+    return _largest(snapshot, snapshot.problem.tangent_products(), "ntk_lambda_max")
+
+
+def hessian_trace(snapshot: Snapshot) -> Bounded:
+    """tr H = E zᵀHz over random signs z, each run with as many as its own error asks for.
+
+    Source:
+        Hutchinson 1990.
+    """
+    problem, product = snapshot.problem, snapshot.problem.hessian_products()
+    generator = torch.Generator().manual_seed(0)
+    samples: list[Tensor] = []
+    value, half = (problem.point.new_full((problem.runs,), math.nan, dtype=torch.float64) for _ in range(2))
+    open_ = torch.ones(problem.runs, dtype=torch.bool, device=problem.point.device)
+    while len(samples) < _MOST_PRODUCTS and bool(open_.any()):
+        signs = torch.randint(2, (problem.size,), generator=generator).to(problem.point) * 2 - 1
+        image = product(signs.expand_as(problem.point))
+        samples.append((image * signs).sum(1, dtype=torch.float64))
+        count = len(samples)
+        if count < _FEWEST_SAMPLES:
+            continue
+        own = torch.stack(samples)
+        error = own.std(0) / math.sqrt(count)
+        value = torch.where(open_, own.mean(0), value)
+        half = torch.where(open_, float(stats.t.ppf(0.5 + CONFIDENCE / 2, count - 1)) * error, half)
+        # A run beyond all numbers is not waited for.
+        open_ = open_ & (error > _RELATIVE_ERROR * own.mean(0).abs()) & own[-1].isfinite()
+    return {"hessian_trace": value, "hessian_trace_low": value - half, "hessian_trace_high": value + half}
+
+
+def _largest(snapshot: Snapshot, product: Product, name: str) -> Bounded:
+    found = largest_eigenvalues(product, snapshot.start, TOLERANCE[snapshot.start.dtype], _MOST_PRODUCTS)
+    return {name: found.values, f"{name}_low": found.values, f"{name}_high": found.values + found.residuals}

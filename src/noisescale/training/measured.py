@@ -1,0 +1,82 @@
+"""What of a pack is measured along its training, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+
+import torch
+from torch import Tensor, nn
+
+from noisescale.measure.packs import INSTRUMENTS, PackProblem, Snapshot, measure_pack
+from noisescale.measure.packs.problem import KEPT_NUMBERS
+from noisescale.parameterizations import stream
+from noisescale.runs import Run
+from noisescale.training.evaluation import Split
+from noisescale.training.kernels import Tensors
+from noisescale.training.losses import Loss
+
+# Vectors of a network's size that a measurement holds at once.
+_VECTORS = 8
+
+
+class Measurements:
+    """The quantities of `[measure]`, at the evaluations nearest to the shares of the budget that are asked for.
+
+    Arguments:
+        run: of the pack. evaluations: their steps. step_at: the step at a share of the budget. train: the training set.
+        module, loss: of the pack. multipliers: c by parameter, [R, …] each. numbers: that one example leaves behind.
+        packable: whether `torch.func.vmap` can compute the module.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        evaluations: Sequence[int],
+        step_at: Callable[[Fraction], int],
+        train: Split,
+        module: nn.Module,
+        loss: Loss,
+        multipliers: Tensors,
+        *,
+        numbers: int,
+        packable: bool,
+    ) -> None:
+        self._quantities = run.measure.split()
+        shares = [Fraction(share) for share in run.measure_at.split()] if self._quantities else []
+        self.steps = {min(evaluations, key=lambda own: abs(own - step_at(share))) for share in shares}
+        across = any(INSTRUMENTS[name].across for name in self._quantities)
+        self.before = {step - 1 for step in self.steps if step} if across else set[int]()
+        self._train, self._module, self._loss, self._multipliers = train, module, loss, multipliers
+        self._examples, self._seed = min(run.measure_examples or 1, len(train.inputs)), run.data_seed
+        self._numbers, self._packable = numbers, packable
+
+    def measure(
+        self, parameters: Tensors, buffers: Tensors, before: Tensors | None, rates: Tensor, frozen: Tensor
+    ) -> dict[str, Tensor]:
+        """Every column [R], nan for runs marked in `frozen` [R].
+
+        Arguments:
+            parameters, buffers: [R, …] each. before: parameters a step ago. rates: ε of the step that led here, [R].
+        """
+        index = torch.randperm(len(self._train.inputs), generator=stream(self._seed, "measured examples"))
+        chosen = self._train.take(index[: self._examples].sort().values.to(self._train.inputs.device))
+        size = sum(one[0].numel() for one in parameters.values())
+        together = max(1, KEPT_NUMBERS // max(self._examples * self._numbers, _VECTORS * size))
+        parts = []
+        # In the precision of the parameters, whatever training multiplies in.
+        with torch.autocast(frozen.device.type, enabled=False):
+            for begin in range(0, len(frozen), together):
+                some = slice(begin, begin + together)
+                own, moving, multipliers, earlier = (
+                    {name: one[some] for name, one in (tensors or {}).items()}
+                    for tensors in (parameters, buffers, self._multipliers, before)
+                )
+                problem = PackProblem(
+                    self._module, self._loss.per_example, own, moving, multipliers, chosen.inputs, chosen.rows,
+                    numbers=self._numbers, packable=self._packable,
+                )  # fmt: skip
+                snapshot = Snapshot(problem, earlier or None, rates[some], len(self._train.inputs))
+                parts.append(measure_pack(snapshot, self._quantities))
+        found = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        return {name: own.masked_fill(frozen.cpu(), torch.nan) for name, own in found.items()}
