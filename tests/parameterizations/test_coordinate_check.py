@@ -22,7 +22,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from noisescale.families import mlp
+from noisescale.families import ModelOptions, family_factory, mlp
 from noisescale.parameterizations import WITH_BASE_WIDTH, parameterize
 
 WIDTHS = (64, 128, 256, 512)
@@ -88,3 +88,38 @@ def test_activations_change_with_width_as_the_theory_says(name: str, depth: int,
     ]
     slopes = np.polyfit(np.log(WIDTHS), np.array(means), 1)[0]
     assert slopes == pytest.approx(np.array(SLOPES[name, depth, rate]), abs=TOLERANCE)
+
+
+# Of convolutional networks: a ReLU's half and pooling change no exponent. Channels are few, so finite widths add more.
+CONVOLUTIONS = {"ntk": (-0.5, -0.5, 0.0), "mup": (0.0, 0.0, 0.0), "standard": (-0.5, 0.5, 1.0)}
+
+
+def changes_of_a_convnet(name: str, width: int, seed: int) -> list[float]:
+    def build(channels: int) -> nn.Module:
+        return family_factory(ModelOptions("convnet", depth=2))(channels, (1, 4, 4), 4).double()
+
+    model, base = build(width), build(8) if name in WITH_BASE_WIDTH else None
+    optimizer = torch.optim.SGD(parameterize(model, build(width + 2), name, SMALL, base=base, seed=seed))
+    generator = torch.Generator().manual_seed(seed)
+    x, y = torch.randn(16, 1, 4, 4, generator=generator).double(), torch.randint(4, (16,), generator=generator)
+    seen: list[Tensor] = []
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            layer.register_forward_hook(lambda _layer, _inputs, output: seen.append(output.detach()))
+    model(x)
+    before = seen[:]
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    seen.clear()
+    model(x)
+    return [float((new - old).square().mean().log() / 2) for new, old in zip(seen, before, strict=True)]
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_so_do_those_of_a_convnet(name: str) -> None:
+    widths = (32, 64, 128)
+    means = [np.mean([changes_of_a_convnet(name, width, seed) for seed in range(8)], axis=0) for width in widths]
+    slopes = np.polyfit(np.log(widths), np.array(means), 1)[0]
+    assert slopes == pytest.approx(np.array(CONVOLUTIONS[name]), abs=0.2)

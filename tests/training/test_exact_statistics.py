@@ -1,11 +1,17 @@
 from __future__ import annotations
 
 import copy
+from typing import TYPE_CHECKING
 
+import pytest
 import torch
 from torch import nn
 
+from noisescale.families import ModelOptions, family_factory
 from noisescale.training.exact_statistics import exact_statistics
+
+if TYPE_CHECKING:
+    from conftest import MakeData, MakeRun, MakeTrainer
 
 
 def network() -> nn.Module:
@@ -31,3 +37,33 @@ def test_a_module_without_batch_normalization_is_left_alone() -> None:
     exact_statistics(module, torch.randn(9, 3), 4)
     for name, tensor in module.state_dict().items():
         assert torch.equal(tensor, before[name])
+
+
+@pytest.mark.parametrize(("normalization", "family"), [("batch", "convnet"), ("ghost_batch", "resnet")])
+def test_a_run_that_asks_for_it_is_evaluated_so(
+    normalization: str, family: str, make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
+) -> None:
+    """Its training loss is that of one training pass over the whole set, the set being one ghost batch at most."""
+    options = {"depth": 2} if family == "convnet" else {"depth": 1, "blocks": "[1]"}
+    if normalization == "ghost_batch":
+        options["ghost_size"] = 64
+    data = make_data((2, 6, 6))
+    runs = [
+        make_run(family=family, normalization=normalization, width=4, batch_statistics="exact", seed=seed, **options)
+        for seed in range(2)
+    ]
+    trainer = make_trainer(runs, data)
+    trainer.advance()
+    module = family_factory(ModelOptions.of_run(runs[0]))(4, (2, 6, 6), 4).double()
+    running = make_trainer([make_run(**{**_fields(run), "batch_statistics": "running"}) for run in runs], data)
+    running.advance()
+    for number, result in enumerate(trainer.results()):
+        module.load_state_dict({name: one[number] for name, one in trainer.state.parameters.items()}, strict=False)
+        with torch.no_grad():
+            loss = nn.functional.cross_entropy(module.train()(data.x_train.double()), data.y_train)
+        assert result.curves["train_loss"][-1] == pytest.approx(float(loss), rel=1e-9)
+        assert running.results()[number].curves["train_loss"][-1] != pytest.approx(float(loss), rel=1e-6)
+
+
+def _fields(run: object) -> dict[str, object]:
+    return {name: getattr(run, name) for name in run.__dataclass_fields__}  # type: ignore[attr-defined]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from noisescale.families import mlp
+from noisescale.families import ModelOptions, family_factory, mlp
 from noisescale.parameterizations import WITH_BASE_WIDTH, parameterize
 from noisescale.training import PackTrainer
 from noisescale.training.sampling import index_block
@@ -53,6 +53,34 @@ def test_groups_of_a_plain_optimizer_equal_the_packed_trainer_run_for_run(
         for parameter_name, tensor in model.named_parameters():
             packed = trainer.state.parameters[parameter_name][position]
             torch.testing.assert_close(tensor.detach(), packed, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["ntk", "improved_standard", "mup"])
+@pytest.mark.parametrize(
+    "options", [{"family": "convnet", "depth": 2}, {"family": "resnet", "depth": 1, "blocks": "[1, 1]"}]
+)
+def test_convolutional_networks_too(
+    name: str, options: dict[str, Any], make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
+) -> None:
+    """With batch normalization, whose gains and shifts have rows of their own."""
+    base_width = 2 if name in WITH_BASE_WIDTH else None
+    data, options = make_data((1, 6, 6)), {**options, "normalization": "batch", "width": 4, "base_width": base_width}
+    runs = [make_run(parameterization=name, momentum=0.5, seed=seed, **options) for seed in range(2)]
+    trainer = make_trainer(runs, data)
+    trainer.advance()
+    factory = family_factory(ModelOptions.of_run(runs[0]))
+    for position, run in enumerate(runs):
+        torch.manual_seed(run.seed)
+        model, reference = factory(4, (1, 6, 6), 4).double(), factory(base_width or 8, (1, 6, 6), 4)
+        optimizer = torch.optim.SGD(parameterize(model, reference, name, 0.1, seed=run.seed), momentum=0.5)
+        orders = [index_block(run.sampling, [run.seed], block, 60, 8)[0, :56].view(7, 8) for block in range(3)]
+        for index in torch.cat(orders)[: run.steps]:
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(data.x_train[index].double()), data.y_train[index]).backward()
+            optimizer.step()
+        for parameter_name, tensor in model.named_parameters():
+            packed = trainer.state.parameters[parameter_name][position]
+            torch.testing.assert_close(tensor.detach(), packed, rtol=1e-9, atol=1e-11)
 
 
 class Transformer(nn.Module):

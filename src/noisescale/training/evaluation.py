@@ -15,6 +15,8 @@ from noisescale.training.losses import Loss
 # widths 32 and 256.
 _CHUNK_ELEMENTS = 131_072
 _SMALLEST_CHUNK = 64
+# What a chunk's widest activation may hold whatever its speed, 64 MiB in float32; one example always passes.
+_MOST_ELEMENTS = 2**24
 # A GPU has no such cache to keep to and is idle on small chunks.
 _GPU_TIMES = 256
 
@@ -43,7 +45,8 @@ class Split:
 
 def chunk_of(numbers: int, inputs: Tensor) -> int:
     """Examples of `inputs` that are passed at once, where the widest activation of one has so many numbers."""
-    return max(_SMALLEST_CHUNK, _CHUNK_ELEMENTS * (_GPU_TIMES if inputs.is_cuda else 1) // numbers)
+    fast = max(_SMALLEST_CHUNK, _CHUNK_ELEMENTS * (_GPU_TIMES if inputs.is_cuda else 1) // numbers)
+    return fast if inputs.is_cuda else max(1, min(fast, _MOST_ELEMENTS // numbers))
 
 
 def evaluate(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +18,7 @@ class Footprint:
 
     Arguments:
         kept: the input and the outputs of all modules with parameters of their own, which a backward pass keeps.
-        largest: the widest of those outputs, which bounds what an evaluation holds at once.
+        largest: the widest tensor on the way, which bounds what an evaluation holds at once: an attention's scores too.
     """
 
     kept: int
@@ -39,6 +41,24 @@ def footprint(module: nn.Module, inputs: Tensor) -> Footprint:
     for part in trial.modules():
         if any(True for _ in part.parameters(recurse=False)):
             part.register_forward_hook(note)
-    with torch.no_grad():
+    with torch.no_grad(), _Widest() as widest:
         trial(inputs)
-    return Footprint(inputs[0].numel() + sum(kept), max(kept, default=1))
+    return Footprint(inputs[0].numel() + sum(kept), max(1, -(-widest.numbers // len(inputs))))
+
+
+class _Widest(TorchFunctionMode):
+    """Notes the numbers of the largest tensor that any operation returns."""
+
+    numbers = 0
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        found = function(*args, **(kwargs or {}))
+        if isinstance(found, Tensor) and found.dim():
+            self.numbers = max(self.numbers, found.numel())
+        return found
