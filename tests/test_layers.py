@@ -20,7 +20,7 @@ ALLOWED: dict[str, set[str]] = {
     "parameterizations": {"errors", "runs"},
     "datasets": {"errors"},
     "theory": {"errors", "runs"},
-    "measure": {"errors", "runs"},
+    "measure": {"errors", "runs", "families"},
     "training": {"errors", "runs", "noise_scale", "families", "parameterizations", "datasets", "theory", "measure"},
     "store": {"errors", "runs", "noise_scale"},
     "sweeps": {

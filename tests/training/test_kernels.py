@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from noisescale.errors import BadInput
 from noisescale.families import mlp
+from noisescale.families.plain_mlp import mlp_layers
 from noisescale.training.evaluation import Split, evaluate
 from noisescale.training.kernels import Kernel, MLPKernel, Trial, choose_kernel
-from noisescale.training.kernels.mlp import mlp_layers
 from noisescale.training.losses import LOSSES, target_rows
 
 RUNS, BATCH, INPUTS, OUTPUTS = 3, 5, 6, 4

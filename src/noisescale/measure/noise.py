@@ -84,7 +84,8 @@ def gradient_noise(
             gram.append(own[: _GRAM_EXAMPLES - sum(map(len, gram))])
     spent += 0 if keep else problem.examples
     moments = Moments(torch.cat(squares).cpu().numpy(), torch.cat(along).cpu().numpy(), float(mean @ mean))
-    return noise_of_moments(moments, torch.cat(gram), size, problem.coordinates, spent, 1)
+    rows = torch.cat(gram)
+    return noise_of_moments(moments, rows @ rows.T, size, problem.coordinates, spent, 1)
 
 
 def batch_gradient_noise(
@@ -115,7 +116,8 @@ def batch_gradient_noise(
     found = torch.stack([problem.batch_gradient(batch).double() for batch in problem.batches()])
     mean = found.mean(0)
     moments = Moments(found.square().sum(1).cpu().numpy(), (found @ mean).cpu().numpy(), float(mean @ mean))
-    return noise_of_moments(moments, found[:_GRAM_EXAMPLES], math.inf, problem.coordinates, len(sizes), sizes[0])
+    rows = found[:_GRAM_EXAMPLES]
+    return noise_of_moments(moments, rows @ rows.T, math.inf, problem.coordinates, len(sizes), sizes[0])
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ def noise_of_moments(
     """The three numbers from the moments of n gradients.
 
     Arguments:
-        gram: [m, P], some of the gradients, from whose Gram matrix the floor of |G|²'s variance follows.
+        gram: [m, m], inner products of some of the gradients, from which the floor of |G|²'s variance follows.
         population: N, or `math.inf`. spent: gradients. batch_size: examples of which each gradient is the mean.
     """
     n = len(moments.squares)
@@ -191,16 +193,15 @@ def _deleted(moments: Moments, share: float) -> tuple[NDArray[np.float64], NDArr
     return spread, mean_square - (1 - share) * spread / (n - 1)
 
 
-def _degenerate(gradients: Tensor, n: int) -> float:
+def _degenerate(gram: Tensor, n: int) -> float:
     """2 tr(Σ²)/(n(n − 1)), with tr Σ² unbiased from the U-centred Gram matrix of some of the gradients.
 
     Source: Song, Smola, Gretton, Bedo, Borgwardt 2012, section 2.2: with a linear kernel it is the squared norm of Σ.
     """
-    m = len(gradients)
+    m = len(gram)
     if m < 4:
         return 0.0
-    gram = gradients @ gradients.T
-    gram.fill_diagonal_(0.0)
+    gram = gram.clone().fill_diagonal_(0.0)
     rows = gram.sum(1, keepdim=True) / (m - 2)
     centred = gram - rows - rows.T + gram.sum() / ((m - 1) * (m - 2))
     centred.fill_diagonal_(0.0)

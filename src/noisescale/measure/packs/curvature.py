@@ -39,24 +39,28 @@ def hessian_trace(snapshot: Snapshot) -> Bounded:
     Source:
         Hutchinson 1990.
     """
-    problem, product = snapshot.problem, snapshot.problem.hessian_products()
-    generator = torch.Generator().manual_seed(0)
-    samples: list[Tensor] = []
+    problem, generator = snapshot.problem, torch.Generator().manual_seed(0)
     value, half = (problem.point.new_full((problem.runs,), math.nan, dtype=torch.float64) for _ in range(2))
-    open_ = torch.ones(problem.runs, dtype=torch.bool, device=problem.point.device)
-    while len(samples) < _MOST_PRODUCTS and bool(open_.any()):
+    open_ = torch.arange(problem.runs, device=problem.point.device)
+    recorded, product, samples = open_, problem.hessian_products(), value.new_zeros(0, problem.runs)
+    while len(samples) < _MOST_PRODUCTS and len(open_):
+        if 2 * len(open_) <= len(recorded):
+            # Runs that have enough are no longer paid for.
+            recorded, product = open_, problem.of_runs(open_).hessian_products()
         signs = torch.randint(2, (problem.size,), generator=generator).to(problem.point) * 2 - 1
-        image = product(signs.expand_as(problem.point))
-        samples.append((image * signs).sum(1, dtype=torch.float64))
+        image = product(signs.expand(len(recorded), -1))
+        new = value.new_zeros(1, problem.runs)
+        new[0, recorded] = (image * signs).sum(1, dtype=torch.float64)
+        samples = torch.cat([samples, new])
         count = len(samples)
         if count < _FEWEST_SAMPLES:
             continue
-        own = torch.stack(samples)
+        own = samples[:, open_]
         error = own.std(0) / math.sqrt(count)
-        value = torch.where(open_, own.mean(0), value)
-        half = torch.where(open_, float(stats.t.ppf(0.5 + CONFIDENCE / 2, count - 1)) * error, half)
+        value[open_] = own.mean(0)
+        half[open_] = float(stats.t.ppf(0.5 + CONFIDENCE / 2, count - 1)) * error
         # A run beyond all numbers is not waited for.
-        open_ = open_ & (error > _RELATIVE_ERROR * own.mean(0).abs()) & own[-1].isfinite()
+        open_ = open_[(error > _RELATIVE_ERROR * own.mean(0).abs()) & own[-1].isfinite()]
     return {"hessian_trace": value, "hessian_trace_low": value - half, "hessian_trace_high": value + half}
 
 

@@ -11,13 +11,17 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-Tensors = dict[str, Tensor]
-PerExample = Callable[[Tensor, Tensor], Tensor]
+from noisescale.families.plain_mlp import mlp_layers
+from noisescale.measure.packs.mlp import GradientMoments, PerExample, PlainMLP, Tensors
+
 Product = Callable[[Tensor], Tensor]
 
 # Numbers of activations whose graph is kept from product to product, 128 MiB in float32; beyond it the passes are
 # repeated chunk after chunk.
 KEPT_NUMBERS = 2**25
+
+# Numbers of per-example gradients that are computed at once, 4 MiB in float32: what stays in a cache.
+_GRADIENTS_TOGETHER = 2**20
 
 
 class PackProblem:
@@ -51,6 +55,8 @@ class PackProblem:
         self.inputs, self.targets, self._numbers = inputs, targets, numbers
         self.scale = self._flat({name: multipliers[name].sqrt().expand_as(one) for name, one in parameters.items()})
         self.point = self._flat(parameters)
+        layers = mlp_layers(module)
+        self._plain = None if layers is None else PlainMLP(layers, per_example, parameters)
 
     @property
     def runs(self) -> int:
@@ -66,6 +72,31 @@ class PackProblem:
     def examples(self) -> int:
         """n."""
         return len(self.inputs)
+
+    def of_runs(self, index: Tensor) -> PackProblem:
+        """The same of some of the runs, in the order of `index`."""
+        own, moving, multipliers = (
+            {name: one[index] for name, one in tensors.items()}
+            for tensors in (self.parameters, self._buffers, self.multipliers)
+        )
+        return PackProblem(
+            self._module, self._per_example, own, moving, multipliers, self.inputs, self.targets,
+            numbers=self._numbers, packable=self._packable,
+        )  # fmt: skip
+
+    def gradients(self) -> Tensor:
+        """The gradient [R, P] of every network's mean loss, in these coordinates."""
+        total = torch.zeros_like(self.point)
+        for part in self._parts():
+            point = self.point.detach().requires_grad_()
+            with torch.enable_grad():
+                targets = self.targets[part]
+                loss = self._per_example(
+                    self.outputs(point, self.inputs[part]), targets.expand(self.runs, *targets.shape)
+                )
+                (found,) = torch.autograd.grad(loss.sum(), point, materialize_grads=True)
+            total += found
+        return total * self.scale / self.examples
 
     def outputs(self, point: Tensor, inputs: Tensor) -> Tensor:
         """Outputs [R, b, K] at flat parameters [R, P], in the module's coordinates, on the same inputs [b, …]."""
@@ -86,7 +117,7 @@ class PackProblem:
         Arguments:
             of: (layer, its inputs, its outputs) of one run → the number, or None to leave the layer out.
         """
-        inputs = self.inputs[: max(1, KEPT_NUMBERS // (self.runs * self._numbers))]
+        inputs = self.inputs[self._parts()[0]]
 
         def one(parameters: Tensors, buffers: Tensors) -> Tensors:
             seen: Tensors = {}
@@ -116,11 +147,31 @@ class PackProblem:
 
     def hessian_products(self) -> Product:
         """V ↦ HV, [R, P] each, of every network's mean loss."""
-        return self._products(self._slope, self._curve)
+        if self._plain is None:
+            return self._products(self._slope, self._curve)
+        return self._products(self._plain.record, self._plain.multiply)
 
     def tangent_products(self) -> Product:
         """V ↦ M^½JᵀJM^½V/n, whose eigenvalues are those of the tangent kernel JMJᵀ/n."""
         return self._products(self._pull, self._push)
+
+    def gradient_moments(self, few: int) -> GradientMoments:
+        """Moments of the per-example gradients, and the Gram matrix of the first few of them."""
+        one_a_tensor = all(own.numel() == self.runs for own in self.multipliers.values())
+        if self._plain is not None and one_a_tensor and len(self._parts()) == 1:
+            return self._plain.moments(self._plain.record(self.inputs, self.targets), self.multipliers, few)
+        mean = self.gradients()
+        squares: list[Tensor] = []
+        along: list[Tensor] = []
+        first: list[Tensor] = []
+        for part in self.per_example_gradients(_GRADIENTS_TOGETHER):
+            squares.append(part.square().sum(2, dtype=torch.float64))
+            along.append(torch.bmm(part, mean.unsqueeze(2)).squeeze(2).double())
+            if sum(own.shape[1] for own in first) < few:
+                first.append(part[:, :few].double())
+        rows = torch.cat(first, 1)[:, :few]
+        norms = mean.double().square().sum(1)
+        return GradientMoments(torch.cat(squares, 1), torch.cat(along, 1), norms, rows @ rows.mT)
 
     def per_example_gradients(self, together: int) -> Iterator[Tensor]:
         """Gradients of single examples' losses, [R, b, P] each, at most so many numbers together."""
@@ -170,12 +221,11 @@ class PackProblem:
 
     def _products(
         self,
-        record: Callable[[Tensor, Tensor], tuple[Tensor, ...]],
-        multiply: Callable[[tuple[Tensor, ...], Tensor], Tensor],
+        record: Callable[[Tensor, Tensor], Any],
+        multiply: Callable[[Any, Tensor], Tensor],
     ) -> Product:
         """Products from a recorded pass: kept from call to call where it fits, else recorded again for each chunk."""
-        chunk = max(1, KEPT_NUMBERS // (self.runs * self._numbers))
-        parts = [slice(begin, begin + chunk) for begin in range(0, self.examples, chunk)]
+        parts = self._parts()
         kept = self._recorded(record, parts[0]) if len(parts) == 1 else None
 
         def product(vectors: Tensor) -> Tensor:
@@ -187,7 +237,12 @@ class PackProblem:
 
         return product
 
-    def _recorded(self, record: Callable[[Tensor, Tensor], tuple[Tensor, ...]], part: slice) -> tuple[Tensor, ...]:
+    def _parts(self) -> list[slice]:
+        """Chunks of the examples whose activations may be kept together."""
+        chunk = max(1, KEPT_NUMBERS // (self.runs * self._numbers))
+        return [slice(begin, begin + chunk) for begin in range(0, self.examples, chunk)]
+
+    def _recorded(self, record: Callable[[Tensor, Tensor], Any], part: slice) -> Any:
         # Fused attention has no second derivative.
         with sdpa_kernel(SDPBackend.MATH), torch.enable_grad():
             return record(self.inputs[part], self.targets[part])

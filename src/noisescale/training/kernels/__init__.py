@@ -9,7 +9,6 @@ from noisescale.training.kernels.choose import choose_kernel as choose_kernel
 from noisescale.training.kernels.generic import GenericKernel as GenericKernel
 from noisescale.training.kernels.loop import LoopKernel as LoopKernel
 from noisescale.training.kernels.mlp import MLPKernel as MLPKernel
-from noisescale.training.kernels.mlp import mlp_layers as mlp_layers
 from noisescale.training.kernels.packable import Trial as Trial
 from noisescale.training.kernels.packable import moving_buffers as moving_buffers
 from noisescale.training.kernels.seam import Kernel as Kernel

@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from noisescale.errors import BadInput
+from noisescale.families.plain_mlp import mlp_layers
 from noisescale.training.kernels.generic import GenericKernel
 from noisescale.training.kernels.loop import LoopKernel
-from noisescale.training.kernels.mlp import MLPKernel, mlp_layers
+from noisescale.training.kernels.mlp import MLPKernel
 from noisescale.training.kernels.packable import Trial, draws_numbers, reason_against_packing
 from noisescale.training.kernels.seam import Kernel
 from noisescale.training.losses import Loss

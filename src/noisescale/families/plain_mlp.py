@@ -1,0 +1,37 @@
+"""Recognises plain MLPs, for which the trainer and the instruments have products written out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+_ACTIVATIONS = {nn.ReLU, nn.Tanh}
+
+
+@dataclass(frozen=True, slots=True)
+class MLPLayers:
+    """The names of an MLP's linear layers, first to last, and the activation between them."""
+
+    names: tuple[str, ...]
+    activation: type[nn.Module]
+
+
+def mlp_layers(module: nn.Module) -> MLPLayers | None:
+    """Recognise a plain MLP: Flatten, then linear layers with biases and one activation between them; else None."""
+    # Exact types: a subclass may compute anything in its forward pass.
+    if type(module) is not nn.Sequential or len(module) < 2 or type(module[0]) is not nn.Flatten:
+        return None
+    flatten = module[0]
+    linear, between = list(module)[1::2], list(module)[2::2]
+    names = tuple(str(position) for position in range(1, len(module), 2))
+    plain = all(type(layer) is nn.Linear and layer.bias is not None for layer in linear)
+    kinds = {type(layer) for layer in between}
+    # Also false where a layer occurs twice.
+    plain = plain and [name for name, _ in module.named_parameters()] == [
+        f"{name}.{kind}" for name in names for kind in ("weight", "bias")
+    ]
+    plain = plain and (flatten.start_dim, flatten.end_dim) == (1, -1)
+    if not plain or len(linear) != len(between) + 1 or len(kinds) != 1 or not kinds <= _ACTIVATIONS:
+        return None
+    return MLPLayers(names, kinds.pop())

@@ -1,0 +1,148 @@
+"""Plain MLPs without autograd: Hessian-vector products and per-example gradients over batched matrix products."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from noisescale.families.plain_mlp import MLPLayers
+
+Tensors = dict[str, Tensor]
+PerExample = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    """One pass: h_0 … h_{L−1} [R, n, units], δ_1 … δ_L, and the slope of the loss in the outputs, with its graph."""
+
+    hidden: list[Tensor]
+    deltas: list[Tensor]
+    outputs: Tensor
+    slope: Tensor
+
+
+@dataclass(frozen=True)
+class GradientMoments:
+    """What the noise of n per-example gradients follows from, of every run.
+
+    Arguments:
+        squares: [R, n], ‖g_i‖². along: [R, n], ⟨g_i, ḡ⟩. mean_square: [R], ‖ḡ‖². gram: [R, m, m], ⟨g_i, g_j⟩ of the
+            first m examples. All in float64.
+    """
+
+    squares: Tensor
+    along: Tensor
+    mean_square: Tensor
+    gram: Tensor
+
+
+class PlainMLP:
+    """Products with the Hessian of an MLP's losses, and moments of its per-example gradients.
+
+    With z_l = h_{l−1}W_lᵀ + b_l, h_l = φ(z_l), δ_l = ∂loss/∂z_l and a dot for the derivative along V = (V_l, v_l):
+    ż_l = ḣ_{l−1}W_lᵀ + h_{l−1}V_lᵀ + v_l, δ̇_L = ℓ''ż_L, δ̇_{l−1} = φ'(δ̇_lW_l + δ_lV_l) + φ''ż_{l−1}(δ_lW_l), and the
+    product is δ̇_lᵀh_{l−1} + δ_lᵀḣ_{l−1} for the weights, Σδ̇_l for the biases. An example's gradient in W_l is δhᵀ, so
+    that inner products of gradients are products of inner products of δ and h.
+
+    Arguments:
+        layers: as `mlp_layers` gives them. per_example: (outputs [..., K], targets [..., K]) → losses.
+        parameters: [R, …] each, weight and bias of each layer in turn.
+    Source:
+        Pearlmutter 1994, for HV; Goodfellow 2015, for the norms of gradients.
+    """
+
+    def __init__(self, layers: MLPLayers, per_example: PerExample, parameters: Tensors) -> None:
+        self._per_example, self._relu, self._names = per_example, layers.activation is nn.ReLU, layers.names
+        self._weights = [parameters[f"{name}.weight"] for name in layers.names]
+        self._biases = [parameters[f"{name}.bias"] for name in layers.names]
+
+    def record(self, inputs: Tensor, targets: Tensor) -> _Recorded:
+        """The pass at the parameters: inputs [n, …], targets [n, K]."""
+        runs = len(self._weights[0])
+        hidden = [inputs.flatten(1).expand(runs, -1, -1)]
+        for weight, bias in zip(self._weights[:-1], self._biases[:-1], strict=True):
+            z = torch.baddbmm(bias.unsqueeze(1), hidden[-1], weight.mT)
+            hidden.append(torch.relu_(z) if self._relu else torch.tanh_(z))
+        outputs = torch.baddbmm(self._biases[-1].unsqueeze(1), hidden[-1], self._weights[-1].mT).requires_grad_()
+        with torch.enable_grad():
+            loss = self._per_example(outputs, targets.expand(runs, *targets.shape)).sum()
+            (slope,) = torch.autograd.grad(loss, outputs, create_graph=True)
+        deltas = [slope.detach()]
+        for layer in range(len(self._weights) - 1, 0, -1):
+            back = torch.bmm(deltas[0], self._weights[layer])
+            deltas.insert(0, self._through(back, hidden[layer]))
+        return _Recorded(hidden, deltas, outputs, slope)
+
+    def multiply(self, recorded: _Recorded, along: Tensor) -> Tensor:
+        """HV [R, P] of V [R, P], for the sum over the recorded examples."""
+        hidden, deltas, last = recorded.hidden, recorded.deltas, len(self._weights) - 1
+        v, w = self._split(along), self._weights
+        moved: list[Tensor | None] = [None]  # ḣ_0: the inputs stand still
+        shifts: list[Tensor] = []
+        for layer in range(last + 1):
+            shift = torch.baddbmm(v[layer][1].unsqueeze(1), hidden[layer], v[layer][0].mT)
+            before = moved[layer]
+            if before is not None:
+                shift.baddbmm_(before, w[layer].mT)
+            shifts.append(shift)
+            if layer < last:
+                moved.append(self._through(shift, hidden[layer + 1]))
+        product = torch.empty_like(along)
+        own = self._split(product)
+        (delta,) = torch.autograd.grad(recorded.slope, recorded.outputs, shifts[last], retain_graph=True)
+        for layer in range(last, -1, -1):
+            weight, before = torch.bmm(delta.mT, hidden[layer]), moved[layer]
+            if before is not None:
+                weight.baddbmm_(deltas[layer].mT, before)
+            own[layer][0].copy_(weight)
+            torch.sum(delta, 1, out=own[layer][1])
+            if layer:
+                back = torch.bmm(delta, w[layer]).baddbmm_(deltas[layer], v[layer][0])
+                delta = self._through(back, hidden[layer])
+                if not self._relu:
+                    # tanh'' = −2 tanh tanh', and δ_{l−1} has tanh' in it already.
+                    delta.addcmul_(deltas[layer - 1] * hidden[layer], shifts[layer - 1], value=-2)
+        return product
+
+    def moments(self, recorded: _Recorded, multipliers: Tensors, few: int) -> GradientMoments:
+        """Of the recorded examples' gradients with the rate multipliers c, one a tensor and run; gram of the first."""
+        n = recorded.outputs.shape[1]
+        runs, m = len(recorded.outputs), min(few, n)
+        shapes = (runs, n), (runs, n), (runs,), (runs, m, m)
+        squares, along, total, gram = (recorded.outputs.new_zeros(shape, dtype=torch.float64) for shape in shapes)
+        for name, delta, hidden in zip(self._names, recorded.deltas, recorded.hidden, strict=True):
+            weight, bias = (multipliers[f"{name}.{kind}"].double().view(-1, 1) for kind in ("weight", "bias"))
+            mean = torch.bmm(delta.mT, hidden) / n
+            mean_bias = delta.mean(1)
+            sizes = delta.square().sum(2, dtype=torch.float64)
+            squares += sizes * (weight * hidden.square().sum(2, dtype=torch.float64) + bias)
+            pulled = (torch.bmm(delta, mean) * hidden).sum(2, dtype=torch.float64)
+            pulled_bias = torch.bmm(delta, mean_bias.unsqueeze(2)).squeeze(2).double()
+            along += weight * pulled + bias * pulled_bias
+            norms = (own.double().square().flatten(1).sum(1) for own in (mean, mean_bias))
+            for c, norm in zip((weight, bias), norms, strict=True):
+                total += c.flatten() * norm
+            d, h = (own[:, :few].double() for own in (delta, hidden))
+            gram += d @ d.mT * (weight.unsqueeze(2) * (h @ h.mT) + bias.unsqueeze(2))
+        return GradientMoments(squares, along, total, gram)
+
+    def _through(self, gradient: Tensor, output: Tensor) -> Tensor:
+        """φ' times a gradient, from the activation's output."""
+        aten = torch.ops.aten
+        found: Tensor = (
+            aten.threshold_backward(gradient, output, 0) if self._relu else aten.tanh_backward(gradient, output)
+        )
+        return found
+
+    def _split(self, flat: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Flat vectors [R, P] as (weight, bias) of every layer, views of the same memory."""
+        found, start = [], 0
+        for weight, bias in zip(self._weights, self._biases, strict=True):
+            middle = start + weight[0].numel()
+            end = middle + bias.shape[1]
+            found.append((flat[:, start:middle].view(weight.shape), flat[:, middle:end]))
+            start = end
+        return found
