@@ -34,11 +34,14 @@ def ntk_lambda_max(snapshot: Snapshot) -> Bounded:
 
 
 def hessian_trace(snapshot: Snapshot) -> Bounded:
-    """tr H = E zᵀHz over random signs z, each run with as many as its own error asks for.
+    """tr H: exact for plain ReLU MLPs; else E zᵀHz over random signs z, each run with as many as its error asks for.
 
     Source:
         Hutchinson 1990.
     """
+    exact = snapshot.problem.exact_hessian_trace()
+    if exact is not None:
+        return {"hessian_trace": exact, "hessian_trace_low": exact, "hessian_trace_high": exact}
     problem, generator = snapshot.problem, torch.Generator().manual_seed(0)
     value, half = (problem.point.new_full((problem.runs,), math.nan, dtype=torch.float64) for _ in range(2))
     open_ = torch.arange(problem.runs, device=problem.point.device)

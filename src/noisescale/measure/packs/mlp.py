@@ -129,6 +129,35 @@ class PlainMLP:
             gram += d @ d.mT * (weight.unsqueeze(2) * (h @ h.mT) + bias.unsqueeze(2))
         return GradientMoments(squares, along, total, gram)
 
+    def trace(self, recorded: _Recorded, multipliers: Tensors) -> Tensor | None:
+        """The exact trace [R] of the Hessian of the recorded examples' losses, with rate multipliers c; ReLU only.
+
+        The output is piecewise linear in each single weight, so of H = Jᵀℓ''J + Σ_k ℓ'_k ∇²f_k the second part has
+        nothing on its diagonal, and tr JᵀℓJ takes as many backward passes as there are outputs. None for tanh.
+        """
+        if not self._relu:
+            return None
+        runs, n, outputs = recorded.outputs.shape
+        unit = torch.eye(outputs, dtype=recorded.outputs.dtype, device=recorded.outputs.device)
+        rows = [
+            torch.autograd.grad(recorded.slope, recorded.outputs, one.expand(runs, n, -1), retain_graph=True)[0]
+            for one in unit
+        ]
+        curvature = torch.stack(rows, 2)  # ℓ'' [R, n, K, K]
+        jacobian = unit.expand(runs, n, -1, -1)  # ∂f/∂z_l [R, n, K, units]
+        total = recorded.outputs.new_zeros(runs, dtype=torch.float64)
+        for layer in range(len(self._weights) - 1, -1, -1):
+            weight, bias = (
+                multipliers[f"{self._names[layer]}.{kind}"].double().view(-1, 1) for kind in ("weight", "bias")
+            )
+            seen = ((curvature @ jacobian) * jacobian).sum((2, 3), dtype=torch.float64)
+            hidden = recorded.hidden[layer]
+            total += (seen * (weight * hidden.square().sum(2, dtype=torch.float64) + bias)).sum(1)
+            if layer:
+                back = torch.bmm(jacobian.reshape(runs, n * outputs, -1), self._weights[layer])
+                jacobian = back.view(runs, n, outputs, -1) * (hidden > 0).unsqueeze(2)
+        return total
+
     def _through(self, gradient: Tensor, output: Tensor) -> Tensor:
         """φ' times a gradient, from the activation's output."""
         aten = torch.ops.aten

@@ -157,8 +157,7 @@ class PackProblem:
 
     def gradient_moments(self, few: int) -> GradientMoments:
         """Moments of the per-example gradients, and the Gram matrix of the first few of them."""
-        one_a_tensor = all(own.numel() == self.runs for own in self.multipliers.values())
-        if self._plain is not None and one_a_tensor and len(self._parts()) == 1:
+        if self._plain is not None and self._one_a_tensor and len(self._parts()) == 1:
             return self._plain.moments(self._plain.record(self.inputs, self.targets), self.multipliers, few)
         mean = self.gradients()
         squares: list[Tensor] = []
@@ -172,6 +171,22 @@ class PackProblem:
         rows = torch.cat(first, 1)[:, :few]
         norms = mean.double().square().sum(1)
         return GradientMoments(torch.cat(squares, 1), torch.cat(along, 1), norms, rows @ rows.mT)
+
+    def exact_hessian_trace(self) -> Tensor | None:
+        """The trace [R] of every network's Hessian where it is cheap, for plain ReLU MLPs; None for others."""
+        if self._plain is None or not self._one_a_tensor:
+            return None
+        # Jacobians of every output are kept beside the activations.
+        chunk = max(1, KEPT_NUMBERS // (self.runs * self._numbers * self.targets.shape[1]))
+        total = None
+        for begin in range(0, self.examples, chunk):
+            part = slice(begin, begin + chunk)
+            recorded = self._plain.record(self.inputs[part], self.targets[part])
+            found = self._plain.trace(recorded, self.multipliers)
+            if found is None:
+                return None
+            total = found if total is None else total + found
+        return None if total is None else total / self.examples
 
     def per_example_gradients(self, together: int) -> Iterator[Tensor]:
         """Gradients of single examples' losses, [R, b, P] each, at most so many numbers together."""
@@ -196,6 +211,11 @@ class PackProblem:
         sizes = [one[0].numel() for one in self.parameters.values()]
         parts = torch.split(point, sizes, dim=1)
         return {name: part.reshape(one.shape) for (name, one), part in zip(self.parameters.items(), parts, strict=True)}
+
+    @property
+    def _one_a_tensor(self) -> bool:
+        """Whether each tensor of a run has one multiplier, not one a row."""
+        return all(own.numel() == self.runs for own in self.multipliers.values())
 
     def _layers(self) -> list[tuple[str, nn.Module]]:
         """Linear and convolutional layers whose weight is trained."""
