@@ -17,8 +17,12 @@ from noisescale.measure.monitor import NoiseMonitor as NoiseMonitor
 from noisescale.measure.noise import GradientNoise as GradientNoise
 from noisescale.measure.noise import batch_gradient_noise as batch_gradient_noise
 from noisescale.measure.noise import gradient_noise as gradient_noise
+from noisescale.measure.noise_and_curvature import NoiseAndCurvature as NoiseAndCurvature
+from noisescale.measure.noise_and_curvature import noise_and_curvature as noise_and_curvature
 from noisescale.measure.ntk import TangentKernel as TangentKernel
 from noisescale.measure.ntk import ntk_eigenvalues as ntk_eigenvalues
+from noisescale.measure.sharpness import Sharpness as Sharpness
+from noisescale.measure.sharpness import sharpness as sharpness
 from noisescale.measure.weights import LayerDynamics as LayerDynamics
 from noisescale.measure.weights import WeightDynamics as WeightDynamics
 from noisescale.measure.weights import weight_dynamics as weight_dynamics

@@ -54,13 +54,24 @@ def gradient_covariance(
     n = problem.examples
     if not 1 <= k <= min(n - 1, problem.size):
         raise BadInput("k", f"between 1 and {min(n - 1, problem.size)}, for {n} examples", k)
-    gradients = torch.cat([part.double() for part in problem.per_example_gradients()])
-    centred = gradients - gradients.mean(0)
-    gram = centred @ centred.T / (n - 1)
+    centred = centred_gradients(problem)
+    gram = centred @ centred.T
     values, inner = torch.linalg.eigh(gram)
     values, inner = values.flip(0)[:k], inner.flip(1)[:, :k]
-    vectors = centred.T @ inner / (values * (n - 1)).clamp_min(1e-300).sqrt()
+    vectors = centred.T @ inner / values.clamp_min(1e-300).sqrt()
     frobenius = math.sqrt(float(gram.square().sum()))
     return Covariance(
         values.cpu().numpy(), vectors.cpu().numpy(), float(gram.trace()), frobenius, n, problem.coordinates, n
     )
+
+
+def centred_gradients(problem: Problem) -> Tensor:
+    """Rows (g_i − ḡ)/√(n − 1) [n, P] in float64, so that Σ is their product with themselves.
+
+    Raises:
+        BadInput: fewer than two examples.
+    """
+    if problem.examples < 2:
+        raise BadInput("data", "at least two examples", problem.examples)
+    gradients = torch.cat([part.double() for part in problem.per_example_gradients()])
+    return (gradients - gradients.mean(0)) / math.sqrt(problem.examples - 1)

@@ -100,13 +100,20 @@ def hessian_eigenvalues(
         Lanczos 1950; Parlett 1980, chapter 13.
     """
     problem = Problem(model, loss, data, learning_rate_multipliers=learning_rate_multipliers, mode=mode, chunk=chunk)
+    return eigenvalues_of(problem, k, which, tolerance=tolerance, most=max_products, seed=seed)
+
+
+def eigenvalues_of(
+    problem: Problem, k: int, which: Literal["LA", "SA", "LM"], *, tolerance: float | None, most: int, seed: int
+) -> Eigenvalues:
+    """The same of a problem, in its coordinates."""
     if not 1 <= k <= problem.size:
         raise BadInput("k", f"between 1 and the {problem.size} parameters", k)
     if which not in ("LA", "SA", "LM"):
         raise BadInput("which", "'LA', 'SA' or 'LM'", repr(which))
     found = extreme_eigenpairs(
-        _double(problem), problem.size, k, which=which, tolerance=tolerance or TOLERANCE[problem.point.dtype],
-        most=max_products, like=problem.point, seed=seed,
+        double_product(problem), problem.size, k, which=which, tolerance=tolerance or TOLERANCE[problem.point.dtype],
+        most=most, like=problem.point, seed=seed,
     )  # fmt: skip
     status = "ok" if found.converged else f"not converged in {found.products} products: raise max_products or tolerance"
     return Eigenvalues(
@@ -196,7 +203,7 @@ def hessian_spectral_density(
     if probes < 2:
         raise BadInput("probes", "at least 2, whose spread is the error", probes)
     generator = torch.Generator().manual_seed(seed)
-    product, nodes, weights, spent = _double(problem), [], [], 0
+    product, nodes, weights, spent = double_product(problem), [], [], 0
     for _ in range(probes):
         start = torch.randn(problem.size, generator=generator, dtype=torch.float64).to(problem.point.device)
         diagonal, off = (part.cpu() for part in tridiagonal(product, start, min(steps, problem.size)))
@@ -242,6 +249,6 @@ def _sampled(
     return Measured(found, problem.coordinates, len(samples), status)
 
 
-def _double(problem: Problem) -> Callable[[Tensor], Tensor]:
+def double_product(problem: Problem) -> Callable[[Tensor], Tensor]:
     """Products of vectors in float64, computed in the model's precision."""
     return lambda vector: problem.hessian_product(vector.to(problem.point)).double()

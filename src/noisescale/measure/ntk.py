@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from noisescale.errors import BadInput
 from noisescale.measure.lanczos import TOLERANCE, Ritz, extreme_eigenpairs
@@ -85,7 +86,8 @@ def _product(problem: Problem, vector: Tensor, curved: bool) -> Tensor:
     total = torch.zeros_like(vector)
     for weight, (inputs, targets) in problem.weighted_batches():
         point = problem.point.clone().requires_grad_()
-        outputs = problem.outputs(point, inputs)
+        with sdpa_kernel(SDPBackend.MATH):  # fused attention has no second derivative
+            outputs = problem.outputs(point, inputs)
         # Jv as the derivative of Jᵀu in u: two backward passes, which every operation has.
         probe = torch.zeros_like(outputs, requires_grad=True)
         (pulled,) = torch.autograd.grad(outputs, point, probe, create_graph=True)

@@ -9,6 +9,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from noisescale.errors import BadInput
 
@@ -76,6 +77,12 @@ class Problem:
         self.examples = sum(len(inputs) for inputs, _ in self.batches())
         self._check_repeatable()
         self._check_mean()
+
+    def with_scale(self, scale: Tensor, coordinates: str) -> Problem:
+        """The same in other coordinates: gradients are multiplied by `scale` [P], Hessians by it on both sides."""
+        other = copy.copy(self)
+        other.scale, other.coordinates = scale, coordinates
+        return other
 
     @property
     def size(self) -> int:
@@ -165,7 +172,9 @@ class Problem:
         total = torch.zeros_like(vector)
         for weight, batch in self.weighted_batches():
             point = self.point.clone().requires_grad_()
-            (slope,) = torch.autograd.grad(self.loss_at(point, batch), point, create_graph=True)
+            # Fused attention has no second derivative.
+            with sdpa_kernel(SDPBackend.MATH):
+                (slope,) = torch.autograd.grad(self.loss_at(point, batch), point, create_graph=True)
             along = (slope * (self.scale * vector).to(slope)).sum()
             (curved,) = torch.autograd.grad(along, point, materialize_grads=True) if along.requires_grad else (None,)
             if curved is not None:
