@@ -11,6 +11,8 @@ INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c const
 BASE := $(VENV)/.installed
 TEST := $(VENV)/.installed-test
 BENCH := $(VENV)/.installed-bench
+ADAPTERS := $(VENV)/.installed-adapters
+PEERS := $(VENV)/.installed-peers
 
 RUNS := runs
 QUICKSTART := $(RUNS)/mnist1d
@@ -20,7 +22,7 @@ WORKERS := 2
 limit = $(if $(shell command -v timeout 2>/dev/null),timeout $(1))
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-full lint format types bench faults holdout coverage collapse law convnet schedules long-pack readme clean
+.PHONY: help quickstart test test-full lint format types bench faults holdout coverage collapse law convnet schedules long-pack instruments readme clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -36,7 +38,7 @@ quickstart: $(BASE)  ## from nothing to a law, a recommendation and a report on 
 test: lint types  ## lint, types and tests (at most 10 minutes after installation)
 	$(call limit,420) $(BIN)/python -m pytest -q -n $(WORKERS)
 
-test-full: lint types  ## the long form: full coverage draws, full cross tables (at most 45 minutes)
+test-full: lint types $(ADAPTERS)  ## the long form: full coverage draws, full cross tables (at most 45 minutes)
 	$(call limit,2520) $(BIN)/python -m pytest -q -n $(WORKERS) --full
 
 lint: $(TEST)  ## style and documentation rules
@@ -85,6 +87,11 @@ schedules: $(BASE)  ## whether a batch that grows stands in for a rate that fall
 long-pack: $(BASE)  ## kill a pack of five minutes in its middle, five times, and compare it with one left alone
 	$(BIN)/python benchmarks/long_pack.py
 
+instruments: $(PEERS)  ## the instruments beside their peers: error against work, coverage, time; a pack measured at once
+	$(BIN)/python benchmarks/instruments.py
+	$(BIN)/python benchmarks/pack_measure.py
+	$(BIN)/python benchmarks/monitor.py
+
 law: $(BASE)  ## the law from three disjoint seed sets and four designs (long)
 	$(BIN)/python benchmarks/law.py
 
@@ -108,4 +115,15 @@ $(TEST): $(BASE)
 $(BENCH): $(BASE)
 	@echo "Installing the rivals of the benchmarks into $(VENV)."
 	@$(INSTALL) -e '.[bench]'
+	@touch $@
+
+$(ADAPTERS): $(BASE)
+	@echo "Installing the libraries that the adapters are tested against into $(VENV)."
+	@$(INSTALL) -e '.[adapters]'
+	@touch $@
+
+# Without what they ask for: see pyproject.toml.
+$(PEERS): $(BASE)
+	@echo "Installing the peers of the instruments into $(VENV)."
+	@$(INSTALL) --no-deps $$($(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['peers'])")
 	@touch $@

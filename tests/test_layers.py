@@ -20,7 +20,7 @@ ALLOWED: dict[str, set[str]] = {
     "parameterizations": {"errors", "runs"},
     "datasets": {"errors"},
     "theory": {"errors", "runs"},
-    "measure": {"errors", "runs", "families"},
+    "measure": {"errors", "runs", "families", "datasets"},
     "training": {"errors", "runs", "noise_scale", "families", "parameterizations", "datasets", "theory", "measure"},
     "store": {"errors", "runs", "noise_scale"},
     "sweeps": {
@@ -37,7 +37,7 @@ ALLOWED: dict[str, set[str]] = {
     # A recommendation hands its model over, hence families and parameterizations.
     "laws": {"errors", "runs", "noise_scale", "families", "parameterizations", "store"},
     "claims": {"errors", "runs", "theory", "measure", "sweeps", "store", "laws"},
-    "report": {"errors", "runs", "store", "laws", "claims"},
+    "report": {"errors", "runs", "store", "measure", "laws", "claims"},
 }
 UNBOUND = {"cli", "__main__", "__init__"}
 

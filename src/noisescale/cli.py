@@ -153,6 +153,32 @@ def recommend_command(
     return 0
 
 
+@app.command("measure")
+def measure_command(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="package.module:model, or a factory of it.")],
+    data: Annotated[str, typer.Option(help="A data set's name, or package.module:function of arrays.")],
+    checkpoint: Annotated[Path | None, typer.Option(help="Weights that torch.save(model.state_dict()) wrote.")] = None,
+    loss: Annotated[str, typer.Option(help="cross_entropy or mse.")] = "cross_entropy",
+    examples: Annotated[int, typer.Option(min=2, help="Of the training set, at most, drawn at random.")] = 1024,
+    seed: Annotated[int, typer.Option(min=0, help="Of that choice and of random probes.")] = 0,
+    as_given: Annotated[bool, typer.Option("--as-given", help="Do not shift and scale the inputs.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Measure gradient noise and curvature of one model, every number with its error."""
+    from noisescale.datasets import DatasetOptions, load_dataset
+    from noisescale.measure.load_model import load_model
+    from noisescale.measure.model_report import measure_model
+    from noisescale.report import measured_tables
+
+    loaded = load_dataset(DatasetOptions(data), standardized=not as_given)
+    found = measure_model(load_model(model, checkpoint), loaded, loss=loss, examples=examples, seed=seed)
+    if as_json:
+        _print_json(found.as_json())
+    else:
+        _print_tables(measured_tables(found))
+    return 0
+
+
 @app.command("doctor")
 def doctor_command(as_json: AsJson = False) -> int:
     """Say versions, devices, threads, precision, which data were found and what is missing."""

@@ -15,7 +15,7 @@ from noisescale.datasets.digits import load_digits
 from noisescale.datasets.mnist import load_fashion_mnist, load_mnist
 from noisescale.datasets.mnist1d import load_mnist1d
 from noisescale.datasets.random_choices import choose_subset, random_stream, redraw_labels, split_validation
-from noisescale.datasets.standardize import measure_channels, standardize
+from noisescale.datasets.standardize import leave_channels, measure_channels, standardize
 from noisescale.datasets.user_function import load_user_function
 from noisescale.errors import BadInput
 
@@ -28,7 +28,7 @@ KNOWN_DATASETS: Mapping[str, Callable[[DatasetOptions], RawArrays]] = {
 }
 
 
-def load_dataset(options: DatasetOptions) -> Dataset:
+def load_dataset(options: DatasetOptions, *, standardized: bool = True) -> Dataset:
     """Load a data set and make every random choice about it; equal options give equal data.
 
     In this order: a subset of ``train_size`` examples is drawn; ``round(validation_fraction * train_size)`` of them
@@ -37,6 +37,7 @@ def load_dataset(options: DatasetOptions) -> Dataset:
 
     Args:
         options: which data, how many, and the seed.
+        standardized: whether inputs are shifted and scaled; False leaves them as the source gives them, in float32.
 
     Raises:
         BadInput: an unknown name, a size above what is available, label noise on real-valued targets, constant
@@ -59,7 +60,7 @@ def load_dataset(options: DatasetOptions) -> Dataset:
     if is_classification:
         y_train = redraw_labels(y_train, options.label_noise, raw.num_outputs, stream("label noise"))
     x_train = raw.x_train[train]
-    scale = measure_channels(x_train, options.name)
+    scale = measure_channels(x_train, options.name) if standardized else leave_channels(x_train)
     y_dtype = np.int64 if is_classification else np.float32
     arrays: dict[str, Array] = {
         "x_train": standardize(x_train, scale, f"{options.name} x_train"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,11 +78,19 @@ class NoiseMonitor:
         Returns:
             Whether it was measured.
         """
+        return self.update_by(len(inputs), lambda part: self._loss(self._model(inputs[part]), targets[part]))
+
+    def update_by(self, examples: int, loss_of: Callable[[slice], Tensor]) -> bool:
+        """The same for a batch in any form.
+
+        Arguments:
+            examples: in the batch. loss_of: a slice of the batch → the mean loss over it, with its graph.
+        """
         self._step += 1
-        if self._step % self._every or len(inputs) < self._parts:
+        if self._step % self._every or examples < self._parts:
             return False
-        size = len(inputs) // self._parts
-        gradients = self._gradients(inputs, targets, size)
+        size = examples // self._parts
+        gradients = self._gradients(loss_of, size)
         mean = [torch.stack(own).mean(0) for own in zip(*gradients, strict=True)]
         spread = sum(
             float((one - centre).double().square().sum())
@@ -112,17 +121,16 @@ class NoiseMonitor:
         ratio = Estimate(value, ratio_error(trace.value, norm.value, covariance), low, high, "examples")
         return MonitoredNoise(trace, norm, ratio, int(rows[-1, 0]), n)
 
-    def _gradients(self, inputs: Tensor, targets: Tensor, size: int) -> list[tuple[Tensor, ...]]:
+    def _gradients(self, loss_of: Callable[[slice], Tensor], size: int) -> list[tuple[Tensor, ...]]:
         """The gradient of every part; what a pass changes (running statistics, generators) is put back."""
         model = self._model
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-        devices = [inputs.device] if inputs.is_cuda else []
+        devices = [parameters[0].device] if parameters[0].is_cuda else []
         found = []
         with torch.random.fork_rng(devices=devices), torch.enable_grad():
             for start in range(0, size * self._parts, size):
-                part = slice(start, start + size)
-                loss = self._loss(model(inputs[part]), targets[part])
+                loss = loss_of(slice(start, start + size))
                 found.append(torch.autograd.grad(loss, parameters, materialize_grads=True))
         with torch.no_grad():
             for name, buffer in model.named_buffers():

@@ -95,9 +95,7 @@ def noise_and_curvature(
     correlation = float(np.corrcoef(curvatures, noises)[0, 1]) if k > 2 else math.nan
     ratio, cosine = _jackknifed(np.array(rows), lambda means: trace / means[0]), _cosine(rows, norm)
     reached = cosine.standard_error <= error
-    status = (
-        "ok" if reached else f"the cosine's error is above {error:g} after {len(rows)} products: raise max_products"
-    )
+    short = f"the cosine's error is above {error:g} after {len(rows)} products: raise max_products"
     return NoiseAndCurvature(
         ratio, cosine, curvatures, noises, _slope(curvatures, noises), correlation, top.converged,
         problem.coordinates, len(rows) + top.products, "ok" if reached else short,

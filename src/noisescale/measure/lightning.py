@@ -1,0 +1,47 @@
+"""`NoiseMonitor` as a callback of Lightning; it needs `lightning` or `pytorch_lightning`, which the user has."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from noisescale.measure.monitor import EVERY, PARTS, MonitoredNoise, NoiseMonitor
+from noisescale.measure.problem import LossFunction
+
+if TYPE_CHECKING:
+    Callback: Any = object
+else:
+    try:
+        from lightning.pytorch import Callback
+    except ImportError:
+        from pytorch_lightning import Callback
+
+
+class NoiseCallback(Callback):  # type: ignore[misc]  # untyped where the library is absent
+    """Logs the gradient noise scale of a module whose batches are (inputs, targets).
+
+    Arguments:
+        loss: (outputs, targets) → their mean over the batch, as the module's own training step has it.
+        every, parts: as `NoiseMonitor` takes them; steps are training batches.
+    """
+
+    def __init__(self, loss: LossFunction, *, every: int = EVERY, parts: int = PARTS) -> None:
+        super().__init__()
+        self._options: dict[str, Any] = {"every": every, "parts": parts}
+        self._loss = loss
+        self._monitor: NoiseMonitor | None = None
+
+    def estimate(self) -> MonitoredNoise | None:
+        """The noise now; None before the sixth measurement."""
+        return None if self._monitor is None else self._monitor.estimate()
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        self._monitor = NoiseMonitor(pl_module, self._loss, **self._options)
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Measure at the weights with which the step begins."""
+        inputs, targets = batch
+        assert self._monitor is not None
+        if self._monitor.update(inputs, targets) and (now := self._monitor.estimate()) is not None:
+            scale = now.gradient_noise_scale
+            for name, value in (("", scale.value), ("_low", scale.low), ("_high", scale.high)):
+                pl_module.log(f"gradient_noise_scale{name}", value)

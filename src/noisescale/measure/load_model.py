@@ -1,0 +1,66 @@
+"""The model that `"package.module:model"` names, with the weights of a checkpoint."""
+
+from __future__ import annotations
+
+import importlib
+import pickle
+import sys
+import warnings
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from noisescale.errors import BadInput
+
+
+def load_model(reference: str, checkpoint: Path | None = None) -> nn.Module:
+    """Import a module, or call a factory without arguments; the current folder is importable.
+
+    Arguments:
+        reference: "package.module:name". checkpoint: a file that `torch.save(model.state_dict(), …)` wrote; only
+            tensors are read from it, nothing in it is executed.
+    Raises:
+        BadInput: nothing of that name, something that is no model, or weights that are none of this model's.
+    """
+    module_name, separator, attribute = reference.partition(":")
+    if not separator or not module_name or not attribute:
+        raise BadInput("MODEL", "a model named as 'package.module:model'", repr(reference))
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        found = getattr(importlib.import_module(module_name), attribute)
+    except AttributeError:
+        raise BadInput("MODEL", f"a name {attribute!r} in module {module_name!r}", "none") from None
+    except Exception as error:  # a user's module may raise anything while it is imported
+        raise BadInput("MODEL", f"an importable module {module_name!r}", f"{type(error).__name__}: {error}") from error
+    if not isinstance(found, nn.Module) and callable(found):
+        try:
+            found = found()
+        except Exception as error:  # so may a factory
+            required = f"{reference} to be a model, or a function that needs no arguments and returns one"
+            raise BadInput("MODEL", required, f"{type(error).__name__}: {error}") from error
+    if not isinstance(found, nn.Module):
+        raise BadInput("MODEL", "a torch.nn.Module", type(found).__name__)
+    if checkpoint is not None:
+        _load(found, checkpoint)
+    return found
+
+
+def _load(model: nn.Module, path: Path) -> None:
+    required = "a file that torch.save(model.state_dict(), ...) wrote for this model"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickles that it will refuse anyway
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise BadInput(str(path), "a readable checkpoint", error.strerror) from None
+    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise BadInput(str(path), required, (str(error).strip().splitlines() or ["something else"])[0]) from None
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise BadInput(str(path), required, type(state).__name__)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise BadInput(str(path), required, " ".join(lines[1:2]) or "other tensors") from None

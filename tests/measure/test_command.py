@@ -1,0 +1,119 @@
+"""`noisescale measure`: its table, its JSON, and one message for whatever a user gets wrong."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from noisescale import measure
+from noisescale.cli import main
+from noisescale.datasets import DatasetOptions, load_dataset
+
+SCHEMA = Path(__file__).parents[2] / "docs" / "schemas" / "measure.json"
+MODULE = """
+import torch
+from torch import nn
+torch.manual_seed(0)
+model = nn.Sequential(nn.Flatten(), nn.Linear(64, 6), nn.Tanh(), nn.Linear(6, 10))
+def factory():
+    return model
+def needy(width):
+    return model
+not_a_model = 3
+wild = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+with torch.no_grad():
+    wild[1].weight.fill_(float("nan"))
+small = nn.Linear(3, 2)
+def raising():
+    raise KeyError("no")
+"""
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "users_model", raising=False)
+    (tmp_path / "users_model.py").write_text(MODULE)
+
+
+def found(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    assert main(["measure", *arguments, "--data", "digits", "--json"]) == 0
+    values: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return values
+
+
+def test_json_holds_what_the_instruments_say(capsys: pytest.CaptureFixture[str]) -> None:
+    values, listed = found(capsys, "users_model:model", "--examples", "5000"), json.loads(SCHEMA.read_text())
+    assert set(values) == set(listed["required"]) and set(listed["properties"]) == set(values)
+    assert set(listed["properties"]["quantities"]["required"]) == set(values["quantities"]) - {"noise_curvature_cosine"}
+    for row in values["quantities"].values():
+        assert set(row) == set(listed["$defs"]["Quantity"]["required"])
+        assert row["low"] <= row["value"] <= row["high"]
+    data = load_dataset(DatasetOptions("digits"))
+    assert values["examples"] == values["population"] == len(data.x_train)
+    model = sys.modules["users_model"].model
+    noise = measure.gradient_noise(model, nn.CrossEntropyLoss(), (data.x_train, data.y_train))
+    assert values["quantities"]["gradient_noise_scale"]["value"] == pytest.approx(
+        noise.gradient_noise_scale.value, rel=1e-4
+    )
+    top = measure.hessian_eigenvalues(model, nn.CrossEntropyLoss(), (data.x_train, data.y_train))
+    assert values["quantities"]["lambda_max"]["value"] == pytest.approx(top.values[0], rel=1e-4)
+
+
+def test_a_part_of_the_data_has_errors(capsys: pytest.CaptureFixture[str]) -> None:
+    row = found(capsys, "users_model:factory", "--examples", "200")["quantities"]["trace_covariance"]
+    assert row["low"] < row["value"] < row["high"]
+
+
+def test_weights_of_a_checkpoint(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    before = found(capsys, "users_model:model")["quantities"]["lambda_max"]["value"]
+    own = {name: 2 * one for name, one in sys.modules["users_model"].model.state_dict().items()}
+    torch.save(own, tmp_path / "weights.pt")
+    after = found(capsys, "users_model:model", "--checkpoint", "weights.pt")["quantities"]["lambda_max"]["value"]
+    assert after != pytest.approx(before, rel=0.01)
+
+
+def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["measure", "users_model:model", "--data", "digits"]) == 0
+    text = capsys.readouterr().out
+    assert "gradient noise scale" in text and "±" in text and "products" in text and "95 %" in text
+
+
+class Bomb:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path("exploded").write_text, ("x",)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["users_model"], "package.module:model"),
+        (["users_model:nothing"], "nothing"),
+        (["no_such_module:model"], "importable"),
+        (["users_model:needy"], "no arguments"),
+        (["users_model:raising"], "KeyError"),
+        (["users_model:not_a_model"], "torch.nn.Module"),
+        (["users_model:wild"], "finite weights"),
+        (["users_model:small"], "inputs of shape"),
+        (["users_model:model", "--loss", "hinge"], "--loss"),
+        (["users_model:model", "--checkpoint", "nowhere.pt"], "nowhere.pt"),
+        (["users_model:model", "--checkpoint", "users_model.py"], "state_dict"),
+        (["users_model:model", "--checkpoint", "bomb.pt"], "state_dict"),
+        (["users_model:model", "--checkpoint", "other.pt"], "other.pt"),
+    ],
+)
+def test_one_message(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "bomb.pt").write_bytes(pickle.dumps(Bomb()))
+    torch.save({"0.weight": torch.zeros(2)}, tmp_path / "other.pt")
+    assert main(["measure", *arguments, "--data", "digits"]) == 2
+    said = capsys.readouterr().err
+    assert words in said and said.count("\n") == 1
+    assert not (tmp_path / "exploded").exists()
