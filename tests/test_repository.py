@@ -105,10 +105,10 @@ def test_every_dependency_is_pinned_in_the_tested_constraints() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
     asked = [
         *project["dependencies"],
-        *(name for extra in ("test", "bench") for name in project["optional-dependencies"][extra]),
+        *(name for extra in ("test", "bench", "adapters", "peers") for name in project["optional-dependencies"][extra]),
     ]
     lines = (REPOSITORY / "constraints.txt").read_text("utf-8").splitlines()
     pins = [line for line in lines if line and not line.startswith("#")]
     assert all(re.fullmatch(r"[a-z0-9-]+==[\w.]+", pin) for pin in pins), "one exact version a line, no build suffix"
     names = {re.split(r"[<>=!~\[ ;]", name)[0].lower() for name in asked}
-    assert names <= {pin.split("==")[0] for pin in pins}
+    assert {name.replace("_", "-") for name in names} <= {pin.split("==")[0] for pin in pins}
