@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import weakref
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +15,7 @@ from torch import Tensor, nn
 from noisescale import measure
 from noisescale.measure.lanczos import extreme_eigenpairs
 from noisescale.measure.problem import Problem
+from noisescale.parameterizations import build_table, describe_parameters
 
 ALL = [(network, loss) for network in NETWORKS for loss in LOSSES]
 
@@ -155,3 +160,107 @@ def test_a_flag_that_says_converged_can_be_trusted() -> None:
         else:
             assert "not converged" in found.status
     assert seen == {True, False}
+
+
+def test_the_largest_rate_under_ntk_is_that_of_the_explicit_network() -> None:
+    """f(x) = (σ0/√n) a·tanh((σ0/√d) Wx + b) + c, written out, against the module's own tensors with its multipliers."""
+    torch.manual_seed(0)
+    n, d, outputs = 7, 5, 3
+    inputs, targets = torch.randn(30, d).double(), torch.randint(outputs, (30,))
+
+    class Explicit(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w, self.b = nn.Parameter(torch.randn(n, d).double()), nn.Parameter(torch.randn(n).double())
+            self.a, self.c = nn.Parameter(torch.randn(outputs, n).double()), nn.Parameter(torch.randn(outputs).double())
+
+        def forward(self, x: Tensor) -> Tensor:
+            hidden = torch.tanh(math.sqrt(2 / d) * x @ self.w.T + self.b)
+            return math.sqrt(2 / n) * hidden @ self.a.T + self.c
+
+    explicit = Explicit()
+    plain = nn.Sequential(nn.Linear(d, n), nn.Tanh(), nn.Linear(n, outputs)).double()
+    with torch.no_grad():
+        plain[0].weight.copy_(math.sqrt(2 / d) * explicit.w)
+        plain[0].bias.copy_(explicit.b)
+        plain[2].weight.copy_(math.sqrt(2 / n) * explicit.a)
+        plain[2].bias.copy_(explicit.c)
+    reference = nn.Sequential(nn.Linear(d, n + 1), nn.Tanh(), nn.Linear(n + 1, outputs))
+    rows = build_table("ntk", describe_parameters(plain, reference), 2.0)
+    given = {row.name: row.multiplier for row in rows}
+    # The first layer's fan-in does not grow, and has its 2/d all the same.
+    assert given == pytest.approx({"0.weight": 2 / d, "0.bias": 1.0, "2.weight": 2 / n, "2.bias": 1.0})
+    loss = nn.CrossEntropyLoss()
+    for of in (
+        lambda *own, **setting: 2 / measure.hessian_eigenvalues(*own, **setting).values[0],
+        lambda *own, **setting: measure.ntk_eigenvalues(*own, momentum=0.9, **setting).largest_stable_rate,
+        lambda *own, **setting: measure.gradient_noise(*own, **setting).gradient_noise_scale.value,
+    ):
+        with_multipliers = of(plain, loss, (inputs, targets), learning_rate_multipliers=given)
+        assert with_multipliers == pytest.approx(of(explicit, loss, (inputs, targets)), rel=1e-8)
+        assert with_multipliers != pytest.approx(of(plain, loss, (inputs, targets)), rel=1e-2)
+
+
+class Streamed:
+    """Batches that are made when they are asked for, and counted while anybody holds them."""
+
+    def __init__(self) -> None:
+        self.alive = weakref.WeakSet[Tensor]()
+        self.most = 0
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for number in range(40):
+            generator = torch.Generator().manual_seed(number)
+            inputs = torch.randn(8, 6, generator=generator, dtype=torch.float64)
+            self.alive.add(inputs)
+            self.most = max(self.most, len(self.alive))
+            yield inputs, torch.randint(3, (8,), generator=generator)
+
+
+def test_data_larger_than_memory_pass_by() -> None:
+    """No instrument but those that say so holds more than a few batches, and each equals itself on all data at once."""
+    torch.manual_seed(0)
+    model, loss, streamed = nn.Linear(6, 3).double(), nn.CrossEntropyLoss(), Streamed()
+    whole = tuple(torch.cat(part) for part in zip(*streamed, strict=True))
+    streamed.most = 0
+    for of in (
+        lambda data: measure.hessian_eigenvalues(model, loss, data).values[0],
+        lambda data: measure.hessian_trace(model, loss, data).estimate.value,
+        lambda data: measure.gradient_noise(model, loss, data, math.inf).trace_covariance.value,
+        lambda data: measure.ntk_eigenvalues(model, loss, data).gauss_newton,
+    ):
+        assert of(streamed) == pytest.approx(of(whole), rel=1e-9)
+    assert streamed.most <= 4
+
+
+class Quadratic(nn.Module):
+    """½wᵀHw, whose Hessian is H."""
+
+    def __init__(self, matrix: Tensor) -> None:
+        super().__init__()
+        self.weight, self.matrix = nn.Parameter(torch.zeros(len(matrix)).double()), matrix
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 0.5 * (self.weight @ (self.matrix @ self.weight))
+
+
+SPECTRA = {
+    "one large": torch.cat([torch.tensor([20.0]), torch.full((59,), 0.1)]).double(),
+    "power law": (1 / torch.arange(1, 61)).double(),
+    "flat": torch.linspace(0.5, 1.5, 60).double(),
+    "negative too": torch.cat([torch.linspace(-0.5, 0, 40), torch.linspace(0, 4, 20)]).double(),
+}
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("spectrum", SPECTRA)
+def test_coverage_of_the_trace(spectrum: str) -> None:
+    """Over 500 random bases and probes; the stopping rule looks at the data, and must not spoil the interval."""
+    values, one = SPECTRA[spectrum], torch.ones(1, 1).double()
+    generator, covered = torch.Generator().manual_seed(0), 0
+    for seed in range(500):
+        basis = torch.linalg.qr(torch.randn(60, 60, generator=generator, dtype=torch.float64)).Q
+        model = Quadratic(basis @ torch.diag(values) @ basis.T)
+        found = measure.hessian_trace(model, lambda outputs, _: outputs.mean(), (one, one), seed=seed).estimate
+        covered += found.low <= float(values.sum()) <= found.high
+    assert 0.92 <= covered / 500 <= 0.98

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from noisescale.errors import BadInput
-from noisescale.measure.estimate import Estimate, mean_of
+from noisescale.measure.estimate import Estimate, mean_of, most_of_the_error
 from noisescale.measure.lanczos import TOLERANCE, extreme_eigenpairs, tridiagonal
 from noisescale.measure.problem import CHUNK, Data, LossFunction, Mode, Problem
 
@@ -239,10 +239,11 @@ def _sampled(
     while len(samples) < max(most, 2):
         signs = torch.randint(2, (problem.size,), generator=generator).to(problem.point) * 2 - 1
         samples.append(of(signs.double(), problem.hessian_product(signs).double()))
-        if len(samples) >= _FEWEST_SAMPLES and mean_of(samples, unit).standard_error <= relative * abs(
-            float(np.mean(samples))
-        ):
-            break
+        count = len(samples)
+        if count >= _FEWEST_SAMPLES:
+            bound = relative * abs(float(np.mean(samples)))
+            if most_of_the_error(count) * mean_of(samples, unit).standard_error <= bound:
+                break
     found = mean_of(samples, unit)
     reached = found.standard_error <= relative * abs(found.value)
     status = "ok" if reached else f"the error is above {relative:.0%} after {len(samples)} products: raise max_products"

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from noisescale.errors import BadInput
 from noisescale.measure.covariance import centred_gradients
-from noisescale.measure.estimate import Estimate, with_t_interval
+from noisescale.measure.estimate import Estimate, most_of_the_error, with_t_interval
 from noisescale.measure.hessian import double_product
 from noisescale.measure.lanczos import TOLERANCE, extreme_eigenpairs
 from noisescale.measure.problem import CHUNK, Data, LossFunction, Problem
@@ -84,7 +84,8 @@ def noise_and_curvature(
         signs = (torch.randint(2, (problem.size,), generator=generator) * 2.0 - 1).to(gradients)
         curved, noisy = product(signs), gradients.T @ (gradients @ signs)
         rows.append((float(signs @ curved), float(noisy @ curved), float(curved @ curved)))
-        if len(rows) >= _FEWEST_PROBES and _cosine(rows, norm).standard_error <= error:
+        count = len(rows)
+        if count >= _FEWEST_PROBES and most_of_the_error(count) * _cosine(rows, norm).standard_error <= error:
             break
     top = extreme_eigenpairs(
         product, problem.size, k, which="LA", tolerance=TOLERANCE[problem.point.dtype], most=1000, like=problem.point,

@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from noisescale.measure.estimate import CONFIDENCE
+from noisescale.measure.estimate import CONFIDENCE, most_of_the_error
 from noisescale.measure.lanczos import TOLERANCE
 from noisescale.measure.packs.lanczos import largest_eigenvalues
 from noisescale.measure.packs.problem import Product
@@ -63,7 +63,8 @@ def hessian_trace(snapshot: Snapshot) -> Bounded:
         value[open_] = own.mean(0)
         half[open_] = float(stats.t.ppf(0.5 + CONFIDENCE / 2, count - 1)) * error
         # A run beyond all numbers is not waited for.
-        open_ = open_[(error > _RELATIVE_ERROR * own.mean(0).abs()) & own[-1].isfinite()]
+        short = most_of_the_error(count) * error > _RELATIVE_ERROR * own.mean(0).abs()
+        open_ = open_[short & own[-1].isfinite()]
     return {"hessian_trace": value, "hessian_trace_low": value - half, "hessian_trace_high": value + half}
 
 
