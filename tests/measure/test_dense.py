@@ -264,3 +264,42 @@ def test_coverage_of_the_trace(spectrum: str) -> None:
         found = measure.hessian_trace(model, lambda outputs, _: outputs.mean(), (one, one), seed=seed).estimate
         covered += found.low <= float(values.sum()) <= found.high
     assert 0.92 <= covered / 500 <= 0.98
+
+
+FLAT = {
+    "flat": torch.linspace(0.1, 1.0, 300),
+    "shifted": torch.linspace(0.5, 1.5, 300),
+    "negative": -torch.linspace(0.5, 1.5, 300),
+    "both signs": torch.linspace(-3.0, 1.0, 200),
+    "lone smallest": torch.cat([torch.tensor([-0.01]), torch.linspace(0.2, 5.0, 250)]),
+}
+
+
+@pytest.mark.parametrize("which", ["LA", "SA", "LM"])
+@pytest.mark.parametrize("spectrum", FLAT)
+def test_spectra_that_take_many_products(spectrum: str, which: str) -> None:
+    """Where a basis that loses its orthogonality finds eigenvalues that do not exist."""
+    values = FLAT[spectrum].double()
+    size = len(values)
+    basis = torch.linalg.qr(torch.randn(size, size, generator=torch.Generator().manual_seed(0)).double()).Q
+    matrix = basis @ torch.diag(values) @ basis.T
+    found = extreme_eigenpairs(
+        lambda v: matrix @ v, size, 3, which=which, tolerance=1e-9, most=2000, like=matrix, seed=1
+    )
+    keys = {"LA": values, "SA": -values, "LM": values.abs()}[which]
+    truth = values[torch.argsort(keys, descending=True)[:3]]
+    assert found.converged
+    torch.testing.assert_close(found.values, truth, rtol=1e-8, atol=1e-8)
+    residuals = (matrix @ found.vectors - found.vectors * found.values).norm(dim=0)
+    torch.testing.assert_close(residuals, found.residuals, rtol=0.1, atol=1e-12)
+
+
+@pytest.mark.parametrize("most", range(3, 40, 4))
+def test_a_budget_that_ends_too_early_is_said(most: int) -> None:
+    """Two equal largest values: with few products the second is not seen, and nothing may say that it is not there."""
+    values = torch.cat([torch.tensor([2.0, 2.0, 1.0]), torch.linspace(0, 0.1, 60)]).double()
+    basis = torch.linalg.qr(torch.randn(63, 63, generator=torch.Generator().manual_seed(0)).double()).Q
+    matrix = basis @ torch.diag(values) @ basis.T
+    found = extreme_eigenpairs(lambda v: matrix @ v, 63, 2, which="LA", tolerance=1e-4, most=most, like=matrix)
+    right = torch.allclose(found.values, values[:2], rtol=1e-3)
+    assert right or not found.converged

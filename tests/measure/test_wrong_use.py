@@ -92,7 +92,7 @@ def test_gradients_of_single_examples_do_not_exist_in_training_mode() -> None:
         (lambda case: (case.inputs, case.targets[:5]), "as many targets as inputs"),
         (lambda case: (case.inputs[:0], case.targets[:0]), "at least one"),
         (lambda case: (case.inputs.float(), case.targets), "the model's precision"),
-        (lambda case: [], "at least one example"),
+        (lambda case: [], "at least one"),
         (lambda case: 3, r"\(inputs, targets\)"),
     ],
 )
@@ -143,3 +143,150 @@ def test_float32_is_measured_in_its_own_precision() -> None:
     exact = measure.hessian_eigenvalues(double.model, double.loss, data, 2)
     assert rough.converged
     assert rough.values == pytest.approx(exact.values, rel=1e-3)
+
+
+@every
+@pytest.mark.parametrize(
+    "loss",
+    [
+        nn.CrossEntropyLoss(weight=torch.tensor([1.0, 5.0, 0.2]).double()),
+        nn.CrossEntropyLoss(ignore_index=0),
+        lambda outputs, targets: nn.functional.cross_entropy(outputs, targets) * 2 / len(outputs) ** 0.5,
+        lambda outputs, targets: nn.functional.cross_entropy(outputs, targets.float()[:, None]),
+        lambda outputs, targets: 0.5,
+    ],
+)
+def test_a_loss_that_is_no_plain_mean_is_refused(instrument: Callable[..., Any], loss: Any) -> None:
+    """Weights of classes, ignored labels: per-example gradients and chunks would then give another loss."""
+    case = make_case()
+    with pytest.raises(BadInput, match="loss"):
+        instrument(case.model, loss, case.data)
+
+
+@every
+def test_random_flips_are_seen(instrument: Callable[..., Any]) -> None:
+    """Flips leave every sum as it is."""
+    case, calls = make_case(), iter(range(1000))
+
+    class Flipped:
+        def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+            flip = torch.arange(len(case.inputs)) % (2 + next(calls) % 3) == 0
+            yield torch.where(flip[:, None, None, None], case.inputs.flip(-1), case.inputs), case.targets
+
+    with pytest.raises(BadInput, match="the same examples at every pass"):
+        instrument(case.model, case.loss, Flipped())
+
+
+def test_batches_that_are_shuffled_matter_in_training_mode_only() -> None:
+    case, generator = make_case("convnet, batch"), torch.Generator().manual_seed(0)
+
+    class Shuffled:
+        def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+            order = torch.randperm(len(case.inputs), generator=generator)
+            for part in order.split(5):
+                yield case.inputs[part], case.targets[part]
+
+    whole = measure.hessian_eigenvalues(case.model, case.loss, case.data).values[0]
+    shuffled = measure.hessian_eigenvalues(case.model, case.loss, Shuffled())
+    assert shuffled.values[0] == pytest.approx(whole, rel=1e-8) and shuffled.mode == "eval"
+    with pytest.raises(BadInput, match="in the same batches"):
+        measure.hessian_eigenvalues(case.model, case.loss, Shuffled(), mode="train")
+
+
+@every
+def test_normalization_that_always_uses_the_batch_is_refused(instrument: Callable[..., Any]) -> None:
+    case = make_case()
+    model = nn.Sequential(
+        nn.Flatten(), nn.Linear(16, 4), nn.BatchNorm1d(4, track_running_stats=False), nn.Linear(4, 3)
+    ).double()
+    with pytest.raises(BadInput, match=r"model: (outputs of an example|a model of inputs)"):
+        instrument(model, case.loss, case.data)
+
+
+@every
+@pytest.mark.parametrize(
+    ("data", "named"),
+    [
+        (lambda case: [case.inputs, case.targets], r"\(inputs, targets\)"),
+        (lambda case: [{"x": case.inputs, "y": case.targets}], r"\(inputs, targets\)"),
+        (lambda case: [(case.inputs.float(), case.targets)], "the model's precision"),
+        (lambda case: [(case.inputs, case.targets[:3])], "as many targets as inputs"),
+        (lambda case: (case.inputs[..., :3], case.targets), "a model of inputs of shape"),
+        (lambda case: [case.data, (case.inputs * math.nan, case.targets)], "finite inputs"),
+    ],
+)
+def test_data_of_another_form_get_a_message(
+    instrument: Callable[..., Any], data: Callable[..., Any], named: str
+) -> None:
+    case = make_case()
+    with pytest.raises(BadInput, match=named):
+        instrument(case.model, case.loss, data(case))
+
+
+@pytest.mark.parametrize("population", ["all", True, -1, 3, 20.5, math.nan])
+def test_a_population_that_cannot_be(population: Any) -> None:
+    case = make_case()
+    with pytest.raises(BadInput, match="population"):
+        measure.gradient_noise(case.model, case.loss, case.data, population)
+
+
+def test_noise_in_training_mode_names_the_other_instrument() -> None:
+    case = make_case("convnet, batch")
+    with pytest.raises(BadInput, match="batch_gradient_noise"):
+        measure.gradient_noise(case.model, case.loss, case.data, mode="train")
+
+
+def test_two_gradients_have_no_error_bar() -> None:
+    case = make_case()
+    halves = [(case.inputs[:10], case.targets[:10]), (case.inputs[10:], case.targets[10:])]
+    found = measure.batch_gradient_noise(case.model, case.loss, halves)
+    assert math.isinf(found.gradient_noise_scale.standard_error) and math.isinf(found.trace_covariance.high)
+    assert "three" in found.status and not found.gradient_noise_scale.is_exact
+    pair = measure.gradient_noise(case.model, case.loss, (case.inputs[:2], case.targets[:2]), math.inf)
+    assert pair.gradient_noise_scale.interval == (0.0, math.inf)
+
+
+def test_batches_of_a_finite_population() -> None:
+    """All of it: |G|² is exact. Per-example gradients of the same data have the same |G|²."""
+    case = make_case()
+    batches = list(zip(case.inputs.split(4), case.targets.split(4), strict=True))
+    whole = measure.batch_gradient_noise(case.model, case.loss, batches, 20, mode="eval")
+    single = measure.gradient_noise(case.model, case.loss, case.data)
+    assert whole.gradient_norm_squared.is_exact
+    assert whole.gradient_norm_squared.value == pytest.approx(single.gradient_norm_squared.value, rel=1e-10)
+    part = measure.batch_gradient_noise(case.model, case.loss, batches, 40, mode="eval")
+    fresh = measure.batch_gradient_noise(case.model, case.loss, batches, mode="eval")
+    assert part.gradient_norm_squared.standard_error < fresh.gradient_norm_squared.standard_error
+    assert (part.examples, part.population) == (20, 40)
+
+
+def test_a_loss_without_curvature_has_no_edge() -> None:
+    case = make_case()
+    found = measure.ntk_eigenvalues(case.model, lambda outputs, targets: outputs.mean(), case.data)
+    assert math.isinf(found.largest_stable_rate) and "no curvature" in found.status
+
+
+def test_a_monitor_says_that_it_is_stale() -> None:
+    case = make_case()
+    monitor = measure.NoiseMonitor(case.model, case.loss, every=1)
+    generator = torch.Generator().manual_seed(0)
+
+    def step() -> None:
+        index = torch.randperm(20, generator=generator)[:16]
+        monitor.update(case.inputs[index], case.targets[index])
+
+    for _ in range(8):
+        step()
+    before = monitor.estimate()
+    with torch.no_grad():
+        case.model[1].bias.fill_(math.nan)  # type: ignore[index]
+    for _ in range(3):
+        step()
+    after = monitor.estimate()
+    assert before is not None and after is not None
+    assert "3 measurements were not finite" in after.status and "not finite" not in before.status
+    same = measure.NoiseMonitor(make_case().model, case.loss, every=1)
+    for _ in range(8):
+        same.update(case.inputs, case.targets)
+    still = same.estimate()
+    assert still is not None and "do not vary" in still.status

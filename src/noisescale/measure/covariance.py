@@ -21,7 +21,7 @@ class Covariance:
 
     Arguments:
         eigenvalues: [k], largest first. vectors: [P, k]. trace: tr Σ. frobenius_norm: ‖Σ‖_F. All exact for these data.
-        examples: n. coordinates: "module" or "optimizer". gradients: per-example gradients spent.
+        examples: n. coordinates: "module" or "optimizer". gradients: per-example gradients spent. status: advice.
     """
 
     eigenvalues: NDArray[np.float64]
@@ -31,6 +31,7 @@ class Covariance:
     examples: int
     coordinates: str
     gradients: int
+    status: str = "exact for these data"
 
 
 def gradient_covariance(

@@ -30,7 +30,8 @@ class Eigenvalues:
     Arguments:
         values: [k], outermost first. residuals: [k], ‖Hv − λv‖: an eigenvalue lies within it of each value.
         vectors: [P, k]. converged: whether residuals are below the tolerance and none further out was found.
-        coordinates: "module" or "optimizer". products: Hessian-vector products spent. status: advice.
+        coordinates: "module", "optimizer" or "relative". products: Hessian-vector products spent. status: advice.
+        mode: "eval" or "train", of the model.
     """
 
     values: NDArray[np.float64]
@@ -40,6 +41,7 @@ class Eigenvalues:
     coordinates: str
     products: int
     status: str
+    mode: str = "eval"
 
 
 @dataclass(frozen=True)
@@ -48,13 +50,14 @@ class Measured:
 
     Arguments:
         estimate: value, standard error and interval. coordinates: "module" or "optimizer".
-        products: Hessian-vector products spent. status: advice.
+        products: Hessian-vector products spent. status: advice. mode: "eval" or "train", of the model.
     """
 
     estimate: Estimate
     coordinates: str
     products: int
     status: str
+    mode: str = "eval"
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,8 @@ class Density:
 
     Arguments:
         grid: [M], eigenvalues. density: [M], its integral is 1. standard_error: [M], over the probes.
-        width: standard deviation of the smoothing, in the unit of the grid. coordinates, products: as elsewhere.
+        width: standard deviation of the smoothing, in the unit of the grid. coordinates, mode, products: as elsewhere.
+        status: advice.
     """
 
     grid: NDArray[np.float64]
@@ -72,6 +76,8 @@ class Density:
     width: float
     coordinates: str
     products: int
+    mode: str = "eval"
+    status: str = "ok"
 
 
 def hessian_eigenvalues(
@@ -118,7 +124,7 @@ def eigenvalues_of(
     status = "ok" if found.converged else f"not converged in {found.products} products: raise max_products or tolerance"
     return Eigenvalues(
         found.values.cpu().numpy(), found.residuals.cpu().numpy(), found.vectors.cpu().numpy(), found.converged,
-        problem.coordinates, found.products, status,
+        problem.coordinates, found.products, status, problem.mode,
     )  # fmt: skip
 
 
@@ -171,7 +177,9 @@ def hessian_frobenius_norm(
     own = square.estimate
     value, low, high = (math.sqrt(max(0.0, end)) for end in (own.value, own.low, own.high))
     error = own.standard_error / (2 * value) if value else math.inf
-    return Measured(Estimate(value, error, low, high, own.unit), square.coordinates, square.products, square.status)
+    return Measured(
+        Estimate(value, error, low, high, own.unit), square.coordinates, square.products, square.status, square.mode
+    )
 
 
 def hessian_spectral_density(
@@ -219,7 +227,7 @@ def hessian_spectral_density(
     grid = np.linspace(lowest - 5 * spread, highest + 5 * spread, points)
     each = np.stack([_smoothed(grid, own, weight, spread) for own, weight in zip(nodes, weights, strict=True)])
     error = each.std(axis=0, ddof=1) / math.sqrt(probes)
-    return Density(grid, each.mean(0), error, float(spread), problem.coordinates, spent)
+    return Density(grid, each.mean(0), error, float(spread), problem.coordinates, spent, problem.mode)
 
 
 def _smoothed(
@@ -247,7 +255,7 @@ def _sampled(
     found = mean_of(samples, unit)
     reached = found.standard_error <= relative * abs(found.value)
     status = "ok" if reached else f"the error is above {relative:.0%} after {len(samples)} products: raise max_products"
-    return Measured(found, problem.coordinates, len(samples), status)
+    return Measured(found, problem.coordinates, len(samples), status, problem.mode)
 
 
 def double_product(problem: Problem) -> Callable[[Tensor], Tensor]:

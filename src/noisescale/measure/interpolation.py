@@ -20,12 +20,13 @@ class Interpolation:
     """Along w(α) = (1 − α)w_a + αw_b.
 
     Arguments:
-        alphas, loss: [M]. accuracy: [M], fraction; NaN where targets are no class labels.
+        alphas, loss: [M]. accuracy: [M], fraction; NaN where targets are no class labels. status: advice.
     """
 
     alphas: NDArray[np.float64]
     loss: NDArray[np.float64]
     accuracy: NDArray[np.float64]
+    status: str = "exact for these data"
 
 
 def interpolate(

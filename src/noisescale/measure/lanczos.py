@@ -52,21 +52,21 @@ def extreme_eigenpairs(
     generator = torch.Generator().manual_seed(seed)
     counted = _Counted(product, most)
     found = _Found(size, like)
-    k = min(k, size)
-    complete = False
+    k, scale, complete = min(k, size), 0.0, False
     while not counted.is_spent and found.count < size:
         fresh = _krylov(counted, found.vectors, size, max(1, k - found.count), which, tolerance, generator, like)
         if fresh is None:
             break
-        values, vectors, residuals = fresh
-        outermost = float(_order(values, which)[0])
-        if found.count >= k and _key(outermost, which) <= _key(found.kth(k, which), which):
+        scale = max(scale, fresh.scale)
+        outermost = float(_order(fresh.values, which)[0])
+        # Only a value that has settled says that nothing lies further out.
+        if found.count >= k and fresh.settled and _key(outermost, which) <= _key(found.kth(k, which), which):
             complete = True
             break
-        found.add(values, vectors, residuals)
+        found.add(fresh.values, fresh.vectors, fresh.residuals)
     complete = complete or found.count == size
     values, vectors, residuals = found.best(k, which)
-    bound = tolerance * max(float(values.abs().max()), 1e-300)
+    bound = tolerance * max(scale, 1e-300)
     converged = complete and len(values) == k and bool((residuals <= bound).all())
     return Ritz(values, vectors, residuals, counted.spent, converged)
 
@@ -127,6 +127,17 @@ class _Found:
         return self.values[places], self.vectors[:, places], self.residuals[places]
 
 
+@dataclass(frozen=True)
+class _Krylov:
+    """What one Krylov space gave: eigenpairs, the largest Ritz value in size, and whether they have settled."""
+
+    values: Tensor
+    vectors: Tensor
+    residuals: Tensor
+    scale: float
+    settled: bool
+
+
 def _krylov(
     product: _Counted,
     known: Tensor,
@@ -136,32 +147,34 @@ def _krylov(
     tolerance: float,
     generator: torch.Generator,
     like: Tensor,
-) -> tuple[Tensor, Tensor, Tensor] | None:
+) -> _Krylov | None:
     """Outermost eigenpairs of the operator orthogonal to known ones, once they have converged or products are spent."""
     start = torch.randn(size, generator=generator, dtype=torch.float64).to(like.device)
     start = _orthogonal(start, known)
     if start.norm() <= _BREAKDOWN:
         return None
-    basis = [start / start.norm()]
+    # Known vectors and the basis together: made orthogonal to one and then to the other, a direction gets back from the
+    # second what the first took, and that grows with every step.
+    whole, first = torch.cat([known, (start / start.norm()).unsqueeze(1)], 1), known.shape[1]
     diagonal: list[float] = []
     off: list[float] = []
     while True:
-        image = product(basis[-1])
-        diagonal.append(float(basis[-1] @ image))
-        whole = torch.stack(basis, 1)
-        image = _orthogonal(_orthogonal(image, known), whole)
+        image = product(whole[:, -1])
+        diagonal.append(float(whole[:, -1] @ image))
+        image = _orthogonal(image, whole)
         length = float(image.norm())
         values, inner = _tridiagonal_eigenpairs(diagonal, off)
         places = torch.argsort(_keys(values, which), descending=True)[:k]
         scale = max(float(values.abs().max()), 1e-300)
         residuals = (length * inner[-1, places]).abs()
-        exhausted = length <= _BREAKDOWN * scale or len(basis) + known.shape[1] >= size
-        settled = len(values) >= k and bool((residuals <= tolerance * scale).all())
-        if exhausted or settled or product.is_spent:
-            vectors = whole @ inner[:, places].to(whole)
-            return values[places].to(whole), vectors, (residuals * (0.0 if exhausted else 1.0)).to(whole)
+        exhausted = length <= _BREAKDOWN * scale or whole.shape[1] >= size
+        settled = exhausted or (len(values) >= k and bool((residuals <= tolerance * scale).all()))
+        if settled or product.is_spent:
+            vectors = whole[:, first:] @ inner[:, places].to(whole)
+            residuals = (residuals * (0.0 if exhausted else 1.0)).to(whole)
+            return _Krylov(values[places].to(whole), vectors, residuals, scale, settled)
         off.append(length)
-        basis.append(image / length)
+        whole = torch.cat([whole, (image / length).unsqueeze(1)], 1)
 
 
 def _tridiagonal_eigenpairs(diagonal: list[float], off: list[float]) -> tuple[Tensor, Tensor]:

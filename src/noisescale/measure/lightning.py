@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from noisescale.errors import BadInput
 from noisescale.measure.monitor import EVERY, PARTS, MonitoredNoise, NoiseMonitor
 from noisescale.measure.problem import LossFunction
 
@@ -35,6 +36,9 @@ class NoiseCallback(Callback):  # type: ignore[misc]  # untyped where the librar
         return None if self._monitor is None else self._monitor.estimate()
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        accumulated = trainer.accumulate_grad_batches
+        if accumulated != 1:
+            raise BadInput("accumulate_grad_batches", "1, for the noise is that of one batch a step", accumulated)
         self._monitor = NoiseMonitor(pl_module, self._loss, **self._options)
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:

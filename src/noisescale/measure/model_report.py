@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from noisescale.datasets import Dataset
 from noisescale.errors import BadInput
-from noisescale.measure.estimate import Estimate, exact
+from noisescale.measure.estimate import Estimate
 from noisescale.measure.hessian import hessian_eigenvalues, hessian_frobenius_norm, hessian_trace
 from noisescale.measure.noise import gradient_noise
 from noisescale.measure.noise_and_curvature import noise_and_curvature
@@ -50,7 +50,7 @@ class ModelReport:
 
     Arguments:
         quantities: the rows. parameters: P. examples: n, on which. population: N, of which they are a random part.
-        loss: its name. dtype: precision.
+        loss: its name. dtype: precision. coordinates: "module". mode: "eval".
     """
 
     quantities: tuple[Quantity, ...]
@@ -59,6 +59,8 @@ class ModelReport:
     population: int
     loss: str
     dtype: str
+    coordinates: str
+    mode: str
 
     def as_json(self) -> dict[str, Any]:
         """Plain values; ends that the data do not bound are null."""
@@ -108,7 +110,8 @@ def measure_model(model: nn.Module, data: Dataset, *, loss: str, examples: int, 
         found = measure(model, LOSSES[loss], chosen, population, seed)
         seconds = time.perf_counter() - began
         rows += [Quantity(*row, seconds / len(found)) for row in found]
-    return ModelReport(tuple(rows), problem.size, len(index), population, loss, str(kind).removeprefix("torch."))
+    return ModelReport(tuple(rows), problem.size, len(index), population, loss, str(kind).removeprefix("torch."),
+                       problem.coordinates, problem.mode)  # fmt: skip
 
 
 def _checked(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], data: tuple[Tensor, Tensor]) -> Problem:
@@ -162,11 +165,14 @@ def _norm(model: nn.Module, loss: Any, data: tuple[Tensor, Tensor], population: 
 
 def _tangent(model: nn.Module, loss: Any, data: tuple[Tensor, Tensor], population: int, seed: int) -> list[_Row]:
     found = ntk_eigenvalues(model, loss, data, seed=seed)
-    status, cost = "ok" if found.converged else "not converged", f"{found.products:,} products"
-    edge = exact(found.largest_stable_rate, "learning rate")
+    value, error, rate = found.gauss_newton, found.residual, found.largest_stable_rate
+    newton = Estimate(value, error, value - error, value + error, "loss")
+    ends = 2 / (value + error) if value > 0 else rate, 2 / (value - error) if value > error else math.inf
+    edge = Estimate(rate, rate * error / value if value > 0 else math.inf, *ends, "learning rate")
+    cost = f"{found.products:,} products"
     return [
-        ("gauss_newton_lambda_max", exact(found.gauss_newton, "loss"), "of the linearised model", status, cost),
-        ("largest_stable_rate", edge, "2/λ of it: full batches, no momentum", status, cost),
+        ("gauss_newton_lambda_max", newton, "of the linearised model", found.status, cost),
+        ("largest_stable_rate", edge, "2/λ of it: full batches, no momentum", found.status, cost),
     ]
 
 

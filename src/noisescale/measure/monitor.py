@@ -33,7 +33,7 @@ class MonitoredNoise:
 
     Arguments:
         trace_covariance: tr Σ of the per-example gradient. gradient_norm_squared: |G|². gradient_noise_scale: their
-            ratio, in examples. step: of the last measurement. measurements: that went in.
+            ratio, in examples. step: of the last measurement. measurements: that went in. status: advice.
     """
 
     trace_covariance: Estimate
@@ -41,6 +41,7 @@ class MonitoredNoise:
     gradient_noise_scale: Estimate
     step: int
     measurements: int
+    status: str
 
 
 class NoiseMonitor:
@@ -71,6 +72,7 @@ class NoiseMonitor:
         self._model, self._loss, self._every, self._parts = model, loss, every, parts
         self._step = 0
         self._found: deque[tuple[int, float, float]] = deque(maxlen=_WINDOW)
+        self._not_finite = 0
 
     def update(self, inputs: Tensor, targets: Tensor) -> bool:
         """Count a step of training, and measure at every so many; call it once a step with the step's batch.
@@ -101,6 +103,9 @@ class NoiseMonitor:
         square = sum(float(own.double().square().sum()) for own in mean)
         if math.isfinite(trace + square):
             self._found.append((self._step, trace, square - trace / (size * self._parts)))
+            self._not_finite = 0
+        else:
+            self._not_finite += 1
         return True
 
     def estimate(self) -> MonitoredNoise | None:
@@ -119,7 +124,16 @@ class NoiseMonitor:
         low, high = fieller(trace.value, norm.value, covariance, freedom)
         value = trace.value / norm.value if norm.value > 0 else math.inf
         ratio = Estimate(value, ratio_error(trace.value, norm.value, covariance), low, high, "examples")
-        return MonitoredNoise(trace, norm, ratio, int(rows[-1, 0]), n)
+        return MonitoredNoise(trace, norm, ratio, int(rows[-1, 0]), n, self._advice(trace, norm, ratio))
+
+    def _advice(self, trace: Estimate, norm: Estimate, ratio: Estimate) -> str:
+        if self._not_finite:
+            return f"the last {self._not_finite} measurements were not finite: what is said is older"
+        if not trace.standard_error:
+            return "measurements do not vary: is it the same batch every time?"
+        if norm.value <= 0 or math.isinf(ratio.high):
+            return "|G|² is not told from 0: the noise scale has no upper bound; measure more often, or larger batches"
+        return "ok"
 
     def _gradients(self, loss_of: Callable[[slice], Tensor], size: int) -> list[tuple[Tensor, ...]]:
         """The gradient of every part; what a pass changes (running statistics, generators) is put back."""

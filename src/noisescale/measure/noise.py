@@ -14,11 +14,13 @@ from torch import Tensor, nn
 
 from noisescale.errors import BadInput
 from noisescale.measure.estimate import CONFIDENCE, Estimate, exact, with_t_interval
-from noisescale.measure.problem import CHUNK, Data, LossFunction, Problem
+from noisescale.measure.problem import CHUNK, Data, LossFunction, Mode, Problem
 
 # Examples whose Gram matrix gives tr Σ², the part of the error of |G|² that a jackknife doubles. It is a floor of the
 # variance, so a subset will do.
 _GRAM_EXAMPLES = 512
+
+_GRAM_NUMBERS = 2**26
 
 # Numbers of per-example gradients that are kept between the two passes, 1 GiB in float64; beyond it they are computed
 # twice.
@@ -52,12 +54,14 @@ def gradient_noise(
     population: float | None = None,
     *,
     learning_rate_multipliers: Mapping[str, float | Tensor] | None = None,
+    mode: Mode = "eval",
     chunk: int = CHUNK,
 ) -> GradientNoise:
     """Measure tr Σ = Σ‖g_i − ḡ‖²/(n − 1), |G|² = ‖ḡ‖² − (1 − n/N) tr Σ/n, and tr Σ/|G|².
 
     Arguments:
-        model, loss, data, learning_rate_multipliers, chunk: as `Problem` takes them; n ≥ 2 examples.
+        model, loss, data, learning_rate_multipliers, chunk: as `Problem` takes them; n ≥ 2 examples. mode: "eval"; in
+            training mode a single example has no gradient of its own, and `batch_gradient_noise` is for it.
         population: None: the data are all there is (the training set of a run), and everything is exact. A whole
             number N > n: they are a random subset of so many. `math.inf`: they are fresh, and were not trained on.
     Returns:
@@ -69,8 +73,9 @@ def gradient_noise(
         McCandlish, Kaplan, Amodei 2018, section 2.2, for the quantities; the intervals: Fieller 1954; Efron, Stein 1981
         (the jackknife doubles the degenerate part of a U-statistic's variance).
     """
-    problem = Problem(model, loss, data, learning_rate_multipliers=learning_rate_multipliers, chunk=chunk)
+    problem = Problem(model, loss, data, learning_rate_multipliers=learning_rate_multipliers, mode=mode, chunk=chunk)
     size = _population(population, problem.examples)
+    rows = _gram_rows(problem)
     keep = problem.examples * problem.size <= _KEPT_NUMBERS
     kept = [part.double() for part in problem.per_example_gradients()] if keep else None
     mean = _mean(problem, kept)
@@ -80,36 +85,42 @@ def gradient_noise(
         own = part.double()
         squares.append(own.square().sum(1))
         along.append(own @ mean)
-        if sum(map(len, gram)) < _GRAM_EXAMPLES:
-            gram.append(own[: _GRAM_EXAMPLES - sum(map(len, gram))])
+        if sum(map(len, gram)) < rows:
+            gram.append(own[: rows - sum(map(len, gram))].clone())
     spent += 0 if keep else problem.examples
     moments = Moments(torch.cat(squares).cpu().numpy(), torch.cat(along).cpu().numpy(), float(mean @ mean))
-    rows = torch.cat(gram)
-    return noise_of_moments(moments, rows @ rows.T, size, problem.coordinates, spent, 1)
+    few = torch.cat(gram)
+    return noise_of_moments(moments, few @ few.T, size, problem.coordinates, spent, 1)
 
 
 def batch_gradient_noise(
     model: nn.Module,
     loss: LossFunction,
     batches: Data,
+    population: float = math.inf,
     *,
     learning_rate_multipliers: Mapping[str, float | Tensor] | None = None,
+    mode: Mode = "train",
     chunk: int = CHUNK,
 ) -> GradientNoise:
-    """Measure the same from gradients of whole batches, in training mode: tr Σ = B·Σ‖g_b − ḡ‖²/(n − 1).
+    """Measure the same from n whole batches: tr Σ = B·Σ‖g_b − ḡ‖²/(n − 1), |G|² = ‖ḡ‖² − (1 − nB/N) tr Σ/(nB).
 
-    With batch normalization in training mode a single example has no gradient of its own; Σ/B is then the covariance of
-    a batch's gradient.
+    Where per-example gradients cannot be had: with batch normalization in training mode a single example has no
+    gradient of its own (Σ/B is then the covariance of a batch's gradient), and of a large model they cost too much.
+    Two batch sizes, B and nB, are what the difference of ‖g_b‖² and ‖ḡ‖² is made of.
 
     Arguments:
-        model, loss, learning_rate_multipliers: as `Problem` takes them. batches: at least two, all of B examples, drawn
-            independently of fresh data.
+        model, loss, learning_rate_multipliers: as `Problem` takes them. batches: at least two, all of B examples; three
+            are the fewest with an error. population: N of which they are disjoint random parts; `math.inf`: fresh data.
+        mode: "train", or "eval".
     Raises:
-        BadInput: as `Problem`; fewer than two batches, or batches of different sizes.
+        BadInput: as `Problem`; fewer than two batches, batches of different sizes, or a population below their
+            examples.
+    Source:
+        McCandlish, Kaplan, Amodei 2018, appendix A.1, for the two batch sizes.
     """
-    problem = Problem(
-        model, loss, batches, learning_rate_multipliers=learning_rate_multipliers, mode="train", chunk=chunk
-    )
+    problem = Problem(model, loss, batches, learning_rate_multipliers=learning_rate_multipliers, mode=mode, chunk=chunk)
+    size = _population(population, problem.examples)
     sizes = [len(inputs) for inputs, _ in problem.batches()]
     if len(sizes) < 2 or len(set(sizes)) > 1:
         raise BadInput("batches", "at least two, of equal size", f"sizes {sizes[:5]}")
@@ -117,7 +128,7 @@ def batch_gradient_noise(
     mean = found.mean(0)
     moments = Moments(found.square().sum(1).cpu().numpy(), (found @ mean).cpu().numpy(), float(mean @ mean))
     rows = found[:_GRAM_EXAMPLES]
-    return noise_of_moments(moments, rows @ rows.T, math.inf, problem.coordinates, len(sizes), sizes[0])
+    return noise_of_moments(moments, rows @ rows.T, size, problem.coordinates, len(sizes), sizes[0])
 
 
 @dataclass(frozen=True)
@@ -134,9 +145,10 @@ def _population(population: float | None, examples: int) -> float:
         raise BadInput("data", "at least two examples", examples)
     if population is None:
         return float(examples)
-    if math.isinf(population) and population > 0:
+    number = isinstance(population, int | float) and not isinstance(population, bool)
+    if number and math.isinf(population) and population > 0:
         return math.inf
-    if not (float(population).is_integer() and population >= examples):
+    if not (number and float(population).is_integer() and population >= examples):
         required = f"None, math.inf, or a whole number of at least the {examples} examples given"
         raise BadInput("population", required, population)
     return float(population)
@@ -159,13 +171,15 @@ def noise_of_moments(
         population: N, or `math.inf`. spent: gradients. batch_size: examples of which each gradient is the mean.
     """
     n = len(moments.squares)
-    share = n / population
+    share = n * batch_size / population
     spread = (moments.squares.sum() - n * moments.mean_square) / (n - 1)
     target = moments.mean_square - (1 - share) * spread / n
     if share == 1:
         trace, norm = exact(batch_size * spread, "loss²"), exact(target, "loss²")
         ratio = exact(trace.value / norm.value if norm.value > 0 else math.inf, "examples")
         return GradientNoise(trace, norm, ratio, n * batch_size, population, coordinates, spent, "exact")
+    if n < 3:
+        return _without_error(batch_size * spread, target, n * batch_size, population, coordinates, spent)
     spreads, targets = _deleted(moments, share)
     covariance = (n - 1) ** 2 / n * np.cov(np.stack([spreads, targets])) * (1 - share)
     floor = _degenerate(gram, n) * (1 - share)
@@ -181,6 +195,22 @@ def noise_of_moments(
     return GradientNoise(
         trace, norm, ratio, n * batch_size, population, coordinates, spent, _advice(norm, ratio, target)
     )
+
+
+def _without_error(
+    trace: float, norm: float, examples: int, population: float, coordinates: str, spent: int
+) -> GradientNoise:
+    """Of two gradients: their difference is one number, and says nothing of its own spread."""
+    value = trace / norm if norm > 0 else math.inf
+    spread, mean = (Estimate(own, math.inf, -math.inf, math.inf, "loss²") for own in (trace, norm))
+    ratio = Estimate(value, math.inf, 0.0, math.inf, "examples")
+    status = "two gradients have no error bar: give at least three"
+    return GradientNoise(spread, mean, ratio, examples, population, coordinates, spent, status)
+
+
+def _gram_rows(problem: Problem) -> int:
+    """Of as many gradients as memory allows, half a GiB in float64."""
+    return max(4, min(_GRAM_EXAMPLES, _GRAM_NUMBERS // problem.size))
 
 
 def _deleted(moments: Moments, share: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -233,7 +263,8 @@ def ratio_error(top: float, bottom: float, covariance: NDArray[np.float64]) -> f
     if bottom <= 0:
         return math.inf
     slope = np.array([1 / bottom, -top / bottom**2])
-    return float(math.sqrt(max(0.0, slope @ covariance @ slope)))
+    square = float(slope @ covariance @ slope)
+    return math.sqrt(max(0.0, square)) if math.isfinite(square) else math.inf
 
 
 def _advice(norm: Estimate, ratio: Estimate, target: float) -> str:

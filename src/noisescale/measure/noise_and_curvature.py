@@ -96,10 +96,14 @@ def noise_and_curvature(
     correlation = float(np.corrcoef(curvatures, noises)[0, 1]) if k > 2 else math.nan
     ratio, cosine = _jackknifed(np.array(rows), lambda means: trace / means[0]), _cosine(rows, norm)
     reached = cosine.standard_error <= error
-    short = f"the cosine's error is above {error:g} after {len(rows)} products: raise max_products"
+    status = (
+        "ok" if reached else f"the cosine's error is above {error:g} after {len(rows)} products: raise max_products"
+    )
+    if not top.converged:
+        status = f"eigenvectors have not converged in {top.products} products"
     return NoiseAndCurvature(
         ratio, cosine, curvatures, noises, _slope(curvatures, noises), correlation, top.converged,
-        problem.coordinates, len(rows) + top.products, "ok" if reached else short,
+        problem.coordinates, len(rows) + top.products, status,
     )  # fmt: skip
 
 

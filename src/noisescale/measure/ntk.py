@@ -24,15 +24,18 @@ class TangentKernel:
         eigenvalues: [k], the largest of the kernel JMJᵀ/n over examples and outputs, M the rate multipliers.
         gauss_newton: the largest eigenvalue of the Gauss-Newton matrix Σ_i J_iᵀ ℓ''_i J_i/n of the stated loss.
         largest_stable_rate: 2(1 + m)/gauss_newton, at which the linearised model under full batches is just stable.
-        converged: of both. coordinates: "module" or "optimizer". products: passes through J and Jᵀ spent.
+        residual: of gauss_newton. converged: of both. coordinates: "module" or "optimizer". products: passes through J
+            and Jᵀ spent. status: advice.
     """
 
     eigenvalues: NDArray[np.float64]
     gauss_newton: float
+    residual: float
     largest_stable_rate: float
     converged: bool
     coordinates: str
     products: int
+    status: str
 
 
 def ntk_eigenvalues(
@@ -74,10 +77,14 @@ def ntk_eigenvalues(
 
     # JMJᵀ and M^½JᵀJM^½ share their eigenvalues; the latter is as large as the model, whatever the data.
     kernel, newton = outermost(k, False), outermost(1, True)
-    largest = float(newton.values[0])
+    largest, products = float(newton.values[0]), kernel.products + newton.products
+    converged = kernel.converged and newton.converged
+    status = "ok" if converged else f"not converged in {products} products: raise max_products or tolerance"
+    if not largest > 0:
+        status = "the loss has no curvature in the outputs: every rate is stable for its linearised model"
     return TangentKernel(
-        kernel.values.cpu().numpy(), largest, 2 * (1 + momentum) / largest if largest > 0 else float("inf"),
-        kernel.converged and newton.converged, problem.coordinates, kernel.products + newton.products,
+        kernel.values.cpu().numpy(), largest, float(newton.residuals[0]),
+        2 * (1 + momentum) / largest if largest > 0 else float("inf"), converged, problem.coordinates, products, status,
     )  # fmt: skip
 
 
@@ -96,6 +103,8 @@ def _product(problem: Problem, vector: Tensor, curved: bool) -> Tensor:
         if curved:
             free = outputs.detach().requires_grad_()
             (slope,) = torch.autograd.grad(problem.loss_of_outputs(free, targets), free, create_graph=True)
+            if not slope.requires_grad:  # a loss that is linear in the outputs
+                return total
             (pushed,) = torch.autograd.grad(slope, free, pushed)
             share = weight
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Literal, cast
 
@@ -20,6 +21,14 @@ Mode = Literal["eval", "train"]
 
 # Examples that pass through the model at once where the data come as two tensors.
 CHUNK = 256
+
+# Numbers of per-example gradients that are computed at once, 256 MiB in float32.
+_GRADIENTS_TOGETHER = 2**26
+
+# Examples on which the loss is tried.
+_TRIED = 64
+
+_FORMS = "(inputs, targets) as tensors, or an iterable of such batches"
 
 # What rounding may do to a sum over the data in another order, relative to its size.
 _ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-3}
@@ -98,7 +107,8 @@ class Problem:
                 part = slice(start, start + self.chunk)
                 yield inputs[part].to(device), targets[part].to(device)
         else:
-            for inputs, targets in self._data:
+            for batch in self._data:
+                inputs, targets = self._checked_batch(batch)
                 yield inputs.to(device), targets.to(device)
 
     def weighted_batches(self) -> Iterator[tuple[float, Batch]]:
@@ -141,9 +151,7 @@ class Problem:
 
     def batch_gradient(self, batch: Batch) -> Tensor:
         """The gradient of a batch's mean loss [P], in these coordinates."""
-        point = self.point.clone().requires_grad_()
-        (found,) = torch.autograd.grad(self.loss_at(point, batch), point)
-        return found * self.scale
+        return self._plain_gradient(batch) * self.scale
 
     def per_example_gradients(self) -> Iterator[Tensor]:
         """Gradients of single examples' losses, chunk after chunk, [b, P] each, in these coordinates.
@@ -158,14 +166,21 @@ class Problem:
         def one(point: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
             return self.loss_at(point, (inputs.unsqueeze(0), targets.unsqueeze(0)))
 
-        together = vmap(grad(one), in_dims=(None, 0, 0))
-        for inputs, targets in self.batches():
-            try:
-                found = together(self.point, inputs, targets)
-            except RuntimeError:  # an operation that cannot be vectorised
-                singles = zip(torch.split(inputs, 1), torch.split(targets, 1), strict=True)
-                found = torch.stack([self.batch_gradient(pair) / self.scale for pair in singles])
-            yield found * self.scale
+        together, most = vmap(grad(one), in_dims=(None, 0, 0)), max(1, _GRADIENTS_TOGETHER // self.size)
+        for batch in self.batches():
+            for inputs, targets in zip(*(torch.split(part, most) for part in batch), strict=True):
+                try:
+                    found = together(self.point, inputs, targets)
+                except RuntimeError:  # an operation that cannot be vectorised
+                    singles = zip(torch.split(inputs, 1), torch.split(targets, 1), strict=True)
+                    found = torch.stack([self._plain_gradient(pair) for pair in singles])
+                yield found * self.scale
+
+    def _plain_gradient(self, batch: Batch) -> Tensor:
+        """In the module's own coordinates."""
+        point = self.point.clone().requires_grad_()
+        (found,) = torch.autograd.grad(self.loss_at(point, batch), point)
+        return found
 
     def hessian_product(self, vector: Tensor) -> Tensor:
         """The Hessian of the mean loss over the data times a vector [P], in these coordinates."""
@@ -176,7 +191,12 @@ class Problem:
             with sdpa_kernel(SDPBackend.MATH):
                 (slope,) = torch.autograd.grad(self.loss_at(point, batch), point, create_graph=True)
             along = (slope * (self.scale * vector).to(slope)).sum()
-            (curved,) = torch.autograd.grad(along, point, materialize_grads=True) if along.requires_grad else (None,)
+            try:
+                found = torch.autograd.grad(along, point, materialize_grads=True) if along.requires_grad else (None,)
+            except RuntimeError as error:  # torch's own word for an operation without one
+                line = str(error).strip().splitlines()[0]
+                raise BadInput("model and loss", "operations that have a second derivative", line) from None
+            (curved,) = found
             if curved is not None:
                 total += weight * (curved * self.scale).to(vector)
         return total
@@ -199,58 +219,104 @@ class Problem:
         return flat.sqrt()
 
     def _checked_data(self, data: Data) -> Data:
-        kind = self.point.dtype
         if isinstance(data, tuple):
             if len(data) != 2 or not all(isinstance(part, Tensor) for part in data):
-                raise BadInput("data", "(inputs, targets) as tensors, or an iterable of such batches", "something else")
-            inputs, targets = cast(Batch, data)
-            if len(inputs) != len(targets) or not len(inputs):
-                got = f"{len(inputs)} inputs and {len(targets)} targets"
-                raise BadInput("data", "as many targets as inputs, at least one", got)
-            if inputs.is_floating_point() and inputs.dtype != kind:
-                raise BadInput("data", f"inputs in the model's precision, {kind}", str(inputs.dtype))
+                raise BadInput("data", _FORMS, "something else")
+            self._checked_batch(cast(Batch, data))
         elif isinstance(data, Iterator):
             raise BadInput("data", "an iterable that can be passed over again, e.g. a list of batches", "an iterator")
         elif not isinstance(data, Iterable):
-            raise BadInput("data", "(inputs, targets), or an iterable of such batches", type(data).__name__)
-        elif self.mode == "train" and not any(True for _ in data):
+            raise BadInput("data", _FORMS, type(data).__name__)
+        elif not any(True for _ in data):
             raise BadInput("data", "at least one batch", "none")
         return data
+
+    def _checked_batch(self, batch: Batch) -> Batch:
+        pair = isinstance(batch, tuple | list) and len(batch) == 2 and all(isinstance(part, Tensor) for part in batch)
+        if not pair or not all(part.dim() for part in batch):
+            raise BadInput("data", _FORMS, f"a batch that is a {type(batch).__name__}")
+        inputs, targets = batch
+        if len(inputs) != len(targets) or not len(inputs):
+            got = f"{len(inputs)} inputs and {len(targets)} targets"
+            raise BadInput("data", "as many targets as inputs, at least one", got)
+        if inputs.is_floating_point() and inputs.dtype != self.point.dtype:
+            raise BadInput("data", f"inputs in the model's precision, {self.point.dtype}", str(inputs.dtype))
+        return inputs, targets
 
     def _check_repeatable(self) -> None:
         """Two passes over the data, and two through the model, must give the same."""
         if not self.examples:
             raise BadInput("data", "at least one example", "none")
-        first_pass, second_pass = (
-            torch.stack([torch.stack([part.double().sum() for part in batch]) for batch in self.batches()]).sum(0)
-            for _ in range(2)
-        )
-        if not torch.allclose(first_pass, second_pass, rtol=1e-9, atol=1e-9, equal_nan=True):
-            raise BadInput("data", "the same examples at every pass (no random augmentation)", "others at the second")
-        batch = next(iter(self.batches()))
+        first_pass, second_pass = self._fingerprint(), self._fingerprint()
+        if not math.isfinite(first_pass):
+            raise BadInput("data", "finite inputs and targets", "NaN or infinity")
+        if not math.isclose(first_pass, second_pass, rel_tol=1e-9, abs_tol=1e-9):
+            batches = " in the same batches, for mode 'train'" if self.mode == "train" else ""
+            required = f"the same examples at every pass{batches} (no random augmentation)"
+            raise BadInput("data", required, "others at the second")
+        inputs = next(iter(self.batches()))[0]
         with torch.no_grad():
-            first, second = (self.outputs(self.point, batch[0]) for _ in range(2))
-        if not torch.equal(first, second) and not torch.allclose(first, second, rtol=1e-4, equal_nan=True):
-            required = "outputs that are the same at every pass; in training mode switch dropout off (p = 0)"
-            raise BadInput("model", required, "outputs that differ between two passes")
-        if not torch.isfinite(first).all():
-            raise BadInput("model", "finite outputs on the data", "NaN or infinity")
+            first, second = (self._tried(inputs) for _ in range(2))
+            if not torch.equal(first, second) and not torch.allclose(first, second, rtol=1e-4, equal_nan=True):
+                required = "outputs that are the same at every pass; in training mode switch dropout off (p = 0)"
+                raise BadInput("model", required, "outputs that differ between two passes")
+            if not torch.isfinite(first).all():
+                raise BadInput("model", "finite outputs on the data", "NaN or infinity")
+            if self.mode == "eval" and len(inputs) > 1:
+                single, within = self._tried(inputs[:1]), 1e3 * _ROUNDING[first.dtype] / 10
+                if not torch.allclose(single, first[:1], rtol=within, atol=within * float(first.abs().max())):
+                    required = (
+                        "outputs of an example that do not depend on its batch, in mode 'eval' (running statistics)"
+                    )
+                    raise BadInput("model", required, "outputs that do")
+
+    def _tried(self, inputs: Tensor) -> Tensor:
+        try:
+            return self.outputs(self.point, inputs)
+        except BadInput:
+            raise
+        except Exception as error:  # a user's model may raise anything
+            line = (str(error).strip().splitlines() or [""])[0]
+            required = f"a model of inputs of shape {tuple(inputs.shape[1:])}"
+            raise BadInput("model", required, f"{type(error).__name__}: {line}") from None
+
+    def _fingerprint(self) -> float:
+        """A number that changes with any example; with its batch too where that matters. Not with their order."""
+        total = 0.0
+        for batch in self.batches():
+            rows = [part.detach().cpu().double().flatten(1) if part.dim() > 1 else part.cpu().double()[:, None]
+                    for part in batch]  # fmt: skip
+            marks = torch.zeros(len(rows[0]), dtype=torch.float64)
+            for row in rows:
+                generator = torch.Generator().manual_seed(row.shape[1])
+                marks += torch.cos(row @ torch.randn(row.shape[1], generator=generator, dtype=torch.float64))
+                marks = torch.cos(3 * marks)
+            own = float(marks.sum())
+            total += math.cos(own) if self.mode == "train" else own
+        return total
 
     def _check_mean(self) -> None:
-        """The loss must be a mean: of a batch twice it is the same as of the batch once."""
-        inputs, targets = next(iter(self.batches()))
+        """The loss must be the mean of its examples' own: of a batch twice, and of each example alone."""
+        inputs, targets = (part[:_TRIED] for part in next(iter(self.batches())))
         with torch.no_grad():
             outputs = self.outputs(self.point, inputs)
             try:
                 once = self._loss(outputs, targets)
                 twice = self._loss(torch.cat([outputs, outputs]), torch.cat([targets, targets]))
-            except (RuntimeError, ValueError, IndexError, TypeError) as error:
+                singles = [self._loss(outputs[k : k + 1], targets[k : k + 1]) for k in range(len(outputs))]
+            except Exception as error:  # so may a user's loss
                 line = str(error).strip().splitlines()
                 raise BadInput(
-                    "loss", "a loss of the model's outputs and the targets", line[0] if line else ""
+                    "loss", "a loss of the model's outputs and the targets", line[0] if line else type(error).__name__
                 ) from None
-        if once.dim():
-            raise BadInput("loss", "one number, the mean over the batch", f"a tensor of shape {tuple(once.shape)}")
-        if not torch.isclose(once, twice, rtol=_ROUNDING[self.point.dtype], atol=1e-12):
+        if not isinstance(once, Tensor) or once.dim():
+            shape = f"a tensor of shape {tuple(once.shape)}" if isinstance(once, Tensor) else type(once).__name__
+            raise BadInput("loss", "one number, the mean over the batch", shape)
+        within = _ROUNDING[self.point.dtype]
+        if not torch.isclose(once, twice, rtol=within, atol=1e-12):
             got = f"{float(once):.4g} of a batch and {float(twice):.4g} of the same batch twice (a sum?)"
             raise BadInput("loss", "the mean over the batch", got)
+        mean = torch.stack(singles).mean()
+        if not torch.isclose(once, mean, rtol=within, atol=1e-12):
+            got = f"{float(once):.4g} of a batch and {float(mean):.4g} as the mean of its examples (weights?)"
+            raise BadInput("loss", "the plain mean of single examples' losses", got)

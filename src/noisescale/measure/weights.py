@@ -32,11 +32,12 @@ class WeightDynamics:
     """All parameters' step.
 
     Arguments:
-        layers: by parameter name. total: of all weights as one vector.
+        layers: by parameter name. total: of all weights as one vector. status: advice.
     """
 
     layers: dict[str, LayerDynamics]
     total: LayerDynamics
+    status: str = "exact"
 
 
 def weight_dynamics(

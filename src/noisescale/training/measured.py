@@ -15,6 +15,7 @@ from noisescale.runs import Run
 from noisescale.training.evaluation import Split
 from noisescale.training.kernels import Tensors
 from noisescale.training.losses import Loss
+from noisescale.training.precision import PRECISIONS
 
 # Vectors of a network's size that a measurement holds at once.
 _VECTORS = 8
@@ -65,7 +66,7 @@ class Measurements:
         together = max(1, KEPT_NUMBERS // max(self._examples * self._numbers, _VECTORS * size))
         parts = []
         # In the precision of the parameters, whatever training multiplies in.
-        with torch.autocast(frozen.device.type, enabled=False):
+        with PRECISIONS["float32"].apply(frozen.device.type), torch.autocast(frozen.device.type, enabled=False):
             for begin in range(0, len(frozen), together):
                 some = slice(begin, begin + together)
                 own, moving, multipliers, earlier = (

@@ -24,7 +24,7 @@ _FEWEST_SAMPLES, _RELATIVE_ERROR = 12, 0.05
 
 
 def lambda_max(snapshot: Snapshot) -> Bounded:
-    """The largest eigenvalue of the Hessian; it lies between the value and the value plus the residual."""
+    """The largest eigenvalue of the Hessian: an eigenvalue lies within the residual above the value."""
     return _largest(snapshot, snapshot.problem.hessian_products(), "lambda_max")
 
 
@@ -70,4 +70,6 @@ def hessian_trace(snapshot: Snapshot) -> Bounded:
 
 def _largest(snapshot: Snapshot, product: Product, name: str) -> Bounded:
     found = largest_eigenvalues(product, snapshot.start, TOLERANCE[snapshot.start.dtype], _MOST_PRODUCTS)
-    return {name: found.values, f"{name}_low": found.values, f"{name}_high": found.values + found.residuals}
+    high = torch.where(found.converged, found.values + found.residuals, torch.inf)
+    # A Ritz value is never above the largest eigenvalue; one that has not converged bounds nothing from above.
+    return {name: found.values, f"{name}_low": found.values, f"{name}_high": torch.where(high.isnan(), torch.nan, high)}

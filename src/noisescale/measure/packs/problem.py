@@ -112,12 +112,18 @@ class PackProblem:
         return torch.stack([one(_of_run(parameters, run), _of_run(self._buffers, run)) for run in range(self.runs)])
 
     def over_layers(self, of: Callable[[Any, Tensor, Tensor], Tensor | None]) -> Tensors:
-        """A number [R] of every linear and convolutional layer, by its name.
+        """A number [R] of every linear and convolutional layer, by its name: its mean over chunks of the examples.
 
         Arguments:
             of: (layer, its inputs, its outputs) of one run → the number, or None to leave the layer out.
         """
-        inputs = self.inputs[self._parts()[0]]
+        total: Tensors = {}
+        for part in self._parts():
+            for name, own in self._layer_numbers(of, self.inputs[part]).items():
+                total[name] = total.get(name, torch.zeros_like(own)) + own * len(self.inputs[part]) / self.examples
+        return total
+
+    def _layer_numbers(self, of: Callable[[Any, Tensor, Tensor], Tensor | None], inputs: Tensor) -> Tensors:
 
         def one(parameters: Tensors, buffers: Tensors) -> Tensors:
             seen: Tensors = {}
