@@ -22,7 +22,7 @@ WORKERS := 2
 limit = $(if $(shell command -v timeout 2>/dev/null),timeout $(1))
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-full lint format types bench faults holdout coverage collapse law convnet schedules long-pack instruments readme clean
+.PHONY: help quickstart test test-full lint format types bench faults holdout coverage collapse law convnet schedules long-pack instruments verdicts readme clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -91,6 +91,9 @@ instruments: $(PEERS)  ## the instruments beside their peers: error against work
 	$(BIN)/python benchmarks/instruments.py
 	$(BIN)/python benchmarks/pack_measure.py
 	$(BIN)/python benchmarks/monitor.py
+
+verdicts: $(BASE)  ## verify the papers' claims on seeds never looked at, twice (minutes)
+	$(BIN)/python benchmarks/verdicts.py
 
 law: $(BASE)  ## the law from three disjoint seed sets and four designs (long)
 	$(BIN)/python benchmarks/law.py

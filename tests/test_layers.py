@@ -36,7 +36,18 @@ ALLOWED: dict[str, set[str]] = {
     },
     # A recommendation hands its model over, hence families and parameterizations.
     "laws": {"errors", "runs", "noise_scale", "families", "parameterizations", "store"},
-    "claims": {"errors", "runs", "theory", "measure", "sweeps", "store", "laws"},
+    "claims": {
+        "errors",
+        "runs",
+        "families",
+        "datasets",
+        "training",
+        "theory",
+        "measure",
+        "sweeps",
+        "store",
+        "laws",
+    },
     "report": {"errors", "runs", "store", "measure", "laws", "claims"},
 }
 UNBOUND = {"cli", "__main__", "__init__"}

@@ -179,6 +179,41 @@ def measure_command(
     return 0
 
 
+@app.command("claims")
+def claims_command(as_json: AsJson = False) -> int:
+    """List every claim of the papers: its statement, its statistic, its criterion, and where it can be run."""
+    from noisescale.claims import listed_claims
+    from noisescale.report import claims_tables
+
+    found = listed_claims()
+    if as_json:
+        _print_json(found)
+    else:
+        _print_tables(claims_tables(found))
+    return 0
+
+
+@app.command("verify")
+def verify_command(
+    names: Annotated[list[str], typer.Argument(metavar="ID...", help="Claims, or papers: C2.3, li2020.")],
+    out: Annotated[Path, typer.Option(help="Folder of the verdicts, one file each.")],
+    scale: Annotated[str, typer.Option(help="smoke, laptop or gpu.")] = "laptop",
+    seed_set: Annotated[int, typer.Option(min=0, max=999, help="Another number, other seeds throughout.")] = 0,
+    as_json: AsJson = False,
+) -> int:
+    """Run the experiments of claims and say whether each is supported, contradicted or left open."""
+    from noisescale.claims import verify
+    from noisescale.report import draw_verdicts, verdict_tables
+
+    found = verify(names, scale=scale, out=out, seed_set=seed_set, said=lambda line: print(line, file=sys.stderr))
+    draw_verdicts(found, out)
+    if as_json:
+        _print_json([verdict.as_json() for verdict, _ in found])
+    else:
+        _print_tables(verdict_tables([verdict for verdict, _ in found]))
+    return 0
+
+
 @app.command("doctor")
 def doctor_command(as_json: AsJson = False) -> int:
     """Say versions, devices, threads, precision, which data were found and what is missing."""

@@ -1,0 +1,42 @@
+"""Li, Lyu, Arora 2020: with normalization and decay the intrinsic rate ηλ governs everything."""
+
+from __future__ import annotations
+
+from noisescale.claims import equilibrium
+from noisescale.claims.claim import Claim
+
+_P = "li2020"
+_DIFFERS = "a small MLP on digits where the paper has PreResNet-32 on CIFAR-10; independent batches"
+
+CLAIMS = (
+    Claim("C2.1", _P, "‖w‖² of a scale-invariant weight follows (1 − ηλ)²‖w‖² + η²‖ĝ‖²/‖w‖² exactly.",
+          "largest relative error of a step; largest |⟨g, w⟩|/(‖g‖‖w‖)", "95 % intervals below 1e-8 and 1e-6",
+          "derived", equilibrium.recursion, 0.1, _DIFFERS, expected=True),
+    Claim("C2.2", _P, "(w, η, λ) → (cw, c²η, λ/c²) leaves the network's outputs as they are.",
+          "largest difference of outputs over 50 steps", "95 % interval below 1e-6", "derived",
+          equilibrium.symmetry, 0.1, _DIFFERS, expected=True),
+    Claim("C2.3", _P, "The norm settles where ‖w‖⁴ = ηS/(λ(2 − ηλ)).", "measured over theory, mean over (η, λ)",
+          "95 % interval within 1 ± 0.05", "derived", equilibrium.equilibrium_norm, 1.0, _DIFFERS, expected=True),
+    Claim("C2.4", _P, "Effective rate and rotation at equilibrium depend on ηλ only.",
+          "rotation over √(2ηλ); exponent of η at equal ηλ", "95 % intervals within 1 ± 0.05 and 0 ± 0.25", "read",
+          equilibrium.rotation_of_products, 1.0, _DIFFERS, expected=True),
+    Claim("C2.5", _P, "‖w‖⁴ relaxes at the rate 4ηλ.", "rate over 4ηλ; slope of log rate on log ηλ",
+          "95 % intervals within 1 ± 0.1 and 1 ± 0.25", "derived", expected=True),
+    Claim("C2.6", _P, "After different histories the same (η, λ) leads to the same equilibrium.",
+          "variance between histories over that within", "equivalence two relaxation times after merging", "read"),
+    Claim("C2.7", _P, "In function space SGD mixes in O(1/(ηλ)) steps.", "slope of mixing time on 1/(ηλ)",
+          "within 1 ± 0.25", "read"),
+    Claim("C2.8", _P, "In parameter space it does not mix.", "barrier between seeds; distance that goes on growing",
+          "intervals above 0", "read"),
+    Claim("C2.9", _P, "A small initial rate matches a large one, given time in proportion to 1/(ηλ).",
+          "difference of test accuracies", "equivalence within the margin", "read"),
+    Claim("C2.10", _P, "Full-batch descent with decay never settles.", "spikes with decay and without",
+          "more with decay", "read"),
+    Claim("C2.11", _P, "A cut of η by k acts at once and is half undone, one of λ acts slowly; both end at 1/√k.",
+          "effective rate at once and at the end, beside an uncut twin",
+          "95 % intervals within 1 ± 0.05 at once and between both ends, 1 ± 0.1 of 1/√k at the end", "derived",
+          equilibrium.cuts, 1.0, _DIFFERS, expected=True),
+    Claim("C2.12", _P, "With momentum m: ‖w‖⁴ = ηS/(λ(1 − m)(2 − ηλ/(1 + m))), rotation √(2ηλ/(1 + m)).",
+          "both, measured over theory", "95 % intervals within 1 ± 0.05", "recalled", equilibrium.with_momentum, 1.0,
+          f"{_DIFFERS}; nine labels of ten redrawn, so that gradients are independent", expected=True),
+)  # fmt: skip

@@ -1,0 +1,73 @@
+"""The quadratic sandbox: stationary loss of SGD on ½θᵀHθ with noise of covariance C/S."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from noisescale.claims.claim import Curve, Evidence, Panel, Request
+from noisescale.claims.criterion import Statistic, Within
+from noisescale.theory import excess_loss
+
+_SEEDS = {"smoke": 8, "laptop": 20, "gpu": 20}
+_CHAINS = {"smoke": 200, "laptop": 4000, "gpu": 4000}
+# Curvatures and the noise along their eigenvectors, which are not proportional: the law holds for any C.
+_CURVATURES = np.array([0.02, 0.1, 0.3, 1.0])
+_NOISES = np.array([1.0, 0.2, 0.5, 2.0])
+_BATCH = 16.0
+# η·h_max from the linear regime to near the edge at 2.
+_RATES = (0.05, 0.2, 0.8, 1.5, 1.9)
+
+
+def excess(request: Request) -> Evidence:
+    """C4.5: excess loss (η/4S)·Tr C, and exactly ½Σ(η/S)c_i/(2 − ηh_i) at every η."""
+    seeds = _SEEDS[request.scale]
+    generator = np.random.default_rng(request.first_seed)
+    found = np.array(
+        [[_simulated(rate, _CHAINS[request.scale], request.null, generator) for _ in range(seeds)] for rate in _RATES]
+    )
+    exact = np.array([0.5 * np.sum(rate / _BATCH * _NOISES / (2 - rate * _CURVATURES)) for rate in _RATES])
+    linear = np.array([rate / (4 * _BATCH) * _NOISES.sum() for rate in _RATES])
+    # The package's own closed form must be the one that is tested.
+    own = np.array([excess_loss(rate, _CURVATURES, _NOISES / _BATCH) for rate in _RATES])
+    assert np.allclose(own, exact, rtol=1e-12)
+    half = 2 * found.std(1, ddof=1) / np.sqrt(seeds)
+    grid = np.linspace(0.02, 1.95, 100)
+    panel = Panel(
+        "η·h_max", "excess loss",
+        (
+            Curve("simulated, ± 2 standard errors", np.array(_RATES), found.mean(1), found.mean(1) - half,
+                  found.mean(1) + half),
+            Curve(
+                "½Σ(η/S)c/(2 − ηh)", grid,
+                np.array([0.5 * np.sum(rate / _BATCH * _NOISES / (2 - rate * _CURVATURES)) for rate in grid]),
+                theory=True,
+            ),
+            Curve("(η/4S)·Tr C", grid, grid / (4 * _BATCH) * _NOISES.sum(), theory=True),
+        ),
+        log_x=True, log_y=True,
+    )  # fmt: skip
+    return Evidence(
+        (
+            Statistic("loss over the exact law", (found / exact[:, None]).mean(0), "1", "mean over rates",
+                      Within(1, 0.01)),
+            Statistic("loss over (η/4S)·Tr C", found[0] / linear[0], "1", f"at ηh_max = {_RATES[0]:g}",
+                      Within(1, 0.05)),
+        ),
+        (panel,), seeds * len(_RATES),
+        f"four directions, curvatures {_CURVATURES.tolist()}, noises {_NOISES.tolist()}, S = {_BATCH:g}, "
+        f"{_CHAINS[request.scale]} chains a seed; no network",
+    )  # fmt: skip
+
+
+def _simulated(rate: float, chains: int, null: bool, generator: np.random.Generator) -> float:
+    """Mean excess loss of independent chains after twelve of the slowest direction's relaxation times."""
+    # From the law's own variance, so that slow directions need not be waited for, and then a while longer.
+    variance = rate / _BATCH * _NOISES / (_CURVATURES * (2 - rate * _CURVATURES))
+    theta = generator.standard_normal((chains, 4)) * np.sqrt(variance) * 0.5
+    scale = np.sqrt(_NOISES / _BATCH) * (0.7 if null else 1.0)  # taken out: half of the noise
+    steps, losses = int(12 / (rate * _CURVATURES[0])), []
+    for step in range(steps):
+        theta -= rate * (_CURVATURES * theta + scale * generator.standard_normal((chains, 4)))
+        if step > 0.8 * steps:
+            losses.append(0.5 * float(np.mean(theta**2 @ _CURVATURES)))
+    return float(np.mean(losses))

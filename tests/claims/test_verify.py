@@ -1,0 +1,84 @@
+"""Every experiment finds its effect at smoke size, and does not find it where it was taken out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from noisescale.claims import CLAIMS, PAPERS, Request, verify
+from noisescale.claims.criterion import joint_outcome
+from noisescale.cli import main
+
+SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
+RUN = [claim.id for claim in CLAIMS.values() if claim.experiment is not None]
+
+
+def test_all_42_claims_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["claims", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    counts = {paper: sum(row["paper"] == name for row in listed) for paper, name in PAPERS.items()}
+    assert counts == {"park2019": 11, "li2020": 12, "smith2020": 8, "jastrzebski2017": 11}
+    keys = set(json.loads((SCHEMAS / "claims.json").read_text())["items"]["required"])
+    for row in listed:
+        assert set(row) == keys
+        assert all(row[name] for name in ("id", "statement", "statistic", "criterion"))
+        assert row["source"] in ("read", "derived", "recalled")
+    assert main(["claims"]) == 0
+    assert "C4.11" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", RUN)
+def test_the_effect_is_found_and_its_absence_too(name: str, tmp_path: Path) -> None:
+    experiment = CLAIMS[name].experiment
+    assert experiment is not None
+    evidence = experiment(Request("smoke", 0, tmp_path))
+    assert joint_outcome(evidence.statistics) == "supported", [one.estimate for one in evidence.statistics]
+    null = experiment(Request("smoke", 0, tmp_path, null=True))
+    assert joint_outcome(null.statistics) != "supported", [one.estimate for one in null.statistics]
+    assert evidence.runs > 0 and evidence.setting
+    for panel in evidence.panels:
+        assert panel.x_label and panel.y_label
+        assert all(len(curve.x) == len(curve.y) for curve in panel.curves)
+
+
+def test_the_command_leaves_a_verdict_and_a_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["verify", "C2.2", "C1.8", "--scale", "smoke", "--out", str(tmp_path)]
+    assert main([*arguments, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [row["verdict"] for row in found] == ["supported", "not run"]
+    assert json.loads((tmp_path / "C2.2.json").read_text()) == found[0]
+    keys = set(json.loads((SCHEMAS / "verify.json").read_text())["items"]["required"])
+    assert all(set(row) == keys for row in found)
+    assert (tmp_path / "C2.2.svg").stat().st_size > 1000 and not (tmp_path / "C1.8.svg").exists()
+    assert main(arguments) == 0
+    assert "supported" in capsys.readouterr().out
+
+
+def test_other_seeds_give_other_numbers(tmp_path: Path) -> None:
+    values = [
+        verify(["C2.2"], scale="smoke", out=tmp_path, seed_set=seed_set)[0][0].statistics[0]["value"]
+        for seed_set in (0, 1, 0)
+    ]
+    assert values[0] == values[2] != values[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["C9.9"], "C9.9"),
+        (["park2018"], "park2018"),
+        (["C2.2", "--scale", "huge"], "--scale"),
+        (["C2.2", "--out", "file/inside"], "--out"),
+    ],
+)
+def test_one_message(
+    arguments: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    out = [] if "--out" in arguments else ["--out", "verdicts"]
+    assert main(["verify", *arguments, *out]) == 2
+    assert words in capsys.readouterr().err
