@@ -234,7 +234,7 @@ def _norm_ratios(
         (
             Curve("measured, ± standard deviation of seeds", products[order], means[order],
                   (means - spread)[order], (means + spread)[order]),
-            Curve("theory", products[order][[0, -1]], np.ones(2), theory=True),
+            Curve("1", products[order][[0, -1]], np.ones(2), theory=True),
         ),
         log_x=True,
     )  # fmt: skip

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.table import Table
@@ -68,18 +69,18 @@ def claim_figure(verdict: Verdict, panel: Panel) -> Figure:
     measured = [curve for curve in panel.curves if not curve.theory]
     shades = looks([float(place) for place in range(len(measured))])
     for place, curve in enumerate(measured):
-        look = shades[float(place)]
+        color = shades[float(place)].color
+        if len(curve.x) > _POINTS:
+            axes.plot(curve.x, curve.y, color=color, lw=1.3, label=curve.label, zorder=3)
+            continue
+        ends = None
         if curve.low is not None and curve.high is not None:
-            axes.fill_between(curve.x, curve.low, curve.high, color=look.color, alpha=0.15, lw=0)
+            ends = np.stack([curve.y - curve.low, curve.high - curve.y])
         # Points that lie on each other stay visible: open ones around smaller ones.
-        points: dict[str, Any] = {
-            "marker": MARKERS[place % len(MARKERS)],
-            "ms": max(4, 10 - 3 * place),
-            "mfc": "none",
-            "mew": 1.5,
-        }
-        look_of: dict[str, Any] = {"ls": "-", "lw": 1.3} if len(curve.x) > _POINTS else {"ls": "none", **points}
-        axes.plot(curve.x, curve.y, color=look.color, label=curve.label, zorder=3, **look_of)
+        axes.errorbar(
+            curve.x, curve.y, yerr=ends, ls="none", color=color, marker=MARKERS[place % len(MARKERS)],
+            ms=max(4, 10 - 3 * place), mfc="none", mew=1.5, lw=1.2, capsize=3, label=curve.label, zorder=3,
+        )  # fmt: skip
     for place, curve in enumerate(curve for curve in panel.curves if curve.theory):
         axes.plot(curve.x, curve.y, color=INK, ls=LINES[1 + place % 3], lw=1.4, label=f"theory: {curve.label}")
     _scales(axes, panel)
