@@ -388,7 +388,11 @@ def test_an_interrupt_keeps_everything_finished(tmp_path: Path, capsys: pytest.C
     # Many packs: on a busy machine the sweep must still be at work when the signal comes.
     grid = (f"grid.width={list(range(2, 30))}", "training.steps=8000")
     command = [sys.executable, "-m", "noisescale.cli", *SWEEP, "--jobs", "2", "--set", grid[0], "--set", grid[1]]
-    driver = subprocess.Popen(command, env=environment(), start_new_session=True, stderr=subprocess.PIPE, text=True)
+    # A shell starts what runs in its background with interrupts ignored, and children inherit that.
+    driver = subprocess.Popen(
+        command, env=environment(), start_new_session=True, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     shards = tmp_path / "out" / "shards"
     end = time.monotonic() + 60
     while not list(shards.glob("*.parquet")) and driver.poll() is None and time.monotonic() < end:
