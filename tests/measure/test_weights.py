@@ -11,6 +11,7 @@ from networks import make_case
 
 from noisescale import measure
 from noisescale.errors import BadInput
+from noisescale.theory import intrinsic_learning_rate
 
 
 def test_a_step_of_a_scale_invariant_layer() -> None:
@@ -73,3 +74,17 @@ def test_the_ends_of_the_line_are_the_models(network: str) -> None:
     assert np.isfinite(found.loss).all()
     with pytest.raises(BadInput, match="model_b"):
         measure.interpolate(one.model, make_case("attention").model, one.loss, one.data, [0.0])
+
+
+def test_momentum_lengthens_the_effective_rate() -> None:
+    weights = {"w": torch.tensor([3.0, 4.0])}
+    found = measure.weight_dynamics(weights, weights, weights, 0.1, momentum=0.9)
+    assert found.total.effective_learning_rate == pytest.approx(0.1 / 0.1 / 25)
+    assert intrinsic_learning_rate(0.1, 0.01, momentum=0.9) == pytest.approx(0.01)
+    # Without decay, a rate that grows as e^(2at) is as good as decay with ηλ = a.
+    assert intrinsic_learning_rate(0.1, 0.0, rate_growth=0.02) == pytest.approx(0.01)
+    for momentum in (-0.1, 1.0):
+        with pytest.raises(BadInput, match="momentum"):
+            measure.weight_dynamics(weights, weights, weights, 0.1, momentum=momentum)
+        with pytest.raises(BadInput, match="momentum"):
+            intrinsic_learning_rate(0.1, 0.1, momentum=momentum)

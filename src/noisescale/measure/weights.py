@@ -17,8 +17,8 @@ class LayerDynamics:
 
     Arguments:
         norm_squared: ‖w‖² before the step. rotation: angle between before and after, in radians.
-        effective_learning_rate: η/‖w‖². scale_invariance_defect: ⟨g, w⟩/(‖g‖‖w‖), 0 where the loss does not depend on
-            the scale of w.
+        effective_learning_rate: η/((1 − m)‖w‖²). scale_invariance_defect: ⟨g, w⟩/(‖g‖‖w‖), 0 where the loss does not
+            depend on the scale of w.
     """
 
     norm_squared: float
@@ -45,14 +45,15 @@ def weight_dynamics(
     after: Mapping[str, Tensor],
     gradient: Mapping[str, Tensor],
     learning_rate: float | Mapping[str, float],
+    momentum: float = 0.0,
 ) -> WeightDynamics:
     """Norm, rotation, effective rate and scale-invariance defect of every parameter and of all together.
 
     Arguments:
         before, after: weights by parameter name. gradient: at `before`. learning_rate: η of the step, one number, or
-            one a parameter (then the total's effective rate is NaN).
+            one a parameter (then the total's effective rate is NaN); under a schedule, that of this step. momentum: m.
     Raises:
-        BadInput: other names or shapes in one of them, or a rate that is not positive.
+        BadInput: other names or shapes in one of them, a rate that is not positive, or a momentum out of range.
     Source:
         Li, Lyu, Arora 2020, section 3: the effective rate of a scale-invariant weight is η/‖w‖².
     """
@@ -62,6 +63,9 @@ def weight_dynamics(
     rates = learning_rate if isinstance(learning_rate, Mapping) else dict.fromkeys(before, learning_rate)
     if rates.keys() != before.keys() or not all(rate > 0 for rate in rates.values()):
         raise BadInput("learning_rate", "a number above 0, or one a parameter", learning_rate)
+    if not 0 <= momentum < 1:
+        raise BadInput("momentum", "from 0 to below 1", momentum)
+    rates = {name: rate / (1 - momentum) for name, rate in rates.items()}
     sums = {name: _Sums.of(before[name], after[name], gradient[name]) for name in before}
     whole = _Sums(*(sum(values) for values in zip(*(own.values() for own in sums.values()), strict=True)))
     distinct = set(rates.values())

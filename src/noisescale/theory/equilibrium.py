@@ -77,13 +77,17 @@ def equilibrium(rate: float, decay: float, unit_gradient_squared: float, momentu
     )  # fmt: skip
 
 
-def intrinsic_learning_rate(rate: float, decay: float, rate_growth: float = 0.0) -> float:
-    """λ_e = ηλ + ½ d ln η/dt: what governs a scale-invariant network, the rate η itself does not.
+def intrinsic_learning_rate(rate: float, decay: float, rate_growth: float = 0.0, momentum: float = 0.0) -> float:
+    """λ_e = ηλ/(1 − m) + ½ d ln η/dt: what governs a scale-invariant network, the rate η itself does not.
 
     Arguments:
-        rate: η. decay: λ. rate_growth: d ln η/dt per step, for a rate that grows or falls.
+        rate: η. decay: λ. rate_growth: d ln η/dt per step, for a rate that grows or falls. momentum: m.
+    Raises:
+        BadInput: a momentum out of range.
     Source:
         Li, Lyu, Arora 2020, section 3; the term of a changing rate is derived: without decay it is the exponential
         schedule that equals decay (Li, Arora 2020).
     """
-    return rate * decay + 0.5 * rate_growth
+    if not 0 <= momentum < 1:
+        raise BadInput("momentum", "from 0 to below 1", momentum)
+    return rate * decay / (1 - momentum) + 0.5 * rate_growth
