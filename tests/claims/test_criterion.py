@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from noisescale.claims.criterion import Above, Below, Criterion, Statistic, Within, holm_levels, joint_outcome
+from noisescale.claims.criterion import Criterion, Statistic, above, below, holm_levels, joint_outcome, within
 
 
 def statistic(values: list[float] | np.ndarray, criterion: Criterion) -> Statistic:
@@ -20,15 +20,15 @@ TIGHT = [1.00, 1.01, 0.99, 1.005, 0.995]
 @pytest.mark.parametrize(
     ("values", "criterion", "outcome"),
     [
-        (TIGHT, Within(1, 0.05), "supported"),
-        (TIGHT, Within(1, 0.005), "inconclusive"),
-        (TIGHT, Within(2, 0.05), "contradicted"),
-        (TIGHT, Above(0.9), "supported"),
-        (TIGHT, Above(1.1), "contradicted"),
-        (TIGHT, Below(1.1), "supported"),
-        (TIGHT, Below(1.0), "inconclusive"),
-        ([1.0], Within(1, 0.5), "inconclusive"),  # one seed has no interval
-        ([1.0, math.nan, 1.0], Within(1, 0.5), "inconclusive"),
+        (TIGHT, within(1, 0.05), "supported"),
+        (TIGHT, within(1, 0.005), "inconclusive"),
+        (TIGHT, within(2, 0.05), "contradicted"),
+        (TIGHT, above(0.9), "supported"),
+        (TIGHT, above(1.1), "contradicted"),
+        (TIGHT, below(1.1), "supported"),
+        (TIGHT, below(1.0), "inconclusive"),
+        ([1.0], within(1, 0.5), "inconclusive"),  # one seed has no interval
+        ([1.0, math.nan, 1.0], within(1, 0.5), "inconclusive"),
     ],
 )
 def test_outcomes(values: list[float], criterion: Criterion, outcome: str) -> None:
@@ -38,17 +38,17 @@ def test_outcomes(values: list[float], criterion: Criterion, outcome: str) -> No
 
 
 def test_seeds_that_would_settle_it() -> None:
-    wide = statistic([0.8, 1.2, 0.9, 1.1], Within(1, 0.1))
+    wide = statistic([0.8, 1.2, 0.9, 1.1], within(1, 0.1))
     assert wide.outcome == "inconclusive" and wide.seeds_needed is not None and 10 < wide.seeds_needed < 40
-    assert statistic([1.5, 1.6, 1.4], Within(1, 0.1)).seeds_needed is None
+    assert statistic([1.5, 1.6, 1.4], within(1, 0.1)).seeds_needed is None
     generator = np.random.default_rng(0)
-    more = statistic(1 + np.std(wide.values, ddof=1) * generator.standard_normal(2 * wide.seeds_needed), Within(1, 0.1))
+    more = statistic(1 + np.std(wide.values, ddof=1) * generator.standard_normal(2 * wide.seeds_needed), within(1, 0.1))
     assert more.outcome == "supported"
 
 
 def test_a_claim_needs_all_of_its_statistics() -> None:
     good, open_, bad = (
-        statistic(TIGHT, Within(1, 0.05)), statistic(TIGHT, Within(1, 0.005)), statistic(TIGHT, Within(2, 0.05))
+        statistic(TIGHT, within(1, 0.05)), statistic(TIGHT, within(1, 0.005)), statistic(TIGHT, within(2, 0.05))
     )  # fmt: skip
     assert joint_outcome((good, good)) == "supported"
     assert joint_outcome((good, open_)) == "inconclusive"
@@ -63,7 +63,7 @@ def test_holm() -> None:
     assert holm_levels({"only": 0.024}) == {"only": 0.025}
 
 
-@pytest.mark.parametrize("criterion", [Within(1, 0.1), Above(0.9), Below(1.1)])
+@pytest.mark.parametrize("criterion", [within(1, 0.1), above(0.9), below(1.1)])
 def test_planted_nulls_at_the_edge_are_seldom_supported(criterion: Criterion) -> None:
     """The mean stands on the edge of the region, the worst null: 2.5 % expected, 8 % of 200 draws at most."""
     edge = criterion.high if math.isfinite(criterion.high) else criterion.low

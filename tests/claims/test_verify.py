@@ -30,12 +30,12 @@ def test_all_42_claims_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("name", RUN)
-def test_the_effect_is_found_and_its_absence_too(name: str, tmp_path: Path) -> None:
+def test_the_effect_is_found_and_its_absence_too(name: str) -> None:
     experiment = CLAIMS[name].experiment
     assert experiment is not None
-    evidence = experiment(Request("smoke", 0, tmp_path))
+    evidence = experiment(Request("smoke", 0))
     assert joint_outcome(evidence.statistics) == "supported", [one.estimate for one in evidence.statistics]
-    null = experiment(Request("smoke", 0, tmp_path, null=True))
+    null = experiment(Request("smoke", 0, null=True))
     assert joint_outcome(null.statistics) != "supported", [one.estimate for one in null.statistics]
     assert evidence.runs > 0 and evidence.setting
     for panel in evidence.panels:

@@ -9,13 +9,24 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from noisescale.datasets import Dataset
 from noisescale.families import ModelOptions, family_factory, mlp
 from noisescale.parameterizations import WITH_BASE_WIDTH, parameterize
+from noisescale.runs import Run
 from noisescale.training import PackTrainer
 from noisescale.training.sampling import index_block
 
 if TYPE_CHECKING:
     from conftest import MakeData, MakeRun, MakeTrainer
+
+
+def train_plainly(model: nn.Module, optimizer: torch.optim.SGD, run: Run, data: Dataset) -> None:
+    """The run's own order of examples: seven batches of eight an epoch."""
+    orders = [index_block(run.sampling, [run.seed], block, 60, 8)[0, :56].view(7, 8) for block in range(3)]
+    for index in torch.cat(orders)[: run.steps]:
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(data.x_train[index].double()), data.y_train[index]).backward()
+        optimizer.step()
 
 
 @pytest.mark.parametrize("name", ["standard", "ntk", "improved_standard", "mup", "own"])
@@ -45,11 +56,7 @@ def test_groups_of_a_plain_optimizer_equal_the_packed_trainer_run_for_run(
             seed=run.seed,
         )
         optimizer = torch.optim.SGD(groups, momentum=momentum)
-        orders = [index_block(run.sampling, [run.seed], block, 60, 8)[0, :56].view(7, 8) for block in range(3)]
-        for index in torch.cat(orders)[: run.steps]:
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(model(data.x_train[index].double()), data.y_train[index]).backward()
-            optimizer.step()
+        train_plainly(model, optimizer, run, data)
         for parameter_name, tensor in model.named_parameters():
             packed = trainer.state.parameters[parameter_name][position]
             torch.testing.assert_close(tensor.detach(), packed, rtol=1e-10, atol=1e-12)
@@ -73,11 +80,7 @@ def test_convolutional_networks_too(
         torch.manual_seed(run.seed)
         model, reference = factory(4, (1, 6, 6), 4).double(), factory(base_width or 8, (1, 6, 6), 4)
         optimizer = torch.optim.SGD(parameterize(model, reference, name, 0.1, seed=run.seed), momentum=0.5)
-        orders = [index_block(run.sampling, [run.seed], block, 60, 8)[0, :56].view(7, 8) for block in range(3)]
-        for index in torch.cat(orders)[: run.steps]:
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(model(data.x_train[index].double()), data.y_train[index]).backward()
-            optimizer.step()
+        train_plainly(model, optimizer, run, data)
         for parameter_name, tensor in model.named_parameters():
             packed = trainer.state.parameters[parameter_name][position]
             torch.testing.assert_close(tensor.detach(), packed, rtol=1e-9, atol=1e-11)
@@ -137,11 +140,7 @@ def test_a_users_transformer_equals_the_packed_trainer_in_every_parameterization
             base=base_width and factory(base_width, (5, 3), 4), query_rows=rows.split(),
         )  # fmt: skip
         optimizer = torch.optim.SGD(groups, momentum=run.momentum)
-        orders = [index_block(run.sampling, [run.seed], block, 60, 8)[0, :56].view(7, 8) for block in range(3)]
-        for index in torch.cat(orders)[: run.steps]:
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(model(data.x_train[index].double()), data.y_train[index]).backward()
-            optimizer.step()
+        train_plainly(model, optimizer, run, data)
         for parameter_name, tensor in model.named_parameters():
             packed = trainer.state.parameters[parameter_name][position]
             assert torch.isfinite(packed).all()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -74,13 +73,12 @@ class Request:
     """What an experiment is asked for.
 
     Arguments:
-        scale: its size. first_seed: of the set; sets that are 1,000 apart share none. out: folder for shared sweeps.
-        null: whether the effect is taken out, and the claim must not be supported.
+        scale: its size. first_seed: of the set; sets that are 1,000 apart share none. null: whether the effect is taken
+            out, and the claim must not be supported.
     """
 
     scale: Scale
     first_seed: int
-    out: Path
     null: bool = False
 
 
@@ -95,7 +93,7 @@ class Claim:
         id: "C2.3". paper: a key of `PAPERS`. statement: in one sentence. statistic: what decides. criterion: in words.
         experiment: None while there is none; the verdict is then "not run". minutes: at laptop scale on 2 cores.
         differs: how the setting differs from the paper's. source: "read", "derived" or "recalled", as the statement is
-            known to us. expected: whether it is expected to be supported at laptop scale.
+            known to us.
     """
 
     id: str
@@ -107,4 +105,3 @@ class Claim:
     experiment: Experiment | None = None
     minutes: float = 0.0
     differs: str = ""
-    expected: bool = False

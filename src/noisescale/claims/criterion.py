@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,67 +16,32 @@ Outcome = Literal["supported", "contradicted", "inconclusive"]
 Values = NDArray[np.float64]
 
 
-class Criterion(Protocol):
-    """A region in which a statistic must lie, with its whole interval."""
-
-    @property
-    def low(self) -> float: ...
-
-    @property
-    def high(self) -> float: ...
-
-    @property
-    def text(self) -> str: ...
-
-
 @dataclass(frozen=True)
-class Within:
-    """The interval lies within target ± margin: an equivalence test, never a failed test of a difference."""
+class Criterion:
+    """A region in which a statistic must lie, with its whole interval.
 
-    target: float
-    margin: float
-
-    @property
-    def low(self) -> float:
-        return self.target - self.margin
-
-    @property
-    def high(self) -> float:
-        return self.target + self.margin
-
-    @property
-    def text(self) -> str:
-        return f"95 % interval within {self.target:g} ± {self.margin:g}"
-
-
-@dataclass(frozen=True)
-class Above:
-    """The interval lies above a bound."""
+    Arguments:
+        low, high: its ends. text: in words.
+    """
 
     low: float
-
-    @property
-    def high(self) -> float:
-        return math.inf
-
-    @property
-    def text(self) -> str:
-        return f"95 % interval above {self.low:g}"
-
-
-@dataclass(frozen=True)
-class Below:
-    """The interval lies below a bound."""
-
     high: float
+    text: str
 
-    @property
-    def low(self) -> float:
-        return -math.inf
 
-    @property
-    def text(self) -> str:
-        return f"95 % interval below {self.high:g}"
+def within(target: float, margin: float) -> Criterion:
+    """Target ± margin: an equivalence test, never a failed test of a difference."""
+    return Criterion(target - margin, target + margin, f"95 % interval within {target:g} ± {margin:g}")
+
+
+def above(bound: float) -> Criterion:
+    """All of the interval above a bound."""
+    return Criterion(bound, math.inf, f"95 % interval above {bound:g}")
+
+
+def below(bound: float) -> Criterion:
+    """All of the interval below a bound."""
+    return Criterion(-math.inf, bound, f"95 % interval below {bound:g}")
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ _P = "jastrzebski2017"
 
 CLAIMS = (
     Claim("C4.1", _P, "Training curves at equal η/S coincide.", "distance of curves, beside a control at another η/S",
-          "equivalence within the margin", "read", expected=True),
+          "equivalence within the margin", "read"),
     Claim("C4.2", _P, "Rescaling (βη, βS) breaks at large β; the largest β falls with N and is ∝ 1/(ηλ).",
-          "slope of log β_max on log 1/(ηλ_ref)", "within 1 ± 0.25", "derived", expected=True),
+          "slope of log β_max on log 1/(ηλ_ref)", "within 1 ± 0.25", "derived"),
     Claim("C4.3", _P, "Higher η/S leads to flatter minima.", "rank correlation with λ_max and ‖H‖ at equal loss",
           "interval below 0", "read"),
     Claim("C4.4", _P, "Higher η/S leads to better test accuracy, up to an optimum.", "trend below the optimum",
@@ -19,12 +19,12 @@ CLAIMS = (
     Claim("C4.5", _P, "The stationary excess loss is (η/4S)·Tr C, with a correction for steps of finite size.",
           "simulated over exact loss, mean over η; simulated over (η/4S)·Tr C at small η",
           "95 % intervals within 1 ± 0.01 and 1 ± 0.05", "derived", sandbox.excess, 1.5,
-          "a quadratic with planted noise, which is the statement's own ground", expected=True),
+          "a quadratic with planted noise, which is the statement's own ground"),
     Claim("C4.6", _P, "Near minima the covariance C of gradients is close to the Hessian H.",
           "trace ratio, cosine, regression over top eigenvectors", "cosine above ½", "recalled"),
     Claim("C4.7", _P, "A schedule of the batch can replace the schedule of the rate.",
           "paired difference of accuracies, beside a control without a schedule", "equivalence within the margin",
-          "read", expected=True),
+          "read"),
     Claim("C4.8", _P, "At equal memorization of random labels, higher η/S generalizes better.",
           "coefficient of log(η/S) given memorized accuracy", "interval above 0", "read"),
     Claim("C4.9", _P, "Cycles of η/S modulate sharpness.", "paired difference of λ_max within a cycle",
@@ -34,5 +34,5 @@ CLAIMS = (
     Claim("C4.11", _P, "With isotropic noise, wells are visited by the Gibbs law e^(−L/n), n = σ²η/(2S).",
           "log odds of two wells minus the law's, mean over n; slope in 1/n over the law's",
           "95 % intervals within 0 ± 0.1 nats and 1 ± 0.1", "read", wells.gibbs, 4.0,
-          "two wells in one dimension, which is the statement's own ground", expected=True),
+          "two wells in one dimension, which is the statement's own ground"),
 )  # fmt: skip

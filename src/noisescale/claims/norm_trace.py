@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from noisescale.claims.claim import Request
 from noisescale.datasets import load_dataset
 from noisescale.families import Factory, ModelOptions, family_factory
+from noisescale.measure.weights import rotation_angles
 from noisescale.runs import Run
 from noisescale.sweeps import SweepSpec
 from noisescale.training import PackTrainer
@@ -112,7 +113,7 @@ class Bench:
             found[0].append(_squares(after))
             found[1].append(_squares(gradients))
             found[2].append(torch.stack([(g * w).sum(1) for g, w in zip(gradients, weights, strict=True)], 1))
-            found[3].append(torch.stack([_angle(w, new) for w, new in zip(weights, after, strict=True)], 1))
+            found[3].append(torch.stack([rotation_angles(w, new) for w, new in zip(weights, after, strict=True)], 1))
             weights, velocity = after, moved
         return NormTrace(*(torch.stack(own).numpy() for own in found))
 
@@ -175,9 +176,3 @@ def _column(values: Sequence[float]) -> Tensor:
 
 def _squares(tensors: Sequence[Tensor]) -> Tensor:
     return torch.stack([tensor.square().sum(1) for tensor in tensors], 1)
-
-
-def _angle(before: Tensor, after: Tensor) -> Tensor:
-    step = after - before
-    ww, dd, wd = (before * before).sum(1), (step * step).sum(1), (before * step).sum(1)
-    return torch.atan2((ww * dd - wd.square()).clamp_min(0).sqrt(), ww + wd)

@@ -46,19 +46,20 @@ def verify(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput("--out", "a folder that can be made", f"{out}: {error.strerror}") from None
+    first_seed = SEEDS_APART * seed_set
     found: dict[str, tuple[Evidence | None, float]] = {}
     for claim in claims:
         began = time.perf_counter()
         evidence = None
         if claim.experiment is not None and scale != "gpu":
             said(f"{claim.id}: {claim.statement}")
-            evidence = claim.experiment(Request(_scale(scale), SEEDS_APART * seed_set, out))
+            evidence = claim.experiment(Request(_scale(scale), first_seed))
         found[claim.id] = evidence, time.perf_counter() - began
     worst = {id: max(one.p_value for one in own.statistics) for id, (own, _) in found.items() if own is not None}
     levels = holm_levels(worst)
     verdicts = [
         (
-            _verdict(claim, *found[claim.id], scale, SEEDS_APART * seed_set, levels.get(claim.id, 0.0)),
+            _verdict(claim, *found[claim.id], scale, first_seed, levels.get(claim.id, 0.0)),
             found[claim.id][0],
         )
         for claim in claims

@@ -6,13 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisescale.claims.claim import Curve, Evidence, Panel, Request
-from noisescale.claims.criterion import Statistic, Within
+from noisescale.claims.criterion import Statistic, within
 
 Floats = NDArray[np.float64]
 
-_SEEDS = {"smoke": 6, "laptop": 12, "gpu": 12}
-_CHAINS = {"smoke": 300, "laptop": 1000, "gpu": 1000}
-_STEPS = {"smoke": 8000, "laptop": 24_000, "gpu": 24_000}
+_SEEDS = {"smoke": 6, "laptop": 12}
+_CHAINS = {"smoke": 300, "laptop": 1000}
+_STEPS = {"smoke": 8000, "laptop": 24_000}
 # A wide well A that lies higher than a narrow well B: at little noise B is visited, at much noise A.
 _HEIGHT_A, _CURVATURE_A, _CURVATURE_B, _DISTANCE = 0.15, 1.0, 16.0, 0.8
 _NOISES = (0.1, 0.14, 0.2, 0.28)
@@ -42,9 +42,9 @@ def gibbs(request: Request) -> Evidence:
     return Evidence(
         (
             Statistic("odds over the Gibbs law", (found - exact[:, None]).mean(0), "nats", "log p_A/p_B, mean over n",
-                      Within(0, 0.1)),
+                      within(0, 0.1)),
             Statistic("slope in 1/n over −ΔL", slopes / np.polyfit(inverse, exact, 1)[0], "1",
-                      "of log p_A/p_B, against the integrated law's", Within(1, 0.1)),
+                      "of log p_A/p_B, against the integrated law's", within(1, 0.1)),
         ),
         (panel,), seeds * len(_NOISES),
         f"one dimension, wells of curvature {_CURVATURE_A:g} and {_CURVATURE_B:g}, ΔL = {_HEIGHT_A:g}, η = {_RATE:g}, "
@@ -54,17 +54,15 @@ def gibbs(request: Request) -> Evidence:
     )  # fmt: skip
 
 
-def _losses(x: Floats) -> Floats:
-    """The lower of two parabolas."""
+def _wells(x: Floats) -> tuple[Floats, Floats]:
+    """The parabolas of A and of B; the loss is the lower one."""
     a = _HEIGHT_A + 0.5 * _CURVATURE_A * (x + _DISTANCE / 2) ** 2
-    b = 0.5 * _CURVATURE_B * (x - _DISTANCE / 2) ** 2
-    found: Floats = np.minimum(a, b)
-    return found
+    return a, 0.5 * _CURVATURE_B * (x - _DISTANCE / 2) ** 2
 
 
 def _in_a(x: Floats) -> NDArray[np.bool_]:
-    a = _HEIGHT_A + 0.5 * _CURVATURE_A * (x + _DISTANCE / 2) ** 2
-    found: NDArray[np.bool_] = a < 0.5 * _CURVATURE_B * (x - _DISTANCE / 2) ** 2
+    a, b = _wells(x)
+    found: NDArray[np.bool_] = a < b
     return found
 
 
@@ -87,5 +85,5 @@ def _log_odds(n: float, request: Request, generator: np.random.Generator) -> flo
 
 def _integrated(n: float) -> float:
     x = np.linspace(-8, 6, 200_001)
-    weight, a = np.exp(-_losses(x) / n), _in_a(x)
+    weight, a = np.exp(-np.minimum(*_wells(x)) / n), _in_a(x)
     return float(np.log(weight[a].sum() / weight[~a].sum()))

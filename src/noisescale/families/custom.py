@@ -6,6 +6,7 @@ import importlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -17,10 +18,25 @@ Factory = Callable[[int, tuple[int, ...], int], nn.Module]
 def load_factory(reference: str) -> Factory:
     """The function that `"package.module:factory"` names.
 
-    The current folder is importable, as it is for `python -m`.
-
     Raises:
         BadInput: the module or the function cannot be found; the message names it.
+    """
+    factory = import_named(reference, "model.family")
+    if not callable(factory):
+        module_name, _, attribute = reference.partition(":")
+        raise BadInput("model.family", f"a function {attribute!r} in module {module_name!r}", repr(factory))
+    return factory  # type: ignore[no-any-return]
+
+
+def import_named(reference: str, key: str) -> Any:
+    """What `"package.module:name"` names; None where the module has no such name.
+
+    The current folder is importable, as it is for `python -m`.
+
+    Arguments:
+        key: under which the user gave the reference, for the message.
+    Raises:
+        BadInput: the module cannot be imported.
     """
     module_name, _, attribute = reference.partition(":")
     if str(Path.cwd()) not in sys.path:
@@ -28,13 +44,8 @@ def load_factory(reference: str) -> Factory:
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # a user's module may raise anything while it is imported
-        raise BadInput(
-            "model.family", f"an importable module {module_name!r}", f"{type(error).__name__}: {error}"
-        ) from error
-    factory = getattr(module, attribute, None)
-    if not callable(factory):
-        raise BadInput("model.family", f"a function {attribute!r} in module {module_name!r}", repr(factory))
-    return factory  # type: ignore[no-any-return]
+        raise BadInput(key, f"an importable module {module_name!r}", f"{type(error).__name__}: {error}") from error
+    return getattr(module, attribute, None)
 
 
 def build_custom(

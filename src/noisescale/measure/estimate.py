@@ -12,6 +12,9 @@ from scipy import stats
 
 CONFIDENCE = 0.95
 
+# The fewest samples from which a t interval of a mean is asked to hold; the first look at the error comes then.
+FEWEST_SAMPLES = 12
+
 
 @dataclass(frozen=True)
 class Estimate:

@@ -13,14 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from noisescale.errors import BadInput
-from noisescale.measure.estimate import Estimate, mean_of, most_of_the_error
-from noisescale.measure.lanczos import TOLERANCE, extreme_eigenpairs, tridiagonal
+from noisescale.measure.estimate import FEWEST_SAMPLES, Estimate, mean_of, most_of_the_error
+from noisescale.measure.lanczos import TOLERANCE, extreme_eigenpairs, tridiagonal, tridiagonal_matrix
 from noisescale.measure.problem import CHUNK, Data, LossFunction, Mode, Problem
 
 Multipliers = Mapping[str, float | Tensor] | None
-
-# The fewest samples from which a t interval of a mean is asked to hold; the first look at the error comes then.
-_FEWEST_SAMPLES = 12
 
 
 @dataclass(frozen=True)
@@ -215,10 +212,7 @@ def hessian_spectral_density(
     for _ in range(probes):
         start = torch.randn(problem.size, generator=generator, dtype=torch.float64).to(problem.point.device)
         diagonal, off = (part.cpu() for part in tridiagonal(product, start, min(steps, problem.size)))
-        matrix = torch.diag(diagonal)
-        if len(off):
-            matrix += torch.diag(off, 1) + torch.diag(off, -1)
-        values, vectors = torch.linalg.eigh(matrix)
+        values, vectors = torch.linalg.eigh(tridiagonal_matrix(diagonal, off))
         nodes.append(values.numpy())
         weights.append(vectors[0].square().numpy())
         spent += len(diagonal)
@@ -248,7 +242,7 @@ def _sampled(
         signs = torch.randint(2, (problem.size,), generator=generator).to(problem.point) * 2 - 1
         samples.append(of(signs.double(), problem.hessian_product(signs).double()))
         count = len(samples)
-        if count >= _FEWEST_SAMPLES:
+        if count >= FEWEST_SAMPLES:
             bound = relative * abs(float(np.mean(samples)))
             if most_of_the_error(count) * mean_of(samples, unit).standard_error <= bound:
                 break

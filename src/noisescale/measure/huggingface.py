@@ -26,7 +26,7 @@ def watch(trainer: Any, *, every: int = EVERY, parts: int = PARTS) -> NoiseMonit
     accumulated = trainer.args.gradient_accumulation_steps
     if accumulated != 1:
         raise BadInput("gradient_accumulation_steps", "1, for the noise is that of one batch a step", accumulated)
-    monitor = NoiseMonitor(trainer.model, _unused, every=every, parts=parts)
+    monitor = NoiseMonitor(trainer.model, every=every, parts=parts)
     step = trainer.training_step
 
     def training_step(model: Any, inputs: Mapping[str, Any], *rest: Any, **named: Any) -> Tensor:
@@ -39,9 +39,7 @@ def watch(trainer: Any, *, every: int = EVERY, parts: int = PARTS) -> NoiseMonit
             return found
 
         if monitor.update_by(_examples(prepared), loss_of) and (now := monitor.estimate()) is not None:
-            scale = now.gradient_noise_scale
-            found = {"": scale.value, "_low": scale.low, "_high": scale.high}
-            trainer.log({f"gradient_noise_scale{name}": value for name, value in found.items()})
+            trainer.log(now.logged())
         loss: Tensor = step(model, prepared, *rest, **named)
         return loss
 
@@ -51,7 +49,3 @@ def watch(trainer: Any, *, every: int = EVERY, parts: int = PARTS) -> NoiseMonit
 
 def _examples(inputs: Mapping[str, Any]) -> int:
     return max(len(one) for one in inputs.values() if isinstance(one, torch.Tensor) and one.dim())
-
-
-def _unused(outputs: Tensor, targets: Tensor) -> Tensor:
-    raise AssertionError("the trainer computes its own loss")

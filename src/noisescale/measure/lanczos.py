@@ -87,6 +87,11 @@ def tridiagonal(product: Product, start: Tensor, steps: int) -> tuple[Tensor, Te
     return torch.stack(diagonal), torch.stack(off) if off else diagonal[0].new_zeros(0)
 
 
+def tridiagonal_matrix(diagonal: Tensor, off: Tensor) -> Tensor:
+    """The symmetric matrices [..., m, m] of these diagonals [..., m] and off-diagonals [..., m − 1]."""
+    return torch.diag_embed(diagonal) + torch.diag_embed(off, 1) + torch.diag_embed(off, -1)
+
+
 class _Counted:
     """A product that counts itself."""
 
@@ -178,10 +183,7 @@ def _krylov(
 
 
 def _tridiagonal_eigenpairs(diagonal: list[float], off: list[float]) -> tuple[Tensor, Tensor]:
-    matrix = torch.diag(torch.tensor(diagonal, dtype=torch.float64))
-    if off:
-        beside = torch.tensor(off, dtype=torch.float64)
-        matrix += torch.diag(beside, 1) + torch.diag(beside, -1)
+    matrix = tridiagonal_matrix(*(torch.tensor(own, dtype=torch.float64) for own in (diagonal, off)))
     values, vectors = torch.linalg.eigh(matrix)
     return values, vectors
 

@@ -46,6 +46,4 @@ class NoiseCallback(Callback):  # type: ignore[misc]  # untyped where the librar
         inputs, targets = batch
         assert self._monitor is not None
         if self._monitor.update(inputs, targets) and (now := self._monitor.estimate()) is not None:
-            scale = now.gradient_noise_scale
-            for name, value in (("", scale.value), ("_low", scale.low), ("_high", scale.high)):
-                pl_module.log(f"gradient_noise_scale{name}", value)
+            pl_module.log_dict(now.logged())

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import pickle
-import sys
 import warnings
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import torch
 from torch import nn
 
 from noisescale.errors import BadInput
+from noisescale.families.custom import import_named
 
 
 def load_model(reference: str, checkpoint: Path | None = None) -> nn.Module:
@@ -26,14 +25,9 @@ def load_model(reference: str, checkpoint: Path | None = None) -> nn.Module:
     module_name, separator, attribute = reference.partition(":")
     if not separator or not module_name or not attribute:
         raise BadInput("MODEL", "a model named as 'package.module:model'", repr(reference))
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        found = getattr(importlib.import_module(module_name), attribute)
-    except AttributeError:
-        raise BadInput("MODEL", f"a name {attribute!r} in module {module_name!r}", "none") from None
-    except Exception as error:  # a user's module may raise anything while it is imported
-        raise BadInput("MODEL", f"an importable module {module_name!r}", f"{type(error).__name__}: {error}") from error
+    found = import_named(reference, "MODEL")
+    if found is None:
+        raise BadInput("MODEL", f"a name {attribute!r} in module {module_name!r}", "none")
     if not isinstance(found, nn.Module) and callable(found):
         try:
             found = found()

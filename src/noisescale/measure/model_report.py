@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from noisescale.datasets import Dataset
 from noisescale.errors import BadInput
 from noisescale.measure.estimate import Estimate
-from noisescale.measure.hessian import hessian_eigenvalues, hessian_frobenius_norm, hessian_trace
+from noisescale.measure.hessian import Eigenvalues, hessian_frobenius_norm, hessian_trace
 from noisescale.measure.noise import gradient_noise
 from noisescale.measure.noise_and_curvature import noise_and_curvature
 from noisescale.measure.ntk import ntk_eigenvalues
@@ -138,19 +138,20 @@ def _noise(model: nn.Module, loss: Any, data: tuple[Tensor, Tensor], population:
     ]  # fmt: skip
 
 
-def _top(model: nn.Module, loss: Any, data: tuple[Tensor, Tensor], population: int, seed: int) -> list[_Row]:
-    top = hessian_eigenvalues(model, loss, data, seed=seed)
-    value, residual = float(top.values[0]), float(top.residuals[0])
-    bounded = Estimate(value, residual, value - residual, value + residual, "loss")
-    return [("lambda_max", bounded, "largest eigenvalue of the Hessian", top.status, f"{top.products:,} products")]
+def _sharpness(model: nn.Module, loss: Any, data: tuple[Tensor, Tensor], population: int, seed: int) -> list[_Row]:
+    found = sharpness(model, loss, data, seed=seed)
+    return [
+        _eigenvalue("lambda_max", found.plain, "largest eigenvalue of the Hessian"),
+        _eigenvalue(
+            "invariant_sharpness", found.invariant, "λ_max of |w|H|w|, which no rescaling of the weights changes"
+        ),
+    ]
 
 
-def _invariant(model: nn.Module, loss: Any, data: tuple[Tensor, Tensor], population: int, seed: int) -> list[_Row]:
-    found = sharpness(model, loss, data, seed=seed).invariant
+def _eigenvalue(name: str, found: Eigenvalues, convention: str) -> _Row:
     value, residual = float(found.values[0]), float(found.residuals[0])
     bounded = Estimate(value, residual, value - residual, value + residual, "loss")
-    convention = "λ_max of |w|H|w|, which no rescaling of the weights changes"
-    return [("invariant_sharpness", bounded, convention, found.status, f"{found.products:,} products")]
+    return name, bounded, convention, found.status, f"{found.products:,} products"
 
 
 def _trace(model: nn.Module, loss: Any, data: tuple[Tensor, Tensor], population: int, seed: int) -> list[_Row]:
@@ -182,7 +183,7 @@ def _alignment(model: nn.Module, loss: Any, data: tuple[Tensor, Tensor], populat
     return [("noise_curvature_cosine", found.cosine, "angle between C and H; 1 where proportional", found.status, cost)]
 
 
-_STEPS = (_noise, _top, _invariant, _trace, _norm, _tangent, _alignment)
+_STEPS = (_noise, _sharpness, _trace, _norm, _tangent, _alignment)
 
 
 def _row(row: Quantity) -> dict[str, Any]:

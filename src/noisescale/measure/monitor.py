@@ -43,6 +43,15 @@ class MonitoredNoise:
     measurements: int
     status: str
 
+    def logged(self) -> dict[str, float]:
+        """The noise scale and the ends of its interval, by the names under which a training loop logs them."""
+        scale = self.gradient_noise_scale
+        return {
+            "gradient_noise_scale": scale.value,
+            "gradient_noise_scale_low": scale.low,
+            "gradient_noise_scale_high": scale.high,
+        }
+
 
 class NoiseMonitor:
     """Measures tr Σ, |G|² and their ratio every so many steps; model, buffers and generators stay as they are.
@@ -53,8 +62,9 @@ class NoiseMonitor:
     read from successive differences, which a slow drift does not enter.
 
     Arguments:
-        model: in training; its gradients are left alone. loss: (outputs, targets) → their mean over the batch.
-        every: steps between measurements. parts: m, at least 2; batches smaller than m are passed over.
+        model: in training; its gradients are left alone. loss: (outputs, targets) → their mean over the batch;
+            `update_by` needs none. every: steps between measurements. parts: m, at least 2; batches smaller than m are
+            passed over.
     Raises:
         BadInput: numbers out of range, or a model with no parameter that takes a gradient.
     Source:
@@ -62,7 +72,9 @@ class NoiseMonitor:
         1941.
     """
 
-    def __init__(self, model: nn.Module, loss: LossFunction, *, every: int = EVERY, parts: int = PARTS) -> None:
+    def __init__(
+        self, model: nn.Module, loss: LossFunction | None = None, *, every: int = EVERY, parts: int = PARTS
+    ) -> None:
         if every < 1:
             raise BadInput("every", "a whole number of at least 1", every)
         if parts < 2:
@@ -80,7 +92,9 @@ class NoiseMonitor:
         Returns:
             Whether it was measured.
         """
-        return self.update_by(len(inputs), lambda part: self._loss(self._model(inputs[part]), targets[part]))
+        if (loss := self._loss) is None:
+            raise BadInput("loss", "a loss of outputs and targets, for `update`", "none")
+        return self.update_by(len(inputs), lambda part: loss(self._model(inputs[part]), targets[part]))
 
     def update_by(self, examples: int, loss_of: Callable[[slice], Tensor]) -> bool:
         """The same for a batch in any form.

@@ -14,13 +14,10 @@ from torch import Tensor, nn
 
 from noisescale.errors import BadInput
 from noisescale.measure.covariance import centred_gradients
-from noisescale.measure.estimate import Estimate, most_of_the_error, with_t_interval
+from noisescale.measure.estimate import FEWEST_SAMPLES, Estimate, most_of_the_error, with_t_interval
 from noisescale.measure.hessian import double_product
 from noisescale.measure.lanczos import TOLERANCE, extreme_eigenpairs
 from noisescale.measure.problem import CHUNK, Data, LossFunction, Problem
-
-# The fewest probes from which a jackknife's t interval is asked to hold.
-_FEWEST_PROBES = 12
 
 
 @dataclass(frozen=True)
@@ -80,12 +77,12 @@ def noise_and_curvature(
     gram = gradients @ gradients.T
     trace, norm = float(gram.trace()), math.sqrt(float(gram.square().sum()))
     rows: list[tuple[float, float, float]] = []
-    while len(rows) < max(max_products, _FEWEST_PROBES):
+    while len(rows) < max(max_products, FEWEST_SAMPLES):
         signs = (torch.randint(2, (problem.size,), generator=generator) * 2.0 - 1).to(gradients)
         curved, noisy = product(signs), gradients.T @ (gradients @ signs)
         rows.append((float(signs @ curved), float(noisy @ curved), float(curved @ curved)))
         count = len(rows)
-        if count >= _FEWEST_PROBES and most_of_the_error(count) * _cosine(rows, norm).standard_error <= error:
+        if count >= FEWEST_SAMPLES and most_of_the_error(count) * _cosine(rows, norm).standard_error <= error:
             break
     top = extreme_eigenpairs(
         product, problem.size, k, which="LA", tolerance=TOLERANCE[problem.point.dtype], most=1000, like=problem.point,

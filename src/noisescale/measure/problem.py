@@ -83,7 +83,8 @@ class Problem:
         self.coordinates = "module" if learning_rate_multipliers is None else "optimizer"
         self.scale = self._scales(trained, learning_rate_multipliers)
         self._data = self._checked_data(data)
-        self.examples = sum(len(inputs) for inputs, _ in self.batches())
+        sizes = [len(inputs) for inputs, _ in self.batches()]
+        self.examples, self._batch_count = sum(sizes), len(sizes)
         self._check_repeatable()
         self._check_mean()
 
@@ -113,9 +114,8 @@ class Problem:
 
     def weighted_batches(self) -> Iterator[tuple[float, Batch]]:
         """The batches, each with its share of the loss: by examples, in training mode equal ones."""
-        count = sum(1 for _ in self.batches()) if self.mode == "train" else 0
         for batch in self.batches():
-            yield (1 / count if count else len(batch[0]) / self.examples), batch
+            yield (1 / self._batch_count if self.mode == "train" else len(batch[0]) / self.examples), batch
 
     def unflatten(self, vector: Tensor) -> dict[str, Tensor]:
         """A flat vector as tensors by parameter name."""

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from noisescale.errors import BadInput
@@ -75,6 +76,19 @@ def weight_dynamics(
     )
 
 
+def rotation_angles(before: Tensor, after: Tensor) -> Tensor:
+    """The angles [R] between R tensors before and after a step, [R, …] each, in radians and float64."""
+    w = before.flatten(1).double()
+    d = after.flatten(1).double() - w
+    return _angle((w * w).sum(1), (d * d).sum(1), (w * d).sum(1))
+
+
+def _angle(ww: Tensor, dd: Tensor, wd: Tensor) -> Tensor:
+    """Between w and w + d, from their inner products."""
+    # By the tangent, and from the step: the cosine of a small angle has lost half of its digits.
+    return torch.atan2((ww * dd - wd.square()).clamp_min(0).sqrt(), ww + wd)
+
+
 @dataclass(frozen=True)
 class _Sums:
     """Inner products of the weights w, their step d and the gradient g."""
@@ -95,12 +109,10 @@ class _Sums:
         return self.ww, self.dd, self.wd, self.gg, self.gw
 
     def dynamics(self, rate: float) -> LayerDynamics:
-        # By the tangent, and from the step: the cosine of a small angle has lost half of its digits.
-        across = math.sqrt(max(0.0, self.ww * self.dd - self.wd**2))
         sizes = math.sqrt(self.gg * self.ww)
         return LayerDynamics(
             self.ww,
-            math.atan2(across, self.ww + self.wd),
+            float(_angle(*torch.tensor([self.ww, self.dd, self.wd], dtype=torch.float64))),
             rate / self.ww if self.ww else math.inf,
             self.gw / sizes if sizes else 0.0,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -97,16 +98,16 @@ def _schedules(value: Any) -> tuple[Schedule, ...]:
     return tuple(dict.fromkeys(map(_schedule, value)))
 
 
-def _augmentations(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list | tuple) or any(name not in AUGMENTATIONS for name in value):
-        raise ValueError(f"a list of names from {', '.join(map(repr, AUGMENTATIONS))}")
-    return tuple(name for name in AUGMENTATIONS if name in value)
+def _some_of(names: Iterable[str]) -> BeforeValidator:
+    """Any of these names, each once, in the order of the table that they come from."""
+    known = tuple(names)
 
+    def check(value: Any) -> tuple[str, ...]:
+        if not isinstance(value, list | tuple) or any(name not in known for name in value):
+            raise ValueError(f"a list of names from {', '.join(map(repr, known))}")
+        return tuple(name for name in known if name in value)
 
-def _quantities(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list | tuple) or any(name not in INSTRUMENTS for name in value):
-        raise ValueError(f"a list of names from {', '.join(map(repr, INSTRUMENTS))}")
-    return tuple(name for name in INSTRUMENTS if name in value)
+    return BeforeValidator(check)
 
 
 def _shares(value: Any) -> tuple[float, ...]:
@@ -126,9 +127,9 @@ Blocks = Annotated[tuple[int, ...], BeforeValidator(_blocks)]
 Patterns = Annotated[tuple[str, ...], BeforeValidator(_patterns)]
 Seeds = Annotated[tuple[int, ...], BeforeValidator(_seeds)]
 Count = Annotated[int, Field(gt=0, le=LARGEST_INTEGER)]
-Quantities = Annotated[tuple[str, ...], BeforeValidator(_quantities)]
+Quantities = Annotated[tuple[str, ...], _some_of(INSTRUMENTS)]
 Shares = Annotated[tuple[float, ...], BeforeValidator(_shares)]
-Augmentations = Annotated[tuple[str, ...], BeforeValidator(_augmentations)]
+Augmentations = Annotated[tuple[str, ...], _some_of(AUGMENTATIONS)]
 _as_table = PlainSerializer(lambda schedule: schedule.table)
 OneSchedule = Annotated[Schedule, PlainValidator(_schedule), _as_table]
 Schedules = Annotated[

@@ -22,7 +22,7 @@ _VECTORS = 8
 
 
 class Measurements:
-    """The quantities of `[measure]`, at the evaluations nearest to the shares of the budget that are asked for.
+    """The quantities that a run asks for, at the evaluations nearest to the shares of the budget that it names.
 
     Arguments:
         run: of the pack. evaluations: their steps. step_at: the step at a share of the budget. train: the training set.
@@ -44,13 +44,14 @@ class Measurements:
         packable: bool,
     ) -> None:
         self._quantities = run.measure.split()
-        shares = [Fraction(share) for share in run.measure_at.split()] if self._quantities else []
+        shares = map(Fraction, run.measure_at.split())
         self.steps = {min(evaluations, key=lambda own: abs(own - step_at(share))) for share in shares}
         across = any(INSTRUMENTS[name].across for name in self._quantities)
         self.before = {step - 1 for step in self.steps if step} if across else set[int]()
-        self._train, self._module, self._loss, self._multipliers = train, module, loss, multipliers
-        self._examples, self._seed = min(run.measure_examples or 1, len(train.inputs)), run.data_seed
-        self._numbers, self._packable = numbers, packable
+        self._module, self._loss, self._multipliers = module, loss, multipliers
+        self._numbers, self._packable, self._population = numbers, packable, len(train.inputs)
+        index = torch.randperm(self._population, generator=stream(run.data_seed, "measured examples"))
+        self._examples = train.take(index[: run.measure_examples].sort().values.to(train.inputs.device))
 
     def measure(
         self, parameters: Tensors, buffers: Tensors, before: Tensors | None, rates: Tensor, frozen: Tensor
@@ -60,10 +61,8 @@ class Measurements:
         Arguments:
             parameters, buffers: [R, …] each. before: parameters a step ago. rates: ε of the step that led here, [R].
         """
-        index = torch.randperm(len(self._train.inputs), generator=stream(self._seed, "measured examples"))
-        chosen = self._train.take(index[: self._examples].sort().values.to(self._train.inputs.device))
-        size = sum(one[0].numel() for one in parameters.values())
-        together = max(1, KEPT_NUMBERS // max(self._examples * self._numbers, _VECTORS * size))
+        chosen, size = self._examples, sum(one[0].numel() for one in parameters.values())
+        together = max(1, KEPT_NUMBERS // max(len(chosen.inputs) * self._numbers, _VECTORS * size))
         parts = []
         # In the precision of the parameters, whatever training multiplies in.
         with PRECISIONS["float32"].apply(frozen.device.type), torch.autocast(frozen.device.type, enabled=False):
@@ -77,7 +76,7 @@ class Measurements:
                     self._module, self._loss.per_example, own, moving, multipliers, chosen.inputs, chosen.rows,
                     numbers=self._numbers, packable=self._packable,
                 )  # fmt: skip
-                snapshot = Snapshot(problem, earlier or None, rates[some], len(self._train.inputs))
+                snapshot = Snapshot(problem, earlier or None, rates[some], self._population)
                 parts.append(measure_pack(snapshot, self._quantities))
         found = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         return {name: own.masked_fill(frozen.cpu(), torch.nan) for name, own in found.items()}

@@ -114,10 +114,7 @@ class PackTrainer:
         self._kernel, gradients = self._choice.kernel, self._choice.kernel.losses_and_gradients
         self._gradients = torch.compile(gradients) if compile else gradients
         self._evaluations = evaluation_steps(self._batches.step_at, first.evaluations)
-        self._measurements = Measurements(
-            first, self._evaluations, self._batches.step_at, self._splits["train"], module, self._loss,
-            rate_multipliers(self.tables, parameters), numbers=self._footprint.kept, packable=not self._choice.note,
-        )  # fmt: skip
+        self._measurements = self._make_measurements(parameters) if first.measure else None
         self._averaged_at = average_steps(self._batches.step_at(Fraction(1 - first.late_fraction)), first.steps)
 
     @property
@@ -171,7 +168,7 @@ class PackTrainer:
                 next_evaluation = min(step for step in self._evaluations if step > state.step)
                 stop = min(until, next_evaluation, stretch.end, state.step + self._look_every())
                 before = None
-                if next_evaluation - 1 in self._measurements.before:
+                if self._measurements is not None and next_evaluation - 1 in self._measurements.before:
                     # The last step before the measurement alone, so that what lies before it is at hand after it.
                     if state.step == next_evaluation - 1:
                         before = {name: tensor.clone() for name, tensor in state.parameters.items()}
@@ -191,6 +188,12 @@ class PackTrainer:
         return pack_results(
             self.runs, self._state, self._evaluated["train"], elapsed, self._along(), self._start, self.device,
             self.kernel,
+        )  # fmt: skip
+
+    def _make_measurements(self, parameters: Tensors) -> Measurements:
+        return Measurements(
+            self.runs[0], self._evaluations, self._batches.step_at, self._splits["train"], self._module, self._loss,
+            rate_multipliers(self.tables, parameters), numbers=self._footprint.kept, packable=not self._choice.note,
         )  # fmt: skip
 
     def _look_every(self) -> int:
@@ -331,7 +334,8 @@ class PackTrainer:
         began = time.perf_counter()
         state = self._state
         exact = self.runs[0].batch_statistics == "exact"
-        found = self._measured(state.parameters, self._exact_buffers(state.parameters) if exact else state.buffers)
+        buffers = self._exact_buffers(state.parameters) if exact else state.buffers
+        found = self._losses_and_accuracies(state.parameters, buffers)
         for quantity, values in found.items():
             state.curves.setdefault(quantity, []).append(values)
         state.evaluated_steps.append(state.step)
@@ -341,29 +345,27 @@ class PackTrainer:
         finite = torch.isfinite(train_losses[-1]).to(above.device) & finite_runs(state.parameters)
         failing = ~finite | (state.exploded >= 2)
         self._freeze(failing, state.step)
-        self._measure(before)
+        if self._measurements is not None:
+            state.add_measured(self._measure(self._measurements, buffers, before), len(self.runs))
         state.seconds["evaluation"] += time.perf_counter() - began
 
-    def _measure(self, before: Tensors | None) -> None:
-        """Append what is measured at this step; an evaluation without a measurement leaves a nan."""
-        state, found = self._state, {}
-        if state.step in self._measurements.steps and not bool(state.frozen.all()):
-            last = max(state.step - 1, 0)
-            factor = rate_factor_at(self.runs[0], self._schedule, last, self._batches.at(last))
-            rates = torch.tensor([run.learning_rate * factor for run in self.runs], dtype=torch.float64)
-            rates = rates.to(self.device)
-            exact = self.runs[0].batch_statistics == "exact"
-            buffers = self._exact_buffers(state.parameters) if exact else state.buffers
-            found = self._measurements.measure(state.parameters, buffers, before, rates, state.frozen)
-        state.add_measured(found, len(self.runs))
+    def _measure(self, measurements: Measurements, buffers: Tensors, before: Tensors | None) -> dict[str, Tensor]:
+        """What is measured at this step, empty where nothing is; `buffers` are those of the evaluation."""
+        state = self._state
+        if state.step not in measurements.steps or bool(state.frozen.all()):
+            return {}
+        last = max(state.step - 1, 0)
+        factor = rate_factor_at(self.runs[0], self._schedule, last, self._batches.at(last))
+        rates = torch.tensor([run.learning_rate * factor for run in self.runs], dtype=torch.float64).to(self.device)
+        return measurements.measure(state.parameters, buffers, before, rates, state.frozen)
 
     def _evaluate_averages(self) -> None:
         """What the mean of the late iterates reaches; its batch statistics are no iterate's, hence measured."""
         began, state = time.perf_counter(), self._state
-        state.averaged = self._measured(state.averages, self._exact_buffers(state.averages))
+        state.averaged = self._losses_and_accuracies(state.averages, self._exact_buffers(state.averages))
         state.seconds["evaluation"] += time.perf_counter() - began
 
-    def _measured(self, parameters: Tensors, buffers: Tensors) -> dict[str, Tensor]:
+    def _losses_and_accuracies(self, parameters: Tensors, buffers: Tensors) -> dict[str, Tensor]:
         """Loss and accuracy [R] on every split, nan for frozen runs."""
         found = {}
         for name, split in self._evaluated.items():

@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from noisescale.measure.estimate import CONFIDENCE, most_of_the_error
+from noisescale.measure.estimate import CONFIDENCE, FEWEST_SAMPLES, most_of_the_error
 from noisescale.measure.lanczos import TOLERANCE
 from noisescale.measure.packs.lanczos import largest_eigenvalues
 from noisescale.measure.packs.problem import Product
@@ -19,8 +19,8 @@ Bounded = dict[str, Tensor]
 # Products after which what was found is reported, with the error it has.
 _MOST_PRODUCTS = 200
 
-# As in `hessian_trace`: the fewest samples of a t interval, and the relative error at which a run has enough.
-_FEWEST_SAMPLES, _RELATIVE_ERROR = 12, 0.05
+# As in `hessian_trace`: the relative error at which a run has enough samples.
+_RELATIVE_ERROR = 0.05
 
 
 def lambda_max(snapshot: Snapshot) -> Bounded:
@@ -56,7 +56,7 @@ def hessian_trace(snapshot: Snapshot) -> Bounded:
         new[0, recorded] = (image * signs).sum(1, dtype=torch.float64)
         samples = torch.cat([samples, new])
         count = len(samples)
-        if count < _FEWEST_SAMPLES:
+        if count < FEWEST_SAMPLES:
             continue
         own = samples[:, open_]
         error = own.std(0) / math.sqrt(count)

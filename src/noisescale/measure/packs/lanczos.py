@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from noisescale.measure.lanczos import tridiagonal_matrix
 from noisescale.measure.packs.problem import Product
 
 # The first look at the residuals; each of the next comes a quarter later, for a look costs what some products do.
@@ -73,10 +74,8 @@ def largest_eigenvalues(product: Product, start: Tensor, tolerance: float, most:
 
 def _looked(found: Largest, diagonal: list[Tensor], off: list[Tensor], last: Tensor, tolerance: float) -> Largest:
     """Values and residuals now, for the runs that had not converged."""
-    matrix = torch.diag_embed(torch.stack(diagonal, 1))
-    if off:
-        beside = torch.stack(off, 1)
-        matrix = matrix + torch.diag_embed(beside, 1) + torch.diag_embed(beside, -1)
+    whole = torch.stack(diagonal, 1)
+    matrix = tridiagonal_matrix(whole, torch.stack(off, 1) if off else whole[:, :0])
     # NaN in one run must not fail the pack.
     finite = torch.isfinite(matrix).flatten(1).all(1)
     values, vectors = torch.linalg.eigh(torch.where(finite[:, None, None], matrix, 0.0))

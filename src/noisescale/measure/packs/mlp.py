@@ -55,7 +55,7 @@ class PlainMLP:
     """
 
     def __init__(self, layers: MLPLayers, per_example: PerExample, parameters: Tensors) -> None:
-        self._per_example, self._relu, self._names = per_example, layers.activation is nn.ReLU, layers.names
+        self._per_example, self.piecewise_linear, self._names = per_example, layers.activation is nn.ReLU, layers.names
         self._weights = [parameters[f"{name}.weight"] for name in layers.names]
         self._biases = [parameters[f"{name}.bias"] for name in layers.names]
 
@@ -65,7 +65,7 @@ class PlainMLP:
         hidden = [inputs.flatten(1).expand(runs, -1, -1)]
         for weight, bias in zip(self._weights[:-1], self._biases[:-1], strict=True):
             z = torch.baddbmm(bias.unsqueeze(1), hidden[-1], weight.mT)
-            hidden.append(torch.relu_(z) if self._relu else torch.tanh_(z))
+            hidden.append(torch.relu_(z) if self.piecewise_linear else torch.tanh_(z))
         outputs = torch.baddbmm(self._biases[-1].unsqueeze(1), hidden[-1], self._weights[-1].mT).requires_grad_()
         with torch.enable_grad():
             loss = self._per_example(outputs, targets.expand(runs, *targets.shape)).sum()
@@ -102,7 +102,7 @@ class PlainMLP:
             if layer:
                 back = torch.bmm(delta, w[layer]).baddbmm_(deltas[layer], v[layer][0])
                 delta = self._through(back, hidden[layer])
-                if not self._relu:
+                if not self.piecewise_linear:
                     # tanh'' = −2 tanh tanh', and δ_{l−1} has tanh' in it already.
                     delta.addcmul_(deltas[layer - 1] * hidden[layer], shifts[layer - 1], value=-2)
         return product
@@ -129,14 +129,13 @@ class PlainMLP:
             gram += d @ d.mT * (weight.unsqueeze(2) * (h @ h.mT) + bias.unsqueeze(2))
         return GradientMoments(squares, along, total, gram)
 
-    def trace(self, recorded: _Recorded, multipliers: Tensors) -> Tensor | None:
-        """The exact trace [R] of the Hessian of the recorded examples' losses, with rate multipliers c; ReLU only.
+    def trace(self, recorded: _Recorded, multipliers: Tensors) -> Tensor:
+        """The exact trace [R] of the Hessian of the recorded examples' losses, with rate multipliers c.
 
-        The output is piecewise linear in each single weight, so of H = Jᵀℓ''J + Σ_k ℓ'_k ∇²f_k the second part has
-        nothing on its diagonal, and tr JᵀℓJ takes as many backward passes as there are outputs. None for tanh.
+        Of piecewise linear networks only: the output is then piecewise linear in each single weight, so of
+        H = Jᵀℓ''J + Σ_k ℓ'_k ∇²f_k the second part has nothing on its diagonal, and tr Jᵀℓ''J takes as many backward
+        passes as there are outputs.
         """
-        if not self._relu:
-            return None
         runs, n, outputs = recorded.outputs.shape
         unit = torch.eye(outputs, dtype=recorded.outputs.dtype, device=recorded.outputs.device)
         rows = [
@@ -162,7 +161,9 @@ class PlainMLP:
         """φ' times a gradient, from the activation's output."""
         aten = torch.ops.aten
         found: Tensor = (
-            aten.threshold_backward(gradient, output, 0) if self._relu else aten.tanh_backward(gradient, output)
+            aten.threshold_backward(gradient, output, 0)
+            if self.piecewise_linear
+            else aten.tanh_backward(gradient, output)
         )
         return found
 

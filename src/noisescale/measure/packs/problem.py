@@ -90,26 +90,18 @@ class PackProblem:
         for part in self._parts():
             point = self.point.detach().requires_grad_()
             with torch.enable_grad():
-                targets = self.targets[part]
-                loss = self._per_example(
-                    self.outputs(point, self.inputs[part]), targets.expand(self.runs, *targets.shape)
-                )
-                (found,) = torch.autograd.grad(loss.sum(), point, materialize_grads=True)
+                loss = self._summed_loss(point, self.inputs[part], self.targets[part])
+                (found,) = torch.autograd.grad(loss, point, materialize_grads=True)
             total += found
         return total * self.scale / self.examples
 
     def outputs(self, point: Tensor, inputs: Tensor) -> Tensor:
         """Outputs [R, b, K] at flat parameters [R, P], in the module's coordinates, on the same inputs [b, …]."""
 
-        def one(parameters: Tensors, buffers: Tensors) -> Tensor:
-            found: Tensor = functional_call(self._module, (parameters, buffers), (inputs,))
-            return found
+        def one(parameters: Tensors, buffers: Tensors) -> Tensors:
+            return {"outputs": functional_call(self._module, (parameters, buffers), (inputs,))}
 
-        parameters = self.unflatten(point)
-        if self._packable:
-            found: Tensor = vmap(one)(parameters, self._buffers)
-            return found
-        return torch.stack([one(_of_run(parameters, run), _of_run(self._buffers, run)) for run in range(self.runs)])
+        return self._over_runs(one, self.unflatten(point))["outputs"]
 
     def over_layers(self, of: Callable[[Any, Tensor, Tensor], Tensor | None]) -> Tensors:
         """A number [R] of every linear and convolutional layer, by its name: its mean over chunks of the examples.
@@ -124,7 +116,6 @@ class PackProblem:
         return total
 
     def _layer_numbers(self, of: Callable[[Any, Tensor, Tensor], Tensor | None], inputs: Tensor) -> Tensors:
-
         def one(parameters: Tensors, buffers: Tensors) -> Tensors:
             seen: Tensors = {}
 
@@ -145,11 +136,15 @@ class PackProblem:
             return seen
 
         with torch.no_grad():
-            if self._packable:
-                found: Tensors = vmap(one)(self.parameters, self._buffers)
-                return found
-            each = [one(_of_run(self.parameters, run), _of_run(self._buffers, run)) for run in range(self.runs)]
-            return {name: torch.stack([own[name] for own in each]) for name in each[0]}
+            return self._over_runs(one, self.parameters)
+
+    def _over_runs(self, one: Callable[[Tensors, Tensors], Tensors], parameters: Tensors) -> Tensors:
+        """What a function of one run's parameters and buffers returns, [R, …] each; at once where the module allows."""
+        if self._packable:
+            found: Tensors = vmap(one)(parameters, self._buffers)
+            return found
+        each = [one(_of_run(parameters, run), _of_run(self._buffers, run)) for run in range(self.runs)]
+        return {name: torch.stack([own[name] for own in each]) for name in each[0]}
 
     def hessian_products(self) -> Product:
         """V ↦ HV, [R, P] each, of every network's mean loss."""
@@ -180,19 +175,14 @@ class PackProblem:
 
     def exact_hessian_trace(self) -> Tensor | None:
         """The trace [R] of every network's Hessian where it is cheap, for plain ReLU MLPs; None for others."""
-        if self._plain is None or not self._one_a_tensor:
+        if self._plain is None or not self._plain.piecewise_linear or not self._one_a_tensor:
             return None
+        total = self.point.new_zeros(self.runs, dtype=torch.float64)
         # Jacobians of every output are kept beside the activations.
-        chunk = max(1, KEPT_NUMBERS // (self.runs * self._numbers * self.targets.shape[1]))
-        total = None
-        for begin in range(0, self.examples, chunk):
-            part = slice(begin, begin + chunk)
+        for part in self._parts(self.targets.shape[1]):
             recorded = self._plain.record(self.inputs[part], self.targets[part])
-            found = self._plain.trace(recorded, self.multipliers)
-            if found is None:
-                return None
-            total = found if total is None else total + found
-        return None if total is None else total / self.examples
+            total += self._plain.trace(recorded, self.multipliers)
+        return total / self.examples
 
     def per_example_gradients(self, together: int) -> Iterator[Tensor]:
         """Gradients of single examples' losses, [R, b, P] each, at most so many numbers together."""
@@ -263,9 +253,9 @@ class PackProblem:
 
         return product
 
-    def _parts(self) -> list[slice]:
-        """Chunks of the examples whose activations may be kept together."""
-        chunk = max(1, KEPT_NUMBERS // (self.runs * self._numbers))
+    def _parts(self, times: int = 1) -> list[slice]:
+        """Chunks of the examples whose activations, or so many times as many numbers, may be kept together."""
+        chunk = max(1, KEPT_NUMBERS // (self.runs * self._numbers * times))
         return [slice(begin, begin + chunk) for begin in range(0, self.examples, chunk)]
 
     def _recorded(self, record: Callable[[Tensor, Tensor], Any], part: slice) -> Any:
@@ -273,10 +263,13 @@ class PackProblem:
         with sdpa_kernel(SDPBackend.MATH), torch.enable_grad():
             return record(self.inputs[part], self.targets[part])
 
+    def _summed_loss(self, point: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Over runs and examples: no run's loss depends on another's parameters."""
+        return self._per_example(self.outputs(point, inputs), targets.expand(self.runs, *targets.shape)).sum()
+
     def _slope(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
         point = self.point.detach().requires_grad_()
-        loss = self._per_example(self.outputs(point, inputs), targets.expand(self.runs, *targets.shape)).sum()
-        (slope,) = torch.autograd.grad(loss, point, create_graph=True)
+        (slope,) = torch.autograd.grad(self._summed_loss(point, inputs, targets), point, create_graph=True)
         return point, slope
 
     @staticmethod

@@ -21,24 +21,23 @@ class PackInstrument:
     Arguments:
         measure: snapshot → columns of curves, [R] each: the quantity itself, with `_low` and `_high` where it is an
             estimate, or one column a weight tensor, `quantity.tensor`.
-        unit: of the columns. across: whether it looks at the step that led to the snapshot.
+        across: whether it looks at the step that led to the snapshot.
     """
 
     measure: Callable[[Snapshot], dict[str, Tensor]]
-    unit: str
     across: bool = False
 
 
 INSTRUMENTS: dict[str, PackInstrument] = {
-    "lambda_max": PackInstrument(lambda_max, "loss"),
-    "hessian_trace": PackInstrument(hessian_trace, "loss"),
-    "ntk_lambda_max": PackInstrument(ntk_lambda_max, "outputs²"),
-    "trace_covariance": PackInstrument(trace_covariance, "loss²"),
-    "gradient_noise_scale": PackInstrument(gradient_noise_scale, "examples"),
-    "weight_norm_squared": PackInstrument(weight_norm_squared, "weights²"),
-    "effective_learning_rate": PackInstrument(effective_learning_rate, "1/loss"),
-    "rotation": PackInstrument(rotation, "radians a step", across=True),
-    "alignment": PackInstrument(alignment, "exponent of the fan-in"),
+    "lambda_max": PackInstrument(lambda_max),
+    "hessian_trace": PackInstrument(hessian_trace),
+    "ntk_lambda_max": PackInstrument(ntk_lambda_max),
+    "trace_covariance": PackInstrument(trace_covariance),
+    "gradient_noise_scale": PackInstrument(gradient_noise_scale),
+    "weight_norm_squared": PackInstrument(weight_norm_squared),
+    "effective_learning_rate": PackInstrument(effective_learning_rate),
+    "rotation": PackInstrument(rotation, across=True),
+    "alignment": PackInstrument(alignment),
 }
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from noisescale.measure.packs.snapshot import Snapshot
+from noisescale.measure.weights import rotation_angles
 
 
 def weight_norm_squared(snapshot: Snapshot) -> dict[str, Tensor]:
@@ -29,15 +30,13 @@ def effective_learning_rate(snapshot: Snapshot) -> dict[str, Tensor]:
 
 def rotation(snapshot: Snapshot) -> dict[str, Tensor]:
     """The angle between each weight tensor before and after the last step, in radians; NaN at step 0."""
-    found = {}
-    for name, after in _weights(snapshot).items():
-        before = after.new_full(after.shape, torch.nan) if snapshot.before is None else snapshot.before[name]
-        w = before.flatten(1).double()
-        d = after.flatten(1).double() - w
-        ww, dd, wd = (w * w).sum(1), (d * d).sum(1), (w * d).sum(1)
-        # By the tangent, and from the step: the cosine of a small angle has lost half of its digits.
-        found[f"rotation.{name}"] = torch.atan2((ww * dd - wd.square()).clamp_min(0).sqrt(), ww + wd)
-    return found
+    weights, before = _weights(snapshot), snapshot.before
+    return {
+        f"rotation.{name}": torch.full_like(_square(own), torch.nan)
+        if before is None
+        else rotation_angles(before[name], own)
+        for name, own in weights.items()
+    }
 
 
 def _weights(snapshot: Snapshot) -> dict[str, Tensor]:
