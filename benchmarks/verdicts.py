@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from noisescale.claims import CLAIMS, PAPERS, verify
-from noisescale.report import draw_verdicts
+from noisescale.report import write_verdicts
 
 ROOT = Path(__file__).parents[1]
 FOLDER, PAGE, FIGURES = ROOT / "docs" / "verdicts", ROOT / "docs" / "verdicts.md", ROOT / "docs" / "figures"
@@ -79,8 +79,10 @@ def main() -> None:
                     suffix = "" if number == SETS[0] else "-second"
                     shutil.copy(out / f"{verdict.id}.json", FOLDER / f"{verdict.id}{suffix}.json")
                 if number == SETS[0]:
-                    for path in draw_verdicts(found, out):
-                        shutil.copy(path, FIGURES / path.name)
+                    write_verdicts(found, out)
+                    for verdict, evidence in found:
+                        if evidence is not None:
+                            shutil.copy(out / f"{verdict.id}.svg", FIGURES)
     PAGE.write_text(page(), encoding="utf-8")
     print(page())
 

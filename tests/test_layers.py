@@ -39,6 +39,7 @@ ALLOWED: dict[str, set[str]] = {
     "claims": {
         "errors",
         "runs",
+        "noise_scale",
         "families",
         "datasets",
         "training",

@@ -203,14 +203,15 @@ def verify_command(
 ) -> int:
     """Run the experiments of claims and say whether each is supported, contradicted or left open."""
     from noisescale.claims import verify
-    from noisescale.report import draw_verdicts, verdict_tables
+    from noisescale.report import verdict_tables, write_verdicts
 
     found = verify(names, scale=scale, out=out, seed_set=seed_set, said=lambda line: print(line, file=sys.stderr))
-    draw_verdicts(found, out)
+    pages = write_verdicts(found, out)
     if as_json:
         _print_json([verdict.as_json() for verdict, _ in found])
     else:
         _print_tables(verdict_tables([verdict for verdict, _ in found]))
+        print(f"wrote {', '.join(map(str, pages))}")
     return 0
 
 

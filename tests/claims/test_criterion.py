@@ -7,11 +7,22 @@ import math
 import numpy as np
 import pytest
 
-from noisescale.claims.criterion import Criterion, Statistic, above, below, holm_levels, joint_outcome, within
+from noisescale.claims.criterion import (
+    Criterion,
+    Statistic,
+    above,
+    below,
+    holm_levels,
+    joint_outcome,
+    over_seeds,
+    same,
+    within,
+)
+from noisescale.laws.interval import Estimate
 
 
 def statistic(values: list[float] | np.ndarray, criterion: Criterion) -> Statistic:
-    return Statistic("s", np.asarray(values, dtype=float), "1", "", criterion)
+    return over_seeds("s", np.asarray(values, dtype=float), "1", "", criterion)
 
 
 TIGHT = [1.00, 1.01, 0.99, 1.005, 0.995]
@@ -42,7 +53,7 @@ def test_seeds_that_would_settle_it() -> None:
     assert wide.outcome == "inconclusive" and wide.seeds_needed is not None and 10 < wide.seeds_needed < 40
     assert statistic([1.5, 1.6, 1.4], within(1, 0.1)).seeds_needed is None
     generator = np.random.default_rng(0)
-    more = statistic(1 + np.std(wide.values, ddof=1) * generator.standard_normal(2 * wide.seeds_needed), within(1, 0.1))
+    more = statistic(1 + 0.183 * generator.standard_normal(2 * wide.seeds_needed), within(1, 0.1))
     assert more.outcome == "supported"
 
 
@@ -55,6 +66,23 @@ def test_a_claim_needs_all_of_its_statistics() -> None:
     assert joint_outcome((good, open_, bad)) == "contradicted"
     assert joint_outcome((good,), level=0.0) == "inconclusive"
     assert joint_outcome(()) == "inconclusive"
+
+
+def test_the_same_needs_a_control_that_is_detected() -> None:
+    generator = np.random.default_rng(2)
+
+    def about(value: float) -> np.ndarray:
+        return value + 0.002 * generator.standard_normal(12)
+
+    def verdict(difference: float, control: float) -> str:
+        return joint_outcome(same("pair", about(difference), about(control)))
+
+    assert verdict(0.001, 0.05) == "supported" == verdict(-0.001, -0.05)
+    assert verdict(0.001, 0.0) == "inconclusive"  # nothing would have been seen
+    assert verdict(0.02, 0.05) == "contradicted"
+    # An asymmetric interval is judged by the end that looks at the bound.
+    skewed = Statistic("s", Estimate(1.0, 0.99, 1.3, "1", ""), ((0.1, 10.0),), 11, within(1, 0.1))
+    assert skewed.outcome == "inconclusive" and skewed.seeds_needed == pytest.approx(9 * 11, rel=0.25)
 
 
 def test_holm() -> None:

@@ -30,12 +30,12 @@ def test_all_42_claims_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("name", RUN)
-def test_the_effect_is_found_and_its_absence_too(name: str) -> None:
+def test_the_effect_is_found_and_its_absence_too(name: str, tmp_path: Path) -> None:
     experiment = CLAIMS[name].experiment
     assert experiment is not None
-    evidence = experiment(Request("smoke", 0))
+    evidence = experiment(Request("smoke", 0, tmp_path))
     assert joint_outcome(evidence.statistics) == "supported", [one.estimate for one in evidence.statistics]
-    null = experiment(Request("smoke", 0, null=True))
+    null = experiment(Request("smoke", 0, tmp_path, null=True))
     assert joint_outcome(null.statistics) != "supported", [one.estimate for one in null.statistics]
     assert evidence.runs > 0 and evidence.setting
     for panel in evidence.panels:
@@ -44,16 +44,24 @@ def test_the_effect_is_found_and_its_absence_too(name: str) -> None:
 
 
 def test_the_command_leaves_a_verdict_and_a_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["verify", "C2.2", "C1.8", "--scale", "smoke", "--out", str(tmp_path)]
+    arguments = ["verify", "C2.2", "C1.5", "--scale", "smoke", "--out", str(tmp_path)]
     assert main([*arguments, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert [row["verdict"] for row in found] == ["supported", "not run"]
+    assert [row["verdict"] for row in found] == ["supported", "supported"]
     assert json.loads((tmp_path / "C2.2.json").read_text()) == found[0]
     keys = set(json.loads((SCHEMAS / "verify.json").read_text())["items"]["required"])
     assert all(set(row) == keys for row in found)
-    assert (tmp_path / "C2.2.svg").stat().st_size > 1000 and not (tmp_path / "C1.8.svg").exists()
+    assert (tmp_path / "C2.2.svg").stat().st_size > 1000
+    for paper, name in (("li2020", "C2.2"), ("park2019", "C1.5")):
+        page = (tmp_path / f"{paper}.html").read_text()
+        assert f"{name}: supported" in page and page.count("<svg") == 1 and "noisescale verify" in page
     assert main(arguments) == 0
     assert "supported" in capsys.readouterr().out
+
+
+def test_a_claim_without_an_experiment_at_a_scale_is_not_run(tmp_path: Path) -> None:
+    ((verdict, evidence),) = verify(["C2.2"], scale="gpu", out=tmp_path)
+    assert (verdict.verdict, evidence, verdict.statistics) == ("not run", None, ())
 
 
 def test_other_seeds_give_other_numbers(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -58,7 +59,8 @@ class Evidence:
 
     Arguments:
         statistics: decide the claim. panels: show it. runs: trained or simulated. setting: in one sentence.
-        reported: numbers beside, which decide nothing.
+        reported: numbers beside, without an interval. beside: statistics that decide nothing: the same comparison at
+            equal training time, or by another metric.
     """
 
     statistics: tuple[Statistic, ...]
@@ -66,6 +68,7 @@ class Evidence:
     runs: int
     setting: str
     reported: Mapping[str, float] = field(default_factory=dict)
+    beside: tuple[Statistic, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,12 +76,13 @@ class Request:
     """What an experiment is asked for.
 
     Arguments:
-        scale: its size. first_seed: of the set; sets that are 1,000 apart share none. null: whether the effect is taken
-            out, and the claim must not be supported.
+        scale: its size. first_seed: of the set; sets that are 1,000 apart share none. folder: where sweeps are kept,
+            that others may want too. null: whether the effect is taken out, and the claim must not be supported.
     """
 
     scale: Scale
     first_seed: int
+    folder: Path
     null: bool = False
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr
 
-from noisescale.laws.interval import Estimate, two_sided
+from noisescale.laws.equivalence import equivalence
+from noisescale.laws.interval import Estimate, mean_over_seeds, two_sided
 
 Outcome = Literal["supported", "contradicted", "inconclusive"]
 Values = NDArray[np.float64]
@@ -46,62 +47,94 @@ def below(bound: float) -> Criterion:
 
 @dataclass(frozen=True)
 class Statistic:
-    """A number of each seed, and the criterion that its mean must meet.
+    """An estimate, and the criterion that it must meet.
 
     Arguments:
-        name: what it is. values: [S], one a seed. unit, convention: as an `Estimate` has them. criterion: fixed before.
+        name: what it is. estimate: with its 95 % interval. errors: (standard error, degrees of freedom) of every t test
+            that it must pass; the interval is the widest of theirs. seeds: that it rests on. criterion: fixed before.
     """
 
     name: str
-    values: Values
-    unit: str
-    convention: str
+    estimate: Estimate
+    errors: tuple[tuple[float, float], ...]
+    seeds: int
     criterion: Criterion
-
-    @property
-    def estimate(self) -> Estimate:
-        """The mean over seeds with its t interval; without one where there is a single seed."""
-        n, mean = len(self.values), float(np.mean(self.values))
-        half = two_sided(n - 1) * self._error if n > 1 else math.nan
-        return Estimate(mean, mean - half, mean + half, self.unit, self.convention)
 
     @property
     def outcome(self) -> Outcome:
         """Supported: the interval lies in the region; contradicted: outside of it; else inconclusive."""
         own = self.estimate
-        if not (math.isfinite(own.low) and math.isfinite(own.high)):
+        if not own.bounded:
             return "inconclusive"
-        if self.criterion.low <= own.low and own.high <= self.criterion.high:
+        if self.criterion.low < own.low and own.high < self.criterion.high:
             return "supported"
         return "contradicted" if own.high < self.criterion.low or own.low > self.criterion.high else "inconclusive"
 
     @property
     def p_value(self) -> float:
-        """Of the worse of the two one-sided tests that the mean lies in the region; 1 where there is one seed."""
-        n, mean = len(self.values), float(np.mean(self.values))
-        if n < 2 or not math.isfinite(mean):
+        """Of the worse of the two one-sided tests that the truth lies in the region; 1 where there is no interval."""
+        if not self.estimate.bounded or not self.errors:
             return 1.0
-        ends = [mean - self.criterion.low, self.criterion.high - mean]
-        if not self._error:
-            return 0.0 if min(ends) >= 0 else 1.0
-        return max(float(stdtr(n - 1, -end / self._error)) for end in ends)
+        room = min(self.estimate.value - self.criterion.low, self.criterion.high - self.estimate.value)
+        return max(_tail(room, error, degrees) for error, degrees in self.errors)
 
     @property
     def seeds_needed(self) -> int | None:
-        """With how many seeds an interval of this spread would lie in the region; None where the mean does not."""
-        mean, n = float(np.mean(self.values)), len(self.values)
-        room = min(mean - self.criterion.low, self.criterion.high - mean)
-        if n < 2 or not room > 0:
+        """With how many seeds the interval would lie in the region, shrinking as their root; None where never."""
+        own, region = self.estimate, self.criterion
+        sides = ((own.value - own.low, own.value - region.low), (own.high - own.value, region.high - own.value))
+        if not own.bounded or self.seeds < 2 or not all(room > 0 for _, room in sides):
             return None
-        spread = float(np.std(self.values, ddof=1))
+        ratio = max(arm / room for arm, room in sides) * math.sqrt(self.seeds)
+        # The quantile of a mean over seeds falls as they become more; that of a line over widths does not.
+        grows = all(degrees == self.seeds - 1 for _, degrees in self.errors)
+        now = two_sided(self.seeds - 1)
         wanted = 2
-        while wanted < 100_000 and two_sided(wanted - 1) * spread / math.sqrt(wanted) > room:
+        while wanted < 100_000:
+            quantile = two_sided(wanted - 1) / now if grows else 1.0
+            if quantile * ratio / math.sqrt(wanted) <= 1:
+                break
             wanted = math.ceil(1.1 * wanted)
         return wanted
 
-    @property
-    def _error(self) -> float:
-        return float(np.std(self.values, ddof=1)) / math.sqrt(len(self.values))
+
+def _tail(room: float, error: float, degrees: float) -> float:
+    if not error:
+        return 0.0 if room > 0 else 1.0
+    return float(stdtr(degrees, -room / error))
+
+
+def over_seeds(name: str, values: Values, unit: str, convention: str, criterion: Criterion) -> Statistic:
+    """The mean of a number of each seed, with its t interval; without one where there is a single seed.
+
+    Arguments:
+        values: [S], one a seed.
+    """
+    own = mean_over_seeds(np.asarray(values, dtype=np.float64), unit, convention)
+    return by_t(name, own, len(values), criterion)
+
+
+def by_t(name: str, estimate: Estimate, seeds: int, criterion: Criterion) -> Statistic:
+    """An estimate whose interval is the t interval of so many seeds."""
+    error = (estimate.high - estimate.low) / 2 / two_sided(seeds - 1) if seeds > 1 else math.nan
+    return Statistic(name, estimate, ((error, seeds - 1.0),) if math.isfinite(error) else (), seeds, criterion)
+
+
+def same(name: str, difference: Values, control: Values, unit: str = "fraction") -> tuple[Statistic, Statistic]:
+    """Whether two settings agree within max(½ point, a quarter of a control), and whether the control is detected.
+
+    Arguments:
+        difference: [S], of one setting and the other, seed by seed. control: [S], of one setting and a third, which
+            must differ.
+    Source:
+        `laws.equivalence`; the margins of `docs/verdicts.md`.
+    """
+    found = equivalence(difference, control, unit=unit, confidence=0.975)
+    shown = control if np.mean(control) >= 0 else -np.asarray(control)
+    return (
+        by_t(f"{name}: |difference| − margin", found.contrast, found.seeds, below(0)),
+        over_seeds(f"{name}: control", shown, unit, "difference of the control, as positive", above(0)),
+    )
 
 
 def joint_outcome(statistics: tuple[Statistic, ...], level: float = 0.025) -> Outcome:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from noisescale.claims.claim import Curve, Evidence, Panel, Request
-from noisescale.claims.criterion import Statistic, below, within
+from noisescale.claims.criterion import below, over_seeds, within
 from noisescale.claims.norm_trace import Bench, Floats, NormTrace, seeds_of
 from noisescale.theory import equilibrium
 
@@ -48,8 +48,8 @@ def recursion(request: Request) -> Evidence:
     )  # fmt: skip
     return Evidence(
         (
-            Statistic("error of the recursion", error, "1", "largest relative error of a step, layers", below(1e-8)),
-            Statistic("defect", angle, "1", "largest |⟨g, w⟩|/(‖g‖‖w‖)", below(1e-6)),
+            over_seeds("error of the recursion", error, "1", "largest relative error of a step, layers", below(1e-8)),
+            over_seeds("defect", angle, "1", "largest |⟨g, w⟩|/(‖g‖‖w‖)", below(1e-6)),
         ),
         (panel,), len(seeds) * 2, f"{_NETWORK}; η = 0.2, λ = 0.02, {steps} steps",
         {
@@ -79,7 +79,7 @@ def symmetry(request: Request) -> Evidence:
         "step", "largest difference of outputs",
         (Curve("c = 3", np.arange(5, steps + 1, 5.0), np.maximum(found.max(1), 1e-18)),), log_y=True,
     )  # fmt: skip
-    statistic = Statistic("difference of outputs", found.max(0), "1", "largest |Δ output| on 200 inputs", below(1e-6))
+    statistic = over_seeds("difference of outputs", found.max(0), "1", "largest |Δ output| on 200 inputs", below(1e-6))
     return Evidence(
         (statistic,), (panel,), 2 * len(seeds), f"{_NETWORK}; c = 3, η = 0.2, λ = 0.02, {steps} steps",
         {"largest output": size},
@@ -106,7 +106,7 @@ def equilibrium_norm(request: Request) -> Evidence:
         log_x=True,
     )  # fmt: skip
     return Evidence(
-        (Statistic("‖w‖⁴ over theory", by_pair.mean(0), "1", "mean over layers and (η, λ)",
+        (over_seeds("‖w‖⁴ over theory", by_pair.mean(0), "1", "mean over layers and (η, λ)",
                    within(1, _AT_EQUILIBRIUM)),),
         (panel,), len(pairs) * len(seeds), _setting(pairs),
     )  # fmt: skip
@@ -141,9 +141,9 @@ def rotation_of_products(request: Request) -> Evidence:
     )  # fmt: skip
     return Evidence(
         (
-            Statistic("rotation over √(2ηλ)", ratio, "1", "root mean square angle, of the (η, λ) farthest off",
+            over_seeds("rotation over √(2ηλ)", ratio, "1", "root mean square angle, of the (η, λ) farthest off",
                       within(1, _AT_EQUILIBRIUM)),
-            Statistic(
+            over_seeds(
                 "exponent of η", exponents[2], "1", "of η/‖w‖² in η at equal ηλ; 0 where the product alone decides",
                 within(0, _OF_SLOPES),
             ),
@@ -184,10 +184,10 @@ def cuts(request: Request) -> Evidence:
     )  # fmt: skip
     return Evidence(
         (
-            Statistic("η cut, at once, times k", k * at_once[0], "1", "effective rate", within(1, _AT_EQUILIBRIUM)),
-            Statistic("λ cut, at once", at_once[1], "1", "effective rate", within(1, _AT_EQUILIBRIUM)),
-            Statistic("ends of both", end[0] / end[1], "1", "η cut over λ cut", within(1, _AT_EQUILIBRIUM)),
-            Statistic("end times √k", math.sqrt(k) * end[:2].mean(0), "1",
+            over_seeds("η cut, at once, times k", k * at_once[0], "1", "effective rate", within(1, _AT_EQUILIBRIUM)),
+            over_seeds("λ cut, at once", at_once[1], "1", "effective rate", within(1, _AT_EQUILIBRIUM)),
+            over_seeds("ends of both", end[0] / end[1], "1", "η cut over λ cut", within(1, _AT_EQUILIBRIUM)),
+            over_seeds("end times √k", math.sqrt(k) * end[:2].mean(0), "1",
                       "effective rate, mean of both", within(1, _OF_RATES)),
         ),
         (panel,), 3 * len(seeds), f"{_NETWORK}; η = {rate:g}, λ = {decay:g}, k = 4",
@@ -215,8 +215,8 @@ def with_momentum(request: Request) -> Evidence:
     )  # fmt: skip
     return Evidence(
         (
-            Statistic("‖w‖⁴ over theory", ratio, "1", "mean over layers and pairs", within(1, _AT_EQUILIBRIUM)),
-            Statistic("rotation over theory", turned, "1", "mean over layers and pairs", within(1, _AT_EQUILIBRIUM)),
+            over_seeds("‖w‖⁴ over theory", ratio, "1", "mean over layers and pairs", within(1, _AT_EQUILIBRIUM)),
+            over_seeds("rotation over theory", turned, "1", "mean over layers and pairs", within(1, _AT_EQUILIBRIUM)),
         ),
         (panel,), len(pairs) * len(seeds), f"{_setting(pairs)}; m = {momentum:g}; nine labels of ten redrawn",
         {"ηλ": float(x.mean())},

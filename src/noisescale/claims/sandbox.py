@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from noisescale.claims.claim import Curve, Evidence, Panel, Request
-from noisescale.claims.criterion import Statistic, within
+from noisescale.claims.criterion import over_seeds, within
 from noisescale.theory import excess_loss, stationary_variance
 
 _SEEDS = {"smoke": 8, "laptop": 20}
@@ -40,9 +40,9 @@ def excess(request: Request) -> Evidence:
     )  # fmt: skip
     return Evidence(
         (
-            Statistic("loss over the exact law", (found / exact[:, None]).mean(0), "1", "mean over rates",
+            over_seeds("loss over the exact law", (found / exact[:, None]).mean(0), "1", "mean over rates",
                       within(1, 0.01)),
-            Statistic("loss over (η/4S)·Tr C", found[0] / linear[0], "1", f"at ηh_max = {_RATES[0]:g}",
+            over_seeds("loss over (η/4S)·Tr C", found[0] / linear[0], "1", f"at ηh_max = {_RATES[0]:g}",
                       within(1, 0.05)),
         ),
         (panel,), seeds * len(_RATES),

@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from noisescale.claims.claim import Evidence
+from noisescale.claims.criterion import Statistic
 
 VerdictName = Literal["supported", "contradicted", "inconclusive", "not run"]
 SCHEMA_VERSION = 1
@@ -20,7 +20,7 @@ class Verdict:
         id, paper, statement, criterion, differs, source: of the claim. verdict: the word. statistics: one entry each,
             with value, low, high, unit, convention, criterion, outcome and p_value. scale: smoke, laptop or gpu.
             first_seed: of the set. seeds: their number. runs: trained or simulated. setting: in a sentence. reported:
-            numbers beside.
+            numbers beside. beside: statistics that decide nothing, as `statistics`.
         seeds_needed: with how many seeds an inconclusive statistic would be decided; None where more would not do.
         level: of each one-sided test, after Holm's correction over the claims that were verified together.
         criterion_commit: the commit that last changed the criterion's file, or why there is none. versions: that a
@@ -41,6 +41,7 @@ class Verdict:
     runs: int
     setting: str
     reported: dict[str, float]
+    beside: tuple[dict[str, Any], ...]
     seeds_needed: int | None
     level: float
     criterion_commit: str
@@ -53,14 +54,14 @@ class Verdict:
         return {"schema_version": SCHEMA_VERSION, **{name: _plain(value) for name, value in asdict(self).items()}}
 
 
-def statistics_of(evidence: Evidence) -> tuple[dict[str, Any], ...]:
+def as_entries(statistics: tuple[Statistic, ...]) -> tuple[dict[str, Any], ...]:
     """Every statistic with its interval, criterion and outcome."""
     return tuple(
         {
             "name": one.name, **asdict(one.estimate), "criterion": one.criterion.text, "outcome": one.outcome,
             "p_value": one.p_value,
         }
-        for one in evidence.statistics
+        for one in statistics
     )  # fmt: skip
 
 

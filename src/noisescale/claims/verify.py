@@ -12,11 +12,13 @@ from pathlib import Path
 from noisescale.claims.claim import SCALES, Claim, Evidence, Request, Scale
 from noisescale.claims.criterion import holm_levels, joint_outcome
 from noisescale.claims.table import choose_claims
-from noisescale.claims.verdict import Verdict, statistics_of
+from noisescale.claims.verdict import Verdict, as_entries
 from noisescale.errors import BadInput
 from noisescale.store import write_atomically
 from noisescale.store.shards import versions
 
+# Folder of the sweeps, beside the verdicts.
+STUDIES = "studies"
 # Sets of seeds that no experiment's own seeds come near to.
 SEEDS_APART = 1000
 
@@ -53,7 +55,7 @@ def verify(
         evidence = None
         if claim.experiment is not None and scale != "gpu":
             said(f"{claim.id}: {claim.statement}")
-            evidence = claim.experiment(Request(_scale(scale), first_seed))
+            evidence = claim.experiment(Request(_scale(scale), first_seed, out / STUDIES / f"{scale}-{first_seed}"))
         found[claim.id] = evidence, time.perf_counter() - began
     worst = {id: max(one.p_value for one in own.statistics) for id, (own, _) in found.items() if own is not None}
     levels = holm_levels(worst)
@@ -102,19 +104,20 @@ def _verdict(
     about = (claim.id, claim.paper, claim.statement, claim.criterion, claim.source, claim.differs)
     if evidence is None:
         note = "no experiment for this claim at this scale yet"
-        return Verdict(*about, "not run", (), scale, first_seed, 0, 0, "", {}, None, 0.0, "no experiment", versions(),
-                       0.0, note)  # fmt: skip
+        return Verdict(*about, "not run", (), scale, first_seed, 0, 0, "", {}, (), None, 0.0, "no experiment",
+                       versions(), 0.0, note)  # fmt: skip
     outcome = joint_outcome(evidence.statistics, level)
     open_ = [one for one in evidence.statistics if one.outcome == "inconclusive"]
     needed = [one.seeds_needed for one in open_]
     enough = max((n for n in needed if n is not None), default=None) if None not in needed else None
-    seeds = max(len(one.values) for one in evidence.statistics)
+    seeds = max(one.seeds for one in evidence.statistics)
     if outcome == "inconclusive":
         more = f"about {enough} seeds would settle it" if enough else "more seeds would not settle it at these values"
         note = more if open_ else "supported alone, not among all claims verified together (Holm)"
     else:
         note = ""
     return Verdict(
-        *about, outcome, statistics_of(evidence), scale, first_seed, seeds, evidence.runs, evidence.setting,
-        dict(evidence.reported), enough, level, criterion_commit(claim), versions(), seconds, note,
+        *about, outcome, as_entries(evidence.statistics), scale, first_seed, seeds, evidence.runs, evidence.setting,
+        dict(evidence.reported), as_entries(evidence.beside), enough, level, criterion_commit(claim), versions(),
+        seconds, note,
     )  # fmt: skip

@@ -103,6 +103,17 @@ class PowerLaw:
         half = fit.half_width(np.array([1.0, x0]), np.array(self.degrees), one_more=new)
         return from_log(value, value - half, value + half, self.unit, self.convention)
 
+    def slope_errors(self) -> tuple[tuple[float, float], ...]:
+        """(standard error, degrees of freedom) of the slope, by the seeds' noise and by the scatter about the line.
+
+        Its interval is the wider one of both; a test of the slope must pass at both. Empty where there is no line, or
+        widths entered as inequalities.
+        """
+        if self.method != "least_squares":
+            return ()
+        fit = _WeightedLine(np.log(self.widths), np.array(self.log_values), np.array(self.standard_errors))
+        return fit.errors(np.array([0.0, 1.0]), np.array(self.degrees))
+
     def _line(self) -> CensoredLine:
         return CensoredLine(
             np.concatenate([np.log(self.widths), np.log(self.censored)]),
@@ -252,17 +263,21 @@ class _WeightedLine:
 
     def half_width(self, combination: Array, degrees: Array, *, one_more: bool = False) -> float:
         """max(t·SE_residual, t·SE_within) of combination · (intercept, slope), for one more width's value if asked."""
+        return max(two_sided(nu) * error for error, nu in self.errors(combination, degrees, one_more=one_more))
+
+    def errors(self, combination: Array, degrees: Array, *, one_more: bool = False) -> tuple[tuple[float, float], ...]:
+        """(standard error, degrees of freedom) within the widths, and by the residuals where there are enough."""
         points = self._maps.T @ combination
         variances = points**2 * self.error**2
         satterthwaite = float(np.sum(variances) ** 2 / np.sum(variances**2 / degrees))
         within = float(np.sum(variances)) + (self._square if one_more else 0.0)
-        half = two_sided(satterthwaite) * math.sqrt(within)
+        own = (math.sqrt(within), satterthwaite)
         if self.free <= 0:
-            return half
+            return (own,)
         spread = float(combination @ self._covariance @ combination)
         if one_more:
             spread += self._square + float(np.mean(np.sort(self.error**2)[: self.free]))
-        return max(half, two_sided(self._counted) * math.sqrt(self._scale * spread))
+        return own, (math.sqrt(self._scale * spread), float(self._counted))
 
     def _solve(self, y: Array, square: float) -> None:
         self._weights = 1 / (self.error**2 + square)

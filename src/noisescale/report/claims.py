@@ -1,8 +1,8 @@
-"""Claims and verdicts, for people: tables for the terminal and a figure a verdict."""
+"""Claims and verdicts, for people: tables for the terminal, a figure a verdict, a page a paper."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from noisescale.claims import Evidence, Panel, Verdict
-from noisescale.report.numbers import number
+from noisescale.claims import PAPERS, Evidence, Panel, Verdict
+from noisescale.claims.verify import SEEDS_APART
+from noisescale.report.numbers import number, seconds
 from noisescale.report.style import INK, LINES, MARKERS, legend_below, log_scale, looks, new_figure, pictures, save
 from noisescale.report.tables import TableData
+from noisescale.report.templates import template
+from noisescale.store import write_atomically
 
 # Curves of at most so many points are shown as points.
 _POINTS = 30
@@ -41,31 +44,101 @@ def verdict_tables(verdicts: Sequence[Verdict]) -> list[Table]:
     for verdict in verdicts:
         for place, one in enumerate(verdict.statistics):
             first = (verdict.id, verdict.verdict) if not place else ("", "")
-            value = f"{number(one['value'], 4)} [{number(one['low'], 4)}, {number(one['high'], 4)}]"
-            rows.append((*first, one["name"], value, one["criterion"], one["outcome"]))
+            rows.append((*first, *_entries(one)))
         if not verdict.statistics:
             rows.append((verdict.id, verdict.verdict, "–", "–", "–", "–"))
         if verdict.note:
             notes.append(f"{verdict.id}: {verdict.note}")
-    columns = ("id", "verdict", "statistic", "value", "criterion", "outcome")
-    return [TableData("Verdicts", columns, tuple(rows), tuple(notes)).as_rich()]
+    return [TableData("Verdicts", ("id", "verdict", *_COLUMNS), tuple(rows), tuple(notes)).as_rich()]
 
 
-def draw_verdicts(found: Sequence[tuple[Verdict, Evidence | None]], folder: Path) -> list[Path]:
-    """A figure of each verdict's panels, as `ID.svg` and `ID.png` in the folder; those that were not run have none."""
-    drawn = []
+def write_verdicts(found: Sequence[tuple[Verdict, Evidence | None]], folder: Path) -> list[Path]:
+    """The figure of each verdict as `ID.svg` and `ID.png`, and a page of each paper, `PAPER.html`, in the folder.
+
+    A page holds the verdicts of this call; those that were not run have no figure.
+
+    Returns:
+        The pages.
+    """
+    svgs: dict[str, str] = {}
     with pictures():
         for verdict, evidence in found:
             if evidence is not None and evidence.panels:
-                save(claim_figure(verdict, evidence.panels[0]), folder, verdict.id)
-                drawn.append(folder / f"{verdict.id}.svg")
-    return drawn
+                svgs[verdict.id] = save(claim_figure(verdict, evidence.panels), folder, verdict.id)
+    pages = []
+    for paper in dict.fromkeys(verdict.paper for verdict, _ in found):
+        own = [verdict for verdict, _ in found if verdict.paper == paper]
+        page = folder / f"{paper}.html"
+        text = _page(paper, own, svgs).encode("utf-8")
+        write_atomically(page, lambda file, text=text: file.write(text))  # type: ignore[misc]
+        pages.append(page)
+    return pages
 
 
-def claim_figure(verdict: Verdict, panel: Panel) -> Figure:
-    """What was measured as points, theory as lines of ink."""
-    figure = new_figure(4.2)
-    axes = figure.subplots()
+_COLUMNS = ("statistic", "value", "criterion", "outcome")
+
+
+def _entries(one: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    value = f"{number(one['value'], 4)} [{number(one['low'], 4)}, {number(one['high'], 4)}]"
+    return one["name"], value, one["criterion"], one["outcome"]
+
+
+def _page(paper: str, verdicts: Sequence[Verdict], svgs: Mapping[str, str]) -> str:
+    ran = [verdict for verdict in verdicts if verdict.statistics]
+    counts = {word: sum(verdict.verdict == word for verdict in verdicts) for word in dict.fromkeys(
+        verdict.verdict for verdict in verdicts)}  # fmt: skip
+    scales = sorted({f"{verdict.scale} scale, seeds from {verdict.first_seed}" for verdict in verdicts})
+    rows = tuple((verdict.id, verdict.statement, verdict.verdict) for verdict in verdicts)
+    return template("claims.html.jinja").render(
+        title=PAPERS[paper],
+        subtitle="; ".join(scales) + ". Criteria were fixed before the runs that confirm them.",
+        result=[", ".join(f"{count} {word}" for word, count in counts.items()) + "."],
+        overview=TableData("Claims", ("id", "statement", "verdict"), rows),
+        claims=[_section(verdict, svgs.get(verdict.id, "")) for verdict in ran],
+    )
+
+
+def _section(verdict: Verdict, svg: str) -> dict[str, Any]:
+    facts = {
+        "Criterion": f"{verdict.criterion} ({verdict.criterion_commit})",
+        "Setting": verdict.setting,
+        "Differs from the paper": verdict.differs,
+        "Seeds and runs": f"{verdict.seeds:,} seeds from {verdict.first_seed}, {verdict.runs:,} runs, "
+        f"{seconds(verdict.seconds)}",
+        "Beside": "; ".join(f"{name}: {number(value, 4)}" for name, value in verdict.reported.items()),
+        "Note": verdict.note,
+        "How the statement is known to us": verdict.source,
+        "Repeat": f"noisescale verify {verdict.id} --scale {verdict.scale} --out DIR --seed-set "
+        f"{verdict.first_seed // SEEDS_APART}",
+        "Versions": verdict.versions,
+    }
+    tables = {
+        name: TableData(title, _COLUMNS, tuple(map(_entries, own))) if own else None
+        for name, title, own in (
+            ("statistics", "What decides", verdict.statistics),
+            ("beside", "Beside it, deciding nothing", verdict.beside),
+        )
+    }
+    return {
+        "id": verdict.id, "verdict": verdict.verdict, "statement": verdict.statement, "svg": svg, **tables,
+        "facts": [(name, value) for name, value in facts.items() if value],
+    }  # fmt: skip
+
+
+def claim_figure(verdict: Verdict, panels: Sequence[Panel]) -> Figure:
+    """What was measured as points, theory as lines of ink; a panel each, one below the other."""
+    figure = new_figure(4.2 * len(panels))
+    for axes, panel in zip(figure.subplots(len(panels), squeeze=False).flat, panels, strict=True):
+        _draw(axes, panel)
+        if len(panels) > 1:
+            axes.legend(*axes.get_legend_handles_labels(), loc="best")
+    figure.axes[0].set_title(f"{verdict.id}: {verdict.verdict}")
+    if len(panels) == 1:
+        legend_below(figure, figure.axes[0].get_legend_handles_labels()[0], columns=2)
+    return figure
+
+
+def _draw(axes: Axes, panel: Panel) -> None:
     measured = [curve for curve in panel.curves if not curve.theory]
     shades = looks([float(place) for place in range(len(measured))])
     for place, curve in enumerate(measured):
@@ -84,9 +157,6 @@ def claim_figure(verdict: Verdict, panel: Panel) -> Figure:
     for place, curve in enumerate(curve for curve in panel.curves if curve.theory):
         axes.plot(curve.x, curve.y, color=INK, ls=LINES[1 + place % 3], lw=1.4, label=f"theory: {curve.label}")
     _scales(axes, panel)
-    axes.set_title(f"{verdict.id}: {verdict.verdict}")
-    legend_below(figure, axes.get_legend_handles_labels()[0], columns=2)
-    return figure
 
 
 def _scales(axes: Axes, panel: Panel) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from noisescale.errors import BadInput
 from noisescale.laws.fit import fit
@@ -23,6 +22,7 @@ from noisescale.report.material import Material
 from noisescale.report.numbers import seconds
 from noisescale.report.style import pictures, save
 from noisescale.report.tables import TableData, fit_table_data, group_name, recommendation_table_data
+from noisescale.report.templates import template
 from noisescale.store import Study, write_atomically
 
 SCHEMA_VERSION = 1
@@ -82,10 +82,7 @@ def write_report(study: Study) -> Path:
         "figures": [{"name": one.name, "title": one.title, "caption": one.caption} for one in drawn],
         "spec": study.spec,
     }
-    environment = Environment(
-        loader=PackageLoader("noisescale.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    page = environment.get_template("page.html.jinja").render(
+    page = template("page.html.jinja").render(
         title=found.name or study.folder.name,
         subtitle=_subtitle(runs, study.spec),
         result=data["result"],

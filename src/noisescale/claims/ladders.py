@@ -1,0 +1,92 @@
+"""From the fits of studies to statistics and figures of claims."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from noisescale.claims.claim import Curve
+from noisescale.claims.criterion import Criterion, Statistic
+from noisescale.laws.fit import fit
+from noisescale.laws.interval import Estimate, two_sided
+from noisescale.laws.power_law import PowerLaw, power_law
+from noisescale.laws.results import Group, MetricOptimum, Series
+from noisescale.laws.study_shape import StudyLike
+
+Floats = NDArray[np.float64]
+
+_NO_LINE = Estimate(math.nan, -math.inf, math.inf, "1", "too few optima for a line")
+
+
+def series_of_study(study: StudyLike) -> tuple[Group, Series]:
+    """The first group of a study's fit, and its primary ladder."""
+    group = fit(study).groups[0]
+    return group, group.series[group.primary]
+
+
+def line(name: str, law: PowerLaw, seeds: int, criterion: Criterion) -> Statistic:
+    """The slope of a power law as a statistic; open where the law is inconclusive."""
+    if law.status != "ok":
+        return Statistic(name, _NO_LINE, (), seeds, criterion)
+    errors = law.slope_errors()
+    if not errors:  # a likelihood interval, calibrated to the t of the line's degrees of freedom
+        nu = len(law.widths) - 2.0
+        errors = (((law.slope.high - law.slope.low) / 2 / two_sided(nu), nu),)
+    return Statistic(name, law.slope, errors, seeds, criterion)
+
+
+def law_of(places: Sequence[float], optima: Sequence[MetricOptimum], values: Sequence[Estimate], name: str) -> PowerLaw:
+    """The power law of a quantity at the optima against a positive place of theirs, over those that a law may use.
+
+    Arguments:
+        places: [M], what takes the part of width. values: [M], the quantity at each optimum.
+    """
+    used = [index for index, found in enumerate(optima) if found.in_law and not found.curve.censored]
+    return power_law(
+        np.array([places[index] for index in used]),
+        np.array([math.log(values[index].value) for index in used]),
+        np.array([optima[index].curve.standard_error for index in used]),
+        degrees=np.array([optima[index].curve.seeds - 1.0 for index in used]),
+        quantity=name,
+    )
+
+
+def points(label: str, law: PowerLaw) -> Curve:
+    """The points of a law with ± 2 standard errors."""
+    x, y, error = (np.array(own) for own in (law.widths, law.log_values, law.standard_errors))
+    return Curve(label, x, np.exp(y), np.exp(y - 2 * error), np.exp(y + 2 * error))
+
+
+def through(label: str, law: PowerLaw, slope: float) -> Curve:
+    """The line of a stated slope through the middle of a law's points."""
+    x = np.array(law.widths)
+    if not len(x):
+        return Curve(label, x, x, theory=True)
+    middle = float(np.mean(law.log_values))
+    return Curve(label, x, np.exp(middle + slope * (np.log(x) - np.log(x).mean())), theory=True)
+
+
+def table(studies: Sequence[StudyLike]) -> pd.DataFrame:
+    """The runs of the grids of several studies, `accuracy` and `loss` at chance where a run failed.
+
+    The column `budget` is of whole passes over the training set, which a spec's `epochs` are.
+    """
+    runs = pd.concat([study.runs() for study in studies], ignore_index=True)
+    runs = runs[(runs.purpose == "sweep") & (runs.status != "failed")].copy()
+    failed = (runs.status == "diverged") | runs.collapsed.fillna(False).astype(bool)
+    for name in ("accuracy", "loss"):
+        runs[name] = runs[f"test_{name}"].astype(float).where(~failed, runs[f"chance_{name}"].astype(float))
+    runs["budget"] = (runs.steps / (runs.train_size // runs.batch_size)).round(3)
+    return runs
+
+
+def cell(runs: pd.DataFrame, column: str = "accuracy", **where: float) -> Floats:
+    """A column of the runs of one cell in the order of their seeds [S]; empty where there is no such cell."""
+    for name, value in where.items():
+        runs = runs[np.isclose(runs[name].astype(float), value, rtol=1e-6)]
+    found: Floats = runs.sort_values("seed")[column].to_numpy(dtype=np.float64)
+    return found

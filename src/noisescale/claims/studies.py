@@ -1,0 +1,264 @@
+"""Sweeps that several claims share: each is trained once, and whoever asks again gets what is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from noisescale.claims.claim import Request
+from noisescale.claims.planted import PlantedStudy, World, plant
+from noisescale.store import Study
+from noisescale.sweeps import SweepSpec, sweep
+
+# Rate and batch of every cell that lie on a diagonal of equal ε/B are exact multiples of each other.
+_RATES_AND_BATCHES = {
+    2.0: [3, 4, 6, 8, 11],
+    3.0: [5, 6, 9, 12, 17],
+    4.0: [6, 8, 12, 16, 22],
+    6.0: [9, 12, 18, 24, 33],
+    8.0: [12, 16, 24, 32, 44],
+}
+# ε·steps, the training time of the stochastic differential equation: that of examples/mnist1d.toml.
+TIME = 400_000
+
+Spec = dict[str, Any]
+Build = Callable[[int], list[SweepSpec]]
+
+
+def obtain(request: Request, build: Build, world: World | None = None) -> list[Study | PlantedStudy]:
+    """The studies of a claim: trained where they are not stored yet, or planted in a world at smoke size.
+
+    Arguments:
+        build: from the first seed to the specs. world: of the planted runs; the papers' own by default.
+    """
+    specs = build(request.first_seed)
+    if request.scale == "smoke":
+        return [
+            plant(spec, world or World(), np.random.default_rng([request.first_seed, *spec.name.encode()]))
+            for spec in specs
+        ]
+    return [sweep(spec, request.folder / spec.name, quiet=True) for spec in specs]
+
+
+def mnist1d(name: str, first: int, seeds: int, **sections: Mapping[str, Any]) -> SweepSpec:
+    """A sweep of MLPs with one hidden layer on MNIST-1D without a stability ladder, with sections changed as given."""
+    base: dict[str, dict[str, Any]] = {
+        "dataset": {"name": "mnist1d", "test_size": 20_000},
+        "model": {"family": "mlp", "depth": 1},
+        "grid": {"parameterization": ["ntk"], "width": [64], "learning_rate": [8.0], "batch_size": [16]},
+        "training": {"evaluations": 16},
+        "fit": {"extend_edges": False},
+        "stability": {"seeds": 0},
+    }
+    merged = {key: {**base.get(key, {}), **sections.get(key, {})} for key in (*base, *sections)}
+    return SweepSpec.from_dict(
+        {"name": name, "seeds": list(range(first, first + seeds)), **merged}, f"the claims' study {name}"
+    )
+
+
+def over_widths(first: int) -> list[SweepSpec]:
+    """NTK over widths 32 to 128: rate and steps fixed, the batch varied, the edge of stability beside."""
+    return [
+        mnist1d(
+            "over-widths", first, 20,
+            grid={"width": [32, 48, 64, 80, 96, 128], "batch_size": [8, 11, 16, 23, 33]},
+            training={"steps": TIME // 8},
+            fit={"extend_edges": True, "max_edge_rungs": 2},
+            stability={"steps": 300, "seeds": 8, "batch_size": [4, 16, 64, 256]},
+        )
+    ]  # fmt: skip
+
+
+def standard_over_widths(first: int) -> list[SweepSpec]:
+    """The standard parameterization over widths 32 to 128, as `over_widths`."""
+    return [
+        mnist1d(
+            "standard-over-widths", first, 12,
+            grid={
+                "parameterization": ["standard"], "width": [32, 48, 56, 64, 80, 96, 112, 128], "learning_rate": [0.25],
+                "batch_size": [8, 11, 16, 23, 33, 48],
+            },
+            training={"steps": 50_000},
+            fit={"extend_edges": True, "max_edge_rungs": 2},
+            stability={"steps": 300, "seeds": 8, "batch_size": [4, 16, 64, 256]},
+        )
+    ]  # fmt: skip
+
+
+def rates_and_batches_at_equal_epochs(first: int) -> list[SweepSpec]:
+    """A ladder of batches at each of five rates, 150 epochs each: noise scale and training time are one axis."""
+    return [
+        mnist1d(
+            f"equal-epochs-rate-{rate:g}", first, 20, grid={"learning_rate": [rate], "batch_size": batches},
+            training={"epochs": 150},
+        )
+        for rate, batches in _RATES_AND_BATCHES.items()
+    ]  # fmt: skip
+
+
+def rates_and_batches_at_equal_time(first: int) -> list[SweepSpec]:
+    """The same cells at the same ε·steps each: only the noise moves."""
+    return [
+        mnist1d(
+            f"equal-time-rate-{rate:g}", first, 10, grid={"learning_rate": [rate], "batch_size": batches},
+            training={"steps": round(TIME / rate)},
+        )
+        for rate, batches in _RATES_AND_BATCHES.items()
+    ]  # fmt: skip
+
+
+def over_widths_at_equal_epochs(first: int) -> list[SweepSpec]:
+    """As `over_widths` with 150 epochs for every batch, the paper's protocol."""
+    return [
+        mnist1d(
+            "over-widths-at-equal-epochs", first, 12,
+            grid={"width": [32, 48, 64, 80, 96, 128], "batch_size": [8, 11, 16, 23, 33]}, training={"epochs": 150},
+            fit={"extend_edges": True, "max_edge_rungs": 2},
+        )
+    ]  # fmt: skip
+
+
+def small_data_over_widths(first: int) -> list[SweepSpec]:
+    """Few examples with redrawn labels, over widths 8 to 512: where width could come to do harm."""
+    return [
+        mnist1d(
+            "small-data-over-widths", first, 8,
+            dataset={"train_size": 500, "label_noise": 0.2},
+            grid={"width": [8, 16, 32, 64, 128, 256, 512], "learning_rate": [4.0], "batch_size": [2, 4, 8, 16]},
+            training={"steps": 10_000},
+        )
+    ]  # fmt: skip
+
+
+def init_scales(first: int) -> list[SweepSpec]:
+    """The standard parameterization at width 64 from four initial variances, the same batches at each."""
+    batches = [6, 8, 11, 16, 23, 32, 45]
+    return [
+        mnist1d(
+            f"init-scale-{scale:g}", first, 8,
+            grid={
+                "parameterization": ["standard"], "learning_rate": [0.25], "init_scale": [scale], "batch_size": batches,
+            },
+            training={"steps": 50_000},
+        )
+        for scale in (1.0, 2.0, 3.0, 4.0)
+    ]  # fmt: skip
+
+
+def tuned_at_equal_epochs(first: int) -> list[SweepSpec]:
+    """A ladder of rates at each of seven batches, 30 epochs, the rate halved again and again in their second half."""
+    return [_tuned("tuned-at-equal-epochs", first, [4, 8, 16, 32, 64, 128, 256], 0.5, 46.0, {"epochs": 30})]
+
+
+def tuned_with_momentum(first: int) -> list[SweepSpec]:
+    """The same with momentum 0.9, over the same effective rates ε/(1 − m) and larger ones."""
+    batches = [4, 8, 16, 32, 64, 128, 256]
+    return [_tuned("tuned-with-momentum", first, batches, 0.05, 12.9, {"epochs": 30}, {"momentum": [0.9]})]
+
+
+def tuned_over_budgets(first: int) -> list[SweepSpec]:
+    """A ladder of rates at B = 16 for each of four budgets."""
+    return [_tuned("tuned-over-budgets", first, [16], 1.0, 46.0, {}, {"epochs": [10.0, 20.0, 40.0, 80.0]})]
+
+
+def _tuned(
+    name: str, first: int, batches: list[int], lowest: float, highest: float, training: Spec, grid: Spec | None = None
+) -> SweepSpec:
+    ladder = {"from": lowest, "to": highest, "factor": 2**0.5}
+    return mnist1d(
+        name, first, 8, grid={"learning_rate": ladder, "batch_size": batches, **(grid or {})},
+        training={"schedule": {"kind": "halving"}, **training},
+    )  # fmt: skip
+
+
+_NOISY = {"label_noise": 0.2}
+_STEPS = 6000
+_FACTOR_2 = {"from": 1.0, "to": 64.0, "factor": 2.0}
+
+
+def equal_steps(first: int) -> list[SweepSpec]:
+    """A ladder of rates at each of four batches, as many steps at all of them, a fifth of the labels redrawn."""
+    return [
+        mnist1d(
+            "equal-steps", first, 10, dataset=_NOISY,
+            grid={"learning_rate": _FACTOR_2, "batch_size": [16, 64, 256, 1024]},
+            training={"steps": _STEPS, "schedule": {"kind": "halving"}},
+        )
+    ]  # fmt: skip
+
+
+def more_steps(first: int) -> list[SweepSpec]:
+    """The largest batch of `equal_steps` with four times the steps."""
+    return [
+        mnist1d(
+            "more-steps", first, 10, dataset=_NOISY,
+            grid={"learning_rate": {"from": 4.0, "to": 64.0, "factor": 2.0}, "batch_size": [1024]},
+            training={"steps": 4 * _STEPS, "schedule": {"kind": "halving"}},
+        )
+    ]  # fmt: skip
+
+
+def equal_steps_with_ghost_batches(first: int) -> list[SweepSpec]:
+    """Batch norm over ghosts of 32 examples, as many steps at every batch, a fifth of the labels redrawn."""
+    return [_normalized("ghost-batches", first, {"normalization": "ghost_batch", "ghost_size": 32})]
+
+
+def equal_steps_with_whole_batches(first: int) -> list[SweepSpec]:
+    """The same with batch norm over the whole batch."""
+    return [_normalized("whole-batches", first, {"normalization": "batch"})]
+
+
+def _normalized(name: str, first: int, model: Spec) -> SweepSpec:
+    return mnist1d(
+        name, first, 10, dataset=_NOISY, model=model,
+        grid={
+            "parameterization": ["standard"], "learning_rate": {"from": 0.125, "to": 4.0, "factor": 2.0},
+            "batch_size": [32, 128, 512],
+        },
+        training={"steps": 3000, "schedule": {"kind": "halving"}},
+    )  # fmt: skip
+
+
+def batch_schedules(first: int) -> list[SweepSpec]:
+    """Two schedules of the rate, the schedules of the batch in their place, and neither, at equal epochs."""
+    step, cyclic = {"kind": "step", "at": [0.5, 0.75], "factor": 0.25}, {"kind": "cyclic", "low": 0.25, "cycles": 4}
+    moved = [{**one, "of": "batch_size"} for one in (step, cyclic)]
+    return [
+        mnist1d(
+            "batch-schedules", first, 20, dataset={"test_size": 5000},
+            grid={
+                "learning_rate": [4.0], "batch_size": [8],
+                "schedule": [step, moved[0], cyclic, moved[1], {"kind": "constant"}],
+            },
+            training={"epochs": 60, "evaluations": 24},
+        )
+    ]  # fmt: skip
+
+
+def residual_networks_with_batch_norm(first: int) -> list[SweepSpec]:
+    """Residual networks of two blocks on 8×8 digits, a fifth of the labels redrawn, over widths 4 to 16."""
+    return [_images("residual-networks", first, {"family": "resnet", "blocks": [1, 1]})]
+
+
+def convolutional_networks_with_batch_norm(first: int) -> list[SweepSpec]:
+    """The same of convolutional networks."""
+    return [_images("convolutional-networks", first, {"family": "convnet", "depth": 3})]
+
+
+def _images(name: str, first: int, model: Spec) -> SweepSpec:
+    values = {
+        "name": name,
+        "seeds": list(range(first, first + 6)),
+        "dataset": {"name": "digits", **_NOISY},
+        "model": {"normalization": "batch", **model},
+        "grid": {
+            "parameterization": ["ntk"], "width": [4, 6, 8, 12, 16], "learning_rate": [1.0],
+            "batch_size": [4, 6, 8, 11, 16, 23, 32, 45],
+        },
+        "training": {"steps": 1000, "evaluations": 12},
+        "fit": {"extend_edges": False},
+        "stability": {"seeds": 0},
+    }  # fmt: skip
+    return SweepSpec.from_dict(values, f"the claims' study {name}")

@@ -1,0 +1,13 @@
+"""The templates of the pages, with every name in them escaped."""
+
+from __future__ import annotations
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+
+
+def template(name: str) -> Template:
+    """A template of this package by its file name."""
+    environment = Environment(
+        loader=PackageLoader("noisescale.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    return environment.get_template(name)
