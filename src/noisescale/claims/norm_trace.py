@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,8 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from noisescale.claims.claim import Request
-from noisescale.datasets import load_dataset
+from noisescale.datasets import Dataset, load_dataset
 from noisescale.families import Factory, ModelOptions, family_factory
+from noisescale.families.layers import FixedReadOut
 from noisescale.measure.weights import rotation_angles
 from noisescale.runs import Run
 from noisescale.sweeps import SweepSpec
@@ -40,15 +42,19 @@ class NormTrace:
 
 
 class Bench:
-    """A pack of scale-invariant MLPs on digits, one run a (rate, decay) and seed, in float64.
+    """A pack of scale-invariant MLPs, one run a (rate, decay) and seed, in float64.
 
-    Two hidden layers of 32 units, batch normalization without affine parameters, a fixed read-out, batches of 32 drawn
-    with replacement: independent, as the theory has them.
+    Hidden layers of 32 units, batch normalization without affine parameters, a fixed read-out, batches drawn with
+    replacement: independent, as the theory has them. By default two layers and batches of 32 digits.
 
     Arguments:
         pairs: (η, λ) of the runs, each with every seed. seeds: of initial weights and batches. momentum: of all.
         epsilon: of the normalizations. label_noise: share of labels redrawn; with most of them, gradients are noise
-            that does not depend on how far training has come.
+            that does not depend on how far training has come. dataset: a name in `KNOWN_DATASETS`. train_size: of a
+            subset, or all. batch_size: B; all examples of the subset, in place of draws, where it is their number.
+        read_out: factor on the fixed read-out's weights; with a small one the loss is nearly linear in the outputs.
+        every_label: whether each example is there once with every label, so that there is nothing to be learnt.
+        depth: hidden layers.
     """
 
     def __init__(
@@ -59,17 +65,36 @@ class Bench:
         momentum: float = 0.0,
         epsilon: float = EPSILON,
         label_noise: float = 0.0,
+        dataset: str = "digits",
+        train_size: int | None = None,
+        batch_size: int = 32,
+        read_out: float = 1.0,
+        every_label: bool = False,
+        depth: int = 2,
     ) -> None:
-        data = {"name": "digits", "label_noise": label_noise}
-        spec = SweepSpec.from_dict(_SPEC | {"seeds": [seeds[0]], "dataset": data})
+        data = {"name": dataset, "label_noise": label_noise} | ({"train_size": train_size} if train_size else {})
+        whole = {"sampling": "subset"} if batch_size == train_size else {}
+        changed = {
+            "seeds": [seeds[0]], "dataset": data, "grid": _SPEC["grid"] | {"batch_size": [batch_size]},
+            "training": _SPEC["training"] | whole, "model": _SPEC["model"] | {"depth": depth},
+        }  # fmt: skip
+        spec = SweepSpec.from_dict(_SPEC | changed)
         (template,) = spec.runs()
+        data_of_spec = load_dataset(spec.dataset.options(label_noise))
+        self._data = _under_every_label(data_of_spec) if every_label else data_of_spec
         self.runs: list[Run] = [
-            replace(template, learning_rate=rate, weight_decay=decay, momentum=momentum, seed=seed)
+            replace(
+                template,
+                learning_rate=rate,
+                weight_decay=decay,
+                momentum=momentum,
+                seed=seed,
+                train_size=len(self._data.x_train),
+            )
             for rate, decay in pairs
             for seed in seeds
         ]
-        self._data = load_dataset(spec.dataset.options(label_noise))
-        self._factory = _with_epsilon(family_factory(ModelOptions.of_run(template)), epsilon)
+        self._factory = _changed(family_factory(ModelOptions.of_run(template)), epsilon, read_out)
         self.trainer = self._trainer(self.runs)
 
     def change(self, pairs: Sequence[tuple[float, float]]) -> None:
@@ -117,21 +142,42 @@ class Bench:
             weights, velocity = after, moved
         return NormTrace(*(torch.stack(own).numpy() for own in found))
 
-    def outputs(self, inputs: Tensor) -> Tensor:
-        """Outputs [R, M, K] in training mode on the same inputs [M, …]."""
-        module = self._factory(self.runs[0].width, self._data.input_shape, self._data.num_classes).double().train()
-        parameters = self.trainer.state.parameters
-        return torch.stack(
-            [
-                torch.func.functional_call(module, {name: own[run] for name, own in parameters.items()}, (inputs,))
-                for run in range(len(self.runs))
-            ]
-        ).detach()
+    def outputs(self, inputs: Tensor, parameters: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Outputs [R, M, K] in training mode on the same inputs [M, …], of the runs or at other parameters [R, …]."""
+        return self._outputs(inputs, self.trainer.state.parameters if parameters is None else parameters, {})
+
+    def predictions(self, inputs: Tensor) -> Tensor:
+        """Classes [R, M] in evaluation mode, with the running statistics of the normalizations."""
+        state = self.trainer.state
+        return self._outputs(inputs, state.parameters, state.buffers).argmax(2)
+
+    def accuracies(self) -> Floats:
+        """Of the training and of the test examples, [2, R]."""
+        own = self._data
+        parts = ((self.inputs, own.y_train), (own.x_test.double(), own.y_test))
+        found = [(self.predictions(inputs) == labels).double().mean(1) for inputs, labels in parts]
+        return torch.stack(found).numpy()
+
+    @property
+    def data(self) -> Dataset:
+        """What is trained on."""
+        return self._data
 
     @property
     def inputs(self) -> Tensor:
         """Of the training set, in float64."""
         return self._data.x_train.double()
+
+    def _outputs(self, inputs: Tensor, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor]) -> Tensor:
+        """Outputs [R, M, K] with statistics of these inputs, or with the buffers [R, …] where there are any."""
+        module = self._factory(self.runs[0].width, self._data.input_shape, self._data.num_classes).double()
+        module.train(not buffers)
+        together = {**parameters, **buffers}
+        found = [
+            torch.func.functional_call(module, {name: own[run] for name, own in together.items()}, (inputs,))
+            for run in range(len(next(iter(parameters.values()))))
+        ]
+        return torch.stack(found).detach()
 
     def _trainer(self, runs: Sequence[Run]) -> PackTrainer:
         return PackTrainer(runs, self._data, self._factory, reference_width=2 * runs[0].width, kernel="vmap")
@@ -148,7 +194,7 @@ def seeds_of(request: Request, count: dict[str, int]) -> list[int]:
     return list(range(request.first_seed, request.first_seed + count[request.scale]))
 
 
-_SPEC = {
+_SPEC: dict[str, Any] = {
     "name": "norms",
     "seeds": 1,
     "model": {"family": "mlp", "depth": 2, "normalization": "batch", "scale_invariant": True},
@@ -159,12 +205,20 @@ _SPEC = {
 }
 
 
-def _with_epsilon(factory: Factory, epsilon: float) -> Factory:
+def _under_every_label(data: Dataset) -> Dataset:
+    """Each training example once with every label."""
+    labels = torch.arange(data.num_classes).repeat_interleave(len(data.x_train))
+    return replace(data, x_train=data.x_train.repeat(data.num_classes, *[1] * len(data.input_shape)), y_train=labels)
+
+
+def _changed(factory: Factory, epsilon: float, read_out: float) -> Factory:
     def build(width: int, shape: tuple[int, ...], classes: int) -> nn.Module:
         module = factory(width, shape, classes)
         for part in module.modules():
             if hasattr(part, "eps"):
                 part.eps = epsilon  # type: ignore[assignment]
+            if isinstance(part, FixedReadOut):
+                part.weight *= read_out
         return module
 
     return build

@@ -18,7 +18,7 @@ CLAIMS = (
           "equivalence within max(½ point, a quarter of the gain at the largest batch); gain above 0; ratio within "
           "[1/√2, √2]", "recalled", tuned_rates.momentum_helps_late, 6.0, _DIFFERS),
     Claim("C3.3", _P, "At equal steps test accuracy falls with the batch while training loss falls too.",
-          "change of both for each doubling of B, at the rate best for accuracy", "95 % intervals below 0", "read",
+          "change for each doubling of B, each at the rate best for it", "95 % intervals below 0", "read",
           equal_steps.with_ghost_batches, 4.0, f"{_DIFFERS}; a fifth of the labels redrawn"),
     Claim("C3.4", _P, "The gap stays when large batches get many times the steps.",
           "accuracy of the best batch at equal steps less that of the largest at the better of two budgets",

@@ -175,7 +175,7 @@ def _tuned(
 
 _NOISY = {"label_noise": 0.2}
 _STEPS = 6000
-_FACTOR_2 = {"from": 1.0, "to": 64.0, "factor": 2.0}
+_FACTOR_2 = {"from": 1.0, "to": 32.0, "factor": 2.0}
 
 
 def equal_steps(first: int) -> list[SweepSpec]:
@@ -194,15 +194,15 @@ def more_steps(first: int) -> list[SweepSpec]:
     return [
         mnist1d(
             "more-steps", first, 10, dataset=_NOISY,
-            grid={"learning_rate": {"from": 4.0, "to": 64.0, "factor": 2.0}, "batch_size": [1024]},
+            grid={"learning_rate": {"from": 0.25, "to": 2.0, "factor": 2.0}, "batch_size": [1024]},
             training={"steps": 4 * _STEPS, "schedule": {"kind": "halving"}},
         )
     ]  # fmt: skip
 
 
 def equal_steps_with_ghost_batches(first: int) -> list[SweepSpec]:
-    """Batch norm over ghosts of 32 examples, as many steps at every batch, a fifth of the labels redrawn."""
-    return [_normalized("ghost-batches", first, {"normalization": "ghost_batch", "ghost_size": 32})]
+    """Batch norm over ghosts of 16 examples, as many steps at every batch, a fifth of the labels redrawn."""
+    return [_normalized("ghost-batches", first, {"normalization": "ghost_batch", "ghost_size": 16})]
 
 
 def equal_steps_with_whole_batches(first: int) -> list[SweepSpec]:
@@ -212,12 +212,12 @@ def equal_steps_with_whole_batches(first: int) -> list[SweepSpec]:
 
 def _normalized(name: str, first: int, model: Spec) -> SweepSpec:
     return mnist1d(
-        name, first, 10, dataset=_NOISY, model=model,
+        name, first, 8, dataset=_NOISY, model=model,
         grid={
-            "parameterization": ["standard"], "learning_rate": {"from": 0.125, "to": 4.0, "factor": 2.0},
-            "batch_size": [32, 128, 512],
+            "parameterization": ["standard"], "learning_rate": {"from": 0.25, "to": 4.0, "factor": 2.0},
+            "batch_size": [16, 64, 256],
         },
-        training={"steps": 3000, "schedule": {"kind": "halving"}},
+        training={"steps": 2000, "schedule": {"kind": "halving"}},
     )  # fmt: skip
 
 
