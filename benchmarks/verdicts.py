@@ -82,6 +82,7 @@ def paper_page(paper: str) -> str:
             "Criterion": first["criterion"],
             "Setting": first["setting"],
             "Differs from the paper": first["differs"],
+            "Disputed": claim.disputed,
             "Seeds and runs": f"{first['seeds']} seeds from {first['first_seed']}, {first['runs']:,} runs, "
             f"{first['seconds']:.0f} s",
             "Also": "; ".join(f"{name}: {value:.4g}" for name, value in first["reported"].items() if value is not None),

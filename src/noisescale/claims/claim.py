@@ -97,7 +97,7 @@ class Claim:
         id: "C2.3". paper: a key of `PAPERS`. statement: in one sentence. statistic: what decides. criterion: in words.
         experiment: None while there is none; the verdict is then "not run". minutes: at laptop scale on 2 cores.
         differs: how the setting differs from the paper's. source: "read", "derived" or "recalled", as the statement is
-            known to us.
+            known to us. disputed: where the literature disagrees, and with what.
     """
 
     id: str
@@ -109,3 +109,4 @@ class Claim:
     experiment: Experiment | None = None
     minutes: float = 0.0
     differs: str = ""
+    disputed: str = ""

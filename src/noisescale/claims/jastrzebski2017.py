@@ -22,7 +22,8 @@ CLAIMS = (
     Claim("C4.1", _P, "Training curves at equal η/S coincide.",
           "mean square distance of curves at η = 2 and 8, beside that of a control two octaves of η/S away",
           "95 % interval below the square of max(½ point, a quarter of the control); control above 0", "read",
-          rates_and_batches.curves_coincide, 5.0, _DIFFERS),
+          rates_and_batches.curves_coincide, 5.0, _DIFFERS,
+          "whether three factors suffice: Luo and Wang find that the relation may fail unless C is proportional to H"),
     Claim("C4.2", _P, "Rescaling (βη, βS) breaks at large β; the largest β falls with N and is ∝ 1/(ηλ).",
           "slope of log β_max on log 1/(ηλ_ref) over widths; β_max: where the loss leaves that at β = 1 by a quarter "
           "of what four times the noise does", "95 % interval within 1 ± 0.25", "derived", rescaling.breaking, 4.0,

@@ -41,6 +41,7 @@ def listed_claims() -> list[dict[str, Any]]:
             "scales": ["smoke", "laptop"] if claim.experiment is not None else [],
             "minutes": claim.minutes,
             "differs": claim.differs,
+            "disputed": claim.disputed,
         }
         for claim in CLAIMS.values()
     ]

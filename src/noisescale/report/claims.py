@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from noisescale.claims import PAPERS, Evidence, Panel, Verdict
+from noisescale.claims import CLAIMS, PAPERS, Evidence, Panel, Verdict
 from noisescale.claims.verify import SEEDS_APART
 from noisescale.report.numbers import number, seconds
 from noisescale.report.style import INK, LINES, MARKERS, legend_below, log_scale, looks, new_figure, pictures, save
@@ -103,6 +103,7 @@ def _section(verdict: Verdict, svg: str) -> dict[str, Any]:
         "Criterion": f"{verdict.criterion} ({verdict.criterion_commit})",
         "Setting": verdict.setting,
         "Differs from the paper": verdict.differs,
+        "Disputed": CLAIMS[verdict.id].disputed,
         "Seeds and runs": f"{verdict.seeds:,} seeds from {verdict.first_seed}, {verdict.runs:,} runs, "
         f"{seconds(verdict.seconds)}",
         "Beside": "; ".join(f"{name}: {number(value, 4)}" for name, value in verdict.reported.items()),
