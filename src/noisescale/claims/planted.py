@@ -29,8 +29,9 @@ class World:
     Arguments:
         slope: exponent of width in the best ḡ. best: log of the best ḡ at width 64. by: what decides the accuracy:
             "noise" (ḡ), or the "batch" or the "rate" alone. height: of the peak at width 64. gain: of it for each
-            doubling of width. saturates: whether it stops to rise at width 64. rate_effect: accuracy for each doubling
-            of ε at equal ε/B. schedule_effect: accuracy that a schedule of the batch lacks of one of the rate.
+            doubling of width. curvature: of accuracy in log ḡ there; 0 where noise does nothing.
+        saturates: whether the peak stops to rise at width 64. rate_effect: accuracy for each doubling of ε at equal
+            ε/B. schedule_effect: accuracy that a schedule of the batch lacks of one of the rate.
         loss_below: nats by which the noise best for the training loss lies below that best for accuracy.
         loss_wants_less: by how much more for each nat of epochs.
         edge: the largest stable rate at width 64 and large batches. edge_slope: its exponent of width.
@@ -42,6 +43,7 @@ class World:
     by: Literal["noise", "batch", "rate"] = "noise"
     height: float = 0.6
     gain: float = 0.02
+    curvature: float = 0.08
     saturates: bool = False
     rate_effect: float = 0.0
     schedule_effect: float = 0.0
@@ -82,14 +84,19 @@ def plant(spec: SweepSpec, world: World, generator: np.random.Generator) -> Plan
     octaves = np.log2(width / 64)
     away = x - world.best - world.slope * octaves * math.log(2)
     peak = world.height + world.gain * (np.minimum(octaves, 0) if world.saturates else octaves)
-    accuracy = peak + skewed(away) + world.rate_effect * np.log2(rate) + _seed_noise(frame, x, world.noise, generator)
+    accuracy = (
+        peak
+        + skewed(away, world.curvature)
+        + world.rate_effect * np.log2(rate)
+        + _seed_noise(frame, x, world.noise, generator)
+    )
     # At its end a schedule has used little noise: it gains, whether the rate or the batch is what moves.
     constant, moved = frame.schedule == "constant", frame.schedule.str.contains("batch_size")
     accuracy += np.where(constant, 0.0, 0.03) - np.where(moved, world.schedule_effect, 0.0)
     frame["test_accuracy"] = np.clip(accuracy, _CHANCE, 1)
     frame["test_loss"] = 1.5 - frame.test_accuracy
     less = world.loss_below + world.loss_wants_less * np.log(frame.epochs.to_numpy(float) / 20)
-    frame["train_loss"] = 0.05 + 0.05 * (away + less) ** 2 + 0.1 * (accuracy - peak - skewed(away))
+    frame["train_loss"] = 0.05 + 0.05 * (away + less) ** 2 + 0.1 * (accuracy - peak - skewed(away, world.curvature))
     frame["train_accuracy"] = np.exp(-0.3 * frame.train_loss)
     frame["chance_accuracy"], frame["chance_loss"] = _CHANCE, math.log(10)
     frame.loc[rate > _edge(world, width, batch, momentum), "status"] = "diverged"

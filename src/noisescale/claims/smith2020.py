@@ -21,7 +21,7 @@ CLAIMS = (
           "change for each doubling of B, each at the rate best for it", "95 % intervals below 0", "read",
           equal_steps.with_ghost_batches, 4.0, f"{_DIFFERS}; a fifth of the labels redrawn"),
     Claim("C3.4", _P, "The gap stays when large batches get many times the steps.",
-          "accuracy of the best batch at equal steps less that of the largest at the better of two budgets",
+          "accuracy of the smallest batch at equal steps less that of the largest at the better of two budgets",
           "95 % interval above 0", "recalled", equal_steps.gap_stays, 4.0,
           f"{_DIFFERS}; a fifth of the labels redrawn"),
     Claim("C3.5", _P, "The rate best for test accuracy falls slower with the epoch budget than that best for the loss.",
