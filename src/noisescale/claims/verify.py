@@ -6,8 +6,11 @@ import inspect
 import json
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import torch
 
 from noisescale.claims.claim import SCALES, Claim, Evidence, Request, Scale
 from noisescale.claims.criterion import holm_levels, joint_outcome
@@ -55,7 +58,8 @@ def verify(
         evidence = None
         if claim.experiment is not None and scale != "gpu":
             said(f"{claim.id}: {claim.statement}")
-            evidence = claim.experiment(Request(_scale(scale), first_seed, out / STUDIES / f"{scale}-{first_seed}"))
+            with _one_thread():
+                evidence = claim.experiment(Request(_scale(scale), first_seed, out / STUDIES / f"{scale}-{first_seed}"))
         found[claim.id] = evidence, time.perf_counter() - began
     worst = {id: max(one.p_value for one in own.statistics) for id, (own, _) in found.items() if own is not None}
     levels = holm_levels(worst)
@@ -92,6 +96,20 @@ def criterion_commit(claim: Claim) -> str:
     if not commit:
         return "not in a repository"
     return f"{commit} with changes that are not committed" if changed else commit
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Experiments that train in this process do so on tensors too small to be shared; sweeps have workers of their own.
+
+    With two threads beside other work one of them took ten times as long.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _scale(name: str) -> Scale:

@@ -15,10 +15,9 @@ from typing import Any, BinaryIO
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from noisescale.errors import BadInput
 from noisescale.runs import LATER_KEYS, RunResult
+from noisescale.store.seal import DamagedFile, sealed, unsealed
 
 SUFFIX = ".parquet"
 
@@ -40,8 +39,8 @@ def write_shard(folder: Path, pack_id: str, results: Sequence[RunResult]) -> Pat
         OSError: the folder cannot be written (a full disk); no partial shard is left.
     """
     table = pa.Table.from_pylist([_row(pack_id, result) for result in results])
-    path = shard_path(folder, pack_id)
-    write_atomically(path, lambda file: pq.write_table(table, file), replace=False)
+    path, data = shard_path(folder, pack_id), sealed(table)
+    write_atomically(path, lambda file: file.write(data), replace=False)
     return path
 
 
@@ -97,7 +96,7 @@ def read_shards(folder: Path) -> pd.DataFrame:
     """All shards of a folder as one frame, one row a run, curves and layers as nested columns.
 
     Raises:
-        BadInput: a file with a shard's name is none.
+        BadInput: a file with a shard's name is none, is damaged, or was written by a newer version.
     """
     tables = [_read_shard(path) for path in sorted(folder.glob(f"*{SUFFIX}"))]
     if not tables:
@@ -106,12 +105,29 @@ def read_shards(folder: Path) -> pd.DataFrame:
     return frame
 
 
+def set_damaged_aside(folder: Path, aside: Path) -> list[str]:
+    """Move every shard that is not as it was written out of the folder, so that its runs are missing and run again.
+
+    Arguments:
+        aside: where they are kept, for whoever wants to know what became of them.
+    Returns:
+        Their names.
+    Raises:
+        OSError: one cannot be read or moved.
+    """
+    found = []
+    for path in sorted(folder.glob(f"*{SUFFIX}")):
+        try:
+            unsealed(path.read_bytes(), str(path))
+        except DamagedFile:
+            aside.mkdir(exist_ok=True)
+            path.replace(aside / path.name)
+            found.append(path.name)
+    return found
+
+
 def _read_shard(path: Path) -> pa.Table:
-    try:
-        table = pq.read_table(path)
-    except pa.ArrowInvalid as error:
-        required = "a shard as a sweep wrote it; delete it, and the next sweep trains its pack again"
-        raise BadInput(str(path), required, error) from None
+    table = unsealed(path.read_bytes(), str(path))
     for name, default in LATER_KEYS.items():
         if name not in table.column_names:
             table = table.append_column(name, pa.array([default] * len(table)))

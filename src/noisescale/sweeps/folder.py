@@ -16,6 +16,7 @@ from noisescale.store import FAILURES, write_atomically
 from noisescale.sweeps.spec import SweepSpec
 
 SPEC, LOCK, SHARDS, KERNELS, CHECKPOINTS = "spec.json", "lock", "shards", "kernels", "checkpoints"
+DAMAGED = "damaged"
 
 # A full disk is the machine's fault; every other refusal of the system is the path's.
 FULL = (errno.ENOSPC, errno.EDQUOT)

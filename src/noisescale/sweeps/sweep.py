@@ -16,12 +16,13 @@ import torch
 
 from noisescale.errors import BadInput
 from noisescale.runs import Run
-from noisescale.store import FAILURES, Study, finished_packs, record_times, write_atomically
+from noisescale.store import FAILURES, Study, finished_packs, record_times, set_damaged_aside, write_atomically
 from noisescale.sweeps.cost import Shape, measure_shape
 from noisescale.sweeps.executor import LocalExecutor
 from noisescale.sweeps.extensions import extension_runs
 from noisescale.sweeps.folder import (
     CHECKPOINTS,
+    DAMAGED,
     KERNELS,
     SHARDS,
     as_plain,
@@ -81,7 +82,7 @@ def sweep(
         prepare_folder(folder, spec)
         _record_data(folder, grid)
         driver = _Driver(grid, shapes, folder, device, jobs, compile, until, quiet)
-        for note in grid.notes():
+        for note in (*grid.notes(), *_set_aside(folder)):
             driver.progress.note(note)
         driver.run()
         record_times(folder, "sweep", {**driver.seconds, "wall": time.perf_counter() - began})
@@ -230,6 +231,12 @@ class _Driver:
         records = [{**asdict(run), "run_id": run.run_id} for run in pack.runs]
         text = json.dumps({"error": outcome.error, "runs": records})
         write_atomically(record, lambda file: file.write(text.encode()))
+
+
+def _set_aside(folder: Path) -> list[str]:
+    """Notes on shards that were damaged, whose runs are now missing."""
+    names = set_damaged_aside(folder / SHARDS, folder / DAMAGED)
+    return [f"{SHARDS}/{name} is damaged: it lies in {DAMAGED}/ now, and its runs run again" for name in names]
 
 
 def _check_data(folder: Path, grid: Grid) -> None:

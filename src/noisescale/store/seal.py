@@ -1,0 +1,72 @@
+"""A Parquet file that carries the digest of its own bytes, so that a flipped bit is seen wherever it is."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from noisescale.errors import BadInput
+
+# Raised when a shard's rows mean something that an older version would misread.
+FORMAT = 1
+
+_FORMAT_KEY, _DIGEST_KEY = b"noisescale.format", b"noisescale.sha256"
+_BLANK = b"0" * 64
+# The key, the length of its value, the value; and how far from the end they can be.
+_SIGN, _FOOTER = re.compile(re.escape(_DIGEST_KEY) + rb".{2}([0-9a-f]{64})", re.DOTALL), 2**20
+
+
+class DamagedFile(BadInput):
+    """A sealed file that is not as it was written."""
+
+
+def sealed(table: pa.Table) -> bytes:
+    """The table as a Parquet file, with this version's format and a SHA-256 of the whole file in its footer.
+
+    The digest is that of the file with zeros in the digest's place.
+    """
+    buffer = io.BytesIO()
+    with pq.ParquetWriter(buffer, table.schema) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({_FORMAT_KEY: str(FORMAT).encode(), _DIGEST_KEY: _BLANK})
+    data = buffer.getvalue()
+    place = data.rindex(_BLANK)
+    return data[:place] + _digest(data) + data[place + len(_BLANK) :]
+
+
+def unsealed(data: bytes, name: str) -> pa.Table:
+    """The table of a file, after its digest was checked; files from before there were digests have none to check.
+
+    Arguments:
+        data: the file's bytes. name: for messages.
+    Raises:
+        DamagedFile: the bytes are not those that were written. BadInput: a newer version wrote them.
+    """
+    # The digest is looked for, not parsed: a damaged footer is no input for a parser.
+    sign = _SIGN.search(data, max(0, len(data) - _FOOTER))
+    if sign is not None:
+        place = sign.start(1)
+        if _digest(data[:place] + _BLANK + data[place + len(_BLANK) :]) != sign.group(1):
+            raise _damaged(name, "bytes that differ from those that were written")
+        written = pq.read_metadata(pa.BufferReader(data)).metadata[_FORMAT_KEY].decode()
+        if int(written) > FORMAT:
+            raise BadInput(name, f"a file of format {FORMAT} or older; update noisescale to read newer ones", written)
+    elif _FORMAT_KEY in data:  # no single flip removes both keys
+        raise _damaged(name, "a footer without its digest")
+    try:
+        return pq.read_table(pa.BufferReader(data))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _damaged(name, error) from None
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.sha256(data).hexdigest().encode()
+
+
+def _damaged(name: str, found: object) -> DamagedFile:
+    required = "a shard as a sweep wrote it; the same `noisescale sweep` sets it aside and trains its runs again"
+    return DamagedFile(name, required, found)
