@@ -121,8 +121,8 @@ $(BENCH): $(BASE)
 	@touch $@
 
 $(ADAPTERS): $(BASE)
-	@echo "Installing the libraries that the adapters are tested against into $(VENV)."
-	@$(INSTALL) -e '.[adapters]'
+	@echo "Installing the libraries that adapters and exports are tested against into $(VENV)."
+	@$(INSTALL) -e '.[adapters,exports]'
 	@touch $@
 
 # Without what they ask for: see pyproject.toml.

@@ -49,6 +49,7 @@ ALLOWED: dict[str, set[str]] = {
         "store",
         "laws",
     },
+    "exports": {"errors", "store"},
     "report": {"errors", "runs", "store", "measure", "laws", "claims"},
 }
 UNBOUND = {"cli", "__main__", "__init__"}

@@ -15,7 +15,8 @@ SPEC = {
 
 
 def test_every_name_of_the_contract_is_there() -> None:
-    names = ("SweepSpec", "sweep", "Study", "fit", "recommend", "parameterize", "Recommendation", "BadInput")
+    names = ("SweepSpec", "sweep", "Study", "fit", "recommend", "parameterize", "Recommendation", "BadInput",
+             "verify", "export", "measure")  # fmt: skip
     assert all(hasattr(noisescale, name) for name in names)
 
 

@@ -4,8 +4,14 @@
 from noisescale import measure as measure
 from noisescale import theory as theory
 
+# the papers' claims
+from noisescale.claims import verify as verify
+
 # errors
 from noisescale.errors import BadInput as BadInput
+
+# other tools' formats
+from noisescale.exports import export as export
 
 # from a sweep to a recommendation
 from noisescale.laws import Fit as Fit

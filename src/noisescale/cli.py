@@ -212,6 +212,22 @@ def verify_command(
     else:
         _print_tables(verdict_tables([verdict for verdict, _ in found]))
         print(f"wrote {', '.join(map(str, pages))}")
+    return 1 if any(verdict.verdict == "not run" for verdict, _ in found) else 0
+
+
+@app.command("export")
+def export_command(
+    folder: Folder,
+    to: Annotated[str, typer.Option(help="csv, parquet, optuna, tensorboard or mlflow.")],
+    out: Annotated[Path, typer.Option(help="A path that is not there yet: a folder, for optuna a file.")],
+) -> int:
+    """Write a study in another tool's own format."""
+    from noisescale.exports import export
+    from noisescale.store import Study
+
+    study = Study.open(folder)
+    _note_what_is_missing(folder)
+    print(f"wrote {export(study, to, out)}")
     return 0
 
 

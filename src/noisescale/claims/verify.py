@@ -27,7 +27,7 @@ SEEDS_APART = 1000
 
 
 def verify(
-    names: list[str],
+    names: str | list[str],
     *,
     scale: str = "laptop",
     out: Path,
@@ -37,8 +37,8 @@ def verify(
     """Run the experiments of claims and judge them together.
 
     Arguments:
-        names: ids, or names of papers. scale: "smoke", "laptop" or "gpu". out: folder in which each verdict is written
-            as `ID.json`. seed_set: another number, other seeds throughout. said: told what is done.
+        names: an id or the name of a paper, or several. scale: "smoke", "laptop" or "gpu". out: folder in which each
+            verdict is written as `ID.json`. seed_set: another number, other seeds throughout. said: told what is done.
     Returns:
         A verdict a claim, with what it was judged from; None where no experiment was run.
     Raises:
@@ -46,7 +46,7 @@ def verify(
     """
     if scale not in SCALES:
         raise BadInput("--scale", f"one of {', '.join(SCALES)}", repr(scale))
-    claims = choose_claims(names)
+    claims = choose_claims([names] if isinstance(names, str) else names)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

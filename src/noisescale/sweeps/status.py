@@ -72,7 +72,8 @@ def status(folder: str | Path) -> Status:
         failed=_failed(study),
         running=running,
         seconds_left=heartbeat.get("seconds_left") if running else None,
-        heartbeat_age=time.time() - heartbeat["time"] if heartbeat else None,
+        # A clock that was set back makes no negative age.
+        heartbeat_age=max(0.0, time.time() - heartbeat["time"]) if heartbeat else None,
     )
 
 

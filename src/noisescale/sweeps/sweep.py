@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import multiprocessing
 import os
 import shutil
 import time
@@ -67,6 +68,7 @@ def sweep(
         BadInput: the spec, the data, the model or the folder cannot be used; nothing is written then.
         OSError: the disk is full; everything finished is kept.
     """
+    _refuse_unguarded_script()
     began = time.perf_counter()
     until = math.inf if max_seconds is None else time.monotonic() + max_seconds
     folder = Path(out)
@@ -87,6 +89,13 @@ def sweep(
         driver.run()
         record_times(folder, "sweep", {**driver.seconds, "wall": time.perf_counter() - began})
     return Study.open(folder)
+
+
+def _refuse_unguarded_script() -> None:
+    """A worker imports the script that began the sweep; without a guard that would begin it again, without end."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        required = "`if __name__ == '__main__':` around it, because workers import the script"
+        raise BadInput("a script that calls sweep()", required, "a call at the script's top level")
 
 
 def choose_device(device: str) -> str:
