@@ -121,8 +121,8 @@ $(BENCH): $(BASE)
 	@touch $@
 
 $(ADAPTERS): $(BASE)
-	@echo "Installing the libraries that adapters and exports are tested against into $(VENV)."
-	@$(INSTALL) -e '.[adapters,exports]'
+	@echo "Installing the libraries that adapters, exports and executors are tested with into $(VENV)."
+	@$(INSTALL) -e '.[adapters,exports,ray,slurm]'
 	@touch $@
 
 # Without what they ask for: see pyproject.toml.

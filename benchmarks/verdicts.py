@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from noisescale.claims import CLAIMS, PAPERS, Claim, verify
+from noisescale.claims.verify import SEEDS_APART
 from noisescale.report import write_verdicts
 
 ROOT = Path(__file__).parents[1]
@@ -87,7 +88,7 @@ def paper_page(paper: str) -> str:
             f"{first['seconds']:.0f} s",
             "Also": "; ".join(f"{name}: {value:.4g}" for name, value in first["reported"].items() if value is not None),
             "Known to us as": first["source"],
-            "Repeat": f"`noisescale verify {claim.id} --out DIR --seed-set {SETS[0]}`",
+            "Repeat": f"`noisescale verify {claim.id} --out DIR --seed-set {first['first_seed'] // SEEDS_APART}`",
         }
         lines += [f"- {name}: {value}" for name, value in facts.items() if value] + [""]
     return "\n".join(lines)

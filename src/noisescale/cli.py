@@ -53,7 +53,7 @@ def sweep_command(
     out: Annotated[Path, typer.Option(help="Folder of the results; the same command again continues it.")],
     jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes (default: one a core).")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    executor: Annotated[str, typer.Option(help="local")] = "local",
+    executor: Annotated[str, typer.Option(help="local, ray or slurm.")] = "local",
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the spec.")
     ] = None,
@@ -68,14 +68,12 @@ def sweep_command(
     from noisescale.sweeps.dry_run import dry_run as estimate
     from noisescale.sweeps.status import missing_runs
 
-    if executor != "local":
-        raise BadInput("--executor", "'local'", repr(executor))
     checked = SweepSpec.from_toml(spec, tuple(set_ or ()))
     if dry_run:
         for line in estimate(checked, out, jobs=jobs, device=device).lines():
             print(line)
         return 0
-    sweep(checked, out, jobs=jobs, device=device, compile=compile, max_seconds=max_seconds)
+    sweep(checked, out, jobs=jobs, device=device, executor=executor, compile=compile, max_seconds=max_seconds)
     failed = failures(out)
     for pack_id, error in failed.items():
         print(f"failed: pack {pack_id}: {error}", file=sys.stderr)

@@ -227,7 +227,7 @@ def batch_schedules(first: int) -> list[SweepSpec]:
     moved = [{**one, "of": "batch_size"} for one in (step, cyclic)]
     return [
         mnist1d(
-            "batch-schedules", first, 20, dataset={"test_size": 5000},
+            "batch-schedules", first, 40, dataset={"test_size": 5000},
             grid={
                 "learning_rate": [4.0], "batch_size": [8],
                 "schedule": [step, moved[0], cyclic, moved[1], {"kind": "constant"}],

@@ -145,7 +145,8 @@ def _draw(axes: Axes, panel: Panel) -> None:
     for place, curve in enumerate(measured):
         color = shades[float(place)].color
         if len(curve.x) > _POINTS:
-            axes.plot(curve.x, curve.y, color=color, lw=1.3, label=curve.label, zorder=3)
+            line = LINES[place % len(LINES)]
+            axes.plot(curve.x, curve.y, color=color, ls=line, lw=1.3, label=curve.label, zorder=3)
             continue
         ends = None
         if curve.low is not None and curve.high is not None:

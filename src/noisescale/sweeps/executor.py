@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from types import TracebackType
 
 import torch
@@ -20,10 +21,10 @@ class LocalExecutor:
     """Worker processes of one machine.
 
     Arguments:
-        workers: processes; 1 trains in this process. threads: of each worker.
+        workers: processes; 1 trains in this process. threads: of each worker. device, folder: jobs know them.
     """
 
-    def __init__(self, workers: int, threads: int) -> None:
+    def __init__(self, workers: int, threads: int, device: str = "cpu", folder: Path | None = None) -> None:
         self.workers, self.threads = workers, threads
         self._pool: ProcessPoolExecutor | None = None
         self._stop: Callable[[], bool] = lambda: False

@@ -19,7 +19,7 @@ from noisescale.errors import BadInput
 from noisescale.runs import Run
 from noisescale.store import FAILURES, Study, finished_packs, record_times, set_damaged_aside, write_atomically
 from noisescale.sweeps.cost import Shape, measure_shape
-from noisescale.sweeps.executor import LocalExecutor
+from noisescale.sweeps.executors import Executor, build_executor, check_executor
 from noisescale.sweeps.extensions import extension_runs
 from noisescale.sweeps.folder import (
     CHECKPOINTS,
@@ -47,6 +47,7 @@ def sweep(
     *,
     jobs: int | None = None,
     device: str = "auto",
+    executor: str = "local",
     compile: bool = False,
     max_seconds: float | None = None,
     quiet: bool = False,
@@ -59,7 +60,8 @@ def sweep(
 
     Arguments:
         spec: what to run. out: the folder. jobs: worker processes (default: one a core, one on a GPU).
-        device: "auto", "cpu" or "cuda". compile: ask for `torch.compile`; results do not need it.
+        device: "auto", "cpu" or "cuda". executor: "local", "ray" or "slurm".
+        compile: ask for `torch.compile`; results do not need it.
         max_seconds: after which packs in training are put aside, to be gone on with by the next call. quiet: no
             progress.
     Returns:
@@ -73,6 +75,7 @@ def sweep(
     until = math.inf if max_seconds is None else time.monotonic() + max_seconds
     folder = Path(out)
     device = choose_device(device)
+    check_executor(executor)
     check_precision(spec.training.precision, device)
     grid = Grid(spec)
     check_folder(folder, spec)
@@ -83,7 +86,7 @@ def sweep(
     with driver_lock(folder):
         prepare_folder(folder, spec)
         _record_data(folder, grid)
-        driver = _Driver(grid, shapes, folder, device, jobs, compile, until, quiet)
+        driver = _Driver(grid, shapes, folder, device, executor, jobs, compile, until, quiet)
         for note in (*grid.notes(), *_set_aside(folder)):
             driver.progress.note(note)
         driver.run()
@@ -156,6 +159,7 @@ class _Driver:
         shapes: dict[int, Shape],
         folder: Path,
         device: str,
+        executor: str,
         jobs: int | None,
         compile: bool,
         until: float,
@@ -165,6 +169,7 @@ class _Driver:
         self.grid, self.folder, self.device, self.compile, self.until = grid, folder, device, compile, until
         self.workers = jobs or default_workers(device)
         self.threads = max(1, cores // self.workers)
+        self.executor = executor
         self.shapes, self.limits = shapes, PackLimits.of(device)
         self.plan = Plan(folder / "plan.jsonl")
         self.progress = SweepProgress(folder, quiet)
@@ -173,7 +178,7 @@ class _Driver:
         self.notes: set[str] = set()
 
     def run(self) -> None:
-        with LocalExecutor(self.workers, self.threads) as executor:
+        with build_executor(self.executor, self.workers, self.threads, self.device, self.folder) as executor:
             try:
                 name = "grid"
                 while packs := self._next_packs():
@@ -202,7 +207,7 @@ class _Driver:
         self.seconds["planning"] += time.perf_counter() - began
         return sorted(planned + new, key=lambda pack: -pack.seconds)
 
-    def _execute(self, executor: LocalExecutor, name: str, packs: list[Pack]) -> None:
+    def _execute(self, executor: Executor, name: str, packs: list[Pack]) -> None:
         self.progress.start_round(name, packs)
         by_id = {pack.pack_id: pack for pack in packs}
         jobs = [

@@ -1,0 +1,76 @@
+"""Where packs are trained: the one interface, and its implementations by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+from noisescale.errors import BadInput, unknown_name
+from noisescale.sweeps.jobs import Job, Outcome
+
+
+class Executor(Protocol):
+    """Trains packs somewhere.
+
+    A pack is idempotent: its shard is written once and whole, so that a retry or a twin repeats work and no more.
+    """
+
+    def __enter__(self) -> Executor:
+        """Take what is needed to train."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give it back; after an exception nothing is left in training."""
+
+    def run(self, jobs: Sequence[Job], stop: Callable[[], bool]) -> Iterator[Outcome | None]:
+        """Train packs and yield their outcomes as they come, and None about once a second in between.
+
+        Arguments:
+            stop: whether no further pack is to be begun.
+        Raises:
+            OSError: a shard cannot be written on this machine.
+        """
+
+
+# name: (module, class, the extra that it needs)
+_KNOWN = {
+    "local": ("noisescale.sweeps.executor", "LocalExecutor", ""),
+    "ray": ("noisescale.sweeps.ray_executor", "RayExecutor", "ray"),
+    "slurm": ("noisescale.sweeps.slurm_executor", "SlurmExecutor", "slurm"),
+}
+
+
+def build_executor(name: str, workers: int, threads: int, device: str, folder: Path) -> Executor:
+    """An executor by name.
+
+    Arguments:
+        workers: packs in training at once, where the executor decides that. threads: of each. folder: of the sweep.
+    Raises:
+        BadInput: an unknown name, or an extra that is not installed.
+    """
+    module, kind, extra = _check(name)
+    try:
+        made: Executor = getattr(import_module(module), kind)(workers, threads, device, folder)
+    except ModuleNotFoundError as error:
+        install = f"pip install 'noisescale[{extra}]', for {error.name}"
+        raise BadInput("--executor", f"an executor whose library is installed: {install}", name) from None
+    return made
+
+
+def check_executor(name: str) -> None:
+    """Refuse a name that is none.
+
+    Raises:
+        BadInput: it is none.
+    """
+    _check(name)
+
+
+def _check(name: str) -> tuple[str, str, str]:
+    if name not in _KNOWN:
+        raise unknown_name("--executor", tuple(_KNOWN), name)
+    return _KNOWN[name]
