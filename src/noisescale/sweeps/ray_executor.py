@@ -47,8 +47,9 @@ class RayExecutor:
             )
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
             self._began = True
-        # A user's model must be importable where the task runs.
-        environment = {"env_vars": {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}}
+        # A user's model must be importable where the task runs; what is installed is, without a word.
+        paths = [path or os.getcwd() for path in sys.path if not path.startswith((sys.prefix, sys.base_prefix))]
+        environment = {"env_vars": {"PYTHONPATH": os.pathsep.join(paths)}}
         self._task = ray.remote(
             num_cpus=self.threads, num_gpus=int(self.device == "cuda"), max_retries=_RETRIES,
             runtime_env=environment,
