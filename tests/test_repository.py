@@ -101,11 +101,14 @@ def test_the_version_is_the_same_everywhere() -> None:
     assert f"\n## [{version}]" in (REPOSITORY / "CHANGELOG.md").read_text("utf-8")
 
 
+EXTRAS = ("test", "bench", "adapters", "ray", "slurm", "optuna", "tensorboard", "mlflow", "peers")
+
+
 def test_every_dependency_is_pinned_in_the_tested_constraints() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
     asked = [
         *project["dependencies"],
-        *(name for extra in ("test", "bench", "adapters", "peers") for name in project["optional-dependencies"][extra]),
+        *(name for extra in EXTRAS for name in project["optional-dependencies"][extra]),
     ]
     lines = (REPOSITORY / "constraints.txt").read_text("utf-8").splitlines()
     pins = [line for line in lines if line and not line.startswith("#")]
