@@ -197,13 +197,19 @@ def verify_command(
     out: Annotated[Path, typer.Option(help="Folder of the verdicts, one file each.")],
     scale: Annotated[str, typer.Option(help="smoke, laptop or gpu.")] = "laptop",
     seed_set: Annotated[int, typer.Option(min=0, max=999, help="Another number, other seeds throughout.")] = 0,
+    max_seconds: Annotated[
+        float | None, typer.Option(min=0, help="Put a sweep aside after so long; the same command goes on with it.")
+    ] = None,
     as_json: AsJson = False,
 ) -> int:
     """Run the experiments of claims and say whether each is supported, contradicted or left open."""
     from noisescale.claims import verify
     from noisescale.report import verdict_tables, write_verdicts
 
-    found = verify(names, scale=scale, out=out, seed_set=seed_set, said=lambda line: print(line, file=sys.stderr))
+    found = verify(
+        names, scale=scale, out=out, seed_set=seed_set, max_seconds=max_seconds,
+        said=lambda line: print(line, file=sys.stderr),
+    )  # fmt: skip
     pages = write_verdicts(found, out)
     if as_json:
         _print_json([verdict.as_json() for verdict, _ in found])

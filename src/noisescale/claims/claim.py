@@ -78,12 +78,20 @@ class Request:
     Arguments:
         scale: its size. first_seed: of the set; sets that are 1,000 apart share none. folder: where sweeps are kept,
             that others may want too. null: whether the effect is taken out, and the claim must not be supported.
+        max_seconds: after which a sweep is put aside, to be gone on with by the next request. used: filled by whoever
+            trains at the size of a GPU, with the setting and with what differs from the paper's.
     """
 
     scale: Scale
     first_seed: int
     folder: Path
     null: bool = False
+    max_seconds: float | None = None
+    used: list[tuple[str, str]] = field(default_factory=list)
+
+
+class NotRun(Exception):
+    """Why an experiment has no evidence: there is none at this scale, or its sweep was put aside."""
 
 
 Experiment = Callable[[Request], Evidence]
@@ -97,7 +105,8 @@ class Claim:
         id: "C2.3". paper: a key of `PAPERS`. statement: in one sentence. statistic: what decides. criterion: in words.
         experiment: None while there is none; the verdict is then "not run". minutes: at laptop scale on 2 cores.
         differs: how the setting differs from the paper's. source: "read", "derived" or "recalled", as the statement is
-            known to us. disputed: where the literature disagrees, and with what.
+            known to us. disputed: where the literature disagrees, and with what. at_gpu: whether it has sweeps at the
+            size of a GPU.
     """
 
     id: str
@@ -110,3 +119,4 @@ class Claim:
     minutes: float = 0.0
     differs: str = ""
     disputed: str = ""
+    at_gpu: bool = False

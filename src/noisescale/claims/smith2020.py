@@ -12,14 +12,14 @@ CLAIMS = (
     Claim("C3.1", _P, "At equal epochs the best rate grows with B, then saturates, and accuracy is flat, then falls.",
           "slopes of log ε_opt on log B up to a break and beyond; accuracy at the largest batch less that below it",
           "95 % intervals within 1 ± 0.25, below ½, below 0; accuracy the same up to the break within max(½ point, a "
-          "quarter of that fall)", "recalled", tuned_rates.saturation, 3.0, _DIFFERS),
+          "quarter of that fall)", "recalled", tuned_rates.saturation, 3.0, _DIFFERS, at_gpu=True),
     Claim("C3.2", _P, "Momentum does not help at small batches and does at large ones.",
           "difference of accuracies at the two smallest batches and at the largest; log ratio of the best ε/(1 − m)",
           "equivalence within max(½ point, a quarter of the gain at the largest batch); gain above 0; ratio within "
-          "[1/√2, √2]", "recalled", tuned_rates.momentum_helps_late, 6.0, _DIFFERS),
+          "[1/√2, √2]", "recalled", tuned_rates.momentum_helps_late, 6.0, _DIFFERS, at_gpu=True),
     Claim("C3.3", _P, "At equal steps test accuracy falls with the batch while training loss falls too.",
           "change for each doubling of B, each at the rate best for it", "95 % intervals below 0", "read",
-          equal_steps.with_ghost_batches, 4.0, f"{_DIFFERS}; a fifth of the labels redrawn"),
+          equal_steps.with_ghost_batches, 4.0, f"{_DIFFERS}; a fifth of the labels redrawn", at_gpu=True),
     Claim("C3.4", _P, "The gap stays when large batches get many times the steps.",
           "accuracy of the smallest batch at equal steps less that of the largest at the better of two budgets",
           "95 % interval above 0", "recalled", equal_steps.gap_stays, 4.0,

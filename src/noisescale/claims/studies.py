@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from noisescale.claims.claim import Request
+from noisescale.claims.claim import NotRun, Request
+from noisescale.claims.gpu_studies import GPU_STUDIES
 from noisescale.claims.planted import PlantedStudy, World, plant
 from noisescale.store import Study
-from noisescale.sweeps import SweepSpec, sweep
+from noisescale.sweeps import SweepSpec, failures, missing_runs, sweep
 
 # Rate and batch of every cell that lie on a diagonal of equal ε/B are exact multiples of each other.
 _RATES_AND_BATCHES = {
@@ -32,14 +33,30 @@ def obtain(request: Request, build: Build, world: World | None = None) -> list[S
 
     Arguments:
         build: from the first seed to the specs. world: of the planted runs; the papers' own by default.
+    Raises:
+        NotRun: there is no such sweep at this scale, or its time was up.
     """
+    if request.scale == "gpu":
+        if build.__name__ not in GPU_STUDIES:
+            raise NotRun("no experiment for this claim at this scale")
+        study = GPU_STUDIES[build.__name__]
+        build = study.build
+        request.used.append((study.setting, study.differs))
     specs = build(request.first_seed)
     if request.scale == "smoke":
         return [
             plant(spec, world or World(), np.random.default_rng([request.first_seed, *spec.name.encode()]))
             for spec in specs
         ]
-    return [sweep(spec, request.folder / spec.name, quiet=True) for spec in specs]
+    return [_trained(spec, request) for spec in specs]
+
+
+def _trained(spec: SweepSpec, request: Request) -> Study:
+    folder = request.folder / spec.name
+    study = sweep(spec, folder, max_seconds=request.max_seconds, quiet=True)
+    if request.max_seconds is not None and (missing := missing_runs(folder, failures(folder))):
+        raise NotRun(f"{missing} runs of {spec.name} are still to do; the same command goes on with them")
+    return study
 
 
 def mnist1d(name: str, first: int, seeds: int, **sections: Mapping[str, Any]) -> SweepSpec:

@@ -38,7 +38,10 @@ def listed_claims() -> list[dict[str, Any]]:
             "statistic": claim.statistic,
             "criterion": claim.criterion,
             "source": claim.source,
-            "scales": ["smoke", "laptop"] if claim.experiment is not None else [],
+            "scales": [
+                *(("smoke", "laptop") if claim.experiment is not None else ()),
+                *(("gpu",) if claim.at_gpu else ()),
+            ],
             "minutes": claim.minutes,
             "differs": claim.differs,
             "disputed": claim.disputed,

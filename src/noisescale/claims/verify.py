@@ -8,11 +8,12 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from noisescale.claims.claim import SCALES, Claim, Evidence, Request, Scale
+from noisescale.claims.claim import SCALES, Claim, Evidence, NotRun, Request, Scale
 from noisescale.claims.criterion import holm_levels, joint_outcome
 from noisescale.claims.table import choose_claims
 from noisescale.claims.verdict import Verdict, as_entries
@@ -32,13 +33,15 @@ def verify(
     scale: str = "laptop",
     out: Path,
     seed_set: int = 0,
+    max_seconds: float | None = None,
     said: Callable[[str], None] = lambda line: None,
 ) -> list[tuple[Verdict, Evidence | None]]:
     """Run the experiments of claims and judge them together.
 
     Arguments:
         names: an id or the name of a paper, or several. scale: "smoke", "laptop" or "gpu". out: folder in which each
-            verdict is written as `ID.json`. seed_set: another number, other seeds throughout. said: told what is done.
+            verdict is written as `ID.json`. seed_set: another number, other seeds throughout.
+        max_seconds: after which a sweep is put aside; the same call goes on with it. said: told what is done.
     Returns:
         A verdict a claim, with what it was judged from; None where no experiment was run.
     Raises:
@@ -53,19 +56,29 @@ def verify(
         raise BadInput("--out", "a folder that can be made", f"{out}: {error.strerror}") from None
     first_seed = SEEDS_APART * seed_set
     found: dict[str, tuple[Evidence | None, float]] = {}
-    for claim in claims:
+    notes: dict[str, str] = {}
+    for claim in list(claims):
         began = time.perf_counter()
         evidence = None
-        if claim.experiment is not None and scale != "gpu":
+        request = Request(_scale(scale), first_seed, out / STUDIES / f"{scale}-{first_seed}", max_seconds=max_seconds)
+        try:
+            if claim.experiment is None or (scale == "gpu" and not claim.at_gpu):
+                raise NotRun("no experiment for this claim at this scale")
             said(f"{claim.id}: {claim.statement}")
             with _one_thread():
-                evidence = claim.experiment(Request(_scale(scale), first_seed, out / STUDIES / f"{scale}-{first_seed}"))
+                evidence = claim.experiment(request)
+        except NotRun as reason:
+            notes[claim.id] = str(reason)
+        if request.used:
+            setting, differs = ("; ".join(dict.fromkeys(own)) for own in zip(*request.used, strict=True))
+            claims[claims.index(claim)] = replace(claim, differs=differs)
+            evidence = None if evidence is None else replace(evidence, setting=setting)
         found[claim.id] = evidence, time.perf_counter() - began
     worst = {id: max(one.p_value for one in own.statistics) for id, (own, _) in found.items() if own is not None}
     levels = holm_levels(worst)
     verdicts = [
         (
-            _verdict(claim, *found[claim.id], scale, first_seed, levels.get(claim.id, 0.0)),
+            _verdict(claim, *found[claim.id], scale, first_seed, levels.get(claim.id, 0.0), notes.get(claim.id, "")),
             found[claim.id][0],
         )
         for claim in claims
@@ -117,13 +130,12 @@ def _scale(name: str) -> Scale:
 
 
 def _verdict(
-    claim: Claim, evidence: Evidence | None, seconds: float, scale: str, first_seed: int, level: float
+    claim: Claim, evidence: Evidence | None, seconds: float, scale: str, first_seed: int, level: float, why_not: str
 ) -> Verdict:
     about = (claim.id, claim.paper, claim.statement, claim.criterion, claim.source, claim.differs)
     if evidence is None:
-        note = "no experiment for this claim at this scale yet"
         return Verdict(*about, "not run", (), scale, first_seed, 0, 0, "", {}, (), None, 0.0, "no experiment",
-                       versions(), 0.0, note)  # fmt: skip
+                       versions(), seconds, why_not)  # fmt: skip
     outcome = joint_outcome(evidence.statistics, level)
     open_ = [one for one in evidence.statistics if one.outcome == "inconclusive"]
     needed = [one.seeds_needed for one in open_]

@@ -1,0 +1,153 @@
+"""The shared sweeps at the size of one GPU: as near the papers' own settings as that allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from noisescale.sweeps import SweepSpec
+
+_SQRT_2 = 2**0.5
+
+
+@dataclass(frozen=True)
+class GpuStudy:
+    """A sweep that stands in for one of laptop size.
+
+    Arguments:
+        build: from the first seed to the specs. differs: from the paper's setting.
+    """
+
+    build: Callable[[int], list[SweepSpec]]
+    differs: str
+
+    @property
+    def setting(self) -> str:
+        """What is trained, in a sentence."""
+        return (self.build.__doc__ or "").strip().splitlines()[0]
+
+
+def _spec(name: str, first: int, seeds: int, **sections: dict[str, Any]) -> list[SweepSpec]:
+    values: dict[str, Any] = {
+        "name": name, "seeds": list(range(first, first + seeds)), "fit": {"extend_edges": False},
+        "stability": {"seeds": 0}, **sections,
+    }  # fmt: skip
+    return [SweepSpec.from_dict(values, f"the claims' study {name}")]
+
+
+def _ladder(low: float, high: float, factor: float = _SQRT_2) -> dict[str, float]:
+    return {"from": low, "to": high, "factor": factor}
+
+
+def _fashion(name: str, first: int, parameterization: str, rate: float) -> list[SweepSpec]:
+    return _spec(
+        name, first, 10,
+        dataset={"name": "fashion_mnist", "label_noise": 0.1}, model={"family": "convnet", "depth": 3},
+        grid={"parameterization": [parameterization], "width": [8, 12, 16, 24, 32, 48, 64], "learning_rate": [rate],
+              "batch_size": [8, 11, 16, 23, 32, 45, 64]},
+        training={"steps": 100_000, "evaluations": 16}, fit={"extend_edges": True},
+        stability={"steps": 300, "seeds": 8, "batch_size": [8, 32, 128, 512]},
+    )  # fmt: skip
+
+
+def ntk_convnets(first: int) -> list[SweepSpec]:
+    """Convolutional networks under NTK on Fashion-MNIST, over channels."""
+    return _fashion("gpu-over-widths", first, "ntk", 1.0)
+
+
+def standard_convnets(first: int) -> list[SweepSpec]:
+    """The same in the standard parameterization."""
+    return _fashion("gpu-standard-over-widths", first, "standard", 0.05)
+
+
+def ntk_convnets_at_equal_epochs(first: int) -> list[SweepSpec]:
+    """As `ntk_convnets`, 60 epochs at every batch."""
+    return _spec(
+        "gpu-over-widths-at-equal-epochs", first, 10,
+        dataset={"name": "fashion_mnist", "label_noise": 0.1}, model={"family": "convnet", "depth": 3},
+        grid={"width": [8, 12, 16, 24, 32, 48, 64], "learning_rate": [1.0], "batch_size": [8, 11, 16, 23, 32, 45, 64]},
+        training={"epochs": 60, "evaluations": 16},
+    )  # fmt: skip
+
+
+def _cifar(name: str, first: int, model: dict[str, Any]) -> list[SweepSpec]:
+    return _spec(
+        name, first, 5, dataset={"name": "cifar10"}, model={"normalization": "batch", **model},
+        grid={"parameterization": ["standard"], "width": [8, 16, 32, 64], "learning_rate": [0.1],
+              "batch_size": [16, 32, 64, 128, 256, 512]},
+        training={"epochs": 100, "evaluations": 20},
+    )  # fmt: skip
+
+
+def residual_networks(first: int) -> list[SweepSpec]:
+    """Residual networks of sixteen layers with batch norm on CIFAR-10, over widths."""
+    return _cifar("gpu-residual-networks", first, {"family": "resnet", "blocks": [2, 2, 2]})
+
+
+def convolutional_networks(first: int) -> list[SweepSpec]:
+    """Convolutional networks with batch norm on CIFAR-10, over widths."""
+    return _cifar("gpu-convolutional-networks", first, {"family": "convnet", "depth": 5})
+
+
+def _wide(name: str, first: int, grid: dict[str, Any], training: dict[str, Any]) -> list[SweepSpec]:
+    """WRN-16-4 as Smith, Elsen, De 2020 are recalled to have it: ghost batches of 64, decay 5e-4."""
+    return _spec(
+        name, first, 3, dataset={"name": "cifar10"},
+        model={"family": "resnet", "blocks": [2, 2, 2], "normalization": "ghost_batch", "ghost_size": 64},
+        grid={"parameterization": ["standard"], "width": [64], "weight_decay": [5e-4], **grid},
+        training={"schedule": {"kind": "halving"}, "augmentation": ["flip", "crop"], "evaluations": 20, **training},
+    )  # fmt: skip
+
+
+_BATCHES = [64, 128, 256, 512, 1024, 2048, 4096]
+
+
+def wide_networks_at_equal_epochs(first: int) -> list[SweepSpec]:
+    """A ladder of rates at each batch, 200 epochs, without momentum."""
+    grid = {"learning_rate": _ladder(0.0625, 16.0, 2.0), "batch_size": _BATCHES}
+    return _wide("gpu-tuned-at-equal-epochs", first, grid, {"epochs": 200})
+
+
+def wide_networks_with_momentum(first: int) -> list[SweepSpec]:
+    """The same with momentum 0.9."""
+    grid = {"learning_rate": _ladder(0.0078125, 2.0, 2.0), "batch_size": _BATCHES, "momentum": [0.9]}
+    return _wide("gpu-tuned-with-momentum", first, grid, {"epochs": 200})
+
+
+def wide_networks_at_equal_steps(first: int) -> list[SweepSpec]:
+    """A ladder of rates at each batch, 9,765 steps."""
+    grid = {"learning_rate": _ladder(0.0625, 16.0, 2.0), "batch_size": _BATCHES, "momentum": [0.9]}
+    return _wide("gpu-equal-steps", first, grid, {"steps": 9765})
+
+
+def schedules_on_cifar10(first: int) -> list[SweepSpec]:
+    """Two schedules of the rate, those of the batch in their place, and neither."""
+    step, cyclic = {"kind": "step", "at": [0.5, 0.75], "factor": 0.25}, {"kind": "cyclic", "low": 0.2, "cycles": 30}
+    moved = [{**one, "of": "batch_size"} for one in (step, cyclic)]
+    return _spec(
+        "gpu-batch-schedules", first, 5, dataset={"name": "cifar10"}, model={"family": "convnet", "depth": 5},
+        grid={"parameterization": ["standard"], "width": [64], "learning_rate": [0.005], "batch_size": [128],
+              "schedule": [step, moved[0], cyclic, moved[1], {"kind": "constant"}]},
+        training={"epochs": 300, "evaluations": 30, "augmentation": ["flip", "crop"]},
+    )  # fmt: skip
+
+
+_NO_NUMBERS = "its grid, budget and number of seeds are ours, since the paper's are not known to us"
+_RECALLED = "its grid and schedule are recalled, not read; 3 seeds"
+# By the name of the sweep of laptop size.
+GPU_STUDIES = {
+    "over_widths": GpuStudy(ntk_convnets, f"convolutional networks on Fashion-MNIST as in the paper; {_NO_NUMBERS}"),
+    "standard_over_widths": GpuStudy(standard_convnets, f"as in the paper, on Fashion-MNIST; {_NO_NUMBERS}"),
+    "over_widths_at_equal_epochs": GpuStudy(ntk_convnets_at_equal_epochs, f"as in the paper; {_NO_NUMBERS}"),
+    "residual_networks_with_batch_norm": GpuStudy(
+        residual_networks, f"residual networks of 16 layers where the paper has wide ones; {_NO_NUMBERS}"
+    ),
+    "convolutional_networks_with_batch_norm": GpuStudy(convolutional_networks, _NO_NUMBERS),
+    "tuned_at_equal_epochs": GpuStudy(wide_networks_at_equal_epochs, _RECALLED),
+    "tuned_with_momentum": GpuStudy(wide_networks_with_momentum, _RECALLED),
+    "equal_steps_with_ghost_batches": GpuStudy(wide_networks_at_equal_steps, _RECALLED),
+    "batch_schedules": GpuStudy(
+        schedules_on_cifar10, "a network of five convolutions where the paper has VGG-11, with its own rates and cycles"
+    ),
+}
