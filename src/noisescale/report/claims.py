@@ -19,7 +19,7 @@ from noisescale.report.tables import TableData
 from noisescale.report.templates import template
 from noisescale.store import write_atomically
 
-# Curves of at most so many points are shown as points.
+# Curves of at most so many points are shown as points, and so are points in no order.
 _POINTS = 30
 
 
@@ -144,7 +144,7 @@ def _draw(axes: Axes, panel: Panel) -> None:
     shades = looks([float(place) for place in range(len(measured))])
     for place, curve in enumerate(measured):
         color = shades[float(place)].color
-        if len(curve.x) > _POINTS:
+        if len(curve.x) > _POINTS and bool(np.all(np.diff(curve.x) >= 0)):
             line = LINES[place % len(LINES)]
             axes.plot(curve.x, curve.y, color=color, ls=line, lw=1.3, label=curve.label, zorder=3)
             continue
@@ -152,9 +152,10 @@ def _draw(axes: Axes, panel: Panel) -> None:
         if curve.low is not None and curve.high is not None:
             ends = np.stack([curve.y - curve.low, curve.high - curve.y])
         # Points that lie on each other stay visible: open ones around smaller ones.
+        size = max(4, 10 - 3 * place) if len(curve.x) <= _POINTS else 4
         axes.errorbar(
             curve.x, curve.y, yerr=ends, ls="none", color=color, marker=MARKERS[place % len(MARKERS)],
-            ms=max(4, 10 - 3 * place), mfc="none", mew=1.5, lw=1.2, capsize=3, label=curve.label, zorder=3,
+            ms=size, mfc="none", mew=1.5, lw=1.2, capsize=3, label=curve.label, zorder=3,
         )  # fmt: skip
     for place, curve in enumerate(curve for curve in panel.curves if curve.theory):
         axes.plot(curve.x, curve.y, color=INK, ls=LINES[1 + place % 3], lw=1.4, label=f"theory: {curve.label}")
