@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import json
@@ -383,8 +384,9 @@ def no_process_is_left(group: int) -> bool:
     return False
 
 
-def test_an_interrupt_keeps_everything_finished(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Ctrl-C as a terminal sends it: to the driver and its workers at once, in the middle of training."""
+@pytest.mark.parametrize("times", [1, 2])
+def test_an_interrupt_keeps_everything_finished(times: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ctrl-C as a terminal sends it: to the driver and its workers at once, in the middle of training; or twice."""
     # Many packs: on a busy machine the sweep must still be at work when the signal comes.
     grid = (f"grid.width={list(range(2, 30))}", "training.steps=8000")
     command = [sys.executable, "-m", "noisescale.cli", *SWEEP, "--jobs", "2", "--set", grid[0], "--set", grid[1]]
@@ -403,7 +405,10 @@ def test_an_interrupt_keeps_everything_finished(tmp_path: Path, capsys: pytest.C
     assert found["running"] is True
     assert found["missing"] > 0
     assert found["heartbeat_age"] < 60
-    os.killpg(driver.pid, signal.SIGINT)
+    for _ in range(times):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(driver.pid, signal.SIGINT)
+        time.sleep(0.1)
     _, errors = driver.communicate(timeout=30)
     assert driver.returncode == 130
     assert "Traceback" not in errors

@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
@@ -253,7 +255,11 @@ def doctor_command(as_json: AsJson = False) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 some runs failed, 2 bad input, 130 interrupted."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    with _interrupts():
+        return _run(arguments)
+
+
+def _run(arguments: list[str] | None) -> int:
     try:
         code = app(arguments, standalone_mode=False)
         if code == PUT_ASIDE:
@@ -298,8 +304,31 @@ def _note_what_is_missing(folder: Path) -> None:
         print(f"noisescale: the sweep {state}{count}: what follows may change", file=sys.stderr)
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+@contextmanager
+def _interrupts() -> Iterator[None]:
+    """Let the first interrupt or request to end raise; a second, while what is running is put away, is heard no more.
+
+    Whoever presses a third time wants out at once.
+    """
+    seen = 0
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == 1:
+            raise KeyboardInterrupt
+        if seen > 2:
+            os._exit(INTERRUPTED)
+
+    # A shell starts what runs in its background with interrupts ignored, which is to stay so.
+    wanted = [one for one in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(one) is not signal.SIG_IGN]
+    before = [(one, signal.signal(one, hear)) for one in wanted]
+    try:
+        yield
+    finally:
+        for one, handler in before:
+            # While the interpreter ends it takes handlers away, but not this one.
+            signal.signal(one, signal.SIG_IGN if seen else handler)
 
 
 def _print_json(value: Any) -> None:
