@@ -1,0 +1,55 @@
+"""The parts of experiments whose truth is known: unbiased squares, breaks, gains below an optimum."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from noisescale.claims import rates_and_batches, rescaling, tuned_rates
+from noisescale.claims.criterion import joint_outcome
+
+
+def test_squares_of_differences_are_not_raised_by_noise() -> None:
+    generator = np.random.default_rng(0)
+    truth = np.array([0.01, -0.02, 0.0, 0.005])
+    found = [rates_and_batches._square(truth + 0.02 * generator.standard_normal((8, 4))).mean() for _ in range(600)]
+    # The plain square of the means would be 5e-5 too large, a third of the truth.
+    assert np.mean(found) == pytest.approx(np.mean(truth**2), abs=8e-6)
+
+
+@pytest.mark.parametrize(("size", "wanted"), [(0.002, "supported"), (0.02, "contradicted")])
+def test_agreement_is_judged_beside_the_control(size: float, wanted: str) -> None:
+    generator = np.random.default_rng(1)
+    signs = np.array([1.0, -1.0, 1.0, -1.0])  # opposite signs must not cancel
+    differences = size * signs + 0.004 * generator.standard_normal((20, 4))
+    controls = 0.03 + 0.004 * generator.standard_normal((20, 4))
+    assert joint_outcome(rates_and_batches._agreement("pair", differences, controls)) == wanted
+    nothing = 0.004 * generator.standard_normal((20, 4))
+    assert joint_outcome(rates_and_batches._agreement("pair", differences, nothing)) != "supported"
+
+
+def test_a_break_is_interpolated_in_log_beta() -> None:
+    loss = np.zeros((2, len(rescaling._FACTORS)))
+    loss[0, rescaling._FACTORS.index(16) :] = -2.0  # leaves between 12 and 16, half way up at the margin
+    found = rescaling.largest_factors(loss, np.array([1.0, 1.0]))
+    assert found[0] == pytest.approx(np.sqrt(12 * 16))
+    assert found[1] == pytest.approx(rescaling._FACTORS[-1])  # never
+
+
+def test_the_break_of_a_line_that_becomes_flat() -> None:
+    x = np.log(np.array([4.0, 8, 16, 32, 64, 128]))
+    assert tuned_rates._break(x, np.minimum(x, x[3]) + 1.0) == 3
+    assert tuned_rates._break(x, x) == 5
+
+
+def test_the_gain_is_that_below_the_optimum() -> None:
+    batches = np.array([4, 8, 16, 32])
+    rows = [
+        {"learning_rate": rate, "batch_size": batch, "seed": seed, "accuracy": 0.5 - 0.02 * abs(np.log2(batch / 8))}
+        for rate in (1.0, 2.0)
+        for batch in batches
+        for seed in range(4)
+    ]
+    # From B = 32 down to the best, 8, each octave of noise gains two points; B = 4, beyond it, does not count.
+    assert rates_and_batches._gain_below_optimum(pd.DataFrame(rows)) == pytest.approx(np.full(4, 0.02))
