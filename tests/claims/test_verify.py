@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from noisescale.claims import CLAIMS, PAPERS, Request, verify
+from noisescale.claims import CLAIMS, PAPERS, Curve, Evidence, Panel, Request, verify
 from noisescale.claims.criterion import joint_outcome
 from noisescale.cli import main
+from noisescale.report import write_verdicts
 
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 RUN = [claim.id for claim in CLAIMS.values() if claim.experiment is not None]
@@ -90,3 +92,13 @@ def test_one_message(
     out = [] if "--out" in arguments else ["--out", "verdicts"]
     assert main(["verify", *arguments, *out]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_a_figure_of_nothing_is_drawn_all_the_same(tmp_path: Path) -> None:
+    """Where no width has an optimum there are no points, and hours of training stand behind that."""
+    ((verdict, _),) = verify("C2.2", scale="smoke", out=tmp_path)
+    nothing = np.array([])
+    panel = Panel("width", "best noise", (Curve("none", nothing, nothing, nothing, nothing),), log_x=True, log_y=True)
+    evidence = Evidence((), (panel,), 0, "")
+    assert [page.name for page in write_verdicts([(verdict, evidence)], tmp_path)] == ["li2020.html"]
+    assert (tmp_path / "C2.2.svg").exists()

@@ -129,7 +129,7 @@ def stable_rate(request: Request) -> Evidence:
     panel = Panel("width", f"largest stable rate at B = {largest:g}", tuple(curves), log_x=True, log_y=True)
     return Evidence(
         tuple(statistics), (panel,), _runs(ntk, standard),
-        f"{_NETWORK}; median threshold of 8 seeds within 300 steps, cross-entropy",
+        f"{_NETWORK}; median threshold of 16 seeds (standard: 8) within 300 steps, cross-entropy",
         beside=tuple(beside),
     )  # fmt: skip
 

@@ -165,6 +165,8 @@ def _draw(axes: Axes, panel: Panel) -> None:
 def _scales(axes: Axes, panel: Panel) -> None:
     axes.set_xlabel(panel.x_label)
     axes.set_ylabel(panel.y_label)
+    # Where nothing was found there is nothing to scale.
+    any_points = any(len(curve.x) for curve in panel.curves)
     for which, wanted in (("x", panel.log_x), ("y", panel.log_y)):
-        if wanted:
+        if wanted and any_points:
             log_scale(axes, which)
