@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
 
 from noisescale.claims import CLAIMS, Request
+from noisescale.claims.claim import NotRun
 from noisescale.claims.criterion import joint_outcome
 
 # Claims whose smoke size is a planted study; those in LAWS fit whole studies, a second a draw.
@@ -19,8 +21,13 @@ def supported(name: str, draws: int, folder: Path) -> int:
     """Of so many planted nulls, each from other seeds."""
     experiment = CLAIMS[name].experiment
     assert experiment is not None
-    found = [joint_outcome(experiment(Request("smoke", 1000 * k, folder, null=True)).statistics) for k in range(draws)]
-    return found.count("supported")
+    found = 0
+    for draw in range(draws):
+        # Without an effect the best of a ladder is often its end, and then there is no evidence.
+        with contextlib.suppress(NotRun):
+            evidence = experiment(Request("smoke", 1000 * draw, folder, null=True))
+            found += joint_outcome(evidence.statistics) == "supported"
+    return found
 
 
 @pytest.mark.parametrize("name", CHEAP)

@@ -86,7 +86,7 @@ def test_claims_say_truly_whether_they_have_sweeps_for_a_gpu(tmp_path: Path, mon
         asked.append(spec.name)
         raise NotRun("stopped")
 
-    monkeypatch.setattr(studies, "_trained", stop)
+    monkeypatch.setattr(studies, "trained", stop)
     for claim in CLAIMS.values():
         if claim.at_gpu:
             assert claim.experiment is not None
@@ -98,7 +98,7 @@ def test_claims_say_truly_whether_they_have_sweeps_for_a_gpu(tmp_path: Path, mon
 
 
 def test_at_gpu_scale_the_verdict_says_what_differs_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(studies, "_trained", lambda spec, request: stop())
+    monkeypatch.setattr(studies, "trained", lambda spec, request: stop())
 
     def stop() -> None:
         raise NotRun("7 runs are still to do")

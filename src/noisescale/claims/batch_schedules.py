@@ -19,7 +19,7 @@ def replaces_the_rate(request: Request) -> Evidence:
     runs = table(studies)
 
     def final(schedule: str) -> Floats:
-        found: Floats = runs[runs.schedule == schedule].sort_values("seed").final_test_accuracy.to_numpy(float)
+        found: Floats = runs[runs.schedule == schedule].sort_values("seed").final_accuracy.to_numpy(float)
         return found
 
     statistics: list[Statistic] = []

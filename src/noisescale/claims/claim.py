@@ -79,7 +79,8 @@ class Request:
         scale: its size. first_seed: of the set; sets that are 1,000 apart share none. folder: where sweeps are kept,
             that others may want too. null: whether the effect is taken out, and the claim must not be supported.
         max_seconds: after which a sweep is put aside, to be gone on with by the next request. used: filled by whoever
-            trains at the size of a GPU, with the setting and with what differs from the paper's.
+            trains at the size of a GPU, with the setting and with what differs from the paper's. planted: the names of
+            studies that were planted in place of trained.
     """
 
     scale: Scale
@@ -88,6 +89,7 @@ class Request:
     null: bool = False
     max_seconds: float | None = None
     used: list[tuple[str, str]] = field(default_factory=list)
+    planted: list[str] = field(default_factory=list)
 
 
 class NotRun(Exception):

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr
 
-from noisescale.laws.equivalence import equivalence
-from noisescale.laws.interval import Estimate, mean_over_seeds, two_sided
+from noisescale.laws.equivalence import MARGIN, SHARE
+from noisescale.laws.interval import Estimate, mean_over_seeds, student_quantile, two_sided
 
 Outcome = Literal["supported", "contradicted", "inconclusive"]
 Values = NDArray[np.float64]
@@ -22,12 +22,13 @@ class Criterion:
     """A region in which a statistic must lie, with its whole interval.
 
     Arguments:
-        low, high: its ends. text: in words.
+        low, high: its ends. text: in words. either_side: whether it is all but a single number, `low` and `high` alike.
     """
 
     low: float
     high: float
     text: str
+    either_side: bool = False
 
 
 def within(target: float, margin: float) -> Criterion:
@@ -43,6 +44,11 @@ def above(bound: float) -> Criterion:
 def below(bound: float) -> Criterion:
     """All of the interval below a bound."""
     return Criterion(-math.inf, bound, f"95 % interval below {bound:g}")
+
+
+def other_than(value: float) -> Criterion:
+    """Anything but a number, on whichever side; what is not shown to differ is open, never contradicted."""
+    return Criterion(value, value, f"95 % interval without {value:g}", either_side=True)
 
 
 @dataclass(frozen=True)
@@ -66,34 +72,41 @@ class Statistic:
         own = self.estimate
         if not own.bounded:
             return "inconclusive"
+        if self.criterion.either_side:
+            return "inconclusive" if own.covers(self.criterion.low) else "supported"
         if self.criterion.low < own.low and own.high < self.criterion.high:
             return "supported"
         return "contradicted" if own.high < self.criterion.low or own.low > self.criterion.high else "inconclusive"
 
     @property
     def p_value(self) -> float:
-        """Of the worse of the two one-sided tests that the truth lies in the region; 1 where there is no interval."""
+        """Of the worse of the two one-sided tests that the truth lies in the region; 1 where there is no interval.
+
+        Where either side will do it is that of the two-sided test.
+        """
         if not self.estimate.bounded or not self.errors:
             return 1.0
+        if self.criterion.either_side:
+            away = abs(self.estimate.value - self.criterion.low)
+            return max(min(1.0, 2 * _tail(away, error, degrees)) for error, degrees in self.errors)
         room = min(self.estimate.value - self.criterion.low, self.criterion.high - self.estimate.value)
         return max(_tail(room, error, degrees) for error, degrees in self.errors)
 
-    @property
-    def seeds_needed(self) -> int | None:
-        """With how many seeds the interval would lie in the region, shrinking as their root; None where never."""
+    def seeds_needed(self, level: float = 0.025) -> int | None:
+        """With how many seeds tests at a level would pass, if the values stayed as they are.
+
+        None where they would not: the value lies outside of the region, or the statistic is a line over widths, whose
+        scatter more seeds do not lessen.
+        """
         own, region = self.estimate, self.criterion
-        sides = ((own.value - own.low, own.value - region.low), (own.high - own.value, region.high - own.value))
-        if not own.bounded or self.seeds < 2 or not all(room > 0 for _, room in sides):
+        room = min(own.value - region.low, region.high - own.value)
+        if region.either_side:
+            room, level = abs(own.value - region.low), level / 2
+        if not own.bounded or not room > 0 or any(degrees != self.seeds - 1 for _, degrees in self.errors):
             return None
-        ratio = max(arm / room for arm, room in sides) * math.sqrt(self.seeds)
-        # The quantile of a mean over seeds falls as they become more; that of a line over widths does not.
-        grows = all(degrees == self.seeds - 1 for _, degrees in self.errors)
-        now = two_sided(self.seeds - 1)
+        spread = max(error for error, _ in self.errors) * math.sqrt(self.seeds)
         wanted = 2
-        while wanted < 100_000:
-            quantile = two_sided(wanted - 1) / now if grows else 1.0
-            if quantile * ratio / math.sqrt(wanted) <= 1:
-                break
+        while wanted < 100_000 and student_quantile(wanted - 1, 1 - level) * spread / math.sqrt(wanted) > room:
             wanted = math.ceil(1.1 * wanted)
         return wanted
 
@@ -123,18 +136,38 @@ def by_t(name: str, estimate: Estimate, seeds: int, criterion: Criterion) -> Sta
 def same(name: str, difference: Values, control: Values, unit: str = "fraction") -> tuple[Statistic, Statistic]:
     """Whether two settings agree within max(½ point, a quarter of a control), and whether the control is detected.
 
+    Two one-sided tests, of which the worse one is given.
+
     Arguments:
         difference: [S], of one setting and the other, seed by seed. control: [S], of one setting and a third, which
-            must differ.
+            must differ, on whichever side.
     Source:
-        `laws.equivalence`; the margins of `docs/verdicts.md`.
+        Schuirmann 1987; the margins of `docs/verdicts.md`, and `laws.equivalence`.
     """
-    found = equivalence(difference, control, unit=unit, confidence=0.975)
-    shown = control if np.mean(control) >= 0 else -np.asarray(control)
+    d, c = np.asarray(difference, dtype=np.float64), np.asarray(control, dtype=np.float64)
+    effect = c if c.mean() >= 0 else -c
+    allowed = SHARE * effect if SHARE * effect.mean() > MARGIN else np.full_like(d, MARGIN)
+    sides = [
+        over_seeds(
+            f"{name}: |difference| − margin", sign * d - allowed, unit, "paired, the worse of both sides", below(0)
+        )
+        for sign in (1.0, -1.0)
+    ]
     return (
-        by_t(f"{name}: |difference| − margin", found.contrast, found.seeds, below(0)),
-        over_seeds(f"{name}: control", shown, unit, "difference of the control, as positive", above(0)),
+        max(sides, key=lambda side: side.p_value),
+        over_seeds(f"{name}: control", c, unit, "paired difference of the control", other_than(0)),
     )
+
+
+def farthest(values: Values, target: float) -> Values:
+    """Of K settings the one [S] whose mean over seeds is farthest from a target: a mean over settings would let their
+    errors cancel.
+
+    Arguments:
+        values: [K, S].
+    """
+    found: Values = values[np.abs(values.mean(1) - target).argmax()]
+    return found
 
 
 def joint_outcome(statistics: tuple[Statistic, ...], level: float = 0.025) -> Outcome:
@@ -150,15 +183,17 @@ def joint_outcome(statistics: tuple[Statistic, ...], level: float = 0.025) -> Ou
     return "supported" if statistics and sure else "inconclusive"
 
 
-def holm_levels(p_values: dict[str, float], level: float = 0.025) -> dict[str, float]:
+def holm_levels(p_values: dict[str, float], family: int, level: float = 0.025) -> dict[str, float]:
     """The level at which each of several tests is made, so that one false support among them stays below `level`.
 
+    Arguments:
+        family: number of tests that are made in all; those that are not among `p_values` count as the last.
     Source:
         Holm 1979: the smallest p-value is compared with level/k, the next with level/(k − 1), until one fails.
     """
     found, passed = {}, True
     for rank, name in enumerate(sorted(p_values, key=p_values.__getitem__)):
-        own = level / (len(p_values) - rank)
+        own = level / (max(family, len(p_values)) - rank)
         passed = passed and p_values[name] <= own
         found[name] = own if passed else 0.0
     return found

@@ -46,7 +46,7 @@ def same_equilibrium(request: Request) -> Evidence:
     harder = _merge("mnist1d", histories, seeds, alone, common, request.null) if request.scale == "laptop" else None
     beside: tuple[Statistic, ...] = ()
     if harder is not None:
-        beside = tuple(replace(one, name=f"MNIST-1D, {one.name}") for one in _statistics(harder))
+        beside = tuple(replace(one, name=f"MNIST-1D, {one.name}") for one in _statistics(harder, histories))
     names = [f"(η, λ) = ({rate:g}, {decay:g})" for rate, decay in histories]
     x = np.arange(len(found.test)) / _LOOKS - 1
     panels = [_panel(names, x, found.log_rates, "effective rate over that of all histories")]
@@ -56,7 +56,7 @@ def same_equilibrium(request: Request) -> Evidence:
         for data, runs in (("digits", found), ("MNIST-1D", harder)) if runs is not None
     ]  # fmt: skip
     return Evidence(
-        _statistics(found), tuple(panels), len(histories) * len(seeds) * (1 if harder is None else 2),
+        _statistics(found, histories), tuple(panels), len(histories) * len(seeds) * (1 if harder is None else 2),
         f"{_SETTING}; histories (η, λ) = {', '.join(f'({rate:g}, {decay:g})' for rate, decay in histories)} of "
         f"{alone} steps, each from other initial weights, then ({common[0]:g}, {common[1]:g}); "
         f"mean from {_FROM}/(ηλ) to {_TO}/(ηλ)",
@@ -64,26 +64,26 @@ def same_equilibrium(request: Request) -> Evidence:
     )  # fmt: skip
 
 
-def _statistics(found: _Merged) -> tuple[Statistic, ...]:
-    """Of the history that is farthest from the mean of all, at merging as the control and in the window."""
+def _statistics(found: _Merged, histories: tuple[tuple[float, float], ...]) -> tuple[Statistic, ...]:
+    """Of the histories with the largest and the smallest ηλ, at merging as the control and in the window."""
     before, after = slice(_LOOKS), slice((1 + _FROM) * _LOOKS, None)
-    rates = _farthest(found.log_rates[after].mean(0))
-    at_merging = np.abs(_farthest(found.log_rates[before].mean(0)))
+    products = [rate * decay for rate, decay in histories]
+    rates, at_merging = (_extremes(found.log_rates[own].mean(0), products) for own in (after, before))
     statistics = [
-        over_seeds("effective rate over that of all", np.exp(rates), "1",
-                   "of the history farthest off; η is common, so the norm agrees too", within(1, _AT_EQUILIBRIUM)),
-        over_seeds("effective rate: control", at_merging, "1", "|log ratio| at merging, of the farthest",
-                   above(_DETECTED)),
+        over_seeds("effective rate, one history over the other", np.exp(rates), "1",
+                   "largest over smallest ηλ before; η is common, so the norm agrees too", within(1, _AT_EQUILIBRIUM)),
+        over_seeds("effective rate: control", at_merging, "1", "log ratio at merging", above(_DETECTED)),
     ]  # fmt: skip
     for name, values in (("train accuracy", found.train), ("test accuracy", found.test)):
-        statistics += same(name, _farthest(values[after].mean(0)), _farthest(values[before].mean(0)))
+        statistics += same(
+            name, _extremes(values[after].mean(0), products), _extremes(values[before].mean(0), products)
+        )
     return tuple(statistics)
 
 
-def _farthest(values: Floats) -> Floats:
-    """[S] of the history of [H, S] whose mean over seeds is farthest from that of all, less that of all."""
-    away = values - values.mean(0)
-    found: Floats = away[np.abs(away.mean(1)).argmax()]
+def _extremes(values: Floats, products: list[float]) -> Floats:
+    """[S] of the history of [H, S] with the largest ηλ, less that of the smallest; named before anything is seen."""
+    found: Floats = values[int(np.argmax(products))] - values[int(np.argmin(products))]
     return found
 
 

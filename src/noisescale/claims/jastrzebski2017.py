@@ -20,11 +20,11 @@ _DIFFERS = "one hidden layer on MNIST-1D where the paper has ResNet-56 and VGG-1
 
 CLAIMS = (
     Claim("C4.1", _P, "Training curves at equal η/S coincide.",
-          "mean square distance of curves at η = 2 and 8, beside that of a control two octaves of η/S away",
+          "mean square distance of curves at η = 2 and 8, beside that of a control one to two octaves of η/S away",
           "95 % interval below the square of max(½ point, a quarter of the control); control above 0", "read",
           rates_and_batches.curves_coincide, 5.0, _DIFFERS,
           "whether three factors suffice: Luo and Wang find that the relation may fail unless C is proportional to H"),
-    Claim("C4.2", _P, "Rescaling (βη, βS) breaks at large β; the largest β falls with N and is ∝ 1/(ηλ).",
+    Claim("C4.2", _P, "The largest β at which (βη, βS) trains as (η, S) does is proportional to 1/(ηλ).",
           "slope of log β_max on log 1/(ηλ_ref) over widths; β_max: where the loss leaves that at β = 1 by a quarter "
           "of what four times the noise does", "95 % interval within 1 ± 0.25", "derived", rescaling.breaking, 4.0,
           "the part about 1/(ηλ), which is our sharpening, by widths of a small MLP with mse; examples drawn with "
@@ -54,10 +54,9 @@ CLAIMS = (
           f"{_DIFFERS}; with 20 seeds in place of 40 one of the two schedules was inconclusive on confirming seeds",
           at_gpu=True),
     Claim("C4.8", _P, "At equal memorization of random labels, higher η/S generalizes better.",
-          "coefficient of log(η/S) in clean test accuracy at the end, given memorized accuracy and its square",
-          "95 % interval above 0", "read", memorization.memorization, 2.0,
-          "1,000 examples of MNIST-1D; most runs memorize all, and so are compared there; that the ends of runs "
-          "decide, not all of training, which is beside, was chosen on development seeds, where only the ends agreed"),
+          "coefficient of log(η/S) in clean test accuracy, given memorized accuracy and its square: along training, "
+          "and at its end", "95 % intervals above 0", "read", memorization.memorization, 2.0,
+          "1,000 examples of MNIST-1D; at the end most runs have memorized all"),
     Claim("C4.9", _P, "Cycles of η/S modulate sharpness.",
           "log λ_max at noisy less quiet ends of half-cycles, free of drift", "95 % interval below 0", "read",
           sharpness_of_minima.cycles, 1.5,

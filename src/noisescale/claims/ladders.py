@@ -71,7 +71,8 @@ def through(label: str, law: PowerLaw, slope: float) -> Curve:
 
 
 def table(studies: Sequence[StudyLike]) -> pd.DataFrame:
-    """The runs of the grids of several studies, `accuracy` and `loss` at chance where a run failed.
+    """The runs of the grids of several studies; `failed` says which diverged or collapsed, and `accuracy`, `loss` and
+    `final_accuracy` are at chance there.
 
     The column `budget` is of whole passes over the training set, which a spec's `epochs` are.
     """
@@ -80,6 +81,8 @@ def table(studies: Sequence[StudyLike]) -> pd.DataFrame:
     failed = (runs.status == "diverged") | runs.collapsed.fillna(False).astype(bool)
     for name in ("accuracy", "loss"):
         runs[name] = runs[f"test_{name}"].astype(float).where(~failed, runs[f"chance_{name}"].astype(float))
+    final = runs.final_test_accuracy.astype(float)
+    runs["failed"], runs["final_accuracy"] = failed, final.where(~failed, runs.chance_accuracy.astype(float))
     runs["budget"] = (runs.steps / (runs.train_size // runs.batch_size)).round(3)
     return runs
 

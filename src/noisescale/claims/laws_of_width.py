@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from noisescale.claims.claim import Curve, Evidence, Panel, Request
+from noisescale.claims.claim import Curve, Evidence, NotRun, Panel, Request
 from noisescale.claims.criterion import above, below, by_t, over_seeds, within
 from noisescale.claims.ladders import Floats, cell, law_of, line, points, series_of_study, table, through
 from noisescale.claims.planted import World
@@ -23,6 +23,7 @@ from noisescale.claims.studies import (
 )
 from noisescale.laws.results import Series
 from noisescale.laws.study_shape import StudyLike
+from noisescale.laws.trend import trend as height_trend
 
 # Half of the gap between the slopes 0, ½ and 1 for "does not move"; "in proportion" must exclude 0, ½ and 3/2.
 _EQUAL, _PROPORTIONAL = 0.25, 0.5
@@ -84,9 +85,11 @@ def peak_rises(request: Request) -> Evidence:
     """C1.5: each at its own optimum, wider networks have higher test accuracy."""
     (study,) = obtain(request, over_widths, World(shuffled=request.null))
     _, series = series_of_study(study)
-    trend = series.laws["accuracy"].height
-    if trend is None:
-        return Evidence((), (), _runs(study), "no width has an optimum")
+    # A peak at the end of its ladder is not the peak: of widths with an optimum only.
+    peaks = _peaks(series)
+    if len(peaks) < 2:
+        raise NotRun("fewer than two widths with an optimum within its ladder")
+    trend = height_trend(np.array(sorted(peaks)), np.array([peaks[width] for width in sorted(peaks)]).T)
     runs = table([study])
     widths = np.array(trend.widths)
     least = float(runs.batch_size[runs.width == runs.width.max()].max())
@@ -178,17 +181,13 @@ def ntk_is_worse(request: Request) -> Evidence:
     loss = 0.0 if request.null else 0.01
     (ntk,) = obtain(request, over_widths, World(height=0.6 - loss))
     (standard,) = obtain(request, standard_over_widths, _standard(World()))
-    peaks = {}
-    for name, study in (("NTK", ntk), ("standard", standard)):
-        _, series = series_of_study(study)
-        peaks[name] = {
-            width.width: dict(zip(width.seeds, width.optima["accuracy"].curve.height_by_seed, strict=True))
-            for width in series.widths
-            if width.optima["accuracy"].curve.height_by_seed
-        }
+    fitted = {name: series_of_study(study)[1] for name, study in (("NTK", ntk), ("standard", standard))}
+    peaks = {name: _peaks(series) for name, series in fitted.items()}
     widths = sorted(set(peaks["NTK"]) & set(peaks["standard"]))
-    seeds = sorted(set.intersection(*(set(own[width]) for own in peaks.values() for width in widths)))
-    by_seed = {name: np.array([[own[w][seed] for seed in seeds] for w in widths]) for name, own in peaks.items()}
+    if not widths:
+        raise NotRun("no width with an optimum within its ladder in both parameterizations")
+    seeds = range(min(_seeds(series) for series in fitted.values()))
+    by_seed = {name: np.array([own[width][: len(seeds)] for width in widths]) for name, own in peaks.items()}
     panel = Panel(
         "width", "test accuracy at the optimum",
         tuple(
@@ -214,6 +213,12 @@ def critical_width(request: Request) -> Evidence:
     found = np.array([[cell(runs, width=width, batch_size=batch) for batch in batches] for width in widths])
     # Each half of the seeds chooses the batch for the other.
     half = found.shape[2] // 2
+    # A width whose best batch is an end of the ladder has no peak to compare.
+    places = np.stack([own.mean(2).argmax(1) for own in (found[:, :, :half], found[:, :, half:])])
+    inside = ((places > 0) & (places < len(batches) - 1)).all(0)
+    widths, found = widths[inside], found[inside]
+    if len(widths) < 6:
+        raise NotRun("fewer than six widths whose best batch lies within its ladder")
     peaks = np.concatenate(
         [_chosen(found[:, :, half:], found[:, :, :half]), _chosen(found[:, :, :half], found[:, :, half:])], 1
     )
@@ -251,6 +256,15 @@ def init_variance_is_a_unit(request: Request) -> Evidence:
         (line("slope of log g_opt on log σ0²", law, _seeds(fitted[0][1]), within(1, _PROPORTIONAL)),),
         (panel,), _runs(*studies), f"{_NETWORK}, standard parameterization, width 64, ε = 0.25, σ0² = 1 to 4",
     )  # fmt: skip
+
+
+def _peaks(series: Series) -> dict[float, tuple[float, ...]]:
+    """Accuracy at the optimum by width, one a seed, of the widths that a law may use."""
+    return {
+        width.width: width.optima["accuracy"].curve.height_by_seed
+        for width in series.widths
+        if width.optima["accuracy"].in_law and width.optima["accuracy"].curve.censored == 0
+    }
 
 
 def _chosen(selecting: Floats, reporting: Floats) -> Floats:

@@ -14,7 +14,7 @@ CLAIMS = (
           "95 % intervals within 1 ± 0.5, which excludes 0, ½ and 3/2", "read", rates_and_batches.best_batch, 10.0,
           _DIFFERS),
     Claim("C1.2", _P, "Below the largest stable rate, late test accuracy is a function of ε/B alone.",
-          "mean square change of accuracy from ε = 2 to 8 at equal ε/B, beside that of a control two octaves away",
+          "mean square change of accuracy from ε = 2 to 8 at equal ε/B, beside that of a control at another",
           "95 % interval below the square of max(½ point, a quarter of the control); control above 0", "read",
           rates_and_batches.collapse, 7.0,
           f"{_DIFFERS}; with 20 seeds in place of 28 it was supported alone and not among all of the paper's claims"),

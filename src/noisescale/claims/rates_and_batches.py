@@ -19,8 +19,8 @@ from noisescale.laws.study_shape import StudyLike
 
 _NETWORK = "MLP, one hidden layer of width 64, NTK, no batch norm, MNIST-1D, ε from 2 to 8, five batches at each"
 _EPOCHS = "150 epochs, constant rate"
-# Levels of ε/B that at least three rates share, each with the one farthest from it in the grid, its control: about two
-# octaves, the η/S × 4 of the margins.
+# Levels of ε/B that at least three rates share, each with the one farthest from it in the grid, its control: one to two
+# octaves, so that the margin is never wider than that of η/S × 4.
 _LEVELS = {2 / 11: 2 / 3, 0.25: 2 / 3, 1 / 3: 2 / 3, 0.5: 2 / 11, 2 / 3: 2 / 11}
 
 
@@ -63,7 +63,7 @@ def collapse(request: Request) -> Evidence:
     )  # fmt: skip
     return Evidence(
         _agreement("change from ε = 2 to 8 at equal ε/B", differences, controls), (panel,), _runs(*studies),
-        f"{_NETWORK}, {_EPOCHS}; five levels of ε/B, each beside one about two octaves away",
+        f"{_NETWORK}, {_EPOCHS}; five levels of ε/B, each beside one an octave or two away",
         beside=(
             *(over_seeds(f"change from ε = 2 to 8 at ε/B = {level:.2g}", own, "fraction", "accuracy", within(0, 0.01))
               for level, own in zip(_LEVELS, differences.T, strict=True)),

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from noisescale.claims.claim import Curve, Evidence, Panel, Request
-from noisescale.claims.criterion import over_seeds, within
+from noisescale.claims.criterion import farthest, over_seeds, within
 from noisescale.claims.norm_trace import Bench, Floats, seeds_of
 from noisescale.theory import equilibrium
 
@@ -65,13 +65,11 @@ def relaxation_rate(request: Request) -> Evidence:
     # Taken out: every rate is set against another product, largest against smallest.
     claimed = products[::-1] if request.null else products
     ratios = rates / (4 * claimed[:, None])
-    # Of the product that is farthest off: a mean over products would let two errors cancel.
-    farthest = ratios[np.abs(np.log(ratios.mean(1))).argmax()]
     x = np.log(claimed) - np.log(claimed).mean()
     slopes = x @ np.log(rates) / (x @ x)
     return Evidence(
         (
-            over_seeds("rate over 4ηλ", farthest, "1", "of the ηλ farthest off", within(1, _OF_RATES)),
+            over_seeds("rate over 4ηλ", farthest(ratios, 1.0), "1", "of the ηλ farthest off", within(1, _OF_RATES)),
             over_seeds("slope of log rate", slopes, "1", "on log ηλ, least squares", within(1, _OF_SLOPES)),
         ),
         (_decays(found), _rates(products, rates, learning)),

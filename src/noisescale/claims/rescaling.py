@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 
 from noisescale.claims.claim import Curve, Evidence, Panel, Request
 from noisescale.claims.criterion import over_seeds, within
-from noisescale.sweeps import SweepSpec, sweep
+from noisescale.claims.studies import trained
+from noisescale.sweeps import SweepSpec
 
 Floats = NDArray[np.float64]
 
@@ -54,6 +56,8 @@ class Ladders:
 def breaking(request: Request) -> Evidence:
     """C4.2: the largest β at which (βη, βS) trains as (η, S) does is proportional to 1/(ηλ_ref)."""
     planted = request.scale == "smoke"
+    if planted:
+        request.planted.append("rescaled")
     found = _planted(request.first_seed) if planted else _trained(request)
     curvature = found.curvature
     if request.null:  # taken out: every width has the λ of another
@@ -69,13 +73,13 @@ def breaking(request: Request) -> Evidence:
                     within(1, _OF_SLOPES)),),
         _panels(found, curvature, largest),
         found.loss.size + found.control.size,
-        _SETTING + ("; planted" if planted else ""),
+        _SETTING,
         {
             "β_max·ηλ_ref, geometric mean": float(np.exp(np.log(product).mean())),
             "β_max·ηλ_ref, smallest of a width": float(product.min()),
             "β_max·ηλ_ref, largest of a width": float(product.max()),
             "λ_ref of the widest over that of the narrowest": float(curvature.mean(1).max() / curvature.mean(1).min()),
-            "widths without a break": float((largest >= _FACTORS[-1]).sum()),
+            "widths without a break": float(np.isnan(largest).sum()),
             "four times the noise, relative change of the loss": float(
                 (found.control / found.loss[:, 0] - 1).mean()
             ),
@@ -102,11 +106,11 @@ def largest_factors(loss: Floats, margin: Floats) -> Floats:
     Arguments:
         loss: [W, F]. margin: [W].
     Returns:
-        [W]; the last factor where the loss never leaves.
+        [W]; nan where the loss never leaves, so that there is no line through what was not found.
     """
     distance = np.abs(loss - loss[:, :1]) / margin[:, None]
     at = np.log(_FACTORS)
-    found = np.full(len(loss), at[-1])
+    found = np.full(len(loss), math.nan)
     for width, own in enumerate(distance):
         beyond = np.flatnonzero(own > 1)
         if len(beyond):
@@ -148,7 +152,7 @@ def rescaled(first: int) -> list[SweepSpec]:
 
 
 def _trained(request: Request) -> Ladders:
-    ladder, control = (sweep(spec, request.folder / spec.name, quiet=True) for spec in rescaled(request.first_seed))
+    ladder, control = (trained(spec, request) for spec in rescaled(request.first_seed))
     runs = ladder.runs()
     last = ladder.curves().groupby("run_id").lambda_max.last()
     curvature = runs.assign(lambda_max=runs.run_id.map(last))[runs.batch_size == _BATCH]

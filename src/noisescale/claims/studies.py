@@ -44,14 +44,20 @@ def obtain(request: Request, build: Build, world: World | None = None) -> list[S
         request.used.append((study.setting, study.differs))
     specs = build(request.first_seed)
     if request.scale == "smoke":
+        request.planted.extend(spec.name for spec in specs)
         return [
             plant(spec, world or World(), np.random.default_rng([request.first_seed, *spec.name.encode()]))
             for spec in specs
         ]
-    return [_trained(spec, request) for spec in specs]
+    return [trained(spec, request) for spec in specs]
 
 
-def _trained(spec: SweepSpec, request: Request) -> Study:
+def trained(spec: SweepSpec, request: Request) -> Study:
+    """A sweep of a request, as far as it is not stored yet.
+
+    Raises:
+        NotRun: its time was up.
+    """
     folder = request.folder / spec.name
     study = sweep(spec, folder, max_seconds=request.max_seconds, quiet=True)
     if request.max_seconds is not None and (missing := missing_runs(folder, failures(folder))):
@@ -144,7 +150,10 @@ def small_data_over_widths(first: int) -> list[SweepSpec]:
         mnist1d(
             "small-data-over-widths", first, 8,
             dataset={"train_size": 500, "label_noise": 0.2},
-            grid={"width": [8, 16, 32, 64, 128, 256, 512], "learning_rate": [4.0], "batch_size": [2, 4, 8, 16]},
+            grid={
+                "width": [8, 16, 32, 64, 128, 256, 512], "learning_rate": [4.0],
+                "batch_size": [1, 2, 4, 8, 16, 32, 64],
+            },
             training={"steps": 10_000},
         )
     ]  # fmt: skip
@@ -193,7 +202,7 @@ def _tuned(
 
 _NOISY = {"label_noise": 0.2}
 _STEPS = 6000
-_FACTOR_2 = {"from": 1.0, "to": 32.0, "factor": 2.0}
+_FACTOR_2 = {"from": 0.5, "to": 64.0, "factor": 2.0}
 
 
 def equal_steps(first: int) -> list[SweepSpec]:
@@ -201,7 +210,7 @@ def equal_steps(first: int) -> list[SweepSpec]:
     return [
         mnist1d(
             "equal-steps", first, 10, dataset=_NOISY,
-            grid={"learning_rate": _FACTOR_2, "batch_size": [16, 64, 256, 1024]},
+            grid={"learning_rate": _FACTOR_2, "batch_size": [16, 64, 256, 512]},
             training={"steps": _STEPS, "schedule": {"kind": "halving"}},
         )
     ]  # fmt: skip
@@ -212,7 +221,7 @@ def more_steps(first: int) -> list[SweepSpec]:
     return [
         mnist1d(
             "more-steps", first, 10, dataset=_NOISY,
-            grid={"learning_rate": {"from": 0.25, "to": 2.0, "factor": 2.0}, "batch_size": [1024]},
+            grid={"learning_rate": {"from": 0.125, "to": 2.0, "factor": 2.0}, "batch_size": [512]},
             training={"steps": 4 * _STEPS, "schedule": {"kind": "halving"}},
         )
     ]  # fmt: skip
@@ -232,7 +241,7 @@ def _normalized(name: str, first: int, model: Spec) -> SweepSpec:
     return mnist1d(
         name, first, 8, dataset=_NOISY, model=model,
         grid={
-            "parameterization": ["standard"], "learning_rate": {"from": 0.25, "to": 4.0, "factor": 2.0},
+            "parameterization": ["standard"], "learning_rate": {"from": 0.0625, "to": 16.0, "factor": 2.0},
             "batch_size": [16, 64, 256],
         },
         training={"steps": 2000, "schedule": {"kind": "halving"}},

@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from noisescale.claims.claim import Curve, Evidence, Panel, Request
+from noisescale.claims.claim import Curve, Evidence, NotRun, Panel, Request
 from noisescale.claims.criterion import above, below, over_seeds, same, within
 from noisescale.claims.ladders import Floats, table
 from noisescale.claims.planted import World
 from noisescale.claims.studies import obtain, tuned_at_equal_epochs, tuned_over_budgets, tuned_with_momentum
-from noisescale.laws.local_cubic import local_cubic
+from noisescale.laws.local_cubic import MINIMUM_CELLS, local_cubic
 
 _NETWORK = "MLP, one hidden layer of width 64, NTK, no batch norm, MNIST-1D, halving schedule"
 _FACTOR = math.log(math.sqrt(2))  # margin for the place of an optimum
@@ -85,6 +85,9 @@ def rates_over_budgets(request: Request) -> Evidence:
     """C3.5: the rate best for test accuracy falls slower with the epoch budget than that best for the training loss."""
     runs = table(obtain(request, tuned_over_budgets, World(loss_wants_less=0.0 if request.null else 0.8)))
     by_accuracy, by_loss = _Tuned(runs, "budget"), _Tuned(runs, "budget", "train_loss")
+    open_ended = by_accuracy.censored | by_loss.censored
+    for own in (by_accuracy, by_loss):
+        own.keep(~open_ended)
     budgets = by_accuracy.keys
     x = np.log(budgets)
     slopes = {name: _slopes(x, own.places) for name, own in (("accuracy", by_accuracy), ("training loss", by_loss))}
@@ -99,12 +102,14 @@ def rates_over_budgets(request: Request) -> Evidence:
         log_x=True, log_y=True,
     )  # fmt: skip
     return Evidence(
-        (over_seeds("slope by accuracy − slope by training loss", slopes["accuracy"] - slopes["training loss"], "1",
-                    "of log ε_opt on log epochs", above(0)),),
+        (
+            over_seeds("slope by accuracy − slope by training loss", slopes["accuracy"] - slopes["training loss"], "1",
+                       "of log ε_opt on log epochs", above(0)),
+            over_seeds("slope by training loss", slopes["training loss"], "1", "of log ε_opt on log epochs", below(0)),
+        ),
         (panel,), by_accuracy.runs, f"{_NETWORK}, B = 16, {', '.join(f'{b:g}' for b in budgets)} epochs",
-        beside=tuple(
-            over_seeds(f"slope by {name}", own, "1", "of log ε_opt on log epochs", within(0, 0.25))
-            for name, own in slopes.items()
+        beside=(
+            over_seeds("slope by accuracy", slopes["accuracy"], "1", "of log ε_opt on log epochs", within(0, 0.25)),
         ),
     )  # fmt: skip
 
@@ -115,6 +120,10 @@ def best_temperature(request: Request) -> Evidence:
     without = _Tuned(table(obtain(request, tuned_at_equal_epochs, world)), "batch_size")
     with_it = _Tuned(table(obtain(request, tuned_with_momentum, world)), "batch_size")
     budgets = _Tuned(table(obtain(request, tuned_over_budgets, world)), "budget")
+    open_ended = without.censored | with_it.censored
+    for own in (without, with_it):
+        own.keep(~open_ended)
+    budgets.keep(~budgets.censored)
     batches = without.keys
     x = np.log(batches)
     lower = slice(None, _break(x, without.places.mean(0)) + 1)
@@ -151,24 +160,28 @@ class _Tuned:
         runs: as `table` gives them. axes: column that tells the ladders apart. metric: accuracy, or a loss.
 
     `places` [S, C] are of log ε/(1 − m); `heights` [S, C] are metrics at the best rate, which each half of the seeds
-    chooses for the other; `censored` [C] says where the best rate is the ladder's last although nothing failed.
+    chooses for the other; `censored` [C] says where the best rate is an end of the ladder, beyond which nothing
+    is known to fail.
     """
 
     def __init__(self, runs: pd.DataFrame, axis: str, metric: str = "accuracy") -> None:
         self.runs, maximize = len(runs), metric == "accuracy"
         rates = np.log(runs.learning_rate / (1 - runs.momentum)).round(6)
         keys, places, heights, censored = [], [], [], []
-        for key, part in runs.assign(rate=rates, failed=runs.status == "diverged").groupby(axis):
+        for key, part in runs.assign(rate=rates).groupby(axis):
             values = part.pivot(index="seed", columns="rate", values=metric).sort_index()
             # Where training fails the curve falls off a cliff that no cubic follows: the cells before it decide.
-            sound = ~part.groupby("rate").failed.any().to_numpy()
+            sound = ~np.logical_or.accumulate(part.groupby("rate").failed.any().to_numpy())
+            if sound.sum() < MINIMUM_CELLS:
+                raise NotRun(f"fewer than {MINIMUM_CELLS} rates at which all seeds train, at {axis} {key}")
             x, y = values.columns.to_numpy(dtype=np.float64)[sound], values.to_numpy(dtype=np.float64)[:, sound]
             keys.append(float(str(key)))
             y = y if maximize else -y
             own = _own_places(x, y)
             places.append(own)
             heights.append(_cross_fitted(y))
-            censored.append(bool(sound.all()) and float(np.median(own)) == x[-1])
+            middle = float(np.median(own))
+            censored.append(middle == x[0] or (bool(sound.all()) and middle == x[-1]))
         self.keys, self.censored = np.array(keys), np.array(censored)
         self.places, self.heights = np.stack(places, 1), np.stack(heights, 1)
 
@@ -211,6 +224,8 @@ def _break(x: Floats, y: Floats) -> int:
         shape = np.minimum(x, x[place])
         return float(np.var(y - shape))
 
+    if len(x) < 3:
+        raise NotRun("fewer than three batches whose best rate lies within its ladder")
     return min(range(1, len(x)), key=misfit)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import subprocess
 import time
@@ -15,7 +14,7 @@ import torch
 
 from noisescale.claims.claim import SCALES, Claim, Evidence, NotRun, Request, Scale
 from noisescale.claims.criterion import holm_levels, joint_outcome
-from noisescale.claims.table import choose_claims
+from noisescale.claims.table import CLAIMS, choose_claims
 from noisescale.claims.verdict import Verdict, as_entries
 from noisescale.errors import BadInput
 from noisescale.store import write_atomically
@@ -57,6 +56,7 @@ def verify(
     first_seed = SEEDS_APART * seed_set
     found: dict[str, tuple[Evidence | None, float]] = {}
     notes: dict[str, str] = {}
+    planted: set[str] = set()
     for claim in list(claims):
         began = time.perf_counter()
         evidence = None
@@ -67,18 +67,32 @@ def verify(
             said(f"{claim.id}: {claim.statement}")
             with _one_thread():
                 evidence = claim.experiment(request)
+            if not evidence.statistics:
+                notes[claim.id], evidence = evidence.setting, None
         except NotRun as reason:
             notes[claim.id] = str(reason)
+        if request.planted:
+            planted.add(claim.id)
         if request.used:
             setting, differs = ("; ".join(dict.fromkeys(own)) for own in zip(*request.used, strict=True))
             claims[claims.index(claim)] = replace(claim, differs=differs)
             evidence = None if evidence is None else replace(evidence, setting=setting)
         found[claim.id] = evidence, time.perf_counter() - began
-    worst = {id: max(one.p_value for one in own.statistics) for id, (own, _) in found.items() if own is not None}
-    levels = holm_levels(worst)
+    levels: dict[str, float] = {}
+    for paper in dict.fromkeys(claim.paper for claim in claims):
+        own = {claim.id: _worst(found[claim.id][0]) for claim in claims if claim.paper == paper}
+        levels |= holm_levels({id: p for id, p in own.items() if p is not None}, _family(paper, scale))
     verdicts = [
         (
-            _verdict(claim, *found[claim.id], scale, first_seed, levels.get(claim.id, 0.0), notes.get(claim.id, "")),
+            _verdict(
+                claim,
+                *found[claim.id],
+                scale,
+                first_seed,
+                levels.get(claim.id, 0.0),
+                notes.get(claim.id, ""),
+                claim.id in planted,
+            ),
             found[claim.id][0],
         )
         for claim in claims
@@ -89,17 +103,17 @@ def verify(
     return verdicts
 
 
-def criterion_commit(claim: Claim) -> str:
-    """The commit that last changed the file of the claim's experiment; says so where that is not committed."""
-    source = inspect.getsourcefile(claim.experiment) if claim.experiment is not None else None
-    if source is None:
-        return "no experiment"
-    path = Path(source)
+def criterion_commit() -> str:
+    """The commit that last changed anything of which a criterion or a statistic is made; says so where it is changed.
+
+    That is all of the claims and of the laws: an experiment's own file is not all that it rests on.
+    """
+    folder = Path(__file__).parent
 
     def git(*words: str) -> str | None:
         try:
             done = subprocess.run(
-                ["git", *words, "--", path.name], cwd=path.parent, capture_output=True, text=True, check=True
+                ["git", *words, "--", ".", "../laws"], cwd=folder, capture_output=True, text=True, check=True
             )
         except (OSError, subprocess.CalledProcessError):
             return None
@@ -125,29 +139,51 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def _worst(evidence: Evidence | None) -> float | None:
+    return None if evidence is None else max(one.p_value for one in evidence.statistics)
+
+
+def _family(paper: str, scale: str) -> int:
+    """How many claims of a paper can be verified at a scale: so many tests are made in all, now or another time."""
+    return sum(
+        claim.paper == paper and claim.experiment is not None and (scale != "gpu" or claim.at_gpu)
+        for claim in CLAIMS.values()
+    )
+
+
 def _scale(name: str) -> Scale:
     return next(scale for scale in SCALES if scale == name)
 
 
 def _verdict(
-    claim: Claim, evidence: Evidence | None, seconds: float, scale: str, first_seed: int, level: float, why_not: str
+    claim: Claim,
+    evidence: Evidence | None,
+    seconds: float,
+    scale: str,
+    first_seed: int,
+    level: float,
+    why_not: str,
+    is_planted: bool,
 ) -> Verdict:
     about = (claim.id, claim.paper, claim.statement, claim.criterion, claim.source, claim.differs)
     if evidence is None:
         return Verdict(*about, "not run", (), scale, first_seed, 0, 0, "", {}, (), None, 0.0, "no experiment",
                        versions(), seconds, why_not)  # fmt: skip
     outcome = joint_outcome(evidence.statistics, level)
-    open_ = [one for one in evidence.statistics if one.outcome == "inconclusive"]
-    needed = [one.seeds_needed for one in open_]
+    open_ = [one for one in evidence.statistics if one.outcome != "contradicted" and one.p_value > (level or 0.025)]
+    needed = [one.seeds_needed(level or 0.025) for one in open_]
     enough = max((n for n in needed if n is not None), default=None) if None not in needed else None
     seeds = max(one.seeds for one in evidence.statistics)
+    note = ""
     if outcome == "inconclusive":
-        more = f"about {enough} seeds would settle it" if enough else "more seeds would not settle it at these values"
-        note = more if open_ else "supported alone, not among all claims verified together (Holm)"
-    else:
-        note = ""
+        alone = all(one.outcome == "supported" for one in evidence.statistics)
+        first = "supported alone, not among all claims of the paper (Holm); " if alone else ""
+        more = f"about {enough} seeds would settle it" if enough else "more seeds alone would not settle it"
+        note = first + more
+    if is_planted:
+        note = f"{note}; planted runs, no network was trained".removeprefix("; ")
     return Verdict(
         *about, outcome, as_entries(evidence.statistics), scale, first_seed, seeds, evidence.runs, evidence.setting,
-        dict(evidence.reported), as_entries(evidence.beside), enough, level, criterion_commit(claim), versions(),
+        dict(evidence.reported), as_entries(evidence.beside), enough, level, criterion_commit(), versions(),
         seconds, note,
     )  # fmt: skip
