@@ -91,11 +91,20 @@ def _page(paper: str, verdicts: Sequence[Verdict], svgs: Mapping[str, str]) -> s
     rows = tuple((verdict.id, verdict.statement, verdict.verdict) for verdict in verdicts)
     return template("claims.html.jinja").render(
         title=PAPERS[paper],
-        subtitle="; ".join(scales) + ". Criteria were fixed before the runs that confirm them.",
+        subtitle="; ".join(scales) + "." + (_BEFORE if all(map(_confirms, verdicts)) else ""),
         result=[", ".join(f"{count} {word}" for word, count in counts.items()) + "."],
         overview=TableData("Claims", ("id", "statement", "verdict"), rows),
         claims=[_section(verdict, svgs.get(verdict.id, "")) for verdict in ran],
     )
+
+
+_BEFORE = " Criteria were committed before these runs, on seeds that development does not use."
+
+
+def _confirms(verdict: Verdict) -> bool:
+    """Whether a run can confirm: not planted or tiny, not on the seeds of development, not of changed code."""
+    clean = len(verdict.criterion_commit.split()) == 1
+    return verdict.scale != "smoke" and verdict.first_seed > 0 and clean
 
 
 def _section(verdict: Verdict, svg: str) -> dict[str, Any]:
