@@ -34,6 +34,13 @@ def quiet(request: pytest.FixtureRequest) -> None:
         request.node.add_marker(mark)
 
 
+@pytest.fixture
+def submitit_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Submitit, with processes of this machine for jobs of a cluster."""
+    pytest.importorskip("submitit", reason="the extra `slurm` is not installed")
+    monkeypatch.setenv("NOISESCALE_SLURM", "local")
+
+
 def ray_workers() -> list[int]:
     """Processes that train a pack for Ray."""
     found = []
@@ -80,12 +87,8 @@ def test_a_ray_worker_that_is_killed_costs_nothing(
 
 
 @pytest.mark.full
-@pytest.mark.usefixtures("quiet")
-def test_jobs_of_submitit_find_what_workers_find(
-    tmp_path: Path, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("submitit", reason="the extra `slurm` is not installed")
-    monkeypatch.setenv("NOISESCALE_SLURM", "local")
+@pytest.mark.usefixtures("quiet", "submitit_here")
+def test_jobs_of_submitit_find_what_workers_find(tmp_path: Path, make_spec: MakeSpec) -> None:
     spec = make_spec(grid__width=[2, 4, 8])
     known = findings(sweep(spec, tmp_path / "calm", jobs=1, quiet=True).runs())
     found = sweep(spec, tmp_path / "out", jobs=2, executor="slurm", quiet=True)
@@ -94,12 +97,10 @@ def test_jobs_of_submitit_find_what_workers_find(
 
 
 @pytest.mark.full
-@pytest.mark.usefixtures("quiet")
+@pytest.mark.usefixtures("quiet", "submitit_here")
 def test_a_model_that_fails_on_submitit_is_a_failure_with_its_reason(
     tmp_path: Path, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("submitit", reason="the extra `slurm` is not installed")
-    monkeypatch.setenv("NOISESCALE_SLURM", "local")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     (tmp_path / "dying_model.py").write_text(

@@ -9,7 +9,7 @@ import pandas as pd
 
 from noisescale.claims.claim import Curve, Evidence, NotRun, Panel, Request
 from noisescale.claims.criterion import Statistic, above, below, other_than, over_seeds
-from noisescale.claims.ladders import Floats, table
+from noisescale.claims.ladders import Floats, slopes, table
 from noisescale.claims.planted import World
 from noisescale.claims.studies import (
     Build,
@@ -155,9 +155,7 @@ def _world(request: Request, edge: float) -> World:
 
 
 def _trend(x: Floats, found: dict[int, _Chosen], name: str) -> Floats:
-    away = x - x.mean()
-    own: Floats = np.stack([getattr(found[batch], name) for batch in sorted(found)], 1) @ away / np.sum(away**2)
-    return own
+    return slopes(x, np.stack([getattr(found[batch], name) for batch in sorted(found)], 1))
 
 
 def _curve(label: str, found: dict[int, _Chosen], batches: Floats, name: str = "accuracy") -> Curve:

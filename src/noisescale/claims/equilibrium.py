@@ -89,7 +89,7 @@ def symmetry(request: Request) -> Evidence:
 def equilibrium_norm(request: Request) -> Evidence:
     """C2.3: ‖w‖⁴ = ηS/(λ(2 − ηλ)) with S measured."""
     pairs, seeds = _PAIRS[request.scale], seeds_of(request, _SEEDS)
-    trace = _at_equilibrium(pairs, seeds, 0.0, request)
+    trace = _at_equilibrium(pairs, seeds, 0.0)
     # Taken out: the theory of a network with another rate and decay.
     claimed = (*pairs[-1:], *pairs[:-1]) if request.null else pairs
     by_pair = _by_pair(_over_theory(trace, claimed, len(seeds), 0.0).mean(1), pairs)
@@ -115,7 +115,7 @@ def equilibrium_norm(request: Request) -> Evidence:
 def rotation_of_products(request: Request) -> Evidence:
     """C2.4: the effective rate and the rotation depend on ηλ alone."""
     pairs, seeds = _PAIRS[request.scale], seeds_of(request, _SEEDS)
-    trace = _at_equilibrium(pairs, seeds, 0.0, request)
+    trace = _at_equilibrium(pairs, seeds, 0.0)
     rotation = _by_pair(np.sqrt((trace.rotations**2).mean(0)).mean(1), pairs)
     products = np.array([rate * decay for rate, decay in pairs])
     rates = np.array([rate for rate, _ in pairs])
@@ -205,7 +205,7 @@ def with_momentum(request: Request) -> Evidence:
     momentum = 0.9
     pairs, seeds = ((0.05, 0.02), (0.02, 0.05)), seeds_of(request, {"smoke": 16, "laptop": 20})
     claimed = 0.0 if request.null else momentum  # taken out: the formula without momentum
-    trace = _at_equilibrium(pairs, seeds, momentum, request, 1 - momentum)
+    trace = _at_equilibrium(pairs, seeds, momentum, 1 - momentum)
     ratio = farthest(_by_pair(_over_theory(trace, pairs, len(seeds), claimed).mean(1), pairs), 1.0)
     rate, decay = _rates(pairs, len(seeds))[:, None], _decays(pairs, len(seeds))[:, None]
     rotation = np.sqrt((trace.rotations**2).mean(0)) / np.sqrt(2 * rate * decay / (1 + claimed))
@@ -241,7 +241,7 @@ def _over_theory(trace: NormTrace, pairs: tuple[tuple[float, float], ...], seeds
 
 
 def _at_equilibrium(
-    pairs: tuple[tuple[float, float], ...], seeds: list[int], momentum: float, request: Request, factor: float = 1.0
+    pairs: tuple[tuple[float, float], ...], seeds: list[int], momentum: float, factor: float = 1.0
 ) -> NormTrace:
     """A window of four relaxation times after ten of them, both of the slowest pair."""
     slowest = min(rate * decay for rate, decay in pairs) / factor

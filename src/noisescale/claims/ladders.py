@@ -93,3 +93,17 @@ def cell(runs: pd.DataFrame, column: str = "accuracy", **where: float) -> Floats
         runs = runs[np.isclose(runs[name].astype(float), value, rtol=1e-6)]
     found: Floats = runs.sort_values("seed")[column].to_numpy(dtype=np.float64)
     return found
+
+
+def slopes(x: Floats, y: Floats) -> Floats:
+    """Least-squares slopes [S] of y [S, M] on x [M]; nan where there is no second place."""
+    if len(x) < 2:
+        return np.full(len(y), math.nan)
+    away = x - x.mean()
+    found: Floats = y @ away / np.sum(away**2)
+    return found
+
+
+def run_count(*studies: StudyLike) -> int:
+    """Runs of several studies, stability ladders included."""
+    return sum(len(study.runs()) for study in studies)

@@ -9,7 +9,18 @@ import numpy as np
 
 from noisescale.claims.claim import Curve, Evidence, NotRun, Panel, Request
 from noisescale.claims.criterion import above, below, by_t, over_seeds, within
-from noisescale.claims.ladders import Floats, cell, law_of, line, points, series_of_study, table, through
+from noisescale.claims.ladders import (
+    Floats,
+    cell,
+    law_of,
+    line,
+    points,
+    run_count,
+    series_of_study,
+    slopes,
+    table,
+    through,
+)
 from noisescale.claims.planted import World
 from noisescale.claims.studies import (
     convolutional_networks_with_batch_norm,
@@ -22,7 +33,6 @@ from noisescale.claims.studies import (
     standard_over_widths,
 )
 from noisescale.laws.results import Series
-from noisescale.laws.study_shape import StudyLike
 from noisescale.laws.trend import trend as height_trend
 
 # Half of the gap between the slopes 0, ½ and 1 for "does not move"; "in proportion" must exclude 0, ½ and 3/2.
@@ -46,7 +56,7 @@ def noise_in_proportion(request: Request) -> Evidence:
     )  # fmt: skip
     return Evidence(
         (line("slope of log ḡ_opt at equal ε·steps", law, _seeds(series), proportional),),
-        (panel,), _runs(study, at_epochs), f"{_NETWORK}, NTK, ε = 8, widths 32 to 128",
+        (panel,), run_count(study, at_epochs), f"{_NETWORK}, NTK, ε = 8, widths 32 to 128",
         beside=(
             line("slope at equal epochs", own, _seeds(paper), proportional),
             line(f"slope {_LOSS}", series.laws["loss"].normalized_noise_scale, _seeds(series), proportional),
@@ -73,7 +83,7 @@ def temperature_stays(request: Request) -> Evidence:
     normalized = series.laws["accuracy"].normalized_noise_scale
     return Evidence(
         (line("slope of log (ε/B)_opt", law, _seeds(series), within(0, _EQUAL)),),
-        (panel,), _runs(study), f"{_NETWORK}, standard parameterization, ε = 0.25, widths 32 to 128",
+        (panel,), run_count(study), f"{_NETWORK}, standard parameterization, ε = 0.25, widths 32 to 128",
         beside=(
             line("slope of log ḡ_opt", normalized, _seeds(series), within(1, _PROPORTIONAL)),
             line(f"slope {_LOSS}", series.laws["loss"].temperature, _seeds(series), within(0, _EQUAL)),
@@ -94,7 +104,6 @@ def peak_rises(request: Request) -> Evidence:
     widths = np.array(trend.widths)
     least = float(runs.batch_size[runs.width == runs.width.max()].max())
     fixed = np.array([cell(runs, width=width, batch_size=least) for width in widths])
-    octaves = np.log2(widths) - np.log2(widths).mean()
     panel = Panel(
         "width", "test accuracy",
         (
@@ -106,10 +115,10 @@ def peak_rises(request: Request) -> Evidence:
     )  # fmt: skip
     return Evidence(
         (by_t("rank correlation of peak accuracy with width", trend.spearman, trend.seeds, above(0)),),
-        (panel,), _runs(study), f"{_NETWORK}, NTK, ε = 8, equal ε·steps, widths 32 to 128",
+        (panel,), run_count(study), f"{_NETWORK}, NTK, ε = 8, equal ε·steps, widths 32 to 128",
         beside=(
             by_t("gain for each doubling of width", trend.gain_per_doubling, trend.seeds, above(0)),
-            over_seeds(f"gain for each doubling, all at B = {least:g}", fixed.T @ octaves / np.sum(octaves**2),
+            over_seeds(f"gain for each doubling, all at B = {least:g}", slopes(np.log2(widths), fixed.T),
                        "fraction", "least squares on log₂ width", above(0)),
         ),
     )  # fmt: skip
@@ -131,7 +140,7 @@ def stable_rate(request: Request) -> Evidence:
         curves += [points(name, laws[-1].law), through(f"slope {slope:g}", laws[-1].law, slope)]
     panel = Panel("width", f"largest stable rate at B = {largest:g}", tuple(curves), log_x=True, log_y=True)
     return Evidence(
-        tuple(statistics), (panel,), _runs(ntk, standard),
+        tuple(statistics), (panel,), run_count(ntk, standard),
         f"{_NETWORK}; median threshold of 16 seeds (standard: 8) within 300 steps, cross-entropy",
         beside=tuple(beside),
     )  # fmt: skip
@@ -148,7 +157,7 @@ def largest_batch_falls(request: Request) -> Evidence:
         (points("measured", law), through("ε_½ constant: B* ∝ 1/width", law, -1.0)), log_x=True, log_y=True,
     )  # fmt: skip
     return Evidence(
-        (line("slope of log B*", law, _seeds(series), below(0)),), (panel,), _runs(study),
+        (line("slope of log B*", law, _seeds(series), below(0)),), (panel,), run_count(study),
         f"{_NETWORK}, NTK; B* solves B = ε_½(B)·N/g_opt",
     )  # fmt: skip
 
@@ -170,7 +179,7 @@ def with_batch_norm(request: Request) -> Evidence:
         curves += [points(f"{name} networks", law)]
     panel = Panel("width", "best normalized noise scale ḡ", tuple(curves), log_x=True, log_y=True)
     return Evidence(
-        tuple(statistics), (panel,), _runs(residual, convolutional),
+        tuple(statistics), (panel,), run_count(residual, convolutional),
         "two residual blocks, and three convolutions, with batch norm, NTK, ε = 1, 1,000 steps, 8×8 digits with a "
         "fifth of the labels redrawn, widths 4 to 16",
     )  # fmt: skip
@@ -200,7 +209,7 @@ def ntk_is_worse(request: Request) -> Evidence:
     return Evidence(
         (over_seeds("NTK minus standard", (by_seed["NTK"] - by_seed["standard"]).mean(0), "fraction",
                     "accuracy at the optimum, mean over widths", below(0)),),
-        (panel,), _runs(ntk, standard), f"{_NETWORK}, widths {', '.join(f'{width:g}' for width in widths)}",
+        (panel,), run_count(ntk, standard), f"{_NETWORK}, widths {', '.join(f'{width:g}' for width in widths)}",
     )  # fmt: skip
 
 
@@ -235,7 +244,7 @@ def critical_width(request: Request) -> Evidence:
             over_seeds("gain of the last two − a quarter of that", last - first / 4, "fraction",
                        "accuracy at the best batch", below(0)),
         ),
-        (panel,), _runs(study),
+        (panel,), run_count(study),
         "MLP, one hidden layer, NTK, ε = 4, 10,000 steps, MNIST-1D with 500 training examples and a fifth of their "
         "labels redrawn, widths 8 to 512",
     )  # fmt: skip
@@ -254,7 +263,7 @@ def init_variance_is_a_unit(request: Request) -> Evidence:
     )
     return Evidence(
         (line("slope of log g_opt on log σ0²", law, _seeds(fitted[0][1]), within(1, _PROPORTIONAL)),),
-        (panel,), _runs(*studies), f"{_NETWORK}, standard parameterization, width 64, ε = 0.25, σ0² = 1 to 4",
+        (panel,), run_count(*studies), f"{_NETWORK}, standard parameterization, width 64, ε = 0.25, σ0² = 1 to 4",
     )  # fmt: skip
 
 
@@ -286,7 +295,3 @@ def _best_at(batch: int) -> float:
 
 def _seeds(series: Series) -> int:
     return max(len(width.seeds) for width in series.widths)
-
-
-def _runs(*studies: StudyLike) -> int:
-    return sum(len(study.runs()) for study in studies)

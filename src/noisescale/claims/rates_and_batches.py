@@ -10,7 +10,18 @@ import pandas as pd
 
 from noisescale.claims.claim import Curve, Evidence, Panel, Request
 from noisescale.claims.criterion import Statistic, above, below, over_seeds, within
-from noisescale.claims.ladders import Floats, cell, law_of, line, points, series_of_study, table, through
+from noisescale.claims.ladders import (
+    Floats,
+    cell,
+    law_of,
+    line,
+    points,
+    run_count,
+    series_of_study,
+    slopes,
+    table,
+    through,
+)
 from noisescale.claims.planted import World
 from noisescale.claims.studies import obtain, rates_and_batches_at_equal_epochs, rates_and_batches_at_equal_time
 from noisescale.laws.equivalence import MARGIN, SHARE
@@ -42,7 +53,7 @@ def best_batch(request: Request) -> Evidence:
             line("slope of log B_opt at equal epochs", first, _seeds(equal_epochs), proportional),
             line("slope of log B_opt at equal ε·steps", second, _seeds(equal_time), proportional),
         ),
-        (panel,), _runs(*equal_epochs, *equal_time), f"{_NETWORK}; {_EPOCHS}, and ε·steps = 400,000",
+        (panel,), run_count(*equal_epochs, *equal_time), f"{_NETWORK}; {_EPOCHS}, and ε·steps = 400,000",
     )  # fmt: skip
 
 
@@ -62,7 +73,7 @@ def collapse(request: Request) -> Evidence:
         log_x=True,
     )  # fmt: skip
     return Evidence(
-        _agreement("change from ε = 2 to 8 at equal ε/B", differences, controls), (panel,), _runs(*studies),
+        _agreement("change from ε = 2 to 8 at equal ε/B", differences, controls), (panel,), run_count(*studies),
         f"{_NETWORK}, {_EPOCHS}; five levels of ε/B, each beside one an octave or two away",
         beside=(
             *(over_seeds(f"change from ε = 2 to 8 at ε/B = {level:.2g}", own, "fraction", "accuracy", within(0, 0.01))
@@ -94,7 +105,7 @@ def curves_coincide(request: Request) -> Evidence:
     )  # fmt: skip
     return Evidence(
         _agreement("curves of η = 2 and 8 at equal η/S", np.hstack(differences), np.hstack(controls)), (panel,),
-        _runs(*studies), f"{_NETWORK}, {_EPOCHS}; test accuracy at every evaluation, η/S = ¼, ⅓ and ½",
+        run_count(*studies), f"{_NETWORK}, {_EPOCHS}; test accuracy at every evaluation, η/S = ¼, ⅓ and ½",
     )  # fmt: skip
 
 
@@ -145,10 +156,7 @@ def _at(runs: pd.DataFrame, level: float) -> Floats:
 def _per_doubling(runs: pd.DataFrame, level: float) -> Floats:
     """Change of accuracy for each doubling of ε at equal ε/B, one a seed, by least squares over the rates."""
     own = runs[np.isclose(runs.learning_rate / runs.batch_size, level, rtol=0.01)]
-    octaves = np.log2(np.sort(own.learning_rate.unique()))
-    octaves -= octaves.mean()
-    found: Floats = octaves @ _at(runs, level) / np.sum(octaves**2)
-    return found
+    return slopes(np.log2(np.sort(own.learning_rate.unique())), _at(runs, level).T)
 
 
 def _control_at_equal_time(request: Request) -> Statistic:
@@ -232,8 +240,7 @@ def _gain_below_optimum(runs: pd.DataFrame) -> Floats:
         for choosing, reporting in ((y[half:], y[:half]), (y[:half], y[half:])):
             # Batches ascend, so noise falls: the cells from the optimum on are those below it.
             first = min(int(choosing.mean(0).argmax()), y.shape[1] - 2)
-            away = x[first:] - x[first:].mean()
-            own.append(reporting[:, first:] @ away / np.sum(away**2))
+            own.append(slopes(x[first:], reporting[:, first:]))
         gains.append(np.concatenate(own))
     found: Floats = np.mean(gains, axis=0)
     return found
@@ -241,7 +248,3 @@ def _gain_below_optimum(runs: pd.DataFrame) -> Floats:
 
 def _seeds(studies: Sequence[StudyLike]) -> int:
     return int(studies[0].runs().seed.nunique())
-
-
-def _runs(*studies: StudyLike) -> int:
-    return sum(len(study.runs()) for study in studies)

@@ -41,8 +41,7 @@ def excess(request: Request) -> Evidence:
     return Evidence(
         (
             over_seeds("loss over the exact law", farthest(found / exact[:, None], 1.0), "1",
-                      "of the rate farthest off",
-                      within(1, 0.01)),
+                       "of the rate farthest off", within(1, 0.01)),
             over_seeds("loss over (η/4S)·Tr C", found[0] / linear[0], "1", f"at ηh_max = {_RATES[0]:g}",
                       within(1, 0.05)),
         ),

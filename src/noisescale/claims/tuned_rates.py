@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from noisescale.claims.claim import Curve, Evidence, NotRun, Panel, Request
 from noisescale.claims.criterion import above, below, over_seeds, same, within
-from noisescale.claims.ladders import Floats, table
+from noisescale.claims.ladders import Floats, slopes, table
 from noisescale.claims.planted import World
 from noisescale.claims.studies import obtain, tuned_at_equal_epochs, tuned_over_budgets, tuned_with_momentum
 from noisescale.laws.local_cubic import MINIMUM_CELLS, local_cubic
@@ -41,9 +41,9 @@ def saturation(request: Request) -> Evidence:
     )  # fmt: skip
     return Evidence(
         (
-            over_seeds(f"slope of log ε_opt on log B up to B = {batches[split]:g}", _slopes(x[lower], rates[:, lower]),
+            over_seeds(f"slope of log ε_opt on log B up to B = {batches[split]:g}", slopes(x[lower], rates[:, lower]),
                        "1", "least squares", within(1, 0.25)),
-            over_seeds("slope beyond", _slopes(x[upper], rates[:, upper]), "1", "least squares", below(0.5)),
+            over_seeds("slope beyond", slopes(x[upper], rates[:, upper]), "1", "least squares", below(0.5)),
             over_seeds("accuracy at the largest batch, less that below the break", drop, "fraction",
                        "each at its best rate", below(0)),
             *same("accuracy from the smallest batch to the break", found.heights[:, split] - found.heights[:, 0], drop),
@@ -90,7 +90,7 @@ def rates_over_budgets(request: Request) -> Evidence:
         own.keep(~open_ended)
     budgets = by_accuracy.keys
     x = np.log(budgets)
-    slopes = {name: _slopes(x, own.places) for name, own in (("accuracy", by_accuracy), ("training loss", by_loss))}
+    by_metric = {name: slopes(x, own.places) for name, own in (("accuracy", by_accuracy), ("training loss", by_loss))}
     panel = Panel(
         "budget, epochs", "best learning rate ε",
         tuple(
@@ -103,13 +103,14 @@ def rates_over_budgets(request: Request) -> Evidence:
     )  # fmt: skip
     return Evidence(
         (
-            over_seeds("slope by accuracy − slope by training loss", slopes["accuracy"] - slopes["training loss"], "1",
-                       "of log ε_opt on log epochs", above(0)),
-            over_seeds("slope by training loss", slopes["training loss"], "1", "of log ε_opt on log epochs", below(0)),
+            over_seeds("slope by accuracy − slope by training loss",
+                       by_metric["accuracy"] - by_metric["training loss"], "1", "of log ε_opt on log epochs", above(0)),
+            over_seeds("slope by training loss", by_metric["training loss"], "1", "of log ε_opt on log epochs",
+                       below(0)),
         ),
         (panel,), by_accuracy.runs, f"{_NETWORK}, B = 16, {', '.join(f'{b:g}' for b in budgets)} epochs",
         beside=(
-            over_seeds("slope by accuracy", slopes["accuracy"], "1", "of log ε_opt on log epochs", within(0, 0.25)),
+            over_seeds("slope by accuracy", by_metric["accuracy"], "1", "of log ε_opt on log epochs", within(0, 0.25)),
         ),
     )  # fmt: skip
 
@@ -142,11 +143,11 @@ def best_temperature(request: Request) -> Evidence:
     return Evidence(
         (
             over_seeds(f"slope on log B up to B = {batches[lower][-1]:g}",
-                       _slopes(x[lower], temperatures["m = 0"][:, lower]), "1", "of the log of the best temperature",
+                       slopes(x[lower], temperatures["m = 0"][:, lower]), "1", "of the log of the best temperature",
                        within(0, 0.25)),
             over_seeds("log ratio of momentum 0.9 to 0", difference, "1", "mean over these batches",
                        within(0, _FACTOR)),
-            over_seeds("slope on log epochs", _slopes(np.log(budgets.keys), budgets.places), "1",
+            over_seeds("slope on log epochs", slopes(np.log(budgets.keys), budgets.places), "1",
                        "of the log of the best temperature, B = 16", within(0, 0.25)),
         ),
         (panel,), without.runs + with_it.runs + budgets.runs, f"{_NETWORK}, 30 epochs, and 10 to 80 at B = 16",
@@ -206,15 +207,6 @@ def _cross_fitted(y: Floats) -> Floats:
     half = len(y) // 2
     first, second = y[half:].mean(0).argmax(), y[:half].mean(0).argmax()
     return np.concatenate([y[:half, first], y[half:, second]])
-
-
-def _slopes(x: Floats, y: Floats) -> Floats:
-    """Least-squares slopes [S] of y [S, M] on x [M]; nan where there is no second place."""
-    if len(x) < 2:
-        return np.full(len(y), math.nan)
-    away = x - x.mean()
-    found: Floats = y @ away / np.sum(away**2)
-    return found
 
 
 def _break(x: Floats, y: Floats) -> int:

@@ -42,8 +42,7 @@ def gibbs(request: Request) -> Evidence:
     return Evidence(
         (
             over_seeds("odds over the Gibbs law", farthest(found - exact[:, None], 0.0), "nats",
-                      "log p_A/p_B, of the n farthest off",
-                      within(0, 0.1)),
+                       "log p_A/p_B, of the n farthest off", within(0, 0.1)),
             over_seeds("slope in 1/n over the law's", slopes / np.polyfit(inverse, exact, 1)[0], "1",
                       "of log p_A/p_B, against the integrated law's", within(1, 0.1)),
         ),

@@ -46,17 +46,34 @@ def unsealed(data: bytes, name: str) -> pa.Table:
     Raises:
         DamagedFile: the bytes are not those that were written. BadInput: a newer version wrote them.
     """
+    _check(data, name)
+    return _table(data, name)
+
+
+def check_seal(data: bytes, name: str) -> None:
+    """Raise as `unsealed` does; a file with a digest is not decoded for that."""
+    if not _check(data, name):
+        _table(data, name)
+
+
+def _check(data: bytes, name: str) -> bool:
+    """Whether there is a digest, which then holds."""
     # The digest is looked for, not parsed: a damaged footer is no input for a parser.
     sign = _SIGN.search(data, max(0, len(data) - _FOOTER))
-    if sign is not None:
-        place = sign.start(1)
-        if _digest(data[:place] + _BLANK + data[place + len(_BLANK) :]) != sign.group(1):
-            raise _damaged(name, "bytes that differ from those that were written")
-        written = pq.read_metadata(pa.BufferReader(data)).metadata[_FORMAT_KEY].decode()
-        if int(written) > FORMAT:
-            raise BadInput(name, f"a file of format {FORMAT} or older; update noisescale to read newer ones", written)
-    elif _FORMAT_KEY in data:  # no single flip removes both keys
-        raise _damaged(name, "a footer without its digest")
+    if sign is None:
+        if _FORMAT_KEY in data:  # no single flip removes both keys
+            raise _damaged(name, "a footer without its digest")
+        return False
+    place = sign.start(1)
+    if _digest(data[:place] + _BLANK + data[place + len(_BLANK) :]) != sign.group(1):
+        raise _damaged(name, "bytes that differ from those that were written")
+    written = pq.read_metadata(pa.BufferReader(data)).metadata[_FORMAT_KEY].decode()
+    if int(written) > FORMAT:
+        raise BadInput(name, f"a file of format {FORMAT} or older; update noisescale to read newer ones", written)
+    return True
+
+
+def _table(data: bytes, name: str) -> pa.Table:
     try:
         return pq.read_table(pa.BufferReader(data))
     except (pa.ArrowException, OSError, ValueError) as error:

@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 
 from noisescale.runs import LATER_KEYS, RunResult
-from noisescale.store.seal import DamagedFile, sealed, unsealed
+from noisescale.store.seal import DamagedFile, check_seal, sealed, unsealed
 
 SUFFIX = ".parquet"
 
@@ -118,7 +118,7 @@ def set_damaged_aside(folder: Path, aside: Path) -> list[str]:
     found = []
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         try:
-            unsealed(path.read_bytes(), str(path))
+            check_seal(path.read_bytes(), str(path))
         except DamagedFile:
             aside.mkdir(exist_ok=True)
             path.replace(aside / path.name)

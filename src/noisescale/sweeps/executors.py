@@ -52,7 +52,7 @@ def build_executor(name: str, workers: int, threads: int, device: str, folder: P
     Raises:
         BadInput: an unknown name, or an extra that is not installed.
     """
-    module, kind, extra = _check(name)
+    module, kind, extra = check_executor(name)
     try:
         made: Executor = getattr(import_module(module), kind)(workers, threads, device, folder)
     except ModuleNotFoundError as error:
@@ -61,16 +61,12 @@ def build_executor(name: str, workers: int, threads: int, device: str, folder: P
     return made
 
 
-def check_executor(name: str) -> None:
-    """Refuse a name that is none.
+def check_executor(name: str) -> tuple[str, str, str]:
+    """The module, the class and the extra of an executor.
 
     Raises:
-        BadInput: it is none.
+        BadInput: an unknown name.
     """
-    _check(name)
-
-
-def _check(name: str) -> tuple[str, str, str]:
     if name not in _KNOWN:
         raise unknown_name("--executor", tuple(_KNOWN), name)
     return _KNOWN[name]

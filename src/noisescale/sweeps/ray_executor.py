@@ -35,7 +35,7 @@ class RayExecutor:
     """
 
     def __init__(self, workers: int, threads: int, device: str, folder: Path) -> None:
-        self.workers, self.threads, self.device, self.folder = workers, threads, device, folder.resolve()
+        self.workers, self.threads, self.device = workers, threads, device
         self._running: dict[Any, Job] = {}
         self._began = False
 
