@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -117,13 +117,22 @@ def _tail(room: float, error: float, degrees: float) -> float:
     return float(stdtr(degrees, -room / error))
 
 
-def over_seeds(name: str, values: Values, unit: str, convention: str, criterion: Criterion) -> Statistic:
+def over_seeds(
+    name: str, values: Values, unit: str, convention: str, criterion: Criterion, resolution: float = 0.0
+) -> Statistic:
     """The mean of a number of each seed, with its t interval; without one where there is a single seed.
 
     Arguments:
-        values: [S], one a seed.
+        values: [S], one a seed. resolution: the step of what is counted; its variance, step²/12, is added to that of
+            the seeds, so that equal counts are not taken for certainty.
+    Source:
+        Sheppard 1898, for step²/12.
     """
     own = mean_over_seeds(np.asarray(values, dtype=np.float64), unit, convention)
+    if resolution and len(values) > 1:
+        half = two_sided(len(values) - 1) * math.sqrt(resolution**2 / 12 / len(values))
+        wider = math.hypot((own.high - own.low) / 2, half)
+        own = replace(own, low=own.value - wider, high=own.value + wider)
     return by_t(name, own, len(values), criterion)
 
 

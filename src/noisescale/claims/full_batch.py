@@ -41,13 +41,13 @@ def spikes_of_descent(request: Request) -> Evidence:
     return Evidence(
         (
             over_seeds("spikes with decay, less those without", always - never, "spikes",
-                       f"in the last {steps // 2} steps", above(1)),
+                       f"in the last {steps // 2} steps", above(1), resolution=1),
             over_seeds("spikes before decay is switched off", counted[0][1], "spikes",
-                       f"in the {steps // 2} steps before", above(1)),
+                       f"in the {steps // 2} steps before", above(1), resolution=1),
             over_seeds("spikes after decay is switched off", switched, "spikes",
-                       f"in the last {steps // 2} steps", below(1)),
+                       f"in the last {steps // 2} steps", below(1), resolution=1),
             over_seeds("spikes of x²/(x² + y²) with decay, less those without", toy_spikes[0] - toy_spikes[1], "spikes",
-                       f"in the last {_TOY_STEPS // 2} steps", above(1)),
+                       f"in the last {_TOY_STEPS // 2} steps", above(1), resolution=1),
         ),
         (
             Panel("step", "loss of the whole training set, nats",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -39,20 +40,23 @@ def line(name: str, law: PowerLaw, seeds: int, criterion: Criterion) -> Statisti
     return Statistic(name, law.slope, errors, seeds, criterion)
 
 
-def law_of(places: Sequence[float], optima: Sequence[MetricOptimum], values: Sequence[Estimate], name: str) -> PowerLaw:
+def law_of(
+    places: Sequence[float], optima: Sequence[MetricOptimum], values: Sequence[Estimate], name: str, of: str
+) -> PowerLaw:
     """The power law of a quantity at the optima against a positive place of theirs, over those that a law may use.
 
     Arguments:
-        places: [M], what takes the part of width. values: [M], the quantity at each optimum.
+        places: [M], what takes the part of width. values: [M], the quantity at each optimum. name, of: quantity, place.
     """
     used = [index for index, found in enumerate(optima) if found.in_law and not found.curve.censored]
-    return power_law(
+    law = power_law(
         np.array([places[index] for index in used]),
         np.array([math.log(values[index].value) for index in used]),
         np.array([optima[index].curve.standard_error for index in used]),
         degrees=np.array([optima[index].curve.seeds - 1.0 for index in used]),
         quantity=name,
     )
+    return replace(law, slope=replace(law.slope, convention=f"exponent of the {of} in the {name}"))
 
 
 def points(label: str, law: PowerLaw) -> Curve:
@@ -85,6 +89,13 @@ def table(studies: Sequence[StudyLike]) -> pd.DataFrame:
     runs["failed"], runs["final_accuracy"] = failed, final.where(~failed, runs.chance_accuracy.astype(float))
     runs["budget"] = (runs.steps / (runs.train_size // runs.batch_size)).round(3)
     return runs
+
+
+def share_of_late(*studies: StudyLike) -> dict[str, float]:
+    """The share of runs whose test accuracy had ceased to move, as a number beside the statistics."""
+    runs = pd.concat([study.runs() for study in studies], ignore_index=True)
+    runs = runs[runs.purpose == "sweep"]
+    return {"share of runs that are late": float(runs.late.mean())}
 
 
 def cell(runs: pd.DataFrame, column: str = "accuracy", **where: float) -> Floats:

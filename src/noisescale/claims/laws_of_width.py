@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from noisescale.claims.claim import Curve, Evidence, NotRun, Panel, Request
-from noisescale.claims.criterion import above, below, by_t, over_seeds, within
+from noisescale.claims.criterion import Statistic, above, below, by_t, over_seeds, within
 from noisescale.claims.ladders import (
     Floats,
     cell,
@@ -17,11 +17,12 @@ from noisescale.claims.ladders import (
     points,
     run_count,
     series_of_study,
+    share_of_late,
     slopes,
     table,
     through,
 )
-from noisescale.claims.planted import World
+from noisescale.claims.planted import PlantedStudy, World
 from noisescale.claims.studies import (
     convolutional_networks_with_batch_norm,
     init_scales,
@@ -30,10 +31,14 @@ from noisescale.claims.studies import (
     over_widths_at_equal_epochs,
     residual_networks_with_batch_norm,
     small_data_over_widths,
+    squared_error_on_all_examples,
     standard_over_widths,
+    standard_squared_error_on_all_examples,
 )
+from noisescale.laws.fit import fit
 from noisescale.laws.results import Series
 from noisescale.laws.trend import trend as height_trend
+from noisescale.store import Study
 
 # Half of the gap between the slopes 0, ½ and 1 for "does not move"; "in proportion" must exclude 0, ½ and 3/2.
 _EQUAL, _PROPORTIONAL = 0.25, 0.5
@@ -57,6 +62,7 @@ def noise_in_proportion(request: Request) -> Evidence:
     return Evidence(
         (line("slope of log ḡ_opt at equal ε·steps", law, _seeds(series), proportional),),
         (panel,), run_count(study, at_epochs), f"{_NETWORK}, NTK, ε = 8, widths 32 to 128",
+        reported=share_of_late(study, at_epochs),
         beside=(
             line("slope at equal epochs", own, _seeds(paper), proportional),
             line(f"slope {_LOSS}", series.laws["loss"].normalized_noise_scale, _seeds(series), proportional),
@@ -84,6 +90,7 @@ def temperature_stays(request: Request) -> Evidence:
     return Evidence(
         (line("slope of log (ε/B)_opt", law, _seeds(series), within(0, _EQUAL)),),
         (panel,), run_count(study), f"{_NETWORK}, standard parameterization, ε = 0.25, widths 32 to 128",
+        reported=share_of_late(study),
         beside=(
             line("slope of log ḡ_opt", normalized, _seeds(series), within(1, _PROPORTIONAL)),
             line(f"slope {_LOSS}", series.laws["loss"].temperature, _seeds(series), within(0, _EQUAL)),
@@ -116,6 +123,7 @@ def peak_rises(request: Request) -> Evidence:
     return Evidence(
         (by_t("rank correlation of peak accuracy with width", trend.spearman, trend.seeds, above(0)),),
         (panel,), run_count(study), f"{_NETWORK}, NTK, ε = 8, equal ε·steps, widths 32 to 128",
+        reported=share_of_late(study),
         beside=(
             by_t("gain for each doubling of width", trend.gain_per_doubling, trend.seeds, above(0)),
             over_seeds(f"gain for each doubling, all at B = {least:g}", slopes(np.log2(widths), fixed.T),
@@ -129,8 +137,14 @@ def stable_rate(request: Request) -> Evidence:
     world = World(edge_slope=0.5) if request.null else World(edge_slope=0.0)
     (ntk,) = obtain(request, over_widths, world)
     (standard,) = obtain(request, standard_over_widths, _standard(world, world.edge_slope - 1))
+    (squared,) = obtain(request, squared_error_on_all_examples, world)
+    (standard_squared,) = obtain(
+        request, standard_squared_error_on_all_examples, _standard(world, world.edge_slope - 1)
+    )
     largest, statistics, curves, beside = 0.0, [], [], []
-    for name, study, slope in (("NTK", ntk, 0.0), ("standard", standard, -1.0)):
+    for name, study, of_squared, slope in (
+        ("NTK", ntk, squared, 0.0), ("standard", standard, standard_squared, -1.0)
+    ):  # fmt: skip
         group, _ = series_of_study(study)
         laws = sorted(group.edge_laws, key=lambda own: own.batch_size)
         largest, seeds = laws[-1].batch_size, max(edge.edge.seeds for edge in group.edges)
@@ -138,12 +152,36 @@ def stable_rate(request: Request) -> Evidence:
         statistics.append(own[-1])
         beside += own[:-1]
         curves += [points(name, laws[-1].law), through(f"slope {slope:g}", laws[-1].law, slope)]
+        beside += _of_squared_error(of_squared, name, slope)
     panel = Panel("width", f"largest stable rate at B = {largest:g}", tuple(curves), log_x=True, log_y=True)
     return Evidence(
-        tuple(statistics), (panel,), run_count(ntk, standard),
+        tuple(statistics), (panel,), run_count(ntk, standard, squared, standard_squared),
         f"{_NETWORK}; median threshold of 16 seeds (standard: 8) within 300 steps, cross-entropy",
         beside=tuple(beside),
     )  # fmt: skip
+
+
+def _of_squared_error(study: Study | PlantedStudy, name: str, slope: float) -> list[Statistic]:
+    """The same of squared error at B = N, and of 2/λ_max of the tangent kernel where it was measured."""
+    (own,) = fit(study).groups
+    (law,) = own.edge_laws
+    seeds = max(edge.edge.seeds for edge in own.edges)
+    found = [line(f"{name}, squared error at B = N", law.law, seeds, within(slope, _EQUAL))]
+    if isinstance(study, Study):
+        curves, runs = study.curves(), study.runs()
+        start = curves[curves.step == 0].merge(runs.loc[runs.purpose == "sweep", ["run_id", "width", "seed"]])
+        rates = 2 / start.pivot(index="seed", columns="width", values="ntk_lambda_max").sort_index(axis=1)
+        by_seed = slopes(np.log(rates.columns.to_numpy(dtype=np.float64)), np.log(rates.to_numpy(dtype=np.float64)))
+        found.append(
+            over_seeds(
+                f"{name}, 2/λ_max of the tangent kernel at the start",
+                by_seed,
+                "1",
+                "exponent of width",
+                within(slope, _EQUAL),
+            )
+        )
+    return found  # fmt: skip
 
 
 def largest_batch_falls(request: Request) -> Evidence:
@@ -159,6 +197,7 @@ def largest_batch_falls(request: Request) -> Evidence:
     return Evidence(
         (line("slope of log B*", law, _seeds(series), below(0)),), (panel,), run_count(study),
         f"{_NETWORK}, NTK; B* solves B = ε_½(B)·N/g_opt",
+        share_of_late(study),
     )  # fmt: skip
 
 
@@ -182,6 +221,7 @@ def with_batch_norm(request: Request) -> Evidence:
         tuple(statistics), (panel,), run_count(residual, convolutional),
         "two residual blocks, and three convolutions, with batch norm, NTK, ε = 1, 1,000 steps, 8×8 digits with a "
         "fifth of the labels redrawn, widths 4 to 16",
+        share_of_late(residual, convolutional),
     )  # fmt: skip
 
 
@@ -210,6 +250,7 @@ def ntk_is_worse(request: Request) -> Evidence:
         (over_seeds("NTK minus standard", (by_seed["NTK"] - by_seed["standard"]).mean(0), "fraction",
                     "accuracy at the optimum, mean over widths", below(0)),),
         (panel,), run_count(ntk, standard), f"{_NETWORK}, widths {', '.join(f'{width:g}' for width in widths)}",
+        share_of_late(ntk, standard),
     )  # fmt: skip
 
 
@@ -247,6 +288,7 @@ def critical_width(request: Request) -> Evidence:
         (panel,), run_count(study),
         "MLP, one hidden layer, NTK, ε = 4, 10,000 steps, MNIST-1D with 500 training examples and a fifth of their "
         "labels redrawn, widths 8 to 512",
+        share_of_late(study),
     )  # fmt: skip
 
 
@@ -257,13 +299,14 @@ def init_variance_is_a_unit(request: Request) -> Evidence:
     fitted = [series_of_study(study) for study in studies]
     optima = [series.widths[0].optima["accuracy"] for _, series in fitted]
     scales = [float(group.hyperparameters["init_scale"]) for group, _ in fitted]
-    law = law_of(scales, optima, [found.noise_scale for found in optima], "best noise scale")
+    law = law_of(scales, optima, [found.noise_scale for found in optima], "best noise scale", "initial variance")
     panel = Panel(
         "σ0²", "best noise scale g", (points("measured", law), through("g ∝ σ0²", law, 1.0)), log_x=True, log_y=True
     )
     return Evidence(
         (line("slope of log g_opt on log σ0²", law, _seeds(fitted[0][1]), within(1, _PROPORTIONAL)),),
         (panel,), run_count(*studies), f"{_NETWORK}, standard parameterization, width 64, ε = 0.25, σ0² = 1 to 4",
+        share_of_late(*studies),
     )  # fmt: skip
 
 

@@ -18,12 +18,19 @@ from noisescale.claims.ladders import (
     points,
     run_count,
     series_of_study,
+    share_of_late,
     slopes,
     table,
     through,
 )
 from noisescale.claims.planted import World
-from noisescale.claims.studies import obtain, rates_and_batches_at_equal_epochs, rates_and_batches_at_equal_time
+from noisescale.claims.studies import (
+    more_rates_at_equal_epochs,
+    more_rates_at_equal_time,
+    obtain,
+    rates_and_batches_at_equal_epochs,
+    rates_and_batches_at_equal_time,
+)
 from noisescale.laws.equivalence import MARGIN, SHARE
 from noisescale.laws.power_law import PowerLaw
 from noisescale.laws.study_shape import StudyLike
@@ -38,8 +45,13 @@ _LEVELS = {2 / 11: 2 / 3, 0.25: 2 / 3, 1 / 3: 2 / 3, 0.5: 2 / 11, 2 / 3: 2 / 11}
 def best_batch(request: Request) -> Evidence:
     """C1.1: the best batch size is proportional to the learning rate."""
     world = World(by="batch" if request.null else "noise")
-    equal_epochs = obtain(request, rates_and_batches_at_equal_epochs, world)
-    equal_time = obtain(request, rates_and_batches_at_equal_time, world)
+    equal_epochs, equal_time = (
+        [study for build in builds for study in obtain(request, build, world)]
+        for builds in (
+            (rates_and_batches_at_equal_epochs, more_rates_at_equal_epochs),
+            (rates_and_batches_at_equal_time, more_rates_at_equal_time),
+        )
+    )
     first, second = _law(equal_epochs), _law(equal_time)
     proportional = within(1, 0.5)
     panel = Panel(
@@ -53,7 +65,9 @@ def best_batch(request: Request) -> Evidence:
             line("slope of log B_opt at equal epochs", first, _seeds(equal_epochs), proportional),
             line("slope of log B_opt at equal ε·steps", second, _seeds(equal_time), proportional),
         ),
-        (panel,), run_count(*equal_epochs, *equal_time), f"{_NETWORK}; {_EPOCHS}, and ε·steps = 400,000",
+        (panel,), run_count(*equal_epochs, *equal_time),
+        f"{_NETWORK}, and ε = 5 and 10; {_EPOCHS}, and ε·steps = 400,000",
+        share_of_late(*equal_epochs, *equal_time),
     )  # fmt: skip
 
 
@@ -75,6 +89,7 @@ def collapse(request: Request) -> Evidence:
     return Evidence(
         _agreement("change from ε = 2 to 8 at equal ε/B", differences, controls), (panel,), run_count(*studies),
         f"{_NETWORK}, {_EPOCHS}; five levels of ε/B, each beside one an octave or two away",
+        reported=share_of_late(*studies),
         beside=(
             *(over_seeds(f"change from ε = 2 to 8 at ε/B = {level:.2g}", own, "fraction", "accuracy", within(0, 0.01))
               for level, own in zip(_LEVELS, differences.T, strict=True)),
@@ -94,13 +109,14 @@ def curves_coincide(request: Request) -> Evidence:
         differences.append(own - scaled)
         controls.append(own - _trajectory(both, 2.0, 2.0 / _LEVELS[level]))
     shown = both.groupby(["learning_rate", "batch_size", "epoch"]).test_accuracy.mean().reset_index()
+    trained = shown[shown.epoch > 0]  # chance at the start would set the scale
     panel = Panel(
         "epochs", "test accuracy",
         tuple(
             Curve(f"η = {rate:g}, S = {rate / noise:g}", part.epoch.to_numpy(), part.test_accuracy.to_numpy())
             for noise in (0.25, 2 / 3)
             for rate in (2.0, 8.0)
-            for part in (_one_cell(shown, rate, rate / noise),)
+            for part in (_one_cell(trained, rate, rate / noise),)
         ),
     )  # fmt: skip
     return Evidence(
@@ -138,7 +154,7 @@ def _law(studies: Sequence[StudyLike]) -> PowerLaw:
     fitted = [series_of_study(study)[1] for study in studies]
     optima = [series.widths[0].optima["accuracy"] for series in fitted]
     return law_of(
-        [series.fixed_value for series in fitted], optima, [found.batch_size for found in optima], "best batch"
+        [series.fixed_value for series in fitted], optima, [found.batch_size for found in optima], "best batch", "rate"
     )
 
 

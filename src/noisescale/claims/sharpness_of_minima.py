@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from noisescale.claims.claim import Curve, Evidence, Panel, Request
+from noisescale.claims.claim import Curve, Evidence, NotRun, Panel, Request
 from noisescale.claims.criterion import Statistic, below, over_seeds
 from noisescale.claims.trained_here import small_spec, trained_curves
 
@@ -139,7 +139,9 @@ def _measured(request: Request, loss: str, rate: float, batch: int, steps: int, 
                  "examples": _EXAMPLES},
     )  # fmt: skip
     curves = trained_curves(spec)
-    curves = curves[curves.lambda_max.notna()]
+    curves = curves[curves.step.isin([round(share * steps) for share in _SHARES])]
+    if lacking := int(curves[list(_QUANTITIES[request.scale])].isna().any(axis=1).sum()):
+        raise NotRun(f"{lacking} of {len(curves)} measurements of curvature have no result (η = {rate:g}, S = {batch})")
     return curves.assign(share=curves.step / steps, seed=curves.seed - shift)
 
 

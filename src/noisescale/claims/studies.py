@@ -21,6 +21,8 @@ _RATES_AND_BATCHES = {
     6.0: [9, 12, 18, 24, 33],
     8.0: [12, 16, 24, 32, 44],
 }
+# For the law of the best batch against the rate, which needs more places than the other comparisons.
+_MORE_RATES_AND_BATCHES = {5.0: [8, 10, 15, 20, 28], 10.0: [15, 20, 30, 40, 55]}
 # ε·steps, the training time of the stochastic differential equation: that of examples/mnist1d.toml.
 TIME = 400_000
 
@@ -112,25 +114,67 @@ def standard_over_widths(first: int) -> list[SweepSpec]:
 
 def rates_and_batches_at_equal_epochs(first: int) -> list[SweepSpec]:
     """A ladder of batches at each of five rates, 150 epochs each: noise scale and training time are one axis."""
-    return [
-        mnist1d(
-            f"equal-epochs-rate-{rate:g}", first, 28, grid={"learning_rate": [rate], "batch_size": batches},
-            training={"epochs": 150},
-        )
-        for rate, batches in _RATES_AND_BATCHES.items()
-    ]  # fmt: skip
+    return [_at_equal_epochs(first, 28, rate, batches) for rate, batches in _RATES_AND_BATCHES.items()]
 
 
 def rates_and_batches_at_equal_time(first: int) -> list[SweepSpec]:
     """The same cells, but those of the smallest rate, at the same ε·steps each: only the noise moves."""
     return [
-        mnist1d(
-            f"equal-time-rate-{rate:g}", first, 10, grid={"learning_rate": [rate], "batch_size": batches},
-            training={"steps": round(TIME / rate)},
-        )
+        _at_equal_time(first, 10, rate, batches)
         for rate, batches in _RATES_AND_BATCHES.items()
         if rate > 2  # at 2 there are as many steps as at all the others
-    ]  # fmt: skip
+    ]
+
+
+def more_rates_at_equal_epochs(first: int) -> list[SweepSpec]:
+    """Two more rates for `rates_and_batches_at_equal_epochs`."""
+    return [_at_equal_epochs(first, 14, rate, batches) for rate, batches in _MORE_RATES_AND_BATCHES.items()]
+
+
+def more_rates_at_equal_time(first: int) -> list[SweepSpec]:
+    """The same for `rates_and_batches_at_equal_time`, with the edge of stability beside: these rates are nearest it."""
+    edge = {"steps": 300, "seeds": 8, "batch_size": [4, 16, 64]}
+    return [
+        _at_equal_time(first, 10, rate, batches, stability=edge) for rate, batches in _MORE_RATES_AND_BATCHES.items()
+    ]
+
+
+def _at_equal_epochs(first: int, seeds: int, rate: float, batches: list[int]) -> SweepSpec:
+    return mnist1d(
+        f"equal-epochs-rate-{rate:g}", first, seeds, grid={"learning_rate": [rate], "batch_size": batches},
+        training={"epochs": 150},
+    )  # fmt: skip
+
+
+def _at_equal_time(first: int, seeds: int, rate: float, batches: list[int], **sections: Spec) -> SweepSpec:
+    return mnist1d(
+        f"equal-time-rate-{rate:g}", first, seeds, grid={"learning_rate": [rate], "batch_size": batches},
+        training={"steps": round(TIME / rate)}, **sections,
+    )  # fmt: skip
+
+
+def squared_error_on_all_examples(first: int) -> list[SweepSpec]:
+    """NTK over widths 32 to 256 with squared error and batches of the whole training set, as the theory of the largest
+    stable rate has them, and the tangent kernel at the start.
+    """
+    return [_squared_error(first, "ntk")]
+
+
+def standard_squared_error_on_all_examples(first: int) -> list[SweepSpec]:
+    """The same in the standard parameterization."""
+    return [_squared_error(first, "standard")]
+
+
+def _squared_error(first: int, parameterization: str) -> SweepSpec:
+    return mnist1d(
+        f"squared-error-{parameterization}", first, 8, dataset={"train_size": 512, "test_size": 500},
+        grid={"parameterization": [parameterization], "width": [32, 48, 64, 96, 128, 192, 256],
+              "learning_rate": [0.01],
+              "batch_size": [512]},
+        training={"steps": 20, "loss": "mse", "evaluations": 2},
+        measure={"quantities": ["ntk_lambda_max"], "at": [0.0], "examples": 512},
+        stability={"steps": 100, "seeds": 8, "batch_size": [512]},
+    )  # fmt: skip
 
 
 def over_widths_at_equal_epochs(first: int) -> list[SweepSpec]:
@@ -168,7 +212,7 @@ def init_scales(first: int) -> list[SweepSpec]:
             grid={
                 "parameterization": ["standard"], "learning_rate": [0.25], "init_scale": [scale], "batch_size": batches,
             },
-            training={"steps": 50_000},
+            training={"steps": 50_000}, stability={"steps": 300, "seeds": 8, "batch_size": [4, 16, 64]},
         )
         for scale in (1.0, 2.0, 3.0, 4.0)
     ]  # fmt: skip
@@ -286,6 +330,6 @@ def _images(name: str, first: int, model: Spec) -> SweepSpec:
         },
         "training": {"steps": 1000, "evaluations": 12},
         "fit": {"extend_edges": False},
-        "stability": {"seeds": 0},
+        "stability": {"steps": 100, "seeds": 4, "batch_size": [16]},
     }  # fmt: skip
     return SweepSpec.from_dict(values, f"the claims' study {name}")
