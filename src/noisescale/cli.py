@@ -63,6 +63,12 @@ def sweep_command(
     max_seconds: Annotated[
         float | None, typer.Option(min=0, help="Put the work aside after so long; the same command goes on with it.")
     ] = None,
+    max_pack_seconds: Annotated[
+        float | None, typer.Option(min=0, help="Let a pack fail that trains for longer; its checkpoint stays.")
+    ] = None,
+    stuck_after: Annotated[
+        float, typer.Option(min=1, help="Kill a worker that gives no sign of life for so many seconds.")
+    ] = 900.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run; write nothing.")] = False,
 ) -> int:
     """Run what is missing in DIR: the grid, the stability ladder, edges and longer budgets."""
@@ -75,7 +81,10 @@ def sweep_command(
         for line in estimate(checked, out, jobs=jobs, device=device).lines():
             print(line)
         return 0
-    sweep(checked, out, jobs=jobs, device=device, executor=executor, compile=compile, max_seconds=max_seconds)
+    sweep(
+        checked, out, jobs=jobs, device=device, executor=executor, compile=compile, max_seconds=max_seconds,
+        max_pack_seconds=max_pack_seconds, stuck_after=stuck_after,
+    )  # fmt: skip
     failed = failures(out)
     for pack_id, error in failed.items():
         print(f"failed: pack {pack_id}: {error}", file=sys.stderr)

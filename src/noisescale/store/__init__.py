@@ -1,8 +1,10 @@
 """What was found: immutable shards, and the study that reads them."""
 
+from noisescale.store.compaction import compact as compact
 from noisescale.store.seal import DamagedFile as DamagedFile
 from noisescale.store.shards import finished_packs as finished_packs
 from noisescale.store.shards import set_damaged_aside as set_damaged_aside
+from noisescale.store.shards import versions as versions
 from noisescale.store.shards import write_atomically as write_atomically
 from noisescale.store.shards import write_shard as write_shard
 from noisescale.store.study import FAILURES as FAILURES

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,7 +14,13 @@ import pyarrow.parquet as pq
 from noisescale.errors import BadInput
 
 # Raised when a shard's rows mean something that an older version would misread.
-FORMAT = 1
+FORMAT = 2
+
+# Of a file with the runs of one pack: it has not changed.
+_OF_ONE_PACK = 1
+
+# In the footer of a file with the runs of several packs: their ids, with spaces between.
+_PACKS_KEY = b"noisescale.packs"
 
 _FORMAT_KEY, _DIGEST_KEY = b"noisescale.format", b"noisescale.sha256"
 _BLANK = b"0" * 64
@@ -24,30 +32,49 @@ class DamagedFile(BadInput):
     """A sealed file that is not as it was written."""
 
 
-def sealed(table: pa.Table) -> bytes:
-    """The table as a Parquet file, with this version's format and a SHA-256 of the whole file in its footer.
+def sealed(table: pa.Table, packs: Sequence[str] = ()) -> bytes:
+    """The table as a Parquet file, with its format and a SHA-256 of the whole file in its footer.
 
     The digest is that of the file with zeros in the digest's place.
+
+    Arguments:
+        packs: the ids of the packs, where there are several.
     """
+    about = {_FORMAT_KEY: str(FORMAT if packs else _OF_ONE_PACK).encode(), _DIGEST_KEY: _BLANK}
+    if packs:
+        about[_PACKS_KEY] = " ".join(packs).encode()
     buffer = io.BytesIO()
     with pq.ParquetWriter(buffer, table.schema) as writer:
         writer.write_table(table)
-        writer.add_key_value_metadata({_FORMAT_KEY: str(FORMAT).encode(), _DIGEST_KEY: _BLANK})
+        writer.add_key_value_metadata(about)
     data = buffer.getvalue()
     place = data.rindex(_BLANK)
     return data[:place] + _digest(data) + data[place + len(_BLANK) :]
 
 
-def unsealed(data: bytes, name: str) -> pa.Table:
+def unsealed(data: bytes, name: str, choose: Callable[[list[str]], list[str]] | None = None) -> pa.Table:
     """The table of a file, after its digest was checked; files from before there were digests have none to check.
 
     Arguments:
-        data: the file's bytes. name: for messages.
+        data: the file's bytes. name: for messages. choose: from the names of all columns to those that are decoded.
     Raises:
         DamagedFile: the bytes are not those that were written. BadInput: a newer version wrote them.
     """
     _check(data, name)
-    return _table(data, name)
+    return _table(data, name, choose)
+
+
+def packs_in_footer(path: Path) -> list[str]:
+    """The ids of the packs whose runs a file holds, from its footer alone.
+
+    Raises:
+        DamagedFile: there is no footer that says so.
+    """
+    try:
+        packs: list[str] = (pq.read_metadata(path).metadata or {})[_PACKS_KEY].decode().split()
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        raise _damaged(str(path), error) from None
+    return packs
 
 
 def check_seal(data: bytes, name: str) -> None:
@@ -73,9 +100,10 @@ def _check(data: bytes, name: str) -> bool:
     return True
 
 
-def _table(data: bytes, name: str) -> pa.Table:
+def _table(data: bytes, name: str, choose: Callable[[list[str]], list[str]] | None = None) -> pa.Table:
     try:
-        return pq.read_table(pa.BufferReader(data))
+        file = pq.ParquetFile(pa.BufferReader(data))
+        return file.read(None if choose is None else choose(file.schema_arrow.names))
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _damaged(name, error) from None
 

@@ -13,13 +13,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import pandas as pd
 import pyarrow as pa
 
 from noisescale.runs import LATER_KEYS, RunResult
-from noisescale.store.seal import DamagedFile, check_seal, sealed, unsealed
+from noisescale.store.seal import DamagedFile, check_seal, packs_in_footer, sealed, unsealed
 
 SUFFIX = ".parquet"
+
+# How the name of a file begins that holds the runs of several packs.
+TOGETHER = "packs-"
 
 
 def shard_path(folder: Path, pack_id: str) -> Path:
@@ -29,7 +31,18 @@ def shard_path(folder: Path, pack_id: str) -> Path:
 
 def finished_packs(folder: Path) -> set[str]:
     """The ids of packs whose shard is complete."""
-    return {path.stem for path in folder.glob(f"*{SUFFIX}")}
+    return {pack for path in folder.glob(f"*{SUFFIX}") for pack in packs_of(path)}
+
+
+def packs_of(path: Path) -> list[str]:
+    """The ids of the packs whose runs a file holds: by its name, or, where there are several, by its footer.
+
+    Raises:
+        DamagedFile: the footer cannot be read.
+    """
+    if not path.name.startswith(TOGETHER):
+        return [path.stem]
+    return packs_in_footer(path)
 
 
 def write_shard(folder: Path, pack_id: str, results: Sequence[RunResult]) -> Path:
@@ -92,17 +105,21 @@ def _rename_to_new(temporary: Path, path: Path) -> None:
             temporary.replace(path)
 
 
-def read_shards(folder: Path) -> pd.DataFrame:
-    """All shards of a folder as one frame, one row a run, curves and layers as nested columns.
+def read_shards(folder: Path, *, curves: bool = True) -> pa.Table | None:
+    """All shards of a folder as one table, one row a run, curves and layers as nested columns; None without any.
 
+    Arguments:
+        curves: whether what was evaluated along training is read too; without it there is the column's epochs alone.
     Raises:
         BadInput: a file with a shard's name is none, is damaged, or was written by a newer version.
     """
-    tables = [_read_shard(path) for path in sorted(folder.glob(f"*{SUFFIX}"))]
+    tables = _read_all(folder, curves)
     if not tables:
-        return pd.DataFrame()
-    frame: pd.DataFrame = pa.concat_tables(tables, promote_options="permissive").to_pandas()
-    return frame
+        return None
+    table = pa.concat_tables(tables, promote_options="permissive")
+    # A worker that outlived its driver may have trained a run twice.
+    again = table["run_id"].to_pandas().duplicated()
+    return table.filter(pa.array(~again)) if again.any() else table
 
 
 def set_damaged_aside(folder: Path, aside: Path) -> list[str]:
@@ -126,12 +143,29 @@ def set_damaged_aside(folder: Path, aside: Path) -> list[str]:
     return found
 
 
-def _read_shard(path: Path) -> pa.Table:
-    table = unsealed(path.read_bytes(), str(path))
+def _read_all(folder: Path, curves: bool) -> list[pa.Table]:
+    choose = None if curves else _without_curves
+    while True:
+        try:
+            return [
+                with_later_keys(unsealed(path.read_bytes(), str(path), choose))
+                for path in sorted(folder.glob(f"*{SUFFIX}"))
+            ]
+        except FileNotFoundError:  # the driver has joined it with others since the listing
+            continue
+
+
+def with_later_keys(table: pa.Table) -> pa.Table:
+    """The table with the keys that came after it was written, at what it meant by leaving them out."""
     for name, default in LATER_KEYS.items():
         if name not in table.column_names:
             table = table.append_column(name, pa.array([default] * len(table)))
     return table
+
+
+def _without_curves(names: list[str]) -> list[str]:
+    # The steps are there for every run, whatever it evaluated.
+    return [name for name in names if name != "curves"] + ["curves.step", "curves.epoch"]
 
 
 @cache

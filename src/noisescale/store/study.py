@@ -10,17 +10,21 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+import pyarrow as pa
 from scipy.special import stdtrit
 
 from noisescale.errors import BadInput
 from noisescale.noise_scale import noise_per_rate
 from noisescale.runs import Run
+from noisescale.store.nested import NestedCurves, flat_rows
 from noisescale.store.shards import read_shards
 
 # A cell is late when the 95 % interval of its drift lies within this, in accuracy (or, where there is no accuracy,
 # as a fraction of the loss): an equivalence test, because "no significant drift" passes more easily with fewer seeds.
 LATE_MARGIN = 0.01
+
+# Files of finished packs.
+SHARDS = "shards"
 
 # Packs that failed at their last attempt, a file each: why, and their runs.
 FAILURES = "failures"
@@ -78,16 +82,16 @@ class Study:
 
         Rate and batch are those of the step that led to the evaluation.
         """
-        raw = self._raw
-        if raw.empty:
+        table = read_shards(self.folder / SHARDS)
+        if table is None:
             return pd.DataFrame(columns=["run_id", "step", "epoch", "learning_rate", "batch_size", *MEASURES])
-        curves = list(raw["curves"])
-        lengths = [len(curve["step"]) for curve in curves]
-        names = dict.fromkeys(["step", *MEASURES, *(name for curve in curves for name in curve)])
-        frame = pd.DataFrame({name: np.concatenate(_columns(curves, lengths, name)) for name in names})
-        # Columns are joined once for the whole study: a frame a run took 13 s for 7,000 runs, this takes 0.1 s.
+        curves = NestedCurves(table["curves"])
+        names = dict.fromkeys(["step", *MEASURES, *curves.names])
+        nothing = np.full(int(curves.lengths.sum()), np.nan)
+        frame = pd.DataFrame({name: curves.flat(name) if name in curves.names else nothing for name in names})
         sizes, rates, ids, examples = (
-            np.repeat(raw[name].to_numpy(), lengths) for name in ("batch_size", "learning_rate", "run_id", "train_size")
+            np.repeat(table[name].to_pandas().to_numpy(), curves.lengths)
+            for name in ("batch_size", "learning_rate", "run_id", "train_size")
         )
         # Only runs with a schedule say where they were at an evaluation; the others were there all along.
         moved = {
@@ -102,17 +106,14 @@ class Study:
 
     def layers(self) -> pd.DataFrame:
         """One row a run and layer: fan-in d_l, initial variance σ_l², rate multiplier c_l, ḡ_l."""
-        if self._raw.empty:
+        table = self._table
+        if table is None:
             return pd.DataFrame(columns=["run_id", "layer"])
-        lengths = self._raw["layers"].map(len).to_numpy()
-        frame = pd.DataFrame([layer for layers in self._raw["layers"] for layer in layers])
-        frame.insert(0, "run_id", np.repeat(self._raw["run_id"].to_numpy(), lengths))
-        return frame
+        return flat_rows(table["layers"], table["run_id"].to_pandas().rename("run_id"))
 
     @cached_property
-    def _raw(self) -> pd.DataFrame:
-        raw = read_shards(self.folder / "shards")
-        return raw if raw.empty else raw.drop_duplicates("run_id", ignore_index=True)
+    def _table(self) -> pa.Table | None:
+        return read_shards(self.folder / SHARDS, curves=False)
 
     @cached_property
     def _failed(self) -> pd.DataFrame:
@@ -126,15 +127,15 @@ class Study:
 
     @cached_property
     def _runs(self) -> pd.DataFrame:
-        raw = self._raw
-        if raw.empty:
+        table = self._table
+        if table is None:
             return pd.DataFrame(columns=["run_id", "pack_id", *(f.name for f in fields(Run)), "status", *MEASURES])
-        frame = raw.drop(columns=["curves", "layers"])
+        frame: pd.DataFrame = table.drop_columns(["curves", "layers"]).to_pandas()
         for measure in MEASURES:
             if measure not in frame:
                 frame[measure] = np.nan
         # Examples seen over N; only a run with a schedule says how many those were.
-        last = pd.Series([_last(curves.get("epoch")) for curves in raw["curves"]], raw.index, dtype=float)
+        last = pd.Series(NestedCurves(table["curves"]).last("epoch"), frame.index)
         frame["epochs"] = last.fillna(frame.steps * frame.batch_size / frame.train_size)
         shape = frame.batch_size, frame.train_size, frame.momentum
         without, replaced = noise_per_rate(*shape), noise_per_rate(*shape, replacement=True)
@@ -150,19 +151,6 @@ class Study:
         reference = layers[layers.is_reference.astype(bool)]
         names = {"layer": "reference_layer", "fan_in": "reference_fan_in", "init_variance": "init_variance"}
         return reference.rename(columns=names)[["run_id", *names.values(), "normalized_noise_scale"]]
-
-
-def _columns(curves: list[dict[str, Any]], lengths: list[int], name: str) -> list[NDArray[np.float64]]:
-    """One quantity of every run, nan where a run did not measure it."""
-    pairs = zip(curves, lengths, strict=True)
-    return [
-        np.full(length, np.nan) if curve.get(name) is None else np.asarray(curve[name], dtype=np.float64)
-        for curve, length in pairs
-    ]
-
-
-def _last(curve: Any) -> float:
-    return np.nan if curve is None or not len(curve) else float(curve[-1])
 
 
 def _late_cells(frame: pd.DataFrame) -> pd.Series:

@@ -13,7 +13,9 @@ from types import TracebackType
 
 import torch
 
-from noisescale.sweeps.jobs import Job, Outcome
+from noisescale.sweeps.folder import CHECKPOINTS
+from noisescale.sweeps.jobs import Job, Outcome, lost
+from noisescale.sweeps.watchdog import STUCK_AFTER, Watchdog
 from noisescale.sweeps.worker import start_worker, train_and_store
 
 
@@ -21,11 +23,14 @@ class LocalExecutor:
     """Worker processes of one machine.
 
     Arguments:
-        workers: processes; 1 trains in this process. threads: of each worker. device, folder: jobs know them.
+        workers: processes; 1 trains in this process, where nobody watches. threads: of each worker. device: jobs know
+            it. folder: of the sweep. stuck_after: seconds without a sign of life, after which a worker is killed.
     """
 
-    def __init__(self, workers: int, threads: int, device: str = "cpu", folder: Path | None = None) -> None:
+    def __init__(self, workers: int, threads: int, device: str, folder: Path, stuck_after: float = STUCK_AFTER) -> None:
         self.workers, self.threads = workers, threads
+        self._watchdog = Watchdog(folder / CHECKPOINTS, stuck_after)
+        self._stuck: set[str] = set()
         self._pool: ProcessPoolExecutor | None = None
         self._stop: Callable[[], bool] = lambda: False
 
@@ -40,8 +45,9 @@ class LocalExecutor:
     def run(self, jobs: Sequence[Job], stop: Callable[[], bool] = lambda: False) -> Iterator[Outcome | None]:
         """Run packs in order and yield their outcomes as they come, and None about once a second in between.
 
-        A worker that dies takes the pool with it. The packs that were in training then run again, each alone; the one
-        whose worker dies again is the cause (most often its memory), and its outcome says so.
+        A worker that dies takes the pool with it, and one that gives no sign of life is killed. The packs that were in
+        training then run again, each alone; the one whose worker dies again is the cause (most often its memory), and
+        its outcome says so.
 
         Arguments:
             stop: whether no further pack is to be begun.
@@ -56,8 +62,8 @@ class LocalExecutor:
         while waiting and not stop():
             suspects = yield from self._run_pool(waiting, self.workers)
             for job in suspects:
-                for lost in (yield from self._run_pool(deque([job]), 1)):
-                    yield _lost(lost)
+                for again in (yield from self._run_pool(deque([job]), 1)):
+                    yield self._lost(again)
 
     def _run_here(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
         before = torch.get_num_threads()
@@ -79,6 +85,8 @@ class LocalExecutor:
         while running or (waiting and not suspects and not self._stop()):
             while waiting and len(running) < most and not suspects and not self._stop():
                 job = waiting.popleft()
+                self._watchdog.forget(job.pack.pack_id)
+                self._stuck.discard(job.pack.pack_id)
                 running[self._submit(job)] = job
             done, _ = wait(running, timeout=1.0, return_when=FIRST_COMPLETED)
             for future in done:
@@ -89,6 +97,9 @@ class LocalExecutor:
                     suspects.append(job)
                 else:
                     yield outcome
+            if stuck := self._watchdog.stuck(job.pack.pack_id for job in running.values()):
+                self._stuck.update(stuck)
+                self._kill()
             if not done:
                 yield None
         if suspects:
@@ -117,13 +128,17 @@ class LocalExecutor:
         if self._pool is None:
             return
         if kill:
-            # No public way stops a worker in the middle of a pack; its shard is written whole or not at all.
-            for process in list((self._pool._processes or {}).values()):
-                process.kill()
+            self._kill()
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._pool = None
 
+    def _kill(self) -> None:
+        """No public way stops a worker in the middle of a pack; its shard is written whole or not at all."""
+        if self._pool is not None:
+            for process in list((self._pool._processes or {}).values()):
+                process.kill()
 
-def _lost(job: Job) -> Outcome:
-    message = f"the worker process died twice on this pack of {len(job.pack.runs)} runs (out of memory?)"
-    return Outcome(job.pack.pack_id, len(job.pack.runs), 0, {}, message)
+    def _lost(self, job: Job) -> Outcome:
+        if job.pack.pack_id in self._stuck:
+            return lost(job, f"its worker {self._watchdog.verdict}, twice")
+        return lost(job, "its worker process died twice: out of memory?")

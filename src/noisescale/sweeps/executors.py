@@ -10,6 +10,7 @@ from typing import Protocol
 
 from noisescale.errors import BadInput, unknown_name
 from noisescale.sweeps.jobs import Job, Outcome
+from noisescale.sweeps.watchdog import STUCK_AFTER
 
 
 class Executor(Protocol):
@@ -44,17 +45,20 @@ _KNOWN = {
 }
 
 
-def build_executor(name: str, workers: int, threads: int, device: str, folder: Path) -> Executor:
+def build_executor(
+    name: str, workers: int, threads: int, device: str, folder: Path, stuck_after: float = STUCK_AFTER
+) -> Executor:
     """An executor by name.
 
     Arguments:
         workers: packs in training at once, where the executor decides that. threads: of each. folder: of the sweep.
+        stuck_after: seconds without a sign of life, after which a worker that is watched counts as stuck.
     Raises:
         BadInput: an unknown name, or an extra that is not installed.
     """
     module, kind, extra = check_executor(name)
     try:
-        made: Executor = getattr(import_module(module), kind)(workers, threads, device, folder)
+        made: Executor = getattr(import_module(module), kind)(workers, threads, device, folder, stuck_after)
     except ModuleNotFoundError as error:
         install = f"pip install 'noisescale[{extra}]', for {error.name}"
         raise BadInput("--executor", f"an executor whose library is installed: {install}", name) from None

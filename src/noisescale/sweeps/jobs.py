@@ -17,7 +17,7 @@ class Job:
     Arguments:
         shards: the folder of shards. kernels: the folder of `KernelRecord`. checkpoints: the folder of packs that are
             not done. compile: whether `torch.compile` is asked for. until: the time of `time.monotonic` at which the
-            pack is to be put aside.
+            pack is to be put aside. most_seconds: of training and evaluation, after which it fails.
     """
 
     pack: Pack
@@ -28,6 +28,7 @@ class Job:
     device: str
     compile: bool
     until: float = math.inf
+    most_seconds: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +47,8 @@ class Outcome:
     error: str | None = None
     note: str = ""
     paused: bool = False
+
+
+def lost(job: Job, why: str) -> Outcome:
+    """The outcome of a pack whose worker did not answer."""
+    return Outcome(job.pack.pack_id, len(job.pack.runs), 0, {}, f"{why} (pack of {len(job.pack.runs)} runs)")

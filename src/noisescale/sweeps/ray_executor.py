@@ -14,8 +14,10 @@ from typing import Any
 import ray
 from ray.exceptions import OutOfMemoryError, RayError
 
-from noisescale.sweeps.jobs import Job, Outcome
-from noisescale.sweeps.remote import lost, train_elsewhere, wall_clock
+from noisescale.sweeps.folder import CHECKPOINTS
+from noisescale.sweeps.jobs import Job, Outcome, lost
+from noisescale.sweeps.remote import train_elsewhere, wall_clock
+from noisescale.sweeps.watchdog import Watchdog
 
 # How often Ray runs a pack again whose worker or node died.
 _RETRIES = 3
@@ -32,11 +34,14 @@ class RayExecutor:
     Arguments:
         workers: packs at once on a cluster that is started here. threads: CPUs of each. device: with "cuda" each pack
             has a GPU. folder: of the sweep, which every node must see under the same path.
+        stuck_after: seconds without a sign of life, after which a task is cancelled.
     """
 
-    def __init__(self, workers: int, threads: int, device: str, folder: Path) -> None:
+    def __init__(self, workers: int, threads: int, device: str, folder: Path, stuck_after: float) -> None:
         self.workers, self.threads, self.device = workers, threads, device
         self._running: dict[Any, Job] = {}
+        self._watchdog = Watchdog(folder / CHECKPOINTS, stuck_after)
+        self._stuck: set[str] = set()
         self._began = False
 
     def __enter__(self) -> RayExecutor:
@@ -75,6 +80,7 @@ class RayExecutor:
             done, _ = ray.wait(list(self._running), timeout=1.0)
             for reference in done:
                 yield self._outcome(reference, self._running.pop(reference))
+            self._cancel_stuck()
             if not done:
                 yield None
 
@@ -84,11 +90,19 @@ class RayExecutor:
         each = 1 if self.device == "cuda" else self.threads
         return _WAITING * max(1, int(places // each))
 
+    def _cancel_stuck(self) -> None:
+        by_id = {job.pack.pack_id: reference for reference, job in self._running.items()}
+        for pack_id in self._watchdog.stuck(by_id.keys() - self._stuck):
+            self._stuck.add(pack_id)
+            ray.cancel(by_id[pack_id], force=True)
+
     def _outcome(self, reference: Any, job: Job) -> Outcome:
         try:
             found: Outcome = ray.get(reference)
         except OutOfMemoryError:
             return lost(job, "the node's memory did not hold it")
         except RayError as error:
+            if job.pack.pack_id in self._stuck:
+                return lost(job, f"its worker {self._watchdog.verdict}")
             return lost(job, f"its worker died {_RETRIES + 1} times: {type(error).__name__}")
         return found

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import torch
 
-from noisescale.sweeps.jobs import Job, Outcome
+from noisescale.sweeps.jobs import Job, Outcome, lost
 from noisescale.sweeps.worker import train_and_store
 
 
@@ -31,8 +31,3 @@ def train_elsewhere(job: Job, threads: int, until: float) -> Outcome:
         return train_and_store(replace(job, until=left))
     except OSError as error:  # of this node's disk; another's may have room
         return lost(job, f"its shard cannot be written on {platform.node()}: {error}")
-
-
-def lost(job: Job, why: str) -> Outcome:
-    """The outcome of a pack whose worker did not answer."""
-    return Outcome(job.pack.pack_id, len(job.pack.runs), 0, {}, f"{why} (pack of {len(job.pack.runs)} runs)")

@@ -12,8 +12,8 @@ from typing import Any
 
 import submitit
 
-from noisescale.sweeps.jobs import Job, Outcome
-from noisescale.sweeps.remote import lost, train_elsewhere, wall_clock
+from noisescale.sweeps.jobs import Job, Outcome, lost
+from noisescale.sweeps.remote import train_elsewhere, wall_clock
 
 # Jobs of one array; clusters bound it, often at 1,001.
 _ARRAY = 500
@@ -31,10 +31,11 @@ class SlurmExecutor:
 
     Arguments:
         workers: jobs at once where SLURM is not there. threads: CPUs of each. device: with "cuda" each has a GPU.
-        folder: of the sweep, which every node must see under the same path.
+        folder: of the sweep, which every node must see under the same path. stuck_after: the cluster's own time limit
+            of a job stands for it.
     """
 
-    def __init__(self, workers: int, threads: int, device: str, folder: Path) -> None:
+    def __init__(self, workers: int, threads: int, device: str, folder: Path, stuck_after: float) -> None:
         self.threads, self.device = threads, device
         self._executor = submitit.AutoExecutor(folder.resolve() / "slurm", cluster=os.environ.get("NOISESCALE_SLURM"))
         self._most = _ARRAY if self._executor.cluster == "slurm" else workers

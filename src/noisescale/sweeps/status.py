@@ -11,10 +11,8 @@ from typing import Any
 
 from noisescale.store import Study, finished_packs
 from noisescale.sweeps.folder import SHARDS, is_driven
+from noisescale.sweeps.log import SHARED
 from noisescale.sweeps.plan import Plan
-
-# What runs of one pack have in common, and what they may.
-_SHARED = ("parameterization", "width", "batch_size", "steps", "learning_rate", "purpose")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +85,7 @@ def _failed(study: Study) -> dict[str, str]:
     """The runs of each pack that failed at its last attempt, as far as they share anything, and why."""
     runs, found = study.runs(), {}
     for pack_id, part in runs[runs.status == "failed"].groupby("pack_id"):
-        shared = ", ".join(f"{name} {part[name].iloc[0]}" for name in _SHARED if part[name].nunique() == 1)
+        shared = ", ".join(f"{name} {part[name].iloc[0]}" for name in SHARED if part[name].nunique() == 1)
         found[str(pack_id)] = f"{len(part)} runs at {shared}: {part['error'].iloc[0]}"
     return found
 

@@ -6,10 +6,11 @@ import json
 import math
 import multiprocessing
 import os
+import platform
 import shutil
 import time
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -17,7 +18,16 @@ import torch
 
 from noisescale.errors import BadInput
 from noisescale.runs import Run
-from noisescale.store import FAILURES, Study, finished_packs, record_times, set_damaged_aside, write_atomically
+from noisescale.store import (
+    FAILURES,
+    Study,
+    compact,
+    finished_packs,
+    record_times,
+    set_damaged_aside,
+    versions,
+    write_atomically,
+)
 from noisescale.sweeps.cost import Shape, measure_shape
 from noisescale.sweeps.executors import Executor, build_executor, check_executor
 from noisescale.sweeps.extensions import extension_runs
@@ -34,10 +44,12 @@ from noisescale.sweeps.folder import (
 )
 from noisescale.sweeps.grid import Grid
 from noisescale.sweeps.jobs import Job, Outcome
+from noisescale.sweeps.log import SweepLog
 from noisescale.sweeps.plan import Pack, PackLimits, Plan
 from noisescale.sweeps.progress import SweepProgress
 from noisescale.sweeps.spec import SweepSpec
 from noisescale.sweeps.stability_ladder import stability_runs
+from noisescale.sweeps.watchdog import STUCK_AFTER
 from noisescale.training.precision import check_precision
 
 
@@ -50,6 +62,8 @@ def sweep(
     executor: str = "local",
     compile: bool = False,
     max_seconds: float | None = None,
+    max_pack_seconds: float | None = None,
+    stuck_after: float = STUCK_AFTER,
     quiet: bool = False,
 ) -> Study:
     """Run everything that a spec asks for and that its folder does not hold yet.
@@ -62,8 +76,10 @@ def sweep(
         spec: what to run. out: the folder. jobs: worker processes (default: one a core, one on a GPU).
         device: "auto", "cpu" or "cuda". executor: "local", "ray" or "slurm".
         compile: ask for `torch.compile`; results do not need it.
-        max_seconds: after which packs in training are put aside, to be gone on with by the next call. quiet: no
-            progress.
+        max_seconds: after which packs in training are put aside, to be gone on with by the next call.
+        max_pack_seconds: of training, after which a pack fails; its checkpoint stays, for a call with a longer limit.
+        stuck_after: seconds without a sign of life, after which a worker process is killed and its pack begun once
+            more. quiet: no progress.
     Returns:
         The study. Packs that failed are listed by `failures(out)`; diverged runs are results.
     Raises:
@@ -86,9 +102,10 @@ def sweep(
     with driver_lock(folder):
         prepare_folder(folder, spec)
         _record_data(folder, grid)
-        driver = _Driver(grid, shapes, folder, device, executor, jobs, compile, until, quiet)
+        limits = JobLimits(until, math.inf if max_pack_seconds is None else max_pack_seconds, stuck_after)
+        driver = _Driver(grid, shapes, folder, device, executor, jobs, compile, limits, quiet)
         for note in (*grid.notes(), *_set_aside(folder)):
-            driver.progress.note(note)
+            driver.note(note)
         driver.run()
         record_times(folder, "sweep", {**driver.seconds, "wall": time.perf_counter() - began})
     return Study.open(folder)
@@ -150,6 +167,20 @@ def wanted_runs(grid: Grid, found: pd.DataFrame) -> list[Run]:
     return grid.runs() + stability_runs(grid, found) + extension_runs(grid, found)
 
 
+@dataclass(frozen=True)
+class JobLimits:
+    """Of time, in seconds.
+
+    Arguments:
+        until: the time of `time.monotonic` at which packs are put aside. of_pack: of training, after which one fails.
+        stuck_after: without a sign of life, after which a worker is killed.
+    """
+
+    until: float
+    of_pack: float
+    stuck_after: float
+
+
 class _Driver:
     """One sweep in progress: round after round, until nothing more is wanted."""
 
@@ -162,38 +193,51 @@ class _Driver:
         executor: str,
         jobs: int | None,
         compile: bool,
-        until: float,
+        times: JobLimits,
         quiet: bool,
     ) -> None:
         cores = usable_cores()
-        self.grid, self.folder, self.device, self.compile, self.until = grid, folder, device, compile, until
+        self.grid, self.folder, self.device, self.compile, self.times = grid, folder, device, compile, times
         self.workers = jobs or default_workers(device)
         self.threads = max(1, cores // self.workers)
         self.executor = executor
         self.shapes, self.limits = shapes, PackLimits.of(device)
         self.plan = Plan(folder / "plan.jsonl")
         self.progress = SweepProgress(folder, quiet)
+        self.log = SweepLog(folder)
         self.seconds = dict.fromkeys(("training", "evaluation", "storing", "planning"), 0.0)
         self.failed: set[str] = set()
         self.notes: set[str] = set()
 
+    def note(self, text: str) -> None:
+        """Say something once, to whoever looks and in the log."""
+        if text not in self.notes:
+            self.notes.add(text)
+            self.progress.note(text)
+            self.log.say(text)
+
     def run(self) -> None:
-        with build_executor(self.executor, self.workers, self.threads, self.device, self.folder) as executor:
+        own = f"process {os.getpid()} on {platform.node()}, {self.workers} workers of {self.threads} threads"
+        self.log.say(f"begun by {own}, {self.device}, {self.executor}; {versions()}")
+        place = self.workers, self.threads, self.device, self.folder, self.times.stuck_after
+        with build_executor(self.executor, *place) as executor:
             try:
                 name = "grid"
                 while packs := self._next_packs():
                     if self._is_time_up():
                         return
                     self._execute(executor, name, packs)
+                    compact(self.folder / SHARDS)
                     name = "extensions"
             finally:
                 self.progress.stop()
+                self.log.say(f"ended: {self.progress.counts.line()}")
         if not failures(self.folder):  # a pack that failed may go on from where it was
             shutil.rmtree(self.folder / CHECKPOINTS, ignore_errors=True)
         self.plan.keep(finished_packs(self.folder / SHARDS) | failures(self.folder).keys())
 
     def _is_time_up(self) -> bool:
-        return time.monotonic() >= self.until
+        return time.monotonic() >= self.times.until
 
     def _next_packs(self) -> list[Pack]:
         """Packs with wanted runs that are neither finished nor failed in this session, longest first."""
@@ -219,7 +263,8 @@ class _Driver:
                 self.folder / CHECKPOINTS,
                 self.device,
                 self.compile,
-                self.until,
+                self.times.until,
+                self.times.of_pack,
             )
             for pack in packs
         ]
@@ -230,9 +275,9 @@ class _Driver:
 
     def _account(self, pack: Pack, outcome: Outcome) -> None:
         self.progress.finish_pack(pack, outcome)
-        if outcome.note and outcome.note not in self.notes:
-            self.notes.add(outcome.note)
-            self.progress.note(outcome.note)
+        self.log.pack(pack, outcome)
+        if outcome.note:
+            self.note(outcome.note)
         for name, value in outcome.seconds.items():
             self.seconds[name] += value
         if outcome.paused:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -46,24 +47,31 @@ class Trained:
             file.discard()
 
 
-def train_pack(job: Job) -> Trained:
+class PackTimeLimit(Exception):
+    """A pack took longer than it may."""
+
+
+def train_pack(job: Job, alive: Callable[[], None] = lambda: None) -> Trained:
     """Train a pack's runs until they are done or the job's time is up.
 
+    Arguments:
+        alive: called at every slice of training.
     Raises:
+        PackTimeLimit: the pack took longer than it may; its checkpoint stays, for a longer limit.
         Exception: whatever a user's model raises, and the memory's own error where it does not hold a single run.
     """
     first, dataset = job.pack.runs[0], _dataset(job.options)
     if dataset.hash != first.dataset_hash:
         raise BadInput(f"dataset {first.dataset}", "the data that the sweep was planned with", "other values")
     trained = Trained()
-    _train(job, job.pack.runs, dataset, trained)
+    _train(job, job.pack.runs, dataset, trained, alive)
     return trained
 
 
-def _train(job: Job, runs: tuple[Run, ...], dataset: Dataset, trained: Trained) -> None:
+def _train(job: Job, runs: tuple[Run, ...], dataset: Dataset, trained: Trained, alive: Callable[[], None]) -> None:
     """Train some runs together, or, where memory does not hold them, first one half of them and then the other."""
     try:
-        _train_together(job, runs, dataset, trained)
+        _train_together(job, runs, dataset, trained, alive)
         return
     except Exception as error:
         if not _is_out_of_memory(error) or len(runs) == 1:
@@ -75,10 +83,12 @@ def _train(job: Job, runs: tuple[Run, ...], dataset: Dataset, trained: Trained) 
     trained.note = f"memory did not hold {len(runs)} runs of width {runs[0].width} at once: trained in halves"
     for part in (runs[:half], runs[half:]):
         if not trained.paused:
-            _train(job, part, dataset, trained)
+            _train(job, part, dataset, trained, alive)
 
 
-def _train_together(job: Job, runs: tuple[Run, ...], dataset: Dataset, trained: Trained) -> None:
+def _train_together(
+    job: Job, runs: tuple[Run, ...], dataset: Dataset, trained: Trained, alive: Callable[[], None]
+) -> None:
     file = CheckpointFile(job.checkpoints, runs)
     record = KernelRecord(job.kernels, job.device, torch.get_num_threads())
     known = file.read()
@@ -91,7 +101,9 @@ def _train_together(job: Job, runs: tuple[Run, ...], dataset: Dataset, trained: 
     trained.note = trained.note or trainer.note
     trained.files.append(file)
     while not trainer.done:
-        trainer.advance(seconds=max(0.0, min(CHECKPOINT_SECONDS, job.until - time.monotonic())))
+        room = job.most_seconds - sum(trained.seconds.values()) - sum(trainer.state.seconds.values())
+        trainer.advance(seconds=max(0.0, min(CHECKPOINT_SECONDS, job.until - time.monotonic(), room)))
+        alive()
         if not trainer.done:
             # Without room for a checkpoint the training goes on; it is the shard that must be written.
             with contextlib.suppress(OSError, RuntimeError):  # torch's own word for a file that cannot grow
@@ -99,6 +111,8 @@ def _train_together(job: Job, runs: tuple[Run, ...], dataset: Dataset, trained: 
             if time.monotonic() >= job.until:
                 trained.paused = True
                 return
+            if sum(trained.seconds.values()) + sum(trainer.state.seconds.values()) >= job.most_seconds:
+                raise PackTimeLimit(f"not done after {job.most_seconds:g} s; its checkpoint waits for a longer limit")
     trained.results += trainer.results()
     for name, seconds in trainer.state.seconds.items():
         trained.seconds[name] += seconds

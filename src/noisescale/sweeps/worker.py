@@ -12,6 +12,7 @@ import torch
 from noisescale.store import write_shard
 from noisescale.sweeps.jobs import Job, Outcome
 from noisescale.sweeps.train_pack import train_pack
+from noisescale.sweeps.watchdog import LifeSign
 
 
 def start_worker(threads: int) -> None:
@@ -35,12 +36,15 @@ def train_and_store(job: Job) -> Outcome:
     Raises:
         OSError: the shard cannot be written; what stops this pack's shard would stop every other's.
     """
-    pack = job.pack
+    pack, life = job.pack, LifeSign(job.checkpoints, job.pack.pack_id)
+    life.give()
     try:
-        trained = train_pack(job)
+        trained = train_pack(job, life.give)
     except Exception as error:  # whatever a user's model raises must not end the sweep
         line = str(error).strip().splitlines()
         return Outcome(pack.pack_id, len(pack.runs), 0, {}, f"{type(error).__name__}: {line[0] if line else ''}")
+    finally:
+        life.end()
     if trained.paused:
         return Outcome(pack.pack_id, len(pack.runs), 0, {}, note=trained.note, paused=True)
     began = time.perf_counter()

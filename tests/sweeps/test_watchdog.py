@@ -1,0 +1,81 @@
+"""Workers that are stuck, packs that take too long, and the log that says so."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from noisescale import cli
+from noisescale.sweeps import SweepSpec, failures, sweep
+from noisescale.sweeps.log import FILE
+from noisescale.sweeps.watchdog import STUCK_AFTER, LifeSign, Watchdog
+
+MakeSpec = Callable[..., SweepSpec]
+
+STUCK = """
+import multiprocessing, os, time
+from torch import nn
+
+def factory(width, input_shape, num_classes):
+    if width == 7 and multiprocessing.parent_process() is not None and os.path.exists("stuck"):
+        time.sleep(600)
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, num_classes))
+"""
+
+
+def test_a_pack_is_stuck_once_its_sign_has_not_changed_for_too_long(tmp_path: Path) -> None:
+    now = [0.0]
+    dog, life = Watchdog(tmp_path / "signs", 10.0, lambda: now[0]), LifeSign(tmp_path / "signs", "a")
+    assert dog.stuck(["a"]) == []  # it waits for a place
+    life.give()
+    for when, found in ((100.0, []), (109.0, []), (111.0, ["a"])):
+        now[0] = when
+        assert dog.stuck(["a"]) == found
+    os.utime(tmp_path / "signs" / "a.alive", ns=(1, 1))  # a clock that was set back is a sign like any other
+    assert dog.stuck(["a"]) == []
+    now[0] = 130.0
+    assert dog.stuck(["a", "b"]) == ["a"]
+    dog.forget("a")
+    assert dog.stuck(["a"]) == []
+    life.end()
+    life.end()
+    assert dog.stuck(["a"]) == []
+
+
+def test_a_stuck_worker_is_killed_and_costs_only_its_own_pack(
+    tmp_path: Path, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "stuck_model.py").write_text(STUCK)
+    (tmp_path / "stuck").touch()
+    spec = make_spec(model__family="stuck_model:factory", grid__width=[3, 7])
+    study = sweep(spec, tmp_path / "out", jobs=2, quiet=True, stuck_after=2.0)
+    assert set(study.finished().width) == {3}
+    (error,) = failures(tmp_path / "out").values()
+    assert "gave no sign of life for 2 s, twice" in error
+    log = (tmp_path / "out" / FILE).read_text()
+    assert "width 7" in log and "gave no sign of life" in log and "width 3" in log and "done in" in log
+    (tmp_path / "stuck").unlink()
+    again = sweep(spec, tmp_path / "out", jobs=1, quiet=True).runs()
+    assert set(again.width) == {3, 7} and (again.status == "completed").all()
+
+
+def test_a_pack_that_takes_too_long_fails_and_goes_on_with_a_longer_limit(tmp_path: Path, make_spec: MakeSpec) -> None:
+    spec = make_spec(training__steps=300)
+    calm = sweep(spec, tmp_path / "calm", jobs=1, quiet=True).runs().set_index("run_id")
+    runs = sweep(spec, tmp_path / "out", jobs=1, quiet=True, max_pack_seconds=0.0).runs()
+    assert (runs.status == "failed").all() and runs.error.str.contains("not done after 0 s").all()
+    (checkpoint,) = (tmp_path / "out" / "checkpoints").glob("*.pt")
+    assert checkpoint.stat().st_size > 0
+    again = sweep(spec, tmp_path / "out", jobs=1, quiet=True).runs().set_index("run_id")
+    assert again.test_accuracy.equals(calm.test_accuracy.loc[again.index])
+    assert failures(tmp_path / "out") == {}
+
+
+def test_the_command_has_the_default_of_the_function() -> None:
+    assert inspect.signature(cli.sweep_command).parameters["stuck_after"].default == STUCK_AFTER
