@@ -22,7 +22,7 @@ WORKERS := 2
 limit = $(if $(shell command -v timeout 2>/dev/null),timeout $(1))
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-full lint format types bench faults holdout coverage collapse law convnet schedules long-pack instruments verdicts readme clean
+.PHONY: help quickstart test test-full lint format types bench faults holdout coverage collapse law convnet schedules long-pack instruments scale verdicts readme clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -58,7 +58,7 @@ bench: $(BENCH)  ## the quickstart's time; speed against a plain loop, torch.fun
 	$(BIN)/python benchmarks/conv_speed.py
 	$(BIN)/python benchmarks/options_speed.py
 
-faults: $(TEST)  ## kill sweeps at random moments and check that nothing is lost or doubled
+faults: $(ADAPTERS)  ## kill sweeps 100 times, fill disks, damage files, lose nodes: nothing is lost or doubled (25 minutes)
 	$(BIN)/python benchmarks/faults.py
 
 holdout: $(BASE)  ## regret of the recommendation at widths that were held out, beside its rivals
@@ -91,6 +91,9 @@ instruments: $(PEERS)  ## the instruments beside their peers: error against work
 	$(BIN)/python benchmarks/instruments.py
 	$(BIN)/python benchmarks/pack_measure.py
 	$(BIN)/python benchmarks/monitor.py
+
+scale: $(BASE)  ## sweeps of 1,000 and 10,000 tiny runs, folders of 100,000, shards by the thousand (ten minutes)
+	$(BIN)/python benchmarks/scale.py
 
 verdicts: $(BASE)  ## verify the papers' claims on seeds never looked at, twice (minutes)
 	$(BIN)/python benchmarks/verdicts.py

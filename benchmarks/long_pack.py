@@ -14,7 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from faults import findings, start, wait_until
+from disturbances.aftermath import same
+from disturbances.processes import start, wait_until
 
 from noisescale.runs import Run
 from noisescale.store import Study
@@ -64,22 +65,21 @@ def main() -> int:
         folder = Path(name)
         spec = folder / "spec.toml"
         spec.write_text(SPEC.format(steps=chosen.steps), encoding="utf-8")
-        calm = start(spec, folder / "calm")
+        calm = start(command(spec, folder / "calm"))
         began, rows = time.monotonic(), []
         for _ in range(chosen.kills):
             rows.append(kill(spec, folder / "killed", chance, chosen.apart))
             print(rows[-1], file=sys.stderr)
         restarted = time.monotonic()
-        done = start(spec, folder / "killed").wait() == 0
+        done = start(command(spec, folder / "killed")).wait() == 0
         after = time.monotonic() - restarted
         undisturbed = calm.wait() == 0
-        calm_seconds = sum(Study.open(folder / "calm").runs().seconds)
-        study = [findings(folder / one) for one in ("killed", "calm")]
-        curves = [Study.open(folder / one).curves().sort_values(["run_id", "step"]) for one in ("killed", "calm")]
+        seconds = Study.open(folder / "calm").runs().seconds
         facts = {
             "both sweeps finished with exit code 0": done and undisturbed,
-            "every number of every run is the same to the bit": study[0].equals(study[1]),
-            "every point of every curve is the same to the bit": curves[0].equals(curves[1]),
+            "every number of every run and of every curve is the same to the bit": same(
+                folder / "killed", folder / "calm"
+            ),
             "no checkpoint is left": not (folder / "killed" / "checkpoints").exists(),
         }
     text = "\n".join(
@@ -87,8 +87,8 @@ def main() -> int:
             "# A long pack that is killed",
             "",
             f"`python benchmarks/long_pack.py --kills {chosen.kills} --seed {seed} --steps {chosen.steps}`: one pack",
-            f"of {len(study[1])} MLPs, {chosen.steps:,} steps each, with momentum, decay, a schedule, clipping and",
-            f"averages; {calm_seconds:.0f} s undisturbed. SIGKILL at random moments, then the same command.",
+            f"of {len(seconds)} MLPs, {chosen.steps:,} steps each, with momentum, decay, a schedule, clipping and",
+            f"averages; {seconds.sum():.0f} s undisturbed. SIGKILL at random moments, then the same command.",
             "",
             "| killed after (s) | steps in the checkpoint | age of the checkpoint (s) |",
             "|---|---|---|",
@@ -106,7 +106,7 @@ def main() -> int:
 
 def kill(spec: Path, out: Path, chance: random.Random, apart: float) -> str:
     """Start the sweep, kill it at a random moment and say what it left."""
-    driver = start(spec, out)
+    driver = start(command(spec, out))
     began = time.monotonic()
     wait_until(lambda: driver.poll() is not None, chance.uniform(0.5, 1.5) * apart)
     moment, now = time.monotonic() - began, time.time()
@@ -119,6 +119,11 @@ def kill(spec: Path, out: Path, chance: random.Random, apart: float) -> str:
     known = file.read()
     age = "–" if found is None else f"{now - found:.0f}"
     return f"| {moment:.0f} | {known.state.step if known else 0:,} | {age} |"
+
+
+def command(spec: Path, out: Path) -> list[str]:
+    """The sweep as a user starts it, with two workers."""
+    return [sys.executable, "-m", "noisescale", "sweep", str(spec), "--out", str(out), "--jobs", "2"]
 
 
 def planned(out: Path) -> tuple[Run, ...]:

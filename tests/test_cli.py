@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import hashlib
 import json
 import os
 import pickle
-import shutil
+import platform
 import signal
 import subprocess
 import sys
@@ -235,7 +234,8 @@ def test_a_second_driver_is_refused(refused: Fail, capsys: pytest.CaptureFixture
     assert main([*SWEEP]) == 0
     capsys.readouterr()
     with driver_lock(Path("out")):
-        assert "one driver a folder" in refused(*SWEEP)
+        message = refused(*SWEEP)
+        assert "one driver a folder" in message and f"process {os.getpid()} on {platform.node()} since 2" in message
         assert main(["status", "out", "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["running"] is True
 
@@ -384,9 +384,8 @@ def no_process_is_left(group: int) -> bool:
     return False
 
 
-@pytest.mark.parametrize("times", [1, 2])
-def test_an_interrupt_keeps_everything_finished(times: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Ctrl-C as a terminal sends it: to the driver and its workers at once, in the middle of training; or twice."""
+def test_an_interrupt_keeps_everything_finished(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ctrl-C as a terminal sends it: to the driver and its workers at once, in the middle of training."""
     # Many packs: on a busy machine the sweep must still be at work when the signal comes.
     grid = (f"grid.width={list(range(2, 30))}", "training.steps=8000")
     command = [sys.executable, "-m", "noisescale.cli", *SWEEP, "--jobs", "2", "--set", grid[0], "--set", grid[1]]
@@ -405,10 +404,7 @@ def test_an_interrupt_keeps_everything_finished(times: int, tmp_path: Path, caps
     assert found["running"] is True
     assert found["missing"] > 0
     assert found["heartbeat_age"] < 60
-    for _ in range(times):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(driver.pid, signal.SIGINT)
-        time.sleep(0.1)
+    os.killpg(driver.pid, signal.SIGINT)
     _, errors = driver.communicate(timeout=30)
     assert driver.returncode == 130
     assert "Traceback" not in errors
@@ -420,37 +416,3 @@ def test_an_interrupt_keeps_everything_finished(times: int, tmp_path: Path, caps
     after = json.loads(capsys.readouterr().out)
     assert after["completed"] == 4 * len(kept)
     assert after["running"] is False
-
-
-@pytest.mark.skipif(shutil.which("unshare") is None, reason="a small file system needs `unshare`")
-def test_a_disk_that_fills_up_loses_nothing(tmp_path: Path) -> None:
-    """A real file system of 160 kB, in a user's own mount namespace; then it grows, and the sweep goes on."""
-    if subprocess.run(["unshare", "-Urm", "true"], capture_output=True).returncode:
-        pytest.skip("this system does not let a user mount a small file system")
-    sweep = (
-        f"{sys.executable} -m noisescale sweep spec.toml --out small/out --jobs 1 --set grid.width=[2,3,4,5,6,7,8,9]"
-    )
-    script = f"""
-        mkdir small && mount -t tmpfs -o size=160k tmpfs small || exit 77
-        {sweep} 2> full.txt; echo $? > full.rc
-        (cd small/out && sha256sum shards/*.parquet) > before.txt; ls -A small/out/shards > names.txt
-        mount -o remount,size=16m small
-        {sweep} 2> room.txt; echo $? > room.rc
-        (cd small/out && sha256sum --check ../../before.txt) > check.txt; ls small/out/shards | wc -l > count.txt
-    """
-    done = subprocess.run(["unshare", "-Urm", "sh", "-c", script], env=environment(), timeout=100)
-    if done.returncode == 77:
-        pytest.skip("this system does not let a user mount a small file system")
-
-    def text(name: str) -> str:
-        return (tmp_path / name).read_text()
-
-    assert text("full.rc") == "1\n"
-    assert "Traceback" not in text("full.txt")
-    message = text("full.txt").splitlines()[-1]
-    assert message.startswith("noisescale: small/out/") and "No space left" in message
-    names = text("names.txt").split()
-    assert names and all(name.endswith(".parquet") for name in names)
-    assert text("room.rc") == "0\n"
-    assert text("check.txt").count(": OK") == len(names)
-    assert text("count.txt").strip() == "8"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -25,6 +26,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+# What lies at a path is not what is needed there, which is the user's to mend; a disk that is full or fails is not.
+_OF_THE_PATH = (
+    errno.EISDIR, errno.ENOTDIR, errno.ENOENT, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG, errno.EACCES, errno.EPERM,
+)  # fmt: skip
 
 INTERRUPTED = 130
 # What a command returns whose time was up; the same exit code, without the words for an interrupt.
@@ -288,10 +294,11 @@ def _run(arguments: list[str] | None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        print(
-            f"noisescale: {error.filename or 'the disk'}: {error.strerror}; everything finished so far is kept",
-            file=sys.stderr,
-        )
+        kept = "" if error.errno in _OF_THE_PATH else "; everything finished so far is kept"
+        print(f"noisescale: {error.filename or 'the disk'}: {error.strerror}{kept}", file=sys.stderr)
+        return 2 if error.errno in _OF_THE_PATH else 1
+    except MemoryError as error:
+        print(f"noisescale: the memory: {error}; everything finished so far is kept", file=sys.stderr)
         return 1
     except Exception as error:
         # Typer's own usage errors carry a message and an exit code.

@@ -16,8 +16,18 @@ class BadInput(ValueError):
         self.name = name
         self.required = required
         self.got = got
-        tail = "" if got is None else f" Got: {got}."
-        super().__init__(f"{name}: {required.rstrip('.')}.{tail}")
+        tail = "" if got is None else f" Got: {_short(got)}."
+        super().__init__(f"{_short(name)}: {required.rstrip('.')}.{tail}")
+
+
+# Of what a user gave, the most that a message repeats.
+_MOST_SHOWN = 600
+
+
+def _short(value: object) -> str:
+    """A value on one line, and what is too long for a message cut."""
+    text = " ".join(str(value).splitlines())
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
 
 
 def did_you_mean(value: object, known: Iterable[str]) -> str:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -140,9 +141,25 @@ def test_one_driver_a_folder(folder: Path) -> None:
     assert not is_driven(folder)
     with driver_lock(folder):
         assert is_driven(folder)
-        with pytest.raises(BadInput, match="one driver a folder"), driver_lock(folder):
-            pass
+        with pytest.raises(BadInput, match=f"one driver a folder.* process {os.getpid()} on .* since 2"):
+            driver_lock(folder).__enter__()
     assert not is_driven(folder)
+    assert (folder / "lock").read_text() == ""
+
+
+@pytest.mark.parametrize("text", [b"", b"\xff\xfe", b"\x1b[2Jnobody", b"nobody\n" * 100])
+def test_a_lock_that_says_nothing_or_nonsense_is_a_lock(folder: Path, text: bytes) -> None:
+    with driver_lock(folder):
+        (folder / "lock").write_bytes(text)
+        with pytest.raises(BadInput, match="Got: a sweep that is running there.$"):
+            driver_lock(folder).__enter__()
+
+
+def test_what_a_killed_driver_signed_is_overwritten(folder: Path) -> None:
+    (folder / "lock").write_text("process 1 on another since 1970-01-01, and much more than the next will say" * 3)
+    with driver_lock(folder):
+        assert (folder / "lock").read_text().startswith(f"process {os.getpid()} on ")
+        assert "another" not in (folder / "lock").read_text()
 
 
 def test_a_look_at_the_lock_does_not_keep_a_driver_out(folder: Path) -> None:

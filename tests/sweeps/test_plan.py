@@ -8,7 +8,7 @@ import pytest
 from noisescale.runs import pack_id
 from noisescale.sweeps import Grid
 from noisescale.sweeps.cost import Shape, memory, seconds
-from noisescale.sweeps.plan import PACK_BYTES, PACK_PARAMETERS, SMALLEST_PACK, Plan, make_packs, pack_size
+from noisescale.sweeps.plan import PACK_BYTES, PACK_PARAMETERS, SMALLEST_PACK, PackLimits, Plan, make_packs, pack_size
 
 MakeGrid = Callable[..., Grid]
 SMALL = {2: Shape(100, 50, 100), 4: Shape(200, 60, 100)}
@@ -35,6 +35,28 @@ def test_packs_are_cut_into_equal_parts_within_the_limits(make_grid: MakeGrid, c
     parts = [len(pack.runs) for pack in make_packs(runs, {2: shape})]
     assert max(parts) - min(parts) <= len(parts)
     assert len(parts) == -(-count // most)
+
+
+def test_a_long_pack_is_shared_out_among_workers(make_grid: MakeGrid) -> None:
+    runs = make_grid(seeds=80, grid__learning_rate=[1.0], training__steps=20_000, grid__batch_size=[50]).runs()
+    shape = Shape(5000, 100, 100)
+    (whole,) = make_packs(runs, {2: shape})
+    for workers, wanted in ((2, [40, 40]), (4, [20] * 4), (100, [10] * 8)):
+        packs = make_packs(runs, {2: shape}, PackLimits(workers=workers))
+        assert [len(pack.runs) for pack in packs] == wanted
+        assert sorted(run.run_id for pack in packs for run in pack.runs) == sorted(run.run_id for run in runs)
+        assert max(pack.seconds for pack in packs) < whole.seconds
+    short = make_grid(seeds=80, grid__learning_rate=[1.0], training__steps=200, grid__batch_size=[50]).runs()
+    assert len(make_packs(short, {2: shape}, PackLimits(workers=2))) == 1  # not worth a worker's start
+    small = {2: Shape(10, 10, 10)}  # a step's overhead is all: halves take as long as the whole
+    assert len(make_packs(runs, small, PackLimits(workers=2))) == 1
+
+
+def test_packs_that_keep_all_workers_busy_stay_whole(make_grid: MakeGrid) -> None:
+    grid = make_grid(seeds=40, grid__learning_rate=[1.0], training__steps=20_000, grid__batch_size=[50, 60])
+    shape = Shape(5000, 100, 100)
+    assert [len(pack.runs) for pack in make_packs(grid.runs(), {2: shape}, PackLimits(workers=2))] == [40, 40]
+    assert [len(pack.runs) for pack in make_packs(grid.runs(), {2: shape}, PackLimits(workers=3))] == [20] * 4
 
 
 def test_a_model_that_fills_the_memory_trains_alone(make_grid: MakeGrid) -> None:

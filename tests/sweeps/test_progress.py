@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,3 +62,13 @@ def test_a_terminal_shows_a_bar(tmp_path: Path, packs: list[Pack], monkeypatch: 
     progress.stop()
     assert "grid" in screen.getvalue()
     assert "4/8 runs" in screen.getvalue()
+
+
+def test_the_work_that_is_left_ends_at_nothing(tmp_path: Path) -> None:
+    chance = random.Random(0)  # whose seven numbers, taken from their sum one by one, leave −4e-15
+    packs = [Pack(str(number), (), 10 * chance.random()) for number in range(7)]
+    progress = SweepProgress(tmp_path, quiet=True)
+    progress.start_round("grid", packs)
+    for pack in packs:
+        progress.finish_pack(pack, Outcome(pack.pack_id, 0, 0, {}))
+        assert (progress.counts.seconds_left or 0.0) >= 0 and "-" not in progress.counts.line()

@@ -13,19 +13,15 @@ import pandas as pd
 import pytest
 
 from noisescale.errors import BadInput
+from noisescale.store.findings import findings
 from noisescale.sweeps import SweepSpec, executors, failures, sweep
 from noisescale.sweeps.remote import wall_clock
 
 MakeSpec = Callable[..., SweepSpec]
-CIRCUMSTANCES = ["seconds", "device", "threads", "versions"]
 # Both libraries leave sockets and files to the garbage collector, and warn of what they will change.
 KINDS = ("ResourceWarning", "DeprecationWarning", "FutureWarning", "UserWarning",
          "pytest.PytestUnraisableExceptionWarning")  # fmt: skip
 LOUD = [pytest.mark.filterwarnings(f"ignore::{kind}") for kind in KINDS]
-
-
-def findings(runs: pd.DataFrame) -> pd.DataFrame:
-    return runs.drop(columns=CIRCUMSTANCES).sort_values("run_id", ignore_index=True)
 
 
 @pytest.fixture

@@ -1,50 +1,166 @@
-"""What befalls a sweep's folder from outside: damage, a move, a clock that runs backwards, a script without a guard."""
+"""What befalls a sweep from outside; afterwards nothing is lost, nothing is there twice, and it completes."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import platform
+import resource
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from noisescale.cli import main
-from noisescale.sweeps import SweepSpec, sweep
+from noisescale.errors import BadInput
+from noisescale.store.findings import findings
+from noisescale.sweeps import SweepSpec, failures, sweep
+from noisescale.sweeps.folder import driver_lock
+from noisescale.sweeps.plan import Plan
 from noisescale.sweeps.status import status
 
 MakeSpec = Callable[..., SweepSpec]
 
-# What a run's row says of the machine and the moment, not of the run.
-CIRCUMSTANCES = ["seconds", "device", "threads", "versions"]
+
+class Begun:
+    """A sweep of four packs, half of which are finished.
+
+    Arguments:
+        known: the runs of a sweep that nobody disturbed.
+    """
+
+    def __init__(self, out: Path, make_spec: MakeSpec, known: pd.DataFrame) -> None:
+        self.out, self.spec, self.known = out, make_spec(grid__width=[2, 3, 4, 5]), known
+        sweep(make_spec(grid__width=[2, 3]), out, quiet=True)
+        self.finished = self.shards()
+
+    def shards(self) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in (self.out / "shards").glob("*.parquet")}
+
+    def completes(self) -> None:
+        """Run it to its end, and check what must hold after every fault."""
+        found = sweep(self.spec, self.out, quiet=True)
+        assert self.finished.items() <= self.shards().items()
+        shards = [pd.read_parquet(path, columns=["run_id"]) for path in (self.out / "shards").glob("*.parquet")]
+        planned = [run.run_id for pack in Plan(self.out / "plan.jsonl").packs.values() for run in pack.runs]
+        assert sorted(pd.concat(shards).run_id) == sorted(planned)
+        assert status(self.out).missing == 0 and failures(self.out) == {}
+        assert not list(self.out.rglob(".*.tmp"))
+        pd.testing.assert_frame_equal(findings(found.runs()), self.known)
 
 
-def findings(runs: pd.DataFrame) -> pd.DataFrame:
-    return runs.drop(columns=CIRCUMSTANCES).sort_values("run_id", ignore_index=True)
+@pytest.fixture(scope="module")
+def known(tmp_path_factory: pytest.TempPathFactory, make_spec: MakeSpec) -> pd.DataFrame:
+    out = tmp_path_factory.mktemp("undisturbed") / "out"
+    return findings(sweep(make_spec(grid__width=[2, 3, 4, 5]), out, quiet=True).runs())
 
 
+@pytest.fixture
+def begun(tmp_path: Path, make_spec: MakeSpec, known: pd.DataFrame) -> Begun:
+    return Begun(tmp_path / "out", make_spec, known)
+
+
+def cut(data: bytes) -> bytes:
+    return data[: len(data) * 2 // 3]
+
+
+def emptied(data: bytes) -> bytes:
+    return b""
+
+
+def flipped(data: bytes) -> bytes:
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 4]) + data[middle + 1 :]
+
+
+@pytest.mark.parametrize("hurt", [cut, emptied, flipped])
 def test_the_runs_of_a_damaged_shard_run_again(
-    tmp_path: Path, make_spec: MakeSpec, capsys: pytest.CaptureFixture[str]
+    begun: Begun, hurt: Callable[[bytes], bytes], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    spec, out = make_spec(grid__width=[2, 4]), tmp_path / "out"
-    known = findings(sweep(spec, out, quiet=True).runs())
-    hurt = sorted((out / "shards").glob("*.parquet"))[0]
-    data = bytearray(hurt.read_bytes())
-    data[len(data) // 2] ^= 4
-    hurt.write_bytes(data)
+    name = sorted(begun.finished)[0]
+    path, data = begun.out / "shards" / name, hurt(begun.finished.pop(name))
+    path.write_bytes(data)
     # Whoever only reads says which file, and changes nothing.
-    assert main(["fit", str(out)]) == 2
-    assert hurt.name in capsys.readouterr().err and hurt.read_bytes() == data
-    again = sweep(spec, out)
-    assert f"{hurt.name} is damaged" in capsys.readouterr().err
-    pd.testing.assert_frame_equal(findings(again.runs()), known)
-    assert [path.name for path in (out / "damaged").iterdir()] == [hurt.name]
-    assert main(["status", str(out)]) == 0
+    assert main(["fit", str(begun.out)]) == 2
+    assert name in capsys.readouterr().err and path.read_bytes() == data
+    sweep(begun.spec, begun.out)
+    assert f"{name} is damaged" in capsys.readouterr().err
+    begun.completes()
+    assert [path.name for path in (begun.out / "damaged").iterdir()] == [name]
+    assert main(["status", str(begun.out)]) == 0
+
+
+@contextlib.contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """Writes beyond so many bytes of a file fail, as with a quota."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.999])
+def test_a_file_that_may_not_grow(begun: Begun, share: float) -> None:
+    size = int(share * min(map(len, begun.finished.values())))
+    with files_of_at_most(size), pytest.raises(OSError, match="too large"):
+        sweep(begun.spec, begun.out, quiet=True)
+    begun.completes()
+
+
+def test_a_folder_that_cannot_be_written_not_even_by_root(begun: Begun, capfd: pytest.CaptureFixture[str]) -> None:
+    shards = str(begun.out / "shards")
+    if shutil.which("chattr") is None or subprocess.run(["chattr", "+i", shards], stderr=subprocess.PIPE).returncode:
+        pytest.skip("this system does not let us make a folder immutable")
+    try:
+        with pytest.raises(OSError, match="not permitted"):
+            sweep(begun.spec, begun.out, quiet=True)
+    finally:
+        subprocess.run(["chattr", "-i", shards], check=True)
+    begun.completes()
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="a system without /proc")
+def test_a_place_where_nobody_can_make_a_folder_is_refused(make_spec: MakeSpec) -> None:
+    with pytest.raises(BadInput, match="/proc/noisescale"):
+        sweep(make_spec(), "/proc/noisescale", quiet=True)
+
+
+def test_a_second_driver_is_told_who_the_first_is(begun: Begun) -> None:
+    with driver_lock(begun.out):
+        with pytest.raises(BadInput, match=f"process {os.getpid()} on {platform.node()} since 2"):
+            sweep(begun.spec, begun.out, quiet=True)
+    begun.completes()
+
+
+def test_a_clock_that_is_set_back(begun: Begun, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.time() + 86_400.0
+
+    def clock() -> float:
+        nonlocal now
+        now -= 3600.0
+        return now
+
+    monkeypatch.setattr(time, "time", clock)
+    begun.completes()
+    assert status(begun.out).heartbeat_age == 0.0
+
+
+@pytest.mark.parametrize("left", [-3.6e-15, -0.0, -5.0])
+def test_no_time_left_is_negative(begun: Begun, left: float) -> None:
+    heartbeat = begun.out / "heartbeat.json"
+    heartbeat.write_text(json.dumps({**json.loads(heartbeat.read_text()), "seconds_left": left}))
+    with driver_lock(begun.out):
+        found = status(begun.out)
+    assert found.seconds_left == 0.0
+    assert "running, time left 0 s" in found.lines()
 
 
 def test_a_folder_that_moved_is_the_same_study(tmp_path: Path, make_spec: MakeSpec) -> None:
@@ -56,16 +172,6 @@ def test_a_folder_that_moved_is_the_same_study(tmp_path: Path, make_spec: MakeSp
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "there").rglob("*.parquet")}
     shutil.copytree(tmp_path / "there", tmp_path / "copy")
     assert status(tmp_path / "copy").missing == 0
-
-
-def test_a_clock_that_was_set_back(tmp_path: Path, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch) -> None:
-    out, now = tmp_path / "out", time.time()
-    monkeypatch.setattr(time, "time", lambda: now + 3600)
-    sweep(make_spec(), out, quiet=True)
-    monkeypatch.setattr(time, "time", lambda: now)
-    found = status(out)
-    assert found.heartbeat_age == 0.0 and found.missing == 0
-    assert len(sweep(make_spec(grid__width=[2, 4]), out, quiet=True).runs()) == 8
 
 
 def test_a_script_without_a_guard_ends_with_a_word_about_it(tmp_path: Path, make_spec: MakeSpec) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,19 +13,23 @@ from noisescale.datasets.dataset import Array
 
 
 def load_arrays(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array] | None:
-    """Return the arrays of a file written by ``save_arrays``, or None where it is absent, damaged or of other shapes.
+    """Return the arrays of a file written by ``save_arrays``, or None where it is absent, damaged or holds others.
 
     Args:
         path: an ``.npz`` file.
-        shapes: the shape that each array must have, by name.
+        shapes: the shape that each array of finite numbers must have, by name.
     """
     try:
         # Opened here: numpy leaves a damaged file that it opened itself open.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in shapes}
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
+    except Exception:  # a damaged archive can raise almost anything
         return None
-    return arrays if all(arrays[name].shape == shape for name, shape in shapes.items()) else None
+    return arrays if all(_is_usable(arrays[name], shape) for name, shape in shapes.items()) else None
+
+
+def _is_usable(array: Array, shape: tuple[int, ...]) -> bool:
+    return array.shape == shape and array.dtype.kind in "iuf" and bool(np.isfinite(array).all())
 
 
 def save_arrays(path: Path, arrays: Mapping[str, Array]) -> None:

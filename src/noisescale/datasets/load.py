@@ -41,8 +41,16 @@ def load_dataset(options: DatasetOptions, *, standardized: bool = True) -> Datas
 
     Raises:
         BadInput: an unknown name, a size above what is available, label noise on real-valued targets, constant
-            inputs, a file that is missing or not the published one, or arrays of a user that cannot be used.
+            inputs, a file that is missing or not the published one, arrays of a user that cannot be used, or data that
+            the memory does not hold.
     """
+    try:
+        return _load_dataset(options, standardized)
+    except MemoryError as error:
+        raise BadInput(f"dataset {options.name}", "data that fit into memory", error) from None
+
+
+def _load_dataset(options: DatasetOptions, standardized: bool) -> Dataset:
     raw = _find_source(options.name)(options)
     is_classification = raw.y_train.ndim == 1
     if options.label_noise > 0 and not is_classification:

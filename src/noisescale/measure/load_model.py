@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import warnings
 from pathlib import Path
 
@@ -49,12 +48,16 @@ def _load(model: nn.Module, path: Path) -> None:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise BadInput(str(path), "a readable checkpoint", error.strerror) from None
-    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+    except Exception as error:  # a damaged or foreign file can raise almost anything
         raise BadInput(str(path), required, (str(error).strip().splitlines() or ["something else"])[0]) from None
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(_is_weight(*item) for item in state.items()):
         raise BadInput(str(path), required, type(state).__name__)
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise BadInput(str(path), required, " ".join(lines[1:2]) or "other tensors") from None
+
+
+def _is_weight(name: object, value: object) -> bool:
+    return isinstance(name, str) and isinstance(value, torch.Tensor)

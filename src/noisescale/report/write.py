@@ -216,17 +216,28 @@ def _facts(runs: pd.DataFrame, spec: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _times(folder: Path) -> list[dict[str, Any]]:
-    """The lines of times.jsonl; a line that a kill cut short is left out."""
-    path = folder / "times.jsonl"
+    """The lines of times.jsonl; what is no such line, as one that a kill cut short, is left out."""
+    try:
+        text = (folder / "times.jsonl").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
     found = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+    for line in text.splitlines():
         try:
             entry = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
-        if isinstance(entry, dict):
-            found.append(entry)
+        if isinstance(entry, dict) and all(name == "command" or _is_time(value) for name, value in entry.items()):
+            found.append({**entry, "command": str(entry.get("command", ""))})
     return found
+
+
+def _is_time(value: object) -> bool:
+    return isinstance(value, int | float) and abs(value) < _LONGEST
+
+
+# Seconds; also what is not finite is above this.
+_LONGEST = 1e12
 
 
 def _times_table(times: list[dict[str, Any]]) -> TableData | None:

@@ -7,7 +7,6 @@ import errno
 import os
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 
+from noisescale.errors import BadInput
 from noisescale.runs import LATER_KEYS, RunResult
 from noisescale.store.seal import DamagedFile, check_seal, packs_in_footer, sealed, unsealed
 
@@ -136,7 +136,7 @@ def set_damaged_aside(folder: Path, aside: Path) -> list[str]:
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         try:
             check_seal(path.read_bytes(), str(path))
-        except DamagedFile:
+        except (DamagedFile, IsADirectoryError, FileNotFoundError):  # the last is a link to nothing
             aside.mkdir(exist_ok=True)
             path.replace(aside / path.name)
             found.append(path.name)
@@ -151,8 +151,12 @@ def _read_all(folder: Path, curves: bool) -> list[pa.Table]:
                 with_later_keys(unsealed(path.read_bytes(), str(path), choose))
                 for path in sorted(folder.glob(f"*{SUFFIX}"))
             ]
-        except FileNotFoundError:  # the driver has joined it with others since the listing
-            continue
+        except FileNotFoundError as error:  # the driver has joined it with others since the listing
+            if error.filename is not None and Path(error.filename).is_symlink():
+                raise BadInput(str(error.filename), "a shard as a sweep wrote it", "a link to nothing") from None
+        except OSError as error:
+            name = str(error.filename or folder)
+            raise BadInput(name, "a shard as a sweep wrote it", error.strerror) from None
 
 
 def with_later_keys(table: pa.Table) -> pa.Table:
@@ -177,7 +181,7 @@ def versions() -> str:
 
 def _row(pack_id: str, result: RunResult) -> dict[str, Any]:
     return {
-        **asdict(result.run),
+        **result.run.as_dict(),
         "run_id": result.run.run_id,
         "pack_id": pack_id,
         "status": result.status,

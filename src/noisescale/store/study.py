@@ -52,15 +52,23 @@ class Study:
         """
         path = Path(folder)
         try:
-            spec = json.loads((path / "spec.json").read_text(encoding="utf-8"))
+            text = (path / "spec.json").read_text(encoding="utf-8")
         except (OSError, ValueError):
             raise BadInput(str(path), "a folder that `noisescale sweep` wrote (with spec.json)", "none") from None
-        return cls(path, spec)
+        return cls(path, _parse_spec(text, path / "spec.json"))
 
     def data_shape(self) -> tuple[tuple[int, ...], int]:
         """The shape of one input and the number of outputs, as a factory takes them."""
-        values = json.loads((self.folder / "data.json").read_text(encoding="utf-8"))
-        return tuple(values["input_shape"]), values["num_classes"]
+        path = self.folder / "data.json"
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            shape, classes = tuple(values["input_shape"]), values["num_classes"]
+            if not all(type(size) is int and size > 0 for size in (*shape, classes)):
+                raise ValueError("sizes that are no sizes")
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
+            required = "the data's shape as a sweep wrote it; the same `noisescale sweep` writes it again"
+            raise BadInput(str(path), required, "something else") from None
+        return shape, classes
 
     def runs(self) -> pd.DataFrame:
         """One row a run, with every spec key as a column, its noise scales and what was found.
@@ -118,10 +126,9 @@ class Study:
     @cached_property
     def _failed(self) -> pd.DataFrame:
         records = []
-        for path in sorted((self.folder / FAILURES).glob("*.json")):
-            failure = json.loads(path.read_text(encoding="utf-8"))
-            common = {"pack_id": path.stem, "status": "failed", "error": failure["error"]}
-            records += [{**run, **common} for run in failure["runs"]]
+        for pack_id, failure in read_failures(self.folder).items():
+            common = {"pack_id": pack_id, "status": "failed", "error": failure.error}
+            records += [{**run.as_dict(), "run_id": run.run_id, **common} for run in failure.runs]
         frame = pd.DataFrame(records)
         return frame[~frame.run_id.isin(self._runs.run_id)] if records else frame
 
@@ -151,6 +158,49 @@ class Study:
         reference = layers[layers.is_reference.astype(bool)]
         names = {"layer": "reference_layer", "fan_in": "reference_fan_in", "init_variance": "init_variance"}
         return reference.rename(columns=names)[["run_id", *names.values(), "normalized_noise_scale"]]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a pack failed at its last attempt, and its runs."""
+
+    error: str
+    runs: tuple[Run, ...]
+
+
+def read_failures(folder: Path) -> dict[str, Failure]:
+    """The failures of a sweep's folder by pack id; a record that is not as it was written has no runs."""
+    return {path.stem: _read_failure(path) for path in sorted((folder / FAILURES).glob("*.json"))}
+
+
+def _read_failure(path: Path) -> Failure:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        error, records = values["error"], values["runs"]
+        runs = tuple(Run.from_record(record) for record in records)
+        # A run's id is the digest of all that it is.
+        if isinstance(error, str) and all(a.run_id == b["run_id"] for a, b in zip(runs, records, strict=True)):
+            return Failure(error, runs)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        pass
+    return Failure("its record is damaged", ())
+
+
+# Sections that a stored spec may have; each is a table.
+_SECTIONS = ("dataset", "model", "grid", "training", "measure", "fit", "stability")
+
+
+def _parse_spec(text: str, path: Path) -> dict[str, Any]:
+    def refuse(number: str) -> None:
+        raise ValueError(f"{number} is no JSON")
+
+    try:
+        spec = json.loads(text, parse_constant=refuse)
+    except (ValueError, RecursionError):
+        spec = None
+    if not isinstance(spec, dict) or any(not isinstance(spec.get(name, {}), dict) for name in _SECTIONS):
+        raise BadInput(str(path), "the spec as a sweep wrote it", "something else")
+    return spec
 
 
 def _late_cells(frame: pd.DataFrame) -> pd.Series:

@@ -65,9 +65,9 @@ def dry_run(spec: SweepSpec, out: str | Path, *, jobs: int | None = None, device
     finished = wanted.keys() & set(found.run_id)
     missing = [run for run_id, run in wanted.items() if run_id not in finished]
     shapes = model_shapes(grid, spec.grid.width)
-    planned, new = Plan(folder / "plan.jsonl").packs_for(missing, shapes, PackLimits.of(device))
-    packs = planned + new
     workers = jobs or default_workers(device)
+    planned, new = Plan(folder / "plan.jsonl").packs_for(missing, shapes, PackLimits.of(device, workers))
+    packs = planned + new
     data = grid.dataset(grid.label_noises[0])
     data_bytes = sum(part.numel() * part.element_size() for part in (data.x_train, data.x_validation, data.x_test))
     largest = sorted((memory(pack.runs, shapes[pack.runs[0].width]) for pack in packs), reverse=True)[:workers]

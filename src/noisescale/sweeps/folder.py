@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
+import os
+import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from noisescale.errors import BadInput
 from noisescale.store import FAILURES, write_atomically
@@ -92,7 +95,7 @@ def _is_ours(entry: Path) -> bool:
 def _read_spec(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+    except (OSError, ValueError, RecursionError):
         values = None
     if not isinstance(values, dict):
         raise BadInput(str(path), "the spec as a sweep wrote it", "something else")
@@ -143,10 +146,10 @@ def driver_lock(folder: Path) -> Iterator[None]:
     """Hold the folder for one driver; the kernel releases the lock when the process dies, however it dies.
 
     Raises:
-        BadInput: another process drives this folder, or it cannot be written.
+        BadInput: another process drives this folder, and the message says which; or it cannot be written.
     """
     try:
-        file = (folder / LOCK).open("a")
+        file = (folder / LOCK).open("a+")
     except OSError as error:
         if error.errno in FULL:
             raise
@@ -159,9 +162,34 @@ def driver_lock(folder: Path) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if pause is None:
-                    raise BadInput(str(folder), "one driver a folder", "a sweep that is running there") from None
+                    raise BadInput(
+                        str(folder), "one driver a folder", f"a sweep that is running there{_owner(file)}"
+                    ) from None
                 time.sleep(pause)
-        yield
+        _sign(
+            file.fileno(), f"process {os.getpid()} on {platform.node()} since {time.strftime('%Y-%m-%d %H:%M:%S %z')}"
+        )
+        try:
+            yield
+        finally:
+            _sign(file.fileno(), "")
+
+
+def _sign(file: int, text: str) -> None:
+    """Say in the lock's file who holds it: for people alone, so that a full disk may refuse it."""
+    with contextlib.suppress(OSError):
+        os.ftruncate(file, 0)
+        os.write(file, text.encode())
+
+
+def _owner(file: TextIO) -> str:
+    """Who holds the lock, as far as its file says so in one short line."""
+    try:
+        file.seek(0)
+        text = file.read(200)
+    except (OSError, ValueError):
+        return ""
+    return f": {text}" if text.isprintable() and text else ""
 
 
 def is_driven(folder: Path) -> bool:
@@ -169,7 +197,7 @@ def is_driven(folder: Path) -> bool:
     try:
         with (folder / LOCK).open("r") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         return False
     except BlockingIOError:
         return True

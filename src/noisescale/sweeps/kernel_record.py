@@ -5,12 +5,17 @@ Kernels agree to rounding, not to the bit: a pack that is trained again after a 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 
 from noisescale.runs import Run
+
+# A name and a number of runs at once.
+_CHOICE = re.compile("[a-z]+ [1-9][0-9]{0,8}")
 
 
 class KernelRecord:
@@ -24,11 +29,12 @@ class KernelRecord:
         self._folder, self._device, self._threads = folder, device, threads
 
     def known(self, run: Run) -> str:
-        """The choice for the run's shape ("vmap 8"), or "auto" where none was chosen yet."""
+        """The choice for the run's shape ("vmap 8"), or "auto" where none was chosen yet or none can be read."""
         try:
-            return self._path(run).read_text(encoding="utf-8")
-        except FileNotFoundError:
+            choice = self._path(run).read_text(encoding="utf-8")
+        except (OSError, ValueError):
             return "auto"
+        return choice if _CHOICE.fullmatch(choice) else "auto"
 
     def settle(self, run: Run, choice: str) -> str:
         """Write a choice down unless another worker was first, and return the one that holds."""
@@ -39,10 +45,13 @@ class KernelRecord:
         try:
             os.link(written, path)
         except FileExistsError:
-            pass
+            if self.known(run) == "auto":
+                with contextlib.suppress(OSError):
+                    written.replace(path)
         finally:
-            written.unlink()
-        return self.known(run)
+            written.unlink(missing_ok=True)
+        known = self.known(run)
+        return choice if known == "auto" else known
 
     def _path(self, run: Run) -> Path:
         text = json.dumps([run.shape_key, self._device, self._threads])

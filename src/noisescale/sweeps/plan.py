@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Container, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from noisescale.errors import BadInput
 from noisescale.runs import Run, pack_id
 from noisescale.store import write_atomically
 from noisescale.sweeps.cost import Shape, memory, seconds
@@ -29,23 +31,29 @@ PACK_BYTES = 1 << 30
 GPU_SHARE = 0.5
 
 
+# A pack is halved if it would keep other workers waiting for longer than an equal share of all work, if each half takes
+# less than this part of its time, and if it is longer than this many seconds: a worker's start takes some.
+HALVES_TAKE, WORTH_HALVING = 0.8, 10.0
+
+
 @dataclass(frozen=True, slots=True)
 class PackLimits:
     """How large a pack may be.
 
     Arguments:
-        parameters: numbers of all its runs' parameters. memory: bytes.
+        parameters: numbers of all its runs' parameters. memory: bytes. workers: that train at once.
     """
 
     parameters: float = PACK_PARAMETERS
     memory: float = PACK_BYTES
+    workers: int = 1
 
     @classmethod
-    def of(cls, device: str) -> PackLimits:
+    def of(cls, device: str, workers: int = 1) -> PackLimits:
         """Those of a device."""
         if device != "cuda":
-            return cls()
-        return cls(math.inf, GPU_SHARE * torch.cuda.mem_get_info()[1])
+            return cls(workers=workers)
+        return cls(math.inf, GPU_SHARE * torch.cuda.mem_get_info()[1], workers)
 
 
 CORE = PackLimits()
@@ -65,7 +73,7 @@ class Pack:
 
 
 def make_packs(runs: Iterable[Run], shapes: dict[int, Shape], limits: PackLimits = CORE) -> list[Pack]:
-    """Group runs of equal shape and cut each group for cache and memory; longest first.
+    """Group runs of equal shape and cut each group for cache and memory, and for workers to share; longest first.
 
     Arguments:
         runs: in any order. shapes: by width. limits: by default those of a core.
@@ -77,9 +85,27 @@ def make_packs(runs: Iterable[Run], shapes: dict[int, Shape], limits: PackLimits
     for group in groups.values():
         size = pack_size(group, shapes[group[0].width], limits)
         for start in range(0, len(group), size):
-            part = group[start : start + size]
-            packs.append(Pack(pack_id(part), tuple(part), seconds(part, shapes[part[0].width])))
-    return sorted(packs, key=lambda pack: -pack.seconds)
+            packs.append(_pack(group[start : start + size], shapes))
+    return _shared_out(packs, shapes, limits.workers)
+
+
+def _pack(runs: Sequence[Run], shapes: dict[int, Shape]) -> Pack:
+    return Pack(pack_id(list(runs)), tuple(runs), seconds(runs, shapes[runs[0].width]))
+
+
+def _shared_out(packs: Iterable[Pack], shapes: dict[int, Shape], workers: int) -> list[Pack]:
+    """The packs, the longest of them halved while it alone would keep the other workers waiting; longest first."""
+    found = sorted(packs, key=lambda pack: -pack.seconds)
+    share = sum(pack.seconds for pack in found) / workers
+    while found and (longest := found[0]).seconds > max(WORTH_HALVING, share / HALVES_TAKE):
+        middle = len(longest.runs) // 2
+        if middle < SMALLEST_PACK:
+            break
+        halves = [_pack(part, shapes) for part in (longest.runs[:middle], longest.runs[middle:])]
+        if max(half.seconds for half in halves) > HALVES_TAKE * longest.seconds:
+            break
+        found = sorted([*halves, *found[1:]], key=lambda pack: -pack.seconds)
+    return found
 
 
 def pack_size(runs: Sequence[Run], shape: Shape, limits: PackLimits = CORE) -> int:
@@ -88,6 +114,59 @@ def pack_size(runs: Sequence[Run], shape: Shape, limits: PackLimits = CORE) -> i
     most = max(1, int(min(cache, limits.memory // memory(runs[:1], shape), len(runs))))
     parts = -(-len(runs) // most)
     return -(-len(runs) // parts)
+
+
+def planned_sizes(path: Path) -> dict[str, int]:
+    """How many runs each pack of a stored plan has, by its id; a tenth of the time that `Plan` takes."""
+    return {record["pack_id"]: len(record["runs"]) for record in _records(path)}
+
+
+def planned_data(path: Path) -> dict[float, str]:
+    """The digest of the data that a stored plan's packs were planned with, by its share of redrawn labels."""
+    found: dict[float, str] = {}
+    for record in _records(path):
+        try:
+            run = Run.from_record(record["runs"][0])
+            found[run.label_noise] = run.dataset_hash
+        except TypeError as error:
+            raise _damaged(path, error) from None
+    return found
+
+
+def _records(path: Path) -> Iterator[dict[str, Any]]:
+    if not path.exists():
+        return
+    try:
+        with path.open(encoding="utf-8") as file:
+            for line in file:
+                yield _checked(json.loads(line))
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise _damaged(path, error) from None
+
+
+def _checked(record: Any) -> dict[str, Any]:
+    """A line of a plan; of its runs only that there are some."""
+    name, took, runs = record["pack_id"], record["seconds"], record["runs"]
+    times = type(took) in (int, float) and math.isfinite(took)
+    if not (times and isinstance(name, str) and isinstance(runs, list) and isinstance(runs[0], dict)):
+        raise ValueError("a line that is none of a plan")
+    return {"pack_id": name, "seconds": took, "runs": runs}
+
+
+def _runs(record: dict[str, Any], path: Path) -> tuple[Run, ...]:
+    """A pack's runs, of all whose ids its own is the digest."""
+    try:
+        runs = tuple(Run.from_record(run) for run in record["runs"])
+        if record["pack_id"] == pack_id(list(runs)):
+            return runs
+    except (ValueError, TypeError):
+        pass
+    raise _damaged(path, f"other runs of pack {record['pack_id']} than were planned")
+
+
+def _damaged(path: Path, found: object) -> BadInput:
+    required = "the plan as a sweep wrote it; without the file the same `noisescale sweep` plans again what is missing"
+    return BadInput(str(path), required, found)
 
 
 class Plan:
@@ -101,11 +180,8 @@ class Plan:
         self.path = path
         self.packs: dict[str, Pack] = {}
         self._pack_of: dict[str, str] = {}
-        if path.exists():
-            for line in path.read_text(encoding="utf-8").splitlines():
-                record = json.loads(line)
-                runs = tuple(Run.from_record(run) for run in record["runs"])
-                self._enter(Pack(record["pack_id"], runs, record["seconds"]))
+        for record in _records(path):
+            self._enter(Pack(record["pack_id"], _runs(record, path), record["seconds"]))
 
     def packs_for(
         self, runs: Iterable[Run], shapes: dict[int, Shape], limits: PackLimits = CORE
@@ -135,7 +211,7 @@ class Plan:
 
     def _write(self) -> None:
         lines = [
-            json.dumps({"pack_id": pack.pack_id, "seconds": pack.seconds, "runs": [asdict(run) for run in pack.runs]})
+            json.dumps({"pack_id": pack.pack_id, "seconds": pack.seconds, "runs": [run.as_dict() for run in pack.runs]})
             for pack in self.packs.values()
         ]
         write_atomically(self.path, lambda file: file.write("".join(f"{line}\n" for line in lines).encode()))

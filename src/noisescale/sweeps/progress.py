@@ -99,7 +99,7 @@ class SweepProgress:
             self.counts.failed += outcome.runs
         self.counts.diverged += outcome.diverged
         self.counts.work_done += pack.seconds
-        self.counts.work_left -= pack.seconds
+        self.counts.work_left = max(0.0, self.counts.work_left - pack.seconds)  # sums of floats can end below
 
     def beat(self) -> None:
         """Refresh what is shown, and the heartbeat when it is older than a second."""

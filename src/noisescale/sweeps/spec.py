@@ -355,7 +355,7 @@ class SweepSpec(_Section):
             values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
             raise BadInput(str(path), "a readable spec file", error.strerror) from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, or nested deeper than the parser goes
             raise BadInput(str(path), "a TOML file", error) from None
         for override in overrides:
             _apply(values, override)
@@ -367,7 +367,7 @@ def _apply(values: dict[str, Any], override: str) -> None:
     *sections, last = key.strip().split(".")
     try:
         value = tomllib.loads(f"value = {text}")["value"] if separator else None
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = None
     if value is None or not last:
         raise BadInput("--set", "key=value with the value written as in TOML, e.g. training.steps=100", repr(override))
@@ -388,10 +388,17 @@ def _first_fault(error: ValidationError, source: str) -> BadInput:
     if fault["type"] == "missing":
         return BadInput(f"{source}: {key}", "this key, which has no default", "nothing")
     if fault["type"] == "model_type":
-        return BadInput(f"{source}: {key}" if key else source, "a section with keys", repr(got))
+        return BadInput(f"{source}: {key}" if key else source, "a section with keys", _shown(got))
     message = fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     required, _, stated = message.partition("; got ")
-    return BadInput(f"{source}: {key}" if key else source, required, stated or repr(got))
+    return BadInput(f"{source}: {key}" if key else source, required, stated or _shown(got))
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)
+    except RecursionError:
+        return "values nested too deeply to be shown"
 
 
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:

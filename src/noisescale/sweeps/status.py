@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -12,7 +13,7 @@ from typing import Any
 from noisescale.store import Study, finished_packs
 from noisescale.sweeps.folder import SHARDS, is_driven
 from noisescale.sweeps.log import SHARED
-from noisescale.sweeps.plan import Plan
+from noisescale.sweeps.plan import planned_sizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +70,22 @@ def status(folder: str | Path) -> Status:
         missing=missing_runs(path),
         failed=_failed(study),
         running=running,
-        seconds_left=heartbeat.get("seconds_left") if running else None,
+        seconds_left=_seconds_left(heartbeat) if running else None,
         # A clock that was set back makes no negative age.
         heartbeat_age=max(0.0, time.time() - heartbeat["time"]) if heartbeat else None,
     )
 
 
+def _seconds_left(heartbeat: dict[str, Any]) -> float | None:
+    """The driver's estimate; its sums of floats may end a little below zero."""
+    left: float | None = heartbeat.get("seconds_left")
+    return None if left is None else max(0.0, left)
+
+
 def missing_runs(folder: Path, failed: Iterable[str] = ()) -> int:
     """Planned runs without a result, from the names of the shards alone; those of failed packs may be left out."""
     done = finished_packs(folder / SHARDS).union(failed)
-    return sum(len(pack.runs) for pack in Plan(folder / "plan.jsonl").packs.values() if pack.pack_id not in done)
+    return sum(size for pack_id, size in planned_sizes(folder / "plan.jsonl").items() if pack_id not in done)
 
 
 def _failed(study: Study) -> dict[str, str]:
@@ -93,6 +100,11 @@ def _failed(study: Study) -> dict[str, str]:
 def _heartbeat(path: Path) -> dict[str, Any]:
     try:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        beat = {name: _number(values.get(name)) for name in ("time", "seconds_left")}
+    except (OSError, ValueError, AttributeError, RecursionError):
         return {}
-    return values
+    return {} if beat["time"] is None else beat
+
+
+def _number(value: object) -> float | None:
+    return value if type(value) in (int, float) and math.isfinite(value) else None  # type: ignore[arg-type,return-value]

@@ -10,7 +10,7 @@ import platform
 import shutil
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -23,6 +23,7 @@ from noisescale.store import (
     Study,
     compact,
     finished_packs,
+    read_failures,
     record_times,
     set_damaged_aside,
     versions,
@@ -45,7 +46,7 @@ from noisescale.sweeps.folder import (
 from noisescale.sweeps.grid import Grid
 from noisescale.sweeps.jobs import Job, Outcome
 from noisescale.sweeps.log import SweepLog
-from noisescale.sweeps.plan import Pack, PackLimits, Plan
+from noisescale.sweeps.plan import Pack, PackLimits, Plan, planned_data
 from noisescale.sweeps.progress import SweepProgress
 from noisescale.sweeps.spec import SweepSpec
 from noisescale.sweeps.stability_ladder import stability_runs
@@ -146,9 +147,7 @@ def usable_cores() -> int:
 
 def failures(folder: str | Path) -> dict[str, str]:
     """Packs that failed at their last attempt, and why, by pack id."""
-    return {
-        path.stem: json.loads(path.read_text())["error"] for path in sorted((Path(folder) / FAILURES).glob("*.json"))
-    }
+    return {pack_id: failure.error for pack_id, failure in read_failures(Path(folder)).items()}
 
 
 def model_shapes(grid: Grid, widths: Iterable[int]) -> dict[int, Shape]:
@@ -201,7 +200,7 @@ class _Driver:
         self.workers = jobs or default_workers(device)
         self.threads = max(1, cores // self.workers)
         self.executor = executor
-        self.shapes, self.limits = shapes, PackLimits.of(device)
+        self.shapes, self.limits = shapes, PackLimits.of(device, self.workers)
         self.plan = Plan(folder / "plan.jsonl")
         self.progress = SweepProgress(folder, quiet)
         self.log = SweepLog(folder)
@@ -287,7 +286,7 @@ class _Driver:
             record.unlink(missing_ok=True)
             return
         self.failed.update(run.run_id for run in pack.runs)
-        records = [{**asdict(run), "run_id": run.run_id} for run in pack.runs]
+        records = [{**run.as_dict(), "run_id": run.run_id} for run in pack.runs]
         text = json.dumps({"error": outcome.error, "runs": records})
         write_atomically(record, lambda file: file.write(text.encode()))
 
@@ -304,11 +303,7 @@ def _check_data(folder: Path, grid: Grid) -> None:
     Raises:
         BadInput: the data set has changed since the folder was begun.
     """
-    known = {
-        run.label_noise: run.dataset_hash
-        for pack in Plan(folder / "plan.jsonl").packs.values()
-        for run in pack.runs[:1]
-    }
+    known = planned_data(folder / "plan.jsonl")
     for noise in grid.label_noises:
         if known.get(noise, grid.dataset(noise).hash) != grid.dataset(noise).hash:
             name = f"dataset {grid.spec.dataset.name}"

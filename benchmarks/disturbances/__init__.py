@@ -1,0 +1,1 @@
+"""What befalls a sweep from outside, one kind a module, and what must hold after each."""

@@ -1,0 +1,248 @@
+"""`make scale`: a sweep of many tiny runs, and what it costs beside the training.
+
+MLPs of width 8 on the digits, B = 16, 500 steps, 20 evaluations, on all cores: the wall time with its share outside of
+training and evaluation, the memory of the driver, and the time of `status`, `fit` and `report` on the finished folder,
+each a process of its own with its imports. Then shards by the thousand, made by hand: what joining them is worth.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+
+from noisescale.claims.trained_here import trainers
+from noisescale.runs import Run, pack_id
+from noisescale.store import Study, compact, write_shard
+from noisescale.store.seal import sealed
+from noisescale.store.shards import read_shards
+from noisescale.sweeps import SweepSpec
+from noisescale.sweeps.plan import Pack, Plan
+from noisescale.sweeps.sweep import usable_cores
+
+RESULTS = Path(__file__).resolve().parent / "results" / "scale.md"
+RATES = [0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6]
+
+SPEC = """
+name = "scale"
+seeds = {seeds}
+[dataset]
+name = "digits"
+[model]
+family = "mlp"
+[grid]
+width = [8]
+learning_rate = {rates}
+batch_size = [16]
+[training]
+steps = 500
+evaluations = 20
+[fit]
+extend_edges = false
+[stability]
+seeds = 0
+"""
+
+# A command in this process, and then the largest memory that it had, in MB.
+MEASURED = (
+    "import resource, sys; from noisescale.cli import main\n"
+    "try: main(sys.argv[2:])\n"
+    "except SystemExit as end: assert not end.code, end.code\n"
+    "finally: open(sys.argv[1], 'w').write(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))\n"
+)
+
+
+def main() -> int:
+    """Read the arguments, run, print the tables and write them to `results/scale.md`."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--runs", type=int, nargs="+", default=[1000, 10_000])
+    parser.add_argument("--copies", type=int, nargs="*", default=[100_000], help="runs that are not trained")
+    parser.add_argument("--shards", type=int, nargs="+", default=[1000, 10_000])
+    arguments = parser.parse_args()
+    cores = usable_cores()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        rows = [of_runs(folder / f"runs-{count}", count, cores) for count in arguments.runs]
+        source = folder / f"runs-{arguments.runs[0]}" / "out"
+        rows += [of_copies(source, folder / f"copies-{count}", count) for count in arguments.copies]
+        sweeps = pd.DataFrame(rows)
+        shards = pd.DataFrame([row for count in arguments.shards for row in of_shards(folder / f"{count}", count)])
+    text = "\n".join(
+        [
+            "# Sweeps of many runs",
+            "",
+            f"`python benchmarks/scale.py --runs {' '.join(map(str, arguments.runs))} --copies "
+            f"{' '.join(map(str, arguments.copies))} --shards "
+            f"{' '.join(map(str, arguments.shards))}` on {cores} cores. Every command is a process of its own, imports "
+            "included.",
+            "",
+            table(sweeps),
+            "",
+            "Copied: the runs of the first row again and again with other seeds, not trained. Outside: the share of "
+            "the workers' time that is neither training nor evaluation. Again: the same sweep on the finished folder. "
+            "Memory: the largest of the command's own process.",
+            "",
+            "Shards of ten runs each, as they are written and as they are joined:",
+            "",
+            table(shards),
+            "",
+            model(sweeps),
+        ]
+    )
+    print(text)
+    RESULTS.write_text(text + "\n", encoding="utf-8")
+    return 0
+
+
+def of_runs(folder: Path, count: int, cores: int) -> dict[str, str]:
+    """Sweep so many runs, and look at them with every command."""
+    spec, out = folder / "spec.toml", folder / "out"
+    folder.mkdir()
+    spec.write_text(SPEC.format(seeds=count // len(RATES), rates=RATES), encoding="utf-8")
+    wall, memory = measured("sweep", str(spec), "--out", str(out))
+    times = json.loads((out / "times.jsonl").read_text().splitlines()[0])
+    worked = times["training"] + times["evaluation"]
+    return {
+        "runs": f"{count:,} trained",
+        "sweep (s)": f"{wall:.0f}",
+        "runs/s": f"{count / wall:.0f}",
+        "outside (%)": f"{100 * (1 - worked / (wall * cores)):.0f}",
+        "driver (MB)": f"{memory:.0f}",
+        **looks(spec, out, count),
+    }
+
+
+def of_copies(source: Path, folder: Path, count: int) -> dict[str, str]:
+    """Look at a folder of so many runs that was not trained: another's runs, each again and again with other seeds."""
+    spec, out = folder / "spec.toml", folder / "out"
+    folder.mkdir()
+    shutil.copytree(source, out, ignore=shutil.ignore_patterns("shards", "plan.jsonl", "report", "times.jsonl"))
+    (out / "shards").mkdir()
+    spec.write_text(SPEC.format(seeds=count // len(RATES), rates=RATES), encoding="utf-8")
+    table = read_shards(source / "shards")
+    assert table is not None
+    packs, apart = [], len(table) // len(RATES)
+    for number in range(count // len(table)):
+        runs = [
+            replace(run, seed=run.seed + number * apart)
+            for run in map(Run.from_record, table.drop_columns(["curves", "layers"]).to_pylist())
+        ]
+        pack = Pack(pack_id(runs), tuple(runs), 1.0)
+        columns = {
+            "seed": [run.seed for run in runs], "run_id": [run.run_id for run in runs],
+            "pack_id": [pack.pack_id] * len(runs),
+        }  # fmt: skip
+        own = table
+        for name, values in columns.items():
+            own = own.set_column(own.column_names.index(name), name, pa.array(values, own.schema.field(name).type))
+        (out / "shards" / f"{pack.pack_id}.parquet").write_bytes(sealed(own))
+        packs.append(pack)
+    Plan(out / "plan.jsonl").add(packs)
+    return {
+        "runs": f"{count:,} copied", "sweep (s)": "", "runs/s": "", "outside (%)": "", "driver (MB)": "",
+        **looks(spec, out, count),
+    }  # fmt: skip
+
+
+def looks(spec: Path, out: Path, count: int) -> dict[str, str]:
+    """What every other command takes, and the sweep once more, which finds nothing to do."""
+    found = {
+        "again": measured("sweep", str(spec), "--out", str(out)),
+        **{name: measured(name, str(out)) for name in ("status", "fit", "report")},
+    }
+    assert len(Study.open(out).finished()) == count
+    shards, page = list((out / "shards").iterdir()), out / "report" / "index.html"
+    return {
+        "shards": str(len(shards)),
+        "shards (MB)": f"{sum(path.stat().st_size for path in shards) / 1e6:.1f}",
+        **{f"{name} (s)": f"{seconds:.1f}" for name, (seconds, _) in found.items()},
+        **{f"{name} (MB)": f"{found[name][1]:.0f}" for name in ("again", "report")},
+        "page (MB)": f"{page.stat().st_size / 1e6:.1f}",
+    }
+
+
+def measured(*words: str) -> tuple[float, float]:
+    """Wall seconds of a command, and the largest memory of its own process in MB."""
+    with tempfile.NamedTemporaryFile() as file:
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-c", MEASURED, file.name, *words], check=True, stdout=subprocess.DEVNULL)
+        return time.perf_counter() - began, float(Path(file.name).read_text())
+
+
+def of_shards(folder: Path, count: int) -> list[dict[str, str]]:
+    """The time of reading so many shards of ten runs, before and after they are joined."""
+    shards = folder / "shards"
+    shards.mkdir(parents=True)
+    spec = SweepSpec.from_toml(written(folder / "spec.toml", SPEC.format(seeds=1, rates=RATES)))
+    (trainer,) = trainers(spec)
+    trainer.advance()
+    results = trainer.results()
+    for number in range(count):
+        runs = [replace(result, run=moved(result.run, number)) for result in results]
+        write_shard(shards, f"{number:016x}", runs)
+    rows = []
+    for how in ("single", "joined"):
+        began = time.perf_counter()
+        seconds = 0.0
+        if how == "joined":
+            compact(shards, most=0)
+            seconds = time.perf_counter() - began
+        files = list(shards.iterdir())
+        reads = []
+        for curves in (False, True):
+            began = time.perf_counter()
+            found = read_shards(shards, curves=curves)
+            assert found is not None and len(found) == count * len(RATES)
+            reads.append(time.perf_counter() - began)
+        rows.append(
+            {
+                "packs": f"{count:,}", "files": f"{len(files):,} {how}",
+                "size (MB)": f"{sum(path.stat().st_size for path in files) / 1e6:.0f}",
+                "joining (s)": f"{seconds:.1f}" if seconds else "",
+                "runs read (s)": f"{reads[0]:.1f}", "with curves (s)": f"{reads[1]:.1f}",
+            }
+        )  # fmt: skip
+    return rows
+
+
+def written(path: Path, text: str) -> Path:
+    """The path, with a text written to it."""
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def moved(run: Run, number: int) -> Run:
+    """The same run with a seed of its own."""
+    return replace(run, seed=number)
+
+
+def model(sweeps: pd.DataFrame) -> str:
+    """The cost of 10⁷ runs by the slope between the two largest sweeps."""
+    counts = sweeps["runs"].str.replace(r"[^0-9]", "", regex=True).astype(float)
+    if len(counts) < 2:
+        return ""
+    lines = ["By the last two rows (linear in the runs), 10,000,000 runs would take:", ""]
+    for name in ("shards (MB)", "again (s)", "again (MB)", "status (s)", "fit (s)", "report (s)", "report (MB)"):
+        values = sweeps[name].astype(float)
+        slope = (values.iloc[-1] - values.iloc[-2]) / (counts.iloc[-1] - counts.iloc[-2])
+        lines.append(f"- {name}: {values.iloc[-1] + slope * (1e7 - counts.iloc[-1]):,.0f}")
+    return "\n".join(lines)
+
+
+def table(frame: pd.DataFrame) -> str:
+    """A Markdown table."""
+    rows = [list(frame.columns), ["---:"] * len(frame.columns), *frame.to_numpy().tolist()]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

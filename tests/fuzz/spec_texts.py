@@ -1,0 +1,169 @@
+"""Specs as dictionaries, their mutations, and how they are written as TOML."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from typing import Any
+
+from hypothesis import strategies as st
+
+VALID: dict[str, Any] = {
+    "name": "fuzz",
+    "seeds": 2,
+    "dataset": {"name": "digits", "train_size": 60, "test_size": 40, "validation_fraction": 0.1, "label_noise": 0.1},
+    "model": {
+        "family": "mlp",
+        "depth": 1,
+        "activation": "relu",
+        "normalization": "none",
+        "scale_invariant": False,
+    },
+    "grid": {
+        "parameterization": ["ntk"],
+        "width": [2, 4],
+        "batch_size": [5, 10],
+        "learning_rate": {"from": 0.5, "to": 2.0, "factor": 2.0},
+        "momentum": [0.0],
+        "weight_decay": [0.0],
+        "init_scale": [2.0],
+    },
+    "training": {
+        "steps": 12,
+        "evaluations": 4,
+        "late_fraction": 0.25,
+        "max_extensions": 1,
+        "loss": "cross_entropy",
+        "sampling": "subset",
+        "precision": "float32",
+        "schedule": {"kind": "constant"},
+    },
+    "measure": {"quantities": [], "at": [0.5], "examples": 16},
+    "fit": {"select_on": "test", "metric": "accuracy", "extend_edges": True, "max_edge_rungs": 2},
+    "stability": {"steps": 5, "seeds": 2, "batch_size": [10]},
+}
+OPTIONAL = [
+    "grid.noise_scale", "grid.normalized_noise_scale", "grid.temperature", "grid.label_noise", "grid.steps",
+    "grid.epochs", "training.epochs", "dataset.data_seed", "model.groups", "model.ghost_size", "model.blocks",
+    "model.stem", "grid.base_width", "model.query_rows", "grid.schedule", "training.nesterov", "training.decay",
+    "training.clip_norm", "training.augmentation", "training.average", "training.batch_statistics",
+    "training.schedule.at", "training.schedule.factor", "training.schedule.final", "training.schedule.cycles",
+    "training.schedule.warmup", "training.schedule.of", "training.schedule.largest_batch", "training.schedule.seed",
+]  # fmt: skip
+
+NUMBERS = st.one_of(
+    st.integers(-3, 70),
+    st.sampled_from([2**31, 2**53, 2**53 + 1, 2**64, 10**400, 1e-320, 1e-300, 1e300, math.inf, math.nan, -0.0, 0.5]),
+    st.floats(),
+)
+SCALARS = st.one_of(
+    NUMBERS,
+    st.booleans(),
+    st.text(max_size=4),
+    st.sampled_from(
+        ["ntk", "own", "standard", "mup", "mse", "validation", "loss", "with_replacement", "float64", "tanh", "mpl",
+         "a:b", "os:getcwd", "mnist1", "1e-3", "convnet", "resnet", "batch", "ghost_batch", "layer", "group",
+         "step", "cosine", "linear", "cyclic", "halving", "random", "batch_size", "square", "decoupled", "flip",
+         "os:_exit", "os.path:join", "a.b.c:d", ":", "../x:y", "<script>", "[/b]", "$x$", "exact", "lambda_max"]
+    ),
+)  # fmt: skip
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+)
+LADDERS = st.fixed_dictionaries({"from": NUMBERS, "to": NUMBERS, "factor": NUMBERS})
+
+
+def paths(values: dict[str, Any], prefix: str = "") -> list[str]:
+    """Dotted keys of every value."""
+    found = []
+    for key, value in values.items():
+        found.append(f"{prefix}{key}")
+        if isinstance(value, dict):
+            found += paths(value, f"{prefix}{key}.")
+    return found
+
+
+MUTATIONS = st.lists(
+    st.tuples(
+        st.sampled_from([*paths(VALID), *OPTIONAL]),
+        st.one_of(st.just("delete"), st.just("add"), st.just("set")),
+        st.one_of(VALUES, NUMBERS, st.lists(NUMBERS, min_size=1, max_size=3), LADDERS),
+        st.text(min_size=1, max_size=6),
+    ),
+    min_size=1,
+    max_size=3,
+)
+
+
+def mutated(mutations: list[tuple[str, str, Any, str]]) -> dict[str, Any]:
+    """The valid spec with some of its values deleted, added to or replaced."""
+    values = copy.deepcopy(VALID)
+    for path, action, value, name in mutations:
+        *sections, last = path.split(".")
+        section: Any = values
+        for part in sections:
+            section = section.get(part) if isinstance(section, dict) else None
+        if not isinstance(section, dict):
+            continue
+        if action == "delete":
+            section.pop(last, None)
+        elif action == "add" and isinstance(section.get(last), dict):
+            section[last][name] = value
+        else:
+            section[last] = value
+    return values
+
+
+def as_toml(values: dict[str, Any]) -> str:
+    """A dictionary as TOML; lone surrogates apart, which no strategy here draws, every value has a form."""
+    return "".join(f"{_text(key)} = {_value(value)}\n" for key, value in values.items())
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_text(key)} = {_value(own)}" for key, own in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_value, value)) + "]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return _text(value) if isinstance(value, str) else repr(value)
+
+
+def _text(value: str) -> str:
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+# One of each pair of values that belong together, all of them small: every combination is a spec that can be run.
+_CHOICES: dict[str, st.SearchStrategy[Any]] = {
+    "grid.parameterization": st.sampled_from([["ntk"], ["standard"], ["own"], ["mup"], ["improved_standard"]]),
+    "grid.width": st.sampled_from([[2], [3], [1, 2]]),
+    "grid.batch_size": st.sampled_from([[5], [1], [54]]),
+    "grid.momentum": st.sampled_from([[0.0], [0.9]]),
+    "grid.weight_decay": st.sampled_from([[0.0], [0.01], [1e300]]),
+    "grid.learning_rate": st.sampled_from([[0.5], [1e30], [1e-300]]),
+    "model.depth": st.sampled_from([1, 2]),
+    "model.activation": st.sampled_from(["relu", "tanh"]),
+    "model.normalization": st.sampled_from(["none", "batch", "layer"]),
+    "training.loss": st.sampled_from(["cross_entropy", "mse"]),
+    "training.sampling": st.sampled_from(["subset", "epoch_shuffle", "with_replacement"]),
+    "training.precision": st.sampled_from(["float32", "float64"]),
+    "training.schedule": st.sampled_from([{"kind": "constant"}, {"kind": "cosine"}, {"kind": "linear"}]),
+    "training.average": st.booleans(),
+    "training.decay": st.sampled_from(["coupled", "decoupled"]),
+    "seeds": st.sampled_from([1, [2**32 - 1]]),
+    "stability.seeds": st.sampled_from([0, 1]),
+    "fit.extend_edges": st.booleans(),
+    "name": st.sampled_from(["", "x", "../../x", "<script>", "[/b]", "$\\x$", "\u0000", "a\nb"]),
+}
+
+
+def _small(chosen: dict[str, Any]) -> dict[str, Any]:
+    values = copy.deepcopy(VALID)
+    for path, value in chosen.items():
+        section, _, last = path.rpartition(".")
+        (values[section] if section else values)[last] = value
+    return values
+
+
+RUNNABLE = st.fixed_dictionaries(_CHOICES).map(_small)

@@ -1,0 +1,217 @@
+"""Whatever becomes of a study's folder: commands say what they said, or refuse it, and a sweep mends what it can."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from damage import FileDamage, file_damages
+from hostile import OPCODES
+from hypothesis import strategies as st
+from running import MARK, Answer, run, sizes, try_many
+
+from noisescale.store import Study
+from noisescale.sweeps import Grid, SweepSpec
+from noisescale.sweeps.jobs import Job
+from noisescale.sweeps.kernel_record import KernelRecord
+from noisescale.sweeps.plan import Plan
+from noisescale.sweeps.train_pack import train_pack
+
+SPEC = """
+name = "tiny"
+seeds = 3
+[dataset]
+name = "digits"
+train_size = 60
+test_size = 40
+[model]
+family = "mlp"
+[grid]
+width = [2]
+batch_size = [5, 10, 20, 30]
+learning_rate = [1.0]
+[training]
+steps = 12
+evaluations = 4
+[fit]
+extend_edges = false
+[stability]
+seeds = 0
+"""
+COMMANDS: dict[str, tuple[str, ...]] = {
+    "status": ("status", "damaged"),
+    "status --json": ("status", "damaged", "--json"),
+    "fit": ("fit", "damaged", "--json"),
+    "recommend": ("recommend", "damaged", "--width", "8", "--json"),
+    "csv": ("export", "damaged", "--to", "csv", "--out", "exported"),
+    "parquet": ("export", "damaged", "--to", "parquet", "--out", "exported"),
+    "report": ("report", "damaged"),
+    "sweep": ("sweep", "tiny.toml", "--out", "damaged", "--jobs", "1"),
+    "dry run": ("sweep", "tiny.toml", "--out", "damaged", "--dry-run"),
+}
+# A command reads these alone, and the report the times: damage to any other file changes nothing of what it says.
+READ = ("spec.json", "plan.jsonl", "failures", "shards")
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A study's folder with everything in it that a sweep may leave there.
+
+    Arguments:
+        files: what there is to damage. answers: what each command says of it. results: late test loss by run id.
+    """
+
+    folder: Path
+    files: list[str]
+    answers: dict[str, Answer]
+    results: dict[str, float]
+
+
+@pytest.fixture(scope="session")
+def whole(fuzz_place: Path) -> Whole:
+    """Four packs: three are finished; of the fourth there are a failure, a checkpoint and a record of its kernel."""
+    before = Path.cwd()
+    os.chdir(fuzz_place)
+    Path("tiny.toml").write_text(SPEC)
+    assert run("sweep", "tiny.toml", "--out", "whole", "--jobs", "1").code == 0
+    folder = Path("whole")
+    results = _results(folder)
+    spec = SweepSpec.from_toml("tiny.toml")
+    pack = min(Plan(folder / "plan.jsonl").packs.values(), key=lambda pack: pack.pack_id)
+    (folder / "shards" / f"{pack.pack_id}.parquet").unlink()
+    KernelRecord(folder / "kernels", "cpu", 1).settle(pack.runs[0], "explicit 3")
+    job = Job(
+        pack, spec.dataset.options(0.0), folder / "shards", folder / "kernels", folder / "checkpoints", "cpu", False
+    )
+    assert train_pack(replace(job, until=time.monotonic())).paused
+    records = [{**json.loads(json.dumps(_record(run_))), "run_id": run_.run_id} for run_ in pack.runs]
+    (folder / "failures" / f"{pack.pack_id}.json").write_text(json.dumps({"error": "E: <b>", "runs": records}))
+    assert Grid(spec).runs()
+    files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    shutil.copytree(folder, "damaged")
+    answers = {name: _run(name) for name in COMMANDS if name != "sweep"}
+    shutil.rmtree("damaged")
+    os.chdir(before)
+    return Whole(fuzz_place / "whole", [*files, "shards", "failures", "checkpoints", "kernels"], answers, results)
+
+
+def _record(run_: object) -> dict[str, object]:
+    from dataclasses import asdict
+
+    return asdict(run_)  # type: ignore[call-overload,no-any-return]
+
+
+def _results(folder: Path) -> dict[str, float]:
+    runs = Study.open(folder).finished()
+    return dict(zip(runs.run_id, runs.test_loss, strict=True))
+
+
+def _run(name: str) -> Answer:
+    shutil.rmtree("exported", ignore_errors=True)
+    try:
+        return run(*COMMANDS[name])
+    finally:
+        shutil.rmtree("exported", ignore_errors=True)
+
+
+def check_with(whole: Whole, commands: dict[str, Callable[[Answer, list[FileDamage]], None]]) -> Callable[..., None]:
+    """A check of one command on a fresh copy of the folder after some damage."""
+
+    def check(case: tuple[str, list[FileDamage]]) -> None:
+        name, damages = case
+        shutil.copytree(whole.folder, "damaged")
+        try:
+            for damage in damages:
+                damage.apply(Path("damaged"))
+            commands[name](_run(name), damages)
+            assert not Path(MARK).exists()
+        finally:
+            shutil.rmtree("damaged")
+
+    return check
+
+
+def as_before_or_refused(whole: Whole, name: str) -> Callable[[Answer, list[FileDamage]], None]:
+    """The answer of the whole folder where nothing that the command reads was touched; else that, or another exit code
+    of the contract without a word of Python."""
+    read = (*READ, "times.jsonl") if name == "report" else READ
+    codes = {0, 1} if name.startswith("status") else {0}
+
+    def check(answer: Answer, damages: list[FileDamage]) -> None:
+        if not any(damage.target.startswith(read) for damage in damages):
+            assert (answer.code, _timeless(answer.out)) == (
+                whole.answers[name].code,
+                _timeless(whole.answers[name].out),
+            )
+        assert answer.refused or answer.code in codes, answer
+        touched = [damage for damage in damages if damage.target.startswith(read)]
+        only_shards = all(damage.target.startswith("shards/") and damage.contents is not None for damage in touched)
+        if touched and only_shards and name in ("fit", "recommend") and not answer.refused:
+            # A shard is used as it was written, or not at all.
+            assert answer.out == whole.answers[name].out
+
+    return check
+
+
+def _timeless(out: str) -> list[str]:
+    return [line for line in out.splitlines() if "heartbeat_age" not in line]
+
+
+def cases(whole: Whole, names: list[str]) -> st.SearchStrategy[tuple[str, list[FileDamage]]]:
+    return st.tuples(st.sampled_from(names), st.lists(file_damages(whole.files), min_size=1, max_size=2))
+
+
+def compare(whole: Whole, count: int, names: list[str]) -> None:
+    checks = {name: as_before_or_refused(whole, name) for name in names}
+    try_many(count, cases(whole, names), check_with(whole, checks))
+
+
+@sizes("read")
+def test_what_reads_the_results(count: int, whole: Whole) -> None:
+    compare(whole, count, ["fit", "recommend", "csv", "parquet"])
+
+
+@sizes("state")
+def test_what_reads_the_state(count: int, whole: Whole) -> None:
+    compare(whole, count, ["status", "status --json", "dry run"])
+
+
+@sizes("report")
+def test_the_report(count: int, whole: Whole, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without its figures, which take a second and are drawn from what was read before."""
+    monkeypatch.setattr("noisescale.report.write._draw", lambda *arguments: [])
+    compare(whole, count, ["report"])
+
+
+@sizes("continued")
+def test_the_same_sweep_again(count: int, whole: Whole) -> None:
+    """It refuses the folder, or everything is there afterwards, with the same results."""
+
+    def check(answer: Answer, damages: list[FileDamage]) -> None:
+        if not answer.refused:
+            assert answer.code == 0, answer
+            assert _results(Path("damaged")) == whole.results
+            assert json.loads(run("status", "damaged", "--json").out)["missing"] == 0
+
+    try_many(count, cases(whole, ["sweep"]), check_with(whole, {"sweep": check}))
+
+
+@pytest.mark.parametrize("content", OPCODES[:4])
+@pytest.mark.parametrize("file", ["checkpoints", "shards", "failures", "kernels"])
+def test_a_pickle_in_a_study_is_not_executed(file: str, content: bytes, whole: Whole) -> None:
+    shutil.copytree(whole.folder, "damaged")
+    try:
+        for path in (Path("damaged") / file).iterdir():
+            path.write_bytes(content)
+        for name in ("status", "fit", "sweep"):
+            answer = _run(name)
+            assert answer.refused or answer.code in ((0, 1) if name == "status" else (0,)), answer
+        assert not Path(MARK).exists()
+    finally:
+        shutil.rmtree("damaged")

@@ -1,0 +1,311 @@
+"""Nobody's names, files or figures do anything but what they are for; nothing listens, nothing leaves the folder."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import pickle
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from noisescale.claims import CLAIMS, Verdict
+from noisescale.cli import main
+from noisescale.report import write_verdicts
+from noisescale.runs import pack_id
+from noisescale.store import Study
+from noisescale.sweeps.plan import Plan
+
+PACKAGE = Path(__file__).resolve().parents[1] / "src" / "noisescale"
+SCRIPT = "<script>alert(1)</script>"
+SPEC = """
+name = {name}
+seeds = 1
+[dataset]
+name = "digits"
+train_size = 60
+test_size = 40
+[model]
+family = "mlp"
+[grid]
+width = [2]
+batch_size = [10]
+learning_rate = [0.5, 1.0]
+[training]
+steps = 12
+evaluations = 4
+[fit]
+extend_edges = false
+[stability]
+seeds = 0
+"""
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A working folder in a folder of its own, so that what climbs out of it is seen."""
+    folder = tmp_path / "inner"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0}, raising=False)
+    yield folder
+    assert [path.name for path in tmp_path.iterdir()] == ["inner"]
+
+
+def sweep(name: str, *more: str) -> int:
+    Path("spec.toml").write_text(SPEC.format(name=json.dumps(name)), encoding="utf-8")
+    return main(["sweep", "spec.toml", "--out", "out", "--jobs", "1", *more])
+
+
+# --- names
+
+
+class Page(HTMLParser):
+    """Elements that would do something, and the text between the others."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.scripts: list[dict[str, str | None]] = []
+        self.handlers: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag in ("script", "iframe", "object", "embed"):
+            self.scripts.append(dict(attrs))
+        self.handlers += [name for name, _ in attrs if name.startswith("on")]
+        self.handlers += [value for _, value in attrs if value and value.strip().lower().startswith("javascript:")]
+
+
+@pytest.mark.parametrize("name", [SCRIPT, "</script><script>alert(1)</script>", "\"'><img src=x onerror=alert(1)>"])
+def test_a_name_does_nothing_in_the_report(name: str) -> None:
+    assert sweep(name) == 0
+    assert main(["report", "out"]) == 0
+    text = Path("out/report/index.html").read_text("utf-8")
+    page = Page(text)
+    # Data for other programs, which no browser runs.
+    assert page.scripts == [{"type": "application/json", "id": "report-data"}]
+    assert page.handlers == []
+    assert "alert(1)" in text and "<script>alert" not in text
+    assert json.loads(Path("out/report/report.json").read_text("utf-8"))["name"] == name
+
+
+def test_a_name_does_nothing_on_a_verdict_s_page(place: Path) -> None:
+    claim = next(iter(CLAIMS.values()))
+    one = {"name": SCRIPT, "value": 1.0, "low": 0.0, "high": 2.0, "criterion": SCRIPT, "outcome": SCRIPT}
+    verdict = Verdict(
+        claim.id, claim.paper, SCRIPT, SCRIPT, SCRIPT, SCRIPT, "supported", (one,), "smoke", 0, 1, 1, SCRIPT,
+        {SCRIPT: 1.0}, (one,), None, 0.025, SCRIPT, SCRIPT, 1.0, SCRIPT,
+    )  # fmt: skip
+    (path,) = write_verdicts([(verdict, None)], place)
+    page = Page(path.read_text("utf-8"))
+    assert (page.scripts, page.handlers) == ([], [])
+    assert "&lt;script&gt;" in path.read_text("utf-8")
+
+
+# Of the names below, those that a report's figures and paths could stumble over; a report takes seconds.
+DRAWN = ("../../x", "[/bold]", "$\\frac$")
+
+
+@pytest.mark.parametrize("name", ["../../x", "/x", "..", "~/x", "a/b", "[/bold]", "$\\frac$", "%s{0}{name}", "\u0000"])
+def test_a_name_is_no_path_and_no_markup(name: str, tmp_path: Path) -> None:
+    assert sweep(name) == 0
+    for command in (["fit", "out"], ["export", "out", "--to", "csv", "--out", "exported"]):
+        assert main(command) == 0
+    if name in DRAWN:
+        assert main(["report", "out"]) == 0
+    assert Study.open("out").spec["name"] == name
+    assert sorted(path.name for path in Path().iterdir()) == ["exported", "out", "spec.toml"]
+
+
+@pytest.mark.parametrize("out", ["exported", "deep/exported"])
+def test_an_export_leaves_nothing_beside_its_path(out: str) -> None:
+    assert sweep("plain") == 0
+    assert main(["export", "out", "--to", "parquet", "--out", out]) == 0
+    assert sorted(path.name for path in Path(out).iterdir()) == ["curves.parquet", "layers.parquet", "runs.parquet"]
+    assert sorted(path.name for path in Path(out).parent.iterdir()) in (["exported"], ["exported", "out", "spec.toml"])
+
+
+@pytest.mark.parametrize("value", ["__import__('os').mkdir('made')", "{{ 7*7 }}", "$(mkdir made)", "`mkdir made`"])
+@pytest.mark.parametrize("key", ["name", "model.activation", "model.family", "grid.schedule", "dataset.name"])
+def test_a_text_of_a_spec_is_not_evaluated(key: str, value: str) -> None:
+    assert sweep("plain", "--dry-run", "--set", f"{key}={json.dumps(value)}") == (0 if key == "name" else 2)
+    assert not Path("made").exists()
+
+
+# --- files
+
+
+class Executes:
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return os.mkdir, ("made",)
+
+
+def test_a_checkpoint_that_would_execute_is_thrown_away_and_the_sweep_goes_on() -> None:
+    assert sweep("plain") == 0
+    want = Study.open("out").finished().set_index("run_id").test_loss
+    packs = Plan(Path("out/plan.jsonl")).packs.values()
+    Path("out/checkpoints").mkdir()
+    for pack in packs:
+        assert pack_id(list(pack.runs)) == pack.pack_id
+        (Path("out/checkpoints") / f"{pack.pack_id}.pt").write_bytes(pickle.dumps(Executes()))
+        (Path("out/shards") / f"{pack.pack_id}.parquet").unlink()
+    assert sweep("plain") == 0
+    assert Study.open("out").finished().set_index("run_id").test_loss.to_dict() == want.to_dict()
+    assert not Path("made").exists() and not Path("out/checkpoints").exists()
+
+
+def test_data_and_weights_that_would_execute_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("weights.pt").write_bytes(pickle.dumps({"0.weight": Executes()}))
+    Path("own_model.py").write_text("from torch import nn\nmodel = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n")
+    command = ["measure", "own_model:model", "--data", "digits", "--checkpoint", "weights.pt"]
+    assert main(command) == 2
+    assert "weights.pt" in capsys.readouterr().err and not Path("made").exists()
+    del sys.modules["own_model"]
+
+
+# --- network
+
+
+def listening(process: int) -> set[str]:
+    """Local addresses at which a process listens, over TCP or UDP."""
+    found = set()
+    inodes = set()
+    for link in Path(f"/proc/{process}/fd").iterdir():
+        try:
+            match = re.fullmatch(r"socket:\[(\d+)\]", os.readlink(link))
+        except OSError:  # closed since
+            continue
+        if match:
+            inodes.add(match[1])
+    for kind, states in (("tcp", {"0A"}), ("tcp6", {"0A"}), ("udp", {"07"}), ("udp6", {"07"})):
+        table = Path(f"/proc/{process}/net/{kind}")
+        for line in table.read_text().splitlines()[1:] if table.exists() else ():
+            columns = line.split()
+            if columns[3] in states and columns[9] in inodes:
+                found.add(f"{kind} {columns[1]}")
+    return found
+
+
+def processes_below(process: int) -> set[int]:
+    """A process and all that it has begun."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+        except OSError:  # ended since
+            continue
+    found = {process}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found
+
+
+def needs_proc() -> None:
+    if not Path("/proc/self/net/tcp").exists():
+        pytest.skip("sockets are found through /proc, which this system has not")
+
+
+def test_a_listener_is_seen() -> None:
+    import socket
+
+    needs_proc()
+    with socket.create_server(("127.0.0.1", 0)):
+        assert len(listening(os.getpid())) >= 1
+
+
+def test_a_sweep_listens_nowhere() -> None:
+    """Nor do its workers, nor anything else that it begins."""
+    needs_proc()
+    Path("spec.toml").write_text(SPEC.format(name='"plain"'), encoding="utf-8")
+    # Every worker imports torch first, which takes seconds in which it can be looked at.
+    command = [sys.executable, "-m", "noisescale", "sweep", "spec.toml", "--out", "out", "--jobs", "2",
+               "--set", "training.steps=4000", "--set", "grid.batch_size=[5, 10, 20]"]  # fmt: skip
+    heard: set[str] = set()
+    seen: set[int] = set()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as driver:
+        while driver.poll() is None:
+            for process in processes_below(driver.pid):
+                try:
+                    heard |= listening(process)
+                except OSError:  # ended since
+                    continue
+                seen.add(process)
+            time.sleep(0.1)
+    assert driver.returncode == 0
+    assert len(seen) >= 3, "the driver and two workers at least"
+    assert heard == set()
+
+
+# --- the source
+
+FORBIDDEN = {
+    "eval", "exec", "compile", "__import__", "os.system", "os.popen", "pickle.load", "pickle.loads",
+    "pickle.Unpickler", "marshal.loads", "marshal.load", "shelve.open", "yaml.load", "yaml.unsafe_load",
+    "numpy.fromfile", "joblib.load", "dill.loads", "dill.load", "tarfile.extractall", "pandas.read_pickle",
+    "pd.read_pickle", "torch.jit.load", "torch.hub.load", "subprocess.getoutput", "tempfile.mktemp",
+}  # fmt: skip
+# A method of this name on anything.
+FORBIDDEN_METHODS = {"extractall", "extract"}
+LISTENS = {"socket", "socketserver", "http.server", "xmlrpc", "asyncio", "aiohttp", "flask", "fastapi", "uvicorn"}
+
+
+def faults(source: str) -> list[str]:
+    """What a module calls or imports that it must not, one entry each, with its line."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call):
+            name, keywords = ast.unparse(node.func), {word.arg: ast.unparse(word.value) for word in node.keywords}
+            unsafe = name in FORBIDDEN or name.rpartition(".")[2] in FORBIDDEN_METHODS
+            unsafe |= name == "torch.load" and keywords.get("weights_only") != "True"
+            unsafe |= name.endswith(".load") and keywords.get("allow_pickle", "False") != "False"
+            unsafe |= keywords.get("shell", "False") != "False"
+            if unsafe:
+                found.append(f"{node.lineno}: {name}")
+        elif isinstance(node, ast.Import):
+            found += [f"{node.lineno}: {alias.name}" for alias in node.names if alias.name in LISTENS]
+        elif isinstance(node, ast.ImportFrom) and node.module in LISTENS | {"pickle", "marshal", "shelve"}:
+            found.append(f"{node.lineno}: {node.module}")
+    return found
+
+
+def test_no_source_calls_what_executes_texts_or_files() -> None:
+    found = {str(file.relative_to(PACKAGE)): faults(file.read_text("utf-8")) for file in PACKAGE.rglob("*.py")}
+    assert {name: own for name, own in found.items() if own} == {}
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("eval(text)", 1),
+        ("model.eval()", 0),
+        ("torch.load(path)", 1),
+        ("torch.load(path, weights_only=False)", 1),
+        ("torch.load(path, weights_only=True)", 0),
+        ("np.load(path, allow_pickle=True)", 1),
+        ("np.load(path, allow_pickle=False)", 0),
+        ("subprocess.run(text, shell=True)", 1),
+        ("subprocess.run([name])", 0),
+        ("from pickle import loads", 1),
+        ("archive.extractall(folder)", 1),
+        ("import socket", 1),
+        ("torch.compile(step)", 0),
+        ("re.compile(text)", 0),
+    ],
+)
+def test_a_fault_is_seen(source: str, expected: int) -> None:
+    assert len(faults(source)) == expected
+
+
+def test_only_pages_switch_escaping_off_and_only_for_figures_and_data() -> None:
+    safe = [
+        match for file in PACKAGE.rglob("*.jinja") for match in re.findall(r"\{\{([^}]*)\|\s*safe", file.read_text())
+    ]
+    assert sorted({one.strip() for one in safe}) == ["claim.svg", "data", "figure.svg"]
