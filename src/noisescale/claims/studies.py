@@ -88,7 +88,7 @@ def over_widths(first: int) -> list[SweepSpec]:
     return [
         mnist1d(
             "over-widths", first, 20,
-            grid={"width": [32, 48, 64, 80, 96, 128], "batch_size": [8, 11, 16, 23, 33]},
+            grid={"width": [32, 40, 48, 64, 80, 96, 112, 128], "batch_size": [8, 11, 16, 23, 33]},
             training={"steps": TIME // 8},
             fit={"extend_edges": True, "max_edge_rungs": 2},
             stability={"steps": 300, "seeds": 16, "batch_size": [4, 16, 64, 256]},
