@@ -26,6 +26,8 @@ def test_time_left_follows_the_estimated_work(monkeypatch: pytest.MonkeyPatch) -
     counts = Counts(done=4, total=6, diverged=1, work_done=30.0, work_left=10.0, began=20.0)
     assert counts.seconds_left == pytest.approx(10.0)
     assert counts.line() == "4/6 runs, 0.1 runs/s, 10 s left, 1 diverged"
+    counts.work_begun = 5.0  # of the ten that are left, in packs that are in training
+    assert counts.seconds_left == pytest.approx(30 * 5 / 35)
     counts.failed = 2
     assert counts.line().endswith("1 diverged, 2 failed")
     assert Counts().seconds_left is None

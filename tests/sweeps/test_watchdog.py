@@ -12,7 +12,7 @@ import pytest
 from noisescale import cli
 from noisescale.sweeps import SweepSpec, failures, sweep
 from noisescale.sweeps.log import FILE
-from noisescale.sweeps.watchdog import STUCK_AFTER, LifeSign, Watchdog
+from noisescale.sweeps.watchdog import STUCK_AFTER, LifeSign, Watchdog, shares_done
 
 MakeSpec = Callable[..., SweepSpec]
 
@@ -44,6 +44,15 @@ def test_a_pack_is_stuck_once_its_sign_has_not_changed_for_too_long(tmp_path: Pa
     life.end()
     life.end()
     assert dog.stuck(["a"]) == []
+
+
+def test_a_sign_says_how_far_a_pack_is(tmp_path: Path) -> None:
+    for name, share in (("a", 0.0), ("b", 0.25), ("c", 1.0)):
+        LifeSign(tmp_path, name).give(share)
+    (tmp_path / "torn.alive").write_text("")
+    (tmp_path / "foreign.alive").write_text("1e9")
+    assert shares_done(tmp_path) == {"a": 0.0, "b": 0.25, "c": 1.0, "foreign": 0.0}
+    assert shares_done(tmp_path / "nowhere") == {}
 
 
 def test_a_stuck_worker_is_killed_and_costs_only_its_own_pack(

@@ -168,6 +168,8 @@ def _draw(axes: Axes, panel: Panel) -> None:
         )  # fmt: skip
     for place, curve in enumerate(curve for curve in panel.curves if curve.theory):
         axes.plot(curve.x, curve.y, color=INK, ls=LINES[1 + place % 3], lw=1.4, label=f"theory: {curve.label}")
+    if not any(len(curve.x) for curve in panel.curves):
+        axes.text(0.5, 0.5, "nothing was found to show", transform=axes.transAxes, ha="center", color=INK)
     _scales(axes, panel)
 
 

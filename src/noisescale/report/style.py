@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 # Inches. At 72 points an inch, a page of 760 pixels shows a font of 10 points as 11 pixels.
 PAGE_WIDTH = 9.2
@@ -130,7 +130,8 @@ def log_scale(axes: Axes, which: str, values: Sequence[float] | None = None, mos
     low, high = getattr(axes, f"get_{which}lim")()
     ticks = log_ticks(low, high, most) if values is None else thinned(values, most)
     if len(ticks) < 2 and values is None:
-        ticks = [low * (high / low) ** share for share in (0.1, 0.5, 0.9)]
+        # Within less than a factor of two a logarithm is nearly a line.
+        ticks = [tick for tick in MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(low, high) if low <= tick <= high]
     axis.set_major_locator(FixedLocator(ticks))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))

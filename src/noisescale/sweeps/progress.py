@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,7 +25,7 @@ BEAT_EVERY = 1.0
 
 @dataclass
 class Counts:
-    """Runs by state, and the estimated work that is left."""
+    """Runs by state, and estimated work: of finished packs, of all others, and what of that is done by now."""
 
     done: int = 0
     total: int = 0
@@ -33,13 +33,14 @@ class Counts:
     failed: int = 0
     work_done: float = 0.0
     work_left: float = 0.0
+    work_begun: float = 0.0
     began: float = field(default_factory=time.monotonic)
 
     @property
     def seconds_left(self) -> float | None:
-        """Time left at the speed so far; None before anything has finished."""
-        elapsed = time.monotonic() - self.began
-        return elapsed * self.work_left / self.work_done if self.work_done else None
+        """Time left at the speed so far, packs in training counted by the steps they have done; None before any."""
+        elapsed, done = time.monotonic() - self.began, self.work_done + self.work_begun
+        return elapsed * max(0.0, self.work_left - self.work_begun) / done if done else None
 
     def line(self) -> str:
         elapsed = max(time.monotonic() - self.began, 1e-9)
@@ -101,12 +102,17 @@ class SweepProgress:
         self.counts.work_done += pack.seconds
         self.counts.work_left = max(0.0, self.counts.work_left - pack.seconds)  # sums of floats can end below
 
-    def beat(self) -> None:
-        """Refresh what is shown, and the heartbeat when it is older than a second."""
+    def beat(self, work_begun: Callable[[], float] = lambda: 0.0) -> None:
+        """Refresh what is shown, and the heartbeat when it is older than a second.
+
+        Arguments:
+            work_begun: asked for what packs in training have done.
+        """
         self._show(None)
         if time.monotonic() - self._last_beat < BEAT_EVERY:
             return
         self._last_beat = time.monotonic()
+        self.counts.work_begun = work_begun()
         values = {**vars(self.counts), "seconds_left": self.counts.seconds_left, "time": time.time()}
         write_atomically(self._path, lambda file: file.write(json.dumps(values).encode()))
 

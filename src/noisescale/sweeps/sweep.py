@@ -50,7 +50,7 @@ from noisescale.sweeps.plan import Pack, PackLimits, Plan, planned_data
 from noisescale.sweeps.progress import SweepProgress
 from noisescale.sweeps.spec import SweepSpec
 from noisescale.sweeps.stability_ladder import stability_runs
-from noisescale.sweeps.watchdog import STUCK_AFTER
+from noisescale.sweeps.watchdog import STUCK_AFTER, shares_done
 from noisescale.training.precision import check_precision
 
 
@@ -267,10 +267,15 @@ class _Driver:
             )
             for pack in packs
         ]
+
+        def work_begun() -> float:
+            shares = shares_done(self.folder / CHECKPOINTS)
+            return sum(by_id[pack_id].seconds * share for pack_id, share in shares.items() if pack_id in by_id)
+
         for outcome in executor.run(jobs, self._is_time_up):
             if outcome is not None:
                 self._account(by_id[outcome.pack_id], outcome)
-            self.progress.beat()
+            self.progress.beat(work_begun)
 
     def _account(self, pack: Pack, outcome: Outcome) -> None:
         self.progress.finish_pack(pack, outcome)

@@ -51,11 +51,11 @@ class PackTimeLimit(Exception):
     """A pack took longer than it may."""
 
 
-def train_pack(job: Job, alive: Callable[[], None] = lambda: None) -> Trained:
+def train_pack(job: Job, alive: Callable[[float], None] = lambda share: None) -> Trained:
     """Train a pack's runs until they are done or the job's time is up.
 
     Arguments:
-        alive: called at every slice of training.
+        alive: told at every slice of training which share of the steps is done.
     Raises:
         PackTimeLimit: the pack took longer than it may; its checkpoint stays, for a longer limit.
         Exception: whatever a user's model raises, and the memory's own error where it does not hold a single run.
@@ -68,7 +68,7 @@ def train_pack(job: Job, alive: Callable[[], None] = lambda: None) -> Trained:
     return trained
 
 
-def _train(job: Job, runs: tuple[Run, ...], dataset: Dataset, trained: Trained, alive: Callable[[], None]) -> None:
+def _train(job: Job, runs: tuple[Run, ...], dataset: Dataset, trained: Trained, alive: Callable[[float], None]) -> None:
     """Train some runs together, or, where memory does not hold them, first one half of them and then the other."""
     try:
         _train_together(job, runs, dataset, trained, alive)
@@ -87,7 +87,7 @@ def _train(job: Job, runs: tuple[Run, ...], dataset: Dataset, trained: Trained, 
 
 
 def _train_together(
-    job: Job, runs: tuple[Run, ...], dataset: Dataset, trained: Trained, alive: Callable[[], None]
+    job: Job, runs: tuple[Run, ...], dataset: Dataset, trained: Trained, alive: Callable[[float], None]
 ) -> None:
     file = CheckpointFile(job.checkpoints, runs)
     record = KernelRecord(job.kernels, job.device, torch.get_num_threads())
@@ -103,7 +103,7 @@ def _train_together(
     while not trainer.done:
         room = job.most_seconds - sum(trained.seconds.values()) - sum(trainer.state.seconds.values())
         trainer.advance(seconds=max(0.0, min(CHECKPOINT_SECONDS, job.until - time.monotonic(), room)))
-        alive()
+        alive(trainer.state.step / runs[0].steps)
         if not trainer.done:
             # Without room for a checkpoint the training goes on; it is the shard that must be written.
             with contextlib.suppress(OSError, RuntimeError):  # torch's own word for a file that cannot grow

@@ -15,7 +15,7 @@ STUCK_AFTER = 900.0
 
 
 class LifeSign:
-    """A file that is touched while a pack trains.
+    """A file that is written while a pack trains, with the share of its steps that is done.
 
     Arguments:
         folder: of checkpoints. pack_id: of the pack.
@@ -24,16 +24,27 @@ class LifeSign:
     def __init__(self, folder: Path, pack_id: str) -> None:
         self._path = folder / f"{pack_id}{SUFFIX}"
 
-    def give(self) -> None:
-        """Touch it; where that fails the training goes on."""
+    def give(self, share: float = 0.0) -> None:
+        """Write it; where that fails the training goes on."""
         with contextlib.suppress(OSError):
             self._path.parent.mkdir(exist_ok=True)
-            self._path.touch()
+            self._path.write_text(f"{share:.4f}")
 
     def end(self) -> None:
         """Remove it."""
         with contextlib.suppress(OSError):
             self._path.unlink(missing_ok=True)
+
+
+def shares_done(folder: Path) -> dict[str, float]:
+    """The share of its steps that is done of every pack that gives signs of life, by its id."""
+    found = {}
+    for path in folder.glob(f"*{SUFFIX}"):
+        # It may be gone, or be written at this moment.
+        with contextlib.suppress(OSError, ValueError):
+            share = float(path.read_text())
+            found[path.stem] = share if 0 <= share <= 1 else 0.0
+    return found
 
 
 class Watchdog:
