@@ -22,7 +22,7 @@ WORKERS := 2
 limit = $(if $(shell command -v timeout 2>/dev/null),timeout $(1))
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-full lint format types bench faults holdout coverage collapse law convnet schedules long-pack instruments scale verdicts readme clean
+.PHONY: help quickstart test test-full lint format types bench faults holdout coverage collapse law convnet schedules long-pack instruments scale pack-memory verdicts readme clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -94,6 +94,9 @@ instruments: $(PEERS)  ## the instruments beside their peers: error against work
 
 scale: $(BASE)  ## sweeps of 1,000 and 10,000 tiny runs, folders of 100,000, shards by the thousand (ten minutes)
 	$(BIN)/python benchmarks/scale.py
+
+pack-memory: $(BASE)  ## the memory that packs were planned with, and what they take (a minute)
+	$(BIN)/python benchmarks/pack_memory.py
 
 verdicts: $(BASE)  ## verify the papers' claims on seeds never looked at, twice (minutes)
 	$(BIN)/python benchmarks/verdicts.py
