@@ -36,7 +36,7 @@ quickstart: $(BASE)  ## from nothing to a law, a recommendation and a report on 
 	$(BIN)/noisescale report $(QUICKSTART)
 
 test: lint types  ## lint, types and tests (at most 10 minutes after installation)
-	$(call limit,420) $(BIN)/python -m pytest -q -n $(WORKERS)
+	$(call limit,480) $(BIN)/python -m pytest -q -n $(WORKERS)
 
 test-full: lint types $(ADAPTERS)  ## the long form: full coverage draws, full cross tables (at most 45 minutes)
 	$(call limit,2520) $(BIN)/python -m pytest -q -n $(WORKERS) --full

@@ -44,7 +44,7 @@ def main() -> int:
     lines = [
         "# Memory of packs",
         "",
-        "`python benchmarks/pack_memory.py`: float32, ten steps and two evaluations, a process each. Planned: the model",
+        "`python benchmarks/pack_memory.py`: float32, ten steps, two evaluations, a process each. Planned: the model",
         "of `noisescale.sweeps.cost`, by which packs are cut at 1 GiB. Largest: how many runs one pack may hold.",
         "",
         "| data | model | width | B | runs | planned (MB) | taken (MB) | taken/planned | largest pack |",
