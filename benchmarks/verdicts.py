@@ -17,9 +17,11 @@ from typing import Any
 from noisescale.claims import CLAIMS, PAPERS, Claim, verify
 from noisescale.claims.verify import SEEDS_APART
 from noisescale.report import write_verdicts
+from noisescale.store import Study
 
 ROOT = Path(__file__).parents[1]
 FOLDER, PAGE, FIGURES = ROOT / "docs" / "verdicts", ROOT / "docs" / "verdicts.md", ROOT / "docs" / "figures"
+SWEEPS = FOLDER / "sweeps.json"
 SETS = (3, 4)
 # The first runs on set 3 had too few places for their lines (five and four rates for C1.1, six widths for the others),
 # were supported alone and open among all claims of the paper, and were looked at. With two more rates, and two more
@@ -76,7 +78,8 @@ def overview() -> str:
             ABOUT,
             "",
             f"First seeds: {', '.join(f'{count} {word}' for word, count in counts.most_common())}; "
-            f"{minutes:.0f} minutes beside other work. Of {len(both)} claims that were run twice, {opposite} had the "
+            f"{minutes:.0f} minutes beside other work, without sweeps that were there already. Of {len(both)} claims that "
+            f"were run twice, {opposite} had the "
             "opposite verdict the second time.",
             "",
             "Seed sets 1 and 2 were the first round; a review of the experiments found faults in some; these are the",
@@ -91,8 +94,34 @@ def overview() -> str:
             "|---|---|---|---|",
             *rows,
             "",
+            *_sweeps(),
         ]
     )
+
+
+def _sweeps() -> list[str]:
+    """What the shared sweeps took, from what is kept of them."""
+    if not SWEEPS.exists():
+        return []
+    kept = json.loads(SWEEPS.read_text(encoding="utf-8"))
+    total = sum(one["seconds"] for one in kept.values()) / 60
+    rows = [f"| {name} | {one['runs']:,} | {one['seconds']:.0f} |" for name, one in kept.items()]
+    return [
+        "## The sweeps", "",
+        f"Several claims share a sweep, trained once. Wall time on 2 cores beside other work, {total:.0f} minutes in",
+        "all; stability ladders included.", "", "| sweep | runs | seconds |", "|---|---:|---:|", *rows, "",
+    ]  # fmt: skip
+
+
+def _keep_sweeps(folder: Path) -> None:
+    """Note what the sweeps in a folder took: a line of `times.jsonl` for every time that one was gone on with."""
+    found = {}
+    for times in sorted(folder.glob("*/times.jsonl")):
+        lines = [json.loads(line) for line in times.read_text(encoding="utf-8").splitlines()]
+        wall = sum(line["wall"] for line in lines if line["command"] == "sweep")
+        found[times.parent.name] = {"runs": len(Study.open(times.parent).runs()), "seconds": wall}
+    if found:
+        SWEEPS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 def paper_page(paper: str) -> str:
@@ -113,8 +142,7 @@ def paper_page(paper: str) -> str:
             "Setting": first["setting"],
             "Differs from the paper": first["differs"],
             "Disputed": claim.disputed,
-            "Seeds and runs": f"{first['seeds']} seeds from {first['first_seed']}, {first['runs']:,} runs, "
-            f"{first['seconds']:.0f} s",
+            "Seeds and runs": f"{first['seeds']} seeds from {first['first_seed']}, {first['runs']:,} runs",
             "Also": "; ".join(f"{name}: {value:.4g}" for name, value in first["reported"].items() if value is not None),
             "Known to us as": first["source"],
             "Repeat": f"`noisescale verify {claim.id} --out DIR --seed-set {first['first_seed'] // SEEDS_APART}`",
@@ -203,6 +231,7 @@ def main() -> None:
             write_verdicts(verify([paper], scale="laptop", out=out, seed_set=number, said=print), out)
     for number in SETS:
         _gather(chosen.runs / f"set-{number}", number)
+    _keep_sweeps(chosen.runs / f"set-{SETS[0]}" / "studies" / f"laptop-{SEEDS_APART * SETS[0]}")
     PAGE.write_text(overview(), encoding="utf-8")
     (FOLDER / "first-round.md").write_text(first_round(), encoding="utf-8")
     for paper in PAPERS:
