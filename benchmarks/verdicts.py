@@ -78,8 +78,8 @@ def overview() -> str:
             ABOUT,
             "",
             f"First seeds: {', '.join(f'{count} {word}' for word, count in counts.most_common())}; "
-            f"{minutes:.0f} minutes beside other work, without sweeps that were there already. Of {len(both)} claims that "
-            f"were run twice, {opposite} had the "
+            f"{minutes:.0f} minutes beside other work, without sweeps that were there already. Of {len(both)} claims "
+            f"that were run twice, {opposite} had the "
             "opposite verdict the second time.",
             "",
             "Seed sets 1 and 2 were the first round; a review of the experiments found faults in some; these are the",
