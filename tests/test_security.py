@@ -164,7 +164,7 @@ def test_a_checkpoint_that_would_execute_is_thrown_away_and_the_sweep_goes_on() 
 
 def test_data_and_weights_that_would_execute_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     Path("weights.pt").write_bytes(pickle.dumps({"0.weight": Executes()}))
-    Path("loads_weights.py").write_text("from torch import nn\nmodel = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n")
+    Path("loads_weights.py").write_text("from torch import nn\nmodel = nn.Sequential(nn.Linear(64, 10))\n")
     command = ["measure", "loads_weights:model", "--data", "digits", "--checkpoint", "weights.pt"]
     assert main(command) == 2
     assert "weights.pt" in capsys.readouterr().err and not Path("made").exists()
