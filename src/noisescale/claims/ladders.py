@@ -67,7 +67,7 @@ def points(label: str, law: PowerLaw) -> Curve:
 
 def through(label: str, law: PowerLaw, slope: float) -> Curve:
     """The line of a stated slope through the middle of a law's points."""
-    x = np.array(law.widths)
+    x = np.sort(law.widths)
     if not len(x):
         return Curve(label, x, x, theory=True)
     middle = float(np.mean(law.log_values))
