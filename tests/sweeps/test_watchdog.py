@@ -81,6 +81,10 @@ def test_a_pack_that_takes_too_long_fails_and_goes_on_with_a_longer_limit(tmp_pa
     assert (runs.status == "failed").all() and runs.error.str.contains("not done after 0 s").all()
     (checkpoint,) = (tmp_path / "out" / "checkpoints").glob("*.pt")
     assert checkpoint.stat().st_size > 0
+    sweep(
+        spec, tmp_path / "out", jobs=1, quiet=True, max_seconds=0.0
+    )  # not begun again: it is still the one that failed
+    assert len(failures(tmp_path / "out")) == 1
     again = sweep(spec, tmp_path / "out", jobs=1, quiet=True).runs().set_index("run_id")
     assert again.test_accuracy.equals(calm.test_accuracy.loc[again.index])
     assert failures(tmp_path / "out") == {}

@@ -170,8 +170,10 @@ def _verdict(
         return Verdict(*about, "not run", (), scale, first_seed, 0, 0, "", {}, (), None, 0.0, "no experiment",
                        versions(), seconds, why_not)  # fmt: skip
     outcome = joint_outcome(evidence.statistics, level)
-    open_ = [one for one in evidence.statistics if one.outcome != "contradicted" and one.p_value > (level or 0.025)]
-    needed = [one.seeds_needed(level or 0.025) for one in open_]
+    # Where Holm's procedure has stopped before this claim, the level that would settle it in any case.
+    wanted = level or 0.025 / _family(claim.paper, scale)
+    open_ = [one for one in evidence.statistics if one.outcome != "contradicted" and one.p_value > wanted]
+    needed = [one.seeds_needed(wanted) for one in open_]
     enough = max((n for n in needed if n is not None), default=None) if None not in needed else None
     seeds = max(one.seeds for one in evidence.statistics)
     note = ""

@@ -284,9 +284,10 @@ class _Driver:
             self.note(outcome.note)
         for name, value in outcome.seconds.items():
             self.seconds[name] += value
-        if outcome.paused:
-            return
         record = self.folder / FAILURES / f"{pack.pack_id}.json"
+        if outcome.paused:  # it was begun again, and has not failed this time
+            record.unlink(missing_ok=True)
+            return
         if outcome.error is None:
             record.unlink(missing_ok=True)
             return
