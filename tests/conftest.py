@@ -2,14 +2,42 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import pickle
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import settings
 
+from noisescale.datasets import cifar10
+
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+SMALL_SPEC = """
+name = "small"
+seeds = 2
+[dataset]
+name = "digits"
+train_size = 60
+test_size = 40
+[model]
+family = "mlp"
+[grid]
+width = [2]
+batch_size = [10]
+learning_rate = [0.5, 1.0]
+[training]
+steps = 12
+evaluations = 4
+[fit]
+extend_edges = false
+[stability]
+seeds = 0
+"""
 
 # Tests run beside each other on few cores; more threads for each would only fight.
 torch.set_num_threads(1)
@@ -42,3 +70,28 @@ def data_folder() -> Path:
             "the published data files are absent: set NOISESCALE_DATA to the folder that holds mnist/, cifar10/, ..."
         )
     return folder
+
+
+@pytest.fixture(scope="session")
+def small_spec() -> str:
+    """The text of a spec that runs in a second: two rates and two seeds of an MLP on a few digits."""
+    return SMALL_SPEC
+
+
+@pytest.fixture
+def stand_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], Any]], Path]:
+    """Write six batches, made from their number, that stand for the published ones of CIFAR-10; gives their folder."""
+
+    def write(batch: Callable[[int], Any]) -> Path:
+        folder = tmp_path / "cifar10" / cifar10.BATCH_FOLDER
+        folder.mkdir(parents=True)
+        checksums = {}
+        for index, name in enumerate(cifar10.BATCH_MD5):
+            content = pickle.dumps(batch(index), protocol=4)
+            (folder / name).write_bytes(content)
+            checksums[name] = hashlib.md5(content).hexdigest()
+        monkeypatch.setattr(cifar10, "BATCH_MD5", checksums)
+        monkeypatch.setenv("NOISESCALE_DATA", str(tmp_path))
+        return folder
+
+    return write

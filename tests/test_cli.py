@@ -21,37 +21,15 @@ import pytest
 from noisescale.cli import main
 from noisescale.sweeps.folder import driver_lock
 
-SPEC = """
-name = "small"
-seeds = 2
-[dataset]
-name = "digits"
-train_size = 60
-test_size = 40
-[model]
-family = "mlp"
-[grid]
-width = [2]
-batch_size = [10]
-learning_rate = [0.5, 1.0]
-[training]
-steps = 12
-evaluations = 4
-[fit]
-extend_edges = false
-[stability]
-seeds = 0
-"""
-
 
 @pytest.fixture(autouse=True)
-def quiet_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def quiet_place(tmp_path: Path, small_spec: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """An own working folder with a small spec, one core, and the signal handler of before afterwards."""
     handler = signal.getsignal(signal.SIGTERM)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0}, raising=False)
-    (tmp_path / "spec.toml").write_text(SPEC)
+    (tmp_path / "spec.toml").write_text(small_spec)
     yield
     signal.signal(signal.SIGTERM, handler)
 
@@ -261,17 +239,19 @@ def arrays():
         ("y = y[:-1]", "test"),
     ],
 )
-def test_data_of_a_user_that_cannot_be_used_are_named(refused: Fail, tmp_path: Path, spoil: str, named: str) -> None:
+def test_data_of_a_user_that_cannot_be_used_are_named(
+    refused: Fail, tmp_path: Path, small_spec: str, spoil: str, named: str
+) -> None:
     module = f"data_{hashlib.sha256(spoil.encode()).hexdigest()[:8]}"
     (tmp_path / f"{module}.py").write_text(DATA.replace("SPOIL", spoil))
-    spec = SPEC.replace('name = "digits"\ntrain_size = 60\ntest_size = 40', f'name = "{module}:arrays"')
+    spec = small_spec.replace('name = "digits"\ntrain_size = 60\ntest_size = 40', f'name = "{module}:arrays"')
     (tmp_path / "spec.toml").write_text(spec)
     assert named in refused(*SWEEP)
 
 
-def test_real_targets_need_their_loss_and_metric(refused: Fail, tmp_path: Path) -> None:
+def test_real_targets_need_their_loss_and_metric(refused: Fail, tmp_path: Path, small_spec: str) -> None:
     (tmp_path / "data_real.py").write_text(DATA.replace("SPOIL", "y = x[:, :2] * 0.5"))
-    spec = SPEC.replace('name = "digits"\ntrain_size = 60\ntest_size = 40', 'name = "data_real:arrays"')
+    spec = small_spec.replace('name = "digits"\ntrain_size = 60\ntest_size = 40', 'name = "data_real:arrays"')
     (tmp_path / "spec.toml").write_text(spec)
     assert "training.loss" in refused(*SWEEP)
     assert "fit.metric" in refused(*SWEEP, "--set", 'training.loss="mse"')

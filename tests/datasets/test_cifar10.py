@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import pickle
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ import pytest
 from noisescale.datasets import DatasetOptions, cifar10, load_dataset
 from noisescale.errors import BadInput
 
+StandIn = Callable[[Callable[[int], Any]], Path]
+
 
 def small_batch(index: int) -> dict[bytes, Any]:
     pixels = np.random.default_rng(index).integers(256, size=(3, 3072), dtype=np.uint8)
@@ -21,18 +23,9 @@ def small_batch(index: int) -> dict[bytes, Any]:
 
 
 @pytest.fixture
-def small_cifar10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def small_cifar10(stand_in_batches: StandIn) -> Path:
     """A folder of six small batches that stand for the published ones."""
-    folder = tmp_path / "cifar10" / "cifar-10-batches-py"
-    folder.mkdir(parents=True)
-    checksums = {}
-    for index, name in enumerate(cifar10.BATCH_MD5):
-        content = pickle.dumps(small_batch(index), protocol=4)
-        (folder / name).write_bytes(content)
-        checksums[name] = hashlib.md5(content).hexdigest()
-    monkeypatch.setattr(cifar10, "BATCH_MD5", checksums)
-    monkeypatch.setenv("NOISESCALE_DATA", str(tmp_path))
-    return folder
+    return stand_in_batches(small_batch)
 
 
 def pack_and_remove(folder: Path) -> Path:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
-import pickle
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,18 +46,9 @@ def batch(index: int, examples: int = 2) -> dict[bytes, Any]:
 
 
 @pytest.fixture
-def batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def batches(stand_in_batches: Callable[[Callable[[int], Any]], Path]) -> Path:
     """Six small batches of CIFAR-10 that stand for the published ones."""
-    folder = tmp_path / "cifar10" / cifar10.BATCH_FOLDER
-    folder.mkdir(parents=True)
-    checksums = {}
-    for index, name in enumerate(cifar10.BATCH_MD5):
-        content = pickle.dumps(batch(index), protocol=4)
-        (folder / name).write_bytes(content)
-        checksums[name] = hashlib.md5(content).hexdigest()
-    monkeypatch.setattr(cifar10, "BATCH_MD5", checksums)
-    monkeypatch.setenv("NOISESCALE_DATA", str(tmp_path))
-    yield folder
+    return stand_in_batches(batch)
 
 
 def only_what_was_published(path: Path, name: str, damaged: bytes, same: Callable[[bytes], bytes]) -> None:

@@ -90,7 +90,7 @@ def whole(fuzz_place: Path) -> Whole:
         pack, spec.dataset.options(0.0), folder / "shards", folder / "kernels", folder / "checkpoints", "cpu", False
     )
     assert train_pack(replace(job, until=time.monotonic())).paused
-    records = [{**json.loads(json.dumps(_record(run_))), "run_id": run_.run_id} for run_ in pack.runs]
+    records = [{**run_.as_dict(), "run_id": run_.run_id} for run_ in pack.runs]
     (folder / "failures" / f"{pack.pack_id}.json").write_text(json.dumps({"error": "E: <b>", "runs": records}))
     assert Grid(spec).runs()
     files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
@@ -99,12 +99,6 @@ def whole(fuzz_place: Path) -> Whole:
     shutil.rmtree("damaged")
     os.chdir(before)
     return Whole(fuzz_place / "whole", [*files, "shards", "failures", "checkpoints", "kernels"], answers, results)
-
-
-def _record(run_: object) -> dict[str, object]:
-    from dataclasses import asdict
-
-    return asdict(run_)  # type: ignore[call-overload,no-any-return]
 
 
 def _results(folder: Path) -> dict[str, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -84,3 +85,23 @@ def one_core() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "sched_getaffinity", lambda process: {0}, raising=False)
         yield
+
+
+@pytest.fixture
+def misbehaving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str, str], str]:
+    """Write a module with a factory of MLPs that does something else first under a condition; its name for a spec.
+
+    Arguments of what it gives: the module's name, the condition, and what is done, in Python.
+    """
+
+    def write(name: str, when: str, then: str) -> str:
+        (tmp_path / f"{name}.py").write_text(
+            "import multiprocessing, os, time\nfrom torch import nn\n\n"
+            "def factory(width, input_shape, num_classes):\n"
+            f"    if {when}:\n        {then}\n"
+            "    return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, num_classes))\n"
+        )
+        monkeypatch.syspath_prepend(str(tmp_path))
+        return f"{name}:factory"
+
+    return write

@@ -13,26 +13,18 @@ from noisescale.sweeps.status import status
 
 MakeSpec = Callable[..., SweepSpec]
 
-DEADLY = """
-import multiprocessing, os
-from torch import nn
-
-def factory(width, input_shape, num_classes):
-    if width == 7 and multiprocessing.parent_process() is not None and os.path.exists("deadly"):
-        os._exit(3)
-    return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, num_classes))
-"""
+Misbehaving = Callable[[str, str, str], str]
 
 
 def test_a_worker_that_dies_costs_only_its_own_pack(
-    tmp_path: Path, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, make_spec: MakeSpec, misbehaving: Misbehaving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    (tmp_path / "deadly_model.py").write_text(DEADLY)
+    when = "width == 7 and multiprocessing.parent_process() is not None and os.path.exists('deadly')"
+    family = misbehaving("deadly_model", when, "os._exit(3)")
     deadly = tmp_path / "deadly"
     deadly.touch()
-    spec = make_spec(model__family="deadly_model:factory", grid__width=[3, 4, 7])
+    spec = make_spec(model__family=family, grid__width=[3, 4, 7])
     study = sweep(spec, tmp_path / "out", jobs=2, quiet=True)
     assert set(study.finished().width) == {3, 4}
     runs = study.runs()

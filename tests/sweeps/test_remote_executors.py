@@ -18,6 +18,7 @@ from noisescale.sweeps import SweepSpec, executors, failures, sweep
 from noisescale.sweeps.remote import wall_clock
 
 MakeSpec = Callable[..., SweepSpec]
+Misbehaving = Callable[[str, str, str], str]
 # Both libraries leave sockets and files to the garbage collector, and warn of what they will change.
 KINDS = ("ResourceWarning", "DeprecationWarning", "FutureWarning", "UserWarning",
          "pytest.PytestUnraisableExceptionWarning")  # fmt: skip
@@ -95,18 +96,11 @@ def test_jobs_of_submitit_find_what_workers_find(tmp_path: Path, make_spec: Make
 @pytest.mark.full
 @pytest.mark.usefixtures("quiet", "submitit_here")
 def test_a_model_that_fails_on_submitit_is_a_failure_with_its_reason(
-    tmp_path: Path, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, make_spec: MakeSpec, misbehaving: Misbehaving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    (tmp_path / "dying_model.py").write_text(
-        "import os\nfrom torch import nn\n\n"
-        "def factory(width, input_shape, num_classes):\n"
-        "    if width == 4 and 'SUBMITIT_LOCAL_JOB_ID' in os.environ:\n"
-        "        os._exit(3)\n"
-        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, num_classes))\n"
-    )
-    spec = make_spec(model__family="dying_model:factory", grid__width=[3, 4])
+    family = misbehaving("dying_model", "width == 4 and 'SUBMITIT_LOCAL_JOB_ID' in os.environ", "os._exit(3)")
+    spec = make_spec(model__family=family, grid__width=[3, 4])
     study = sweep(spec, tmp_path / "out", jobs=1, executor="slurm", quiet=True)
     assert set(study.finished().width) == {3}
     (error,) = failures(tmp_path / "out").values()

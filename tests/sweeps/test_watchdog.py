@@ -16,15 +16,7 @@ from noisescale.sweeps.watchdog import STUCK_AFTER, LifeSign, Watchdog, shares_d
 
 MakeSpec = Callable[..., SweepSpec]
 
-STUCK = """
-import multiprocessing, os, time
-from torch import nn
-
-def factory(width, input_shape, num_classes):
-    if width == 7 and multiprocessing.parent_process() is not None and os.path.exists("stuck"):
-        time.sleep(600)
-    return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, num_classes))
-"""
+Misbehaving = Callable[[str, str, str], str]
 
 
 def test_a_pack_is_stuck_once_its_sign_has_not_changed_for_too_long(tmp_path: Path) -> None:
@@ -56,13 +48,13 @@ def test_a_sign_says_how_far_a_pack_is(tmp_path: Path) -> None:
 
 
 def test_a_stuck_worker_is_killed_and_costs_only_its_own_pack(
-    tmp_path: Path, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, make_spec: MakeSpec, misbehaving: Misbehaving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    (tmp_path / "stuck_model.py").write_text(STUCK)
+    when = "width == 7 and multiprocessing.parent_process() is not None and os.path.exists('stuck')"
+    family = misbehaving("stuck_model", when, "time.sleep(600)")
     (tmp_path / "stuck").touch()
-    spec = make_spec(model__family="stuck_model:factory", grid__width=[3, 7])
+    spec = make_spec(model__family=family, grid__width=[3, 7])
     study = sweep(spec, tmp_path / "out", jobs=2, quiet=True, stuck_after=2.0)
     assert set(study.finished().width) == {3}
     (error,) = failures(tmp_path / "out").values()

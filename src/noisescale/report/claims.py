@@ -168,16 +168,15 @@ def _draw(axes: Axes, panel: Panel) -> None:
         )  # fmt: skip
     for place, curve in enumerate(curve for curve in panel.curves if curve.theory):
         axes.plot(curve.x, curve.y, color=INK, ls=LINES[1 + place % 3], lw=1.4, label=f"theory: {curve.label}")
-    if not any(len(curve.x) for curve in panel.curves):
-        axes.text(0.5, 0.5, "nothing was found to show", transform=axes.transAxes, ha="center", color=INK)
     _scales(axes, panel)
 
 
 def _scales(axes: Axes, panel: Panel) -> None:
     axes.set_xlabel(panel.x_label)
     axes.set_ylabel(panel.y_label)
-    # Where nothing was found there is nothing to scale.
-    any_points = any(len(curve.x) for curve in panel.curves)
+    if not any(len(curve.x) for curve in panel.curves):  # nothing to scale
+        axes.text(0.5, 0.5, "nothing was found to show", transform=axes.transAxes, ha="center", color=INK)
+        return
     for which, wanted in (("x", panel.log_x), ("y", panel.log_y)):
-        if wanted and any_points:
+        if wanted:
             log_scale(axes, which)

@@ -36,8 +36,9 @@ def compact(folder: Path, most: int = MOST_SHARDS) -> int:
         return removed
     for part in _parts(loose):
         _join(folder, part)
-        removed += _clear(folder)
-    return removed
+        for path in part:
+            path.unlink()
+    return removed + len(loose)
 
 
 def _parts(paths: list[Path]) -> Iterator[list[Path]]:
@@ -62,7 +63,7 @@ def _join(folder: Path, paths: list[Path]) -> None:
 
 
 def _clear(folder: Path) -> int:
-    """Remove the shards whose packs a joined file holds."""
+    """Remove the shards whose packs a joined file holds already."""
     held = {pack for path in folder.glob(f"{TOGETHER}*{SUFFIX}") for pack in packs_of(path)}
     there = [folder / f"{pack}{SUFFIX}" for pack in held]
     removed = [path for path in there if path.exists()]

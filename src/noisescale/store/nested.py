@@ -14,6 +14,8 @@ class NestedCurves:
 
     Arguments:
         column: of a shard's table. A quantity that a run did not measure is null there.
+
+    `lengths` [R] are the evaluations of each run.
     """
 
     def __init__(self, column: pa.ChunkedArray) -> None:
@@ -21,31 +23,26 @@ class NestedCurves:
             name: pa.chunked_array([chunk.field(place) for chunk in column.chunks], type=column.type[place].type)
             for place, name in enumerate(field.name for field in column.type)
         }
+        self.lengths = self._length_of("step")
 
     @property
     def names(self) -> list[str]:
         """The quantities that any run measured."""
         return list(self._lists)
 
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        """Evaluations of each run [R]."""
-        return self._length_of("step")
-
     def flat(self, name: str) -> NDArray[np.float64]:
         """One quantity at every evaluation of every run, nan where a run did not measure it."""
-        lengths, wanted = self._length_of(name), self.lengths
-        values = self._values(name)
-        if np.array_equal(lengths, wanted):
+        lengths, values = self._length_of(name), self._values(name)
+        if np.array_equal(lengths, self.lengths):
             return values
-        found = np.full(int(wanted.sum()), np.nan)
-        found[np.repeat(lengths == wanted, wanted)] = values
+        found = np.full(int(self.lengths.sum()), np.nan)
+        found[np.repeat(lengths == self.lengths, self.lengths)] = values
         return found
 
     def last(self, name: str) -> NDArray[np.float64]:
         """The last value of a quantity [R], nan where a run did not measure it."""
         if name not in self._lists:
-            return np.full(len(next(iter(self._lists.values()))), np.nan)
+            return np.full(len(self.lengths), np.nan)
         lengths, values = self._length_of(name), self._values(name)
         ends = np.cumsum(lengths) - 1
         found = np.full(len(lengths), np.nan)

@@ -55,7 +55,7 @@ class Study:
             text = (path / "spec.json").read_text(encoding="utf-8")
         except (OSError, ValueError):
             raise BadInput(str(path), "a folder that `noisescale sweep` wrote (with spec.json)", "none") from None
-        return cls(path, _parse_spec(text, path / "spec.json"))
+        return cls(path, parse_spec(text, path / "spec.json"))
 
     def data_shape(self) -> tuple[tuple[int, ...], int]:
         """The shape of one input and the number of outputs, as a factory takes them."""
@@ -190,7 +190,15 @@ def _read_failure(path: Path) -> Failure:
 _SECTIONS = ("dataset", "model", "grid", "training", "measure", "fit", "stability")
 
 
-def _parse_spec(text: str, path: Path) -> dict[str, Any]:
+def parse_spec(text: str, path: Path) -> dict[str, Any]:
+    """The stored spec.
+
+    Arguments:
+        path: of the file, for messages.
+    Raises:
+        BadInput: it is not what a sweep writes.
+    """
+
     def refuse(number: str) -> None:
         raise ValueError(f"{number} is no JSON")
 

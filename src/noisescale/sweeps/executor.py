@@ -15,7 +15,7 @@ import torch
 
 from noisescale.sweeps.folder import CHECKPOINTS
 from noisescale.sweeps.jobs import Job, Outcome, lost
-from noisescale.sweeps.watchdog import STUCK_AFTER, Watchdog
+from noisescale.sweeps.watchdog import Watchdog
 from noisescale.sweeps.worker import start_worker, train_and_store
 
 
@@ -27,7 +27,7 @@ class LocalExecutor:
             it. folder: of the sweep. stuck_after: seconds without a sign of life, after which a worker is killed.
     """
 
-    def __init__(self, workers: int, threads: int, device: str, folder: Path, stuck_after: float = STUCK_AFTER) -> None:
+    def __init__(self, workers: int, threads: int, device: str, folder: Path, stuck_after: float) -> None:
         self.workers, self.threads = workers, threads
         self._watchdog = Watchdog(folder / CHECKPOINTS, stuck_after)
         self._stuck: set[str] = set()

@@ -10,7 +10,6 @@ from typing import Protocol
 
 from noisescale.errors import BadInput, unknown_name
 from noisescale.sweeps.jobs import Job, Outcome
-from noisescale.sweeps.watchdog import STUCK_AFTER
 
 
 class Executor(Protocol):
@@ -45,9 +44,7 @@ _KNOWN = {
 }
 
 
-def build_executor(
-    name: str, workers: int, threads: int, device: str, folder: Path, stuck_after: float = STUCK_AFTER
-) -> Executor:
+def build_executor(name: str, workers: int, threads: int, device: str, folder: Path, stuck_after: float) -> Executor:
     """An executor by name.
 
     Arguments:

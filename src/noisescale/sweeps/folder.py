@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from noisescale.errors import BadInput
-from noisescale.store import FAILURES, write_atomically
+from noisescale.store import FAILURES, SHARDS, parse_spec, write_atomically
 from noisescale.sweeps.spec import SweepSpec
 
-SPEC, LOCK, SHARDS, KERNELS, CHECKPOINTS = "spec.json", "lock", "shards", "kernels", "checkpoints"
+SPEC, LOCK, KERNELS, CHECKPOINTS = "spec.json", "lock", "kernels", "checkpoints"
 DAMAGED = "damaged"
 
 # A full disk is the machine's fault; every other refusal of the system is the path's.
@@ -94,12 +94,10 @@ def _is_ours(entry: Path) -> bool:
 
 def _read_spec(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        values = None
-    if not isinstance(values, dict):
-        raise BadInput(str(path), "the spec as a sweep wrote it", "something else")
-    return values
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        text = ""
+    return parse_spec(text, path)
 
 
 def _with_later_keys(values: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from noisescale.sweeps.plan import Pack
 FILE = "log.txt"
 
 # What runs of one pack have in common, and what they may.
-SHARED = ("parameterization", "width", "batch_size", "steps", "learning_rate", "purpose")
+_SHARED = ("parameterization", "width", "batch_size", "steps", "learning_rate", "purpose")
 
 
 class SweepLog:
@@ -48,6 +48,6 @@ class SweepLog:
 
 def described(runs: Sequence[Run]) -> str:
     """Runs of one pack in words: their number, and what they share."""
-    values = ((name, {getattr(run, name) for run in runs}) for name in SHARED)
+    values = ((name, {getattr(run, name) for run in runs}) for name in _SHARED)
     shared = ", ".join(f"{name} {next(iter(found))}" for name, found in values if len(found) == 1)
     return f"{len(runs)} runs at {shared}"

@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from noisescale.store import Study, finished_packs
-from noisescale.sweeps.folder import SHARDS, is_driven
-from noisescale.sweeps.log import SHARED
+from noisescale.store import SHARDS, Study, finished_packs, read_failures
+from noisescale.sweeps.folder import is_driven
+from noisescale.sweeps.log import described
 from noisescale.sweeps.plan import planned_sizes
 
 
@@ -90,10 +90,10 @@ def missing_runs(folder: Path, failed: Iterable[str] = ()) -> int:
 
 def _failed(study: Study) -> dict[str, str]:
     """The runs of each pack that failed at its last attempt, as far as they share anything, and why."""
-    runs, found = study.runs(), {}
-    for pack_id, part in runs[runs.status == "failed"].groupby("pack_id"):
-        shared = ", ".join(f"{name} {part[name].iloc[0]}" for name in SHARED if part[name].nunique() == 1)
-        found[str(pack_id)] = f"{len(part)} runs at {shared}: {part['error'].iloc[0]}"
+    finished, found = set(study.finished().run_id), {}
+    for pack_id, failure in read_failures(study.folder).items():
+        if left := [run for run in failure.runs if run.run_id not in finished]:
+            found[pack_id] = f"{described(left)}: {failure.error}"
     return found
 
 

@@ -20,6 +20,7 @@ from noisescale.errors import BadInput
 from noisescale.runs import Run
 from noisescale.store import (
     FAILURES,
+    SHARDS,
     Study,
     compact,
     finished_packs,
@@ -36,7 +37,6 @@ from noisescale.sweeps.folder import (
     CHECKPOINTS,
     DAMAGED,
     KERNELS,
-    SHARDS,
     as_plain,
     check_folder,
     create_folder,
@@ -231,9 +231,10 @@ class _Driver:
             finally:
                 self.progress.stop()
                 self.log.say(f"ended: {self.progress.counts.line()}")
-        if not failures(self.folder):  # a pack that failed may go on from where it was
+        failed = failures(self.folder)
+        if not failed:  # a pack that failed may go on from where it was
             shutil.rmtree(self.folder / CHECKPOINTS, ignore_errors=True)
-        self.plan.keep(finished_packs(self.folder / SHARDS) | failures(self.folder).keys())
+        self.plan.keep(finished_packs(self.folder / SHARDS) | failed.keys())
 
     def _is_time_up(self) -> bool:
         return time.monotonic() >= self.times.until
@@ -285,10 +286,7 @@ class _Driver:
         for name, value in outcome.seconds.items():
             self.seconds[name] += value
         record = self.folder / FAILURES / f"{pack.pack_id}.json"
-        if outcome.paused:  # it was begun again, and has not failed this time
-            record.unlink(missing_ok=True)
-            return
-        if outcome.error is None:
+        if outcome.error is None:  # one that is put aside was begun again too, and has not failed this time
             record.unlink(missing_ok=True)
             return
         self.failed.update(run.run_id for run in pack.runs)

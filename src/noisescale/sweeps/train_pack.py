@@ -100,8 +100,9 @@ def _train_together(
             trainer = _trainer(job, runs, dataset, choice)
     trained.note = trained.note or trainer.note
     trained.files.append(file)
+    before = sum(trained.seconds.values())
     while not trainer.done:
-        room = job.most_seconds - sum(trained.seconds.values()) - sum(trainer.state.seconds.values())
+        room = job.most_seconds - before - sum(trainer.state.seconds.values())
         trainer.advance(seconds=max(0.0, min(CHECKPOINT_SECONDS, job.until - time.monotonic(), room)))
         alive(trainer.state.step / runs[0].steps)
         if not trainer.done:
@@ -111,7 +112,7 @@ def _train_together(
             if time.monotonic() >= job.until:
                 trained.paused = True
                 return
-            if sum(trained.seconds.values()) + sum(trainer.state.seconds.values()) >= job.most_seconds:
+            if before + sum(trainer.state.seconds.values()) >= job.most_seconds:
                 raise PackTimeLimit(f"not done after {job.most_seconds:g} s; its checkpoint waits for a longer limit")
     trained.results += trainer.results()
     for name, seconds in trainer.state.seconds.items():
