@@ -20,8 +20,6 @@ from noisescale.laws.study_shape import StudyLike
 
 Floats = NDArray[np.float64]
 
-_NO_LINE = Estimate(math.nan, -math.inf, math.inf, "1", "too few optima for a line")
-
 
 def series_of_study(study: StudyLike) -> tuple[Group, Series]:
     """The first group of a study's fit, and its primary ladder."""
@@ -32,7 +30,7 @@ def series_of_study(study: StudyLike) -> tuple[Group, Series]:
 def line(name: str, law: PowerLaw, seeds: int, criterion: Criterion) -> Statistic:
     """The slope of a power law as a statistic; open where the law is inconclusive."""
     if law.status != "ok":
-        return Statistic(name, _NO_LINE, (), seeds, criterion)
+        return Statistic(name, Estimate(math.nan, -math.inf, math.inf, "1", law.advice), (), seeds, criterion)
     errors = law.slope_errors()
     if not errors:  # a likelihood interval, calibrated to the t of the line's degrees of freedom
         nu = len(law.widths) - 2.0

@@ -245,6 +245,7 @@ def _tuned(
 
 
 _NOISY = {"label_noise": 0.2}
+_GHOSTS = {"normalization": "ghost_batch", "ghost_size": 16}
 _STEPS = 6000
 _FACTOR_2 = {"from": 0.5, "to": 64.0, "factor": 2.0}
 
@@ -272,23 +273,32 @@ def more_steps(first: int) -> list[SweepSpec]:
 
 
 def equal_steps_with_ghost_batches(first: int) -> list[SweepSpec]:
-    """Batch norm over ghosts of 16 examples, as many steps at every batch, a fifth of the labels redrawn."""
-    return [_normalized("ghost-batches", first, {"normalization": "ghost_batch", "ghost_size": 16})]
+    """Batch norm over ghosts of 16 examples, as many steps at every batch, a fifth of the labels redrawn.
+
+    So many steps that the smallest batch passes over the training set more than thirty times: with a quarter of that it
+    has not learned it (`ghost_batches`).
+    """
+    return [_normalized("ghost-batches-longer", first, 12, _GHOSTS, 0.25, 8.0, [32, 128, 512], 4000)]
 
 
-def equal_steps_with_whole_batches(first: int) -> list[SweepSpec]:
+def ghost_batches(first: int) -> list[SweepSpec]:
+    """Batch norm over ghosts of 16 examples in batches of one, four and sixteen of them, and fewer steps."""
+    return [_normalized("ghost-batches", first, 8, _GHOSTS, 0.0625, 16.0, [16, 64, 256], 2000)]
+
+
+def whole_batches(first: int) -> list[SweepSpec]:
     """The same with batch norm over the whole batch."""
-    return [_normalized("whole-batches", first, {"normalization": "batch"})]
+    return [_normalized("whole-batches", first, 8, {"normalization": "batch"}, 0.0625, 16.0, [16, 64, 256], 2000)]
 
 
-def _normalized(name: str, first: int, model: Spec) -> SweepSpec:
+def _normalized(
+    name: str, first: int, seeds: int, model: Spec, low: float, high: float, batches: list[int], steps: int
+) -> SweepSpec:
+    rates = {"from": low, "to": high, "factor": 2.0}
     return mnist1d(
-        name, first, 8, dataset=_NOISY, model=model,
-        grid={
-            "parameterization": ["standard"], "learning_rate": {"from": 0.0625, "to": 16.0, "factor": 2.0},
-            "batch_size": [16, 64, 256],
-        },
-        training={"steps": 2000, "schedule": {"kind": "halving"}},
+        name, first, seeds, dataset=_NOISY, model=model,
+        grid={"parameterization": ["standard"], "learning_rate": rates, "batch_size": batches},
+        training={"steps": steps, "schedule": {"kind": "halving"}},
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -181,7 +182,8 @@ def _verdict(
         alone = all(one.outcome == "supported" for one in evidence.statistics)
         first = "supported alone, not among all claims of the paper (Holm); " if alone else ""
         more = f"about {enough} seeds would settle it" if enough else "more seeds alone would not settle it"
-        note = first + more
+        without = [f"{one.name}: {one.estimate.convention}" for one in open_ if math.isnan(one.estimate.value)]
+        note = "; ".join([first + more, *without])
     if is_planted:
         note = f"{note}; planted runs, no network was trained".removeprefix("; ")
     return Verdict(

@@ -49,7 +49,9 @@ def verdict_tables(verdicts: Sequence[Verdict]) -> list[Table]:
             rows.append((verdict.id, verdict.verdict, "–", "–", "–", "–"))
         if verdict.note:
             notes.append(f"{verdict.id}: {verdict.note}")
-    return [TableData("Verdicts", ("id", "verdict", *_COLUMNS), tuple(rows), tuple(notes)).as_rich()]
+    return [
+        TableData(f"Verdicts, {_sets(verdicts)}", ("id", "verdict", *_COLUMNS), tuple(rows), tuple(notes)).as_rich()
+    ]
 
 
 def write_verdicts(found: Sequence[tuple[Verdict, Evidence | None]], folder: Path) -> list[Path]:
@@ -87,15 +89,18 @@ def _page(paper: str, verdicts: Sequence[Verdict], svgs: Mapping[str, str]) -> s
     ran = [verdict for verdict in verdicts if verdict.statistics]
     counts = {word: sum(verdict.verdict == word for verdict in verdicts) for word in dict.fromkeys(
         verdict.verdict for verdict in verdicts)}  # fmt: skip
-    scales = sorted({f"{verdict.scale} scale, seeds from {verdict.first_seed}" for verdict in verdicts})
     rows = tuple((verdict.id, verdict.statement, verdict.verdict) for verdict in verdicts)
     return template("claims.html.jinja").render(
         title=PAPERS[paper],
-        subtitle="; ".join(scales) + "." + (_BEFORE if all(map(_confirms, verdicts)) else ""),
+        subtitle=_sets(verdicts) + "." + (_BEFORE if all(map(_confirms, verdicts)) else ""),
         result=[", ".join(f"{count} {word}" for word, count in counts.items()) + "."],
         overview=TableData("Claims", ("id", "statement", "verdict"), rows),
         claims=[_section(verdict, svgs.get(verdict.id, "")) for verdict in ran],
     )
+
+
+def _sets(verdicts: Sequence[Verdict]) -> str:
+    return "; ".join(sorted({f"{verdict.scale} scale, seeds from {verdict.first_seed}" for verdict in verdicts}))
 
 
 _BEFORE = " Criteria were committed before these runs, on seeds that development does not use."
@@ -142,7 +147,8 @@ def claim_figure(verdict: Verdict, panels: Sequence[Panel]) -> Figure:
         _draw(axes, panel)
         if len(panels) > 1:
             axes.legend(*axes.get_legend_handles_labels(), loc="best")
-    figure.axes[0].set_title(f"{verdict.id}: {verdict.verdict}")
+    setting = f"{verdict.scale} scale, {verdict.seeds:,} seeds from {verdict.first_seed}"
+    figure.axes[0].set_title(f"{verdict.id}: {verdict.verdict} ({setting})")
     if len(panels) == 1:
         legend_below(figure, figure.axes[0].get_legend_handles_labels()[0], columns=2)
     return figure
