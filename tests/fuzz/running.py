@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 
 from noisescale.cli import main
 
-# Cases of the plain form, by test; `--full` tries ten times as many.
+# Cases of the plain form, by test; `--full` tries three times as many.
 CASES = {
     "spec": 400, "spec text": 300, "spec override": 200, "spec run": 8, "command line": 300,
     "batch": 130, "batch pickle": 150, "archive": 100, "idx": 140, "cache": 50,
     "arrays": 200, "array file": 110, "weights": 100, "measured weights": 3,
     "read": 70, "state": 70, "report": 24, "continued": 20,
 }  # fmt: skip
-FULL = 10
+FULL = 3
 
 # Far above what any case takes, also on a machine that is busy with something else.
 SECONDS = 60.0

@@ -84,6 +84,24 @@ def test_a_ray_worker_that_is_killed_costs_nothing(
 
 
 @pytest.mark.full
+@pytest.mark.usefixtures("quiet")
+def test_a_ray_node_without_memory_is_a_failure_after_a_few_attempts(
+    tmp_path: Path, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray's own monitor kills what runs once a node uses more than a share of its memory: here almost none."""
+    pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    monkeypatch.setenv("RAY_memory_usage_threshold", "0.001")
+    monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "100")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.delenv("RAY_task_oom_retries", raising=False)
+    study = sweep(make_spec(), tmp_path / "out", jobs=1, executor="ray", quiet=True)
+    assert len(study.finished()) == 0
+    assert all("memory of its node" in error for error in failures(tmp_path / "out").values())
+    assert failures(tmp_path / "out")
+
+
+@pytest.mark.full
 @pytest.mark.usefixtures("quiet", "submitit_here")
 def test_jobs_of_submitit_find_what_workers_find(tmp_path: Path, make_spec: MakeSpec) -> None:
     spec = make_spec(grid__width=[2, 4, 8])

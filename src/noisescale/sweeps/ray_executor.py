@@ -19,7 +19,7 @@ from noisescale.sweeps.jobs import Job, Outcome, lost
 from noisescale.sweeps.remote import train_elsewhere, wall_clock
 from noisescale.sweeps.watchdog import Watchdog
 
-# How often Ray runs a pack again whose worker or node died.
+# How often Ray runs a pack again whose worker or node died, or whose node ran out of memory.
 _RETRIES = 3
 # Tasks that wait for a place, for each that is in training: enough that none stands idle.
 _WAITING = 2
@@ -45,6 +45,8 @@ class RayExecutor:
         self._began = False
 
     def __enter__(self) -> RayExecutor:
+        # Without it Ray begins a task again for ever that its node's memory does not hold.
+        os.environ.setdefault("RAY_task_oom_retries", str(_RETRIES))
         if not ray.is_initialized():
             address = os.environ.get("RAY_ADDRESS")
             own: dict[str, Any] = (
@@ -100,7 +102,7 @@ class RayExecutor:
         try:
             found: Outcome = ray.get(reference)
         except OutOfMemoryError:
-            return lost(job, "the node's memory did not hold it")
+            return lost(job, "the memory of its node did not hold it, however often it was begun")
         except RayError as error:
             if job.pack.pack_id in self._stuck:
                 return lost(job, f"its worker {self._watchdog.verdict}")
