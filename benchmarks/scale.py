@@ -66,8 +66,8 @@ MEASURED = (
 def main() -> int:
     """Read the arguments, run, print the tables and write them to `results/scale.md`."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--runs", type=int, nargs="+", default=[1000, 10_000])
-    parser.add_argument("--copies", type=int, nargs="*", default=[100_000], help="runs that are not trained")
+    parser.add_argument("--runs", type=int, nargs="+", default=[1000, 10_000, 100_000])
+    parser.add_argument("--copies", type=int, nargs="*", default=[], help="runs that are not trained")
     parser.add_argument("--shards", type=int, nargs="+", default=[1000, 10_000])
     arguments = parser.parse_args()
     cores = usable_cores()
@@ -78,20 +78,21 @@ def main() -> int:
         rows += [of_copies(source, folder / f"copies-{count}", count) for count in arguments.copies]
         sweeps = pd.DataFrame(rows)
         shards = pd.DataFrame([row for count in arguments.shards for row in of_shards(folder / f"{count}", count)])
+    words = " ".join(f"--{name} {' '.join(map(str, counts))}" for name, counts in vars(arguments).items() if counts)
     text = "\n".join(
         [
             "# Sweeps of many runs",
             "",
-            f"`python benchmarks/scale.py --runs {' '.join(map(str, arguments.runs))} --copies "
-            f"{' '.join(map(str, arguments.copies))} --shards "
-            f"{' '.join(map(str, arguments.shards))}` on {cores} cores. Every command is a process of its own, imports "
+            f"`python benchmarks/scale.py {words}` on {cores} cores. Every command is a process of its own, imports "
             "included.",
             "",
             table(sweeps),
             "",
-            "Copied: the runs of the first row again and again with other seeds, not trained. Outside: the share of "
-            "the workers' time that is neither training nor evaluation. Again: the same sweep on the finished folder. "
-            "Memory: the largest of the command's own process.",
+            "Outside: the share of the workers' time that is neither training nor evaluation. Again: the same sweep on "
+            "the finished folder. Memory: the largest of the command's own process. Copied: the runs of the first row "
+            "again and again with other seeds, not trained.",
+            "",
+            *limits(sweeps),
             "",
             "Shards of ten runs each, as they are written and as they are joined:",
             "",
@@ -235,6 +236,20 @@ def moved(result: RunResult, number: int, random: np.random.Generator) -> RunRes
         for name, values in result.curves.items()
     }
     return replace(result, run=replace(result.run, seed=number), curves=curves)
+
+
+def limits(sweeps: pd.DataFrame) -> list[str]:
+    """What a sweep of 10⁵ runs may take, and whether the largest row keeps to it."""
+    last = sweeps.iloc[-1]
+    wanted = {
+        "outside (%)": ("of the time outside training", 20.0), "driver (MB)": ("of the driver's memory", 1000.0),
+        "report (s)": ("for the report", 20.0), "page (MB)": ("for its page", 10.0),
+    }  # fmt: skip
+    return [
+        f"- {'yes' if float(last[name]) <= most else 'no'}: {last['runs']}, at most {most:g} {name.split()[1]} {what}"
+        for name, (what, most) in wanted.items()
+        if last[name]
+    ]
 
 
 def model(sweeps: pd.DataFrame) -> str:

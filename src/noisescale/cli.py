@@ -84,7 +84,7 @@ def sweep_command(
 
     checked = SweepSpec.from_toml(spec, tuple(set_ or ()))
     if dry_run:
-        for line in estimate(checked, out, jobs=jobs, device=device).lines():
+        for line in estimate(checked, out, jobs=jobs, device=device, executor=executor).lines():
             print(line)
         return 0
     sweep(

@@ -16,7 +16,7 @@ from hostile import OPCODES
 from hypothesis import strategies as st
 from running import MARK, Answer, run, sizes, try_many
 
-from noisescale.store import Study
+from noisescale.store import Study, compact
 from noisescale.sweeps import Grid, SweepSpec
 from noisescale.sweeps.jobs import Job
 from noisescale.sweeps.kernel_record import KernelRecord
@@ -75,15 +75,22 @@ class Whole:
 
 @pytest.fixture(scope="session")
 def whole(fuzz_place: Path) -> Whole:
-    """Four packs: three are finished; of the fourth there are a failure, a checkpoint and a record of its kernel."""
+    """Four packs: two are finished and joined, one is finished and alone; of the fourth there are a failure, a
+    checkpoint and a record of its kernel."""
     before = Path.cwd()
     os.chdir(fuzz_place)
     Path("tiny.toml").write_text(SPEC)
     assert run("sweep", "tiny.toml", "--out", "whole", "--jobs", "1").code == 0
     folder = Path("whole")
+    *_, alone, last = sorted((folder / "shards").iterdir())
+    alone.rename("alone")
+    last.rename("last")
+    assert compact(folder / "shards", most=0) == 2
+    Path("alone").rename(alone)
+    Path("last").rename(last)
     results = _results(folder)
     spec = SweepSpec.from_toml("tiny.toml")
-    pack = min(Plan(folder / "plan.jsonl").packs.values(), key=lambda pack: pack.pack_id)
+    pack = Plan(folder / "plan.jsonl").packs[last.stem]
     (folder / "shards" / f"{pack.pack_id}.parquet").unlink()
     KernelRecord(folder / "kernels", "cpu", 1).settle(pack.runs[0], "explicit 3")
     job = Job(

@@ -17,7 +17,6 @@ import torch
 from noisescale.cli import main
 from noisescale.store import Study
 from noisescale.sweeps import Grid, SweepSpec, sweep
-from noisescale.sweeps import train_pack as module
 from noisescale.sweeps.checkpoints import Checkpoint, CheckpointFile
 from noisescale.sweeps.jobs import Job
 from noisescale.sweeps.plan import Pack
@@ -105,8 +104,7 @@ def test_without_room_for_a_checkpoint_the_training_goes_on(
         raise error
 
     monkeypatch.setattr(CheckpointFile, "write", full)
-    monkeypatch.setattr(module, "CHECKPOINT_SECONDS", 0.0)
-    assert len(train_pack(job(make_grid(), tmp_path)).results) == 4
+    assert len(train_pack(replace(job(make_grid(), tmp_path), slice_seconds=0.0)).results) == 4
 
 
 def results_of(found: Any) -> str:
@@ -120,7 +118,6 @@ def test_a_pack_that_was_killed_goes_on_to_the_bit(
     grid = make_grid(training={"steps": 300, "evaluations": 3, "average": average}, grid__momentum=[0.0, 0.9])
     straight = train_pack(job(grid, tmp_path / "straight"))
     assert not (tmp_path / "straight" / "checkpoints").exists()
-    monkeypatch.setattr(module, "CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr("noisescale.training.pack._LOOK_SECONDS", 1e-9)
     advance, calls = PackTrainer.advance, 0
 
@@ -137,7 +134,7 @@ def test_a_pack_that_was_killed_goes_on_to_the_bit(
     kills, steps = 0, []
     while True:
         try:
-            found = train_pack(job(grid, folder))
+            found = train_pack(replace(job(grid, folder), slice_seconds=0.0))
             break
         except KeyboardInterrupt:
             kills += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from noisescale.laws import fit
 from noisescale.sweeps import SweepSpec, failures, sweep
 from noisescale.sweeps.status import status
+from noisescale.sweeps.worker import start_worker
 
 MakeSpec = Callable[..., SweepSpec]
 
@@ -40,3 +42,33 @@ def test_a_worker_that_dies_costs_only_its_own_pack(
     again = sweep(spec, tmp_path / "out", jobs=1, quiet=True).runs()
     assert set(again.width) == {3, 4, 7} and (again.status == "completed").all()
     assert failures(tmp_path / "out") == {}
+
+
+def test_a_pack_that_kills_its_workers_is_halved_until_it_does_not(
+    tmp_path: Path, make_spec: MakeSpec, misbehaving: Misbehaving
+) -> None:
+    """As the system kills a process that takes too much memory: without a word, and with more than two runs at once."""
+    frames = "(one.frame for one in __import__('inspect').stack() if one.function == '_train_together')"
+    when = f"multiprocessing.parent_process() and max((len(one.f_locals['runs']) for one in {frames}), default=0) > 2"
+    family = misbehaving("heavy_model", when, "os.kill(os.getpid(), 9)")
+    spec = make_spec(model__family=family, grid__width=[3], seeds=2)
+    study = sweep(spec, tmp_path / "out", jobs=2, quiet=True)
+    found = study.finished()
+    assert len(found) == 4 and failures(tmp_path / "out") == {}
+    assert "trained in halves" in (tmp_path / "out" / "log.txt").read_text()
+    calm = sweep(spec, tmp_path / "calm", jobs=1, quiet=True).finished().set_index("run_id")
+    assert found.set_index("run_id").test_accuracy.sort_index().equals(calm.test_accuracy.sort_index())
+
+
+def test_workers_take_the_gpus_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.set_device", taken.append)
+    monkeypatch.setattr("torch.set_num_threads", lambda threads: None)
+    monkeypatch.setattr("torch.set_flush_denormal", lambda mode: None)
+    monkeypatch.setattr("multiprocessing.parent_process", multiprocessing.current_process)
+    monkeypatch.setattr("threading.Thread.start", lambda thread: None)
+    started = multiprocessing.get_context("spawn").Value("i", 0)
+    for device in ("cuda", "cuda", "cpu", "cuda"):
+        start_worker(1, device, started)
+    assert taken == [0, 1, 0]

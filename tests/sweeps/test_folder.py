@@ -179,3 +179,16 @@ def test_a_look_at_the_lock_does_not_keep_a_driver_out(folder: Path) -> None:
     finally:
         stop.set()
         looking.join()
+
+
+def test_a_file_system_without_locks_can_be_read_and_not_be_driven(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(file: object, how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    (folder / "lock").touch()
+    monkeypatch.setattr("fcntl.flock", refuse)
+    assert not is_driven(folder)
+    with pytest.raises(BadInput, match=r"locks \(flock\).*Got: No locks available"):
+        driver_lock(folder).__enter__()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,3 +49,17 @@ def test_a_sweep_computes_packs_of_one_shape_alike(
     seeds = [*spec.seeds, max(spec.seeds) + 1]
     sweep(spec.model_copy(update={"seeds": tuple(seeds)}), tmp_path / "out", jobs=1, quiet=True)
     assert asked and {choice.split()[0] for choice in asked} <= {"vmap", "loop"}
+
+
+def test_a_file_system_without_hard_links_is_no_failure(
+    tmp_path: Path, make_grid: MakeGrid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(source: object, target: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", refuse)
+    run, record = make_grid().runs()[0], KernelRecord(tmp_path / "kernels", "cpu", 1)
+    assert record.settle(run, "vmap 8") == record.settle(run, "loop 2") == "vmap 8"
+    next((tmp_path / "kernels").iterdir()).write_text("nonsense")
+    assert record.settle(run, "loop 2") == "loop 2"
+    assert [path.suffix for path in (tmp_path / "kernels").iterdir()] == [".txt"]

@@ -28,6 +28,8 @@ def test_time_left_follows_the_estimated_work(monkeypatch: pytest.MonkeyPatch) -
     assert counts.line() == "4/6 runs, 0.1 runs/s, 10 s left, 1 diverged"
     counts.work_begun = 5.0  # of the ten that are left, in packs that are in training
     assert counts.seconds_left == pytest.approx(30 * 5 / 35)
+    counts.work_kept = 3.0  # of the same packs, done by an earlier sweep
+    assert counts.seconds_left == pytest.approx(30 * 2 / 35)
     counts.failed = 2
     assert counts.line().endswith("1 diverged, 2 failed")
     assert Counts().seconds_left is None
@@ -41,6 +43,19 @@ def test_the_heartbeat_counts_what_has_finished(tmp_path: Path, packs: list[Pack
     progress.finish_pack(packs[0], Outcome("a", 4, 1, {}))
     progress.finish_pack(packs[1], Outcome("b", 2, 0, {}, "RuntimeError: no"))
     assert vars(progress.counts).items() >= {"done": 4, "diverged": 1, "failed": 2, "work_left": 0.0}.items()
+
+
+def test_what_an_earlier_sweep_did_is_neither_left_nor_done_now(
+    tmp_path: Path, packs: list[Pack], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("noisescale.sweeps.progress.BEAT_EVERY", 0.0)
+    progress = SweepProgress(tmp_path, quiet=True)
+    progress.start_round("grid", packs)
+    progress.beat(lambda: {"a": (0.5, 0.6), "another": (0.0, 1.0)})
+    counts = progress.counts
+    assert (counts.work_begun, counts.work_kept, counts.work_left) == pytest.approx((3.0, 15.0, 40.0))
+    progress.finish_pack(packs[0], Outcome("a", 4, 0, {}))
+    assert (counts.work_done, counts.work_left) == (15.0, 10.0)
 
 
 def test_the_heartbeat_is_not_written_more_often_than_it_is_read(tmp_path: Path, packs: list[Pack]) -> None:

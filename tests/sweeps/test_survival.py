@@ -20,7 +20,7 @@ import pytest
 from noisescale.cli import main
 from noisescale.errors import BadInput
 from noisescale.store.findings import findings
-from noisescale.sweeps import SweepSpec, failures, sweep
+from noisescale.sweeps import Grid, SweepSpec, failures, sweep
 from noisescale.sweeps.folder import driver_lock
 from noisescale.sweeps.plan import Plan
 from noisescale.sweeps.status import status
@@ -190,3 +190,16 @@ def test_a_script_without_a_guard_ends_with_a_word_about_it(tmp_path: Path, make
     )
     assert "if __name__ == '__main__'" in done.stderr
     assert "one driver a folder" not in done.stderr
+
+
+def test_a_failure_is_forgotten_once_its_runs_are_there_in_other_packs(
+    tmp_path: Path, make_spec: Callable[..., SweepSpec]
+) -> None:
+    out = tmp_path / "out"
+    runs = sweep(make_spec(), out, jobs=1, quiet=True).runs()
+    planned = [{**run.as_dict(), "run_id": run.run_id} for run in Grid(make_spec()).runs()]
+    record = {"error": "E: long ago", "runs": planned}
+    (out / "failures" / "of-another-plan.json").write_text(json.dumps(record))
+    assert failures(out)
+    sweep(make_spec(seeds=3), out, jobs=1, quiet=True)
+    assert failures(out) == {} and len(runs) < status(out).completed

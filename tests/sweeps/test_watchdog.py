@@ -12,7 +12,7 @@ import pytest
 from noisescale import cli
 from noisescale.sweeps import SweepSpec, failures, sweep
 from noisescale.sweeps.log import FILE
-from noisescale.sweeps.watchdog import STUCK_AFTER, LifeSign, Watchdog, shares_done
+from noisescale.sweeps.watchdog import STUCK_AFTER, LifeSign, Watchdog, clear_signs, shares_done
 
 MakeSpec = Callable[..., SweepSpec]
 
@@ -22,29 +22,38 @@ Misbehaving = Callable[[str, str, str], str]
 def test_a_pack_is_stuck_once_its_sign_has_not_changed_for_too_long(tmp_path: Path) -> None:
     now = [0.0]
     dog, life = Watchdog(tmp_path / "signs", 10.0, lambda: now[0]), LifeSign(tmp_path / "signs", "a")
-    assert dog.stuck(["a"]) == []  # it waits for a place
+    life.give()  # by a worker of yesterday
+    dog.begin("a")
+    dog.begin("b")
+    now[0] = 99.0
+    assert dog.stuck(["a", "b"]) == [] and not dog.has_begun("a")  # they wait for a place
+    now[0] = 100.0
     life.give()
     for when, found in ((100.0, []), (109.0, []), (111.0, ["a"])):
         now[0] = when
         assert dog.stuck(["a"]) == found
+    assert dog.has_begun("a") and not dog.has_begun("b")
     os.utime(tmp_path / "signs" / "a.alive", ns=(1, 1))  # a clock that was set back is a sign like any other
     assert dog.stuck(["a"]) == []
     now[0] = 130.0
     assert dog.stuck(["a", "b"]) == ["a"]
-    dog.forget("a")
+    dog.begin("a")
     assert dog.stuck(["a"]) == []
     life.end()
     life.end()
-    assert dog.stuck(["a"]) == []
+    assert dog.stuck(["a"]) == [] and not dog.has_begun("a")
 
 
 def test_a_sign_says_how_far_a_pack_is(tmp_path: Path) -> None:
-    for name, share in (("a", 0.0), ("b", 0.25), ("c", 1.0)):
-        LifeSign(tmp_path, name).give(share)
+    given = {"a": (0.0, 0.0), "b": (0.0, 0.25), "c": (0.5, 1.0)}
+    for name, shares in given.items():
+        LifeSign(tmp_path, name).give(*shares)
     (tmp_path / "torn.alive").write_text("")
-    (tmp_path / "foreign.alive").write_text("1e9")
-    assert shares_done(tmp_path) == {"a": 0.0, "b": 0.25, "c": 1.0, "foreign": 0.0}
-    assert shares_done(tmp_path / "nowhere") == {}
+    (tmp_path / "old.alive").write_text("0.5")
+    (tmp_path / "foreign.alive").write_text("0 1e9")
+    assert shares_done(tmp_path) == {**given, "foreign": (0.0, 0.0)}
+    clear_signs(tmp_path)
+    assert shares_done(tmp_path) == shares_done(tmp_path / "nowhere") == {}
 
 
 def test_a_stuck_worker_is_killed_and_costs_only_its_own_pack(

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import platform
+import secrets
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.metadata import version
@@ -67,7 +68,8 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any], replace: bool
     Raises:
         OSError: as the system gives it; the temporary file is removed.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Processes of other machines, and of other containers, may have this one's number.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("wb") as file:
             write(file)
@@ -99,7 +101,7 @@ def _rename_to_new(temporary: Path, path: Path) -> None:
     except FileExistsError:
         pass
     except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS):
             raise
         if not path.exists():  # a file system without hard links
             temporary.replace(path)

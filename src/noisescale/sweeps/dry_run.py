@@ -8,6 +8,7 @@ from pathlib import Path
 
 from noisescale.store import Study
 from noisescale.sweeps.cost import memory
+from noisescale.sweeps.executors import check_executor
 from noisescale.sweeps.folder import as_plain, check_folder
 from noisescale.sweeps.grid import Grid
 from noisescale.sweeps.plan import PackLimits, Plan
@@ -49,13 +50,16 @@ class DryRun:
             yield f"note      {note}"
 
 
-def dry_run(spec: SweepSpec, out: str | Path, *, jobs: int | None = None, device: str = "auto") -> DryRun:
+def dry_run(
+    spec: SweepSpec, out: str | Path, *, jobs: int | None = None, device: str = "auto", executor: str = "local"
+) -> DryRun:
     """Check a spec and its folder as `sweep` does, and estimate what is missing.
 
     Raises:
         BadInput: as `sweep`.
     """
-    device = choose_device(device)
+    check_executor(executor)
+    device = choose_device(device, executor)
     check_precision(spec.training.precision, device)
     grid, folder = Grid(spec), Path(out)
     check_folder(folder, spec)

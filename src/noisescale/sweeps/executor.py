@@ -14,7 +14,7 @@ from types import TracebackType
 import torch
 
 from noisescale.sweeps.folder import CHECKPOINTS
-from noisescale.sweeps.jobs import Job, Outcome, lost
+from noisescale.sweeps.jobs import Job, Outcome, halved, lost
 from noisescale.sweeps.watchdog import Watchdog
 from noisescale.sweeps.worker import start_worker, train_and_store
 
@@ -23,12 +23,13 @@ class LocalExecutor:
     """Worker processes of one machine.
 
     Arguments:
-        workers: processes; 1 trains in this process, where nobody watches. threads: of each worker. device: jobs know
-            it. folder: of the sweep. stuck_after: seconds without a sign of life, after which a worker is killed.
+        workers: processes; 1 trains in this process, where nobody watches, unless on a GPU. threads: of each worker.
+        device: with "cuda" workers take the GPUs in turn. folder: of the sweep. stuck_after: seconds without a sign of
+            life, after which a worker is killed.
     """
 
     def __init__(self, workers: int, threads: int, device: str, folder: Path, stuck_after: float) -> None:
-        self.workers, self.threads = workers, threads
+        self.workers, self.threads, self.device = workers, threads, device
         self._watchdog = Watchdog(folder / CHECKPOINTS, stuck_after)
         self._stuck: set[str] = set()
         self._pool: ProcessPoolExecutor | None = None
@@ -42,30 +43,39 @@ class LocalExecutor:
     ) -> None:
         self._close(kill=kind is not None)
 
-    def run(self, jobs: Sequence[Job], stop: Callable[[], bool] = lambda: False) -> Iterator[Outcome | None]:
+    def run(
+        self, jobs: Sequence[Job], stop: Callable[[], bool] = lambda: False, beat: Callable[[], None] = lambda: None
+    ) -> Iterator[Outcome | None]:
         """Run packs in order and yield their outcomes as they come, and None about once a second in between.
 
         A worker that dies takes the pool with it, and one that gives no sign of life is killed. The packs that were in
-        training then run again, each alone; the one whose worker dies again is the cause (most often its memory), and
-        its outcome says so.
+        training then run again, each alone; the one whose worker dies again is the cause, most often its memory: it is
+        halved, some times at most, before its outcome says so.
 
         Arguments:
-            stop: whether no further pack is to be begun.
+            stop: whether no further pack is to be begun. beat: called now and then while a pack trains in this process.
         Raises:
             OSError: a shard cannot be written (a full disk).
         """
         self._stop = stop
-        if self.workers == 1:
-            yield from self._run_here(jobs)
+        if self.workers == 1 and self.device == "cpu":
+            yield from self._run_here(jobs, beat)
             return
         waiting = deque(jobs)
         while waiting and not stop():
             suspects = yield from self._run_pool(waiting, self.workers)
             for job in suspects:
-                for again in (yield from self._run_pool(deque([job]), 1)):
-                    yield self._lost(again)
+                yield from self._run_alone(job)
 
-    def _run_here(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
+    def _run_alone(self, job: Job) -> Iterator[Outcome | None]:
+        again: Job | None = job
+        while again is not None:
+            if not (yield from self._run_pool(deque([again]), 1)):
+                return
+            job, again = again, None if job.pack.pack_id in self._stuck else halved(again)
+        yield self._lost(job)
+
+    def _run_here(self, jobs: Sequence[Job], beat: Callable[[], None]) -> Iterator[Outcome]:
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         torch.set_flush_denormal(True)
@@ -73,7 +83,7 @@ class LocalExecutor:
             for job in jobs:
                 if self._stop():
                     return
-                yield train_and_store(job)
+                yield train_and_store(job, beat)
         finally:
             torch.set_num_threads(before)
             torch.set_flush_denormal(False)  # the caller's own arithmetic is none of ours
@@ -85,7 +95,7 @@ class LocalExecutor:
         while running or (waiting and not suspects and not self._stop()):
             while waiting and len(running) < most and not suspects and not self._stop():
                 job = waiting.popleft()
-                self._watchdog.forget(job.pack.pack_id)
+                self._watchdog.begin(job.pack.pack_id)
                 self._stuck.discard(job.pack.pack_id)
                 running[self._submit(job)] = job
             done, _ = wait(running, timeout=1.0, return_when=FIRST_COMPLETED)
@@ -109,7 +119,7 @@ class LocalExecutor:
     def _submit(self, job: Job) -> Future[Outcome]:
         if self._pool is None:
             context = multiprocessing.get_context("spawn")
-            arguments = (self.threads,)
+            arguments = (self.threads, self.device, context.Value("i", 0))
             self._pool = ProcessPoolExecutor(
                 self.workers, mp_context=context, initializer=start_worker, initargs=arguments
             )
@@ -141,4 +151,5 @@ class LocalExecutor:
     def _lost(self, job: Job) -> Outcome:
         if job.pack.pack_id in self._stuck:
             return lost(job, f"its worker {self._watchdog.verdict}, twice")
-        return lost(job, "its worker process died twice: out of memory?")
+        last = "" if job.together is None else f", at last with {job.at_once} runs at once"
+        return lost(job, f"its worker process died whenever it was begun{last}: out of memory?")

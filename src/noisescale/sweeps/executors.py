@@ -26,11 +26,12 @@ class Executor(Protocol):
     ) -> None:
         """Give it back; after an exception nothing is left in training."""
 
-    def run(self, jobs: Sequence[Job], stop: Callable[[], bool]) -> Iterator[Outcome | None]:
+    def run(self, jobs: Sequence[Job], stop: Callable[[], bool], beat: Callable[[], None]) -> Iterator[Outcome | None]:
         """Train packs and yield their outcomes as they come, and None about once a second in between.
 
         Arguments:
-            stop: whether no further pack is to be begun.
+            stop: whether no further pack is to be begun. beat: called now and then where packs train in this very
+                process, so that nothing can be yielded meanwhile.
         Raises:
             OSError: a shard cannot be written on this machine.
         """

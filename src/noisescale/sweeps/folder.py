@@ -17,12 +17,16 @@ from typing import Any, TextIO
 from noisescale.errors import BadInput
 from noisescale.store import FAILURES, SHARDS, parse_spec, write_atomically
 from noisescale.sweeps.spec import SweepSpec
+from noisescale.sweeps.watchdog import clear_signs
 
 SPEC, LOCK, KERNELS, CHECKPOINTS = "spec.json", "lock", "kernels", "checkpoints"
 DAMAGED = "damaged"
 
 # A full disk is the machine's fault; every other refusal of the system is the path's.
 FULL = (errno.ENOSPC, errno.EDQUOT)
+
+# What file systems say that have no locks.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
 
 
 def create_folder(folder: Path) -> None:
@@ -52,9 +56,10 @@ def prepare_folder(folder: Path, spec: SweepSpec) -> None:
         write_atomically(path, lambda file: file.write(text.encode()))
     for part in (folder / SHARDS, folder / FAILURES):
         part.mkdir(exist_ok=True)
-    for part in (folder, folder / SHARDS, folder / FAILURES, folder / CHECKPOINTS):
+    for part in (folder, folder / SHARDS, folder / FAILURES, folder / CHECKPOINTS, folder / KERNELS):
         for leftover in part.glob(".*.tmp"):
             leftover.unlink(missing_ok=True)
+    clear_signs(folder / CHECKPOINTS)
 
 
 def check_folder(folder: Path, spec: SweepSpec) -> None:
@@ -164,6 +169,11 @@ def driver_lock(folder: Path) -> Iterator[None]:
                         str(folder), "one driver a folder", f"a sweep that is running there{_owner(file)}"
                     ) from None
                 time.sleep(pause)
+            except OSError as error:
+                if error.errno not in _NO_LOCKS:
+                    raise
+                required = "a folder of a file system with locks (flock), so that two sweeps cannot write to it"
+                raise BadInput(str(folder), required, error.strerror) from None
         _sign(
             file.fileno(), f"process {os.getpid()} on {platform.node()} since {time.strftime('%Y-%m-%d %H:%M:%S %z')}"
         )
@@ -191,7 +201,7 @@ def _owner(file: TextIO) -> str:
 
 
 def is_driven(folder: Path) -> bool:
-    """Whether a sweep is running in the folder now."""
+    """Whether a sweep is running in the folder now; a file system without locks had none."""
     try:
         with (folder / LOCK).open("r") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -199,4 +209,7 @@ def is_driven(folder: Path) -> bool:
         return False
     except BlockingIOError:
         return True
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
     return False

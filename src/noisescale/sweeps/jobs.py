@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from noisescale.datasets import DatasetOptions
 from noisescale.sweeps.plan import Pack
+
+# Seconds of training between two checkpoints, and so the work that a kill costs at most. A pack that is shorter than
+# this writes none.
+SLICE_SECONDS = 20.0
+
+# How often a pack whose worker dies is halved before it fails: what a memory does not hold in eighths is not a matter
+# of the pack.
+_HALVINGS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +25,9 @@ class Job:
     Arguments:
         shards: the folder of shards. kernels: the folder of `KernelRecord`. checkpoints: the folder of packs that are
             not done. compile: whether `torch.compile` is asked for. until: the time of `time.monotonic` at which the
-            pack is to be put aside. most_seconds: of training and evaluation, after which it fails.
+            pack is to be put aside. most_seconds: of training and evaluation, after which it fails. slice_seconds: of
+            training between two checkpoints and signs of life. together: of its runs at most are trained at once, where
+            that is known to be all that memory holds.
     """
 
     pack: Pack
@@ -29,6 +39,13 @@ class Job:
     compile: bool
     until: float = math.inf
     most_seconds: float = math.inf
+    slice_seconds: float = SLICE_SECONDS
+    together: int | None = None
+
+    @property
+    def at_once(self) -> int:
+        """Runs that train at once at most."""
+        return self.together or len(self.pack.runs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +64,18 @@ class Outcome:
     error: str | None = None
     note: str = ""
     paused: bool = False
+
+
+def halved(job: Job) -> Job | None:
+    """The job with half as many runs at once, for a worker that was killed for its memory; None once that is enough."""
+    if job.at_once == 1 or job.at_once << _HALVINGS <= len(job.pack.runs):
+        return None
+    return replace(job, together=math.ceil(job.at_once / 2))
+
+
+def set_aside(job: Job) -> Outcome:
+    """The outcome of a pack that was not begun in time."""
+    return Outcome(job.pack.pack_id, len(job.pack.runs), 0, {}, paused=True)
 
 
 def lost(job: Job, why: str) -> Outcome:

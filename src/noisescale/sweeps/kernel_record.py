@@ -5,14 +5,13 @@ Kernels agree to rounding, not to the bit: a pack that is trained again after a 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 import re
 from pathlib import Path
 
 from noisescale.runs import Run
+from noisescale.store import write_atomically
 
 # A name and a number of runs at once.
 _CHOICE = re.compile("[a-z]+ [1-9][0-9]{0,8}")
@@ -40,16 +39,8 @@ class KernelRecord:
         """Write a choice down unless another worker was first, and return the one that holds."""
         path = self._path(run)
         self._folder.mkdir(exist_ok=True)
-        written = path.with_suffix(f".{os.getpid()}")
-        written.write_text(choice, encoding="utf-8")
-        try:
-            os.link(written, path)
-        except FileExistsError:
-            if self.known(run) == "auto":
-                with contextlib.suppress(OSError):
-                    written.replace(path)
-        finally:
-            written.unlink(missing_ok=True)
+        unreadable = path.exists() and self.known(run) == "auto"
+        write_atomically(path, lambda file: file.write(choice.encode()), replace=unreadable)
         known = self.known(run)
         return choice if known == "auto" else known
 

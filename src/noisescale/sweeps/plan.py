@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections import defaultdict
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,11 +25,15 @@ PACK_PARAMETERS = 524_288
 # Below this many runs the overhead of a step is no longer shared, whatever the cache says.
 SMALLEST_PACK = 10
 
+# Bytes of one pack on a CPU: a gibibyte, and no more than all workers' packs together may take of the machine's memory.
 PACK_BYTES = 1 << 30
+CPU_SHARE = 0.25
 
 # A GPU has no such cache to keep to, and is filled only by many small networks at once. How many of a pack's runs train
 # together is measured when it starts.
 GPU_SHARE = 0.5
+# Bytes of a GPU that is not seen from here: few that people train on have less.
+GPU_BYTES = 16 << 30
 
 
 # A pack is halved if it would keep other workers waiting for longer than an equal share of all work, if each half takes
@@ -52,7 +57,10 @@ class PackLimits:
     def of(cls, device: str, workers: int = 1) -> PackLimits:
         """Those of a device."""
         if device != "cuda":
-            return cls(workers=workers)
+            memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+            return cls(memory=min(PACK_BYTES, CPU_SHARE * memory / workers), workers=workers)
+        if not torch.cuda.is_available():  # a cluster's GPU: what it does not hold is halved there
+            return cls(math.inf, GPU_SHARE * GPU_BYTES, workers)
         return cls(math.inf, GPU_SHARE * torch.cuda.mem_get_info()[1], workers)
 
 

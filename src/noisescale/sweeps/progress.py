@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,7 +25,9 @@ BEAT_EVERY = 1.0
 
 @dataclass
 class Counts:
-    """Runs by state, and estimated work: of finished packs, of all others, and what of that is done by now."""
+    """Runs by state, and estimated work: of packs that were finished here, of all others, what of that is done by now
+    (begun), and what earlier sweeps had done of packs in training (kept).
+    """
 
     done: int = 0
     total: int = 0
@@ -34,13 +36,15 @@ class Counts:
     work_done: float = 0.0
     work_left: float = 0.0
     work_begun: float = 0.0
+    work_kept: float = 0.0
     began: float = field(default_factory=time.monotonic)
 
     @property
     def seconds_left(self) -> float | None:
         """Time left at the speed so far, packs in training counted by the steps they have done; None before any."""
         elapsed, done = time.monotonic() - self.began, self.work_done + self.work_begun
-        return elapsed * max(0.0, self.work_left - self.work_begun) / done if done else None
+        left = self.work_left - self.work_begun - self.work_kept
+        return elapsed * max(0.0, left) / done if done else None
 
     def line(self) -> str:
         elapsed = max(time.monotonic() - self.began, 1e-9)
@@ -66,12 +70,16 @@ class SweepProgress:
         self._last_plain = time.monotonic()
         self._last_beat = -math.inf
         self.counts = Counts()
+        # Estimated seconds of packs that are not finished, and what of them earlier sweeps did.
+        self._seconds: dict[str, float] = {}
+        self._kept: dict[str, float] = {}
 
     def start_round(self, name: str, packs: Iterable[Pack]) -> None:
         """Add a round's packs to the work ahead."""
         packs = list(packs)
         self.counts.total += sum(len(pack.runs) for pack in packs)
         self.counts.work_left += sum(pack.seconds for pack in packs)
+        self._seconds |= {pack.pack_id: pack.seconds for pack in packs}
         if not self._quiet:
             if self._console.is_terminal and self._bar is None:
                 columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[line]}"))
@@ -99,20 +107,26 @@ class SweepProgress:
         else:
             self.counts.failed += outcome.runs
         self.counts.diverged += outcome.diverged
-        self.counts.work_done += pack.seconds
+        self._seconds.pop(pack.pack_id, None)
+        self.counts.work_done += pack.seconds - self._kept.pop(pack.pack_id, 0.0)
         self.counts.work_left = max(0.0, self.counts.work_left - pack.seconds)  # sums of floats can end below
 
-    def beat(self, work_begun: Callable[[], float] = lambda: 0.0) -> None:
+    def beat(self, signs: Callable[[], Mapping[str, tuple[float, float]]] = dict) -> None:
         """Refresh what is shown, and the heartbeat when it is older than a second.
 
         Arguments:
-            work_begun: asked for what packs in training have done.
+            signs: asked which shares of packs in training were done before, and are done now.
         """
         self._show(None)
         if time.monotonic() - self._last_beat < BEAT_EVERY:
             return
         self._last_beat = time.monotonic()
-        self.counts.work_begun = work_begun()
+        shares = {pack_id: share for pack_id, share in signs().items() if pack_id in self._seconds}
+        self._kept |= {pack_id: self._seconds[pack_id] * before for pack_id, (before, _) in shares.items()}
+        self.counts.work_begun = sum(
+            self._seconds[pack_id] * (now - before) for pack_id, (before, now) in shares.items()
+        )
+        self.counts.work_kept = sum(self._kept[pack_id] for pack_id in shares)
         values = {**vars(self.counts), "seconds_left": self.counts.seconds_left, "time": time.time()}
         write_atomically(self._path, lambda file: file.write(json.dumps(values).encode()))
 

@@ -4,56 +4,58 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import ray
-from ray.exceptions import OutOfMemoryError, RayError
+from ray.exceptions import NodeDiedError, OutOfMemoryError, RayError, WorkerCrashedError
 
-from noisescale.sweeps.folder import CHECKPOINTS
-from noisescale.sweeps.jobs import Job, Outcome, lost
+from noisescale.errors import BadInput
+from noisescale.sweeps.jobs import Job, Outcome
 from noisescale.sweeps.remote import train_elsewhere, wall_clock
-from noisescale.sweeps.watchdog import Watchdog
+from noisescale.sweeps.remote_executor import RemoteExecutor, WorkerDied
 
-# How often Ray runs a pack again whose worker or node died, or whose node ran out of memory.
-_RETRIES = 3
+# How often Ray runs a pack again whose worker or node died, and whose node ran out of memory: the latter is halved
+# then.
+_RETRIES, _RETRIES_FOR_MEMORY = 3, 1
 # Tasks that wait for a place, for each that is in training: enough that none stands idle.
 _WAITING = 2
 
 
-class RayExecutor:
-    """One Ray task a pack; its worker needs the sweep's folder and nothing else.
+class RayExecutor(RemoteExecutor):
+    """One Ray task a pack.
 
     The cluster is the one that the environment variable RAY_ADDRESS names; without it one is started on this machine,
     without a dashboard, and stopped at the end.
 
     Arguments:
-        workers: packs at once on a cluster that is started here. threads: CPUs of each. device: with "cuda" each pack
-            has a GPU. folder: of the sweep, which every node must see under the same path.
-        stuck_after: seconds without a sign of life, after which a task is cancelled.
+        workers: packs at once on a cluster that is started here. threads: CPUs of each, or as many as the smallest node
+            has. device: with "cuda" each pack has a GPU. folder: of the sweep, which every node must see under the same
+            path. stuck_after: seconds without a sign of life, after which a task is cancelled.
     """
 
     def __init__(self, workers: int, threads: int, device: str, folder: Path, stuck_after: float) -> None:
+        super().__init__(folder, stuck_after)
         self.workers, self.threads, self.device = workers, threads, device
-        self._running: dict[Any, Job] = {}
-        self._watchdog = Watchdog(folder / CHECKPOINTS, stuck_after)
-        self._stuck: set[str] = set()
         self._began = False
 
     def __enter__(self) -> RayExecutor:
+        """Attach to the cluster, or start one.
+
+        Raises:
+            BadInput: there is none, or none of its nodes has what a pack needs.
+        """
         # Without it Ray begins a task again for ever that its node's memory does not hold.
-        os.environ.setdefault("RAY_task_oom_retries", str(_RETRIES))
+        os.environ.setdefault("RAY_task_oom_retries", str(_RETRIES_FOR_MEMORY))
         if not ray.is_initialized():
-            address = os.environ.get("RAY_ADDRESS")
-            own: dict[str, Any] = (
-                {} if address else {"num_cpus": self.workers * self.threads, "include_dashboard": False}
-            )
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
+            self._start()
             self._began = True
+        self.threads = self._threads_of_nodes()
         # A user's model must be importable where the task runs; what is installed is, without a word.
         paths = [path or os.getcwd() for path in sys.path if not path.startswith((sys.prefix, sys.base_prefix))]
         environment = {"env_vars": {"PYTHONPATH": os.pathsep.join(paths)}}
@@ -66,45 +68,66 @@ class RayExecutor:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for reference in self._running:
-            ray.cancel(reference, force=True)
-        self._running.clear()
+        super().__exit__(kind, value, trace)
         if self._began:
             ray.shutdown()
 
-    def run(self, jobs: Sequence[Job], stop: Callable[[], bool] = lambda: False) -> Iterator[Outcome | None]:
-        """Train packs as tasks and yield their outcomes as they come, and None about once a second in between."""
-        waiting = deque(jobs)
-        while self._running or (waiting and not stop()):
-            while waiting and len(self._running) < self._most() and not stop():
-                job = waiting.popleft()
-                self._running[self._task.remote(job, self.threads, wall_clock(job.until))] = job
-            done, _ = ray.wait(list(self._running), timeout=1.0)
-            for reference in done:
-                yield self._outcome(reference, self._running.pop(reference))
-            self._cancel_stuck()
-            if not done:
-                yield None
+    def _start(self) -> None:
+        address = os.environ.get("RAY_ADDRESS")
+        own: dict[str, Any] = {} if address else {"num_cpus": self.workers * self.threads, "include_dashboard": False}
+        handler = signal.getsignal(signal.SIGTERM)
+        try:
+            ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **own)
+        except (OSError, RuntimeError, ValueError, RayError) as error:
+            said = str(error).strip().splitlines() or [type(error).__name__]
+            required = "a Ray cluster that answers (RAY_AUTH_MODE=token where it asks for a token)"
+            raise BadInput("RAY_ADDRESS" if address else "--executor ray", required, said[0][:300]) from None
+        finally:
+            # Ray's own handler would end this process without a word, and without the sweep's exit code.
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, handler)
 
-    def _most(self) -> int:
+    def _threads_of_nodes(self) -> int:
+        """CPUs of a task: no more than every node that can train has, for each of its GPUs where packs need one."""
+        nodes: Callable[[], list[dict[str, Any]]] = ray.nodes
+        resources = [node["Resources"] for node in nodes() if node["Alive"]]
+        if self.device == "cuda":
+            places = [found.get("CPU", 1.0) / found["GPU"] for found in resources if found.get("GPU")]
+            if not places:
+                raise BadInput("--device cuda", "a Ray cluster with a GPU", f"{len(resources)} nodes without one")
+        else:
+            places = [found["CPU"] for found in resources if found.get("CPU")]
+        return max(1, int(min([self.threads, *places])))
+
+    def most(self) -> int:
+        """As many as the cluster holds at once, and some that wait."""
         resources: Callable[[], dict[str, float]] = ray.cluster_resources
         places = resources().get("GPU" if self.device == "cuda" else "CPU", 1.0)
         each = 1 if self.device == "cuda" else self.threads
         return _WAITING * max(1, int(places // each))
 
-    def _cancel_stuck(self) -> None:
-        by_id = {job.pack.pack_id: reference for reference, job in self._running.items()}
-        for pack_id in self._watchdog.stuck(by_id.keys() - self._stuck):
-            self._stuck.add(pack_id)
-            ray.cancel(by_id[pack_id], force=True)
+    def submit(self, jobs: list[Job]) -> list[Any]:
+        """Hand packs in."""
+        return [self._task.remote(job, self.threads, wall_clock(job.until)) for job in jobs]
 
-    def _outcome(self, reference: Any, job: Job) -> Outcome:
+    def ended(self, tasks: list[Any]) -> list[Any]:
+        """Those that have ended within a second."""
+        done, _ = ray.wait(tasks, timeout=1.0)
+        return list(done)
+
+    def answer(self, task: Any) -> Outcome:
+        """A task's outcome."""
         try:
-            found: Outcome = ray.get(reference)
+            found: Outcome = ray.get(task)
         except OutOfMemoryError:
-            return lost(job, "the memory of its node did not hold it, however often it was begun")
+            raise WorkerDied("the memory of its node did not hold it, however often it was begun", True) from None
+        except (WorkerCrashedError, NodeDiedError) as error:
+            raise WorkerDied(f"its worker died whenever it was begun: {type(error).__name__}", True) from None
         except RayError as error:
-            if job.pack.pack_id in self._stuck:
-                return lost(job, f"its worker {self._watchdog.verdict}")
-            return lost(job, f"its worker died {_RETRIES + 1} times: {type(error).__name__}")
+            said = str(error).strip().splitlines() or [""]
+            raise WorkerDied(f"its task failed: {type(error).__name__}: {said[-1][:300]}", False) from None
         return found
+
+    def cancel(self, task: Any) -> None:
+        """End a task."""
+        ray.cancel(task, force=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from joblib import cpu_count
 
 from noisescale.errors import BadInput
 from noisescale.runs import Run
@@ -44,13 +45,13 @@ from noisescale.sweeps.folder import (
     prepare_folder,
 )
 from noisescale.sweeps.grid import Grid
-from noisescale.sweeps.jobs import Job, Outcome
+from noisescale.sweeps.jobs import SLICE_SECONDS, Job, Outcome
 from noisescale.sweeps.log import SweepLog
 from noisescale.sweeps.plan import Pack, PackLimits, Plan, planned_data
 from noisescale.sweeps.progress import SweepProgress
 from noisescale.sweeps.spec import SweepSpec
 from noisescale.sweeps.stability_ladder import stability_runs
-from noisescale.sweeps.watchdog import STUCK_AFTER, shares_done
+from noisescale.sweeps.watchdog import SIGNS_AT_LEAST, STUCK_AFTER, shares_done
 from noisescale.training.precision import check_precision
 
 
@@ -91,8 +92,8 @@ def sweep(
     began = time.perf_counter()
     until = math.inf if max_seconds is None else time.monotonic() + max_seconds
     folder = Path(out)
-    device = choose_device(device)
     check_executor(executor)
+    device = choose_device(device, executor)
     check_precision(spec.training.precision, device)
     grid = Grid(spec)
     check_folder(folder, spec)
@@ -119,9 +120,11 @@ def _refuse_unguarded_script() -> None:
         raise BadInput("a script that calls sweep()", required, "a call at the script's top level")
 
 
-def choose_device(device: str) -> str:
-    """The device to train on: for "auto" a GPU where there is one.
+def choose_device(device: str, executor: str = "local") -> str:
+    """The device to train on: for "auto" a GPU where there is one here.
 
+    Arguments:
+        executor: nodes of a cluster may have the GPU that this machine has not.
     Raises:
         BadInput: an unknown device, or a GPU that is not there.
     """
@@ -130,19 +133,19 @@ def choose_device(device: str) -> str:
         return "cuda" if available else "cpu"
     if device not in ("cpu", "cuda"):
         raise BadInput("--device", "auto, cpu or cuda", repr(device))
-    if device == "cuda" and not available:
+    if device == "cuda" and not available and executor == "local":
         raise BadInput("--device", "a CUDA device that torch can see", "none")
     return device
 
 
 def default_workers(device: str) -> int:
-    """One worker a core: two processes of one thread train small networks 1.4 times as fast as one process of two."""
-    return 1 if device == "cuda" else usable_cores()
+    """One worker a GPU, or a core: two processes of one thread train small networks 1.4 times as fast as one of two."""
+    return max(1, torch.cuda.device_count()) if device == "cuda" else usable_cores()
 
 
 def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use, by its affinity and by its container's quota."""
+    return int(cpu_count())
 
 
 def failures(folder: str | Path) -> dict[str, str]:
@@ -196,7 +199,8 @@ class _Driver:
         quiet: bool,
     ) -> None:
         cores = usable_cores()
-        self.grid, self.folder, self.device, self.compile, self.times = grid, folder, device, compile, times
+        self.grid, self.device, self.compile, self.times = grid, device, compile, times
+        self.folder = folder.absolute()  # a worker elsewhere has another working folder
         self.workers = jobs or default_workers(device)
         self.threads = max(1, cores // self.workers)
         self.executor = executor
@@ -217,6 +221,8 @@ class _Driver:
 
     def run(self) -> None:
         own = f"process {os.getpid()} on {platform.node()}, {self.workers} workers of {self.threads} threads"
+        if self.workers > usable_cores() and self.executor == "local" and self.device == "cpu":
+            self.note(f"{self.workers} workers share {usable_cores()} cores")
         self.log.say(f"begun by {own}, {self.device}, {self.executor}; {versions()}")
         place = self.workers, self.threads, self.device, self.folder, self.times.stuck_after
         with build_executor(self.executor, *place) as executor:
@@ -231,10 +237,18 @@ class _Driver:
             finally:
                 self.progress.stop()
                 self.log.say(f"ended: {self.progress.counts.line()}")
-        failed = failures(self.folder)
+        failed = self._still_failed()
         if not failed:  # a pack that failed may go on from where it was
             shutil.rmtree(self.folder / CHECKPOINTS, ignore_errors=True)
         self.plan.keep(finished_packs(self.folder / SHARDS) | failed.keys())
+
+    def _still_failed(self) -> dict[str, str]:
+        """Packs that failed at their last attempt; records of runs that are there by now, in other packs, go."""
+        finished = set(Study(self.folder, as_plain(self.grid.spec)).finished().run_id)
+        for pack_id, failure in read_failures(self.folder).items():
+            if finished.issuperset(run.run_id for run in failure.runs):
+                (self.folder / FAILURES / f"{pack_id}.json").unlink(missing_ok=True)
+        return failures(self.folder)
 
     def _is_time_up(self) -> bool:
         return time.monotonic() >= self.times.until
@@ -265,18 +279,18 @@ class _Driver:
                 self.compile,
                 self.times.until,
                 self.times.of_pack,
+                min(SLICE_SECONDS, self.times.stuck_after / SIGNS_AT_LEAST),
             )
             for pack in packs
         ]
 
-        def work_begun() -> float:
-            shares = shares_done(self.folder / CHECKPOINTS)
-            return sum(by_id[pack_id].seconds * share for pack_id, share in shares.items() if pack_id in by_id)
+        def beat() -> None:
+            self.progress.beat(lambda: shares_done(self.folder / CHECKPOINTS))
 
-        for outcome in executor.run(jobs, self._is_time_up):
+        for outcome in executor.run(jobs, self._is_time_up, beat):
             if outcome is not None:
                 self._account(by_id[outcome.pack_id], outcome)
-            self.progress.beat(work_begun)
+            beat()
 
     def _account(self, pack: Pack, outcome: Outcome) -> None:
         self.progress.finish_pack(pack, outcome)

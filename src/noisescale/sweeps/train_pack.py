@@ -21,9 +21,8 @@ from noisescale.sweeps.jobs import Job
 from noisescale.sweeps.kernel_record import KernelRecord
 from noisescale.training import PackTrainer
 
-# Seconds of training between two checkpoints, and so the work that a kill costs at most. A pack that is shorter than
-# this writes none.
-CHECKPOINT_SECONDS = 20.0
+# What is told at every slice of training: the share of the steps that was done before, and that is done now.
+Alive = Callable[[float, float], None]
 
 
 @dataclass
@@ -51,11 +50,11 @@ class PackTimeLimit(Exception):
     """A pack took longer than it may."""
 
 
-def train_pack(job: Job, alive: Callable[[float], None] = lambda share: None) -> Trained:
+def train_pack(job: Job, alive: Alive = lambda before, now: None) -> Trained:
     """Train a pack's runs until they are done or the job's time is up.
 
     Arguments:
-        alive: told at every slice of training which share of the steps is done.
+        alive: told at every slice of training which share of the steps was done before, and is done now.
     Raises:
         PackTimeLimit: the pack took longer than it may; its checkpoint stays, for a longer limit.
         Exception: whatever a user's model raises, and the memory's own error where it does not hold a single run.
@@ -68,17 +67,18 @@ def train_pack(job: Job, alive: Callable[[float], None] = lambda share: None) ->
     return trained
 
 
-def _train(job: Job, runs: tuple[Run, ...], dataset: Dataset, trained: Trained, alive: Callable[[float], None]) -> None:
+def _train(job: Job, runs: tuple[Run, ...], dataset: Dataset, trained: Trained, alive: Alive) -> None:
     """Train some runs together, or, where memory does not hold them, first one half of them and then the other."""
-    try:
-        _train_together(job, runs, dataset, trained, alive)
-        return
-    except Exception as error:
-        if not _is_out_of_memory(error) or len(runs) == 1:
-            raise
-    if job.device == "cuda":
-        gc.collect()  # of what the failed trainer held
-        torch.cuda.empty_cache()
+    if len(runs) <= job.at_once:
+        try:
+            _train_together(job, runs, dataset, trained, alive)
+            return
+        except Exception as error:
+            if not _is_out_of_memory(error) or len(runs) == 1:
+                raise
+        if job.device == "cuda":
+            gc.collect()  # of what the failed trainer held
+            torch.cuda.empty_cache()
     half = len(runs) // 2
     trained.note = f"memory did not hold {len(runs)} runs of width {runs[0].width} at once: trained in halves"
     for part in (runs[:half], runs[half:]):
@@ -86,9 +86,7 @@ def _train(job: Job, runs: tuple[Run, ...], dataset: Dataset, trained: Trained, 
             _train(job, part, dataset, trained, alive)
 
 
-def _train_together(
-    job: Job, runs: tuple[Run, ...], dataset: Dataset, trained: Trained, alive: Callable[[float], None]
-) -> None:
+def _train_together(job: Job, runs: tuple[Run, ...], dataset: Dataset, trained: Trained, alive: Alive) -> None:
     file = CheckpointFile(job.checkpoints, runs)
     record = KernelRecord(job.kernels, job.device, torch.get_num_threads())
     known = file.read()
@@ -100,11 +98,11 @@ def _train_together(
             trainer = _trainer(job, runs, dataset, choice)
     trained.note = trained.note or trainer.note
     trained.files.append(file)
-    before = sum(trained.seconds.values())
+    before, first = sum(trained.seconds.values()), trainer.state.step
     while not trainer.done:
         room = job.most_seconds - before - sum(trainer.state.seconds.values())
-        trainer.advance(seconds=max(0.0, min(CHECKPOINT_SECONDS, job.until - time.monotonic(), room)))
-        alive(trainer.state.step / runs[0].steps)
+        trainer.advance(seconds=max(0.0, min(job.slice_seconds, job.until - time.monotonic(), room)))
+        alive(first / runs[0].steps, trainer.state.step / runs[0].steps)
         if not trainer.done:
             # Without room for a checkpoint the training goes on; it is the shard that must be written.
             with contextlib.suppress(OSError, RuntimeError):  # torch's own word for a file that cannot grow

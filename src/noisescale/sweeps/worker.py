@@ -6,6 +6,8 @@ import multiprocessing
 import os
 import threading
 import time
+from collections.abc import Callable
+from multiprocessing.sharedctypes import Synchronized
 
 import torch
 
@@ -15,9 +17,18 @@ from noisescale.sweeps.train_pack import train_pack
 from noisescale.sweeps.watchdog import LifeSign
 
 
-def start_worker(threads: int) -> None:
-    """Set a worker process up: its threads, and an end when its driver ends, however that ends."""
+def start_worker(threads: int, device: str, started: Synchronized[int]) -> None:
+    """Set a worker process up: its threads, its GPU, and an end when its driver ends, however that ends.
+
+    Arguments:
+        started: workers of this machine so far; GPUs are given out in turn.
+    """
     torch.set_num_threads(threads)
+    if device == "cuda":
+        with started.get_lock():
+            place = started.value
+            started.value += 1
+        torch.cuda.set_device(place % torch.cuda.device_count())
     # Subnormal numbers arise in softmax tails of networks that fit their data, and slow every product they enter.
     torch.set_flush_denormal(True)
     driver = multiprocessing.parent_process()
@@ -30,16 +41,23 @@ def start_worker(threads: int) -> None:
     threading.Thread(target=end_with_driver, daemon=True).start()
 
 
-def train_and_store(job: Job) -> Outcome:
+def train_and_store(job: Job, beat: Callable[[], None] = lambda: None) -> Outcome:
     """Train one pack and write its shard; a failure in training is an outcome, not an exception.
 
+    Arguments:
+        beat: called at every slice of training.
     Raises:
         OSError: the shard cannot be written; what stops this pack's shard would stop every other's.
     """
     pack, life = job.pack, LifeSign(job.checkpoints, job.pack.pack_id)
     life.give()
+
+    def alive(before: float, now: float) -> None:
+        life.give(before, now)
+        beat()
+
     try:
-        trained = train_pack(job, life.give)
+        trained = train_pack(job, alive)
     except Exception as error:  # whatever a user's model raises must not end the sweep
         line = str(error).strip().splitlines()
         return Outcome(pack.pack_id, len(pack.runs), 0, {}, f"{type(error).__name__}: {line[0] if line else ''}")
