@@ -137,6 +137,8 @@ class FileDamage:
 
     def apply(self, folder: Path) -> None:
         path = folder / self.target
+        if not path.parent.is_dir():  # its folder was damaged before it
+            return
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
             if self.kind != "missing":
