@@ -39,7 +39,7 @@ test: lint types  ## lint, types and tests (at most 10 minutes after installatio
 	$(call limit,480) $(BIN)/python -m pytest -q -n $(WORKERS)
 
 test-full: lint types $(ADAPTERS)  ## the long form: full coverage draws, full cross tables (at most 45 minutes)
-	$(call limit,2520) $(BIN)/python -m pytest -q -n $(WORKERS) --full
+	$(call limit,2520) $(BIN)/python -m pytest -q -n $(WORKERS) --full --durations=20
 
 lint: $(TEST)  ## style and documentation rules
 	$(call limit,15) $(BIN)/ruff check .
@@ -92,7 +92,7 @@ instruments: $(PEERS)  ## the instruments beside their peers: error against work
 	$(BIN)/python benchmarks/pack_measure.py
 	$(BIN)/python benchmarks/monitor.py
 
-scale: $(BASE)  ## sweeps of 1,000 and 10,000 tiny runs, folders of 100,000, shards by the thousand (ten minutes)
+scale: $(BASE)  ## sweeps of 1,000 to 100,000 tiny runs, and shards by the thousand (half an hour)
 	$(BIN)/python benchmarks/scale.py
 
 pack-memory: $(BASE)  ## the memory that packs were planned with, and what they take (a minute)

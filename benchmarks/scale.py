@@ -68,7 +68,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--runs", type=int, nargs="+", default=[1000, 10_000, 100_000])
     parser.add_argument("--copies", type=int, nargs="*", default=[], help="runs that are not trained")
-    parser.add_argument("--shards", type=int, nargs="+", default=[1000, 10_000])
+    parser.add_argument("--shards", type=int, nargs="+", default=[1000, 3000])
     arguments = parser.parse_args()
     cores = usable_cores()
     with tempfile.TemporaryDirectory() as name:

@@ -64,7 +64,7 @@ class SlurmExecutor(RemoteExecutor):
                 return [
                     self._executor.submit(train_elsewhere, job, self.threads, wall_clock(job.until)) for job in jobs
                 ]
-        except (FailedJobError, OSError) as error:
+        except FailedJobError as error:
             said = " ".join(str(error).split())[-300:]
             raise BadInput("--executor slurm", f"a cluster that takes an array of {len(jobs)} jobs", said) from None
 
