@@ -248,9 +248,9 @@ def test_a_pack_that_fails_is_no_reason_to_call_again(
 
 
 def test_two_workers_put_their_packs_aside_and_go_on(tmp_path: Path, make_spec: MakeSpec) -> None:
-    spec = make_spec(grid__width=[2, 3], training__steps=40_000)
+    spec = make_spec(grid__width=[2, 3], training__steps=15_000)
     straight = sweep(spec, tmp_path / "straight", jobs=2, quiet=True)
-    first = sweep(spec, tmp_path / "limited", jobs=2, max_seconds=6.0, quiet=True)
+    first = sweep(spec, tmp_path / "limited", jobs=2, max_seconds=5.0, quiet=True)
     limited = sweep(spec, tmp_path / "limited", jobs=2, quiet=True)
     assert len(first.runs()) <= len(limited.runs()) == 8
     pd.testing.assert_frame_equal(comparable(limited), comparable(straight))
