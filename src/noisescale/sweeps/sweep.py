@@ -244,11 +244,16 @@ class _Driver:
 
     def _still_failed(self) -> dict[str, str]:
         """Packs that failed at their last attempt; records of runs that are there by now, in other packs, go."""
-        finished = set(Study(self.folder, as_plain(self.grid.spec)).finished().run_id)
-        for pack_id, failure in read_failures(self.folder).items():
+        failed = read_failures(self.folder)
+        # Every shard is read for this: not for nothing.
+        finished = set(Study(self.folder, as_plain(self.grid.spec)).finished().run_id) if failed else set()
+        left = {}
+        for pack_id, failure in failed.items():
             if finished.issuperset(run.run_id for run in failure.runs):
                 (self.folder / FAILURES / f"{pack_id}.json").unlink(missing_ok=True)
-        return failures(self.folder)
+            else:
+                left[pack_id] = failure.error
+        return left
 
     def _is_time_up(self) -> bool:
         return time.monotonic() >= self.times.until
