@@ -26,19 +26,18 @@ def test_a_worker_that_dies_costs_only_its_own_pack(
     family = misbehaving("deadly_model", when, "os._exit(3)")
     deadly = tmp_path / "deadly"
     deadly.touch()
-    # Of one run a pack, which cannot be halved.
-    spec = make_spec(model__family=family, grid__width=[3, 4, 7], grid__learning_rate=[1.0], seeds=1)
+    spec = make_spec(model__family=family, grid__width=[3, 4, 7])
     study = sweep(spec, tmp_path / "out", jobs=2, quiet=True)
     assert set(study.finished().width) == {3, 4}
     runs = study.runs()
-    assert runs[runs.status == "failed"].width.tolist() == [7]
+    assert runs[runs.status == "failed"].width.tolist() == [7] * 4
     assert runs[runs.status == "failed"].test_accuracy.isna().all()
     assert fit(study).groups[0].series[0].widths[-1].width == 4
     (error,) = failures(tmp_path / "out").values()
     assert "died" in error
     found = status(tmp_path / "out")
-    assert found.missing == 1
-    assert "1 runs at" in (line := next(iter(found.failed.values()))) and "width 7" in line and "died" in line
+    assert found.missing == 4
+    assert "4 runs at" in (line := next(iter(found.failed.values()))) and "width 7" in line and "died" in line
     deadly.unlink()
     again = sweep(spec, tmp_path / "out", jobs=1, quiet=True).runs()
     assert set(again.width) == {3, 4, 7} and (again.status == "completed").all()
