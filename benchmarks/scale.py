@@ -28,8 +28,8 @@ from noisescale.store import Study, compact, write_shard
 from noisescale.store.seal import sealed
 from noisescale.store.shards import read_shards
 from noisescale.sweeps import SweepSpec
+from noisescale.sweeps.machine import usable_cores
 from noisescale.sweeps.plan import Pack, Plan
-from noisescale.sweeps.sweep import usable_cores
 
 RESULTS = Path(__file__).resolve().parent / "results" / "scale.md"
 RATES = [0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6]

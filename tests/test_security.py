@@ -26,27 +26,6 @@ from noisescale.sweeps.plan import Plan
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "noisescale"
 SCRIPT = "<script>alert(1)</script>"
-SPEC = """
-name = {name}
-seeds = 1
-[dataset]
-name = "digits"
-train_size = 60
-test_size = 40
-[model]
-family = "mlp"
-[grid]
-width = [2]
-batch_size = [10]
-learning_rate = [0.5, 1.0]
-[training]
-steps = 12
-evaluations = 4
-[fit]
-extend_edges = false
-[stability]
-seeds = 0
-"""
 
 
 @pytest.fixture(autouse=True)
@@ -60,9 +39,18 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     assert [path.name for path in tmp_path.iterdir()] == ["inner"]
 
 
-def sweep(name: str, *more: str) -> int:
-    Path("spec.toml").write_text(SPEC.format(name=json.dumps(name)), encoding="utf-8")
-    return main(["sweep", "spec.toml", "--out", "out", "--jobs", "1", *more])
+Sweep = Callable[..., int]
+
+
+@pytest.fixture
+def sweep(small_spec: str) -> Sweep:
+    """Write a small spec of a name here and run it, or another command of it."""
+
+    def begin(name: str, *more: str) -> int:
+        Path("spec.toml").write_text(small_spec.replace('"small"', json.dumps(name)), encoding="utf-8")
+        return main(["sweep", "spec.toml", "--out", "out", "--jobs", "1", *more])
+
+    return begin
 
 
 # --- names
@@ -85,7 +73,7 @@ class Page(HTMLParser):
 
 
 @pytest.mark.parametrize("name", [SCRIPT, "</script><script>alert(1)</script>", "\"'><img src=x onerror=alert(1)>"])
-def test_a_name_does_nothing_in_the_report(name: str) -> None:
+def test_a_name_does_nothing_in_the_report(name: str, sweep: Sweep) -> None:
     assert sweep(name) == 0
     assert main(["report", "out"]) == 0
     text = Path("out/report/index.html").read_text("utf-8")
@@ -115,7 +103,7 @@ DRAWN = ("../../x", "[/bold]", "$\\frac$")
 
 
 @pytest.mark.parametrize("name", ["../../x", "/x", "..", "~/x", "a/b", "[/bold]", "$\\frac$", "%s{0}{name}", "\u0000"])
-def test_a_name_is_no_path_and_no_markup(name: str, tmp_path: Path) -> None:
+def test_a_name_is_no_path_and_no_markup(name: str, sweep: Sweep) -> None:
     assert sweep(name) == 0
     for command in (["fit", "out"], ["export", "out", "--to", "csv", "--out", "exported"]):
         assert main(command) == 0
@@ -126,7 +114,7 @@ def test_a_name_is_no_path_and_no_markup(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("out", ["exported", "deep/exported"])
-def test_an_export_leaves_nothing_beside_its_path(out: str) -> None:
+def test_an_export_leaves_nothing_beside_its_path(out: str, sweep: Sweep) -> None:
     assert sweep("plain") == 0
     assert main(["export", "out", "--to", "parquet", "--out", out]) == 0
     assert sorted(path.name for path in Path(out).iterdir()) == ["curves.parquet", "layers.parquet", "runs.parquet"]
@@ -135,7 +123,7 @@ def test_an_export_leaves_nothing_beside_its_path(out: str) -> None:
 
 @pytest.mark.parametrize("value", ["__import__('os').mkdir('made')", "{{ 7*7 }}", "$(mkdir made)", "`mkdir made`"])
 @pytest.mark.parametrize("key", ["name", "model.activation", "model.family", "grid.schedule", "dataset.name"])
-def test_a_text_of_a_spec_is_not_evaluated(key: str, value: str) -> None:
+def test_a_text_of_a_spec_is_not_evaluated(key: str, value: str, sweep: Sweep) -> None:
     assert sweep("plain", "--dry-run", "--set", f"{key}={json.dumps(value)}") == (0 if key == "name" else 2)
     assert not Path("made").exists()
 
@@ -148,7 +136,7 @@ class Executes:
         return os.mkdir, ("made",)
 
 
-def test_a_checkpoint_that_would_execute_is_thrown_away_and_the_sweep_goes_on() -> None:
+def test_a_checkpoint_that_would_execute_is_thrown_away_and_the_sweep_goes_on(sweep: Sweep) -> None:
     assert sweep("plain") == 0
     want = Study.open("out").finished().set_index("run_id").test_loss
     packs = Plan(Path("out/plan.jsonl")).packs.values()
@@ -221,10 +209,10 @@ def test_a_listener_is_seen() -> None:
         assert len(listening(os.getpid())) >= 1
 
 
-def test_a_sweep_listens_nowhere() -> None:
+def test_a_sweep_listens_nowhere(small_spec: str) -> None:
     """Nor do its workers, nor anything else that it begins."""
     needs_proc()
-    Path("spec.toml").write_text(SPEC.format(name='"plain"'), encoding="utf-8")
+    Path("spec.toml").write_text(small_spec, encoding="utf-8")
     # Every worker imports torch first, which takes seconds in which it can be looked at.
     command = [sys.executable, "-m", "noisescale", "sweep", "spec.toml", "--out", "out", "--jobs", "2",
                "--set", "training.steps=4000", "--set", "grid.batch_size=[5, 10, 20]"]  # fmt: skip

@@ -23,27 +23,8 @@ from noisescale.sweeps.kernel_record import KernelRecord
 from noisescale.sweeps.plan import Plan
 from noisescale.sweeps.train_pack import train_pack
 
-SPEC = """
-name = "tiny"
-seeds = 3
-[dataset]
-name = "digits"
-train_size = 60
-test_size = 40
-[model]
-family = "mlp"
-[grid]
-width = [2]
-batch_size = [5, 10, 20, 30]
-learning_rate = [1.0]
-[training]
-steps = 12
-evaluations = 4
-[fit]
-extend_edges = false
-[stability]
-seeds = 0
-"""
+# Four packs of three runs.
+CHANGES = (("seeds = 2", "seeds = 3"), ("batch_size = [10]", "batch_size = [5, 10, 20, 30]"), ("[0.5, 1.0]", "[1.0]"))
 COMMANDS: dict[str, tuple[str, ...]] = {
     "status": ("status", "damaged"),
     "status --json": ("status", "damaged", "--json"),
@@ -74,12 +55,15 @@ class Whole:
 
 
 @pytest.fixture(scope="session")
-def whole(fuzz_place: Path) -> Whole:
+def whole(fuzz_place: Path, small_spec: str) -> Whole:
     """Four packs: two are finished and joined, one is finished and alone; of the fourth there are a failure, a
     checkpoint and a record of its kernel."""
     before = Path.cwd()
     os.chdir(fuzz_place)
-    Path("tiny.toml").write_text(SPEC)
+    for old, new in CHANGES:
+        assert small_spec.count(old) == 1
+        small_spec = small_spec.replace(old, new)
+    Path("tiny.toml").write_text(small_spec)
     assert run("sweep", "tiny.toml", "--out", "whole", "--jobs", "1").code == 0
     folder = Path("whole")
     *_, alone, last = sorted((folder / "shards").iterdir())

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import os
+import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,29 +14,18 @@ import pytest
 from noisescale.runs import Run
 from noisescale.sweeps import Grid, SweepSpec
 
-PLAIN: dict[str, Any] = {
-    "name": "small",
-    "seeds": 2,
-    "dataset": {"name": "digits", "train_size": 60, "test_size": 40},
-    "model": {"family": "mlp"},
-    "grid": {"width": [2], "batch_size": [10], "learning_rate": [0.5, 1.0]},
-    "training": {"steps": 12, "evaluations": 4},
-    "fit": {"extend_edges": False},
-    "stability": {"seeds": 0},
-}
-
 
 @pytest.fixture
-def plain() -> dict[str, Any]:
-    return copy.deepcopy(PLAIN)
+def plain(small_spec: str) -> dict[str, Any]:
+    return tomllib.loads(small_spec)
 
 
 @pytest.fixture(scope="session")
-def make_spec() -> Callable[..., SweepSpec]:
+def make_spec(small_spec: str) -> Callable[..., SweepSpec]:
     """A small spec; keys are dotted, with __ for the dot, and None removes one."""
 
     def make(**changes: Any) -> SweepSpec:
-        values = copy.deepcopy(PLAIN)
+        values = tomllib.loads(small_spec)
         for key, value in changes.items():
             section: dict[str, Any] = values
             *path, last = key.split("__")

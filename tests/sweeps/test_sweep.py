@@ -18,7 +18,6 @@ from noisescale.runs import LATER_KEYS, RunResult
 from noisescale.sweeps import Grid, SweepSpec, failures, sweep
 from noisescale.sweeps.plan import Plan
 from noisescale.sweeps.status import status
-from noisescale.sweeps.sweep import choose_device
 from noisescale.training import PackTrainer
 
 MakeSpec = Callable[..., SweepSpec]
@@ -294,13 +293,3 @@ def test_the_callers_arithmetic_is_left_as_it_was(tmp_path: Path, make_spec: Mak
     sweep(make_spec(), tmp_path, quiet=True)
     assert torch.get_num_threads() == threads
     assert float(torch.tensor(1e-310, dtype=torch.float64) * 0.5) > 0  # subnormal numbers are not flushed to zero
-
-
-def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    assert choose_device("auto") == "cpu"
-    for device in ("cuda", "tpu"):
-        with pytest.raises(BadInput, match="--device"):
-            choose_device(device)
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    assert choose_device("auto") == "cuda"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 from importlib.metadata import PackageNotFoundError, version
@@ -12,6 +11,7 @@ import torch
 
 from noisescale.datasets import KNOWN_DATASETS
 from noisescale.datasets.files import find_local, user_cache
+from noisescale.sweeps.machine import usable_cores
 
 _PACKAGES = ("noisescale", "torch", "numpy", "scipy", "pandas", "pyarrow", "pydantic", "mnist1d")
 _EMBEDDED = ("mnist1d", "digits")
@@ -29,7 +29,7 @@ def examine() -> dict[str, Any]:
         "schema_version": 1,
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in _PACKAGES},
-        "cores": os.cpu_count(),
+        "cores": usable_cores(),
         "torch_threads": torch.get_num_threads(),
         "cuda": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none",
         "float32_matmul": torch.get_float32_matmul_precision(),

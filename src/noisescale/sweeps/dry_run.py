@@ -11,9 +11,10 @@ from noisescale.sweeps.cost import memory
 from noisescale.sweeps.executors import check_executor
 from noisescale.sweeps.folder import as_plain, check_folder
 from noisescale.sweeps.grid import Grid
+from noisescale.sweeps.machine import choose_device, default_workers
 from noisescale.sweeps.plan import PackLimits, Plan
 from noisescale.sweeps.spec import SweepSpec
-from noisescale.sweeps.sweep import choose_device, default_workers, model_shapes, wanted_runs
+from noisescale.sweeps.sweep import model_shapes, wanted_runs
 from noisescale.training.precision import check_precision
 
 # Bytes of a shard per number in a run's curves, and per run beside them: measured on the shards of the quickstart.

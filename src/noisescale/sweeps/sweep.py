@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-import torch
-from joblib import cpu_count
 
 from noisescale.errors import BadInput
 from noisescale.runs import Run
@@ -47,6 +45,7 @@ from noisescale.sweeps.folder import (
 from noisescale.sweeps.grid import Grid
 from noisescale.sweeps.jobs import SLICE_SECONDS, Job, Outcome
 from noisescale.sweeps.log import SweepLog
+from noisescale.sweeps.machine import choose_device, default_workers, usable_cores
 from noisescale.sweeps.plan import Pack, PackLimits, Plan, planned_data
 from noisescale.sweeps.progress import SweepProgress
 from noisescale.sweeps.spec import SweepSpec
@@ -120,34 +119,6 @@ def _refuse_unguarded_script() -> None:
         raise BadInput("a script that calls sweep()", required, "a call at the script's top level")
 
 
-def choose_device(device: str, executor: str = "local") -> str:
-    """The device to train on: for "auto" a GPU where there is one here.
-
-    Arguments:
-        executor: nodes of a cluster may have the GPU that this machine has not.
-    Raises:
-        BadInput: an unknown device, or a GPU that is not there.
-    """
-    available = torch.cuda.is_available()
-    if device == "auto":
-        return "cuda" if available else "cpu"
-    if device not in ("cpu", "cuda"):
-        raise BadInput("--device", "auto, cpu or cuda", repr(device))
-    if device == "cuda" and not available and executor == "local":
-        raise BadInput("--device", "a CUDA device that torch can see", "none")
-    return device
-
-
-def default_workers(device: str) -> int:
-    """One worker a GPU, or a core: two processes of one thread train small networks 1.4 times as fast as one of two."""
-    return max(1, torch.cuda.device_count()) if device == "cuda" else usable_cores()
-
-
-def usable_cores() -> int:
-    """Cores that this process may use, by its affinity and by its container's quota."""
-    return int(cpu_count())
-
-
 def failures(folder: str | Path) -> dict[str, str]:
     """Packs that failed at their last attempt, and why, by pack id."""
     return {pack_id: failure.error for pack_id, failure in read_failures(Path(folder)).items()}
@@ -198,11 +169,11 @@ class _Driver:
         times: JobLimits,
         quiet: bool,
     ) -> None:
-        cores = usable_cores()
+        self.cores = usable_cores()
         self.grid, self.device, self.compile, self.times = grid, device, compile, times
         self.folder = folder.absolute()  # a worker elsewhere has another working folder
         self.workers = jobs or default_workers(device)
-        self.threads = max(1, cores // self.workers)
+        self.threads = max(1, self.cores // self.workers)
         self.executor = executor
         self.shapes, self.limits = shapes, PackLimits.of(device, self.workers)
         self.plan = Plan(folder / "plan.jsonl")
@@ -221,8 +192,8 @@ class _Driver:
 
     def run(self) -> None:
         own = f"process {os.getpid()} on {platform.node()}, {self.workers} workers of {self.threads} threads"
-        if self.workers > usable_cores() and self.executor == "local" and self.device == "cpu":
-            self.note(f"{self.workers} workers share {usable_cores()} cores")
+        if self.workers > self.cores and self.executor == "local" and self.device == "cpu":
+            self.note(f"{self.workers} workers share {self.cores} cores")
         self.log.say(f"begun by {own}, {self.device}, {self.executor}; {versions()}")
         place = self.workers, self.threads, self.device, self.folder, self.times.stuck_after
         with build_executor(self.executor, *place) as executor:
