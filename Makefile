@@ -36,10 +36,10 @@ quickstart: $(BASE)  ## from nothing to a law, a recommendation and a report on 
 	$(BIN)/noisescale report $(QUICKSTART)
 
 test: lint types  ## lint, types and tests (at most 10 minutes after installation)
-	$(call limit,480) $(BIN)/python -m pytest -q -n $(WORKERS)
+	$(call limit,480) $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 
 test-full: lint types $(ADAPTERS)  ## the long form: full coverage draws, full cross tables (at most 45 minutes)
-	$(call limit,2520) $(BIN)/python -m pytest -q -n $(WORKERS) --full --durations=20
+	$(call limit,2520) $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --full --durations=20
 
 lint: $(TEST)  ## style and documentation rules
 	$(call limit,15) $(BIN)/ruff check .

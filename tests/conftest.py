@@ -48,16 +48,17 @@ settings.load_profile("noisescale")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--full", action="store_true", help="also run the tests marked `full`, the long form")
+    parser.addoption("--full", action="store_true", help="run the tests marked `full` in place of those marked `short`")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--full"):
-        return
-    skip = pytest.mark.skip(reason="the long form: give --full, or use make test-full")
+        left_out, reason = "short", "a test of the long form contains it"
+    else:
+        left_out, reason = "full", "the long form: give --full, or use make test-full"
     for item in items:
-        if item.get_closest_marker("full") is not None:
-            item.add_marker(skip)
+        if item.get_closest_marker(left_out) is not None:
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session")

@@ -30,6 +30,7 @@ def supported(name: str, draws: int, folder: Path) -> int:
     return found
 
 
+@pytest.mark.short
 @pytest.mark.parametrize("name", CHEAP)
 def test_few_nulls_are_supported(name: str, tmp_path: Path) -> None:
     # Of 12 draws at 5 % more than 4 would be one in a thousand.

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from noisescale.cli import main
 
-# Cases of the plain form, by test; `--full` tries three times as many.
+# Cases of the plain form, by test; `--full` tries three times as many instead.
 CASES = {
     "spec": 400, "spec text": 300, "spec override": 200, "spec run": 8, "command line": 300,
     "batch": 130, "batch pickle": 150, "archive": 100, "idx": 140, "cache": 50,
@@ -85,7 +85,8 @@ def time_limit() -> Iterator[None]:
 
 def sizes(name: str) -> pytest.MarkDecorator:
     """Parametrizes `count`: the cases of the plain form, and of the long one."""
-    return pytest.mark.parametrize("count", [CASES[name], pytest.param(FULL * CASES[name], marks=pytest.mark.full)])
+    short = pytest.param(CASES[name], marks=pytest.mark.short)
+    return pytest.mark.parametrize("count", [short, pytest.param(FULL * CASES[name], marks=pytest.mark.full)])
 
 
 def try_many(count: int, cases: st.SearchStrategy[Case], check: Callable[[Case], None]) -> None:

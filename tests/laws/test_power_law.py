@@ -117,6 +117,7 @@ def test_slope_and_prediction_are_covered(lack_of_fit: float) -> None:
     assert slope >= 0.92 and new >= 0.92
 
 
+@pytest.mark.short
 def test_slope_and_prediction_are_covered_with_censored_widths() -> None:
     slope, new = coverage(0.2, draws=40, cut=math.log(24))
     assert slope >= 0.85 and new >= 0.85

@@ -129,6 +129,7 @@ def check_coverage(name: str, finite: bool, draws: int) -> None:
         assert hits["clear bounded"][0] >= 0.95 * hits["clear"][0]
 
 
+@pytest.mark.short
 @pytest.mark.parametrize("finite", [False, True])
 @pytest.mark.parametrize("name", SETTINGS)
 def test_intervals_cover(name: str, finite: bool) -> None:

@@ -86,6 +86,7 @@ def check_case(case: Case, make_run: MakeRun, make_data: MakeData, make_trainer:
             assert trainer.results()[position].final["test_loss"] == pytest.approx(float(loss), rel=1e-9)
 
 
+@pytest.mark.short
 @pytest.mark.parametrize("case", covering_array(product()), ids=name)
 def test_families_equal_plain(case: Case, make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer) -> None:
     check_case(case, make_run, make_data, make_trainer)

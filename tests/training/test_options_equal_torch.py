@@ -86,6 +86,7 @@ def check(case: Case, make_run: MakeRun, make_data: MakeData, make_trainer: Make
             torch.testing.assert_close(ours[position], theirs, rtol=TOLERANCE, atol=TOLERANCE)
 
 
+@pytest.mark.short
 @pytest.mark.parametrize("case", covering_array(product()), ids=name)
 def test_every_pair_of_options_equals_torch(
     case: Case, make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer

@@ -79,6 +79,7 @@ def compare(
             torch.testing.assert_close(ours[position], theirs, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.short
 @pytest.mark.parametrize("case", covering_array(product()), ids=name)
 def test_packed_equals_plain(case: Case, make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer) -> None:
     check_case(case, make_run, make_data, make_trainer)
