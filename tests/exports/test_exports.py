@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +103,37 @@ def test_mlflow_reads_it(study: Study, tmp_path: Path) -> None:
         assert (run.info.status == "FAILED") == (known[name].status == "diverged")
         for metric, value in known[name].found.items():
             assert run.data.metrics[f"late_{metric}"] == pytest.approx(value)
+
+
+# What a URL, a shell, a format string or a pattern would read as something else.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("name", ["a?b.db", "x%20#y.db", "with space", "?mode=ro", "{x}", "[a]*"])
+@pytest.mark.parametrize("to", ["optuna", "mlflow", "csv"])
+def test_a_path_is_only_a_path(to: str, name: str, study: Study, tmp_path: Path) -> None:
+    if to != "csv":
+        pytest.importorskip(to, reason=f"the extra `{to}` is not installed")
+    place = tmp_path / name
+    place.mkdir()
+    path = export(study, to, place / name)
+    assert [entry.name for entry in place.iterdir()] == [name]
+    if to != "csv":
+        file = path if to == "optuna" else path / "mlflow.db"
+        with contextlib.closing(sqlite3.connect(file)) as database:
+            table = "trials" if to == "optuna" else "runs"
+            assert database.execute(f"select count(*) from {table}").fetchone() == (8,)
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_a_study_without_a_result_is_refused(to: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(*arguments: object) -> None:
+        raise RuntimeError("no such model")
+
+    monkeypatch.setattr("noisescale.sweeps.worker.train_pack", breaks)
+    failed = sweep(SweepSpec.from_dict(SPEC), tmp_path / "out", jobs=1, quiet=True)
+    assert (failed.runs().status == "failed").all() and len(failed.runs())
+    with pytest.raises(BadInput, match="at least one finished run"):
+        export(failed, to, tmp_path / "exported")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
 
 
 def test_nothing_is_written_over_and_nothing_half_written(

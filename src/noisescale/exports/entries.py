@@ -9,7 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from noisescale.store import Study
+from noisescale.errors import BadInput
+from noisescale.store import MEASURES, Study
 
 # What a run was given; of these, those that vary in a study are its hyperparameters for a tracker.
 GIVEN = (
@@ -17,10 +18,8 @@ GIVEN = (
     "schedule", "steps", "seed",
 )  # fmt: skip
 FOUND = (
-    "test_accuracy", "test_loss", "validation_accuracy", "validation_loss", "train_accuracy", "train_loss",
-    "final_test_accuracy", "best_test_accuracy", "noise_scale", "temperature", "normalized_noise_scale",
+    *MEASURES, "final_test_accuracy", "best_test_accuracy", "noise_scale", "temperature", "normalized_noise_scale",
 )  # fmt: skip
-_CURVES = ("test_accuracy", "test_loss", "validation_accuracy", "validation_loss", "train_accuracy", "train_loss")
 
 
 @dataclass(frozen=True)
@@ -42,9 +41,15 @@ class Entry:
 
 
 def entries(study: Study) -> Iterator[Entry]:
-    """Every finished run of the grid; runs of the stability ladder have no place in a tracker's comparison."""
+    """Every finished run of the grid; runs of the stability ladder have no place in a tracker's comparison.
+
+    Raises:
+        BadInput: there is none.
+    """
     runs = study.finished()
     runs = runs[runs.purpose == "sweep"]
+    if runs.empty:
+        raise BadInput(str(study.folder), "a study with at least one finished run of its grid", "none")
     curves = dict(tuple(study.curves().groupby("run_id", sort=False)))
     varied = [name for name in GIVEN if runs[name].nunique(dropna=False) > 1]
     for row in runs.to_dict("records"):
@@ -65,7 +70,7 @@ def _pairs(curves: pd.DataFrame) -> dict[str, list[tuple[int, float]]]:
     found = {
         name: [(int(step), float(value)) for step, value in zip(curves.step, curves[name], strict=True)
                if math.isfinite(value)]
-        for name in _CURVES
+        for name in MEASURES
         if name in curves
     }  # fmt: skip
     return {name: pairs for name, pairs in found.items() if pairs}

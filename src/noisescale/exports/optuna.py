@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from noisescale.exports.database import sqlite_at
 from noisescale.exports.entries import Entry, entries
 from noisescale.store import Study
 
@@ -35,12 +36,13 @@ def write_optuna(study: Study, path: Path) -> None:
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        made = optuna.create_study(
-            storage=f"sqlite:///{path}",
-            study_name=str(study.spec.get("name", "study")),
-            direction="maximize" if metric == "accuracy" else "minimize",
-        )
-        made.add_trials(trial(entry) for entry in found)
+        with sqlite_at(path) as url:
+            made = optuna.create_study(
+                storage=url,
+                study_name=str(study.spec.get("name", "study")),
+                direction="maximize" if metric == "accuracy" else "minimize",
+            )
+            made.add_trials(trial(entry) for entry in found)
     finally:
         optuna.logging.set_verbosity(before)
 

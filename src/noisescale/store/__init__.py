@@ -8,7 +8,9 @@ from noisescale.store.shards import versions as versions
 from noisescale.store.shards import write_atomically as write_atomically
 from noisescale.store.shards import write_shard as write_shard
 from noisescale.store.study import FAILURES as FAILURES
+from noisescale.store.study import MEASURES as MEASURES
 from noisescale.store.study import SHARDS as SHARDS
+from noisescale.store.study import Failure as Failure
 from noisescale.store.study import Study as Study
 from noisescale.store.study import parse_spec as parse_spec
 from noisescale.store.study import read_failures as read_failures

@@ -24,8 +24,6 @@ FORMATS: dict[str, Write] = {
     "tensorboard": write_tensorboard,
     "mlflow": write_mlflow,
 }
-# What a format needs beyond the package, as the extra of the same name installs it.
-EXTRAS = ("optuna", "tensorboard", "mlflow")
 
 
 def export(study: Study, to: str, out: str | Path) -> Path:
@@ -44,16 +42,16 @@ def export(study: Study, to: str, out: str | Path) -> Path:
     path = Path(out)
     if path.exists():
         raise BadInput("--out", "a path that is not there yet; an export never writes over anything", str(path))
-    if study.runs().empty:
+    if study.finished().empty:
         raise BadInput(str(study.folder), "a study with at least one finished run", "none")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        aside = Path(tempfile.mkdtemp(prefix=".export-", dir=path.parent))
     except OSError as error:
         raise BadInput("--out", "a path that can be made", f"{path}: {error.strerror}") from None
     try:
-        FORMATS[to](study, aside / path.name)
-        os.replace(aside / path.name, path)
+        FORMATS[to](study, aside / "whole")
+        os.replace(aside / "whole", path)
     except ModuleNotFoundError as error:
         missing = f"pip install 'noisescale[{to}]', for {error.name}"
         raise BadInput("--to", f"a format whose library is installed: {missing}", to) from None
