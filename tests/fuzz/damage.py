@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from hypothesis import strategies as st
 
 PLACES = st.integers(0, 2**24)
@@ -128,7 +129,7 @@ class FileDamage:
 
     Arguments:
         target: among the files of the folder. contents: None where the file is replaced as `kind` says: missing,
-            folder, loop (a link to itself) or nowhere (a link to nothing).
+            folder, loop (a link to itself), nowhere (a link to nothing) or table (another Parquet file, that is whole).
     """
 
     target: str
@@ -155,13 +156,16 @@ class FileDamage:
             path.symlink_to(path.name)
         elif self.kind == "nowhere":
             path.symlink_to("nothing-there")
+        elif self.kind == "table":
+            pd.DataFrame({"run_id": ["a", "b"], "width": [1, 2]}).to_parquet(path)
 
 
 def file_damages(targets: list[str]) -> st.SearchStrategy[FileDamage]:
     """Something that happens to one of these files; JSON files are damaged as JSON half of the time."""
 
     def of(target: str) -> st.SearchStrategy[FileDamage]:
-        gone = st.builds(FileDamage, st.just(target), st.sampled_from(["missing", "folder", "loop", "nowhere"]))
+        kinds = ["missing", "folder", "loop", "nowhere", *(["table"] if target.endswith(".parquet") else [])]
+        gone = st.builds(FileDamage, st.just(target), st.sampled_from(kinds))
         flipped = st.builds(FileDamage, st.just(target), st.just("contents"), DAMAGES)
         if not target.endswith((".json", ".jsonl")):
             return st.one_of(flipped, flipped, flipped, gone)

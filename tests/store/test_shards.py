@@ -4,6 +4,7 @@ import errno
 import os
 import random
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -73,6 +75,21 @@ def test_a_file_system_without_links_will_do(
     write_shard(tmp_path, "a", [make_result(make_run(seed=5))])
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_system_that_flushes_no_folders_will_do(
+    tmp_path: Path, make_run: MakeRun, make_result: MakeResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flush = os.fsync
+
+    def refuse(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    path = write_shard(tmp_path, "a", [make_result(make_run())])
+    assert len(frame_of(tmp_path)) == 1 and list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("target", ["os.fsync", "os.link"])
@@ -159,6 +176,41 @@ def test_every_flipped_bit_is_seen(tmp_path: Path, make_run: MakeRun, make_resul
         path.write_bytes(flipped)
         with pytest.raises(DamagedFile, match=r"a\.parquet"):
             read_shards(tmp_path)
+
+
+def _foreign(table: pa.Table) -> dict[str, pa.Table]:
+    """Parquet files that are whole, and no shards."""
+    return {
+        "another": pa.table({"a": [1, 2]}),
+        "empty": pa.table({}),
+        "without a key": table.drop_columns(["learning_rate"]),
+        "of another type": table.set_column(0, table.column_names[0], pa.array([1] * len(table))),
+        "curves of numbers": table.set_column(table.column_names.index("curves"), "curves", pa.array([1.0])),
+        "twice the same name": table.append_column("width", table["width"]),
+    }
+
+
+@pytest.mark.parametrize("is_sealed", [False, True])
+@pytest.mark.parametrize("kind", ["another", "empty", "without a key", "of another type", "curves of numbers",
+                                  "twice the same name"])  # fmt: skip
+def test_a_whole_file_that_is_no_shard_is_named_and_set_aside(
+    kind: str, is_sealed: bool, tmp_path: Path, make_run: MakeRun, make_result: MakeResult
+) -> None:
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    good = write_shard(shards, "a", [make_result(make_run())])
+    known = frame_of(shards)
+    table = _foreign(pq.read_table(good))[kind]
+    file = shards / "foreign.parquet"
+    if is_sealed:
+        file.write_bytes(seal.sealed(table))
+    else:
+        pq.write_table(table, file)
+    for curves in (True, False):
+        with pytest.raises(DamagedFile, match=r"foreign\.parquet"):
+            read_shards(shards, curves=curves)
+    assert set_damaged_aside(shards, tmp_path / "aside") == ["foreign.parquet"]
+    pd.testing.assert_frame_equal(frame_of(shards), known)
 
 
 @pytest.mark.parametrize("length", [0, 3, 8, 100, -1, -9])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from noisescale.store.seal import sealed, unsealed
-from noisescale.store.shards import SUFFIX, TOGETHER, packs_of, with_later_keys, write_atomically
+from noisescale.store.shards import SUFFIX, TOGETHER, all_columns, packs_of, with_later_keys, write_atomically
 
 # Shards of single packs that a folder may hold before they are joined: reading a run from one costs as much as reading
 # a hundred from a joined file (benchmarks/results/scale.md).
@@ -55,7 +55,7 @@ def _parts(paths: list[Path]) -> Iterator[list[Path]]:
 
 
 def _join(folder: Path, paths: list[Path]) -> None:
-    tables = [with_later_keys(unsealed(path.read_bytes(), str(path))) for path in paths]
+    tables = [with_later_keys(unsealed(path.read_bytes(), str(path), all_columns)) for path in paths]
     packs = [path.stem for path in paths]
     name = hashlib.sha256(" ".join(packs).encode()).hexdigest()[:16]
     data = sealed(pa.concat_tables(tables, promote_options="permissive"), packs)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from noisescale.errors import BadInput
+
+# From a file's schema to the columns that are decoded, None for all; a ValueError says what is wrong with it.
+Choose = Callable[[pa.Schema], list[str] | None]
 
 # Raised when a shard's rows mean something that an older version would misread.
 FORMAT = 2
@@ -52,13 +56,14 @@ def sealed(table: pa.Table, packs: Sequence[str] = ()) -> bytes:
     return data[:place] + _digest(data) + data[place + len(_BLANK) :]
 
 
-def unsealed(data: bytes, name: str, choose: Callable[[list[str]], list[str]] | None = None) -> pa.Table:
+def unsealed(data: bytes, name: str, choose: Choose) -> pa.Table:
     """The table of a file, after its digest was checked; files from before there were digests have none to check.
 
     Arguments:
-        data: the file's bytes. name: for messages. choose: from the names of all columns to those that are decoded.
+        data: the file's bytes. name: for messages. choose: from the schema to the columns that are decoded.
     Raises:
-        DamagedFile: the bytes are not those that were written. BadInput: a newer version wrote them.
+        DamagedFile: the bytes are not those that were written, or not of such a file. BadInput: a newer version wrote
+            them.
     """
     _check(data, name)
     return _table(data, name, choose)
@@ -77,10 +82,13 @@ def packs_in_footer(path: Path) -> list[str]:
     return packs
 
 
-def check_seal(data: bytes, name: str) -> None:
-    """Raise as `unsealed` does; a file with a digest is not decoded for that."""
-    if not _check(data, name):
-        _table(data, name)
+def check_seal(data: bytes, name: str, choose: Choose) -> None:
+    """Raise as `unsealed` does; of a file with a digest no more than its schema is decoded for that."""
+    if _check(data, name):
+        with _damage_of(name):
+            choose(pq.read_schema(pa.BufferReader(data)))
+    else:
+        _table(data, name, choose)
 
 
 def _check(data: bytes, name: str) -> bool:
@@ -100,10 +108,16 @@ def _check(data: bytes, name: str) -> bool:
     return True
 
 
-def _table(data: bytes, name: str, choose: Callable[[list[str]], list[str]] | None = None) -> pa.Table:
-    try:
+def _table(data: bytes, name: str, choose: Choose) -> pa.Table:
+    with _damage_of(name):
         file = pq.ParquetFile(pa.BufferReader(data))
-        return file.read(None if choose is None else choose(file.schema_arrow.names))
+        return file.read(choose(file.schema_arrow))
+
+
+@contextmanager
+def _damage_of(name: str) -> Iterator[None]:
+    try:
+        yield
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _damaged(name, error) from None
 

@@ -8,6 +8,7 @@ import os
 import platform
 import secrets
 from collections.abc import Callable, Sequence
+from dataclasses import MISSING, fields
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -16,13 +17,29 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 
 from noisescale.errors import BadInput
-from noisescale.runs import LATER_KEYS, RunResult
+from noisescale.runs import LATER_KEYS, Run, RunResult
 from noisescale.store.seal import DamagedFile, check_seal, packs_in_footer, sealed, unsealed
 
 SUFFIX = ".parquet"
 
 # How the name of a file begins that holds the runs of several packs.
 TOGETHER = "packs-"
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
+# What every shard has: what a run is by the keys that it always had, and what was found; each with a test of its type.
+_TYPES = {"str": pa.types.is_string, "int": pa.types.is_integer, "float": _is_number}
+_COLUMNS: dict[str, Callable[[pa.DataType], bool]] = {
+    "run_id": pa.types.is_string,
+    "pack_id": pa.types.is_string,
+    "status": pa.types.is_string,
+    "curves": pa.types.is_struct,
+    "layers": pa.types.is_list,
+    **{key.name: _TYPES[str(key.type)] for key in fields(Run) if key.default is MISSING},
+}
 
 
 def shard_path(folder: Path, pack_id: str) -> Path:
@@ -90,6 +107,9 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any], replace: bool
     descriptor = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems flush no folders
+            raise
     finally:
         os.close(descriptor)
 
@@ -118,7 +138,10 @@ def read_shards(folder: Path, *, curves: bool = True) -> pa.Table | None:
     tables = _read_all(folder, curves)
     if not tables:
         return None
-    table = pa.concat_tables(tables, promote_options="permissive")
+    try:
+        table = pa.concat_tables(tables, promote_options="permissive")
+    except pa.ArrowException as error:  # columns that are no shard's own
+        raise BadInput(str(folder), "shards as sweeps wrote them, with columns that go together", error) from None
     # A worker that outlived its driver may have trained a run twice.
     again = table["run_id"].to_pandas().duplicated()
     return table.filter(pa.array(~again)) if again.any() else table
@@ -137,7 +160,7 @@ def set_damaged_aside(folder: Path, aside: Path) -> list[str]:
     found = []
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         try:
-            check_seal(path.read_bytes(), str(path))
+            check_seal(path.read_bytes(), str(path), all_columns)
         except (DamagedFile, IsADirectoryError, FileNotFoundError):  # the last is a link to nothing
             aside.mkdir(exist_ok=True)
             path.replace(aside / path.name)
@@ -146,7 +169,7 @@ def set_damaged_aside(folder: Path, aside: Path) -> list[str]:
 
 
 def _read_all(folder: Path, curves: bool) -> list[pa.Table]:
-    choose = None if curves else _without_curves
+    choose = all_columns if curves else _without_curves
     while True:
         try:
             return [
@@ -169,9 +192,25 @@ def with_later_keys(table: pa.Table) -> pa.Table:
     return table
 
 
-def _without_curves(names: list[str]) -> list[str]:
+def all_columns(schema: pa.Schema) -> None:
+    """Choose every column of a shard.
+
+    Raises:
+        ValueError: the columns are not those of a shard.
+    """
+    names = schema.names
+    if len(set(names)) < len(names):
+        raise ValueError("two columns of one name")
+    if missing := [name for name in _COLUMNS if name not in names]:
+        raise ValueError(f"a Parquet file without the column {missing[0]}")
+    if wrong := [name for name, has_its_type in _COLUMNS.items() if not has_its_type(schema.field(name).type)]:
+        raise ValueError(f"a column {wrong[0]} of the type {schema.field(wrong[0]).type}")
+
+
+def _without_curves(schema: pa.Schema) -> list[str]:
+    all_columns(schema)
     # The steps are there for every run, whatever it evaluated.
-    return [name for name in names if name != "curves"] + ["curves.step", "curves.epoch"]
+    return [name for name in schema.names if name != "curves"] + ["curves.step", "curves.epoch"]
 
 
 @cache
