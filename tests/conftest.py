@@ -79,6 +79,31 @@ def small_spec() -> str:
     return SMALL_SPEC
 
 
+@pytest.fixture(scope="session")
+def processes_below() -> Callable[[int], set[int]]:
+    """A process and all that it has begun, as far as /proc shows."""
+
+    def below(process: int) -> set[int]:
+        parents = {}
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+            except OSError:  # ended since
+                continue
+        found = {process}
+        while more := {child for child, parent in parents.items() if parent in found} - found:
+            found |= more
+        return found
+
+    return below
+
+
+@pytest.fixture
+def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine on which two workers train."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1}, raising=False)
+
+
 @pytest.fixture
 def stand_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], Any]], Path]:
     """Write six batches, made from their number, that stand for the published ones of CIFAR-10; gives their folder."""

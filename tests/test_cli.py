@@ -68,7 +68,8 @@ def test_a_sweep_from_beginning_to_end(tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["status", "out", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found.keys() == {
-        "schema_version", "completed", "diverged", "missing", "failed", "running", "seconds_left", "heartbeat_age",
+        "schema_version", "completed", "diverged", "missing", "finished", "failed", "running", "runs_per_second",
+        "seconds_left", "heartbeat_age",
     }  # fmt: skip
     assert (found["completed"], found["missing"], found["failed"], found["running"]) == (4, 0, {}, False)
     assert main(["status", "out"]) == 0

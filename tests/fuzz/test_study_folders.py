@@ -16,7 +16,7 @@ from hostile import OPCODES
 from hypothesis import strategies as st
 from running import MARK, Answer, run, sizes, try_many
 
-from noisescale.store import Study, compact
+from noisescale.store import Failure, Study, compact
 from noisescale.sweeps import Grid, SweepSpec
 from noisescale.sweeps.jobs import Job
 from noisescale.sweeps.kernel_record import KernelRecord
@@ -81,8 +81,7 @@ def whole(fuzz_place: Path, small_spec: str) -> Whole:
         pack, spec.dataset.options(0.0), folder / "shards", folder / "kernels", folder / "checkpoints", "cpu", False
     )
     assert train_pack(replace(job, until=time.monotonic())).paused
-    records = [{**run_.as_dict(), "run_id": run_.run_id} for run_ in pack.runs]
-    (folder / "failures" / f"{pack.pack_id}.json").write_text(json.dumps({"error": "E: <b>", "runs": records}))
+    (folder / "failures" / f"{pack.pack_id}.json").write_text(Failure("E: <b>", pack.runs).text())
     assert Grid(spec).runs()
     files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     shutil.copytree(folder, "damaged")

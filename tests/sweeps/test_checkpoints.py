@@ -247,6 +247,7 @@ def test_a_pack_that_fails_is_no_reason_to_call_again(
     assert "stopped" not in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("two_cores")
 def test_two_workers_put_their_packs_aside_and_go_on(tmp_path: Path, make_spec: MakeSpec) -> None:
     spec = make_spec(grid__width=[2, 3], training__steps=15_000)
     straight = sweep(spec, tmp_path / "straight", jobs=2, quiet=True)

@@ -40,6 +40,7 @@ def test_it_says_where_ghost_batches_fall_back(tmp_path: Path, make_spec: MakeSp
     assert len(lines) == 1 and "batch sizes 10 are below model.ghost_size = 20" in lines[0]
 
 
+@pytest.mark.usefixtures("two_cores")
 def test_more_workers_take_less_time(tmp_path: Path, make_spec: MakeSpec) -> None:
     spec = make_spec(grid__width=[2, 3, 4, 5])
     one, two = (dry_run(spec, tmp_path / "out", jobs=jobs).seconds for jobs in (1, 2))

@@ -36,7 +36,7 @@ def test_a_folder_is_begun_and_continued(folder: Path, make_spec: MakeSpec) -> N
     before = (folder / "spec.json").stat().st_mtime_ns
     prepare_folder(folder, make_spec())
     assert (folder / "spec.json").stat().st_mtime_ns == before
-    assert {path.name for path in folder.iterdir()} == {"spec.json", "shards", "failures"}
+    assert {path.name for path in folder.iterdir()} == {"spec.json", "shards", "failures", "unfinished"}
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_a_driver_killed_at_its_very_start_is_no_obstacle(tmp_path: Path, make_s
     (tmp_path / "lock").touch()
     (tmp_path / ".spec.json.123.tmp").write_text('{"na')
     prepare_folder(tmp_path, make_spec())
-    assert {path.name for path in tmp_path.iterdir()} == {"spec.json", "shards", "failures", "lock"}
+    assert {path.name for path in tmp_path.iterdir()} == {"spec.json", "shards", "failures", "lock", "unfinished"}
 
 
 def test_what_killed_writers_left_is_cleared(folder: Path, make_spec: MakeSpec) -> None:

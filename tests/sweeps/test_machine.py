@@ -1,11 +1,14 @@
-"""The device and the workers that a machine is given."""
+"""The device, the workers and the memory that a machine is given."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 
 from noisescale.errors import BadInput
-from noisescale.sweeps.machine import choose_device, default_workers, usable_cores
+from noisescale.sweeps import machine
+from noisescale.sweeps.machine import UNSEEN_GPU, Workers, choose_device, usable_memory
 
 
 def test_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -15,11 +18,43 @@ def test_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(BadInput, match="--device"):
             choose_device(device)
     assert choose_device("cuda", "ray") == "cuda"  # a node of the cluster may have one
-    assert default_workers("cpu") == usable_cores()
 
 
 def test_with_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
     assert choose_device("auto") == "cuda"
-    assert default_workers("cuda") == 3
+
+
+@pytest.mark.parametrize("cores", [1, 2, 3, 8])
+@pytest.mark.parametrize("wanted", [None, 1, 2, 3, 100])
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_threads_of_all_workers_are_never_more_than_the_cores(
+    device: str, wanted: int | None, cores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "cpu_count", lambda: cores)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    workers = Workers.of(device, wanted)
+    assert workers.count >= 1 and workers.threads >= 1
+    assert workers.count * workers.threads <= cores
+    assert workers.count == min(wanted or (2 if device == "cuda" else cores), cores)
+
+
+def test_a_container_s_memory_is_shared_by_its_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit, none = tmp_path / "memory.max", tmp_path / "unlimited"
+    limit.write_text("1000000000\n")
+    none.write_text("max\n")
+    whole = usable_memory()
+    monkeypatch.setattr(machine, "_MEMORY_LIMITS", (none, tmp_path / "absent"))
+    assert usable_memory() >= whole
+    monkeypatch.setattr(machine, "_MEMORY_LIMITS", (none, limit))
+    assert usable_memory() == 1e9
+    assert Workers(4, 1, "cpu").memory() == 2.5e8
+
+
+def test_workers_that_share_a_gpu_share_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda: (1, 80))
+    assert [Workers(count, 1, "cuda").memory() for count in (1, 2, 3, 4, 5)] == [80, 80, 40, 40, pytest.approx(80 / 3)]
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert Workers(4, 1, "cuda").memory() == UNSEEN_GPU

@@ -76,7 +76,7 @@ def test_a_terminal_shows_a_bar(tmp_path: Path, packs: list[Pack], monkeypatch: 
     progress.finish_pack(packs[0], Outcome("a", 4, 0, {}))
     progress.beat()
     progress.start_round("extensions", packs[1:])
-    progress.stop()
+    progress.stop(done=True)
     assert "grid" in screen.getvalue()
     assert "4/8 runs" in screen.getvalue()
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +16,7 @@ import pytest
 from noisescale.errors import BadInput
 from noisescale.store.findings import findings
 from noisescale.sweeps import SweepSpec, executors, failures, sweep
+from noisescale.sweeps.machine import Workers
 from noisescale.sweeps.remote import wall_clock
 
 MakeSpec = Callable[..., SweepSpec]
@@ -38,22 +40,20 @@ def submitit_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NOISESCALE_SLURM", "local")
 
 
-def ray_workers() -> list[int]:
-    """Processes that train a pack for Ray."""
+def ray_workers(processes: Iterable[int]) -> list[int]:
+    """Those of the processes that train a pack for Ray."""
     found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and b"ray::train_elsewhere" in (entry / "cmdline").read_bytes():
-                found.append(int(entry.name))
-        except OSError:
-            continue
+    for process in processes:
+        with contextlib.suppress(OSError):  # ended since
+            if b"ray::train_elsewhere" in Path(f"/proc/{process}/cmdline").read_bytes():
+                found.append(process)
     return found
 
 
 @pytest.mark.full
-@pytest.mark.usefixtures("quiet")
+@pytest.mark.usefixtures("quiet", "two_cores")
 def test_a_ray_worker_that_is_killed_costs_nothing(
-    tmp_path: Path, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch, processes_below: Callable[[int], set[int]]
 ) -> None:
     pytest.importorskip("ray", reason="the extra `ray` is not installed")
     if not Path("/proc/self/stat").exists():
@@ -68,7 +68,7 @@ def test_a_ray_worker_that_is_killed_costs_nothing(
     def kill_one() -> None:
         until = time.monotonic() + 120
         while not killed and time.monotonic() < until:
-            for process in ray_workers():
+            for process in ray_workers(processes_below(os.getpid())):
                 os.kill(process, signal.SIGKILL)
                 killed.append(process)
                 return
@@ -102,13 +102,30 @@ def test_a_ray_node_without_memory_is_a_failure_after_a_few_attempts(
 
 
 @pytest.mark.full
-@pytest.mark.usefixtures("quiet", "submitit_here")
+@pytest.mark.usefixtures("quiet", "submitit_here", "two_cores")
 def test_jobs_of_submitit_find_what_workers_find(tmp_path: Path, make_spec: MakeSpec) -> None:
     spec = make_spec(grid__width=[2, 4, 8])
     known = findings(sweep(spec, tmp_path / "calm", jobs=1, quiet=True).runs())
     found = sweep(spec, tmp_path / "out", jobs=2, executor="slurm", quiet=True)
     pd.testing.assert_frame_equal(findings(found.runs()), known)
-    assert list((tmp_path / "out" / "slurm").iterdir())
+    (session,) = (tmp_path / "out" / "slurm").iterdir()
+    assert list(session.glob("*_result.pkl"))
+
+
+@pytest.mark.usefixtures("quiet", "submitit_here")
+def test_answers_are_read_from_a_folder_that_nobody_could_prepare(tmp_path: Path) -> None:
+    """Submitit's answers are pickles that execute what they hold, named by the number of a job, which recurs."""
+    from noisescale.sweeps.slurm_executor import SlurmExecutor
+
+    prepared = tmp_path / "slurm"
+    prepared.mkdir()
+    places = []
+    for _ in range(2):
+        with SlurmExecutor(Workers(1, 1, "cpu"), tmp_path, 900.0) as executor:
+            places.append(Path(executor._executor.folder))
+    first, second = places
+    assert first != second and first.parent == second.parent == prepared
+    assert len(first.name) >= 16 and not list(first.iterdir())
 
 
 @pytest.mark.full
@@ -128,15 +145,22 @@ def test_a_model_that_fails_on_submitit_is_a_failure_with_its_reason(
 def test_a_library_that_is_not_there_is_named(
     tmp_path: Path, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def missing(name: str) -> None:
-        raise ModuleNotFoundError("No module named 'ray'", name="ray")
+    monkeypatch.setattr(executors, "find_spec", lambda library: None)
+    for name, words in (("ray", r"pip install 'noisescale\[ray\]'"), ("slurm", "for submitit"), ("dask", "--executor")):
+        with pytest.raises(BadInput, match=words):
+            sweep(make_spec(), tmp_path / "out", executor=name, quiet=True)
+    assert not (tmp_path / "out").exists()
 
-    monkeypatch.setattr(executors, "import_module", missing)
-    with pytest.raises(BadInput, match=r"pip install 'noisescale\[ray\]'"):
-        sweep(make_spec(), tmp_path / "out", executor="ray", quiet=True)
-    with pytest.raises(BadInput, match="--executor"):
-        sweep(make_spec(), tmp_path / "new", executor="dask", quiet=True)
-    assert not (tmp_path / "new").exists()
+
+@pytest.mark.usefixtures("quiet")
+def test_a_cluster_of_another_name_is_refused(
+    tmp_path: Path, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("submitit", reason="the extra `slurm` is not installed")
+    monkeypatch.setenv("NOISESCALE_SLURM", "pbs")
+    with pytest.raises(BadInput, match="NOISESCALE_SLURM: local or slurm"):
+        sweep(make_spec(), tmp_path / "out", executor="slurm", quiet=True)
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_end_means_the_same_on_another_machine() -> None:

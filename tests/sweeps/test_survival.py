@@ -19,6 +19,7 @@ import pytest
 
 from noisescale.cli import main
 from noisescale.errors import BadInput
+from noisescale.store import Failure, compact
 from noisescale.store.findings import findings
 from noisescale.sweeps import Grid, SweepSpec, failures, sweep
 from noisescale.sweeps.folder import driver_lock
@@ -160,7 +161,39 @@ def test_no_time_left_is_negative(begun: Begun, left: float) -> None:
     with driver_lock(begun.out):
         found = status(begun.out)
     assert found.seconds_left == 0.0
-    assert "running, time left 0 s" in found.lines()
+    assert any(line.startswith("running, ") and line.endswith(", time left 0 s") for line in found.lines())
+
+
+def test_status_says_when_more_may_be_wanted_than_is_planned(
+    tmp_path: Path, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Plan, "add", killed)
+        sweep(make_spec(), tmp_path / "out", quiet=True)
+    found = status(tmp_path / "out")
+    assert (found.missing, found.finished) == (0, False)
+    assert any("more may be wanted" in line and "noisescale sweep" in line for line in found.lines())
+    sweep(make_spec(), tmp_path / "out", quiet=True, max_seconds=0.0)
+    found = status(tmp_path / "out")
+    assert (found.missing, found.finished) == (4, False)
+    sweep(make_spec(), tmp_path / "out", quiet=True)
+    found = status(tmp_path / "out")
+    assert (found.missing, found.finished) == (0, True)
+    assert not any("noisescale sweep" in line for line in found.lines())
+
+
+def test_a_finished_sweep_clears_away_what_joining_left(tmp_path: Path, make_spec: MakeSpec) -> None:
+    spec, shards = make_spec(grid__width=[2, 3]), tmp_path / "out" / "shards"
+    known = findings(sweep(spec, tmp_path / "out", quiet=True).runs())
+    single = {path: path.read_bytes() for path in shards.iterdir()}
+    assert compact(shards, most=0) == len(single) == 2
+    for path, data in single.items():  # as a kill leaves them between joining and removing
+        path.write_bytes(data)
+    pd.testing.assert_frame_equal(findings(sweep(spec, tmp_path / "out", quiet=True).runs()), known)
+    assert [path.name.startswith("packs-") for path in shards.iterdir()] == [True]
 
 
 def test_a_folder_that_moved_is_the_same_study(tmp_path: Path, make_spec: MakeSpec) -> None:
@@ -197,9 +230,8 @@ def test_a_failure_is_forgotten_once_its_runs_are_there_in_other_packs(
 ) -> None:
     out = tmp_path / "out"
     runs = sweep(make_spec(), out, jobs=1, quiet=True).runs()
-    planned = [{**run.as_dict(), "run_id": run.run_id} for run in Grid(make_spec()).runs()]
-    record = {"error": "E: long ago", "runs": planned}
-    (out / "failures" / "of-another-plan.json").write_text(json.dumps(record))
+    record = Failure("E: long ago", tuple(Grid(make_spec()).runs())).text()
+    (out / "failures" / "of-another-plan.json").write_text(record)
     assert failures(out)
     sweep(make_spec(seeds=3), out, jobs=1, quiet=True)
     assert failures(out) == {} and len(runs) < status(out).completed

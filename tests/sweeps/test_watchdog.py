@@ -56,6 +56,7 @@ def test_a_sign_says_how_far_a_pack_is(tmp_path: Path) -> None:
     assert shares_done(tmp_path) == shares_done(tmp_path / "nowhere") == {}
 
 
+@pytest.mark.usefixtures("two_cores")
 def test_a_stuck_worker_is_killed_and_costs_only_its_own_pack(
     tmp_path: Path, make_spec: MakeSpec, misbehaving: Misbehaving, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -167,6 +167,10 @@ class Failure:
     error: str
     runs: tuple[Run, ...]
 
+    def text(self) -> str:
+        """As it is stored."""
+        return json.dumps({"error": self.error, "runs": [{**run.as_dict(), "run_id": run.run_id} for run in self.runs]})
+
 
 def read_failures(folder: Path) -> dict[str, Failure]:
     """The failures of a sweep's folder by pack id; a record that is not as it was written has no runs."""

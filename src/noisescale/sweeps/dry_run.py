@@ -8,13 +8,14 @@ from pathlib import Path
 
 from noisescale.store import Study
 from noisescale.sweeps.cost import memory
+from noisescale.sweeps.driver import wanted_runs
 from noisescale.sweeps.executors import check_executor
 from noisescale.sweeps.folder import as_plain, check_folder
 from noisescale.sweeps.grid import Grid
-from noisescale.sweeps.machine import choose_device, default_workers
+from noisescale.sweeps.machine import Workers, choose_device
 from noisescale.sweeps.plan import PackLimits, Plan
 from noisescale.sweeps.spec import SweepSpec
-from noisescale.sweeps.sweep import model_shapes, wanted_runs
+from noisescale.sweeps.sweep import model_shapes
 from noisescale.training.precision import check_precision
 
 # Bytes of a shard per number in a run's curves, and per run beside them: measured on the shards of the quickstart.
@@ -70,20 +71,20 @@ def dry_run(
     finished = wanted.keys() & set(found.run_id)
     missing = [run for run_id, run in wanted.items() if run_id not in finished]
     shapes = model_shapes(grid, spec.grid.width)
-    workers = jobs or default_workers(device)
-    planned, new = Plan(folder / "plan.jsonl").packs_for(missing, shapes, PackLimits.of(device, workers))
+    workers = Workers.of(device, jobs)
+    planned, new = Plan(folder / "plan.jsonl").packs_for(missing, shapes, PackLimits.of(workers))
     packs = planned + new
     data = grid.dataset(grid.label_noises[0])
     data_bytes = sum(part.numel() * part.element_size() for part in (data.x_train, data.x_validation, data.x_test))
-    largest = sorted((memory(pack.runs, shapes[pack.runs[0].width]) for pack in packs), reverse=True)[:workers]
+    largest = sorted((memory(pack.runs, shapes[pack.runs[0].width]) for pack in packs), reverse=True)[: workers.count]
     seconds = [pack.seconds for pack in packs]
     return DryRun(
         runs=len(wanted),
         finished=len(finished),
         packs=len(packs),
         steps=sum(run.steps for run in missing),
-        seconds=max(sum(seconds) / workers, max(seconds, default=0.0)),
-        memory=sum(largest) + workers * data_bytes,
+        seconds=max(sum(seconds) / workers.count, max(seconds, default=0.0)),
+        memory=sum(largest) + workers.count * data_bytes,
         disk=sum(_BYTES_PER_RUN + 7 * (run.evaluations + 1) * _BYTES_PER_NUMBER for run in missing),
         notes=tuple(grid.notes()),
     )

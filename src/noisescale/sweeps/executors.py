@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
 from noisescale.errors import BadInput, unknown_name
-from noisescale.sweeps.jobs import Job, Outcome
+from noisescale.sweeps.jobs import Job, Outcome, Retry
+from noisescale.sweeps.machine import Workers
 
 
 class Executor(Protocol):
@@ -26,8 +28,13 @@ class Executor(Protocol):
     ) -> None:
         """Give it back; after an exception nothing is left in training."""
 
-    def run(self, jobs: Sequence[Job], stop: Callable[[], bool], beat: Callable[[], None]) -> Iterator[Outcome | None]:
-        """Train packs and yield their outcomes as they come, and None about once a second in between.
+    def notes(self) -> list[str]:
+        """What a user should know of where packs train; asked once it is entered."""
+
+    def run(
+        self, jobs: Sequence[Job], stop: Callable[[], bool], beat: Callable[[], None]
+    ) -> Iterator[Outcome | Retry | None]:
+        """Train packs and yield what becomes of them as it comes, and None about once a second in between.
 
         Arguments:
             stop: whether no further pack is to be begun. beat: called now and then where packs train in this very
@@ -37,38 +44,38 @@ class Executor(Protocol):
         """
 
 
-# name: (module, class, the extra that it needs)
+# name: (module, class, the library that it needs); the extra that brings the library has the executor's name.
 _KNOWN = {
-    "local": ("noisescale.sweeps.executor", "LocalExecutor", ""),
+    "local": ("noisescale.sweeps.local_executor", "LocalExecutor", "torch"),
     "ray": ("noisescale.sweeps.ray_executor", "RayExecutor", "ray"),
-    "slurm": ("noisescale.sweeps.slurm_executor", "SlurmExecutor", "slurm"),
+    "slurm": ("noisescale.sweeps.slurm_executor", "SlurmExecutor", "submitit"),
 }
 
 
-def build_executor(name: str, workers: int, threads: int, device: str, folder: Path, stuck_after: float) -> Executor:
+def build_executor(name: str, workers: Workers, folder: Path, stuck_after: float) -> Executor:
     """An executor by name.
 
     Arguments:
-        workers: packs in training at once, where the executor decides that. threads: of each. folder: of the sweep.
-        stuck_after: seconds without a sign of life, after which a worker that is watched counts as stuck.
+        workers: packs in training at once, and the threads of each, where the executor decides that. folder: of the
+            sweep. stuck_after: seconds without a sign of life, after which a worker that is watched counts as stuck.
     Raises:
-        BadInput: an unknown name, or an extra that is not installed.
+        BadInput: as `check_executor`, or surroundings that the executor cannot use; nothing is written.
     """
-    module, kind, extra = check_executor(name)
-    try:
-        made: Executor = getattr(import_module(module), kind)(workers, threads, device, folder, stuck_after)
-    except ModuleNotFoundError as error:
-        install = f"pip install 'noisescale[{extra}]', for {error.name}"
-        raise BadInput("--executor", f"an executor whose library is installed: {install}", name) from None
+    check_executor(name)
+    module, kind, _ = _KNOWN[name]
+    made: Executor = getattr(import_module(module), kind)(workers, folder, stuck_after)
     return made
 
 
-def check_executor(name: str) -> tuple[str, str, str]:
-    """The module, the class and the extra of an executor.
+def check_executor(name: str) -> None:
+    """Refuse an executor that cannot be built here.
 
     Raises:
-        BadInput: an unknown name.
+        BadInput: an unknown name, or an extra that is not installed.
     """
     if name not in _KNOWN:
         raise unknown_name("--executor", tuple(_KNOWN), name)
-    return _KNOWN[name]
+    library = _KNOWN[name][2]
+    if find_spec(library) is None:
+        install = f"pip install 'noisescale[{name}]', for {library}"
+        raise BadInput("--executor", f"an executor whose library is installed: {install}", name)

@@ -20,6 +20,8 @@ from noisescale.sweeps.spec import SweepSpec
 from noisescale.sweeps.watchdog import clear_signs
 
 SPEC, LOCK, KERNELS, CHECKPOINTS = "spec.json", "lock", "kernels", "checkpoints"
+# There from a sweep's beginning until it wants nothing more: the plan alone does not say what is still to be planned.
+UNFINISHED = "unfinished"
 DAMAGED = "damaged"
 
 # A full disk is the machine's fault; every other refusal of the system is the path's.
@@ -54,12 +56,19 @@ def prepare_folder(folder: Path, spec: SweepSpec) -> None:
     path = folder / SPEC
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         write_atomically(path, lambda file: file.write(text.encode()))
+    (folder / UNFINISHED).touch()
     for part in (folder / SHARDS, folder / FAILURES):
         part.mkdir(exist_ok=True)
     for part in (folder, folder / SHARDS, folder / FAILURES, folder / CHECKPOINTS, folder / KERNELS):
         for leftover in part.glob(".*.tmp"):
             leftover.unlink(missing_ok=True)
     clear_signs(folder / CHECKPOINTS)
+
+
+def mark_done(folder: Path) -> None:
+    """Note that the sweep wants nothing more; where that fails, `status` goes on to say that it may."""
+    with contextlib.suppress(OSError):
+        (folder / UNFINISHED).unlink(missing_ok=True)
 
 
 def check_folder(folder: Path, spec: SweepSpec) -> None:

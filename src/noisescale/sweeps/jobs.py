@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from noisescale.datasets import DatasetOptions
@@ -55,6 +55,7 @@ class Outcome:
     Arguments:
         error: one line, where it failed. seconds: by "training", "evaluation", "storing". note: what a user should know
             of how the runs were computed. paused: whether the time was up and the pack waits in its checkpoint.
+            warnings: that models and libraries gave, the first from each place in the source.
     """
 
     pack_id: str
@@ -64,6 +65,20 @@ class Outcome:
     error: str | None = None
     note: str = ""
     paused: bool = False
+    warnings: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """A pack that is begun again because its worker ended without an answer.
+
+    Arguments:
+        why: in words. at_once: its runs that train at once now.
+    """
+
+    pack_id: str
+    why: str
+    at_once: int
 
 
 def halved(job: Job) -> Job | None:
@@ -73,7 +88,7 @@ def halved(job: Job) -> Job | None:
     return replace(job, together=math.ceil(job.at_once / 2))
 
 
-def set_aside(job: Job) -> Outcome:
+def not_begun(job: Job) -> Outcome:
     """The outcome of a pack that was not begun in time."""
     return Outcome(job.pack.pack_id, len(job.pack.runs), 0, {}, paused=True)
 

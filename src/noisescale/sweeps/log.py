@@ -9,13 +9,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from noisescale.runs import Run
-from noisescale.sweeps.jobs import Outcome
+from noisescale.sweeps.jobs import Outcome, Retry
 from noisescale.sweeps.plan import Pack
 
 FILE = "log.txt"
 
-# What runs of one pack have in common, and what they may.
-_SHARED = ("parameterization", "width", "batch_size", "steps", "learning_rate", "purpose")
+# What runs of one pack have in common, or may differ in.
+_NAMED = ("parameterization", "width", "batch_size", "steps", "learning_rate", "momentum", "weight_decay", "seed",
+          "purpose")  # fmt: skip
 
 
 class SweepLog:
@@ -45,9 +46,15 @@ class SweepLog:
             became = f"done in {taken:.1f} s" + (f", {outcome.diverged} diverged" if outcome.diverged else "")
         self.say(f"pack {pack.pack_id} ({described(pack.runs)}): {became}" + (f"; {outcome.note}" * bool(outcome.note)))
 
+    def retry(self, pack: Pack, retry: Retry) -> None:
+        """That a pack is begun again."""
+        how = f"begun again, {retry.at_once} runs at once"
+        self.say(f"pack {pack.pack_id} ({described(pack.runs)}): {retry.why}; {how}")
+
 
 def described(runs: Sequence[Run]) -> str:
-    """Runs of one pack in words: their number, and what they share."""
-    values = ((name, {getattr(run, name) for run in runs}) for name in _SHARED)
-    shared = ", ".join(f"{name} {next(iter(found))}" for name, found in values if len(found) == 1)
-    return f"{len(runs)} runs at {shared}"
+    """Runs of one pack in words: their number, what they share, and from where to where the rest goes."""
+    values = ((name, sorted({getattr(run, name) for run in runs})) for name in _NAMED)
+    return f"{len(runs)} runs at " + ", ".join(
+        f"{name} {found[0]}" + (f" to {found[-1]}" if len(found) > 1 else "") for name, found in values
+    )

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections import defaultdict
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from noisescale.errors import BadInput
 from noisescale.runs import Run, pack_id
 from noisescale.store import write_atomically
 from noisescale.sweeps.cost import Shape, memory, seconds
+from noisescale.sweeps.machine import Workers
 
 # Numbers of all runs' parameters in one pack: 2 MiB in float32, about a core's second-level cache. Larger packs
 # stream their weights from memory at every step.
@@ -25,15 +23,13 @@ PACK_PARAMETERS = 524_288
 # Below this many runs the overhead of a step is no longer shared, whatever the cache says.
 SMALLEST_PACK = 10
 
-# Bytes of one pack on a CPU: a gibibyte, and no more than all workers' packs together may take of the machine's memory.
+# Bytes of one pack on a CPU: a gibibyte, and no more than this part of the memory that its worker may count on.
 PACK_BYTES = 1 << 30
 CPU_SHARE = 0.25
 
 # A GPU has no such cache to keep to, and is filled only by many small networks at once. How many of a pack's runs train
 # together is measured when it starts.
 GPU_SHARE = 0.5
-# Bytes of a GPU that is not seen from here: few that people train on have less.
-GPU_BYTES = 16 << 30
 
 
 # A pack is halved if it would keep other workers waiting for longer than an equal share of all work, if each half takes
@@ -54,14 +50,11 @@ class PackLimits:
     workers: int = 1
 
     @classmethod
-    def of(cls, device: str, workers: int = 1) -> PackLimits:
-        """Those of a device."""
-        if device != "cuda":
-            memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-            return cls(memory=min(PACK_BYTES, CPU_SHARE * memory / workers), workers=workers)
-        if not torch.cuda.is_available():  # a cluster's GPU: what it does not hold is halved there
-            return cls(math.inf, GPU_SHARE * GPU_BYTES, workers)
-        return cls(math.inf, GPU_SHARE * torch.cuda.mem_get_info()[1], workers)
+    def of(cls, workers: Workers) -> PackLimits:
+        """Those of a machine's workers."""
+        if workers.device == "cuda":
+            return cls(math.inf, GPU_SHARE * workers.memory(), workers.count)
+        return cls(memory=min(PACK_BYTES, CPU_SHARE * workers.memory()), workers=workers.count)
 
 
 CORE = PackLimits()

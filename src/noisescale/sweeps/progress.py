@@ -40,6 +40,11 @@ class Counts:
     began: float = field(default_factory=time.monotonic)
 
     @property
+    def runs_per_second(self) -> float:
+        """Runs done since this sweep began, in the time since then."""
+        return self.done / max(time.monotonic() - self.began, 1e-9)
+
+    @property
     def seconds_left(self) -> float | None:
         """Time left at the speed so far, packs in training counted by the steps they have done; None before any."""
         elapsed, done = time.monotonic() - self.began, self.work_done + self.work_begun
@@ -47,10 +52,9 @@ class Counts:
         return elapsed * max(0.0, left) / done if done else None
 
     def line(self) -> str:
-        elapsed = max(time.monotonic() - self.began, 1e-9)
         left = self.seconds_left
         rest = "time left unknown" if left is None else f"{left:.0f} s left"
-        return f"{self.done}/{self.total} runs, {self.done / elapsed:.1f} runs/s, {rest}, {self.diverged} diverged" + (
+        return f"{self.done}/{self.total} runs, {self.runs_per_second:.1f} runs/s, {rest}, {self.diverged} diverged" + (
             f", {self.failed} failed" if self.failed else ""
         )
 
@@ -127,14 +131,20 @@ class SweepProgress:
             self._seconds[pack_id] * (now - before) for pack_id, (before, now) in shares.items()
         )
         self.counts.work_kept = sum(self._kept[pack_id] for pack_id in shares)
-        values = {**vars(self.counts), "seconds_left": self.counts.seconds_left, "time": time.time()}
+        counts = self.counts
+        own = {"runs_per_second": counts.runs_per_second, "seconds_left": counts.seconds_left}
+        values = {**vars(counts), **own, "time": time.time()}
         write_atomically(self._path, lambda file: file.write(json.dumps(values).encode()))
 
-    def stop(self) -> None:
-        """Close the bar and say the last line."""
+    def stop(self, done: bool) -> None:
+        """Close the bar and say the last line.
+
+        Arguments:
+            done: whether nothing more is wanted.
+        """
         if self._bar is not None:
             self._bar.stop()
-        if not self._quiet:
+        if not self._quiet and (self.counts.total or done):
             line = self.counts.line() if self.counts.total else "nothing to do: every run is there"
             self._console.print(line, highlight=False)
 

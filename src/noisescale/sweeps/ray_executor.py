@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from socket import create_connection
 from types import TracebackType
 from typing import Any
 
@@ -17,31 +18,38 @@ from ray.exceptions import NodeDiedError, OutOfMemoryError, RayError, WorkerCras
 
 from noisescale.errors import BadInput
 from noisescale.sweeps.jobs import Job, Outcome
+from noisescale.sweeps.machine import Workers
 from noisescale.sweeps.remote import train_elsewhere, wall_clock
-from noisescale.sweeps.remote_executor import RemoteExecutor, WorkerDied
+from noisescale.sweeps.task_executor import TaskExecutor, WorkerDied
 
 # How often Ray runs a pack again whose worker or node died, and whose node ran out of memory: the latter is halved
 # then.
 _RETRIES, _RETRIES_FOR_MEMORY = 3, 1
 # Tasks that wait for a place, for each that is in training: enough that none stands idle.
 _WAITING = 2
+# Seconds within which a cluster's head takes a connection.
+_CONNECT_WITHIN = 10.0
 
 
-class RayExecutor(RemoteExecutor):
+class RayExecutor(TaskExecutor):
     """One Ray task a pack.
 
     The cluster is the one that the environment variable RAY_ADDRESS names; without it one is started on this machine,
     without a dashboard, and stopped at the end.
 
     Arguments:
-        workers: packs at once on a cluster that is started here. threads: CPUs of each, or as many as the smallest node
-            has. device: with "cuda" each pack has a GPU. folder: of the sweep, which every node must see under the same
-            path. stuck_after: seconds without a sign of life, after which a task is cancelled.
+        workers: packs at once on a cluster that is started here, and CPUs of each, or as many as the smallest node has;
+            on GPUs each pack has one. folder: of the sweep, which every node must see under the same path.
+            stuck_after: seconds without a sign of life, after which a task is cancelled.
+    Raises:
+        BadInput: nobody is at that address.
     """
 
-    def __init__(self, workers: int, threads: int, device: str, folder: Path, stuck_after: float) -> None:
+    def __init__(self, workers: Workers, folder: Path, stuck_after: float) -> None:
         super().__init__(folder, stuck_after)
-        self.workers, self.threads, self.device = workers, threads, device
+        if not ray.is_initialized() and (address := os.environ.get("RAY_ADDRESS")):
+            _check_address(address)
+        self.workers, self.threads, self.device = workers.count, workers.threads, workers.device
         self._began = False
 
     def __enter__(self) -> RayExecutor:
@@ -99,6 +107,12 @@ class RayExecutor(RemoteExecutor):
             places = [found["CPU"] for found in resources if found.get("CPU")]
         return max(1, int(min([self.threads, *places])))
 
+    def notes(self) -> list[str]:
+        """Which cluster it is."""
+        address = os.environ.get("RAY_ADDRESS")
+        where = f"the Ray cluster at {address}" if address else "a Ray cluster of this machine"
+        return [f"packs train on {where}, {self.most() // _WAITING} at once"]
+
     def most(self) -> int:
         """As many as the cluster holds at once, and some that wait."""
         resources: Callable[[], dict[str, float]] = ray.cluster_resources
@@ -120,14 +134,25 @@ class RayExecutor(RemoteExecutor):
         try:
             found: Outcome = ray.get(task)
         except OutOfMemoryError:
-            raise WorkerDied("the memory of its node did not hold it, however often it was begun", True) from None
+            raise WorkerDied("the memory of its node did not hold it", True) from None
         except (WorkerCrashedError, NodeDiedError) as error:
-            raise WorkerDied(f"its worker died whenever it was begun: {type(error).__name__}", True) from None
+            raise WorkerDied(f"its worker died ({type(error).__name__})", True) from None
         except RayError as error:
             said = str(error).strip().splitlines() or [""]
-            raise WorkerDied(f"its task failed: {type(error).__name__}: {said[-1][:300]}", False) from None
+            raise WorkerDied(f"its task failed ({type(error).__name__}: {said[-1][:300]})", False) from None
         return found
 
     def cancel(self, task: Any) -> None:
         """End a task."""
         ray.cancel(task, force=True)
+
+
+def _check_address(address: str) -> None:
+    """Refuse an address at which nobody listens; Ray itself tries for minutes, without a word that can be read."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdigit()):  # a word of Ray's own, such as "auto"
+        return
+    try:
+        create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_WITHIN).close()
+    except (OSError, OverflowError) as error:
+        raise BadInput("RAY_ADDRESS", "the address of a Ray cluster that answers", f"{address} ({error})") from None

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from noisescale.store import SHARDS, Study, finished_packs, read_failures
-from noisescale.sweeps.folder import is_driven
+from noisescale.sweeps.folder import UNFINISHED, is_driven
 from noisescale.sweeps.log import described
 from noisescale.sweeps.plan import planned_sizes
 
@@ -21,16 +21,19 @@ class Status:
     """Runs by state.
 
     Arguments:
-        missing: planned runs without a result. failed: which runs and why, by pack id. running: whether a driver holds
-            the folder.
-        seconds_left: the driver's own estimate. heartbeat_age: seconds since its last sign of life.
+        missing: planned runs without a result. finished: whether the sweep has come to its end: until then it may want
+            runs that are not planned yet. failed: which runs and why, by pack id. running: whether a driver holds the
+            folder.
+        runs_per_second, seconds_left: the driver's own. heartbeat_age: seconds since its last sign of life.
     """
 
     completed: int
     diverged: int
     missing: int
+    finished: bool
     failed: dict[str, str]
     running: bool
+    runs_per_second: float | None
     seconds_left: float | None
     heartbeat_age: float | None
 
@@ -48,9 +51,11 @@ class Status:
             yield f"  {pack_id}  {error}"
         if self.running:
             left = "unknown" if self.seconds_left is None else f"{self.seconds_left:.0f} s"
-            yield f"running, time left {left}"
-        elif self.missing:
-            yield "not running; the same `noisescale sweep` command continues it"
+            speed = "" if self.runs_per_second is None else f"{self.runs_per_second:.1f} runs/s, "
+            yield f"running, {speed}time left {left}"
+        elif self.missing or not self.finished:
+            more = "" if self.missing else "more may be wanted than is planned so far; "
+            yield f"not running; {more}the same `noisescale sweep` command continues it"
 
 
 def status(folder: str | Path) -> Status:
@@ -68,8 +73,10 @@ def status(folder: str | Path) -> Status:
         completed=int((runs.status == "completed").sum()),
         diverged=int((runs.status == "diverged").sum()),
         missing=missing_runs(path),
+        finished=not (path / UNFINISHED).exists(),
         failed=_failed(study),
         running=running,
+        runs_per_second=heartbeat.get("runs_per_second") if running else None,
         seconds_left=_seconds_left(heartbeat) if running else None,
         # A clock that was set back makes no negative age.
         heartbeat_age=max(0.0, time.time() - heartbeat["time"]) if heartbeat else None,
@@ -100,7 +107,7 @@ def _failed(study: Study) -> dict[str, str]:
 def _heartbeat(path: Path) -> dict[str, Any]:
     try:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        beat = {name: _number(values.get(name)) for name in ("time", "seconds_left")}
+        beat = {name: _number(values.get(name)) for name in ("time", "seconds_left", "runs_per_second")}
     except (OSError, ValueError, AttributeError, RecursionError):
         return {}
     return {} if beat["time"] is None else beat

@@ -7,27 +7,24 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from multiprocessing.sharedctypes import Synchronized
 
 import torch
 
 from noisescale.store import write_shard
 from noisescale.sweeps.jobs import Job, Outcome
 from noisescale.sweeps.train_pack import train_pack
+from noisescale.sweeps.warned import hearing_warnings
 from noisescale.sweeps.watchdog import LifeSign
 
 
-def start_worker(threads: int, device: str, started: Synchronized[int]) -> None:
+def start_worker(threads: int, device: str, place: int) -> None:
     """Set a worker process up: its threads, its GPU, and an end when its driver ends, however that ends.
 
     Arguments:
-        started: workers of this machine so far; GPUs are given out in turn.
+        place: its number among the workers of this machine; places take the GPUs in turn.
     """
     torch.set_num_threads(threads)
     if device == "cuda":
-        with started.get_lock():
-            place = started.value
-            started.value += 1
         torch.cuda.set_device(place % torch.cuda.device_count())
     # Subnormal numbers arise in softmax tails of networks that fit their data, and slow every product they enter.
     torch.set_flush_denormal(True)
@@ -56,18 +53,20 @@ def train_and_store(job: Job, beat: Callable[[], None] = lambda: None) -> Outcom
         life.give(before, now)
         beat()
 
-    try:
-        trained = train_pack(job, alive)
-    except Exception as error:  # whatever a user's model raises must not end the sweep
-        line = str(error).strip().splitlines()
-        return Outcome(pack.pack_id, len(pack.runs), 0, {}, f"{type(error).__name__}: {line[0] if line else ''}")
-    finally:
-        life.end()
+    with hearing_warnings() as warned:
+        try:
+            trained = train_pack(job, alive)
+        except Exception as error:  # whatever a user's model raises must not end the sweep
+            line = str(error).strip().splitlines()
+            why = f"{type(error).__name__}: {line[0] if line else ''}"
+            return Outcome(pack.pack_id, len(pack.runs), 0, {}, why, warnings=warned)
+        finally:
+            life.end()
     if trained.paused:
-        return Outcome(pack.pack_id, len(pack.runs), 0, {}, note=trained.note, paused=True)
+        return Outcome(pack.pack_id, len(pack.runs), 0, {}, note=trained.note, paused=True, warnings=warned)
     began = time.perf_counter()
     write_shard(job.shards, pack.pack_id, trained.results)
     trained.discard_checkpoints()
     seconds = {**trained.seconds, "storing": time.perf_counter() - began}
     diverged = sum(result.status == "diverged" for result in trained.results)
-    return Outcome(pack.pack_id, len(trained.results), diverged, seconds, note=trained.note)
+    return Outcome(pack.pack_id, len(trained.results), diverged, seconds, note=trained.note, warnings=warned)

@@ -1,16 +1,16 @@
-"""What executors have in common whose workers are elsewhere: hand packs in, look, begin again, cancel."""
+"""What executors have in common: hand packs in, look, begin again, cancel."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from noisescale.sweeps.folder import CHECKPOINTS
-from noisescale.sweeps.jobs import Job, Outcome, halved, lost, set_aside
+from noisescale.sweeps.jobs import Job, Outcome, Retry, halved, lost, not_begun
 from noisescale.sweeps.watchdog import Watchdog
 
 
@@ -26,8 +26,8 @@ class WorkerDied(Exception):
         self.by_memory = by_memory
 
 
-class RemoteExecutor(ABC):
-    """One task a pack, on whatever machine there is; its worker needs the sweep's folder and nothing else.
+class TaskExecutor(ABC):
+    """One task a pack, wherever that is; its worker needs the sweep's folder and nothing else.
 
     A pack whose worker died is handed in once more, and then, where its memory may have been the cause, with half as
     many runs at once.
@@ -40,11 +40,19 @@ class RemoteExecutor(ABC):
         self._running: dict[Any, Job] = {}
         self._watchdog = Watchdog(folder / CHECKPOINTS, stuck_after)
         self._stuck: set[Any] = set()
-        self._again: set[str] = set()
+        self._deaths: Counter[str] = Counter()
 
     @abstractmethod
     def most(self) -> int:
         """Tasks that may be handed in at once."""
+
+    def notes(self) -> list[str]:
+        """What a user should know of where packs train."""
+        return []
+
+    def least(self) -> int:
+        """Tasks that are handed in together, where so many packs wait."""
+        return 1
 
     @abstractmethod
     def submit(self, jobs: list[Job]) -> list[Any]:
@@ -59,7 +67,7 @@ class RemoteExecutor(ABC):
         """What an ended task answered.
 
         Raises:
-            WorkerDied: nothing.
+            WorkerDied: nothing. OSError: its shard cannot be written on this machine.
         """
 
     @abstractmethod
@@ -75,18 +83,16 @@ class RemoteExecutor(ABC):
 
     def run(
         self, jobs: Sequence[Job], stop: Callable[[], bool] = lambda: False, beat: Callable[[], None] = lambda: None
-    ) -> Iterator[Outcome | None]:
-        """Train packs as tasks and yield their outcomes as they come, and None about once a second in between."""
+    ) -> Iterator[Outcome | Retry | None]:
+        """Train packs as tasks and yield what becomes of them as it comes, and None about once a second in between."""
         waiting = deque(jobs)
         while self._running or (waiting and not stop()):
             free = self.most() - len(self._running)
-            if waiting and free > 0 and not stop():
+            if waiting and free >= min(self.least(), len(waiting)) and not stop():
                 self._begin([waiting.popleft() for _ in range(min(free, len(waiting)))])
             done = self.ended(list(self._running)) if self._running else []
             for task in done:
-                outcome = self._settle(task, self._running.pop(task))
-                if outcome is not None:
-                    yield outcome
+                yield self._settle(task, self._running.pop(task))
             self._cancel_stuck()
             if stop():
                 yield from self._take_back()
@@ -98,21 +104,23 @@ class RemoteExecutor(ABC):
             self._watchdog.begin(job.pack.pack_id)
         self._running.update(zip(self.submit(jobs), jobs, strict=True))
 
-    def _settle(self, task: Any, job: Job) -> Outcome | None:
-        """The outcome of a task that has ended; None if its pack is handed in again."""
+    def _settle(self, task: Any, job: Job) -> Outcome | Retry:
+        """The outcome of a task that has ended, or that its pack was handed in again."""
         try:
             return self.answer(task)
         except WorkerDied as died:
             stuck, why = task in self._stuck, died
+        said = f"its worker {self._watchdog.verdict}" if stuck else str(why)
+        self._deaths[job.pack.pack_id] += 1
+        deaths = self._deaths[job.pack.pack_id]
         again: Job | None = job
-        if job.pack.pack_id in self._again:
+        if deaths > 1:
             again = halved(job) if why.by_memory and not stuck else None
-        self._again.add(job.pack.pack_id)
         if again is not None:
             self._begin([again])
-            return None
-        said = f"its worker {self._watchdog.verdict}, twice" if stuck else str(why)
-        return lost(job, said if job.together is None else f"{said}, at last with {job.at_once} runs at once")
+            return Retry(job.pack.pack_id, said, again.at_once)
+        last = "" if job.together is None else f", at last with {job.at_once} runs at once"
+        return lost(job, f"{said}, {'twice' if deaths == 2 else f'{deaths} times'}{last}")
 
     def _cancel_stuck(self) -> None:
         tasks = {job.pack.pack_id: task for task, job in self._running.items() if task not in self._stuck}
@@ -126,4 +134,4 @@ class RemoteExecutor(ABC):
             if not self._watchdog.has_begun(job.pack.pack_id):
                 del self._running[task]
                 self.cancel(task)
-                yield set_aside(job)
+                yield not_begun(job)

@@ -18,6 +18,7 @@ MakeSpec = Callable[..., SweepSpec]
 Misbehaving = Callable[[str, str, str], str]
 
 
+@pytest.mark.usefixtures("two_cores")
 def test_a_worker_that_dies_costs_only_its_own_pack(
     tmp_path: Path, make_spec: MakeSpec, misbehaving: Misbehaving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -35,6 +36,13 @@ def test_a_worker_that_dies_costs_only_its_own_pack(
     assert fit(study).groups[0].series[0].widths[-1].width == 4
     (error,) = failures(tmp_path / "out").values()
     assert "died" in error
+    log = (tmp_path / "out" / "log.txt").read_text().splitlines()
+    # Begun again, then in halves and quarters: four runs.
+    assert [line.rpartition(";")[2] for line in log if "begun again" in line] == [
+        f" begun again, {count} runs at once" for count in (4, 2, 1)
+    ]
+    assert all("width 7" in line and "learning_rate 0.5 to 1.0" in line and "seed 0 to 1" in line
+               for line in log if "begun again" in line)  # fmt: skip
     found = status(tmp_path / "out")
     assert found.missing == 4
     assert "4 runs at" in (line := next(iter(found.failed.values()))) and "width 7" in line and "died" in line
@@ -44,6 +52,7 @@ def test_a_worker_that_dies_costs_only_its_own_pack(
     assert failures(tmp_path / "out") == {}
 
 
+@pytest.mark.usefixtures("two_cores")
 def test_a_pack_that_kills_its_workers_is_halved_until_it_does_not(
     tmp_path: Path, make_spec: MakeSpec, misbehaving: Misbehaving
 ) -> None:
@@ -68,7 +77,6 @@ def test_workers_take_the_gpus_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.set_flush_denormal", lambda mode: None)
     monkeypatch.setattr("multiprocessing.parent_process", multiprocessing.current_process)
     monkeypatch.setattr("threading.Thread.start", lambda thread: None)
-    started = multiprocessing.get_context("spawn").Value("i", 0)
-    for device in ("cuda", "cuda", "cpu", "cuda"):
-        start_worker(1, device, started)
+    for device, place in (("cuda", 0), ("cuda", 1), ("cpu", 2), ("cuda", 2)):
+        start_worker(1, device, place)
     assert taken == [0, 1, 0]

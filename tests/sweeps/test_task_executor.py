@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import pytest
 
 from noisescale.datasets import DatasetOptions
 from noisescale.sweeps import Grid, SweepSpec, sweep
-from noisescale.sweeps.jobs import Job, Outcome
+from noisescale.sweeps.jobs import Job, Outcome, Retry
+from noisescale.sweeps.machine import Workers
 from noisescale.sweeps.plan import Pack
-from noisescale.sweeps.remote_executor import RemoteExecutor, WorkerDied
+from noisescale.sweeps.task_executor import TaskExecutor, WorkerDied
 from noisescale.sweeps.watchdog import LifeSign
 
 MakeGrid = Callable[..., Grid]
@@ -21,7 +23,7 @@ MakeSpec = Callable[..., SweepSpec]
 Answer = Callable[[Job], Outcome]
 
 
-class Cluster(RemoteExecutor):
+class Cluster(TaskExecutor):
     """Tasks are numbers; `places` of them are in training, the others wait; a task whose answer is None never ends."""
 
     def __init__(self, folder: Path, answer: Callable[[Job], Outcome | None], places: int = 8) -> None:
@@ -32,12 +34,17 @@ class Cluster(RemoteExecutor):
         self.reply, self.places = answer, places
         self.submitted: list[Job] = []
         self.cancelled: set[int] = set()
+        self.retries: list[Retry] = []
+        self.together = 1
 
     def __enter__(self) -> Cluster:
         return self
 
     def most(self) -> int:
         return 2 * self.places
+
+    def least(self) -> int:
+        return self.together
 
     def submit(self, jobs: list[Job]) -> list[Any]:
         self.submitted += jobs
@@ -89,7 +96,9 @@ def done(job: Job) -> Outcome:
 
 
 def outcomes(cluster: Cluster, jobs: list[Job], stop: Callable[[], bool] = lambda: False) -> dict[str, Outcome]:
-    found = [outcome for outcome in cluster.run(jobs, stop) if outcome is not None]
+    became = [one for one in cluster.run(jobs, stop) if one is not None]
+    cluster.retries = [one for one in became if isinstance(one, Retry)]
+    found = [one for one in became if isinstance(one, Outcome)]
     assert len({outcome.pack_id for outcome in found}) == len(found)
     return {outcome.pack_id: outcome for outcome in found}
 
@@ -105,6 +114,8 @@ def test_a_pack_that_memory_does_not_hold_is_halved_until_it_does(held: int, tmp
     assert {name: outcome.error for name, outcome in outcomes(cluster, jobs).items()} == dict.fromkeys("abc")
     tried = [job.at_once for job in cluster.submitted if job.pack.pack_id == "a"]
     assert tried == [16, *(size for size in (16, 8, 4, 2) if 2 * size > held)]
+    assert [one.at_once for one in cluster.retries if one.pack_id == "a"] == tried[1:]
+    assert {one.why for one in cluster.retries} == {"killed"}
 
 
 def test_a_pack_whose_worker_always_dies_fails_after_a_few_attempts(tmp_path: Path, jobs: list[Job]) -> None:
@@ -115,9 +126,9 @@ def test_a_pack_whose_worker_always_dies_fails_after_a_few_attempts(tmp_path: Pa
 
     cluster = Cluster(tmp_path, answer)
     errors = {name: outcome.error for name, outcome in outcomes(cluster, jobs).items()}
-    assert errors["a"] == "killed, at last with 2 runs at once (pack of 16 runs)"
-    assert errors["b"] == "killed, at last with 1 runs at once (pack of 4 runs)"
-    assert errors["c"] == "no such module (pack of 1 runs)"
+    assert errors["a"] == "killed, 5 times, at last with 2 runs at once (pack of 16 runs)"
+    assert errors["b"] == "killed, 4 times, at last with 1 runs at once (pack of 4 runs)"
+    assert errors["c"] == "no such module, twice (pack of 1 runs)"
     assert len(cluster.submitted) == 5 + 4 + 2
 
 
@@ -155,6 +166,21 @@ def test_when_the_time_is_up_what_waits_is_taken_back(tmp_path: Path, jobs: list
     assert "c" not in found  # it was never handed in
 
 
+def test_packs_are_handed_in_together_where_single_ones_cost_as_much(tmp_path: Path, jobs: list[Job]) -> None:
+    handed: list[int] = []
+
+    class Counting(Cluster):
+        def submit(self, own: list[Job]) -> list[Any]:
+            handed.append(len(own))
+            return super().submit(own)
+
+    cluster = Counting(tmp_path, done, places=1)
+    cluster.together = 2
+    many = [replace(jobs[2], pack=replace(jobs[2].pack, pack_id=str(number))) for number in range(7)]
+    assert len(outcomes(cluster, many)) == 7
+    assert handed == [2, 2, 2, 1]
+
+
 def test_workers_elsewhere_get_whole_paths(
     tmp_path: Path, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,7 +188,7 @@ def test_workers_elsewhere_get_whole_paths(
     places: list[Path] = []
 
     class Nowhere(Cluster):
-        def __init__(self, workers: int, threads: int, device: str, folder: Path, stuck_after: float) -> None:
+        def __init__(self, workers: Workers, folder: Path, stuck_after: float) -> None:
             super().__init__(folder, done)
             places.append(folder)
 

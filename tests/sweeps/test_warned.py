@@ -1,0 +1,62 @@
+"""Warnings of a user's model: each once, whoever trains."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from noisescale.sweeps import SweepSpec, sweep
+from noisescale.sweeps.warned import hearing_warnings
+
+MakeSpec = Callable[..., SweepSpec]
+
+MODEL = """
+import warnings
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, width, classes):
+        super().__init__()
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, classes))
+
+    def forward(self, x):
+        warnings.warn(f"seen {len(x)}", stacklevel=1)
+        return self.body(x)
+
+def factory(width, input_shape, num_classes):
+    warnings.warn(f"width {width}", UserWarning, stacklevel=1)
+    return Net(width, num_classes)
+"""
+
+
+def test_the_first_of_each_line_is_kept_and_few_lines() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        with hearing_warnings() as heard:
+            for number in range(3):
+                warnings.warn(f"number {number}", stacklevel=1)
+            for line in range(50):
+                warnings.warn_explicit("elsewhere", RuntimeWarning, "/some/place.py", line)
+    assert [text for place, text in heard.items() if "test_warned.py" in place] == ["number 0"]
+    assert len(heard) == 20 and heard["RuntimeWarning of place.py, line 3"] == "elsewhere"
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.usefixtures("two_cores")
+def test_a_sweep_says_each_once(
+    jobs: int, tmp_path: Path, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "warning_model.py").write_text(MODEL)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    spec = make_spec(model__family="warning_model:factory", grid__width=[2, 3, 4])
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = lambda *arguments: None  # of the driver's own look at the model
+        sweep(spec, tmp_path / "out", jobs=jobs)
+    said = [line for line in capfd.readouterr().err.splitlines() if "warning_model.py, line" in line]
+    assert len(said) == 2, said
+    log = (tmp_path / "out" / "log.txt").read_text()
+    assert log.count("warning_model.py, line 11") == log.count("warning_model.py, line 15") == 1
