@@ -58,7 +58,7 @@ def test_a_factory_is_found_in_the_current_folder(user_module: str) -> None:
         ("users_own_models:takes_too_little", "TypeError"),
         ("users_own_models:missing", "a function 'missing' in module 'users_own_models'"),
         ("users_own_models:not_callable", "a function 'not_callable'"),
-        ("no_such_module_here:factory", "importable module 'no_such_module_here'.*ModuleNotFoundError"),
+        ("no_such_module_here:factory", "module 'no_such_module_here' that can be imported.*ModuleNotFoundError"),
         ("broken_models:factory", "ZeroDivisionError"),
     ],
 )

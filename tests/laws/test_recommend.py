@@ -97,9 +97,21 @@ def test_a_width_at_which_noise_does_not_help_gets_its_bound_and_a_warning(make_
     own = recommend(study, width=32)
     assert own.basis[0] == "the least noise tried at width 32"
     assert any("not shown to help" in warning for warning in own.warnings)
-    below, above = recommend(study, width=24), recommend(study, width=200)
-    assert any("at width 32 already" in warning for warning in below.warnings)
+    # The law is one of wider networks: between them and the width that does not want its noise nothing is known.
+    for width in (24, 33, 48):
+        found = recommend(study, width=width)
+        assert any("at width 32" in warning and "not shown to help" in warning for warning in found.warnings)
+    assert any("width 48 lies outside" in warning for warning in found.warnings)
+    above = recommend(study, width=200)
     assert not any("not shown to help" in warning for warning in above.warnings)
+
+
+def test_which_of_several_groups_is_followed_is_said(make_study: Make) -> None:
+    study = make_study()
+    assert len(recommend(study, width=96).basis) == 2
+    rows = pd.concat([study.table, make_study(parameterization="standard").table], ignore_index=True)
+    two = recommend(replace(study, table=rows), width=96)
+    assert two.basis[2].startswith("of 2 groups the one with the best peak at its largest width: parameterization ")
 
 
 def test_the_epochs_are_kept_where_the_study_held_them_fixed(make_study: Make) -> None:

@@ -44,7 +44,8 @@ def import_named(reference: str, key: str) -> Any:
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # a user's module may raise anything while it is imported
-        raise BadInput(key, f"an importable module {module_name!r}", f"{type(error).__name__}: {error}") from error
+        required = f"a module {module_name!r} that can be imported from this folder, or is installed"
+        raise BadInput(key, required, f"{type(error).__name__}: {error}") from error
     return getattr(module, attribute, None)
 
 

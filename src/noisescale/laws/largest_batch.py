@@ -77,7 +77,8 @@ class EdgeByBatch:
         """The edge at a batch, with its interval."""
         place = np.array([math.log(batch_size)])
         ends = [float(self.log_at(place, shift)[0]) for shift in (0, -1, 1)]
-        return from_log(ends[0], ends[1], ends[2], "learning rate", "ε_½(B), log-log between measured batches")
+        beyond = "" if self.measured(batch_size) else "; beyond them, continued so that it errs downward"
+        return from_log(ends[0], ends[1], ends[2], "learning rate", f"ε_½(B), log-log between measured batches{beyond}")
 
 
 @dataclass(frozen=True)

@@ -237,7 +237,7 @@ def recommend(
         metric=found.metric,
         select_on=found.select_on,
         train_size=train_size,
-        basis=(basis, edge_basis),
+        basis=(basis, edge_basis, *_among(found, group)),
         validity=_validity(series, group, time, train_size, momentum),
         warnings=tuple(dict.fromkeys(warnings)),
         input_shape=input_shape,
@@ -267,6 +267,16 @@ def _choose_group(found: Fit, parameterization: str | None) -> Group:
         return known[-1] if known else -math.inf
 
     return max(groups, key=peak)
+
+
+def _among(found: Fit, group: Group) -> list[str]:
+    """Which of several groups was followed, by what they differ in."""
+    if len(found.groups) == 1:
+        return []
+    kinds = [{"parameterization": own.parameterization, **own.hyperparameters} for own in found.groups]
+    own = {"parameterization": group.parameterization, **group.hyperparameters}
+    differ = [f"{name} {value}" for name, value in own.items() if any(kind.get(name) != value for kind in kinds)]
+    return [f"of {len(found.groups)} groups the one with the best peak at its largest width: {', '.join(differ)}"]
 
 
 def _noise_at(series: Series, metric: str, width: float, warnings: list[str]) -> tuple[Estimate, str, float | None]:
@@ -414,8 +424,12 @@ def _warn_of_width(series: Series, metric: str, width: float, origin: float | No
     helpless = [
         row.width for row in series.widths if metric in row.optima and row.optima[metric].reason == NO_HELP_REASON
     ]
-    if helpless and width < max(helpless):
-        warnings.append(f"at width {max(helpless):g} already {NO_HELP_REASON}")
+    sound = [row.width for row in series.widths if metric in row.optima and row.optima[metric].in_law]
+    if helpless and width < min(sound, default=math.inf):
+        warnings.append(
+            f"at width {max(helpless):g} {NO_HELP_REASON}, and no more is known below the widths of the law"
+        )
+        low = min(sound, default=low)
     if not low <= width <= high:
         warnings.append(f"width {width:g} lies outside {low:g} to {high:g}, the range that its basis supports")
 
