@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -54,6 +55,15 @@ extend_edges = false
 seeds = 0
 """
 
+# Of the table of sweeps, what is a cost.
+_MODELLED = ("sweep (s)", "driver (MB)", "packs", "shards", "shards (MB)", "again (s)", "again (MB)", "status (s)",
+             "fit (s)", "report (s)", "report (MB)", "page (MB)")  # fmt: skip
+_OF_MEMORY = ("driver (MB)", "report (MB)")
+# An exponent above it is growth worse than linear; two hundredths are the noise of one measurement.
+LINEAR = 1.02
+# Memory of a machine on which such a sweep would be looked at.
+MACHINE_GB = 16
+
 # A command in this process, and then the largest memory that it had, in MB.
 MEASURED = (
     "import resource, sys; from noisescale.cli import main\n"
@@ -68,7 +78,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--runs", type=int, nargs="+", default=[1000, 10_000, 100_000])
     parser.add_argument("--copies", type=int, nargs="*", default=[], help="runs that are not trained")
-    parser.add_argument("--shards", type=int, nargs="+", default=[1000, 3000])
+    parser.add_argument("--shards", type=int, nargs="+", default=[1000, 10_000])
     arguments = parser.parse_args()
     cores = usable_cores()
     with tempfile.TemporaryDirectory() as name:
@@ -98,7 +108,7 @@ def main() -> int:
             "",
             table(shards),
             "",
-            model(sweeps),
+            *model(sweeps),
         ]
     )
     print(text)
@@ -165,6 +175,7 @@ def looks(spec: Path, out: Path, count: int) -> dict[str, str]:
     assert len(Study.open(out).finished()) == count
     shards, page = list((out / "shards").iterdir()), out / "report" / "index.html"
     return {
+        "packs": str(len(Plan(out / "plan.jsonl").packs)),
         "shards": str(len(shards)),
         "shards (MB)": f"{sum(path.stat().st_size for path in shards) / 1e6:.1f}",
         **{f"{name} (s)": f"{seconds:.1f}" for name, (seconds, _) in found.items()},
@@ -213,9 +224,9 @@ def of_shards(folder: Path, count: int) -> list[dict[str, str]]:
 
 
 def time_of_reading(shards: Path, curves: bool, count: int) -> float:
-    """The median of five readings, after one that is not counted."""
-    seconds = []
-    for _ in range(6):
+    """The median of five readings, after one that is not counted; of fewer where they take longer than a minute."""
+    seconds: list[float] = []
+    while len(seconds) < 6 and (len(seconds) < 2 or sum(seconds) < 60):
         began = time.perf_counter()
         found = read_shards(shards, curves=curves)
         seconds.append(time.perf_counter() - began)
@@ -252,17 +263,40 @@ def limits(sweeps: pd.DataFrame) -> list[str]:
     ]
 
 
-def model(sweeps: pd.DataFrame) -> str:
-    """The cost of 10⁷ runs by the slope between the two largest sweeps."""
-    counts = sweeps["runs"].str.replace(r"[^0-9]", "", regex=True).astype(float)
+def model(sweeps: pd.DataFrame) -> list[str]:
+    """What a sweep of R runs costs, as a + b·R through the smallest and the largest that were run; how it grew at the
+    end, as an exponent of R, which must not be above 1; and what that makes of 10⁶ and 10⁷ runs.
+    """
+    counts = sweeps["runs"].str.replace(r"[^0-9]", "", regex=True).astype(float).to_numpy()
     if len(counts) < 2:
-        return ""
-    lines = ["By the last two rows (linear in the runs), 10,000,000 runs would take:", ""]
-    for name in ("shards (MB)", "again (s)", "again (MB)", "status (s)", "fit (s)", "report (s)", "report (MB)"):
-        values = sweeps[name].astype(float)
-        slope = (values.iloc[-1] - values.iloc[-2]) / (counts.iloc[-1] - counts.iloc[-2])
-        lines.append(f"- {name}: {values.iloc[-1] + slope * (1e7 - counts.iloc[-1]):,.0f}")
-    return "\n".join(lines)
+        return []
+    lines = [
+        "What a sweep of R runs costs, a + b·R, through the smallest and the largest of the above; its growth at the",
+        "end, as an exponent of R; and what 10⁶ and 10⁷ runs would take by that:", "",
+        "| | a | b, for 1,000 runs | exponent | 10⁶ runs | 10⁷ runs |", "| ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]  # fmt: skip
+    grown, at_most = {}, {}
+    for name in _MODELLED:
+        values = sweeps[name].replace("", "nan").astype(float).to_numpy()
+        kept = np.isfinite(values)
+        if kept.sum() < 2:
+            continue
+        at, own = counts[kept], values[kept]
+        slope = (own[-1] - own[0]) / (at[-1] - at[0])
+        start = own[0] - slope * at[0]
+        grown[name] = math.log(own[-1] / own[-2]) / math.log(at[-1] / at[-2])
+        six, seven = (start + slope * runs for runs in (1e6, 1e7))
+        if name.endswith("(MB)"):
+            at_most[name] = (1e3 * MACHINE_GB - start) / slope
+        lines.append(f"| {name} | {start:,.3g} | {1000 * slope:,.3g} | {grown[name]:.2f} | {six:,.0f} | {seven:,.0f} |")
+    worst = max(grown, key=lambda name: grown[name])
+    holds = ", ".join(f"{most:,.1g} for {name[:-5]}" for name, most in at_most.items() if name in _OF_MEMORY)
+    return [
+        *lines, "",
+        f"- {'yes' if grown[worst] <= LINEAR else 'no'}: growth no worse than linear, exponents at most {LINEAR:g}: "
+        f"the largest is {grown[worst]:.2f}, of {worst}",
+        f"- Memory ends it: {MACHINE_GB} GB hold about so many runs: {holds}. A sweep beyond that is several studies.",
+    ]  # fmt: skip
 
 
 def table(frame: pd.DataFrame) -> str:
