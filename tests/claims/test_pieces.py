@@ -6,27 +6,56 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from noisescale.claims import rates_and_batches, rescaling, tuned_rates
+from noisescale.claims import agreement, rates_and_batches, rescaling, tuned_rates
 from noisescale.claims.criterion import joint_outcome
 
 
 def test_squares_of_differences_are_not_raised_by_noise() -> None:
     generator = np.random.default_rng(0)
     truth = np.array([0.01, -0.02, 0.0, 0.005])
-    found = [rates_and_batches._square(truth + 0.02 * generator.standard_normal((8, 4))).mean() for _ in range(600)]
+    found = [agreement.mean_squares(truth + 0.02 * generator.standard_normal((8, 4))).mean() for _ in range(600)]
     # The plain square of the means would be 5e-5 too large, a third of the truth.
     assert np.mean(found) == pytest.approx(np.mean(truth**2), abs=8e-6)
 
 
 @pytest.mark.parametrize(("size", "wanted"), [(0.002, "supported"), (0.02, "contradicted")])
-def test_agreement_is_judged_beside_the_control(size: float, wanted: str) -> None:
+def test_curves_are_judged_beside_the_control(size: float, wanted: str) -> None:
     generator = np.random.default_rng(1)
     signs = np.array([1.0, -1.0, 1.0, -1.0])  # opposite signs must not cancel
     differences = size * signs + 0.004 * generator.standard_normal((20, 4))
     controls = 0.03 + 0.004 * generator.standard_normal((20, 4))
-    assert joint_outcome(rates_and_batches._agreement("pair", differences, controls)) == wanted
+    assert joint_outcome(agreement.curves_alike("pair", differences, controls)) == wanted
     nothing = 0.004 * generator.standard_normal((20, 4))
-    assert joint_outcome(rates_and_batches._agreement("pair", differences, nothing)) != "supported"
+    assert joint_outcome(agreement.curves_alike("pair", differences, nothing)) != "supported"
+
+
+def _at_five_levels(differences: np.ndarray, control: np.ndarray) -> str:
+    return joint_outcome(agreement.farthest_level(agreement.means_alike("change", list("abcde"), differences, control)))
+
+
+def test_one_level_that_fails_is_not_made_good_by_the_others() -> None:
+    """At one of five levels the settings differ by 0.9 points, the margin being ½: as a mean square over levels this
+    was supported in 85 of 100 draws. Exactly on the margin 2.5 % are expected, and 8 % of 200 draws allowed.
+    """
+    generator = np.random.default_rng(5)
+    nothing, beyond, at_it = np.zeros(5), np.array([0, 0, 0, 0.009, 0]), np.array([0, 0, 0, 0.005, 0])
+    found = {
+        name: [
+            _at_five_levels(truth + 0.004 * generator.standard_normal((28, 5)),
+                            0.015 + 0.004 * generator.standard_normal(28))
+            for _ in range(200)
+        ]
+        for name, truth in (("nothing", nothing), ("beyond", beyond), ("at it", at_it))
+    }  # fmt: skip
+    assert found["nothing"].count("supported") >= 190
+    assert found["beyond"].count("supported") == 0 and found["beyond"].count("contradicted") >= 190
+    assert found["at it"].count("supported") <= 16
+
+
+def test_levels_that_agree_say_nothing_where_the_control_does_too() -> None:
+    generator = np.random.default_rng(6)
+    differences, control = 0.002 * generator.standard_normal((28, 5)), 0.002 * generator.standard_normal(28)
+    assert _at_five_levels(differences, control - control.mean()) == "inconclusive"
 
 
 def test_a_break_is_interpolated_in_log_beta() -> None:

@@ -20,9 +20,9 @@ _DIFFERS = "one hidden layer on MNIST-1D where the paper has ResNet-56 and VGG-1
 
 CLAIMS = (
     Claim("C4.1", _P, "Training curves at equal η/S coincide.",
-          "mean square distance of curves at η = 2 and 8, beside that of a control one to two octaves of η/S away",
-          "95 % interval below the square of max(½ point, a quarter of the control); control above 0", "read",
-          rates_and_batches.curves_coincide, 5.0, _DIFFERS,
+          "mean square distance of curves at η = 2 and 8, of the η/S farthest off; control: another η/S",
+          "at each of three η/S 95 % interval below the square of max(½ point, a quarter of the control); control "
+          "above 0", "read", rates_and_batches.curves_coincide, 9.0, _DIFFERS,
           "whether three factors suffice: Luo and Wang find that the relation may fail unless C is proportional to H"),
     Claim("C4.2", _P, "The largest β at which (βη, βS) trains as (η, S) does is proportional to 1/(ηλ).",
           "slope of log β_max on log 1/(ηλ_ref) over widths; β_max: where the loss leaves that at β = 1 by a quarter "

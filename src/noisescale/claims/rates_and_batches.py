@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from noisescale.claims.agreement import curves_alike, farthest_level, mean_squares, means_alike
 from noisescale.claims.claim import Curve, Evidence, Panel, Request
-from noisescale.claims.criterion import Statistic, above, below, over_seeds, within
+from noisescale.claims.criterion import Statistic, above, over_seeds, within
 from noisescale.claims.ladders import (
     Floats,
     cell,
@@ -31,15 +32,16 @@ from noisescale.claims.studies import (
     rates_and_batches_at_equal_epochs,
     rates_and_batches_at_equal_time,
 )
-from noisescale.laws.equivalence import MARGIN, SHARE
 from noisescale.laws.power_law import PowerLaw
 from noisescale.laws.study_shape import StudyLike
 
 _NETWORK = "MLP, one hidden layer of width 64, NTK, no batch norm, MNIST-1D, ε from 2 to 8, five batches at each"
 _EPOCHS = "150 epochs, constant rate"
-# Levels of ε/B that at least three rates share, each with the one farthest from it in the grid, its control: one to two
-# octaves, so that the margin is never wider than that of η/S × 4.
-_LEVELS = {2 / 11: 2 / 3, 0.25: 2 / 3, 1 / 3: 2 / 3, 0.5: 2 / 11, 2 / 3: 2 / 11}
+# Levels of ε/B that at least three rates share, and two of them as the control: an octave and a half apart, so that the
+# margin is never wider than that of η/S × 4, and the same accuracy is not met again beyond an optimum.
+_LEVELS = (2 / 11, 0.25, 1 / 3, 0.5, 2 / 3)
+_LEVELS_OF_CURVES = (0.25, 1 / 3, 0.5)
+_CONTROL = (0.5, 2 / 11)
 
 
 def best_batch(request: Request) -> Evidence:
@@ -72,82 +74,124 @@ def best_batch(request: Request) -> Evidence:
 
 
 def collapse(request: Request) -> Evidence:
-    """C1.2: late accuracy is a function of ε/B alone."""
+    """C1.2: late accuracy is a function of ε/B alone, at every level of it."""
     studies = obtain(request, rates_and_batches_at_equal_epochs, _also_by_rate(request))
     runs = table(studies)
     differences = np.stack([2 * _per_doubling(runs, level) for level in _LEVELS], 1)
-    controls = np.stack([_at(runs, level).mean(0) - _at(runs, other).mean(0) for level, other in _LEVELS.items()], 1)
-    own = runs.groupby(["learning_rate", "batch_size"]).accuracy.mean().reset_index()
+    control, at_time = (_control(own) for own in (runs, _at_equal_time(request)))
+    change = "change from ε = 2 to 8"
+    levels = means_alike(change, [f"ε/B = {level:.2g}" for level in _LEVELS], differences, control)
+    own = runs.groupby(["learning_rate", "batch_size"]).accuracy.agg(["mean", "sem"]).reset_index()
     panel = Panel(
         "ε/B, 1/examples", "late test accuracy",
         tuple(
-            Curve(f"ε = {rate:g}", (part.learning_rate / part.batch_size).to_numpy(), part.accuracy.to_numpy())
+            Curve(f"ε = {rate:g}, ± 2 standard errors", (part.learning_rate / part.batch_size).to_numpy(),
+                  *_with_ends(part))
             for rate, part in own.groupby("learning_rate")
         ),
         log_x=True,
     )  # fmt: skip
     return Evidence(
-        _agreement("change from ε = 2 to 8 at equal ε/B", differences, controls), (panel,), run_count(*studies),
-        f"{_NETWORK}, {_EPOCHS}; five levels of ε/B, each beside one an octave or two away",
-        reported=share_of_late(*studies),
+        farthest_level(levels), (panel,), run_count(*studies),
+        f"{_NETWORK}, {_EPOCHS}; five levels of ε/B; control: from ε/B = 2/11 to ½",
+        reported={
+            **share_of_late(*studies),
+            **{f"{change} at ε/B = {level:.2g}": float(own.mean())
+               for level, own in zip(_LEVELS, differences.T, strict=True)},
+            "what survives of the control where ε·steps is equal, as a share": float(at_time.mean() / control.mean()),
+        },
         beside=(
-            *(over_seeds(f"change from ε = 2 to 8 at ε/B = {level:.2g}", own, "fraction", "accuracy", within(0, 0.01))
-              for level, own in zip(_LEVELS, differences.T, strict=True)),
-            _control_at_equal_time(request),
+            *(contrast for contrast, _ in levels),
+            *curves_alike(f"{change}, all levels", differences, control[:, None]),
+            over_seeds("control at equal ε·steps", at_time, "fraction", "accuracy", above(0)),
         ),
     )  # fmt: skip
 
 
 def curves_coincide(request: Request) -> Evidence:
-    """C4.1: whole training curves at equal η/S coincide."""
+    """C4.1: whole training curves at equal η/S coincide, at every level of it."""
     studies = obtain(request, rates_and_batches_at_equal_epochs, _also_by_rate(request))
-    curves = [_curves(study) for study in studies]
-    both = pd.concat(curves, ignore_index=True)
-    differences, controls = [], []
-    for level in (0.25, 1 / 3, 0.5):
-        own, scaled = (_trajectory(both, rate, rate / level) for rate in (2.0, 8.0))
-        differences.append(own - scaled)
-        controls.append(own - _trajectory(both, 2.0, 2.0 / _LEVELS[level]))
-    shown = both.groupby(["learning_rate", "batch_size", "epoch"]).test_accuracy.mean().reset_index()
-    trained = shown[shown.epoch > 0]  # chance at the start would set the scale
+    curves = pd.concat([_curves(study) for study in studies], ignore_index=True)
+    trained = curves[curves.epoch > 0]  # at the start all are alike, and at chance, which would set the figure's scale
+    control = _difference(trained, (2.0, _CONTROL[0]), (2.0, _CONTROL[1]))
+    differences = [_difference(trained, (2.0, level), (8.0, level)) for level in _LEVELS_OF_CURVES]
+    pairs = [
+        curves_alike(f"curves of η = 2 and 8 at η/S = {level:.2g}", own, control)
+        for level, own in zip(_LEVELS_OF_CURVES, differences, strict=True)
+    ]
+    shown = trained.groupby(["learning_rate", "batch_size", "epoch"]).test_accuracy.agg(["mean", "sem"]).reset_index()
     panel = Panel(
         "epochs", "test accuracy",
         tuple(
-            Curve(f"η = {rate:g}, S = {rate / noise:g}", part.epoch.to_numpy(), part.test_accuracy.to_numpy())
+            Curve(f"η = {rate:g}, S = {rate / noise:g}, ± 2 standard errors", part.epoch.to_numpy(), *_with_ends(part))
             for noise in (0.25, 2 / 3)
             for rate in (2.0, 8.0)
-            for part in (_one_cell(trained, rate, rate / noise),)
+            for part in (_one_cell(shown, rate, rate / noise),)
         ),
     )  # fmt: skip
+    at_equal_time = _control_of_curves_at_equal_time(request)
+    at_equal_epochs = pairs[0][1].estimate.value
     return Evidence(
-        _agreement("curves of η = 2 and 8 at equal η/S", np.hstack(differences), np.hstack(controls)), (panel,),
-        run_count(*studies), f"{_NETWORK}, {_EPOCHS}; test accuracy at every evaluation, η/S = ¼, ⅓ and ½",
+        farthest_level(pairs), (panel,), run_count(*studies),
+        f"{_NETWORK}, {_EPOCHS}; test accuracy at every evaluation, η/S = ¼, ⅓ and ½; control: η/S = 2/11 and ½",
+        reported=share_of_late(*studies) | {
+            "what survives of the control's distance where η·steps is equal, as a share":
+            math.sqrt(at_equal_time.estimate.value / at_equal_epochs)
+            if min(at_equal_time.estimate.value, at_equal_epochs) > 0 else math.nan
+        },
+        beside=(
+            *(contrast for contrast, _ in pairs),
+            *curves_alike("curves, all η/S", np.hstack(differences), control),
+            at_equal_time,
+        ),
     )  # fmt: skip
 
 
 def more_noise_helps(request: Request) -> Evidence:
     """C4.4: below an optimum, higher η/S leads to better test accuracy."""
     world = World(best=1.0) if request.null else World()
-    found = {
-        name: table(obtain(request, build, world))
+    studies = {
+        name: obtain(request, build, world)
         for name, build in (("equal epochs", rates_and_batches_at_equal_epochs),
                             ("equal η·steps", rates_and_batches_at_equal_time))
     }  # fmt: skip
-    statistics, curves = [], []
+    found = {name: table(own) for name, own in studies.items()}
+    convention = "slope of accuracy below the optimum that other seeds show"
+
+    def gain(name: str, runs: pd.DataFrame) -> Statistic:
+        return over_seeds(f"gain an octave of η/S, {name}", _gain_below_optimum(runs), "fraction", convention, above(0))
+
+    deciding = {name: gain(name, runs) for name, runs in found.items()}
+    late = {name: gain(f"{name}, late cells only", own) for name, runs in found.items()
+            if (own := _late_cells(runs)) is not None}  # fmt: skip
+    curves = []
     for name, runs in found.items():
-        convention = "slope of accuracy below the optimum that other seeds show"
-        gain = _gain_below_optimum(runs)
-        statistics.append(over_seeds(f"gain an octave of η/S, {name}", gain, "fraction", convention, above(0)))
         one = runs[runs.learning_rate == runs.learning_rate.max()]
         part = one.groupby("batch_size").accuracy.agg(["mean", "sem"]).reset_index()
         x = float(one.learning_rate.iloc[0]) / part.batch_size.to_numpy()
-        mean, half = part["mean"].to_numpy(), 2 * part["sem"].to_numpy()
-        curves.append(Curve(f"η = 8, {name}, ± 2 standard errors", x, mean, mean - half, mean + half))
-    panel = Panel("η/S, 1/examples", "late test accuracy", tuple(curves), log_x=True)
+        curves.append(Curve(f"η = 8, {name}, ± 2 standard errors", x, *_with_ends(part)))
+    at_epochs = deciding["equal epochs"].estimate.value
     return Evidence(
-        tuple(statistics), (panel,), sum(len(runs) for runs in found.values()),
-        f"{_NETWORK}; {_EPOCHS}, and η·steps = 400,000",
+        tuple(deciding.values()), (Panel("η/S, 1/examples", "late test accuracy", tuple(curves), log_x=True),),
+        sum(len(runs) for runs in found.values()), f"{_NETWORK}; {_EPOCHS}, and η·steps = 400,000",
+        reported={
+            **{f"{text}, {name}": share
+               for name, own in studies.items() for text, share in share_of_late(*own).items()},
+            "what survives of the gain at equal epochs where η·steps is equal, as a share":
+            deciding["equal η·steps"].estimate.value / at_epochs,
+            **{f"what survives of the gain at {name} in late cells only, as a share":
+               own.estimate.value / deciding[name].estimate.value for name, own in late.items()},
+        },
+        beside=tuple(late.values()),
     )  # fmt: skip
+
+
+def _late_cells(runs: pd.DataFrame) -> pd.DataFrame | None:
+    """Runs of cells whose test accuracy had ceased to move; None where a rate has fewer than two of them."""
+    late = runs[runs.late.fillna(False).astype(bool)]
+    cells = late.groupby("learning_rate").batch_size.nunique()
+    enough = len(cells) == runs.learning_rate.nunique() and bool((cells > 1).all())
+    return late if enough else None
 
 
 def _law(studies: Sequence[StudyLike]) -> PowerLaw:
@@ -175,10 +219,28 @@ def _per_doubling(runs: pd.DataFrame, level: float) -> Floats:
     return slopes(np.log2(np.sort(own.learning_rate.unique())), _at(runs, level).T)
 
 
-def _control_at_equal_time(request: Request) -> Statistic:
-    runs = table(obtain(request, rates_and_batches_at_equal_time, _also_by_rate(request)))
-    difference = _at(runs, 0.5).mean(0) - _at(runs, 2 / 11).mean(0)
-    return over_seeds("from ε/B = 2/11 to ½ at equal ε·steps", difference, "fraction", "accuracy", above(0))
+def _at_equal_time(request: Request) -> pd.DataFrame:
+    return table(obtain(request, rates_and_batches_at_equal_time, _also_by_rate(request)))
+
+
+def _control(runs: pd.DataFrame) -> Floats:
+    """Change of accuracy [S] between the levels of the control, mean over the rates that have them."""
+    found: Floats = _at(runs, _CONTROL[0]).mean(0) - _at(runs, _CONTROL[1]).mean(0)
+    return found
+
+
+def _control_of_curves_at_equal_time(request: Request) -> Statistic:
+    studies = obtain(request, rates_and_batches_at_equal_time, _also_by_rate(request))
+    curves = pd.concat([_curves(study) for study in studies], ignore_index=True)
+    distance = mean_squares(_difference(curves[curves.epoch > 0], (8.0, _CONTROL[0]), (8.0, _CONTROL[1])))
+    return over_seeds("control at equal η·steps, η = 8: mean square", distance, "1",
+                      "of the accuracy's differences, unbiased", above(0))  # fmt: skip
+
+
+def _with_ends(part: pd.DataFrame) -> tuple[Floats, Floats, Floats]:
+    """Means with ± 2 standard errors."""
+    mean, half = part["mean"].to_numpy(dtype=np.float64), 2 * part["sem"].to_numpy(dtype=np.float64)
+    return mean, mean - half, mean + half
 
 
 def _curves(study: StudyLike) -> pd.DataFrame:
@@ -203,42 +265,15 @@ def _one_cell(curves: pd.DataFrame, rate: float, batch: float) -> pd.DataFrame:
     return curves[(curves.learning_rate == rate) & (curves.batch_size == round(batch))]
 
 
+def _difference(curves: pd.DataFrame, one: tuple[float, float], other: tuple[float, float]) -> Floats:
+    """Of the curves [S, T] of two (η, η/S)."""
+    return _trajectory(curves, one[0], one[0] / one[1]) - _trajectory(curves, other[0], other[0] / other[1])
+
+
 def _trajectory(curves: pd.DataFrame, rate: float, batch: float) -> Floats:
     """[S, T]; a run that diverged has no accuracy and counts as at chance."""
     own = _one_cell(curves, rate, batch).pivot(index="seed", columns="place", values="test_accuracy")
     found: Floats = own.sort_index().fillna(0.1).to_numpy(dtype=np.float64)
-    return found
-
-
-def _agreement(name: str, differences: Floats, controls: Floats) -> tuple[Statistic, Statistic]:
-    """Whether the mean square of differences is below the margin's, and whether the control's is above 0.
-
-    Squares, so that differences of opposite signs do not cancel; without what the seeds' noise adds to them, so that
-    more seeds do not make two settings more alike.
-
-    Arguments:
-        differences, controls: [S, M], of M comparisons.
-    """
-    control = _square(controls)
-    shared = SHARE**2 * control
-    margin = shared if shared.mean() > MARGIN**2 else np.full_like(shared, MARGIN**2)
-    return (
-        over_seeds(f"{name}: mean square − margin", _square(differences) - margin, "1",
-                   "of the accuracy's differences, unbiased; margin: ½ point, or a quarter of the control", below(0)),
-        over_seeds(f"{name}: mean square of the control", control, "1", "at another ε/B", above(0)),
-    )  # fmt: skip
-
-
-def _square(differences: Floats) -> Floats:
-    """Jackknife pseudo-values [S] of the unbiased mean square of mean differences [S, M]."""
-    n = len(differences)
-
-    def squared(own: Floats) -> float:
-        return float(np.mean(own.mean(0) ** 2 - own.var(0, ddof=1) / len(own)))
-
-    whole = squared(differences)
-    left = np.array([squared(np.delete(differences, seed, 0)) for seed in range(n)])
-    found: Floats = n * whole - (n - 1) * left
     return found
 
 
