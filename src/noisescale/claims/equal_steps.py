@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
 import pandas as pd
 
 from noisescale.claims.claim import Curve, Evidence, NotRun, Panel, Request
-from noisescale.claims.criterion import Statistic, above, below, other_than, over_seeds
-from noisescale.claims.ladders import Floats, slopes, table
+from noisescale.claims.criterion import Criterion, Statistic, above, below, other_than, over_seeds
+from noisescale.claims.ladders import Floats, share_of_late, slopes, table
 from noisescale.claims.planted import World
 from noisescale.claims.studies import (
     Build,
@@ -20,7 +21,11 @@ from noisescale.claims.studies import (
     obtain,
     whole_batches,
 )
+from noisescale.laws.equivalence import MARGIN
 
+# Batches through which a trend goes: of three the middle one has no weight.
+_FEWEST = 4
+_BY_ACCURACY, _BY_LOSS = "at the rate best for test accuracy", "at the rate best for the training loss"
 _NETWORK = "MLP, one hidden layer of width 64, MNIST-1D with a fifth of the labels redrawn, halving schedule"
 
 
@@ -37,8 +42,8 @@ def without_batch_norm(request: Request) -> Evidence:
 def gap_stays(request: Request) -> Evidence:
     """C3.4: the gap stays when large batches get many times the steps."""
     world = _world(request, 24.0)
-    short = table(obtain(request, equal_steps, world))
-    long = table(obtain(request, more_steps, _world(request, 1.5)))
+    studies = (obtain(request, equal_steps, world), obtain(request, more_steps, _world(request, 1.5)))
+    short, long = map(table, studies)
     largest = long.batch_size.iloc[0]
     # A rate of either budget, chosen at once: two choices one after the other make intervals too short.
     either = pd.concat([short[short.batch_size == largest], long])
@@ -56,6 +61,8 @@ def gap_stays(request: Request) -> Evidence:
                     "accuracy, each at its best rate", above(0)),),
         (panel,), len(short) + len(long),
         f"{_NETWORK}, NTK, no batch norm; B = {smallest:g} with 6,000 steps, B = {largest:g} with 6,000 and 24,000",
+        share_of_late(*studies[0], *studies[1]) | _failures(short, "equal steps, ")
+        | _failures(long, "four times the steps, "),
     )  # fmt: skip
 
 
@@ -63,34 +70,34 @@ def ghosts_matter(request: Request) -> Evidence:
     """C3.7: with whole-batch statistics instead of ghost batches the trend in B is confounded."""
     # Taken out: the same noise is best with both.
     other = World() if request.null else World(rate_effect=-0.01)
-    tables = [
-        table(obtain(request, ghost_batches)),
-        table(obtain(request, whole_batches, other)),
-    ]
+    studies = (obtain(request, ghost_batches), obtain(request, whole_batches, other))
+    tables = [table(own) for own in studies]
     ghosts, whole = map(_best, tables)
-    shared = ghosts.keys() & whole.keys()
-    if len(shared) < 2:
-        raise NotRun("fewer than two batches whose best rates lie within both ladders")
-    ghosts, whole = ({batch: own[batch] for batch in shared} for own in (ghosts, whole))
-    x = np.log2(sorted(ghosts))
-    interaction = _trend(x, whole, "accuracy") - _trend(x, ghosts, "accuracy")
-    batches = np.array(sorted(ghosts), dtype=np.float64)
+    batches = sorted(ghosts.keys() & whole.keys())
+    if len(batches) < _FEWEST:
+        raise NotRun(f"fewer than {_FEWEST} batches whose best rates lie within both ladders")
+    gain = np.stack([whole[batch].accuracy - ghosts[batch].accuracy for batch in batches], 1)
+    x = np.array(batches, dtype=np.float64)
     panel = Panel(
         "batch size, examples", "test accuracy at the best rate",
-        (_curve("ghost batches of 16", ghosts, batches), _curve("whole batches", whole, batches)), log_x=True,
+        (_curve("ghost batches of 16", ghosts, x), _curve("whole batches", whole, x)), log_x=True,
     )  # fmt: skip
     return Evidence(
-        (over_seeds("difference of the trends", interaction, "fraction",
+        (over_seeds("difference of the trends", slopes(np.log2(x), gain), "fraction",
                     "accuracy for each doubling of B, whole − ghost", other_than(0)),),
         (panel,), sum(map(len, tables)), f"{_NETWORK}, batch norm, 2,000 steps",
+        share_of_late(*studies[0], *studies[1]) | _failures(tables[0], "ghost batches, ")
+        | _failures(tables[1], "whole batches, "),
+        _steps("accuracy, whole − ghost", batches, gain, "fraction", "each at its best rate", other_than(0)),
     )  # fmt: skip
 
 
 class _Chosen:
-    """Metrics [S] of one batch at the rate that the other half of the seeds finds best.
+    """Metrics [S] of one batch at the rates that the other half of the seeds finds best.
 
-    `accuracy` and `train_loss` are each at the rate best for itself, `loss_there` is the training loss at the rate best
-    for accuracy. `at_end` says whether that is an end of its ladder, so that a better one may lie beyond.
+    `accuracy` and `loss` are at the rate best for test accuracy, the same runs; `accuracy_by_loss` and `loss_by_loss`
+    at the rate best for the training loss. `at_end` and `at_end_by_loss` say whether such a rate is an end of its
+    ladder, so that a better one may lie beyond.
     """
 
     def __init__(self, runs: pd.DataFrame, settings: list[str] | None = None) -> None:
@@ -100,15 +107,21 @@ class _Chosen:
             .to_numpy(dtype=np.float64)
             for name in ("accuracy", "train_loss")
         )
-        # A run that diverged has no training loss; no rate at which one did is best.
+        # A run that diverged has no training loss; no rate at which one did is best for it.
         losses = np.where(np.isfinite(losses), losses, math.inf)
-        self.accuracy, self.train_loss, self.loss_there = (np.empty(len(accuracy)) for _ in range(3))
-        half, self.at_end = len(accuracy) // 2, False
-        for own, other in ((slice(None, half), slice(half, None)), (slice(half, None), slice(None, half))):
-            best, lowest = int(accuracy[other].mean(0).argmax()), int(losses[other].mean(0).argmin())
-            self.at_end |= best in (0, accuracy.shape[1] - 1)
-            self.accuracy[own], self.loss_there[own] = accuracy[own, best], losses[own, best]
-            self.train_loss[own] = losses[own, lowest]
+        self.accuracy, self.loss, self.at_end = _cross_fitted(accuracy, (accuracy, losses))
+        self.accuracy_by_loss, self.loss_by_loss, self.at_end_by_loss = _cross_fitted(-losses, (accuracy, losses))
+
+
+def _cross_fitted(chooses: Floats, metrics: tuple[Floats, Floats]) -> tuple[Floats, Floats, bool]:
+    """Two metrics [S, C] as [S] in the column that is largest in the mean of the other half of the seeds."""
+    half, found, at_end = len(chooses) // 2, [np.empty(len(chooses)) for _ in metrics], False
+    for own, other in ((slice(None, half), slice(half, None)), (slice(half, None), slice(None, half))):
+        best = int(chooses[other].mean(0).argmax())
+        at_end |= best in (0, chooses.shape[1] - 1)
+        for into, metric in zip(found, metrics, strict=True):
+            into[own] = metric[own, best]
+    return found[0], found[1], at_end
 
 
 def _best(runs: pd.DataFrame) -> dict[int, _Chosen]:
@@ -125,29 +138,62 @@ def _best(runs: pd.DataFrame) -> dict[int, _Chosen]:
 
 
 def _falls(request: Request, build: Build, edge: float, setting: str) -> Evidence:
-    runs = table(obtain(request, build, _world(request, edge)))
+    studies = obtain(request, build, _world(request, edge))
+    runs = table(studies)
     found = _best(runs)
-    batches = np.array(sorted(found), dtype=np.float64)
-    x = np.log2(batches)
+    batches = sorted(found)
+    if len(batches) < _FEWEST:
+        raise NotRun(f"fewer than {_FEWEST} batches whose best rate lies within its ladder")
+    x = np.array(batches, dtype=np.float64)
     panels = (
-        Panel("batch size, examples", "test accuracy", (_curve("at the rate best for it", found, batches),),
-              log_x=True),
+        Panel("batch size, examples", "test accuracy",
+              (_curve(_BY_ACCURACY, found, x), _curve(_BY_LOSS, found, x, "accuracy_by_loss")), log_x=True),
         Panel("batch size, examples", "training loss, nats",
-              (_curve("at the rate best for it", found, batches, "train_loss"),
-               _curve("at the rate best for accuracy", found, batches, "loss_there")), log_x=True),
+              (_curve(_BY_ACCURACY, found, x, "loss"), _curve(_BY_LOSS, found, x, "loss_by_loss")), log_x=True),
     )  # fmt: skip
 
-    def trend(name: str, unit: str, convention: str) -> Statistic:
-        label = "test accuracy" if name == "accuracy" else "training loss"
-        return over_seeds(f"{label} for each doubling of B", _trend(x, found, name), unit, convention, below(0))
+    def trend(what: str, name: str, unit: str, rate: str) -> Statistic:
+        return over_seeds(f"{what} {rate}, for each doubling of B", slopes(np.log2(x), _metric(found, name)), unit,
+                          "least squares on log₂ B", below(0))  # fmt: skip
 
     return Evidence(
         (
-            trend("accuracy", "fraction", "at the rate best for it"),
-            trend("train_loss", "nats", "at the rate best for it"),
+            trend("test accuracy", "accuracy", "fraction", _BY_ACCURACY),
+            trend("training loss", "loss", "nats", _BY_ACCURACY),
         ),
-        panels, len(runs), setting, beside=(trend("loss_there", "nats", "at the rate best for accuracy"),),
+        panels, len(runs), setting,
+        share_of_late(*studies) | _failures(runs) | {
+            "batches whose rate best for the training loss is an end of its ladder":
+            float(sum(own.at_end_by_loss for own in found.values()))
+        },
+        (
+            trend("test accuracy", "accuracy_by_loss", "fraction", _BY_LOSS),
+            trend("training loss", "loss_by_loss", "nats", _BY_LOSS),
+            *_steps("test accuracy", batches, _metric(found, "accuracy"), "fraction", _BY_ACCURACY, below(MARGIN)),
+            *_steps("training loss", batches, _metric(found, "loss"), "nats", _BY_ACCURACY, below(0)),
+        ),
     )  # fmt: skip
+
+
+def _steps(
+    what: str, batches: list[int], values: Floats, unit: str, convention: str, criterion: Criterion
+) -> tuple[Statistic, ...]:
+    """The change of values [S, M] to each next larger batch: a line through all has little weight for the middle."""
+    return tuple(
+        over_seeds(f"{what}, B = {larger} less B = {smaller}", values[:, at + 1] - values[:, at], unit, convention,
+                   criterion)
+        for at, (smaller, larger) in enumerate(itertools.pairwise(batches))
+    )  # fmt: skip
+
+
+def _failures(runs: pd.DataFrame, of: str = "") -> dict[str, float]:
+    """The number of runs that diverged or collapsed, of every cell in which any did, and of all."""
+    cells = runs[runs.failed].groupby(["batch_size", "learning_rate"]).size().reset_index(name="count")
+    found = {
+        f"{of}failed runs at B = {row.batch_size:g}, ε = {row.learning_rate:g}": float(row["count"])
+        for _, row in cells.iterrows()
+    }
+    return {f"{of}failed runs of {len(runs)}": float(runs.failed.sum())} | found
 
 
 def _world(request: Request, edge: float) -> World:
@@ -155,11 +201,12 @@ def _world(request: Request, edge: float) -> World:
     return World(curvature=0.0, edge=1e6, loss_below=6.0) if request.null else World(edge=edge, loss_below=6.0)
 
 
-def _trend(x: Floats, found: dict[int, _Chosen], name: str) -> Floats:
-    return slopes(x, np.stack([getattr(found[batch], name) for batch in sorted(found)], 1))
+def _metric(found: dict[int, _Chosen], name: str) -> Floats:
+    """[S, M], batches in their order."""
+    return np.stack([getattr(found[batch], name) for batch in sorted(found)], 1)
 
 
 def _curve(label: str, found: dict[int, _Chosen], batches: Floats, name: str = "accuracy") -> Curve:
     values = np.stack([getattr(found[int(batch)], name) for batch in batches], 1)
     mean, half = values.mean(0), 2 * values.std(0, ddof=1) / math.sqrt(len(values))
-    return Curve(label, batches, mean, mean - half, mean + half)
+    return Curve(f"{label}, ± 2 standard errors", batches, mean, mean - half, mean + half)

@@ -245,17 +245,18 @@ def _tuned(
 
 
 _NOISY = {"label_noise": 0.2}
+_GHOST_BATCHES = [16, 32, 64, 128, 256]
 _GHOSTS = {"normalization": "ghost_batch", "ghost_size": 16}
 _STEPS = 6000
 _FACTOR_2 = {"from": 0.5, "to": 64.0, "factor": 2.0}
 
 
 def equal_steps(first: int) -> list[SweepSpec]:
-    """A ladder of rates at each of four batches, as many steps at all of them, a fifth of the labels redrawn."""
+    """A ladder of rates at each of six batches, as many steps at all of them, a fifth of the labels redrawn."""
     return [
         mnist1d(
             "equal-steps", first, 10, dataset=_NOISY,
-            grid={"learning_rate": _FACTOR_2, "batch_size": [16, 64, 256, 512]},
+            grid={"learning_rate": _FACTOR_2, "batch_size": [16, 32, 64, 128, 256, 512]},
             training={"steps": _STEPS, "schedule": {"kind": "halving"}},
         )
     ]  # fmt: skip
@@ -278,17 +279,17 @@ def equal_steps_with_ghost_batches(first: int) -> list[SweepSpec]:
     So many steps that the smallest batch passes over the training set more than thirty times: with a quarter of that it
     has not learned it (`ghost_batches`).
     """
-    return [_normalized("ghost-batches-longer", first, 12, _GHOSTS, 0.25, 8.0, [32, 128, 512], 4000)]
+    return [_normalized("ghost-batches-longer", first, 12, _GHOSTS, 0.25, 8.0, [32, 64, 128, 256, 512], 4000)]
 
 
 def ghost_batches(first: int) -> list[SweepSpec]:
-    """Batch norm over ghosts of 16 examples in batches of one, four and sixteen of them, and fewer steps."""
-    return [_normalized("ghost-batches", first, 8, _GHOSTS, 0.0625, 16.0, [16, 64, 256], 2000)]
+    """Batch norm over ghosts of 16 examples in batches of one to sixteen of them, and fewer steps."""
+    return [_normalized("ghost-batches", first, 8, _GHOSTS, 0.0625, 16.0, _GHOST_BATCHES, 2000)]
 
 
 def whole_batches(first: int) -> list[SweepSpec]:
     """The same with batch norm over the whole batch."""
-    return [_normalized("whole-batches", first, 8, {"normalization": "batch"}, 0.0625, 16.0, [16, 64, 256], 2000)]
+    return [_normalized("whole-batches", first, 8, {"normalization": "batch"}, 0.0625, 16.0, _GHOST_BATCHES, 2000)]
 
 
 def _normalized(
