@@ -33,7 +33,7 @@ def replaces_the_rate(request: Request) -> Evidence:
         (
             *(Curve(f"batch in its place, {rate.split()[0]}", final(rate), final(rate + _BATCH)) for rate in rates),
             Curve("no schedule", final(rates[0]), final("constant")),
-            Curve("equal", line, line, theory=True),
+            Curve("equal accuracies", line, line, kind="reference"),
         ),
     )  # fmt: skip
     return Evidence(

@@ -27,7 +27,8 @@ class Curve:
     """Points of a figure.
 
     Arguments:
-        label: in the legend. x, y: [M]. low, high: [M], ends of intervals, or None. theory: whether it is a formula.
+        label: in the legend. x, y: [M]. low, high: [M], ends of intervals, or None. kind: "measured", a "theory" from
+            which a number could have been foretold, or a "reference" to look along: no difference, a bound, a slope.
     """
 
     label: str
@@ -35,7 +36,7 @@ class Curve:
     y: NDArray[np.float64]
     low: NDArray[np.float64] | None = None
     high: NDArray[np.float64] | None = None
-    theory: bool = False
+    kind: Literal["measured", "theory", "reference"] = "measured"
 
 
 @dataclass(frozen=True)

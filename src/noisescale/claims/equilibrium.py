@@ -101,7 +101,7 @@ def equilibrium_norm(request: Request) -> Evidence:
         (
             Curve("measured, ± standard deviation of seeds", products[order], means[order],
                   (means - spread)[order], (means + spread)[order]),
-            Curve("1", products[order][[0, -1]], np.ones(2), theory=True),
+            Curve("1", products[order][[0, -1]], np.ones(2), kind="theory"),
         ),
         log_x=True,
     )  # fmt: skip
@@ -134,7 +134,7 @@ def rotation_of_products(request: Request) -> Evidence:
                 Curve(f"η = {rate:g}", products[rates == rate], rotation[rates == rate].mean(1))
                 for rate in sorted(set(rates))
             ),
-            Curve("√(2ηλ)", np.sort(products), np.sqrt(2 * np.sort(products)), theory=True),
+            Curve("√(2ηλ)", np.sort(products), np.sqrt(2 * np.sort(products)), kind="theory"),
         ),
         log_x=True, log_y=True,
     )  # fmt: skip
@@ -180,7 +180,7 @@ def cuts(request: Request) -> Evidence:
         (
             Curve("η cut to a quarter", x, against[:, 0].mean(1)),
             Curve("λ cut to a quarter", x, against[:, 1].mean(1)),
-            Curve("1/√k", x[[0, -1]], np.full(2, 1 / math.sqrt(k)), theory=True),
+            Curve("1/√k", x[[0, -1]], np.full(2, 1 / math.sqrt(k)), kind="theory"),
         ),
         log_y=True,
     )  # fmt: skip
@@ -216,7 +216,7 @@ def with_momentum(request: Request) -> Evidence:
         (
             Curve("‖w‖⁴", np.arange(len(seeds), dtype=float), ratio),
             Curve("rotation", np.arange(len(seeds), dtype=float), turned),
-            Curve("1", np.array([0.0, len(seeds) - 1.0]), np.ones(2), theory=True),
+            Curve("1", np.array([0.0, len(seeds) - 1.0]), np.ones(2), kind="theory"),
         ),
     )  # fmt: skip
     return Evidence(

@@ -122,5 +122,5 @@ def _look(bench: Bench, kinds: int) -> tuple[Floats, Floats, Floats]:
 def _panel(names: list[str], x: Floats, log_rates: Floats, label: str) -> Panel:
     relative = np.exp(log_rates - log_rates.mean(1, keepdims=True)).mean(2)
     curves = tuple(Curve(name, x, own) for name, own in zip(names, relative.T, strict=True))
-    theory = Curve("1", x[[0, -1]], np.ones(2), theory=True)
+    theory = Curve("1", x[[0, -1]], np.ones(2), kind="theory")
     return Panel("ηλ·steps since merging", label, (*curves, theory), log_y=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -63,13 +64,13 @@ def points(label: str, law: PowerLaw) -> Curve:
     return Curve(label, x, np.exp(y), np.exp(y - 2 * error), np.exp(y + 2 * error))
 
 
-def through(label: str, law: PowerLaw, slope: float) -> Curve:
+def through(label: str, law: PowerLaw, slope: float, kind: Literal["theory", "reference"] = "theory") -> Curve:
     """The line of a stated slope through the middle of a law's points."""
     x = np.sort(law.widths)
     if not len(x):
-        return Curve(label, x, x, theory=True)
+        return Curve(label, x, x, kind=kind)
     middle = float(np.mean(law.log_values))
-    return Curve(label, x, np.exp(middle + slope * (np.log(x) - np.log(x).mean())), theory=True)
+    return Curve(label, x, np.exp(middle + slope * (np.log(x) - np.log(x).mean())), kind=kind)
 
 
 def table(studies: Sequence[StudyLike]) -> pd.DataFrame:

@@ -46,7 +46,7 @@ def widths(request: Request) -> Evidence:
                 Curve(f"{name}, S = {batch}", beyond[shown], own)
                 for name, batch, own in zip(("quiet", "noisy"), batches, relative, strict=True)
             ),
-            Curve("twice", np.array([0.0, _SHOWN]), np.full(2, 2.0), theory=True),
+            Curve("twice: the width's end", np.array([0.0, _SHOWN]), np.full(2, 2.0), kind="reference"),
         ),
     )  # fmt: skip
     return Evidence(

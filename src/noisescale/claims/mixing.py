@@ -56,7 +56,7 @@ def mixing_time(request: Request) -> Evidence:
             Panel("1/(ηλ), steps", "mixing time, steps",
                   (Curve("measured, ± standard error", 1 / products, means, means - spread,
                          means + spread),
-                   Curve("slope 1", 1 / products, middle / products, theory=True)), log_x=True, log_y=True),
+                   Curve("τ ∝ 1/(ηλ)", 1 / products, middle / products, kind="theory")), log_x=True, log_y=True),
         ),
         2 * groups * trials * len(products),
         f"MLP of two hidden layers of width 32, batch norm without gains, fixed read-out, digits, B = 32, float64; "

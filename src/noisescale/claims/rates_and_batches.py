@@ -59,7 +59,7 @@ def best_batch(request: Request) -> Evidence:
     panel = Panel(
         "learning rate ε", "best batch size, examples",
         (points("equal epochs, as in the paper", first), points("equal ε·steps", second),
-         through("B ∝ ε", first, 1.0), through("B ∝ √ε", first, 0.5)),
+         through("B ∝ ε", first, 1.0), through("B ∝ √ε", first, 0.5, "reference")),
         log_x=True, log_y=True,
     )  # fmt: skip
     return Evidence(

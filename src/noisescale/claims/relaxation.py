@@ -145,7 +145,7 @@ def _decays(found: list[_Relaxation]) -> Panel:
         for own in found
     )  # fmt: skip
     start = 4 * math.log(_UP / _DOWN)
-    theory = Curve("e^(−4ηλt)", x, start * np.exp(-x), theory=True)
+    theory = Curve("e^(−4ηλt)", x, start * np.exp(-x), kind="theory")
     return Panel(
         "4ηλ·steps since the twins were parted", "log ratio of ‖w‖⁴ of the twins", (*measured, theory), log_y=True
     )
@@ -158,7 +158,7 @@ def _rates(products: Floats, rates: Floats, learning: _Relaxation) -> Panel:
         (
             Curve("measured, ± standard deviation of seeds", products, means, means - spread, means + spread),
             Curve("with true labels, where S moves", np.array([learning.product]), learning.rates.mean(keepdims=True)),
-            Curve("4ηλ", products, 4 * products, theory=True),
+            Curve("4ηλ", products, 4 * products, kind="theory"),
         ),
         log_x=True, log_y=True,
     )  # fmt: skip

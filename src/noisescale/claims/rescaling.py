@@ -191,7 +191,7 @@ def _panels(found: Ladders, curvature: Floats, largest: Floats) -> tuple[Panel, 
             "1/(ηλ_ref)", "β_max",
             (
                 Curve("measured, of mean curves", x[order], largest[order]),
-                Curve("6/(7ηλ_ref)", ends, _THEORY * ends, theory=True),
+                Curve("6/(7ηλ_ref)", ends, _THEORY * ends, kind="theory"),
             ),
             log_x=True, log_y=True,
         ),

@@ -33,8 +33,8 @@ def excess(request: Request) -> Evidence:
         (
             Curve("simulated, ± 2 standard errors", np.array(_RATES), found.mean(1), found.mean(1) - half,
                   found.mean(1) + half),
-            Curve("½Σ(η/S)c/(2 − ηh)", grid, np.array([_law(rate, True) for rate in grid]), theory=True),
-            Curve("(η/4S)·Tr C", grid, np.array([_law(rate, False) for rate in grid]), theory=True),
+            Curve("½Σ(η/S)c/(2 − ηh)", grid, np.array([_law(rate, True) for rate in grid]), kind="theory"),
+            Curve("(η/4S)·Tr C", grid, np.array([_law(rate, False) for rate in grid]), kind="theory"),
         ),
         log_x=True, log_y=True,
     )  # fmt: skip

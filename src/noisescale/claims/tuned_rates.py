@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from noisescale.claims.claim import Curve, Evidence, NotRun, Panel, Request
 from noisescale.claims.criterion import above, below, over_seeds, same, within
-from noisescale.claims.ladders import Floats, slopes, table
+from noisescale.claims.ladders import Floats, share_of_late, slopes, table
 from noisescale.claims.planted import World
 from noisescale.claims.studies import obtain, tuned_at_equal_epochs, tuned_over_budgets, tuned_with_momentum
 from noisescale.laws.local_cubic import MINIMUM_CELLS, local_cubic
@@ -23,7 +23,8 @@ def saturation(request: Request) -> Evidence:
     """C3.1: at equal epochs the best rate grows with B, then saturates, and accuracy is flat, then falls."""
     # Taken out: every rate is stable.
     (study,) = obtain(request, tuned_at_equal_epochs, World(edge=1e6) if request.null else World(edge=40.0))
-    found = _Tuned(table([study]), "batch_size")
+    runs = table([study])
+    found = _Tuned(runs, "batch_size")
     found.keep(~found.censored)
     batches, rates = found.keys, found.places
     x = np.log(batches)
@@ -35,7 +36,7 @@ def saturation(request: Request) -> Evidence:
         "batch size, examples", "best learning rate ε",
         (
             Curve("± 2 standard errors", batches, np.exp(mean), np.exp(mean - half), np.exp(mean + half)),
-            Curve("ε ∝ B", batches, np.exp(mean[split] + x - x[split]), theory=True),
+            Curve("ε ∝ B", batches, np.exp(mean[split] + x - x[split]), kind="theory"),
         ),
         log_x=True, log_y=True,
     )  # fmt: skip
@@ -49,14 +50,16 @@ def saturation(request: Request) -> Evidence:
             *same("accuracy from the smallest batch to the break", found.heights[:, split] - found.heights[:, 0], drop),
         ),
         (panel,), found.runs, f"{_NETWORK}, 30 epochs, B = {', '.join(f'{b:g}' for b in batches)}",
+        share_of_late(study) | _times(runs, found),
     )  # fmt: skip
 
 
 def momentum_helps_late(request: Request) -> Evidence:
     """C3.2: momentum does not help at small batches and does at large ones."""
     world = World(edge=1e6) if request.null else World(edge=40.0)
-    without = _Tuned(table(obtain(request, tuned_at_equal_epochs, world)), "batch_size")
-    with_it = _Tuned(table(obtain(request, tuned_with_momentum, world)), "batch_size")
+    studies = (obtain(request, tuned_at_equal_epochs, world), obtain(request, tuned_with_momentum, world))
+    tables = [table(own) for own in studies]
+    without, with_it = (_Tuned(runs, "batch_size") for runs in tables)
     open_ended = without.censored | with_it.censored
     for own in (without, with_it):
         own.keep(~open_ended)
@@ -68,7 +71,7 @@ def momentum_helps_late(request: Request) -> Evidence:
     panel = Panel(
         "batch size, examples", "accuracy with momentum 0.9 less that without",
         (Curve("each at its best rate, ± 2 standard errors", batches, mean, mean - half, mean + half),
-         Curve("no difference", batches[[0, -1]], np.zeros(2), theory=True)),
+         Curve("no difference", batches[[0, -1]], np.zeros(2), kind="reference")),
         log_x=True,
     )  # fmt: skip
     return Evidence(
@@ -78,12 +81,15 @@ def momentum_helps_late(request: Request) -> Evidence:
             over_seeds(f"gain at B = {batches[-1]:g}", large, "fraction", "accuracy, each at its best rate", above(0)),
         ),
         (panel,), without.runs + with_it.runs, f"{_NETWORK}, 30 epochs, momentum 0 and 0.9",
+        share_of_late(*studies[0], *studies[1]) | _times(tables[0], without, ", m = 0")
+        | _times(tables[1], with_it, ", m = 0.9"),
     )  # fmt: skip
 
 
 def rates_over_budgets(request: Request) -> Evidence:
     """C3.5: the rate best for test accuracy falls slower with the epoch budget than that best for the training loss."""
-    runs = table(obtain(request, tuned_over_budgets, World(loss_wants_less=0.0 if request.null else 0.8)))
+    studies = obtain(request, tuned_over_budgets, World(loss_wants_less=0.0 if request.null else 0.8))
+    runs = table(studies)
     by_accuracy, by_loss = _Tuned(runs, "budget"), _Tuned(runs, "budget", "train_loss")
     open_ended = by_accuracy.censored | by_loss.censored
     for own in (by_accuracy, by_loss):
@@ -109,7 +115,7 @@ def rates_over_budgets(request: Request) -> Evidence:
                        below(0)),
         ),
         (panel,), by_accuracy.runs, f"{_NETWORK}, B = 16, {', '.join(f'{b:g}' for b in budgets)} epochs",
-        beside=(
+        share_of_late(*studies), beside=(
             over_seeds("slope by accuracy", by_metric["accuracy"], "1", "of log ε_opt on log epochs", within(0, 0.25)),
         ),
     )  # fmt: skip
@@ -118,9 +124,11 @@ def rates_over_budgets(request: Request) -> Evidence:
 def best_temperature(request: Request) -> Evidence:
     """C3.6: the best ε/((1 − m)B) is the same across batches, budgets and momenta."""
     world = World(edge=40.0, by="rate" if request.null else "noise")
-    without = _Tuned(table(obtain(request, tuned_at_equal_epochs, world)), "batch_size")
-    with_it = _Tuned(table(obtain(request, tuned_with_momentum, world)), "batch_size")
-    budgets = _Tuned(table(obtain(request, tuned_over_budgets, world)), "budget")
+    studies = [obtain(request, build, world)
+               for build in (tuned_at_equal_epochs, tuned_with_momentum, tuned_over_budgets)]  # fmt: skip
+    without, with_it, budgets = (
+        _Tuned(table(own), axis) for own, axis in zip(studies, ("batch_size", "batch_size", "budget"), strict=True)
+    )
     open_ended = without.censored | with_it.censored
     for own in (without, with_it):
         own.keep(~open_ended)
@@ -129,13 +137,14 @@ def best_temperature(request: Request) -> Evidence:
     x = np.log(batches)
     lower = slice(None, _break(x, without.places.mean(0)) + 1)
     temperatures = {"m = 0": without.places - x, "m = 0.9": with_it.places - x}
+    constant = math.exp(float(temperatures["m = 0"][:, lower].mean()))
     panel = Panel(
         "batch size, examples", "best temperature ε/((1 − m)B), 1/examples",
         tuple(
             Curve(f"{name}, ± 2 standard errors", batches, *(np.exp(own.mean(0) + sign * 2 * _standard_error(own))
                                                            for sign in (0, -1, 1)))
             for name, own in temperatures.items()
-        ),
+        ) + (Curve("T constant, of m = 0 up to the break", batches, np.full(len(batches), constant), kind="theory"),),
         log_x=True, log_y=True,
     )  # fmt: skip
     seeds = min(len(own.places) for own in (without, with_it))
@@ -151,6 +160,7 @@ def best_temperature(request: Request) -> Evidence:
                        "of the log of the best temperature, B = 16", within(0, 0.25)),
         ),
         (panel,), without.runs + with_it.runs + budgets.runs, f"{_NETWORK}, 30 epochs, and 10 to 80 at B = 16",
+        share_of_late(*(study for own in studies for study in own)),
     )  # fmt: skip
 
 
@@ -190,6 +200,15 @@ class _Tuned:
         """Only some of the cells [C]."""
         self.keys, self.censored = self.keys[cells], self.censored[cells]
         self.places, self.heights = self.places[:, cells], self.heights[:, cells]
+
+
+def _times(runs: pd.DataFrame, found: _Tuned, of: str = "") -> dict[str, float]:
+    """Training time ε·steps/(1 − m) at the best peak rate of each batch: where it is equal, only the noise differs."""
+    steps = runs.groupby("batch_size").steps.first()
+    return {
+        f"ε·steps/(1 − m) at the best rate, B = {batch:g}{of}": float(np.exp(place)) * float(steps[batch])
+        for batch, place in zip(found.keys, found.places.mean(0), strict=True)
+    }
 
 
 def _own_places(x: Floats, y: Floats) -> Floats:

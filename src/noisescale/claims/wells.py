@@ -35,8 +35,8 @@ def gibbs(request: Request) -> Evidence:
         (
             Curve("simulated, ± 2 standard errors", inverse[order], found.mean(1)[order], (found.mean(1) - half)[order],
                   (found.mean(1) + half)[order]),
-            Curve("Gibbs, integrated", inverse[order], exact[order], theory=True),
-            Curve("½ log(h_B/h_A) − ΔL/n", inverse[order], laplace[order], theory=True),
+            Curve("Gibbs, integrated", inverse[order], exact[order], kind="theory"),
+            Curve("½ log(h_B/h_A) − ΔL/n", inverse[order], laplace[order], kind="theory"),
         ),
     )  # fmt: skip
     return Evidence(

@@ -155,7 +155,7 @@ def claim_figure(verdict: Verdict, panels: Sequence[Panel]) -> Figure:
 
 
 def _draw(axes: Axes, panel: Panel) -> None:
-    measured = [curve for curve in panel.curves if not curve.theory]
+    measured = [curve for curve in panel.curves if curve.kind == "measured"]
     shades = looks([float(place) for place in range(len(measured))])
     for place, curve in enumerate(measured):
         color = shades[float(place)].color
@@ -172,8 +172,9 @@ def _draw(axes: Axes, panel: Panel) -> None:
             curve.x, curve.y, yerr=ends, ls="none", color=color, marker=MARKERS[place % len(MARKERS)],
             ms=size, mfc="none", mew=1.5, lw=1.2, capsize=3, label=curve.label, zorder=3,
         )  # fmt: skip
-    for place, curve in enumerate(curve for curve in panel.curves if curve.theory):
-        axes.plot(curve.x, curve.y, color=INK, ls=LINES[1 + place % 3], lw=1.4, label=f"theory: {curve.label}")
+    for place, curve in enumerate(curve for curve in panel.curves if curve.kind != "measured"):
+        label = f"theory: {curve.label}" if curve.kind == "theory" else curve.label
+        axes.plot(curve.x, curve.y, color=INK, ls=LINES[1 + place % 3], lw=1.4, label=label)
     _scales(axes, panel)
 
 
