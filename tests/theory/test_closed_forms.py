@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.linalg import solve_continuous_lyapunov, solve_discrete_lyapunov
 from torch import nn
 
 from noisescale import theory
@@ -110,6 +111,31 @@ def test_the_excess_loss_in_both_limits() -> None:
         theory.excess_loss(0.7, h, s2)
 
 
+def test_the_excess_loss_holds_for_noise_of_any_axes() -> None:
+    """The stationary covariance P = (I − εH)P(I − εH) + ε²Σ of a Σ that does not commute with H."""
+    generator, rate, h = np.random.default_rng(4), 0.3, np.array([0.05, 0.5, 1.5, 4.0])
+    root = generator.standard_normal((4, 4))
+    sigma, curvature = root @ root.T, np.diag(h)
+    assert np.abs(sigma @ curvature - curvature @ sigma).max() > 1
+    covariance = solve_discrete_lyapunov(np.eye(4) - rate * curvature, rate**2 * sigma)
+    assert theory.excess_loss(rate, h, np.diag(sigma)) == pytest.approx(0.5 * np.trace(curvature @ covariance))
+    flow = solve_continuous_lyapunov(curvature, rate * sigma)  # HP + PH = εΣ, small steps
+    small = theory.excess_loss(rate, h, np.diag(sigma), finite_steps=False)
+    assert small == pytest.approx(0.5 * np.trace(curvature @ flow)) == pytest.approx(rate * np.trace(sigma) / 4)
+
+
+def test_the_gibbs_law_of_two_parabolas_far_apart() -> None:
+    """Summed over a grid of the lower one of both, it is Laplace's closed form; the border has no weight."""
+    x, n, height = np.linspace(-20, 20, 400_001), 0.05, 0.1
+    a, b = height + 0.5 * 1.0 * (x + 4) ** 2, 0.5 * 9.0 * (x - 4) ** 2
+    exact = theory.log_odds_of_regions(n, np.minimum(a, b), a < b)
+    assert exact == pytest.approx(theory.log_odds_of_wells(n, height, 1.0, 9.0), abs=1e-9)
+    assert exact == pytest.approx(math.log(3) - height / n, abs=1e-9)
+    # In several directions the determinants count, and exchanged wells have the opposite odds.
+    assert theory.log_odds_of_wells(n, height, [1.0, 2.0], [9.0, 8.0]) == pytest.approx(math.log(6) - height / n)
+    assert theory.log_odds_of_wells(n, -height, 9.0, 1.0) == pytest.approx(-exact, abs=1e-9)
+
+
 @pytest.mark.parametrize("factor", [1, 2, 5, 40])
 def test_svag_keeps_the_mean_and_multiplies_the_covariance(factor: int) -> None:
     one, other = theory.svag_weights(factor)
@@ -125,6 +151,9 @@ def test_svag_keeps_the_mean_and_multiplies_the_covariance(factor: int) -> None:
         (lambda: theory.catapult_map(1.0, 1.0, 1.0, 0, 3), "width"),
         (lambda: theory.svag_weights(0), "factor"),
         (lambda: theory.excess_loss(0.1, [1.0], [1.0, 2.0]), "noise_variances"),
+        (lambda: theory.log_odds_of_wells(0.0, 0.1, 1.0, 1.0), "noise"),
+        (lambda: theory.log_odds_of_wells(0.1, 0.1, 1.0, [1.0, -1.0]), "curvatures_b"),
+        (lambda: theory.log_odds_of_regions(0.1, [0.0, 1.0], [True, True]), "in_a"),
         (lambda: theory.gradient_noise(1.0, 1.0, 2, 10, "shuffle"), "sampling"),
         (lambda: theory.stationary_variance(3.0, 1.0, 1.0), "rate"),
     ],

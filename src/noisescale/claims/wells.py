@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from noisescale.claims.claim import Curve, Evidence, Panel, Request
 from noisescale.claims.criterion import farthest, over_seeds, within
+from noisescale.theory import log_odds_of_regions, log_odds_of_wells
 
 Floats = NDArray[np.float64]
 
@@ -24,8 +25,9 @@ def gibbs(request: Request) -> Evidence:
     seeds = _SEEDS[request.scale]
     generator = np.random.default_rng(request.first_seed)
     found = np.array([[_log_odds(n, request, generator) for _ in range(seeds)] for n in _NOISES])
-    exact = np.array([_integrated(n) for n in _NOISES])
-    laplace = np.array([0.5 * np.log(_CURVATURE_B / _CURVATURE_A) - _HEIGHT_A / n for n in _NOISES])
+    line = np.linspace(-8, 6, 200_001)
+    exact = np.array([log_odds_of_regions(n, np.minimum(*_wells(line)), _in_a(line)) for n in _NOISES])
+    laplace = np.array([log_odds_of_wells(n, _HEIGHT_A, _CURVATURE_A, _CURVATURE_B) for n in _NOISES])
     half = 2 * found.std(1, ddof=1) / np.sqrt(seeds)
     order = np.argsort(_NOISES)
     inverse = 1 / np.array(_NOISES)
@@ -81,9 +83,3 @@ def _log_odds(n: float, request: Request, generator: np.random.Generator) -> flo
         if step >= steps // 2:
             inside, total = inside + int(_in_a(x).sum()), total + chains
     return float(np.log(max(inside, 1) / max(total - inside, 1)))
-
-
-def _integrated(n: float) -> float:
-    x = np.linspace(-8, 6, 200_001)
-    weight, a = np.exp(-np.minimum(*_wells(x)) / n), _in_a(x)
-    return float(np.log(weight[a].sum() / weight[~a].sum()))

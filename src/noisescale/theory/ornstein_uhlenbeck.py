@@ -31,11 +31,13 @@ def excess_loss(
 ) -> float:
     """The loss above its minimum in the stationary state, E L − L* = ½ Σ h_k Var θ_k.
 
-    With steps of finite size and no momentum (ε/4) Σ s_k²/(1 − εh_k/2); in the limit of small steps ε tr Σ/(4(1 − m)),
-    whatever the curvature, as long as noise and curvature have the same axes.
+    With steps of finite size and no momentum (ε/4) Σ s_k²/(1 − εh_k/2); in the limit of small steps ε tr Σ/(4(1 − m)).
+    The noise may have any axes: of its covariance only the diagonal in the curvature's axes enters, since the variance
+    along each of them obeys an equation of its own.
 
     Arguments:
-        rate: ε. curvatures: h_k, [K]. noise_variances: s_k² of a batch's gradient along the same axes, [K].
+        rate: ε. curvatures: h_k, [K]. noise_variances: s_k² = u_kᵀΣu_k of a batch's gradient along the curvature's
+            eigenvectors u_k, [K].
         momentum: m. finite_steps: whether the correction of finite steps is made.
     Raises:
         BadInput: a rate at which a direction is not stable.
