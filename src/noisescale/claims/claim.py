@@ -44,7 +44,7 @@ class Panel:
     """A figure as data.
 
     Arguments:
-        x_label, y_label: with units. curves: what is drawn. log_x, log_y: kinds of axes.
+        x_label, y_label: with units. curves: what is drawn. log_x, log_y: kinds of axes. whole_x: whether x counts.
     """
 
     x_label: str
@@ -52,6 +52,7 @@ class Panel:
     curves: tuple[Curve, ...]
     log_x: bool = False
     log_y: bool = False
+    whole_x: bool = False
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import torch
 
+from noisescale.claims.agreement import farthest_level
 from noisescale.claims.claim import Curve, Evidence, Panel, Request
-from noisescale.claims.criterion import below, farthest, over_seeds, within
+from noisescale.claims.criterion import Statistic, below, farthest, over_seeds, same, within
 from noisescale.claims.norm_trace import Bench, Floats, NormTrace, seeds_of
-from noisescale.theory import equilibrium
+from noisescale.theory import equilibrium, norm_recursion
 
 # Margins of `docs/verdicts.md`: 5 % at equilibrium, a quarter for slopes.
 _AT_EQUILIBRIUM, _OF_SLOPES = 0.05, 0.25
 _SEEDS = {"smoke": 6, "laptop": 10}
+_LOOKS = 20
 _NETWORK = "MLP of two hidden layers of width 32, batch norm without gains, fixed read-out, digits, B = 32, float64"
 
 # The form with momentum holds for gradients that are independent from step to step; with true labels successive ones
@@ -115,14 +118,16 @@ def equilibrium_norm(request: Request) -> Evidence:
 def rotation_of_products(request: Request) -> Evidence:
     """C2.4: the effective rate and the rotation depend on ηλ alone."""
     pairs, seeds = _PAIRS[request.scale], seeds_of(request, _SEEDS)
-    trace = _at_equilibrium(pairs, seeds, 0.0)
+    bench = _settled_bench(pairs, seeds, 0.0)
+    trace = bench.record(_window(pairs))
+    training_loss, test_accuracy = (_by_pair(own, pairs) for own in _found_at_equilibrium(bench, pairs))
     rotation = _by_pair(np.sqrt((trace.rotations**2).mean(0)).mean(1), pairs)
     products = np.array([rate * decay for rate, decay in pairs])
     rates = np.array([rate for rate, _ in pairs])
     effective = _by_pair((_rates(pairs, len(seeds))[:, None] / trace.squares.mean(0)).mean(1), pairs)
     if request.null:  # taken out: every product is compared with that of another pair
         products = np.roll(products, 1)
-    ratios = rotation / np.sqrt(2 * products)[:, None]
+    ratios = rotation / np.array([[_rotation(own)] for own in products])
     ratio = farthest(ratios, 1.0)
     # At given ηλ the rate adds nothing: its exponent beside that of ηλ, by least squares over pairs, seed by seed.
     design = np.stack([np.ones(len(pairs)), np.log(products), np.log(rates)], 1)
@@ -131,10 +136,11 @@ def rotation_of_products(request: Request) -> Evidence:
         "intrinsic learning rate ηλ", "rotation a step, radians",
         (
             *(
-                Curve(f"η = {rate:g}", products[rates == rate], rotation[rates == rate].mean(1))
+                Curve(f"η = {rate:g}, ± standard deviation of seeds", products[rates == rate],
+                      *_with_spread(rotation[rates == rate]))
                 for rate in sorted(set(rates))
             ),
-            Curve("√(2ηλ)", np.sort(products), np.sqrt(2 * np.sort(products)), kind="theory"),
+            Curve("√(2ηλ)", np.sort(products), np.array([_rotation(own) for own in np.sort(products)]), kind="theory"),
         ),
         log_x=True, log_y=True,
     )  # fmt: skip
@@ -146,14 +152,57 @@ def rotation_of_products(request: Request) -> Evidence:
                 "exponent of η", exponents[2], "1", "of η/‖w‖² in η at equal ηλ; 0 where the product alone decides",
                 within(0, _OF_SLOPES),
             ),
+            *_at_equal_products("training loss", training_loss, products, "nats"),
+            *_at_equal_products("test accuracy", test_accuracy, products, "fraction"),
         ),
-        (panel,), len(pairs) * len(seeds), _setting(pairs),
-        {"exponent of ηλ": float(exponents[1].mean())},
+        (panel, _against_products("training loss, nats", training_loss, products, rates),
+         _against_products("test accuracy", test_accuracy, products, rates)),
+        len(pairs) * len(seeds), _setting(pairs), {"exponent of ηλ": float(exponents[1].mean())},
     )  # fmt: skip
 
 
+def _at_equal_products(name: str, values: Floats, products: Floats, unit: str) -> tuple[Statistic, Statistic]:
+    """Whether a metric [pairs, S] is the same for both rates of each ηλ, beside that of the two largest ηλ."""
+    places = [np.flatnonzero(np.isclose(products, own)) for own in np.unique(products.round(12))]
+    control = values[places[-1]].mean(0) - values[places[-2]].mean(0)
+    return farthest_level(
+        [
+            same(f"{name} at ηλ = {products[own[0]]:g}, two rates", values[own[0]] - values[own[1]], control, unit)
+            for own in places
+            if len(own) > 1
+        ]
+    )
+
+
+def _found_at_equilibrium(bench: Bench, pairs: tuple[tuple[float, float], ...]) -> tuple[Floats, Floats]:
+    """Training loss and test accuracy [R], mean over looks at the runs as they go on."""
+    labels, rows = bench.data.y_train, []
+    for _ in range(_LOOKS):
+        bench.skip(max(1, _window(pairs) // _LOOKS))
+        logs = bench.outputs(bench.inputs).log_softmax(2)
+        loss = -logs[:, torch.arange(len(labels)), labels].mean(1).numpy()
+        rows.append(np.stack([loss, bench.accuracies()[1]]))
+    training_loss, test_accuracy = np.mean(rows, 0)
+    return training_loss, test_accuracy
+
+
+def _against_products(label: str, values: Floats, products: Floats, rates: Floats) -> Panel:
+    curves = (
+        Curve(f"η = {rate:g}, ± standard deviation of seeds", products[rates == rate],
+              *_with_spread(values[rates == rate]))
+        for rate in sorted(set(rates))
+    )  # fmt: skip
+    return Panel("intrinsic learning rate ηλ", label, tuple(curves), log_x=True)
+
+
+def _with_spread(values: Floats) -> tuple[Floats, Floats, Floats]:
+    """Means [M] of [M, S] with ± standard deviations of seeds."""
+    means, spread = values.mean(1), values.std(1, ddof=1)
+    return means, means - spread, means + spread
+
+
 def cuts(request: Request) -> Evidence:
-    """C2.11: a cut of η acts at once and is half undone; a cut of λ acts slowly; both end at 1/√k."""
+    """C2.11: a cut of η acts at once and is half undone; a cut of λ acts slowly; at equal S both end at 1/√k."""
     seeds, k = seeds_of(request, _SEEDS), 4.0
     rate, decay = 0.4, 0.05
     bench = Bench([(rate, decay)] * 3, seeds)
@@ -162,7 +211,8 @@ def cuts(request: Request) -> Evidence:
     cut = k if not request.null else 1.0  # taken out: nothing is cut
     pairs = [(rate / cut, decay), (rate, decay / cut), (rate, decay)]
     bench.change([pair for pair in pairs for _ in seeds])
-    steps = int(4 / (4 * rate * decay / k))
+    relaxation = equilibrium(rate, decay / k, 1.0).relaxation
+    steps = int(4 / relaxation)
     after = bench.record(steps + 200)
     effective_before = rate / before.squares.mean((0, 2)).reshape(3, -1)
     etas = np.array([pair[0] for pair in pairs])[:, None]
@@ -174,13 +224,13 @@ def cuts(request: Request) -> Evidence:
     # The effective rate is √(2ηλ/S): what the cuts do to S is measured too.
     second = (after.gradients * after.squares[:-1])[-200:].mean((0, 2)).reshape(3, -1)
     with_s = math.sqrt(k) * end[:2] * np.sqrt(second[:2] / second[2])
-    x = np.asarray(np.arange(len(relative)) * 4 * rate * decay / k, dtype=np.float64)
+    x = np.asarray(np.arange(len(relative)) * relaxation, dtype=np.float64)
     panel = Panel(
         "4ηλ/k·steps since the cut", "effective learning rate, of the uncut twin's",
         (
             Curve("η cut to a quarter", x, against[:, 0].mean(1)),
             Curve("λ cut to a quarter", x, against[:, 1].mean(1)),
-            Curve("1/√k", x[[0, -1]], np.full(2, 1 / math.sqrt(k)), kind="theory"),
+            Curve("1/√k, at equal S", x[[0, -1]], np.full(2, 1 / math.sqrt(k)), kind="theory"),
         ),
         log_y=True,
     )  # fmt: skip
@@ -207,17 +257,18 @@ def with_momentum(request: Request) -> Evidence:
     claimed = 0.0 if request.null else momentum  # taken out: the formula without momentum
     trace = _at_equilibrium(pairs, seeds, momentum, 1 - momentum)
     ratio = farthest(_by_pair(_over_theory(trace, pairs, len(seeds), claimed).mean(1), pairs), 1.0)
-    rate, decay = _rates(pairs, len(seeds))[:, None], _decays(pairs, len(seeds))[:, None]
-    rotation = np.sqrt((trace.rotations**2).mean(0)) / np.sqrt(2 * rate * decay / (1 + claimed))
+    theory = [[_rotation(own[0] * own[1], claimed)] for own in pairs for _ in seeds]
+    rotation = np.sqrt((trace.rotations**2).mean(0)) / np.array(theory)
     turned = farthest(_by_pair(rotation.mean(1), pairs), 1.0)
     x = np.array([own[0] * own[1] for own in pairs])
     panel = Panel(
-        "seed", "measured over theory",
+        "seed, counted from 0", "measured over theory",
         (
             Curve("‖w‖⁴", np.arange(len(seeds), dtype=float), ratio),
             Curve("rotation", np.arange(len(seeds), dtype=float), turned),
             Curve("1", np.array([0.0, len(seeds) - 1.0]), np.ones(2), kind="theory"),
         ),
+        whole_x=True,
     )  # fmt: skip
     return Evidence(
         (
@@ -244,10 +295,23 @@ def _at_equilibrium(
     pairs: tuple[tuple[float, float], ...], seeds: list[int], momentum: float, factor: float = 1.0
 ) -> NormTrace:
     """A window of four relaxation times after ten of them, both of the slowest pair."""
-    slowest = min(rate * decay for rate, decay in pairs) / factor
+    return _settled_bench(pairs, seeds, momentum, factor).record(_window(pairs, factor))
+
+
+def _settled_bench(
+    pairs: tuple[tuple[float, float], ...], seeds: list[int], momentum: float, factor: float = 1.0
+) -> Bench:
     bench = Bench(pairs, seeds, momentum=momentum, label_noise=_LABEL_NOISE if momentum else 0.0)
-    bench.skip(_settled(slowest))
-    return bench.record(max(200, int(4 / (4 * slowest))))
+    bench.skip(_settled(_slowest(pairs, factor)))
+    return bench
+
+
+def _window(pairs: tuple[tuple[float, float], ...], factor: float = 1.0) -> int:
+    return max(200, int(4 / (4 * _slowest(pairs, factor))))
+
+
+def _slowest(pairs: tuple[tuple[float, float], ...], factor: float) -> float:
+    return min(rate * decay for rate, decay in pairs) / factor
 
 
 def _settled(intrinsic: float) -> int:
@@ -255,10 +319,18 @@ def _settled(intrinsic: float) -> int:
     return 1000 + int(10 / (4 * intrinsic))
 
 
+def _rotation(product: float, momentum: float = 0.0) -> float:
+    """Of theory at ηλ, which neither η nor S enters."""
+    return equilibrium(1.0, product, 1.0, momentum).rotation
+
+
 def _errors(trace: NormTrace, rate: float, decay: float) -> Floats:
-    r, after = trace.squares[:-1], trace.squares[1:]
-    predicted = (1 - rate * decay) ** 2 * r + rate**2 * trace.gradients
-    return np.abs(after / predicted - 1)
+    """Relative errors [T, R, L] of single steps."""
+    before, after = trace.squares[:-1], trace.squares[1:]
+    steps = zip(before.ravel(), (trace.gradients * before).ravel(), strict=True)
+    predicted = np.array([norm_recursion(own, second, rate, decay)[1] for own, second in steps])
+    found: Floats = np.abs(after / predicted.reshape(before.shape) - 1)
+    return found
 
 
 def _recursion_error(trace: NormTrace, rate: float, decay: float) -> Floats:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from noisescale.claims.claim import Curve, Evidence, Panel, Request
-from noisescale.claims.criterion import above, over_seeds
+from noisescale.claims.criterion import above, below, over_seeds
 from noisescale.claims.norm_trace import Bench, Floats, seeds_of
 
 _SEEDS = {"smoke": 10, "laptop": 16}
@@ -25,7 +25,10 @@ Directions = Mapping[str, Tensor]
 
 
 def no_mixing(request: Request) -> Evidence:
-    """C2.8: a barrier lies between seeds and none within a trajectory, on which directions go on moving apart."""
+    """C2.8: a barrier lies between seeds and none within a trajectory, on which directions go on moving apart.
+
+    To average two of them helps within a trajectory and harms between seeds.
+    """
     seeds, (rate, decay) = seeds_of(request, _SEEDS), _PAIR[request.scale]
     bench = Bench([(rate, decay)], seeds)
     bench.skip(_SETTLED[request.scale])
@@ -43,20 +46,27 @@ def no_mixing(request: Request) -> Evidence:
     distances = np.stack([_at_lag(taken, lag) for lag in range(1, _SNAPSHOTS)])
     apart = _square(end, {name: own.roll(1, 0) for name, own in end.items()})
     lags = np.arange(1.0, _SNAPSHOTS)
+    spread = distances.std(1, ddof=1)
     return Evidence(
         (
             over_seeds("barrier between seeds, less that within", (_barrier(between) - _barrier(within))[:half], "nats",
                        f"training loss on the line between directions; within: {_LONG}/(ηλ) apart", above(0)),
             over_seeds("growth of the distance", distances[_LONG - 1] - distances[_SHORT - 1], "1",
                        f"squared, of directions at {_LONG}/(ηλ) less at {_SHORT}/(ηλ), mean over beginnings", above(0)),
+            over_seeds("gain of averaging within a trajectory", _gain(within), "nats",
+                       f"training loss, mean of two directions {_LONG}/(ηλ) apart less that of their mean", above(0)),
+            over_seeds("gain of averaging across seeds", _gain(between)[:half], "nats",
+                       "training loss, mean of two directions less that of their mean", below(0)),
         ),
         (
             Panel("place on the line", "training loss, nats",
                   (Curve("between seeds", _ALONG, between.mean(1)),
                    Curve("within a trajectory", _ALONG, within.mean(1)))),
             Panel("lag in units of 1/(ηλ)", "squared distance of directions",
-                  (Curve("measured", lags, distances.mean(1)),
-                   Curve("of different seeds", lags[[0, -1]], np.full(2, apart.mean())))),
+                  (Curve("measured, ± standard deviation of seeds", lags, distances.mean(1), distances.mean(1) - spread,
+                         distances.mean(1) + spread),
+                   Curve("of different seeds", lags[[-1]], apart.mean(keepdims=True)),
+                   Curve("steps of √(2ηλ) at random, 2(1 − e^(−ηλt))", lags, 2 * (1 - np.exp(-lags)), kind="theory"))),
         ),
         len(seeds),
         "MLP of two hidden layers of width 32, batch norm without gains, fixed read-out, digits, B = 32, float64; "
@@ -96,6 +106,12 @@ def _line(bench: Bench, one: Directions, other: Directions) -> Floats:
         logs = bench.outputs(bench.inputs, mixed).log_softmax(2)
         rows.append(-logs[:, torch.arange(len(labels)), labels].mean(1).numpy())
     return np.stack(rows)
+
+
+def _gain(losses: Floats) -> Floats:
+    """Mean loss [R] of both ends of a line less that of its middle."""
+    found: Floats = (losses[0] + losses[-1]) / 2 - losses[len(_ALONG) // 2]
+    return found
 
 
 def _barrier(losses: Floats) -> Floats:

@@ -35,7 +35,7 @@ class _Final:
 
 
 def small_initial_rate(request: Request) -> Evidence:
-    """C2.9: a rate ten times smaller matches the large one after ten times the steps, and not before."""
+    """C2.9: a rate ten times smaller matches the large one after ten times the steps; at equal steps they differ."""
     seeds, steps, last = seeds_of(request, _SEEDS), _STEPS[request.scale], _FINAL_STEPS[request.scale]
     found = _final("digits", seeds, steps, last)
     beside: tuple[Statistic, ...] = ()
@@ -84,12 +84,13 @@ def _after_decay(bench: Bench, steps: int) -> Floats:
 def _panel(name: str, found: _Final, steps: int) -> Panel:
     x = np.array(found.steps, dtype=np.float64)
     means, spread = found.small.mean(1), found.small.std(1, ddof=1)
-    large = found.large.mean(keepdims=True)
+    large, half = found.large.mean(keepdims=True), found.large.std(ddof=1)
     return Panel(
         "steps before the final rate", f"final test accuracy, {name}",
         (
             Curve(f"η = {_LARGE / _RATIO:g}, ± standard deviation of seeds", x, means, means - spread, means + spread),
-            Curve(f"η = {_LARGE:g}", np.array([float(steps)]), large),
+            Curve(f"η = {_LARGE:g}", np.array([float(steps)]), large, large - half, large + half),
+            Curve(f"the mean of η = {_LARGE:g}", x[[0, -1]], large.repeat(2), kind="reference"),
         ),
         log_x=True,
     )  # fmt: skip

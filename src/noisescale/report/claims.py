@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from rich.table import Table
 
 from noisescale.claims import CLAIMS, PAPERS, Evidence, Panel, Verdict
@@ -184,6 +185,8 @@ def _scales(axes: Axes, panel: Panel) -> None:
     if not any(len(curve.x) for curve in panel.curves):  # nothing to scale
         axes.text(0.5, 0.5, "nothing was found to show", transform=axes.transAxes, ha="center", color=INK)
         return
+    if panel.whole_x:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     for which, wanted in (("x", panel.log_x), ("y", panel.log_y)):
         if wanted:
             log_scale(axes, which)
