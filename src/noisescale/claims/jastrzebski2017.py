@@ -52,7 +52,9 @@ CLAIMS = (
           "difference of accuracies seed by seed, beside a control without a schedule",
           "equivalence within max(½ point, a quarter of the control); controls above 0", "read",
           batch_schedules.replaces_the_rate, 2.0,
-          f"{_DIFFERS}; with 20 seeds in place of 40 one of the two schedules was inconclusive on confirming seeds",
+          f"{_DIFFERS}; whole curves stand beside; both schedules have the same ε·steps, the "
+          "control without one has more; with 20 seeds in place of 40 one of the two schedules was inconclusive on "
+          "confirming seeds",
           at_gpu=True),
     Claim("C4.8", _P, "At equal memorization of random labels, higher η/S generalizes better.",
           "coefficient of log(η/S) in clean test accuracy, given memorized accuracy and its square: along training, "

@@ -97,6 +97,27 @@ def share_of_late(*studies: StudyLike) -> dict[str, float]:
     return {"share of runs that are late": float(runs.late.mean())}
 
 
+def training_curves(study: StudyLike) -> pd.DataFrame:
+    """Test accuracy at every evaluation, counted by `place`, with the keys of each run.
+
+    Of planted runs, which have none, a curve towards the late value.
+    """
+    runs = study.runs()
+    runs = runs[runs.purpose == "sweep"]
+    names = ["run_id", "learning_rate", "batch_size", "schedule", "seed"]
+    if hasattr(study, "curves"):
+        own: pd.DataFrame = study.curves()[["run_id", "epoch", "test_accuracy"]].merge(runs[names], on="run_id")
+        own["place"] = own.groupby("run_id").cumcount()
+        return own
+    parts = [
+        runs.assign(
+            place=place, epoch=10.0 * place, test_accuracy=0.1 + (runs.test_accuracy - 0.1) * (1 - math.exp(-place))
+        )
+        for place in range(8)
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
 def cell(runs: pd.DataFrame, column: str = "accuracy", **where: float) -> Floats:
     """A column of the runs of one cell in the order of their seeds [S]; empty where there is no such cell."""
     for name, value in where.items():

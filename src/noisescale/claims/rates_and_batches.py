@@ -23,6 +23,7 @@ from noisescale.claims.ladders import (
     slopes,
     table,
     through,
+    training_curves,
 )
 from noisescale.claims.planted import World
 from noisescale.claims.studies import (
@@ -111,7 +112,7 @@ def collapse(request: Request) -> Evidence:
 def curves_coincide(request: Request) -> Evidence:
     """C4.1: whole training curves at equal η/S coincide, at every level of it."""
     studies = obtain(request, rates_and_batches_at_equal_epochs, _also_by_rate(request))
-    curves = pd.concat([_curves(study) for study in studies], ignore_index=True)
+    curves = pd.concat([training_curves(study) for study in studies], ignore_index=True)
     trained = curves[curves.epoch > 0]  # at the start all are alike, and at chance, which would set the figure's scale
     control = _difference(trained, (2.0, _CONTROL[0]), (2.0, _CONTROL[1]))
     differences = [_difference(trained, (2.0, level), (8.0, level)) for level in _LEVELS_OF_CURVES]
@@ -231,7 +232,7 @@ def _control(runs: pd.DataFrame) -> Floats:
 
 def _control_of_curves_at_equal_time(request: Request) -> Statistic:
     studies = obtain(request, rates_and_batches_at_equal_time, _also_by_rate(request))
-    curves = pd.concat([_curves(study) for study in studies], ignore_index=True)
+    curves = pd.concat([training_curves(study) for study in studies], ignore_index=True)
     distance = mean_squares(_difference(curves[curves.epoch > 0], (8.0, _CONTROL[0]), (8.0, _CONTROL[1])))
     return over_seeds("control at equal η·steps, η = 8: mean square", distance, "1",
                       "of the accuracy's differences, unbiased", above(0))  # fmt: skip
@@ -241,24 +242,6 @@ def _with_ends(part: pd.DataFrame) -> tuple[Floats, Floats, Floats]:
     """Means with ± 2 standard errors."""
     mean, half = part["mean"].to_numpy(dtype=np.float64), 2 * part["sem"].to_numpy(dtype=np.float64)
     return mean, mean - half, mean + half
-
-
-def _curves(study: StudyLike) -> pd.DataFrame:
-    """Test accuracy along training; of planted runs, which have none, a curve towards the late value."""
-    runs = study.runs()
-    runs = runs[runs.purpose == "sweep"]
-    names = ["run_id", "learning_rate", "batch_size", "seed"]
-    if hasattr(study, "curves"):
-        own: pd.DataFrame = study.curves()[["run_id", "epoch", "test_accuracy"]].merge(runs[names], on="run_id")
-        own["place"] = own.groupby("run_id").cumcount()
-        return own
-    parts = [
-        runs.assign(
-            place=place, epoch=10.0 * place, test_accuracy=0.1 + (runs.test_accuracy - 0.1) * (1 - math.exp(-place))
-        )
-        for place in range(8)
-    ]
-    return pd.concat(parts, ignore_index=True)
 
 
 def _one_cell(curves: pd.DataFrame, rate: float, batch: float) -> pd.DataFrame:
