@@ -79,8 +79,9 @@ def alignment(request: Request) -> Evidence:
                 Curve("± standard deviation of seeds", x, cosines.mean(1), cosines.mean(1) - spread,
                       cosines.mean(1) + spread),
             ), log_x=True),
-            Panel("training loss, nats", "tr C/tr H", (Curve("mean of seeds", x, ratios.mean(1)),),
-                  log_x=True, log_y=True),
+            Panel("training loss, nats", "tr C/tr H",
+                  (Curve("mean of seeds", x, ratios.mean(1)),
+                   Curve("C = H", x[[0, -1]], np.ones(2), kind="theory")), log_x=True, log_y=True),
         ),
         cosines.shape[1],
         f"MLP of width {_WIDTH[request.scale]}, {_EXAMPLES[request.scale]} digits, cross-entropy, η = {_RATE:g}, S = "

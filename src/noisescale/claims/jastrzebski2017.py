@@ -59,8 +59,8 @@ CLAIMS = (
     Claim("C4.8", _P, "At equal memorization of random labels, higher η/S generalizes better.",
           "coefficient of log(η/S) in clean test accuracy, given memorized accuracy and its square: along training, "
           "and at its end", "95 % intervals above 0", "read", memorization.memorization, 2.0,
-          "1,000 examples of MNIST-1D; at the end most runs have memorized all; no momentum, whose η/(S(1 − m)) is not "
-          "tested; equal epochs, so that noisier runs have had more η·steps: memorized accuracy takes time's place"),
+          "1,000 examples of MNIST-1D; at the end most runs have memorized all; momentum, by η/(S(1 − m)), beside; "
+          "equal epochs, so that noisier runs have had more η·steps: memorized accuracy takes time's place"),
     Claim("C4.9", _P, "Cycles of η/S modulate sharpness.",
           "log λ_max at noisy less quiet ends of half-cycles, free of drift", "95 % interval below 0", "read",
           sharpness_of_minima.cycles, 1.5,
