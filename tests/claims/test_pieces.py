@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from noisescale.claims import agreement, rates_and_batches, rescaling, tuned_rates
+from noisescale.claims import agreement, ladders, rates_and_batches, rescaling, tuned_rates
 from noisescale.claims.criterion import joint_outcome
+from noisescale.laws.interval import Estimate
 
 
 def test_squares_of_differences_are_not_raised_by_noise() -> None:
@@ -56,6 +57,15 @@ def test_levels_that_agree_say_nothing_where_the_control_does_too() -> None:
     generator = np.random.default_rng(6)
     differences, control = 0.002 * generator.standard_normal((28, 5)), 0.002 * generator.standard_normal(28)
     assert _at_five_levels(differences, control - control.mean()) == "inconclusive"
+
+
+def test_what_survives_is_a_share_of_what_is_detected() -> None:
+    whole, left, lost = (Estimate(value, value - 0.01, value + 0.01, "fraction", "") for value in (0.04, 0.03, 0.005))
+    assert ladders.survives("here", whole, left) == {"what survives here, as a share": pytest.approx(0.75)}
+    squares = [Estimate(own.value**2, 1e-5, 1.0, "1", "") for own in (whole, left)]
+    assert ladders.survives("here", *squares, power=0.5) == {"what survives here, as a share": pytest.approx(0.75)}
+    (words,) = ladders.survives("here", lost, left)
+    assert words.startswith("nothing is detected")
 
 
 def test_a_break_is_interpolated_in_log_beta() -> None:

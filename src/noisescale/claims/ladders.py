@@ -118,6 +118,19 @@ def training_curves(study: StudyLike) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
+def survives(words: str, whole: Estimate, left: Estimate, power: float = 1.0) -> dict[str, float]:
+    """The share of an effect that is left under other conditions, as a number beside; of none that is not detected.
+
+    Arguments:
+        words: of which effect, and where. whole, left: the effect, and what is left of it. power: of the share, ½ where
+            both are squares.
+    """
+    if whole.covers(0) or not whole.bounded:
+        return {f"nothing is detected that could survive {words}; size of the effect": whole.value}
+    share = left.value / whole.value
+    return {f"what survives {words}, as a share": math.copysign(abs(share) ** power, share)}
+
+
 def cell(runs: pd.DataFrame, column: str = "accuracy", **where: float) -> Floats:
     """A column of the runs of one cell in the order of their seeds [S]; empty where there is no such cell."""
     for name, value in where.items():

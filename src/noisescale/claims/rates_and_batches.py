@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,6 +20,7 @@ from noisescale.claims.ladders import (
     series_of_study,
     share_of_late,
     slopes,
+    survives,
     table,
     through,
     training_curves,
@@ -79,7 +79,9 @@ def collapse(request: Request) -> Evidence:
     studies = obtain(request, rates_and_batches_at_equal_epochs, _also_by_rate(request))
     runs = table(studies)
     differences = np.stack([2 * _per_doubling(runs, level) for level in _LEVELS], 1)
-    control, at_time = (_control(own) for own in (runs, _at_equal_time(request)))
+    control = _control(runs)
+    at_time = over_seeds("control at equal ε·steps", _control(_at_equal_time(request)), "fraction", "accuracy",
+                         above(0))  # fmt: skip
     change = "change from ε = 2 to 8"
     levels = means_alike(change, [f"ε/B = {level:.2g}" for level in _LEVELS], differences, control)
     own = runs.groupby(["learning_rate", "batch_size"]).accuracy.agg(["mean", "sem"]).reset_index()
@@ -99,12 +101,12 @@ def collapse(request: Request) -> Evidence:
             **share_of_late(*studies),
             **{f"{change} at ε/B = {level:.2g}": float(own.mean())
                for level, own in zip(_LEVELS, differences.T, strict=True)},
-            "what survives of the control where ε·steps is equal, as a share": float(at_time.mean() / control.mean()),
+            **survives("of the control where ε·steps is equal", levels[0][1].estimate, at_time.estimate),
         },
         beside=(
             *(contrast for contrast, _ in levels),
             *curves_alike(f"{change}, all levels", differences, control[:, None]),
-            over_seeds("control at equal ε·steps", at_time, "fraction", "accuracy", above(0)),
+            at_time,
         ),
     )  # fmt: skip
 
@@ -131,15 +133,12 @@ def curves_coincide(request: Request) -> Evidence:
         ),
     )  # fmt: skip
     at_equal_time = _control_of_curves_at_equal_time(request)
-    at_equal_epochs = pairs[0][1].estimate.value
+    whole, left = pairs[0][1].estimate, at_equal_time.estimate
     return Evidence(
         farthest_level(pairs), (panel,), run_count(*studies),
         f"{_NETWORK}, {_EPOCHS}; test accuracy at every evaluation, η/S = ¼, ⅓ and ½; control: η/S = 2/11 and ½",
-        reported=share_of_late(*studies) | {
-            "what survives of the control's distance where η·steps is equal, as a share":
-            math.sqrt(at_equal_time.estimate.value / at_equal_epochs)
-            if min(at_equal_time.estimate.value, at_equal_epochs) > 0 else math.nan
-        },
+        reported=share_of_late(*studies)
+        | survives("of the control's distance where η·steps is equal", whole, left, 0.5),
         beside=(
             *(contrast for contrast, _ in pairs),
             *curves_alike("curves, all η/S", np.hstack(differences), control),
@@ -171,17 +170,16 @@ def more_noise_helps(request: Request) -> Evidence:
         part = one.groupby("batch_size").accuracy.agg(["mean", "sem"]).reset_index()
         x = float(one.learning_rate.iloc[0]) / part.batch_size.to_numpy()
         curves.append(Curve(f"η = 8, {name}, ± 2 standard errors", x, *_with_ends(part)))
-    at_epochs = deciding["equal epochs"].estimate.value
     return Evidence(
         tuple(deciding.values()), (Panel("η/S, 1/examples", "late test accuracy", tuple(curves), log_x=True),),
         sum(len(runs) for runs in found.values()), f"{_NETWORK}; {_EPOCHS}, and η·steps = 400,000",
         reported={
             **{f"{text}, {name}": share
                for name, own in studies.items() for text, share in share_of_late(*own).items()},
-            "what survives of the gain at equal epochs where η·steps is equal, as a share":
-            deciding["equal η·steps"].estimate.value / at_epochs,
-            **{f"what survives of the gain at {name} in late cells only, as a share":
-               own.estimate.value / deciding[name].estimate.value for name, own in late.items()},
+            **survives("of the gain at equal epochs where η·steps is equal", deciding["equal epochs"].estimate,
+                       deciding["equal η·steps"].estimate),
+            **{words: share for name, own in late.items() for words, share in survives(
+                f"of the gain at {name} in late cells only", deciding[name].estimate, own.estimate).items()},
         },
         beside=tuple(late.values()),
     )  # fmt: skip
