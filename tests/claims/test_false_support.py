@@ -1,4 +1,7 @@
-"""How often planted studies without an effect are called supported: at most 5 % expected, 8 % of 200 draws."""
+"""How often planted studies without an effect are called supported: at most 5 % expected, 8 % of 200 draws.
+
+That of C4.3, curvature of loss and time alone, is in `test_sharpness.py`.
+"""
 
 from __future__ import annotations
 
