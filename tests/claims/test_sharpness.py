@@ -47,7 +47,8 @@ def supported(law: Law, draws: int) -> int:
 
 @pytest.mark.parametrize("name", LAWS)
 def test_loss_and_time_alone_are_seldom_taken_for_noise(name: str) -> None:
-    # 2.5 % expected; of 60 draws more than 6 would be one in a thousand. By ranks 82 of 100 were supported.
+    # 2.5 % expected; of 60 draws more than 6 would be one in a thousand. By ranks all of 100 draws of the first two
+    # laws were supported.
     assert supported(LAWS[name], 60) <= 6
 
 
