@@ -18,9 +18,10 @@ from noisescale.claims.criterion import (
     other_than,
     over_seeds,
     same,
+    sought_below,
     within,
 )
-from noisescale.laws.interval import Estimate
+from noisescale.laws.interval import Estimate, student_quantile
 
 
 def statistic(values: list[float] | np.ndarray, criterion: Criterion) -> Statistic:
@@ -59,6 +60,30 @@ def test_seeds_that_would_settle_it() -> None:
     assert more.outcome == "supported"
 
 
+def slope(within_seeds: float, scatter: float) -> Statistic:
+    """A slope of 1.1 over eight widths, 10 seeds, judged within 1 ± 0.5: room of 0.4 on the nearer side."""
+    widest = max(student_quantile(63.0, 0.975) * within_seeds, student_quantile(6.0, 0.975) * scatter)
+    estimate = Estimate(1.1, 1.1 - widest, 1.1 + widest, "1", "")
+    return Statistic("s", estimate, ((within_seeds, 63.0),), 10, within(1, 0.5), ((scatter, 6.0),))
+
+
+def test_seeds_settle_a_slope_only_where_their_error_is_what_fails() -> None:
+    # By the seeds' error alone: t = 0.4/0.25 at 10 seeds, 2 at 10·(0.25·2/0.4)² = 16.
+    of_seeds = slope(0.25, 0.1)
+    assert of_seeds.outcome == "inconclusive" and 14 <= (of_seeds.seeds_needed() or 0) <= 18
+    # By the scatter of the widths about the line: 0.4/0.25 on 6 degrees fails with any number of seeds.
+    of_widths = slope(0.1, 0.25)
+    assert of_widths.outcome == "inconclusive" and of_widths.seeds_needed() is None
+    # A stricter level can be one that the scatter does not pass either.
+    assert of_seeds.seeds_needed(0.001) is None
+
+
+def test_what_is_sought_and_not_found_is_open() -> None:
+    assert statistic(TIGHT, sought_below(1.1)).outcome == "supported"
+    assert statistic(TIGHT, sought_below(0.9)).outcome == "inconclusive"
+    assert statistic(TIGHT, sought_below(0.9)).seeds_needed() is None
+
+
 def test_a_claim_needs_all_of_its_statistics() -> None:
     good, open_, bad = (
         statistic(TIGHT, within(1, 0.05)), statistic(TIGHT, within(1, 0.005)), statistic(TIGHT, within(2, 0.05))
@@ -82,8 +107,8 @@ def test_the_same_needs_a_control_that_is_detected() -> None:
     assert verdict(0.001, 0.05) == "supported" == verdict(-0.001, -0.05)
     assert verdict(0.001, 0.0) == "inconclusive"  # nothing would have been seen
     assert verdict(0.02, 0.05) == "contradicted"
-    # An asymmetric interval is judged by the end that looks at the bound; a line over widths needs more than seeds.
-    skewed = Statistic("s", Estimate(1.0, 0.99, 1.3, "1", ""), ((0.1, 3.0),), 11, within(1, 0.1))
+    # An asymmetric interval is judged by the end that looks at the bound.
+    skewed = Statistic("s", Estimate(1.0, 0.99, 1.3, "1", ""), (), 11, within(1, 0.1), ((0.1, 3.0),))
     assert skewed.outcome == "inconclusive" and skewed.seeds_needed() is None
 
 

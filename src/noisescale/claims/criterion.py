@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtr
 
 from noisescale.laws.equivalence import MARGIN, SHARE
-from noisescale.laws.interval import Estimate, mean_over_seeds, student_quantile, two_sided
+from noisescale.laws.interval import Estimate, mean_over_seeds, two_sided
 
 Outcome = Literal["supported", "contradicted", "inconclusive"]
 Values = NDArray[np.float64]
@@ -23,12 +23,14 @@ class Criterion:
 
     Arguments:
         low, high: its ends. text: in words. either_side: whether it is all but a single number, `low` and `high` alike.
+        open_outside: whether an interval outside of it is no contradiction, only the absence of what was sought.
     """
 
     low: float
     high: float
     text: str
     either_side: bool = False
+    open_outside: bool = False
 
 
 def within(target: float, margin: float) -> Criterion:
@@ -46,6 +48,11 @@ def below(bound: float) -> Criterion:
     return Criterion(-math.inf, bound, f"95 % interval below {bound:g}")
 
 
+def sought_below(bound: float) -> Criterion:
+    """All of the interval below a bound; above it the claim is open, since what exists somewhere may lie elsewhere."""
+    return Criterion(-math.inf, bound, f"95 % interval below {bound:g}; open above", open_outside=True)
+
+
 def other_than(value: float) -> Criterion:
     """Anything but a number, on whichever side; what is not shown to differ is open, never contradicted."""
     return Criterion(value, value, f"95 % interval without {value:g}", either_side=True)
@@ -57,7 +64,9 @@ class Statistic:
 
     Arguments:
         name: what it is. estimate: with its 95 % interval. errors: (standard error, degrees of freedom) of every t test
-            that it must pass; the interval is the widest of theirs. seeds: that it rests on. criterion: fixed before.
+            that it must pass and that more seeds make sharper; the interval is the widest of theirs and of `scatter`'s.
+            seeds: that it rests on. criterion: fixed before. scatter: the same of tests by the scatter about a line
+            over widths, which more seeds alone do not lessen.
     """
 
     name: str
@@ -65,6 +74,7 @@ class Statistic:
     errors: tuple[tuple[float, float], ...]
     seeds: int
     criterion: Criterion
+    scatter: tuple[tuple[float, float], ...] = ()
 
     @property
     def outcome(self) -> Outcome:
@@ -76,7 +86,8 @@ class Statistic:
             return "inconclusive" if own.covers(self.criterion.low) else "supported"
         if self.criterion.low < own.low and own.high < self.criterion.high:
             return "supported"
-        return "contradicted" if own.high < self.criterion.low or own.low > self.criterion.high else "inconclusive"
+        outside = own.high < self.criterion.low or own.low > self.criterion.high
+        return "contradicted" if outside and not self.criterion.open_outside else "inconclusive"
 
     @property
     def p_value(self) -> float:
@@ -84,31 +95,42 @@ class Statistic:
 
         Where either side will do it is that of the two-sided test.
         """
-        if not self.estimate.bounded or not self.errors:
+        if not self.estimate.bounded or not (self.errors or self.scatter):
             return 1.0
-        if self.criterion.either_side:
-            away = abs(self.estimate.value - self.criterion.low)
-            return max(min(1.0, 2 * _tail(away, error, degrees)) for error, degrees in self.errors)
-        room = min(self.estimate.value - self.criterion.low, self.criterion.high - self.estimate.value)
-        return max(_tail(room, error, degrees) for error, degrees in self.errors)
+        return max(self._p(error, degrees) for error, degrees in self.errors + self.scatter)
 
     def seeds_needed(self, level: float = 0.025) -> int | None:
         """With how many seeds tests at a level would pass, if the values stayed as they are.
 
-        None where they would not: the value lies outside of the region, or the statistic is a line over widths, whose
-        scatter more seeds do not lessen.
+        None where they would not: the value lies outside of the region, or the scatter about a line over widths, which
+        more seeds do not lessen, already fails them.
         """
-        own, region = self.estimate, self.criterion
-        room = min(own.value - region.low, region.high - own.value)
-        if region.either_side:
-            room, level = abs(own.value - region.low), level / 2
-        if not own.bounded or not room > 0 or any(degrees != self.seeds - 1 for _, degrees in self.errors):
+        if not self.estimate.bounded or not self.errors or not self._room > 0:
             return None
-        spread = max(error for error, _ in self.errors) * math.sqrt(self.seeds)
+        if any(self._p(error, degrees) > level for error, degrees in self.scatter):
+            return None
+
+        def passes(seeds: int) -> bool:
+            more = (seeds - 1) / (self.seeds - 1)
+            return all(
+                self._p(error * math.sqrt(self.seeds / seeds), degrees * more) <= level
+                for error, degrees in self.errors
+            )
+
         wanted = 2
-        while wanted < 100_000 and student_quantile(wanted - 1, 1 - level) * spread / math.sqrt(wanted) > room:
+        while wanted < 100_000 and not passes(wanted):
             wanted = math.ceil(1.1 * wanted)
         return wanted
+
+    @property
+    def _room(self) -> float:
+        """From the value to the nearer end of the region; negative outside of it."""
+        value, region = self.estimate.value, self.criterion
+        return abs(value - region.low) if region.either_side else min(value - region.low, region.high - value)
+
+    def _p(self, error: float, degrees: float) -> float:
+        one_sided = _tail(self._room, error, degrees)
+        return min(1.0, 2 * one_sided) if self.criterion.either_side else one_sided
 
 
 def _tail(room: float, error: float, degrees: float) -> float:

@@ -35,8 +35,9 @@ def line(name: str, law: PowerLaw, seeds: int, criterion: Criterion) -> Statisti
     errors = law.slope_errors()
     if not errors:  # a likelihood interval, calibrated to the t of the line's degrees of freedom
         nu = len(law.widths) - 2.0
-        errors = (((law.slope.high - law.slope.low) / 2 / two_sided(nu), nu),)
-    return Statistic(name, law.slope, errors, seeds, criterion)
+        scatter = (((law.slope.high - law.slope.low) / 2 / two_sided(nu), nu),)
+        return Statistic(name, law.slope, (), seeds, criterion, scatter)
+    return Statistic(name, law.slope, errors[:1], seeds, criterion, errors[1:])
 
 
 def law_of(
