@@ -40,53 +40,79 @@ def _ladder(low: float, high: float, factor: float = _SQRT_2) -> dict[str, float
     return {"from": low, "to": high, "factor": factor}
 
 
-def _fashion(name: str, first: int, parameterization: str, rate: float) -> list[SweepSpec]:
+def _fashion(
+    name: str, first: int, parameterization: str, batches: list[int], training: dict[str, Any],
+    **sections: dict[str, Any],
+) -> list[SweepSpec]:  # fmt: skip
+    rate = 1.0 if parameterization == "ntk" else 0.05
     return _spec(
         name, first, 10,
         dataset={"name": "fashion_mnist", "label_noise": 0.1}, model={"family": "convnet", "depth": 3},
         grid={"parameterization": [parameterization], "width": [8, 12, 16, 24, 32, 48, 64], "learning_rate": [rate],
-              "batch_size": [8, 11, 16, 23, 32, 45, 64]},
-        training={"steps": 100_000, "evaluations": 16}, fit={"extend_edges": True},
-        stability={"steps": 300, "seeds": 8, "batch_size": [8, 32, 128, 512]},
+              "batch_size": batches},
+        training=training, **sections,
     )  # fmt: skip
+
+
+_FASHION_BATCHES = [8, 11, 16, 23, 32, 45, 64]
+_STABILITY = {"steps": 300, "seeds": 8, "batch_size": [8, 32, 128, 512]}
+
+
+def _over_channels(name: str, first: int, parameterization: str) -> list[SweepSpec]:
+    training = {"steps": 100_000, "evaluations": 16}
+    return _fashion(
+        name, first, parameterization, _FASHION_BATCHES, training, fit={"extend_edges": True}, stability=_STABILITY
+    )
 
 
 def ntk_convnets(first: int) -> list[SweepSpec]:
     """Convolutional networks under NTK on Fashion-MNIST, over channels."""
-    return _fashion("gpu-over-widths", first, "ntk", 1.0)
+    return _over_channels("gpu-over-widths", first, "ntk")
 
 
 def standard_convnets(first: int) -> list[SweepSpec]:
     """The same in the standard parameterization."""
-    return _fashion("gpu-standard-over-widths", first, "standard", 0.05)
+    return _over_channels("gpu-standard-over-widths", first, "standard")
 
 
 def ntk_convnets_at_equal_epochs(first: int) -> list[SweepSpec]:
     """As `ntk_convnets`, 60 epochs at every batch."""
-    return _spec(
-        "gpu-over-widths-at-equal-epochs", first, 10,
-        dataset={"name": "fashion_mnist", "label_noise": 0.1}, model={"family": "convnet", "depth": 3},
-        grid={"width": [8, 12, 16, 24, 32, 48, 64], "learning_rate": [1.0], "batch_size": [8, 11, 16, 23, 32, 45, 64]},
-        training={"epochs": 60, "evaluations": 16},
-    )  # fmt: skip
+    training = {"epochs": 60, "evaluations": 16}
+    return _fashion("gpu-over-widths-at-equal-epochs", first, "ntk", _FASHION_BATCHES, training)
+
+
+def stable_rates_of_ntk_convnets(first: int) -> list[SweepSpec]:
+    """Ladders of rates over 300 steps for the networks of `ntk_convnets`, by cross-entropy."""
+    return _only_stability("gpu-stable-rates", first, "ntk")
+
+
+def stable_rates_of_standard_convnets(first: int) -> list[SweepSpec]:
+    """The same in the standard parameterization."""
+    return _only_stability("gpu-standard-stable-rates", first, "standard")
+
+
+def _only_stability(name: str, first: int, parameterization: str) -> list[SweepSpec]:
+    return _fashion(name, first, parameterization, [512], {"steps": 20, "evaluations": 2}, stability=_STABILITY)
 
 
 def _cifar(name: str, first: int, model: dict[str, Any]) -> list[SweepSpec]:
+    # NTK, where ḡ is εN/B: at one rate in the standard parameterization ḡ = g·d/σ0² grows with width by its unit, even
+    # if the best batch is the same at all widths.
     return _spec(
         name, first, 5, dataset={"name": "cifar10"}, model={"normalization": "batch", **model},
-        grid={"parameterization": ["standard"], "width": [8, 16, 32, 64], "learning_rate": [0.1],
-              "batch_size": [16, 32, 64, 128, 256, 512]},
+        grid={"parameterization": ["ntk"], "width": [8, 11, 16, 23, 32, 45], "learning_rate": [4.0],
+              "batch_size": [16, 23, 32, 45, 64, 91, 128, 181]},
         training={"epochs": 100, "evaluations": 20},
     )  # fmt: skip
 
 
 def residual_networks(first: int) -> list[SweepSpec]:
-    """Residual networks of sixteen layers with batch norm on CIFAR-10, over widths."""
+    """Residual networks of sixteen layers with batch norm under NTK on CIFAR-10, over widths."""
     return _cifar("gpu-residual-networks", first, {"family": "resnet", "blocks": [2, 2, 2]})
 
 
 def convolutional_networks(first: int) -> list[SweepSpec]:
-    """Convolutional networks with batch norm on CIFAR-10, over widths."""
+    """Convolutional networks with batch norm under NTK on CIFAR-10, over widths."""
     return _cifar("gpu-convolutional-networks", first, {"family": "convnet", "depth": 5})
 
 
@@ -140,6 +166,10 @@ GPU_STUDIES = {
     "over_widths": GpuStudy(ntk_convnets, f"convolutional networks on Fashion-MNIST as in the paper; {_NO_NUMBERS}"),
     "standard_over_widths": GpuStudy(standard_convnets, f"as in the paper, on Fashion-MNIST; {_NO_NUMBERS}"),
     "over_widths_at_equal_epochs": GpuStudy(ntk_convnets_at_equal_epochs, f"as in the paper; {_NO_NUMBERS}"),
+    "stable_rates": GpuStudy(
+        stable_rates_of_ntk_convnets, f"as in the paper, on Fashion-MNIST, without squared error; {_NO_NUMBERS}"
+    ),
+    "standard_stable_rates": GpuStudy(stable_rates_of_standard_convnets, f"as in the paper; {_NO_NUMBERS}"),
     "residual_networks_with_batch_norm": GpuStudy(
         residual_networks, f"residual networks of 16 layers where the paper has wide ones; {_NO_NUMBERS}"
     ),

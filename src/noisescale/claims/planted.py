@@ -18,6 +18,8 @@ from noisescale.sweeps import SweepSpec
 Floats = NDArray[np.float64]
 
 _TRAIN_SIZE, _CHANCE = 4000, 0.1
+# Batches of a GPU's sweeps would leave nothing of 4,000 examples.
+_LARGER = {"fashion_mnist": 60_000, "cifar10": 50_000}
 # Nats of g within which a seed's own curve keeps its shape: neighbouring cells of a seed are then alike.
 _SMOOTH = 0.7
 
@@ -77,10 +79,7 @@ def plant(spec: SweepSpec, world: World, generator: np.random.Generator) -> Plan
     frame["status"], frame["collapsed"], frame["late"] = "completed", False, True
     width, batch, rate = (frame[name].to_numpy(float) for name in ("width", "batch_size", "learning_rate"))
     momentum = frame.momentum.to_numpy(float)
-    x = np.log(frame.normalized_noise_scale.to_numpy())
-    if world.by != "noise":
-        shown = noise_per_rate(batch, float(_TRAIN_SIZE)) * 8.0 if world.by == "batch" else rate / (1 - momentum) * 250
-        x = np.log(shown)
+    x = _place(frame, world)
     octaves = np.log2(width / 64)
     away = x - world.best - world.slope * octaves * math.log(2)
     peak = world.height + world.gain * (np.minimum(octaves, 0) if world.saturates else octaves)
@@ -109,6 +108,17 @@ def plant(spec: SweepSpec, world: World, generator: np.random.Generator) -> Plan
     return PlantedStudy(spec.model_dump(), table)
 
 
+def _place(frame: pd.DataFrame, world: World) -> Floats:
+    """Log of what decides the accuracy of each run: its ḡ, or what ḡ would be if the batch or the rate were alone."""
+    if world.by == "noise":
+        shown = frame.normalized_noise_scale.to_numpy(float)
+    elif world.by == "batch":
+        shown = noise_per_rate(frame.batch_size.to_numpy(float), frame.train_size.to_numpy(float)) * 8.0
+    else:
+        shown = frame.learning_rate.to_numpy(float) / (1 - frame.momentum.to_numpy(float)) * 250
+    return np.asarray(np.log(shown))
+
+
 def _cells(spec: SweepSpec) -> pd.DataFrame:
     grid = spec.grid
     axes = {
@@ -118,16 +128,17 @@ def _cells(spec: SweepSpec) -> pd.DataFrame:
         "schedule": tuple(one.text for one in grid.schedule or (spec.training.schedule,)),
     }  # fmt: skip
     frame = pd.DataFrame(list(itertools.product(*axes.values())), columns=list(axes))
-    frame["purpose"], frame["train_size"], frame["label_noise"] = "sweep", _TRAIN_SIZE, 0.0
+    size = _LARGER.get(spec.dataset.name, _TRAIN_SIZE)
+    frame["purpose"], frame["train_size"], frame["label_noise"] = "sweep", size, 0.0
     budgets = (("epochs", grid.epochs or (spec.training.epochs,)), ("steps", grid.steps or (spec.training.steps,)))
     name, values = next((name, own) for name, own in budgets if own[0] is not None)
     frame = frame.merge(pd.Series(values, name=name), how="cross")
-    whole = _TRAIN_SIZE // frame.batch_size
+    whole = size // frame.batch_size
     if name == "epochs":
         frame["steps"] = (frame.epochs.astype(float) * whole).round().astype(int)
     else:
         frame["epochs"] = frame.steps / whole
-    per_rate = noise_per_rate(frame.batch_size.astype(float), float(_TRAIN_SIZE), frame.momentum)
+    per_rate = noise_per_rate(frame.batch_size.astype(float), float(size), frame.momentum)
     frame["noise_scale"] = frame.learning_rate * per_rate
     frame["temperature"] = frame.learning_rate / (frame.batch_size * (1 - frame.momentum))
     unit = np.where(frame.parameterization == "ntk", 1.0, frame.width / frame.init_scale)

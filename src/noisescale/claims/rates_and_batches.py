@@ -32,6 +32,7 @@ from noisescale.claims.studies import (
     obtain,
     rates_and_batches_at_equal_epochs,
     rates_and_batches_at_equal_time,
+    rates_and_batches_of_ten_seeds,
 )
 from noisescale.laws.power_law import PowerLaw
 from noisescale.laws.study_shape import StudyLike
@@ -51,7 +52,7 @@ def best_batch(request: Request) -> Evidence:
     equal_epochs, equal_time = (
         [study for build in builds for study in obtain(request, build, world)]
         for builds in (
-            (rates_and_batches_at_equal_epochs, more_rates_at_equal_epochs),
+            (rates_and_batches_of_ten_seeds, more_rates_at_equal_epochs),
             (rates_and_batches_at_equal_time, more_rates_at_equal_time),
         )
     )

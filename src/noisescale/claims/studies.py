@@ -55,7 +55,7 @@ def obtain(request: Request, build: Build, world: World | None = None) -> list[S
 
 
 def trained(spec: SweepSpec, request: Request) -> Study:
-    """A sweep of a request, as far as it is not stored yet.
+    """A sweep of a request, as far as it is not stored yet; the request learns on what it was trained.
 
     Raises:
         NotRun: its time was up.
@@ -87,11 +87,11 @@ def over_widths(first: int) -> list[SweepSpec]:
     """NTK over widths 32 to 128: rate and steps fixed, the batch varied, the edge of stability beside."""
     return [
         mnist1d(
-            "over-widths", first, 20,
+            "over-widths", first, 10,
             grid={"width": [32, 40, 48, 64, 80, 96, 112, 128], "batch_size": [8, 11, 16, 23, 33]},
             training={"steps": TIME // 8},
             fit={"extend_edges": True, "max_edge_rungs": 2},
-            stability={"steps": 300, "seeds": 16, "batch_size": [4, 16, 64, 256]},
+            stability={"steps": 300, "seeds": 8, "batch_size": [4, 16, 64, 256]},
         )
     ]  # fmt: skip
 
@@ -100,7 +100,7 @@ def standard_over_widths(first: int) -> list[SweepSpec]:
     """The standard parameterization over widths 32 to 128, as `over_widths`."""
     return [
         mnist1d(
-            "standard-over-widths", first, 12,
+            "standard-over-widths", first, 8,
             grid={
                 "parameterization": ["standard"], "width": [32, 48, 56, 64, 80, 96, 112, 128], "learning_rate": [0.25],
                 "batch_size": [8, 11, 16, 23, 33, 48],
@@ -112,9 +112,39 @@ def standard_over_widths(first: int) -> list[SweepSpec]:
     ]  # fmt: skip
 
 
-def rates_and_batches_at_equal_epochs(first: int) -> list[SweepSpec]:
+def stable_rates(first: int) -> list[SweepSpec]:
+    """Ladders of rates over 300 steps for NTK over widths 32 to 128, and next to no grid beside them."""
+    return [_only_stability("stable-rates", first, 16, [32, 40, 48, 64, 80, 96, 112, 128], "ntk", 8.0)]
+
+
+def standard_stable_rates(first: int) -> list[SweepSpec]:
+    """The same in the standard parameterization."""
+    widths = [32, 48, 56, 64, 80, 96, 112, 128]
+    return [_only_stability("standard-stable-rates", first, 8, widths, "standard", 0.25)]
+
+
+def _only_stability(
+    name: str, first: int, seeds: int, widths: list[int], parameterization: str, rate: float
+) -> SweepSpec:
+    return mnist1d(
+        name, first, seeds,
+        grid={"parameterization": [parameterization], "width": widths, "learning_rate": [rate], "batch_size": [256]},
+        training={"steps": 20, "evaluations": 2},
+        stability={"steps": 300, "seeds": seeds, "batch_size": [4, 16, 64, 256]},
+    )  # fmt: skip
+
+
+def rates_and_batches_of_ten_seeds(first: int) -> list[SweepSpec]:
     """A ladder of batches at each of five rates, 150 epochs each: noise scale and training time are one axis."""
-    return [_at_equal_epochs(first, 28, rate, batches) for rate, batches in _RATES_AND_BATCHES.items()]
+    return [_at_equal_epochs(first, 10, rate, batches) for rate, batches in _RATES_AND_BATCHES.items()]
+
+
+def rates_and_batches_at_equal_epochs(first: int) -> list[SweepSpec]:
+    """The same with 18 seeds more, in sweeps of their own: small differences need them, the place of an optimum not."""
+    more = [
+        _at_equal_epochs(first + 10, 18, rate, batches, "-more-seeds") for rate, batches in _RATES_AND_BATCHES.items()
+    ]
+    return rates_and_batches_of_ten_seeds(first) + more
 
 
 def rates_and_batches_at_equal_time(first: int) -> list[SweepSpec]:
@@ -127,8 +157,8 @@ def rates_and_batches_at_equal_time(first: int) -> list[SweepSpec]:
 
 
 def more_rates_at_equal_epochs(first: int) -> list[SweepSpec]:
-    """Two more rates for `rates_and_batches_at_equal_epochs`."""
-    return [_at_equal_epochs(first, 14, rate, batches) for rate, batches in _MORE_RATES_AND_BATCHES.items()]
+    """Two more rates for `rates_and_batches_of_ten_seeds`."""
+    return [_at_equal_epochs(first, 10, rate, batches) for rate, batches in _MORE_RATES_AND_BATCHES.items()]
 
 
 def more_rates_at_equal_time(first: int) -> list[SweepSpec]:
@@ -139,9 +169,9 @@ def more_rates_at_equal_time(first: int) -> list[SweepSpec]:
     ]
 
 
-def _at_equal_epochs(first: int, seeds: int, rate: float, batches: list[int]) -> SweepSpec:
+def _at_equal_epochs(first: int, seeds: int, rate: float, batches: list[int], more: str = "") -> SweepSpec:
     return mnist1d(
-        f"equal-epochs-rate-{rate:g}", first, seeds, grid={"learning_rate": [rate], "batch_size": batches},
+        f"equal-epochs-rate-{rate:g}{more}", first, seeds, grid={"learning_rate": [rate], "batch_size": batches},
         training={"epochs": 150},
     )  # fmt: skip
 
@@ -181,7 +211,7 @@ def over_widths_at_equal_epochs(first: int) -> list[SweepSpec]:
     """As `over_widths` with 150 epochs for every batch, the paper's protocol."""
     return [
         mnist1d(
-            "over-widths-at-equal-epochs", first, 12,
+            "over-widths-at-equal-epochs", first, 8,
             grid={"width": [32, 48, 64, 80, 96, 128], "batch_size": [8, 11, 16, 23, 33]}, training={"epochs": 150},
             fit={"extend_edges": True, "max_edge_rungs": 2},
         )
