@@ -7,11 +7,18 @@ from pathlib import Path
 import pytest
 from scipy.stats import spearmanr
 
-from noisescale.claims import CLAIMS, Request, studies, verify
+from noisescale.claims import Request
 from noisescale.claims.claim import NotRun
-from noisescale.claims.gpu_studies import GPU_STUDIES
+from noisescale.claims.device import device_name
 from noisescale.claims.planted import World
-from noisescale.claims.studies import mnist1d, obtain, over_widths, standard_over_widths
+from noisescale.claims.studies import (
+    mnist1d,
+    obtain,
+    over_widths,
+    rates_and_batches_at_equal_epochs,
+    rates_and_batches_of_ten_seeds,
+    standard_over_widths,
+)
 from noisescale.sweeps import SweepSpec
 
 
@@ -32,6 +39,7 @@ def test_a_study_is_trained_once(tmp_path: Path) -> None:
     (second,) = obtain(request, tiny)
     assert shards and shards == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")}
     assert list(first.runs().seed) == [3000, 3001]
+    assert request.devices == 2 * [device_name()]
     assert first.runs().run_id.equals(second.runs().run_id)
 
 
@@ -47,6 +55,14 @@ def test_a_planted_study_has_the_cells_of_its_spec(tmp_path: Path) -> None:
     assert runs.test_accuracy.equals(again.runs().test_accuracy)
     assert not runs.test_accuracy.equals(other.runs().test_accuracy)
     assert not list(tmp_path.iterdir())
+
+
+def test_seeds_in_sweeps_of_their_own_are_none_of_those_that_are_there(tmp_path: Path) -> None:
+    few, all_of_them = (
+        sorted(seed for spec in build(4000) if "rate-4" in spec.name for seed in spec.seeds)
+        for build in (rates_and_batches_of_ten_seeds, rates_and_batches_at_equal_epochs)
+    )
+    assert few == list(range(4000, 4010)) and all_of_them == list(range(4000, 4028))
 
 
 @pytest.mark.parametrize("build", [over_widths, standard_over_widths])
@@ -67,42 +83,3 @@ def test_a_sweep_whose_time_is_up_is_gone_on_with(tmp_path: Path) -> None:
         obtain(Request("laptop", 3000, tmp_path, max_seconds=0.0), tiny)
     (study,) = obtain(Request("laptop", 3000, tmp_path), tiny)
     assert len(study.runs()) == 2
-
-
-@pytest.mark.parametrize("name", GPU_STUDIES)
-def test_every_sweep_of_a_gpu_is_a_spec(name: str) -> None:
-    study = GPU_STUDIES[name]
-    assert callable(getattr(studies, name)) and study.setting and study.differs
-    names = [spec.name for spec in study.build(1000)]
-    assert all(own.startswith("gpu-") for own in names)
-    assert all(min(spec.seeds) == 1000 for spec in study.build(1000))
-
-
-def test_claims_say_truly_whether_they_have_sweeps_for_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each is asked at that scale, with sweeps that end at once."""
-    asked: list[str] = []
-
-    def stop(spec: SweepSpec, request: Request) -> None:
-        asked.append(spec.name)
-        raise NotRun("stopped")
-
-    monkeypatch.setattr(studies, "trained", stop)
-    for claim in CLAIMS.values():
-        if claim.at_gpu:
-            assert claim.experiment is not None
-            request = Request("gpu", 0, tmp_path)
-            with pytest.raises(NotRun, match="stopped"):
-                claim.experiment(request)
-            assert request.used
-    assert asked
-
-
-def test_at_gpu_scale_the_verdict_says_what_differs_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(studies, "trained", lambda spec, request: stop())
-
-    def stop() -> None:
-        raise NotRun("7 runs are still to do")
-
-    ((verdict, evidence),) = verify("C1.3", scale="gpu", out=tmp_path)
-    assert evidence is None and verdict.verdict == "not run"
-    assert "7 runs" in verdict.note and "Fashion-MNIST" in verdict.differs

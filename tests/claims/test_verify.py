@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from noisescale.claims import CLAIMS, PAPERS, Curve, Evidence, Panel, Request, verify
+from noisescale.claims import CLAIMS, PAPERS, Curve, Evidence, Panel, Request, laws_of_width, studies, verify
 from noisescale.claims.claim import NotRun
 from noisescale.claims.criterion import joint_outcome
+from noisescale.claims.device import device_name
+from noisescale.claims.planted import PlantedStudy, World, plant
 from noisescale.cli import main
 from noisescale.report import write_verdicts
+from noisescale.sweeps import SweepSpec
 
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 RUN = [claim.id for claim in CLAIMS.values() if claim.experiment is not None]
@@ -75,6 +79,62 @@ def test_other_seeds_give_other_numbers(tmp_path: Path) -> None:
         for seed_set in (0, 1, 0)
     ]
     assert values[0] == values[2] != values[1]
+
+
+def test_a_verdict_says_on_what_it_was_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {verdict.id: verdict.device for verdict, _ in verify(["C2.2", "C1.10"], scale="smoke", out=tmp_path)}
+    assert found == {"C2.2": device_name(), "C1.10": ""}  # planted: nothing was trained
+    assert device_name().startswith("CPU, ") and device_name("cuda") == "cuda"
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "NVIDIA H100")
+    assert device_name("cuda") == "NVIDIA H100" and device_name("cpu") != "NVIDIA H100"
+
+
+def test_where_no_run_is_late_the_note_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def young(spec: SweepSpec, world: World, generator: np.random.Generator) -> PlantedStudy:
+        study = plant(spec, world, generator)
+        return replace(study, table=study.table.assign(late=False))
+
+    ((before, _),) = verify("C1.8", scale="smoke", out=tmp_path)
+    assert "late" not in before.note
+    monkeypatch.setattr(studies, "plant", young)
+    ((verdict, _),) = verify("C1.8", scale="smoke", out=tmp_path)
+    assert verdict.verdict == "inconclusive" and "no run is late" in verdict.note
+
+
+def test_no_claim_takes_longer_than_ten_minutes_and_all_of_them_ninety() -> None:
+    assert max(claim.minutes for claim in CLAIMS.values()) <= 10
+    sweeps = json.loads((SCHEMAS.parent / "verdicts" / "sweeps.json").read_text())
+    assert sum(own["seconds"] for own in sweeps.values()) <= 90 * 60
+
+
+def test_a_best_width_out_of_reach_is_open_and_missing_widths_are_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The narrowest width's best batch is the end of its ladder: doublings are counted from the next width on."""
+
+    def at_an_end(spec: SweepSpec, world: World, generator: np.random.Generator) -> PlantedStudy:
+        study = plant(spec, world, generator)
+        table = study.table
+        largest = (table.width == 8) & (table.batch_size == table.batch_size.max())
+        return replace(study, table=table.assign(test_accuracy=table.test_accuracy.mask(largest, 0.99)))
+
+    experiment = CLAIMS["C1.10"].experiment
+    assert experiment is not None
+    monkeypatch.setattr(studies, "plant", at_an_end)
+    evidence = experiment(Request("smoke", 0, tmp_path))
+    assert [one.name[:22] for one in evidence.statistics] == ["gain from width 16 to ", "gain from width 128 to"]
+    assert "widths 16, 32" in evidence.setting and "not 8," in evidence.setting
+    growing = experiment(Request("smoke", 0, tmp_path, null=True))
+    assert joint_outcome(growing.statistics) == "inconclusive"
+
+
+def test_doublings_are_counted_in_widths() -> None:
+    """Where a width has dropped out its neighbours stand in, half way in log width."""
+    widths = np.array([8.0, 16, 64, 128])
+    peaks = np.outer(np.log2(widths), np.array([1.0, 2.0]))
+    assert laws_of_width._at_width(peaks, widths, 32.0) == pytest.approx([5.0, 10.0])
+    assert laws_of_width._at_width(peaks, widths, 16.0) == pytest.approx([4.0, 8.0])
 
 
 @pytest.mark.parametrize(

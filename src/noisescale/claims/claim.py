@@ -82,7 +82,7 @@ class Request:
             that others may want too. null: whether the effect is taken out, and the claim must not be supported.
         max_seconds: after which a sweep is put aside, to be gone on with by the next request. used: filled by whoever
             trains at the size of a GPU, with the setting and with what differs from the paper's. planted: the names of
-            studies that were planted in place of trained.
+            studies that were planted in place of trained. devices: on which the runs of its sweeps were trained.
     """
 
     scale: Scale
@@ -92,6 +92,7 @@ class Request:
     max_seconds: float | None = None
     used: list[tuple[str, str]] = field(default_factory=list)
     planted: list[str] = field(default_factory=list)
+    devices: list[str] = field(default_factory=list)
 
 
 class NotRun(Exception):

@@ -20,6 +20,7 @@ from noisescale.laws.results import Group, MetricOptimum, Series
 from noisescale.laws.study_shape import StudyLike
 
 Floats = NDArray[np.float64]
+LATE = "share of runs that are late"
 
 
 def series_of_study(study: StudyLike) -> tuple[Group, Series]:
@@ -95,7 +96,7 @@ def share_of_late(*studies: StudyLike) -> dict[str, float]:
     """The share of runs whose test accuracy had ceased to move, as a number beside the statistics."""
     runs = pd.concat([study.runs() for study in studies], ignore_index=True)
     runs = runs[runs.purpose == "sweep"]
-    return {"share of runs that are late": float(runs.late.mean())}
+    return {LATE: float(runs.late.mean())}
 
 
 def training_curves(study: StudyLike) -> pd.DataFrame:

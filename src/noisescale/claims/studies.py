@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from noisescale.claims.claim import NotRun, Request
+from noisescale.claims.device import device_name
 from noisescale.claims.gpu_studies import GPU_STUDIES
 from noisescale.claims.planted import PlantedStudy, World, plant
 from noisescale.store import Study
@@ -64,6 +65,7 @@ def trained(spec: SweepSpec, request: Request) -> Study:
     study = sweep(spec, folder, max_seconds=request.max_seconds, quiet=True)
     if request.max_seconds is not None and (missing := missing_runs(folder, failures(folder))):
         raise NotRun(f"{missing} runs of {spec.name} are still to do; the same command goes on with them")
+    request.devices.extend(map(device_name, study.runs().device.unique()))
     return study
 
 

@@ -24,7 +24,8 @@ class Verdict:
         seeds_needed: with how many seeds an inconclusive statistic would be decided; None where more would not do.
         level: of each one-sided test, after Holm's correction over the claims that were verified together.
         criterion_commit: the commit that last changed the criterion's file, or why there is none. versions: that a
-            result depends on. seconds: it took. note: what a reader should know.
+            result depends on. seconds: it took. note: what a reader should know. device: that its runs were trained on,
+            a GPU by its name; empty where none were.
     """
 
     id: str
@@ -48,6 +49,7 @@ class Verdict:
     versions: str
     seconds: float
     note: str = ""
+    device: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """Plain values; what is not finite is null."""

@@ -6,7 +6,7 @@ import json
 import math
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +15,8 @@ import torch
 
 from noisescale.claims.claim import SCALES, Claim, Evidence, NotRun, Request, Scale
 from noisescale.claims.criterion import holm_levels, joint_outcome
+from noisescale.claims.device import device_name
+from noisescale.claims.ladders import LATE
 from noisescale.claims.table import CLAIMS, choose_claims
 from noisescale.claims.verdict import Verdict, as_entries
 from noisescale.errors import BadInput
@@ -58,6 +60,7 @@ def verify(
     found: dict[str, tuple[Evidence | None, float]] = {}
     notes: dict[str, str] = {}
     planted: set[str] = set()
+    devices: dict[str, str] = {}
     for claim in list(claims):
         began = time.perf_counter()
         evidence = None
@@ -74,6 +77,8 @@ def verify(
             notes[claim.id] = str(reason)
         if request.planted:
             planted.add(claim.id)
+        elif evidence is not None:
+            devices[claim.id] = "; ".join(dict.fromkeys(request.devices or [device_name()]))
         if request.used:
             setting, differs = ("; ".join(dict.fromkeys(own)) for own in zip(*request.used, strict=True))
             claims[claims.index(claim)] = replace(claim, differs=differs)
@@ -93,6 +98,7 @@ def verify(
                 levels.get(claim.id, 0.0),
                 notes.get(claim.id, ""),
                 claim.id in planted,
+                devices.get(claim.id, ""),
             ),
             found[claim.id][0],
         )
@@ -156,6 +162,15 @@ def _scale(name: str) -> Scale:
     return next(scale for scale in SCALES if scale == name)
 
 
+def _young(reported: Mapping[str, float]) -> list[str]:
+    """Why there may be no law: it takes optima of late runs alone."""
+    late = reported.get(LATE, 1.0)
+    if not late < 1:
+        return []
+    share = f"{late:.0%} of the runs are late" if late else "no run is late"
+    return [f"{share}, and a law takes optima of late runs alone: train longer"]
+
+
 def _verdict(
     claim: Claim,
     evidence: Evidence | None,
@@ -165,6 +180,7 @@ def _verdict(
     level: float,
     why_not: str,
     is_planted: bool,
+    device: str,
 ) -> Verdict:
     about = (claim.id, claim.paper, claim.statement, claim.criterion, claim.source, claim.differs)
     if evidence is None:
@@ -183,11 +199,11 @@ def _verdict(
         first = "supported alone, not among all claims of the paper (Holm); " if alone else ""
         more = f"about {enough} seeds would settle it" if enough else "more seeds alone would not settle it"
         without = [f"{one.name}: {one.estimate.convention}" for one in open_ if math.isnan(one.estimate.value)]
-        note = "; ".join([first + more, *without])
+        note = "; ".join([first + more, *without, *(_young(evidence.reported) if without else ())])
     if is_planted:
         note = f"{note}; planted runs, no network was trained".removeprefix("; ")
     return Verdict(
         *about, outcome, as_entries(evidence.statistics), scale, first_seed, seeds, evidence.runs, evidence.setting,
         dict(evidence.reported), as_entries(evidence.beside), enough, level, criterion_commit(), versions(),
-        seconds, note,
+        seconds, note, device,
     )  # fmt: skip
