@@ -121,6 +121,7 @@ def _section(verdict: Verdict, svg: str) -> dict[str, Any]:
         "Disputed": CLAIMS[verdict.id].disputed,
         "Seeds and runs": f"{verdict.seeds:,} seeds from {verdict.first_seed}, {verdict.runs:,} runs, "
         f"{seconds(verdict.seconds)}",
+        "Trained on": verdict.device,
         "Beside": "; ".join(f"{name}: {number(value, 4)}" for name, value in verdict.reported.items()),
         "Note": verdict.note,
         "How the statement is known to us": verdict.source,
