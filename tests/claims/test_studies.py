@@ -15,8 +15,6 @@ from noisescale.claims.studies import (
     mnist1d,
     obtain,
     over_widths,
-    rates_and_batches_at_equal_epochs,
-    rates_and_batches_of_ten_seeds,
     standard_over_widths,
 )
 from noisescale.sweeps import SweepSpec
@@ -55,14 +53,6 @@ def test_a_planted_study_has_the_cells_of_its_spec(tmp_path: Path) -> None:
     assert runs.test_accuracy.equals(again.runs().test_accuracy)
     assert not runs.test_accuracy.equals(other.runs().test_accuracy)
     assert not list(tmp_path.iterdir())
-
-
-def test_seeds_in_sweeps_of_their_own_are_none_of_those_that_are_there(tmp_path: Path) -> None:
-    few, all_of_them = (
-        sorted(seed for spec in build(4000) if "rate-4" in spec.name for seed in spec.seeds)
-        for build in (rates_and_batches_of_ten_seeds, rates_and_batches_at_equal_epochs)
-    )
-    assert few == list(range(4000, 4010)) and all_of_them == list(range(4000, 4028))
 
 
 @pytest.mark.parametrize("build", [over_widths, standard_over_widths])
