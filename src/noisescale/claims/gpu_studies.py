@@ -171,9 +171,9 @@ GPU_STUDIES = {
     ),
     "standard_stable_rates": GpuStudy(stable_rates_of_standard_convnets, f"as in the paper; {_NO_NUMBERS}"),
     "residual_networks_with_batch_norm": GpuStudy(
-        residual_networks, f"residual networks of 16 layers where the paper has wide ones; {_NO_NUMBERS}"
+        residual_networks, f"residual networks of 16 layers, under NTK, where the paper has wide ones; {_NO_NUMBERS}"
     ),
-    "convolutional_networks_with_batch_norm": GpuStudy(convolutional_networks, _NO_NUMBERS),
+    "convolutional_networks_with_batch_norm": GpuStudy(convolutional_networks, f"under NTK; {_NO_NUMBERS}"),
     "tuned_at_equal_epochs": GpuStudy(wide_networks_at_equal_epochs, _RECALLED),
     "tuned_with_momentum": GpuStudy(wide_networks_with_momentum, _RECALLED),
     "equal_steps_with_ghost_batches": GpuStudy(wide_networks_at_equal_steps, _RECALLED),
