@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -171,7 +172,8 @@ def _ladder(spec: SweepSpec, frame: pd.DataFrame, world: World, generator: np.ra
         return frame.iloc[:0]
     rows = []
     for name, width in itertools.product(spec.grid.parameterization, spec.grid.width):
-        like = frame[(frame.parameterization == name) & (frame.width == width)].iloc[0]
+        # A mapping of plain values: a row of a table is slow to take apart, once for every run of the ladder.
+        like = frame[(frame.parameterization == name) & (frame.width == width)].iloc[0].to_dict()
         for batch in chosen.batch_size or spec.grid.batch_size:
             edge = float(_edge(world, np.array(float(width)), np.array(float(batch))))
             for seed in spec.seeds[: chosen.seeds]:
@@ -185,6 +187,7 @@ def _ladder(spec: SweepSpec, frame: pd.DataFrame, world: World, generator: np.ra
     return pd.DataFrame(rows)
 
 
+@cache
 def _exchanged(widths: tuple[int, ...]) -> dict[int, int]:
     """Each width under another's name, in the order that has the least to do with their own."""
     own = np.arange(len(widths)) - (len(widths) - 1) / 2
