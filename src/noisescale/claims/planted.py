@@ -170,21 +170,22 @@ def _ladder(spec: SweepSpec, frame: pd.DataFrame, world: World, generator: np.ra
     chosen = spec.stability
     if not chosen.seeds:
         return frame.iloc[:0]
-    rows = []
+    parts = []
     for name, width in itertools.product(spec.grid.parameterization, spec.grid.width):
-        # A mapping of plain values: a row of a table is slow to take apart, once for every run of the ladder.
         like = frame[(frame.parameterization == name) & (frame.width == width)].iloc[0].to_dict()
-        for batch in chosen.batch_size or spec.grid.batch_size:
-            edge = float(_edge(world, np.array(float(width)), np.array(float(batch))))
-            for seed in spec.seeds[: chosen.seeds]:
-                threshold = edge * math.exp(0.15 * generator.standard_normal())
-                rates = edge * np.sqrt(2.0) ** np.arange(-4, 5)
-                rows += [
-                    {**like, "purpose": "stability", "batch_size": batch, "seed": seed, "learning_rate": rate,
-                     "steps": chosen.steps, "status": "diverged" if rate >= threshold else "completed"}
-                    for rate in rates
-                ]  # fmt: skip
-    return pd.DataFrame(rows)
+        cells = pd.DataFrame(
+            list(itertools.product(chosen.batch_size or spec.grid.batch_size, spec.seeds[: chosen.seeds])),
+            columns=["batch_size", "seed"],
+        )
+        edge = _edge(world, np.full(len(cells), float(width)), cells.batch_size.to_numpy(float))
+        cells["threshold"] = edge * np.exp(0.15 * generator.standard_normal(len(cells)))
+        rungs = np.sqrt(2.0) ** np.arange(-4, 5)
+        own = cells.loc[cells.index.repeat(len(rungs))].reset_index(drop=True)
+        own["learning_rate"] = np.outer(edge, rungs).ravel()
+        own["status"] = np.where(own.learning_rate >= own.pop("threshold"), "diverged", "completed")
+        changed = {"purpose": "stability", "steps": chosen.steps}
+        parts.append(own.assign(**{key: value for key, value in (like | changed).items() if key not in own}))
+    return pd.concat(parts, ignore_index=True)
 
 
 @cache

@@ -131,17 +131,18 @@ def _shared_seeds(cells: list[pd.DataFrame]) -> tuple[int, ...]:
     return tuple(seed for seed in every if sum(seed in own for own in sets) > half)
 
 
-def _with_chance(part: pd.DataFrame, column: str, chance: str) -> pd.Series:
-    values = part[column].astype(float)
+def _with_chance(part: pd.DataFrame, column: str, chance: str) -> Array:
+    values = part[column].to_numpy(dtype=np.float64)
     if chance in part:
-        values = values.where(~part["failed_run"], part[chance].astype(float))
+        # By hand: `Series.where` would align indices that are the same, and took half of a fit's time.
+        values = np.where(part["failed_run"].to_numpy(dtype=bool), part[chance].to_numpy(dtype=np.float64), values)
     return values
 
 
 def _table(cells: list[pd.DataFrame], seeds: tuple[int, ...], column: str, chance: str) -> Array | None:
     if not cells or any(column not in part for part in cells) or all(part[column].isna().all() for part in cells):
         return None
-    by_seed = [_with_chance(part, column, chance).set_axis(part["seed"]).reindex(list(seeds)) for part in cells]
+    by_seed = [pd.Series(_with_chance(part, column, chance), part["seed"]).reindex(list(seeds)) for part in cells]
     return np.stack([series.to_numpy(dtype=np.float64) for series in by_seed], axis=1)
 
 
@@ -151,9 +152,9 @@ def _cell(part: pd.DataFrame, select_on: str, loss_unit: str) -> Cell:
     means = {}
     for metric in METRICS:
         column = f"{select_on}_{metric}"
-        values = _with_chance(part, column, f"chance_{metric}") if column in part else pd.Series(dtype=float)
+        values = _with_chance(part, column, f"chance_{metric}") if column in part else np.array([])
         unit = "fraction" if metric == "accuracy" else loss_unit
-        means[metric] = mean_over_seeds(values.dropna().to_numpy(), unit, f"{select_on} {metric}, late-time mean")
+        means[metric] = mean_over_seeds(values[~np.isnan(values)], unit, f"{select_on} {metric}, late-time mean")
     momentum = float(first["momentum"])
     return Cell(
         learning_rate=float(first["learning_rate"]),

@@ -6,11 +6,14 @@ import math
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from noisescale.laws.largest_batch import EdgeByBatch
 from noisescale.laws.power_law import PowerLaw, power_law
 from noisescale.laws.results import EdgeAt, EdgeLaw
 from noisescale.laws.stability import CONVENTION, stability_edge
+
+Array = NDArray[np.float64]
 
 _CENSORED = {"all_fail": -1, "no_failure": 1}
 
@@ -26,13 +29,21 @@ def measured_edges(stability: pd.DataFrame) -> tuple[EdgeAt, ...]:
     """
     found = []
     for (width, batch), part in stability.groupby(["width", "batch_size"], sort=True):
-        table = part.pivot_table(
-            index="seed", columns="learning_rate", values="failed_run", aggfunc="max", observed=True
-        )
-        rates = np.array([float(rate) for rate in table.columns], dtype=np.float64)
-        edge = stability_edge(rates, table.to_numpy(dtype=np.float64))
+        edge = stability_edge(*_failures(part))
         found.append(EdgeAt(float(str(width)), float(str(batch)), int(part["steps"].max()), edge))
     return tuple(found)
+
+
+def _failures(part: pd.DataFrame) -> tuple[Array, Array]:
+    """The rates of one width and batch [M], and whether each seed failed there [S, M]; NaN where it was not run.
+
+    By hand: a pivot table of pandas takes ten times as long, and a study has tens of ladders.
+    """
+    rates, columns = np.unique(part["learning_rate"].to_numpy(dtype=np.float64), return_inverse=True)
+    seeds, rows = np.unique(part["seed"].to_numpy(), return_inverse=True)
+    table = np.full((len(seeds), len(rates)), math.nan)
+    np.fmax.at(table, (rows, columns), part["failed_run"].to_numpy(dtype=np.float64))
+    return rates, table
 
 
 def edge_laws(edges: tuple[EdgeAt, ...]) -> tuple[EdgeLaw, ...]:
