@@ -183,8 +183,9 @@ def _ladder(spec: SweepSpec, frame: pd.DataFrame, world: World, generator: np.ra
         own = cells.loc[cells.index.repeat(len(rungs))].reset_index(drop=True)
         own["learning_rate"] = np.outer(edge, rungs).ravel()
         own["status"] = np.where(own.learning_rate >= own.pop("threshold"), "diverged", "completed")
-        changed = {"purpose": "stability", "steps": chosen.steps}
-        parts.append(own.assign(**{key: value for key, value in (like | changed).items() if key not in own}))
+        own["purpose"], own["steps"] = "stability", chosen.steps
+        same = pd.DataFrame({key: [value] for key, value in like.items() if key not in own})
+        parts.append(own.merge(same, how="cross"))
     return pd.concat(parts, ignore_index=True)
 
 
