@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,9 +44,9 @@ def verdict_tables(verdicts: Sequence[Verdict]) -> list[Table]:
     """Every statistic of every verdict, in one table."""
     rows, notes = [], ["Brackets: 95 % intervals over seeds."]
     for verdict in verdicts:
-        for place, one in enumerate(verdict.statistics):
+        for place, one in enumerate(_rows(verdict.statistics)):
             first = (verdict.id, verdict.verdict) if not place else ("", "")
-            rows.append((*first, *_entries(one)))
+            rows.append((*first, *one))
         if not verdict.statistics:
             rows.append((verdict.id, verdict.verdict, "–", "–", "–", "–"))
         if verdict.note:
@@ -81,9 +82,24 @@ def write_verdicts(found: Sequence[tuple[Verdict, Evidence | None]], folder: Pat
 _COLUMNS = ("statistic", "value", "criterion", "outcome")
 
 
-def _entries(one: Mapping[str, Any]) -> tuple[str, str, str, str]:
-    value = f"{number(one['value'], 4)} [{number(one['low'], 4)}, {number(one['high'], 4)}]"
-    return one["name"], value, one["criterion"], one["outcome"]
+def row_names(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The name of each of a claim's statistics, with its convention where another has the same name."""
+    counts = Counter(one["name"] for one in entries)
+    return [f"{one['name']}, {one['convention']}" if counts[one["name"]] > 1 else one["name"] for one in entries]
+
+
+def figure_title(id: str, verdict: str, scale: str, seeds: int, first_seed: int) -> str:
+    """What stands above a verdict's figure: it tells which run the figure shows."""
+    return f"{id}: {verdict} ({scale} scale, {seeds:,} seeds from {first_seed})"
+
+
+def _rows(entries: Sequence[Mapping[str, Any]], beside: Sequence[Mapping[str, Any]] = ()) -> list[tuple[str, ...]]:
+    """A row an entry; names are told apart from each other and from those of other entries beside."""
+    return [
+        (name, f"{number(one['value'], 4)} [{number(one['low'], 4)}, {number(one['high'], 4)}]", one["criterion"],
+         one["outcome"])
+        for name, one in zip(row_names([*entries, *beside]), entries, strict=False)
+    ]  # fmt: skip
 
 
 def _page(paper: str, verdicts: Sequence[Verdict], svgs: Mapping[str, str]) -> str:
@@ -91,12 +107,15 @@ def _page(paper: str, verdicts: Sequence[Verdict], svgs: Mapping[str, str]) -> s
     counts = {word: sum(verdict.verdict == word for verdict in verdicts) for word in dict.fromkeys(
         verdict.verdict for verdict in verdicts)}  # fmt: skip
     rows = tuple((verdict.id, verdict.statement, verdict.verdict) for verdict in verdicts)
+    # The levels are Holm's over the claims that were verified together: one alone can have another verdict.
+    whole = {verdict.id for verdict in verdicts} == {id for id, claim in CLAIMS.items() if claim.paper == paper}
+    together = paper if whole else " ".join(verdict.id for verdict in verdicts)
     return template("claims.html.jinja").render(
         title=PAPERS[paper],
         subtitle=_sets(verdicts) + "." + (_BEFORE if all(map(_confirms, verdicts)) else ""),
         result=[", ".join(f"{count} {word}" for word, count in counts.items()) + "."],
         overview=TableData("Claims", ("id", "statement", "verdict"), rows),
-        claims=[_section(verdict, svgs.get(verdict.id, "")) for verdict in ran],
+        claims=[_section(verdict, svgs.get(verdict.id, ""), together) for verdict in ran],
     )
 
 
@@ -113,7 +132,7 @@ def _confirms(verdict: Verdict) -> bool:
     return verdict.scale != "smoke" and verdict.first_seed > 0 and clean
 
 
-def _section(verdict: Verdict, svg: str) -> dict[str, Any]:
+def _section(verdict: Verdict, svg: str, together: str) -> dict[str, Any]:
     facts = {
         "Criterion": f"{verdict.criterion} ({verdict.criterion_commit})",
         "Setting": verdict.setting,
@@ -125,15 +144,15 @@ def _section(verdict: Verdict, svg: str) -> dict[str, Any]:
         "Beside": "; ".join(f"{name}: {number(value, 4)}" for name, value in verdict.reported.items()),
         "Note": verdict.note,
         "How the statement is known to us": verdict.source,
-        "Repeat": f"noisescale verify {verdict.id} --scale {verdict.scale} --out DIR --seed-set "
+        "Repeat": f"noisescale verify {together} --scale {verdict.scale} --out DIR --seed-set "
         f"{verdict.first_seed // SEEDS_APART}",
         "Versions": verdict.versions,
     }
     tables = {
-        name: TableData(title, _COLUMNS, tuple(map(_entries, own))) if own else None
-        for name, title, own in (
-            ("statistics", "What decides", verdict.statistics),
-            ("beside", "Beside it, deciding nothing", verdict.beside),
+        name: TableData(title, _COLUMNS, tuple(_rows(own, other))) if own else None
+        for name, title, own, other in (
+            ("statistics", "What decides", verdict.statistics, verdict.beside),
+            ("beside", "Beside it, deciding nothing", verdict.beside, verdict.statistics),
         )
     }
     return {
@@ -149,8 +168,8 @@ def claim_figure(verdict: Verdict, panels: Sequence[Panel]) -> Figure:
         _draw(axes, panel)
         if len(panels) > 1:
             axes.legend(*axes.get_legend_handles_labels(), loc="best")
-    setting = f"{verdict.scale} scale, {verdict.seeds:,} seeds from {verdict.first_seed}"
-    figure.axes[0].set_title(f"{verdict.id}: {verdict.verdict} ({setting})")
+    about = (verdict.id, verdict.verdict, verdict.scale, verdict.seeds, verdict.first_seed)
+    figure.axes[0].set_title(figure_title(*about))
     if len(panels) == 1:
         legend_below(figure, figure.axes[0].get_legend_handles_labels()[0], columns=2)
     return figure
