@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -201,7 +202,19 @@ def farthest(values: Values, target: float) -> Values:
     return found
 
 
-def joint_outcome(statistics: tuple[Statistic, ...], level: float = 0.025) -> Outcome:
+class Judged(Protocol):
+    """What a claim's outcome needs of a statistic, whether it was just found or kept in a file."""
+
+    @property
+    def outcome(self) -> Outcome:
+        """Its own, at the level of its 95 % interval."""
+
+    @property
+    def p_value(self) -> float:
+        """Of the test that the truth lies in the region."""
+
+
+def joint_outcome(statistics: Sequence[Judged], level: float = 0.025) -> Outcome:
     """Of a claim with several statistics: all must be supported, and one contradicted is enough against it.
 
     Arguments:
