@@ -3,9 +3,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from noisescale.errors import BadInput
+from noisescale.laws.edges import measured_edges
 from noisescale.laws.planted import failures
 from noisescale.laws.stability import stability_edge
 
@@ -121,3 +123,20 @@ def test_the_median_is_covered_in_the_long_form(cells: float, seeds: int, fracta
     held, free = coverage(cells, seeds, draws=500, fractal=fractal)
     assert 0.91 <= held <= 0.99
     assert free >= 0.95
+
+
+def test_the_runs_of_a_ladder_are_its_table_whatever_is_missing_or_was_run_twice() -> None:
+    failed = ladder(8, 9, 10, 10, 11, 12, 12)
+    failed[0, 3] = math.nan
+    rows = [
+        {"width": 8, "batch_size": 4, "seed": 7 + seed, "learning_rate": rate, "steps": 9, "failed_run": bool(own)}
+        for seed, of_seed in enumerate(failed)
+        for rate, own in zip(RATES, of_seed, strict=True)
+        if not math.isnan(own)
+    ]
+    # Of a run that was made twice the failure counts.
+    failed[1, 2] = 1
+    runs = pd.DataFrame([*rows, rows[20 + 2] | {"failed_run": True}]).sample(frac=1, random_state=0)
+    (found,) = measured_edges(runs)
+    assert (found.width, found.batch_size, found.steps) == (8, 4, 9)
+    assert found.edge.as_json() == stability_edge(RATES, failed).as_json()

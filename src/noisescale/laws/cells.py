@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,21 +95,29 @@ def build_ladder(runs: pd.DataFrame, select_on: str, loss_unit: str = "nats") ->
         The ladder; cells without noise (B = N without replacement) are left out.
     """
     runs = runs[runs["noise_scale"] > 0]
-    cells = [part for _, part in runs.groupby(["learning_rate", "batch_size"])]
-    cells.sort(key=lambda part: float(part["noise_scale"].iloc[0]))
+    # Columns as arrays and cells as rows of them: a table for each cell takes most of a fit's time.
+    rows = [np.asarray(own) for _, own in sorted(runs.groupby(["learning_rate", "batch_size"]).indices.items())]
+    noise = runs["noise_scale"].to_numpy(dtype=np.float64)
+    rows.sort(key=lambda own: float(noise[own[0]]))
     normalized = bool(runs["normalized_noise_scale"].notna().all()) and len(runs) > 0
-    column = "normalized_noise_scale" if normalized else "noise_scale"
-    x = np.log(np.array([float(part[column].iloc[0]) for part in cells], dtype=np.float64))
+    places = runs["normalized_noise_scale"].to_numpy(dtype=np.float64) if normalized else noise
+    x = np.log(np.array([places[own[0]] for own in rows], dtype=np.float64))
     ratio = runs["normalized_noise_scale"] / runs["noise_scale"]
-    seeds = _shared_seeds(cells)
-    values = {}
-    for split in dict.fromkeys((select_on, "test")):
-        for metric in METRICS:
-            table = _table(cells, seeds, f"{split}_{metric}", f"chance_{metric}")
-            if table is not None:
-                values[f"{split}_{metric}"] = table
+    of_runs = runs["seed"].to_numpy()
+    seeds = _shared_seeds([{int(seed) for seed in of_runs[own]} for own in rows])
+    measured = {
+        f"{split}_{metric}": _with_chance(runs, f"{split}_{metric}", f"chance_{metric}")
+        for split in dict.fromkeys((select_on, "test"))
+        for metric in METRICS
+        if f"{split}_{metric}" in runs
+    }
+    values = {
+        name: np.stack([_by_seed(found[own], of_runs[own], seeds) for own in rows], axis=1)
+        for name, found in measured.items()
+        if rows and not bool(runs[name].isna().all())
+    }
     return Ladder(
-        tuple(_cell(part, select_on, loss_unit) for part in cells),
+        _cells(runs, rows, {metric: measured.get(f"{select_on}_{metric}") for metric in METRICS}, select_on, loss_unit),
         x,
         seeds,
         values,
@@ -118,11 +127,10 @@ def build_ladder(runs: pd.DataFrame, select_on: str, loss_unit: str = "nats") ->
     )
 
 
-def _shared_seeds(cells: list[pd.DataFrame]) -> tuple[int, ...]:
+def _shared_seeds(sets: list[set[int]]) -> tuple[int, ...]:
     """Seeds that every cell has; where they are fewer than three, those that most cells have."""
-    if not cells:
+    if not sets:
         return ()
-    sets = [{int(seed) for seed in part["seed"]} for part in cells]
     shared = set.intersection(*sets)
     if len(shared) >= _MINIMUM_SEEDS:
         return tuple(sorted(shared))
@@ -131,42 +139,50 @@ def _shared_seeds(cells: list[pd.DataFrame]) -> tuple[int, ...]:
     return tuple(seed for seed in every if sum(seed in own for own in sets) > half)
 
 
-def _with_chance(part: pd.DataFrame, column: str, chance: str) -> Array:
-    values = part[column].to_numpy(dtype=np.float64)
-    if chance in part:
-        # By hand: `Series.where` would align indices that are the same, and took half of a fit's time.
-        values = np.where(part["failed_run"].to_numpy(dtype=bool), part[chance].to_numpy(dtype=np.float64), values)
-    return values
+def _with_chance(runs: pd.DataFrame, column: str, chance: str) -> Array:
+    """A metric of every run, at chance where the run failed."""
+    values = runs[column].astype(float).to_numpy()
+    if chance in runs:
+        values = np.where(runs["failed_run"].to_numpy(dtype=bool), runs[chance].astype(float).to_numpy(), values)
+    return np.asarray(values, dtype=np.float64)
 
 
-def _table(cells: list[pd.DataFrame], seeds: tuple[int, ...], column: str, chance: str) -> Array | None:
-    if not cells or any(column not in part for part in cells) or all(part[column].isna().all() for part in cells):
-        return None
-    by_seed = [pd.Series(_with_chance(part, column, chance), part["seed"]).reindex(list(seeds)) for part in cells]
-    return np.stack([series.to_numpy(dtype=np.float64) for series in by_seed], axis=1)
+def _by_seed(values: Array, of_runs: NDArray[np.int64], seeds: tuple[int, ...]) -> Array:
+    """The values of a cell's runs in the order of some seeds; NaN where the cell lacks one."""
+    known = dict(zip(of_runs.tolist(), values.tolist(), strict=True))
+    return np.array([known.get(seed, math.nan) for seed in seeds], dtype=np.float64)
 
 
-def _cell(part: pd.DataFrame, select_on: str, loss_unit: str) -> Cell:
-    first = part.iloc[0]
-    failures = int(part["failed_run"].sum())
-    means = {}
-    for metric in METRICS:
-        column = f"{select_on}_{metric}"
-        values = _with_chance(part, column, f"chance_{metric}") if column in part else np.array([])
-        unit = "fraction" if metric == "accuracy" else loss_unit
-        means[metric] = mean_over_seeds(values[~np.isnan(values)], unit, f"{select_on} {metric}, late-time mean")
-    momentum = float(first["momentum"])
-    return Cell(
-        learning_rate=float(first["learning_rate"]),
-        batch_size=float(first["batch_size"]),
-        noise_scale=float(first["noise_scale"]),
-        normalized_noise_scale=float(first["normalized_noise_scale"]),
-        temperature=float(first["learning_rate"] / (first["batch_size"] * (1 - momentum))),
-        steps=int(first["steps"]),
-        runs=len(part),
-        failures=failures,
-        late="late" not in part or bool(part["late"].fillna(False).astype(bool).all()),
-        usable=failures == 0,
-        accuracy=means["accuracy"],
-        loss=means["loss"],
-    )
+def _cells(
+    runs: pd.DataFrame, rows: list[NDArray[np.intp]], measured: dict[str, Array | None], select_on: str, loss_unit: str
+) -> tuple[Cell, ...]:
+    names = ("learning_rate", "batch_size", "noise_scale", "normalized_noise_scale", "momentum", "steps")
+    first = {name: runs[name].to_numpy() for name in names}
+    failed = runs["failed_run"].to_numpy(dtype=bool)
+    late = runs["late"].fillna(False).astype(bool).to_numpy() if "late" in runs else np.ones(len(runs), dtype=bool)
+    found = []
+    for own in rows:
+        means = {}
+        for metric, values in measured.items():
+            known = np.array([]) if values is None else values[own]
+            unit = "fraction" if metric == "accuracy" else loss_unit
+            means[metric] = mean_over_seeds(known[~np.isnan(known)], unit, f"{select_on} {metric}, late-time mean")
+        rate, batch, noise, normalized, momentum, steps = (first[name][own[0]] for name in names)
+        failures = int(failed[own].sum())
+        found.append(
+            Cell(
+                learning_rate=float(rate),
+                batch_size=float(batch),
+                noise_scale=float(noise),
+                normalized_noise_scale=float(normalized),
+                temperature=float(rate / (batch * (1 - float(momentum)))),
+                steps=int(steps),
+                runs=len(own),
+                failures=failures,
+                late=bool(late[own].all()),
+                usable=failures == 0,
+                accuracy=means["accuracy"],
+                loss=means["loss"],
+            )
+        )
+    return tuple(found)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import pandas as pd
 
 from noisescale.errors import BadInput
@@ -130,7 +131,8 @@ def run_groups(runs: pd.DataFrame) -> list[RunGroup]:
     )
     for name in ("learning_rate", "batch_size"):
         # Rates derived from a noise axis differ in the last bit from seed to seed or width to width.
-        table[name] = table[name].astype(float).map(lambda value: float(f"{value:.10g}"))
+        exact, places = np.unique(table[name].to_numpy(dtype=np.float64), return_inverse=True)
+        table[name] = np.array([float(f"{value:.10g}") for value in exact])[places]
     if not (table["purpose"] == "sweep").any():
         raise BadInput("study", "at least one finished run of the grid", "none")
     names = [name for name in HYPERPARAMETERS if name in table.columns]
@@ -142,7 +144,7 @@ def run_groups(runs: pd.DataFrame) -> list[RunGroup]:
         values = {name: _plain(sweep[name].iloc[0]) for name in names + options}
         # The edge is that of a constant rate; the peak of a schedule is held against it.
         shared = [name for name in names if name != "schedule"]
-        stability = ladders.merge(sweep[shared].iloc[:1], on=shared)
+        stability = ladders if ladders.empty else ladders.merge(sweep[shared].iloc[:1], on=shared)
         groups.append(RunGroup(values, {name: values[name] for name in varied}, sweep, stability))
     return groups
 
