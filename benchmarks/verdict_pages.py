@@ -203,15 +203,17 @@ def _figure(kept: Kept) -> list[str]:
 
 def _tested(kept: Kept, judgement: Judgement | None) -> dict[str, str]:
     """At which level a claim was tested, and the commands: of the paper as here, and of the claim by itself."""
-    paper = f"`noisescale verify {kept['paper']} --out DIR --seed-set {seed_set(kept)}`"
-    alone = f"`noisescale verify {kept['id']} --out DIR --seed-set {seed_set(kept)}`"
+    together, alone = (
+        f"`noisescale verify {name} --out DIR --seed-set {seed_set(kept)}`" for name in (kept["paper"], kept["id"])
+    )
     if judgement is None:
-        return {"Repeat": paper}
+        return {"Repeat": together}
     level = f"at Holm's {judgement.level:.2g}" if judgement.level else "where Holm's procedure had stopped before"
+    of_set = [one for own in _kept(kept["paper"]) for one in own if seed_set(one) == seed_set(kept)]
     return {
         "Tested": f"{level}, the largest p-value {judgement.p_value:.2g}, among {judgement.family} claims of the paper",
-        "Repeat": f"{paper}, which judges all claims of the paper on that set; {alone} alone tests at "
-        f"0.025/{judgement.family} and gives: {judgement.alone}",
+        "Repeat": f"{together} judges all claims of the paper on that set, and gives: {_word(kept, judged(of_set))}; "
+        f"{alone} tests at 0.025/{judgement.family}, and gives: {judgement.alone}",
     }
 
 
