@@ -153,6 +153,8 @@ def _counts() -> str:
     found = [[kept and _word(kept, judged(own)) for kept, own in zip(both(id), _kept(CLAIMS[id].paper), strict=True)]
              for id in CLAIMS]  # fmt: skip
     counts = Counter(first or "not run" for first, _ in found)
+    if not any(first for first, _ in found):
+        return "No claim was run yet."
     pairs = {id: (first, second) for id, (first, second) in zip(CLAIMS, found, strict=True) if first and second}
     opposite = sum(set(pair) == {"supported", "contradicted"} for pair in pairs.values())
     moved = [f"{id} was {first}, then {second}" for id, (first, second) in pairs.items() if first != second]

@@ -122,7 +122,7 @@ SECOND = Round(
         "C3.3": "decided on set 4 with 4,000 steps and batches from 32 on: on set 3, with 2,000 and from 16 on, it was "
         "contradicted (C3.3-shorter.json), and the smallest batch had by far the highest training loss, after eight "
         "epochs. Its second set is 3 with the longer budget: it had been looked at",
-        "C4.2": "tested with another statement and not run again: the part about N was never tested",
+        "C4.2": "the statement had a part about N, which was never tested",
     },
     (3, 4),
 )
