@@ -150,12 +150,15 @@ def _cells(spec: SweepSpec) -> pd.DataFrame:
 def _seed_noise(frame: pd.DataFrame, x: Floats, size: float, generator: np.random.Generator) -> Floats:
     """Smooth along the ladder within a seed and width, plus a part of each run's own."""
     found = np.zeros(len(frame))
+    roots: dict[bytes, Floats] = {}  # seeds share their places on the ladder
     for _, place in frame.groupby(
         ["parameterization", "width", "seed", "momentum", "schedule", "steps"]
     ).indices.items():
-        distance = (x[place, None] - x[None, place]) / _SMOOTH
-        covariance = np.exp(-0.5 * distance**2) + 0.2 * np.eye(len(place))
-        found[place] = size * np.linalg.cholesky(covariance) @ generator.standard_normal(len(place))
+        key = x[place].tobytes()
+        if key not in roots:
+            distance = (x[place, None] - x[None, place]) / _SMOOTH
+            roots[key] = np.linalg.cholesky(np.exp(-0.5 * distance**2) + 0.2 * np.eye(len(place)))
+        found[place] = size * roots[key] @ generator.standard_normal(len(place))
     return found
 
 

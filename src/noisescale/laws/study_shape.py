@@ -140,7 +140,7 @@ def run_groups(runs: pd.DataFrame) -> list[RunGroup]:
     varied = [name for name in names if table[name][table["purpose"] == "sweep"].nunique(dropna=False) > 1]
     groups = []
     ladders, grid = table[table["purpose"] == "stability"], table[table["purpose"] == "sweep"]
-    for _, sweep in grid.groupby(names, sort=False, dropna=False):
+    for sweep in [own for _, own in grid.groupby(varied, sort=False, dropna=False)] if varied else [grid]:
         values = {name: _plain(sweep[name].iloc[0]) for name in names + options}
         # The edge is that of a constant rate; the peak of a schedule is held against it.
         shared = [name for name in names if name != "schedule"]
