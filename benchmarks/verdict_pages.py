@@ -50,6 +50,7 @@ def overview() -> str:
             *_wrapped(_counts()),
             *_wrapped(at_gpu()),
             *_wrapped(" ".join(moved_words())),
+            *_wrapped(_figures()),
             "Kept as they were found, each with what was learned from it: "
             + ", ".join(f"[{own.title.lower()}](verdicts/{own.name}.md)" for own in earlier)
             + ".",
@@ -201,6 +202,17 @@ def _figure(kept: Kept) -> list[str]:
         shown += ["", f"The figure, “{said}”, is of an earlier run or an earlier drawing: this verdict's would say "
                       f"“{title(kept)}”."]  # fmt: skip
     return shown
+
+
+def _figures() -> str:
+    shown = [kept for id in CLAIMS if (kept := both(id)[0]) and figure_said(id)]
+    others = sum(figure_said(kept["id"]) != title(kept) for kept in shown)
+    if not others:
+        return ""
+    return (
+        f"{others} of {len(shown)} figures are of an earlier run or an earlier drawing, as their titles tell; the "
+        "pages of the papers say which."
+    )
 
 
 def _tested(kept: Kept, judgement: Judgement | None) -> dict[str, str]:
