@@ -87,7 +87,10 @@ def test_a_name_does_nothing_in_the_report(name: str, sweep: Sweep) -> None:
 
 def test_a_name_does_nothing_on_a_verdict_s_page(place: Path) -> None:
     claim = next(iter(CLAIMS.values()))
-    one = {"name": SCRIPT, "value": 1.0, "low": 0.0, "high": 2.0, "criterion": SCRIPT, "outcome": SCRIPT}
+    one = {
+        "name": SCRIPT, "value": 1.0, "low": 0.0, "high": 2.0, "convention": SCRIPT, "criterion": SCRIPT,
+        "outcome": SCRIPT,
+    }  # fmt: skip
     verdict = Verdict(
         claim.id, claim.paper, SCRIPT, SCRIPT, SCRIPT, SCRIPT, "supported", (one,), "smoke", 0, 1, 1, SCRIPT,
         {SCRIPT: 1.0}, (one,), None, 0.025, SCRIPT, SCRIPT, 1.0, SCRIPT,
