@@ -130,6 +130,8 @@ def at_gpu() -> str:
 
 def moved_words() -> list[str]:
     """Verdicts that are others when all kept claims of a paper are judged together than when they were verified."""
+    if not any(own for paper in PAPERS for own in _kept(paper)):
+        return []
     said = []
     for paper in PAPERS:
         for own in _kept(paper):
