@@ -150,7 +150,7 @@ def _cells(spec: SweepSpec) -> pd.DataFrame:
 def _seed_noise(frame: pd.DataFrame, x: Floats, size: float, generator: np.random.Generator) -> Floats:
     """Smooth along the ladder within a seed and width, plus a part of each run's own."""
     found = np.zeros(len(frame))
-    roots: dict[bytes, Floats] = {}  # seeds share their places on the ladder
+    roots: dict[bytes, NDArray[np.floating[Any]]] = {}  # seeds share their places on the ladder
     for _, place in frame.groupby(
         ["parameterization", "width", "seed", "momentum", "schedule", "steps"]
     ).indices.items():
