@@ -27,7 +27,7 @@ WHOLE_FITS = ["C1.1", "C1.3", "C1.4", "C1.5", "C1.6", "C1.7", "C1.8", "C1.9"]
 TENTHS = ["C1.2", "C1.11", "C4.1", "C4.4"]
 QUICK = [id for id in PLANTED if id not in WHOLE_FITS + TENTHS]
 # What decides these asks nothing of the ladder of stable rates, and is the same without: half of a draw's time.
-WITHOUT_LADDER = [id for id in WHOLE_FITS if id not in ("C1.6", "C1.7")]
+WITHOUT_LADDER = ["C1.11", *(id for id in WHOLE_FITS if id not in ("C1.6", "C1.7"))]
 # Studies whose statistics stand beside and decide nothing, by the beginning of their names: planted and fitted once.
 BESIDE = {"C1.2": "equal-time", "C1.3": "over-widths-at", "C1.4": "over-widths", "C1.6": "squared-error"}
 # Draws for each one with evidence, at most.
