@@ -11,6 +11,7 @@ import torch
 from noisescale.errors import BadInput
 from noisescale.families import Factory
 from noisescale.families.normalization import Normalization
+from noisescale.laws.conditions import conditions, number_of
 from noisescale.laws.edges import edge_at_new_width
 from noisescale.laws.fit import NO_HELP_REASON, STABILITY_SHARE, fit
 from noisescale.laws.interval import Estimate, as_json
@@ -210,7 +211,7 @@ def recommend(
     chosen = _choose_rung(ladder, series, warnings)
     _warn_of_width(series, found.metric, width, origin, warnings)
     _warn_of_rate(series, ladder, chosen, warnings)
-    if group.hyperparameters.get("decay") == "decoupled" and momentum and _number(group, "weight_decay"):
+    if group.hyperparameters.get("decay") == "decoupled" and momentum and number_of(group, "weight_decay"):
         warnings.append(
             "weight decay is decoupled in this study, and torch.optim.SGD couples it: give its groups weight_decay 0 "
             "and shrink the weights by 1 − ελ at every step"
@@ -223,9 +224,9 @@ def recommend(
         schema_version=SCHEMA_VERSION,
         width=width,
         parameterization=group.parameterization,
-        init_scale=_number(group, "init_scale"),
+        init_scale=number_of(group, "init_scale"),
         momentum=momentum,
-        weight_decay=_number(group, "weight_decay"),
+        weight_decay=number_of(group, "weight_decay"),
         batch_size=chosen.batch_size,
         learning_rate=chosen.learning_rate,
         steps=chosen.steps,
@@ -238,7 +239,7 @@ def recommend(
         select_on=found.select_on,
         train_size=train_size,
         basis=(basis, edge_basis, *_among(found, group)),
-        validity=_validity(series, group, time, train_size, momentum),
+        validity=conditions(series, group, time, train_size, momentum),
         warnings=tuple(dict.fromkeys(warnings)),
         input_shape=input_shape,
         num_outputs=num_outputs,
@@ -448,49 +449,6 @@ def _warn_of_rate(series: Series, ladder: tuple[Rung, ...], chosen: Rung, warnin
     if within:
         text += f"; batch size {within[-1]} needs no such rate, but more steps"
     warnings.append(text)
-
-
-def _validity(series: Series, group: Group, time: float, train_size: int, momentum: float) -> tuple[str, ...]:
-    horizon = [f"stability seen over {max(edge.steps for edge in group.edges)} steps"] if group.edges else []
-    schedule = group.hyperparameters.get("schedule", "constant")
-    rate = "constant learning rate" if schedule == "constant" else f"schedule {schedule}; rates are its peak"
-    steps = max((row.steps for row in series.widths), default=0)
-    lines = [
-        f"training set of {train_size} examples, inputs with the training set's mean 0 and deviation 1 (each channel)",
-        f"momentum {momentum:g}, {rate}",
-        *_training_options(group, momentum),
-        f"trained for up to {steps} steps; training time ε·steps = {time:.4g}",
-        *horizon,
-    ]
-    if series.axis == "batch_size" and series.budget == "steps":
-        rate = f"{series.fixed_value:g}"
-        lines.append(
-            f"measured at ε = {rate} and fixed steps: with another rate keep ε·steps, that is, train the steps given"
-        )
-    elif series.budget == "epochs":
-        lines.append("measured at fixed epochs, where noise and training time move together: keep the epochs")
-    else:
-        lines.append(f"measured at B = {series.fixed_value:g} and fixed steps: at another batch keep ε·steps")
-    return tuple(lines)
-
-
-def _training_options(group: Group, momentum: float) -> list[str]:
-    """What was other than plain SGD, and what of it `torch.optim.SGD` does not do by itself."""
-    options, found = group.hyperparameters, []
-    if options.get("nesterov") and momentum:
-        found.append("Nesterov's form of momentum")
-    if options.get("decay") == "decoupled" and momentum and _number(group, "weight_decay"):
-        found.append("decoupled decay: weights shrink by 1 − ελ at every step beside the update")
-    if (bound := options.get("clip_norm")) is not None:
-        found.append(f"gradients clipped at √(Σ c‖g‖²) = {bound:g}, c the groups' rates over ε")
-    if names := options.get("augmentation"):
-        found.append(f"training images changed at random: {names.replace(' ', ', ')}")
-    return found
-
-
-def _number(group: Group, name: str) -> float:
-    value = group.hyperparameters.get(name)
-    return float(value) if isinstance(value, int | float) else math.nan
 
 
 def _base_width(group: Group) -> int | None:
