@@ -97,7 +97,7 @@ class Bomb:
     [
         (["users_model"], "package.module:model"),
         (["users_model:nothing"], "nothing"),
-        (["no_such_module:model"], "importable"),
+        (["no_such_module:model"], "can be imported"),
         (["users_model:needy"], "no arguments"),
         (["users_model:raising"], "KeyError"),
         (["users_model:not_a_model"], "torch.nn.Module"),
