@@ -200,6 +200,7 @@ def test_workers_elsewhere_get_whole_paths(
             raise WorkerDied("nobody is here", by_memory=False)
 
     monkeypatch.setattr(sys.modules["noisescale.sweeps.sweep"], "build_executor", lambda name, *place: Nowhere(*place))
+    monkeypatch.setattr("noisescale.sweeps.executors.find_spec", lambda library: True)  # whether Ray is there or not
     study = sweep(make_spec(), "out", executor="ray", device="cuda", quiet=True)
     assert len(study.finished()) == 0
     assert len(places) >= 4 and all(path.is_absolute() for path in places)
