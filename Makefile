@@ -58,7 +58,7 @@ bench: $(BENCH)  ## the quickstart's time; speed against a plain loop, torch.fun
 	$(BIN)/python benchmarks/conv_speed.py
 	$(BIN)/python benchmarks/options_speed.py
 
-faults: $(ADAPTERS)  ## kill sweeps 100 times, fill disks, damage files, lose nodes: nothing is lost or doubled (25 minutes)
+faults: $(ADAPTERS)  ## kill sweeps 100 times, fill disks, damage files, lose nodes: nothing is lost or doubled (half an hour)
 	$(BIN)/python benchmarks/faults.py
 
 holdout: $(BASE)  ## regret of the recommendation at widths that were held out, beside its rivals
@@ -92,13 +92,13 @@ instruments: $(PEERS)  ## the instruments beside their peers: error against work
 	$(BIN)/python benchmarks/pack_measure.py
 	$(BIN)/python benchmarks/monitor.py
 
-scale: $(BASE)  ## sweeps of 1,000 to 100,000 tiny runs, and shards by the thousand (half an hour)
+scale: $(BASE)  ## sweeps of 1,000 to 100,000 tiny runs, and shards by the thousand (a quarter of an hour)
 	$(BIN)/python benchmarks/scale.py
 
 pack-memory: $(BASE)  ## the memory that packs were planned with, and what they take (a minute)
 	$(BIN)/python benchmarks/pack_memory.py
 
-verdicts: $(BASE)  ## verify the papers' claims on seeds never looked at, twice (minutes)
+verdicts: $(BASE)  ## verify the papers' claims on seeds never looked at, twice (over two hours)
 	$(BIN)/python benchmarks/verdicts.py
 
 law: $(BASE)  ## the law from three disjoint seed sets and four designs (long)

@@ -275,7 +275,7 @@ def model(sweeps: pd.DataFrame) -> list[str]:
         "end, as an exponent of R; and what 10⁶ and 10⁷ runs would take by that:", "",
         "| | a | b, for 1,000 runs | exponent | 10⁶ runs | 10⁷ runs |", "| ---: | ---: | ---: | ---: | ---: | ---: |",
     ]  # fmt: skip
-    grown, at_most = {}, {}
+    grown, most = {}, {}
     for name in _MODELLED:
         values = sweeps[name].replace("", "nan").astype(float).to_numpy()
         kept = np.isfinite(values)
@@ -286,11 +286,11 @@ def model(sweeps: pd.DataFrame) -> list[str]:
         start = own[0] - slope * at[0]
         grown[name] = math.log(own[-1] / own[-2]) / math.log(at[-1] / at[-2])
         six, seven = (start + slope * runs for runs in (1e6, 1e7))
-        if name.endswith("(MB)"):
-            at_most[name] = (1e3 * MACHINE_GB - start) / slope
+        if name in _OF_MEMORY:
+            most[name.split()[0]] = (1e3 * MACHINE_GB - start) / slope
         lines.append(f"| {name} | {start:,.3g} | {1000 * slope:,.3g} | {grown[name]:.2f} | {six:,.0f} | {seven:,.0f} |")
     worst = max(grown, key=lambda name: grown[name])
-    holds = ", ".join(f"{most:,.1g} for {name[:-5]}" for name, most in at_most.items() if name in _OF_MEMORY)
+    holds = ", ".join(f"{runs:,.1g} for {name}" for name, runs in most.items())
     return [
         *lines, "",
         f"- {'yes' if grown[worst] <= LINEAR else 'no'}: growth no worse than linear, exponents at most {LINEAR:g}: "
