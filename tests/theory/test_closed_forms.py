@@ -35,6 +35,22 @@ def test_the_norm_recursion_is_exact_for_a_scale_invariant_network() -> None:
     np.testing.assert_allclose(theory.norm_recursion(norms[0], squares, rate, decay), norms, rtol=1e-12)
 
 
+def test_the_norm_recursion_of_many_weights_is_that_of_each() -> None:
+    """The same products of the same numbers: a few units of the last place."""
+    rng = np.random.default_rng(0)
+    starts, squares = rng.uniform(1, 2, (4, 3)), rng.uniform(1, 2, (20, 4, 3))
+    rates, decays = rng.uniform(0.1, 0.3, 20), rng.uniform(0.01, 0.1, (20, 1, 3))
+    found = theory.norm_recursion(starts, squares, rates[:, None, None], decays)
+    assert found.shape == (21, 4, 3)
+    for run, layer in np.ndindex(4, 3):
+        alone = theory.norm_recursion(starts[run, layer], squares[:, run, layer], rates, decays[:, 0, layer])
+        np.testing.assert_allclose(found[:, run, layer], alone, rtol=1e-13)
+    np.testing.assert_allclose(
+        theory.norm_recursion(starts, squares, rates, 0.1)[:, 0, 0],
+        theory.norm_recursion(starts[0, 0], squares[:, 0, 0], rates, 0.1), rtol=1e-13,
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
 def test_norm_and_rotation_settle_at_their_equilibrium(momentum: float) -> None:
     """Random gradients of unit second moment, orthogonal to the weights, many weights at once."""

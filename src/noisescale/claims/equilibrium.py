@@ -327,9 +327,8 @@ def _rotation(product: float, momentum: float = 0.0) -> float:
 def _errors(trace: NormTrace, rate: float, decay: float) -> Floats:
     """Relative errors [T, R, L] of single steps."""
     before, after = trace.squares[:-1], trace.squares[1:]
-    steps = zip(before.ravel(), (trace.gradients * before).ravel(), strict=True)
-    predicted = np.array([norm_recursion(own, second, rate, decay)[1] for own, second in steps])
-    found: Floats = np.abs(after / predicted.reshape(before.shape) - 1)
+    predicted = norm_recursion(before, (trace.gradients * before)[None], rate, decay)[1]
+    found: Floats = np.abs(after / predicted - 1)
     return found
 
 

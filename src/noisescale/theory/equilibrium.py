@@ -27,25 +27,30 @@ class Equilibrium:
 
 
 def norm_recursion(
-    norm_squared: float, unit_gradients_squared: ArrayLike, rates: ArrayLike, decays: ArrayLike
+    norm_squared: ArrayLike, unit_gradients_squared: ArrayLike, rates: ArrayLike, decays: ArrayLike
 ) -> NDArray[np.float64]:
-    """‖w_t‖² of a scale-invariant weight under SGD with decay, exactly.
+    """‖w_t‖² of scale-invariant weights under SGD with decay, exactly.
 
     R_{t+1} = (1 − η_tλ_t)² R_t + η_t²‖ĝ_t‖²/R_t, with ĝ the gradient at w/‖w‖; no momentum.
 
     Arguments:
-        norm_squared: R_0. unit_gradients_squared: ‖ĝ_t‖², [T]. rates, decays: η_t and λ_t, [T] or one number.
+        norm_squared: R_0, one number or [...]. unit_gradients_squared: ‖ĝ_t‖², [T] or [T, ...]. rates, decays: η_t and
+            λ_t, one number, [T] or [T, ...]; axes after the first broadcast.
     Returns:
-        [T + 1].
+        [T + 1, ...].
     Source:
         Li, Lyu, Arora 2020, section 3, derived: w_{t+1} = (1 − ηλ)w_t − ηg_t with ⟨g, w⟩ = 0 and g = ĝ/‖w‖.
     """
-    squares = np.atleast_1d(np.asarray(unit_gradients_squared, dtype=np.float64))
-    rate, decay = (np.broadcast_to(np.asarray(own, dtype=np.float64), squares.shape) for own in (rates, decays))
-    found = [float(norm_squared)]
+    start = np.asarray(norm_squared, dtype=np.float64)
+    squares, rate, decay = (
+        np.atleast_1d(np.asarray(own, dtype=np.float64)) for own in (unit_gradients_squared, rates, decays)
+    )
+    rate, decay = (np.broadcast_to(own, (len(squares), *own.shape[1:])) for own in (rate, decay))
+    shape = np.broadcast_shapes(start.shape, *(own.shape[1:] for own in (squares, rate, decay)))
+    found = [np.broadcast_to(start, shape)]
     for eta, lam, square in zip(rate, decay, squares, strict=True):
         found.append((1 - eta * lam) ** 2 * found[-1] + eta**2 * square / found[-1])
-    return np.array(found)
+    return np.stack(found)
 
 
 def equilibrium(rate: float, decay: float, unit_gradient_squared: float, momentum: float = 0.0) -> Equilibrium:
