@@ -52,9 +52,7 @@ def gap_stays(request: Request) -> Evidence:
     gap = found[smallest].accuracy - _Chosen(either, ["steps", "learning_rate"]).accuracy
     panel = Panel(
         "batch size, examples", "test accuracy at the best rate",
-        (_curve("equal steps", found, np.array(sorted(found), dtype=np.float64)),
-         _curve("four times the steps", more, np.array([float(largest)]))),
-        log_x=True,
+        (_curve("equal steps", found), _curve("four times the steps", more)), log_x=True,
     )  # fmt: skip
     return Evidence(
         (over_seeds("smallest batch at equal steps − largest batch at its better budget", gap, "fraction",
@@ -76,11 +74,12 @@ def ghosts_matter(request: Request) -> Evidence:
     batches = sorted(ghosts.keys() & whole.keys())
     if len(batches) < _FEWEST:
         raise NotRun(f"fewer than {_FEWEST} batches whose best rates lie within both ladders")
-    gain = np.stack([whole[batch].accuracy - ghosts[batch].accuracy for batch in batches], 1)
+    ghosts, whole = ({batch: own[batch] for batch in batches} for own in (ghosts, whole))
+    gain = _metric(whole, "accuracy") - _metric(ghosts, "accuracy")
     x = np.array(batches, dtype=np.float64)
     panel = Panel(
         "batch size, examples", "test accuracy at the best rate",
-        (_curve("ghost batches of 16", ghosts, x), _curve("whole batches", whole, x)), log_x=True,
+        (_curve("ghost batches of 16", ghosts), _curve("whole batches", whole)), log_x=True,
     )  # fmt: skip
     return Evidence(
         (over_seeds("difference of the trends", slopes(np.log2(x), gain), "fraction",
@@ -147,9 +146,9 @@ def _falls(request: Request, build: Build, edge: float, setting: str) -> Evidenc
     x = np.array(batches, dtype=np.float64)
     panels = (
         Panel("batch size, examples", "test accuracy",
-              (_curve(_BY_ACCURACY, found, x), _curve(_BY_LOSS, found, x, "accuracy_by_loss")), log_x=True),
+              (_curve(_BY_ACCURACY, found), _curve(_BY_LOSS, found, "accuracy_by_loss")), log_x=True),
         Panel("batch size, examples", "training loss, nats",
-              (_curve(_BY_ACCURACY, found, x, "loss"), _curve(_BY_LOSS, found, x, "loss_by_loss")), log_x=True),
+              (_curve(_BY_ACCURACY, found, "loss"), _curve(_BY_LOSS, found, "loss_by_loss")), log_x=True),
     )  # fmt: skip
 
     def trend(what: str, name: str, unit: str, rate: str) -> Statistic:
@@ -211,7 +210,7 @@ def _metric(found: dict[int, _Chosen], name: str) -> Floats:
     return np.stack([getattr(found[batch], name) for batch in sorted(found)], 1)
 
 
-def _curve(label: str, found: dict[int, _Chosen], batches: Floats, name: str = "accuracy") -> Curve:
-    values = np.stack([getattr(found[int(batch)], name) for batch in batches], 1)
+def _curve(label: str, found: dict[int, _Chosen], name: str = "accuracy") -> Curve:
+    batches, values = np.array(sorted(found), dtype=np.float64), _metric(found, name)
     mean, half = values.mean(0), 2 * values.std(0, ddof=1) / math.sqrt(len(values))
     return Curve(f"{label}, ± 2 standard errors", batches, mean, mean - half, mean + half)
