@@ -390,8 +390,10 @@ def test_an_interrupt_keeps_everything_finished(tmp_path: Path, capsys: pytest.C
     assert driver.returncode == 130
     assert "Traceback" not in errors
     assert errors.splitlines()[-1] == "noisescale: interrupted; everything finished so far is kept"
-    kept = sorted(shards.iterdir())
-    assert kept and all(path.suffix == ".parquet" for path in kept)
+    kept = sorted(shards.glob("[!.]*.parquet"))
+    assert kept
+    # A worker that was killed while it wrote may leave its temporary file, which the next driver clears.
+    assert {path.suffix for path in set(shards.iterdir()).difference(kept)} <= {".tmp"}
     assert no_process_is_left(driver.pid)
     assert main(["status", "out", "--json"]) == 0
     after = json.loads(capsys.readouterr().out)

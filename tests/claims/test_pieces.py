@@ -82,6 +82,11 @@ def test_the_break_of_a_line_that_becomes_flat() -> None:
     assert tuned_rates._break(x, x) == 5
 
 
+def test_equal_values_have_no_slope() -> None:
+    x = np.log2([3.0, 5.0, 7.0])  # their distances from the mean do not add up to 0 in floating point
+    assert np.array_equal(ladders.slopes(x, np.full((4, 3), 0.1)), np.zeros(4))
+
+
 def test_the_gain_is_that_below_the_optimum() -> None:
     batches = np.array([4, 8, 16, 32])
     rows = [

@@ -196,5 +196,6 @@ def test_what_cannot_be_fitted_is_refused(make_study: Make) -> None:
         fit(study, select_on="train")
     with pytest.raises(BadInput, match="column"):
         fit(replace(study, table=study.table.drop(columns="seed")))
-    with pytest.raises(BadInput, match="finished run"):
-        fit(replace(study, table=study.table.assign(status="failed")))
+    for nothing in (study.table.assign(status="failed"), study.table.iloc[:0, :0]):
+        with pytest.raises(BadInput, match="finished run"):
+            fit(replace(study, table=nothing))

@@ -26,6 +26,8 @@ def test_time_left_follows_the_estimated_work(monkeypatch: pytest.MonkeyPatch) -
     counts = Counts(done=4, total=6, diverged=1, work_done=30.0, work_left=10.0, began=20.0)
     assert counts.seconds_left == pytest.approx(10.0)
     assert counts.line() == "4/6 runs, 0.1 runs/s, 10 s left, 1 diverged"
+    none_yet = Counts(total=6, work_left=40.0, began=20.0)
+    assert none_yet.line() == "0/6 runs, time left unknown, 0 diverged"  # where nothing is done there is no speed
     counts.work_begun = 5.0  # of the ten that are left, in packs that are in training
     assert counts.seconds_left == pytest.approx(30 * 5 / 35)
     counts.work_kept = 3.0  # of the same packs, done by an earlier sweep

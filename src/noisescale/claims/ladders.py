@@ -146,7 +146,8 @@ def slopes(x: Floats, y: Floats) -> Floats:
     if len(x) < 2:
         return np.full(len(y), math.nan)
     away = x - x.mean()
-    found: Floats = y @ away / np.sum(away**2)
+    # Less a value of each seed's own, so that the slope of equal values is 0 and not what rounding leaves.
+    found: Floats = (y - y[:, :1]) @ away / np.sum(away**2)
     return found
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from noisescale.claims.agreement import curves_alike, farthest_level, mean_squares, means_alike
 from noisescale.claims.claim import Curve, Evidence, Panel, Request
-from noisescale.claims.criterion import Statistic, above, over_seeds, within
+from noisescale.claims.criterion import Statistic, above, below, over_seeds, within
 from noisescale.claims.ladders import (
     Floats,
     cell,
@@ -25,25 +25,30 @@ from noisescale.claims.ladders import (
     through,
     training_curves,
 )
-from noisescale.claims.planted import World
+from noisescale.claims.planted import PlantedStudy, World
 from noisescale.claims.studies import (
+    curvature_at_the_start,
     more_rates_at_equal_epochs,
     more_rates_at_equal_time,
     obtain,
     rates_and_batches_at_equal_epochs,
     rates_and_batches_at_equal_time,
-    rates_and_batches_of_ten_seeds,
+    rates_below_the_edge,
 )
 from noisescale.laws.power_law import PowerLaw
 from noisescale.laws.study_shape import StudyLike
 
-_NETWORK = "MLP, one hidden layer of width 64, NTK, no batch norm, MNIST-1D, ε from 2 to 8, five batches at each"
+_NETWORK = "MLP, one hidden layer of width 64, NTK, no batch norm, MNIST-1D"
+_GRID = f"{_NETWORK}, ε from 2 to 8, five batches at each"
+_BELOW = f"{_NETWORK}, ε = 1 and 4, both below 2/λ_max at the start"
 _EPOCHS = "150 epochs, constant rate"
 # Levels of ε/B that at least three rates share, and two of them as the control: an octave and a half apart, so that the
 # margin is never wider than that of η/S × 4, and the same accuracy is not met again beyond an optimum.
-_LEVELS = (2 / 11, 0.25, 1 / 3, 0.5, 2 / 3)
-_LEVELS_OF_CURVES = (0.25, 1 / 3, 0.5)
-_CONTROL = (0.5, 2 / 11)
+_LEVELS = (1 / 6, 0.25, 1 / 3, 0.5)
+_MORE_LEVELS = (*_LEVELS, 2 / 3)
+_CONTROL = (0.5, 1 / 6)
+# Rates of the grid with fewer seeds in the figure, and the factor of ε/B between the places of neighbouring rates.
+_SHOWN_BESIDE, _APART = (2.0, 8.0), 1.025
 
 
 def best_batch(request: Request) -> Evidence:
@@ -52,7 +57,7 @@ def best_batch(request: Request) -> Evidence:
     equal_epochs, equal_time = (
         [study for build in builds for study in obtain(request, build, world)]
         for builds in (
-            (rates_and_batches_of_ten_seeds, more_rates_at_equal_epochs),
+            (rates_and_batches_at_equal_epochs, more_rates_at_equal_epochs),
             (rates_and_batches_at_equal_time, more_rates_at_equal_time),
         )
     )
@@ -70,66 +75,74 @@ def best_batch(request: Request) -> Evidence:
             line("slope of log B_opt at equal ε·steps", second, _seeds(equal_time), proportional),
         ),
         (panel,), run_count(*equal_epochs, *equal_time),
-        f"{_NETWORK}, and ε = 5 and 10; {_EPOCHS}, and ε·steps = 400,000",
+        f"{_GRID}, and ε = 5 and 10; {_EPOCHS}, and ε·steps = 400,000",
         share_of_late(*equal_epochs, *equal_time),
     )  # fmt: skip
 
 
 def collapse(request: Request) -> Evidence:
-    """C1.2: late accuracy is a function of ε/B alone, at every level of it."""
-    studies = obtain(request, rates_and_batches_at_equal_epochs, _also_by_rate(request))
-    runs = table(studies)
-    differences = np.stack([2 * _per_doubling(runs, level) for level in _LEVELS], 1)
+    """C1.2: late accuracy is a function of ε/B alone, at every level of it, where training starts below 2/λ_max.
+
+    Larger rates, at which training has to find flatter ground first, stand beside.
+    """
+    studies = obtain(request, rates_below_the_edge, _also_by_rate(request))
+    larger = obtain(request, rates_and_batches_at_equal_epochs, _also_by_rate(request))
+    runs, at_larger = table(studies), table(larger)
     control = _control(runs)
+    differences = _changes(runs, _LEVELS)
+    levels = means_alike("change from ε = 1 to 4", _named(_LEVELS), differences, control)
     at_time = over_seeds("control at equal ε·steps", _control(_at_equal_time(request)), "fraction", "accuracy",
                          above(0))  # fmt: skip
-    change = "change from ε = 2 to 8"
-    levels = means_alike(change, [f"ε/B = {level:.2g}" for level in _LEVELS], differences, control)
-    own = runs.groupby(["learning_rate", "batch_size"]).accuracy.agg(["mean", "sem"]).reset_index()
+    of_larger = _changes(at_larger, _MORE_LEVELS)
+    own = pd.concat([runs, at_larger[at_larger.learning_rate.isin(_SHOWN_BESIDE)]])
+    own = own.groupby(["learning_rate", "batch_size"]).accuracy.agg(["mean", "sem"]).reset_index()
     panel = Panel(
-        "ε/B, 1/examples", "late test accuracy",
+        "ε/B, 1/examples (points of one ε/B are drawn side by side)", "late test accuracy",
         tuple(
-            Curve(f"ε = {rate:g}, ± 2 standard errors", (part.learning_rate / part.batch_size).to_numpy(),
-                  *_with_ends(part))
-            for rate, part in own.groupby("learning_rate")
+            Curve(f"ε = {rate:g}, ± 2 standard errors",
+                  _APART**place * (part.learning_rate / part.batch_size).to_numpy(), *_with_ends(part))
+            for place, (rate, part) in enumerate(own.groupby("learning_rate"))
         ),
         log_x=True,
     )  # fmt: skip
     return Evidence(
         farthest_level(levels), (panel,), run_count(*studies),
-        f"{_NETWORK}, {_EPOCHS}; five levels of ε/B; control: from ε/B = 2/11 to ½",
+        f"{_BELOW}; {_EPOCHS}; four levels of ε/B; control: from ε/B = 1/6 to ½",
         reported={
             **share_of_late(*studies),
-            **{f"{change} at ε/B = {level:.2g}": float(own.mean())
-               for level, own in zip(_LEVELS, differences.T, strict=True)},
+            **_reported("change from ε = 1 to 4", _LEVELS, differences),
+            **_reported("change from ε = 2 to 8", _MORE_LEVELS, of_larger),
             **survives("of the control where ε·steps is equal", levels[0][1].estimate, at_time.estimate),
         },
         beside=(
             *(contrast for contrast, _ in levels),
-            *curves_alike(f"{change}, all levels", differences, control[:, None]),
+            *curves_alike("change from ε = 1 to 4, all levels", differences, control[:, None]),
+            *(contrast for contrast, _ in means_alike("change from ε = 2 to 8", _named(_MORE_LEVELS), of_larger,
+                                                      _control(at_larger))),
+            *_edges_at_the_start(request),
             at_time,
         ),
     )  # fmt: skip
 
 
 def curves_coincide(request: Request) -> Evidence:
-    """C4.1: whole training curves at equal η/S coincide, at every level of it."""
-    studies = obtain(request, rates_and_batches_at_equal_epochs, _also_by_rate(request))
+    """C4.1: whole training curves at equal η/S coincide, at every level of it, where training starts below 2/λ_max."""
+    studies = obtain(request, rates_below_the_edge, _also_by_rate(request))
     curves = pd.concat([training_curves(study) for study in studies], ignore_index=True)
     trained = curves[curves.epoch > 0]  # at the start all are alike, and at chance, which would set the figure's scale
-    control = _difference(trained, (2.0, _CONTROL[0]), (2.0, _CONTROL[1]))
-    differences = [_difference(trained, (2.0, level), (8.0, level)) for level in _LEVELS_OF_CURVES]
+    control = _difference(trained, (4.0, _CONTROL[0]), (4.0, _CONTROL[1]))
+    differences = [_difference(trained, (1.0, level), (4.0, level)) for level in _LEVELS]
     pairs = [
-        curves_alike(f"curves of η = 2 and 8 at η/S = {level:.2g}", own, control)
-        for level, own in zip(_LEVELS_OF_CURVES, differences, strict=True)
+        curves_alike(f"curves of η = 1 and 4 at η/S = {level:.2g}", own, control)
+        for level, own in zip(_LEVELS, differences, strict=True)
     ]
     shown = trained.groupby(["learning_rate", "batch_size", "epoch"]).test_accuracy.agg(["mean", "sem"]).reset_index()
     panel = Panel(
         "epochs", "test accuracy",
         tuple(
             Curve(f"η = {rate:g}, S = {rate / noise:g}, ± 2 standard errors", part.epoch.to_numpy(), *_with_ends(part))
-            for noise in (0.25, 2 / 3)
-            for rate in (2.0, 8.0)
+            for noise in _CONTROL
+            for rate in (1.0, 4.0)
             for part in (_one_cell(shown, rate, rate / noise),)
         ),
     )  # fmt: skip
@@ -137,7 +150,7 @@ def curves_coincide(request: Request) -> Evidence:
     whole, left = pairs[0][1].estimate, at_equal_time.estimate
     return Evidence(
         farthest_level(pairs), (panel,), run_count(*studies),
-        f"{_NETWORK}, {_EPOCHS}; test accuracy at every evaluation, η/S = ¼, ⅓ and ½; control: η/S = 2/11 and ½",
+        f"{_BELOW}; {_EPOCHS}; test accuracy at every evaluation, at four η/S; control: η = 4, η/S = 1/6 and ½",
         reported=share_of_late(*studies)
         | survives("of the control's distance where η·steps is equal", whole, left, 0.5),
         beside=(
@@ -150,7 +163,7 @@ def curves_coincide(request: Request) -> Evidence:
 
 def more_noise_helps(request: Request) -> Evidence:
     """C4.4: below an optimum, higher η/S leads to better test accuracy."""
-    world = World(best=1.0) if request.null else World()
+    world = World(curvature=0.0) if request.null else World()
     studies = {
         name: obtain(request, build, world)
         for name, build in (("equal epochs", rates_and_batches_at_equal_epochs),
@@ -173,7 +186,7 @@ def more_noise_helps(request: Request) -> Evidence:
         curves.append(Curve(f"η = 8, {name}, ± 2 standard errors", x, *_with_ends(part)))
     return Evidence(
         tuple(deciding.values()), (Panel("η/S, 1/examples", "late test accuracy", tuple(curves), log_x=True),),
-        sum(len(runs) for runs in found.values()), f"{_NETWORK}; {_EPOCHS}, and η·steps = 400,000",
+        sum(len(runs) for runs in found.values()), f"{_GRID}; {_EPOCHS}, and η·steps = 400,000",
         reported={
             **{f"{text}, {name}": share
                for name, own in studies.items() for text, share in share_of_late(*own).items()},
@@ -211,6 +224,31 @@ def _at(runs: pd.DataFrame, level: float) -> Floats:
     """[M, S], the accuracies of every rate that has this ε/B."""
     own = runs[np.isclose(runs.learning_rate / runs.batch_size, level, rtol=0.01)]
     return np.array([cell(part) for _, part in own.groupby("learning_rate")])
+
+
+def _changes(runs: pd.DataFrame, levels: Sequence[float]) -> Floats:
+    """Change of accuracy [S, M] where ε grows fourfold at equal ε/B, at each level of it."""
+    return np.stack([2 * _per_doubling(runs, level) for level in levels], 1)
+
+
+def _named(levels: Sequence[float]) -> list[str]:
+    return [f"ε/B = {level:.2g}" for level in levels]
+
+
+def _reported(change: str, levels: Sequence[float], found: Floats) -> dict[str, float]:
+    return {f"{change} at {name}": float(own.mean()) for name, own in zip(_named(levels), found.T, strict=True)}
+
+
+def _edges_at_the_start(request: Request) -> list[Statistic]:
+    """ε·λ_max at initialization, of the largest rate that decides and of the largest beside; of planted runs none."""
+    (study,) = obtain(request, curvature_at_the_start)
+    if isinstance(study, PlantedStudy):
+        return []
+    curvature = study.curves().lambda_max.dropna().to_numpy(dtype=np.float64)
+    return [
+        over_seeds(f"ε·λ_max at the start, ε = {rate:g}", rate * curvature, "1", "1,000 training examples", side(2))
+        for rate, side in ((4.0, below), (8.0, above))
+    ]
 
 
 def _per_doubling(runs: pd.DataFrame, level: float) -> Floats:

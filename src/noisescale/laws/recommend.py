@@ -299,8 +299,8 @@ def _noise_at(series: Series, metric: str, width: float, warnings: list[str]) ->
         return law.at(width), f"law of the {law.quantity} over widths {widths}, with its prediction interval", None
     known = {place: row for place, row in measured.items() if row.curve.found}
     if not known:
-        labels = ", ".join(f"width {place:g}: {row.curve.label}" for place, row in measured.items())
-        raise BadInput("recommend", "an optimum at one width at least", labels or f"no {metric} at any width")
+        reasons = "; ".join(f"width {place:g}: {row.curve.advice}" for place, row in measured.items())
+        raise BadInput("recommend", "an optimum at one width at least", reasons or f"no {metric} at any width")
     # A young optimum or a bound near by tells more than a ripe optimum far away; one that shows where training breaks
     # tells nothing.
     sound = [place for place, row in known.items() if not row.stability_limited]

@@ -18,6 +18,7 @@ TABLE_OPTIONS = ("base_width", "query_rows")
 # How SGD was run, one value a study; a recommendation holds for it.
 TRAINING_OPTIONS = ("nesterov", "decay", "clip_norm", "augmentation")
 LOSS_UNITS = {"cross_entropy": "nats", "mse": "squared error"}
+_A_RUN = "at least one finished run of the grid"
 _REQUIRED = (
     "purpose",
     "parameterization",
@@ -122,6 +123,8 @@ def run_groups(runs: pd.DataFrame) -> list[RunGroup]:
     Raises:
         BadInput: a missing column, or no finished run of the grid.
     """
+    if runs.empty:  # and without columns, where nothing has finished yet
+        raise BadInput("study", _A_RUN, "none: `noisescale sweep` trains them")
     missing = [name for name in _REQUIRED if name not in runs.columns]
     if missing:
         raise BadInput("runs", f"the columns {', '.join(missing)}", "a table without them")
@@ -134,7 +137,7 @@ def run_groups(runs: pd.DataFrame) -> list[RunGroup]:
         exact, places = np.unique(table[name].to_numpy(dtype=np.float64), return_inverse=True)
         table[name] = np.array([float(f"{value:.10g}") for value in exact])[places]
     if not (table["purpose"] == "sweep").any():
-        raise BadInput("study", "at least one finished run of the grid", "none")
+        raise BadInput("study", _A_RUN, "none: `noisescale sweep` trains them")
     names = [name for name in HYPERPARAMETERS if name in table.columns]
     options = [name for name in (*TABLE_OPTIONS, *TRAINING_OPTIONS) if name in table.columns]
     varied = [name for name in names if table[name][table["purpose"] == "sweep"].nunique(dropna=False) > 1]

@@ -40,9 +40,9 @@ class Counts:
     began: float = field(default_factory=time.monotonic)
 
     @property
-    def runs_per_second(self) -> float:
-        """Runs done since this sweep began, in the time since then."""
-        return self.done / max(time.monotonic() - self.began, 1e-9)
+    def runs_per_second(self) -> float | None:
+        """Runs done since this sweep began, in the time since then; None before any."""
+        return self.done / max(time.monotonic() - self.began, 1e-9) if self.done else None
 
     @property
     def seconds_left(self) -> float | None:
@@ -54,7 +54,8 @@ class Counts:
     def line(self) -> str:
         left = self.seconds_left
         rest = "time left unknown" if left is None else f"{left:.0f} s left"
-        return f"{self.done}/{self.total} runs, {self.runs_per_second:.1f} runs/s, {rest}, {self.diverged} diverged" + (
+        speed = "" if self.runs_per_second is None else f"{self.runs_per_second:.1f} runs/s, "
+        return f"{self.done}/{self.total} runs, {speed}{rest}, {self.diverged} diverged" + (
             f", {self.failed} failed" if self.failed else ""
         )
 
