@@ -86,7 +86,6 @@ def cycles(request: Request) -> Evidence:
     panel = Panel(
         "step", "λ_max",
         (
-            Curve("all", steps[1:], means.lambda_max.to_numpy()[1:]),
             Curve("ends of noisy halves", steps[1::2], means.lambda_max.to_numpy()[1::2]),
             Curve("ends of quiet halves", steps[2::2], means.lambda_max.to_numpy()[2::2]),
         ),

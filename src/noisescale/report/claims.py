@@ -204,6 +204,7 @@ def _scales(axes: Axes, panel: Panel) -> None:
     axes.set_ylabel(panel.y_label)
     if not any(len(curve.x) for curve in panel.curves):  # nothing to scale
         axes.text(0.5, 0.5, "nothing was found to show", transform=axes.transAxes, ha="center", color=INK)
+        axes.set(xticks=[], yticks=[])
         return
     if panel.whole_x:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
