@@ -163,8 +163,8 @@ def _counts() -> str:
     moved = [f"{id} was {first}, then {second}" for id, (first, second) in pairs.items() if first != second]
     minutes = sum(first["seconds"] for id in CLAIMS if (first := both(id)[0])) / 60
     return (
-        f"First seeds: {', '.join(f'{count} {word}' for word, count in counts.most_common())}; {minutes:.0f} minutes "
-        f"beside other work, without sweeps that were there already. {len(pairs)} claims were run on a second set: "
+        f"First seeds: {', '.join(f'{count} {word}' for word, count in counts.most_common())}; {minutes:.0f} minutes, "
+        f"without sweeps that were there already. {len(pairs)} claims were run on a second set: "
         f"{len(pairs) - len(moved)} had the same verdict{''.join(f', {one}' for one in moved)}; {opposite} had the "
         f"opposite one.{' The others have one set.' if 0 < len(pairs) < sum(bool(one[0]) for one in found) else ''}"
     )
@@ -264,7 +264,7 @@ def _sweeps() -> list[str]:
     rows = [f"| {name} | {one['runs']:,} | {one['seconds']:.0f} |" for name, one in kept.items()]
     return [
         "## The sweeps", "",
-        f"Several claims share a sweep, trained once. Wall time on 2 cores beside other work, {total:.0f} minutes in",
+        f"Several claims share a sweep, trained once. Wall time on 2 cores, {total:.0f} minutes in",
         "all; stability ladders included. The shorter of both seed sets' times.", "",
         "| sweep | runs | seconds |", "|---|---:|---:|", *rows, "",
     ]  # fmt: skip

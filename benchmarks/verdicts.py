@@ -1,7 +1,7 @@
 """Verify the papers' claims on seeds never looked at, twice, and write the pages: `make verdicts`.
 
-The development of an experiment uses seed set 0; sets 5 and 6 are the confirming runs, and share no seed with it,
-with earlier rounds (1 to 4) or with each other. The second never decides: it shows whether a verdict is one of the
+The development of an experiment uses seed set 0; sets 7 and 8 are the confirming runs, and share no seed with it,
+with earlier rounds (1 to 5) or with each other. The second never decides: it shows whether a verdict is one of the
 seeds. Sweeps that are stored are not run again, so the work can be done in several sittings; levels are computed anew
 from all that is kept.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from kept_verdicts import FIGURES, FOLDER, ROOT, both, figure_said, read, seed_set, title
 from verdict_pages import SWEEPS, moved_words, outdated, overview, paper_page
-from verdict_rounds import ROUNDS, SECOND
+from verdict_rounds import ROUNDS
 
 from noisescale.claims import CLAIMS, PAPERS, verify
 from noisescale.claims.verify import SEEDS_APART
@@ -23,7 +23,7 @@ from noisescale.report import write_verdicts
 from noisescale.store import Study
 
 PAGE = ROOT / "docs" / "verdicts.md"
-SETS = (5, 6)
+SETS = (7, 8)
 
 
 def refuse_earlier() -> None:
@@ -36,7 +36,7 @@ def refuse_earlier() -> None:
     if earlier:
         found = ", ".join(map(str, sorted({seed_set(kept) for kept in earlier})))
         raise SystemExit(
-            f"docs/verdicts holds verdicts of seed sets {found}: move them to docs/verdicts/{SECOND.name} first"
+            f"docs/verdicts holds verdicts of seed sets {found}: move them to docs/verdicts/{ROUNDS[-1].name} first"
         )
 
 
