@@ -14,7 +14,7 @@ from noisescale.claims.norm_trace import Bench, Floats
 _OF_SLOPES, _LEFT = 0.25, 0.25
 # Groups of runs, the replicates of a jackknife, and runs of each history in a group; no two have initial weights in
 # common. The time of one group alone is far noisier than that of all without it.
-_GROUPS = {"smoke": 8, "laptop": 14}
+_GROUPS = {"smoke": 8, "laptop": 28}
 _TRIALS = {"smoke": 3, "laptop": 4}
 # Products ηλ after merging, at one rate: only the decay differs.
 _RATE = 0.2

@@ -18,8 +18,8 @@ CLAIMS = (
           "equivalence within max(½ point, a quarter of the control) at each of four ε/B; control detected", "read",
           rates_and_batches.collapse, 8.0,
           f"{_DIFFERS}; the largest stable rate is taken as 2/λ_max at the start, as for squared error: training also "
-          "ends well at larger rates, which have to find flatter ground first, and those stand beside. In earlier "
-          "rounds rates from 2 to 8 decided"),
+          "ends well at larger rates, which start above it, and those stand beside. In earlier rounds rates from 2 to "
+          "8 decided"),
     Claim("C1.3", _P, "In the NTK parameterization without batch norm the best ḡ is proportional to width.",
           "slope of log ḡ_opt on log width, at equal ε·steps",
           "95 % interval within 1 ± 0.5, which excludes 0, ½ and 3/2", "read", laws_of_width.noise_in_proportion, 9.0,

@@ -40,13 +40,17 @@ from noisescale.laws.study_shape import StudyLike
 
 _NETWORK = "MLP, one hidden layer of width 64, NTK, no batch norm, MNIST-1D"
 _GRID = f"{_NETWORK}, ε from 2 to 8, five batches at each"
-_BELOW = f"{_NETWORK}, ε = 1 and 4, both below 2/λ_max at the start"
+_BELOW = f"{_NETWORK}, ε = 1 and 4, both below the mean 2/λ_max at the start"
 _EPOCHS = "150 epochs, constant rate"
-# Levels of ε/B that at least three rates share, and two of them as the control: an octave and a half apart, so that the
-# margin is never wider than that of η/S × 4, and the same accuracy is not met again beyond an optimum.
+# Levels of ε/B of both rates that decide, and those that at least three rates of the grid share. Two of them are the
+# control: an octave and a half apart, so that the margin is never wider than that of η/S × 4, and the same accuracy is
+# not met again beyond an optimum.
 _LEVELS = (1 / 6, 0.25, 1 / 3, 0.5)
 _MORE_LEVELS = (*_LEVELS, 2 / 3)
 _CONTROL = (0.5, 1 / 6)
+_OF_LARGER = "change from ε = 2 to 8, by least squares over its rates"
+# The rate that is trained at equal epochs and at equal ε·steps, and below the edge.
+_BOTH_BUDGETS = 4.0
 # Rates of the grid with fewer seeds in the figure, and the factor of ε/B between the places of neighbouring rates.
 _SHOWN_BESIDE, _APART = (2.0, 8.0), 1.025
 
@@ -83,7 +87,7 @@ def best_batch(request: Request) -> Evidence:
 def collapse(request: Request) -> Evidence:
     """C1.2: late accuracy is a function of ε/B alone, at every level of it, where training starts below 2/λ_max.
 
-    Larger rates, at which training has to find flatter ground first, stand beside.
+    Larger rates, which start above it, stand beside.
     """
     studies = obtain(request, rates_below_the_edge, _also_by_rate(request))
     larger = obtain(request, rates_and_batches_at_equal_epochs, _also_by_rate(request))
@@ -91,8 +95,12 @@ def collapse(request: Request) -> Evidence:
     control = _control(runs)
     differences = _changes(runs, _LEVELS)
     levels = means_alike("change from ε = 1 to 4", _named(_LEVELS), differences, control)
-    at_time = over_seeds("control at equal ε·steps", _control(_at_equal_time(request)), "fraction", "accuracy",
-                         above(0))  # fmt: skip
+    with_time, at_time = (
+        over_seeds(f"control at equal {what}, ε = {_BOTH_BUDGETS:g}",
+                   _control(own[own.learning_rate == _BOTH_BUDGETS]), "fraction", "accuracy", above(0))
+        for what, own in (("epochs", runs), ("ε·steps", _at_equal_time(request)))
+    )  # fmt: skip
+    edges, below_edge = _edges_at_the_start(request)
     of_larger = _changes(at_larger, _MORE_LEVELS)
     own = pd.concat([runs, at_larger[at_larger.learning_rate.isin(_SHOWN_BESIDE)]])
     own = own.groupby(["learning_rate", "batch_size"]).accuracy.agg(["mean", "sem"]).reset_index()
@@ -111,15 +119,16 @@ def collapse(request: Request) -> Evidence:
         reported={
             **share_of_late(*studies),
             **_reported("change from ε = 1 to 4", _LEVELS, differences),
-            **_reported("change from ε = 2 to 8", _MORE_LEVELS, of_larger),
-            **survives("of the control where ε·steps is equal", levels[0][1].estimate, at_time.estimate),
+            **_reported(_OF_LARGER, _MORE_LEVELS, of_larger),
+            **survives("of the control where ε·steps is equal", with_time.estimate, at_time.estimate),
+            **below_edge,
         },
         beside=(
             *(contrast for contrast, _ in levels),
             *curves_alike("change from ε = 1 to 4, all levels", differences, control[:, None]),
-            *(contrast for contrast, _ in means_alike("change from ε = 2 to 8", _named(_MORE_LEVELS), of_larger,
+            *(contrast for contrast, _ in means_alike(_OF_LARGER, _named(_MORE_LEVELS), of_larger,
                                                       _control(at_larger))),
-            *_edges_at_the_start(request),
+            *edges,
             at_time,
         ),
     )  # fmt: skip
@@ -130,7 +139,7 @@ def curves_coincide(request: Request) -> Evidence:
     studies = obtain(request, rates_below_the_edge, _also_by_rate(request))
     curves = pd.concat([training_curves(study) for study in studies], ignore_index=True)
     trained = curves[curves.epoch > 0]  # at the start all are alike, and at chance, which would set the figure's scale
-    control = _difference(trained, (4.0, _CONTROL[0]), (4.0, _CONTROL[1]))
+    control = _difference(trained, (_BOTH_BUDGETS, _CONTROL[0]), (_BOTH_BUDGETS, _CONTROL[1]))
     differences = [_difference(trained, (1.0, level), (4.0, level)) for level in _LEVELS]
     pairs = [
         curves_alike(f"curves of η = 1 and 4 at η/S = {level:.2g}", own, control)
@@ -148,14 +157,18 @@ def curves_coincide(request: Request) -> Evidence:
     )  # fmt: skip
     at_equal_time = _control_of_curves_at_equal_time(request)
     whole, left = pairs[0][1].estimate, at_equal_time.estimate
+    edges, below_edge = _edges_at_the_start(request)
     return Evidence(
         farthest_level(pairs), (panel,), run_count(*studies),
         f"{_BELOW}; {_EPOCHS}; test accuracy at every evaluation, at four η/S; control: η = 4, η/S = 1/6 and ½",
         reported=share_of_late(*studies)
-        | survives("of the control's distance where η·steps is equal", whole, left, 0.5),
+        | survives("of the control's distance where η·steps is equal", whole, left, 0.5)
+        | below_edge,
         beside=(
             *(contrast for contrast, _ in pairs),
             *curves_alike("curves, all η/S", np.hstack(differences), control),
+            *_curves_of_larger_rates(request),
+            *edges,
             at_equal_time,
         ),
     )  # fmt: skip
@@ -216,8 +229,8 @@ def _law(studies: Sequence[StudyLike]) -> PowerLaw:
 
 
 def _also_by_rate(request: Request) -> World:
-    """Taken out: at equal ε/B the rate itself moves the accuracy, as much as the noise does."""
-    return World(rate_effect=0.02) if request.null else World()
+    """Taken out: at equal ε/B a fourfold rate moves the accuracy by a little more than a quarter of the control."""
+    return World(rate_effect=0.003) if request.null else World()
 
 
 def _at(runs: pd.DataFrame, level: float) -> Floats:
@@ -227,7 +240,9 @@ def _at(runs: pd.DataFrame, level: float) -> Floats:
 
 
 def _changes(runs: pd.DataFrame, levels: Sequence[float]) -> Floats:
-    """Change of accuracy [S, M] where ε grows fourfold at equal ε/B, at each level of it."""
+    """Change of accuracy [S, M] where ε grows fourfold at equal ε/B, at each level of it; with more than two rates by
+    least squares.
+    """
     return np.stack([2 * _per_doubling(runs, level) for level in levels], 1)
 
 
@@ -239,16 +254,20 @@ def _reported(change: str, levels: Sequence[float], found: Floats) -> dict[str, 
     return {f"{change} at {name}": float(own.mean()) for name, own in zip(_named(levels), found.T, strict=True)}
 
 
-def _edges_at_the_start(request: Request) -> list[Statistic]:
-    """ε·λ_max at initialization, of the largest rate that decides and of the largest beside; of planted runs none."""
+def _edges_at_the_start(request: Request) -> tuple[list[Statistic], dict[str, float]]:
+    """ε·λ_max at initialization, of the largest rate that decides and of the largest beside; of planted runs none.
+
+    And the share of seeds at which the first of them is below 2.
+    """
     (study,) = obtain(request, curvature_at_the_start)
     if isinstance(study, PlantedStudy):
-        return []
+        return [], {}
     curvature = study.curves().lambda_max.dropna().to_numpy(dtype=np.float64)
-    return [
-        over_seeds(f"ε·λ_max at the start, ε = {rate:g}", rate * curvature, "1", "1,000 training examples", side(2))
+    edges = [
+        over_seeds(f"ε·λ_max at the start, ε = {rate:g}", rate * curvature, "1", "all training examples", side(2))
         for rate, side in ((4.0, below), (8.0, above))
     ]
+    return edges, {"share of seeds with ε·λ_max below 2 at the start, ε = 4": float((4 * curvature < 2).mean())}
 
 
 def _per_doubling(runs: pd.DataFrame, level: float) -> Floats:
@@ -267,11 +286,26 @@ def _control(runs: pd.DataFrame) -> Floats:
     return found
 
 
+def _curves_of_larger_rates(request: Request) -> list[Statistic]:
+    """The same of η = 2 and 8, of which the larger starts above 2/λ_max; the distances alone."""
+    studies = obtain(request, rates_and_batches_at_equal_epochs, _also_by_rate(request))
+    curves = pd.concat([training_curves(study) for study in studies], ignore_index=True)
+    trained = curves[curves.epoch > 0]
+    control = _difference(trained, (2.0, _CONTROL[0]), (2.0, _CONTROL[1]))
+    return [
+        curves_alike(f"curves of η = 2 and 8 at η/S = {level:.2g}",
+                     _difference(trained, (2.0, level), (8.0, level)), control)[0]
+        for level in _LEVELS
+    ]  # fmt: skip
+
+
 def _control_of_curves_at_equal_time(request: Request) -> Statistic:
     studies = obtain(request, rates_and_batches_at_equal_time, _also_by_rate(request))
     curves = pd.concat([training_curves(study) for study in studies], ignore_index=True)
-    distance = mean_squares(_difference(curves[curves.epoch > 0], (8.0, _CONTROL[0]), (8.0, _CONTROL[1])))
-    return over_seeds("control at equal η·steps, η = 8: mean square", distance, "1",
+    distance = mean_squares(
+        _difference(curves[curves.epoch > 0], (_BOTH_BUDGETS, _CONTROL[0]), (_BOTH_BUDGETS, _CONTROL[1]))
+    )
+    return over_seeds(f"control at equal η·steps, η = {_BOTH_BUDGETS:g}: mean square", distance, "1",
                       "of the accuracy's differences, unbiased", above(0))  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from noisescale.theory import equilibrium
 
 # Margins of `docs/verdicts.md`: 10 % for rates, a quarter for slopes.
 _OF_RATES, _OF_SLOPES = 0.10, 0.25
-_SEEDS = {"smoke": 6, "laptop": 10}
+_SEEDS = {"smoke": 6, "laptop": 40}
 # By which the weights of the twins are multiplied; opposite signs, so that what is of second order cancels.
 _UP, _DOWN = 1.1, 0.9
 # Relaxation times 1/(4ηλ): until the directions, and S with them, are where they stay; and of the fit.
