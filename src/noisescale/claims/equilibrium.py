@@ -11,6 +11,7 @@ from noisescale.claims.agreement import farthest_level
 from noisescale.claims.claim import Curve, Evidence, Panel, Request
 from noisescale.claims.criterion import Statistic, below, farthest, over_seeds, same, within
 from noisescale.claims.norm_trace import Bench, Floats, NormTrace, seeds_of
+from noisescale.claims.normalized_networks import Settled, settled_at_gpu
 from noisescale.theory import equilibrium, norm_recursion
 
 # Margins of `docs/verdicts.md`: 5 % at equilibrium, a quarter for slopes.
@@ -91,11 +92,11 @@ def symmetry(request: Request) -> Evidence:
 
 def equilibrium_norm(request: Request) -> Evidence:
     """C2.3: ‖w‖⁴ = ηS/(λ(2 − ηλ)) with S measured."""
-    pairs, seeds = _PAIRS[request.scale], seeds_of(request, _SEEDS)
-    trace = _at_equilibrium(pairs, seeds, 0.0)
+    found = _settled_runs(request)
+    pairs = found.pairs
     # Taken out: the theory of a network with another rate and decay.
     claimed = (*pairs[-1:], *pairs[:-1]) if request.null else pairs
-    by_pair = _by_pair(_over_theory(trace, claimed, len(seeds), 0.0).mean(1), pairs)
+    by_pair = _by_pair(_over_theory(found.trace, claimed, found.seeds, 0.0).mean(1), pairs)
     products = np.array([rate * decay for rate, decay in pairs])
     order = np.argsort(products)
     means, spread = by_pair.mean(1), by_pair.std(1, ddof=1)
@@ -111,20 +112,19 @@ def equilibrium_norm(request: Request) -> Evidence:
     return Evidence(
         (over_seeds("‖w‖⁴ over theory", farthest(by_pair, 1.0), "1", "mean over layers, of the (η, λ) farthest off",
                    within(1, _AT_EQUILIBRIUM)),),
-        (panel,), len(pairs) * len(seeds), _setting(pairs),
+        (panel,), len(pairs) * found.seeds, _setting(pairs),
     )  # fmt: skip
 
 
 def rotation_of_products(request: Request) -> Evidence:
     """C2.4: the effective rate and the rotation depend on ηλ alone."""
-    pairs, seeds = _PAIRS[request.scale], seeds_of(request, _SEEDS)
-    bench = _settled_bench(pairs, seeds, 0.0)
-    trace = bench.record(_window(pairs))
-    training_loss, test_accuracy = (_by_pair(own, pairs) for own in _found_at_equilibrium(bench, pairs))
+    found = _settled_runs(request)
+    pairs, trace = found.pairs, found.trace
+    training_loss, test_accuracy = (_by_pair(own, pairs) for own in (found.training_loss, found.test_accuracy))
     rotation = _by_pair(np.sqrt((trace.rotations**2).mean(0)).mean(1), pairs)
     products = np.array([rate * decay for rate, decay in pairs])
     rates = np.array([rate for rate, _ in pairs])
-    effective = _by_pair((_rates(pairs, len(seeds))[:, None] / trace.squares.mean(0)).mean(1), pairs)
+    effective = _by_pair((_rates(pairs, found.seeds)[:, None] / trace.squares.mean(0)).mean(1), pairs)
     if request.null:  # taken out: every product is compared with that of another pair
         products = np.roll(products, 1)
     ratios = rotation / np.array([[_rotation(own)] for own in products])
@@ -157,8 +157,18 @@ def rotation_of_products(request: Request) -> Evidence:
         ),
         (panel, _against_products("training loss, nats", training_loss, products, rates),
          _against_products("test accuracy", test_accuracy, products, rates)),
-        len(pairs) * len(seeds), _setting(pairs), {"exponent of ηλ": float(exponents[1].mean())},
+        len(pairs) * found.seeds, _setting(pairs), {"exponent of ηλ": float(exponents[1].mean())},
     )  # fmt: skip
+
+
+def _settled_runs(request: Request) -> Settled:
+    """Runs at equilibrium and what they found there; at the size of a GPU those of a sweep."""
+    if request.scale == "gpu":
+        return settled_at_gpu(request)
+    pairs, seeds = _PAIRS[request.scale], seeds_of(request, _SEEDS)
+    bench = _settled_bench(pairs, seeds, 0.0)
+    trace = bench.record(_window(pairs))
+    return Settled(pairs, trace, *_found_at_equilibrium(bench, pairs))
 
 
 def _at_equal_products(name: str, values: Floats, products: Floats, unit: str) -> tuple[Statistic, Statistic]:

@@ -159,6 +159,55 @@ def schedules_on_cifar10(first: int) -> list[SweepSpec]:
     )  # fmt: skip
 
 
+def _residual(
+    name: str, first: int, grid: dict[str, Any], training: dict[str, Any], **sections: Any
+) -> list[SweepSpec]:
+    """Scale-invariant residual networks of 32 layers with batch norm, plain SGD on independent batches of CIFAR-10."""
+    return _spec(
+        name, first, 3, dataset={"name": "cifar10"},
+        model={"family": "resnet", "blocks": [5, 5, 5], "normalization": "batch", "scale_invariant": True},
+        grid={"parameterization": ["standard"], "width": [16], "batch_size": [128], **grid},
+        training={"sampling": "with_replacement", **training}, **sections,
+    )  # fmt: skip
+
+
+def residual_networks_with_decay(first: int) -> list[SweepSpec]:
+    """Residual networks of 32 layers with batch norm on CIFAR-10, 8 to 512 times 1/(ηλ) steps, over η and λ."""
+    return _residual(
+        "gpu-normalized-networks", first,
+        grid={"learning_rate": [0.1, 0.4], "weight_decay": [0.002, 0.008, 0.032]},
+        training={"steps": 40_000, "evaluations": 80},
+        measure={"quantities": ["weight_norm_squared", "rotation"], "at": [0.5 + place / 80 for place in range(1, 41)],
+                 "examples": 128},
+    )  # fmt: skip
+
+
+def residual_networks_after_histories(first: int) -> list[SweepSpec]:
+    """The same after five random histories of two pieces, 5/(ηλ) steps of history and 5/(ηλ) of a common η and λ."""
+    histories = [{"kind": "random", "pieces": 2, "low": 0.0625, "until": 0.5, "seed": seed} for seed in range(5)]
+    return _residual(
+        "gpu-normalized-histories", first,
+        grid={"learning_rate": [0.4], "weight_decay": [0.00125], "schedule": histories},
+        training={"steps": 20_000, "evaluations": 80},
+        measure={"quantities": ["weight_norm_squared"], "at": [0.4 + place / 80 for place in range(1, 49)],
+                 "examples": 128},
+    )  # fmt: skip
+
+
+SHARES_OF_CURVATURE = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+
+
+def deep_networks_over_batches(first: int) -> list[SweepSpec]:
+    """MLPs of four hidden layers of width 128 on Fashion-MNIST, mse, one η and four S, 40,000 steps."""
+    return _spec(
+        "gpu-curvature-over-batches", first, 8, dataset={"name": "fashion_mnist"}, model={"family": "mlp", "depth": 4},
+        grid={"parameterization": ["standard"], "width": [128], "learning_rate": [0.02],
+              "batch_size": [8, 16, 32, 64]},
+        training={"steps": 40_000, "loss": "mse", "evaluations": 10, "sampling": "with_replacement"},
+        measure={"quantities": ["lambda_max", "hessian_trace"], "at": list(SHARES_OF_CURVATURE), "examples": 2048},
+    )  # fmt: skip
+
+
 _NO_NUMBERS = "its grid, budget and number of seeds are ours, since the paper's are not known to us"
 _RECALLED = "its grid and schedule are recalled, not read; 3 seeds"
 # By the name of the sweep of laptop size.
@@ -179,5 +228,19 @@ GPU_STUDIES = {
     "equal_steps_with_ghost_batches": GpuStudy(wide_networks_at_equal_steps, _RECALLED),
     "batch_schedules": GpuStudy(
         schedules_on_cifar10, "a network of five convolutions where the paper has VGG-11, with its own rates and cycles"
+    ),
+    "normalized_networks": GpuStudy(
+        residual_networks_with_decay,
+        "as in the paper but for a fixed read-out and no gains, ε = 1e-5 in the normalization, without augmentation; "
+        "its η and λ are ours, larger, so that equilibrium comes sooner; ‖g‖² is taken from the angle of a step",
+    ),
+    "normalized_histories": GpuStudy(
+        residual_networks_after_histories,
+        "as in the paper but for a fixed read-out and no gains; its η and λ are ours; histories of two random pieces",
+    ),
+    "curvature_over_batches": GpuStudy(
+        deep_networks_over_batches,
+        "four hidden layers and mse where the paper has an MLP of 20 layers, ResNet-56 and cross-entropy; the batch "
+        "varied",
     ),
 }

@@ -9,6 +9,7 @@ import numpy as np
 from noisescale.claims.claim import Curve, Evidence, Panel, Request
 from noisescale.claims.criterion import Statistic, above, over_seeds, same, within
 from noisescale.claims.norm_trace import Bench, Floats, seeds_of
+from noisescale.claims.normalized_networks import merged_at_gpu
 
 # The margin of `docs/verdicts.md` at equilibrium; the histories must differ by several times that when they merge.
 _AT_EQUILIBRIUM, _DETECTED = 0.05, 0.2
@@ -40,6 +41,8 @@ class _Merged:
 
 def same_equilibrium(request: Request) -> Evidence:
     """C2.6: histories that differ end in the same effective rate and the same accuracies."""
+    if request.scale == "gpu":
+        return _of_sweeps(request)
     seeds, alone, common = seeds_of(request, _SEEDS), _ALONE[request.scale], _COMMON[request.scale]
     histories = _HISTORIES[request.scale]
     found = _merge("digits", histories, seeds, alone, common, request.null)
@@ -61,6 +64,21 @@ def same_equilibrium(request: Request) -> Evidence:
         f"{alone} steps, each from other initial weights, then ({common[0]:g}, {common[1]:g}); "
         f"mean from {_FROM}/(ηλ) to {_TO}/(ηλ)",
         beside=beside,
+    )  # fmt: skip
+
+
+def _of_sweeps(request: Request) -> Evidence:
+    """The same of the sweeps of a GPU, one a history."""
+    histories, looks = merged_at_gpu(request)
+    found = _Merged(*looks)
+    names = [f"(η, λ) = ({rate:g}, {decay:g})" for rate, decay in histories]
+    x = np.arange(1, len(found.test) + 1) / _LOOKS - 1
+    curves = tuple(Curve(name, x, own) for name, own in zip(names, found.test.mean(2).T, strict=True))
+    return Evidence(
+        _statistics(found, histories),
+        (_panel(names, x, found.log_rates, "effective rate over that of all histories"),
+         Panel("ηλ·steps since merging", "test accuracy", curves)),
+        found.test.shape[1] * found.test.shape[2], "histories, then a common (η, λ)",
     )  # fmt: skip
 
 

@@ -36,7 +36,8 @@ CLAIMS = (
           "change of log λ_max for each octave of η/S within a seed, given a cubic in log training loss and log time",
           "95 % interval below 0", "read", sharpness_of_minima.flatter_minima, 2.0,
           "a small MLP on MNIST-1D with mse, whose curvature does not vanish with the loss, the batch varied; "
-          "cross-entropy, the rate varied, tr H in place of ‖H‖, and that η and S add nothing to η/S, beside"),
+          "cross-entropy, the rate varied, tr H in place of ‖H‖, and that η and S add nothing to η/S, beside",
+          at_gpu=True),
     Claim("C4.4", _P, "Higher η/S leads to better test accuracy, up to an optimum.",
           "slope of accuracy on log₂(η/S) below the optimum, at equal epochs and at equal η·steps",
           "95 % intervals above 0", "read", rates_and_batches.more_noise_helps, 5.0, _DIFFERS),

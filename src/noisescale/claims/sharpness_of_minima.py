@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 from noisescale.claims.agreement import farthest_level
 from noisescale.claims.claim import Curve, Evidence, NotRun, Panel, Request
 from noisescale.claims.criterion import Statistic, below, over_seeds, same
+from noisescale.claims.gpu_studies import SHARES_OF_CURVATURE
+from noisescale.claims.studies import trained_at_gpu
 from noisescale.claims.trained_here import small_spec, trained_curves
+from noisescale.store import Study
 
 Floats = NDArray[np.float64]
 
@@ -22,7 +25,7 @@ _WIDTH = 64
 _RATE = {"mse": 0.02, "cross_entropy": 0.1}
 _BATCHES = {"smoke": (4, 8, 16, 32), "laptop": (8, 16, 32, 64)}
 _STEPS = {"smoke": 3000, "laptop": 6000}
-_SHARES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+_SHARES = SHARES_OF_CURVATURE
 # Of the polynomial in log loss and log time: with 2, a curvature t^−0.3/(L − 0.3) of the losses of real runs, seeds of
 # development, was taken for an effect of noise in 22 of 100 draws, with 3 in 3 of them.
 _DEGREE = 3
@@ -37,6 +40,9 @@ _EXAMPLES = 256
 
 def flatter_minima(request: Request) -> Evidence:
     """C4.3: given training loss and time λ_max falls with η/S, the rate being fixed and the batch varied."""
+    if request.scale == "gpu":
+        (study,) = trained_at_gpu(request, "curvature_over_batches")
+        return _evidence({"mse": points_of(study)}, "MLP on Fashion-MNIST, mse, one η, S varied", [])
     batches = _BATCHES[request.scale]
     points = {"mse": _over_batches(request, "mse")}
     beside: list[Statistic] = []
@@ -44,10 +50,37 @@ def flatter_minima(request: Request) -> Evidence:
         points["cross_entropy"] = _over_batches(request, "cross_entropy")
         points["rate"] = _over_rates(request)
         beside += farthest_level(_only_the_ratio(points["mse"], points["rate"]))
+    setting = (
+        f"MLP of width {_WIDTH}, standard parameterization, MNIST-1D, mse, η = {_RATE['mse']:g}, S = {batches[0]} to "
+        f"{batches[-1]}, {_STEPS[request.scale]} steps, measured at shares {_SHARES} of them"
+    )
+    return _evidence(points, setting, beside)
+
+
+def points_of(study: Study) -> pd.DataFrame:
+    """A row a measurement of curvature of a sweep over batches, with its `noise`, `share` of the budget and `seed`.
+
+    Raises:
+        NotRun: a measurement has no result.
+    """
+    runs = study.runs()
+    own = study.curves().merge(runs[["run_id", "seed", "steps"]], on="run_id")
+    own = own[
+        [step in {round(share * steps) for share in _SHARES} for step, steps in zip(own.step, own.steps, strict=True)]
+    ]
+    if lacking := len(runs) * len(_SHARES) - int(own.lambda_max.notna().sum()):
+        raise NotRun(f"{lacking} of {len(runs) * len(_SHARES)} measurements of curvature have no result")
+    number = own.run_id.map({run: place for place, run in enumerate(runs.run_id)})
+    return own.assign(noise=own.learning_rate / own.batch_size, share=own.step / own.steps, number=number)
+
+
+def _evidence(points: dict[str, pd.DataFrame], setting: str, beside: list[Statistic]) -> Evidence:
+    """From points by the name of their sweep, of which the first decides."""
     deciding, *others = (
         _statistic(f"{name}, {quantity}", own, quantity)
         for name, own in points.items()
-        for quantity in _QUANTITIES[request.scale]
+        for quantity in _QUANTITIES["laptop"]
+        if quantity in own
     )
     at_equal_loss = over_seeds(
         "log λ_max, an octave of η/S, at equal training loss alone: mse", per_seed(points["mse"], at_equal_loss_alone),
@@ -58,11 +91,9 @@ def flatter_minima(request: Request) -> Evidence:
     return Evidence(
         (deciding,),
         (_over_noise(last, "lambda_max", "λ_max at the end"), _against_loss(points["mse"])),
-        sum(int((own.share == 1).sum()) for own in points.values()),
-        f"MLP of width {_WIDTH}, standard parameterization, MNIST-1D, mse, η = {_RATE['mse']:g}, S = "
-        f"{batches[0]} to {batches[-1]}, {_STEPS[request.scale]} steps, measured at shares {_SHARES} of them",
+        sum(int((own.share == 1).sum()) for own in points.values()), setting,
         {
-            f"ηλ_max at η/S = {noise[batch]:.2g}": _RATE["mse"] * float(own.lambda_max.mean())
+            f"ηλ_max at η/S = {noise[batch]:.2g}": float((own.learning_rate * own.lambda_max).mean())
             for batch, own in last.groupby("batch_size")
         },
         (*others, at_equal_loss, *beside),

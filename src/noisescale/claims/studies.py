@@ -44,9 +44,7 @@ def obtain(request: Request, build: Build, world: World | None = None) -> list[S
     if request.scale == "gpu":
         if build.__name__ not in GPU_STUDIES:
             raise NotRun("no experiment for this claim at this scale")
-        study = GPU_STUDIES[build.__name__]
-        build = study.build
-        request.used.append((study.setting, study.differs))
+        return list(trained_at_gpu(request, build.__name__))
     specs = build(request.first_seed)
     if request.scale == "smoke":
         request.planted.extend(spec.name for spec in specs)
@@ -55,6 +53,17 @@ def obtain(request: Request, build: Build, world: World | None = None) -> list[S
             for spec in specs
         ]
     return [trained(spec, request) for spec in specs]
+
+
+def trained_at_gpu(request: Request, name: str) -> list[Study]:
+    """The sweeps of a GPU by their name in `GPU_STUDIES`; the request learns what was trained, and how that differs.
+
+    Raises:
+        NotRun: the time was up.
+    """
+    study = GPU_STUDIES[name]
+    request.used.append((study.setting, study.differs))
+    return [trained(spec, request) for spec in study.build(request.first_seed)]
 
 
 def trained(spec: SweepSpec, request: Request) -> Study:
