@@ -158,7 +158,7 @@ FOURTH = Round(
         "C1.2": "the change from ε = 1 to 4 is at most 0.15 points at any ε/B in the mean of sets 0, 7 and 8 (0.27 on "
         f"set 7 at ¼, standard error 0.09), where the margin is ½ point: power; {_MORE_SEEDS}, 160 for 100",
         "C1.3": f"supported on set 8 with p = 0.0023, near Holm's level; {_MORE_SEEDS}, 24 for 20",
-        "C1.4": f"{_MORE_SEEDS}, 16 for 8",
+        "C1.4": f"{_MORE_SEEDS}, 12 for 8",
         "C2.5": "on 40 development seeds the rate is 1.014 to 1.036 of 4ηλ over the six ηλ (standard error 0.007), "
         "of which finite steps account for 0.025 at the largest ηλ, and S that moves with the norm for 0.018 at the "
         f"smallest; the margin is 0.1: power; {_MORE_SEEDS}, 40 for 10",

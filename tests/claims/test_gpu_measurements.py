@@ -14,7 +14,7 @@ from noisescale.sweeps import SweepSpec, sweep
 
 pytestmark = pytest.mark.full
 
-# By the name of a sweep: what makes it small. Decays ten times as large need a tenth of the steps.
+# By the name of a sweep: what makes it small. Larger decays need fewer steps.
 _NETWORK: dict[str, dict[str, Any]] = {
     "dataset": {"name": "digits"},
     "model": {"family": "mlp", "depth": 2, "normalization": "batch", "scale_invariant": True},

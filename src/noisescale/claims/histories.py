@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from noisescale.claims.claim import Curve, Evidence, Panel, Request
+from noisescale.claims.claim import Curve, Evidence, NotRun, Panel, Request
 from noisescale.claims.criterion import Statistic, above, over_seeds, same, within
 from noisescale.claims.norm_trace import Bench, Floats, seeds_of
 from noisescale.claims.normalized_networks import merged_at_gpu
@@ -68,9 +68,12 @@ def same_equilibrium(request: Request) -> Evidence:
 
 
 def _of_sweeps(request: Request) -> Evidence:
-    """The same of the sweeps of a GPU, one a history."""
+    """The same of the sweep of a GPU, with histories as its schedules."""
+    if request.null:
+        raise NotRun("no null at this scale")
     histories, looks = merged_at_gpu(request)
     found = _Merged(*looks)
+    assert len(found.test) == (1 + _TO) * _LOOKS
     names = [f"(η, λ) = ({rate:g}, {decay:g})" for rate, decay in histories]
     x = np.arange(1, len(found.test) + 1) / _LOOKS - 1
     curves = tuple(Curve(name, x, own) for name, own in zip(names, found.test.mean(2).T, strict=True))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +11,7 @@ from noisescale.claims.claim import NotRun, Request
 from noisescale.claims.norm_trace import Floats, NormTrace
 from noisescale.claims.studies import trained_at_gpu
 from noisescale.store import Study
-from noisescale.training.schedules import RandomPieces
+from noisescale.training.schedules import RandomPieces, schedule_from
 
 Pairs = tuple[tuple[float, float], ...]
 
@@ -49,19 +48,20 @@ def settled_at_gpu(request: Request) -> Settled:
 def settled_of(study: Study) -> Settled:
     """Of a sweep over rates and decays that measured norms and rotations.
 
-    With g ⊥ w a step of plain SGD turns w by θ with tan θ = η‖g‖/((1 − ηλ)‖w‖): that is where ‖g‖² is taken from.
+    With g ⊥ w a step of plain SGD turns w by θ and leaves it at ‖w'‖, where η‖g‖ = ‖w'‖ sin θ and (1 − ηλ)‖w‖ =
+    ‖w'‖ cos θ: that is where ‖g‖² and the norm before the step are taken from.
 
     Raises:
         NotRun: a run diverged.
     """
-    runs = _completed(study).sort_values(["learning_rate", "weight_decay", "seed"])
+    runs = completed(study).sort_values(["learning_rate", "weight_decay", "seed"])
     rates, decays = (runs[name].to_numpy(dtype=np.float64) for name in ("learning_rate", "weight_decay"))
     measured = _measured(study)
-    squares = _looks(measured, runs, "weight_norm_squared")
-    angles = _looks(measured, runs, "rotation")
-    gradients = (np.tan(angles) * (1 - rates * decays)[:, None] / rates[:, None]) ** 2 * squares
+    after, angles = (_looks(measured, runs, name) for name in ("weight_norm_squared", "rotation"))
+    before = after * (np.cos(angles) / (1 - rates * decays)[:, None]) ** 2
+    gradients = after * (np.sin(angles) / rates[:, None]) ** 2
     # The trace has one norm more than it has steps.
-    trace = NormTrace(np.concatenate([squares, squares[-1:]]), gradients, np.zeros_like(gradients), angles)
+    trace = NormTrace(np.concatenate([before, after[-1:]]), gradients, np.zeros_like(gradients), angles)
     pairs = tuple(dict.fromkeys(zip(rates.tolist(), decays.tolist(), strict=True)))
     late = (runs[name].to_numpy(dtype=np.float64) for name in ("train_loss", "test_accuracy"))
     return Settled(pairs, trace, *late)
@@ -87,10 +87,11 @@ def merged_of(study: Study) -> tuple[Pairs, tuple[Floats, Floats, Floats]]:
     Raises:
         NotRun: a run diverged.
     """
-    runs, own = _completed(study), _measured(study)
-    schedules = [RandomPieces(**one) for one in _options(study)]
+    runs, own = completed(study), _measured(study)
+    schedules = [schedule_from(one) for one in study.spec["grid"]["schedule"]]
     pairs, parts = [], []
     for schedule in schedules:
+        assert isinstance(schedule, RandomPieces)
         history = runs[runs.schedule == schedule.text].sort_values("seed")
         before = schedule.until - 1e-6
         rate, decay = float(history.learning_rate.iloc[0]), float(history.weight_decay.iloc[0])
@@ -103,15 +104,15 @@ def merged_of(study: Study) -> tuple[Pairs, tuple[Floats, Floats, Floats]]:
     return tuple(pairs), (log_rates, train, test)
 
 
-def _options(study: Study) -> list[dict[str, Any]]:
-    """Of the schedules of a spec, without their kind."""
-    return [{name: own for name, own in one.items() if name != "kind"} for one in study.spec["grid"]["schedule"]]
+def completed(study: Study) -> pd.DataFrame:
+    """The runs of a sweep, of which none may be lost.
 
-
-def _completed(study: Study) -> pd.DataFrame:
+    Raises:
+        NotRun: a run diverged or failed.
+    """
     runs = study.runs()
     if lost := int((runs.status != "completed").sum()):
-        raise NotRun(f"{lost} of {len(runs)} runs did not end")
+        raise NotRun(f"{lost} of {len(runs)} runs diverged or failed")
     return runs
 
 

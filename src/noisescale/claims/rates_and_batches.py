@@ -129,6 +129,7 @@ def collapse(request: Request) -> Evidence:
             *(contrast for contrast, _ in means_alike(_OF_LARGER, _named(_MORE_LEVELS), of_larger,
                                                       _control(at_larger))),
             *edges,
+            with_time,
             at_time,
         ),
     )  # fmt: skip

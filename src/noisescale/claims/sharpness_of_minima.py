@@ -13,6 +13,7 @@ from noisescale.claims.agreement import farthest_level
 from noisescale.claims.claim import Curve, Evidence, NotRun, Panel, Request
 from noisescale.claims.criterion import Statistic, below, over_seeds, same
 from noisescale.claims.gpu_studies import SHARES_OF_CURVATURE
+from noisescale.claims.normalized_networks import completed
 from noisescale.claims.studies import trained_at_gpu
 from noisescale.claims.trained_here import small_spec, trained_curves
 from noisescale.store import Study
@@ -41,6 +42,8 @@ _EXAMPLES = 256
 def flatter_minima(request: Request) -> Evidence:
     """C4.3: given training loss and time λ_max falls with η/S, the rate being fixed and the batch varied."""
     if request.scale == "gpu":
+        if request.null:
+            raise NotRun("no null at this scale")
         (study,) = trained_at_gpu(request, "curvature_over_batches")
         return _evidence({"mse": points_of(study)}, "MLP on Fashion-MNIST, mse, one η, S varied", [])
     batches = _BATCHES[request.scale]
@@ -61,17 +64,16 @@ def points_of(study: Study) -> pd.DataFrame:
     """A row a measurement of curvature of a sweep over batches, with its `noise`, `share` of the budget and `seed`.
 
     Raises:
-        NotRun: a measurement has no result.
+        NotRun: a run diverged, or a measurement has no result.
     """
-    runs = study.runs()
+    runs = completed(study)
     own = study.curves().merge(runs[["run_id", "seed", "steps"]], on="run_id")
-    own = own[
-        [step in {round(share * steps) for share in _SHARES} for step, steps in zip(own.step, own.steps, strict=True)]
-    ]
-    if lacking := len(runs) * len(_SHARES) - int(own.lambda_max.notna().sum()):
+    own = own.assign(noise=own.learning_rate / own.batch_size, share=own.step / own.steps)
+    measured: pd.DataFrame = own[np.isclose(own.share.to_numpy(float)[:, None], _SHARES, atol=1e-9).any(1)]
+    names = list(_QUANTITIES["laptop"])
+    if lacking := len(runs) * len(_SHARES) - int(measured[names].notna().all(axis=1).sum()):
         raise NotRun(f"{lacking} of {len(runs) * len(_SHARES)} measurements of curvature have no result")
-    number = own.run_id.map({run: place for place, run in enumerate(runs.run_id)})
-    return own.assign(noise=own.learning_rate / own.batch_size, share=own.step / own.steps, number=number)
+    return measured
 
 
 def _evidence(points: dict[str, pd.DataFrame], setting: str, beside: list[Statistic]) -> Evidence:
