@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from noisescale.claims.claim import NotRun, Request
+from noisescale.claims.claim import Request
 from noisescale.claims.norm_trace import Floats, NormTrace
-from noisescale.claims.studies import trained_at_gpu
+from noisescale.claims.studies import completed, trained_at_gpu
 from noisescale.store import Study
 from noisescale.training.schedules import RandomPieces, schedule_from
 
@@ -102,18 +102,6 @@ def merged_of(study: Study) -> tuple[Pairs, tuple[Floats, Floats, Floats]]:
         parts.append((log_rates, *(_by_run(own, history, name) for name in ("train_accuracy", "test_accuracy"))))
     log_rates, train, test = (np.stack(part, 1) for part in zip(*parts, strict=True))
     return tuple(pairs), (log_rates, train, test)
-
-
-def completed(study: Study) -> pd.DataFrame:
-    """The runs of a sweep, of which none may be lost.
-
-    Raises:
-        NotRun: a run diverged or failed.
-    """
-    runs = study.runs()
-    if lost := int((runs.status != "completed").sum()):
-        raise NotRun(f"{lost} of {len(runs)} runs diverged or failed")
-    return runs
 
 
 def _measured(study: Study) -> pd.DataFrame:

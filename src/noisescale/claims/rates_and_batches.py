@@ -138,8 +138,7 @@ def collapse(request: Request) -> Evidence:
 def curves_coincide(request: Request) -> Evidence:
     """C4.1: whole training curves at equal η/S coincide, at every level of it, where training starts below 2/λ_max."""
     studies = obtain(request, rates_below_the_edge, _also_by_rate(request))
-    curves = pd.concat([training_curves(study) for study in studies], ignore_index=True)
-    trained = curves[curves.epoch > 0]  # at the start all are alike, and at chance, which would set the figure's scale
+    trained = _after_the_start(studies)
     control = _difference(trained, (_BOTH_BUDGETS, _CONTROL[0]), (_BOTH_BUDGETS, _CONTROL[1]))
     differences = [_difference(trained, (1.0, level), (4.0, level)) for level in _LEVELS]
     pairs = [
@@ -290,8 +289,7 @@ def _control(runs: pd.DataFrame) -> Floats:
 def _curves_of_larger_rates(request: Request) -> list[Statistic]:
     """The same of η = 2 and 8, of which the larger starts above 2/λ_max; the distances alone."""
     studies = obtain(request, rates_and_batches_at_equal_epochs, _also_by_rate(request))
-    curves = pd.concat([training_curves(study) for study in studies], ignore_index=True)
-    trained = curves[curves.epoch > 0]
+    trained = _after_the_start(studies)
     control = _difference(trained, (2.0, _CONTROL[0]), (2.0, _CONTROL[1]))
     return [
         curves_alike(f"curves of η = 2 and 8 at η/S = {level:.2g}",
@@ -302,12 +300,16 @@ def _curves_of_larger_rates(request: Request) -> list[Statistic]:
 
 def _control_of_curves_at_equal_time(request: Request) -> Statistic:
     studies = obtain(request, rates_and_batches_at_equal_time, _also_by_rate(request))
-    curves = pd.concat([training_curves(study) for study in studies], ignore_index=True)
-    distance = mean_squares(
-        _difference(curves[curves.epoch > 0], (_BOTH_BUDGETS, _CONTROL[0]), (_BOTH_BUDGETS, _CONTROL[1]))
-    )
+    trained = _after_the_start(studies)
+    distance = mean_squares(_difference(trained, (_BOTH_BUDGETS, _CONTROL[0]), (_BOTH_BUDGETS, _CONTROL[1])))
     return over_seeds(f"control at equal η·steps, η = {_BOTH_BUDGETS:g}: mean square", distance, "1",
                       "of the accuracy's differences, unbiased", above(0))  # fmt: skip
+
+
+def _after_the_start(studies: Sequence[StudyLike]) -> pd.DataFrame:
+    """Training curves without step 0, where all are alike, and at chance, which would set the figure's scale."""
+    curves = pd.concat([training_curves(study) for study in studies], ignore_index=True)
+    return curves[curves.epoch > 0]
 
 
 def _with_ends(part: pd.DataFrame) -> tuple[Floats, Floats, Floats]:

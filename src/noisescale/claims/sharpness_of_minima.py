@@ -13,8 +13,7 @@ from noisescale.claims.agreement import farthest_level
 from noisescale.claims.claim import Curve, Evidence, NotRun, Panel, Request
 from noisescale.claims.criterion import Statistic, below, over_seeds, same
 from noisescale.claims.gpu_studies import SHARES_OF_CURVATURE
-from noisescale.claims.normalized_networks import completed
-from noisescale.claims.studies import trained_at_gpu
+from noisescale.claims.studies import completed, trained_at_gpu
 from noisescale.claims.trained_here import small_spec, trained_curves
 from noisescale.store import Study
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from noisescale.claims.claim import NotRun, Request
 from noisescale.claims.device import device_name
@@ -78,6 +79,18 @@ def trained(spec: SweepSpec, request: Request) -> Study:
         raise NotRun(f"{missing} runs of {spec.name} are still to do; the same command goes on with them")
     request.devices.extend(map(device_name, study.runs().device.unique()))
     return study
+
+
+def completed(study: Study) -> pd.DataFrame:
+    """The runs of a sweep, of which none may be lost.
+
+    Raises:
+        NotRun: a run diverged or failed.
+    """
+    runs = study.runs()
+    if lost := int((runs.status != "completed").sum()):
+        raise NotRun(f"{lost} of {len(runs)} runs diverged or failed")
+    return runs
 
 
 def mnist1d(name: str, first: int, seeds: int, **sections: Mapping[str, Any]) -> SweepSpec:
