@@ -140,6 +140,17 @@ def _tail(room: float, error: float, degrees: float) -> float:
     return float(stdtr(degrees, -room / error))
 
 
+def over_pairs(name: str, values: Values, unit: str, convention: str, criterion: Criterion) -> Statistic:
+    """The mean of a number of each seed, where the two seeds of a pair depend on each other: the t interval of pairs.
+
+    Arguments:
+        values: [S], one a seed; those of the pairs (0, 1), (2, 3), … depend on each other, S even.
+    """
+    pairs = np.asarray(values, dtype=np.float64).reshape(-1, 2).mean(1)
+    found = over_seeds(name, pairs, unit, convention, criterion)
+    return replace(found, seeds=2 * found.seeds)
+
+
 def over_seeds(
     name: str, values: Values, unit: str, convention: str, criterion: Criterion, resolution: float = 0.0
 ) -> Statistic:

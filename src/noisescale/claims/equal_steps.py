@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from noisescale.claims.claim import Curve, Evidence, NotRun, Panel, Request
-from noisescale.claims.criterion import Criterion, Statistic, above, below, other_than, over_seeds
+from noisescale.claims.criterion import Criterion, Statistic, above, below, other_than, over_pairs
 from noisescale.claims.ladders import Floats, share_of_late, slopes, table
 from noisescale.claims.planted import World
 from noisescale.claims.studies import (
@@ -55,7 +55,7 @@ def gap_stays(request: Request) -> Evidence:
         (_curve("equal steps", found), _curve("four times the steps", more)), log_x=True,
     )  # fmt: skip
     return Evidence(
-        (over_seeds("smallest batch at equal steps − largest batch at its better budget", gap, "fraction",
+        (over_pairs("smallest batch at equal steps − largest batch at its better budget", gap, "fraction",
                     "accuracy, each at its best rate", above(0)),),
         (panel,), len(short) + len(long),
         f"{_NETWORK}, NTK, no batch norm; B = {smallest:g} with 6,000 steps, B = {largest:g} with 6,000 and 24,000",
@@ -82,7 +82,7 @@ def ghosts_matter(request: Request) -> Evidence:
         (_curve("ghost batches of 16", ghosts), _curve("whole batches", whole)), log_x=True,
     )  # fmt: skip
     return Evidence(
-        (over_seeds("difference of the trends", slopes(np.log2(x), gain), "fraction",
+        (over_pairs("difference of the trends", slopes(np.log2(x), gain), "fraction",
                     "accuracy for each doubling of B, whole − ghost", other_than(0)),),
         (panel,), sum(map(len, tables)), f"{_NETWORK}, batch norm, 2,000 steps",
         share_of_late(*studies[0], *studies[1]) | _failures(tables[0], "ghost batches, ")
@@ -92,11 +92,15 @@ def ghosts_matter(request: Request) -> Evidence:
 
 
 class _Chosen:
-    """Metrics [S] of one batch at the rates that the other half of the seeds finds best.
+    """Metrics [S] of one batch, each seed's at the rate that the other seed of its pair finds best; S is even.
+
+    Where two rates are equally good for what chooses and differ in what is reported, the choice decides the answer. Two
+    halves of the seeds would each choose one rate for all of the other, and the spread over seeds would not show how
+    the choice could have gone. Pairs choose independently of each other: intervals are over pairs.
 
     `accuracy` and `loss` are at the rate best for test accuracy, the same runs; `accuracy_by_loss` and `loss_by_loss`
     at the rate best for the training loss. `at_end` and `at_end_by_loss` say whether such a rate is an end of its
-    ladder, so that a better one may lie beyond.
+    ladder, so that a better one may lie beyond: that which is best in the mean over seeds.
     """
 
     def __init__(self, runs: pd.DataFrame, settings: list[str] | None = None) -> None:
@@ -108,19 +112,21 @@ class _Chosen:
         )
         # A run that diverged has no training loss; no rate at which one did is best for it.
         losses = np.where(np.isfinite(losses), losses, math.inf)
-        self.accuracy, self.loss, self.at_end = _cross_fitted(accuracy, (accuracy, losses))
-        self.accuracy_by_loss, self.loss_by_loss, self.at_end_by_loss = _cross_fitted(-losses, (accuracy, losses))
+        self.accuracy, self.loss = _cross_fitted(accuracy, (accuracy, losses))
+        self.accuracy_by_loss, self.loss_by_loss = _cross_fitted(-losses, (accuracy, losses))
+        self.at_end, self.at_end_by_loss = _ends(accuracy), _ends(-losses)
 
 
-def _cross_fitted(chooses: Floats, metrics: tuple[Floats, Floats]) -> tuple[Floats, Floats, bool]:
-    """Two metrics [S, C] as [S] in the column that is largest in the mean of the other half of the seeds."""
-    half, found, at_end = len(chooses) // 2, [np.empty(len(chooses)) for _ in metrics], False
-    for own, other in ((slice(None, half), slice(half, None)), (slice(half, None), slice(None, half))):
-        best = int(chooses[other].mean(0).argmax())
-        at_end |= best in (0, chooses.shape[1] - 1)
-        for into, metric in zip(found, metrics, strict=True):
-            into[own] = metric[own, best]
-    return found[0], found[1], at_end
+def _cross_fitted(chooses: Floats, metrics: tuple[Floats, Floats]) -> tuple[Floats, Floats]:
+    """Two metrics [S, C] as [S], each seed in the column that is largest for the other seed of its pair."""
+    best = chooses.argmax(1)[np.arange(len(chooses)) ^ 1]
+    first, second = (np.take_along_axis(metric, best[:, None], 1)[:, 0] for metric in metrics)
+    return first, second
+
+
+def _ends(chooses: Floats) -> bool:
+    """Whether the column that is largest in the mean over seeds is the first or the last."""
+    return int(chooses.mean(0).argmax()) in (0, chooses.shape[1] - 1)
 
 
 def _best(runs: pd.DataFrame) -> dict[int, _Chosen]:
@@ -152,7 +158,7 @@ def _falls(request: Request, build: Build, edge: float, setting: str) -> Evidenc
     )  # fmt: skip
 
     def trend(what: str, name: str, unit: str, rate: str) -> Statistic:
-        return over_seeds(f"{what} {rate}, for each doubling of B", slopes(np.log2(x), _metric(found, name)), unit,
+        return over_pairs(f"{what} {rate}, for each doubling of B", slopes(np.log2(x), _metric(found, name)), unit,
                           "least squares on log₂ B", below(0))  # fmt: skip
 
     return Evidence(
@@ -179,7 +185,7 @@ def _steps(
 ) -> tuple[Statistic, ...]:
     """The change of values [S, M] to each next larger batch: a line through all has little weight for the middle."""
     return tuple(
-        over_seeds(f"{what}, B = {larger} less B = {smaller}", values[:, at + 1] - values[:, at], unit, convention,
+        over_pairs(f"{what}, B = {larger} less B = {smaller}", values[:, at + 1] - values[:, at], unit, convention,
                    criterion)
         for at, (smaller, larger) in enumerate(itertools.pairwise(batches))
     )  # fmt: skip
@@ -212,5 +218,6 @@ def _metric(found: dict[int, _Chosen], name: str) -> Floats:
 
 def _curve(label: str, found: dict[int, _Chosen], name: str = "accuracy") -> Curve:
     batches, values = np.array(sorted(found), dtype=np.float64), _metric(found, name)
-    mean, half = values.mean(0), 2 * values.std(0, ddof=1) / math.sqrt(len(values))
+    pairs = values.reshape(-1, 2, len(batches)).mean(1)
+    mean, half = pairs.mean(0), 2 * pairs.std(0, ddof=1) / math.sqrt(len(pairs))
     return Curve(f"{label}, ± 2 standard errors", batches, mean, mean - half, mean + half)
