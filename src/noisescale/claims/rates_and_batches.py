@@ -27,10 +27,12 @@ from noisescale.claims.ladders import (
 )
 from noisescale.claims.planted import PlantedStudy, World
 from noisescale.claims.studies import (
+    BOTH_BUDGETS,
     curvature_at_the_start,
     more_rates_at_equal_epochs,
     more_rates_at_equal_time,
     obtain,
+    one_rate_at_equal_time,
     rates_and_batches_at_equal_epochs,
     rates_and_batches_at_equal_time,
     rates_below_the_edge,
@@ -49,8 +51,6 @@ _LEVELS = (1 / 6, 0.25, 1 / 3, 0.5)
 _MORE_LEVELS = (*_LEVELS, 2 / 3)
 _CONTROL = (0.5, 1 / 6)
 _OF_LARGER = "change from ε = 2 to 8, by least squares over its rates"
-# The rate that is trained at equal epochs and at equal ε·steps, and below the edge.
-_BOTH_BUDGETS = 4.0
 # Rates of the grid with fewer seeds in the figure, and the factor of ε/B between the places of neighbouring rates.
 _SHOWN_BESIDE, _APART = (2.0, 8.0), 1.025
 
@@ -96,9 +96,9 @@ def collapse(request: Request) -> Evidence:
     differences = _changes(runs, _LEVELS)
     levels = means_alike("change from ε = 1 to 4", _named(_LEVELS), differences, control)
     with_time, at_time = (
-        over_seeds(f"control at equal {what}, ε = {_BOTH_BUDGETS:g}",
-                   _control(own[own.learning_rate == _BOTH_BUDGETS]), "fraction", "accuracy", above(0))
-        for what, own in (("epochs", runs), ("ε·steps", _at_equal_time(request)))
+        over_seeds(f"control at equal {what}, ε = {BOTH_BUDGETS:g}",
+                   _control(own), "fraction", "accuracy", above(0))
+        for what, own in (("epochs", runs[runs.learning_rate == BOTH_BUDGETS]), ("ε·steps", _at_equal_time(request)))
     )  # fmt: skip
     edges, below_edge = _edges_at_the_start(request)
     of_larger = _changes(at_larger, _MORE_LEVELS)
@@ -139,7 +139,7 @@ def curves_coincide(request: Request) -> Evidence:
     """C4.1: whole training curves at equal η/S coincide, at every level of it, where training starts below 2/λ_max."""
     studies = obtain(request, rates_below_the_edge, _also_by_rate(request))
     trained = _after_the_start(studies)
-    control = _difference(trained, (_BOTH_BUDGETS, _CONTROL[0]), (_BOTH_BUDGETS, _CONTROL[1]))
+    control = _difference(trained, (BOTH_BUDGETS, _CONTROL[0]), (BOTH_BUDGETS, _CONTROL[1]))
     differences = [_difference(trained, (1.0, level), (4.0, level)) for level in _LEVELS]
     pairs = [
         curves_alike(f"curves of η = 1 and 4 at η/S = {level:.2g}", own, control)
@@ -277,7 +277,7 @@ def _per_doubling(runs: pd.DataFrame, level: float) -> Floats:
 
 
 def _at_equal_time(request: Request) -> pd.DataFrame:
-    return table(obtain(request, rates_and_batches_at_equal_time, _also_by_rate(request)))
+    return table(obtain(request, one_rate_at_equal_time, _also_by_rate(request)))
 
 
 def _control(runs: pd.DataFrame) -> Floats:
@@ -299,10 +299,10 @@ def _curves_of_larger_rates(request: Request) -> list[Statistic]:
 
 
 def _control_of_curves_at_equal_time(request: Request) -> Statistic:
-    studies = obtain(request, rates_and_batches_at_equal_time, _also_by_rate(request))
+    studies = obtain(request, one_rate_at_equal_time, _also_by_rate(request))
     trained = _after_the_start(studies)
-    distance = mean_squares(_difference(trained, (_BOTH_BUDGETS, _CONTROL[0]), (_BOTH_BUDGETS, _CONTROL[1])))
-    return over_seeds(f"control at equal η·steps, η = {_BOTH_BUDGETS:g}: mean square", distance, "1",
+    distance = mean_squares(_difference(trained, (BOTH_BUDGETS, _CONTROL[0]), (BOTH_BUDGETS, _CONTROL[1])))
+    return over_seeds(f"control at equal η·steps, η = {BOTH_BUDGETS:g}: mean square", distance, "1",
                       "of the accuracy's differences, unbiased", above(0))  # fmt: skip
 
 

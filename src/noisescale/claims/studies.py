@@ -27,6 +27,8 @@ _RATES_AND_BATCHES = {
 _MORE_RATES_AND_BATCHES = {5.0: [8, 10, 15, 20, 30], 10.0: [15, 20, 30, 40, 60]}
 # Rates below the mean 2/λ_max at the start, which is 5.2 on development seeds; ε/B of 1/2, 1/3, 1/4 and 1/6 at each.
 _BELOW_THE_EDGE = {1.0: [2, 3, 4, 6], 4.0: [8, 12, 16, 24]}
+# The rate below the edge that is trained at equal epochs and at equal ε·steps.
+BOTH_BUDGETS = 4.0
 # ε·steps, the training time of the stochastic differential equation: that of examples/mnist1d.toml.
 TIME = 400_000
 
@@ -191,6 +193,11 @@ def rates_and_batches_at_equal_time(first: int) -> list[SweepSpec]:
         for rate, batches in _RATES_AND_BATCHES.items()
         if rate > 2  # at 2 there are as many steps as at all the others
     ]
+
+
+def one_rate_at_equal_time(first: int) -> list[SweepSpec]:
+    """Of these the rate that `rates_below_the_edge` has too, at equal epochs."""
+    return [_at_equal_time(first, 10, BOTH_BUDGETS, _RATES_AND_BATCHES[BOTH_BUDGETS])]
 
 
 def more_rates_at_equal_epochs(first: int) -> list[SweepSpec]:
