@@ -98,7 +98,7 @@ scale: $(BASE)  ## sweeps of 1,000 to 100,000 tiny runs, and shards by the thous
 pack-memory: $(BASE)  ## the memory that packs were planned with, and what they take (a minute)
 	$(BIN)/python benchmarks/pack_memory.py
 
-verdicts: $(BASE)  ## verify the papers' claims on seeds never looked at, twice (an hour and a half on two idle cores)
+verdicts: $(BASE)  ## verify the papers' claims on seeds never looked at, twice (two hours on two idle cores)
 	$(BIN)/python benchmarks/verdicts.py
 
 law: $(BASE)  ## the law from three disjoint seed sets and four designs (long)
