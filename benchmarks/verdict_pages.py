@@ -7,7 +7,7 @@ import textwrap
 from collections import Counter
 
 from kept_verdicts import FOLDER, Judgement, Kept, both, changed, figure_said, judged, read, seed_set, title
-from verdict_rounds import ROUNDS, interval, remark, table_row
+from verdict_rounds import HALVES, ROUNDS, interval, remark, table_row
 
 from noisescale.claims import CLAIMS, PAPERS, Claim
 from noisescale.report.claims import row_names
@@ -51,9 +51,12 @@ def overview() -> str:
             *_wrapped(at_gpu()),
             *_wrapped(" ".join(moved_words())),
             *_wrapped(_figures()),
-            "Kept as they were found, each with what was learned from it: "
-            + ", ".join(f"[{own.title.lower()}](verdicts/{own.name}.md)" for own in earlier)
-            + ".",
+            *_wrapped(_anew()),
+            "Kept as they were found, each with what was learned from it:",
+            "",
+            *(f"- [{own.title}](verdicts/{own.name}.md)" for own in earlier),
+            "",
+            "The claims with their figures, a page a paper:",
             "",
             *(f"- [{name}](verdicts/{paper}.md)" for paper, name in PAPERS.items()),
             "",
@@ -217,6 +220,17 @@ def _figures() -> str:
     )
 
 
+def _anew() -> str:
+    """Which verdicts were computed anew after they had been looked at, and with what."""
+    found = [id for id in CLAIMS if id in HALVES.remarks and (kept := both(id)[0]) and seed_set(kept) in HALVES.sets]
+    if not found:
+        return ""
+    return (
+        f"{_listed(found)} were judged anew from the same runs, with another statistic and the same criterion, after "
+        "their verdicts had been looked at; their entries say why."
+    )
+
+
 def _tested(kept: Kept, judgement: Judgement | None) -> dict[str, str]:
     """At which level a claim was tested, and the commands: of the paper as here, and of the claim by itself."""
     together, alone = (
@@ -235,24 +249,33 @@ def _tested(kept: Kept, judgement: Judgement | None) -> dict[str, str]:
 
 def _table(first: Kept, second: Kept | None) -> list[str]:
     rows = ["| statistic | value, 95 % interval | second seeds | criterion | outcome |", "|---|---|---|---|---|"]
-    others = dict(_rows(second)) if second else {}
-    for (kind, name), one in _rows(first):
-        other = others.get((kind, name))
-        outcome = one["outcome"] if kind == "statistics" else f"({one['outcome']})"
+    found, others = _rows(first), _rows(second) if second else {}
+    decides = [key for key in found if key[0] == "statistics"]
+    # Where a set decides by the worst of its comparisons, the other set may have another one.
+    decides += [key for key in others if key[0] == "statistics" and key not in found]
+    for key in [*decides, *(key for key in found if key not in decides)]:
+        name = (found.get(key) or others[key])[0]
+        one, other = (own[key][1] if key in own else None for own in (found, others))
+        criterion = (found.get(key) or others[key])[1]["criterion"].removeprefix("95 % interval ")
+        outcome = one["outcome"] if one else "–"
         again = interval(other) if other else "–"
-        if other and other["outcome"] != one["outcome"]:
+        if other and other["outcome"] != outcome:
             again += f", {other['outcome']}"
-        rows.append(table_row(name, interval(one), again, one["criterion"].removeprefix("95 % interval "), outcome))
+        shown = outcome if key in decides else f"({outcome})"
+        rows.append(table_row(name, interval(one) if one else "–", again, criterion, shown))
     if first["beside"]:
         rows += ["", "Outcomes in brackets decide nothing."]
     return rows
 
 
-def _rows(kept: Kept) -> list[tuple[tuple[str, str], Kept]]:
-    """Every statistic by its kind and by a name that no other has."""
-    entries = [(kind, one) for kind in ("statistics", "beside") for one in kept[kind]]
-    names = row_names([one for _, one in entries])
-    return [((kind, name), one) for (kind, one), name in zip(entries, names, strict=True)]
+def _rows(kept: Kept) -> dict[tuple[str, str], tuple[str, Kept]]:
+    """Every statistic, with a name that no other has, by its kind and by a name that no other of its kind has."""
+    shown = iter(row_names([*kept["statistics"], *kept["beside"]]))
+    return {
+        (kind, name): (next(shown), one)
+        for kind in ("statistics", "beside")
+        for one, name in zip(kept[kind], row_names(kept[kind]), strict=True)
+    }
 
 
 def _sweeps() -> list[str]:

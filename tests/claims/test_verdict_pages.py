@@ -126,6 +126,16 @@ def test_rows_have_different_names_and_show_where_the_second_seeds_differ(benchm
     assert {len(row) for row in rows} == {5}
 
 
+def test_the_second_seeds_are_shown_where_another_comparison_decides_there(benchmark: Named) -> None:
+    first = kept("C1.2", entry("at ¼", 0.0), beside=[entry("at ½", 0.0), entry("at ¼", 0.0)])
+    second = kept("C1.2", entry("at ½", 0.0), beside=[entry("at ½", 0.0), entry("at ¼", 0.0)])
+    rows = benchmark("verdict_pages")._table(first, second)[2:6]
+    cells = [row.split(" | ") for row in rows]
+    assert [(row[1][0], row[2][0], row[4]) for row in cells] == [
+        ("1", "–", "supported |"), ("–", "1", "– |"), ("1", "1", "(supported) |"), ("1", "1", "(supported) |")
+    ]  # fmt: skip
+
+
 def test_verdicts_of_earlier_sets_are_not_written_over(benchmark: Named, monkeypatch: pytest.MonkeyPatch) -> None:
     module = benchmark("verdicts")
     earlier = [(number, True) for number in range(1, module.SETS[0])]
