@@ -254,14 +254,14 @@ def _table(first: Kept, second: Kept | None) -> list[str]:
     # Where a set decides by the worst of its comparisons, the other set may have another one.
     decides += [key for key in others if key[0] == "statistics" and key not in found]
     for key in [*decides, *(key for key in found if key not in decides)]:
-        name = (found.get(key) or others[key])[0]
+        name, either = found.get(key) or others[key]
         one, other = (own[key][1] if key in own else None for own in (found, others))
-        criterion = (found.get(key) or others[key])[1]["criterion"].removeprefix("95 % interval ")
         outcome = one["outcome"] if one else "–"
         again = interval(other) if other else "–"
         if other and other["outcome"] != outcome:
             again += f", {other['outcome']}"
         shown = outcome if key in decides else f"({outcome})"
+        criterion = either["criterion"].removeprefix("95 % interval ")
         rows.append(table_row(name, interval(one) if one else "–", again, criterion, shown))
     if first["beside"]:
         rows += ["", "Outcomes in brackets decide nothing."]
