@@ -46,7 +46,7 @@ def test_a_sweep_that_is_killed_and_interrupted_twice_is_as_if_it_were_not(
 
     # One thread, as each of the two workers has.
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0}, raising=False)
-    subject = Subject(tmp_path / "subject", faults.Size(widths=(4, 8), steps=300, seeds=2))
+    subject = Subject(tmp_path / "subject", faults.Size(widths=(4, 8), steps=1000, seeds=2))
     befall = faults.partial(faults.kill, kinds=["driver", "interrupt twice"])
     row = faults.trial("kill", subject, befall, random.Random(7), faults.Undisturbed(tmp_path / "undisturbed"))
     assert row.report.times == 2
