@@ -25,7 +25,7 @@ from noisescale.laws.largest_batch import EdgeByBatch, largest_batch
 from noisescale.laws.optimum import optimum
 from noisescale.laws.planted import PlantedCurve, failures, planted_curve, planted_widths, two_peaks
 from noisescale.laws.stability import stability_edge
-from noisescale.laws.trend import trend
+from noisescale.laws.trends import trend
 
 Array = NDArray[np.float64]
 STEP = math.log(math.sqrt(2))

@@ -15,12 +15,12 @@ from scipy.interpolate import UnivariateSpline
 
 from noisescale.laws.cells import Ladder, build_ladder
 from noisescale.laws.edges import edge_over_batch
-from noisescale.laws.fit import IN_LAW, NO_HELP, fit
+from noisescale.laws.fitting import IN_LAW, NO_HELP, fit
 from noisescale.laws.interval import from_log
 from noisescale.laws.largest_batch import EdgeByBatch, largest_batch
 from noisescale.laws.optimum import Optimum, optimum
 from noisescale.laws.planted import failures
-from noisescale.laws.power_law import PowerLaw, power_law
+from noisescale.laws.power_laws import PowerLaw, power_law
 from noisescale.laws.results import EdgeAt
 from noisescale.laws.stability import StabilityEdge, stability_edge
 from noisescale.laws.study_shape import Settings, StudyLike, axis_of, run_groups, series_of, whole_budget

@@ -20,7 +20,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from noisescale.laws import Fit, fit
 from noisescale.laws.interval import Estimate
-from noisescale.laws.power_law import PowerLaw
+from noisescale.laws.power_laws import PowerLaw
 from noisescale.laws.results import MetricLaws, Series
 from noisescale.noise_scale import noise_scale
 from noisescale.store import Study

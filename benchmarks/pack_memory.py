@@ -18,7 +18,7 @@ from noisescale.sweeps import Grid, SweepSpec
 from noisescale.sweeps.cost import memory
 from noisescale.sweeps.grid import reference_width
 from noisescale.sweeps.plan import PackLimits, pack_size
-from noisescale.sweeps.sweep import model_shapes
+from noisescale.sweeps.session import model_shapes
 from noisescale.training import PackTrainer
 
 RESULTS = Path(__file__).resolve().parent / "results" / "pack_memory.md"

@@ -1,17 +1,18 @@
-"""Imports follow the pipeline: every module of the package imports only from the layers below its own."""
+"""Imports follow the pipeline, and a package is imported from only through its face."""
 
 from __future__ import annotations
 
 import ast
 import graphlib
+import importlib
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "noisescale"
 
-# layer -> the layers it may import. A layer may always import itself. A new package is a new row, above what it imports
-# and below what imports it; `cli`, `__main__` and the package's `__init__` may import everything.
+# Layer -> the layers that it may import. A layer may always import itself. A new package is a new row, above the layers
+# that it imports and below those that import it; `cli`, `__main__` and the package's `__init__` may import everything.
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "runs": {"errors"},
@@ -34,7 +35,7 @@ ALLOWED: dict[str, set[str]] = {
         "training",
         "store",
     },
-    # A recommendation hands its model over, hence families and parameterizations.
+    # A recommendation builds the model that it recommends, hence families and parameterizations.
     "laws": {"errors", "runs", "noise_scale", "families", "parameterizations", "store"},
     "claims": {
         "errors",
@@ -53,19 +54,20 @@ ALLOWED: dict[str, set[str]] = {
     "report": {"errors", "runs", "store", "measure", "laws", "claims"},
 }
 UNBOUND = {"cli", "__main__", "__init__"}
+PACKAGES = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.pyi"))
 
 
-def imported_layers(tree: ast.AST, module: tuple[str, ...], is_package: bool) -> list[tuple[int, str]]:
-    """(line, layer) of every import from inside the package, wherever it stands: top, function or type-checking block.
+def imported_modules(tree: ast.AST, module: tuple[str, ...], is_package: bool) -> list[tuple[int, tuple[str, ...]]]:
+    """(line, module path below `noisescale`) of every import from the package: at the top, in functions, for typing.
 
-    `from noisescale import name` counts as the layer `name`; a name that is no layer is the public surface, `__init__`.
+    `from noisescale import name` gives `name`; a name that is not a layer is part of the public surface, `__init__`.
     """
-    found: list[tuple[int, str]] = []
+    imports: list[tuple[int, tuple[str, ...]]] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             paths = [tuple(alias.name.split(".")) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            # One dot is the module's own package: for a module its parent, for an __init__ itself.
+            # One dot is the package of the module: the parent of a module, an __init__ itself.
             anchor = module[: len(module) - node.level + is_package] if node.level else ()
             base = anchor + tuple(node.module.split(".") if node.module else ())
             paths = [base + (alias.name,) for alias in node.names] if base == ("noisescale",) else [base]
@@ -73,39 +75,49 @@ def imported_layers(tree: ast.AST, module: tuple[str, ...], is_package: bool) ->
             continue
         for path in paths:
             if path[0] == "noisescale":
-                layer = path[1] if len(path) > 1 and path[1] in ALLOWED.keys() | UNBOUND else "__init__"
-                found.append((node.lineno, layer))
-    return found
+                known = len(path) > 1 and path[1] in ALLOWED.keys() | UNBOUND
+                imports.append((node.lineno, path[1:] if known else ("__init__",)))
+    return imports
 
 
 def violations(source: str, file: Path) -> list[str]:
-    """What `file` (relative to the package's folder) imports against the table, one line each, with file and line."""
+    """Every import of `file` (relative to the package's folder) that breaks a rule, one line each."""
     parts = ("noisescale", *file.with_suffix("").parts)
     is_package = parts[-1] == "__init__"
     layer = parts[1]
-    if layer in UNBOUND:
-        return []
-    if layer not in ALLOWED:
+    if layer not in ALLOWED | dict.fromkeys(UNBOUND):
         return [f"{file}: the layer {layer!r} has no row in the table of tests/test_layers.py"]
-    allowed = ALLOWED[layer] | {layer}
-    module = parts[:-1] if is_package else parts
-    return [
-        f"{file}:{line}: {layer} imports {imported}; it may import only {', '.join(sorted(allowed))}"
-        for line, imported in imported_layers(ast.parse(source), module, is_package)
-        if imported not in allowed
-    ]
+    allowed = set(ALLOWED) | UNBOUND if layer in UNBOUND else ALLOWED[layer] | {layer}
+    lines = []
+    for line, path in imported_modules(ast.parse(source), parts[:-1] if is_package else parts, is_package):
+        if path[0] not in allowed:
+            lines.append(f"{file}:{line}: {layer} imports {path[0]}; it may import only {', '.join(sorted(allowed))}")
+        elif path[0] != layer and len(path) > 1 and layer != "claims":
+            lines.append(f"{file}:{line}: {layer} imports {'.'.join(path)}; import from the face, noisescale.{path[0]}")
+    return lines
 
 
 def test_imports_follow_the_pipeline() -> None:
-    files = sorted(PACKAGE.rglob("*.py"))
-    assert files, "no source found"
-    found = [line for file in files for line in violations(file.read_text("utf-8"), file.relative_to(PACKAGE))]
-    assert not found, "\n".join(found)
+    files = sorted(path for suffix in ("*.py", "*.pyi") for path in PACKAGE.rglob(suffix))
+    assert len(files) > 100
+    lines = [line for file in files for line in violations(file.read_text("utf-8"), file.relative_to(PACKAGE))]
+    assert not lines, "\n".join(lines)
 
 
 def test_the_table_itself_has_no_circle() -> None:
     order = list(graphlib.TopologicalSorter(ALLOWED).static_order())
     assert order.index("errors") < order.index("training") < order.index("sweeps") < order.index("claims")
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_name_of_a_face_is_that_name(package: str) -> None:
+    """An exported name must not be a module of the package: importing that module would replace it."""
+    face = importlib.import_module(f"noisescale.{package}")
+    modules = {path.stem for path in (PACKAGE / package).iterdir() if path.stem != "__init__"}
+    assert face.__all__
+    for name in face.__all__:
+        assert hasattr(face, name)
+        assert name not in modules or (PACKAGE / package / name).is_dir()
 
 
 @pytest.mark.parametrize(
@@ -120,10 +132,17 @@ def test_the_table_itself_has_no_circle() -> None:
         ("datasets/mnist.py", "from ..store import Study", 1),
         ("datasets/mnist.py", "from .. import store", 1),
         ("datasets/__init__.py", "from .mnist import load", 0),
+        ("datasets/__init__.pyi", "from .mnist import load as load", 0),
         ("datasets/__init__.py", "from ..store import Study", 1),
         ("datasets/mnist.py", "def late():\n    from noisescale.cli import main", 1),
+        ("sweeps/plan.py", "from noisescale.store import Study", 0),
+        ("sweeps/plan.py", "from noisescale.store.study import Study", 1),
+        ("sweeps/plan.py", "import noisescale.store.study", 1),
+        ("sweeps/plan.py", "from noisescale.sweeps.grid import Grid", 0),
         ("novelty/new.py", "", 1),
         ("cli.py", "from noisescale.report import write", 0),
+        ("cli.py", "from noisescale.report.write import write", 1),
+        ("__init__.pyi", "from .laws import fit as fit", 0),
     ],
 )
 def test_a_violation_is_seen(file: str, source: str, expected: int) -> None:

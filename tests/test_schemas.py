@@ -12,7 +12,7 @@ import pytest
 from noisescale.laws import Estimate, Fit, Recommendation
 from noisescale.laws import results as records
 from noisescale.sweeps.doctor import examine
-from noisescale.sweeps.status import Status
+from noisescale.sweeps.folder_status import Status
 
 SCHEMAS = Path(__file__).parents[1] / "docs" / "schemas"
 WHOLE = {"fit": Fit, "recommend": Recommendation, "status": Status}

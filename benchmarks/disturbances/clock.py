@@ -12,7 +12,7 @@ from disturbances.fault import Report
 from disturbances.processes import wait_until
 from disturbances.subject import PATIENCE, Subject, ended
 from noisescale.errors import BadInput
-from noisescale.sweeps.status import Status, status
+from noisescale.sweeps.folder_status import Status, status
 
 # Python runs a module of this name in every process before anything else: driver and workers lose an hour every second.
 _INJECTED = """

@@ -78,9 +78,8 @@ def sweep_command(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run; write nothing.")] = False,
 ) -> int:
     """Run what is missing in DIR: the grid, the stability ladder, edges and longer budgets."""
-    from noisescale.sweeps import SweepSpec, failures, sweep
-    from noisescale.sweeps.dry_run import dry_run as estimate
-    from noisescale.sweeps.status import missing_runs
+    from noisescale.sweeps import SweepSpec, failures, missing_runs, sweep
+    from noisescale.sweeps import dry_run as estimate
 
     checked = SweepSpec.from_toml(spec, tuple(set_ or ()))
     if dry_run:
@@ -103,7 +102,7 @@ def sweep_command(
 @app.command("status")
 def status_command(folder: Folder, as_json: AsJson = False) -> int:
     """Count runs by state and say what is missing; works while the sweep runs."""
-    from noisescale.sweeps.status import status
+    from noisescale.sweeps import status
 
     found = status(folder)
     if as_json:
@@ -181,8 +180,7 @@ def measure_command(
 ) -> int:
     """Measure gradient noise and curvature of one model, every number with its error."""
     from noisescale.datasets import DatasetOptions, load_dataset
-    from noisescale.measure.load_model import load_model
-    from noisescale.measure.model_report import measure_model
+    from noisescale.measure import load_model, measure_model
     from noisescale.report import measured_tables
 
     loaded = load_dataset(DatasetOptions(data), standardized=not as_given)
@@ -255,7 +253,7 @@ def export_command(
 @app.command("doctor")
 def doctor_command(as_json: AsJson = False) -> int:
     """Say versions, devices, threads, precision, which data were found and what is missing."""
-    from noisescale.sweeps.doctor import examine
+    from noisescale.sweeps import examine
 
     found = examine()
     if as_json:
@@ -310,8 +308,7 @@ def _run(arguments: list[str] | None) -> int:
 
 def _note_what_is_missing(folder: Path) -> None:
     """Say that a sweep is unfinished before its numbers are read."""
-    from noisescale.sweeps.folder import is_driven
-    from noisescale.sweeps.status import missing_runs
+    from noisescale.sweeps import is_driven, missing_runs
 
     missing, running = missing_runs(folder), is_driven(folder)
     if missing or running:

@@ -17,7 +17,7 @@ from noisescale.claims import CLAIMS, Request, ladders, laws_of_width, studies
 from noisescale.claims.claim import NotRun
 from noisescale.claims.criterion import joint_outcome
 from noisescale.claims.planted import PlantedStudy, World, plant
-from noisescale.laws.fit import fit
+from noisescale.laws.fitting import fit
 from noisescale.laws.results import Fit
 from noisescale.sweeps import SweepSpec
 

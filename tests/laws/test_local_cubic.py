@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from noisescale.laws.local_cubic import local_cubic
+from noisescale.laws.cubic_fits import local_cubic
 
 UNEVEN = np.log([1.0, 2, 3, 4, 6, 8, 11, 16, 23, 32])
 

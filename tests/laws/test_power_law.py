@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from noisescale.errors import BadInput
-from noisescale.laws.power_law import power_law
+from noisescale.laws.power_laws import power_law
 
 WIDTHS = np.array([8.0, 16, 32, 64, 128, 256])
 

@@ -205,7 +205,7 @@ def test_how_sgd_was_run_stands_in_the_validity(make_study: Make) -> None:
 def test_batches_that_the_normalization_refuses_are_not_recommended() -> None:
     from types import SimpleNamespace
 
-    from noisescale.laws.recommend import _trainable
+    from noisescale.laws.recommendation import _trainable
 
     ghosts = SimpleNamespace(spec={"model": {"normalization": "ghost_batch", "ghost_size": 16}})
     assert _trainable([1, 8, 16, 23, 32], ghosts, False) == [8, 16, 32]  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from noisescale.errors import BadInput
-from noisescale.laws.trend import trend
+from noisescale.laws.trends import trend
 
 WIDTHS = np.array([16.0, 32, 64, 128])
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from noisescale.laws.fit import fit
-from noisescale.laws.recommend import Recommendation, recommend
+from noisescale.laws.fitting import fit
+from noisescale.laws.recommendation import Recommendation, recommend
 from noisescale.report.catalogue import catalogue
 from noisescale.report.figures.metric_by_noise import metric_by_noise
 from noisescale.report.figures.noise_law import noise_law

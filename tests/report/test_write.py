@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from noisescale.laws.fit import fit
+from noisescale.laws.fitting import fit
 from noisescale.laws.optimum import ADVICE
 from noisescale.report import write_report
 

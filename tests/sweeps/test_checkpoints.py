@@ -18,9 +18,9 @@ from noisescale.cli import main
 from noisescale.store import Study
 from noisescale.sweeps import Grid, SweepSpec, sweep
 from noisescale.sweeps.checkpoints import Checkpoint, CheckpointFile
+from noisescale.sweeps.folder_status import status
 from noisescale.sweeps.jobs import Job
 from noisescale.sweeps.plan import Pack
-from noisescale.sweeps.status import status
 from noisescale.sweeps.train_pack import train_pack
 from noisescale.training import PackState, PackTrainer
 

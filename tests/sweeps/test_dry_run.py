@@ -7,7 +7,7 @@ import pytest
 
 from noisescale.errors import BadInput
 from noisescale.sweeps import SweepSpec, sweep
-from noisescale.sweeps.dry_run import dry_run
+from noisescale.sweeps.estimates import dry_run
 
 MakeSpec = Callable[..., SweepSpec]
 

@@ -10,7 +10,7 @@ import pytest
 
 from noisescale.laws import fit
 from noisescale.sweeps import SweepSpec, failures, sweep
-from noisescale.sweeps.status import status
+from noisescale.sweeps.folder_status import status
 from noisescale.sweeps.worker import start_worker
 
 MakeSpec = Callable[..., SweepSpec]

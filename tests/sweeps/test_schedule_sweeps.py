@@ -11,7 +11,7 @@ import pytest
 from noisescale.errors import BadInput
 from noisescale.laws import fit
 from noisescale.sweeps import Grid, SweepSpec, sweep
-from noisescale.sweeps.dry_run import dry_run
+from noisescale.sweeps.estimates import dry_run
 
 MakeGrid = Callable[..., Grid]
 MakeSpec = Callable[..., SweepSpec]

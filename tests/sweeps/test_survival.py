@@ -23,8 +23,8 @@ from noisescale.store import Failure, compact
 from noisescale.store.findings import findings
 from noisescale.sweeps import Grid, SweepSpec, failures, sweep
 from noisescale.sweeps.folder import driver_lock
+from noisescale.sweeps.folder_status import status
 from noisescale.sweeps.plan import Plan
-from noisescale.sweeps.status import status
 
 MakeSpec = Callable[..., SweepSpec]
 

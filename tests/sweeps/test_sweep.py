@@ -16,8 +16,8 @@ import torch
 from noisescale.errors import BadInput
 from noisescale.runs import LATER_KEYS, RunResult
 from noisescale.sweeps import Grid, SweepSpec, failures, sweep
+from noisescale.sweeps.folder_status import status
 from noisescale.sweeps.plan import Plan
-from noisescale.sweeps.status import status
 from noisescale.training import PackTrainer
 
 MakeSpec = Callable[..., SweepSpec]

@@ -199,7 +199,9 @@ def test_workers_elsewhere_get_whole_paths(
         def answer(self, task: Any) -> Outcome:
             raise WorkerDied("nobody is here", by_memory=False)
 
-    monkeypatch.setattr(sys.modules["noisescale.sweeps.sweep"], "build_executor", lambda name, *place: Nowhere(*place))
+    monkeypatch.setattr(
+        sys.modules["noisescale.sweeps.session"], "build_executor", lambda name, *place: Nowhere(*place)
+    )
     monkeypatch.setattr("noisescale.sweeps.executors.find_spec", lambda library: True)  # whether Ray is there or not
     study = sweep(make_spec(), "out", executor="ray", device="cuda", quiet=True)
     assert len(study.finished()) == 0

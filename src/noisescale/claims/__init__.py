@@ -9,4 +9,5 @@ from noisescale.claims.claim import Request as Request
 from noisescale.claims.table import CLAIMS as CLAIMS
 from noisescale.claims.table import listed_claims as listed_claims
 from noisescale.claims.verdict import Verdict as Verdict
+from noisescale.claims.verify import SEEDS_APART as SEEDS_APART
 from noisescale.claims.verify import verify as verify

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from noisescale.claims.claim import Curve
 from noisescale.claims.criterion import Criterion, Statistic
-from noisescale.laws.fit import fit
+from noisescale.laws.fitting import fit
 from noisescale.laws.interval import Estimate, two_sided
-from noisescale.laws.power_law import PowerLaw, power_law
+from noisescale.laws.power_laws import PowerLaw, power_law
 from noisescale.laws.results import Group, MetricOptimum, Series
 from noisescale.laws.study_shape import StudyLike
 

@@ -37,9 +37,9 @@ from noisescale.claims.studies import (
     standard_squared_error_on_all_examples,
     standard_stable_rates,
 )
-from noisescale.laws.fit import fit
+from noisescale.laws.fitting import fit
 from noisescale.laws.results import Series
-from noisescale.laws.trend import trend as height_trend
+from noisescale.laws.trends import trend as height_trend
 from noisescale.store import Study
 
 # Half of the gap between the slopes 0, ½ and 1 for "does not move"; "in proportion" must exclude 0, ½ and 3/2.

@@ -37,7 +37,7 @@ from noisescale.claims.studies import (
     rates_and_batches_at_equal_time,
     rates_below_the_edge,
 )
-from noisescale.laws.power_law import PowerLaw
+from noisescale.laws.power_laws import PowerLaw
 from noisescale.laws.study_shape import StudyLike
 
 _NETWORK = "MLP, one hidden layer of width 64, NTK, no batch norm, MNIST-1D"

@@ -13,7 +13,7 @@ from noisescale.claims.criterion import above, below, over_seeds, same, within
 from noisescale.claims.ladders import Floats, share_of_late, slopes, table
 from noisescale.claims.planted import World
 from noisescale.claims.studies import obtain, tuned_at_equal_epochs, tuned_over_budgets, tuned_with_momentum
-from noisescale.laws.local_cubic import MINIMUM_CELLS, local_cubic
+from noisescale.laws.cubic_fits import MINIMUM_CELLS, local_cubic
 
 _NETWORK = "MLP, one hidden layer of width 64, NTK, no batch norm, MNIST-1D, halving schedule"
 _FACTOR = math.log(math.sqrt(2))  # margin for the place of an optimum

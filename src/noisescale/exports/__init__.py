@@ -1,4 +1,5 @@
 """A study in other tools' own formats, after the fact."""
 
-from noisescale.exports.formats import FORMATS as FORMATS
-from noisescale.exports.formats import export as export
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,9 +1,5 @@
 """From runs to laws: optima, power laws over width, stability edges, recommendations, with intervals that cover."""
 
-from __future__ import annotations
+import lazy_loader
 
-from noisescale.laws.fit import fit as fit
-from noisescale.laws.interval import Estimate as Estimate
-from noisescale.laws.recommend import Recommendation as Recommendation
-from noisescale.laws.recommend import recommend as recommend
-from noisescale.laws.results import Fit as Fit
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from noisescale.laws.largest_batch import EdgeByBatch
-from noisescale.laws.power_law import PowerLaw, power_law
+from noisescale.laws.power_laws import PowerLaw, power_law
 from noisescale.laws.results import EdgeAt, EdgeLaw
 from noisescale.laws.stability import CONVENTION, stability_edge
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import Akima1DInterpolator, CubicSpline
 
+from noisescale.laws.cubic_fits import MINIMUM_CELLS, LocalCubic
 from noisescale.laws.interval import student_quantile
-from noisescale.laws.local_cubic import MINIMUM_CELLS, LocalCubic
 
 Array = NDArray[np.float64]
 

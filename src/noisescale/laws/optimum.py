@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisescale.errors import BadInput
+from noisescale.laws.cubic_fits import BANDWIDTH, MINIMUM_CELLS, LocalCubic, local_cubic
 from noisescale.laws.interval import CONFIDENCE, Estimate, as_json, mean_over_seeds, student_quantile, two_sided
-from noisescale.laws.local_cubic import BANDWIDTH, MINIMUM_CELLS, LocalCubic, local_cubic
 from noisescale.laws.misfit import bias, sharp_peak, t_statistic
 from noisescale.laws.peaks import local_quadratic, separated_peaks
 

@@ -9,9 +9,9 @@ from noisescale.laws.cells import Cell
 from noisescale.laws.interval import Estimate, as_json
 from noisescale.laws.largest_batch import LargestBatch
 from noisescale.laws.optimum import Optimum
-from noisescale.laws.power_law import PowerLaw
+from noisescale.laws.power_laws import PowerLaw
 from noisescale.laws.stability import StabilityEdge
-from noisescale.laws.trend import Trend
+from noisescale.laws.trends import Trend
 
 SCHEMA_VERSION = 1
 

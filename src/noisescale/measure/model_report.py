@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from noisescale.datasets import Dataset
 from noisescale.errors import BadInput
+from noisescale.measure.box_sharpness import sharpness
+from noisescale.measure.covariance_and_curvature import noise_and_curvature
 from noisescale.measure.estimate import Estimate
 from noisescale.measure.hessian import Eigenvalues, hessian_frobenius_norm, hessian_trace
 from noisescale.measure.noise import gradient_noise
-from noisescale.measure.noise_and_curvature import noise_and_curvature
 from noisescale.measure.ntk import ntk_eigenvalues
 from noisescale.measure.problem import Problem
-from noisescale.measure.sharpness import sharpness
 
 SCHEMA_VERSION = 1
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from noisescale.laws.recommend import Recommendation
+from noisescale.laws import Recommendation
 from noisescale.report.figures.collapse import collapse
 from noisescale.report.figures.heat_map import heat_map
 from noisescale.report.figures.learning_curves import learning_curves

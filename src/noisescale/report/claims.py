@@ -13,8 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from rich.table import Table
 
-from noisescale.claims import CLAIMS, PAPERS, Evidence, Panel, Verdict
-from noisescale.claims.verify import SEEDS_APART
+from noisescale.claims import CLAIMS, PAPERS, SEEDS_APART, Evidence, Panel, Verdict
 from noisescale.report.numbers import number, seconds
 from noisescale.report.style import INK, LINES, MARKERS, legend_below, log_scale, looks, new_figure, pictures, save
 from noisescale.report.tables import TableData

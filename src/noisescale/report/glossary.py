@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from noisescale.laws.fit import STABILITY_SHARE
-from noisescale.laws.optimum import ADVICE
-from noisescale.store.study import LATE_MARGIN
+from noisescale.laws import ADVICE, STABILITY_SHARE
+from noisescale.store import LATE_MARGIN
 
 GLOSSARY: tuple[tuple[str, str], ...] = (
     (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from noisescale.laws.recommend import Recommendation
+from noisescale.laws import Recommendation
 from noisescale.report.material import Material
 from noisescale.report.numbers import number, percent, with_interval
 

@@ -10,12 +10,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from noisescale.laws.cells import METRICS, Cell
-from noisescale.laws.interval import Estimate
-from noisescale.laws.largest_batch import LargestBatch
-from noisescale.laws.power_law import PowerLaw
-from noisescale.laws.results import Group, MetricOptimum, Series, WidthFit
-from noisescale.laws.stability import StabilityEdge
+from noisescale.laws import (
+    METRICS,
+    Cell,
+    Estimate,
+    Group,
+    LargestBatch,
+    MetricOptimum,
+    PowerLaw,
+    Series,
+    StabilityEdge,
+    WidthFit,
+)
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,7 @@ import math
 
 from rich.table import Table
 
-from noisescale.measure.estimate import Estimate
-from noisescale.measure.model_report import ModelReport
+from noisescale.measure import Estimate, ModelReport
 from noisescale.report.numbers import NONE, number
 from noisescale.report.tables import TableData
 

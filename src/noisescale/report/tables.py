@@ -10,12 +10,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from noisescale.laws.cells import METRICS
-from noisescale.laws.power_law import PowerLaw
-from noisescale.laws.recommend import Recommendation
-from noisescale.laws.results import Fit, Group, MetricLaws, SummaryRow
-from noisescale.laws.summary import summary_rows
-from noisescale.laws.trend import Trend
+from noisescale.laws import METRICS, Fit, Group, MetricLaws, PowerLaw, Recommendation, SummaryRow, Trend, summary_rows
 from noisescale.report.numbers import LEGEND, NONE, batch_size, number, percent, with_interval
 
 

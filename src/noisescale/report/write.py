@@ -11,10 +11,7 @@ from typing import Any
 import pandas as pd
 
 from noisescale.errors import BadInput
-from noisescale.laws.fit import fit
-from noisescale.laws.recommend import Recommendation, recommend
-from noisescale.laws.results import Fit, Group
-from noisescale.laws.study_shape import LOSS_UNITS
+from noisescale.laws import LOSS_UNITS, Fit, Group, Recommendation, fit, recommend
 from noisescale.report.catalogue import catalogue
 from noisescale.report.glossary import GLOSSARY
 from noisescale.report.headline import headline

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from noisescale.runs import Run
-from noisescale.training.batches import batches_of
+from noisescale.training import batches_of
 
 # Measured on 2 cores of a 2.6 GHz class machine with one thread a worker (benchmarks/results/speed.md): a step's
 # overhead, and the rate of small matrix products. They size and order packs; no result depends on them.

@@ -9,8 +9,7 @@ from typing import Any
 
 import torch
 
-from noisescale.datasets import KNOWN_DATASETS
-from noisescale.datasets.files import find_local, user_cache
+from noisescale.datasets import KNOWN_DATASETS, find_local, user_cache
 from noisescale.sweeps.machine import usable_cores
 
 _PACKAGES = ("noisescale", "torch", "numpy", "scipy", "pandas", "pyarrow", "pydantic", "mnist1d")

@@ -14,15 +14,11 @@ from noisescale.datasets import Dataset, load_dataset
 from noisescale.errors import BadInput
 from noisescale.families import Factory, ModelOptions, family_factory
 from noisescale.noise_scale import rate_for_noise
-from noisescale.parameterizations import WITH_BASE_WIDTH, WITH_QUERY_ROWS, build_table, describe_parameters
-from noisescale.parameterizations.layers import layer_rows
+from noisescale.parameterizations import WITH_BASE_WIDTH, WITH_QUERY_ROWS, build_table, describe_parameters, layer_rows
 from noisescale.runs import Run
 from noisescale.sweeps.axes import LARGEST_INTEGER
 from noisescale.sweeps.spec import SweepSpec
-from noisescale.training.augmentation import check_augmentation
-from noisescale.training.batches import MovingBatches
-from noisescale.training.losses import check_loss
-from noisescale.training.schedules import Schedule, parse_schedule
+from noisescale.training import MovingBatches, Schedule, check_augmentation, check_loss, parse_schedule
 
 
 def reference_width(width: int) -> int:

@@ -24,16 +24,11 @@ from pydantic import (
 from noisescale.datasets import DatasetOptions
 from noisescale.errors import BadInput, did_you_mean
 from noisescale.families import NORMALIZATIONS, ModelOptions, complete
-from noisescale.measure.packs import INSTRUMENTS
+from noisescale.measure import INSTRUMENTS
 from noisescale.parameterizations import PARAMETERIZATIONS, WITH_BASE_WIDTH, check_query_rows
 from noisescale.runs import Run
 from noisescale.sweeps.axes import LARGEST_INTEGER, Fractions, Momenta, NonNegative, Rates, Sizes
-from noisescale.training.augmentation import AUGMENTATIONS
-from noisescale.training.losses import LOSSES
-from noisescale.training.precision import PRECISIONS
-from noisescale.training.sampling import SAMPLINGS
-from noisescale.training.schedules import Schedule, schedule_from
-from noisescale.training.sgd import DECAYS
+from noisescale.training import AUGMENTATIONS, DECAYS, LOSSES, PRECISIONS, SAMPLINGS, Schedule, schedule_from
 
 
 def _one_of(names: Any) -> BeforeValidator:

@@ -14,7 +14,7 @@ from noisescale.runs import Run
 from noisescale.sweeps.axes import rung
 from noisescale.sweeps.grid import Grid
 from noisescale.sweeps.spec import NOT_MEASURED
-from noisescale.training.schedules import Schedule
+from noisescale.training import Schedule
 
 # The first rungs, as multiples of the sweep's largest rate: one octave below to five above.
 FIRST_RUNGS = tuple(2.0**octave for octave in range(-1, 6))

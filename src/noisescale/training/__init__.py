@@ -1,4 +1,5 @@
 """How: packs of runs trained as one program."""
 
-from noisescale.training.pack import PackTrainer as PackTrainer
-from noisescale.training.state import PackState as PackState
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

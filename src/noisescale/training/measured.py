@@ -8,8 +8,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor, nn
 
-from noisescale.measure.packs import INSTRUMENTS, PackProblem, Snapshot, measure_pack
-from noisescale.measure.packs.problem import KEPT_NUMBERS
+from noisescale.measure import INSTRUMENTS, KEPT_NUMBERS, PackProblem, Snapshot, measure_pack
 from noisescale.parameterizations import stream
 from noisescale.runs import Run
 from noisescale.training.evaluation import Split

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from noisescale.noise_scale import noise_scale
-from noisescale.parameterizations.layers import layer_rows
+from noisescale.parameterizations import layer_rows
 from noisescale.runs import Run, RunResult
 from noisescale.training.evaluation import Split
 from noisescale.training.late import late_mean_and_drift

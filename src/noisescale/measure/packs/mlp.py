@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from noisescale.families.plain_mlp import MLPLayers
+from noisescale.families import MLPLayers
 
 Tensors = dict[str, Tensor]
 PerExample = Callable[[Tensor, Tensor], Tensor]

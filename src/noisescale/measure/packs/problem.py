@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from noisescale.families.plain_mlp import mlp_layers
+from noisescale.families import mlp_layers
 from noisescale.measure.packs.mlp import GradientMoments, PerExample, PlainMLP, Tensors
 
 Product = Callable[[Tensor], Tensor]

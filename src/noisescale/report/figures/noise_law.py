@@ -10,8 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from noisescale.laws.power_law import PowerLaw
-from noisescale.laws.results import MetricOptimum
+from noisescale.laws import MetricOptimum, PowerLaw
 from noisescale.report.material import Material
 from noisescale.report.numbers import with_interval
 from noisescale.report.style import ACCENT, INK, MUTED, legend_below, log_scale, message, new_figure, pad_log

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from noisescale.errors import BadInput
-from noisescale.families.plain_mlp import mlp_layers
+from noisescale.families import mlp_layers
 from noisescale.training.kernels.generic import GenericKernel
 from noisescale.training.kernels.loop import LoopKernel
 from noisescale.training.kernels.mlp import MLPKernel

@@ -9,11 +9,10 @@ import numpy as np
 import torch
 
 from noisescale.errors import BadInput
-from noisescale.families import Factory
-from noisescale.families.normalization import Normalization
+from noisescale.families import Factory, Normalization
 from noisescale.laws.conditions import conditions, number_of
 from noisescale.laws.edges import edge_at_new_width
-from noisescale.laws.fit import NO_HELP_REASON, STABILITY_SHARE, fit
+from noisescale.laws.fitting import NO_HELP_REASON, STABILITY_SHARE, fit
 from noisescale.laws.interval import Estimate, as_json
 from noisescale.laws.largest_batch import EdgeByBatch
 from noisescale.laws.noise_units import NOISE, TEMPERATURE
@@ -21,8 +20,7 @@ from noisescale.laws.optimum import ADVICE
 from noisescale.laws.results import SCHEMA_VERSION, Fit, Group, MetricOptimum, Series
 from noisescale.laws.study_shape import StudyLike
 from noisescale.noise_scale import noise_per_rate
-from noisescale.parameterizations import WITH_BASE_WIDTH, ParameterGroups, parameterize
-from noisescale.parameterizations.tables import DEFAULT_INIT_SCALE
+from noisescale.parameterizations import DEFAULT_INIT_SCALE, WITH_BASE_WIDTH, ParameterGroups, parameterize
 from noisescale.store import Study
 
 # A law over widths is not believed further than this factor outside them.

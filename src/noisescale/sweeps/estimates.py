@@ -14,9 +14,9 @@ from noisescale.sweeps.folder import as_plain, check_folder
 from noisescale.sweeps.grid import Grid
 from noisescale.sweeps.machine import Workers, choose_device
 from noisescale.sweeps.plan import PackLimits, Plan
+from noisescale.sweeps.session import model_shapes
 from noisescale.sweeps.spec import SweepSpec
-from noisescale.sweeps.sweep import model_shapes
-from noisescale.training.precision import check_precision
+from noisescale.training import check_precision
 
 # Bytes of a shard per number in a run's curves, and per run beside them: measured on the shards of the quickstart.
 _BYTES_PER_NUMBER, _BYTES_PER_RUN = 8, 600

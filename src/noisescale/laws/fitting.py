@@ -14,7 +14,7 @@ from noisescale.laws.interval import Estimate
 from noisescale.laws.largest_batch import ADVICE, CONVENTION, EdgeByBatch, LargestBatch, largest_batch
 from noisescale.laws.noise_units import NORMALIZED, TEMPERATURE, NoiseUnits
 from noisescale.laws.optimum import Optimum, optimum
-from noisescale.laws.power_law import PowerLaw, power_law
+from noisescale.laws.power_laws import PowerLaw, power_law
 from noisescale.laws.results import (
     SCHEMA_VERSION,
     EdgeAt,
@@ -36,7 +36,7 @@ from noisescale.laws.study_shape import (
     whole_budget,
 )
 from noisescale.laws.summary import summary_rows, warnings_of
-from noisescale.laws.trend import Trend, trend
+from noisescale.laws.trends import Trend, trend
 
 Array = NDArray[np.float64]
 

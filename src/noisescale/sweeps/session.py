@@ -33,7 +33,7 @@ from noisescale.sweeps.machine import Workers, choose_device
 from noisescale.sweeps.plan import planned_data
 from noisescale.sweeps.spec import SweepSpec
 from noisescale.sweeps.watchdog import STUCK_AFTER
-from noisescale.training.precision import check_precision
+from noisescale.training import check_precision
 
 
 def sweep(

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from noisescale.errors import BadInput
-from noisescale.families.custom import import_named
+from noisescale.families import import_named
 
 
 def load_model(reference: str, checkpoint: Path | None = None) -> nn.Module:

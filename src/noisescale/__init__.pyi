@@ -1,0 +1,24 @@
+# Instruments for any model, and the closed forms that they are checked against.
+from . import measure as measure
+from . import theory as theory
+
+# The papers' claims.
+from .claims import verify as verify
+
+# Errors.
+from .errors import BadInput as BadInput
+
+# Formats of other tools.
+from .exports import export as export
+
+# From a sweep to a recommendation.
+from .laws import Fit as Fit
+from .laws import Recommendation as Recommendation
+from .laws import fit as fit
+from .laws import recommend as recommend
+
+# Parameterizations for any model and any torch.optim.SGD.
+from .parameterizations import parameterize as parameterize
+from .store import Study as Study
+from .sweeps import SweepSpec as SweepSpec
+from .sweeps import sweep as sweep

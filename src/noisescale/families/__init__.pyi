@@ -1,0 +1,16 @@
+from .custom import Factory as Factory
+from .custom import import_named as import_named
+from .ghost_batch import GhostBatchNorm as GhostBatchNorm
+from .layers import FixedReadOut as FixedReadOut
+from .normalization import NORMALIZATIONS as NORMALIZATIONS
+from .normalization import Normalization as Normalization
+from .options import ModelOptions as ModelOptions
+from .plain_mlp import MLPLayers as MLPLayers
+from .plain_mlp import mlp_layers as mlp_layers
+from .resnet import ResidualBlock as ResidualBlock
+from .scale_invariance import ScaleDefect as ScaleDefect
+from .scale_invariance import scale_invariance_defects as scale_invariance_defects
+from .table import FAMILIES as FAMILIES
+from .table import Family as Family
+from .table import complete as complete
+from .table import family_factory as family_factory

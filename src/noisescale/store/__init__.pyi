@@ -1,0 +1,17 @@
+from .compaction import compact as compact
+from .seal import DamagedFile as DamagedFile
+from .shards import finished_packs as finished_packs
+from .shards import set_damaged_aside as set_damaged_aside
+from .shards import versions as versions
+from .shards import write_atomically as write_atomically
+from .shards import write_shard as write_shard
+from .study import FAILURES as FAILURES
+from .study import LATE_MARGIN as LATE_MARGIN
+from .study import MEASURES as MEASURES
+from .study import SHARDS as SHARDS
+from .study import Failure as Failure
+from .study import Study as Study
+from .study import parse_spec as parse_spec
+from .study import read_failures as read_failures
+from .times import record_time as record_time
+from .times import record_times as record_times

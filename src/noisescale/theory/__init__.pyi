@@ -1,0 +1,14 @@
+from .catapult import catapult_map as catapult_map
+from .equilibrium_norms import Equilibrium as Equilibrium
+from .equilibrium_norms import equilibrium as equilibrium
+from .equilibrium_norms import intrinsic_learning_rate as intrinsic_learning_rate
+from .equilibrium_norms import norm_recursion as norm_recursion
+from .gibbs import log_odds_of_regions as log_odds_of_regions
+from .gibbs import log_odds_of_wells as log_odds_of_wells
+from .noisy_quadratic import BatchNoise as BatchNoise
+from .noisy_quadratic import gradient_noise as gradient_noise
+from .noisy_quadratic import second_moments as second_moments
+from .noisy_quadratic import stationary_variance as stationary_variance
+from .ornstein_uhlenbeck import excess_loss as excess_loss
+from .ornstein_uhlenbeck import transition as transition
+from .svag import svag_weights as svag_weights

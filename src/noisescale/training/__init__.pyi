@@ -1,0 +1,17 @@
+from .augmentation import AUGMENTATIONS as AUGMENTATIONS
+from .augmentation import check_augmentation as check_augmentation
+from .batches import MovingBatches as MovingBatches
+from .batches import batches_of as batches_of
+from .losses import LOSSES as LOSSES
+from .losses import check_loss as check_loss
+from .losses import target_rows as target_rows
+from .pack import PackTrainer as PackTrainer
+from .precision import PRECISIONS as PRECISIONS
+from .precision import check_precision as check_precision
+from .sampling import SAMPLINGS as SAMPLINGS
+from .schedules import RandomPieces as RandomPieces
+from .schedules import Schedule as Schedule
+from .schedules import parse_schedule as parse_schedule
+from .schedules import schedule_from as schedule_from
+from .sgd import DECAYS as DECAYS
+from .state import PackState as PackState
