@@ -22,7 +22,7 @@ WORKERS := 2
 limit = $(if $(shell command -v timeout 2>/dev/null),timeout $(1))
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-full lint format types bench faults holdout coverage collapse law convnet schedules long-pack instruments scale pack-memory verdicts readme clean
+.PHONY: help quickstart test test-full lint format types bench faults holdout coverage collapse law convnet schedules long-pack instruments scale pack-memory verdicts pages readme clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -75,11 +75,11 @@ collapse: $(BASE)  ## whether runs at equal learning rate / batch size agree, be
 
 readme: $(BASE)  ## write the quickstart's result into the README
 	$(BIN)/noisescale sweep examples/mnist1d.toml --out $(QUICKSTART)
-	$(BIN)/python benchmarks/readme.py
+	$(BIN)/python pages/study_result.py
 
 convnet: $(BASE)  ## the best noise scale of convolutional networks, on a part of Fashion-MNIST (half an hour)
 	$(BIN)/noisescale sweep examples/fashion-noise.toml --out $(RUNS)/fashion-noise
-	$(BIN)/python benchmarks/readme.py --study $(RUNS)/fashion-noise --page docs/convnet.md --picture fashion-noise.svg
+	$(BIN)/python pages/study_result.py --study $(RUNS)/fashion-noise --page docs/convnet.md --picture fashion-noise.svg
 
 schedules: $(BASE)  ## whether a batch that grows stands in for a rate that falls: table and figure
 	$(BIN)/python benchmarks/schedules.py
@@ -100,13 +100,17 @@ pack-memory: $(BASE)  ## the memory that packs were planned with, and what they 
 
 verdicts: $(BASE)  ## verify the papers' claims on seeds never looked at, twice (two hours on two idle cores)
 	$(BIN)/python benchmarks/verdicts.py
+	$(BIN)/python pages/write_verdicts.py
+
+pages: $(BASE)  ## write the pages of the verdicts from the stored verdicts (seconds)
+	$(BIN)/python pages/write_verdicts.py
 
 law: $(BASE)  ## the law from three disjoint seed sets and four designs (long)
 	$(BIN)/python benchmarks/law.py
 
 clean:  ## remove the environment, caches and build outputs; results in runs/ stay
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
-	find src tests benchmarks -type d -name __pycache__ -prune -exec rm -rf {} +
+	find src tests benchmarks pages -type d -name __pycache__ -prune -exec rm -rf {} +
 
 $(BASE): pyproject.toml constraints.txt
 	@$(PYTHON) -c $(NEW_ENOUGH) || { echo "noisescale needs Python 3.11 or newer. Got: $$($(PYTHON) --version 2>&1 | tail -n 1). Name another with: make PYTHON=python3.12 ..." >&2; exit 2; }

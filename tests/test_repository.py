@@ -26,7 +26,7 @@ def repository_files() -> list[Path]:
         listing = subprocess.run(command, cwd=REPOSITORY, capture_output=True, check=True).stdout.decode()
         files = [REPOSITORY / name for name in listing.split("\0") if name]
     except (OSError, subprocess.CalledProcessError):
-        folders = ("src", "tests", "examples", "benchmarks", "docs")
+        folders = ("src", "tests", "examples", "benchmarks", "pages", "docs")
         files = [file for folder in folders for file in (REPOSITORY / folder).rglob("*")]
         files += list(REPOSITORY.glob("*"))
     return [file for file in files if file.is_file() and "__pycache__" not in file.parts]
