@@ -73,7 +73,7 @@ coverage: $(BASE)  ## how often the intervals hold the truth, on known laws and 
 collapse: $(BASE)  ## whether runs at equal learning rate / batch size agree, beside a control
 	$(BIN)/python benchmarks/collapse.py
 
-readme: $(BASE)  ## write the quickstart's result into the README
+readme: $(BASE)  ## write the quickstart's result into docs/quickstart.md
 	$(BIN)/noisescale sweep examples/mnist1d.toml --out $(QUICKSTART)
 	$(BIN)/python pages/study_result.py
 

@@ -180,7 +180,7 @@ def test_the_command_on_a_page_repeats_the_claims_of_the_page(planted: Verdict, 
     assert "noisescale verify li2020 --scale smoke" in (tmp_path / "li2020.html").read_text()
 
 
-def test_the_readme_says_whether_there_are_verdicts_of_a_gpu(load: Load) -> None:
+def test_the_page_of_claims_says_whether_there_are_verdicts_at_gpu_scale(load: Load) -> None:
     none_yet = "There are no verdicts at `gpu` scale yet"
-    readme = " ".join((ROOT / "README.md").read_text().split())
-    assert (none_yet in readme) == load("verdict_overview").at_gpu().startswith(none_yet)
+    page = " ".join((ROOT / "docs" / "claims.md").read_text().split())
+    assert (none_yet in page) == load("verdict_overview").at_gpu().startswith(none_yet)
