@@ -14,7 +14,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "measure.md").read_text(encoding="u
 
 
 def test_every_instrument_is_on_the_page() -> None:
-    named = {name for name in vars(measure) if name.islower() and callable(getattr(measure, name))} | {"NoiseMonitor"}
+    named = {name for name in dir(measure) if name.islower() and callable(getattr(measure, name))} | {"NoiseMonitor"}
     assert len(named) > 9
     assert [name for name in sorted(named) if f"`{name}`" not in PAGE and f"`{name}," not in PAGE] == []
 
