@@ -12,12 +12,11 @@ from noisescale.datasets import Dataset
 from noisescale.families import ModelOptions, family_factory
 from noisescale.parameterizations import build_table, describe_parameters
 from noisescale.runs import Run
-from noisescale.training import PackTrainer
+from noisescale.training import OPTIMIZERS, PackTrainer
 from noisescale.training.footprint import footprint
 from noisescale.training.kernels import Trial, choose_kernel
 from noisescale.training.losses import LOSSES
 from noisescale.training.parts import part_size
-from noisescale.training.sgd import PackedSGD
 
 EXAMPLES, OUTPUTS, LEARNING_RATE = 4000, 10, 0.01
 
@@ -140,7 +139,7 @@ class BareKernel:
         )
         self._parameters = {name: tensor[: self.runs].clone() for name, tensor in whole.items()}
         table = build_table("own", describe_parameters(module, module))
-        self._sgd = PackedSGD(pack(row)[: self.runs], [table] * self.runs, self._parameters)
+        self._sgd = OPTIMIZERS["sgd"].pack(pack(row)[: self.runs], [table] * self.runs, self._parameters)
         index = order(row, self.runs)[0]
         self._steps = row.steps
         self._inputs = data.x_train[index]

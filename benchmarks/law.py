@@ -22,7 +22,7 @@ from noisescale.laws import Fit, fit
 from noisescale.laws.interval import Estimate
 from noisescale.laws.power_laws import PowerLaw
 from noisescale.laws.results import MetricLaws, Series
-from noisescale.noise_scale import noise_scale
+from noisescale.noise_laws import SGD_NOISE
 from noisescale.store import Study
 from noisescale.sweeps import SweepSpec, sweep
 
@@ -192,7 +192,8 @@ def draw_edge(axis: Axes, fitted: list[Fitted]) -> None:
             for edge in one.fit.groups[0].edges:
                 if edge.batch_size == fixed and math.isfinite(edge.edge.rate.value):
                     row = ratios[edge.width]
-                    noise = noise_scale(edge.edge.rate.value, fixed, row.train_size, replacement=one.fit.replacement)
+                    per_rate = SGD_NOISE.per_rate("noise_scale", fixed, row.train_size, replacement=one.fit.replacement)
+                    noise = edge.edge.rate.value * per_rate
                     edges.setdefault(edge.width, []).append(noise * math.exp(row.log_ratio))
     widths = sorted(edges)
     middle = [statistics.median(edges[width]) for width in widths]

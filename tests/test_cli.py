@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from noisescale.cli import main
-from noisescale.sweeps.folder import driver_lock
+from noisescale.sweeps.lock import driver_lock
 
 
 @pytest.fixture(autouse=True)

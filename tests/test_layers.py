@@ -16,18 +16,18 @@ PACKAGE = Path(__file__).resolve().parents[1] / "src" / "noisescale"
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "runs": {"errors"},
-    "noise_scale": set(),
+    "noise_laws": {"errors"},
     "families": {"errors", "runs"},
     "parameterizations": {"errors", "runs"},
     "datasets": {"errors"},
     "theory": {"errors", "runs"},
     "measure": {"errors", "runs", "families", "datasets"},
-    "training": {"errors", "runs", "noise_scale", "families", "parameterizations", "datasets", "theory", "measure"},
-    "store": {"errors", "runs", "noise_scale"},
+    "training": {"errors", "runs", "noise_laws", "families", "parameterizations", "datasets", "theory", "measure"},
+    "store": {"errors", "runs", "noise_laws"},
     "sweeps": {
         "errors",
         "runs",
-        "noise_scale",
+        "noise_laws",
         "families",
         "parameterizations",
         "datasets",
@@ -35,12 +35,12 @@ ALLOWED: dict[str, set[str]] = {
         "training",
         "store",
     },
-    # A recommendation builds the model that it recommends, hence families and parameterizations.
-    "laws": {"errors", "runs", "noise_scale", "families", "parameterizations", "store"},
+    # A recommendation builds the model that it recommends and its optimizer, hence families to training.
+    "laws": {"errors", "runs", "noise_laws", "families", "parameterizations", "training", "store"},
     "claims": {
         "errors",
         "runs",
-        "noise_scale",
+        "noise_laws",
         "families",
         "datasets",
         "training",

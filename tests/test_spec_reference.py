@@ -20,12 +20,12 @@ from noisescale.families.activations import ACTIVATIONS
 from noisescale.measure.packs import INSTRUMENTS
 from noisescale.parameterizations import PARAMETERIZATIONS
 from noisescale.sweeps.spec import RATE_AXES, SweepSpec
+from noisescale.training import DECAYS
 from noisescale.training.augmentation import AUGMENTATIONS
 from noisescale.training.losses import LOSSES
 from noisescale.training.precision import PRECISIONS
 from noisescale.training.sampling import SAMPLINGS
 from noisescale.training.schedules import SCHEDULES, Schedule
-from noisescale.training.sgd import DECAYS
 
 PAGE = (Path(__file__).parents[1] / "docs" / "spec.md").read_text(encoding="utf-8")
 TOP = "Top level"

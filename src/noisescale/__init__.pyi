@@ -17,8 +17,8 @@ from .laws import Recommendation as Recommendation
 from .laws import fit as fit
 from .laws import recommend as recommend
 
-# Parameterizations for any model and any torch.optim.SGD.
-from .parameterizations import parameterize as parameterize
+# Parameterizations for any model and optimizer, studies and sweeps.
 from .store import Study as Study
 from .sweeps import SweepSpec as SweepSpec
 from .sweeps import sweep as sweep
+from .training import parameterize as parameterize

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Literal
 
@@ -37,7 +38,9 @@ class Run:
         query_rows: for mup, the patterns of the rows that make an attention's queries, separated by spaces.
         schedule: as `Schedule.text` writes it; under one, learning_rate is its peak.
         epochs_budget: where a schedule moves the batch size and the budget is one of epochs: their number.
-        nesterov: whether momentum looks ahead. decay: "coupled" or "decoupled", how weight decay enters.
+        nesterov: whether momentum looks ahead. decay: "coupled", "decoupled" or "independent", how weight decay enters.
+        optimizer: a name in `training.OPTIMIZERS`. beta1, beta2, epsilon: of AdamW; None for other optimizers.
+        no_decay: "gains", "biases" or both, separated by spaces: parameters without weight decay.
         clip_norm: bound of the gradient's norm in the parameterization's coordinates; None for no bound.
         augmentation: names in `AUGMENTATIONS`, separated by spaces. average: whether late iterates are averaged.
         measure: quantities measured along the way, separated by spaces; measure_at: the shares of the budget at which;
@@ -88,14 +91,16 @@ class Run:
     measure: str = ""
     measure_at: str = ""
     measure_examples: int | None = None
+    optimizer: str = "sgd"
+    beta1: float | None = None
+    beta2: float | None = None
+    epsilon: float | None = None
+    no_decay: str = ""
 
     @property
     def run_id(self) -> str:
-        values = self.as_dict()
-        for name, default in LATER_KEYS.items():
-            if values[name] == default:
-                del values[name]
-        return _digest({**values, "semantics": SEMANTICS[self.purpose]})
+        """A digest of the whole configuration."""
+        return _digest({**_without_defaults(self.as_dict()), "semantics": SEMANTICS[self.purpose]})
 
     def as_dict(self) -> dict[str, Any]:
         """Its keys and their values, which are plain (`dataclasses.asdict` copies each: ten times the time)."""
@@ -104,10 +109,12 @@ class Run:
     @property
     def shape_key(self) -> tuple[tuple[str, Any], ...]:
         """Everything that runs of one pack share: what changes the shape or the order of the computation."""
-        return tuple((name, getattr(self, name)) for name in _NAMES if name not in PER_RUN)
+        values = _without_defaults({name: getattr(self, name) for name in _NAMES if name not in PER_RUN}, _LATEST_KEYS)
+        return tuple(values.items())
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> Run:
+        record = modern_record(record)
         values: dict[str, Any] = {**LATER_KEYS, **{name: record[name] for name in _NAMES if name in record}}
         for name, own in values.items():
             if type(own) is str:  # a plan has a hundred thousand copies of the same texts
@@ -124,8 +131,33 @@ LATER_KEYS: dict[str, Any] = {
     f.name: f.default for f in fields(Run) if f.default is not MISSING and f.name != "purpose"
 }
 
+# Version 0.1 had one decay apart from the gradient and called it "decoupled"; it is "independent" now. A run's id keeps
+# the word that it was first made of, so that no finished run is forgotten.
+_DECAY_IN_IDS = {"independent": "decoupled", "decoupled": "decoupled by the tensor's rate"}
+
+# Keys that came with version 0.2: a shape at their defaults has the name that version 0.1 gave it.
+_LATEST_KEYS = ("optimizer", "no_decay")
+
+
+def modern_record(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a stored record in today's words; version 0.1 did not write an optimizer."""
+    if "optimizer" in record or record.get("decay") != "decoupled":
+        return record
+    return {**record, "decay": "independent"}
+
+
+def _without_defaults(values: dict[str, Any], names: Iterable[str] | None = None) -> dict[str, Any]:
+    """Drop later keys at their defaults, and write the decay as ids do."""
+    dropped = {name for name in (LATER_KEYS if names is None else names) if values[name] == LATER_KEYS[name]}
+    return {
+        name: _DECAY_IN_IDS.get(value, value) if name == "decay" else value
+        for name, value in values.items()
+        if name not in dropped
+    }
+
+
 # Held as tensors along the pack's run axis; everything else is part of the pack's shape.
-PER_RUN = ("learning_rate", "momentum", "weight_decay", "init_scale", "seed")
+PER_RUN = ("learning_rate", "momentum", "beta1", "beta2", "epsilon", "weight_decay", "init_scale", "seed")
 
 
 @dataclass(slots=True)
@@ -138,6 +170,7 @@ class RunResult:
         averaged: what the average of late iterates reaches, where it was asked for.
         curves: one list per quantity, an entry per evaluation, beginning at step 0.
         layers: one row per parameter: its fan-in, initial standard deviation, rate multiplier, ḡ_l.
+        noise: the measures of noise that the optimizer has, by column; missing measures are NaN in a study.
         seconds: the pack's time divided by its number of runs. kernel: how the pack's runs were computed.
     """
 
@@ -154,6 +187,7 @@ class RunResult:
     curves: dict[str, list[float]]
     layers: list[dict[str, Any]] = field(default_factory=list)
     averaged: dict[str, float] = field(default_factory=dict)
+    noise: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     device: str = "cpu"
     threads: int = 1

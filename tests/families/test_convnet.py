@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from noisescale.errors import BadInput
-from noisescale.families import Normalization, convnet
+from noisescale.families import Normalization
+from noisescale.families.convnet import convnet
 
 
 @pytest.mark.parametrize(

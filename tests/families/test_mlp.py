@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from noisescale.errors import BadInput
-from noisescale.families import FAMILIES, ModelOptions, Normalization, family_factory, mlp
+from noisescale.families import FAMILIES, ModelOptions, Normalization, family_factory
+from noisescale.families.mlp import mlp
 
 
 @pytest.mark.parametrize("depth", [1, 3])

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from noisescale.errors import BadInput
-from noisescale.families import ModelOptions, Normalization, ResidualBlock, family_factory, resnet
+from noisescale.families import ModelOptions, Normalization, ResidualBlock, family_factory
+from noisescale.families.resnet import resnet
 from noisescale.parameterizations import build_table, describe_parameters, initial_parameters
 
 BATCH = Normalization("batch")

@@ -8,7 +8,7 @@ import pytest
 from noisescale.errors import BadInput
 from noisescale.laws.interval import Estimate, from_log
 from noisescale.laws.largest_batch import EdgeByBatch, largest_batch
-from noisescale.noise_scale import batch_for_noise, noise_scale
+from noisescale.noise_laws import SGD_NOISE
 
 N = 4000
 FLAT = EdgeByBatch((1.0, 64.0), (math.log(2), math.log(2)), (math.log(2),) * 2, (math.log(2),) * 2)
@@ -24,11 +24,11 @@ def noise(value: float, half: float = 0.0) -> Estimate:
 @pytest.mark.parametrize("replacement", [False, True])
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_a_constant_edge_is_solved_in_closed_form(replacement: bool, momentum: float) -> None:
-    g = noise_scale(2.0, 20.0, N, momentum, replacement=replacement)
+    g = 2.0 * SGD_NOISE.per_rate("noise_scale", 20.0, N, momentum, replacement=replacement)
     found = largest_batch(noise(g), FLAT, train_size=N, momentum=momentum, replacement=replacement)
     assert found.label == "solved"
     assert found.batch_size.value == pytest.approx(20, rel=1e-3)
-    assert batch_for_noise(g, 2.0, N, momentum, replacement=replacement) == pytest.approx(20)
+    assert SGD_NOISE.batch_size("noise_scale", g, 2.0, N, momentum, replacement=replacement) == pytest.approx(20)
 
 
 def test_the_edge_at_the_solution_is_used() -> None:

@@ -190,7 +190,7 @@ def test_how_sgd_was_run_stands_in_the_validity(make_study: Make) -> None:
     plain = recommend(study, width=512)
     assert not plain.nesterov and any("constant learning rate" in line for line in plain.validity)
     changed = study.table.assign(
-        momentum=0.9, weight_decay=0.01, nesterov=True, decay="decoupled", clip_norm=0.5, augmentation="flip crop",
+        momentum=0.9, weight_decay=0.01, nesterov=True, decay="independent", clip_norm=0.5, augmentation="flip crop",
         schedule=["constant" if one == "stability" else "cosine final=0.1" for one in study.table.purpose],
     )  # fmt: skip
     found = recommend(replace(study, table=changed), width=512)
@@ -205,10 +205,10 @@ def test_how_sgd_was_run_stands_in_the_validity(make_study: Make) -> None:
 def test_batches_that_the_normalization_refuses_are_not_recommended() -> None:
     from types import SimpleNamespace
 
-    from noisescale.laws.recommendation import _trainable
+    from noisescale.laws.rungs import trainable
 
     ghosts = SimpleNamespace(spec={"model": {"normalization": "ghost_batch", "ghost_size": 16}})
-    assert _trainable([1, 8, 16, 23, 32], ghosts, False) == [8, 16, 32]  # type: ignore[arg-type]
+    assert trainable([1, 8, 16, 23, 32], ghosts, False) == [8, 16, 32]  # type: ignore[arg-type]
     with pytest.raises(BadInput, match="batch_size"):
-        _trainable([23], ghosts, True)  # type: ignore[arg-type]
-    assert _trainable([1, 2], SimpleNamespace(spec={}), False) == [1, 2]  # type: ignore[arg-type]
+        trainable([23], ghosts, True)  # type: ignore[arg-type]
+    assert trainable([1, 2], SimpleNamespace(spec={}), False) == [1, 2]  # type: ignore[arg-type]

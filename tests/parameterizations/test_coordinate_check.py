@@ -22,8 +22,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from noisescale.families import ModelOptions, family_factory, mlp
-from noisescale.parameterizations import WITH_BASE_WIDTH, parameterize
+from noisescale.families import ModelOptions, family_factory
+from noisescale.families.mlp import mlp
+from noisescale.parameterizations import WITH_BASE_WIDTH
+from noisescale.training import parameterize
 
 WIDTHS = (64, 128, 256, 512)
 BASE, SEEDS, STEPS = 32, 12, 5
@@ -123,3 +125,45 @@ def test_so_do_those_of_a_convnet(name: str) -> None:
     means = [np.mean([changes_of_a_convnet(name, width, seed) for seed in range(8)], axis=0) for width in widths]
     slopes = np.polyfit(np.log(widths), np.array(means), 1)[0]
     assert slopes == pytest.approx(np.array(CONVOLUTIONS[name]), abs=0.2)
+
+
+# Adam, in float32, from small to large rates: the change of every layer's pre-activations after five steps.
+ADAM_WIDTHS, ADAM_BASE, ADAM_SEEDS = (128, 256, 512, 1024, 2048), 128, 4
+
+
+def changes_under_adam(name: str, width: int, rate: float, seed: int) -> list[float]:
+    def build(units: int) -> nn.Module:
+        return mlp(units, (8,), 4, depth=3, activation="relu")
+
+    model, base = build(width), build(ADAM_BASE) if name in WITH_BASE_WIDTH else None
+    optimizer = parameterize(model, build(width + 1), name, rate, base=base, seed=seed, optimizer="adamw").build()
+    generator = torch.Generator().manual_seed(seed)
+    x, y = torch.randn(16, 8, generator=generator), torch.randint(4, (16,), generator=generator)
+    before = outputs_of_layers(model, x)
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    return [
+        float((new - old).square().mean().log() / 2)
+        for new, old in zip(outputs_of_layers(model, x), before, strict=True)
+    ]
+
+
+def exponents_under_adam(name: str, rate: float) -> np.ndarray:
+    means = [
+        np.mean([changes_under_adam(name, width, rate, seed) for seed in range(ADAM_SEEDS)], axis=0)
+        for width in ADAM_WIDTHS
+    ]
+    slopes: np.ndarray = np.polyfit(np.log(ADAM_WIDTHS), np.array(means), 1)[0]
+    return slopes
+
+
+@pytest.mark.parametrize("rate", [1e-4, 1e-3, 1e-2])
+def test_under_adam_mups_activations_change_alike_at_every_width(rate: float) -> None:
+    assert exponents_under_adam("mup", rate) == pytest.approx(np.zeros(4), abs=TOLERANCE)
+
+
+@pytest.mark.parametrize("rate", [1e-4, 1e-2])
+def test_under_adam_the_standard_parameterization_fails_the_same_check(rate: float) -> None:
+    assert np.abs(exponents_under_adam("standard", rate)).max() > 0.5

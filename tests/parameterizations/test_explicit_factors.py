@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from noisescale.errors import BadInput
-from noisescale.families import mlp
-from noisescale.parameterizations import Table, build_table, describe_parameters, parameterize
+from noisescale.families.mlp import mlp
+from noisescale.parameterizations import Table, build_table, describe_parameters
+from noisescale.training import parameterize
 
 # Float64 over 50 steps: both are the same sums in another order (2e-15 was measured).
 TOLERANCE = 1e-12

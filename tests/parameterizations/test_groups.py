@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from noisescale.errors import BadInput
-from noisescale.families import mlp
-from noisescale.parameterizations import parameterize
+from noisescale.families.mlp import mlp
+from noisescale.training import parameterize
 
 
 def network(width: int) -> nn.Module:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from noisescale.errors import BadInput
-from noisescale.parameterizations import Parameter, Row, build_table, describe_parameters, parameterize
+from noisescale.parameterizations import Parameter, Row, build_table, describe_parameters
+from noisescale.training import parameterize
 
 BASED = ("improved_standard", "mup")
 

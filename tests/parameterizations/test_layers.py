@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noisescale.families import mlp
+from noisescale.families.mlp import mlp
 from noisescale.parameterizations import Table, build_table, describe_parameters, initial_parameters
 from noisescale.parameterizations.layers import layer_rows
 

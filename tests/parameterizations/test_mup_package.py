@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from noisescale.parameterizations import parameterize
+from noisescale.training import parameterize
 
 # Float64 over 50 steps: both are the same sums in another order (2e-15 was measured, also for the package).
 TOLERANCE = 1e-12

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from noisescale.errors import BadInput
-from noisescale.parameterizations import ParameterGroups, build_table, describe_parameters, parameterize
+from noisescale.parameterizations import build_table, describe_parameters
+from noisescale.training import ParameterGroups, parameterize
 
 # Float64 over 50 steps: both are the same sums in another order (2e-15 was measured).
 TOLERANCE = 1e-12
@@ -135,7 +136,7 @@ def test_torchs_own_attention_needs_no_name_and_takes_its_own() -> None:
         assert rows[key].query_factor == pytest.approx(RATIO**-0.5)
         assert rows[key].parameter.query_rows == ((0, WIDTH),)
     assert (rows["attention.in_proj_weight"].multiplier, rows["attention.in_proj_bias"].multiplier) == (1.0, RATIO)
-    assert rows["attention.out_proj.weight"].row_factors() is None
+    assert rows["attention.out_proj.weight"].query_factor == 1.0
 
 
 def log_change_of_scores(width: int, seed: int, query_rows: tuple[str, ...]) -> float:
@@ -182,7 +183,7 @@ def test_other_parameterizations_keep_the_modules_attention() -> None:
     for name in ("standard", "ntk", "improved_standard", "own"):
         base = Attention(BASE, True)
         table = build_table(name, describe_parameters(Attention(WIDTH, True), base, base, FUSED))
-        assert all(row.row_factors() is None for row in table)
+        assert all(row.query_factor == 1.0 for row in table)
 
 
 def test_gradients_that_add_up_are_scaled_once() -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from noisescale.errors import BadInput
-from noisescale.families import mlp
+from noisescale.families.mlp import mlp
 from noisescale.parameterizations import build_table, describe_parameters, initial_parameters, read_out, stream
 from noisescale.parameterizations.fan_in import Parameter
 

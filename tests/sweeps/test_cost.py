@@ -3,7 +3,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from noisescale.families import convnet, mlp
+from noisescale.families.convnet import convnet
+from noisescale.families.mlp import mlp
 from noisescale.sweeps.cost import measure_shape
 
 

@@ -16,10 +16,9 @@ from noisescale.sweeps import SweepSpec
 from noisescale.sweeps.folder import (
     check_folder,
     create_folder,
-    driver_lock,
-    is_driven,
     prepare_folder,
 )
+from noisescale.sweeps.lock import driver_lock, is_driven
 
 MakeSpec = Callable[..., SweepSpec]
 

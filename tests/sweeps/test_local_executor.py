@@ -38,11 +38,11 @@ def test_a_worker_that_dies_costs_only_its_own_pack(
     assert "died" in error
     log = (tmp_path / "out" / "log.txt").read_text().splitlines()
     # Begun again, then in halves and quarters: four runs.
-    assert [line.rpartition(";")[2] for line in log if "begun again" in line] == [
-        f" begun again, {count} runs at once" for count in (4, 2, 1)
+    assert [line.rpartition(";")[2] for line in log if "starting again" in line] == [
+        f" starting again, {count} runs at once" for count in (4, 2, 1)
     ]
     assert all("width 7" in line and "learning_rate 0.5 to 1.0" in line and "seed 0 to 1" in line
-               for line in log if "begun again" in line)  # fmt: skip
+               for line in log if "starting again" in line)  # fmt: skip
     found = status(tmp_path / "out")
     assert found.missing == 4
     assert "4 runs at" in (line := next(iter(found.failed.values()))) and "width 7" in line and "died" in line

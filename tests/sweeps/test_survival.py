@@ -22,8 +22,8 @@ from noisescale.errors import BadInput
 from noisescale.store import Failure, compact
 from noisescale.store.findings import findings
 from noisescale.sweeps import Grid, SweepSpec, failures, sweep
-from noisescale.sweeps.folder import driver_lock
 from noisescale.sweeps.folder_status import status
+from noisescale.sweeps.lock import driver_lock
 from noisescale.sweeps.plan import Plan
 
 MakeSpec = Callable[..., SweepSpec]

@@ -178,19 +178,59 @@ def batches(run: Run, steps: int, examples: int) -> Iterator[tuple[float, Tensor
         taken, left = taken + size, left - (size if shuffled else 1)
 
 
+def forward_factors(model: nn.Module) -> dict[nn.Parameter, float]:
+    """m of every trained tensor: W = mθ."""
+    found: dict[nn.Parameter, float] = {}
+    for module in model.modules():
+        if isinstance(module, Scaled):
+            found |= {module.theta: module.factor, module.beta: module.bias_factor}
+        elif isinstance(module, parametrize.ParametrizationList):
+            found[module.original] = module[0].factor
+    return {parameter: found.get(parameter, 1.0) for parameter in model.parameters()}
+
+
+def no_decay(run: Run, model: nn.Module) -> set[nn.Parameter]:
+    """The tensors without weight decay: biases and shifts, and gains of normalization layers."""
+    names, found = run.no_decay.split(), set()
+    for module in model.modules():
+        gains = isinstance(module, _NormBase | nn.LayerNorm | nn.GroupNorm)
+        tensors = {"weight": getattr(module, "weight", None), "bias": getattr(module, "bias", None)}
+        if isinstance(module, Scaled):
+            tensors = {"weight": module.theta, "bias": module.beta}
+        if "biases" in names and isinstance(tensors["bias"], nn.Parameter):
+            found.add(tensors["bias"])
+        if "gains" in names and gains and isinstance(tensors["weight"], nn.Parameter):
+            found.add(tensors["weight"])
+    return found
+
+
+def decay_factors(run: Run, model: nn.Module) -> dict[nn.Parameter, float]:
+    """By how much λ is multiplied in θ's coordinates, where plain decay is "independent": once the base rate."""
+    skipped = no_decay(run, model)
+    rate = {"sgd": 2, "adamw": 1}[run.optimizer]  # W's rate is ε m² for SGD and ε m for Adam
+    return {
+        parameter: 0.0 if parameter in skipped else m**rate if run.decay == "decoupled" else 1.0
+        for parameter, m in forward_factors(model).items()
+    }
+
+
+def build_optimizer(run: Run, model: nn.Module) -> torch.optim.Optimizer:
+    """One group a tensor, in the coordinates of θ."""
+    groups = [{"params": [parameter]} for parameter in model.parameters()]
+    if run.optimizer == "adamw":
+        assert run.beta1 is not None and run.beta2 is not None and run.epsilon is not None
+        return torch.optim.AdamW(groups, lr=run.learning_rate, betas=(run.beta1, run.beta2), eps=run.epsilon)
+    nesterov = run.nesterov and run.momentum > 0
+    return torch.optim.SGD(groups, lr=run.learning_rate, momentum=run.momentum, nesterov=nesterov)
+
+
 def train_plain(run: Run, dataset: Dataset, steps: int) -> nn.Module:
-    """The run's network after some steps, by `torch.optim.SGD`."""
+    """The run's network after some steps, by `torch.optim`."""
     dtype = {"float64": torch.float64, "float32": torch.float32}[run.precision]
     model, loss = build(run, dataset, dtype), loss_function(run, dataset, dtype)
     inputs, targets, schedule = dataset.x_train.to(dtype), dataset.y_train, parse_schedule(run.schedule)
-    decoupled = run.decay == "decoupled"
-    optimizer = torch.optim.SGD(
-        model.parameters(),
-        lr=run.learning_rate,
-        momentum=run.momentum,
-        weight_decay=0.0 if decoupled else run.weight_decay,
-        nesterov=run.nesterov and run.momentum > 0,
-    )
+    optimizer, decays = build_optimizer(run, model), decay_factors(run, model)
+    in_torch = run.decay == "coupled" or run.optimizer == "adamw"
     for progress, index in batches(run, steps, len(inputs)):
         factor = schedule.warmed(progress, run.steps)
         if schedule.of == "batch_size":
@@ -198,15 +238,15 @@ def train_plain(run: Run, dataset: Dataset, steps: int) -> nn.Module:
         decay = run.weight_decay * schedule.decay_factor(progress)
         for group in optimizer.param_groups:
             group["lr"] = run.learning_rate * factor
-            group["weight_decay"] = 0.0 if decoupled else decay
+            group["weight_decay"] = decay * decays[group["params"][0]] if in_torch else 0.0
         optimizer.zero_grad()
         loss(model(inputs[index]), targets[index]).backward()
         if run.clip_norm is not None:
             # Of θ: the parameterization's own coordinates, in which the forward factors are written out.
             nn.utils.clip_grad_norm_(model.parameters(), run.clip_norm)
-        if decoupled:
+        if not in_torch:
             with torch.no_grad():
                 for parameter in model.parameters():
-                    parameter.mul_(1 - run.learning_rate * factor * decay)
+                    parameter.mul_(1 - run.learning_rate * factor * decay * decays[parameter])
         optimizer.step()
     return model

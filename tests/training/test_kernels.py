@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from noisescale.errors import BadInput
-from noisescale.families import mlp
+from noisescale.families.mlp import mlp
 from noisescale.families.plain_mlp import mlp_layers
 from noisescale.training.evaluation import Split, evaluate
 from noisescale.training.kernels import Kernel, MLPKernel, Trial, choose_kernel

@@ -25,7 +25,8 @@ WIDTH = 24
 OPTIONS: dict[str, tuple[Any, ...]] = {
     "parameterization": ("standard", "ntk", "improved_standard", "mup", "own"),
     "momentum": ("none", "heavy", "nesterov", "mixed"),
-    "decay": ("none", "coupled", "decoupled"),
+    "decay": ("none", "coupled", "decoupled", "independent"),
+    "no_decay": ("", "biases"),
     "clip_norm": (None, 0.3),
     "sampling": ("epoch_shuffle", "subset", "with_replacement"),
     "schedule": (
@@ -61,7 +62,8 @@ def runs_of(case: Case, make_run: MakeRun) -> list[Run]:
         sampling=case["sampling"],
         schedule=case["schedule"],
         nesterov=case["momentum"] in ("nesterov", "mixed"),
-        decay="decoupled" if case["decay"] == "decoupled" else "coupled",
+        decay="coupled" if case["decay"] == "none" else case["decay"],
+        no_decay=case["no_decay"],
         clip_norm=case["clip_norm"],
     )
     momenta = {"none": (0.0,) * 3, "mixed": (0.0, 0.9, 0.5)}.get(case["momentum"], (0.9, 0.9, 0.8))

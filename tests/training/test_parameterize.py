@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from noisescale.datasets import Dataset
-from noisescale.families import ModelOptions, family_factory, mlp
-from noisescale.parameterizations import WITH_BASE_WIDTH, parameterize
+from noisescale.families import ModelOptions, family_factory
+from noisescale.families.mlp import mlp
+from noisescale.parameterizations import WITH_BASE_WIDTH
 from noisescale.runs import Run
-from noisescale.training import PackTrainer
+from noisescale.training import PackTrainer, parameterize
 from noisescale.training.sampling import index_block
 
 if TYPE_CHECKING:

@@ -110,7 +110,7 @@ class Bench:
     def scale(self, factors: Sequence[float]) -> None:
         """Multiply all weights, and the velocities with them, by a factor a run."""
         state = self.trainer.state
-        for own in (state.parameters, state.velocity):
+        for own in (state.parameters, *state.slots.values()):
             for tensor in own.values():
                 tensor.mul_(torch.tensor(factors, dtype=tensor.dtype).view(-1, *(1,) * (tensor.dim() - 1)))
 
@@ -186,7 +186,7 @@ class Bench:
         return [tensor.flatten(1).clone() for tensor in self.trainer.state.parameters.values()]
 
     def _velocity(self) -> list[Tensor]:
-        return [tensor.flatten(1).clone() for tensor in self.trainer.state.velocity.values()]
+        return [tensor.flatten(1).clone() for tensor in self.trainer.state.slots["velocity"].values()]
 
 
 def seeds_of(request: Request, count: dict[str, int]) -> list[int]:

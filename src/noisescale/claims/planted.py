@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from noisescale.laws.planted import skewed
-from noisescale.noise_scale import noise_per_rate
+from noisescale.noise_laws import NOISE_SCALE, SGD_NOISE
 from noisescale.sweeps import SweepSpec
 
 Floats = NDArray[np.float64]
@@ -114,7 +114,10 @@ def _place(frame: pd.DataFrame, world: World) -> Floats:
     if world.by == "noise":
         shown = frame.normalized_noise_scale.to_numpy(float)
     elif world.by == "batch":
-        shown = noise_per_rate(frame.batch_size.to_numpy(float), frame.train_size.to_numpy(float)) * 8.0
+        shown = (
+            SGD_NOISE.per_rate(NOISE_SCALE.name, frame.batch_size.to_numpy(float), frame.train_size.to_numpy(float))
+            * 8.0
+        )
     else:
         shown = frame.learning_rate.to_numpy(float) / (1 - frame.momentum.to_numpy(float)) * 250
     return np.asarray(np.log(shown))
@@ -139,7 +142,7 @@ def _cells(spec: SweepSpec) -> pd.DataFrame:
         frame["steps"] = (frame.epochs.astype(float) * whole).round().astype(int)
     else:
         frame["epochs"] = frame.steps / whole
-    per_rate = noise_per_rate(frame.batch_size.astype(float), float(size), frame.momentum)
+    per_rate = SGD_NOISE.per_rate(NOISE_SCALE.name, frame.batch_size.astype(float), float(size), frame.momentum)
     frame["noise_scale"] = frame.learning_rate * per_rate
     frame["temperature"] = frame.learning_rate / (frame.batch_size * (1 - frame.momentum))
     unit = np.where(frame.parameterization == "ntk", 1.0, frame.width / frame.init_scale)

@@ -14,8 +14,11 @@ from .optimum import ADVICE as ADVICE
 from .planted import skewed as skewed
 from .power_laws import PowerLaw as PowerLaw
 from .power_laws import power_law as power_law
+from .quantities import QUANTITIES as QUANTITIES
+from .quantities import Quantity as Quantity
 from .recommendation import Recommendation as Recommendation
-from .recommendation import recommend as recommend
+from .recommendation import Rung as Rung
+from .recommending import recommend as recommend
 from .results import Fit as Fit
 from .results import Group as Group
 from .results import MetricLaws as MetricLaws

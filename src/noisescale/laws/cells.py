@@ -56,11 +56,10 @@ class Ladder:
 
     Args:
         cells: in increasing order of noise.
-        x: natural log of the normalized noise scale (of the noise scale where no layer grows), shape [cells].
+        x: natural log of the ladder's quantity, shape [cells].
         seeds: the seeds that every cell has.
         values: metric name ("test_accuracy", ...) to its table, shape [seeds, cells]; only those that were measured.
-        normalized: whether x is of the normalized noise scale.
-        log_ratio: log(ḡ/g) of the width; 0 where no layer grows.
+        log_ratio: log(ḡ/g) of the width; 0 where the quantity is not ḡ.
         train_size: N, examples.
     """
 
@@ -68,7 +67,6 @@ class Ladder:
     x: Array
     seeds: tuple[int, ...]
     values: dict[str, Array]
-    normalized: bool
     log_ratio: float
     train_size: int
 
@@ -83,25 +81,41 @@ class Ladder:
         return np.array([cell.late for cell in self.cells], dtype=bool)
 
 
-def build_ladder(runs: pd.DataFrame, select_on: str, loss_unit: str = "nats") -> Ladder:
+def ladder_quantity(sweep: pd.DataFrame) -> str:
+    """Choose the quantity by which the ladders of a group are ordered.
+
+    Args:
+        sweep: The runs of the grid of one group.
+
+    Returns:
+        A key of `QUANTITIES`: the learning rate where the optimizer has no noise scale, the normalized noise scale
+        where every run has one, else the noise scale.
+    """
+    if bool(sweep["noise_scale"].isna().all()):
+        return "learning_rate"
+    return "normalized_noise_scale" if bool(sweep["normalized_noise_scale"].notna().all()) else "noise_scale"
+
+
+def build_ladder(runs: pd.DataFrame, quantity: str, select_on: str, loss_unit: str = "nats") -> Ladder:
     """Order the runs of one width of one series into a ladder.
 
     Args:
         runs: one row for each cell and seed.
+        quantity: a key of `QUANTITIES`, by which the cells are ordered.
         select_on: "test" or "validation", whose means the cells show.
         loss_unit: unit of the study's loss.
 
     Returns:
         The ladder; cells without noise (B = N without replacement) are left out.
     """
-    runs = runs[runs["noise_scale"] > 0]
+    runs = runs[runs[quantity] > 0]
     # Columns as arrays and cells as rows of them: a table for each cell takes most of a fit's time.
     rows = [np.asarray(own) for _, own in sorted(runs.groupby(["learning_rate", "batch_size"]).indices.items())]
-    noise = runs["noise_scale"].to_numpy(dtype=np.float64)
-    rows.sort(key=lambda own: float(noise[own[0]]))
-    normalized = bool(runs["normalized_noise_scale"].notna().all()) and len(runs) > 0
-    places = runs["normalized_noise_scale"].to_numpy(dtype=np.float64) if normalized else noise
+    order = runs["learning_rate" if quantity == "learning_rate" else "noise_scale"].to_numpy(dtype=np.float64)
+    rows.sort(key=lambda own: float(order[own[0]]))
+    places = runs[quantity].to_numpy(dtype=np.float64)
     x = np.log(np.array([places[own[0]] for own in rows], dtype=np.float64))
+    normalized = quantity == "normalized_noise_scale" and len(runs) > 0
     ratio = runs["normalized_noise_scale"] / runs["noise_scale"]
     of_runs = runs["seed"].to_numpy()
     seeds = _shared_seeds([{int(seed) for seed in of_runs[own]} for own in rows])
@@ -121,7 +135,6 @@ def build_ladder(runs: pd.DataFrame, select_on: str, loss_unit: str = "nats") ->
         x,
         seeds,
         values,
-        normalized,
         float(np.log(ratio.median())) if normalized else 0.0,
         int(runs["train_size"].iloc[0]) if len(runs) else 0,
     )
@@ -175,7 +188,7 @@ def _cells(
                 batch_size=float(batch),
                 noise_scale=float(noise),
                 normalized_noise_scale=float(normalized),
-                temperature=float(rate / (batch * (1 - float(momentum)))),
+                temperature=float(rate / (batch * (1 - float(momentum)))) if np.isfinite(noise) else math.nan,
                 steps=int(steps),
                 runs=len(own),
                 failures=failures,

@@ -41,8 +41,13 @@ def _training_options(group: Group, momentum: float) -> list[str]:
     options, found = group.hyperparameters, []
     if options.get("nesterov") and momentum:
         found.append("Nesterov's form of momentum")
-    if options.get("decay") == "decoupled" and momentum and number_of(group, "weight_decay"):
-        found.append("decoupled decay: weights shrink by 1 − ελ at every step beside the update")
+    shrinks = {"decoupled": "1 − ε·c·λ, c the rate multiplier of each tensor", "independent": "1 − ελ"}
+    # SGD's decays differ only with momentum or with a multiplier; AdamW has no coupled decay.
+    differs = options.get("optimizer") == "adamw" or momentum or options.get("decay") == "decoupled"
+    if (factor := shrinks.get(options.get("decay", ""))) and differs and number_of(group, "weight_decay"):
+        found.append(f"{options['decay']} weight decay: weights shrink by {factor} at every step beside the update")
+    if names := options.get("no_decay"):
+        found.append(f"no weight decay of {names.replace(' ', ' and ')}")
     if (bound := options.get("clip_norm")) is not None:
         found.append(f"gradients clipped at √(Σ c‖g‖²) = {bound:g}, c the groups' rates over ε")
     if names := options.get("augmentation"):

@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from noisescale.laws.cells import METRICS, Ladder, build_ladder
+from noisescale.laws.cells import METRICS, Ladder, build_ladder, ladder_quantity
 from noisescale.laws.edges import edge_laws, edge_over_batch, measured_edges
 from noisescale.laws.interval import Estimate
 from noisescale.laws.largest_batch import ADVICE, CONVENTION, EdgeByBatch, LargestBatch, largest_batch
-from noisescale.laws.noise_units import NORMALIZED, TEMPERATURE, NoiseUnits
+from noisescale.laws.noise_units import NORMALIZED, NoiseUnits
 from noisescale.laws.optimum import Optimum, optimum
 from noisescale.laws.power_laws import PowerLaw, power_law
+from noisescale.laws.quantities import QUANTITIES
 from noisescale.laws.results import (
     SCHEMA_VERSION,
     EdgeAt,
@@ -37,6 +38,7 @@ from noisescale.laws.study_shape import (
 )
 from noisescale.laws.summary import summary_rows, warnings_of
 from noisescale.laws.trends import Trend, trend
+from noisescale.noise_laws import TEMPERATURE
 
 Array = NDArray[np.float64]
 
@@ -80,9 +82,10 @@ def fit(study: StudyLike, select_on: str | None = None) -> Fit:
 
 def _fit_group(group: RunGroup, settings: Settings) -> Group:
     edges = measured_edges(group.stability)
-    axis = axis_of(group.sweep)
+    quantity = ladder_quantity(group.sweep)
+    axis = axis_of(group.sweep, quantity)
     series = tuple(
-        _fit_series(value, part, axis, edges, group, settings) for value, part in series_of(group.sweep, axis)
+        _fit_series(value, part, axis, quantity, edges, group, settings) for value, part in series_of(group.sweep, axis)
     )
     return Group(
         parameterization=str(group.hyperparameters["parameterization"]),
@@ -97,32 +100,36 @@ def _fit_group(group: RunGroup, settings: Settings) -> Group:
 
 def _preference(series: Series, metric: str) -> tuple[int, int, float]:
     """Smaller is better: a conclusive law, then more widths in it, then a narrower slope."""
-    laws = series.laws.get(metric)
-    if laws is None:
+    law = series.law(metric)
+    if law is None:
         return 2, 0, math.inf
-    law = laws.normalized_noise_scale
     width = law.slope.high - law.slope.low
     return int(law.status != "ok"), -len(law.widths) - len(law.censored), width if math.isfinite(width) else math.inf
 
 
 def _fit_series(
-    value: float, part: pd.DataFrame, axis: str, edges: tuple[EdgeAt, ...], group: RunGroup, settings: Settings
+    value: float,
+    part: pd.DataFrame,
+    axis: str,
+    quantity: str,
+    edges: tuple[EdgeAt, ...],
+    group: RunGroup,
+    settings: Settings,
 ) -> Series:
     fixed = "learning_rate" if axis == "batch_size" else "batch_size"
     widths = []
     for width, runs in part.groupby("width", sort=True):
-        ladder = build_ladder(whole_budget(runs, settings.budget), settings.select_on, settings.loss_unit)
+        whole = whole_budget(runs, settings.budget)
+        ladder = build_ladder(whole, quantity, settings.select_on, settings.loss_unit)
         momentum = float(group.hyperparameters["momentum"])
-        units = NoiseUnits(
-            ladder.log_ratio, ladder.normalized, ladder.train_size, momentum, settings.replacement, fixed, value
-        )
+        units = NoiseUnits(quantity, ladder.log_ratio, ladder.train_size, momentum, settings.replacement, fixed, value)
         widths.append(_fit_width(float(str(width)), ladder, units, edge_over_batch(edges, float(str(width))), settings))
     laws = {
-        metric: _metric_laws(metric, tuple(widths))
+        metric: _metric_laws(metric, tuple(widths), quantity, axis)
         for metric in METRICS
         if any(metric in width.optima for width in widths)
     }
-    return Series(axis, fixed, value, settings.budget, tuple(widths), laws)
+    return Series(axis, fixed, value, quantity, settings.budget, tuple(widths), laws)
 
 
 def _fit_width(
@@ -180,7 +187,7 @@ def _metric_optimum(
     elif limited:
         reason = "the rate at the optimum lies above half of the stability edge"
     elif curve.label in NO_HELP:
-        reason = NO_HELP_REASON
+        reason = curve.advice if units.quantity == "learning_rate" else NO_HELP_REASON
     return MetricOptimum(
         metric=metric,
         curve=curve,
@@ -211,7 +218,7 @@ def _stability_limited(rate: float, batch: float, edge: EdgeByBatch | None) -> b
 
 
 def _largest_batch(found: MetricOptimum, units: NoiseUnits, edge: EdgeByBatch | None) -> LargestBatch:
-    if edge is None or not found.curve.found or found.curve.censored:
+    if edge is None or units.quantity == "learning_rate" or not found.curve.found or found.curve.censored:
         nothing = Estimate(math.nan, math.nan, math.nan, "examples", CONVENTION)
         return LargestBatch(nothing, "not_measured", ADVICE["not_measured"])
     return largest_batch(
@@ -223,15 +230,17 @@ def _largest_batch(found: MetricOptimum, units: NoiseUnits, edge: EdgeByBatch | 
     )
 
 
-def _metric_laws(metric: str, widths: tuple[WidthFit, ...]) -> MetricLaws:
+def _metric_laws(metric: str, widths: tuple[WidthFit, ...], quantity: str, axis: str) -> MetricLaws:
     rows = [(width, width.optima[metric]) for width in widths if metric in width.optima]
     used = [(width, found) for width, found in rows if found.in_law]
     bounded = [(width, found) for width, found in rows if found.in_law or found.reason == NO_HELP_REASON]
-    normalized = all(math.isfinite(found.normalized_noise_scale.value) for _, found in used)
-    quantity = f"optimum {'normalized noise scale' if normalized else 'noise scale'}"
-    places = _law(used, [found.curve.value for _, found in used], quantity, "1", NORMALIZED)
-    with_bounds = _law_with_bounds(bounded, quantity)
-    heats = [math.log(found.temperature.value) for _, found in used]
+    has_noise = quantity != "learning_rate"
+    noise = f"optimum {QUANTITIES[quantity if has_noise else 'noise_scale'].words}"
+    with_noise, bounded = (used, bounded) if has_noise else ([], [])
+    places = _law(with_noise, [found.curve.value for _, found in with_noise], noise, "1", NORMALIZED)
+    with_bounds = _law_with_bounds(bounded, noise)
+    heats = [math.log(found.temperature.value) for _, found in with_noise]
+    rates = [math.log(found.learning_rate.value) for _, found in used]
     batches = [
         (width, found, width.largest_batch[metric])
         for width, found in used
@@ -241,7 +250,12 @@ def _metric_laws(metric: str, widths: tuple[WidthFit, ...]) -> MetricLaws:
         metric=metric,
         normalized_noise_scale=places,
         with_bounds=with_bounds,
-        temperature=_law(used, heats, "optimum temperature", "1/examples", TEMPERATURE),
+        temperature=_law(with_noise, heats, "optimum temperature", TEMPERATURE.unit, TEMPERATURE.formula(False)),
+        learning_rate=(
+            _law(used, rates, "optimum learning rate", "1", "ε, at the fixed batch")
+            if axis == "learning_rate"
+            else None
+        ),
         largest_batch=power_law(
             np.array([width.width for width, _, _ in batches]),
             np.array([math.log(batch.batch_size.value) for _, _, batch in batches]),

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from noisescale.errors import BadInput
 from noisescale.laws.interval import Estimate, as_json, from_log
-from noisescale.noise_scale import noise_per_rate
+from noisescale.noise_laws import NOISE_SCALE, SGD_NOISE
 
 Array = NDArray[np.float64]
 
@@ -169,7 +169,7 @@ def _solve(
     """Log of the largest batch whose noise at the edge reaches `log_noise`; -inf where none does."""
 
     def excess(log_batch: Array) -> Array:
-        factor = noise_per_rate(np.exp(log_batch), train_size, momentum, replacement=replacement)
+        factor = SGD_NOISE.per_rate(NOISE_SCALE.name, np.exp(log_batch), train_size, momentum, replacement=replacement)
         return edge.log_at(log_batch, shift) + np.log(factor) - log_noise
 
     # The noise at the edge falls from one batch to the next wherever the edge rises slower than B; scanning from

@@ -93,6 +93,7 @@ class MetricLaws:
         normalized_noise_scale: optimum ḡ (g where no layer grows) against width, over the widths at which noise helps.
         with_bounds: the same with the widths at which the least noise tried is not told from the best, as bounds.
         temperature: optimum ε/(B(1 - m)) against width.
+        learning_rate: optimum ε against width, at the fixed batch of the series; None where the series holds the rate.
         largest_batch: B* against width.
         height: trend of the metric at the optimum over widths; None with fewer than two widths or three seeds.
         excluded: widths that the noise laws do not use.
@@ -102,6 +103,7 @@ class MetricLaws:
     normalized_noise_scale: PowerLaw
     with_bounds: PowerLaw
     temperature: PowerLaw
+    learning_rate: PowerLaw | None
     largest_batch: PowerLaw
     height: Trend | None
     excluded: tuple[Excluded, ...]
@@ -115,6 +117,7 @@ class Series:
         axis: batch_size or learning_rate, the one that varies.
         fixed: name of the other one.
         fixed_value: its value.
+        quantity: a key of `QUANTITIES`, in which optima and their law are stated.
         budget: steps or epochs, what the cells of a width share.
         widths: in increasing order.
         laws: by metric.
@@ -123,9 +126,22 @@ class Series:
     axis: str
     fixed: str
     fixed_value: float
+    quantity: str
     budget: str
     widths: tuple[WidthFit, ...]
     laws: dict[str, MetricLaws]
+
+    def law(self, metric: str) -> PowerLaw | None:
+        """Return the law of the optimum in the series' quantity; None where the metric was not measured."""
+        laws = self.laws.get(metric)
+        if laws is None:
+            return None
+        return laws.learning_rate if self.quantity == "learning_rate" else laws.normalized_noise_scale
+
+    def place(self, optimum: MetricOptimum) -> Estimate:
+        """Return an optimum in the series' quantity."""
+        place: Estimate = getattr(optimum, self.quantity)
+        return place
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,22 @@ import pandas as pd
 from noisescale.errors import BadInput
 
 # Whatever of these varies in a study separates its groups: no law is fitted across them.
-HYPERPARAMETERS = ("parameterization", "momentum", "weight_decay", "init_scale", "label_noise", "schedule")
+HYPERPARAMETERS = (
+    "optimizer",
+    "parameterization",
+    "momentum",
+    "beta1",
+    "beta2",
+    "epsilon",
+    "weight_decay",
+    "init_scale",
+    "label_noise",
+    "schedule",
+)
 # What the tables of some parameterizations need beside them, one value a parameterization and study.
 TABLE_OPTIONS = ("base_width", "query_rows")
-# How SGD was run, one value a study; a recommendation holds for it.
-TRAINING_OPTIONS = ("nesterov", "decay", "clip_norm", "augmentation")
+# How the optimizer was run, one value a study; a recommendation holds for it.
+TRAINING_OPTIONS = ("nesterov", "decay", "no_decay", "clip_norm", "augmentation")
 LOSS_UNITS = {"cross_entropy": "nats", "mse": "squared error"}
 _A_RUN = "at least one finished run of the grid"
 _REQUIRED = (
@@ -140,9 +151,9 @@ def run_groups(runs: pd.DataFrame) -> list[RunGroup]:
         raise BadInput("study", _A_RUN, "none: `noisescale sweep` trains them")
     names = [name for name in HYPERPARAMETERS if name in table.columns]
     options = [name for name in (*TABLE_OPTIONS, *TRAINING_OPTIONS) if name in table.columns]
-    varied = [name for name in names if table[name][table["purpose"] == "sweep"].nunique(dropna=False) > 1]
     groups = []
     ladders, grid = table[table["purpose"] == "stability"], table[table["purpose"] == "sweep"]
+    varied = [name for name in names if _varies(grid, name)]
     for sweep in [own for _, own in grid.groupby(varied, sort=False, dropna=False)] if varied else [grid]:
         values = {name: _plain(sweep[name].iloc[0]) for name in names + options}
         # The edge is that of a constant rate; the peak of a schedule is held against it.
@@ -152,8 +163,20 @@ def run_groups(runs: pd.DataFrame) -> list[RunGroup]:
     return groups
 
 
-def axis_of(sweep: pd.DataFrame) -> str:
-    """The ladder of a group: batch_size where a rate has more batches than a batch has rates, else learning_rate."""
+def _varies(grid: pd.DataFrame, name: str) -> bool:
+    """Whether a hyperparameter differs between runs of one optimizer: others need not have it."""
+    if name == "optimizer" or "optimizer" not in grid:
+        return grid[name].nunique(dropna=False) > 1
+    return bool((grid.groupby("optimizer")[name].nunique(dropna=False) > 1).any())
+
+
+def axis_of(sweep: pd.DataFrame, quantity: str) -> str:
+    """The ladder of a group: batch_size where a rate has more batches than a batch has rates, else learning_rate.
+
+    Without a noise scale, batches are not places of one axis, so the ladder is the learning rate.
+    """
+    if quantity == "learning_rate":
+        return "learning_rate"
     rates = sweep.groupby(["width", "batch_size"])["learning_rate"].nunique().median()
     batches = sweep.groupby(["width", "learning_rate"])["batch_size"].nunique().median()
     return "batch_size" if batches > rates else "learning_rate"

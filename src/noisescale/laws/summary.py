@@ -80,13 +80,13 @@ def warnings_of(groups: tuple[Group, ...], settings: Settings) -> tuple[str, ...
                 None
             )
         for series in group.series:
-            laws = series.laws.get(settings.metric)
-            if laws is None:
+            law = series.law(settings.metric)
+            if law is None:
                 found[f"no {settings.metric} was measured"] = None
                 continue
             place = f"{series.fixed} {series.fixed_value:g}, {group.parameterization}"
-            if laws.normalized_noise_scale.status != "ok":
-                found[f"{place}: the law is inconclusive: {laws.normalized_noise_scale.advice}"] = None
+            if law.status != "ok":
+                found[f"{place}: the law is inconclusive: {law.advice}"] = None
             for width in series.widths:
                 if len(width.seeds) < _FEW_SEEDS:
                     found[f"fewer than {_FEW_SEEDS} seeds: intervals are wide and often open"] = None

@@ -1,8 +1,6 @@
 from .fan_in import Parameter as Parameter
 from .fan_in import describe_parameters as describe_parameters
 from .fan_in import read_out as read_out
-from .groups import ParameterGroups as ParameterGroups
-from .groups import parameterize as parameterize
 from .initialize import initial_parameters as initial_parameters
 from .initialize import initial_std as initial_std
 from .initialize import stream as stream

@@ -46,8 +46,8 @@ def initial_parameters(table: Table, factory_output: nn.Module, seed: int) -> di
             start[row.name] = torch.zeros(shape, dtype=torch.float64)
         else:
             start[row.name] = row.init_std * torch.randn(shape, generator=generator, dtype=torch.float64)
-            if (factors := row.row_factors()) is not None:
-                start[row.name] *= factors
+            if row.query_factor != 1.0:
+                start[row.name] *= row.row_factors(row.query_factor)
     return start
 
 

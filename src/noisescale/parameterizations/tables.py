@@ -13,6 +13,9 @@ at the base width (1 where they do not grow):
 | mup | σ0²/d, r_out/r_in; a read-out (only its fan-in grows): σ0²/(d r_in), 1/r_in | 0, r_out | r_out |
 | own | the module's own, 1 | the module's own, 1 | 1 |
 
+Adam's step does not depend on the size of the gradient, so that its rate multiplier is m = √c. For mup the table of
+Yang et al. 2022 replaces it: 1/r_in for weights and 1 for biases and gains.
+
 improved_standard writes z = θx/√r_in + b with θ ~ N(0, σ0² r_in/d): m² = 1/r_in. mup, written with one rate for all,
 has m² = r_out/r_in: z = √r_out θx with θ ~ N(0, σ0²/(d r_out)) in input layers, z = θx with θ ~ N(0, σ0²/d) in hidden
 ones, z = θx/√r_in with θ ~ N(0, σ0²/d) in the read-out, and biases and gains √r_out times their own coordinate. Then
@@ -57,26 +60,27 @@ class Row:
 
     Arguments:
         init_std: σ_l of the module's own tensor; 0 starts it at zero; None keeps the module's own initialization.
-        multiplier: c_l, which multiplies the learning rate of this tensor.
+        multiplier: c_l, which multiplies SGD's learning rate of this tensor.
         query_factor: m of the parameter's query rows where they are a part of it: their σ is mσ_l, their c is m²c_l.
+        adam_multiplier: the multiplier of Adam's rate, for tables with a column of their own for it; None: √c_l.
     """
 
     parameter: Parameter
     init_std: float | None
     multiplier: float
     query_factor: float = 1.0
+    adam_multiplier: float | None = None
 
     @property
     def name(self) -> str:
         return self.parameter.name
 
-    def row_factors(self) -> Tensor | None:
-        """m of each row of the tensor, [rows, 1, …] in float64; None where all rows are alike."""
-        if self.query_factor == 1.0:
-            return None
+    def row_factors(self, factor: float) -> Tensor:
+        """Return a factor of the query rows and 1 of all others, [rows, 1, …] in float64."""
         factors = torch.ones(self.parameter.shape[0], dtype=torch.float64)
-        for start, stop in self.parameter.query_rows:
-            factors[start:stop] = self.query_factor
+        if self.query_factor != 1.0:
+            for start, stop in self.parameter.query_rows:
+                factors[start:stop] = factor
         return factors.view(-1, *(1,) * (len(self.parameter.shape) - 1))
 
 
@@ -124,7 +128,9 @@ def _mup(parameter: Parameter, init_scale: float) -> Row:
         required = f"a rule for the parameter {parameter.name!r}, of no known layer, of which more than one axis grows"
         raise BadInput(_KEY, f"{required}; use parameterization 'own'", f"shape {parameter.shape}")
     row = replace(
-        _variance_rule(parameter, init_scale, 1.0), multiplier=parameter.output_ratio / parameter.fan_in_ratio
+        _variance_rule(parameter, init_scale, 1.0),
+        multiplier=parameter.output_ratio / parameter.fan_in_ratio,
+        adam_multiplier=1.0 / parameter.fan_in_ratio,
     )
     if parameter.grows and not parameter.outputs_grow:
         row = _scale_start(row, 1.0 / math.sqrt(parameter.fan_in_ratio))
@@ -139,7 +145,8 @@ def _absorb_in_queries(row: Row) -> Row:
     factor = 1.0 / math.sqrt(parameter.query_ratio)
     if count_rows(parameter.query_rows) < parameter.shape[0]:
         return replace(row, query_factor=factor)
-    return replace(_scale_start(row, factor), multiplier=row.multiplier / parameter.query_ratio)
+    multiplier, adam = row.multiplier / parameter.query_ratio, (row.adam_multiplier or 1.0) * factor
+    return replace(_scale_start(row, factor), multiplier=multiplier, adam_multiplier=adam)
 
 
 def _scale_start(row: Row, factor: float) -> Row:

@@ -40,7 +40,7 @@ class Entry:
 
 def catalogue(material: Material, recommendation: Recommendation | None) -> Iterator[Entry]:
     """The figures of one group, in the order of the argument: curves, law, peak, edge, recommendation, grid."""
-    noise = "normalized noise scale" if material.normalized else "noise scale"
+    noise = material.quantity.words
     metrics = " and ".join(material.metrics)
     yield Entry(
         "metric-by-noise", f"{metrics.capitalize()} against the {noise}", _by_noise(material),

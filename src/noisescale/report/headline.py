@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from noisescale.laws import Recommendation
+from noisescale.laws import Estimate, Recommendation
 from noisescale.report.material import Material
 from noisescale.report.numbers import number, percent, with_interval
 
@@ -29,7 +29,7 @@ def headline(material: Material, recommendation: Recommendation | None) -> list[
             text += " No stability edge was measured: whether the rate is stable is not known."
         text += f" From: {recommendation.basis[0]}."
         if recommendation.warnings:
-            text += " What speaks against it stands as warnings beside it."
+            text += " See the warnings beside it."
         sentences.append(text)
     return [sentence for sentence in sentences if sentence]
 
@@ -41,24 +41,25 @@ def law_sentence(material: Material, metric: str) -> str:
     if law is None or law.status != "ok" or not law.fitted:
         if len(material.widths) < 2:
             return f"{what}: one width, so there is no law; its optimum stands in the table."
-        return f"{what}: no law can be given: {law.advice if law is not None else 'the metric was not measured'}."
-    slope = law.slope
-    name = "normalized noise scale" if material.normalized else "noise scale"
-    widths = f"widths {min(law.widths):g} to {max(law.widths):g}"
-    text = f"{what}, the best {name} goes as width^{slope.value:.2f} "
-    text += f"(95 % interval {_end(slope.low)} to {_end(slope.high)}, {widths}): "
-    return text + _meaning(slope.value, slope.low, slope.high)
+        return f"{what}, no law was fitted: {law.advice if law is not None else 'the metric was not measured'}."
+    slope, quantity = law.slope, material.quantity
+    ends = f"95% CI {_end(slope.low)} to {_end(slope.high)}; widths {min(law.widths):g} to {max(law.widths):g}"
+    noun = "learning rate" if quantity.name == "learning_rate" else "noise"
+    verb = "falls" if slope.high < 0 else "grows" if slope.low > 0 else "scales"
+    return f"{what}, the best {quantity.words} {verb} as width^{slope.value:.2f} ({ends}). " + _meaning(slope, noun)
 
 
-def _meaning(value: float, low: float, high: float) -> str:
-    if low <= 0 <= high:
-        return "no dependence on width is shown" + (", and none is excluded." if high >= 1 else ".")
-    if high < 0:
-        return f"it falls with width; twice the width wants {2**value:.2f} times the noise."
-    if low <= 1 <= high:
-        return f"twice the width wants {2**value:.2f} times the noise, in proportion to width within the error."
-    pace = "more slowly than" if high < 1 else "faster than"
-    return f"twice the width wants {2**value:.2f} times the noise, {pace} in proportion to width."
+def _meaning(slope: Estimate, noun: str) -> str:
+    if slope.low <= 0 <= slope.high:
+        return "The interval includes no dependence on width" + (
+            " and proportional growth." if slope.high >= 1 else "."
+        )
+    factor = f"Doubling the width calls for {2**slope.value:.2f} times the {noun}"
+    if slope.high < 0:
+        return f"{factor}."
+    if slope.low <= 1 <= slope.high:
+        return f"{factor}, consistent with proportional growth."
+    return f"{factor}, {'less' if slope.high < 1 else 'more'} than in proportion."
 
 
 def _end(value: float) -> str:

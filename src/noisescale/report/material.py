@@ -12,12 +12,14 @@ import pandas as pd
 
 from noisescale.laws import (
     METRICS,
+    QUANTITIES,
     Cell,
     Estimate,
     Group,
     LargestBatch,
     MetricOptimum,
     PowerLaw,
+    Quantity,
     Series,
     StabilityEdge,
     WidthFit,
@@ -56,7 +58,9 @@ class Material:
 
     @cached_property
     def all_cells(self) -> pd.DataFrame:
-        """The cells of every series, one row each: the fields of `Cell`, `width`, `noise` (ḡ, or g) and `primary`.
+        """The cells of every series, one row each: the fields of `Cell`, `width`, `place` and `primary`.
+
+        The place is the cell's value of the ladder's quantity.
 
         Of an estimate the column holds the value; the half-width of its interval is in `accuracy_half`, `loss_half`.
         """
@@ -67,19 +71,18 @@ class Material:
             for cell in fit.cells
         ]
         table = pd.DataFrame(rows)
-        table["noise"] = table.normalized_noise_scale if self.normalized else table.noise_scale
-        return table.sort_values(["width", "noise"], ignore_index=True)
+        table["place"] = table[self.quantity.name]
+        return table.sort_values(["width", "place"], ignore_index=True)
 
     @cached_property
     def cells(self) -> pd.DataFrame:
         """The cells of the primary series."""
         return self.all_cells[self.all_cells.primary]
 
-    @cached_property
-    def normalized(self) -> bool:
-        """Whether the noise axis is ḡ; where no layer grows it is g."""
-        cells = [cell for series in self.group.series for fit in series.widths for cell in fit.cells]
-        return all(math.isfinite(cell.normalized_noise_scale) for cell in cells)
+    @property
+    def quantity(self) -> Quantity:
+        """The quantity in which the optima are stated."""
+        return QUANTITIES[self.series.quantity]
 
     @property
     def two_dimensional(self) -> bool:
@@ -106,18 +109,17 @@ class Material:
         return found if found is not None and found.curve.found else None
 
     def place(self, found: MetricOptimum) -> Estimate:
-        """The optimum on the figures' noise axis."""
-        return found.normalized_noise_scale if self.normalized else found.noise_scale
+        """The optimum on the figures' axis."""
+        return self.series.place(found)
 
     def height_on_curve(self, metric: str, width: float, place: float) -> float:
         """The metric at a place of the noise axis, between the means of the two cells beside it."""
         cells = self.cells[(self.cells.width == width) & self.cells[metric].notna()]
-        return float(np.interp(math.log(place), np.log(cells.noise), cells[metric])) if len(cells) else math.nan
+        return float(np.interp(math.log(place), np.log(cells.place), cells[metric])) if len(cells) else math.nan
 
     def noise_law(self, metric: str) -> PowerLaw | None:
         """The law of the optimum against width."""
-        laws = self.series.laws.get(metric)
-        return None if laws is None else laws.normalized_noise_scale
+        return self.series.law(metric)
 
     def largest_batch(self, metric: str, width: float) -> LargestBatch | None:
         """The largest batch of a width; None where there is no number."""
@@ -137,9 +139,9 @@ class Material:
         return f"{split or self.split} {metric}" + (f" ({self.loss_unit})" if metric == "loss" else "")
 
     @property
-    def noise_label(self) -> str:
-        """The noise axis' name."""
-        return r"normalized noise scale $\bar{g}$" if self.normalized else "noise scale $g$"
+    def place_label(self) -> str:
+        """The name of the ladder's quantity, for an axis."""
+        return self.quantity.axis_label
 
     def runs_at_optimum(self, width: float) -> pd.DataFrame:
         """The runs of the cell nearest to a width's optimum, or of its best cell where there is none."""
@@ -151,7 +153,7 @@ class Material:
             sign = 1 if self.one_metric == "accuracy" else -1
             best = cells.iloc[int(np.argmax(sign * cells[self.one_metric]))]
         else:
-            best = cells.iloc[int(np.argmin(np.abs(np.log(cells.noise) - math.log(self.place(found).value))))]
+            best = cells.iloc[int(np.argmin(np.abs(np.log(cells.place) - math.log(self.place(found).value))))]
         runs = self.runs[(self.runs.width == width) & (self.runs.steps == best.steps)]
         chosen: pd.DataFrame = runs[
             np.isclose(runs.learning_rate, best.learning_rate) & (runs.batch_size == best.batch_size)

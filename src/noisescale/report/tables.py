@@ -10,7 +10,22 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from noisescale.laws import METRICS, Fit, Group, MetricLaws, PowerLaw, Recommendation, SummaryRow, Trend, summary_rows
+from noisescale.laws import (
+    METRICS,
+    QUANTITIES,
+    Estimate,
+    Fit,
+    Group,
+    MetricLaws,
+    PowerLaw,
+    Quantity,
+    Recommendation,
+    Rung,
+    Series,
+    SummaryRow,
+    Trend,
+    summary_rows,
+)
 from noisescale.report.numbers import LEGEND, NONE, batch_size, number, percent, with_interval
 
 
@@ -91,21 +106,28 @@ def fit_table_data(fit: Fit) -> list[TableData]:
 
 def group_name(group: Group) -> str:
     """The parameterization and the hyperparameters that tell this group from the study's others."""
-    varied = [f"{name.replace('_', ' ')} {value}" for name, value in group.varied.items() if name != "parameterization"]
-    return ", ".join([group.parameterization, *varied])
+    varied = [f"{name.replace('_', ' ')} {value}" for name, value in group.varied.items() if name not in _NAMED]
+    optimizer = group.hyperparameters.get("optimizer") or "sgd"
+    named = [] if optimizer == "sgd" and "optimizer" not in group.varied else [str(optimizer)]
+    return ", ".join([*named, group.parameterization, *varied])
+
+
+# Named in front of the hyperparameters that vary.
+_NAMED = ("optimizer", "parameterization")
 
 
 def _optima(fit: Fit, group: Group, metric: str) -> TableData:
     rows = list(summary_rows(group, metric))
     series = group.series[group.primary]
     symbol = "ε" if series.fixed == "learning_rate" else "B"
-    normalized = any(math.isfinite(row.normalized_noise_scale.value) for row in rows)
+    quantity = QUANTITIES[series.quantity]
     varied = "B" if symbol == "ε" else "ε"
     height = "test accuracy (%)" if metric == "accuracy" else "test loss"
-    columns = ("width", f"best {'ḡ' if normalized else 'g'}", f"{varied} there", height, "ε½ (at B)", "B*", _LABELS)
+    setting = () if quantity.symbol == varied else (f"{varied} there",)
+    columns = ("width", f"best {quantity.symbol}", *setting, height, "ε½ (at B)", "B*", _LABELS)
     others = f"; {len(group.series) - 1} other {symbol} in the grid" if len(group.series) > 1 else ""
     title = f"Optimum by {fit.select_on} {metric}: {group_name(group)}, {symbol} = {series.fixed_value:g}{others}"
-    body = tuple(_row(row, metric, normalized, varied) for row in rows)
+    body = tuple(_row(row, metric, quantity, varied) for row in rows)
     notes = _excluded(series.laws[metric])
     if metric == "loss":
         notes = ("Lateness is judged by accuracy: the loss may still move where training ends.", *notes)
@@ -123,9 +145,9 @@ def _excluded(laws: MetricLaws) -> tuple[str, ...]:
     )
 
 
-def _row(row: SummaryRow, metric: str, normalized: bool, varied: str) -> tuple[str, ...]:
+def _row(row: SummaryRow, metric: str, quantity: Quantity, varied: str) -> tuple[str, ...]:
     censored = {"censored_low": -1, "censored_high": 1}.get(row.labels[0], 0)
-    noise = row.normalized_noise_scale if normalized else row.noise_scale
+    place: Estimate = getattr(row, quantity.name)
     edge = with_interval(
         row.largest_stable_rate, censored={"no_failure": 1, "all_fail": -1}.get(row.stability_label, 0)
     )
@@ -134,8 +156,8 @@ def _row(row: SummaryRow, metric: str, normalized: bool, varied: str) -> tuple[s
     star = batch_size(row.largest_batch)
     return (
         f"{row.width:g}",
-        with_interval(noise, censored=censored),
-        setting,
+        with_interval(place, censored=censored),
+        *(() if quantity.symbol == varied else (setting,)),
         percent(row.height, "") if metric == "accuracy" else with_interval(row.height),
         edge if edge == NONE else f"{edge} ({row.stability_batch_size:g})",
         star + (" *" if row.largest_batch_label == "extrapolated" else ""),
@@ -145,22 +167,29 @@ def _row(row: SummaryRow, metric: str, normalized: bool, varied: str) -> tuple[s
 
 def _laws(group: Group, metrics: list[str]) -> TableData:
     laws = {metric: group.series[group.primary].laws[metric] for metric in metrics}
-    quantities: dict[str, Callable[[MetricLaws], PowerLaw]] = {
-        "best ḡ": lambda one: one.normalized_noise_scale,
-        "best ḡ, with bounds": lambda one: one.with_bounds,
-        "best ε/(B(1 − m))": lambda one: one.temperature,
-        "largest B*": lambda one: one.largest_batch,
+    series = group.series[group.primary]
+    quantities: dict[str, Callable[[MetricLaws], PowerLaw | None]] = {
+        "best ḡ": lambda laws: laws.normalized_noise_scale,
+        "best ḡ, with bounds": lambda laws: laws.with_bounds,
+        "best ε/(B(1 − m))": lambda laws: laws.temperature,
+        "largest B*": lambda laws: laws.largest_batch,
     }
+    if series.quantity == "learning_rate":
+        quantities = {f"best ε at B = {series.fixed_value:g}": lambda laws: laws.learning_rate}
     columns = ["exponent of width", *(part for m in metrics for part in (f"by {m}", "widths"))]
     rows = [
         (name, *(entry for metric in metrics for entry in _law(read(laws[metric]))))
         for name, read in quantities.items()
     ]
     rows.append(("peak, per doubling", *(e for m in metrics for e in _trend(laws[m]))))
-    return TableData(f"Laws against width: {group_name(group)}", tuple(columns), tuple(rows), _law_notes(laws))
+    return TableData(
+        f"Laws against width: {group_name(group)}", tuple(columns), tuple(rows), _law_notes(series, metrics)
+    )
 
 
-def _law(law: PowerLaw) -> tuple[str, str]:
+def _law(law: PowerLaw | None) -> tuple[str, str]:
+    if law is None:
+        return NONE, NONE
     used = _range(law.widths) + (f" + {len(law.censored)} censored" if law.censored else "")
     if law.status != "ok":
         return "inconclusive", used
@@ -184,11 +213,11 @@ def _range(widths: tuple[float, ...]) -> str:
     return f"{len(widths)}: {min(widths):g}–{max(widths):g}"
 
 
-def _law_notes(laws: dict[str, MetricLaws]) -> tuple[str, ...]:
+def _law_notes(series: Series, metrics: list[str]) -> tuple[str, ...]:
     advice = {
         f"inconclusive by {metric}: {law.advice}"
-        for metric, one in laws.items()
-        if (law := one.normalized_noise_scale).status != "ok"
+        for metric in metrics
+        if (law := series.law(metric)) is not None and law.status != "ok"
     }
     return tuple(sorted(advice))
 
@@ -210,15 +239,15 @@ def _edges(group: Group) -> TableData:
 
 def recommendation_table_data(found: Recommendation) -> list[TableData]:
     """The tables of `recommendation_tables`, as text."""
+    by_rate = not math.isfinite(found.noise_scale.value)
     normalized = math.isfinite(found.normalized_noise_scale.value)
     noise = found.normalized_noise_scale if normalized else found.noise_scale
-    columns = ("ε", "B", "steps", "ḡ" if normalized else "g", "ε/(B(1 − m))", "ε½ at this B")
+    columns = ("ε", "B", "steps", *(() if by_rate else ("ḡ" if normalized else "g", "ε/(B(1 − m))")), "ε½ at this B")
     row = (
         with_interval(found.learning_rate),
         f"{found.batch_size}",
         f"{found.steps:,}",
-        with_interval(noise),
-        with_interval(found.temperature),
+        *(() if by_rate else (with_interval(noise), with_interval(found.temperature))),
         with_interval(found.stability_edge),
     )
     notes = (
@@ -227,13 +256,15 @@ def recommendation_table_data(found: Recommendation) -> list[TableData]:
         *(f"Warning: {text}." for text in found.warnings),
     )
     base = "" if found.base_width is None else f" (base width {found.base_width})"
+    optimizer = "" if found.optimizer_name == "sgd" else f"{found.optimizer_name}, "
     title = (
-        f"Recommendation for width {found.width:g}: {found.parameterization}{base}, by {found.select_on} {found.metric}"
+        f"Recommendation for width {found.width:g}: {optimizer}{found.parameterization}{base}, "
+        f"by {found.select_on} {found.metric}"
     )
-    return [TableData(title, columns, (row,), notes), _ladder(found)]
+    return [TableData(title, columns, (row,), notes), _ladder(found, by_rate)]
 
 
-def _ladder(found: Recommendation) -> TableData:
+def _ladder(found: Recommendation, by_rate: bool) -> TableData:
     stable = {True: "yes", False: "no", None: NONE}
     # Far above the edge there is nothing to choose; two rows beyond show where it lies.
     above = [rung.learning_rate.low > rung.stability_edge.high for rung in found.ladder]
@@ -244,19 +275,24 @@ def _ladder(found: Recommendation) -> TableData:
         (
             f"{rung.batch_size}" + (" ←" if rung.batch_size == found.batch_size else ""),
             with_interval(rung.learning_rate),
-            number(rung.learning_rate.value / (rung.batch_size * (1 - found.momentum))),
-            number(found.noise_scale.value),
+            *(() if by_rate else _noise_of(rung, found)),
             f"{rung.steps:,}",
             with_interval(rung.stability_edge),
             stable[rung.stable],
         )
         for rung in shown
     ]
-    columns = ("B", "ε", "ε/(B(1 − m))", "g", "steps", "ε½", "safely stable")
+    columns = ("B", "ε", *(() if by_rate else ("ε/(B(1 − m))", "g")), "steps", "ε½", "safely stable")
     note = (
         "safely stable: ε is at most half of ε½, and the upper end of its interval at most ε½. ←: the default. "
         + LEGEND
     )
     if len(shown) < len(found.ladder):
         note = f"Batch sizes above {shown[-1].batch_size} are left out: the table ends shortly beyond ε½. " + note
-    return TableData("The same noise at other batch sizes", columns, tuple(rows), (note,))
+    title = "The best rate at each batch size of the grid" if by_rate else "The same noise at other batch sizes"
+    return TableData(title, columns, tuple(rows), (note,))
+
+
+def _noise_of(rung: Rung, found: Recommendation) -> tuple[str, str]:
+    temperature = rung.learning_rate.value / (rung.batch_size * (1 - found.momentum))
+    return number(temperature), number(found.noise_scale.value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import platform
 import secrets
@@ -17,8 +18,9 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 
 from noisescale.errors import BadInput
-from noisescale.runs import LATER_KEYS, Run, RunResult
-from noisescale.store.seal import DamagedFile, check_seal, packs_in_footer, sealed, unsealed
+from noisescale.noise_laws import NOISE_COLUMNS
+from noisescale.runs import LATER_KEYS, Run, RunResult, modern_record
+from noisescale.store.seal import Choose, DamagedFile, check_seal, packs_in_footer, sealed, unsealed
 
 SUFFIX = ".parquet"
 
@@ -135,7 +137,7 @@ def read_shards(folder: Path, *, curves: bool = True) -> pa.Table | None:
     Raises:
         BadInput: a file with a shard's name is none, is damaged, or was written by a newer version.
     """
-    tables = _read_all(folder, curves)
+    tables = _read_all(folder, all_columns if curves else _without_curves)
     if not tables:
         return None
     try:
@@ -143,8 +145,32 @@ def read_shards(folder: Path, *, curves: bool = True) -> pa.Table | None:
     except pa.ArrowException as error:  # columns that are no shard's own
         raise BadInput(str(folder), "shards as sweeps wrote them, with columns that go together", error) from None
     # A worker that outlived its driver may have trained a run twice.
-    again = table["run_id"].to_pandas().duplicated()
-    return table.filter(pa.array(~again)) if again.any() else table
+    return _without_repeats(table)
+
+
+def read_statuses(folder: Path) -> dict[str, str]:
+    """Read the status of every finished run, without the libraries that tables of results need.
+
+    Args:
+        folder: The subfolder of shards.
+
+    Returns:
+        "completed" or "diverged", by run id.
+
+    Raises:
+        BadInput: As `read_shards`.
+    """
+    statuses: dict[str, str] = {}
+    for table in _read_all(folder, _ids_and_statuses):
+        statuses.update(zip(table["run_id"].to_pylist(), table["status"].to_pylist(), strict=True))
+    return statuses
+
+
+def _without_repeats(table: pa.Table) -> pa.Table:
+    """Keep the first row of each run."""
+    ids = table["run_id"].to_pylist()
+    first = dict(zip(reversed(ids), range(len(ids) - 1, -1, -1), strict=True))
+    return table if len(first) == len(ids) else table.take(sorted(first.values()))
 
 
 def set_damaged_aside(folder: Path, aside: Path) -> list[str]:
@@ -168,12 +194,11 @@ def set_damaged_aside(folder: Path, aside: Path) -> list[str]:
     return found
 
 
-def _read_all(folder: Path, curves: bool) -> list[pa.Table]:
-    choose = all_columns if curves else _without_curves
+def _read_all(folder: Path, choose: Choose) -> list[pa.Table]:
     while True:
         try:
             return [
-                with_later_keys(unsealed(path.read_bytes(), str(path), choose))
+                _completed(unsealed(path.read_bytes(), str(path), choose), choose)
                 for path in sorted(folder.glob(f"*{SUFFIX}"))
             ]
         except FileNotFoundError as error:  # the driver has joined it with others since the listing
@@ -184,8 +209,15 @@ def _read_all(folder: Path, curves: bool) -> list[pa.Table]:
             raise BadInput(name, "a shard as a sweep wrote it", error.strerror) from None
 
 
+def _completed(table: pa.Table, choose: Choose) -> pa.Table:
+    return table if choose is _ids_and_statuses else with_later_keys(table)
+
+
 def with_later_keys(table: pa.Table) -> pa.Table:
     """The table with the keys that came after it was written, at what it meant by leaving them out."""
+    if "optimizer" not in table.column_names and "decay" in table.column_names:
+        decays = [modern_record({"decay": decay})["decay"] for decay in table["decay"].to_pylist()]
+        table = table.set_column(table.column_names.index("decay"), "decay", pa.array(decays, pa.string()))
     for name, default in LATER_KEYS.items():
         if name not in table.column_names:
             table = table.append_column(name, pa.array([default] * len(table)))
@@ -213,6 +245,11 @@ def _without_curves(schema: pa.Schema) -> list[str]:
     return [name for name in schema.names if name != "curves"] + ["curves.step", "curves.epoch"]
 
 
+def _ids_and_statuses(schema: pa.Schema) -> list[str]:
+    all_columns(schema)
+    return ["run_id", "status"]
+
+
 @cache
 def versions() -> str:
     """The versions that a result depends on, in one line."""
@@ -235,6 +272,7 @@ def _row(pack_id: str, result: RunResult) -> dict[str, Any]:
         **{f"final_{name}": value for name, value in result.final.items()},
         **result.averaged,
         "best_test_accuracy": result.best_test_accuracy,
+        **{name: result.noise.get(name, math.nan) for name in NOISE_COLUMNS},
         "seconds": result.seconds,
         "device": result.device,
         "threads": result.threads,

@@ -14,20 +14,15 @@ import pyarrow as pa
 from scipy.special import stdtrit
 
 from noisescale.errors import BadInput
-from noisescale.noise_scale import noise_per_rate
+from noisescale.noise_laws import NOISE_COLUMNS, SGD_NOISE
 from noisescale.runs import Run
+from noisescale.store.folder import SHARDS, read_failures, read_spec
 from noisescale.store.nested import NestedCurves, flat_rows
 from noisescale.store.shards import read_shards
 
 # A cell is late when the 95 % interval of its drift lies within this, in accuracy (or, where there is no accuracy,
 # as a fraction of the loss): an equivalence test, because "no significant drift" passes more easily with fewer seeds.
 LATE_MARGIN = 0.01
-
-# Files of finished packs.
-SHARDS = "shards"
-
-# Packs that failed at their last attempt, a file each: why, and their runs.
-FAILURES = "failures"
 
 MEASURES = ("test_accuracy", "test_loss", "validation_accuracy", "validation_loss", "train_accuracy", "train_loss")
 
@@ -51,11 +46,7 @@ class Study:
             BadInput: the folder holds no sweep.
         """
         path = Path(folder)
-        try:
-            text = (path / "spec.json").read_text(encoding="utf-8")
-        except (OSError, ValueError):
-            raise BadInput(str(path), "a folder that `noisescale sweep` wrote (with spec.json)", "none") from None
-        return cls(path, parse_spec(text, path / "spec.json"))
+        return cls(path, read_spec(path))
 
     def data_shape(self) -> tuple[tuple[int, ...], int]:
         """The shape of one input and the number of outputs, as a factory takes them."""
@@ -144,10 +135,7 @@ class Study:
         # Examples seen over N; only a run with a schedule says how many those were.
         last = pd.Series(NestedCurves(table["curves"]).last("epoch"), frame.index)
         frame["epochs"] = last.fillna(frame.steps * frame.batch_size / frame.train_size)
-        shape = frame.batch_size, frame.train_size, frame.momentum
-        without, replaced = noise_per_rate(*shape), noise_per_rate(*shape, replacement=True)
-        frame["noise_scale"] = frame.learning_rate * without.where(frame.sampling != "with_replacement", replaced)
-        frame["temperature"] = frame.learning_rate / (frame.batch_size * (1 - frame.momentum))
+        _fill_noise(frame)
         reference = self._reference_layers()
         frame = frame.merge(reference, on="run_id", how="left")
         frame["late"] = _late_cells(frame)
@@ -160,59 +148,19 @@ class Study:
         return reference.rename(columns=names)[["run_id", *names.values(), "normalized_noise_scale"]]
 
 
-@dataclass(frozen=True)
-class Failure:
-    """Why a pack failed at its last attempt, and its runs."""
-
-    error: str
-    runs: tuple[Run, ...]
-
-    def text(self) -> str:
-        """As it is stored."""
-        return json.dumps({"error": self.error, "runs": [{**run.as_dict(), "run_id": run.run_id} for run in self.runs]})
-
-
-def read_failures(folder: Path) -> dict[str, Failure]:
-    """The failures of a sweep's folder by pack id; a record that is not as it was written has no runs."""
-    return {path.stem: _read_failure(path) for path in sorted((folder / FAILURES).glob("*.json"))}
-
-
-def _read_failure(path: Path) -> Failure:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        error, records = values["error"], values["runs"]
-        runs = tuple(Run.from_record(record) for record in records)
-        # A run's id is the digest of all that it is.
-        if isinstance(error, str) and all(a.run_id == b["run_id"] for a, b in zip(runs, records, strict=True)):
-            return Failure(error, runs)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        pass
-    return Failure("its record is damaged", ())
-
-
-# Sections that a stored spec may have; each is a table.
-_SECTIONS = ("dataset", "model", "grid", "training", "measure", "fit", "stability")
-
-
-def parse_spec(text: str, path: Path) -> dict[str, Any]:
-    """The stored spec.
-
-    Arguments:
-        path: of the file, for messages.
-    Raises:
-        BadInput: it is not what a sweep writes.
-    """
-
-    def refuse(number: str) -> None:
-        raise ValueError(f"{number} is no JSON")
-
-    try:
-        spec = json.loads(text, parse_constant=refuse)
-    except (ValueError, RecursionError):
-        spec = None
-    if not isinstance(spec, dict) or any(not isinstance(spec.get(name, {}), dict) for name in _SECTIONS):
-        raise BadInput(str(path), "the spec as a sweep wrote it", "something else")
-    return spec
+def _fill_noise(frame: pd.DataFrame) -> None:
+    """Add the measures of noise to runs whose shards do not hold them: version 0.1 wrote none, and had only SGD."""
+    stored = (
+        frame[list(NOISE_COLUMNS)] if NOISE_COLUMNS[0] in frame else pd.DataFrame(np.nan, frame.index, NOISE_COLUMNS)
+    )
+    setting = frame.batch_size, frame.train_size, frame.momentum
+    replaced = frame.sampling == "with_replacement"
+    for name in NOISE_COLUMNS:
+        frame[name] = stored[name]
+        if name in SGD_NOISE:
+            without, with_replacement = (SGD_NOISE.per_rate(name, *setting, replacement=r) for r in (False, True))
+            values = frame.learning_rate * without.where(~replaced, with_replacement)
+            frame[name] = values.where(frame.optimizer == "sgd", stored[name])
 
 
 def _late_cells(frame: pd.DataFrame) -> pd.Series:

@@ -1,9 +1,9 @@
 from .doctor import examine as examine
 from .estimates import dry_run as dry_run
-from .folder import is_driven as is_driven
 from .folder_status import missing_runs as missing_runs
 from .folder_status import status as status
 from .grid import Grid as Grid
+from .lock import is_driven as is_driven
 from .machine import usable_cores as usable_cores
 from .session import failures as failures
 from .session import sweep as sweep

@@ -87,12 +87,12 @@ class Driver:
         if text not in self.notes:
             self.notes.add(text)
             self.progress.note(text)
-            self.log.say(text)
+            self.log.write(text)
 
     def run(self) -> None:
         who, what = self.workers, type(self.executor).__name__
         own = f"process {os.getpid()} on {platform.node()}, {who.count} workers of {who.threads} threads"
-        self.log.say(f"begun by {own}, {who.device}, {what}; {versions()}")
+        self.log.write(f"begun by {own}, {who.device}, {what}; {versions()}")
         # What a sweep that was ended in the middle of a round has left.
         compact(self.folder / SHARDS)
         with self.executor:
@@ -110,7 +110,7 @@ class Driver:
                 done = True
             finally:
                 self.progress.stop(done)
-                self.log.say(f"ended: {self.progress.counts.line()}")
+                self.log.write(f"ended: {self.progress.counts.line()}")
         failed = self._still_failed()
         if not failed:  # a pack that failed may go on from where it was
             shutil.rmtree(self.folder / CHECKPOINTS, ignore_errors=True)
@@ -171,12 +171,12 @@ class Driver:
             if isinstance(became, Outcome):
                 self._account(by_id[became.pack_id], became)
             elif isinstance(became, Retry):
-                self.log.retry(by_id[became.pack_id], became)
+                self.log.write_retry(by_id[became.pack_id], became)
             beat()
 
     def _account(self, pack: Pack, outcome: Outcome) -> None:
         self.progress.finish_pack(pack, outcome)
-        self.log.pack(pack, outcome)
+        self.log.write_outcome(pack, outcome)
         if outcome.note:
             self.note(outcome.note)
         for place, text in outcome.warnings.items():

@@ -3,32 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import json
-import os
-import platform
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from noisescale.errors import BadInput
-from noisescale.store import FAILURES, SHARDS, parse_spec, write_atomically
+from noisescale.store import FAILURES, SHARDS, SPEC, parse_spec, write_atomically
+from noisescale.sweeps.lock import FULL, LOCK, UNFINISHED
 from noisescale.sweeps.spec import SweepSpec
 from noisescale.sweeps.watchdog import clear_signs
 
-SPEC, LOCK, KERNELS, CHECKPOINTS = "spec.json", "lock", "kernels", "checkpoints"
-# There from a sweep's beginning until it wants nothing more: the plan alone does not say what is still to be planned.
-UNFINISHED = "unfinished"
+KERNELS, CHECKPOINTS = "kernels", "checkpoints"
 DAMAGED = "damaged"
-
-# A full disk is the machine's fault; every other refusal of the system is the path's.
-FULL = (errno.ENOSPC, errno.EDQUOT)
-
-# What file systems say that have no locks.
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
 
 
 def create_folder(folder: Path) -> None:
@@ -116,6 +102,11 @@ def _read_spec(path: Path) -> dict[str, Any]:
 
 def _with_later_keys(values: dict[str, Any]) -> dict[str, Any]:
     """A stored spec with the keys that came after it, at their defaults, so that a newer version continues it."""
+    training, grid = values.get("training"), values.get("grid")
+    if isinstance(training, dict) and isinstance(grid, dict) and "optimizer" not in grid:
+        # Version 0.1 wrote the default decay out, and called "decoupled" what is "independent" now.
+        stored = {"coupled": None, "decoupled": "independent"}
+        values = {**values, "training": {**training, "decay": stored.get(training.get("decay", "coupled"))}}
     try:
         return as_plain(SweepSpec.from_dict(values))
     except BadInput:  # what is not understood is compared as it stands
@@ -135,7 +126,11 @@ def spec_differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "")
         name, before, after = f"{prefix}{key}", old.get(key), new.get(key)
         if isinstance(before, dict) and isinstance(after, dict):
             differences += spec_differences(before, after, f"{name}.")
-        elif before != after and not (_may_grow(name) and _grows(before, after)) and not _is_first_base(name, before):
+        elif before != after and not (
+            (_may_grow(name) and _grows(before, after))
+            or _is_first_base(name, before)
+            or _is_default_decay(name, before, after)
+        ):
             differences.append(name)
     return differences
 
@@ -149,73 +144,10 @@ def _is_first_base(name: str, before: Any) -> bool:
     return name == "grid.base_width" and before is None
 
 
+def _is_default_decay(name: str, before: Any, after: Any) -> bool:
+    """Only SGD has coupled decay, and it is SGD's default."""
+    return name == "training.decay" and {before, after} == {None, "coupled"}
+
+
 def _grows(before: Any, after: Any) -> bool:
     return isinstance(before, list) and isinstance(after, list) and all(entry in after for entry in before)
-
-
-@contextmanager
-def driver_lock(folder: Path) -> Iterator[None]:
-    """Hold the folder for one driver; the kernel releases the lock when the process dies, however it dies.
-
-    Raises:
-        BadInput: another process drives this folder, and the message says which; or it cannot be written.
-    """
-    try:
-        file = (folder / LOCK).open("a+")
-    except OSError as error:
-        if error.errno in FULL:
-            raise
-        raise BadInput(str(folder), "a folder that can be written", error.strerror) from None
-    with file:
-        # `status` holds the lock for an instant when it looks, so one refusal means nothing yet.
-        for pause in (0.1, 0.2, 0.4, None):
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if pause is None:
-                    raise BadInput(
-                        str(folder), "one driver a folder", f"a sweep that is running there{_owner(file)}"
-                    ) from None
-                time.sleep(pause)
-            except OSError as error:
-                if error.errno not in _NO_LOCKS:
-                    raise
-                required = "a folder of a file system with locks (flock), so that two sweeps cannot write to it"
-                raise BadInput(str(folder), required, error.strerror) from None
-        _sign(
-            file.fileno(), f"process {os.getpid()} on {platform.node()} since {time.strftime('%Y-%m-%d %H:%M:%S %z')}"
-        )
-        try:
-            yield
-        finally:
-            _sign(file.fileno(), "")
-
-
-def _sign(file: int, text: str) -> None:
-    """Say in the lock's file who holds it: for people alone, so that a full disk may refuse it."""
-    with contextlib.suppress(OSError):
-        os.ftruncate(file, 0)
-        os.write(file, text.encode())
-
-
-def _owner(file: TextIO) -> str:
-    """Who holds the lock, as far as its file says so in one short line."""
-    try:
-        file.seek(0)
-        text = file.read(200)
-    except (OSError, ValueError):
-        return ""
-    return f": {text}" if text.isprintable() and text else ""
-
-
-def is_driven(folder: Path) -> bool:
-    """Whether a sweep is running in the folder now; where there can be no lock there is none."""
-    try:
-        with (folder / LOCK).open("r") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False

@@ -1,30 +1,36 @@
-"""`status`: runs by state, read from the folder alone, so that it works from another terminal."""
+"""The state of a sweep, read from its folder alone, so that it works from another terminal while the sweep runs."""
 
 from __future__ import annotations
 
 import json
 import math
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from noisescale.store import SHARDS, Study, finished_packs, read_failures
-from noisescale.sweeps.folder import UNFINISHED, is_driven
-from noisescale.sweeps.log import described
-from noisescale.sweeps.plan import planned_sizes
+from noisescale.store import SHARDS, finished_packs, read_failures, read_spec, read_statuses
+from noisescale.sweeps.lock import UNFINISHED, is_driven
+from noisescale.sweeps.log import describe_runs
+from noisescale.sweeps.plan_file import PLAN, planned_sizes
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Runs by state.
+    """Counts of runs by state, and the state of the driver.
 
-    Arguments:
-        missing: planned runs without a result. finished: whether the sweep has come to its end: until then it may want
-            runs that are not planned yet. failed: which runs and why, by pack id. running: whether a driver holds the
-            folder.
-        runs_per_second, seconds_left: the driver's own. heartbeat_age: seconds since its last sign of life.
+    Args:
+        completed: Completed runs.
+        diverged: Diverged runs.
+        missing: Planned runs without a result.
+        finished: Whether the sweep has ended. Until then it may plan further runs.
+        failed: By pack id, which runs failed and why.
+        running: Whether a driver holds the folder.
+        runs_per_second: The driver's speed; None where no driver is running.
+        seconds_left: The driver's estimate, in seconds; None where no driver is running.
+        heartbeat_age: Seconds since the driver last wrote its heartbeat; None where there is no heartbeat.
     """
 
     completed: int
@@ -38,11 +44,11 @@ class Status:
     heartbeat_age: float | None
 
     def as_json(self) -> dict[str, Any]:
-        """The keys of docs/schemas/status.json."""
+        """Return the keys of docs/schemas/status.json."""
         return {"schema_version": 1, **asdict(self)}
 
     def lines(self) -> Iterator[str]:
-        """What a person reads."""
+        """Yield the lines that the terminal shows."""
         yield f"completed  {self.completed}"
         yield f"diverged   {self.diverged}"
         yield f"missing    {self.missing}"
@@ -54,63 +60,78 @@ class Status:
             speed = "" if self.runs_per_second is None else f"{self.runs_per_second:.1f} runs/s, "
             yield f"running, {speed}time left {left}"
         elif self.missing or not self.finished:
-            more = "" if self.missing else "more may be wanted than is planned so far; "
+            more = "" if self.missing else "the sweep may still plan further runs; "
             yield f"not running; {more}the same `noisescale sweep` command continues it"
 
 
 def status(folder: str | Path) -> Status:
-    """Read a folder's state without touching it.
+    """Read the state of a sweep without changing its folder.
+
+    Args:
+        folder: The folder of the sweep.
+
+    Returns:
+        The state.
 
     Raises:
-        BadInput: the folder holds no sweep.
+        BadInput: The folder holds no sweep, or one of its files is damaged.
     """
-    study = Study.open(folder)
-    path = study.folder
-    runs = study.finished()
+    path = Path(folder)
+    read_spec(path)  # refuses a folder without a sweep
+    statuses = read_statuses(path / SHARDS)
+    counts = Counter(statuses.values())
     heartbeat = _heartbeat(path / "heartbeat.json")
     running = is_driven(path)
     return Status(
-        completed=int((runs.status == "completed").sum()),
-        diverged=int((runs.status == "diverged").sum()),
+        completed=counts["completed"],
+        diverged=counts["diverged"],
         missing=missing_runs(path),
         finished=not (path / UNFINISHED).exists(),
-        failed=_failed(study),
+        failed=_failed(path, statuses),
         running=running,
         runs_per_second=heartbeat.get("runs_per_second") if running else None,
         seconds_left=_seconds_left(heartbeat) if running else None,
-        # A clock that was set back makes no negative age.
+        # The clock may have been set back since the heartbeat.
         heartbeat_age=max(0.0, time.time() - heartbeat["time"]) if heartbeat else None,
     )
 
 
+def missing_runs(folder: Path, failed: Iterable[str] = ()) -> int:
+    """Count the planned runs without a result, from the names of the shards alone.
+
+    Args:
+        folder: The folder of the sweep.
+        failed: Ids of packs whose runs are not counted.
+
+    Returns:
+        The number of runs.
+    """
+    done = finished_packs(folder / SHARDS).union(failed)
+    return sum(size for pack_id, size in planned_sizes(folder / PLAN).items() if pack_id not in done)
+
+
+def _failed(folder: Path, finished: Iterable[str]) -> dict[str, str]:
+    """Describe, by pack id, the runs that failed at the last attempt and have no result from another pack."""
+    finished, descriptions = set(finished), {}
+    for pack_id, failure in read_failures(folder).items():
+        if runs := [run for run in failure.runs if run.run_id not in finished]:
+            descriptions[pack_id] = f"{describe_runs(runs)}: {failure.error}"
+    return descriptions
+
+
 def _seconds_left(heartbeat: dict[str, Any]) -> float | None:
-    """The driver's estimate; its sums of floats may end a little below zero."""
+    # The driver subtracts sums of floats, which may end slightly below zero.
     left: float | None = heartbeat.get("seconds_left")
     return None if left is None else max(0.0, left)
-
-
-def missing_runs(folder: Path, failed: Iterable[str] = ()) -> int:
-    """Planned runs without a result, from the names of the shards alone; those of failed packs may be left out."""
-    done = finished_packs(folder / SHARDS).union(failed)
-    return sum(size for pack_id, size in planned_sizes(folder / "plan.jsonl").items() if pack_id not in done)
-
-
-def _failed(study: Study) -> dict[str, str]:
-    """The runs of each pack that failed at its last attempt, as far as they share anything, and why."""
-    finished, found = set(study.finished().run_id), {}
-    for pack_id, failure in read_failures(study.folder).items():
-        if left := [run for run in failure.runs if run.run_id not in finished]:
-            found[pack_id] = f"{described(left)}: {failure.error}"
-    return found
 
 
 def _heartbeat(path: Path) -> dict[str, Any]:
     try:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        beat = {name: _number(values.get(name)) for name in ("time", "seconds_left", "runs_per_second")}
+        heartbeat = {name: _number(values.get(name)) for name in ("time", "seconds_left", "runs_per_second")}
     except (OSError, ValueError, AttributeError, RecursionError):
         return {}
-    return {} if beat["time"] is None else beat
+    return {} if heartbeat["time"] is None else heartbeat
 
 
 def _number(value: object) -> float | None:

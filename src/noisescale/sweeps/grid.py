@@ -13,12 +13,11 @@ import torch
 from noisescale.datasets import Dataset, load_dataset
 from noisescale.errors import BadInput
 from noisescale.families import Factory, ModelOptions, family_factory
-from noisescale.noise_scale import rate_for_noise
 from noisescale.parameterizations import WITH_BASE_WIDTH, WITH_QUERY_ROWS, build_table, describe_parameters, layer_rows
 from noisescale.runs import Run
 from noisescale.sweeps.axes import LARGEST_INTEGER
 from noisescale.sweeps.spec import SweepSpec
-from noisescale.training import MovingBatches, Schedule, check_augmentation, check_loss, parse_schedule
+from noisescale.training import OPTIMIZERS, MovingBatches, Schedule, check_augmentation, check_loss, parse_schedule
 
 
 def reference_width(width: int) -> int:
@@ -32,6 +31,7 @@ class Point:
 
     Arguments:
         rate: the value along the spec's own rate axis, whichever of the four that is.
+        hyperparameters: those of the optimizer, by key.
         schedule: as `Schedule.text` writes it.
         budget: ("steps", number) or ("epochs", number).
     """
@@ -40,7 +40,8 @@ class Point:
     width: int
     batch_size: int
     rate: float
-    momentum: float
+    optimizer: str
+    hyperparameters: tuple[tuple[str, float], ...]
     weight_decay: float
     init_scale: float
     label_noise: float
@@ -131,19 +132,19 @@ class Grid:
         """Every cell of the grid, in the order of its axes."""
         grid = self.spec.grid
         axes = (
-            grid.parameterization, grid.width, grid.batch_size, getattr(grid, grid.rate_axis), grid.momentum,
+            grid.parameterization, grid.width, grid.batch_size, getattr(grid, grid.rate_axis), self._optimizers(),
             grid.weight_decay, grid.init_scale, self.label_noises, [schedule.text for schedule in self._schedules],
             self._budgets(),
         )  # fmt: skip
-        return [Point(*values) for values in product(*axes)]
+        return [Point(*values[:4], *values[4], *values[5:]) for values in product(*axes)]
 
     def cell(self, point: Point) -> list[Run]:
         """The runs of one cell, one a seed of the spec."""
         run = self.run(
             parameterization=point.parameterization, width=point.width, batch_size=point.batch_size,
-            learning_rate=point.rate, momentum=point.momentum, weight_decay=point.weight_decay,
+            learning_rate=point.rate, optimizer=point.optimizer, weight_decay=point.weight_decay,
             init_scale=point.init_scale, label_noise=point.label_noise, schedule=point.schedule, seed=0,
-            **self._length(point),
+            **dict(point.hyperparameters), **self._length(point),
         )  # fmt: skip
         run = replace(run, learning_rate=self._learning_rate(run))
         if run.epochs_budget is not None:
@@ -167,7 +168,9 @@ class Grid:
             "data_seed": spec.dataset.data_seed,
             **self.model.run_fields(),
             "nesterov": training.nesterov,
-            "decay": training.decay,
+            "decay": training.decay or OPTIMIZERS[values["optimizer"]].decays[0],
+            "no_decay": " ".join(training.no_decay),
+            "momentum": 0.0,
             "clip_norm": training.clip_norm,
             "augmentation": " ".join(training.augmentation),
             "average": training.average,
@@ -228,6 +231,15 @@ class Grid:
             got = f"{smallest}, at which the model raises {type(error).__name__}: {' '.join(str(error).split())}"
             raise BadInput("grid.batch_size", "batches on which the model can be trained", got) from error
 
+    def _optimizers(self) -> list[tuple[str, tuple[tuple[str, float], ...]]]:
+        """Every optimizer with every setting of the hyperparameters that it has."""
+        settings = []
+        for name in self.spec.grid.optimizer:
+            row = OPTIMIZERS[name]
+            lists = [getattr(self.spec.grid, key) or (row.defaults[key],) for key in row.hyperparameters]
+            settings += [(name, tuple(zip(row.hyperparameters, values, strict=True))) for values in product(*lists)]
+        return settings
+
     def _budgets(self) -> list[tuple[str, float]]:
         places = (self.spec.training, self.spec.grid)
         stated = [(kind, getattr(place, kind)) for place in places for kind in ("steps", "epochs")]
@@ -254,12 +266,11 @@ class Grid:
         axis, value = self.spec.grid.rate_axis, run.learning_rate
         if axis == "learning_rate":
             return value
-        if axis == "temperature":
-            return value * run.batch_size * (1 - run.momentum)
         if axis == "normalized_noise_scale":
-            value /= self._noise_ratio(run.parameterization, run.width, run.init_scale)
-        replacement = run.sampling == "with_replacement"
-        return rate_for_noise(value, run.batch_size, run.train_size, run.momentum, replacement=replacement)
+            axis, value = "noise_scale", value / self._noise_ratio(run.parameterization, run.width, run.init_scale)
+        law, replacement = OPTIMIZERS[run.optimizer].noise, run.sampling == "with_replacement"
+        assert law is not None  # the spec refuses the axis otherwise
+        return law.rate(axis, value, run.batch_size, run.train_size, run.momentum, replacement=replacement)
 
     @property
     def _query_rows(self) -> tuple[str, ...]:

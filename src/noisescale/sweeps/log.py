@@ -1,4 +1,4 @@
-"""The log of a sweep's folder: a line a pack, so that what failed, and when, can be read afterwards."""
+"""The log of a sweep's folder: one line per pack, so that failures can be traced afterwards."""
 
 from __future__ import annotations
 
@@ -7,54 +7,58 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from noisescale.runs import Run
-from noisescale.sweeps.jobs import Outcome, Retry
-from noisescale.sweeps.plan import Pack
+
+if TYPE_CHECKING:  # `status` describes runs without loading torch
+    from noisescale.sweeps.jobs import Outcome, Retry
+    from noisescale.sweeps.plan import Pack
 
 FILE = "log.txt"
 
-# What runs of one pack have in common, or may differ in.
-_NAMED = ("parameterization", "width", "batch_size", "steps", "learning_rate", "momentum", "weight_decay", "seed",
-          "purpose")  # fmt: skip
+# The keys by which a description tells packs apart.
+_DESCRIBED = ("parameterization", "width", "batch_size", "steps", "learning_rate", "momentum", "weight_decay", "seed",
+              "purpose")  # fmt: skip
 
 
 class SweepLog:
-    """Appends to the folder's log; where that fails the sweep goes on.
+    """The log file of one sweep; the sweep continues where the file cannot be written.
 
-    Arguments:
-        folder: of the sweep. clock: seconds since 1970.
+    Args:
+        folder: The folder of the sweep.
+        clock: Returns the time in seconds since 1970.
     """
 
     def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
         self._path, self._clock = folder / FILE, clock
 
-    def say(self, text: str) -> None:
+    def write(self, text: str) -> None:
         """Append a line with the time."""
         when = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         with contextlib.suppress(OSError), self._path.open("a", encoding="utf-8") as file:
             file.write(f"{when} {' '.join(text.split())}\n")
 
-    def pack(self, pack: Pack, outcome: Outcome) -> None:
-        """What became of a pack."""
+    def write_outcome(self, pack: Pack, outcome: Outcome) -> None:
+        """Append what became of a pack."""
         if outcome.error is not None:
-            became = f"failed: {outcome.error}"
+            result = f"failed: {outcome.error}"
         elif outcome.paused:
-            became = "put aside"
+            result = "paused"
         else:
-            taken = sum(outcome.seconds.values())
-            became = f"done in {taken:.1f} s" + (f", {outcome.diverged} diverged" if outcome.diverged else "")
-        self.say(f"pack {pack.pack_id} ({described(pack.runs)}): {became}" + (f"; {outcome.note}" * bool(outcome.note)))
+            seconds = sum(outcome.seconds.values())
+            result = f"done in {seconds:.1f} s" + (f", {outcome.diverged} diverged" if outcome.diverged else "")
+        note = f"; {outcome.note}" if outcome.note else ""
+        self.write(f"pack {pack.pack_id} ({describe_runs(pack.runs)}): {result}{note}")
 
-    def retry(self, pack: Pack, retry: Retry) -> None:
-        """That a pack is begun again."""
-        how = f"begun again, {retry.at_once} runs at once"
-        self.say(f"pack {pack.pack_id} ({described(pack.runs)}): {retry.why}; {how}")
+    def write_retry(self, pack: Pack, retry: Retry) -> None:
+        """Append that a pack starts again."""
+        again = f"starting again, {retry.at_once} runs at once"
+        self.write(f"pack {pack.pack_id} ({describe_runs(pack.runs)}): {retry.why}; {again}")
 
 
-def described(runs: Sequence[Run]) -> str:
-    """Runs of one pack in words: their number, what they share, and from where to where the rest goes."""
-    values = ((name, sorted({getattr(run, name) for run in runs})) for name in _NAMED)
-    return f"{len(runs)} runs at " + ", ".join(
-        f"{name} {found[0]}" + (f" to {found[-1]}" if len(found) > 1 else "") for name, found in values
-    )
+def describe_runs(runs: Sequence[Run]) -> str:
+    """Describe the runs of one pack: their number, the values that they share, and the ranges of the others."""
+    values = {name: sorted({getattr(run, name) for run in runs}) for name in _DESCRIBED}
+    ranges = (f"{name} {v[0]}" + (f" to {v[-1]}" if len(v) > 1 else "") for name, v in values.items())
+    return f"{len(runs)} runs at " + ", ".join(ranges)

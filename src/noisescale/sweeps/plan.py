@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from noisescale.errors import BadInput
 from noisescale.runs import Run, pack_id
 from noisescale.store import write_atomically
 from noisescale.sweeps.cost import Shape, memory, seconds
 from noisescale.sweeps.machine import Workers
+from noisescale.sweeps.plan_file import plan_records, planned_runs
 
 # Numbers of all runs' parameters in one pack: 2 MiB in float32, about a core's second-level cache. Larger packs
 # stream their weights from memory at every step.
@@ -117,59 +116,6 @@ def pack_size(runs: Sequence[Run], shape: Shape, limits: PackLimits = CORE) -> i
     return -(-len(runs) // parts)
 
 
-def planned_sizes(path: Path) -> dict[str, int]:
-    """How many runs each pack of a stored plan has, by its id; a tenth of the time that `Plan` takes."""
-    return {record["pack_id"]: len(record["runs"]) for record in _records(path)}
-
-
-def planned_data(path: Path) -> dict[float, str]:
-    """The digest of the data that a stored plan's packs were planned with, by its share of redrawn labels."""
-    found: dict[float, str] = {}
-    for record in _records(path):
-        try:
-            run = Run.from_record(record["runs"][0])
-            found[run.label_noise] = run.dataset_hash
-        except TypeError as error:
-            raise _damaged(path, error) from None
-    return found
-
-
-def _records(path: Path) -> Iterator[dict[str, Any]]:
-    if not path.exists():
-        return
-    try:
-        with path.open(encoding="utf-8") as file:
-            for line in file:
-                yield _checked(json.loads(line))
-    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-        raise _damaged(path, error) from None
-
-
-def _checked(record: Any) -> dict[str, Any]:
-    """A line of a plan; of its runs only that there are some."""
-    name, took, runs = record["pack_id"], record["seconds"], record["runs"]
-    times = type(took) in (int, float) and math.isfinite(took)
-    if not (times and isinstance(name, str) and isinstance(runs, list) and isinstance(runs[0], dict)):
-        raise ValueError("a line that is none of a plan")
-    return {"pack_id": name, "seconds": took, "runs": runs}
-
-
-def _runs(record: dict[str, Any], path: Path) -> tuple[Run, ...]:
-    """A pack's runs, of all whose ids its own is the digest."""
-    try:
-        runs = tuple(Run.from_record(run) for run in record["runs"])
-        if record["pack_id"] == pack_id(list(runs)):
-            return runs
-    except (ValueError, TypeError):
-        pass
-    raise _damaged(path, f"other runs of pack {record['pack_id']} than were planned")
-
-
-def _damaged(path: Path, found: object) -> BadInput:
-    required = "the plan as a sweep wrote it; without the file the same `noisescale sweep` plans again what is missing"
-    return BadInput(str(path), required, found)
-
-
 class Plan:
     """The stored packs of a sweep's folder.
 
@@ -181,8 +127,8 @@ class Plan:
         self.path = path
         self.packs: dict[str, Pack] = {}
         self._pack_of: dict[str, str] = {}
-        for record in _records(path):
-            self._enter(Pack(record["pack_id"], _runs(record, path), record["seconds"]))
+        for record in plan_records(path):
+            self._enter(Pack(record["pack_id"], planned_runs(record, path), record["seconds"]))
 
     def packs_for(
         self, runs: Iterable[Run], shapes: dict[int, Shape], limits: PackLimits = CORE

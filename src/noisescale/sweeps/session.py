@@ -25,12 +25,12 @@ from noisescale.sweeps.folder import (
     DAMAGED,
     check_folder,
     create_folder,
-    driver_lock,
     prepare_folder,
 )
 from noisescale.sweeps.grid import Grid
+from noisescale.sweeps.lock import driver_lock
 from noisescale.sweeps.machine import Workers, choose_device
-from noisescale.sweeps.plan import planned_data
+from noisescale.sweeps.plan_file import planned_data
 from noisescale.sweeps.spec import SweepSpec
 from noisescale.sweeps.watchdog import STUCK_AFTER
 from noisescale.training import check_precision

@@ -28,13 +28,24 @@ from noisescale.measure import INSTRUMENTS
 from noisescale.parameterizations import PARAMETERIZATIONS, WITH_BASE_WIDTH, check_query_rows
 from noisescale.runs import Run
 from noisescale.sweeps.axes import LARGEST_INTEGER, Fractions, Momenta, NonNegative, Rates, Sizes
-from noisescale.training import AUGMENTATIONS, DECAYS, LOSSES, PRECISIONS, SAMPLINGS, Schedule, schedule_from
+from noisescale.training import (
+    AUGMENTATIONS,
+    DECAYS,
+    LOSSES,
+    NO_DECAY,
+    OPTIMIZERS,
+    PRECISIONS,
+    SAMPLINGS,
+    Schedule,
+    schedule_from,
+)
 
 
-def _one_of(names: Any) -> BeforeValidator:
-    known = tuple(names)
+def _one_of(names: Iterable[str]) -> BeforeValidator:
+    """One name of a table, which is read at each check: rows may be added to it."""
 
     def check(value: Any) -> Any:
+        known = tuple(names)
         if value not in known:
             raise ValueError(f"one of {', '.join(map(repr, known))}{did_you_mean(value, known)}")
         return value
@@ -42,11 +53,16 @@ def _one_of(names: Any) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-def _names(value: Any) -> Any:
-    known = tuple(PARAMETERIZATIONS)
-    if not isinstance(value, list | tuple) or not value or any(name not in known for name in value):
-        raise ValueError(f"a non-empty list of names from {', '.join(map(repr, known))}")
-    return tuple(dict.fromkeys(value))
+def _names_from(table: Iterable[str]) -> BeforeValidator:
+    """A non-empty list of names from a table, each once, in the order given."""
+
+    def check(value: Any) -> tuple[str, ...]:
+        known = tuple(table)
+        if not isinstance(value, list | tuple) or not value or any(name not in known for name in value):
+            raise ValueError(f"a non-empty list of names from {', '.join(map(repr, known))}")
+        return tuple(dict.fromkeys(value))
+
+    return BeforeValidator(check)
 
 
 def _patterns(value: Any) -> Any:
@@ -94,10 +110,10 @@ def _schedules(value: Any) -> tuple[Schedule, ...]:
 
 
 def _some_of(names: Iterable[str]) -> BeforeValidator:
-    """Any of these names, each once, in the order of the table that they come from."""
-    known = tuple(names)
+    """Any names of a table, each once, in the order of the table."""
 
     def check(value: Any) -> tuple[str, ...]:
+        known = tuple(names)
         if not isinstance(value, list | tuple) or any(name not in known for name in value):
             raise ValueError(f"a list of names from {', '.join(map(repr, known))}")
         return tuple(name for name in known if name in value)
@@ -177,12 +193,17 @@ class GridSection(_Section):
 
     width: Sizes
     batch_size: Sizes
-    parameterization: Annotated[tuple[str, ...], BeforeValidator(_names)] = ("ntk",)
+    parameterization: Annotated[tuple[str, ...], _names_from(PARAMETERIZATIONS)] = ("ntk",)
+    optimizer: Annotated[tuple[str, ...], _names_from(OPTIMIZERS)] = ("sgd",)
     learning_rate: Rates | None = None
     noise_scale: Rates | None = None
     normalized_noise_scale: Rates | None = None
     temperature: Rates | None = None
+    # Hyperparameters of optimizers; None: the optimizer's default, and no axis of the others.
     momentum: Momenta = (0.0,)
+    beta1: Momenta | None = None
+    beta2: Momenta | None = None
+    epsilon: Rates | None = None
     weight_decay: NonNegative = (0.0,)
     # He, Zhang, Ren, Sun 2015: 2/fan-in keeps the size of ReLU activations.
     init_scale: Rates = (2.0,)
@@ -215,6 +236,22 @@ class GridSection(_Section):
             raise ValueError(f"exactly one of {', '.join(RATE_AXES)}; got {', '.join(given) or 'none'}")
         return self
 
+    @model_validator(mode="after")
+    def _axes_that_an_optimizer_has(self) -> GridSection:
+        rows = [OPTIMIZERS[name] for name in self.optimizer]
+        names = ", ".join(map(repr, self.optimizer))
+        measure = "noise_scale" if self.rate_axis == "normalized_noise_scale" else self.rate_axis
+        for row in rows:
+            if measure != "learning_rate" and (row.noise is None or measure not in row.noise):
+                raise ValueError(
+                    f"learning_rate as the axis of rates with the optimizer {row.name!r}; got {self.rate_axis}"
+                )
+        for key in ("momentum", "beta1", "beta2", "epsilon"):
+            given = getattr(self, key) not in (None, type(self).model_fields[key].default)
+            if given and not any(key in row.hyperparameters for row in rows):
+                raise ValueError(f"no {key}, which the optimizers {names} do not have; got {getattr(self, key)}")
+        return self
+
 
 RATE_AXES = ("learning_rate", "noise_scale", "normalized_noise_scale", "temperature")
 
@@ -227,7 +264,9 @@ class TrainingSection(_Section):
     schedule: OneSchedule = Schedule()
     # Of momentum; a run without momentum is the same either way.
     nesterov: bool = False
-    decay: Annotated[str, _one_of(DECAYS)] = "coupled"
+    # By default "coupled" for SGD and "decoupled" for AdamW.
+    decay: Annotated[str, _one_of(DECAYS)] | None = None
+    no_decay: Annotated[tuple[str, ...], _some_of(NO_DECAY)] = ()
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     augmentation: Augmentations = ()
     # What the mean of the late iterates reaches, beside the mean of what they reach.
@@ -314,6 +353,12 @@ class SweepSpec(_Section):
             raise ValueError("label noise in one place, dataset.label_noise or grid.label_noise; got both")
         if self.grid.schedule is not None and self.training.schedule != Schedule():
             raise ValueError("schedules in one place, training.schedule or grid.schedule; got both")
+        for name in self.grid.optimizer:
+            optimizer = OPTIMIZERS[name]
+            try:
+                optimizer.check(decay=self.training.decay or optimizer.decays[0], nesterov=self.training.nesterov)
+            except BadInput as error:
+                raise ValueError(f"for {error.name} {error.required}; got {error.got}") from None
         if self.training.nesterov and not any(self.grid.momentum):
             raise ValueError("a momentum above 0 in grid.momentum where training.nesterov is true; got none")
         return self

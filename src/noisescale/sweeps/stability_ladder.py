@@ -87,19 +87,15 @@ def _seeds(grid: Grid) -> range:
 def _bases(grid: Grid) -> Iterator[Run]:
     """One run per ladder, with the largest rate of the sweep, over its batches, as its learning rate."""
     spec = grid.spec
-    top: dict[tuple[str, int, float, float, float, float], float] = {}
+    top: dict[Run, float] = {}
     for point in grid.points():
         run = grid.cell(point)[0]
-        key = (run.parameterization, run.width, run.momentum, run.weight_decay, run.init_scale, run.label_noise)
+        # Everything that a ladder shares; its batch size, seed, steps and schedule are its own.
+        key = replace(run, learning_rate=0.0, batch_size=0, seed=0, steps=0, schedule="", epochs_budget=None)
         top[key] = max(top.get(key, 0.0), run.learning_rate)
     batches = spec.stability.batch_size or default_batches(spec.grid.batch_size)
     for (key, rate), batch in product(top.items(), batches):
-        parameterization, width, momentum, decay, variance, noise = key
-        base = grid.run(
-            parameterization=parameterization, width=width, momentum=momentum, weight_decay=decay, init_scale=variance,
-            label_noise=noise, batch_size=batch, learning_rate=rate, seed=0, steps=spec.stability.steps,
-            schedule=Schedule().text,
-        )  # fmt: skip
+        base = replace(key, batch_size=batch, learning_rate=rate, steps=spec.stability.steps, schedule=Schedule().text)
         # Two evaluations, because a loss that has exploded is divergence only when it is seen twice.
         yield replace(base, purpose="stability", evaluations=2, average=False, **NOT_MEASURED)
 

@@ -5,6 +5,14 @@ from .batches import batches_of as batches_of
 from .losses import LOSSES as LOSSES
 from .losses import check_loss as check_loss
 from .losses import target_rows as target_rows
+from .optimizers import DECAYS as DECAYS
+from .optimizers import NO_DECAY as NO_DECAY
+from .optimizers import OPTIMIZERS as OPTIMIZERS
+from .optimizers import Optimizer as Optimizer
+from .optimizers import PackedOptimizer as PackedOptimizer
+from .optimizers import ParameterGroups as ParameterGroups
+from .optimizers import Tensors as Tensors
+from .optimizers import parameterize as parameterize
 from .pack import PackTrainer as PackTrainer
 from .precision import PRECISIONS as PRECISIONS
 from .precision import check_precision as check_precision
@@ -13,5 +21,4 @@ from .schedules import RandomPieces as RandomPieces
 from .schedules import Schedule as Schedule
 from .schedules import parse_schedule as parse_schedule
 from .schedules import schedule_from as schedule_from
-from .sgd import DECAYS as DECAYS
 from .state import PackState as PackState

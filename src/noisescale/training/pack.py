@@ -25,12 +25,12 @@ from noisescale.training.kernels import GenericKernel, Tensors, Trial, choose_ke
 from noisescale.training.late import average_steps, evaluation_steps
 from noisescale.training.losses import LOSSES, check_loss, target_rows
 from noisescale.training.measured import Measurements
+from noisescale.training.optimizers import OPTIMIZERS, rate_multipliers
 from noisescale.training.parts import cuda_peak, equal_parts, part_size, runs_in_memory
 from noisescale.training.precision import PRECISIONS, check_precision
 from noisescale.training.results import pack_results
 from noisescale.training.sampling import FRESH_BLOCK, index_block
 from noisescale.training.schedules import parse_schedule
-from noisescale.training.sgd import PackedSGD, rate_multipliers
 from noisescale.training.start import build_start
 from noisescale.training.state import NOT_DIVERGED, PackState, clear_runs, finite_runs
 
@@ -91,11 +91,12 @@ class PackTrainer:
         parameters = self._start.stacked(device, self._dtype)
         batch = self._splits["train"].inputs[: self._batches.largest]
         self._footprint = footprint(module, batch)
-        velocity = _zeros_like(parameters) if any(run.momentum for run in runs) else {}
+        optimizer = OPTIMIZERS[first.optimizer]
+        slots = {slot: _zeros_like(parameters) for slot in optimizer.slot_names(runs)}
         buffers = self._own_buffers(moving_buffers(module, batch))
         never = torch.full((len(runs),), NOT_DIVERGED, dtype=torch.int64, device=device)
         averages = _zeros_like(parameters) if first.average else {}
-        self._state = PackState(0, parameters, velocity, buffers, never, torch.zeros_like(never), averages)
+        self._state = PackState(0, parameters, slots, buffers, never, torch.zeros_like(never), averages)
         trial = self._trial(batch, self._splits["train"].rows[: len(batch)])
         with self._precision.apply(device):
             together = self._together(trial)
@@ -105,7 +106,7 @@ class PackTrainer:
         # Runs are independent, so a large pack trains part after part, in parts of equal size.
         size = equal_parts(len(runs), self._choice.together)
         self._parts = [slice(start, start + size) for start in range(0, len(runs), size)]
-        self._sgd = [PackedSGD(self.runs[p], self.tables[p], _views(parameters, p)) for p in self._parts]
+        self._updates = [optimizer.pack(self.runs[p], self.tables[p], _views(parameters, p)) for p in self._parts]
         self._graphs: dict[int, GraphedStep | None] = {}
         # The order of the examples of the block in which the state stands; what follows from seed and step is no state.
         self._block = -1
@@ -214,7 +215,7 @@ class PackTrainer:
 
     def _train_part(self, number: int, part: slice, stretch: Stretch, order: Tensor, stop: int) -> None:
         """The steps of a stretch for some of the runs; `order` [R, L] holds its block."""
-        state, sgd, first, runs = self._state, self._sgd[number], self.runs[0], self.runs[part]
+        state, update, first, runs = self._state, self._updates[number], self.runs[0], self.runs[part]
         size = stretch.batch_size
         averages, parameters = _views(state.averages, part), _views(state.parameters, part)
         begin, end = (stretch.start + (step - stretch.first) * size for step in (state.step, stop))
@@ -222,7 +223,7 @@ class PackTrainer:
         graph = self._graph(number, part, stretch, index) if self.device == "cuda" else None
         for step, own in enumerate(index.flatten(1).unbind(), state.step + 1):
             decay = self._schedule.decay_factor(stretch.progress_at(step - 1))
-            sgd.scale(rate_factor_at(first, self._schedule, step - 1, stretch), decay)
+            update.prepare(step, rate_factor_at(first, self._schedule, step - 1, stretch), decay)
             # At fixed steps only: an interruption must not change at which step divergence is seen.
             check = step % CHECK_EVERY == 0
             losses = self._step(number, part, stretch, own, step, check) if graph is None else graph(own)
@@ -238,7 +239,8 @@ class PackTrainer:
     def _step(self, number: int, part: slice, stretch: Stretch, index: Tensor, step: int, check: bool) -> Tensor | None:
         """Step number `step` on the examples at `index` [R·B]; losses [R] where they are asked for."""
         state, train, size = self._state, self._splits["train"], stretch.batch_size
-        parameters, velocity, buffers = (_views(own, part) for own in (state.parameters, state.velocity, state.buffers))
+        parameters, buffers = (_views(own, part) for own in (state.parameters, state.buffers))
+        slots = {slot: _views(own, part) for slot, own in state.slots.items()}
         runs = self.runs[part]
         inputs = train.inputs.index_select(0, index)
         if self._augmentations:
@@ -248,7 +250,7 @@ class PackTrainer:
         draws = [stream_number(run.seed, "forward pass", step) for run in runs] if self._choice.draws else None
         inputs = inputs.view(len(runs), size, *inputs.shape[1:])
         losses, gradients = self._gradients(parameters, buffers, inputs, targets, check, draws)
-        self._sgd[number].step(parameters, velocity, gradients)
+        self._updates[number].step(parameters, slots, gradients)
         return losses
 
     def _graph(self, number: int, part: slice, stretch: Stretch, index: Tensor) -> GraphedStep | None:
@@ -258,7 +260,7 @@ class PackTrainer:
             return None
         if number not in self._graphs:
             state = self._state
-            changed = [one[part] for own in (state.parameters, state.velocity, state.buffers) for one in own.values()]
+            changed = [one[part] for own in state.changed_by_steps() for one in own.values()]
 
             def body(own: Tensor) -> Tensor:
                 losses = self._step(number, part, stretch, own, 1, True)
@@ -323,12 +325,12 @@ class PackTrainer:
         new = failing & ~state.frozen
         if new.any():
             state.diverged_at[new] = step
-            clear_runs((state.parameters, state.velocity, state.buffers), new)
+            clear_runs(state.changed_by_steps(), new)
             self._freeze_rates(state.frozen)
 
     def _freeze_rates(self, frozen: Tensor) -> None:
-        for part, sgd in zip(self._parts, self._sgd, strict=True):
-            sgd.freeze(frozen[part])
+        for part, update in zip(self._parts, self._updates, strict=True):
+            update.freeze(frozen[part])
 
     def _evaluate(self, before: Tensors | None = None) -> None:
         began = time.perf_counter()

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from noisescale.noise_scale import noise_scale
+from noisescale.noise_laws import NOISE_SCALE
 from noisescale.parameterizations import layer_rows
 from noisescale.runs import Run, RunResult
 from noisescale.training.evaluation import Split
 from noisescale.training.late import late_mean_and_drift
+from noisescale.training.optimizers import OPTIMIZERS
 from noisescale.training.start import Start
 from noisescale.training.state import NOT_DIVERGED, PackState
 
@@ -39,7 +40,7 @@ def pack_results(
     chance = train.chance_accuracy(), chance_loss(train, runs[0].loss)
     seconds = sum(state.seconds.values()) / len(runs)
     begun = zip(runs, start.tables, start.tensors, strict=True)
-    layers = [layer_rows(table, tensors, _noise(run)) for run, table, tensors in begun]
+    layers = [layer_rows(table, tensors, _noise(run).get(NOISE_SCALE.name, math.nan)) for run, table, tensors in begun]
     return [
         _result(position, run, state, chance, elapsed, along, own, seconds, device, kernel)
         for position, (run, own) in enumerate(zip(runs, layers, strict=True))
@@ -55,9 +56,13 @@ def chance_loss(split: Split, loss: str) -> float:
     return float(0.5 * (rows - mean).square().sum(1).mean())
 
 
-def _noise(run: Run) -> float:
-    replacement = run.sampling == "with_replacement"
-    return noise_scale(run.learning_rate, run.batch_size, run.train_size, run.momentum, replacement=replacement)
+def _noise(run: Run) -> dict[str, float]:
+    """Every measure of noise that the run's optimizer has."""
+    law, replacement = OPTIMIZERS[run.optimizer].noise, run.sampling == "with_replacement"
+    setting = run.batch_size, run.train_size, run.momentum
+    if law is None:
+        return {}
+    return {name: run.learning_rate * law.per_rate(name, *setting, replacement=replacement) for name in law.measures}
 
 
 def _result(
@@ -100,6 +105,7 @@ def _result(
         best_test_accuracy=max(test, default=math.nan),
         curves={"step": [float(step) for step in state.evaluated_steps], **along, **curves, **measured},
         layers=layers,
+        noise=_noise(run),
         seconds=seconds,
         device=device,
         threads=torch.get_num_threads(),

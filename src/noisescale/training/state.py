@@ -13,7 +13,7 @@ from torch import Tensor
 NOT_DIVERGED = -1
 
 
-_ALONG_RUNS = ("parameters", "velocity", "buffers", "averages")
+_ALONG_RUNS = ("parameters", "buffers", "averages")
 
 
 @dataclass(slots=True)
@@ -21,7 +21,7 @@ class PackState:
     """Everything that a pack's next step depends on; the order of examples follows from seed and step alone.
 
     Arguments:
-        step: steps done. parameters, velocity: [R, …] each (velocity empty without momentum).
+        step: steps done. parameters: [R, …] each. slots: the optimizer's state by slot and parameter, [R, …] each.
         buffers: [R, …] each, those that training changes (running statistics).
         diverged_at: [R], the step at which divergence was seen, `NOT_DIVERGED` while there is none.
         exploded: [R], evaluations in a row at which the training loss was above the bound.
@@ -34,7 +34,7 @@ class PackState:
 
     step: int
     parameters: dict[str, Tensor]
-    velocity: dict[str, Tensor]
+    slots: dict[str, dict[str, Tensor]]
     buffers: dict[str, Tensor]
     diverged_at: Tensor
     exploded: Tensor
@@ -44,6 +44,10 @@ class PackState:
     measured: dict[str, list[Tensor]] = field(default_factory=dict)
     evaluated_steps: list[int] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=lambda: {"training": 0.0, "evaluation": 0.0})
+
+    def changed_by_steps(self) -> list[dict[str, Tensor]]:
+        """The groups of tensors that a step changes: parameters, each slot of the optimizer, buffers."""
+        return [self.parameters, *self.slots.values(), self.buffers]
 
     @property
     def frozen(self) -> Tensor:
@@ -62,11 +66,16 @@ class PackState:
         moved: dict[str, Any] = {
             name: {key: tensor.to(device) for key, tensor in getattr(self, name).items()} for name in _ALONG_RUNS
         }
-        return replace(self, **moved, diverged_at=self.diverged_at.to(device), exploded=self.exploded.to(device))
+        slots = {slot: {key: one.to(device) for key, one in tensors.items()} for slot, tensors in self.slots.items()}
+        diverged_at, exploded = self.diverged_at.to(device), self.exploded.to(device)
+        return replace(self, **moved, slots=slots, diverged_at=diverged_at, exploded=exploded)
 
     def is_like(self, other: PackState) -> bool:
         """Whether all tensors have the names, shapes and precision of another's."""
-        return all(_shapes(getattr(self, name)) == _shapes(getattr(other, name)) for name in _ALONG_RUNS)
+        slots, others = ({slot: _shapes(own) for slot, own in state.slots.items()} for state in (self, other))
+        return slots == others and all(
+            _shapes(getattr(self, name)) == _shapes(getattr(other, name)) for name in _ALONG_RUNS
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Tensors, numbers, lists and dictionaries only, so that `torch.load(weights_only=True)` reads it back."""

@@ -27,14 +27,14 @@ def metric_by_noise(material: Material) -> Figure:
     ratios = [4.3] * len(metrics) + ([strip] if failing else [])
     figure = new_figure(sum(ratios) + 0.8)
     panels = figure.subplots(len(ratios), 1, sharex=True, squeeze=False, height_ratios=ratios)[:, 0]
-    pad_log(panels[-1], "x", cells.noise.tolist(), 0.04)
+    pad_log(panels[-1], "x", cells.place.tolist(), 0.04)
     for axes in panels:
         log_scale(axes, "x", most=11)
     for axes, metric in zip(panels, metrics, strict=False):
         _panel(axes, material, metric, look)
     if failing:
         _failures(panels[-1], material.cells, failing, look)
-    panels[-1].set_xlabel(material.noise_label)
+    panels[-1].set_xlabel(material.place_label)
     legend_below(figure, _legend(material, look), columns=5)
     return figure
 
@@ -44,7 +44,7 @@ def _panel(axes: Axes, material: Material, metric: str, look: dict[float, Look])
         own = material.all_cells[material.all_cells.width == width]
         _curve(axes, own[own.primary], metric, look[width])
         for _, curve in own[~own.primary].groupby(material.series.fixed):
-            axes.plot(curve.noise, curve[metric], color=look[width].color, lw=0.9, alpha=0.45, zorder=1.5)
+            axes.plot(curve.place, curve[metric], color=look[width].color, lw=0.9, alpha=0.45, zorder=1.5)
     for width in material.widths:
         _optimum(axes, material, metric, width, look[width])
     axes.set_ylabel(material.metric_label(metric))
@@ -52,7 +52,7 @@ def _panel(axes: Axes, material: Material, metric: str, look: dict[float, Look])
 
 
 def _curve(axes: Axes, curve: pd.DataFrame, metric: str, look: Look) -> None:
-    x, y = curve.noise.to_numpy(float), curve[metric].to_numpy(float)
+    x, y = curve.place.to_numpy(float), curve[metric].to_numpy(float)
     error = np.nan_to_num(curve[f"{metric}_half"].to_numpy(float), posinf=0.0)
     axes.errorbar(x, y, yerr=error, color=look.color, ls=look.line, lw=1.3, elinewidth=0.9, zorder=2)
     late = curve.late.to_numpy(bool)
@@ -71,7 +71,7 @@ def _optimum(axes: Axes, material: Material, metric: str, width: float, look: Lo
     low = place.low if math.isfinite(place.low) else float(own.min())
     high = place.high if math.isfinite(place.high) else float(own.max())
     axes.plot([low, high], [height] * 2, color=INK, lw=2.2, solid_capstyle="butt", zorder=5)
-    ends = material.all_cells.noise
+    ends = material.all_cells.place
     outward = float(ends.max() / ends.min()) ** _ARROW
     for given, end, factor, arrow in ((place.low, low, 1 / outward, "<"), (place.high, high, outward, ">")):
         if math.isinf(given):
@@ -85,7 +85,7 @@ def _failures(axes: Axes, cells: pd.DataFrame, widths: list[float], look: dict[f
     """A strip that counts the diverged and collapsed runs of each cell, a row a width."""
     for row, width in enumerate(widths):
         own = cells[(cells.width == width) & (cells.failures > 0)]
-        for place, failures, runs in zip(own.noise, own.failures, own.runs, strict=True):
+        for place, failures, runs in zip(own.place, own.failures, own.runs, strict=True):
             axes.text(place, row, f"{failures}/{runs}", ha="center", va="center", fontsize=7.5, color=look[width].color)
     axes.set_ylim(-0.6, len(widths) - 0.4)
     axes.set_yticks(range(len(widths)), [f"width {width:g}" for width in widths], fontsize=7.5)

@@ -25,7 +25,7 @@ def noise_law(material: Material) -> Figure:
         return message("No width has an optimum to draw: the table says why.")
     figure = new_figure(4.4)
     panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
-    pad_log(panels[0], "y", material.all_cells.noise.tolist(), 0.03)
+    pad_log(panels[0], "y", material.all_cells.place.tolist(), 0.03)
     for axes, metric in zip(panels, metrics, strict=True):
         pad_log(axes, "x", material.widths)
         log_scale(axes, "x", material.widths, most=10)
@@ -33,7 +33,7 @@ def noise_law(material: Material) -> Figure:
         axes.set_xlabel("width")
         axes.set_title(_title(metric, material.noise_law(metric)))
         _panel(axes, material, metric)
-    panels[0].set_ylabel(f"best {material.noise_label}")
+    panels[0].set_ylabel(f"best {material.place_label}")
     handles: list[Line2D | Patch] = [
         Line2D([], [], color=INK, marker="D", label="optimum, used by the law; 95 % interval"),
         Line2D([], [], color=MUTED, marker="D", mfc="white", label="optimum, left out of the law"),
@@ -58,7 +58,7 @@ def _panel(axes: Axes, material: Material, metric: str) -> None:
         cells = material.cells[(material.cells.width == width) & material.cells.usable]
         if cells.empty:
             continue
-        ends = float(cells.noise.min()), float(cells.noise.max())
+        ends = float(cells.place.min()), float(cells.place.max())
         for end in ends:
             axes.plot([width / 1.12, width * 1.12], [end, end], color=MUTED, ls=":", lw=1.2, zorder=1)
         found = material.optimum(metric, width)

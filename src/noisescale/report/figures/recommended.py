@@ -34,8 +34,9 @@ def recommended(material: Material, found: Recommendation) -> Figure:
         places = [batch for batch, _ in known]
         _band(axes, places, [edge for _, edge in known], _EDGE, "-", "stability edge ε½, 95 %")
         axes.plot(places, [edge.value / 2 for _, edge in known], color=_EDGE, ls=":", label="half of the edge")
-    symbol = r"$\bar{g}$" if material.normalized else "$g$"
-    label = f"ε at {symbol} = {plain(_noise(material, found))}, 95 %"
+    symbol = material.quantity.tex
+    by_rate = material.quantity.name == "learning_rate"
+    label = "best ε, 95 %" if by_rate else f"ε at {symbol} = {plain(_noise(material, found))}, 95 %"
     _band(axes, batches, rates, ACCENT, "--", label)
     unstable = [(rung.batch_size, rung.learning_rate.value) for rung in found.ladder if rung.stable is False]
     if unstable:
@@ -61,7 +62,7 @@ def _band(axes: Axes, places: list[float], estimates: list[Estimate], color: Col
 
 
 def _noise(material: Material, found: Recommendation) -> float:
-    return found.normalized_noise_scale.value if material.normalized else found.noise_scale.value
+    return float(getattr(found, material.quantity.name).value)
 
 
 def _powers(batches: list[float]) -> list[float]:

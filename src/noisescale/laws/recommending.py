@@ -1,0 +1,254 @@
+"""A learning rate and a batch size for a width, trained or not, from the laws of a study."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from noisescale.errors import BadInput
+from noisescale.laws.conditions import conditions, number_of
+from noisescale.laws.edges import edge_at_new_width
+from noisescale.laws.fitting import NO_HELP_REASON, fit
+from noisescale.laws.interval import Estimate
+from noisescale.laws.largest_batch import EdgeByBatch
+from noisescale.laws.optimum_at_width import OptimumAtWidth, optimum_at_width
+from noisescale.laws.recommendation import Recommendation, Rung
+from noisescale.laws.results import SCHEMA_VERSION, Fit, Group, Series
+from noisescale.laws.rungs import (
+    batch_ladder,
+    choose_rung,
+    exponential,
+    log_ratio_at,
+    passes,
+    rung_of_noise,
+    rung_of_rate,
+    trainable,
+    training_time,
+)
+from noisescale.laws.study_shape import StudyLike
+from noisescale.noise_laws import NOISE_SCALE, TEMPERATURE
+from noisescale.store import Study
+from noisescale.training import OPTIMIZERS
+
+# A law over widths is not believed further than this factor outside them.
+SUPPORTED_FACTOR = 2.0
+
+
+def recommend(
+    study_or_fit: StudyLike | Fit,
+    width: float,
+    batch_size: int | None = None,
+    *,
+    parameterization: str | None = None,
+) -> Recommendation:
+    """Recommend a learning rate and a batch size.
+
+    The law gives ḡ at the width, hence g, hence a rate ε = g(1 - m)/(N/B - 1) for every batch B. The default is the
+    largest B of a factor-√2 ladder whose rate is at most half of the stability edge and whose interval's upper end is
+    at most the edge. For an optimizer without a noise scale, the law gives ε at each batch size of the grid.
+
+    Args:
+        study_or_fit: A study, or what `fit` returned for it.
+        width: Any width above 0.
+        batch_size: Keep this batch size, in examples. Default: the largest stable one.
+        parameterization: The group to follow. Default: the one with the best peak at its largest width.
+
+    Returns:
+        The recommendation, with the whole ladder, its basis, validity and warnings.
+
+    Raises:
+        BadInput: A width or batch that is not possible, an unknown parameterization, or a study without any optimum.
+    """
+    if not (math.isfinite(width) and width > 0):
+        raise BadInput("width", "a number above 0", width)
+    fitted = study_or_fit if isinstance(study_or_fit, Fit) else fit(study_or_fit)
+    study = study_or_fit if isinstance(study_or_fit, Study) else None
+    group = _choose_group(fitted, parameterization)
+    edge, edge_basis = edge_at_new_width(group.edges, group.edge_laws, width)
+    by_rate = group.series[group.primary].quantity == "learning_rate"
+    plan = _plan_by_rate if by_rate else _plan_by_noise
+    planned = plan(fitted, group, width, batch_size, edge, study)
+    chosen, series, noise = planned.chosen, planned.series, planned.noise
+    momentum = float(group.hyperparameters["momentum"])
+    train_size = series.widths[-1].train_size
+    normalized = not by_rate and any(math.isfinite(cell.normalized_noise_scale) for cell in series.widths[-1].cells)
+    input_shape, num_outputs = study.data_shape() if study is not None else ((), 0)
+    return Recommendation(
+        schema_version=SCHEMA_VERSION,
+        width=width,
+        parameterization=group.parameterization,
+        init_scale=number_of(group, "init_scale"),
+        momentum=momentum,
+        weight_decay=number_of(group, "weight_decay"),
+        batch_size=chosen.batch_size,
+        learning_rate=chosen.learning_rate,
+        steps=chosen.steps,
+        normalized_noise_scale=planned.optimum.place if normalized else _nothing("no layer grows with width"),
+        noise_scale=noise,
+        temperature=_nothing("the optimizer has no temperature") if by_rate else _temperature(chosen, noise, momentum),
+        stability_edge=chosen.stability_edge,
+        ladder=planned.ladder,
+        metric=fitted.metric,
+        select_on=fitted.select_on,
+        train_size=train_size,
+        basis=(planned.optimum.basis, edge_basis, *_among(fitted, group)),
+        validity=conditions(series, group, planned.time, train_size, momentum),
+        warnings=tuple(dict.fromkeys(planned.warnings)),
+        input_shape=input_shape,
+        num_outputs=num_outputs,
+        **_hand_over(group),
+    )
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """The rungs of a recommendation and what they rest on."""
+
+    ladder: tuple[Rung, ...]
+    chosen: Rung
+    series: Series
+    optimum: OptimumAtWidth
+    noise: Estimate
+    time: float
+    warnings: list[str]
+
+
+def _plan_by_noise(
+    fitted: Fit, group: Group, width: float, batch_size: int | None, edge: EdgeByBatch | None, study: Study | None
+) -> _Plan:
+    """Give every batch size the rate at which the noise scale is the best."""
+    series = group.series[group.primary]
+    optimum = optimum_at_width(series, fitted.metric, width)
+    warnings = [*fitted.warnings, *optimum.warnings]
+    train_size = series.widths[-1].train_size
+    if batch_size is not None and not (1 <= batch_size < train_size and batch_size == int(batch_size)):
+        raise BadInput("batch_size", f"a whole number from 1 to {train_size - 1}", batch_size)
+    formula = NOISE_SCALE.formula(fitted.replacement)
+    noise = exponential(optimum.place, -log_ratio_at(series, width), NOISE_SCALE.unit, formula)
+    batches = [int(batch_size)] if batch_size is not None else batch_ladder(train_size)
+    if study is not None:
+        batches = trainable(batches, study, batch_size is not None)
+    time = training_time(series, fitted.metric, width if optimum.measured_at is None else optimum.measured_at)
+    epochs = passes(series) if series.budget == "epochs" else math.nan
+    momentum = float(group.hyperparameters["momentum"])
+    ladder = tuple(
+        rung_of_noise(batch, noise, edge, time, epochs, train_size, momentum, fitted.replacement) for batch in batches
+    )
+    chosen = choose_rung(ladder, series, warnings)
+    _warn_of_width(series, fitted.metric, width, optimum.measured_at, warnings)
+    _warn_of_rate(series, ladder, chosen, warnings)
+    return _Plan(ladder, chosen, series, optimum, noise, time, warnings)
+
+
+def _plan_by_rate(
+    fitted: Fit, group: Group, width: float, batch_size: int | None, edge: EdgeByBatch | None, study: Study | None
+) -> _Plan:
+    """Give every trained batch size its best rate, and follow the primary series unless a batch size is asked for."""
+    sizes = [round(series.fixed_value) for series in group.series]
+    optimizer = group.hyperparameters.get("optimizer")
+    if batch_size is not None and batch_size not in sizes:
+        required = (
+            f"a trained batch size ({', '.join(map(str, sizes))}): no law ties the rate of {optimizer} to the batch"
+        )
+        raise BadInput("batch_size", required, batch_size)
+    series = group.series[group.primary if batch_size is None else sizes.index(batch_size)]
+    optimum = optimum_at_width(series, fitted.metric, width)
+    warnings = [*fitted.warnings, *optimum.warnings]
+    rungs: list[Rung] = []
+    for other in group.series if batch_size is None else [series]:
+        if any(row.optima[fitted.metric].curve.found for row in other.widths if fitted.metric in row.optima):
+            rungs.append(rung_of_rate(other, optimum_at_width(other, fitted.metric, width).place, edge))
+    chosen = next(rung for rung in rungs if rung.batch_size == round(series.fixed_value))
+    choose_rung((chosen,), series, warnings)
+    time = training_time(series, fitted.metric, width if optimum.measured_at is None else optimum.measured_at)
+    _warn_of_width(series, fitted.metric, width, optimum.measured_at, warnings)
+    return _Plan(tuple(rungs), chosen, series, optimum, _nothing("the optimizer has no noise scale"), time, warnings)
+
+
+def _hand_over(group: Group) -> dict[str, Any]:
+    """Return the fields of a recommendation that building the model and its optimizer needs."""
+    options = group.hyperparameters
+    optimizer = OPTIMIZERS[options.get("optimizer") or "sgd"]
+    base_width = options.get("base_width")
+    return {
+        "base_width": None if base_width is None else int(base_width),
+        "query_rows": tuple((options.get("query_rows") or "").split()),
+        "nesterov": bool(options.get("nesterov")),
+        "optimizer_name": optimizer.name,
+        "hyperparameters": {key: float(options[key]) for key in optimizer.hyperparameters},
+        "decay": options.get("decay") or optimizer.decays[0],
+        "no_decay": tuple((options.get("no_decay") or "").split()),
+    }
+
+
+def _temperature(rung: Rung, noise: Estimate, momentum: float) -> Estimate:
+    factor = rung.learning_rate.value / noise.value / (rung.batch_size * (1 - momentum))
+    return exponential(noise, math.log(factor), TEMPERATURE.unit, TEMPERATURE.formula(False))
+
+
+def _nothing(reason: str) -> Estimate:
+    return Estimate(math.nan, math.nan, math.nan, "1", reason)
+
+
+def _choose_group(fitted: Fit, parameterization: str | None) -> Group:
+    groups = fitted.groups
+    if parameterization is not None:
+        groups = tuple(group for group in groups if group.parameterization == parameterization)
+        if not groups:
+            known = ", ".join(sorted({group.parameterization for group in fitted.groups}))
+            raise BadInput("parameterization", f"one of {known}", parameterization)
+    sign = 1.0 if fitted.metric == "accuracy" else -1.0
+
+    def peak(group: Group) -> float:
+        heights = [
+            width.optima[fitted.metric].height.value
+            for width in group.series[group.primary].widths
+            if fitted.metric in width.optima
+        ]
+        finite = [sign * height for height in heights if math.isfinite(height)]
+        return finite[-1] if finite else -math.inf
+
+    return max(groups, key=peak)
+
+
+def _among(fitted: Fit, group: Group) -> list[str]:
+    """Say which of several groups was followed, by the hyperparameters in which they differ."""
+    if len(fitted.groups) == 1:
+        return []
+    settings = [{"parameterization": other.parameterization, **other.hyperparameters} for other in fitted.groups]
+    chosen = {"parameterization": group.parameterization, **group.hyperparameters}
+    differ = [f"{name} {value}" for name, value in chosen.items() if any(s.get(name) != value for s in settings)]
+    return [f"of {len(fitted.groups)} groups the one with the best peak at its largest width: {', '.join(differ)}"]
+
+
+def _warn_of_width(series: Series, metric: str, width: float, measured_at: float | None, warnings: list[str]) -> None:
+    law = series.law(metric)
+    widths = law.widths if law is not None and measured_at is None else (measured_at or width,)
+    low, high = min(widths) / SUPPORTED_FACTOR, max(widths) * SUPPORTED_FACTOR
+    optima = {row.width: row.optima[metric] for row in series.widths if metric in row.optima}
+    helpless = [place for place, optimum in optima.items() if optimum.reason == NO_HELP_REASON]
+    sound = [place for place, optimum in optima.items() if optimum.in_law]
+    if helpless and width < min(sound, default=math.inf):
+        warnings.append(
+            f"at width {max(helpless):g} {NO_HELP_REASON}, and no more is known below the widths of the law"
+        )
+        low = min(sound, default=low)
+    if not low <= width <= high:
+        warnings.append(f"width {width:g} lies outside {low:g} to {high:g}, the range that its basis supports")
+
+
+def _warn_of_rate(series: Series, ladder: tuple[Rung, ...], chosen: Rung, warnings: list[str]) -> None:
+    largest = max(cell.learning_rate for row in series.widths for cell in row.cells)
+    rate = chosen.learning_rate.value
+    if rate <= largest * (1 + 1e-9):
+        return
+    text = (
+        f"the rate {rate:.4g} lies above {largest:g}, the largest that was trained to the end: that equal noise at "
+        "equal ε·steps gives equal accuracy is assumed there"
+    )
+    # A whole batch size meets the trained rate only nearly.
+    within = [rung.batch_size for rung in ladder if rung.learning_rate.value <= largest * 1.05]
+    if within:
+        text += f"; batch size {within[-1]} needs no such rate, but more steps"
+    warnings.append(text)

@@ -1,0 +1,89 @@
+"""The stored plan of a sweep, one pack a line, as `status` and the driver read it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from noisescale.errors import BadInput
+from noisescale.runs import Run, pack_id
+
+PLAN = "plan.jsonl"
+
+
+def plan_records(path: Path) -> Iterator[dict[str, Any]]:
+    """Read a plan line by line; a missing file has no lines.
+
+    Args:
+        path: The file of the plan.
+
+    Yields:
+        Records with the keys `pack_id`, `seconds` (estimated) and `runs` (a list of dictionaries, not checked).
+
+    Raises:
+        BadInput: The file is not a plan.
+    """
+    if not path.exists():
+        return
+    try:
+        with path.open(encoding="utf-8") as file:
+            for line in file:
+                yield _checked(json.loads(line))
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise _damaged(path, error) from None
+
+
+def planned_runs(record: dict[str, Any], path: Path) -> tuple[Run, ...]:
+    """Return the runs of one record, after checking that the pack's id is the digest of their ids.
+
+    Args:
+        record: A record of `plan_records`.
+        path: The file of the plan, for messages.
+
+    Returns:
+        The runs of the pack.
+
+    Raises:
+        BadInput: The runs are not those that were planned.
+    """
+    try:
+        runs = tuple(Run.from_record(run) for run in record["runs"])
+        if record["pack_id"] == pack_id(list(runs)):
+            return runs
+    except (ValueError, TypeError):
+        pass
+    raise _damaged(path, f"other runs of pack {record['pack_id']} than were planned")
+
+
+def planned_sizes(path: Path) -> dict[str, int]:
+    """Return the number of runs of each planned pack by its id, in a tenth of the time that `Plan` takes."""
+    return {record["pack_id"]: len(record["runs"]) for record in plan_records(path)}
+
+
+def planned_data(path: Path) -> dict[float, str]:
+    """Return the digest of the data with which the packs were planned, by the fraction of redrawn labels."""
+    digests: dict[float, str] = {}
+    for record in plan_records(path):
+        try:
+            run = Run.from_record(record["runs"][0])
+            digests[run.label_noise] = run.dataset_hash
+        except TypeError as error:
+            raise _damaged(path, error) from None
+    return digests
+
+
+def _checked(record: Any) -> dict[str, Any]:
+    """Check one line of a plan. Of its runs, only their presence."""
+    name, seconds, runs = record["pack_id"], record["seconds"], record["runs"]
+    is_time = type(seconds) in (int, float) and math.isfinite(seconds)
+    if not (is_time and isinstance(name, str) and isinstance(runs, list) and isinstance(runs[0], dict)):
+        raise ValueError("a line that does not describe a pack")
+    return {"pack_id": name, "seconds": seconds, "runs": runs}
+
+
+def _damaged(path: Path, reason: object) -> BadInput:
+    required = "the plan as a sweep wrote it; without the file the same `noisescale sweep` plans again what is missing"
+    return BadInput(str(path), required, reason)

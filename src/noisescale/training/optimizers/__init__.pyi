@@ -1,0 +1,11 @@
+from .parameter_groups import ParameterGroups as ParameterGroups
+from .parameter_groups import parameterize as parameterize
+from .protocol import DECAYS as DECAYS
+from .protocol import NO_DECAY as NO_DECAY
+from .protocol import Optimizer as Optimizer
+from .protocol import PackedOptimizer as PackedOptimizer
+from .run_tensors import RunTensors as RunTensors
+from .run_tensors import Tensors as Tensors
+from .run_tensors import along_runs as along_runs
+from .run_tensors import rate_multipliers as rate_multipliers
+from .table import OPTIMIZERS as OPTIMIZERS

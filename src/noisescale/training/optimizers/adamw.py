@@ -1,0 +1,115 @@
+"""Adam with decoupled weight decay."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+
+from noisescale.errors import BadInput
+from noisescale.noise_laws import ADAM_NOISE
+from noisescale.parameterizations import Row, Table
+from noisescale.runs import Run
+from noisescale.training.optimizers.protocol import GroupOptions, Optimizer, PackedOptimizer
+from noisescale.training.optimizers.run_tensors import RunTensors, Tensors, table_multipliers
+
+MEAN, SQUARE = "mean", "square"
+
+
+class AdamW(Optimizer):
+    """θ ← (1 − ε_t a λ_t) θ − ε_t a m̂/(√v̂ + ϵ), with bias-corrected averages m̂ of g and v̂ of g².
+
+    The step does not change if g and ϵ are multiplied by one number. With a forward multiplier m, W = mθ and c = m²,
+    the rate multiplier a is therefore m = √c, and ϵ of W's gradient is ϵ/√c. µP has a column of its own for Adam, with
+    ϵ as given.
+
+    Source:
+        Loshchilov, Hutter 2019, algorithm 2, in the form of `torch.optim.AdamW`. µP: Yang et al. 2022, table 3. Noise:
+        Malladi et al. 2022 (the square-root rule).
+    """
+
+    name = "adamw"
+    hyperparameters = ("beta1", "beta2", "epsilon")
+    # The defaults of torch.optim.AdamW, from Kingma, Ba 2015, algorithm 1.
+    defaults = {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}
+    decays = ("decoupled", "independent")
+    noise = ADAM_NOISE
+
+    def slot_names(self, runs: Sequence[Run]) -> tuple[str, ...]:
+        """Return the averages of the gradient and of its square."""
+        return (MEAN, SQUARE)
+
+    def rate_multiplier(self, row: Row) -> tuple[float, float]:
+        """Return the table's column for Adam, or else √c, and the factor m of query rows."""
+        multiplier = math.sqrt(row.multiplier) if row.adam_multiplier is None else row.adam_multiplier
+        return multiplier, row.query_factor
+
+    def pack(self, runs: Sequence[Run], tables: Sequence[Table], like: Tensors) -> PackedAdamW:
+        """Return the update of R runs at once."""
+        return PackedAdamW(self, runs, tables, like)
+
+    def group(self, row: Row, options: GroupOptions) -> dict[str, Any]:
+        """Return a group of `torch.optim.AdamW`."""
+        values = {**self.defaults, **options.hyperparameters}
+        betas, epsilon = (values["beta1"], values["beta2"]), values["epsilon"] * epsilon_factor(row)[0]
+        return {**super().group(row, options), "betas": betas, "eps": epsilon}
+
+    def scale_rows(self, row: Row, tensor: Tensor) -> NoReturn:
+        """Refuse query rows inside a tensor: a torch group has one rate per tensor, and Adam ignores scaled
+        gradients.
+        """
+        required = f"queries in a tensor of their own with the optimizer 'adamw'; {row.name!r} holds other rows too"
+        raise BadInput("query_rows", required)
+
+    def build(self, groups: list[dict[str, Any]]) -> torch.optim.AdamW:
+        """Return `torch.optim.AdamW`."""
+        return torch.optim.AdamW(groups)
+
+
+def epsilon_factor(row: Row) -> tuple[float, float]:
+    """Return the factor of ϵ for a row of a parameterization's table, and that of its query rows."""
+    return (1 / math.sqrt(row.multiplier) if row.adam_multiplier is None else 1.0), 1 / row.query_factor
+
+
+class PackedAdamW(PackedOptimizer):
+    """AdamW on R runs at once."""
+
+    def __init__(self, optimizer: Optimizer, runs: Sequence[Run], tables: Sequence[Table], like: Tensors) -> None:
+        super().__init__(optimizer, runs, tables, like)
+        values = [{key: getattr(run, key) for key in AdamW.hyperparameters} for run in runs]
+        self._beta1, self._beta2 = (torch.tensor([own[key] for own in values], dtype=torch.float64)
+                                    for key in ("beta1", "beta2"))  # fmt: skip
+        one = next(iter(like.values()))
+        self._new1, self._new2 = (self.run_values((1 - beta).tolist()) for beta in (self._beta1, self._beta2))
+        self._kept2 = self.run_values(self._beta2.tolist())
+        factors = table_multipliers(tables, like, epsilon_factor)
+        epsilons = torch.tensor([own["epsilon"] for own in values], dtype=torch.float64)
+        self._epsilon = RunTensors(
+            {name: epsilons.view(-1, *(1,) * (factor.dim() - 1)) * factor for name, factor in factors.items()}, like
+        )
+        # 1/(1 − β1^t) and 1/√(1 − β2^t), set before each step, [R, 1, …] by the number of axes.
+        self._corrections: dict[int, tuple[Tensor, Tensor]] = {}
+        for tensor in like.values():
+            shape = (len(runs), *(1,) * (tensor.dim() - 1))
+            self._corrections.setdefault(tensor.dim(), (one.new_ones(shape), one.new_ones(shape)))
+        self.rates_changed()
+
+    def prepare(self, step: int, rate: float, decay: float) -> None:
+        """Set the schedule's factors and the corrections of the averages, which start at zero."""
+        super().prepare(step, rate, decay)
+        mean, square = 1 / (1 - self._beta1**step), (1 - self._beta2**step).rsqrt()
+        for of_mean, of_square in self._corrections.values():
+            of_mean.copy_(mean.view_as(of_mean))
+            of_square.copy_(square.view_as(of_square))
+
+    def update(self, name: str, tensor: Tensor, slots: Tensors, gradient: Tensor) -> None:
+        """Move one parameter and its averages by one step."""
+        mean, square = slots[MEAN], slots[SQUARE]
+        of_mean, of_square = self._corrections[tensor.dim()]
+        mean.lerp_(gradient, self._new1[name])
+        square.mul_(self._kept2[name]).add_(gradient.square().mul_(self._new2[name]))
+        denominator = square.sqrt().mul_(of_square).add_(self._epsilon[name])
+        tensor.sub_(mean.div(denominator).mul_(self.rate[name] * of_mean))

@@ -1,0 +1,76 @@
+"""Per-run numbers as tensors along the run axis, shaped to multiply the parameters of a pack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from noisescale.parameterizations import Row, Table
+
+Tensors = dict[str, Tensor]
+
+# The multiplier of one row of a parameterization's table: a number, and the factor of the tensor's query rows.
+Multiplier = Callable[[Row], tuple[float, float]]
+
+
+class RunTensors(Tensors):
+    """Small tensors by name that are views of one flat tensor, so that one operation changes them all.
+
+    Args:
+        tensors: One tensor per parameter, [R, 1, …] each, or [R, rows, 1, …] where the rows of a parameter differ.
+        like: The parameters, for precision and device.
+    """
+
+    def __init__(self, tensors: Tensors, like: Tensors) -> None:
+        self.flat = torch.cat([tensor.flatten().to(like[name]) for name, tensor in tensors.items()])
+        parts = torch.split(self.flat, [tensor.numel() for tensor in tensors.values()])
+        views = zip(tensors.items(), parts, strict=True)
+        super().__init__({name: part.view(tensor.shape) for (name, tensor), part in views})
+
+    def copy(self) -> RunTensors:
+        """Return an independent copy."""
+        return RunTensors(self, self)
+
+
+def along_runs(values: Sequence[float], tensor: Tensor) -> Tensor:
+    """Return one number per run in float64, shaped [R, 1, …] to multiply a parameter [R, …]."""
+    return torch.tensor(values, dtype=torch.float64).view(len(values), *(1,) * (tensor.dim() - 1))
+
+
+def table_multipliers(tables: Sequence[Table], like: Tensors, multiplier: Multiplier) -> Tensors:
+    """Return a multiplier of every parameter and run, in float64.
+
+    Args:
+        tables: The parameterization's table of each run.
+        like: The parameters, [R, …] each.
+        multiplier: From a row of a table to its multiplier and the factor of its query rows.
+
+    Returns:
+        Tensors [R, 1, …], or [R, rows, 1, …] where a tensor's query rows have a factor.
+    """
+    columns = {row.name: [table[place] for table in tables] for place, row in enumerate(tables[0])}
+    return {name: _multipliers(columns[name], tensor, multiplier) for name, tensor in like.items()}
+
+
+def rate_multipliers(tables: Sequence[Table], like: Tensors) -> Tensors:
+    """Return SGD's rate multiplier c = m² of every parameter and run, in the precision of the parameters.
+
+    Args:
+        tables: The parameterization's table of each run.
+        like: The parameters, [R, …] each.
+
+    Returns:
+        Tensors [R, 1, …], or [R, rows, 1, …] where a tensor's query rows differ.
+    """
+    multipliers = table_multipliers(tables, like, lambda row: (row.multiplier, row.query_factor**2))
+    return {name: multiplier.to(like[name]) for name, multiplier in multipliers.items()}
+
+
+def _multipliers(rows: Sequence[Row], tensor: Tensor, multiplier: Multiplier) -> Tensor:
+    pairs = [multiplier(row) for row in rows]
+    whole = along_runs([number for number, _ in pairs], tensor)
+    if all(row.query_factor == 1.0 for row in rows):
+        return whole
+    return whole * torch.stack([row.row_factors(factor) for row, (_, factor) in zip(rows, pairs, strict=True)])
