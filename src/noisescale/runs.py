@@ -40,6 +40,7 @@ class Run:
         epochs_budget: where a schedule moves the batch size and the budget is one of epochs: their number.
         nesterov: whether momentum looks ahead. decay: "coupled", "decoupled" or "independent", how weight decay enters.
         optimizer: a name in `training.OPTIMIZERS`. beta1, beta2, epsilon: of AdamW; None for other optimizers.
+        metrics: metrics beyond loss and accuracy by which the run is evaluated, separated by spaces.
         no_decay: "gains", "biases" or both, separated by spaces: parameters without weight decay.
         clip_norm: bound of the gradient's norm in the parameterization's coordinates; None for no bound.
         augmentation: names in `AUGMENTATIONS`, separated by spaces. average: whether late iterates are averaged.
@@ -96,6 +97,7 @@ class Run:
     beta2: float | None = None
     epsilon: float | None = None
     no_decay: str = ""
+    metrics: str = ""
 
     @property
     def run_id(self) -> str:
@@ -136,7 +138,7 @@ LATER_KEYS: dict[str, Any] = {
 _DECAY_IN_IDS = {"independent": "decoupled", "decoupled": "decoupled by the tensor's rate"}
 
 # Keys that came with version 0.2: a shape at their defaults has the name that version 0.1 gave it.
-_LATEST_KEYS = ("optimizer", "no_decay")
+_LATEST_KEYS = ("optimizer", "no_decay", "metrics")
 
 
 def modern_record(record: dict[str, Any]) -> dict[str, Any]:
@@ -166,6 +168,7 @@ class RunResult:
 
     Arguments:
         late_means: the mean of each curve over the evaluations of the late window.
+        chance: by metric, the value of the best constant predictor on the training set.
         drifts: the mean over the late window minus the mean over the window of equal length before it.
         averaged: what the average of late iterates reaches, where it was asked for.
         curves: one list per quantity, an entry per evaluation, beginning at step 0.
@@ -178,8 +181,7 @@ class RunResult:
     status: Status
     diverged_at_step: int | None
     collapsed: bool
-    chance_accuracy: float
-    chance_loss: float
+    chance: dict[str, float]
     late_means: dict[str, float]
     drifts: dict[str, float]
     final: dict[str, float]

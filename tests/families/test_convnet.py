@@ -46,8 +46,11 @@ def test_the_order_is_convolution_normalization_activation() -> None:
 
 @pytest.mark.parametrize(
     ("shape", "message"),
-    [((40,), r"model\.family: .*vectors.*Got: 'convnet' for inputs of shape \[40\]"), ((3, 1, 8), "at least 2 by 2")],
+    [
+        ((40,), r"model\.family: .*vectors.*Got: 'convnet' for inputs of shape \[40\]"),
+        ((3, 1, 8), "at least 2 positions along every axis"),
+    ],
 )
-def test_inputs_that_are_no_images_are_refused(shape: tuple[int, ...], message: str) -> None:
+def test_inputs_without_enough_positions_are_refused(shape: tuple[int, ...], message: str) -> None:
     with pytest.raises(BadInput, match=message):
         convnet(6, shape, 5, depth=2, activation="relu")

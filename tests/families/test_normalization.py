@@ -22,7 +22,7 @@ def drawn(shape: tuple[int, ...], seed: int = 0) -> Tensor:
 
 def module_of(kind: Normalization, shape: tuple[int, ...], affine: bool = True) -> nn.Module:
     """The module in float64, its gains and biases away from their start."""
-    module = kind.module(shape[1], images=len(shape) == 4, affine=affine).double()
+    module = kind.module(shape[1], spatial=len(shape) - 2, affine=affine).double()
     with torch.no_grad():
         for position, tensor in enumerate(module.parameters()):
             tensor.copy_(drawn(tuple(tensor.shape), seed=position + 1))
@@ -165,7 +165,7 @@ def test_a_ghost_size_that_does_not_divide_the_batch_is_refused() -> None:
         GhostBatchNorm(6, 5)(torch.randn(12, 6))
     assert GhostBatchNorm(6, 5).eval()(torch.randn(12, 6)).shape == (12, 6)
     with pytest.raises(BadInput, match="GhostBatchNorm"):
-        GhostBatchNorm(6, 5)(torch.randn(4, 6, 3))
+        GhostBatchNorm(6, 5)(torch.randn(4, 6, 3, 3, 3))
 
 
 @pytest.mark.parametrize(
@@ -180,8 +180,8 @@ def test_channels_that_cannot_be_normalized_are_refused(
     kind: Normalization, channels: int, images: bool, message: str
 ) -> None:
     with pytest.raises(BadInput, match=message):
-        kind.module(channels, images=images)
-    assert Normalization("group", groups=6).module(6, images=True) is not None
+        kind.module(channels, spatial=2 * images)
+    assert Normalization("group", groups=6).module(6, spatial=2) is not None
 
 
 @pytest.mark.parametrize(

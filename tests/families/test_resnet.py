@@ -126,7 +126,7 @@ def test_branch_scales_exist_without_normalization_alone_and_start_at_zero(kind:
     ("shape", "blocks", "message"),
     [
         ((40,), (1,), r"model\.family: .*Got: 'resnet' for inputs of shape \[40\]"),
-        ((1, 8, 8), (1, 1, 1, 1), r"at least 16 by 16 pixels"),
+        ((1, 8, 8), (1, 1, 1, 1), "at least 16 positions along every axis"),
         ((1, 8, 8), (), r"model\.blocks"),
         ((1, 8, 8), (1, 0), r"model\.blocks"),
     ],

@@ -125,7 +125,7 @@ def test_failed_cells_are_counted_and_not_used(make_study: Make) -> None:
     cell = next(cell for cell in width.cells if cell.batch_size == 128)
     assert cell.failures == 1 and not cell.usable
     own = table[(table.purpose == "sweep") & (table.batch_size == 128)]
-    assert cell.accuracy.value == pytest.approx((own.test_accuracy.sum() + 0.1) / 8)
+    assert cell.metrics["accuracy"].value == pytest.approx((own.test_accuracy.sum() + 0.1) / 8)
     assert width.optima["accuracy"].curve.cells == len(width.cells) - 1
 
 

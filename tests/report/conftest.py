@@ -113,8 +113,8 @@ def _result(
     }
     return RunResult(
         run=Run(**run, seed=seed), status="diverged" if failed else "completed",
-        diverged_at_step=STEPS // 2 if failed else None, collapsed=False, chance_accuracy=0.1 if accuracy else nan,
-        chance_loss=2.302585, late_means=late, drifts=drifts,
+        diverged_at_step=STEPS // 2 if failed else None, collapsed=False,
+        chance={"accuracy": 0.1 if accuracy else nan, "loss": 2.302585}, late_means=late, drifts=drifts,
         final={name: values[-1] for name, values in curves.items() if name != "step"},
         best_test_accuracy=max(curves["test_accuracy"]), curves=curves, layers=_layers(run, g), seconds=0.5,
     )  # fmt: skip
@@ -127,7 +127,7 @@ def _ladder_result(run: dict[str, Any], seed: int, failed: bool) -> RunResult:
     g = run["learning_rate"] * (TRAIN_SIZE / run["batch_size"] - 1)
     return RunResult(
         run=Run(**short, seed=100 + seed, purpose="stability"), status="diverged" if failed else "completed",
-        diverged_at_step=10 if failed else None, collapsed=False, chance_accuracy=0.1, chance_loss=2.302585,
+        diverged_at_step=10 if failed else None, collapsed=False, chance={"accuracy": 0.1, "loss": 2.302585},
         late_means=values, drifts=dict.fromkeys(names, math.nan), final=values, best_test_accuracy=math.nan,
         curves={"step": [0.0, 300.0], **{name: [0.5, 0.5] for name in names}}, layers=_layers(run, g), seconds=0.05,
     )  # fmt: skip

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from noisescale.laws import Recommendation, Settings, recommend
 from noisescale.laws.fitting import fit
-from noisescale.laws.recommendation import Recommendation, recommend
 from noisescale.report.catalogue import catalogue
 from noisescale.report.figures.metric_by_noise import metric_by_noise
 from noisescale.report.figures.noise_law import noise_law
@@ -28,7 +28,9 @@ def whole(make_study: Any) -> tuple[Material, Recommendation]:
 def material_of(study: Study) -> Material:
     found, runs = fit(study), study.runs()
     grid = runs[runs.purpose == "sweep"]
-    return Material(found.groups[0], grid, study.curves(), found.select_on, "nats", found.metric)
+    return Material(
+        found.groups[0], grid, study.curves(), found.select_on, Settings.read(study.spec).units, found.metric
+    )
 
 
 @pytest.mark.parametrize(
@@ -76,7 +78,7 @@ def test_the_law_by_loss_is_stated_with_its_interval(whole: tuple[Material, Reco
     law = material.noise_law("loss")
     assert law is not None and law.slope.covers(1.0)
     text = next(text for text in headline(material, None) if text.startswith("By test loss"))
-    assert f"width^{law.slope.value:.2f}" in text and "in proportion to width" in text
+    assert f"width^{law.slope.value:.2f}" in text and "proportional growth" in text
 
 
 def test_pictures_are_the_same_bytes_again_and_ids_do_not_collide(make_study: Any, tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from noisescale.laws import recommend
 from noisescale.laws.fitting import fit
-from noisescale.laws.recommendation import recommend
 from noisescale.laws.results import Fit
 from noisescale.report import fit_tables, recommendation_tables
 from noisescale.report.tables import fit_table_data, recommendation_table_data

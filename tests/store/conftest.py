@@ -37,8 +37,7 @@ def make_result() -> Callable[..., RunResult]:
             status=status,  # type: ignore[arg-type]
             diverged_at_step=7 if died else None,
             collapsed=False,
-            chance_accuracy=0.1,
-            chance_loss=2.3,
+            chance={"accuracy": 0.1, "loss": 2.3},
             late_means=dict.fromkeys(names, value),
             drifts=dict.fromkeys(names, float("nan") if died else drift),
             final=dict.fromkeys(names, value),

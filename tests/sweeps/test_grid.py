@@ -203,7 +203,7 @@ def load():
         ("grid.width: at least 2 with normalization 'layer'", {"family": "mlp", "normalization": "layer"},
          {"grid__width": [1, 2]}),
         ("model.normalization: .*scale_invariant = true", {"family": "mlp", "scale_invariant": True}, {}),
-        ("model.family: images of at least 16 by 16", {"family": "resnet", "blocks": [1, 1, 1, 1]}, {}),
+        ("model.family: at least 16 positions", {"family": "resnet", "blocks": [1, 1, 1, 1]}, {}),
         ("grid.batch_size: at least 2 with batch norm.*Got: 1", {"family": "mlp", "normalization": "batch"},
          {"grid__batch_size": [1, 2]}),
         ("stability.batch_size: at least 2 with batch norm.*Got: 1", {"family": "convnet", "normalization": "batch"},

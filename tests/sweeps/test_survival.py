@@ -164,7 +164,7 @@ def test_no_time_left_is_negative(begun: Begun, left: float) -> None:
     assert any(line.startswith("running, ") and line.endswith(", time left 0 s") for line in found.lines())
 
 
-def test_status_says_when_more_may_be_wanted_than_is_planned(
+def test_status_says_when_the_sweep_may_still_plan_runs(
     tmp_path: Path, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def killed(*arguments: object) -> None:
@@ -175,7 +175,7 @@ def test_status_says_when_more_may_be_wanted_than_is_planned(
         sweep(make_spec(), tmp_path / "out", quiet=True)
     found = status(tmp_path / "out")
     assert (found.missing, found.finished) == (0, False)
-    assert any("more may be wanted" in line and "noisescale sweep" in line for line in found.lines())
+    assert any("may still plan further runs" in line and "noisescale sweep" in line for line in found.lines())
     sweep(make_spec(), tmp_path / "out", quiet=True, max_seconds=0.0)
     found = status(tmp_path / "out")
     assert (found.missing, found.finished) == (4, False)

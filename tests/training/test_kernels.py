@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from noisescale.errors import BadInput
 from noisescale.families.mlp import mlp
 from noisescale.families.plain_mlp import mlp_layers
-from noisescale.training.evaluation import Split, evaluate
+from noisescale.training.evaluation import evaluate
 from noisescale.training.kernels import Kernel, MLPKernel, Trial, choose_kernel
 from noisescale.training.losses import LOSSES, target_rows
+from noisescale.training.metrics import Split, metrics_of
 
 RUNS, BATCH, INPUTS, OUTPUTS = 3, 5, 6, 4
 
@@ -112,16 +113,16 @@ def test_one_layer_used_twice_is_no_plain_mlp() -> None:
 def test_evaluation_equals_each_run_on_all_examples(kind: str, examples: int) -> None:
     module, parameters, _, _ = problem()
     inputs, labels = torch.randn(examples, INPUTS, dtype=torch.float64), torch.randint(OUTPUTS, (examples,))
-    kernel, loss = choose(module, parameters, "cross_entropy", kind), LOSSES["cross_entropy"]
+    kernel, metrics = choose(module, parameters, "cross_entropy", kind), metrics_of("cross_entropy")
     split = Split(inputs, target_rows(labels, OUTPUTS, torch.float64), labels)
-    losses, accuracies = evaluate(kernel, loss, parameters, {}, split, 8)
+    values = evaluate(kernel, metrics, parameters, {}, split, 8)
     for run in range(RUNS):
         own = {name: tensor[run] for name, tensor in parameters.items()}
         outputs = torch.func.functional_call(module, own, (inputs,))
-        torch.testing.assert_close(losses[run], nn.functional.cross_entropy(outputs, labels).detach())
-        assert float(accuracies[run]) == pytest.approx(float((outputs.argmax(1) == labels).double().mean()))
-    _, none = evaluate(kernel, LOSSES["mse"], parameters, {}, Split(inputs, split.rows, None), 8)
-    assert none.isnan().all()
+        torch.testing.assert_close(values["loss"][run], nn.functional.cross_entropy(outputs, labels).detach())
+        assert float(values["accuracy"][run]) == pytest.approx(float((outputs.argmax(1) == labels).double().mean()))
+    real = evaluate(kernel, metrics_of("mse"), parameters, {}, Split(inputs, split.rows, None), 8)
+    assert real["accuracy"].isnan().all() and real["loss"].isfinite().all()
 
 
 @pytest.mark.parametrize(("per_run", "together"), [((4.0, 2.0, 1.0), 4), ((4.0, 3.9, 1.0), 1), ((4.0, 2.0, 2.0), 2)])

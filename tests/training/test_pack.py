@@ -97,7 +97,7 @@ def test_collapse_is_judged_on_random_examples_where_a_users_are_sorted_by_class
     trainer = make_trainer(runs, data)
     trainer.advance()
     for result in trainer.results():
-        assert 0.2 < result.chance_accuracy < 0.32
+        assert 0.2 < result.chance["accuracy"] < 0.32
         assert 0.1 < result.final["train_accuracy"] < 0.45
 
 
@@ -315,7 +315,7 @@ def test_a_network_that_died_is_collapsed(make_run: MakeRun, make_data: MakeData
     alive, dead = trainer.results()
     assert (alive.collapsed, dead.collapsed) == (False, True)
     assert dead.status == "completed"
-    assert dead.late_means["train_loss"] == pytest.approx(dead.chance_loss, rel=0.05)
+    assert dead.late_means["train_loss"] == pytest.approx(dead.chance["loss"], rel=0.05)
 
 
 def test_collapse_on_real_targets_is_seen_in_the_loss(
@@ -326,7 +326,7 @@ def test_collapse_on_real_targets_is_seen_in_the_loss(
     trainer.advance()
     learned, idle = trainer.results()
     assert (learned.collapsed, idle.collapsed) == (False, True)
-    assert math.isnan(learned.chance_accuracy) and math.isnan(learned.late_means["test_accuracy"])
+    assert math.isnan(learned.chance["accuracy"]) and math.isnan(learned.late_means["test_accuracy"])
 
 
 def test_chance_loss_is_that_of_the_best_constant(
@@ -338,7 +338,7 @@ def test_chance_loss_is_that_of_the_best_constant(
     for loss, expected in (("cross_entropy", entropy), ("mse", float(0.5 * (1 - shares.square().sum())))):
         trainer = make_trainer([make_run(loss=loss, steps=1)], data)
         trainer.advance()
-        assert trainer.results()[0].chance_loss == pytest.approx(expected, rel=1e-12)
+        assert trainer.results()[0].chance["loss"] == pytest.approx(expected, rel=1e-12)
 
 
 def test_results_hold_curves_means_and_layers(

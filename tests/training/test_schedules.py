@@ -168,13 +168,10 @@ def test_an_epochs_budget_takes_fewer_steps_where_the_batch_grows(make_run: Make
     st.sampled_from([None, 0.5, 3.0]),
 )
 def test_the_temperature_follows_the_schedule_exactly(
-    kind: str, batch: int, bound: int | None, sampling: str, epochs: float | None
+    make_run: MakeRun, kind: str, batch: int, bound: int | None, sampling: str, epochs: float | None
 ) -> None:
     schedule = schedule_from({"kind": kind, "of": "batch_size"} | ({} if bound is None else {"largest_batch": bound}))
-    from conftest import DEFAULTS
-
-    run = Run(**{**DEFAULTS, "batch_size": batch, "sampling": sampling, "steps": 50, "schedule": schedule.text},
-              epochs_budget=epochs)  # fmt: skip
+    run = make_run(batch_size=batch, sampling=sampling, steps=50, schedule=schedule.text, epochs_budget=epochs)
     plan = MovingBatches(run)
     for step in range(plan.steps):
         stretch = plan.at(step)

@@ -56,11 +56,13 @@ class RawArrays:
     """What a source delivers, before subset, split, label noise and standardization.
 
     Args:
-        x_train: training inputs, vectors [N, D] or images [N, C, H, W], of any real dtype.
+        x_train: training inputs, vectors [N, D], sequences [N, C, L] or images [N, C, H, W], of any real dtype.
         y_train: class labels [N] of an integer dtype, or real-valued targets [N, K] of a floating dtype.
         x_test: test inputs, of the same shape but for N.
         y_test: test labels or targets, of the same kind.
         num_outputs: K, the number of classes or of real-valued targets.
+        digest_shape: shape of one example in the data set's digest, where that is not the shape of its inputs: studies
+            name their data by the digest.
     """
 
     x_train: Array
@@ -68,6 +70,7 @@ class RawArrays:
     x_test: Array
     y_test: Array
     num_outputs: int
+    digest_shape: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,13 +79,13 @@ class Dataset:
 
     Args:
         name: the name it was asked for by.
-        x_train: inputs that SGD sees, float32, [N, D] or [N, C, H, W].
+        x_train: inputs that SGD sees, float32, [N, D], [N, C, L] or [N, C, H, W].
         y_train: class labels [N] of dtype int64, or real-valued targets [N, K] of dtype float32.
         x_validation: inputs split from the training set; of length 0 where none were asked for.
         y_validation: their labels (without label noise) or targets.
         x_test: inputs of the test set.
         y_test: their labels or targets.
-        input_shape: shape of one example, (D,) or (C, H, W).
+        input_shape: shape of one example, (D,), (C, L) or (C, H, W).
         num_classes: K, the number of outputs a model needs.
         chance_accuracy: share of the largest class in ``y_train``; NaN for real-valued targets.
         hash: SHA-256, in hex, of the six arrays with their shapes and dtypes.

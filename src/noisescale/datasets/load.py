@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,12 +20,26 @@ from noisescale.datasets.standardize import leave_channels, measure_channels, st
 from noisescale.datasets.user_function import load_user_function
 from noisescale.errors import BadInput
 
-KNOWN_DATASETS: Mapping[str, Callable[[DatasetOptions], RawArrays]] = {
-    "mnist1d": load_mnist1d,
-    "digits": load_digits,
-    "mnist": load_mnist,
-    "fashion_mnist": load_fashion_mnist,
-    "cifar10": load_cifar10,
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A row of the table of data sets.
+
+    Args:
+        load: From the options to the arrays.
+        file: The folder and name of one published file, where the data are read from disk; None for embedded data.
+    """
+
+    load: Callable[[DatasetOptions], RawArrays]
+    file: tuple[str, str] | None = None
+
+
+KNOWN_DATASETS: dict[str, Source] = {
+    "mnist1d": Source(load_mnist1d),
+    "digits": Source(load_digits),
+    "mnist": Source(load_mnist, ("mnist", "train-images-idx3-ubyte.gz")),
+    "fashion_mnist": Source(load_fashion_mnist, ("fashion_mnist", "train-images-idx3-ubyte.gz")),
+    "cifar10": Source(load_cifar10, ("cifar10", "cifar-10-batches-py/data_batch_1")),
 }
 
 
@@ -89,13 +104,13 @@ def _load_dataset(options: DatasetOptions, standardized: bool) -> Dataset:
         input_shape=raw.x_train.shape[1:],
         num_classes=raw.num_outputs,
         chance_accuracy=float(np.bincount(y_train).max() / len(y_train)) if is_classification else float("nan"),
-        hash=_hash(arrays),
+        hash=_hash(arrays, raw.digest_shape),
     )
 
 
 def _find_source(name: str) -> Callable[[DatasetOptions], RawArrays]:
     if name in KNOWN_DATASETS:
-        return KNOWN_DATASETS[name]
+        return KNOWN_DATASETS[name].load
     if ":" in name:
         return load_user_function
     nearest = difflib.get_close_matches(name, KNOWN_DATASETS, n=1)
@@ -104,9 +119,11 @@ def _find_source(name: str) -> Callable[[DatasetOptions], RawArrays]:
     raise BadInput("dataset.name", required, f"{name!r}{suggestion}")
 
 
-def _hash(arrays: Mapping[str, Array]) -> str:
+def _hash(arrays: Mapping[str, Array], example_shape: tuple[int, ...] | None) -> str:
     digest = hashlib.sha256()
     for name, array in arrays.items():
+        if example_shape is not None and name.startswith("x_"):
+            array = array.reshape(len(array), *example_shape)
         digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

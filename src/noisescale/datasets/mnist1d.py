@@ -46,7 +46,7 @@ TESTED_VERSIONS = "mnist1d 0.0.2.post1, numpy 2.4.6, scipy 1.17.1"
 
 
 def load_mnist1d(options: DatasetOptions) -> RawArrays:
-    """Return MNIST-1D as vectors [N, 40]: the published set, or a larger part where ``options`` ask for more.
+    """Return MNIST-1D as one channel of 40 positions, [N, 1, 40]: the published set, or more where ``options`` ask.
 
     Raises:
         BadInput: more examples than ``MOST_EXAMPLES`` are asked for, or the installed package generates other values
@@ -62,7 +62,9 @@ def load_mnist1d(options: DatasetOptions) -> RawArrays:
         x_test, y_test = _examples(FIRST_TEST_SEED, test_size)
     else:
         x_test, y_test = (array[PUBLISHED_TRAIN:] for array in _block(PUBLISHED_SEED))
-    return RawArrays(x_train, y_train, x_test, y_test, num_outputs=10)
+    # Version 0.1 had vectors [N, 40]; the digest of the data stays theirs.
+    shape = (40,)
+    return RawArrays(x_train[:, None], y_train, x_test[:, None], y_test, num_outputs=10, digest_shape=shape)
 
 
 def generate_curves(seed: int, per_class: int) -> tuple[Array, Array]:

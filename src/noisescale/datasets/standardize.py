@@ -22,7 +22,7 @@ def measure_channels(x_train: Array, name: str) -> ChannelScale:
     """Measure each channel's mean and standard deviation over examples and positions.
 
     Args:
-        x_train: vectors [N, D], taken as one channel, or images [N, C, H, W].
+        x_train: vectors [N, D], taken as one channel, or inputs [N, C, …] with positions.
         name: the data set's name for the message.
 
     Raises:
@@ -32,7 +32,7 @@ def measure_channels(x_train: Array, name: str) -> ChannelScale:
     # Not from the standard deviation: that of equal values can come out as a rounding error instead of zero.
     constant = x_channels.min(axis=(0, 2)) == x_channels.max(axis=(0, 2))
     if constant.any():
-        where = f"channel {int(constant.argmax())} is" if x_train.ndim == 4 else "all entries are"
+        where = f"channel {int(constant.argmax())} is" if x_train.ndim > 2 else "all entries are"
         raise BadInput(f"{name} x_train", "inputs must vary, or they cannot be standardized", f"{where} constant")
     channels = range(x_channels.shape[1])
     with np.errstate(over="ignore", invalid="ignore"):
@@ -54,7 +54,7 @@ def standardize(x: Array, scale: ChannelScale, name: str) -> Array:
     """Return (x - mean) / std per channel as float32, of the shape of ``x``.
 
     Args:
-        x: vectors [N, D] or images [N, C, H, W].
+        x: vectors [N, D] or inputs [N, C, …] with positions.
         scale: the training set's mean and standard deviation per channel.
         name: the array's name for the message.
 
@@ -74,5 +74,5 @@ def standardize(x: Array, scale: ChannelScale, name: str) -> Array:
 
 def _by_channel(x: Array) -> Array:
     """View inputs as [N, C, positions]."""
-    channels = x.shape[1] if x.ndim == 4 else 1
+    channels = x.shape[1] if x.ndim > 2 else 1
     return x.reshape(len(x), channels, int(np.prod(x.shape[1:])) // channels)

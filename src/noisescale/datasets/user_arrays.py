@@ -14,7 +14,7 @@ def check_arrays(name: str, x_train: object, y_train: object, x_test: object, y_
 
     Args:
         name: where they come from, for the messages.
-        x_train: training inputs, vectors [N, D] or images [N, C, H, W], numpy or torch.
+        x_train: training inputs, vectors [N, D], sequences [N, C, L] or images [N, C, H, W], numpy or torch.
         y_train: integer class labels [N], or real-valued targets [N] or [N, K].
         x_test: test inputs.
         y_test: test labels or targets.
@@ -38,8 +38,9 @@ def check_arrays(name: str, x_train: object, y_train: object, x_test: object, y_
 
 def _inputs(value: object, name: str) -> Array:
     array = _real_array(value, name)
-    if array.ndim not in (2, 4) or 0 in array.shape:
-        required = "inputs must be vectors [N, D] or images [N, C, H, W] with at least one example and no empty axis"
+    if array.ndim not in (2, 3, 4) or 0 in array.shape:
+        kinds = "vectors [N, D], sequences [N, C, L] or images [N, C, H, W]"
+        required = f"inputs must be {kinds} with at least one example and no empty axis"
         raise BadInput(name, required, f"shape {list(array.shape)}")
     return array
 

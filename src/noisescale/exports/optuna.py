@@ -8,6 +8,7 @@ from typing import Any
 from noisescale.exports.database import sqlite_at
 from noisescale.exports.entries import Entry, entries
 from noisescale.store import Study
+from noisescale.training import METRICS
 
 
 def write_optuna(study: Study, path: Path) -> None:
@@ -40,7 +41,7 @@ def write_optuna(study: Study, path: Path) -> None:
             made = optuna.create_study(
                 storage=url,
                 study_name=str(study.spec.get("name", "study")),
-                direction="maximize" if metric == "accuracy" else "minimize",
+                direction="maximize" if METRICS[metric].direction == "max" else "minimize",
             )
             made.add_trials(trial(entry) for entry in found)
     finally:

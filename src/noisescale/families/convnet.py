@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from torch import nn
 
-from noisescale.families.layers import Layers, check_images
+from noisescale.families.layers import Layers
 from noisescale.families.normalization import NO_NORMALIZATION, Normalization
+from noisescale.families.spatial import check_positions
 
-# Images are not shrunk any further once their shorter side is this short: a 3×3 kernel would see mostly padding.
+# Maps are not shrunk any further once their shorter side is this short: a kernel of 3 would see mostly padding.
 SMALLEST_MAP = 4
 
 
@@ -21,20 +22,27 @@ def convnet(
     normalization: Normalization = NO_NORMALIZATION,
     scale_invariant: bool = False,
 ) -> nn.Module:
-    """`depth` times (3×3 convolution, normalization, activation), mean over pixels, linear read-out.
+    """`depth` times (convolution of size 3, normalization, activation), mean over positions, linear read-out.
 
-    The second, fourth, … convolution has stride 2 while the image's shorter side is above 4: 28×28 becomes 14×14, 7×7,
-    4×4; 32×32 becomes 16×16, 8×8, 4×4; 8×8 becomes 4×4.
+    The second, fourth, … convolution has stride 2 while the shorter side is above 4: 28×28 becomes 14×14, 7×7, 4×4; 40
+    positions become 20, 10, 5, 3.
 
-    Arguments:
-        width: channels of every convolution. input_shape: (C, H, W). num_classes: outputs.
-        depth: number of convolutions. activation: "relu" or "tanh".
-        normalization: of the pre-activations. scale_invariant: as in `ModelOptions`.
+    Args:
+        width: Channels of every convolution.
+        input_shape: Shape of one example, (C, L) or (C, H, W).
+        num_classes: Outputs.
+        depth: Number of convolutions.
+        activation: A name in `ACTIVATIONS`.
+        normalization: Normalization of the pre-activations.
+        scale_invariant: As in `ModelOptions`.
+
+    Returns:
+        The network, an `nn.Sequential`.
+
     Raises:
-        BadInput: inputs that are no images, or options that cannot be built.
+        BadInput: Inputs without positions, or options that cannot be built.
     """
-    check_images("convnet", input_shape, 2)
-    layers = Layers(activation, normalization, scale_invariant, images=True)
+    layers = Layers(activation, normalization, scale_invariant, spatial=check_positions("convnet", input_shape, 2))
     channels, side = input_shape[0], min(input_shape[1:])
     modules: list[nn.Module] = []
     for position in range(depth):

@@ -1,4 +1,4 @@
-"""Ghost batch normalization: statistics of parts of a batch, so that they do not depend on the batch size."""
+"""Ghost batch normalization: statistics over fixed-size parts of a batch, which do not depend on the batch size."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from noisescale.errors import BadInput
+from noisescale.families.spatial import SPATIAL, spatial_axes
 
 
 class GhostBatchNorm(_BatchNorm):
@@ -16,12 +17,18 @@ class GhostBatchNorm(_BatchNorm):
 
     A batch of at most S examples is one ghost batch: plain batch normalization. In training mode the running statistics
     move once a batch, by `momentum`, towards the means over ghost batches of their mean and unbiased variance; in
-    evaluation mode they are used. Vectors [B, C] and images [B, C, H, W] alike.
+    evaluation mode they are used. Activations are [B, C], [B, C, L] or [B, C, H, W].
 
-    Arguments:
-        channels: C. ghost_size: S, examples; it divides every larger batch. eps, momentum, affine: as in torch.
+    Args:
+        channels: C.
+        ghost_size: S, in examples; it divides every larger batch.
+        eps: As in `torch.nn.BatchNorm1d`.
+        momentum: As in `torch.nn.BatchNorm1d`.
+        affine: As in `torch.nn.BatchNorm1d`.
+
     Raises:
-        BadInput: in training mode, a batch above the ghost size that is no multiple of it.
+        BadInput: In training mode, a batch above the ghost size that is not a multiple of it.
+
     Source:
         Hoffer, Hubara, Soudry 2017, algorithm 1 (there the running statistics move once a ghost batch).
     """
@@ -37,25 +44,25 @@ class GhostBatchNorm(_BatchNorm):
         self.ghost_size = ghost_size
 
     def forward(self, input: Tensor) -> Tensor:
-        """Outputs of the same shape; in training mode the buffers change in place."""
+        """Return outputs of the same shape; in training mode the buffers change in place."""
         examples = input.shape[0]
         if not self.training or examples <= self.ghost_size:
             return super().forward(input)
         if examples % self.ghost_size:
             raise BadInput("model.ghost_size", f"a divisor of the batch of {examples}", self.ghost_size)
         self.num_batches_tracked.add_(1)
-        # Without a momentum, average over all batches, as torch's own layers do (`torch.optim.swa_utils.update_bn`).
+        # Without a momentum, average over all batches, as torch's layers do (`torch.optim.swa_utils.update_bn`).
         momentum = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
         # Ghost batches become channels, the layout in which one call of torch's kernel normalizes all of them.
-        ghosts, (channels, *pixels) = examples // self.ghost_size, input.shape[1:]
-        parts = input.reshape(ghosts, self.ghost_size, channels, *pixels).transpose(0, 1).flatten(1, 2)
+        ghosts, (channels, *positions) = examples // self.ghost_size, input.shape[1:]
+        parts = input.reshape(ghosts, self.ghost_size, channels, *positions).transpose(0, 1).flatten(1, 2)
         mean, variance = self.running_mean.repeat(ghosts), self.running_var.repeat(ghosts)
         weight, bias = (None if tensor is None else tensor.repeat(ghosts) for tensor in (self.weight, self.bias))
         outputs = F.batch_norm(parts, mean, variance, weight, bias, True, momentum, self.eps)
         self.running_mean.copy_(mean.view(ghosts, channels).mean(0))
         self.running_var.copy_(variance.view(ghosts, channels).mean(0))
-        return outputs.view(self.ghost_size, ghosts, channels, *pixels).transpose(0, 1).flatten(0, 1)
+        return outputs.view(self.ghost_size, ghosts, channels, *positions).transpose(0, 1).flatten(0, 1)
 
     def _check_input_dim(self, input: Tensor) -> None:
-        if input.dim() not in (2, 4):
-            raise BadInput("GhostBatchNorm", "vectors [B, C] or images [B, C, H, W]", f"shape {tuple(input.shape)}")
+        if spatial_axes(input.shape[1:]) not in SPATIAL:
+            raise BadInput("GhostBatchNorm", "inputs [B, C], [B, C, L] or [B, C, H, W]", f"shape {tuple(input.shape)}")

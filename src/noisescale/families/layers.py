@@ -1,4 +1,4 @@
-"""What the built-in families are made of: weight layers, what follows them, and the read-out."""
+"""The parts of the built-in families: weight layers, what follows them, and the read-out."""
 
 from __future__ import annotations
 
@@ -11,15 +11,19 @@ from torch import Tensor, nn
 from noisescale.errors import BadInput
 from noisescale.families.activations import make_activation
 from noisescale.families.normalization import Normalization
+from noisescale.families.spatial import SPATIAL
 
 
 class FixedReadOut(nn.Module):
     """A linear read-out that is never trained: a buffer, equal in all runs of a width.
 
-    z = Wx with W ~ N(0, 1/width), drawn from a stream of its own: inputs of unit size give outputs of unit size.
+    z = Wx with W ~ N(0, 1/width), drawn from a generator that no run's seed touches: inputs of unit size give outputs
+    of unit size.
 
-    Arguments:
-        width: inputs. num_classes: outputs.
+    Args:
+        width: Inputs.
+        num_classes: Outputs.
+
     Source:
         Hoffer, Hubara, Soudry 2018 ("Fix your classifier"); Li, Lyu, Arora 2020 for its use in scale-invariant nets.
     """
@@ -32,7 +36,7 @@ class FixedReadOut(nn.Module):
         self.register_buffer("weight", (draw / math.sqrt(width)).to(torch.get_default_dtype()))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Outputs [B, K] of inputs [B, width]."""
+        """Return outputs [B, K] of inputs [B, width]."""
         return nn.functional.linear(inputs, self.weight)
 
 
@@ -40,66 +44,58 @@ class FixedReadOut(nn.Module):
 class Layers:
     """The layers of one network.
 
-    A weight layer has a bias where no normalization is used. In a scale-invariant network every weight layer must be
-    followed by `normalization(...)`, whose affine parameters are off, and the read-out is fixed.
+    A weight layer has a bias where no normalization is used. In a scale-invariant network a normalization without
+    affine parameters must follow every weight layer, and the read-out is fixed.
 
-    Arguments:
-        images: whether activations are [B, C, H, W].
+    Args:
+        activation_name: A name in `ACTIVATIONS`.
+        normalizes: The normalization.
+        scale_invariant: Whether the network is scale-invariant.
+        spatial: The number of spatial axes of the activations: 0 for [B, C], 1 for [B, C, L], 2 for [B, C, H, W].
+
     Raises:
-        BadInput: an unknown activation, or a scale-invariant network without normalization.
+        BadInput: An unknown activation, or a scale-invariant network without normalization.
     """
 
     activation_name: str
     normalizes: Normalization
     scale_invariant: bool
-    images: bool
+    spatial: int
 
     def __post_init__(self) -> None:
         make_activation(self.activation_name)
         if self.scale_invariant and not self.normalizes:
-            required = "a normalization, which model.scale_invariant = true wants after every weight layer"
+            required = "a normalization, which model.scale_invariant = true needs after every weight layer"
             raise BadInput("model.normalization", required, repr(self.normalizes.kind))
 
     def linear(self, fan_in: int, units: int) -> nn.Linear:
-        """A fully connected layer."""
+        """Return a fully connected layer."""
         return nn.Linear(fan_in, units, bias=not self.normalizes)
 
-    def convolution(self, channels_in: int, channels: int, *, size: int = 3, stride: int = 1) -> nn.Conv2d:
-        """A convolution whose padding keeps the image's size, which its stride then divides."""
-        return nn.Conv2d(channels_in, channels, size, stride, padding=size // 2, bias=not self.normalizes)
+    def convolution(self, channels_in: int, channels: int, *, size: int = 3, stride: int = 1) -> nn.Module:
+        """Return a convolution whose padding keeps the number of positions, which its stride then divides."""
+        layer = SPATIAL[self.spatial].convolution
+        assert layer is not None  # `check_positions` refuses vectors
+        return layer(channels_in, channels, size, stride, padding=size // 2, bias=not self.normalizes)
 
     def normalization(self, channels: int) -> nn.Module:
-        """The normalization; an `nn.Identity` where there is none."""
-        return self.normalizes.module(channels, images=self.images, affine=not self.scale_invariant)
+        """Return the normalization, an `nn.Identity` if there is none."""
+        return self.normalizes.module(channels, spatial=self.spatial, affine=not self.scale_invariant)
 
     def activation(self) -> nn.Module:
-        """The activation."""
+        """Return the activation."""
         return make_activation(self.activation_name)
 
     def after(self, channels: int) -> list[nn.Module]:
-        """What follows a weight layer: the normalization, where there is one, and the activation."""
+        """Return what follows a weight layer: the normalization, if there is one, and the activation."""
         return [*([self.normalization(channels)] if self.normalizes else []), self.activation()]
 
     def read_out(self, width: int, num_classes: int) -> nn.Module:
-        """The last layer: trained, or fixed in a scale-invariant network."""
+        """Return the last layer: trained, or fixed in a scale-invariant network."""
         return FixedReadOut(width, num_classes) if self.scale_invariant else nn.Linear(width, num_classes)
 
     def pooled_read_out(self, channels: int, num_classes: int) -> list[nn.Module]:
-        """Mean over pixels, then the read-out."""
-        return [nn.AdaptiveAvgPool2d(1), nn.Flatten(), self.read_out(channels, num_classes)]
-
-
-def check_images(family: str, input_shape: tuple[int, ...], smallest: int) -> None:
-    """Refuse inputs on which convolutions cannot work.
-
-    Arguments:
-        smallest: pixels that the image's shorter side must have.
-    Raises:
-        BadInput: vectors, or images that are too small.
-    """
-    if len(input_shape) != 3:
-        required = f"a family for vectors ('mlp'), or images [C, H, W], which {family!r} wants"
-        raise BadInput("model.family", required, f"{family!r} for inputs of shape {list(input_shape)}")
-    if min(input_shape[1:]) < smallest:
-        required = f"images of at least {smallest} by {smallest} pixels for this {family!r}"
-        raise BadInput("model.family", required, f"inputs of shape {list(input_shape)}")
+        """Return the mean over positions and the read-out."""
+        mean = SPATIAL[self.spatial].mean
+        assert mean is not None  # `check_positions` refuses vectors
+        return [mean(1), nn.Flatten(), self.read_out(channels, num_classes)]

@@ -22,14 +22,22 @@ def mlp(
 ) -> nn.Module:
     """An MLP on flattened inputs: `depth` times (Linear, normalization, activation), then a linear read-out.
 
-    Arguments:
-        width: units of every hidden layer. input_shape: shape of one example. num_classes: outputs.
-        depth: number of hidden layers. activation: "relu" or "tanh".
-        normalization: of the pre-activations. scale_invariant: as in `ModelOptions`.
+    Args:
+        width: Units of every hidden layer.
+        input_shape: Shape of one example, of any kind; it is flattened.
+        num_classes: Outputs.
+        depth: Number of hidden layers.
+        activation: A name in `ACTIVATIONS`.
+        normalization: Normalization of the pre-activations.
+        scale_invariant: As in `ModelOptions`.
+
+    Returns:
+        The network, an `nn.Sequential`.
+
     Raises:
-        BadInput: an activation that is not in the table, or a normalization that the width does not allow.
+        BadInput: An activation that is not in the table, or a normalization that the width does not allow.
     """
-    layers = Layers(activation, normalization, scale_invariant, images=False)
+    layers = Layers(activation, normalization, scale_invariant, spatial=0)
     fan_in = math.prod(input_shape)
     modules: list[nn.Module] = [nn.Flatten()]
     for _ in range(depth):

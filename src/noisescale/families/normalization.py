@@ -1,20 +1,20 @@
-r"""Normalizations as one table, for vectors [B, C] and images [B, C, H, W]: y = γ(x − μ)/√(v + ε) + β, ε = 1e-5.
+r"""Normalizations as one table, for [B, C], [B, C, L] and [B, C, H, W]: y = γ(x − μ)/√(v + ε) + β, ε = 1e-5.
 
 | name | μ and v are taken over | in evaluation |
 |---|---|---|
 | none | – | – |
-| batch | examples and pixels, per channel | running statistics |
-| ghost_batch | the same of each ghost batch (`families.ghost_batch`) | running statistics |
-| layer | channels and pixels, per example | the same |
-| group | pixels and the channels of a group, per example | the same |
+| batch | examples and positions, per channel | running statistics |
+| ghost_batch | examples of a ghost batch and positions, per channel (`families.ghost_batch`) | running statistics |
+| layer | channels and positions, per example | the same |
+| group | positions and the channels of a group, per example | the same |
 
 v is the biased variance. Batch normalization keeps `running_mean` and `running_var` (of the unbiased variance) as
 buffers, moved by momentum 0.1. Under `functional_call(module, (parameters, buffers), x)` in training mode the buffers
 that were passed change in place. So they do inside `vmap(f)`, with buffers [R, …], one set a run, if f takes them
 as an argument: torch refuses to change a tensor that f has captured.
 
-Sources: Ioffe, Szegedy 2015; Hoffer, Hubara, Soudry 2017 (ghost batches); Ba, Kiros, Hinton 2016 (layer; on images one
-group, as in Wu, He 2018); Wu, He 2018 (group). ε and momentum are torch's defaults.
+Sources: Ioffe, Szegedy 2015; Hoffer, Hubara, Soudry 2017 (ghost batches); Ba, Kiros, Hinton 2016 (layer; with positions
+one group, as in Wu, He 2018); Wu, He 2018 (group). ε and momentum are torch's defaults.
 """
 
 from __future__ import annotations
@@ -26,18 +26,21 @@ from torch import nn
 
 from noisescale.errors import BadInput, unknown_name
 from noisescale.families.ghost_batch import GhostBatchNorm
+from noisescale.families.spatial import SPATIAL
 
 
 @dataclass(frozen=True, slots=True)
 class Normalization:
     """A kind of normalization and its sizes.
 
-    Arguments:
-        kind: a name in `NORMALIZATIONS`.
-        groups: for "group". Default 2, which divides every even width; the 32 of Wu, He 2018 divide none below 32.
-        ghost_size: for "ghost_batch", in examples. Default 64 (Smith, Elsen, De 2020).
+    Args:
+        kind: A name in `NORMALIZATIONS`.
+        groups: Groups of channels for "group". Default 2, which divides every even width; the 32 of Wu, He 2018 divide
+            none below 32.
+        ghost_size: Examples normalized together by "ghost_batch". Default 64 (Smith, Elsen, De 2020).
+
     Raises:
-        BadInput: an unknown kind.
+        BadInput: An unknown kind.
     """
 
     kind: str = "none"
@@ -53,23 +56,28 @@ class Normalization:
 
     @property
     def takes(self) -> tuple[str, ...]:
-        """The options that this kind takes."""
+        """Return the options that this kind takes."""
         return NORMALIZATIONS[self.kind].takes
 
-    def module(self, channels: int, *, images: bool, affine: bool = True) -> nn.Module:
-        """The module that normalizes this many channels; an `nn.Identity` for "none".
+    def module(self, channels: int, *, spatial: int, affine: bool = True) -> nn.Module:
+        """Return the module that normalizes this many channels; an `nn.Identity` for "none".
+
+        Args:
+            channels: Channels of the activations.
+            spatial: The number of spatial axes of the activations.
+            affine: Whether it has a gain γ and a shift β.
 
         Raises:
-            BadInput: channels that cannot be normalized in this way.
+            BadInput: Channels that cannot be normalized in this way.
         """
-        return NORMALIZATIONS[self.kind].build(self, channels, images, affine)
+        return NORMALIZATIONS[self.kind].build(self, channels, spatial, affine)
 
     def batch_fault(self, batch_size: int) -> str | None:
-        """What this kind requires of a batch and one of this size does not meet; None where it may be trained on."""
+        """Return the requirement that a batch of this size does not meet; None if the batch can be trained on."""
         return NORMALIZATIONS[self.kind].batch_fault(self, batch_size)
 
     def falls_back(self, batch_size: int) -> bool:
-        """Whether a batch is so small that it is one ghost batch: plain batch normalization."""
+        """Return whether a batch is so small that it is one ghost batch: plain batch normalization."""
         return self.kind == "ghost_batch" and batch_size < self.ghost_size
 
 
@@ -77,42 +85,42 @@ class Normalization:
 class Normalizer:
     """A row of the table.
 
-    Arguments:
-        build: (normalization, channels, images, affine) -> module.
-        takes: the keys of `[model]` that it needs beside its name.
-        batch_fault: (normalization, batch_size) -> what is required, where the batch cannot be trained on.
+    Args:
+        build: (normalization, channels, spatial, affine) to the module.
+        takes: The keys of `[model]` that it needs besides its name.
+        batch_fault: (normalization, batch size) to the requirement that the batch does not meet, or None.
     """
 
-    build: Callable[[Normalization, int, bool, bool], nn.Module]
+    build: Callable[[Normalization, int, int, bool], nn.Module]
     takes: tuple[str, ...] = ()
     batch_fault: Callable[[Normalization, int], str | None] = lambda normalization, batch_size: None
 
 
-def _none(normalization: Normalization, channels: int, images: bool, affine: bool) -> nn.Module:
+def _none(normalization: Normalization, channels: int, spatial: int, affine: bool) -> nn.Module:
     return nn.Identity()
 
 
-def _batch(normalization: Normalization, channels: int, images: bool, affine: bool) -> nn.Module:
-    return (nn.BatchNorm2d if images else nn.BatchNorm1d)(channels, affine=affine)
+def _batch(normalization: Normalization, channels: int, spatial: int, affine: bool) -> nn.Module:
+    return SPATIAL[spatial].batch_norm(channels, affine=affine)
 
 
-def _ghost_batch(normalization: Normalization, channels: int, images: bool, affine: bool) -> nn.Module:
+def _ghost_batch(normalization: Normalization, channels: int, spatial: int, affine: bool) -> nn.Module:
     return GhostBatchNorm(channels, normalization.ghost_size, affine=affine)
 
 
-def _layer(normalization: Normalization, channels: int, images: bool, affine: bool) -> nn.Module:
-    if images:
+def _layer(normalization: Normalization, channels: int, spatial: int, affine: bool) -> nn.Module:
+    if spatial:
         return nn.GroupNorm(1, channels, affine=affine)
     if channels < 2:
         raise BadInput("grid.width", "at least 2 with normalization 'layer', for one unit has no variance", channels)
     return nn.LayerNorm(channels, elementwise_affine=affine)
 
 
-def _group(normalization: Normalization, channels: int, images: bool, affine: bool) -> nn.Module:
+def _group(normalization: Normalization, channels: int, spatial: int, affine: bool) -> nn.Module:
     groups = normalization.groups
     if channels % groups:
         raise BadInput("model.groups", "a divisor of the channels at every width", f"{groups} for {channels} channels")
-    if not images and channels == groups:
+    if not spatial and channels == groups:
         required = "fewer than the units of every width, for a group of one unit has no variance"
         raise BadInput("model.groups", required, f"{groups} for {channels} units")
     return nn.GroupNorm(groups, channels, affine=affine)

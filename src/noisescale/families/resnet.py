@@ -6,20 +6,26 @@ import torch
 from torch import Tensor, nn
 
 from noisescale.errors import BadInput
-from noisescale.families.layers import Layers, check_images
+from noisescale.families.layers import Layers
 from noisescale.families.normalization import NO_NORMALIZATION, Normalization
+from noisescale.families.spatial import check_positions
 
 
 class ResidualBlock(nn.Module):
-    """y = S(x) + α F(x), F = conv ∘ φ ∘ norm ∘ conv ∘ φ ∘ norm; S is the identity, or a 1×1 convolution of φ(norm(x)).
+    """y = S(x) + α F(x), F = conv ∘ φ ∘ norm ∘ conv ∘ φ ∘ norm; S is the identity, or a convolution of size 1 of
+    φ(norm(x)).
 
-    α is 1 with normalization. Without, it is a learnable number that starts at 0 (SkipInit), so that a network of any
-    depth begins as its stem, projections and read-out. In a scale-invariant network F and the projection end with a
-    normalization of their own, so that no weight meets a sum unnormalized.
+    α is 1 with normalization. Without normalization it is a learnable number that starts at 0 (SkipInit), so that a
+    network of any depth begins as its stem, projections and read-out. In a scale-invariant network F and the projection
+    each end with a normalization, so that no weight enters a sum unnormalized.
 
-    Arguments:
-        channels_in, channels: before and after. stride: of the first convolution and of the projection.
-        projects: whether S is a convolution. layers: the network's layers.
+    Args:
+        channels_in: Channels of the input.
+        channels: Channels of the output.
+        stride: Stride of the first convolution and of the projection.
+        projects: Whether S is a convolution.
+        layers: The layers of the network.
+
     Source:
         He, Zhang, Ren, Sun 2016, figure 4e; De, Smith 2020 (arXiv 2002.10444), section 4, for SkipInit.
     """
@@ -42,7 +48,7 @@ class ResidualBlock(nn.Module):
         self.branch_scale = None if layers.normalizes else nn.Parameter(torch.zeros(1))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Outputs [B, channels, H/stride, W/stride] of inputs [B, channels_in, H, W]."""
+        """Return outputs [B, channels, positions/stride] of inputs [B, channels_in, positions]."""
         active = self.activation(self.norm1(inputs))
         branch = self.branch_norm(self.conv2(self.activation(self.norm2(self.conv1(active)))))
         if self.branch_scale is not None:
@@ -63,26 +69,36 @@ def resnet(
     normalization: Normalization = NO_NORMALIZATION,
     scale_invariant: bool = False,
 ) -> nn.Module:
-    """A 3×3 stem, stages of residual blocks, normalization, activation, mean over pixels, linear read-out.
+    """A stem of size 3, stages of residual blocks, normalization, activation, mean over positions, linear read-out.
 
     Stage s = 0, 1, … has blocks[s] blocks of 2^s·width channels and, from s = 1 on, begins with stride 2. A block
     projects where its shape changes; the first one also wherever `stem` is given, so that a network has the same
     parameters, by name, at every width. Blocks [5, 5, 5] at width 16 are PreResNet-32; [2, 2, 2] at width 64 with stem
     16 are WRN-16-4. Without normalization convolutions have biases, and branches a SkipInit scale (`ResidualBlock`).
 
-    Arguments:
-        width: channels of the first stage. input_shape: (C, H, W). num_classes: outputs.
-        blocks: residual blocks of each stage. stem: channels of the stem; None for the width.
-        activation: "relu" or "tanh". normalization: before each activation. scale_invariant: as in `ModelOptions`.
+    Args:
+        width: Channels of the first stage.
+        input_shape: Shape of one example, (C, L) or (C, H, W).
+        num_classes: Outputs.
+        blocks: Residual blocks of each stage.
+        stem: Channels of the stem; None for the width.
+        activation: A name in `ACTIVATIONS`.
+        normalization: The normalization before each activation.
+        scale_invariant: As in `ModelOptions`.
+
+    Returns:
+        The network, an `nn.Sequential`.
+
     Raises:
-        BadInput: inputs that are no images, or too small for so many stages, or options that cannot be built.
+        BadInput: Inputs without positions, or too small for so many stages, or options that cannot be built.
+
     Source:
         He, Zhang, Ren, Sun 2016; Zagoruyko, Komodakis 2016 for the wide ones.
     """
     if not blocks or min(blocks) < 1:
         raise BadInput("model.blocks", "a non-empty list of numbers above 0", list(blocks))
-    check_images("resnet", input_shape, 2 ** len(blocks))
-    layers = Layers(activation, normalization, scale_invariant, images=True)
+    spatial = check_positions("resnet", input_shape, 2 ** len(blocks))
+    layers = Layers(activation, normalization, scale_invariant, spatial)
     channels_in = width if stem is None else stem
     modules: list[nn.Module] = [layers.convolution(input_shape[0], channels_in)]
     if scale_invariant:

@@ -1,4 +1,3 @@
-from .cells import METRICS as METRICS
 from .cells import Cell as Cell
 from .cubic_fits import MINIMUM_CELLS as MINIMUM_CELLS
 from .cubic_fits import local_cubic as local_cubic
@@ -27,7 +26,7 @@ from .results import Series as Series
 from .results import SummaryRow as SummaryRow
 from .results import WidthFit as WidthFit
 from .stability import StabilityEdge as StabilityEdge
-from .study_shape import LOSS_UNITS as LOSS_UNITS
+from .study_shape import Settings as Settings
 from .study_shape import StudyLike as StudyLike
 from .summary import summary_rows as summary_rows
 from .trends import Trend as Trend

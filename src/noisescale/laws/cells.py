@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +15,6 @@ from noisescale.laws.interval import Estimate, mean_over_seeds
 
 Array = NDArray[np.float64]
 
-METRICS = ("accuracy", "loss")
 _MINIMUM_SEEDS = 3
 
 
@@ -32,8 +33,8 @@ class Cell:
         failures: how many of them diverged or collapsed.
         late: whether the drift of the cell is equivalent to zero.
         usable: whether the optimum may be sought here: no failure, noise above zero.
-        accuracy: mean over seeds with its Student t interval, failed runs at chance; NaN where there is none.
-        loss: the same, failed runs at the chance loss, in the unit of the study's loss.
+        metrics: by name, the mean over seeds with its Student t interval, failed runs at the constant predictor's
+            value; NaN where the metric was not measured.
     """
 
     learning_rate: float
@@ -46,8 +47,12 @@ class Cell:
     failures: int
     late: bool
     usable: bool
-    accuracy: Estimate
-    loss: Estimate
+    metrics: dict[str, Estimate]
+
+    def flat(self) -> dict[str, Any]:
+        """Return the fields with the metrics beside them, as JSON and tables show a cell."""
+        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "metrics"}
+        return {**values, **self.metrics}
 
 
 @dataclass(frozen=True)
@@ -96,14 +101,14 @@ def ladder_quantity(sweep: pd.DataFrame) -> str:
     return "normalized_noise_scale" if bool(sweep["normalized_noise_scale"].notna().all()) else "noise_scale"
 
 
-def build_ladder(runs: pd.DataFrame, quantity: str, select_on: str, loss_unit: str = "nats") -> Ladder:
+def build_ladder(runs: pd.DataFrame, quantity: str, select_on: str, units: Mapping[str, str]) -> Ladder:
     """Order the runs of one width of one series into a ladder.
 
     Args:
         runs: one row for each cell and seed.
         quantity: a key of `QUANTITIES`, by which the cells are ordered.
         select_on: "test" or "validation", whose means the cells show.
-        loss_unit: unit of the study's loss.
+        units: the unit of each metric, by name.
 
     Returns:
         The ladder; cells without noise (B = N without replacement) are left out.
@@ -122,7 +127,7 @@ def build_ladder(runs: pd.DataFrame, quantity: str, select_on: str, loss_unit: s
     measured = {
         f"{split}_{metric}": _with_chance(runs, f"{split}_{metric}", f"chance_{metric}")
         for split in dict.fromkeys((select_on, "test"))
-        for metric in METRICS
+        for metric in units
         if f"{split}_{metric}" in runs
     }
     values = {
@@ -131,7 +136,7 @@ def build_ladder(runs: pd.DataFrame, quantity: str, select_on: str, loss_unit: s
         if rows and not bool(runs[name].isna().all())
     }
     return Ladder(
-        _cells(runs, rows, {metric: measured.get(f"{select_on}_{metric}") for metric in METRICS}, select_on, loss_unit),
+        _cells(runs, rows, {metric: measured.get(f"{select_on}_{metric}") for metric in units}, select_on, units),
         x,
         seeds,
         values,
@@ -167,7 +172,11 @@ def _by_seed(values: Array, of_runs: NDArray[np.int64], seeds: tuple[int, ...]) 
 
 
 def _cells(
-    runs: pd.DataFrame, rows: list[NDArray[np.intp]], measured: dict[str, Array | None], select_on: str, loss_unit: str
+    runs: pd.DataFrame,
+    rows: list[NDArray[np.intp]],
+    measured: dict[str, Array | None],
+    select_on: str,
+    units: Mapping[str, str],
 ) -> tuple[Cell, ...]:
     names = ("learning_rate", "batch_size", "noise_scale", "normalized_noise_scale", "momentum", "steps")
     first = {name: runs[name].to_numpy() for name in names}
@@ -178,8 +187,9 @@ def _cells(
         means = {}
         for metric, values in measured.items():
             known = np.array([]) if values is None else values[own]
-            unit = "fraction" if metric == "accuracy" else loss_unit
-            means[metric] = mean_over_seeds(known[~np.isnan(known)], unit, f"{select_on} {metric}, late-time mean")
+            means[metric] = mean_over_seeds(
+                known[~np.isnan(known)], units[metric], f"{select_on} {metric}, late-time mean"
+            )
         rate, batch, noise, normalized, momentum, steps = (first[name][own[0]] for name in names)
         failures = int(failed[own].sum())
         found.append(
@@ -194,8 +204,7 @@ def _cells(
                 failures=failures,
                 late=bool(late[own].all()),
                 usable=failures == 0,
-                accuracy=means["accuracy"],
-                loss=means["loss"],
+                metrics=means,
             )
         )
     return tuple(found)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from noisescale.laws.cells import METRICS, Ladder, build_ladder, ladder_quantity
+from noisescale.laws.cells import Ladder, build_ladder, ladder_quantity
 from noisescale.laws.edges import edge_laws, edge_over_batch, measured_edges
 from noisescale.laws.interval import Estimate
 from noisescale.laws.largest_batch import ADVICE, CONVENTION, EdgeByBatch, LargestBatch, largest_batch
@@ -39,6 +39,7 @@ from noisescale.laws.study_shape import (
 from noisescale.laws.summary import summary_rows, warnings_of
 from noisescale.laws.trends import Trend, trend
 from noisescale.noise_laws import TEMPERATURE
+from noisescale.training import METRICS
 
 Array = NDArray[np.float64]
 
@@ -120,13 +121,13 @@ def _fit_series(
     widths = []
     for width, runs in part.groupby("width", sort=True):
         whole = whole_budget(runs, settings.budget)
-        ladder = build_ladder(whole, quantity, settings.select_on, settings.loss_unit)
+        ladder = build_ladder(whole, quantity, settings.select_on, settings.units)
         momentum = float(group.hyperparameters["momentum"])
         units = NoiseUnits(quantity, ladder.log_ratio, ladder.train_size, momentum, settings.replacement, fixed, value)
         widths.append(_fit_width(float(str(width)), ladder, units, edge_over_batch(edges, float(str(width))), settings))
     laws = {
         metric: _metric_laws(metric, tuple(widths), quantity, axis)
-        for metric in METRICS
+        for metric in settings.units
         if any(metric in width.optima for width in widths)
     }
     return Series(axis, fixed, value, quantity, settings.budget, tuple(widths), laws)
@@ -136,12 +137,12 @@ def _fit_width(
     width: float, ladder: Ladder, units: NoiseUnits, edge: EdgeByBatch | None, settings: Settings
 ) -> WidthFit:
     optima, batches = {}, {}
-    for metric in METRICS:
+    for metric in settings.units:
         values = ladder.values.get(f"{settings.select_on}_{metric}")
         if values is None:
             continue
         report = ladder.values.get(f"test_{metric}", values)
-        found = _metric_optimum(metric, ladder, values, report, units, edge, settings.loss_unit)
+        found = _metric_optimum(metric, ladder, values, report, units, edge, settings.units[metric])
         optima[metric] = found
         batches[metric] = _largest_batch(found, units, edge)
     return WidthFit(
@@ -163,11 +164,11 @@ def _metric_optimum(
     report: Array,
     units: NoiseUnits,
     edge: EdgeByBatch | None,
-    loss_unit: str,
+    unit: str,
 ) -> MetricOptimum:
     known = np.isfinite(values).all(axis=0) & np.isfinite(report).all(axis=0)
     sound = ladder.usable & known
-    maximize = metric == "accuracy"
+    maximize = METRICS[metric].direction == "max"
     curve = optimum(ladder.x, values, sound & ladder.late, maximize=maximize, report=report)
     late = True
     if not bool((sound & ladder.late)[sound].all()):
@@ -200,7 +201,7 @@ def _metric_optimum(
             curve.height.value,
             curve.height.low,
             curve.height.high,
-            "fraction" if metric == "accuracy" else loss_unit,
+            unit,
             f"test {metric} at the optimum, late-time mean, cross-fitted over seeds",
         ),
         late=late,

@@ -133,6 +133,8 @@ def as_json(value: Any) -> Any:
     """
     if isinstance(value, Estimate):
         return value.as_json()
+    if dataclasses.is_dataclass(value) and hasattr(value, "flat"):
+        return as_json(value.flat())
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: as_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -159,6 +159,11 @@ class Recommendation:
             seed=seed,
             **hyperparameters,
         )
+
+    def flat(self) -> dict[str, Any]:
+        """Return the fields as JSON names them: there, `optimizer` is the name of the optimizer."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {("optimizer" if name == "optimizer_name" else name): value for name, value in values.items()}
 
     def as_json(self) -> dict[str, object]:
         """Return the JSON form; open ends and missing values become None."""

@@ -29,7 +29,7 @@ from noisescale.laws.rungs import (
 from noisescale.laws.study_shape import StudyLike
 from noisescale.noise_laws import NOISE_SCALE, TEMPERATURE
 from noisescale.store import Study
-from noisescale.training import OPTIMIZERS
+from noisescale.training import METRICS, OPTIMIZERS
 
 # A law over widths is not believed further than this factor outside them.
 SUPPORTED_FACTOR = 2.0
@@ -198,7 +198,7 @@ def _choose_group(fitted: Fit, parameterization: str | None) -> Group:
         if not groups:
             known = ", ".join(sorted({group.parameterization for group in fitted.groups}))
             raise BadInput("parameterization", f"one of {known}", parameterization)
-    sign = 1.0 if fitted.metric == "accuracy" else -1.0
+    sign = METRICS[fitted.metric].sign
 
     def peak(group: Group) -> float:
         heights = [

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
-from noisescale.errors import BadInput
+from noisescale.errors import BadInput, unknown_name
+from noisescale.training import ACCURACY, LOSS, LOSSES, METRICS
 
 # Whatever of these varies in a study separates its groups: no law is fitted across them.
 HYPERPARAMETERS = (
@@ -28,7 +29,6 @@ HYPERPARAMETERS = (
 TABLE_OPTIONS = ("base_width", "query_rows")
 # How the optimizer was run, one value a study; a recommendation holds for it.
 TRAINING_OPTIONS = ("nesterov", "decay", "no_decay", "clip_norm", "augmentation")
-LOSS_UNITS = {"cross_entropy": "nats", "mse": "squared error"}
 _A_RUN = "at least one finished run of the grid"
 _REQUIRED = (
     "purpose",
@@ -63,11 +63,11 @@ class Settings:
 
     Args:
         name: of the study.
-        metric: "accuracy" or "loss": the one whose optimum is recommended.
+        metric: the one whose optimum is recommended.
         select_on: "test" or "validation": the data on which the optimum is chosen.
         budget: "steps" or "epochs": which of the two the spec holds constant over cells.
         replacement: whether batches are drawn with replacement.
-        loss_unit: unit of the study's loss.
+        units: unit of each metric, by name; those that the study has, in the order of its tables.
     """
 
     name: str
@@ -75,7 +75,7 @@ class Settings:
     select_on: str
     budget: str
     replacement: bool
-    loss_unit: str
+    units: dict[str, str]
 
     @classmethod
     def read(cls, spec: Mapping[str, Any], select_on: str | None = None) -> Settings:
@@ -97,12 +97,14 @@ class Settings:
         metric = chosen.get("metric", "accuracy")
         if select not in ("test", "validation"):
             raise BadInput("fit.select_on", '"test" or "validation"', select)
-        if metric not in ("accuracy", "loss"):
-            raise BadInput("fit.metric", '"accuracy" or "loss"', metric)
+        if metric not in METRICS:
+            raise unknown_name("fit.metric", METRICS, metric)
         epochs = training.get("epochs") is not None or grid.get("epochs") is not None
         replacement = training.get("sampling") == "with_replacement"
-        budget, loss_unit = "epochs" if epochs else "steps", LOSS_UNITS.get(training.get("loss", ""), "nats")
-        return cls(str(spec.get("name", "")), metric, select, budget, replacement, loss_unit)
+        known = LOSSES.get(training.get("loss", ""))
+        units = {ACCURACY: METRICS[ACCURACY].unit, LOSS: METRICS[LOSS].unit if known is None else known.unit}
+        units.setdefault(metric, METRICS[metric].unit)
+        return cls(str(spec.get("name", "")), metric, select, "epochs" if epochs else "steps", replacement, units)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from noisescale.report.figures.stability import stability
 from noisescale.report.headline import law_sentence, peak_sentence
 from noisescale.report.material import Material
 from noisescale.report.numbers import number
+from noisescale.training import METRICS
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def _recommended(found: Recommendation) -> str:
 
 def _heat_map(material: Material) -> str:
     text = f"Mean {material.split} {material.one_metric} of every cell"
-    text += " (%)" if material.one_metric == "accuracy" else ""
+    text += " (%)" if METRICS[material.one_metric].percent else ""
     text += "; framed: the best cell of each width. Hatched: not late. Cross: some runs diverged or collapsed."
     return text if not material.two_dimensional else text + " Along a line of equal ε/B the colour should not change."
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from noisescale.laws import Estimate, Recommendation
 from noisescale.report.material import Material
 from noisescale.report.numbers import number, percent, with_interval
+from noisescale.training import METRICS
 
 
 def headline(material: Material, recommendation: Recommendation | None) -> list[str]:
@@ -103,7 +104,7 @@ def peak_sentence(material: Material, metric: str) -> str:
     ends = [one for w in (trend.widths[0], trend.widths[-1]) if (one := material.optimum(metric, w)) is not None]
     if len(ends) < 2:
         return ""
-    show = percent if metric == "accuracy" else with_interval
+    show = percent if METRICS[metric].percent else with_interval
     verb = {"rising": "rises", "falling": "falls", "mixed": "moves both ways", "flat": "shows no change"}[
         trend.direction
     ]

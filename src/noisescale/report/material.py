@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -11,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from noisescale.laws import (
-    METRICS,
     QUANTITIES,
     Cell,
     Estimate,
@@ -24,6 +24,7 @@ from noisescale.laws import (
     StabilityEdge,
     WidthFit,
 )
+from noisescale.training import METRICS
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Material:
         runs: the group's runs of the grid.
         curves: `Study.curves()`.
         split: the examples on which optima are chosen, "test" or "validation".
-        loss_unit: "nats", or "squared error".
+        units: the unit of each metric, by name.
         metric: the study's own choice, drawn where one metric has to do.
     """
 
@@ -43,7 +44,7 @@ class Material:
     runs: pd.DataFrame
     curves: pd.DataFrame
     split: str
-    loss_unit: str
+    units: Mapping[str, str]
     metric: str
 
     @property
@@ -92,7 +93,7 @@ class Material:
     @property
     def metrics(self) -> list[str]:
         """The metrics that were measured."""
-        return [metric for metric in METRICS if self.all_cells[metric].notna().any()]
+        return [metric for metric in self.units if self.all_cells[metric].notna().any()]
 
     @property
     def one_metric(self) -> str:
@@ -136,7 +137,8 @@ class Material:
 
     def metric_label(self, metric: str, split: str | None = None) -> str:
         """The metric with its examples and unit, for an axis."""
-        return f"{split or self.split} {metric}" + (f" ({self.loss_unit})" if metric == "loss" else "")
+        unit = "" if METRICS[metric].unit == "fraction" else f" ({self.units[metric]})"
+        return f"{split or self.split} {metric.replace('_', ' ')}{unit}"
 
     @property
     def place_label(self) -> str:
@@ -150,8 +152,7 @@ class Material:
             return self.runs.iloc[:0]
         found = self.optimum(self.one_metric, width)
         if found is None:
-            sign = 1 if self.one_metric == "accuracy" else -1
-            best = cells.iloc[int(np.argmax(sign * cells[self.one_metric]))]
+            best = cells.iloc[int(np.argmax(METRICS[self.one_metric].sign * cells[self.one_metric]))]
         else:
             best = cells.iloc[int(np.argmin(np.abs(np.log(cells.place) - math.log(self.place(found).value))))]
         runs = self.runs[(self.runs.width == width) & (self.runs.steps == best.steps)]
@@ -169,7 +170,6 @@ AXES = {
 
 
 def _values(cell: Cell) -> dict[str, Any]:
-    known = {field.name: getattr(cell, field.name) for field in fields(cell)}
-    estimates = {name: known.pop(name) for name in METRICS}
-    values = {name: estimate.value for name, estimate in estimates.items()}
-    return known | values | {f"{name}_half": estimate.high - estimate.value for name, estimate in estimates.items()}
+    values = {name: metric.value for name, metric in cell.metrics.items()}
+    halves = {f"{name}_half": metric.high - metric.value for name, metric in cell.metrics.items()}
+    return {**cell.flat(), **values, **halves}

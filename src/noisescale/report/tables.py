@@ -11,7 +11,6 @@ from rich.table import Table
 from rich.text import Text
 
 from noisescale.laws import (
-    METRICS,
     QUANTITIES,
     Estimate,
     Fit,
@@ -27,6 +26,7 @@ from noisescale.laws import (
     summary_rows,
 )
 from noisescale.report.numbers import LEGEND, NONE, batch_size, number, percent, with_interval
+from noisescale.training import METRICS
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def fit_table_data(fit: Fit) -> list[TableData]:
     """The tables of `fit_tables`, as text."""
     tables = []
     for group in fit.groups:
-        measured = [m for m in METRICS if m in group.series[group.primary].laws]
+        measured = list(group.series[group.primary].laws)
         for metric in sorted(measured, key=lambda name: name != fit.metric):
             tables.append(_optima(fit, group, metric))
         tables.append(_laws(group, measured))
@@ -122,7 +122,7 @@ def _optima(fit: Fit, group: Group, metric: str) -> TableData:
     symbol = "ε" if series.fixed == "learning_rate" else "B"
     quantity = QUANTITIES[series.quantity]
     varied = "B" if symbol == "ε" else "ε"
-    height = "test accuracy (%)" if metric == "accuracy" else "test loss"
+    height = f"test {metric.replace('_', ' ')}" + (" (%)" if METRICS[metric].percent else "")
     setting = () if quantity.symbol == varied else (f"{varied} there",)
     columns = ("width", f"best {quantity.symbol}", *setting, height, "ε½ (at B)", "B*", _LABELS)
     others = f"; {len(group.series) - 1} other {symbol} in the grid" if len(group.series) > 1 else ""
@@ -158,7 +158,7 @@ def _row(row: SummaryRow, metric: str, quantity: Quantity, varied: str) -> tuple
         f"{row.width:g}",
         with_interval(place, censored=censored),
         *(() if quantity.symbol == varied else (setting,)),
-        percent(row.height, "") if metric == "accuracy" else with_interval(row.height),
+        percent(row.height, "") if METRICS[metric].percent else with_interval(row.height),
         edge if edge == NONE else f"{edge} ({row.stability_batch_size:g})",
         star + (" *" if row.largest_batch_label == "extrapolated" else ""),
         ", ".join(label.replace("stability_limited", "stability-limited").replace("_", " ") for label in row.labels),

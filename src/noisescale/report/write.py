@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from noisescale.errors import BadInput
-from noisescale.laws import LOSS_UNITS, Fit, Group, Recommendation, fit, recommend
+from noisescale.laws import Fit, Group, Recommendation, Settings, fit, recommend
 from noisescale.report.catalogue import catalogue
 from noisescale.report.glossary import GLOSSARY
 from noisescale.report.headline import headline
@@ -106,8 +106,7 @@ def _material(group: Group, found: Fit, runs: pd.DataFrame, curves: pd.DataFrame
     own = runs.purpose == "sweep"
     for name, value in group.varied.items():
         own &= runs[name] == value
-    unit = LOSS_UNITS.get(str(spec.get("training", {}).get("loss", "")), "nats")
-    return Material(group, runs[own], curves, found.select_on, unit, found.metric)
+    return Material(group, runs[own], curves, found.select_on, Settings.read(spec).units, found.metric)
 
 
 def _recommendation(found: Fit) -> tuple[Recommendation | None, list[str]]:

@@ -1,4 +1,4 @@
-"""`doctor`: what this machine has, for a bug report or a first look."""
+"""The versions, devices and data of this machine, for a bug report or a first look."""
 
 from __future__ import annotations
 
@@ -9,21 +9,14 @@ from typing import Any
 
 import torch
 
-from noisescale.datasets import KNOWN_DATASETS, find_local, user_cache
+from noisescale.datasets import KNOWN_DATASETS, Source, find_local, user_cache
 from noisescale.sweeps.machine import usable_cores
 
 _PACKAGES = ("noisescale", "torch", "numpy", "scipy", "pandas", "pyarrow", "pydantic", "mnist1d")
-_EMBEDDED = ("mnist1d", "digits")
-# A file of each data set that is read from disk; where one lies, the others do.
-_WITNESSES = {
-    "mnist": ("mnist", "train-images-idx3-ubyte.gz"),
-    "fashion_mnist": ("fashion_mnist", "train-images-idx3-ubyte.gz"),
-    "cifar10": ("cifar10", "cifar-10-batches-py/data_batch_1"),
-}
 
 
 def examine() -> dict[str, Any]:
-    """Versions, devices, threads, precision and data, ready to print."""
+    """Return versions, devices, threads, precision and data by name, ready to print."""
     return {
         "schema_version": 1,
         "python": platform.python_version(),
@@ -35,7 +28,7 @@ def examine() -> dict[str, Any]:
         "compiler": "found"
         if any(shutil.which(name) for name in ("c++", "g++", "clang++"))
         else "none (only --compile needs it)",
-        "data": {name: "embedded" if name in _EMBEDDED else _where(name) for name in KNOWN_DATASETS},
+        "data": {name: _location(source) for name, source in KNOWN_DATASETS.items()},
     }
 
 
@@ -46,7 +39,8 @@ def _version(name: str) -> str:
         return "missing"
 
 
-def _where(name: str) -> str:
-    folder, file = _WITNESSES[name]
-    path = find_local(folder, file)
+def _location(source: Source) -> str:
+    if source.file is None:
+        return "embedded"
+    path = find_local(*source.file)
     return str(path) if path else f"not found; set NOISESCALE_DATA, or it is downloaded to {user_cache()}"

@@ -17,6 +17,7 @@ import pandas as pd
 from noisescale.runs import Run
 from noisescale.sweeps.axes import rung
 from noisescale.sweeps.grid import Grid, Point
+from noisescale.training import METRICS
 
 Axis = Literal["rate", "batch_size"]
 
@@ -61,14 +62,14 @@ class _Cells:
 
     def __init__(self, grid: Grid, found: pd.DataFrame) -> None:
         self.grid = grid
-        self.lower_is_better = grid.spec.fit.metric == "loss"
+        metric = grid.spec.fit.metric
+        self.sign = METRICS[metric].sign
         self.records: dict[str, tuple[float, bool, bool]] = {}
         self.ids: dict[Point, list[str]] = {}
         if len(found):
             alive = (found.status == "completed") & ~found.collapsed.astype(bool)
-            chance = found.chance_loss if self.lower_is_better else found.chance_accuracy
-            metric = found[f"{grid.spec.fit.select_on}_{grid.spec.fit.metric}"].where(alive, chance)
-            records = zip(metric.astype(float), alive, found.late, strict=True)
+            scores = found[f"{grid.spec.fit.select_on}_{metric}"].where(alive, found[f"chance_{metric}"])
+            records = zip(scores.astype(float), alive, found.late, strict=True)
             self.records = dict(zip(found.run_id, records, strict=True))
 
     def are_complete(self, points: Iterable[Point]) -> bool:
@@ -80,7 +81,7 @@ class _Cells:
     def best(self, ladder: list[Point]) -> int:
         """Position of the best cell; failed runs count at chance, cells without a value lose."""
         means = np.array([np.mean([score for score, _, _ in self._of(point)]) for point in ladder])
-        return int(np.argmax(np.nan_to_num(-means if self.lower_is_better else means, nan=-np.inf)))
+        return int(np.argmax(np.nan_to_num(self.sign * means, nan=-np.inf)))
 
     def are_settled(self, ladder: list[Point]) -> bool:
         """Whether the best cell and its neighbours are late; a cell with at most one seed alive has no later time."""

@@ -17,7 +17,17 @@ from noisescale.parameterizations import WITH_BASE_WIDTH, WITH_QUERY_ROWS, build
 from noisescale.runs import Run
 from noisescale.sweeps.axes import LARGEST_INTEGER
 from noisescale.sweeps.spec import SweepSpec
-from noisescale.training import OPTIMIZERS, MovingBatches, Schedule, check_augmentation, check_loss, parse_schedule
+from noisescale.training import (
+    ACCURACY,
+    LOSS,
+    OPTIMIZERS,
+    MovingBatches,
+    Schedule,
+    check_augmentation,
+    check_loss,
+    check_metric,
+    parse_schedule,
+)
 
 
 def reference_width(width: int) -> int:
@@ -95,8 +105,7 @@ class Grid:
         data = self.dataset(self.label_noises[0])
         check_loss(self.spec.training.loss, data.y_train)
         check_augmentation(self.spec.training.augmentation, data.input_shape)
-        if data.y_train.is_floating_point() and fit.metric == "accuracy":
-            raise BadInput("fit.metric", "'loss' for real-valued targets", repr(fit.metric))
+        check_metric(fit.metric, data.y_train)
         self._check_batches("grid.batch_size", grid.batch_size, self.largest_batch)
         self._check_batches("stability.batch_size", self.spec.stability.batch_size or (), len(data.x_train))
         if fit.select_on == "validation" and not len(data.x_validation):
@@ -170,6 +179,7 @@ class Grid:
             "nesterov": training.nesterov,
             "decay": training.decay or OPTIMIZERS[values["optimizer"]].decays[0],
             "no_decay": " ".join(training.no_decay),
+            "metrics": "" if spec.fit.metric in (ACCURACY, LOSS) else spec.fit.metric,
             "momentum": 0.0,
             "clip_norm": training.clip_norm,
             "augmentation": " ".join(training.augmentation),

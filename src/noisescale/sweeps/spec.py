@@ -32,6 +32,7 @@ from noisescale.training import (
     AUGMENTATIONS,
     DECAYS,
     LOSSES,
+    METRICS,
     NO_DECAY,
     OPTIMIZERS,
     PRECISIONS,
@@ -305,7 +306,7 @@ class FitSection(_Section):
     """How the optimum is chosen, and whether a ladder grows towards it."""
 
     select_on: Literal["test", "validation"] = "test"
-    metric: Literal["accuracy", "loss"] = "accuracy"
+    metric: Annotated[str, _one_of(METRICS)] = "accuracy"
     extend_edges: bool = True
     # Two octaves of a √2 ladder beyond the stated end, after which an optimum there is left censored.
     max_edge_rungs: Annotated[int, Field(ge=0, le=100)] = 4

@@ -91,7 +91,9 @@ def _bases(grid: Grid) -> Iterator[Run]:
     for point in grid.points():
         run = grid.cell(point)[0]
         # Everything that a ladder shares; its batch size, seed, steps and schedule are its own.
-        key = replace(run, learning_rate=0.0, batch_size=0, seed=0, steps=0, schedule="", epochs_budget=None)
+        key = replace(
+            run, learning_rate=0.0, batch_size=0, seed=0, steps=0, schedule="", epochs_budget=None, metrics=""
+        )
         top[key] = max(top.get(key, 0.0), run.learning_rate)
     batches = spec.stability.batch_size or default_batches(spec.grid.batch_size)
     for (key, rate), batch in product(top.items(), batches):

@@ -3,8 +3,15 @@ from .augmentation import check_augmentation as check_augmentation
 from .batches import MovingBatches as MovingBatches
 from .batches import batches_of as batches_of
 from .losses import LOSSES as LOSSES
+from .losses import Loss as Loss
 from .losses import check_loss as check_loss
 from .losses import target_rows as target_rows
+from .metrics import ACCURACY as ACCURACY
+from .metrics import LOSS as LOSS
+from .metrics import METRICS as METRICS
+from .metrics import Metric as Metric
+from .metrics import Split as Split
+from .metrics import check_metric as check_metric
 from .optimizers import DECAYS as DECAYS
 from .optimizers import NO_DECAY as NO_DECAY
 from .optimizers import OPTIMIZERS as OPTIMIZERS

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from noisescale.errors import BadInput
+from noisescale.families import spatial_axes
 from noisescale.parameterizations import stream
 
 # "flip": left and right change places with probability ½; "crop": the image is shifted by up to an eighth of its side
@@ -46,7 +47,7 @@ def check_augmentation(names: Sequence[str], input_shape: Sequence[int]) -> None
     Raises:
         BadInput: inputs that are not [channels, height, width].
     """
-    if names and len(input_shape) != 3:
+    if names and spatial_axes(input_shape) != 2:
         required = "no augmentation where inputs are not images [channels, height, width]"
         raise BadInput("training.augmentation", required, f"inputs of shape {list(input_shape)}")
 

@@ -1,4 +1,4 @@
-"""The two losses, over rows of targets: class probabilities (or one-hot) and real values."""
+"""The losses of one example, over rows of targets: class probabilities (or one-hot) and real values."""
 
 from __future__ import annotations
 
@@ -7,21 +7,58 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.func import grad
 
-from noisescale.errors import BadInput
+from noisescale.errors import BadInput, unknown_name
+
+OfExample = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
     """A loss per example and its gradient in the outputs.
 
-    Arguments:
-        per_example: (outputs[..., K], targets[..., K]) -> [...]; in nats for cross-entropy.
-        output_gradient: ∂(per_example)/∂outputs, same arguments -> [..., K].
+    Args:
+        per_example: From outputs [..., K] and targets [..., K] to losses [...].
+        unit: The unit, for tables and figures.
+        output_gradient: ∂loss/∂outputs [..., K] from the same arguments. Default: by `torch.func.grad`.
+        constant: From targets [N, K] to the mean loss of the best constant output. Default: by minimization.
+        needs_classes: Whether targets must be class labels.
     """
 
-    per_example: Callable[[Tensor, Tensor], Tensor]
-    output_gradient: Callable[[Tensor, Tensor], Tensor]
+    per_example: OfExample
+    unit: str = "loss"
+    output_gradient: OfExample | None = None
+    constant: Callable[[Tensor], float] | None = None
+    needs_classes: bool = False
+
+    def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return ∂loss/∂outputs, [..., K]."""
+        if self.output_gradient is not None:
+            return self.output_gradient(outputs, targets)
+        gradient: Tensor = grad(lambda outputs: self.per_example(outputs, targets).sum())(outputs)
+        return gradient
+
+    def of_constant(self, targets: Tensor) -> float:
+        """Return the mean loss of the best constant output on targets [N, K]."""
+        rows = targets.double()
+        return _minimize(self.per_example, rows) if self.constant is None else self.constant(rows)
+
+
+def _minimize(per_example: OfExample, rows: Tensor) -> float:
+    output = rows.mean(0).clone().requires_grad_()
+    optimizer = torch.optim.LBFGS([output], max_iter=200, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        value = per_example(output.expand_as(rows), rows).mean()
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    with torch.enable_grad():
+        optimizer.step(closure)  # type: ignore[no-untyped-call]
+    with torch.no_grad():
+        return float(per_example(output.expand_as(rows), rows).mean())
 
 
 def _cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -33,6 +70,11 @@ def _cross_entropy_gradient(outputs: Tensor, targets: Tensor) -> Tensor:
     return torch.softmax(outputs.mT, -2).mT - targets
 
 
+def _entropy(rows: Tensor) -> float:
+    mean = rows.mean(0)
+    return float(-(mean * mean.clamp_min(1e-300).log()).sum())
+
+
 def _squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
     return 0.5 * (outputs - targets).square().sum(-1)
 
@@ -41,16 +83,20 @@ def _squared_error_gradient(outputs: Tensor, targets: Tensor) -> Tensor:
     return outputs - targets
 
 
+def _half_variance(rows: Tensor) -> float:
+    return float(0.5 * (rows - rows.mean(0)).square().sum(1).mean())
+
+
 # "mse" is ½‖f − y‖², summed over outputs: the convention in which the largest stable rate is 2/λ_max of the NTK
 # divided by the number of examples (Lewkowycz, Bahri, Dyer, Sohl-Dickstein, Gur-Ari 2020, section 2).
 LOSSES: dict[str, Loss] = {
-    "cross_entropy": Loss(_cross_entropy, _cross_entropy_gradient),
-    "mse": Loss(_squared_error, _squared_error_gradient),
+    "cross_entropy": Loss(_cross_entropy, "nats", _cross_entropy_gradient, _entropy, needs_classes=True),
+    "mse": Loss(_squared_error, "squared error", _squared_error_gradient, _half_variance),
 }
 
 
 def target_rows(targets: Tensor, num_outputs: int, dtype: torch.dtype) -> Tensor:
-    """Targets as rows [N, K]: one-hot for integer labels, unchanged for real values."""
+    """Return targets as rows [N, K]: one-hot for integer labels, unchanged for real values."""
     if targets.is_floating_point():
         return targets.to(dtype)
     return torch.nn.functional.one_hot(targets, num_outputs).to(dtype)
@@ -60,9 +106,10 @@ def check_loss(loss: str, targets: Tensor) -> None:
     """Refuse a loss that the targets do not allow.
 
     Raises:
-        BadInput: an unknown loss, or cross-entropy on real-valued targets.
+        BadInput: An unknown loss, or one of classes on real-valued targets.
     """
     if loss not in LOSSES:
-        raise BadInput("training.loss", f"one of {', '.join(LOSSES)}", repr(loss))
-    if loss == "cross_entropy" and targets.is_floating_point():
-        raise BadInput("training.loss", "'mse' for real-valued targets", repr(loss))
+        raise unknown_name("training.loss", LOSSES, loss)
+    if LOSSES[loss].needs_classes and targets.is_floating_point():
+        names = " or ".join(repr(name) for name, row in LOSSES.items() if not row.needs_classes)
+        raise BadInput("training.loss", f"{names} for real-valued targets", repr(loss))

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from noisescale.measure import INSTRUMENTS, KEPT_NUMBERS, PackProblem, Snapshot, measure_pack
 from noisescale.parameterizations import stream
 from noisescale.runs import Run
-from noisescale.training.evaluation import Split
 from noisescale.training.kernels import Tensors
 from noisescale.training.losses import Loss
+from noisescale.training.metrics import Split
 from noisescale.training.precision import PRECISIONS
 
 # Vectors of a network's size that a measurement holds at once.

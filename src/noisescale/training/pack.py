@@ -17,7 +17,7 @@ from noisescale.parameterizations import stream, stream_number
 from noisescale.runs import Run, RunResult
 from noisescale.training.augmentation import Draws, augment, check_augmentation, draw_block
 from noisescale.training.batches import Stretch, batches_of, rate_factor_at
-from noisescale.training.evaluation import Split, chunk_of, evaluate
+from noisescale.training.evaluation import chunk_of, evaluate
 from noisescale.training.exact_statistics import exact_statistics
 from noisescale.training.footprint import footprint
 from noisescale.training.graphed import GraphedStep, is_short
@@ -25,6 +25,7 @@ from noisescale.training.kernels import GenericKernel, Tensors, Trial, choose_ke
 from noisescale.training.late import average_steps, evaluation_steps
 from noisescale.training.losses import LOSSES, check_loss, target_rows
 from noisescale.training.measured import Measurements
+from noisescale.training.metrics import Split, metrics_of
 from noisescale.training.optimizers import OPTIMIZERS, rate_multipliers
 from noisescale.training.parts import cuda_peak, equal_parts, part_size, runs_in_memory
 from noisescale.training.precision import PRECISIONS, check_precision
@@ -80,7 +81,7 @@ class PackTrainer:
         self.runs, self.dataset, self.device = list(runs), dataset, device
         self._precision = PRECISIONS[first.precision]
         self._dtype = self._precision.dtype
-        self._loss = LOSSES[first.loss]
+        self._loss, self._metrics = LOSSES[first.loss], metrics_of(first.loss, first.metrics)
         self._schedule, self._batches = parse_schedule(first.schedule), batches_of(first)
         self._augmentations = first.augmentation.split()
         self._start = build_start(runs, dataset, factory, reference_width)
@@ -337,7 +338,7 @@ class PackTrainer:
         state = self._state
         exact = self.runs[0].batch_statistics == "exact"
         buffers = self._exact_buffers(state.parameters) if exact else state.buffers
-        found = self._losses_and_accuracies(state.parameters, buffers)
+        found = self._evaluated_metrics(state.parameters, buffers)
         for quantity, values in found.items():
             state.curves.setdefault(quantity, []).append(values)
         state.evaluated_steps.append(state.step)
@@ -364,17 +365,17 @@ class PackTrainer:
     def _evaluate_averages(self) -> None:
         """What the mean of the late iterates reaches; its batch statistics are no iterate's, hence measured."""
         began, state = time.perf_counter(), self._state
-        state.averaged = self._losses_and_accuracies(state.averages, self._exact_buffers(state.averages))
+        state.averaged = self._evaluated_metrics(state.averages, self._exact_buffers(state.averages))
         state.seconds["evaluation"] += time.perf_counter() - began
 
-    def _losses_and_accuracies(self, parameters: Tensors, buffers: Tensors) -> dict[str, Tensor]:
-        """Loss and accuracy [R] on every split, nan for frozen runs."""
+    def _evaluated_metrics(self, parameters: Tensors, buffers: Tensors) -> dict[str, Tensor]:
+        """Return every metric [R] on every split, NaN for frozen runs."""
         found = {}
         for name, split in self._evaluated.items():
-            values = evaluate(self._kernel, self._loss, parameters, buffers, split, self._footprint.largest)
-            for quantity, own in zip(("loss", "accuracy"), values, strict=True):
-                own[self._state.frozen] = torch.nan
-                found[f"{name}_{quantity}"] = own.cpu()
+            values = evaluate(self._kernel, self._metrics, parameters, buffers, split, self._footprint.largest)
+            for metric, value in values.items():
+                value[self._state.frozen] = torch.nan
+                found[f"{name}_{metric}"] = value.cpu()
         return found
 
     def _exact_buffers(self, parameters: Tensors) -> Tensors:

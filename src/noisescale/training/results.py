@@ -11,8 +11,8 @@ import torch
 from noisescale.noise_laws import NOISE_SCALE
 from noisescale.parameterizations import layer_rows
 from noisescale.runs import Run, RunResult
-from noisescale.training.evaluation import Split
 from noisescale.training.late import late_mean_and_drift
+from noisescale.training.metrics import Split, metrics_of
 from noisescale.training.optimizers import OPTIMIZERS
 from noisescale.training.start import Start
 from noisescale.training.state import NOT_DIVERGED, PackState
@@ -37,7 +37,8 @@ def pack_results(
         train: the training examples that were evaluated. elapsed: how much of the budget lay before each evaluation.
         along: quantities that all runs share, one an evaluation. start: where the pack began.
     """
-    chance = train.chance_accuracy(), chance_loss(train, runs[0].loss)
+    metrics = metrics_of(runs[0].loss, runs[0].metrics)
+    chance = {name: metric.constant(train) for name, metric in metrics.items()}
     seconds = sum(state.seconds.values()) / len(runs)
     begun = zip(runs, start.tables, start.tensors, strict=True)
     layers = [layer_rows(table, tensors, _noise(run).get(NOISE_SCALE.name, math.nan)) for run, table, tensors in begun]
@@ -45,15 +46,6 @@ def pack_results(
         _result(position, run, state, chance, elapsed, along, own, seconds, device, kernel)
         for position, (run, own) in enumerate(zip(runs, layers, strict=True))
     ]
-
-
-def chance_loss(split: Split, loss: str) -> float:
-    """The loss of the best constant output."""
-    rows = split.rows.double()
-    mean = rows.mean(0)
-    if loss == "cross_entropy":
-        return float(-(mean * mean.clamp_min(1e-300).log()).sum())
-    return float(0.5 * (rows - mean).square().sum(1).mean())
 
 
 def _noise(run: Run) -> dict[str, float]:
@@ -69,7 +61,7 @@ def _result(
     position: int,
     run: Run,
     state: PackState,
-    chance: tuple[float, float],
+    chance: dict[str, float],
     elapsed: Sequence[float],
     along: dict[str, list[float]],
     layers: list[dict[str, object]],
@@ -95,9 +87,8 @@ def _result(
         run=run,
         status="diverged" if diverged else "completed",
         diverged_at_step=diverged_at if diverged else None,
-        collapsed=not diverged and _is_collapsed(means, *chance),
-        chance_accuracy=chance[0],
-        chance_loss=chance[1],
+        collapsed=not diverged and _is_collapsed(means, chance),
+        chance=chance,
         late_means=means,
         drifts=drifts,
         final=final,
@@ -113,7 +104,7 @@ def _result(
     )
 
 
-def _is_collapsed(means: dict[str, float], accuracy: float, loss: float) -> bool:
+def _is_collapsed(means: dict[str, float], chance: dict[str, float]) -> bool:
     if math.isnan(means["train_accuracy"]):
-        return means["train_loss"] >= (1 - COLLAPSE_MARGIN) * loss
-    return means["train_accuracy"] <= accuracy + COLLAPSE_MARGIN
+        return means["train_loss"] >= (1 - COLLAPSE_MARGIN) * chance["loss"]
+    return means["train_accuracy"] <= chance["accuracy"] + COLLAPSE_MARGIN

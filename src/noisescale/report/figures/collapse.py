@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from noisescale.report.material import AXES, Material
 from noisescale.report.style import Look, legend_below, log_scale, looks, new_figure, pad_log, panel_grid
+from noisescale.training import METRICS
 
 _COLUMNS = 3
 
@@ -86,7 +87,7 @@ def _relative(material: Material, curve: pd.DataFrame, metric: str, width: float
     if found is not None:
         top = material.height_on_curve(metric, width, material.place(found).value)
     else:
-        top = curve[metric].max() if metric == "accuracy" else curve[metric].min()
+        top = METRICS[metric].sign * (METRICS[metric].sign * curve[metric]).max()
     return curve[metric] - top
 
 

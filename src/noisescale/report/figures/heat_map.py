@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from noisescale.report.material import AXES, Material
 from noisescale.report.style import message, new_figure, panel_grid, plain
+from noisescale.training import METRICS
 
 _COLUMNS = 3
 
@@ -81,7 +82,7 @@ def _draw(
                               hatch=hatch, lw=0)  # fmt: skip
         ink = "white" if np.dot(color[:3], (0.3, 0.59, 0.11)) < 0.55 else "black"
         if numbers:
-            text = f"{100 * value:.1f}" if metric == "accuracy" else f"{value:.2f}"
+            text = f"{100 * value:.1f}" if METRICS[metric].percent else f"{value:.2f}"
             axes.text(i, j, text, ha="center", va="center", fontsize=8.5, color=ink)
         if cell.failures:
             place = (i + 0.36, j + 0.28) if numbers else (i, j)
@@ -98,7 +99,7 @@ def _frame_best(
     known = cells[cells[metric].notna()]
     if known.empty:
         return
-    best = known.iloc[int(np.argmax(known[metric]) if metric == "accuracy" else np.argmin(known[metric]))]
+    best = known.iloc[int(np.argmax(METRICS[metric].sign * known[metric]))]
     i, j = xs.index(best[column]), ys.index(best[row])
     axes.plot(np.array([-0.46, 0.46, 0.46, -0.46, -0.46]) + i, np.array([-0.44, -0.44, 0.44, 0.44, -0.44]) + j,
               color="#d00000", lw=1.8)  # fmt: skip
@@ -112,7 +113,7 @@ def _labels(axes: Axes, which: str, values: list[float]) -> None:
 
 
 def _colors(metric: str) -> Colormap:
-    return mpl.colormaps["cividis" if metric == "accuracy" else "cividis_r"]
+    return mpl.colormaps["cividis" if METRICS[metric].direction == "max" else "cividis_r"]
 
 
 def _range(cells: pd.DataFrame, metric: str) -> tuple[float, float]:
@@ -121,7 +122,7 @@ def _range(cells: pd.DataFrame, metric: str) -> tuple[float, float]:
     values = values if len(values) else cells[metric].dropna()
     low, high = float(values.min()), float(values.max())
     middle = float(values.median())
-    if metric == "accuracy":
+    if METRICS[metric].percent:
         low = max(low, middle - 4 * (high - middle) - 0.02)
     else:
         high = min(high, middle + 4 * (middle - low) + 0.02)

@@ -55,7 +55,7 @@ def _panels(material: Material) -> list[tuple[str, Columns]]:
     split = material.split
     return [
         ("accuracy", [(f"{split}_accuracy", ""), ("train_accuracy", "dashed")]),
-        (f"loss ({material.loss_unit})", [(f"{split}_loss", ""), ("train_loss", "dashed")]),
+        (f"loss ({material.units['loss']})", [(f"{split}_loss", ""), ("train_loss", "dashed")]),
     ]
 
 

@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 
 from noisescale.report.material import Material
 from noisescale.report.style import INK, Look, legend_below, log_scale, looks, message, new_figure, pad_log, plain
+from noisescale.training import METRICS
 
 # How far beyond the last cell the arrow of an open end stands, as a share of the axis.
 _ARROW = 0.017
@@ -64,7 +65,7 @@ def _optimum(axes: Axes, material: Material, metric: str, width: float, look: Lo
     found = material.optimum(metric, width)
     if found is None:
         return
-    place, own = material.place(found), material.cells.loc[material.cells.width == width, "noise"]
+    place, own = material.place(found), material.cells.loc[material.cells.width == width, "place"]
     # On validation examples the curve lies elsewhere than the height, which is reported on the test set.
     height = found.height.value if material.split == "test" else math.nan
     height = height if math.isfinite(height) else material.height_on_curve(metric, width, place.value)
@@ -95,7 +96,7 @@ def _failures(axes: Axes, cells: pd.DataFrame, widths: list[float], look: dict[f
 
 def _limits(material: Material, metric: str) -> tuple[float, float]:
     """Leave out what lies far on the bad side: cells near divergence would flatten all the peaks."""
-    sign = 1.0 if metric == "accuracy" else -1.0
+    sign = METRICS[metric].sign
     values = sign * material.all_cells[metric].dropna()
     tops = values.groupby(material.all_cells.width).max()
     best, least = float(tops.max()), float(tops.min())

@@ -59,7 +59,7 @@ class MLPKernel:
         # Under autocast products come in the lower precision; losses and gradients are in that of the parameters.
         outputs = torch.baddbmm(bias.unsqueeze(2), weight, hidden[-1].mT).mT.to(weight.dtype)
         losses = self._loss.per_example(outputs.contiguous(), targets).mean(1) if with_losses else None
-        delta = self._loss.output_gradient(outputs, targets).div_(inputs.shape[1])
+        delta = self._loss.gradient(outputs, targets).div_(inputs.shape[1])
         gradients: dict[str, Tensor] = {}
         for layer in reversed(range(len(self._weights))):
             gradients[self._weights[layer]] = torch.bmm(delta.mT, hidden[layer]).to(weight.dtype)

@@ -1,0 +1,113 @@
+"""The metrics by which runs are compared: each has a direction and the value of its best constant predictor."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from noisescale.errors import BadInput, unknown_name
+from noisescale.training.losses import LOSSES
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """One part of the data on the device.
+
+    Args:
+        inputs: [M, …].
+        rows: Targets as rows, [M, K].
+        labels: [M], or None where targets are real values.
+    """
+
+    inputs: Tensor
+    rows: Tensor
+    labels: Tensor | None
+
+    def take(self, index: Tensor | slice) -> Split:
+        """Return the examples at an index [n], or of a slice."""
+        labels = None if self.labels is None else self.labels[index]
+        return Split(self.inputs[index], self.rows[index], labels)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric of a run on an evaluation set.
+
+    Exactly one of `of_examples` and `of_set` is given.
+
+    Args:
+        direction: Whether larger ("max") or smaller ("min") is better.
+        unit: The unit, for tables and figures.
+        constant: From a split to the value of the best constant predictor.
+        of_examples: From outputs [R, M, K] and a split of M examples to values [R, M], whose mean is the metric.
+        of_set: From outputs [R, M, K] and the whole split to values [R].
+        needs_classes: Whether targets must be class labels.
+        percent: Whether tables show it in percent.
+    """
+
+    direction: Literal["max", "min"]
+    unit: str
+    constant: Callable[[Split], float]
+    of_examples: Callable[[Tensor, Split], Tensor] | None = None
+    of_set: Callable[[Tensor, Split], Tensor] | None = None
+    needs_classes: bool = False
+    percent: bool = False
+
+    @property
+    def sign(self) -> float:
+        """1 where larger is better, −1 where smaller is."""
+        return 1.0 if self.direction == "max" else -1.0
+
+
+def _hits(outputs: Tensor, split: Split) -> Tensor:
+    assert split.labels is not None
+    return outputs.argmax(-1) == split.labels
+
+
+def _share_of_largest_class(split: Split) -> float:
+    return math.nan if split.labels is None else float(torch.bincount(split.labels).max() / len(split.labels))
+
+
+ACCURACY, LOSS = "accuracy", "loss"
+
+# The loss is the one that the run minimizes; its values and unit come from `LOSSES`.
+METRICS: dict[str, Metric] = {
+    ACCURACY: Metric("max", "fraction", _share_of_largest_class, of_examples=_hits, needs_classes=True, percent=True),
+    LOSS: Metric("min", "nats", lambda split: LOSSES["cross_entropy"].of_constant(split.rows)),
+}
+
+
+def metrics_of(loss: str, names: str = "") -> Mapping[str, Metric]:
+    """Return the metrics that a run is evaluated by: its loss, its accuracy, and those that it names.
+
+    Args:
+        loss: The run's loss, a name in `LOSSES`.
+        names: Further names in `METRICS`, separated by spaces.
+
+    Returns:
+        The metrics by name, the loss first.
+    """
+    row = LOSSES[loss]
+    of_loss = Metric(
+        "min", row.unit, lambda split: row.of_constant(split.rows),
+        of_examples=lambda outputs, split: row.per_example(outputs, split.rows),
+    )  # fmt: skip
+    return {LOSS: of_loss, ACCURACY: METRICS[ACCURACY], **{name: METRICS[name] for name in names.split()}}
+
+
+def check_metric(metric: str, targets: Tensor) -> None:
+    """Refuse a metric that the targets do not allow.
+
+    Raises:
+        BadInput: An unknown metric, or one of classes on real-valued targets.
+    """
+    if metric not in METRICS:
+        raise unknown_name("fit.metric", METRICS, metric)
+    if METRICS[metric].needs_classes and targets.is_floating_point():
+        names = " or ".join(repr(name) for name, row in METRICS.items() if not row.needs_classes)
+        raise BadInput("fit.metric", f"{names} for real-valued targets", repr(metric))
