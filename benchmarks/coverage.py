@@ -20,7 +20,7 @@ from coverage_study import by_batch, law_of, study_rows
 from coverage_table import Row, Tally, write
 from numpy.typing import NDArray
 
-from noisescale.laws.interval import from_log
+from noisescale.estimate import from_log
 from noisescale.laws.largest_batch import EdgeByBatch, largest_batch
 from noisescale.laws.optimum import optimum
 from noisescale.laws.planted import PlantedCurve, failures, planted_curve, planted_widths, two_peaks

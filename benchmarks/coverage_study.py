@@ -13,10 +13,10 @@ from coverage_table import Row, Tally
 from numpy.typing import NDArray
 from scipy.interpolate import UnivariateSpline
 
+from noisescale.estimate import from_log
 from noisescale.laws.cells import Ladder, build_ladder
 from noisescale.laws.edges import edge_over_batch
 from noisescale.laws.fitting import IN_LAW, NO_HELP, fit
-from noisescale.laws.interval import from_log
 from noisescale.laws.largest_batch import EdgeByBatch, largest_batch
 from noisescale.laws.optimum import Optimum, optimum
 from noisescale.laws.planted import failures

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from noisescale.laws.interval import Estimate
+from noisescale.estimate import Estimate
 
 
 @dataclass

@@ -18,8 +18,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from noisescale.estimate import Estimate
 from noisescale.laws import Fit, fit
-from noisescale.laws.interval import Estimate
 from noisescale.laws.power_laws import PowerLaw
 from noisescale.laws.results import MetricLaws, Series
 from noisescale.noise_laws import SGD_NOISE

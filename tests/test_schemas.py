@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from noisescale.estimate import as_json
 from noisescale.laws import Estimate, Fit, Recommendation
 from noisescale.laws import results as records
 from noisescale.sweeps.doctor import examine
@@ -40,7 +41,7 @@ def test_the_parts_of_a_fit_are_listed_too() -> None:
     assert len(own) >= 8
     for part in own:
         assert is_dataclass(part)
-        keys = {f.name for f in fields(part)}
+        keys = {f.name for f in fields(part)} - ({"standard_error"} if part is Estimate else set())
         # The metrics of a cell are keys beside its others.
         keys = keys - {"metrics"} | {"accuracy", "loss"} if part.__name__ == "Cell" else keys
         assert set(parts[part.__name__]["required"]) == keys
@@ -53,6 +54,6 @@ def test_the_keys_of_doctor_are_listed() -> None:
 
 
 def test_an_estimate_has_the_five_keys() -> None:
-    estimate = Estimate(1.0, 0.5, float("inf"), "examples", "g").as_json()
+    estimate = as_json(Estimate(1.0, 0.5, float("inf"), "examples", "g", standard_error=0.2))
     assert estimate == {"value": 1.0, "low": 0.5, "high": None, "unit": "examples", "convention": "g"}
     assert set(schema("fit")["$defs"]["Estimate"]["required"]) == set(estimate)

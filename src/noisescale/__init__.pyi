@@ -5,8 +5,9 @@ from . import theory as theory
 # The papers' claims.
 from .claims import verify as verify
 
-# Errors.
+# Errors, and numbers with their intervals.
 from .errors import BadInput as BadInput
+from .estimate import Estimate as Estimate
 
 # Formats of other tools.
 from .exports import export as export

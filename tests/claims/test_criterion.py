@@ -21,7 +21,7 @@ from noisescale.claims.criterion import (
     sought_below,
     within,
 )
-from noisescale.laws.interval import Estimate, student_quantile
+from noisescale.estimate import Estimate, student_quantile
 
 
 def statistic(values: list[float] | np.ndarray, criterion: Criterion) -> Statistic:

@@ -8,7 +8,7 @@ import pytest
 
 from noisescale.claims import agreement, ladders, rates_and_batches, rescaling, tuned_rates
 from noisescale.claims.criterion import joint_outcome
-from noisescale.laws.interval import Estimate
+from noisescale.estimate import Estimate
 
 
 def test_squares_of_differences_are_not_raised_by_noise() -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from noisescale.errors import BadInput
+from noisescale.estimate import as_json
 from noisescale.laws.equivalence import equivalence
 
 
@@ -27,7 +28,7 @@ def draw(mean: float, deviation: float, seed: int, count: int = 10) -> np.ndarra
 def test_verdicts(difference: float, control: float, deviation: float, result: str) -> None:
     found = equivalence(draw(difference, deviation, 0), draw(control, deviation, 1))
     assert found.result == result
-    json.dumps(found.as_json(), allow_nan=False)
+    json.dumps(as_json(found), allow_nan=False)
 
 
 def test_the_margin_is_the_larger_of_the_two() -> None:

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from noisescale.laws.interval import Estimate, as_json, from_log, two_sided
+from noisescale.estimate import Estimate, as_json, from_log, two_sided
 
 
 def test_infinite_and_missing_ends_become_null() -> None:
     estimate = Estimate(2.0, -math.inf, math.nan, "examples", "B")
-    assert estimate.as_json() == {"value": 2.0, "low": None, "high": None, "unit": "examples", "convention": "B"}
+    assert as_json(estimate) == {"value": 2.0, "low": None, "high": None, "unit": "examples", "convention": "B"}
     assert not estimate.bounded
 
 
@@ -32,7 +32,7 @@ def test_nested_results_become_plain_json() -> None:
         table: dict[int, np.float64]
 
     outer = Outer(Estimate(1.0, 0.0, math.inf, "1", ""), (1.0, math.nan), {3: np.float64(2)})
-    expected = {"inner": outer.inner.as_json(), "values": [1.0, None], "table": {"3": 2.0}}
+    expected = {"inner": as_json(outer.inner), "values": [1.0, None], "table": {"3": 2.0}}
     assert as_json(outer) == expected
     json.dumps(as_json(outer), allow_nan=False)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from noisescale.errors import BadInput
-from noisescale.laws.interval import Estimate, from_log
+from noisescale.estimate import Estimate, from_log
 from noisescale.laws.largest_batch import EdgeByBatch, largest_batch
 from noisescale.noise_laws import SGD_NOISE
 

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from noisescale.errors import BadInput
+from noisescale.estimate import as_json
 from noisescale.laws.edges import measured_edges
 from noisescale.laws.planted import failures
 from noisescale.laws.stability import stability_edge
@@ -139,4 +140,4 @@ def test_the_runs_of_a_ladder_are_its_table_whatever_is_missing_or_was_run_twice
     runs = pd.DataFrame([*rows, rows[20 + 2] | {"failed_run": True}]).sample(frac=1, random_state=0)
     (found,) = measured_edges(runs)
     assert (found.width, found.batch_size, found.steps) == (8, 4, 9)
-    assert found.edge.as_json() == stability_edge(RATES, failed).as_json()
+    assert as_json(found.edge) == as_json(stability_edge(RATES, failed))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from noisescale.errors import BadInput
+from noisescale.estimate import as_json
 from noisescale.laws.trends import trend
 
 WIDTHS = np.array([16.0, 32, 64, 128])
@@ -27,7 +28,7 @@ def noisy(means: list[float], deviation: float = 0.003, seeds: int = 8) -> np.nd
 def test_directions(means: list[float], direction: str) -> None:
     found = trend(WIDTHS, noisy(means))
     assert found.direction == direction
-    json.dumps(found.as_json(), allow_nan=False)
+    json.dumps(as_json(found), allow_nan=False)
 
 
 def test_gain_and_rank_correlation_of_an_exact_line() -> None:

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from noisescale.laws.interval import Estimate
+from noisescale.estimate import Estimate
 from noisescale.report.numbers import batch_size, number, percent, seconds, with_interval
 
 

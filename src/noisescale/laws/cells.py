@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import SerializerFunctionWrapHandler, model_serializer
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 
-from noisescale.laws.interval import Estimate, mean_over_seeds
+from noisescale.estimate import Estimate
+from noisescale.laws.interval import mean_over_seeds
 
 Array = NDArray[np.float64]
 
 _MINIMUM_SEEDS = 3
 
 
-@dataclass(frozen=True)
+@pydantic_dataclass(frozen=True)
 class Cell:
     """One (learning rate, batch size) of one width.
 
@@ -49,10 +52,11 @@ class Cell:
     usable: bool
     metrics: dict[str, Estimate]
 
-    def flat(self) -> dict[str, Any]:
-        """Return the fields with the metrics beside them, as JSON and tables show a cell."""
-        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "metrics"}
-        return {**values, **self.metrics}
+    @model_serializer(mode="wrap")
+    def _flat(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Put the metrics beside the other fields, as JSON shows a cell."""
+        values: dict[str, Any] = handler(self)
+        return {**values, **values.pop("metrics")}
 
 
 @dataclass(frozen=True)

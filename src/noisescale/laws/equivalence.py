@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisescale.errors import BadInput
-from noisescale.laws.interval import Estimate, as_json, mean_over_seeds
+from noisescale.estimate import Estimate
+from noisescale.laws.interval import mean_over_seeds
 
 Array = NDArray[np.float64]
 
@@ -38,12 +39,6 @@ class Equivalence:
     margin: float
     contrast: Estimate
     seeds: int
-
-    def as_json(self) -> dict[str, object]:
-        """The JSON form."""
-        result = as_json(self)
-        assert isinstance(result, dict)
-        return result
 
 
 def equivalence(

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from noisescale.estimate import Estimate
 from noisescale.laws.cells import Ladder, build_ladder, ladder_quantity
 from noisescale.laws.edges import edge_laws, edge_over_batch, measured_edges
-from noisescale.laws.interval import Estimate
 from noisescale.laws.largest_batch import ADVICE, CONVENTION, EdgeByBatch, LargestBatch, largest_batch
 from noisescale.laws.noise_units import NORMALIZED, NoiseUnits
 from noisescale.laws.optimum import Optimum, optimum

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisescale.errors import BadInput
-from noisescale.laws.interval import Estimate, as_json, from_log
+from noisescale.estimate import Estimate, from_log
 from noisescale.noise_laws import NOISE_SCALE, SGD_NOISE
 
 Array = NDArray[np.float64]
@@ -95,12 +95,6 @@ class LargestBatch:
     batch_size: Estimate
     label: str
     advice: str
-
-    def as_json(self) -> dict[str, object]:
-        """The JSON form."""
-        result = as_json(self)
-        assert isinstance(result, dict)
-        return result
 
 
 ADVICE = {

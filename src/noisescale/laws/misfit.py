@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import Akima1DInterpolator, CubicSpline
 
+from noisescale.estimate import student_quantile
 from noisescale.laws.cubic_fits import MINIMUM_CELLS, LocalCubic
-from noisescale.laws.interval import student_quantile
 
 Array = NDArray[np.float64]
 

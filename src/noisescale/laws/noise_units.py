@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from noisescale.laws.interval import Estimate, from_log
+from noisescale.estimate import Estimate, from_log
 from noisescale.noise_laws import NOISE_SCALE, SGD_NOISE, TEMPERATURE
 
 NORMALIZED = "ḡ = g·c/σ² of the read-out: rate multiplier c, initial standard deviation σ"

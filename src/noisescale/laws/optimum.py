@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisescale.errors import BadInput
+from noisescale.estimate import CONFIDENCE, Estimate, student_quantile, two_sided
 from noisescale.laws.cubic_fits import BANDWIDTH, MINIMUM_CELLS, LocalCubic, local_cubic
-from noisescale.laws.interval import CONFIDENCE, Estimate, as_json, mean_over_seeds, student_quantile, two_sided
+from noisescale.laws.interval import mean_over_seeds
 from noisescale.laws.misfit import bias, sharp_peak, t_statistic
 from noisescale.laws.peaks import local_quadratic, separated_peaks
 
@@ -120,12 +121,6 @@ class Optimum(_Placed):
     def found(self) -> bool:
         """Whether there is a place to speak of (it may be the end of the ladder)."""
         return math.isfinite(self.value)
-
-    def as_json(self) -> dict[str, object]:
-        """The JSON form; unbounded ends become None."""
-        result = as_json(self)
-        assert isinstance(result, dict)
-        return result
 
 
 def optimum(

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 
 from noisescale.errors import BadInput
+from noisescale.estimate import Estimate
 from noisescale.laws.fitting import NO_HELP_REASON
-from noisescale.laws.interval import Estimate
 from noisescale.laws.optimum import ADVICE
 from noisescale.laws.quantities import QUANTITIES
 from noisescale.laws.results import Series

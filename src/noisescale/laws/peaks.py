@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from noisescale.laws.interval import student_quantile
+from noisescale.estimate import student_quantile
 
 Array = NDArray[np.float64]
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 
 from noisescale.errors import BadInput
-from noisescale.laws.interval import Estimate, as_json, from_log, two_sided
+from noisescale.estimate import Estimate, from_log, two_sided
 from noisescale.laws.tobit import CensoredLine
 
 Array = NDArray[np.float64]
@@ -122,12 +122,6 @@ class PowerLaw:
             np.concatenate([np.zeros(len(self.widths)), self.directions]).astype(np.int64),
             int(informative(np.array(self.standard_errors)).sum()),
         )
-
-    def as_json(self) -> dict[str, object]:
-        """The JSON form."""
-        result = as_json(self)
-        assert isinstance(result, dict)
-        return result
 
 
 def power_law(

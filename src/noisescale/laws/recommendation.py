@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
 from noisescale.errors import BadInput
+from noisescale.estimate import Estimate, as_json
 from noisescale.families import Factory
-from noisescale.laws.interval import Estimate, as_json
 from noisescale.parameterizations import DEFAULT_INIT_SCALE, WITH_BASE_WIDTH
 from noisescale.training import ParameterGroups, parameterize
 
@@ -160,16 +160,11 @@ class Recommendation:
             **hyperparameters,
         )
 
-    def flat(self) -> dict[str, Any]:
-        """Return the fields as JSON names them: there, `optimizer` is the name of the optimizer."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {("optimizer" if name == "optimizer_name" else name): value for name, value in values.items()}
-
     def as_json(self) -> dict[str, object]:
         """Return the JSON form; open ends and missing values become None."""
-        result = as_json(self)
-        assert isinstance(result, dict)
-        return result
+        values: dict[str, object] = as_json(self)
+        # In JSON there is no method of that name.
+        return {("optimizer" if name == "optimizer_name" else name): value for name, value in values.items()}
 
     def _check_hand_over(self) -> None:
         if not self.input_shape:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from noisescale.errors import BadInput
+from noisescale.estimate import Estimate
 from noisescale.laws.conditions import conditions, number_of
 from noisescale.laws.edges import edge_at_new_width
 from noisescale.laws.fitting import NO_HELP_REASON, fit
-from noisescale.laws.interval import Estimate
 from noisescale.laws.largest_batch import EdgeByBatch
 from noisescale.laws.optimum_at_width import OptimumAtWidth, optimum_at_width
 from noisescale.laws.recommendation import Recommendation, Rung

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from noisescale.estimate import Estimate, as_json
 from noisescale.laws.cells import Cell
-from noisescale.laws.interval import Estimate, as_json
 from noisescale.laws.largest_batch import LargestBatch
 from noisescale.laws.optimum import Optimum
 from noisescale.laws.power_laws import PowerLaw

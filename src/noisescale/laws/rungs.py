@@ -7,9 +7,9 @@ import math
 import numpy as np
 
 from noisescale.errors import BadInput
+from noisescale.estimate import Estimate
 from noisescale.families import Normalization
 from noisescale.laws.fitting import STABILITY_SHARE
-from noisescale.laws.interval import Estimate
 from noisescale.laws.largest_batch import EdgeByBatch
 from noisescale.laws.recommendation import Rung
 from noisescale.laws.results import Series

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.special import bdtr, ndtr
 
 from noisescale.errors import BadInput
-from noisescale.laws.interval import CONFIDENCE, Estimate, as_json, from_log, two_sided
+from noisescale.estimate import CONFIDENCE, Estimate, from_log, two_sided
 
 Array = NDArray[np.float64]
 
@@ -58,12 +58,6 @@ class StabilityEdge:
     def standard_error(self) -> float:
         """Standard error of the logarithm of the rate; NaN where its interval is open."""
         return self.rate.log_error
-
-    def as_json(self) -> dict[str, object]:
-        """The JSON form; open ends become None."""
-        result = as_json(self)
-        assert isinstance(result, dict)
-        return result
 
 
 ADVICE = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from noisescale.laws.interval import Estimate
+from noisescale.estimate import Estimate
 from noisescale.laws.results import EdgeAt, Group, SummaryRow
 from noisescale.laws.stability import CONVENTION
 from noisescale.laws.study_shape import Settings

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_ndtr
 
-from noisescale.laws.interval import two_sided
+from noisescale.estimate import two_sided
 
 Array = NDArray[np.float64]
 Profile = Callable[[Array], Array]

@@ -10,7 +10,8 @@ from scipy.optimize import isotonic_regression
 from scipy.stats import rankdata
 
 from noisescale.errors import BadInput
-from noisescale.laws.interval import Estimate, as_json, mean_over_seeds
+from noisescale.estimate import Estimate
+from noisescale.laws.interval import mean_over_seeds
 
 Array = NDArray[np.float64]
 
@@ -38,12 +39,6 @@ class Trend:
     means: tuple[Estimate, ...]
     isotonic: tuple[float, ...]
     seeds: int
-
-    def as_json(self) -> dict[str, object]:
-        """The JSON form."""
-        result = as_json(self)
-        assert isinstance(result, dict)
-        return result
 
 
 def trend(widths: Array, values: Array, *, unit: str = "fraction", confidence: float = 0.95) -> Trend:

@@ -5,7 +5,6 @@ from .covariance import Covariance as Covariance
 from .covariance import gradient_covariance as gradient_covariance
 from .covariance_and_curvature import NoiseAndCurvature as NoiseAndCurvature
 from .covariance_and_curvature import noise_and_curvature as noise_and_curvature
-from .estimate import Estimate as Estimate
 from .hessian import Density as Density
 from .hessian import Eigenvalues as Eigenvalues
 from .hessian import Measured as Measured
@@ -29,6 +28,7 @@ from .packs import PackProblem as PackProblem
 from .packs import Snapshot as Snapshot
 from .packs import measure_pack as measure_pack
 from .packs.problem import KEPT_NUMBERS as KEPT_NUMBERS
+from .problem import Problem as Problem
 from .weights import LayerDynamics as LayerDynamics
 from .weights import WeightDynamics as WeightDynamics
 from .weights import rotation_angles as rotation_angles

@@ -5,50 +5,53 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
-from noisescale.measure.hessian import Eigenvalues, eigenvalues_of
-from noisescale.measure.problem import CHUNK, Data, LossFunction, Mode, Problem
+from noisescale.measure.hessian import Eigenvalues, hessian_eigenvalues
+from noisescale.measure.instrument import instrument
+from noisescale.measure.problem import Problem
 
 
 @dataclass(frozen=True)
 class Sharpness:
     """The largest eigenvalue of the Hessian, plain and invariant.
 
-    Arguments:
-        plain: of H. invariant: of |w|H|w|, entry by entry: the curvature per relative change of each weight.
+    Args:
+        plain: λ_max of H.
+        invariant: λ_max of |w|H|w|, entry by entry: the curvature per relative change of each weight.
     """
 
     plain: Eigenvalues
     invariant: Eigenvalues
 
 
+@instrument
 def sharpness(
-    model: nn.Module,
-    loss: LossFunction,
-    data: Data,
-    *,
-    tolerance: float | None = None,
-    max_products: int = 1000,
-    mode: Mode = "eval",
-    chunk: int = CHUNK,
-    seed: int = 0,
+    problem: Problem, *, tolerance: float | None = None, max_products: int = 1000, seed: int = 0
 ) -> Sharpness:
-    """λ_max of H and of |w|H|w|.
+    """Compute λ_max of H and of |w|H|w|.
 
-    A ReLU unit's incoming weights times c and its outgoing ones over c leave the function as it is, and so does any
-    factor before a normalization; both change H, and neither changes |w|H|w|: with w → Tw, T diagonal, H → T⁻¹HT⁻¹.
+    A ReLU network computes the same function when a unit's incoming weights are multiplied by c and its outgoing
+    weights divided by c; so does a network in which weights before a normalization are multiplied by c. Such changes
+    alter H but not |w|H|w|: with w → Tw, T diagonal, H → T⁻¹HT⁻¹.
 
-    Arguments:
-        model, loss, data, mode, chunk: as `Problem` takes them. tolerance, max_products: as `hessian_eigenvalues`.
+    Args:
+        problem: The problem, or a model, a loss and data.
+        tolerance: As in `hessian_eigenvalues`.
+        max_products: As in `hessian_eigenvalues`.
+        seed: Fixes the starting vector.
+
+    Returns:
+        Both eigenvalues.
+
     Raises:
-        BadInput: as `Problem`.
+        BadInput: As `Problem`.
+
     Source:
         Dinh, Pascanu, Bengio, Bengio 2017, for the rescaling; Kwon, Kim, Park, Choi 2021, section 3, for the remedy.
     """
-    problem = Problem(model, loss, data, mode=mode, chunk=chunk)
     relative = problem.with_scale(torch.abs(problem.point), "relative")
     plain, invariant = (
-        eigenvalues_of(own, 1, "LA", tolerance=tolerance, most=max_products, seed=seed) for own in (problem, relative)
+        hessian_eigenvalues(form, tolerance=tolerance, max_products=max_products, seed=seed)
+        for form in (problem, relative)
     )
     return Sharpness(plain, invariant)

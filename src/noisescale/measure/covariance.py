@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from noisescale.errors import BadInput
-from noisescale.measure.problem import CHUNK, Data, LossFunction, Problem
+from noisescale.measure.instrument import instrument
+from noisescale.measure.problem import Problem
 
 
 @dataclass(frozen=True)
 class Covariance:
     """Σ = Σ_i (g_i − ḡ)(g_i − ḡ)ᵀ/(n − 1) of the data's per-example gradients.
 
-    Arguments:
-        eigenvalues: [k], largest first. vectors: [P, k]. trace: tr Σ. frobenius_norm: ‖Σ‖_F. All exact for these data.
-        examples: n. coordinates: "module" or "optimizer". gradients: per-example gradients spent. status: advice.
+    Args:
+        eigenvalues: The leading eigenvalues [k], the largest first.
+        vectors: Their eigenvectors [P, k].
+        trace: tr Σ.
+        frobenius_norm: ‖Σ‖_F.
+        examples: n.
+        coordinates: "module" or "optimizer".
+        gradients: Per-example gradients spent.
+        status: Advice.
     """
 
     eigenvalues: NDArray[np.float64]
@@ -34,24 +40,20 @@ class Covariance:
     status: str = "exact for these data"
 
 
-def gradient_covariance(
-    model: nn.Module,
-    loss: LossFunction,
-    data: Data,
-    k: int = 1,
-    *,
-    learning_rate_multipliers: Mapping[str, float | Tensor] | None = None,
-    chunk: int = CHUNK,
-) -> Covariance:
-    """The covariance of per-example gradients by its Gram matrix [n, n], which has the same eigenvalues.
+@instrument
+def gradient_covariance(problem: Problem, k: int = 1) -> Covariance:
+    """Compute the covariance of per-example gradients from its Gram matrix [n, n], which has the same eigenvalues.
 
-    Arguments:
-        model, loss, data, learning_rate_multipliers, chunk: as `Problem` takes them; all n gradients are kept at once.
-        k: eigenvalues wanted, at most n − 1.
+    Args:
+        problem: The problem, or a model, a loss and data; all n gradients are kept at once.
+        k: The number of eigenvalues, at most n − 1.
+
+    Returns:
+        The leading eigenvalues, trace and Frobenius norm.
+
     Raises:
-        BadInput: as `Problem`; k out of range.
+        BadInput: As `Problem`; k out of range.
     """
-    problem = Problem(model, loss, data, learning_rate_multipliers=learning_rate_multipliers, chunk=chunk)
     n = problem.examples
     if not 1 <= k <= min(n - 1, problem.size):
         raise BadInput("k", f"between 1 and {min(n - 1, problem.size)}, for {n} examples", k)
@@ -67,10 +69,10 @@ def gradient_covariance(
 
 
 def centred_gradients(problem: Problem) -> Tensor:
-    """Rows (g_i − ḡ)/√(n − 1) [n, P] in float64, so that Σ is their product with themselves.
+    """Return rows (g_i − ḡ)/√(n − 1) [n, P] in float64, so that Σ is the product of their transpose with them.
 
     Raises:
-        BadInput: fewer than two examples.
+        BadInput: Fewer than two examples.
     """
     if problem.examples < 2:
         raise BadInput("data", "at least two examples", problem.examples)

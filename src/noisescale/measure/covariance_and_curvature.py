@@ -1,36 +1,41 @@
-"""Gradient covariance C against the Hessian H: how far the noise follows the curvature."""
+"""The gradient covariance C against the Hessian H: whether the noise follows the curvature."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import stats
-from torch import Tensor, nn
 
 from noisescale.errors import BadInput
+from noisescale.estimate import Estimate, with_t_interval
 from noisescale.measure.covariance import centred_gradients
-from noisescale.measure.estimate import FEWEST_SAMPLES, Estimate, most_of_the_error, with_t_interval
 from noisescale.measure.hessian import double_product
+from noisescale.measure.instrument import instrument
 from noisescale.measure.lanczos import TOLERANCE, extreme_eigenpairs
-from noisescale.measure.problem import CHUNK, Data, LossFunction, Problem
+from noisescale.measure.problem import Problem
+from noisescale.measure.sampling_error import FEWEST_SAMPLES, most_of_the_error
 
 
 @dataclass(frozen=True)
 class NoiseAndCurvature:
-    """C, the covariance of per-example gradients, beside H.
+    """The covariance C of per-example gradients beside the Hessian H.
 
-    Arguments:
-        trace_ratio: tr C/tr H, of which only tr H is an estimate. cosine: ⟨C, H⟩/(‖C‖‖H‖) in Frobenius' product, 1
-            where they are proportional.
-        curvatures: [k], the top eigenvalues λ_i of H. noises: [k], vᵢᵀCvᵢ along their eigenvectors.
-        slope: of vᵢᵀCvᵢ on λ_i through the origin, by least squares; an infinite interval for k = 1.
-        correlation: of the two over the k directions; NaN for k < 3. converged: of the eigenpairs.
-        coordinates: "module" or "optimizer". products: Hessian-vector products spent. status: advice.
+    Args:
+        trace_ratio: tr C/tr H; only tr H is an estimate.
+        cosine: ⟨C, H⟩/(‖C‖‖H‖) in Frobenius' product, 1 where they are proportional.
+        curvatures: The top eigenvalues λ_i of H, [k].
+        noises: vᵢᵀCvᵢ along their eigenvectors, [k].
+        slope: Slope of vᵢᵀCvᵢ on λ_i through the origin, by least squares; its interval is infinite for k = 1.
+        correlation: Correlation of the two over the k directions; NaN for k < 3.
+        converged: Whether the eigenpairs converged.
+        coordinates: "module" or "optimizer".
+        products: Hessian-vector products spent.
+        status: Advice.
     """
 
     trace_ratio: Estimate
@@ -45,31 +50,31 @@ class NoiseAndCurvature:
     status: str
 
 
+@instrument
 def noise_and_curvature(
-    model: nn.Module,
-    loss: LossFunction,
-    data: Data,
-    k: int = 10,
-    *,
-    error: float = 0.05,
-    max_products: int = 400,
-    learning_rate_multipliers: Mapping[str, float | Tensor] | None = None,
-    chunk: int = CHUNK,
-    seed: int = 0,
+    problem: Problem, k: int = 10, *, error: float = 0.05, max_products: int = 400, seed: int = 0
 ) -> NoiseAndCurvature:
-    """Compare C with H: their traces, their angle, and C along the top eigenvectors of H.
+    """Compare the gradient covariance C with the Hessian H: their traces, their angle, and C along H's top
+    eigenvectors.
 
     With random signs z: tr H = E zᵀHz, ⟨C, H⟩ = E (Cz)ᵀ(Hz), ‖H‖² = E‖Hz‖²; C is exact for these data.
 
-    Arguments:
-        model, loss, data, learning_rate_multipliers, chunk: as `Problem` takes them; all gradients are kept at once.
-        k: top eigenvectors of H. error: standard error of the cosine at which to stop. max_products: of the probes.
+    Args:
+        problem: The problem, or a model, a loss and data; all gradients are kept at once.
+        k: The number of top eigenvectors of H.
+        error: The standard error of the cosine at which to stop.
+        max_products: The most Hessian-vector products to spend on random signs.
+        seed: Fixes the random signs.
+
+    Returns:
+        The comparison.
+
     Raises:
-        BadInput: as `Problem`; fewer than two examples, or k out of range.
+        BadInput: As `Problem`; fewer than two examples, or k out of range.
+
     Source:
         Jastrzębski et al. 2017, section 2, and Thomas et al. 2020, section 4, for the comparison; Hutchinson 1990.
     """
-    problem = Problem(model, loss, data, learning_rate_multipliers=learning_rate_multipliers, chunk=chunk)
     if not 1 <= k <= problem.size:
         raise BadInput("k", f"between 1 and the {problem.size} parameters", k)
     gradients, product, generator = centred_gradients(problem), double_product(problem), torch.Generator()
@@ -109,7 +114,7 @@ def _cosine(rows: list[tuple[float, float, float]], norm: float) -> Estimate:
 
 
 def _jackknifed(rows: NDArray[np.float64], of: Callable[[NDArray[np.float64]], float]) -> Estimate:
-    """A function of column means, with the delete-one jackknife's error."""
+    """Return a function of column means with the error of the delete-one jackknife."""
     n, whole = len(rows), rows.mean(0)
     each = np.array([of((n * whole - row) / (n - 1)) for row in rows])
     error = math.sqrt((n - 1) / n * float(np.square(each - each.mean()).sum()))
@@ -121,7 +126,7 @@ def _slope(curvatures: NDArray[np.float64], noises: NDArray[np.float64]) -> Esti
     value = float(curvatures @ noises) / squares
     freedom = len(curvatures) - 1
     if not freedom:
-        return Estimate(value, math.inf, -math.inf, math.inf, "ratio")
+        return Estimate(value, -math.inf, math.inf, "ratio", standard_error=math.inf)
     error = math.sqrt(float(np.square(noises - value * curvatures).sum()) / freedom / squares)
     half = float(stats.t.ppf(0.975, freedom)) * error
-    return Estimate(value, error, value - half, value + half, "ratio")
+    return Estimate(value, value - half, value + half, "ratio", standard_error=error)

@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from noisescale.errors import BadInput
-from noisescale.measure.estimate import FEWEST_SAMPLES, Estimate, mean_of, most_of_the_error
+from noisescale.estimate import Estimate, mean_of
+from noisescale.measure.instrument import instrument
 from noisescale.measure.lanczos import TOLERANCE, extreme_eigenpairs, tridiagonal, tridiagonal_matrix
-from noisescale.measure.problem import CHUNK, Data, LossFunction, Mode, Problem
-
-Multipliers = Mapping[str, float | Tensor] | None
+from noisescale.measure.problem import Problem
+from noisescale.measure.sampling_error import FEWEST_SAMPLES, most_of_the_error
 
 
 @dataclass(frozen=True)
 class Eigenvalues:
     """Extreme eigenvalues of the Hessian.
 
-    Arguments:
-        values: [k], outermost first. residuals: [k], ‖Hv − λv‖: an eigenvalue lies within it of each value.
-        vectors: [P, k]. converged: whether residuals are below the tolerance and none further out was found.
-        coordinates: "module", "optimizer" or "relative". products: Hessian-vector products spent. status: advice.
-        mode: "eval" or "train", of the model.
+    Args:
+        values: Eigenvalues [k], the outermost first.
+        residuals: ‖Hv − λv‖, [k]; an eigenvalue lies within it of each value.
+        vectors: Eigenvectors [P, k].
+        converged: Whether the residuals are below the tolerance and no eigenvalue lies further out.
+        coordinates: "module", "optimizer" or "relative".
+        products: Hessian-vector products spent.
+        status: Advice.
+        mode: Mode of the model, "eval" or "train".
     """
 
     values: NDArray[np.float64]
@@ -45,9 +49,12 @@ class Eigenvalues:
 class Measured:
     """One number with its error.
 
-    Arguments:
-        estimate: value, standard error and interval. coordinates: "module" or "optimizer".
-        products: Hessian-vector products spent. status: advice. mode: "eval" or "train", of the model.
+    Args:
+        estimate: Value, standard error and interval.
+        coordinates: "module" or "optimizer".
+        products: Hessian-vector products spent.
+        status: Advice.
+        mode: Mode of the model, "eval" or "train".
     """
 
     estimate: Estimate
@@ -61,10 +68,15 @@ class Measured:
 class Density:
     """The spectral density of the Hessian, smoothed.
 
-    Arguments:
-        grid: [M], eigenvalues. density: [M], its integral is 1. standard_error: [M], over the probes.
-        width: standard deviation of the smoothing, in the unit of the grid. coordinates, mode, products: as elsewhere.
-        status: advice.
+    Args:
+        grid: Eigenvalues, [M].
+        density: Density [M] with integral 1.
+        standard_error: Standard error over the probes, [M].
+        width: Standard deviation of the smoothing, in the unit of the grid.
+        coordinates: "module" or "optimizer".
+        products: Hessian-vector products spent.
+        mode: Mode of the model, "eval" or "train".
+        status: Advice.
     """
 
     grid: NDArray[np.float64]
@@ -77,46 +89,42 @@ class Density:
     status: str = "ok"
 
 
+@instrument
 def hessian_eigenvalues(
-    model: nn.Module,
-    loss: LossFunction,
-    data: Data,
+    problem: Problem,
     k: int = 1,
     which: Literal["LA", "SA", "LM"] = "LA",
     *,
     tolerance: float | None = None,
     max_products: int = 1000,
-    learning_rate_multipliers: Multipliers = None,
-    mode: Mode = "eval",
-    chunk: int = CHUNK,
     seed: int = 0,
 ) -> Eigenvalues:
-    """The k outermost eigenvalues of the Hessian of the mean loss, by Lanczos.
+    """Compute the k outermost eigenvalues of the Hessian of the mean loss by Lanczos' method.
 
-    Arguments:
-        model, loss, data, learning_rate_multipliers, mode, chunk: as `Problem` takes them.
-        which: "LA" largest, "SA" smallest, "LM" largest in size. tolerance: of residuals, relative to the largest
-            value (default 1e-9 in float64, 1e-4 in float32). max_products: after which what was found is returned.
+    Args:
+        problem: The problem, or a model, a loss and data.
+        k: The number of eigenvalues.
+        which: "LA" for the largest, "SA" for the smallest, "LM" for the largest in absolute value.
+        tolerance: Bound on the residuals relative to the largest value. Default 1e-9 in float64, 1e-4 in float32.
+        max_products: The most Hessian-vector products to spend.
+        seed: Fixes the starting vector.
+
+    Returns:
+        The eigenvalues, with their residuals and vectors.
+
     Raises:
-        BadInput: as `Problem`; k below 1 or above the number of parameters; an unknown end of the spectrum.
+        BadInput: As `Problem`; k below 1 or above the number of parameters; an unknown end of the spectrum.
+
     Source:
         Lanczos 1950; Parlett 1980, chapter 13.
     """
-    problem = Problem(model, loss, data, learning_rate_multipliers=learning_rate_multipliers, mode=mode, chunk=chunk)
-    return eigenvalues_of(problem, k, which, tolerance=tolerance, most=max_products, seed=seed)
-
-
-def eigenvalues_of(
-    problem: Problem, k: int, which: Literal["LA", "SA", "LM"], *, tolerance: float | None, most: int, seed: int
-) -> Eigenvalues:
-    """The same of a problem, in its coordinates."""
     if not 1 <= k <= problem.size:
         raise BadInput("k", f"between 1 and the {problem.size} parameters", k)
     if which not in ("LA", "SA", "LM"):
         raise BadInput("which", "'LA', 'SA' or 'LM'", repr(which))
     found = extreme_eigenpairs(
         double_product(problem), problem.size, k, which=which, tolerance=tolerance or TOLERANCE[problem.point.dtype],
-        most=most, like=problem.point, seed=seed,
+        most=max_products, like=problem.point, seed=seed,
     )  # fmt: skip
     status = "ok" if found.converged else f"not converged in {found.products} products: raise max_products or tolerance"
     return Eigenvalues(
@@ -125,86 +133,97 @@ def eigenvalues_of(
     )  # fmt: skip
 
 
+@instrument
 def hessian_trace(
-    model: nn.Module,
-    loss: LossFunction,
-    data: Data,
+    problem: Problem,
     *,
     relative_error: float = 0.05,
     max_products: int = 1000,
-    learning_rate_multipliers: Multipliers = None,
-    mode: Mode = "eval",
-    chunk: int = CHUNK,
     seed: int = 0,
 ) -> Measured:
-    """tr H = E zᵀHz over random signs z, sampled until its standard error is small.
+    """Estimate tr H = E zᵀHz over random signs z, until the standard error is small.
 
-    Arguments:
-        model, loss, data, learning_rate_multipliers, mode, chunk: as `Problem` takes them.
-        relative_error: the standard error at which to stop, relative to the value. max_products: at which to stop
-            whatever the error.
+    Args:
+        problem: The problem, or a model, a loss and data.
+        relative_error: The standard error at which to stop, relative to the value.
+        max_products: The most Hessian-vector products to spend.
+        seed: Fixes the random signs.
+
+    Returns:
+        The trace with its error, in the unit of the loss.
+
     Raises:
-        BadInput: as `Problem`.
+        BadInput: As `Problem`.
+
     Source:
         Hutchinson 1990.
     """
-    problem = Problem(model, loss, data, learning_rate_multipliers=learning_rate_multipliers, mode=mode, chunk=chunk)
     return _sampled(problem, lambda z, image: float(z @ image), "loss", relative_error, max_products, seed)
 
 
+@instrument
 def hessian_frobenius_norm(
-    model: nn.Module,
-    loss: LossFunction,
-    data: Data,
+    problem: Problem,
     *,
     relative_error: float = 0.05,
     max_products: int = 1000,
-    learning_rate_multipliers: Multipliers = None,
-    mode: Mode = "eval",
-    chunk: int = CHUNK,
     seed: int = 0,
 ) -> Measured:
-    """‖H‖_F = √E‖Hz‖² over random signs z; arguments and errors as `hessian_trace`.
+    """Estimate ‖H‖_F = √E‖Hz‖² over random signs z, until the standard error is small.
 
-    Source: Hutchinson 1990, applied to H².
+    Args:
+        problem: The problem, or a model, a loss and data.
+        relative_error: The standard error at which to stop, relative to the value.
+        max_products: The most Hessian-vector products to spend.
+        seed: Fixes the random signs.
+
+    Returns:
+        The norm with its error, in the unit of the loss.
+
+    Raises:
+        BadInput: As `Problem`.
+
+    Source:
+        Hutchinson 1990, applied to H².
     """
-    problem = Problem(model, loss, data, learning_rate_multipliers=learning_rate_multipliers, mode=mode, chunk=chunk)
     # Half of the relative error of the square is that of the root.
     square = _sampled(problem, lambda _, image: float(image @ image), "loss", 2 * relative_error, max_products, seed)
-    own = square.estimate
-    value, low, high = (math.sqrt(max(0.0, end)) for end in (own.value, own.low, own.high))
-    error = own.standard_error / (2 * value) if value else math.inf
-    return Measured(
-        Estimate(value, error, low, high, own.unit), square.coordinates, square.products, square.status, square.mode
-    )
+    estimate = square.estimate
+    value, low, high = (math.sqrt(max(0.0, end)) for end in (estimate.value, estimate.low, estimate.high))
+    error = estimate.standard_error / (2 * value) if value else math.inf
+    norm = Estimate(value, low, high, estimate.unit, standard_error=error)
+    return Measured(norm, square.coordinates, square.products, square.status, square.mode)
 
 
+@instrument
 def hessian_spectral_density(
-    model: nn.Module,
-    loss: LossFunction,
-    data: Data,
+    problem: Problem,
     *,
     steps: int = 64,
     probes: int = 8,
     points: int = 512,
     width: float | None = None,
-    learning_rate_multipliers: Multipliers = None,
-    mode: Mode = "eval",
-    chunk: int = CHUNK,
     seed: int = 0,
 ) -> Density:
-    """The density of the Hessian's eigenvalues by stochastic Lanczos quadrature, smoothed by a Gaussian.
+    """Estimate the density of the Hessian's eigenvalues by stochastic Lanczos quadrature, smoothed by a Gaussian.
 
-    Arguments:
-        model, loss, data, learning_rate_multipliers, mode, chunk: as `Problem` takes them.
-        steps: of Lanczos for each probe. probes: random directions, whose spread gives the error. points: of the grid.
-        width: standard deviation of the smoothing; default a hundredth of the spectrum's range.
+    Args:
+        problem: The problem, or a model, a loss and data.
+        steps: Lanczos steps per probe.
+        probes: Random directions; their spread gives the error.
+        points: Points of the grid.
+        width: Standard deviation of the smoothing. Default: a hundredth of the spectrum's range.
+        seed: Fixes the probes.
+
+    Returns:
+        The density on a grid.
+
     Raises:
-        BadInput: as `Problem`; fewer than two probes.
+        BadInput: As `Problem`; fewer than two probes.
+
     Source:
         Lin, Saad, Yang 2016; Ghorbani, Krishnan, Xiao 2019.
     """
-    problem = Problem(model, loss, data, learning_rate_multipliers=learning_rate_multipliers, mode=mode, chunk=chunk)
     if probes < 2:
         raise BadInput("probes", "at least 2, whose spread is the error", probes)
     generator = torch.Generator().manual_seed(seed)
@@ -219,7 +238,7 @@ def hessian_spectral_density(
     lowest, highest = min(map(np.min, nodes)), max(map(np.max, nodes))
     spread = width or 0.01 * max(highest - lowest, 1e-12)
     grid = np.linspace(lowest - 5 * spread, highest + 5 * spread, points)
-    each = np.stack([_smoothed(grid, own, weight, spread) for own, weight in zip(nodes, weights, strict=True)])
+    each = np.stack([_smoothed(grid, node, weight, spread) for node, weight in zip(nodes, weights, strict=True)])
     error = each.std(axis=0, ddof=1) / math.sqrt(probes)
     return Density(grid, each.mean(0), error, float(spread), problem.coordinates, spent, problem.mode)
 
@@ -235,7 +254,7 @@ def _smoothed(
 def _sampled(
     problem: Problem, of: Callable[[Tensor, Tensor], float], unit: str, relative: float, most: int, seed: int
 ) -> Measured:
-    """The mean of a quantity over random signs, until its error is small or the products are spent."""
+    """Average a quantity over random signs until its error is small or the products are spent."""
     generator = torch.Generator().manual_seed(seed)
     samples: list[float] = []
     while len(samples) < max(most, 2):
@@ -246,12 +265,12 @@ def _sampled(
             bound = relative * abs(float(np.mean(samples)))
             if most_of_the_error(count) * mean_of(samples, unit).standard_error <= bound:
                 break
-    found = mean_of(samples, unit)
-    reached = found.standard_error <= relative * abs(found.value)
+    mean = mean_of(samples, unit)
+    reached = mean.standard_error <= relative * abs(mean.value)
     status = "ok" if reached else f"the error is above {relative:.0%} after {len(samples)} products: raise max_products"
-    return Measured(found, problem.coordinates, len(samples), status, problem.mode)
+    return Measured(mean, problem.coordinates, len(samples), status, problem.mode)
 
 
 def double_product(problem: Problem) -> Callable[[Tensor], Tensor]:
-    """Products of vectors in float64, computed in the model's precision."""
+    """Return the Hessian product on float64 vectors, computed in the model's precision."""
     return lambda vector: problem.hessian_product(vector.to(problem.point)).double()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from noisescale.datasets import Dataset
 from noisescale.errors import BadInput
+from noisescale.estimate import Estimate, as_json
 from noisescale.measure.box_sharpness import sharpness
 from noisescale.measure.covariance_and_curvature import noise_and_curvature
-from noisescale.measure.estimate import Estimate
 from noisescale.measure.hessian import Eigenvalues, hessian_frobenius_norm, hessian_trace
 from noisescale.measure.noise import gradient_noise
 from noisescale.measure.ntk import ntk_eigenvalues
@@ -101,22 +101,24 @@ def measure_model(model: nn.Module, data: Dataset, *, loss: str, examples: int, 
     chosen = data.x_train[index].to(kind), data.y_train[index]
     if chosen[1].is_floating_point():
         chosen = chosen[0], chosen[1].to(kind)
-    problem = _checked(model, LOSSES[loss], chosen)
+    problem = _checked(model, LOSSES[loss], chosen, population)
     rows: list[Quantity] = []
     for measure in _STEPS:
         if measure is _alignment and problem.size * len(index) > _MOST_NUMBERS:
             continue
         began = time.perf_counter()
-        found = measure(model, LOSSES[loss], chosen, population, seed)
+        found = measure(problem, seed)
         seconds = time.perf_counter() - began
         rows += [Quantity(*row, seconds / len(found)) for row in found]
     return ModelReport(tuple(rows), problem.size, len(index), population, loss, str(kind).removeprefix("torch."),
                        problem.coordinates, problem.mode)  # fmt: skip
 
 
-def _checked(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], data: tuple[Tensor, Tensor]) -> Problem:
+def _checked(
+    model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], data: tuple[Tensor, Tensor], population: int
+) -> Problem:
     try:
-        return Problem(model, loss, data)
+        return Problem(model, loss, data, population=population)
     except BadInput:
         raise
     except Exception as error:  # a user's model may raise anything
@@ -127,8 +129,8 @@ def _checked(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], data: t
 _Row = tuple[str, Estimate, str, str, str]
 
 
-def _noise(model: nn.Module, loss: Any, data: tuple[Tensor, Tensor], population: int, seed: int) -> list[_Row]:
-    found = gradient_noise(model, loss, data, population)
+def _noise(problem: Problem, seed: int) -> list[_Row]:
+    found = gradient_noise(problem)
     cost = f"{found.gradients:,} gradients"
     return [
         ("trace_covariance", found.trace_covariance, "tr Σ of the per-example gradient", "ok", cost),
@@ -138,8 +140,8 @@ def _noise(model: nn.Module, loss: Any, data: tuple[Tensor, Tensor], population:
     ]  # fmt: skip
 
 
-def _sharpness(model: nn.Module, loss: Any, data: tuple[Tensor, Tensor], population: int, seed: int) -> list[_Row]:
-    found = sharpness(model, loss, data, seed=seed)
+def _sharpness(problem: Problem, seed: int) -> list[_Row]:
+    found = sharpness(problem, seed=seed)
     return [
         _eigenvalue("lambda_max", found.plain, "largest eigenvalue of the Hessian"),
         _eigenvalue(
@@ -150,26 +152,27 @@ def _sharpness(model: nn.Module, loss: Any, data: tuple[Tensor, Tensor], populat
 
 def _eigenvalue(name: str, found: Eigenvalues, convention: str) -> _Row:
     value, residual = float(found.values[0]), float(found.residuals[0])
-    bounded = Estimate(value, residual, value - residual, value + residual, "loss")
+    bounded = Estimate(value, value - residual, value + residual, "loss", standard_error=residual)
     return name, bounded, convention, found.status, f"{found.products:,} products"
 
 
-def _trace(model: nn.Module, loss: Any, data: tuple[Tensor, Tensor], population: int, seed: int) -> list[_Row]:
-    found = hessian_trace(model, loss, data, seed=seed)
+def _trace(problem: Problem, seed: int) -> list[_Row]:
+    found = hessian_trace(problem, seed=seed)
     return [("hessian_trace", found.estimate, "tr H", found.status, f"{found.products:,} products")]
 
 
-def _norm(model: nn.Module, loss: Any, data: tuple[Tensor, Tensor], population: int, seed: int) -> list[_Row]:
-    found = hessian_frobenius_norm(model, loss, data, seed=seed)
+def _norm(problem: Problem, seed: int) -> list[_Row]:
+    found = hessian_frobenius_norm(problem, seed=seed)
     return [("hessian_frobenius_norm", found.estimate, "‖H‖", found.status, f"{found.products:,} products")]
 
 
-def _tangent(model: nn.Module, loss: Any, data: tuple[Tensor, Tensor], population: int, seed: int) -> list[_Row]:
-    found = ntk_eigenvalues(model, loss, data, seed=seed)
+def _tangent(problem: Problem, seed: int) -> list[_Row]:
+    found = ntk_eigenvalues(problem, seed=seed)
     value, error, rate = found.gauss_newton, found.residual, found.largest_stable_rate
-    newton = Estimate(value, error, value - error, value + error, "loss")
+    newton = Estimate(value, value - error, value + error, "loss", standard_error=error)
     ends = 2 / (value + error) if value > 0 else rate, 2 / (value - error) if value > error else math.inf
-    edge = Estimate(rate, rate * error / value if value > 0 else math.inf, *ends, "learning rate")
+    spread = rate * error / value if value > 0 else math.inf
+    edge = Estimate(rate, *ends, "learning rate", standard_error=spread)
     cost = f"{found.products:,} products"
     return [
         ("gauss_newton_lambda_max", newton, "of the linearised model", found.status, cost),
@@ -177,8 +180,8 @@ def _tangent(model: nn.Module, loss: Any, data: tuple[Tensor, Tensor], populatio
     ]
 
 
-def _alignment(model: nn.Module, loss: Any, data: tuple[Tensor, Tensor], population: int, seed: int) -> list[_Row]:
-    found = noise_and_curvature(model, loss, data, k=1, seed=seed)
+def _alignment(problem: Problem, seed: int) -> list[_Row]:
+    found = noise_and_curvature(problem, k=1, seed=seed)
     cost = f"{found.products:,} products"
     return [("noise_curvature_cosine", found.cosine, "angle between C and H; 1 where proportional", found.status, cost)]
 
@@ -187,13 +190,6 @@ _STEPS = (_noise, _sharpness, _trace, _norm, _tangent, _alignment)
 
 
 def _row(row: Quantity) -> dict[str, Any]:
-    own = row.estimate
-
-    def plain(value: float) -> float | None:
-        return value if math.isfinite(value) else None
-
-    return {
-        "value": plain(own.value), "low": plain(own.low), "high": plain(own.high), "unit": own.unit,
-        "convention": row.convention, "standard_error": plain(own.standard_error), "status": row.status,
-        "cost": row.cost, "seconds": row.seconds,
-    }  # fmt: skip
+    values: dict[str, Any] = as_json(replace(row.estimate, convention=row.convention))
+    about = {"status": row.status, "cost": row.cost, "seconds": row.seconds}
+    return {**values, "standard_error": as_json(row.estimate.standard_error), **about}

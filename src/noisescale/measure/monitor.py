@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from noisescale.errors import BadInput
-from noisescale.measure.estimate import Estimate, with_t_interval
+from noisescale.estimate import Estimate, with_t_interval
 from noisescale.measure.noise import fieller, ratio_error
 from noisescale.measure.problem import LossFunction
 
@@ -137,7 +137,7 @@ class NoiseMonitor:
         trace, norm = (with_t_interval(float(now[k]), math.sqrt(covariance[k, k]), freedom, "loss²") for k in range(2))
         low, high = fieller(trace.value, norm.value, covariance, freedom)
         value = trace.value / norm.value if norm.value > 0 else math.inf
-        ratio = Estimate(value, ratio_error(trace.value, norm.value, covariance), low, high, "examples")
+        ratio = Estimate(value, low, high, "examples", standard_error=ratio_error(trace.value, norm.value, covariance))
         return MonitoredNoise(trace, norm, ratio, int(rows[-1, 0]), n, self._advice(trace, norm, ratio))
 
     def _advice(self, trace: Estimate, norm: Estimate, ratio: Estimate) -> str:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import stats
-from torch import Tensor, nn
+from torch import Tensor
 
 from noisescale.errors import BadInput
-from noisescale.measure.estimate import CONFIDENCE, Estimate, exact, with_t_interval
-from noisescale.measure.problem import CHUNK, Data, LossFunction, Mode, Problem
+from noisescale.estimate import CONFIDENCE, Estimate, exact, with_t_interval
+from noisescale.measure.instrument import instrument
+from noisescale.measure.problem import Problem
 
 # Examples whose Gram matrix gives tr Σ², the part of the error of |G|² that a jackknife doubles. It is a floor of the
 # variance, so a subset will do.
@@ -47,33 +48,29 @@ class GradientNoise:
     status: str
 
 
-def gradient_noise(
-    model: nn.Module,
-    loss: LossFunction,
-    data: Data,
-    population: float | None = None,
-    *,
-    learning_rate_multipliers: Mapping[str, float | Tensor] | None = None,
-    mode: Mode = "eval",
-    chunk: int = CHUNK,
-) -> GradientNoise:
+@instrument
+def gradient_noise(problem: Problem, population: float | None = None) -> GradientNoise:
     """Measure tr Σ = Σ‖g_i − ḡ‖²/(n − 1), |G|² = ‖ḡ‖² − (1 − n/N) tr Σ/n, and tr Σ/|G|².
 
-    Arguments:
-        model, loss, data, learning_rate_multipliers, chunk: as `Problem` takes them; n ≥ 2 examples. mode: "eval"; in
-            training mode a single example has no gradient of its own, and `batch_gradient_noise` is for it.
-        population: None: the data are all there is (the training set of a run), and everything is exact. A whole
-            number N > n: they are a random subset of so many. `math.inf`: they are fresh, and were not trained on.
+    Args:
+        problem: The problem, or a model, a loss and data, in mode "eval"; at least two examples. In training mode a
+            single example has no gradient that does not depend on its batch; `batch_gradient_noise` measures that case.
+        population: N, in place of the problem's. None: the data are the whole population (the training set of a run),
+            and everything is exact. A whole number above n: the data are a random subset of that many. `math.inf`: the
+            data are fresh, and were not trained on.
+
     Returns:
-        Intervals by the delete-one jackknife, of the ratio by Fieller; its upper end is infinite where |G|² is not told
-        from 0.
+        The three numbers. Intervals are by the delete-one jackknife, that of the ratio by Fieller's method; its upper
+        end is infinite where |G|² is not distinguishable from 0.
+
     Raises:
-        BadInput: as `Problem`; fewer than two examples; a population below their number.
+        BadInput: As `Problem`; fewer than two examples; a population below their number.
+
     Source:
         McCandlish, Kaplan, Amodei 2018, section 2.2, for the quantities; the intervals: Fieller 1954; Efron, Stein 1981
         (the jackknife doubles the degenerate part of a U-statistic's variance).
     """
-    problem = Problem(model, loss, data, learning_rate_multipliers=learning_rate_multipliers, mode=mode, chunk=chunk)
+    population = problem.population if population is None else population
     size = _population(population, problem.examples)
     rows = _gram_rows(problem)
     keep = problem.examples * problem.size <= _KEPT_NUMBERS
@@ -93,33 +90,33 @@ def gradient_noise(
     return noise_of_moments(moments, few @ few.T, size, problem.coordinates, spent, 1)
 
 
-def batch_gradient_noise(
-    model: nn.Module,
-    loss: LossFunction,
-    batches: Data,
-    population: float = math.inf,
-    *,
-    learning_rate_multipliers: Mapping[str, float | Tensor] | None = None,
-    mode: Mode = "train",
-    chunk: int = CHUNK,
-) -> GradientNoise:
-    """Measure the same from n whole batches: tr Σ = B·Σ‖g_b − ḡ‖²/(n − 1), |G|² = ‖ḡ‖² − (1 − nB/N) tr Σ/(nB).
+@partial(instrument, mode="train")
+def batch_gradient_noise(problem: Problem, population: float | None = None) -> GradientNoise:
+    """Measure the gradient noise from n whole batches: tr Σ = B·Σ‖g_b − ḡ‖²/(n − 1), |G|² = ‖ḡ‖² − (1 − nB/N) tr
+    Σ/(nB).
 
-    Where per-example gradients cannot be had: with batch normalization in training mode a single example has no
-    gradient of its own (Σ/B is then the covariance of a batch's gradient), and of a large model they cost too much.
-    Two batch sizes, B and nB, are what the difference of ‖g_b‖² and ‖ḡ‖² is made of.
+    This serves where per-example gradients do not exist or cost too much. With batch normalization in training mode an
+    example's gradient depends on its batch, and Σ/B is the covariance of a batch's gradient. The two batch sizes, B and
+    nB, enter through ‖g_b‖² and ‖ḡ‖².
 
-    Arguments:
-        model, loss, learning_rate_multipliers: as `Problem` takes them. batches: at least two, all of B examples; three
-            are the fewest with an error. population: N of which they are disjoint random parts; `math.inf`: fresh data.
-        mode: "train", or "eval".
+    Args:
+        problem: The problem, or a model, a loss and batches (mode "train" by default): at least two batches of B
+            examples each; three are the fewest with an error.
+        population: N, of which the batches are disjoint random parts, in place of the problem's. Default: `math.inf`,
+            fresh data.
+
+    Returns:
+        The three numbers, as `gradient_noise`.
+
     Raises:
-        BadInput: as `Problem`; fewer than two batches, batches of different sizes, or a population below their
+        BadInput: As `Problem`; fewer than two batches, batches of different sizes, or a population below their
             examples.
+
     Source:
         McCandlish, Kaplan, Amodei 2018, appendix A.1, for the two batch sizes.
     """
-    problem = Problem(model, loss, batches, learning_rate_multipliers=learning_rate_multipliers, mode=mode, chunk=chunk)
+    given = problem.population if population is None else population
+    population = math.inf if given is None else given
     size = _population(population, problem.examples)
     sizes = [len(inputs) for inputs, _ in problem.batches()]
     if len(sizes) < 2 or len(set(sizes)) > 1:
@@ -191,7 +188,9 @@ def noise_of_moments(
     value = spread / target if target > 0 else math.inf
     # The ratio's standard error by the delta method, for orientation; its interval is Fieller's.
     error = ratio_error(spread, target, covariance)
-    ratio = Estimate(batch_size * value, batch_size * error, batch_size * low, batch_size * high, "examples")
+    ratio = Estimate(
+        batch_size * value, batch_size * low, batch_size * high, "examples", standard_error=batch_size * error
+    )
     return GradientNoise(
         trace, norm, ratio, n * batch_size, population, coordinates, spent, _advice(norm, ratio, target)
     )
@@ -202,8 +201,8 @@ def _without_error(
 ) -> GradientNoise:
     """Of two gradients: their difference is one number, and says nothing of its own spread."""
     value = trace / norm if norm > 0 else math.inf
-    spread, mean = (Estimate(own, math.inf, -math.inf, math.inf, "loss²") for own in (trace, norm))
-    ratio = Estimate(value, math.inf, 0.0, math.inf, "examples")
+    spread, mean = (Estimate(x, -math.inf, math.inf, "loss²", standard_error=math.inf) for x in (trace, norm))
+    ratio = Estimate(value, 0.0, math.inf, "examples", standard_error=math.inf)
     status = "two gradients have no error bar: give at least three"
     return GradientNoise(spread, mean, ratio, examples, population, coordinates, spent, status)
 

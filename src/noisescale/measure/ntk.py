@@ -1,31 +1,34 @@
-"""The empirical neural tangent kernel, the Gauss-Newton matrix, and the linearised largest stable rate."""
+"""The empirical neural tangent kernel, the Gauss-Newton matrix, and the linearized largest stable rate."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from noisescale.errors import BadInput
+from noisescale.measure.instrument import instrument
 from noisescale.measure.lanczos import TOLERANCE, Ritz, extreme_eigenpairs
-from noisescale.measure.problem import CHUNK, Data, LossFunction, Problem
+from noisescale.measure.problem import Problem
 
 
 @dataclass(frozen=True)
 class TangentKernel:
-    """Curvature of the model linearised in its parameters.
+    """Curvature of the model linearized in its parameters.
 
-    Arguments:
-        eigenvalues: [k], the largest of the kernel JMJᵀ/n over examples and outputs, M the rate multipliers.
-        gauss_newton: the largest eigenvalue of the Gauss-Newton matrix Σ_i J_iᵀ ℓ''_i J_i/n of the stated loss.
-        largest_stable_rate: 2(1 + m)/gauss_newton, at which the linearised model under full batches is just stable.
-        residual: of gauss_newton. converged: of both. coordinates: "module" or "optimizer". products: passes through J
-            and Jᵀ spent. status: advice.
+    Args:
+        eigenvalues: The largest [k] of the kernel JMJᵀ/n over examples and outputs; M holds the rate multipliers.
+        gauss_newton: The largest eigenvalue of the Gauss-Newton matrix Σ_i J_iᵀ ℓ''_i J_i/n of the loss.
+        residual: The residual of gauss_newton.
+        largest_stable_rate: 2(1 + m)/gauss_newton, up to which the linearized model is stable under full batches.
+        converged: Whether both computations converged.
+        coordinates: "module" or "optimizer".
+        products: Passes through J and Jᵀ spent.
+        status: Advice.
     """
 
     eigenvalues: NDArray[np.float64]
@@ -38,31 +41,37 @@ class TangentKernel:
     status: str
 
 
+@instrument
 def ntk_eigenvalues(
-    model: nn.Module,
-    loss: LossFunction,
-    data: Data,
+    problem: Problem,
     k: int = 1,
     momentum: float = 0.0,
     *,
     tolerance: float | None = None,
     max_products: int = 1000,
-    learning_rate_multipliers: Mapping[str, float | Tensor] | None = None,
-    chunk: int = CHUNK,
     seed: int = 0,
 ) -> TangentKernel:
-    """The largest eigenvalues of the empirical tangent kernel, and the rate above which the linearised model diverges.
+    """Compute the largest eigenvalues of the empirical tangent kernel, and the largest stable rate of the linearized
+    model.
 
-    Arguments:
-        model, loss, data, learning_rate_multipliers, chunk: as `Problem` takes them. k: eigenvalues wanted.
-        momentum: m of heavy-ball SGD. tolerance, max_products: as in `hessian_eigenvalues`.
+    Args:
+        problem: The problem, or a model, a loss and data.
+        k: The number of eigenvalues.
+        momentum: m of heavy-ball SGD.
+        tolerance: As in `hessian_eigenvalues`.
+        max_products: As in `hessian_eigenvalues`.
+        seed: Fixes the starting vector.
+
+    Returns:
+        Eigenvalues of the kernel and of the Gauss-Newton matrix, and the rate 2(1 + m)/λ_max.
+
     Raises:
-        BadInput: as `Problem`; k or m out of range.
+        BadInput: As `Problem`; k or m out of range.
+
     Source:
         Jacot, Gabriel, Hongler 2018, for the kernel; Lewkowycz et al. 2020, section 2, for 2/λ_max; with momentum
         2(1 + m)/λ_max: Cohen et al. 2021, section 2.
     """
-    problem = Problem(model, loss, data, learning_rate_multipliers=learning_rate_multipliers, chunk=chunk)
     if not 1 <= k <= problem.size:
         raise BadInput("k", f"between 1 and the {problem.size} parameters", k)
     if not 0 <= momentum < 1:
@@ -81,7 +90,7 @@ def ntk_eigenvalues(
     converged = kernel.converged and newton.converged
     status = "ok" if converged else f"not converged in {products} products: raise max_products or tolerance"
     if not largest > 0:
-        status = "the loss has no curvature in the outputs: every rate is stable for its linearised model"
+        status = "the loss has no curvature in the outputs: every rate is stable for its linearized model"
     return TangentKernel(
         kernel.values.cpu().numpy(), largest, float(newton.residuals[0]),
         2 * (1 + momentum) / largest if largest > 0 else float("inf"), converged, problem.coordinates, products, status,
@@ -89,7 +98,7 @@ def ntk_eigenvalues(
 
 
 def _product(problem: Problem, vector: Tensor, curved: bool) -> Tensor:
-    """Σ_i J_iᵀ A_i J_i v/n, with A_i the Hessian of the loss in the outputs, or the identity."""
+    """Return Σ_i J_iᵀ A_i J_i v/n, with A_i the Hessian of the loss in the outputs, or the identity."""
     total = torch.zeros_like(vector)
     for weight, (inputs, targets) in problem.weighted_batches():
         point = problem.point.clone().requires_grad_()
@@ -109,6 +118,6 @@ def _product(problem: Problem, vector: Tensor, curved: bool) -> Tensor:
             share = weight
         else:
             share = weight / len(inputs)
-        (found,) = torch.autograd.grad(outputs, point, pushed)
-        total += share * (found * problem.scale).to(total)
+        (product,) = torch.autograd.grad(outputs, point, pushed)
+        total += share * (product * problem.scale).to(total)
     return total

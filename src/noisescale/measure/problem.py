@@ -1,4 +1,4 @@
-"""What every instrument looks at: a model, a loss and data, as functions of one flat vector of parameters."""
+"""The problem that every instrument measures: a model, a loss and data, as functions of one flat parameter vector."""
 
 from __future__ import annotations
 
@@ -35,21 +35,28 @@ _ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-3}
 
 
 class Problem:
-    """A model, a loss and data; the model is copied and never changed.
+    """A model, a loss and data, as every instrument takes them; the model is copied and never changed.
 
-    In the optimizer's coordinates θ, W = mθ with c = m² the rate multiplier of a parameter: gradients are mg, Hessians
-    mHm. All vectors are flat, in the order of `named_parameters()`, parameters that take no gradient left out.
+    In the optimizer's coordinates θ, W = mθ with c = m² the rate multiplier of a parameter, gradients are mg and
+    Hessians mHm. All vectors are flat, in the order of `named_parameters()`, without the parameters that take no
+    gradient.
 
-    Arguments:
-        model: any module. loss: (outputs, targets) → their mean over the batch.
-        data: (inputs, targets), or an iterable of such batches that can be passed over again and gives the same
-            examples each time (their order does not matter). May be larger than memory.
-        learning_rate_multipliers: c by parameter name, numbers or tensors that broadcast over it; None measures in the
-            module's own coordinates.
-        mode: "eval", or "train": normalization then uses each batch's own statistics, and the loss is the mean over the
-            batches as they come. chunk: examples that pass at once where the data are two tensors.
+    Args:
+        model: Any module.
+        loss: (outputs, targets) to their mean over the batch.
+        data: (inputs, targets), or an iterable of such batches that gives the same examples at every pass (their order
+            does not matter). May be larger than memory.
+        population: The size N of the population that the data were drawn from, for gradient noise. None: the data are
+            the whole population. `math.inf`: the data are fresh.
+        learning_rate_multipliers: c by parameter name, numbers or tensors that broadcast over the parameter. None: the
+            coordinates of the module.
+        mode: "eval", or "train": normalization then uses the statistics of each batch, and the loss is the mean over
+            the batches as they come.
+        chunk: Examples that pass at once where the data are two tensors.
+
     Raises:
-        BadInput: data, a loss or a model that cannot be measured; the message says why.
+        BadInput: Data, a loss or a model that cannot be measured; the message says why.
+
     Source:
         Coordinates: W = mθ; Park, Sohl-Dickstein, Le, Smith 2019, section 2.1.
     """
@@ -60,13 +67,14 @@ class Problem:
         loss: LossFunction,
         data: Data,
         *,
+        population: float | None = None,
         learning_rate_multipliers: Mapping[str, float | Tensor] | None = None,
         mode: Mode = "eval",
         chunk: int = CHUNK,
     ) -> None:
         if mode not in ("eval", "train"):
             raise BadInput("mode", "'eval' or 'train'", repr(mode))
-        self.mode, self.chunk, self._loss = mode, chunk, loss
+        self.mode, self.chunk, self.population, self._loss = mode, chunk, population, loss
         self.model = copy.deepcopy(model).train(mode == "train")
         trained = {name: one.detach() for name, one in self.model.named_parameters() if one.requires_grad}
         if not trained:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from noisescale.laws import Estimate, Recommendation
+from noisescale.estimate import Estimate
+from noisescale.laws import Recommendation
 from noisescale.report.material import Material
 from noisescale.report.numbers import number, percent, with_interval
 from noisescale.training import METRICS

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from noisescale.estimate import Estimate
 from noisescale.laws import (
     QUANTITIES,
     Cell,
-    Estimate,
     Group,
     LargestBatch,
     MetricOptimum,
@@ -172,4 +172,5 @@ AXES = {
 def _values(cell: Cell) -> dict[str, Any]:
     values = {name: metric.value for name, metric in cell.metrics.items()}
     halves = {f"{name}_half": metric.high - metric.value for name, metric in cell.metrics.items()}
-    return {**cell.flat(), **values, **halves}
+    known = {field.name: getattr(cell, field.name) for field in fields(cell) if field.name != "metrics"}
+    return {**known, **values, **halves}

@@ -6,7 +6,8 @@ import math
 
 from rich.table import Table
 
-from noisescale.measure import Estimate, ModelReport
+from noisescale.estimate import Estimate
+from noisescale.measure import ModelReport
 from noisescale.report.numbers import NONE, number
 from noisescale.report.tables import TableData
 

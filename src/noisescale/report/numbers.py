@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from noisescale.laws import Estimate
+from noisescale.estimate import Estimate
 
 NONE = "–"
 LEGEND = (

@@ -10,9 +10,9 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from noisescale.estimate import Estimate
 from noisescale.laws import (
     QUANTITIES,
-    Estimate,
     Fit,
     Group,
     MetricLaws,

@@ -8,11 +8,12 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from noisescale.measure.estimate import CONFIDENCE, FEWEST_SAMPLES, most_of_the_error
+from noisescale.estimate import CONFIDENCE
 from noisescale.measure.lanczos import TOLERANCE
 from noisescale.measure.packs.lanczos import largest_eigenvalues
 from noisescale.measure.packs.problem import Product
 from noisescale.measure.packs.snapshot import Snapshot
+from noisescale.measure.sampling_error import FEWEST_SAMPLES, most_of_the_error
 
 Bounded = dict[str, Tensor]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from noisescale.measure.estimate import Estimate
+from noisescale.estimate import Estimate
 from noisescale.measure.packs.snapshot import Snapshot
 
 

@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from noisescale.laws import Estimate, Recommendation
+from noisescale.estimate import Estimate
+from noisescale.laws import Recommendation
 from noisescale.report.material import AXES, Material
 from noisescale.report.style import ACCENT, INK, MUTED, Color, legend_below, log_scale, new_figure, pad_log, plain
 

@@ -7,7 +7,7 @@ import math
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from noisescale.laws import Estimate
+from noisescale.estimate import Estimate
 from noisescale.report.material import AXES, Material
 from noisescale.report.style import ACCENT, INK, Color, legend_below, log_scale, looks, message, new_figure, pad_log
 
