@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from noisescale.claims.trained_here import trainers
+from noisescale.claims.experiments.in_process import pack_trainers
 from noisescale.runs import Run, RunResult, pack_id
 from noisescale.store import Study, compact, write_shard
 from noisescale.store.seal import sealed
@@ -197,7 +197,7 @@ def of_shards(folder: Path, count: int) -> list[dict[str, str]]:
     shards = folder / "shards"
     shards.mkdir(parents=True)
     spec = SweepSpec.from_toml(written(folder / "spec.toml", SPEC.format(seeds=1, rates=RATES)))
-    (trainer,) = trainers(spec)
+    (trainer,) = pack_trainers(spec)
     trainer.advance()
     results, random = trainer.results(), np.random.default_rng(0)
     for number in range(count):

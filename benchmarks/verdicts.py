@@ -12,8 +12,7 @@ import json
 import shutil
 from pathlib import Path
 
-from noisescale.claims import CLAIMS, PAPERS, verify
-from noisescale.claims.verify import SEEDS_APART
+from noisescale.claims import CLAIMS, PAPERS, SEEDS_APART, verify
 from noisescale.report import write_verdicts
 from noisescale.store import Study
 

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from noisescale.claims import CLAIMS
-from noisescale.claims.criterion import Outcome, holm_levels, joint_outcome
-from noisescale.claims.verify import SEEDS_APART
-from noisescale.report.claims import figure_title
+from noisescale.claims import CLAIMS, SEEDS_APART, Outcome, holm_levels, joint_outcome
+from noisescale.report import figure_title
 
 ROOT = Path(__file__).parents[1]
 FOLDER, FIGURES = ROOT / "docs" / "verdicts", ROOT / "docs" / "figures"

@@ -7,7 +7,7 @@ from stored_verdicts import Judgement, StoredVerdict, changed, drawn_title, judg
 from verdict_text import ABOUT, interval, seed_sets, since, table_row, word, wrapped
 
 from noisescale.claims import CLAIMS, PAPERS, Claim
-from noisescale.report.claims import row_names
+from noisescale.report import row_names
 
 _Row = tuple[str, StoredVerdict]
 

@@ -223,7 +223,7 @@ def verify_command(
 
     found = verify(
         names, scale=scale, out=out, seed_set=seed_set, max_seconds=max_seconds,
-        said=lambda line: print(line, file=sys.stderr),
+        log=lambda line: print(line, file=sys.stderr),
     )  # fmt: skip
     pages = write_verdicts(found, out)
     if as_json:

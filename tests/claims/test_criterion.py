@@ -1,4 +1,4 @@
-"""Criteria: what supports, what contradicts, how often planted nulls are supported."""
+"""Criteria: which intervals support a claim, which contradict it, and how often a planted null is supported."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import math
 import numpy as np
 import pytest
 
-from noisescale.claims.criterion import (
+from noisescale.claims import (
     Criterion,
     Statistic,
     above,
     below,
-    farthest,
+    different_from,
+    equivalence,
     holm_levels,
     joint_outcome,
-    other_than,
     over_seeds,
-    same,
-    sought_below,
     within,
 )
-from noisescale.estimate import Estimate, student_quantile
+from noisescale.claims.criterion import below_or_open
+from noisescale.claims.statistic import farthest_from
+from noisescale.laws import Estimate, two_sided
 
 
 def statistic(values: list[float] | np.ndarray, criterion: Criterion) -> Statistic:
@@ -46,9 +46,9 @@ TIGHT = [1.00, 1.01, 0.99, 1.005, 0.995]
     ],
 )
 def test_outcomes(values: list[float], criterion: Criterion, outcome: str) -> None:
-    own = statistic(values, criterion)
-    assert own.outcome == outcome
-    assert (own.outcome == "supported") == (own.p_value <= 0.025)
+    judged = statistic(values, criterion)
+    assert judged.outcome == outcome
+    assert (judged.outcome == "supported") == (judged.p_value <= 0.025)
 
 
 def test_seeds_that_would_settle_it() -> None:
@@ -60,86 +60,86 @@ def test_seeds_that_would_settle_it() -> None:
     assert more.outcome == "supported"
 
 
-def slope(within_seeds: float, scatter: float) -> Statistic:
+def slope(error_of_seeds: float, scatter: float) -> Statistic:
     """A slope of 1.1 over eight widths, 10 seeds, judged within 1 ± 0.5: room of 0.4 on the nearer side."""
-    widest = max(student_quantile(63.0, 0.975) * within_seeds, student_quantile(6.0, 0.975) * scatter)
+    widest = max(two_sided(63.0) * error_of_seeds, two_sided(6.0) * scatter)
     estimate = Estimate(1.1, 1.1 - widest, 1.1 + widest, "1", "")
-    return Statistic("s", estimate, ((within_seeds, 63.0),), 10, within(1, 0.5), ((scatter, 6.0),))
+    return Statistic("s", estimate, ((error_of_seeds, 63.0),), 10, within(1, 0.5), ((scatter, 6.0),))
 
 
-def test_seeds_settle_a_slope_only_where_their_error_is_what_fails() -> None:
-    # By the seeds' error alone: t = 0.4/0.25 at 10 seeds, 2 at 10·(0.25·2/0.4)² = 16.
-    of_seeds = slope(0.25, 0.1)
-    assert of_seeds.outcome == "inconclusive" and 14 <= (of_seeds.seeds_needed() or 0) <= 18
-    # By the scatter of the widths about the line: 0.4/0.25 on 6 degrees fails with any number of seeds.
-    of_widths = slope(0.1, 0.25)
-    assert of_widths.outcome == "inconclusive" and of_widths.seeds_needed() is None
-    # A stricter level can be one that the scatter does not pass either.
-    assert of_seeds.seeds_needed(0.001) is None
+def test_seeds_settle_a_slope_only_if_their_error_fails_the_test() -> None:
+    # With the error of the seeds alone: t = 0.4/0.25 at 10 seeds, 2 at 10·(0.25·2/0.4)² = 16.
+    by_seeds = slope(0.25, 0.1)
+    assert by_seeds.outcome == "inconclusive" and 14 <= (by_seeds.seeds_needed() or 0) <= 18
+    # With the scatter of the widths about the line: 0.4/0.25 on 6 degrees fails with any number of seeds.
+    by_widths = slope(0.1, 0.25)
+    assert by_widths.outcome == "inconclusive" and by_widths.seeds_needed() is None
+    # The scatter may also fail a stricter level.
+    assert by_seeds.seeds_needed(0.001) is None
 
 
-def test_what_is_sought_and_not_found_is_open() -> None:
-    assert statistic(TIGHT, sought_below(1.1)).outcome == "supported"
-    assert statistic(TIGHT, sought_below(0.9)).outcome == "inconclusive"
-    assert statistic(TIGHT, sought_below(0.9)).seeds_needed() is None
+def test_an_open_criterion_never_contradicts() -> None:
+    assert statistic(TIGHT, below_or_open(1.1)).outcome == "supported"
+    assert statistic(TIGHT, below_or_open(0.9)).outcome == "inconclusive"
+    assert statistic(TIGHT, below_or_open(0.9)).seeds_needed() is None
 
 
 def test_a_claim_needs_all_of_its_statistics() -> None:
-    good, open_, bad = (
+    good, undecided, bad = (
         statistic(TIGHT, within(1, 0.05)), statistic(TIGHT, within(1, 0.005)), statistic(TIGHT, within(2, 0.05))
     )  # fmt: skip
     assert joint_outcome((good, good)) == "supported"
-    assert joint_outcome((good, open_)) == "inconclusive"
-    assert joint_outcome((good, open_, bad)) == "contradicted"
+    assert joint_outcome((good, undecided)) == "inconclusive"
+    assert joint_outcome((good, undecided, bad)) == "contradicted"
     assert joint_outcome((good,), level=0.0) == "inconclusive"
     assert joint_outcome(()) == "inconclusive"
 
 
-def test_the_same_needs_a_control_that_is_detected() -> None:
+def test_equivalence_needs_a_control_that_is_detected() -> None:
     generator = np.random.default_rng(2)
 
     def about(value: float) -> np.ndarray:
         return value + 0.002 * generator.standard_normal(12)
 
-    def verdict(difference: float, control: float) -> str:
-        return joint_outcome(same("pair", about(difference), about(control)))
+    def outcome(difference: float, control: float) -> str:
+        return joint_outcome(equivalence("pair", about(difference), about(control)))
 
-    assert verdict(0.001, 0.05) == "supported" == verdict(-0.001, -0.05)
-    assert verdict(0.001, 0.0) == "inconclusive"  # nothing would have been seen
-    assert verdict(0.02, 0.05) == "contradicted"
-    # An asymmetric interval is judged by the end that looks at the bound.
+    assert outcome(0.001, 0.05) == "supported" == outcome(-0.001, -0.05)
+    assert outcome(0.001, 0.0) == "inconclusive"  # a difference would not have been seen
+    assert outcome(0.02, 0.05) == "contradicted"
+    # An asymmetric interval is judged by the end that faces the bound.
     skewed = Statistic("s", Estimate(1.0, 0.99, 1.3, "1", ""), (), 11, within(1, 0.1), ((0.1, 3.0),))
     assert skewed.outcome == "inconclusive" and skewed.seeds_needed() is None
 
 
-def test_either_side_will_do_and_none_is_contradicted() -> None:
+def test_a_difference_on_either_side_supports_and_its_absence_does_not_contradict() -> None:
     generator = np.random.default_rng(3)
-    draws = [over_seeds("s", 0.02 * generator.standard_normal(8), "1", "", other_than(0)) for _ in range(400)]
+    draws = [statistic(0.02 * generator.standard_normal(8), different_from(0)) for _ in range(400)]
     outcomes = [joint_outcome((draw,)) for draw in draws]
     assert "contradicted" not in outcomes and outcomes.count("supported") <= 20
     for sign in (1, -1):
-        assert joint_outcome((statistic(sign * np.asarray(TIGHT), other_than(0)),)) == "supported"
+        assert joint_outcome((statistic(sign * np.asarray(TIGHT), different_from(0)),)) == "supported"
 
 
-def test_the_farthest_of_several_decides() -> None:
+def test_the_farthest_setting_decides() -> None:
     values = np.array([[1.0, 1.02], [0.9, 0.92], [1.05, 1.03]])
-    assert farthest(values, 1.0).tolist() == [0.9, 0.92]
+    assert farthest_from(1.0, values).tolist() == [0.9, 0.92]
 
 
 def test_holm() -> None:
     levels = holm_levels({"a": 0.001, "b": 0.02, "c": 0.02, "d": 0.0}, 4)
     assert levels == {"d": 0.025 / 4, "a": 0.025 / 3, "b": 0.0, "c": 0.0}
     assert holm_levels({"only": 0.024}, 1) == {"only": 0.025}
-    # Verified alone, a claim of a paper of ten is tested as one of ten.
+    # A claim that is verified alone is still tested as one of ten, if its paper has ten.
     assert holm_levels({"only": 0.024}, 10) == {"only": 0.0}
 
 
 @pytest.mark.parametrize("criterion", [within(1, 0.1), above(0.9), below(1.1)])
-def test_planted_nulls_at_the_edge_are_seldom_supported(criterion: Criterion) -> None:
-    """The mean stands on the edge of the region, the worst null: 2.5 % expected, 8 % of 200 draws at most."""
-    edge = criterion.high if math.isfinite(criterion.high) else criterion.low
+def test_planted_nulls_at_the_end_of_the_region_are_seldom_supported(criterion: Criterion) -> None:
+    """The mean lies on the end of the region, the worst null: 2.5% expected, at most 8% of 200 draws allowed."""
+    end = criterion.high if math.isfinite(criterion.high) else criterion.low
     generator = np.random.default_rng(1)
-    draws = [statistic(edge + 0.02 * generator.standard_normal(8), criterion).outcome for _ in range(200)]
+    draws = [statistic(end + 0.02 * generator.standard_normal(8), criterion).outcome for _ in range(200)]
     assert draws.count("supported") <= 16
     inside = [statistic(1 + 0.02 * generator.standard_normal(8), criterion).outcome for _ in range(200)]
     assert inside.count("supported") >= 190

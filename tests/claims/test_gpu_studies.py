@@ -1,8 +1,10 @@
-"""The sweeps of a GPU, planted: each claim that has some gets its statistics from them, and no support from nothing."""
+"""The sweeps of a GPU, planted: the claims that have some find a planted effect, and no support in its absence."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib
+import pkgutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,32 +12,59 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from noisescale.claims import CLAIMS, Evidence, Request, planted, studies, verify
-from noisescale.claims.claim import NotRun
-from noisescale.claims.criterion import joint_outcome
-from noisescale.claims.gpu_studies import GPU_STUDIES
-from noisescale.claims.planted import PlantedStudy, World, plant
+from noisescale.claims import (
+    CLAIMS,
+    ClaimStudy,
+    Evidence,
+    NotRun,
+    Request,
+    World,
+    joint_outcome,
+    planted,
+    study,
+    verify,
+)
+from noisescale.claims import experiments as experiments_package
+from noisescale.claims import studies as studies_package
+from noisescale.claims.planted import PlantedStudy, plant
 from noisescale.sweeps import SweepSpec
 
-# Judged by what sweeps measure of weights and curvature, which no planted study has: `test_gpu_measurements.py`.
+# What sweeps measure of weights and curvature decides these. Planted studies have no such measurements, so these claims
+# are in `test_gpu_measurements.py`.
 MEASURED = ["C2.3", "C2.4", "C2.6", "C4.3"]
 AT_GPU = [claim.id for claim in CLAIMS.values() if claim.at_gpu and claim.id not in MEASURED]
 # The same batch is best at every width, and no width is better than another.
 NO_WIDTH = World(slope=0.0, by="batch", gain=0.0)
-# Noise does nothing, and every rate is stable.
+# Noise has no effect, and every rate is stable.
 NOTHING = World(curvature=0.0, gain=0.0, edge=1e9)
-# Best are ε/B = 1/256 at equal epochs and ten times that at equal steps; the largest batches cannot reach it.
+# The best ε/B is 1/256 at equal epochs and ten times that at equal steps; the largest batches cannot reach it.
 EQUAL_EPOCHS = World(best=8.74, edge=8.0)
 EQUAL_STEPS = World(best=11.04, edge=3.0, loss_below=6.0)
 
 
-def by_name(parts: dict[str, World], rest: World) -> Callable[[str], World]:
-    """The world of a sweep, by a part of its name."""
-    return lambda name: next((world for part, world in parts.items() if part in name), rest)
+def all_studies() -> list[ClaimStudy]:
+    modules = [
+        importlib.import_module(f"{package.__name__}.{module.name}")
+        for package in (studies_package, experiments_package)
+        for module in pkgutil.iter_modules(package.__path__)
+    ]
+    return list(dict.fromkeys(value for module in modules for value in vars(module).values() if is_study(value)))
+
+
+def is_study(value: object) -> bool:
+    return isinstance(value, ClaimStudy)
+
+
+WITH_GPU = [item for item in all_studies() if item.gpu is not None]
+
+
+def by_name(parts: dict[str, World], default: World) -> Callable[[str], World]:
+    """Choose the world of a sweep by a part of its name."""
+    return lambda name: next((world for part, world in parts.items() if part in name), default)
 
 
 def everywhere(world: World) -> Callable[[str], World]:
-    """The same world for all sweeps."""
+    """Use one world for all sweeps."""
     return lambda name: world
 
 
@@ -51,7 +80,7 @@ EFFECTS = {
     "C3.3": everywhere(EQUAL_STEPS),
 }  # fmt: skip
 NULLS = {
-    # In the standard parameterization the claim is that nothing moves: the best batch falls as 1/width.
+    # The claim is that nothing moves in the standard parameterization; here the best batch falls as 1/width.
     "C1.4": everywhere(World(by="batch")),
     "C1.6": by_name({"standard": World(edge_slope=-0.5)}, World(edge_slope=0.5)),
     "C1.7": everywhere(World(edge_slope=1.5)),
@@ -62,79 +91,85 @@ NULLS = {
 def evidence_of(
     id: str, world_of: Callable[[str], World], draw: int, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Evidence:
-    """Of a claim at the scale of a GPU, with its sweeps planted in place of trained."""
+    """Run a claim at GPU scale with its sweeps planted instead of trained."""
 
-    def instead(spec: SweepSpec, request: Request) -> PlantedStudy:
+    def plant_instead(spec: SweepSpec, request: Request) -> PlantedStudy:
         world = world_of(spec.name)
         if world.best == World().best:  # the peak belongs in the middle of the ladders, wherever they are
             cells = planted._cells(spec)
-            away = world.slope * np.log(cells.width.to_numpy(float) / 64)
-            world = replace(world, best=float(np.median(planted._place(cells, world) - away)))
+            slope = world.slope * np.log(cells.width.to_numpy(float) / 64)
+            world = replace(world, best=float(np.median(planted._position(cells, world) - slope)))
         return plant(spec, world, np.random.default_rng([draw, *spec.name.encode()]))
 
-    monkeypatch.setattr(studies, "trained", instead)
-    experiment = CLAIMS[id].experiment
-    assert experiment is not None
-    request = Request("gpu", 1000 * draw, folder)
-    evidence = experiment(request)
-    assert request.used
+    monkeypatch.setattr(study, "train", plant_instead)
+    claim = CLAIMS[id]
+    assert claim.experiment is not None
+    evidence = claim.experiment(Request("gpu", 1000 * draw, folder))
+    # The row of a claim names exactly the studies that its experiment obtains.
+    names = [spec.name for decisive in claim.studies for spec in decisive.specs("gpu", 0)]
+    assert list(evidence.provenance.planted) == names
+    assert all(decisive.gpu is not None and decisive.gpu.setting in evidence.setting for decisive in claim.studies)
     return evidence
 
 
-@pytest.mark.parametrize("name", GPU_STUDIES)
-def test_every_sweep_of_a_gpu_is_a_spec(name: str) -> None:
-    study = GPU_STUDIES[name]
-    assert study.setting and study.differs
-    names = [spec.name for spec in study.build(1000)]
-    assert all(own.startswith("gpu-") for own in names)
-    assert all(min(spec.seeds) == 1000 for spec in study.build(1000))
+@pytest.mark.parametrize("item", WITH_GPU, ids=lambda item: item.specs("gpu", 0)[0].name)
+def test_every_sweep_of_a_gpu_is_a_spec(item: ClaimStudy) -> None:
+    assert item.gpu is not None and item.gpu.setting and item.gpu.differs
+    specs = item.specs("gpu", 1000)
+    assert all(spec.name.startswith("gpu-") for spec in specs)
+    assert all(min(spec.seeds) == 1000 for spec in specs)
 
 
-def test_sweeps_of_a_gpu_stand_in_for_those_of_a_laptop_or_are_measured() -> None:
-    alone = {"normalized_networks", "normalized_histories", "curvature_over_batches"}
-    assert {name for name in GPU_STUDIES if not callable(getattr(studies, name, None))} == alone
+def test_every_study_of_a_gpu_decides_a_claim() -> None:
+    assert len(WITH_GPU) == 14
+    used = [item for claim in CLAIMS.values() for item in claim.studies]
+    assert all(item in used for item in WITH_GPU)
+    only_at_gpu = {item.specs("gpu", 0)[0].name for item in WITH_GPU if item.laptop is None}
+    assert only_at_gpu == {"gpu-normalized-networks", "gpu-normalized-histories", "gpu-curvature-over-batches"}
 
 
 @pytest.mark.parametrize("id", AT_GPU)
 def test_planted_effects_are_judged(id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All of the sweeps that an experiment asks for are there, and what it plants is seen.
+    """Every sweep that an experiment obtains exists, and the planted effect is seen.
 
-    Three seeds, as the wide networks have, do not support every one of several statistics: those are not contradicted.
+    Wide networks have three seeds, which do not support every one of several statistics. These must not be
+    contradicted.
     """
     evidence = evidence_of(id, EFFECTS[id], 0, tmp_path, monkeypatch)
-    assert evidence.statistics and all(one.estimate.bounded for one in evidence.statistics)
+    assert evidence.statistics and all(statistic.estimate.bounded for statistic in evidence.statistics)
     outcome = joint_outcome(evidence.statistics)
+    report = [(statistic.name, str(statistic.estimate), statistic.outcome) for statistic in evidence.statistics]
     if id.startswith("C1"):
-        assert outcome == "supported", [one.estimate for one in evidence.statistics]
+        assert outcome == "supported", report
     else:
-        assert outcome != "contradicted", [(one.name, str(one.estimate), one.outcome) for one in evidence.statistics]
+        assert outcome != "contradicted", report
 
 
 @pytest.mark.parametrize("id", AT_GPU)
 def test_planted_nulls_are_not_supported(id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A unit that grows with width would support them."""
-    found = []
+    outcomes = []
     for draw in range(2):
-        with contextlib.suppress(NotRun):  # the best of a ladder is its end: no evidence
+        with contextlib.suppress(NotRun):  # the best cell of a ladder is its end: no evidence
             evidence = evidence_of(id, NULLS.get(id, everywhere(NOTHING)), draw, tmp_path, monkeypatch)
-            found.append(joint_outcome(evidence.statistics))
-            # The residual networks alone: the convolutional ones must not be what saves the claim.
+            outcomes.append(joint_outcome(evidence.statistics))
+            # The residual networks alone: the convolutional networks must not be what saves the claim.
             if id == "C1.8":
-                found.append(joint_outcome(evidence.statistics[:1]))
-    assert "supported" not in found
+                outcomes.append(joint_outcome(evidence.statistics[:1]))
+    assert "supported" not in outcomes
 
 
 @pytest.mark.parametrize("id", [claim.id for claim in CLAIMS.values() if not claim.at_gpu])
-def test_claims_without_sweeps_for_a_gpu_are_not_run_there(id: str, tmp_path: Path) -> None:
+def test_claims_without_sweeps_for_a_gpu_do_not_run_there(id: str, tmp_path: Path) -> None:
     ((verdict, evidence),) = verify(id, scale="gpu", out=tmp_path)
     assert (verdict.verdict, evidence) == ("not run", None) and "at this scale" in verdict.note
 
 
-def test_at_gpu_scale_the_verdict_says_what_differs_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_at_gpu_scale_the_verdict_states_the_differences_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(spec: SweepSpec, request: Request) -> None:
         raise NotRun("7 runs are still to do")
 
-    monkeypatch.setattr(studies, "trained", stop)
+    monkeypatch.setattr(study, "train", stop)
     ((verdict, evidence),) = verify("C1.3", scale="gpu", out=tmp_path)
     assert evidence is None and verdict.verdict == "not run"
     assert "7 runs" in verdict.note and "Fashion-MNIST" in verdict.differs

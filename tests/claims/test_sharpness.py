@@ -1,6 +1,6 @@
-"""Curvature given loss and time: planted as a function of both alone it has nothing to do with the noise.
+"""Curvature given loss and time: a curvature that is planted as a function of both alone does not depend on the noise.
 
-Losses and times are those of the experiment, in form and in size: noisier runs have larger losses after the same time,
+Losses and times have the form and the size of the experiment's: noisier runs have larger losses after the same time,
 and the ranges of the noises overlap.
 """
 
@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from noisescale.claims import sharpness_of_minima as sharpness
-from noisescale.claims.criterion import Statistic, below, over_seeds
+from noisescale.claims import Statistic, below, over_seeds
+from noisescale.claims.experiments import sharpness
 
 Law = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -29,11 +29,11 @@ LAWS: dict[str, Law] = {
 def planted(law: Law, generator: np.random.Generator, exponent: float = 0.0, seeds: int = 8) -> pd.DataFrame:
     grid = list(itertools.product(range(seeds), NOISES, sharpness._SHARES))
     points = pd.DataFrame(grid, columns=["seed", "noise", "share"])
-    spread = generator.standard_normal((2, len(points)))
+    errors = generator.standard_normal((2, len(points)))
     excess = 0.015 * (points.noise / NOISES[-1]) ** 0.7
-    points["train_loss"] = 0.345 * points.share**-0.067 * (1 + 2 * excess) + 0.0015 * spread[0]
+    points["train_loss"] = 0.345 * points.share**-0.067 * (1 + 2 * excess) + 0.0015 * errors[0]
     curvature = law(points.train_loss.to_numpy(), points.share.to_numpy())
-    points["lambda_max"] = curvature * (points.noise / NOISES[0]) ** exponent * np.exp(0.01 * spread[1])
+    points["lambda_max"] = curvature * (points.noise / NOISES[0]) ** exponent * np.exp(0.01 * errors[1])
     return points
 
 
@@ -46,28 +46,28 @@ def supported(law: Law, draws: int) -> int:
 
 
 @pytest.mark.parametrize("name", LAWS)
-def test_loss_and_time_alone_are_seldom_taken_for_noise(name: str) -> None:
-    # 2.5 % expected; of 60 draws more than 6 would be one in a thousand. By ranks all of 100 draws of the first two
+def test_loss_and_time_alone_seldom_look_like_noise(name: str) -> None:
+    # 2.5% expected; more than 6 of 60 draws would occur once in a thousand. By ranks all of 100 draws of the first two
     # laws were supported.
     assert supported(LAWS[name], 60) <= 6
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("name", LAWS)
-def test_loss_and_time_alone_are_seldom_taken_for_noise_in_the_long_run(name: str) -> None:
+def test_loss_and_time_alone_seldom_look_like_noise_in_the_long_run(name: str) -> None:
     assert supported(LAWS[name], 200) <= 16
 
 
 @pytest.mark.parametrize("name", LAWS)
-def test_an_effect_of_noise_is_found_and_its_size(name: str) -> None:
-    found = statistic(planted(LAWS[name], np.random.default_rng(1), exponent=-0.12))
-    assert found.outcome == "supported"
-    # In nats an octave; the interval of 8 seeds is about ± 0.01.
-    assert found.estimate.value == pytest.approx(-0.12 * np.log(2), abs=0.02)
+def test_an_effect_of_noise_is_detected_with_its_size(name: str) -> None:
+    effect = statistic(planted(LAWS[name], np.random.default_rng(1), exponent=-0.12))
+    assert effect.outcome == "supported"
+    # In nats for each doubling; the interval of 8 seeds is about ± 0.01.
+    assert effect.estimate.value == pytest.approx(-0.12 * np.log(2), abs=0.02)
 
 
 def test_at_equal_loss_noisier_runs_are_older() -> None:
-    """So that a comparison at equal loss alone finds an effect of time, and stands beside only."""
+    """A comparison at equal loss alone detects an effect of time, so it does not decide."""
     points = planted(LAWS["powers"], np.random.default_rng(2))
     assert sharpness.per_seed(points, sharpness.at_equal_loss_alone).mean() < -0.01
     apart = points.assign(train_loss=points.train_loss * (points.noise / NOISES[0]))

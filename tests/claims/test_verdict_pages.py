@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 
 from noisescale.claims import CLAIMS, PAPERS, Verdict, verify
-from noisescale.report import write_verdicts
-from noisescale.report.claims import row_names
+from noisescale.report import row_names, write_verdicts
 
 ROOT = Path(__file__).resolve().parents[2]
 Load = Callable[[str], ModuleType]

@@ -1,4 +1,4 @@
-"""Every experiment finds its effect at smoke size, and does not find it where it was taken out."""
+"""Every experiment finds its effect at smoke scale, and does not find it in the null."""
 
 from __future__ import annotations
 
@@ -10,17 +10,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from noisescale.claims import CLAIMS, PAPERS, Curve, Evidence, Panel, Request, laws_of_width, studies, verify
-from noisescale.claims.claim import NotRun
-from noisescale.claims.criterion import joint_outcome
-from noisescale.claims.device import device_name
-from noisescale.claims.planted import PlantedStudy, World, plant
+from noisescale.claims import (
+    CLAIMS,
+    PAPERS,
+    Curve,
+    Evidence,
+    NotRun,
+    Panel,
+    Request,
+    World,
+    joint_outcome,
+    study,
+    verify,
+)
+from noisescale.claims.experiments import peaks_over_widths
+from noisescale.claims.planted import PlantedStudy, plant
+from noisescale.claims.provenance import device_name
 from noisescale.cli import main
 from noisescale.report import write_verdicts
 from noisescale.sweeps import SweepSpec
 
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
-RUN = [claim.id for claim in CLAIMS.values() if claim.experiment is not None]
+WITH_EXPERIMENT = [claim.id for claim in CLAIMS.values() if claim.experiment is not None]
 
 
 def test_all_42_claims_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -37,29 +48,29 @@ def test_all_42_claims_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert "C4.11" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", RUN)
-def test_the_effect_is_found_and_its_absence_too(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", WITH_EXPERIMENT)
+def test_the_effect_is_detected_and_the_null_is_not_supported(name: str, tmp_path: Path) -> None:
     experiment = CLAIMS[name].experiment
     assert experiment is not None
     evidence = experiment(Request("smoke", 0, tmp_path))
-    assert joint_outcome(evidence.statistics) == "supported", [one.estimate for one in evidence.statistics]
-    with contextlib.suppress(NotRun):  # nothing to judge is no support either
+    assert joint_outcome(evidence.statistics) == "supported", evidence.statistics
+    with contextlib.suppress(NotRun):  # a null without evidence is not supported either
         null = experiment(Request("smoke", 0, tmp_path, null=True))
-        assert joint_outcome(null.statistics) != "supported", [one.estimate for one in null.statistics]
+        assert joint_outcome(null.statistics) != "supported", null.statistics
     assert evidence.runs > 0 and evidence.setting
     for panel in evidence.panels:
         assert panel.x_label and panel.y_label
         assert all(len(curve.x) == len(curve.y) for curve in panel.curves)
 
 
-def test_the_command_leaves_a_verdict_and_a_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_writes_a_verdict_and_a_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["verify", "C2.2", "C1.5", "--scale", "smoke", "--out", str(tmp_path)]
     assert main([*arguments, "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert [row["verdict"] for row in found] == ["supported", "supported"]
-    assert json.loads((tmp_path / "C2.2.json").read_text()) == found[0]
+    verdicts = json.loads(capsys.readouterr().out)
+    assert [verdict["verdict"] for verdict in verdicts] == ["supported", "supported"]
+    assert json.loads((tmp_path / "C2.2.json").read_text()) == verdicts[0]
     keys = set(json.loads((SCHEMAS / "verify.json").read_text())["items"]["required"])
-    assert all(set(row) == keys for row in found)
+    assert all(set(verdict) == keys for verdict in verdicts)
     assert (tmp_path / "C2.2.svg").stat().st_size > 1000
     for paper, name in (("li2020", "C2.2"), ("park2019", "C1.5")):
         page = (tmp_path / f"{paper}.html").read_text()
@@ -81,23 +92,23 @@ def test_other_seeds_give_other_numbers(tmp_path: Path) -> None:
     assert values[0] == values[2] != values[1]
 
 
-def test_a_verdict_says_on_what_it_was_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = {verdict.id: verdict.device for verdict, _ in verify(["C2.2", "C1.10"], scale="smoke", out=tmp_path)}
-    assert found == {"C2.2": device_name(), "C1.10": ""}  # planted: nothing was trained
+def test_a_verdict_names_the_device_that_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    devices = {verdict.id: verdict.device for verdict, _ in verify(["C2.2", "C1.10"], scale="smoke", out=tmp_path)}
+    assert devices == {"C2.2": device_name(), "C1.10": ""}  # the second is planted: nothing was trained
     assert device_name().startswith("CPU, ") and device_name("cuda") == "cuda"
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.get_device_name", lambda: "NVIDIA H100")
     assert device_name("cuda") == "NVIDIA H100" and device_name("cpu") != "NVIDIA H100"
 
 
-def test_where_no_run_is_late_the_note_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def young(spec: SweepSpec, world: World, generator: np.random.Generator) -> PlantedStudy:
-        study = plant(spec, world, generator)
-        return replace(study, table=study.table.assign(late=False))
+def test_the_note_mentions_that_no_run_is_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def plant_young(spec: SweepSpec, world: World, generator: np.random.Generator) -> PlantedStudy:
+        planted = plant(spec, world, generator)
+        return replace(planted, table=planted.table.assign(late=False))
 
     ((before, _),) = verify("C1.8", scale="smoke", out=tmp_path)
     assert "late" not in before.note
-    monkeypatch.setattr(studies, "plant", young)
+    monkeypatch.setattr(study, "plant", plant_young)
     ((verdict, _),) = verify("C1.8", scale="smoke", out=tmp_path)
     assert verdict.verdict == "inconclusive" and "no run is late" in verdict.note
 
@@ -105,40 +116,41 @@ def test_where_no_run_is_late_the_note_says_so(tmp_path: Path, monkeypatch: pyte
 def test_no_claim_takes_longer_than_ten_minutes_and_all_of_them_ninety() -> None:
     assert max(claim.minutes for claim in CLAIMS.values()) <= 10
     sweeps = json.loads((SCHEMAS.parent / "verdicts" / "sweeps.json").read_text())
-    assert sum(own["seconds"] for own in sweeps.values()) <= 90 * 60
+    assert sum(sweep["seconds"] for sweep in sweeps.values()) <= 90 * 60
 
 
-def test_a_best_width_out_of_reach_is_open_and_missing_widths_are_said(
+def test_a_best_width_out_of_reach_is_open_and_the_setting_names_the_missing_widths(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The narrowest width's best batch is the end of its ladder: doublings are counted from the next width on."""
+    """The best batch of the narrowest width is the end of its ladder: doublings are counted from the next width on."""
 
-    def at_an_end(spec: SweepSpec, world: World, generator: np.random.Generator) -> PlantedStudy:
-        study = plant(spec, world, generator)
-        table = study.table
+    def plant_best_at_end(spec: SweepSpec, world: World, generator: np.random.Generator) -> PlantedStudy:
+        planted = plant(spec, world, generator)
+        table = planted.table
         largest = (table.width == 8) & (table.batch_size == table.batch_size.max())
-        return replace(study, table=table.assign(test_accuracy=table.test_accuracy.mask(largest, 0.99)))
+        return replace(planted, table=table.assign(test_accuracy=table.test_accuracy.mask(largest, 0.99)))
 
     experiment = CLAIMS["C1.10"].experiment
     assert experiment is not None
-    monkeypatch.setattr(studies, "plant", at_an_end)
+    monkeypatch.setattr(study, "plant", plant_best_at_end)
     evidence = experiment(Request("smoke", 0, tmp_path))
-    assert [one.name[:22] for one in evidence.statistics] == ["gain from width 16 to ", "gain from width 128 to"]
+    names = [statistic.name[:22] for statistic in evidence.statistics]
+    assert names == ["gain from width 16 to ", "gain from width 128 to"]
     assert "widths 16, 32" in evidence.setting and "not 8," in evidence.setting
     growing = experiment(Request("smoke", 0, tmp_path, null=True))
     assert joint_outcome(growing.statistics) == "inconclusive"
 
 
-def test_doublings_are_counted_in_widths() -> None:
-    """Where a width has dropped out its neighbours stand in, half way in log width."""
+def test_peaks_are_interpolated_in_log_width() -> None:
+    """Where a width is missing its neighbors give its peak, half way in log width."""
     widths = np.array([8.0, 16, 64, 128])
     peaks = np.outer(np.log2(widths), np.array([1.0, 2.0]))
-    assert laws_of_width._at_width(peaks, widths, 32.0) == pytest.approx([5.0, 10.0])
-    assert laws_of_width._at_width(peaks, widths, 16.0) == pytest.approx([4.0, 8.0])
+    assert peaks_over_widths._at_width(peaks, widths, 32.0) == pytest.approx([5.0, 10.0])
+    assert peaks_over_widths._at_width(peaks, widths, 16.0) == pytest.approx([4.0, 8.0])
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "word"),
     [
         (["C9.9"], "C9.9"),
         (["park2018"], "park2018"),
@@ -146,19 +158,19 @@ def test_doublings_are_counted_in_widths() -> None:
         (["C2.2", "--out", "file/inside"], "--out"),
     ],
 )
-def test_one_message(
-    arguments: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+def test_bad_input_gives_one_message(
+    arguments: list[str], word: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("")
     out = [] if "--out" in arguments else ["--out", "verdicts"]
     assert main(["verify", *arguments, *out]) == 2
-    assert words in capsys.readouterr().err
+    assert word in capsys.readouterr().err
 
 
-def test_a_figure_of_nothing_is_drawn_all_the_same(tmp_path: Path) -> None:
-    """Where no width has an optimum there are no points, and hours of training stand behind that."""
+def test_a_figure_without_points_is_drawn(tmp_path: Path) -> None:
+    """Without an optimum at any width there are no points, and hours of training must still end in a page."""
     ((verdict, _),) = verify("C2.2", scale="smoke", out=tmp_path)
     nothing = np.array([])
     panel = Panel("width", "best noise", (Curve("none", nothing, nothing, nothing, nothing),), log_x=True, log_y=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from noisescale.claims import Curve, Panel, verify
-from noisescale.report.claims import claim_figure
+from noisescale.report import claim_figure
 
 
 def test_only_a_theory_is_called_one(tmp_path: Path) -> None:

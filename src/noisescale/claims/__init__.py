@@ -1,13 +1,8 @@
-"""The papers' statements as commands: each runs its experiment and returns a verdict."""
+"""The papers' claims as commands: each runs its experiment and returns a verdict.
 
-from noisescale.claims.claim import PAPERS as PAPERS
-from noisescale.claims.claim import Claim as Claim
-from noisescale.claims.claim import Curve as Curve
-from noisescale.claims.claim import Evidence as Evidence
-from noisescale.claims.claim import Panel as Panel
-from noisescale.claims.claim import Request as Request
-from noisescale.claims.table import CLAIMS as CLAIMS
-from noisescale.claims.table import listed_claims as listed_claims
-from noisescale.claims.verdict import Verdict as Verdict
-from noisescale.claims.verify import SEEDS_APART as SEEDS_APART
-from noisescale.claims.verify import verify as verify
+A new claim is one module with an experiment, a function from a `Request` to its `Evidence`, and one row in `CLAIMS`.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

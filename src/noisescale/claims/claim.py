@@ -1,19 +1,12 @@
-"""A claim is data: what a paper says, the statistic, the criterion, and the experiment that decides."""
+"""A claim as data: the statement, the statistic, the criterion and the experiment that decides."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Literal
+from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
+from noisescale.claims.evidence import Experiment, Scale
+from noisescale.claims.study import ClaimStudy
 
-from noisescale.claims.criterion import Statistic
-
-Scale = Literal["smoke", "laptop", "gpu"]
-SCALES: tuple[Scale, ...] = ("smoke", "laptop", "gpu")
 PAPERS = {
     "park2019": "Park, Sohl-Dickstein, Le, Smith 2019 (arXiv:1905.03776)",
     "li2020": "Li, Lyu, Arora 2020 (arXiv:2010.02916)",
@@ -23,95 +16,21 @@ PAPERS = {
 
 
 @dataclass(frozen=True)
-class Curve:
-    """Points of a figure.
-
-    Arguments:
-        label: in the legend. x, y: [M]. low, high: [M], ends of intervals, or None. kind: "measured", a "theory" from
-            which a number could have been foretold, or a "reference" to look along: no difference, a bound, a slope.
-    """
-
-    label: str
-    x: NDArray[np.float64]
-    y: NDArray[np.float64]
-    low: NDArray[np.float64] | None = None
-    high: NDArray[np.float64] | None = None
-    kind: Literal["measured", "theory", "reference"] = "measured"
-
-
-@dataclass(frozen=True)
-class Panel:
-    """A figure as data.
-
-    Arguments:
-        x_label, y_label: with units. curves: what is drawn. log_x, log_y: kinds of axes. whole_x: whether x counts.
-    """
-
-    x_label: str
-    y_label: str
-    curves: tuple[Curve, ...]
-    log_x: bool = False
-    log_y: bool = False
-    whole_x: bool = False
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What an experiment found.
-
-    Arguments:
-        statistics: decide the claim. panels: show it. runs: trained or simulated. setting: in one sentence.
-        reported: numbers beside, without an interval. beside: statistics that decide nothing: the same comparison at
-            equal training time, or by another metric.
-    """
-
-    statistics: tuple[Statistic, ...]
-    panels: tuple[Panel, ...]
-    runs: int
-    setting: str
-    reported: Mapping[str, float] = field(default_factory=dict)
-    beside: tuple[Statistic, ...] = ()
-
-
-@dataclass(frozen=True)
-class Request:
-    """What an experiment is asked for.
-
-    Arguments:
-        scale: its size. first_seed: of the set; sets that are 1,000 apart share none. folder: where sweeps are kept,
-            that others may want too. null: whether the effect is taken out, and the claim must not be supported.
-        max_seconds: after which a sweep is put aside, to be gone on with by the next request. used: filled by whoever
-            trains at the size of a GPU, with the setting and with what differs from the paper's. planted: the names of
-            studies that were planted in place of trained. devices: on which the runs of its sweeps were trained.
-    """
-
-    scale: Scale
-    first_seed: int
-    folder: Path
-    null: bool = False
-    max_seconds: float | None = None
-    used: list[tuple[str, str]] = field(default_factory=list)
-    planted: list[str] = field(default_factory=list)
-    devices: list[str] = field(default_factory=list)
-
-
-class NotRun(Exception):
-    """Why an experiment has no evidence: there is none at this scale, or its sweep was put aside."""
-
-
-Experiment = Callable[[Request], Evidence]
-
-
-@dataclass(frozen=True)
 class Claim:
     """A claim of a paper.
 
-    Arguments:
-        id: "C2.3". paper: a key of `PAPERS`. statement: in one sentence. statistic: what decides. criterion: in words.
-        experiment: None while there is none; the verdict is then "not run". minutes: at laptop scale on 2 cores.
-        differs: how the setting differs from the paper's. source: "read", "derived" or "recalled", as the statement is
-            known to us. disputed: where the literature disagrees, and with what. at_gpu: whether it has sweeps at the
-            size of a GPU.
+    Args:
+        id: Identifier, such as "C2.3".
+        paper: Name of the paper, a key of `PAPERS`.
+        statement: The claim, in a sentence.
+        statistic: The quantity that decides.
+        criterion: The region in which the statistic must lie, in words.
+        source: How we know the statement: "read", "derived" or "recalled".
+        experiment: The function that returns the evidence. Without one the verdict is "not run".
+        minutes: Duration at laptop scale on 2 cores, in minutes.
+        differs: How the setting differs from the paper's.
+        disputed: Where the literature disagrees.
+        studies: The studies that decide at GPU scale. The claim runs there if every one of them has sweeps for a GPU.
     """
 
     id: str
@@ -124,4 +43,24 @@ class Claim:
     minutes: float = 0.0
     differs: str = ""
     disputed: str = ""
-    at_gpu: bool = False
+    studies: tuple[ClaimStudy, ...] = ()
+
+    @property
+    def at_gpu(self) -> bool:
+        """Whether the claim can run at GPU scale."""
+        return bool(self.studies) and all(study.gpu is not None for study in self.studies)
+
+    @property
+    def paper_title(self) -> str:
+        """Authors, year and number of the paper, or its name where `PAPERS` does not list it."""
+        return PAPERS.get(self.paper, self.paper)
+
+    def runs_at(self, scale: Scale) -> bool:
+        """Return whether the claim has an experiment at a scale."""
+        return self.experiment is not None and (scale != "gpu" or self.at_gpu)
+
+    def differs_at(self, scale: Scale) -> str:
+        """Return how the setting at a scale differs from the paper's."""
+        if scale != "gpu" or not self.at_gpu:
+            return self.differs
+        return "; ".join(dict.fromkeys(study.gpu.differs for study in self.studies if study.gpu))

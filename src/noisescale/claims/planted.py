@@ -1,44 +1,51 @@
-"""Studies of a world whose laws are known, on the cells of a real spec: what an analysis must find, or must not."""
+"""Planted studies: the cells of a real spec with the outcomes of a world whose laws are known."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from noisescale.laws.planted import skewed
+from noisescale.claims.panel import Floats
+from noisescale.laws import skewed
 from noisescale.noise_laws import NOISE_SCALE, SGD_NOISE
 from noisescale.sweeps import SweepSpec
 
-Floats = NDArray[np.float64]
-
-_TRAIN_SIZE, _CHANCE = 4000, 0.1
-# Batches of a GPU's sweeps would leave nothing of 4,000 examples.
-_LARGER = {"fashion_mnist": 60_000, "cifar10": 50_000}
-# Nats of g within which a seed's own curve keeps its shape: neighbouring cells of a seed are then alike.
-_SMOOTH = 0.7
+_CHANCE = 0.1
+_TRAIN_SIZE = 4000
+_noise_per_rate = partial(SGD_NOISE.per_rate, NOISE_SCALE.name)
+# The batches of the GPU sweeps are too large for 4,000 examples.
+_LARGER_TRAIN_SIZES = {"fashion_mnist": 60_000, "cifar10": 50_000}
+# Nats of ḡ over which the noise of a seed stays correlated, so that neighboring cells of a seed are alike.
+_CORRELATION_LENGTH = 0.7
 
 
 @dataclass(frozen=True)
 class World:
-    """How planted runs behave: as the papers say by default, and otherwise where a field is changed.
+    """The laws that planted runs follow. By default they are the papers' laws.
 
-    Arguments:
-        slope: exponent of width in the best ḡ. best: log of the best ḡ at width 64. by: what decides the accuracy:
-            "noise" (ḡ), or the "batch" or the "rate" alone. height: of the peak at width 64. gain: of it for each
-            doubling of width. curvature: of accuracy in log ḡ there; 0 where noise does nothing.
-        saturates: whether the peak stops to rise at width 64. rate_effect: accuracy for each doubling of ε at equal
-            ε/B. schedule_effect: accuracy that a schedule of the batch lacks of one of the rate.
-        loss_below: nats by which the noise best for the training loss lies below that best for accuracy.
-        loss_wants_less: by how much more for each nat of epochs.
-        edge: the largest stable rate at width 64 and large batches. edge_slope: its exponent of width.
-        noise: standard deviation of a run's accuracy. shuffled: whether the labels of widths are exchanged.
+    Args:
+        slope: Exponent of width in the best ḡ.
+        best: Logarithm of the best ḡ at width 64.
+        by: What decides the accuracy: "noise" for ḡ, or the "batch" or the "rate" alone.
+        height: Peak accuracy at width 64.
+        gain: Gain in peak accuracy for each doubling of width.
+        curvature: Curvature of accuracy in log ḡ; 0 where noise has no effect.
+        saturates: Whether the peak stops rising at width 64.
+        rate_effect: Gain in accuracy for each doubling of ε at equal ε/B.
+        schedule_effect: Loss of accuracy under a schedule of the batch, compared with one of the rate.
+        loss_below: Nats by which the ḡ best for the training loss lies below the ḡ best for accuracy.
+        loss_wants_less: Increase of `loss_below` for each nat of epochs.
+        edge: Largest stable rate at width 64 and large batches.
+        edge_slope: Exponent of width in the largest stable rate.
+        noise: Standard deviation of a run's accuracy.
+        shuffled: Whether the labels of the widths are permuted.
     """
 
     slope: float = 1.0
@@ -57,147 +64,162 @@ class World:
     noise: float = 0.004
     shuffled: bool = False
 
+    def standard(self, best_batch: int = 18) -> World:
+        """Return this world in the standard parameterization, for sweeps at ε = 0.25.
+
+        ḡ is g·width/2 there, and the largest stable rate falls faster with width.
+
+        Args:
+            best_batch: Best batch size at width 64, in examples.
+        """
+        best = math.log(0.25 * (_TRAIN_SIZE / best_batch - 1) * 32)
+        return replace(self, best=best, edge=2.0, edge_slope=self.edge_slope - 1)
+
 
 @dataclass(frozen=True)
 class PlantedStudy:
-    """What the laws need of a study."""
+    """A study with planted runs, as the laws read it.
+
+    Args:
+        spec: The spec as plain values.
+        table: One row per run.
+    """
 
     spec: dict[str, Any]
     table: pd.DataFrame
 
     def runs(self) -> pd.DataFrame:
-        """One row a run."""
+        """Return one row per run."""
         return self.table.copy()
 
 
 def plant(spec: SweepSpec, world: World, generator: np.random.Generator) -> PlantedStudy:
-    """The runs of a spec with rates and batches, and of its ladder of stable rates, in a world.
+    """Plant the runs of a spec, its stability ladder included.
 
-    Arguments:
-        generator: of the seeds' noise, which is shared by the cells of a seed in part.
+    Args:
+        spec: A spec with learning rates and batch sizes.
+        world: The laws that the runs follow.
+        generator: Source of the noise. The cells of a seed share part of it.
     """
     frame = _cells(spec)
     frame["status"], frame["collapsed"], frame["late"] = "completed", False, True
     width, batch, rate = (frame[name].to_numpy(float) for name in ("width", "batch_size", "learning_rate"))
-    momentum = frame.momentum.to_numpy(float)
-    x = _place(frame, world)
+    position = _position(frame, world)
     octaves = np.log2(width / 64)
-    away = x - world.best - world.slope * octaves * math.log(2)
+    distance = position - world.best - world.slope * octaves * math.log(2)
     peak = world.height + world.gain * (np.minimum(octaves, 0) if world.saturates else octaves)
-    accuracy = (
-        peak
-        + skewed(away, world.curvature)
-        + world.rate_effect * np.log2(rate)
-        + _seed_noise(frame, x, world.noise, generator)
-    )
-    # At its end a schedule has used little noise: it gains, whether the rate or the batch is what moves.
-    constant, moved = frame.schedule == "constant", frame.schedule.str.contains("batch_size")
-    accuracy += np.where(constant, 0.0, 0.03) - np.where(moved, world.schedule_effect, 0.0)
+    below_peak = skewed(distance, world.curvature)
+    noise = _seed_noise(frame, position, world.noise, generator)
+    accuracy = peak + below_peak + world.rate_effect * np.log2(rate) + noise
+    # A schedule ends with little noise and gains accuracy, whether it moves the rate or the batch.
+    constant, moves_batch = frame.schedule == "constant", frame.schedule.str.contains("batch_size")
+    accuracy += np.where(constant, 0.0, 0.03) - np.where(moves_batch, world.schedule_effect, 0.0)
     frame["test_accuracy"] = np.clip(accuracy, _CHANCE, 1)
     frame["test_loss"] = 1.5 - frame.test_accuracy
-    less = world.loss_below + world.loss_wants_less * np.log(frame.epochs.to_numpy(float) / 20)
-    frame["train_loss"] = 0.05 + 0.05 * (away + less) ** 2 + 0.1 * (accuracy - peak - skewed(away, world.curvature))
+    less_noise = world.loss_below + world.loss_wants_less * np.log(frame.epochs.to_numpy(float) / 20)
+    frame["train_loss"] = 0.05 + 0.05 * (distance + less_noise) ** 2 + 0.1 * (accuracy - peak - below_peak)
     frame["train_accuracy"] = np.exp(-0.3 * frame.train_loss)
     frame["chance_accuracy"], frame["chance_loss"] = _CHANCE, math.log(10)
-    frame.loc[rate > _edge(world, width, batch, momentum), "status"] = "diverged"
+    frame.loc[rate > _edge(world, width, batch, frame.momentum.to_numpy(float)), "status"] = "diverged"
     for name in ("test_accuracy", "test_loss", "train_loss", "train_accuracy"):
         frame[name] = frame[name].where(frame.status == "completed")
         frame[f"final_{name}"] = frame[name]
-    table = pd.concat([frame, _ladder(spec, frame, world, generator)], ignore_index=True)
+    table = pd.concat([frame, _stability_ladder(spec, frame, world, generator)], ignore_index=True)
     if world.shuffled:
-        table["width"] = table.width.map(_exchanged(spec.grid.width))
+        table["width"] = table.width.map(_permuted(spec.grid.width))
     return PlantedStudy(spec.model_dump(), table)
 
 
-def _place(frame: pd.DataFrame, world: World) -> Floats:
-    """Log of what decides the accuracy of each run: its ḡ, or what ḡ would be if the batch or the rate were alone."""
+def _position(frame: pd.DataFrame, world: World) -> Floats:
+    """Logarithm of ḡ for each run, or of the ḡ that the batch or the rate alone would give."""
     if world.by == "noise":
-        shown = frame.normalized_noise_scale.to_numpy(float)
+        noise = frame.normalized_noise_scale.to_numpy(float)
     elif world.by == "batch":
-        shown = (
-            SGD_NOISE.per_rate(NOISE_SCALE.name, frame.batch_size.to_numpy(float), frame.train_size.to_numpy(float))
-            * 8.0
-        )
+        noise = 8.0 * _noise_per_rate(frame.batch_size.to_numpy(float), frame.train_size.to_numpy(float))
     else:
-        shown = frame.learning_rate.to_numpy(float) / (1 - frame.momentum.to_numpy(float)) * 250
-    return np.asarray(np.log(shown))
+        noise = frame.learning_rate.to_numpy(float) / (1 - frame.momentum.to_numpy(float)) * 250
+    return np.asarray(np.log(noise))
 
 
 def _cells(spec: SweepSpec) -> pd.DataFrame:
+    """One row per run of the grid, with the columns that follow from the spec."""
     grid = spec.grid
     axes = {
         "parameterization": grid.parameterization, "width": grid.width, "learning_rate": grid.learning_rate or (),
         "batch_size": grid.batch_size, "momentum": grid.momentum, "weight_decay": grid.weight_decay,
         "init_scale": grid.init_scale, "seed": spec.seeds,
-        "schedule": tuple(one.text for one in grid.schedule or (spec.training.schedule,)),
+        "schedule": tuple(schedule.text for schedule in grid.schedule or (spec.training.schedule,)),
     }  # fmt: skip
     frame = pd.DataFrame(list(itertools.product(*axes.values())), columns=list(axes))
-    size = _LARGER.get(spec.dataset.name, _TRAIN_SIZE)
-    frame["purpose"], frame["train_size"], frame["label_noise"] = "sweep", size, 0.0
+    train_size = _LARGER_TRAIN_SIZES.get(spec.dataset.name, _TRAIN_SIZE)
+    frame["purpose"], frame["train_size"], frame["label_noise"] = "sweep", train_size, 0.0
     budgets = (("epochs", grid.epochs or (spec.training.epochs,)), ("steps", grid.steps or (spec.training.steps,)))
-    name, values = next((name, own) for name, own in budgets if own[0] is not None)
-    frame = frame.merge(pd.Series(values, name=name), how="cross")
-    whole = size // frame.batch_size
-    if name == "epochs":
-        frame["steps"] = (frame.epochs.astype(float) * whole).round().astype(int)
+    unit, values = next((unit, values) for unit, values in budgets if values[0] is not None)
+    frame = frame.merge(pd.Series(values, name=unit), how="cross")
+    steps_per_epoch = train_size // frame.batch_size
+    if unit == "epochs":
+        frame["steps"] = (frame.epochs.astype(float) * steps_per_epoch).round().astype(int)
     else:
-        frame["epochs"] = frame.steps / whole
-    per_rate = SGD_NOISE.per_rate(NOISE_SCALE.name, frame.batch_size.astype(float), float(size), frame.momentum)
+        frame["epochs"] = frame.steps / steps_per_epoch
+    per_rate = _noise_per_rate(frame.batch_size.astype(float), float(train_size), frame.momentum)
     frame["noise_scale"] = frame.learning_rate * per_rate
     frame["temperature"] = frame.learning_rate / (frame.batch_size * (1 - frame.momentum))
-    unit = np.where(frame.parameterization == "ntk", 1.0, frame.width / frame.init_scale)
-    frame["normalized_noise_scale"] = frame.noise_scale * unit
+    normalization = np.where(frame.parameterization == "ntk", 1.0, frame.width / frame.init_scale)
+    frame["normalized_noise_scale"] = frame.noise_scale * normalization
     return frame
 
 
-def _seed_noise(frame: pd.DataFrame, x: Floats, size: float, generator: np.random.Generator) -> Floats:
-    """Smooth along the ladder within a seed and width, plus a part of each run's own."""
-    found = np.zeros(len(frame))
-    roots: dict[bytes, NDArray[np.floating[Any]]] = {}  # seeds share their places on the ladder
-    for _, place in frame.groupby(
-        ["parameterization", "width", "seed", "momentum", "schedule", "steps"]
-    ).indices.items():
-        key = x[place].tobytes()
+def _seed_noise(frame: pd.DataFrame, position: Floats, size: float, generator: np.random.Generator) -> Floats:
+    """Noise that is smooth along the ladder of a seed and width, plus independent noise of each run."""
+    noise = np.zeros(len(frame))
+    roots: dict[bytes, NDArray[np.floating[Any]]] = {}  # seeds share the positions of their ladders
+    keys = ["parameterization", "width", "seed", "momentum", "schedule", "steps"]
+    for _, rows in frame.groupby(keys).indices.items():
+        key = position[rows].tobytes()
         if key not in roots:
-            distance = (x[place, None] - x[None, place]) / _SMOOTH
-            roots[key] = np.linalg.cholesky(np.exp(-0.5 * distance**2) + 0.2 * np.eye(len(place)))
-        found[place] = size * roots[key] @ generator.standard_normal(len(place))
-    return found
+            distance = (position[rows, None] - position[None, rows]) / _CORRELATION_LENGTH
+            roots[key] = np.linalg.cholesky(np.exp(-0.5 * distance**2) + 0.2 * np.eye(len(rows)))
+        noise[rows] = size * roots[key] @ generator.standard_normal(len(rows))
+    return noise
 
 
 def _edge(world: World, width: Floats, batch: Floats, momentum: Floats | float = 0.0) -> Floats:
     """The largest stable rate, which falls at small batches and rises with momentum."""
-    found: Floats = world.edge * (width / 64) ** world.edge_slope * (1 + momentum) / (1 + 4 / batch)
-    return found
+    edge: Floats = world.edge * (width / 64) ** world.edge_slope * (1 + momentum) / (1 + 4 / batch)
+    return edge
 
 
-def _ladder(spec: SweepSpec, frame: pd.DataFrame, world: World, generator: np.random.Generator) -> pd.DataFrame:
-    """Rates on a √2 ladder around the edge, which falls at small batches, with a threshold for each seed."""
-    chosen = spec.stability
-    if not chosen.seeds:
+def _stability_ladder(
+    spec: SweepSpec, frame: pd.DataFrame, world: World, generator: np.random.Generator
+) -> pd.DataFrame:
+    """Runs at rates on a √2 ladder around the edge, with a threshold for each seed."""
+    stability = spec.stability
+    if not stability.seeds:
         return frame.iloc[:0]
     parts = []
-    for name, width in itertools.product(spec.grid.parameterization, spec.grid.width):
-        like = frame[(frame.parameterization == name) & (frame.width == width)].iloc[0].to_dict()
-        cells = pd.DataFrame(
-            list(itertools.product(chosen.batch_size or spec.grid.batch_size, spec.seeds[: chosen.seeds])),
+    for parameterization, width in itertools.product(spec.grid.parameterization, spec.grid.width):
+        cell = frame[(frame.parameterization == parameterization) & (frame.width == width)].iloc[0].to_dict()
+        batches_and_seeds = pd.DataFrame(
+            list(itertools.product(stability.batch_size or spec.grid.batch_size, spec.seeds[: stability.seeds])),
             columns=["batch_size", "seed"],
         )
-        edge = _edge(world, np.full(len(cells), float(width)), cells.batch_size.to_numpy(float))
-        cells["threshold"] = edge * np.exp(0.15 * generator.standard_normal(len(cells)))
+        count = len(batches_and_seeds)
+        edge = _edge(world, np.full(count, float(width)), batches_and_seeds.batch_size.to_numpy(float))
+        batches_and_seeds["threshold"] = edge * np.exp(0.15 * generator.standard_normal(count))
         rungs = np.sqrt(2.0) ** np.arange(-4, 5)
-        own = cells.loc[cells.index.repeat(len(rungs))].reset_index(drop=True)
-        own["learning_rate"] = np.outer(edge, rungs).ravel()
-        own["status"] = np.where(own.learning_rate >= own.pop("threshold"), "diverged", "completed")
-        own["purpose"], own["steps"] = "stability", chosen.steps
-        same = pd.DataFrame({key: [value] for key, value in like.items() if key not in own})
-        parts.append(own.merge(same, how="cross"))
+        runs = batches_and_seeds.loc[batches_and_seeds.index.repeat(len(rungs))].reset_index(drop=True)
+        runs["learning_rate"] = np.outer(edge, rungs).ravel()
+        runs["status"] = np.where(runs.learning_rate >= runs.pop("threshold"), "diverged", "completed")
+        runs["purpose"], runs["steps"] = "stability", stability.steps
+        shared = pd.DataFrame({key: [value] for key, value in cell.items() if key not in runs})
+        parts.append(runs.merge(shared, how="cross"))
     return pd.concat(parts, ignore_index=True)
 
 
 @cache
-def _exchanged(widths: tuple[int, ...]) -> dict[int, int]:
-    """Each width under another's name, in the order that has the least to do with their own."""
-    own = np.arange(len(widths)) - (len(widths) - 1) / 2
-    order = min(itertools.permutations(range(len(widths))), key=lambda places: abs(float(own @ own[list(places)])))
+def _permuted(widths: tuple[int, ...]) -> dict[int, int]:
+    """A new label for each width, in the order with the least correlation with the widths."""
+    ranks = np.arange(len(widths)) - (len(widths) - 1) / 2
+    orders = itertools.permutations(range(len(widths)))
+    order = min(orders, key=lambda places: abs(float(ranks @ ranks[list(places)])))
     return {widths[place]: width for place, width in zip(order, widths, strict=True)}

@@ -1,11 +1,12 @@
-"""All claims, by id."""
+"""The table of claims, by id. A new claim is one row: `CLAIMS["C9.1"] = Claim(...)`."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from noisescale.claims import jastrzebski2017, li2020, park2019, smith2020
 from noisescale.claims.claim import PAPERS, Claim
+from noisescale.claims.evidence import SCALES
+from noisescale.claims.papers import jastrzebski2017, li2020, park2019, smith2020
 from noisescale.errors import unknown_name
 
 CLAIMS: dict[str, Claim] = {
@@ -14,34 +15,34 @@ CLAIMS: dict[str, Claim] = {
 
 
 def choose_claims(names: list[str]) -> list[Claim]:
-    """The claims that ids, and names of papers, stand for; each once.
+    """Return the claims with the given ids, and the claims of the given papers, each once.
+
+    Args:
+        names: Ids of claims and names of papers.
 
     Raises:
-        BadInput: a name that is neither.
+        BadInput: A name is neither.
     """
-    found: dict[str, Claim] = {}
+    chosen: dict[str, Claim] = {}
     for name in names:
-        own = [claim for claim in CLAIMS.values() if name in (claim.id, claim.paper)]
-        if not own:
+        claims = [claim for claim in CLAIMS.values() if name in (claim.id, claim.paper)]
+        if not claims:
             raise unknown_name("ID", (*PAPERS, *CLAIMS), name)
-        found |= {claim.id: claim for claim in own}
-    return list(found.values())
+        chosen |= {claim.id: claim for claim in claims}
+    return list(chosen.values())
 
 
 def listed_claims() -> list[dict[str, Any]]:
-    """Every claim as plain values; `scales` are those at which there is an experiment."""
+    """Return every claim as plain values. `scales` lists the scales at which it has an experiment."""
     return [
         {
             "id": claim.id,
-            "paper": PAPERS[claim.paper],
+            "paper": claim.paper_title,
             "statement": claim.statement,
             "statistic": claim.statistic,
             "criterion": claim.criterion,
             "source": claim.source,
-            "scales": [
-                *(("smoke", "laptop") if claim.experiment is not None else ()),
-                *(("gpu",) if claim.at_gpu else ()),
-            ],
+            "scales": [scale for scale in SCALES if claim.runs_at(scale)],
             "minutes": claim.minutes,
             "differs": claim.differs,
             "disputed": claim.disputed,

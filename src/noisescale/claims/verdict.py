@@ -1,4 +1,4 @@
-"""What a claim's experiment decided, in the form in which it is kept."""
+"""A verdict: the outcome of a claim's experiment, in the form in which it is stored."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from noisescale.claims.criterion import Statistic
+from noisescale.claims.statistic import Statistic
 
 VerdictName = Literal["supported", "contradicted", "inconclusive", "not run"]
 SCHEMA_VERSION = 1
@@ -14,18 +14,32 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class Verdict:
-    """A verdict.
+    """The verdict on a claim.
 
-    Arguments:
-        id, paper, statement, criterion, differs, source: of the claim. verdict: the word. statistics: one entry each,
-            with value, low, high, unit, convention, criterion, outcome and p_value. scale: smoke, laptop or gpu.
-            first_seed: of the set. seeds: their number. runs: trained or simulated. setting: in a sentence. reported:
-            numbers beside. beside: statistics that decide nothing, as `statistics`.
-        seeds_needed: with how many seeds an inconclusive statistic would be decided; None where more would not do.
-        level: of each one-sided test, after Holm's correction over the claims that were verified together.
-        criterion_commit: the commit that last changed the criterion's file, or why there is none. versions: that a
-            result depends on. seconds: it took. note: what a reader should know. device: that its runs were trained on,
-            a GPU by its name; empty where none were.
+    Args:
+        id: Identifier of the claim.
+        paper: Name of the paper.
+        statement: The claim, in a sentence.
+        criterion: The criterion, in words.
+        source: How we know the statement: "read", "derived" or "recalled".
+        differs: How the setting differs from the paper's.
+        verdict: The outcome.
+        statistics: The statistics that decide. Each entry has the name, value, low, high, unit, convention, criterion,
+            outcome and p_value.
+        scale: Size of the experiment: "smoke", "laptop" or "gpu".
+        first_seed: First seed of the set.
+        seeds: Number of seeds.
+        runs: Number of runs that were trained or simulated.
+        setting: What was trained, in a sentence.
+        reported: Further numbers by name.
+        beside: Statistics that do not decide, as `statistics`.
+        seeds_needed: Number of seeds that would settle an inconclusive verdict. None if more seeds would not.
+        level: Level of each one-sided test, after Holm's correction over the claims that were verified together.
+        criterion_commit: The commit that last changed the criterion, or the reason why there is none.
+        versions: Versions of the libraries that affect a result.
+        seconds: Duration of the experiment, in seconds.
+        note: A remark for the reader.
+        device: The devices that trained the runs, a GPU by its model. Empty where nothing was trained.
     """
 
     id: str
@@ -52,24 +66,27 @@ class Verdict:
     device: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values; what is not finite is null."""
+        """Return plain values; numbers that are not finite become null."""
         return {"schema_version": SCHEMA_VERSION, **{name: _plain(value) for name, value in asdict(self).items()}}
 
 
 def as_entries(statistics: tuple[Statistic, ...]) -> tuple[dict[str, Any], ...]:
-    """Every statistic with its interval, criterion and outcome."""
+    """Return each statistic with its interval, criterion and outcome, as plain values."""
     return tuple(
         {
-            "name": one.name, **asdict(one.estimate), "criterion": one.criterion.text, "outcome": one.outcome,
-            "p_value": one.p_value,
+            "name": statistic.name,
+            **asdict(statistic.estimate),
+            "criterion": statistic.criterion.text,
+            "outcome": statistic.outcome,
+            "p_value": statistic.p_value,
         }
-        for one in statistics
-    )  # fmt: skip
+        for statistic in statistics
+    )
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
-        return {name: _plain(own) for name, own in value.items()}
-    return [_plain(own) for own in value] if isinstance(value, list | tuple) else value
+        return {name: _plain(entry) for name, entry in value.items()}
+    return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value

@@ -1,6 +1,9 @@
 from .claims import claims_tables as claims_tables
+from .claims import row_names as row_names
 from .claims import verdict_tables as verdict_tables
 from .claims import write_verdicts as write_verdicts
+from .figures.claim import claim_figure as claim_figure
+from .figures.claim import figure_title as figure_title
 from .measured import measured_tables as measured_tables
 from .tables import fit_tables as fit_tables
 from .tables import recommendation_tables as recommendation_tables

@@ -1,0 +1,119 @@
+"""Equivalence tests: whether two settings agree, at one level or at every one of several, beside a control."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from noisescale.claims.criterion import above, below, different_from
+from noisescale.claims.panel import Floats
+from noisescale.claims.statistic import Statistic, over_seeds
+from noisescale.laws import MARGIN, SHARE
+
+Pair = tuple[Statistic, Statistic]
+
+
+def equivalence(name: str, difference: Floats, control: Floats, unit: str = "fraction") -> Pair:
+    """Test whether two settings agree within max(½ point, a quarter of a control), and whether the control is detected.
+
+    Args:
+        name: Name of the comparison.
+        difference: Difference of the two settings by seed, shape [S].
+        control: Difference between one of the settings and a third that must differ, on either side, shape [S].
+        unit: Unit of the differences.
+
+    Returns:
+        The one-sided test with the larger p-value, and the test of the control.
+
+    Source:
+        Schuirmann 1987, for the two one-sided tests; `docs/verdicts.md`, for the margins.
+    """
+    differences, controls = np.asarray(difference, dtype=np.float64), np.asarray(control, dtype=np.float64)
+    effect = controls if controls.mean() >= 0 else -controls
+    margin = SHARE * effect if SHARE * effect.mean() > MARGIN else np.full_like(differences, MARGIN)
+    convention = "paired, the one-sided test with the larger p-value"
+    sides = [
+        over_seeds(f"{name}: |difference| − margin", sign * differences - margin, unit, convention, below(0))
+        for sign in (1.0, -1.0)
+    ]
+    return (
+        max(sides, key=lambda side: side.p_value),
+        over_seeds(f"{name}: control", controls, unit, "paired difference of the control", different_from(0)),
+    )
+
+
+def worst_level(pairs: Sequence[Pair]) -> Pair:
+    """Return the equivalence test that is farthest from passing, with its control.
+
+    Every level passes if this one does. An intersection of regions needs no correction for the number of tests.
+
+    Args:
+        pairs: Equivalence tests with their controls, one per level.
+
+    Source:
+        Berger 1982 (Technometrics 24), the intersection-union test.
+    """
+    return max(pairs, key=lambda pair: (pair[0].p_value, pair[0].estimate.value))
+
+
+def equivalent_means(name: str, levels: Sequence[str], differences: Floats, control: Floats) -> list[Pair]:
+    """Test at each level whether a mean difference lies within max(½ point, a quarter of a control).
+
+    All levels share one control. A control at each level would fail near an optimum: the accuracy is the same on both
+    of its sides, and nothing is detected.
+
+    Args:
+        name: Name of the comparison.
+        levels: Names of the levels, length M.
+        differences: Differences by seed and level, shape [S, M].
+        control: Difference of the control by seed, shape [S].
+    """
+    return [
+        equivalence(f"{name} at {level}", difference, control)
+        for level, difference in zip(levels, differences.T, strict=True)
+    ]
+
+
+def equivalent_curves(name: str, difference: Floats, control: Floats) -> Pair:
+    """Test whether two curves agree: the mean square of their difference lies below the square of the margin.
+
+    Squares keep differences of opposite signs from cancelling. The estimate is unbiased, so that noise between seeds
+    does not inflate it and more seeds do not make two settings more alike.
+
+    Args:
+        name: Name of the comparison.
+        difference: Difference of the curves by seed and position, shape [S, T].
+        control: Difference of the control by seed and position, shape [S, T].
+
+    Returns:
+        The test of the mean square, and the test that the control's mean square lies above 0.
+    """
+    control_squares = mean_squares(control)
+    share = SHARE**2 * control_squares
+    margin = share if share.mean() > MARGIN**2 else np.full_like(share, MARGIN**2)
+    convention = "of the differences in accuracy, unbiased"
+    return (
+        over_seeds(f"{name}: mean square − margin", mean_squares(difference) - margin, "1",
+                   f"{convention}; margin: ½ point, or a quarter of the control", below(0)),
+        over_seeds(f"{name}: mean square of the control", control_squares, "1", convention, above(0)),
+    )  # fmt: skip
+
+
+def mean_squares(differences: Floats) -> Floats:
+    """Compute jackknife pseudo-values of the unbiased mean square of the mean difference.
+
+    Args:
+        differences: Differences by seed and position, shape [S, M].
+
+    Returns:
+        Pseudo-values, shape [S].
+    """
+    seeds = len(differences)
+
+    def unbiased_square(sample: Floats) -> float:
+        return float(np.mean(sample.mean(0) ** 2 - sample.var(0, ddof=1) / len(sample)))
+
+    leave_one_out = np.array([unbiased_square(np.delete(differences, seed, 0)) for seed in range(seeds)])
+    pseudo_values: Floats = seeds * unbiased_square(differences) - (seeds - 1) * leave_one_out
+    return pseudo_values

@@ -1,0 +1,74 @@
+"""A cut of the learning rate beside a cut of the weight decay, from equilibrium."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from noisescale.claims.criterion import within
+from noisescale.claims.evidence import Evidence, Request
+from noisescale.claims.experiments.equilibrium_runs import settling_time
+from noisescale.claims.experiments.scale_invariant_pack import NETWORK, ScaleInvariantPack
+from noisescale.claims.panel import Curve, Panel
+from noisescale.claims.statistic import over_seeds
+from noisescale.theory import equilibrium
+
+_AT_EQUILIBRIUM = within(1, 0.05)
+_SEEDS = {"smoke": 6, "laptop": 10}
+_RATE, _DECAY, _FACTOR = 0.4, 0.05, 4.0
+# Steps over which the effective rate is averaged.
+_WINDOW = 200
+
+
+def cuts(request: Request) -> Evidence:
+    """C2.11: a cut of η acts at once and is half undone; a cut of λ acts slowly; at equal S both end at 1/√k."""
+    seeds, k = request.seeds(_SEEDS), _FACTOR
+    pack = ScaleInvariantPack([(_RATE, _DECAY)] * 3, seeds)
+    pack.train(settling_time(_RATE * _DECAY))
+    before = pack.record(_WINDOW)
+    divisor = 1.0 if request.null else k  # in the null nothing is cut
+    pairs = [(_RATE / divisor, _DECAY), (_RATE, _DECAY / divisor), (_RATE, _DECAY)]
+    pack.change([pair for pair in pairs for _ in seeds])
+    relaxation = equilibrium(_RATE, _DECAY / k, 1.0).relaxation
+    steps = int(4 / relaxation) + _WINDOW
+    after = pack.record(steps)
+    effective_before = _RATE / before.squares.mean((0, 2)).reshape(3, -1)
+    rates = np.array([rate for rate, _ in pairs])[:, None]
+    effective = rates[None] / after.squares.mean(2).reshape(steps + 1, 3, -1)
+    relative = effective / effective_before[None]
+    # The uncut twin removes what training itself does to S.
+    to_twin = relative / relative[:, 2:]
+    at_once, end = to_twin[1], to_twin[-_WINDOW:].mean(0)
+    # The effective rate is √(2ηλ/S), so the effect of the cuts on S is measured too.
+    second_moments = after.unit_gradients[-_WINDOW:].mean((0, 2)).reshape(3, -1)
+    at_equal_s = math.sqrt(k) * end[:2] * np.sqrt(second_moments[:2] / second_moments[2])
+    x = np.asarray(np.arange(len(relative)) * relaxation, dtype=np.float64)
+    curves = (
+        Curve("η cut to a quarter", x, to_twin[:, 0].mean(1)),
+        Curve("λ cut to a quarter", x, to_twin[:, 1].mean(1)),
+        Curve("1/√k, at equal S", x[[0, -1]], np.full(2, 1 / math.sqrt(k)), kind="theory"),
+    )
+    return Evidence(
+        statistics=(
+            over_seeds("η cut, at once, times k", k * at_once[0], "1", "effective rate", _AT_EQUILIBRIUM),
+            over_seeds("λ cut, at once", at_once[1], "1", "effective rate", _AT_EQUILIBRIUM),
+            over_seeds("ends of both", end[0] / end[1], "1", "η cut over λ cut", _AT_EQUILIBRIUM),
+            *(
+                over_seeds(f"end of the cut of {cut}, times √(k·S over the twin's)", values, "1", "effective rate",
+                           _AT_EQUILIBRIUM)
+                for cut, values in zip("ηλ", at_equal_s, strict=True)
+            ),
+        ),
+        panels=(
+            Panel("4ηλ/k·steps since the cut", "effective learning rate over that of the uncut twin", curves,
+                  log_y=True),
+        ),
+        runs=3 * len(seeds),
+        setting=f"{NETWORK}; η = {_RATE:g}, λ = {_DECAY:g}, k = 4",
+        beside=tuple(
+            over_seeds(f"end of the cut of {cut}, times √k", values, "1", "effective rate; S changes too",
+                       _AT_EQUILIBRIUM)
+            for cut, values in zip("ηλ", math.sqrt(k) * end[:2], strict=True)
+        ),
+    )  # fmt: skip

@@ -1,0 +1,237 @@
+"""Equal noise at different learning rates: accuracies and training curves at the same ε/B."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from noisescale.claims.criterion import above, below
+from noisescale.claims.equivalence_tests import equivalent_curves, equivalent_means, mean_squares, worst_level
+from noisescale.claims.evidence import Evidence, Request
+from noisescale.claims.panel import Curve, Floats, Panel
+from noisescale.claims.planted import World
+from noisescale.claims.statistic import Statistic, over_seeds
+from noisescale.claims.studies.equal_noise import (
+    BELOW_THE_EDGE,
+    CURVATURE_AT_THE_START,
+    EQUAL_EPOCHS,
+    ONE_RATE_AT_EQUAL_TIME,
+    RATE_WITH_BOTH_BUDGETS,
+)
+from noisescale.claims.study import obtain
+from noisescale.claims.sweep_runs import SweepRuns, by_seed, cell_values, slopes, surviving_share
+from noisescale.store import Study
+
+# Levels of ε/B that both deciding rates share, and levels that at least three rates of the larger grid share. The
+# control compares two of them, an octave and a half apart: its margin is then no wider than that of a fourfold ε/B, and
+# the same accuracy does not occur again beyond an optimum.
+_LEVELS = (1 / 6, 0.25, 1 / 3, 0.5)
+_LEVELS_OF_LARGER_RATES = (*_LEVELS, 2 / 3)
+_CONTROL_LEVELS = (0.5, 1 / 6)
+_CHANGE, _CHANGE_OF_LARGER = "change from ε = 1 to 4", "change from ε = 2 to 8, by least squares over its rates"
+# Rates of the larger grid, with fewer seeds, that the figure shows too; factor between the x of neighboring rates.
+_ALSO_SHOWN, _OFFSET = (2.0, 8.0), 1.025
+_CHANCE = 0.1
+
+
+def collapse(request: Request) -> Evidence:
+    """C1.2: late accuracy is a function of ε/B alone where training starts below 2/λ_max, at every level of ε/B.
+
+    Larger rates, which start above 2/λ_max, do not decide.
+    """
+    deciding, larger, equal_time, start = _obtain_all(request)
+    runs, larger_runs = deciding.table(), larger.table()
+    one_rate = runs[runs.learning_rate == RATE_WITH_BOTH_BUDGETS]
+    control = _control(runs)
+    changes, larger_changes = _changes(runs, _LEVELS), _changes(larger_runs, _LEVELS_OF_LARGER_RATES)
+    levels = equivalent_means(_CHANGE, _level_names(_LEVELS), changes, control)
+    larger_levels = equivalent_means(
+        _CHANGE_OF_LARGER, _level_names(_LEVELS_OF_LARGER_RATES), larger_changes, _control(larger_runs)
+    )
+    control_at_epochs, control_at_time = (
+        over_seeds(f"control at equal {budget}, ε = {RATE_WITH_BOTH_BUDGETS:g}", _control(table), "fraction",
+                   "accuracy", above(0))
+        for budget, table in (("epochs", one_rate), ("ε·steps", equal_time.table()))
+    )  # fmt: skip
+    edges, share_below_edge = _edges_at_the_start(start)
+    shown = pd.concat([runs, larger_runs[larger_runs.learning_rate.isin(_ALSO_SHOWN)]])
+    return Evidence(
+        statistics=worst_level(levels),
+        panels=(_accuracy_panel(shown),),
+        runs=deciding.count,
+        setting=f"{deciding.setting}; four levels of ε/B; control: from ε/B = 1/6 to ½",
+        reported={
+            **deciding.late_share(),
+            **_mean_changes(_CHANGE, _LEVELS, changes),
+            **_mean_changes(_CHANGE_OF_LARGER, _LEVELS_OF_LARGER_RATES, larger_changes),
+            **surviving_share(
+                "of the control that is left at equal ε·steps", control_at_epochs.estimate, control_at_time.estimate
+            ),
+            **share_below_edge,
+        },
+        beside=(
+            *(contrast for contrast, _ in levels),
+            *equivalent_curves(f"{_CHANGE}, all levels", changes, control[:, None]),
+            *(contrast for contrast, _ in larger_levels),
+            *edges,
+            control_at_epochs,
+            control_at_time,
+        ),
+        provenance=(deciding + larger + equal_time + start).provenance,
+    )
+
+
+def curves_coincide(request: Request) -> Evidence:
+    """C4.1: training curves at equal η/S coincide where training starts below 2/λ_max, at every level of η/S."""
+    deciding, larger, equal_time, start = _obtain_all(request)
+    curves = deciding.training_curves()
+    control = _control_of_curves(curves, RATE_WITH_BOTH_BUDGETS)
+    differences = [_difference(curves, (1.0, level), (4.0, level)) for level in _LEVELS]
+    pairs = [
+        equivalent_curves(f"curves of η = 1 and 4 at η/S = {level:.2g}", difference, control)
+        for level, difference in zip(_LEVELS, differences, strict=True)
+    ]
+    distance = mean_squares(_control_of_curves(equal_time.training_curves(), RATE_WITH_BOTH_BUDGETS))
+    control_at_time = over_seeds(
+        f"control at equal η·steps, η = {RATE_WITH_BOTH_BUDGETS:g}: mean square", distance, "1",
+        "of the differences in accuracy, unbiased", above(0),
+    )  # fmt: skip
+    edges, share_below_edge = _edges_at_the_start(start)
+    survives = surviving_share(
+        "of the control's distance that is left at equal η·steps", pairs[0][1].estimate, control_at_time.estimate, 0.5
+    )
+    return Evidence(
+        statistics=worst_level(pairs),
+        panels=(_curves_panel(curves),),
+        runs=deciding.count,
+        setting=f"{deciding.setting}; test accuracy at every evaluation, at four η/S; control: η = 4, η/S = 1/6 and ½",
+        reported=deciding.late_share() | survives | share_below_edge,
+        beside=(
+            *(contrast for contrast, _ in pairs),
+            *equivalent_curves("curves, all η/S", np.hstack(differences), control),
+            *_curves_of_larger_rates(larger),
+            *edges,
+            control_at_time,
+        ),
+        provenance=(deciding + larger + equal_time + start).provenance,
+    )
+
+
+def _obtain_all(request: Request) -> tuple[SweepRuns, SweepRuns, SweepRuns, SweepRuns]:
+    """Rates below the edge, which decide; larger rates; one rate at equal ε·steps; and the curvature at the start."""
+    # In the null a fourfold rate at equal ε/B moves the accuracy by a little more than a quarter of the control.
+    world = World(rate_effect=0.003) if request.null else World()
+    deciding, larger, equal_time = (
+        obtain(request, study, world) for study in (BELOW_THE_EDGE, EQUAL_EPOCHS, ONE_RATE_AT_EQUAL_TIME)
+    )
+    return deciding, larger, equal_time, obtain(request, CURVATURE_AT_THE_START)
+
+
+def _at_level(runs: pd.DataFrame, level: float) -> tuple[Floats, Floats]:
+    """The rates [M] with cells at a level of ε/B, and their accuracies [M, S]."""
+    cells = runs[np.isclose(runs.learning_rate / runs.batch_size, level, rtol=0.01)]
+    accuracies = np.array([cell_values(cell) for _, cell in cells.groupby("learning_rate")])
+    return np.sort(cells.learning_rate.unique()), accuracies
+
+
+def _changes(runs: pd.DataFrame, levels: Sequence[float]) -> Floats:
+    """Change of accuracy [S, M] for a fourfold ε at each level of ε/B, by least squares over the rates."""
+    at_levels = [_at_level(runs, level) for level in levels]
+    return np.stack([2 * slopes(np.log2(rates), accuracies.T) for rates, accuracies in at_levels], 1)
+
+
+def _control(runs: pd.DataFrame) -> Floats:
+    """Change of accuracy [S] between the levels of the control, mean over the rates that have both."""
+    high, low = (_at_level(runs, level)[1].mean(0) for level in _CONTROL_LEVELS)
+    change: Floats = high - low
+    return change
+
+
+def _level_names(levels: Sequence[float]) -> list[str]:
+    return [f"ε/B = {level:.2g}" for level in levels]
+
+
+def _mean_changes(name: str, levels: Sequence[float], changes: Floats) -> dict[str, float]:
+    names = _level_names(levels)
+    return {f"{name} at {level}": float(change.mean()) for level, change in zip(names, changes.T, strict=True)}
+
+
+def _edges_at_the_start(start: SweepRuns) -> tuple[list[Statistic], dict[str, float]]:
+    """ε·λ_max at initialization for the largest deciding rate and the largest rate of all, and how often it is below 2.
+
+    Planted runs have no curvature, so there is nothing to report.
+    """
+    if not isinstance(start.study, Study):
+        return [], {}
+    curvature = start.study.curves().lambda_max.dropna().to_numpy(dtype=np.float64)
+    edges = [
+        over_seeds(f"ε·λ_max at the start, ε = {rate:g}", rate * curvature, "1", "all training examples", side(2))
+        for rate, side in ((4.0, below), (8.0, above))
+    ]
+    return edges, {"share of seeds with ε·λ_max below 2 at the start, ε = 4": float((4 * curvature < 2).mean())}
+
+
+def _control_of_curves(curves: pd.DataFrame, rate: float) -> Floats:
+    """Difference [S, T] of the curves at the two levels of the control."""
+    return _difference(curves, (rate, _CONTROL_LEVELS[0]), (rate, _CONTROL_LEVELS[1]))
+
+
+def _curves_of_larger_rates(larger: SweepRuns) -> list[Statistic]:
+    """The distances of the curves of η = 2 and 8; the larger rate starts above 2/λ_max."""
+    curves = larger.training_curves()
+    control = _control_of_curves(curves, 2.0)
+    return [
+        equivalent_curves(f"curves of η = 2 and 8 at η/S = {level:.2g}",
+                          _difference(curves, (2.0, level), (8.0, level)), control)[0]
+        for level in _LEVELS
+    ]  # fmt: skip
+
+
+def _difference(curves: pd.DataFrame, first: tuple[float, float], second: tuple[float, float]) -> Floats:
+    """Difference [S, T] of the curves of two (η, η/S)."""
+    return _trajectory(curves, first[0], first[0] / first[1]) - _trajectory(curves, second[0], second[0] / second[1])
+
+
+def _trajectory(curves: pd.DataFrame, rate: float, batch: float) -> Floats:
+    """Test accuracy [S, T] of a cell; a run that diverged has none and counts at chance."""
+    table = by_seed(_cell(curves, rate, batch), "place", "test_accuracy")
+    trajectory: Floats = table.fillna(_CHANCE).to_numpy(dtype=np.float64)
+    return trajectory
+
+
+def _cell(curves: pd.DataFrame, rate: float, batch: float) -> pd.DataFrame:
+    return curves[(curves.learning_rate == rate) & (curves.batch_size == round(batch))]
+
+
+def _accuracy_panel(runs: pd.DataFrame) -> Panel:
+    cells = runs.groupby(["learning_rate", "batch_size"]).accuracy.agg(["mean", "sem"]).reset_index()
+    curves = []
+    for place, (rate, part) in enumerate(cells.groupby("learning_rate")):
+        x = _OFFSET**place * (part.learning_rate / part.batch_size).to_numpy()
+        curves.append(curve_of_means(f"ε = {rate:g}", x, part))
+    label = "ε/B, 1/examples (points at one ε/B are drawn side by side)"
+    return Panel(label, "late test accuracy", tuple(curves), log_x=True)
+
+
+def _curves_panel(curves: pd.DataFrame) -> Panel:
+    means = curves.groupby(["learning_rate", "batch_size", "epoch"]).test_accuracy.agg(["mean", "sem"]).reset_index()
+    shown = []
+    for noise in _CONTROL_LEVELS:
+        for rate in (1.0, 4.0):
+            part = _cell(means, rate, rate / noise)
+            shown.append(curve_of_means(f"η = {rate:g}, S = {rate / noise:g}", part.epoch.to_numpy(), part))
+    return Panel("epochs", "test accuracy", tuple(shown))
+
+
+def curve_of_means(label: str, x: Floats, cells: pd.DataFrame) -> Curve:
+    """Draw means with ± 2 standard errors, from the columns `mean` and `sem`.
+
+    Args:
+        label: Text in the legend; the meaning of the bars is added to it.
+        x: Horizontal positions, shape [M].
+        cells: One row per position.
+    """
+    mean, half = cells["mean"].to_numpy(dtype=np.float64), 2 * cells["sem"].to_numpy(dtype=np.float64)
+    return Curve(f"{label}, ± 2 standard errors", x, mean, mean - half, mean + half)

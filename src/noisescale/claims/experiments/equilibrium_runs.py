@@ -1,0 +1,163 @@
+"""Runs of scale-invariant networks at the equilibrium of their norms, from a pack or from a stored sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from noisescale.claims.evidence import Request
+from noisescale.claims.experiments.measured_curves import by_weight, norm_measurements
+from noisescale.claims.experiments.scale_invariant_pack import (
+    NETWORK,
+    NormTrace,
+    RateAndDecay,
+    ScaleInvariantPack,
+    in_words,
+)
+from noisescale.claims.panel import Floats
+from noisescale.claims.provenance import Provenance
+from noisescale.claims.studies.scale_invariant import NETWORKS_WITH_DECAY
+from noisescale.claims.study import completed_runs, obtain
+from noisescale.store import Study
+from noisescale.theory import equilibrium
+
+_SEEDS = {"smoke": 6, "laptop": 10}
+# Looks at loss and accuracy, over which both are averaged.
+_LOOKS = 20
+# (η, λ): products from 0.0005 to 0.02. Where a product occurs twice, it has a large and a small rate.
+_PAIRS = {
+    "smoke": ((0.2, 0.05), (0.05, 0.2), (0.2, 0.1)),
+    "laptop": ((0.4, 0.005), (0.1, 0.02), (0.4, 0.0125), (0.1, 0.05), (0.4, 0.05), (0.1, 0.2)),
+}
+
+
+@dataclass(frozen=True)
+class EquilibriumRuns:
+    """Runs at equilibrium: P pairs (η, λ) with S seeds each, R = P·S. The seeds of a pair lie side by side.
+
+    Args:
+        pairs: (η, λ) of each pair, length P.
+        trace: Norms, gradients and rotations of the R runs.
+        training_loss: Training loss, mean over late times, shape [R], in nats.
+        test_accuracy: Test accuracy, mean over late times, shape [R].
+        setting: What was trained, in a sentence.
+        provenance: The sweeps and devices.
+    """
+
+    pairs: tuple[RateAndDecay, ...]
+    trace: NormTrace
+    training_loss: Floats
+    test_accuracy: Floats
+    setting: str = ""
+    provenance: Provenance = field(default_factory=Provenance)
+
+    @property
+    def seeds(self) -> int:
+        """Number S of seeds of a pair."""
+        return len(self.training_loss) // len(self.pairs)
+
+
+def by_pair(values: Floats, pairs: Sequence[RateAndDecay]) -> Floats:
+    """Reshape values of runs [P·S] to [P, S]."""
+    return values.reshape(len(pairs), -1)
+
+
+def norms_over_theory(trace: NormTrace, pairs: Sequence[RateAndDecay], momentum: float = 0.0) -> Floats:
+    """Divide the measured ‖w‖⁴ by the theory's, with the measured S.
+
+    Args:
+        trace: The trace of the runs.
+        pairs: (η, λ) that the theory uses.
+        momentum: Momentum that the theory uses.
+
+    Returns:
+        Ratios, mean over layers, shape [P, S].
+    """
+    seeds = trace.squares.shape[1] // len(pairs)
+    second_moments = trace.unit_gradients.mean(0)
+    runs = zip((pair for pair in pairs for _ in range(seeds)), second_moments, strict=True)
+    theory = [[equilibrium(rate, decay, s, momentum).norm ** 4 for s in layers] for (rate, decay), layers in runs]
+    ratios: Floats = (trace.squares[:-1] ** 2).mean(0) / np.array(theory)
+    return by_pair(ratios.mean(1), pairs)
+
+
+def equilibrium_runs(request: Request) -> EquilibriumRuns:
+    """Return runs at equilibrium: of a pack, or of a sweep at GPU scale.
+
+    Args:
+        request: The request.
+
+    Raises:
+        NotRun: The time of the sweep is up, or a run diverged.
+    """
+    if request.scale == "gpu":
+        sweeps = obtain(request, NETWORKS_WITH_DECAY)
+        assert isinstance(sweeps.study, Study)
+        runs = equilibrium_runs_of(sweeps.study)
+        return EquilibriumRuns(
+            runs.pairs, runs.trace, runs.training_loss, runs.test_accuracy, sweeps.setting, sweeps.provenance
+        )
+    pairs = _PAIRS[request.scale]
+    pack = ScaleInvariantPack(pairs, request.seeds(_SEEDS))
+    steps = window(pairs)
+    pack.train(settling_time(slowest(pairs)))
+    trace = pack.record(steps)
+    losses_and_accuracies = []
+    for _ in range(_LOOKS):
+        pack.train(max(1, steps // _LOOKS))
+        losses_and_accuracies.append(np.stack([pack.training_losses().numpy(), pack.accuracies()[1]]))
+    training_loss, test_accuracy = np.mean(losses_and_accuracies, 0)
+    return EquilibriumRuns(pairs, trace, training_loss, test_accuracy, f"{NETWORK}; (η, λ) = {in_words(pairs)}")
+
+
+def equilibrium_runs_of(study: Study) -> EquilibriumRuns:
+    """Read runs at equilibrium from a sweep over rates and decays that measured norms and rotations.
+
+    With g ⊥ w, a step of plain SGD turns w by θ to the norm ‖w'‖, where η‖g‖ = ‖w'‖ sin θ and
+    (1 − ηλ)‖w‖ = ‖w'‖ cos θ. These give ‖g‖² and the norm before the step.
+
+    Args:
+        study: The stored sweep.
+
+    Raises:
+        NotRun: A run diverged.
+    """
+    runs = completed_runs(study).sort_values(["learning_rate", "weight_decay", "seed"])
+    rates, decays = (runs[name].to_numpy(dtype=np.float64) for name in ("learning_rate", "weight_decay"))
+    measurements = norm_measurements(study)
+    after, angles = (by_weight(measurements, runs, name) for name in ("weight_norm_squared", "rotation"))
+    before = after * (np.cos(angles) / (1 - rates * decays)[:, None]) ** 2
+    gradients = after * (np.sin(angles) / rates[:, None]) ** 2
+    # A trace has one more norm than steps.
+    trace = NormTrace(np.concatenate([before, after[-1:]]), gradients, np.zeros_like(gradients), angles)
+    pairs = tuple(dict.fromkeys(zip(rates.tolist(), decays.tolist(), strict=True)))
+    training_loss, test_accuracy = (runs[name].to_numpy(dtype=np.float64) for name in ("train_loss", "test_accuracy"))
+    return EquilibriumRuns(pairs, trace, training_loss, test_accuracy)
+
+
+def window(pairs: Sequence[RateAndDecay], factor: float = 1.0) -> int:
+    """Return the steps of a window of four relaxation times 1/(4ηλ) of the slowest pair, at least 200.
+
+    Args:
+        pairs: (η, λ) of the runs.
+        factor: Factor on the relaxation time; 1 − m with momentum.
+    """
+    return max(200, int(4 / (4 * slowest(pairs, factor))))
+
+
+def slowest(pairs: Sequence[RateAndDecay], factor: float = 1.0) -> float:
+    """Return the smallest ηλ, over the factor on the relaxation time."""
+    return min(rate * decay for rate, decay in pairs) / factor
+
+
+def settling_time(intrinsic: float) -> int:
+    """Return the steps after which the norm is independent of its start.
+
+    These are ten relaxation times 1/(4ηλ), and a thousand steps for learning.
+
+    Args:
+        intrinsic: ηλ.
+    """
+    return 1000 + int(10 / (4 * intrinsic))

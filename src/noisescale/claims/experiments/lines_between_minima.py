@@ -1,0 +1,117 @@
+"""Straight lines between a quiet and a noisy minimum: the side on which the loss stays low for longer."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from noisescale.claims.criterion import above
+from noisescale.claims.evidence import Evidence, Request
+from noisescale.claims.experiments.in_process import outputs, pack_trainers, small_spec
+from noisescale.claims.panel import Curve, Floats, Panel
+from noisescale.claims.statistic import over_seeds
+from noisescale.training import LOSSES, PackTrainer, target_rows
+
+_SEEDS = {"smoke": 5, "laptop": 10}
+_WIDTH, _EXAMPLES = 64, 1000
+_RATE = {"mse": 0.02, "cross_entropy": 0.1}
+# Quiet and noisy, at the same rate and steps, hence after the same training time.
+_BATCHES = {"smoke": (64, 4), "laptop": (128, 8)}
+_STEPS = {"smoke": 2000, "laptop": 10_000}
+# Distances beyond either minimum, in lengths of the line.
+_BEYOND = {"mse": np.linspace(0, 5, 101), "cross_entropy": np.linspace(0, 1, 101)}
+_SHOWN = 2.0
+_ENDS = ("quiet", "noisy")
+
+
+def widths(request: Request) -> Evidence:
+    """C4.10: on the line from a quiet to a noisy minimum, the loss stays low for longer beyond the noisy minimum."""
+    losses = ["mse"] if request.scale == "smoke" or request.null else ["mse", "cross_entropy"]
+    profiles = {loss: _profiles(request, loss) for loss in losses}
+    width = {loss: _widths(profile, _BEYOND[loss]) for loss, profile in profiles.items()}
+    deciding, *others = (
+        over_seeds(f"width beyond the noisy end over that beyond the quiet end, {loss}", np.log(noisy / quiet), "nats",
+                   "log of the ratio; width: until the loss is twice that of the lower end", above(0))
+        for loss, (quiet, noisy) in width.items()
+    )  # fmt: skip
+    batches = _BATCHES[request.scale]
+    return Evidence(
+        statistics=(deciding,),
+        panels=(_panel(profiles["mse"], batches),),
+        runs=2 * len(losses) * _SEEDS[request.scale],
+        setting=f"MLP of width {_WIDTH}, standard parameterization, {_EXAMPLES} examples of MNIST-1D, mse; same "
+        f"initial weights, η = {_RATE['mse']:g}, S = {batches[0]} and {batches[1]}, {_STEPS[request.scale]} steps",
+        reported={
+            f"{quantity}, {end} end, {loss}": float(values[side].mean())
+            for loss in losses
+            for quantity, values in (("width", width[loss]), ("training loss", profiles[loss][:, 0]))
+            for side, end in enumerate(_ENDS)
+        },
+        beside=tuple(others),
+    )
+
+
+def _profiles(request: Request, loss: str) -> Floats:
+    """Training loss [2, A, S] beyond the quiet and beyond the noisy end, away from the other end."""
+    batches = _BATCHES[request.scale]
+    if request.null:  # the null compares two minima of equal noise, from different initial weights
+        ends = [_train(request, loss, batches[1], offset) for offset in (0, 100)]
+    else:
+        ends = [_train(request, loss, batch, 0) for batch in batches]
+    quiet, noisy = ({name: w.clone() for name, w in end.state.parameters.items()} for end in ends)
+    profiles = []
+    for here, there in ((quiet, noisy), (noisy, quiet)):
+        points = (
+            {name: torch.lerp(here[name], there[name], -float(distance)) for name in here} for distance in _BEYOND[loss]
+        )
+        profiles.append([_training_loss(ends[0], point, loss) for point in points])
+    return np.array(profiles)
+
+
+def _train(request: Request, loss: str, batch: int, offset: int) -> PackTrainer:
+    spec = small_spec(
+        "lines", request.seeds(_SEEDS, offset), dataset={"train_size": _EXAMPLES, "test_size": 100},
+        grid={"width": [_WIDTH], "learning_rate": [_RATE[loss]], "batch_size": [batch]},
+        training={"steps": _STEPS[request.scale], "loss": loss, "evaluations": 2},
+    )  # fmt: skip
+    (trainer,) = pack_trainers(spec)
+    trainer.advance()
+    return trainer
+
+
+def _training_loss(trainer: PackTrainer, parameters: dict[str, Tensor], loss: str) -> Floats:
+    """Training loss [S] of a pack's networks at other weights."""
+    data = trainer.dataset
+    rows = target_rows(data.y_train, data.num_classes, torch.float32)
+    per_example = LOSSES[loss].per_example(outputs(trainer, data.x_train, parameters), rows)
+    losses: Floats = per_example.double().mean(1).numpy()
+    return losses
+
+
+def _widths(profiles: Floats, beyond: Floats) -> Floats:
+    """Distance [2, S] at which the loss [2, A, S] is twice that of the lower end; the last distance if it never is."""
+    bound = 2 * profiles[:, 0].min(0)
+    distances = np.full((2, profiles.shape[2]), beyond[-1])
+    for side, seed in np.ndindex(distances.shape):
+        relative = profiles[side, :, seed] / bound[seed]
+        above_bound = np.flatnonzero(relative > 1)
+        if len(above_bound) and above_bound[0]:
+            first = above_bound[0]
+            distances[side, seed] = np.interp(1.0, relative[first - 1 : first + 1], beyond[first - 1 : first + 1])
+        elif len(above_bound):
+            distances[side, seed] = beyond[1]
+    return distances
+
+
+def _panel(profiles: Floats, batches: tuple[int, int]) -> Panel:
+    shown = _BEYOND["mse"] <= _SHOWN
+    relative = (profiles / profiles[:, 0].min(0)).mean(2)[:, shown]
+    curves = [
+        Curve(f"{end}, S = {batch}", _BEYOND["mse"][shown], values)
+        for end, batch, values in zip(_ENDS, batches, relative, strict=True)
+    ]
+    bound = Curve("twice the lower loss, where the width ends", np.array([0.0, _SHOWN]), np.full(2, 2.0),
+                  kind="reference")  # fmt: skip
+    label = "distance beyond the minimum, in lengths of the line"
+    return Panel(label, "training loss over that of the lower end", (*curves, bound))

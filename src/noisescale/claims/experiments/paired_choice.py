@@ -1,0 +1,79 @@
+"""The learning rate of each batch, chosen in pairs of seeds: each seed trains at the rate that the other finds best."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from noisescale.claims.cross_fitting import at_cells, chosen_by_others
+from noisescale.claims.evidence import NotRun
+from noisescale.claims.panel import Floats
+from noisescale.claims.sweep_runs import by_seed
+
+
+@dataclass(frozen=True)
+class ChosenRuns:
+    """The runs of one batch size at the rates that the other seed of each pair chooses.
+
+    Where two rates are equally good by the metric that chooses and differ in the metric that is reported, the choice
+    decides the answer. Pairs choose independently of each other, so an interval over pairs shows how the choice could
+    have gone. Two halves of the seeds would each make one choice for the whole other half, and the spread over seeds
+    would not show it.
+
+    Args:
+        accuracy: Test accuracy at the rate best for test accuracy, shape [S].
+        loss: Training loss of the same runs, shape [S].
+        accuracy_by_loss: Test accuracy at the rate best for the training loss, shape [S].
+        loss_by_loss: Training loss of the same runs, shape [S].
+        at_end: Whether the rate best for test accuracy, in the mean over seeds, is an end of the ladder. A better rate
+            may then lie beyond it.
+        at_end_by_loss: The same for the rate best for the training loss.
+    """
+
+    accuracy: Floats
+    loss: Floats
+    accuracy_by_loss: Floats
+    loss_by_loss: Floats
+    at_end: bool
+    at_end_by_loss: bool
+
+
+def choose_in_pairs(runs: pd.DataFrame, columns: str | list[str] = "learning_rate") -> ChosenRuns:
+    """Choose the rate of each seed by the other seed of its pair.
+
+    Args:
+        runs: The runs of one batch size.
+        columns: The columns that make up the choice.
+    """
+    accuracy, loss = (by_seed(runs, columns, name).to_numpy(dtype=np.float64) for name in ("accuracy", "train_loss"))
+    # A run that diverged has no training loss; a rate at which any seed diverged is not best for it.
+    loss = np.where(np.isfinite(loss), loss, math.inf)
+    by_accuracy, by_loss = chosen_by_others(accuracy, "pairs"), chosen_by_others(-loss, "pairs")
+    return ChosenRuns(
+        at_cells(accuracy, by_accuracy), at_cells(loss, by_accuracy), at_cells(accuracy, by_loss),
+        at_cells(loss, by_loss), _is_end(accuracy), _is_end(-loss),
+    )  # fmt: skip
+
+
+def choose_within_ladders(runs: pd.DataFrame) -> dict[int, ChosenRuns]:
+    """Choose the rates of each batch size, and keep the batch sizes whose best rate lies within the ladder.
+
+    Args:
+        runs: The runs of all batch sizes.
+
+    Raises:
+        NotRun: Fewer than two batch sizes remain, of two or more.
+    """
+    chosen = {int(str(batch)): choose_in_pairs(part) for batch, part in runs.groupby("batch_size")}
+    inside = {batch: runs_at_batch for batch, runs_at_batch in chosen.items() if not runs_at_batch.at_end}
+    if len(inside) < min(2, len(chosen)):
+        raise NotRun("the best rates lie at the ends of their ladders: widen the ladders")
+    return inside
+
+
+def _is_end(scores: Floats) -> bool:
+    """Whether the column with the largest mean over seeds is the first or the last."""
+    return int(scores.mean(0).argmax()) in (0, scores.shape[1] - 1)

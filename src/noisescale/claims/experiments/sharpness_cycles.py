@@ -1,0 +1,79 @@
+"""Cycles of η/S and the sharpness along them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from noisescale.claims.criterion import below
+from noisescale.claims.evidence import Evidence, Request
+from noisescale.claims.experiments.in_process import small_spec, train_curves
+from noisescale.claims.experiments.sharpness import BATCHES, EXAMPLES, RATES, WIDTH
+from noisescale.claims.panel import Curve, Floats, Panel
+from noisescale.claims.statistic import over_seeds
+
+_SEEDS = {"smoke": 4, "laptop": 8}
+_CYCLES = {"smoke": 4, "laptop": 6}
+_STEPS_PER_CYCLE = {"smoke": 800, "laptop": 2000}
+# The smaller η/S of a cycle over the larger.
+_LOW = 0.125
+
+
+def cycles(request: Request) -> Evidence:
+    """C4.9: λ_max is smaller at the end of the noisy half of a cycle of η/S than at the end of the quiet half."""
+    curves = {"batch, mse": _train(request, "mse", "batch_size")}
+    if request.scale == "laptop" and not request.null:
+        curves["rate, mse"] = _train(request, "mse", "learning_rate")
+        curves["batch, cross_entropy"] = _train(request, "cross_entropy", "batch_size")
+    deciding, *others = (
+        over_seeds(f"log λ_max, noisy minus quiet end, {name}", _modulation(runs), "nats",
+                   "third differences of the ends, mean over cycles", below(0))
+        for name, runs in curves.items()
+    )  # fmt: skip
+    means = curves["batch, mse"].groupby("step").lambda_max.mean()
+    steps, sharpness = means.index.to_numpy(dtype=np.float64), means.to_numpy()
+    panel = Panel(
+        "step",
+        "λ_max",
+        (
+            Curve("ends of noisy halves", steps[1::2], sharpness[1::2]),
+            Curve("ends of quiet halves", steps[2::2], sharpness[2::2]),
+        ),
+    )
+    return Evidence(
+        statistics=(deciding,),
+        panels=(panel,),
+        runs=sum(runs.number.nunique() for runs in curves.values()),
+        setting=f"MLP of width {WIDTH}, standard parameterization, MNIST-1D, mse, η = {RATES['mse']:g}, S = "
+        f"{BATCHES['laptop'][0]} and {BATCHES['laptop'][-1]} in turn, {_CYCLES[request.scale]} cycles of "
+        f"{_STEPS_PER_CYCLE[request.scale]} steps",
+        beside=tuple(others),
+    )
+
+
+def _train(request: Request, loss: str, varied: str) -> pd.DataFrame:
+    count = _CYCLES[request.scale]
+    # In the null both halves have the same noise, within one percent.
+    low = 0.99 if request.null else _LOW
+    spec = small_spec(
+        "cycles", request.seeds(_SEEDS), dataset={"test_size": 1000},
+        grid={"width": [WIDTH], "learning_rate": [RATES[loss]], "batch_size": [BATCHES["laptop"][0]]},
+        training={"steps": count * _STEPS_PER_CYCLE[request.scale], "loss": loss, "evaluations": 2 * count,
+                  "schedule": {"kind": "cyclic", "cycles": count, "low": low, "of": varied}},
+        measure={"quantities": ["lambda_max"], "at": [half / (2 * count) for half in range(2 * count + 1)],
+                 "examples": EXAMPLES},
+    )  # fmt: skip
+    return train_curves(spec)
+
+
+def _modulation(curves: pd.DataFrame) -> Floats:
+    """Modulation of log λ_max by seed, from the end of the first cycle on, by third differences.
+
+    Third differences remove a drift, even one that bends.
+    """
+    table = curves.pivot(index="number", columns="step", values="lambda_max")
+    logs = np.log(table.to_numpy(dtype=np.float64))[:, 2:]
+    thirds = (3 * (logs[:, 1:-2] - logs[:, 2:-1]) + logs[:, 3:] - logs[:, :-3]) / 4
+    # The first difference starts at a quiet end, and every second one has the opposite sign.
+    modulation: Floats = (thirds * (-1.0) ** np.arange(thirds.shape[1])).mean(1)
+    return modulation

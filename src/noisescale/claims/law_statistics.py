@@ -1,0 +1,99 @@
+"""Power laws as statistics and as curves of a figure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+
+from noisescale.claims.criterion import Criterion
+from noisescale.claims.panel import Curve
+from noisescale.claims.statistic import Statistic
+from noisescale.laws import Estimate, Group, MetricOptimum, PowerLaw, Series, StudyLike, fit, power_law, two_sided
+
+
+def primary_series(study: StudyLike) -> tuple[Group, Series]:
+    """Fit a study and return its first group with the series of the primary ladder."""
+    group = fit(study).groups[0]
+    return group, group.series[group.primary]
+
+
+def seeds_of(series: Series) -> int:
+    """Return the largest number of seeds of a width."""
+    return max(len(width.seeds) for width in series.widths)
+
+
+def slope_statistic(name: str, law: PowerLaw, seeds: int, criterion: Criterion) -> Statistic:
+    """Make a statistic of the slope of a power law. It is open where the law is inconclusive.
+
+    Args:
+        name: Name of the statistic.
+        law: The power law.
+        seeds: Number of seeds.
+        criterion: The criterion.
+    """
+    if law.status != "ok":
+        return Statistic(name, Estimate(math.nan, -math.inf, math.inf, "1", law.advice), (), seeds, criterion)
+    errors = law.slope_errors()
+    if not errors:  # a likelihood interval, calibrated to the t distribution with the line's degrees of freedom
+        degrees = len(law.widths) - 2.0
+        scatter = (((law.slope.high - law.slope.low) / 2 / two_sided(degrees), degrees),)
+        return Statistic(name, law.slope, (), seeds, criterion, scatter)
+    return Statistic(name, law.slope, errors[:1], seeds, criterion, errors[1:])
+
+
+def law_at_optima(
+    axis: Sequence[float],
+    optima: Sequence[MetricOptimum],
+    values: Sequence[Estimate],
+    quantity: str,
+    axis_name: str,
+) -> PowerLaw:
+    """Fit a power law to a quantity at the optima, over an axis other than width.
+
+    Args:
+        axis: Position of each optimum on the axis, positive, length M.
+        optima: The optima, length M. Those outside the ladder or unfit for a law are left out.
+        values: The quantity at each optimum, length M.
+        quantity: Name of the quantity.
+        axis_name: Name of the axis.
+    """
+    used = [index for index, optimum in enumerate(optima) if optimum.in_law and not optimum.curve.censored]
+    law = power_law(
+        np.array([axis[index] for index in used]),
+        np.array([math.log(values[index].value) for index in used]),
+        np.array([optima[index].curve.standard_error for index in used]),
+        degrees=np.array([optima[index].curve.seeds - 1.0 for index in used]),
+        quantity=quantity,
+    )
+    return replace(law, slope=replace(law.slope, convention=f"exponent of the {axis_name} in the {quantity}"))
+
+
+def law_points(label: str, law: PowerLaw) -> Curve:
+    """Draw the points of a law with ± 2 standard errors.
+
+    Args:
+        label: Text in the legend.
+        law: The power law.
+    """
+    x, y, error = (np.array(values) for values in (law.widths, law.log_values, law.standard_errors))
+    return Curve(label, x, np.exp(y), np.exp(y - 2 * error), np.exp(y + 2 * error))
+
+
+def line_through(label: str, law: PowerLaw, slope: float, kind: Literal["theory", "reference"] = "theory") -> Curve:
+    """Draw a line of a given slope through the middle of a law's points.
+
+    Args:
+        label: Text in the legend.
+        law: The power law.
+        slope: Slope on logarithmic axes.
+        kind: Whether the slope is a theory's or guides the eye.
+    """
+    x = np.sort(law.widths)
+    if not len(x):
+        return Curve(label, x, x, kind=kind)
+    middle = float(np.mean(law.log_values))
+    return Curve(label, x, np.exp(middle + slope * (np.log(x) - np.log(x).mean())), kind=kind)

@@ -1,0 +1,1 @@
+"""The papers: each module lists the claims of one paper, a row per claim."""

@@ -1,0 +1,59 @@
+"""Studies over widths of residual and convolutional networks with batch norm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from noisescale.claims.studies.specs import NOISY_LABELS, claim_spec
+from noisescale.claims.studies.widths import OUR_GRID
+from noisescale.claims.study import ClaimStudy, GpuSweeps
+from noisescale.sweeps import SweepSpec
+
+_DIGITS = "batch norm, NTK, ε = 1, 1,000 steps, 8×8 digits with a fifth of the labels redrawn, widths 4 to 16"
+
+
+def _digits(name: str, first: int, model: dict[str, Any]) -> list[SweepSpec]:
+    grid = {
+        "parameterization": ["ntk"], "width": [4, 6, 8, 12, 16], "learning_rate": [1.0],
+        "batch_size": [6, 8, 11, 16, 23, 32, 45],
+    }  # fmt: skip
+    spec = claim_spec(
+        name, first, 6, dataset={"name": "digits", **NOISY_LABELS}, model={"normalization": "batch", **model},
+        grid=grid, training={"steps": 1000, "evaluations": 12},
+        stability={"steps": 100, "seeds": 4, "batch_size": [16]},
+    )  # fmt: skip
+    return [spec]
+
+
+def _cifar10(name: str, first: int, model: dict[str, Any]) -> list[SweepSpec]:
+    # Under NTK ḡ is εN/B. In the standard parameterization ḡ = g·d/σ0² at one rate grows with width even if the best
+    # batch is the same at all widths.
+    grid = {
+        "parameterization": ["ntk"], "width": [8, 11, 16, 23, 32, 45], "learning_rate": [4.0],
+        "batch_size": [16, 23, 32, 45, 64, 91, 128, 181],
+    }  # fmt: skip
+    spec = claim_spec(
+        name, first, 5, dataset={"name": "cifar10"}, model={"normalization": "batch", **model}, grid=grid,
+        training={"epochs": 100, "evaluations": 20},
+    )  # fmt: skip
+    return [spec]
+
+
+RESIDUAL_NETWORKS = ClaimStudy(
+    f"residual networks of two blocks, {_DIGITS}",
+    lambda first: _digits("residual-networks", first, {"family": "resnet", "blocks": [1, 1]}),
+    GpuSweeps(
+        lambda first: _cifar10("gpu-residual-networks", first, {"family": "resnet", "blocks": [2, 2, 2]}),
+        "Residual networks of sixteen layers with batch norm under NTK on CIFAR-10, over widths.",
+        f"residual networks of 16 layers under NTK, where the paper has wide ones; {OUR_GRID}",
+    ),
+)
+CONVOLUTIONAL_NETWORKS = ClaimStudy(
+    f"convolutional networks of three convolutions, {_DIGITS}",
+    lambda first: _digits("convolutional-networks", first, {"family": "convnet", "depth": 3}),
+    GpuSweeps(
+        lambda first: _cifar10("gpu-convolutional-networks", first, {"family": "convnet", "depth": 5}),
+        "Convolutional networks with batch norm under NTK on CIFAR-10, over widths.",
+        f"under NTK; {OUR_GRID}",
+    ),
+)

@@ -1,0 +1,66 @@
+"""Specs of the claims' sweeps: what they share, with the sections that differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from noisescale.sweeps import SweepSpec
+
+Section = dict[str, Any]
+
+# A fifth of the labels redrawn.
+NOISY_LABELS = {"label_noise": 0.2}
+HALVING = {"kind": "halving"}
+
+
+def claim_spec(name: str, first: int, seeds: int, **sections: Mapping[str, Any]) -> SweepSpec:
+    """Build a spec without extended ends. It has no stability ladder unless a section adds one.
+
+    Args:
+        name: Name of the sweep and of its folder.
+        first: First seed.
+        seeds: Number of seeds.
+        **sections: Sections of the spec.
+    """
+    values: Section = {
+        "name": name,
+        "seeds": list(range(first, first + seeds)),
+        "fit": {"extend_edges": False},
+        "stability": {"seeds": 0},
+        **sections,
+    }
+    return SweepSpec.from_dict(values, f"the claims' study {name}")
+
+
+def mnist1d_spec(name: str, first: int, seeds: int, **sections: Mapping[str, Any]) -> SweepSpec:
+    """Build a spec of MLPs with one hidden layer on MNIST-1D.
+
+    Args:
+        name: Name of the sweep and of its folder.
+        first: First seed.
+        seeds: Number of seeds.
+        **sections: Sections of the spec; their keys replace the default keys.
+    """
+    defaults: dict[str, Section] = {
+        "dataset": {"name": "mnist1d", "test_size": 20_000},
+        "model": {"family": "mlp", "depth": 1},
+        "grid": {"parameterization": ["ntk"], "width": [64], "learning_rate": [8.0], "batch_size": [16]},
+        "training": {"evaluations": 16},
+        "fit": {"extend_edges": False},
+        "stability": {"seeds": 0},
+    }
+    keys = dict.fromkeys((*defaults, *sections))
+    merged = {key: {**defaults.get(key, {}), **sections.get(key, {})} for key in keys}
+    return claim_spec(name, first, seeds, **merged)
+
+
+def ladder(low: float, high: float, factor: float) -> dict[str, float]:
+    """Describe a geometric ladder of learning rates.
+
+    Args:
+        low: Lowest rate.
+        high: Highest rate.
+        factor: Ratio of neighboring rates.
+    """
+    return {"from": low, "to": high, "factor": factor}
