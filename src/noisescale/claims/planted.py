@@ -41,7 +41,7 @@ class World:
         rate_effect: Gain in accuracy for each doubling of ε at equal ε/B.
         schedule_effect: Loss of accuracy under a schedule of the batch, compared with one of the rate.
         loss_below: Nats by which the ḡ best for the training loss lies below the ḡ best for accuracy.
-        loss_wants_less: Increase of `loss_below` for each nat of epochs.
+        loss_below_growth: Increase of `loss_below` for each nat of log epochs.
         edge: Largest stable rate at width 64 and large batches.
         edge_slope: Exponent of width in the largest stable rate.
         noise: Standard deviation of a run's accuracy.
@@ -58,7 +58,7 @@ class World:
     rate_effect: float = 0.0
     schedule_effect: float = 0.0
     loss_below: float = 1.0
-    loss_wants_less: float = 0.0
+    loss_below_growth: float = 0.0
     edge: float = 60.0
     edge_slope: float = 0.5
     noise: float = 0.004
@@ -116,7 +116,7 @@ def plant(spec: SweepSpec, world: World, generator: np.random.Generator) -> Plan
     accuracy += np.where(constant, 0.0, 0.03) - np.where(moves_batch, world.schedule_effect, 0.0)
     frame["test_accuracy"] = np.clip(accuracy, _CHANCE, 1)
     frame["test_loss"] = 1.5 - frame.test_accuracy
-    less_noise = world.loss_below + world.loss_wants_less * np.log(frame.epochs.to_numpy(float) / 20)
+    less_noise = world.loss_below + world.loss_below_growth * np.log(frame.epochs.to_numpy(float) / 20)
     frame["train_loss"] = 0.05 + 0.05 * (distance + less_noise) ** 2 + 0.1 * (accuracy - peak - below_peak)
     frame["train_accuracy"] = np.exp(-0.3 * frame.train_loss)
     frame["chance_accuracy"], frame["chance_loss"] = _CHANCE, math.log(10)

@@ -140,7 +140,8 @@ def over_pairs(name: str, values: Floats, unit: str, convention: str, criterion:
         criterion: The criterion.
     """
     statistic = over_seeds(name, pair_means(np.asarray(values, dtype=np.float64)), unit, convention, criterion)
-    return replace(statistic, seeds=2 * statistic.seeds)
+    estimate = replace(statistic.estimate, convention=f"{convention}, mean over pairs of seeds")
+    return replace(statistic, estimate=estimate, seeds=2 * statistic.seeds)
 
 
 def pair_means(values: Floats) -> Floats:

@@ -25,7 +25,7 @@ class GpuSweeps:
 
     Args:
         build: Function from the first seed to the specs.
-        setting: What is trained, in a sentence.
+        setting: What is trained: a list of facts, separated by commas.
         differs: How the setting differs from the paper's.
     """
 
@@ -39,7 +39,7 @@ class ClaimStudy:
     """A study that claims rest on. Every claim that obtains it shares its runs.
 
     Args:
-        setting: What is trained at laptop scale, in a sentence.
+        setting: What is trained at laptop scale: a list of facts, separated by commas.
         laptop: Function from the first seed to the specs at laptop scale. At smoke scale the same specs are planted.
             None where an experiment trains in its own process instead.
         gpu: The sweeps at GPU scale, or None.
@@ -50,7 +50,7 @@ class ClaimStudy:
     gpu: GpuSweeps | None = None
 
     def setting_at(self, scale: Scale) -> str:
-        """Return what is trained at a scale, in a sentence."""
+        """Return what is trained at a scale."""
         return self.gpu.setting if scale == "gpu" and self.gpu is not None else self.setting
 
     def specs(self, scale: Scale, first_seed: int) -> list[SweepSpec]:
@@ -88,7 +88,7 @@ def obtain(request: Request, study: ClaimStudy, world: World | None = None) -> S
             studies.append(plant(spec, world or World(), generator))
         else:
             studies.append(train(spec, request))
-    return SweepRuns(tuple(studies), study.setting_at(request.scale))
+    return SweepRuns(tuple(studies), (study.setting_at(request.scale),))
 
 
 def train(spec: SweepSpec, request: Request) -> Study:

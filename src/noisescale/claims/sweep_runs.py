@@ -22,19 +22,24 @@ LATE = "share of runs whose test accuracy has converged"
 class SweepRuns:
     """The runs of one or more sweeps.
 
-    Add two of them to pool their runs.
+    The sum of two of these pools their runs.
 
     Args:
         studies: The stored or planted studies, one per sweep.
-        setting: What was trained, in a sentence.
+        settings: What was trained: a list of facts, separated by commas, for each study of a claim.
     """
 
     studies: tuple[Study | PlantedStudy, ...]
-    setting: str = ""
+    settings: tuple[str, ...] = ()
 
     def __add__(self, other: SweepRuns) -> SweepRuns:
-        settings = [setting for setting in (self.setting, other.setting) if setting]
-        return SweepRuns(self.studies + other.studies, "; ".join(dict.fromkeys(settings)))
+        return SweepRuns(self.studies + other.studies, self.settings + other.settings)
+
+    @property
+    def setting(self) -> str:
+        """What was trained, in a sentence. Facts that later settings share with the first are not repeated."""
+        first, *others = dict.fromkeys(self.settings)
+        return "; also ".join([first, *(_without_shared_start(setting, first) for setting in others)])
 
     @property
     def study(self) -> Study | PlantedStudy:
@@ -92,6 +97,14 @@ class SweepRuns:
         """
         curves = pd.concat([_training_curves(study) for study in self.studies], ignore_index=True)
         return curves[curves.epoch > 0]
+
+
+def _without_shared_start(setting: str, first: str) -> str:
+    facts, first_facts = setting.split(", "), first.split(", ")
+    shared = 0
+    while shared < min(len(facts), len(first_facts)) and facts[shared] == first_facts[shared]:
+        shared += 1
+    return ", ".join(facts[shared:]) or setting
 
 
 def _training_curves(study: Study | PlantedStudy) -> pd.DataFrame:

@@ -53,7 +53,7 @@ BATCH_SCHEDULES = ClaimStudy(
     _mlps,
     GpuSweeps(
         _convnets,
-        "Convolutional networks on CIFAR-10: two schedules of the rate, the same schedules of the batch, and neither.",
+        "Convolutional networks on CIFAR-10: two schedules of the rate, the same schedules of the batch, and neither",
         "a network of five convolutions with rates and cycles of our choice, where the paper has VGG-11",
     ),
 )

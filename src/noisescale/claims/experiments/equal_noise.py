@@ -30,7 +30,7 @@ from noisescale.store import Study
 _LEVELS = (1 / 6, 0.25, 1 / 3, 0.5)
 _LEVELS_OF_LARGER_RATES = (*_LEVELS, 2 / 3)
 _CONTROL_LEVELS = (0.5, 1 / 6)
-_CHANGE, _CHANGE_OF_LARGER = "change from ε = 1 to 4", "change from ε = 2 to 8, by least squares over its rates"
+_CHANGE, _CHANGE_OF_LARGER = "change from ε = 1 to 4", "change from ε = 2 to 8 (least squares over the rates)"
 # Rates of the larger grid, with fewer seeds, that the figure shows too; factor between the x of neighboring rates.
 _ALSO_SHOWN, _OFFSET = (2.0, 8.0), 1.025
 _CHANCE = 0.1
@@ -55,7 +55,7 @@ def collapse(request: Request) -> Evidence:
                    "accuracy", above(0))
         for budget, table in (("epochs", one_rate), ("ε·steps", equal_time.table()))
     )  # fmt: skip
-    edges, share_below_edge = _edges_at_the_start(start)
+    sharpness, share_below_two = _sharpness_at_the_start(start)
     shown = pd.concat([runs, larger_runs[larger_runs.learning_rate.isin(_ALSO_SHOWN)]])
     return Evidence(
         statistics=worst_level(levels),
@@ -69,13 +69,13 @@ def collapse(request: Request) -> Evidence:
             **surviving_share(
                 "of the control that is left at equal ε·steps", control_at_epochs.estimate, control_at_time.estimate
             ),
-            **share_below_edge,
+            **share_below_two,
         },
         beside=(
             *(contrast for contrast, _ in levels),
             *equivalent_curves(f"{_CHANGE}, all levels", changes, control[:, None]),
             *(contrast for contrast, _ in larger_levels),
-            *edges,
+            *sharpness,
             control_at_epochs,
             control_at_time,
         ),
@@ -98,7 +98,7 @@ def curves_coincide(request: Request) -> Evidence:
         f"control at equal η·steps, η = {RATE_WITH_BOTH_BUDGETS:g}: mean square", distance, "1",
         "of the differences in accuracy, unbiased", above(0),
     )  # fmt: skip
-    edges, share_below_edge = _edges_at_the_start(start)
+    sharpness, share_below_two = _sharpness_at_the_start(start)
     survives = surviving_share(
         "of the control's distance that is left at equal η·steps", pairs[0][1].estimate, control_at_time.estimate, 0.5
     )
@@ -107,12 +107,12 @@ def curves_coincide(request: Request) -> Evidence:
         panels=(_curves_panel(curves),),
         runs=deciding.count,
         setting=f"{deciding.setting}; test accuracy at every evaluation, at four η/S; control: η = 4, η/S = 1/6 and ½",
-        reported=deciding.late_share() | survives | share_below_edge,
+        reported=deciding.late_share() | survives | share_below_two,
         beside=(
             *(contrast for contrast, _ in pairs),
             *equivalent_curves("curves, all η/S", np.hstack(differences), control),
             *_curves_of_larger_rates(larger),
-            *edges,
+            *sharpness,
             control_at_time,
         ),
         provenance=(deciding + larger + equal_time + start).provenance,
@@ -158,7 +158,7 @@ def _mean_changes(name: str, levels: Sequence[float], changes: Floats) -> dict[s
     return {f"{name} at {level}": float(change.mean()) for level, change in zip(names, changes.T, strict=True)}
 
 
-def _edges_at_the_start(start: SweepRuns) -> tuple[list[Statistic], dict[str, float]]:
+def _sharpness_at_the_start(start: SweepRuns) -> tuple[list[Statistic], dict[str, float]]:
     """ε·λ_max at initialization for the largest deciding rate and the largest rate of all, and how often it is below 2.
 
     Planted runs have no curvature, so there is nothing to report.
@@ -166,11 +166,11 @@ def _edges_at_the_start(start: SweepRuns) -> tuple[list[Statistic], dict[str, fl
     if not isinstance(start.study, Study):
         return [], {}
     curvature = start.study.curves().lambda_max.dropna().to_numpy(dtype=np.float64)
-    edges = [
+    products = [
         over_seeds(f"ε·λ_max at the start, ε = {rate:g}", rate * curvature, "1", "all training examples", side(2))
         for rate, side in ((4.0, below), (8.0, above))
     ]
-    return edges, {"share of seeds with ε·λ_max below 2 at the start, ε = 4": float((4 * curvature < 2).mean())}
+    return products, {"share of seeds with ε·λ_max below 2 at the start, ε = 4": float((4 * curvature < 2).mean())}
 
 
 def _control_of_curves(curves: pd.DataFrame, rate: float) -> Floats:

@@ -72,7 +72,7 @@ def rotation_of_products(request: Request) -> Evidence:
     exponents = np.linalg.lstsq(design, np.log(effective), rcond=None)[0]
     theory = np.array([_rotation(product) for product in np.sort(products)])
     rotation_panel = Panel(
-        _PRODUCT, "rotation a step, radians",
+        _PRODUCT, "rotation per step, radians",
         (*_by_rate(rotation, products, rates), Curve("√(2ηλ)", np.sort(products), theory, kind="theory")),
         log_x=True, log_y=True,
     )  # fmt: skip

@@ -46,7 +46,7 @@ def gibbs(request: Request) -> Evidence:
         panels=(Panel("1/n, n = σ²η/(2S)", "log p_A/p_B", curves),),
         runs=seeds * len(_NOISES),
         setting=f"one dimension, wells of curvature {_CURVATURE_A:g} and {_CURVATURE_B:g}, ΔL = {_HEIGHT_A:g}, η = "
-        f"{_RATE:g}, {_CHAINS[request.scale]} chains a seed; no network",
+        f"{_RATE:g}, {_CHAINS[request.scale]} chains per seed; no network",
         reported={
             f"½ log(h_B/h_A) − ΔL/n minus the integrated law, n = {n:g}": float(approximate - integrated)
             for n, approximate, integrated in zip(_NOISES, laplace, exact, strict=True)

@@ -63,7 +63,7 @@ def memorization(request: Request) -> Evidence:
 
 
 def _effect_of_momentum(points: pd.DataFrame, with_momentum: pd.DataFrame) -> tuple[Statistic, ...]:
-    """The same rise with momentum over the same η/(1 − m), and the difference between runs with and without it."""
+    """Test the rise with momentum, at the same η/(1 − m), and the difference between runs with and without momentum."""
     both = pd.concat([points.assign(momentum=0.0), with_momentum.assign(momentum=1.0)], ignore_index=True)
     statistics: list[Statistic] = []
     for name, select in (("along training", _along_training), ("ends of runs", _ends)):

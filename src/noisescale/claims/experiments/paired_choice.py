@@ -30,7 +30,7 @@ class ChosenRuns:
         loss_by_loss: Training loss of the same runs, shape [S].
         at_end: Whether the rate best for test accuracy, in the mean over seeds, is an end of the ladder. A better rate
             may then lie beyond it.
-        at_end_by_loss: The same for the rate best for the training loss.
+        at_end_by_loss: Whether the rate best for the training loss is an end of the ladder.
     """
 
     accuracy: Floats

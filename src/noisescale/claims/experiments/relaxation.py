@@ -110,7 +110,7 @@ def _with_learning(pair: RateAndDecay, seeds: Sequence[int]) -> _Relaxation:
 
 
 def _relax(pack: ScaleInvariantPack, pair: RateAndDecay, seeds: int) -> _Relaxation:
-    """Bring twins to equilibrium, part them, and fit the rate at which they approach each other."""
+    """Bring twins to equilibrium, separate them, and fit the rate at which they approach each other."""
     product = pair[0] * pair[1]
     time = 1 / (4 * product)
     pack.train(int(_SETTLING * time))
@@ -145,7 +145,7 @@ def _decay_panel(relaxations: Sequence[_Relaxation]) -> Panel:
     start = 4 * math.log(_UP / _DOWN)
     curves.append(Curve("e^(−4ηλt)", x, start * np.exp(-x), kind="theory"))
     label = "log ratio of ‖w‖⁴ of the twins"
-    return Panel("4ηλ·steps since the twins were parted", label, tuple(curves), log_y=True)
+    return Panel("4ηλ·steps since the twins were separated", label, tuple(curves), log_y=True)
 
 
 def _rate_panel(products: Floats, rates: Floats, learning: _Relaxation) -> Panel:

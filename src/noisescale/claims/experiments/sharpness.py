@@ -54,7 +54,7 @@ CURVATURE_OVER_BATCHES = ClaimStudy(
     "MLPs over batch sizes at one learning rate",
     gpu=GpuSweeps(
         _deep_networks,
-        "MLPs of four hidden layers of width 128 on Fashion-MNIST, mse, one η and four S, 40,000 steps.",
+        "MLPs of four hidden layers of width 128 on Fashion-MNIST, mse, one η and four S, 40,000 steps",
         "four hidden layers and mse, where the paper has an MLP of 20 layers, ResNet-56 and cross-entropy; only the "
         "batch varies",
     ),
@@ -112,7 +112,7 @@ def _evidence(
 ) -> Evidence:
     """Evidence from points by the name of their sweep, of which the first decides."""
     deciding, *others = (
-        _change_with_noise(f"{name}, {quantity}", points, quantity)
+        _change_with_noise(name, points, quantity)
         for name, points in points_of.items()
         for quantity in _QUANTITIES["laptop"]
         if quantity in points

@@ -42,7 +42,7 @@ def excess(request: Request) -> Evidence:
         panels=(Panel("η·h_max", "excess loss", curves, log_x=True, log_y=True),),
         runs=seeds * len(_RATES),
         setting=f"four directions, curvatures {_CURVATURES.tolist()}, noises {_NOISES.tolist()}, S = {_BATCH:g}, "
-        f"{chains} chains a seed; no network",
+        f"{chains} chains per seed; no network",
     )  # fmt: skip
 
 

@@ -96,7 +96,7 @@ def momentum_helps_late(request: Request) -> Evidence:
 
 def rates_over_budgets(request: Request) -> Evidence:
     """C3.5: the rate best for test accuracy falls slower with the epoch budget than the rate best for training loss."""
-    sweeps = obtain(request, TUNED_OVER_BUDGETS, World(loss_wants_less=0.0 if request.null else 0.8))
+    sweeps = obtain(request, TUNED_OVER_BUDGETS, World(loss_below_growth=0.0 if request.null else 0.8))
     runs = sweeps.table()
     by_accuracy, by_loss = where_all_have_a_peak(best_rates(runs, "budget"), best_rates(runs, "budget", "train_loss"))
     budgets = by_accuracy.keys

@@ -44,7 +44,7 @@ RESIDUAL_NETWORKS = ClaimStudy(
     lambda first: _digits("residual-networks", first, {"family": "resnet", "blocks": [1, 1]}),
     GpuSweeps(
         lambda first: _cifar10("gpu-residual-networks", first, {"family": "resnet", "blocks": [2, 2, 2]}),
-        "Residual networks of sixteen layers with batch norm under NTK on CIFAR-10, over widths.",
+        "Residual networks of sixteen layers with batch norm under NTK on CIFAR-10, over widths",
         f"residual networks of 16 layers under NTK, where the paper has wide ones; {OUR_GRID}",
     ),
 )
@@ -53,7 +53,7 @@ CONVOLUTIONAL_NETWORKS = ClaimStudy(
     lambda first: _digits("convolutional-networks", first, {"family": "convnet", "depth": 3}),
     GpuSweeps(
         lambda first: _cifar10("gpu-convolutional-networks", first, {"family": "convnet", "depth": 5}),
-        "Convolutional networks with batch norm under NTK on CIFAR-10, over widths.",
+        "Convolutional networks with batch norm under NTK on CIFAR-10, over widths",
         f"under NTK; {OUR_GRID}",
     ),
 )

@@ -57,7 +57,7 @@ EQUAL_STEPS_WITH_GHOST_BATCHES = ClaimStudy(
             "gpu-equal-steps", first, {"learning_rate": ladder(0.0625, 16.0, 2.0), "momentum": [0.9]},
             {"steps": 9765}, seeds=6,
         ),
-        "WRN-16-4 on CIFAR-10, ghost batches of 64, a ladder of rates at each batch, momentum 0.9, 9,765 steps.",
+        "WRN-16-4 on CIFAR-10, ghost batches of 64, a ladder of rates at each batch, momentum 0.9, 9,765 steps",
         f"{RECALLED}; 6 seeds",
     ),
 )  # fmt: skip

@@ -50,7 +50,7 @@ NETWORKS_WITH_DECAY = ClaimStudy(
     "scale-invariant networks with weight decay",
     gpu=GpuSweeps(
         _with_decay,
-        "Residual networks of 32 layers with batch norm on CIFAR-10, 8 to 512 times 1/(ηλ) steps, over η and λ.",
+        "Residual networks of 32 layers with batch norm on CIFAR-10, 8 to 512 times 1/(ηλ) steps, over η and λ",
         f"{_DIFFERS}; η and λ are larger, so that equilibrium comes sooner; ‖g‖² is computed from the angle of a step, "
         "so that the norm and the rotation are one test, of stationarity",
     ),
@@ -60,7 +60,7 @@ NETWORKS_AFTER_HISTORIES = ClaimStudy(
     gpu=GpuSweeps(
         _after_histories,
         "Residual networks of 32 layers with batch norm on CIFAR-10 after five random histories, 5/(ηλ) steps each, "
-        "then as many steps at a common η and λ.",
+        "then as many steps at a common η and λ",
         f"{_DIFFERS}; histories of two random pieces, 26 epochs in all where the paper has 500; the histories with the "
         "smallest ηλ do not reach an equilibrium before they merge",
     ),

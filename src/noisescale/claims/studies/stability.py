@@ -50,7 +50,7 @@ STABLE_RATES = ClaimStudy(
     lambda first: _only_stability("stable-rates", first, 16, _WIDTHS, "ntk", 8.0),
     GpuSweeps(
         lambda first: _fashion_stability("gpu-stable-rates", first, "ntk"),
-        "Convolutional networks under NTK on Fashion-MNIST, ladders of rates over 300 steps, cross-entropy.",
+        "Convolutional networks under NTK on Fashion-MNIST, ladders of rates over 300 steps, cross-entropy",
         f"as in the paper, on Fashion-MNIST, without squared error; {OUR_GRID}",
     ),
 )
@@ -60,7 +60,7 @@ STANDARD_STABLE_RATES = ClaimStudy(
     GpuSweeps(
         lambda first: _fashion_stability("gpu-standard-stable-rates", first, "standard"),
         "Convolutional networks in the standard parameterization on Fashion-MNIST, ladders of rates over 300 steps, "
-        "cross-entropy.",
+        "cross-entropy",
         f"as in the paper; {OUR_GRID}",
     ),
 )

@@ -59,7 +59,7 @@ TUNED_AT_EQUAL_EPOCHS = ClaimStudy(
         lambda first: wide_networks(
             "gpu-tuned-at-equal-epochs", first, {"learning_rate": ladder(0.0625, 16.0, 2.0)}, {"epochs": 200}
         ),
-        f"{_WIDE}, 200 epochs, without momentum.",
+        f"{_WIDE}, 200 epochs, without momentum",
         f"{RECALLED}; 3 seeds",
     ),
 )
@@ -72,7 +72,7 @@ TUNED_WITH_MOMENTUM = ClaimStudy(
             "gpu-tuned-with-momentum", first, {"learning_rate": ladder(0.0078125, 2.0, 2.0), "momentum": [0.9]},
             {"epochs": 200},
         ),
-        f"{_WIDE}, 200 epochs, momentum 0.9.",
+        f"{_WIDE}, 200 epochs, momentum 0.9",
         f"{RECALLED}; 3 seeds",
     ),
 )  # fmt: skip

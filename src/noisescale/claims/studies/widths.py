@@ -108,7 +108,7 @@ OVER_WIDTHS = ClaimStudy(
     _over_widths,
     GpuSweeps(
         lambda first: _fashion_over_channels("gpu-over-widths", first, "ntk"),
-        "Convolutional networks under NTK on Fashion-MNIST, over channels.",
+        "Convolutional networks under NTK on Fashion-MNIST, over channels",
         f"convolutional networks on Fashion-MNIST as in the paper; {OUR_GRID}",
     ),
 )
@@ -117,7 +117,7 @@ STANDARD_OVER_WIDTHS = ClaimStudy(
     _standard_over_widths,
     GpuSweeps(
         lambda first: _fashion_over_channels("gpu-standard-over-widths", first, "standard"),
-        "Convolutional networks in the standard parameterization on Fashion-MNIST, over channels.",
+        "Convolutional networks in the standard parameterization on Fashion-MNIST, over channels",
         f"as in the paper, on Fashion-MNIST; {OUR_GRID}",
     ),
 )
@@ -128,7 +128,7 @@ OVER_WIDTHS_AT_EQUAL_EPOCHS = ClaimStudy(
         lambda first: fashion_convnets(
             "gpu-over-widths-at-equal-epochs", first, "ntk", _FASHION_BATCHES, {"epochs": 60, "evaluations": 16}
         ),
-        "Convolutional networks under NTK on Fashion-MNIST, over channels, 60 epochs at every batch.",
+        "Convolutional networks under NTK on Fashion-MNIST, over channels, 60 epochs at every batch",
         f"as in the paper; {OUR_GRID}",
     ),
 )
