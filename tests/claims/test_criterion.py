@@ -21,7 +21,7 @@ from noisescale.claims import (
 )
 from noisescale.claims.criterion import below_or_open
 from noisescale.claims.statistic import farthest_from
-from noisescale.laws import Estimate, two_sided
+from noisescale.estimate import Estimate, two_sided
 
 
 def statistic(values: list[float] | np.ndarray, criterion: Criterion) -> Statistic:

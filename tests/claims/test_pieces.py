@@ -11,7 +11,7 @@ from noisescale.claims.equivalence_tests import equivalent_curves, equivalent_me
 from noisescale.claims.experiments import more_noise, rescaling
 from noisescale.claims.experiments.best_rates import break_of_proportionality
 from noisescale.claims.sweep_runs import slopes, surviving_share
-from noisescale.laws import Estimate
+from noisescale.estimate import Estimate
 
 
 def test_noise_does_not_inflate_mean_squares() -> None:

@@ -12,7 +12,8 @@ import numpy as np
 from noisescale.claims.criterion import Criterion
 from noisescale.claims.panel import Curve
 from noisescale.claims.statistic import Statistic
-from noisescale.laws import Estimate, Group, MetricOptimum, PowerLaw, Series, StudyLike, fit, power_law, two_sided
+from noisescale.estimate import Estimate, two_sided
+from noisescale.laws import Group, MetricOptimum, PowerLaw, Series, StudyLike, fit, power_law
 
 
 def primary_series(study: StudyLike) -> tuple[Group, Series]:

@@ -10,7 +10,8 @@ from scipy.special import stdtr
 
 from noisescale.claims.criterion import Criterion, Outcome
 from noisescale.claims.panel import Floats
-from noisescale.laws import Estimate, mean_over_seeds, two_sided
+from noisescale.estimate import Estimate, two_sided
+from noisescale.laws import mean_over_seeds
 
 _MAX_SEEDS = 100_000
 

@@ -12,7 +12,7 @@ import pandas as pd
 from noisescale.claims.panel import Floats
 from noisescale.claims.planted import PlantedStudy
 from noisescale.claims.provenance import Provenance, device_name
-from noisescale.laws import Estimate
+from noisescale.estimate import Estimate
 from noisescale.store import Study
 
 LATE = "share of runs whose test accuracy has converged"
