@@ -118,7 +118,7 @@ def test_a_pack_that_was_killed_goes_on_to_the_bit(
     grid = make_grid(training={"steps": 300, "evaluations": 3, "average": average}, grid__momentum=[0.0, 0.9])
     straight = train_pack(job(grid, tmp_path / "straight"))
     assert not (tmp_path / "straight" / "checkpoints").exists()
-    monkeypatch.setattr("noisescale.training.pack._LOOK_SECONDS", 1e-9)
+    monkeypatch.setattr("noisescale.training.pack_trainer._LOOK_SECONDS", 1e-9)
     advance, calls = PackTrainer.advance, 0
 
     def kill(trainer: PackTrainer, until: int | None = None, seconds: float | None = None) -> None:
@@ -199,7 +199,7 @@ def comparable(study: Study) -> pd.DataFrame:
 def test_a_sweep_with_a_time_limit_is_gone_on_with(
     tmp_path: Path, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("noisescale.training.pack._LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("noisescale.training.pack_trainer._LOOK_SECONDS", 0.01)
     spec = make_spec(
         grid__width=[2, 3], training__steps=3000, stability__seeds=1, stability__steps=5, fit__extend_edges=True
     )

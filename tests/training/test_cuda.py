@@ -50,7 +50,7 @@ def test_a_short_step_is_a_graph_and_computes_the_same(
     graphed = make_trainer(runs, make_data(), device="cuda")
     graphed.advance()
     assert any(graph is not None for graph in graphed._graphs.values())
-    monkeypatch.setattr("noisescale.training.pack.is_short", lambda step, changed: False)
+    monkeypatch.setattr("noisescale.training.part_step.is_short", lambda step, changed: False)
     plain = make_trainer(runs, make_data(), device="cuda")
     plain.advance()
     for name, tensor in plain.state.parameters.items():

@@ -166,7 +166,7 @@ def check_resumed(base: Run, data: Dataset, cuts: tuple[int, ...], make_trainer:
 def test_a_trainer_that_looks_at_the_clock_returns_and_goes_on(
     make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("noisescale.training.pack._LOOK_SECONDS", 1e-9)
+    monkeypatch.setattr("noisescale.training.pack_trainer._LOOK_SECONDS", 1e-9)
     runs = [make_run(steps=60, precision="float32", average=True)]
     straight, hurried = make_trainer(runs, make_data()), make_trainer(runs, make_data())
     straight.advance()

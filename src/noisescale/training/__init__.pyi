@@ -20,7 +20,7 @@ from .optimizers import PackedOptimizer as PackedOptimizer
 from .optimizers import ParameterGroups as ParameterGroups
 from .optimizers import Tensors as Tensors
 from .optimizers import parameterize as parameterize
-from .pack import PackTrainer as PackTrainer
+from .pack_trainer import PackTrainer as PackTrainer
 from .precision import PRECISIONS as PRECISIONS
 from .precision import check_precision as check_precision
 from .sampling import SAMPLINGS as SAMPLINGS

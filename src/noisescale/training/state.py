@@ -100,3 +100,13 @@ def clear_runs(parts: Iterable[dict[str, Tensor]], runs: Tensor) -> None:
 def finite_runs(parameters: dict[str, Tensor]) -> Tensor:
     """Runs [R] whose parameters are all finite; an infinite one behind a dead unit leaves the loss finite."""
     return torch.stack([tensor.reshape(len(tensor), -1).isfinite().all(1) for tensor in parameters.values()]).all(0)
+
+
+def views(tensors: dict[str, Tensor], part: slice) -> dict[str, Tensor]:
+    """Return the tensors of some of the runs, as views."""
+    return {name: tensor[part] for name, tensor in tensors.items()}
+
+
+def zeros_like(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return zeros of the same shapes."""
+    return {name: torch.zeros_like(tensor) for name, tensor in tensors.items()}

@@ -1,0 +1,70 @@
+"""The order of the examples, and their augmentation, in the block in which a pack stands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from noisescale.runs import Run
+from noisescale.training.augmentation import Draws, augment, draw_block
+from noisescale.training.batches import Stretch
+from noisescale.training.sampling import FRESH_BLOCK, index_block
+
+
+class BlockOrder:
+    """Indices and draws of one block, kept until another block is asked for.
+
+    They follow from the seed of each run and the number of the block, so they are not part of a pack's state.
+
+    Args:
+        runs: The runs of the pack.
+        examples: N, the number of training examples.
+        input_shape: Shape of one example.
+        device: The device of the training set.
+    """
+
+    def __init__(self, runs: Sequence[Run], examples: int, input_shape: tuple[int, ...], device: str) -> None:
+        self._sampling, self._seeds = runs[0].sampling, [run.seed for run in runs]
+        self._augmentations = runs[0].augmentation.split()
+        self._examples, self._shape, self._device = examples, input_shape, device
+        self._block = -1
+        self._index: Tensor
+        self._draws: Draws
+
+    @property
+    def augments(self) -> bool:
+        """Whether examples are changed at random."""
+        return bool(self._augmentations)
+
+    def index(self, stretch: Stretch) -> Tensor:
+        """Return the indices [R, L] of the stretch's block."""
+        if self._block != stretch.block:
+            size, steps = stretch.batch_size, min(stretch.steps, FRESH_BLOCK)
+            order = index_block(self._sampling, self._seeds, stretch.block, self._examples, size, steps)
+            if self.augments:
+                draws = draw_block(self._augmentations, self._seeds, stretch.block, order.shape[1], self._shape)
+                self._draws = draws.to(self._device)
+            self._block, self._index = stretch.block, order.to(self._device)
+        return self._index
+
+    def steps(self, stretch: Stretch, part: slice, first: int, stop: int) -> Sequence[Tensor]:
+        """Return the indices [R·B] of each step of a stretch, for some of the runs.
+
+        Args:
+            stretch: Steps of one batch size in one block.
+            part: The runs.
+            first: The number of steps done.
+            stop: The number of steps after the last one.
+        """
+        size = stretch.batch_size
+        begin, end = (stretch.start + (step - stretch.first) * size for step in (first, stop))
+        index = self.index(stretch)[part, begin:end]
+        return index.view(len(index), -1, size).transpose(0, 1).flatten(1).unbind()
+
+    def augment(self, inputs: Tensor, stretch: Stretch, part: slice, step: int) -> Tensor:
+        """Return the inputs [R·B, …] of a step, counted from 1, changed as the draws of its examples say."""
+        if not self.augments:
+            return inputs
+        begin = stretch.start + (step - 1 - stretch.first) * stretch.batch_size
+        return augment(inputs, self._draws.at(part, begin, begin + stretch.batch_size))

@@ -1,0 +1,109 @@
+"""The evaluation of a pack: its metrics on every part of the data, with the batch statistics that the runs ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from noisescale.datasets import Dataset
+from noisescale.parameterizations import stream
+from noisescale.runs import Run
+from noisescale.training.evaluation import chunk_of, evaluate
+from noisescale.training.exact_statistics import exact_statistics
+from noisescale.training.kernels import Kernel, Tensors
+from noisescale.training.losses import target_rows
+from noisescale.training.metrics import Split, metrics_of
+from noisescale.training.state import PackState
+
+# The short ladder of the largest stable rate only asks whether a run has collapsed: enough to tell 0.1 from 0.13. They
+# are drawn at random, because a user's arrays may be sorted by class.
+STABILITY_EXAMPLES = 1000
+
+
+def move_splits(runs: Sequence[Run], dataset: Dataset, device: str, dtype: torch.dtype) -> dict[str, Split]:
+    """Put the parts of the data that the runs need on the device.
+
+    Args:
+        runs: The runs of a pack; stability runs need the training set alone.
+        dataset: The data.
+        device: "cpu", "cuda", …
+        dtype: Precision of inputs and real-valued targets.
+
+    Returns:
+        Splits by name, without empty ones.
+    """
+    parts = {"train": (dataset.x_train, dataset.y_train)}
+    if runs[0].purpose == "sweep":
+        parts["validation"] = (dataset.x_validation, dataset.y_validation)
+        parts["test"] = (dataset.x_test, dataset.y_test)
+    splits = {}
+    for name, (inputs, targets) in parts.items():
+        if len(inputs):
+            rows = target_rows(targets, dataset.num_classes, dtype).to(device)
+            labels = None if targets.is_floating_point() else targets.to(device)
+            splits[name] = Split(inputs.to(device=device, dtype=dtype), rows, labels)
+    return splits
+
+
+class PackEvaluation:
+    """Evaluates the runs of a pack.
+
+    Args:
+        run: Any run of the pack.
+        splits: The parts of the data on the device.
+        module: The module of the pack, into which the parameters of a run are loaded where statistics are exact.
+        kernel: Computes outputs.
+        numbers: Numbers in the widest activation of one example.
+    """
+
+    def __init__(self, run: Run, splits: dict[str, Split], module: nn.Module, kernel: Kernel, numbers: int) -> None:
+        self._exact = run.batch_statistics == "exact"
+        self._train, self._module, self._kernel, self._numbers = splits["train"], module, kernel, numbers
+        self._metrics = metrics_of(run.loss, run.metrics)
+        self.splits = {"train": _some(self._train, run)} if run.purpose == "stability" else splits
+
+    def of_state(self, state: PackState) -> tuple[dict[str, Tensor], Tensors]:
+        """Evaluate the current parameters.
+
+        Args:
+            state: The state of the pack.
+
+        Returns:
+            Metrics [R] by name, NaN for frozen runs, and the buffers that were used.
+        """
+        buffers = self.exact_buffers(state, state.parameters) if self._exact else state.buffers
+        return self._evaluate(state, state.parameters, buffers), buffers
+
+    def of_averages(self, state: PackState) -> dict[str, Tensor]:
+        """Evaluate the averages of late iterates; no iterate has their batch statistics, so these are measured."""
+        return self._evaluate(state, state.averages, self.exact_buffers(state, state.averages))
+
+    def exact_buffers(self, state: PackState, parameters: Tensors) -> Tensors:
+        """Return the buffers with the statistics of batch normalization over the whole training set, run after run."""
+        buffers = {name: buffer.clone() for name, buffer in state.buffers.items()}
+        chunk = chunk_of(self._numbers, self._train.inputs)
+        for run in torch.nonzero(~state.frozen).flatten().tolist() if buffers else ():
+            tensors = {name: tensor[run] for name, tensor in (*parameters.items(), *buffers.items())}
+            self._module.load_state_dict(tensors, strict=False)
+            exact_statistics(self._module, self._train.inputs, chunk)
+            for name, buffer in self._module.named_buffers():
+                if name in buffers:
+                    buffers[name][run] = buffer
+        return buffers
+
+    def _evaluate(self, state: PackState, parameters: Tensors, buffers: Tensors) -> dict[str, Tensor]:
+        values = {}
+        for name, split in self.splits.items():
+            metrics = evaluate(self._kernel, self._metrics, parameters, buffers, split, self._numbers)
+            for metric, value in metrics.items():
+                value[state.frozen] = torch.nan
+                values[f"{name}_{metric}"] = value.cpu()
+        return values
+
+
+def _some(train: Split, run: Run) -> Split:
+    """Return a random part of the training set, as stability runs are evaluated on."""
+    index = torch.randperm(len(train.inputs), generator=stream(run.data_seed, "stability examples"))
+    return train.take(index[:STABILITY_EXAMPLES].to(train.inputs.device))

@@ -1,0 +1,348 @@
+"""The packed trainer: R runs of equal shapes trained as one program."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Sequence
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from noisescale.datasets import Dataset
+from noisescale.errors import BadInput
+from noisescale.families import Factory
+from noisescale.runs import Run, RunResult
+from noisescale.training.augmentation import check_augmentation
+from noisescale.training.batches import Stretch, batches_of, rate_factor_at
+from noisescale.training.block_order import BlockOrder
+from noisescale.training.footprint import footprint
+from noisescale.training.kernels import GenericKernel, Tensors, Trial, choose_kernel, moving_buffers
+from noisescale.training.late import average_steps, evaluation_steps
+from noisescale.training.losses import LOSSES, check_loss
+from noisescale.training.measured import Measurements
+from noisescale.training.optimizers import OPTIMIZERS, rate_multipliers
+from noisescale.training.pack_evaluation import PackEvaluation, move_splits
+from noisescale.training.part_step import OnStep, PartStep
+from noisescale.training.parts import cuda_peak, equal_parts, part_size, runs_in_memory
+from noisescale.training.precision import PRECISIONS, check_precision
+from noisescale.training.results import pack_results
+from noisescale.training.schedules import parse_schedule
+from noisescale.training.start import build_start
+from noisescale.training.state import NOT_DIVERGED, PackState, clear_runs, finite_runs, views, zeros_like
+
+# Steps between checks for a loss that is not finite. A run that has one never recovers, so a rarer check loses nothing
+# but the exact step; at 25 its cost is below 1 % of a step.
+CHECK_EVERY = 25
+
+# A training loss this many times its initial value at two evaluations in a row is divergence; a catapult's spike is
+# not (Lewkowycz et al. 2020). The bound is the one of Sohl-Dickstein 2024 for a loss that has left every scale.
+EXPLOSION = 1e6
+
+# Seconds of training between two looks at the clock: short beside the 30 s that a kill may cost.
+_LOOK_SECONDS = 2.0
+
+
+class PackTrainer:
+    """Trains the runs of one pack; `state` is all that changes.
+
+    Args:
+        runs: Runs that are equal except in the keys that `runs.PER_RUN` lists.
+        dataset: The data, as `load_dataset` returns them.
+        factory: `(width, input_shape, num_classes) -> nn.Module`.
+        reference_width: Another width, which shows what fan-ins grow.
+        device: "cpu", "cuda", …
+        kernel: "auto", a name in `KERNELS`, or the `choice` of an earlier trainer.
+        compile: Whether to use `torch.compile`; results do not depend on it.
+        on_step: Called before each update with the step's number, the runs that train together and their gradients.
+
+    Raises:
+        BadInput: Runs of different shapes, data other than the runs name, a batch above the training set, or a loss,
+            precision or augmentation that the data or the device do not allow.
+    """
+
+    def __init__(
+        self,
+        runs: Sequence[Run],
+        dataset: Dataset,
+        factory: Factory,
+        *,
+        reference_width: int,
+        device: str = "cpu",
+        kernel: str = "auto",
+        compile: bool = False,
+        on_step: OnStep | None = None,
+    ) -> None:
+        first = runs[0]
+        _check(runs, dataset, device)
+        self.runs, self.dataset, self.device = list(runs), dataset, device
+        self._precision = PRECISIONS[first.precision]
+        self._dtype = self._precision.dtype
+        self._loss = LOSSES[first.loss]
+        self._schedule, self._batches = parse_schedule(first.schedule), batches_of(first)
+        self._start = build_start(runs, dataset, factory, reference_width)
+        self.tables = self._start.tables
+        module = self._module = self._start.module.to(device=device, dtype=self._dtype)
+        self._splits = move_splits(runs, dataset, device, self._dtype)
+        train = self._splits["train"]
+        batch = train.inputs[: self._batches.largest]
+        self._footprint = footprint(module, batch)
+        self._state = self._first_state(moving_buffers(module, batch))
+        parameters = self._state.parameters
+        trial = self._trial(batch, train.rows[: len(batch)])
+        with self._precision.apply(device):
+            together = self._together(trial)
+            # A core may gain by more runs at once than its cache holds; a GPU may not exceed its memory.
+            most = together if device == "cuda" else len(runs)
+            self._choice = choose_kernel(copy.deepcopy(module), self._loss, trial, kernel, together, most)
+        gradients = self._choice.kernel.losses_and_gradients
+        gradients = torch.compile(gradients) if compile else gradients
+        order = BlockOrder(runs, len(dataset.x_train), dataset.input_shape, device)
+        # Runs are independent, so a large pack trains part after part, in parts of equal size.
+        size, optimizer = equal_parts(len(runs), self._choice.together), OPTIMIZERS[first.optimizer]
+        self._order, self._parts = order, []
+        for part in (slice(start, start + size) for start in range(0, len(runs), size)):
+            update = optimizer.pack(self.runs[part], self.tables[part], views(parameters, part))
+            self._parts.append(PartStep(runs, part, update, self._choice, gradients, train, order, on_step))
+        self._evaluation = PackEvaluation(first, self._splits, module, self._choice.kernel, self._footprint.largest)
+        self._evaluations = evaluation_steps(self._batches.step_at, first.evaluations)
+        self._measurements = self._make_measurements() if first.measure else None
+        self._averaged_at = average_steps(self._batches.step_at(Fraction(1 - first.late_fraction)), first.steps)
+
+    @property
+    def kernel(self) -> str:
+        """The name of the kernel in use, as the column `kernel` of a study shows it."""
+        return self._choice.kernel.name
+
+    @property
+    def choice(self) -> str:
+        """The value of `kernel` with which this pack is computed again to the bit: a kernel and its runs at once."""
+        return self._choice.name
+
+    @property
+    def measured(self) -> bool:
+        """Whether a measurement chose the kernel or, on a GPU, the number of runs at once."""
+        return self._choice.measured or self.device == "cuda"
+
+    @property
+    def note(self) -> str:
+        """What a user should know of how the runs are computed; empty for most."""
+        return self._choice.note
+
+    @property
+    def state(self) -> PackState:
+        """The state of the pack. Setting it continues from there."""
+        return self._state
+
+    @state.setter
+    def state(self, state: PackState) -> None:
+        self._state = state.to(self.device)
+        for part in self._parts:
+            part.forget_graph()
+            part.update.freeze(self._state.frozen[part.part])
+
+    @property
+    def done(self) -> bool:
+        """Whether the budget is spent or every run has diverged."""
+        return self._state.step >= self.runs[0].steps or bool(self._state.frozen.all())
+
+    def advance(self, until: int | None = None, seconds: float | None = None) -> None:
+        """Train up to a step, evaluating on the way.
+
+        Args:
+            until: The number of steps at which to stop. Default: the whole budget.
+            seconds: The time after which to return early. The same numbers follow from there.
+        """
+        state, first = self._state, self.runs[0]
+        until = first.steps if until is None else min(until, first.steps)
+        started = time.perf_counter()
+        with self._precision.apply(self.device):
+            if state.step == 0 and not state.evaluated_steps:
+                self._evaluate()
+            while state.step < until and not self.done:
+                stretch = self._batches.at(state.step)
+                next_evaluation = min(step for step in self._evaluations if step > state.step)
+                stop = min(until, next_evaluation, stretch.end, state.step + self._look_every())
+                before = None
+                if self._measurements is not None and next_evaluation - 1 in self._measurements.before:
+                    # The last step before the measurement runs alone, so that the weights before it can be kept.
+                    if state.step == next_evaluation - 1:
+                        before = {name: tensor.clone() for name, tensor in state.parameters.items()}
+                    else:
+                        stop = min(stop, next_evaluation - 1)
+                self._train(stretch, stop)
+                if state.step == next_evaluation:
+                    self._evaluate(before)
+                if seconds is not None and time.perf_counter() - started > seconds:
+                    break
+            if self.done and first.average and not state.averaged:
+                self._evaluate_averages()
+
+    def results(self) -> list[RunResult]:
+        """Return one result per run; call it once `done`."""
+        elapsed = [self._batches.elapsed(step) for step in self._state.evaluated_steps]
+        return pack_results(
+            self.runs, self._state, self._evaluation.splits["train"], elapsed, self._shared_curves(), self._start,
+            self.device, self.kernel,
+        )  # fmt: skip
+
+    def _first_state(self, moving: Tensors) -> PackState:
+        parameters = self._start.stacked(self.device, self._dtype)
+        slots = OPTIMIZERS[self.runs[0].optimizer].slot_names(self.runs)
+        never = torch.full((len(self.runs),), NOT_DIVERGED, dtype=torch.int64, device=self.device)
+        return PackState(
+            step=0,
+            parameters=parameters,
+            slots={slot: zeros_like(parameters) for slot in slots},
+            buffers=self._run_buffers(moving),
+            diverged_at=never,
+            exploded=torch.zeros_like(never),
+            averages=zeros_like(parameters) if self.runs[0].average else {},
+        )
+
+    def _run_buffers(self, moving: Tensors) -> Tensors:
+        """Return the buffers [R, …] that differ between runs: those that training moves, those that a factory draws."""
+        buffers = {name: buffer.expand(len(self.runs), *buffer.shape).clone() for name, buffer in moving.items()}
+        for name in self._start.buffers[0]:
+            drawn = torch.stack([buffers_of_run[name] for buffers_of_run in self._start.buffers])
+            dtype = self._dtype if drawn.is_floating_point() else drawn.dtype
+            buffers[name] = drawn.to(device=self.device, dtype=dtype)
+        return buffers
+
+    def _trial(self, inputs: Tensor, targets: Tensor) -> Trial:
+        """Return a step in which every run sees the same examples."""
+        parameters, buffers, runs = self._state.parameters, self._state.buffers, len(self.runs)
+        return Trial(parameters, buffers, inputs.expand(runs, *inputs.shape), targets.expand(runs, *targets.shape))
+
+    def _together(self, trial: Trial) -> int:
+        """Return the number of runs that the cache, or a GPU's free memory, holds at once."""
+        runs = len(self.runs)
+        if self.device != "cuda":
+            return part_size(trial.parameters, self._batches.largest, self._footprint.kept)
+        kernel = GenericKernel(copy.deepcopy(self._module), self._loss)
+
+        def step(count: int) -> None:
+            some = trial.first(count)
+            with torch.no_grad():
+                kernel.losses_and_gradients(some.parameters, some.buffers, some.inputs, some.targets)
+
+        try:
+            step(1)  # libraries allocate their workspace in the first step, which the line through two peaks leaves out
+            torch.cuda.empty_cache()
+            return runs_in_memory(cuda_peak(step, self.device), torch.cuda.mem_get_info()[0], runs)
+        except Exception:  # a user's module may raise anything; what cannot be packed is trained one run at a time
+            return 1
+
+    def _make_measurements(self) -> Measurements:
+        return Measurements(
+            self.runs[0], self._evaluations, self._batches.step_at, self._splits["train"], self._module, self._loss,
+            rate_multipliers(self.tables, self._state.parameters), numbers=self._footprint.kept,
+            packable=not self._choice.note,
+        )  # fmt: skip
+
+    def _look_every(self) -> int:
+        """Return the number of steps between two looks at the clock."""
+        done, seconds = self._state.step, self._state.seconds["training"]
+        return max(1, int(_LOOK_SECONDS * done / seconds)) if done and seconds else 1
+
+    def _train(self, stretch: Stretch, stop: int) -> None:
+        """Take the steps of one stretch up to step number `stop`."""
+        started, state = time.perf_counter(), self._state
+        with torch.no_grad():
+            for part in self._parts:
+                if not state.frozen[part.part].all():
+                    self._train_part(part, stretch, stop)
+        state.step = stop
+        state.seconds["training"] += time.perf_counter() - started
+
+    def _train_part(self, part: PartStep, stretch: Stretch, stop: int) -> None:
+        state, first = self._state, self.runs[0]
+        averages, parameters = views(state.averages, part.part), views(state.parameters, part.part)
+        for step, index in enumerate(self._order.steps(stretch, part.part, state.step, stop), state.step + 1):
+            decay = self._schedule.decay_factor(stretch.progress_at(step - 1))
+            part.update.prepare(step, rate_factor_at(first, self._schedule, step - 1, stretch), decay)
+            # At fixed steps only: an interruption must not change at which step divergence is seen.
+            check = step % CHECK_EVERY == 0
+            losses = part.take(state, stretch, index, step, check)
+            if check and losses is not None:
+                failing = torch.zeros_like(state.frozen)
+                failing[part.part] = ~torch.isfinite(losses)
+                self._freeze(failing, step)
+            if averages and step in self._averaged_at:
+                weight = 1 / (1 + self._averaged_at.index(step))
+                for name, average in averages.items():
+                    average.lerp_(parameters[name], weight)
+
+    def _freeze(self, failing: Tensor, step: int) -> None:
+        state = self._state
+        new = failing & ~state.frozen
+        if new.any():
+            state.diverged_at[new] = step
+            clear_runs(state.changed_by_steps(), new)
+            for part in self._parts:
+                part.update.freeze(state.frozen[part.part])
+
+    def _evaluate(self, before: Tensors | None = None) -> None:
+        started, state = time.perf_counter(), self._state
+        metrics, buffers = self._evaluation.of_state(state)
+        for name, values in metrics.items():
+            state.curves.setdefault(name, []).append(values)
+        state.evaluated_steps.append(state.step)
+        self._freeze(self._failing(), state.step)
+        if self._measurements is not None:
+            state.add_measured(self._measure(self._measurements, buffers, before), len(self.runs))
+        state.seconds["evaluation"] += time.perf_counter() - started
+
+    def _failing(self) -> Tensor:
+        """Return the runs [R] that are not finite, or whose loss has exploded at two evaluations in a row."""
+        state, losses = self._state, self._state.curves["train_loss"]
+        above = (losses[-1] > EXPLOSION * losses[0]).to(state.exploded.device)
+        state.exploded = torch.where(above, state.exploded + 1, 0)
+        finite = torch.isfinite(losses[-1]).to(above.device) & finite_runs(state.parameters)
+        return ~finite | (state.exploded >= 2)
+
+    def _measure(self, measurements: Measurements, buffers: Tensors, before: Tensors | None) -> dict[str, Tensor]:
+        """Return what is measured at this step, with the buffers of the evaluation; empty at other steps."""
+        state = self._state
+        if state.step not in measurements.steps or bool(state.frozen.all()):
+            return {}
+        last = max(state.step - 1, 0)
+        factor = rate_factor_at(self.runs[0], self._schedule, last, self._batches.at(last))
+        rates = torch.tensor([run.learning_rate * factor for run in self.runs], dtype=torch.float64).to(self.device)
+        return measurements.measure(state.parameters, buffers, before, rates, state.frozen)
+
+    def _evaluate_averages(self) -> None:
+        started, state = time.perf_counter(), self._state
+        state.averaged = self._evaluation.of_averages(state)
+        state.seconds["evaluation"] += time.perf_counter() - started
+
+    def _shared_curves(self) -> dict[str, list[float]]:
+        """Return what a schedule does to all runs alike, at every evaluation: the values of the step before it."""
+        first, evaluated = self.runs[0], self._state.evaluated_steps
+        if first.schedule == "constant":
+            return {}
+        steps = [max(step - 1, 0) for step in evaluated]
+        stretches = [self._batches.at(step) for step in steps]
+        examples = len(self.dataset.x_train)
+        return {
+            "rate_factor": [
+                rate_factor_at(first, self._schedule, step, stretch)
+                for step, stretch in zip(steps, stretches, strict=True)
+            ],
+            "batch_size": [float(stretch.batch_size) for stretch in stretches],
+            "epoch": [self._batches.examples(step) / examples for step in evaluated],
+        }
+
+
+def _check(runs: Sequence[Run], dataset: Dataset, device: str) -> None:
+    first, examples = runs[0], len(dataset.x_train)
+    if any(run.shape_key != first.shape_key for run in runs):
+        raise BadInput("runs", "runs of one pack that share everything but rate, momentum, decay, variance and seed")
+    check_loss(first.loss, dataset.y_train)
+    check_precision(first.precision, device)
+    check_augmentation(first.augmentation.split(), dataset.input_shape)
+    if first.train_size != examples:
+        raise BadInput(f"dataset {first.dataset}", f"the {first.train_size} training examples of the runs", examples)
+    if not 0 < first.batch_size <= examples:
+        raise BadInput("grid.batch_size", f"between 1 and the {examples} training examples", first.batch_size)

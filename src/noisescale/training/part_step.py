@@ -1,0 +1,109 @@
+"""One step of the runs of a pack that train together: gradients, then the optimizer's update."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor
+
+from noisescale.parameterizations import stream_number
+from noisescale.runs import Run
+from noisescale.training.batches import Stretch
+from noisescale.training.block_order import BlockOrder
+from noisescale.training.graphed import GraphedStep, is_short
+from noisescale.training.kernels import Choice
+from noisescale.training.metrics import Split
+from noisescale.training.optimizers import PackedOptimizer, Tensors
+from noisescale.training.state import PackState, views
+
+# Called before each update with the step's number, the runs that train together and their gradients, [R, …] each.
+OnStep = Callable[[int, slice, Tensors], None]
+
+
+class PartStep:
+    """Takes steps for the runs of one part of a pack.
+
+    Args:
+        runs: All runs of the pack.
+        part: The runs that train together.
+        update: The optimizer's update of those runs.
+        choice: The kernel, and what it needs.
+        gradients: The kernel's losses and gradients, compiled or not.
+        train: The training set.
+        order: The order of the examples.
+        on_step: Observes the gradients of every step; None for no observer.
+    """
+
+    def __init__(
+        self,
+        runs: Sequence[Run],
+        part: slice,
+        update: PackedOptimizer,
+        choice: Choice,
+        gradients: Callable[..., tuple[Tensor | None, Tensors]],
+        train: Split,
+        order: BlockOrder,
+        on_step: OnStep | None = None,
+    ) -> None:
+        self.part, self.update = part, update
+        self._runs, self._choice, self._gradients = runs[part], choice, gradients
+        self._train, self._order, self._on_step = train, order, on_step
+        self._graph: GraphedStep | None = None
+        self._graph_is_tried = False
+
+    def forget_graph(self) -> None:
+        """Drop a captured CUDA graph, whose tensors are no longer the state's."""
+        self._graph, self._graph_is_tried = None, False
+
+    def take(self, state: PackState, stretch: Stretch, index: Tensor, step: int, with_losses: bool) -> Tensor | None:
+        """Take one step in place.
+
+        Args:
+            state: The state of the pack.
+            stretch: The steps of one batch size that this step is one of.
+            index: Indices [R·B] of the examples.
+            step: The number of the step, from 1.
+            with_losses: Whether losses are asked for.
+
+        Returns:
+            Losses [R], or None.
+        """
+        if self._train.inputs.is_cuda and not self._graph_is_tried:
+            self._capture(state, stretch, index)
+        if self._graph is not None:
+            return self._graph(index)
+        return self._compute(state, stretch, index, step, with_losses)
+
+    def _compute(
+        self, state: PackState, stretch: Stretch, index: Tensor, step: int, with_losses: bool
+    ) -> Tensor | None:
+        size, runs = stretch.batch_size, len(self._runs)
+        parameters, buffers = views(state.parameters, self.part), views(state.buffers, self.part)
+        slots = {slot: views(tensors, self.part) for slot, tensors in state.slots.items()}
+        inputs = self._order.augment(self._train.inputs.index_select(0, index), stretch, self.part, step)
+        targets = self._train.rows.index_select(0, index).view(runs, size, -1)
+        draws = [stream_number(run.seed, "forward pass", step) for run in self._runs] if self._choice.draws else None
+        inputs = inputs.view(runs, size, *inputs.shape[1:])
+        losses, gradients = self._gradients(parameters, buffers, inputs, targets, with_losses, draws)
+        if self._on_step is not None:
+            self._on_step(step, self.part, gradients)
+        self.update.step(parameters, slots, gradients)
+        return losses
+
+    def _capture(self, state: PackState, stretch: Stretch, index: Tensor) -> None:
+        """Capture the step as a CUDA graph if it is short and depends on nothing but the index."""
+        self._graph_is_tried = True
+        moves = "batch_size" in self._runs[0].schedule  # a graph for each batch size would serve a few steps
+        bound = moves or self._order.augments or self._choice.draws or self._on_step is not None
+        if bound or self._choice.kernel.name == "loop":
+            return
+        changed = [tensor[self.part] for tensors in state.changed_by_steps() for tensor in tensors.values()]
+
+        def body(index: Tensor) -> Tensor:
+            losses = self._compute(state, stretch, index, 1, True)
+            assert losses is not None
+            return losses
+
+        index = index.contiguous()
+        if is_short(lambda: body(index), changed):
+            self._graph = GraphedStep(body, index, changed)
