@@ -1,4 +1,4 @@
-"""The programs that are timed: each trains networks with 10 outputs on the same synthetic data."""
+"""The programs under test: each trains networks with 10 outputs on the same synthetic data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,14 @@ EXAMPLES, OUTPUTS, LEARNING_RATE = 4000, 10, 0.01
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table of MLPs: units of both hidden layers, examples a batch, runs a pack, numbers an input."""
+    """A line of the table of MLPs.
+
+    Args:
+        width: Units of each hidden layer.
+        batch: Examples in a batch.
+        runs: Runs in a pack.
+        inputs: Numbers in an input.
+    """
 
     width: int
     batch: int
@@ -32,24 +39,25 @@ class Row:
 
     @property
     def options(self) -> ModelOptions:
-        """Two hidden layers."""
+        """The model: two hidden layers."""
         return ModelOptions("mlp", depth=2)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one input."""
+        """Shape of one input."""
         return (self.inputs,)
 
     @property
     def steps(self) -> int:
-        """Steps of one call of `advance`: enough to time, few enough to stop in time."""
+        """Steps in one call of `advance`: enough to time them, few enough to stop on time."""
         return 128 if self.width < 512 else 16
 
     @property
     def operations(self) -> int:
-        """Floating-point operations of one step of one run that its matrix products need.
+        """Floating-point operations of the matrix products in one step of one run.
 
-        Forward, weight gradients and backward; no gradient of the inputs is needed, so the first layer counts twice.
+        A layer has three products: forward, weight gradients and backward. The first layer has two, because the
+        gradient of the inputs is not needed.
         """
         first, others = self.inputs * self.width, self.width**2 + OUTPUTS * self.width
         return 2 * self.batch * (2 * first + 3 * others)
@@ -57,7 +65,14 @@ class Row:
 
 @dataclass(frozen=True)
 class ImageRow:
-    """One line of the table of convolutional networks: a family on 28×28 images, channels, batch, runs a pack."""
+    """A line of the table of convolutional networks on 28×28 images.
+
+    Args:
+        options: The model.
+        width: Channels.
+        batch: Examples in a batch.
+        runs: Runs in a pack.
+    """
 
     options: ModelOptions
     width: int
@@ -66,28 +81,31 @@ class ImageRow:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one input."""
+        """Shape of one input."""
         return (1, 28, 28)
 
     @property
     def steps(self) -> int:
-        """Steps of one call of `advance`."""
+        """Steps in one call of `advance`."""
         return 4
 
 
 class Contestant(Protocol):
-    """Something that trains `runs` networks at once, `Row.steps` a call."""
+    """A program that trains `runs` networks at once."""
 
     runs: int
 
-    def advance(self) -> None: ...
+    def advance(self) -> None:
+        """Train `Row.steps` steps."""
 
 
 def model(row: Row | ImageRow) -> nn.Module:
+    """Build the network of a row."""
     return family_factory(row.options)(row.width, row.shape, OUTPUTS)
 
 
 def dataset(row: Row | ImageRow) -> Dataset:
+    """Draw synthetic data for a row."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(EXAMPLES, *row.shape, generator=generator)
     y = torch.randint(OUTPUTS, (EXAMPLES,), generator=generator)
@@ -95,16 +113,17 @@ def dataset(row: Row | ImageRow) -> Dataset:
 
 
 def order(row: Row | ImageRow, runs: int) -> Tensor:
-    """Indices [steps, runs, B] drawn beforehand and used again and again."""
+    """Draw the indices of all batches in advance, shape [steps, runs, B]."""
     generator = torch.Generator().manual_seed(1)
     return torch.randint(EXAMPLES, (row.steps, runs, row.batch), generator=generator)
 
 
 class PlainLoop:
-    """What anybody writes: a module, autograd, `torch.optim.SGD`; nothing but training in the loop.
+    """The usual training loop: a module, autograd and `torch.optim.SGD`, with nothing but training in the loop.
 
-    Arguments:
-        implementation: of the optimizer: "single", "foreach" or "fused".
+    Args:
+        row: The networks and the data.
+        implementation: Implementation of the optimizer: "single", "foreach" or "fused".
     """
 
     runs = 1
@@ -124,16 +143,16 @@ class PlainLoop:
 
 
 class BareKernel:
-    """Gradients and update alone, on one fixed batch, without losses, for as many runs as the trainer takes at once.
+    """Gradients and update on one fixed batch, without losses, for as many runs as the trainer processes at once.
 
-    Arguments:
+    Args:
+        row: The networks and the data.
         kind: "auto" for the explicit kernel, "vmap" for `torch.func` (all runs of the row at once).
     """
 
     def __init__(self, row: Row, kind: str) -> None:
         data, module = dataset(row), model(row)
-        one = {name: tensor.detach().unsqueeze(0) for name, tensor in module.named_parameters()}
-        whole = {name: tensor.expand(row.runs, *tensor.shape[1:]) for name, tensor in one.items()}
+        whole = {name: tensor.detach().expand(row.runs, *tensor.shape) for name, tensor in module.named_parameters()}
         self.runs = (
             part_size(whole, row.batch, footprint(module, data.x_train[:2]).kept) if kind == "auto" else row.runs
         )
@@ -157,7 +176,7 @@ class BareKernel:
 
 
 class Trainer:
-    """`PackTrainer.advance` as a sweep calls it: with sampling and the look for divergence; evaluated once."""
+    """`PackTrainer.advance` as a sweep calls it, with sampling and the check for divergence; it evaluates once."""
 
     def __init__(self, row: Row | ImageRow) -> None:
         self.runs, factory = row.runs, family_factory(row.options)
@@ -171,7 +190,10 @@ class Trainer:
 
 
 def pack(row: Row | ImageRow) -> list[Run]:
-    """Runs with a seed each, so that no order of examples is shared, and a budget that is never reached."""
+    """Return the runs of a row.
+
+    Each run has its seed, so no order of examples is shared, and a budget that the benchmark never reaches.
+    """
     return [
         Run(
             dataset="synthetic",

@@ -1,10 +1,11 @@
-"""Coverage of every interval that the package prints, on planted problems and on a study's own design.
+"""Measure the coverage of every interval that the package prints, on planted problems and on a study's own design.
 
     python benchmarks/coverage.py --draws 500
     python benchmarks/coverage.py --draws 500 --study DIR
 
-Writes coverage.csv and coverage.md (with --study: coverage-NAME.csv and .md) to benchmarks/results/. Wanted: 0.92 to
-0.98 over 500 draws, whose own standard error is 0.01. An unbounded interval covers, so its share is printed beside.
+Writes coverage.csv and coverage.md (with --study: coverage-NAME.csv and .md) to benchmarks/results/. The target is 0.92
+to 0.98 over 500 draws; the standard error of the coverage is then 0.01. An unbounded interval always covers, so the
+share of unbounded intervals is printed too.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from coverage_study import by_batch, law_of, study_rows
+from coverage_study import by_batch, noise_law, study_rows
 from coverage_table import Row, Tally, write
 from numpy.typing import NDArray
 
@@ -37,7 +38,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def jitter(generator: np.random.Generator) -> float:
-    """A shift of up to half a cell: where the truth lies between cells must not matter."""
+    """Draw a shift of up to half a cell, because the coverage must not depend on where the truth lies between cells."""
     return float(generator.uniform(-0.5, 0.5)) * STEP
 
 
@@ -46,7 +47,10 @@ OPTIMA: dict[str, tuple[Callable[[np.random.Generator], PlantedCurve], str]] = {
     "mildly skewed": (lambda g: planted_curve(LADDER, LADDER[9] + jitter(g), skew=0.7), ""),
     "strongly skewed": (lambda g: planted_curve(LADDER, LADDER[9] + jitter(g), skew=2.5), ""),
     "shallow": (lambda g: planted_curve(LADDER, LADDER[9] + jitter(g), curvature=0.02), ""),
-    "flat": (lambda g: planted_curve(LADDER, LADDER[9] + jitter(g), curvature=0.004), "open intervals are right here"),
+    "flat": (
+        lambda g: planted_curve(LADDER, LADDER[9] + jitter(g), curvature=0.004),
+        "open intervals are correct here",
+    ),
     "integer batches near 3": (lambda g: planted_curve(BATCH_LADDER, math.log(4000 / 3) + jitter(g)), ""),
     "sharp, a tent between the cells": (lambda g: tent_curve(LADDER, LADDER[9] + jitter(g)), ""),
     "sharp, a tent with a round tip": (lambda g: tent_curve(LADDER, LADDER[9] + jitter(g), tip=0.15), ""),
@@ -62,9 +66,15 @@ OPTIMA: dict[str, tuple[Callable[[np.random.Generator], PlantedCurve], str]] = {
 
 
 def tent_curve(x: Array, top: float, tip: float = 0.02) -> PlantedCurve:
-    """A peak about as sharp as its ladder is fine, as the quickstart's widest network has one; its tip is a hyperbola.
+    """Plant a peak that is about as sharp as its ladder is fine, like that of the quickstart's widest network.
 
-    The left side rises by 0.044 and the right side falls by 0.12 for each unit of x; the seeds agree to 0.004.
+    The left side rises by 0.044 and the right side falls by 0.12 for each unit of x. The tip is a hyperbola. The
+    standard deviation over seeds is 0.004.
+
+    Args:
+        x: Ladder, in nats.
+        top: Place of the maximum.
+        tip: Width of the rounded tip, in nats.
     """
     mean, tilt = 0.082, 0.038
     apex = -tilt * tip / math.sqrt(mean**2 - tilt**2)
@@ -74,40 +84,40 @@ def tent_curve(x: Array, top: float, tip: float = 0.02) -> PlantedCurve:
 
 
 def optima(draws: int, seeds: int) -> Iterator[Row]:
-    """Optimum, and the metric at it."""
+    """Cover the optimum and the metric at the optimum."""
     for case, (make, note) in OPTIMA.items():
         generator = np.random.default_rng(1)
-        place, height = Tally("optimum", case, seeds, note), Tally("peak height", case, seeds)
-        doubled = 0
+        location, height = Tally("optimum", case, seeds, note), Tally("peak height", case, seeds)
+        two_peaks_reported = 0
         for _ in range(draws):
             curve = make(generator)
-            found = optimum(curve.x, curve.draw(generator, seeds))
-            doubled += found.label == "two_peaks"
-            place.add(found.low, curve.optimum, found.high, censored=found.censored != 0)
+            estimate = optimum(curve.x, curve.draw(generator, seeds))
+            two_peaks_reported += estimate.label == "two_peaks"
+            location.add(estimate.low, curve.optimum, estimate.high, censored=estimate.censored != 0)
             if case.startswith("cut") or case.startswith("two"):
                 continue
-            height.add(found.height.low, 0.6, found.height.high)
-        place.note = "; ".join(
-            part for part in (note, f"called two peaks in {doubled / draws:.1%}" if doubled else "") if part
-        )
-        yield place.row
+            height.add(estimate.height.low, 0.6, estimate.height.high)
+        share = f"called two peaks in {two_peaks_reported / draws:.1%}" if two_peaks_reported else ""
+        location.note = "; ".join(filter(None, (note, share)))
+        yield location.row
         if height.draws:
             yield height.row
     generator = np.random.default_rng(2)
     each = Tally("optimum", "two peaks, each where both are found", seeds)
     for _ in range(draws):
         curve = two_peaks(LADDER, LADDER[5], LADDER[13])
-        found = optimum(curve.x, curve.draw(generator, seeds))
-        if found.label != "two_peaks":
-            each.leave_out()
+        estimate = optimum(curve.x, curve.draw(generator, seeds))
+        if estimate.label != "two_peaks":
+            each.exclude()
             continue
-        for peak, truth in zip(sorted(found.peaks, key=lambda p: p.value), (curve.second, curve.optimum), strict=True):
+        peaks = sorted(estimate.peaks, key=lambda peak: peak.value)
+        for peak, truth in zip(peaks, (curve.second, curve.optimum), strict=True):
             each.add(peak.low, truth, peak.high)
     yield each.row
 
 
 def slopes(draws: int, seeds: int) -> Iterator[Row]:
-    """Slope over six widths, and the prediction of a seventh, twice as wide as the largest."""
+    """Cover the slope over six widths, and the prediction for a width twice as large as the largest."""
     cases: list[tuple[str, float, float, int]] = [
         ("no lack of fit", 0.0, 0.08, 0),
         ("lack of fit 0.1", 0.1, 0.08, 0),
@@ -121,56 +131,53 @@ def slopes(draws: int, seeds: int) -> Iterator[Row]:
         generator = np.random.default_rng(3)
         slope = Tally("slope", case, seeds)
         bounded = Tally("slope of the line with bounds", case, seeds)
-        new = Tally("optimum at twice the largest width", case, seeds)
+        prediction = Tally("optimum at twice the largest width", case, seeds)
         for _ in range(draws):
             curves = planted_widths(
                 generator, (*WIDTHS, 512), LADDER, middle=LADDER[9], lack_of_fit=lack, curvature=curvature
             )
-            found = [optimum(LADDER[cut:], curve.draw(generator, seeds)[:, cut:]) for curve in curves[:-1]]
-            law, line = law_of(WIDTHS, found), law_of(WIDTHS, found, bounded=True)
+            estimates = [optimum(LADDER[cut:], curve.draw(generator, seeds)[:, cut:]) for curve in curves[:-1]]
+            law, line = noise_law(WIDTHS, estimates), noise_law(WIDTHS, estimates, bounded=True)
             if line.status == "ok":
                 bounded.add(line.slope.low, 1.0, line.slope.high, censored=len(line.censored) > 0)
             else:
-                bounded.leave_out()
+                bounded.exclude()
             if law.status != "ok":
-                slope.leave_out()
-                new.leave_out()
+                slope.exclude()
+                prediction.exclude()
                 continue
             slope.add(law.slope.low, 1.0, law.slope.high, censored=len(law.censored) > 0)
-            new.add_log(law.at(512), math.exp(curves[-1].optimum), censored=len(law.censored) > 0)
+            prediction.add_log(law.at(512), math.exp(curves[-1].optimum), censored=len(law.censored) > 0)
         yield slope.row
-        yield new.row
+        yield prediction.row
         if cut:
             yield bounded.row
 
 
 def edges(draws: int, seeds: int) -> Iterator[Row]:
-    """The largest stable rate on a √2 ladder, for seeds that differ by less or more than a cell."""
+    """Cover the largest stable rate on a √2 ladder, for seeds that differ by less or by more than a cell."""
     rates = np.exp(np.arange(-12, 13) * STEP)
     for cells, fractal in ((0.1, 0.0), (0.3, 0.0), (0.5, 0.0), (1.0, 0.0), (1.0, 0.1), (2.0, 0.0), (4.0, 0.0)):
         generator = np.random.default_rng(4)
         case = f"seeds differ by {cells:g} cells" + (", stability returns in 10 %" if fractal else "")
         note = "all seeds fail in one or two cells: the ladder, not the seeds, sets the interval" if cells < 0.4 else ""
-        likely, free = (
-            Tally("largest stable rate", case, seeds, note),
-            Tally(
-                "largest stable rate, any distribution", case, seeds, "outward to whole cells: conservative by design"
-            ),
-        )
+        rate = Tally("largest stable rate", case, seeds, note)
+        conservative = "outward to whole cells: conservative by design"
+        distribution_free = Tally("largest stable rate, any distribution", case, seeds, conservative)
         for _ in range(draws):
             median = math.exp(jitter(generator))
             failed = failures(generator, rates, median, cells * STEP, seeds, fractal)
-            # With returning stability the first failure comes later: the threshold is where it is counted.
-            truth = median if not fractal else median * math.exp(_late_by(fractal, cells))
+            # Where stability returns, the first failure comes later, and the estimator counts the first failure.
+            truth = median if not fractal else median * math.exp(_delay(fractal, cells))
             edge = stability_edge(rates, failed)
-            likely.add_log(edge.rate, truth)
-            free.add_log(edge.distribution_free, truth)
-        yield likely.row
-        yield free.row
+            rate.add_log(edge.rate, truth)
+            distribution_free.add_log(edge.distribution_free, truth)
+        yield rate.row
+        yield distribution_free.row
 
 
-def _late_by(fractal: float, cells: float) -> float:
-    """Median shift of the first failure when each failing rate is spared with this probability, in nats."""
+def _delay(fractal: float, cells: float) -> float:
+    """Return the median shift of the first failure, in nats, if each failing rate is spared with this probability."""
     generator = np.random.default_rng(5)
     thresholds = cells * generator.standard_normal(200_000) + generator.uniform(-0.5, 0.5, 200_000)
     spared = generator.geometric(1 - fractal, 200_000) - 1
@@ -178,7 +185,7 @@ def _late_by(fractal: float, cells: float) -> float:
 
 
 def batches(draws: int, seeds: int) -> Iterator[Row]:
-    """The largest batch, from an optimum and edges that are both drawn."""
+    """Cover the largest batch, where both the optimum and the stability edges are drawn."""
     size, measured = 4000, (1, 2, 4, 8, 32)
     for cells in (0.3, 1.0, 2.0):
         generator = np.random.default_rng(6)
@@ -186,27 +193,27 @@ def batches(draws: int, seeds: int) -> Iterator[Row]:
         for _ in range(draws):
             truth = {batch: 2 * (1 - math.exp(-batch / 3)) for batch in measured}
             rates = 2 * np.exp(np.arange(-16, 10) * STEP + jitter(generator))
-            found = {
+            edge_of = {
                 batch: stability_edge(rates, failures(generator, rates, truth[batch], cells * STEP, seeds))
                 for batch in measured
             }
-            known = EdgeByBatch(tuple(map(float, measured)), *[tuple(np.log(list(truth.values())))] * 3)
-            wanted = math.exp(generator.uniform(math.log(2), math.log(16)))
-            noise = known.at(wanted).value * (size / wanted - 1)
+            exact = EdgeByBatch(tuple(map(float, measured)), *[tuple(np.log(list(truth.values())))] * 3)
+            true_batch = math.exp(generator.uniform(math.log(2), math.log(16)))
+            noise = exact.at(true_batch).value * (size / true_batch - 1)
             x = LADDER - LADDER[9] + math.log(noise) + jitter(generator)
             peak = optimum(x, planted_curve(x, math.log(noise)).draw(generator, seeds))
-            place = from_log(peak.value, peak.low, peak.high, "examples", "g")
-            result = largest_batch(place, by_batch(found), train_size=size)
+            best_noise = from_log(peak.value, peak.low, peak.high, "examples", "g")
+            result = largest_batch(best_noise, by_batch(edge_of), train_size=size)
             if result.label in ("unreachable", "not_measured"):
-                tally.leave_out()
+                tally.exclude()
             else:
-                tally.add_log(result.batch_size, wanted)
+                tally.add_log(result.batch_size, true_batch)
         tally.note = "excluded: even a batch of one gives too little noise"
         yield tally.row
 
 
 def trends(draws: int, seeds: int) -> Iterator[Row]:
-    """Peak accuracy against width: its gain per doubling, and the rank correlation within a seed."""
+    """Cover the gain of peak accuracy for each doubling of width, and its rank correlation with width."""
     widths, means = np.array(WIDTHS, dtype=float), 0.5 + 0.005 * np.arange(len(WIDTHS))
     generator = np.random.default_rng(7)
 
@@ -216,18 +223,19 @@ def trends(draws: int, seeds: int) -> Iterator[Row]:
     truth = trend(widths, sample(200_000)).spearman.value
     gain, rank = Tally("gain per doubling", "rising", seeds), Tally("Spearman correlation", "rising", seeds)
     for _ in range(draws):
-        found = trend(widths, sample(seeds))
-        gain.add(found.gain_per_doubling.low, 0.005, found.gain_per_doubling.high)
-        rank.add(found.spearman.low, truth, found.spearman.high)
+        estimate = trend(widths, sample(seeds))
+        gain.add(estimate.gain_per_doubling.low, 0.005, estimate.gain_per_doubling.high)
+        rank.add(estimate.spearman.low, truth, estimate.spearman.high)
     yield gain.row
     yield rank.row
 
 
 def main() -> None:
+    """Draw all cases and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--draws", type=int, default=500)
     parser.add_argument("--seeds", type=int, nargs="+", default=[6, 10])
-    parser.add_argument("--study", type=Path, help="a sweep's folder: its own design is simulated instead")
+    parser.add_argument("--study", type=Path, help="folder of a study whose design is simulated instead")
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Coverage on a study's own design: its widths, ladders, seed counts, smoothed curves and seed noise."""
+"""Measure coverage on the design of a study: its widths, ladders, seed counts, smoothed curves and seed noise."""
 
 from __future__ import annotations
 
@@ -29,32 +29,46 @@ Array = NDArray[np.float64]
 BRACKETED = ("bracketed", "single_cell")
 
 
-def law_of(widths: Sequence[float], found: Sequence[Optimum], bounded: bool = False) -> PowerLaw:
-    """The noise law exactly as `fit` makes it from optima; the line with bounds where that is asked for.
+def noise_law(widths: Sequence[float], optima: Sequence[Optimum], bounded: bool = False) -> PowerLaw:
+    """Fit the noise law to optima exactly as `fit` does.
 
-    In the line with bounds, widths at which noise is not shown to help are inequalities.
+    Args:
+        widths: Width of each optimum.
+        optima: The optima, in log ḡ.
+        bounded: Fit the line with bounds instead, in which widths where noise is not shown to help are inequalities.
     """
     labels = IN_LAW + NO_HELP if bounded else IN_LAW
-    rows = [(width, one, one.label in IN_LAW) for width, one in zip(widths, found, strict=True) if one.label in labels]
+    rows = [
+        (width, point, point.label in IN_LAW)
+        for width, point in zip(widths, optima, strict=True)
+        if point.label in labels
+    ]
     return power_law(
         np.array([width for width, _, _ in rows]),
-        np.array([one.value if helps else one.high for _, one, helps in rows]),
-        np.array([one.standard_error for _, one, _ in rows]),
-        degrees=np.array([one.seeds - 1.0 for _, one, _ in rows]),
-        censored=np.array([one.censored if helps else -1 for _, one, helps in rows], dtype=np.int64),
+        np.array([point.value if helps else point.high for _, point, helps in rows]),
+        np.array([point.standard_error for _, point, _ in rows]),
+        degrees=np.array([point.seeds - 1.0 for _, point, _ in rows]),
+        censored=np.array([point.censored if helps else -1 for _, point, helps in rows], dtype=np.int64),
     )
 
 
-def by_batch(found: dict[int, StabilityEdge]) -> EdgeByBatch:
-    """Edges by batch as `fit` joins them."""
-    joined = edge_over_batch(tuple(EdgeAt(1.0, float(batch), 0, edge) for batch, edge in found.items()), 1.0)
+def by_batch(edges: dict[int, StabilityEdge]) -> EdgeByBatch:
+    """Join the stability edges of several batch sizes as `fit` does."""
+    joined = edge_over_batch(tuple(EdgeAt(1.0, float(batch), 0, edge) for batch, edge in edges.items()), 1.0)
     assert joined is not None
     return joined
 
 
 @dataclass(frozen=True)
 class EdgeDesign:
-    """The stability ladder of one batch: its rates, and the median and spread of the log threshold over seeds."""
+    """The stability ladder of one batch size.
+
+    Args:
+        rates: Learning rates of the ladder.
+        median: Median threshold over seeds.
+        spread: Standard deviation of the log threshold over seeds, in nats.
+        seeds: Number of seeds.
+    """
 
     rates: Array
     median: float
@@ -64,65 +78,84 @@ class EdgeDesign:
 
 @dataclass(frozen=True)
 class WidthDesign:
-    """One width: its smoothed curve, the place of its top, a factor of its residual covariance, its edges by batch."""
+    """The design of one width.
+
+    Args:
+        width: The width.
+        x: Ladder, in log g.
+        curve: Smoothed metric over the ladder.
+        top: Place of the curve's maximum.
+        factor: Factor F of the residual covariance FFᵀ, shape [cells, seeds].
+        law_value: Optimum that the study's law gives for this width, in log ḡ.
+        seeds: Number of seeds.
+        log_ratio: log ḡ − log g.
+        train_size: Training examples.
+        momentum: Momentum m.
+        edges: Stability ladders, by batch size.
+    """
 
     width: float
     x: Array
     curve: UnivariateSpline
     top: float
     factor: Array
-    place: float
+    law_value: float
     seeds: int
     log_ratio: float
     train_size: int
     momentum: float
     edges: dict[int, EdgeDesign]
 
-    def draw(self, generator: np.random.Generator, place: float) -> Array:
-        """The metric of the study's number of seeds, the curve moved so that its top lies at `place`."""
-        moved = self.x - (place - self.top)
+    def draw(self, generator: np.random.Generator, top: float) -> Array:
+        """Draw the metric, shape [seeds, cells], from the curve shifted so that its maximum lies at `top`."""
+        moved = self.x - (top - self.top)
         inside = np.clip(moved, self.x[0], self.x[-1])
-        # Beyond its ladder the curve goes on straight.
+        # The curve continues as a straight line outside its ladder.
         mean = self.curve(inside) + self.curve.derivative()(inside) * (moved - inside)
         return np.asarray(mean + generator.standard_normal((self.seeds, self.factor.shape[1])) @ self.factor.T)
 
 
 def study_rows(study: StudyLike, draws: int) -> Iterator[Row]:
-    """Plant the study's own curves with their tops on its law, and draw it again and again."""
-    found, settings = fit(study), Settings.read(study.spec)
-    for group, runs in zip(found.groups, run_groups(study.runs()), strict=True):
+    """Plant the study's curves with their maxima on its law, draw the study many times, and yield the coverage.
+
+    Args:
+        study: The study.
+        draws: Number of draws.
+    """
+    result, settings = fit(study), Settings.read(study.spec)
+    for group, runs in zip(result.groups, run_groups(study.runs()), strict=True):
         series = group.series[group.primary]
-        law = series.laws[found.metric].normalized_noise_scale
+        law = series.laws[result.metric].normalized_noise_scale
         if law.status != "ok":
-            print(f"{group.parameterization}: the law is inconclusive, nothing can be planted", file=sys.stderr)
+            print(f"{group.parameterization}: the law is inconclusive, so nothing can be planted", file=sys.stderr)
             continue
         table = next(part for value, part in series_of(runs.sweep, axis_of(runs.sweep)) if value == series.fixed_value)
         designs = []
         for row in series.widths:
-            own = whole_budget(table[table["width"] == row.width], settings.budget)
-            ladder = build_ladder(own, settings.select_on)
-            values = ladder.values.get(f"{settings.select_on}_{found.metric}")
+            cells = whole_budget(table[table["width"] == row.width], settings.budget)
+            ladder = build_ladder(cells, settings.select_on)
+            values = ladder.values.get(f"{settings.select_on}_{result.metric}")
             if row.width not in (*law.widths, *law.censored) or values is None:
                 continue
             edges = _edge_designs(runs.stability, group.edges, row.width)
             momentum = float(group.hyperparameters["momentum"])
-            sign = 1.0 if found.metric == "accuracy" else -1.0
+            sign = 1.0 if result.metric == "accuracy" else -1.0
             design = _width_design(row.width, ladder, sign * values, law.log_at(row.width), momentum, edges)
             if design is not None:
                 designs.append(design)
-        yield from _group_rows(designs, law, group.parameterization, draws, found.replacement)
+        yield from _group_rows(designs, law, group.parameterization, draws, result.replacement)
 
 
 def _width_design(
-    width: float, ladder: Ladder, values: Array, place: float, momentum: float, edges: dict[int, EdgeDesign]
+    width: float, ladder: Ladder, values: Array, law_value: float, momentum: float, edges: dict[int, EdgeDesign]
 ) -> WidthDesign | None:
-    keep = ladder.usable & ladder.late & np.isfinite(values).all(axis=0)
-    if int(keep.sum()) < 5 or values.shape[0] < 3:
+    usable = ladder.usable & ladder.late & np.isfinite(values).all(axis=0)
+    if int(usable.sum()) < 5 or values.shape[0] < 3:
         return None
-    x, y = ladder.x[keep], values[:, keep]
+    x, y = ladder.x[usable], values[:, usable]
     errors = y.std(axis=0, ddof=1) / math.sqrt(y.shape[0])
-    # A quartic smoothing spline that lies one standard error from the means: it follows the steep side of a skewed
-    # peak, which the five-cell quadratic does not, and is another smoother than the estimator's own.
+    # A quartic smoothing spline, one standard error from the means, follows the steep side of a skewed peak, which the
+    # five-cell quadratic does not. It also differs from the smoother of the estimator under test.
     curve = UnivariateSpline(x, y.mean(axis=0), w=1 / np.maximum(errors, 1e-9), k=4, s=x.size)
     fine = np.linspace(x[0], x[-1], 4001)
     return WidthDesign(
@@ -131,7 +164,7 @@ def _width_design(
         curve=curve,
         top=float(fine[np.argmax(curve(fine))]),
         factor=((y - y.mean(axis=0)) / math.sqrt(y.shape[0] - 1)).T,
-        place=place,
+        law_value=law_value,
         seeds=y.shape[0],
         log_ratio=ladder.log_ratio,
         train_size=ladder.train_size,
@@ -145,11 +178,11 @@ def _edge_designs(stability: pd.DataFrame, edges: tuple[EdgeAt, ...], width: flo
     for edge in edges:
         if edge.width != width or edge.edge.label not in BRACKETED:
             continue
-        own = stability[(stability["width"] == width) & (stability["batch_size"] == edge.batch_size)]
-        first = np.log(own[own["failed_run"]].groupby("seed")["learning_rate"].min())
-        # Seeds that fail in one cell still differ by up to the cell.
+        runs = stability[(stability["width"] == width) & (stability["batch_size"] == edge.batch_size)]
+        first = np.log(runs[runs["failed_run"]].groupby("seed")["learning_rate"].min())
+        # Seeds that fail in the same cell can still differ by up to one cell.
         spread = max(float(first.std(ddof=1)), edge.edge.step / math.sqrt(12))
-        rates = np.sort(own["learning_rate"].unique()).astype(float)
+        rates = np.sort(runs["learning_rate"].unique()).astype(float)
         designs[int(edge.batch_size)] = EdgeDesign(rates, edge.edge.rate.value, spread, edge.edge.seeds)
     return designs
 
@@ -164,20 +197,20 @@ def _group_rows(designs: list[WidthDesign], law: PowerLaw, name: str, draws: int
         for design in designs
     }
     for _ in range(draws):
-        found = []
+        optima = []
         for design in designs:
-            truth = design.place + law.lack_of_fit * float(generator.standard_normal())
-            one = optimum(design.x, design.draw(generator, truth))
-            found.append(one)
-            tallies["optimum", design.width].add(one.low, truth, one.high, censored=one.censored != 0)
-            medians, drawn = _draw_edges(generator, design, tallies["largest stable rate", design.width])
-            if drawn:
-                _add_batch(tallies["largest batch", design.width], design, one, truth, medians, drawn, replacement)
-        fitted = law_of([design.width for design in designs], found)
+            truth = design.law_value + law.lack_of_fit * float(generator.standard_normal())
+            point = optimum(design.x, design.draw(generator, truth))
+            optima.append(point)
+            tallies["optimum", design.width].add(point.low, truth, point.high, censored=point.censored != 0)
+            medians, edges = _draw_edges(generator, design, tallies["largest stable rate", design.width])
+            if edges:
+                _add_batch(tallies["largest batch", design.width], design, point, truth, medians, edges, replacement)
+        fitted = noise_law([design.width for design in designs], optima)
         if fitted.status == "ok":
             slope.add(fitted.slope.low, law.slope.value, fitted.slope.high, censored=len(fitted.censored) > 0)
         else:
-            slope.leave_out()
+            slope.exclude()
     yield slope.row
     yield from (tally.row for tally in tallies.values() if tally.draws)
 
@@ -185,43 +218,44 @@ def _group_rows(designs: list[WidthDesign], law: PowerLaw, name: str, draws: int
 def _draw_edges(
     generator: np.random.Generator, design: WidthDesign, tally: Tally
 ) -> tuple[dict[int, float], dict[int, StabilityEdge]]:
-    medians, drawn = {}, {}
+    """Draw an edge for each batch size, and return the true medians and the estimated edges that are bracketed."""
+    medians, edges = {}, {}
     for batch, ladder in design.edges.items():
-        # The truth may lie anywhere between two rates of the ladder.
+        # The truth can lie anywhere between two rates of the ladder.
         step = float(np.median(np.diff(np.log(ladder.rates))))
         median = ladder.median * math.exp(generator.uniform(-0.5, 0.5) * step)
         edge = stability_edge(ladder.rates, failures(generator, ladder.rates, median, ladder.spread, ladder.seeds))
         tally.seeds = ladder.seeds
         if edge.label not in BRACKETED:
-            tally.leave_out()
+            tally.exclude()
             continue
         tally.add_log(edge.rate, median)
-        medians[batch], drawn[batch] = median, edge
-    return medians, drawn
+        medians[batch], edges[batch] = median, edge
+    return medians, edges
 
 
 def _add_batch(
     tally: Tally,
     design: WidthDesign,
-    one: Optimum,
+    point: Optimum,
     truth: float,
     medians: dict[int, float],
-    drawn: dict[int, StabilityEdge],
+    edges: dict[int, StabilityEdge],
     replacement: bool,
 ) -> None:
     logs = tuple(math.log(median) for median in medians.values())
     exact = EdgeByBatch(tuple(map(float, medians)), logs, logs, logs)
     noise = [
         from_log(*(end - design.log_ratio for end in ends), "examples", "g")
-        for ends in ((truth, truth, truth), (one.value, one.low, one.high))
+        for ends in ((truth, truth, truth), (point.value, point.low, point.high))
     ]
-    wanted, result = (
+    true_batch, estimate = (
         largest_batch(
-            place, edge, train_size=design.train_size, momentum=design.momentum, replacement=replacement
+            best_noise, edge, train_size=design.train_size, momentum=design.momentum, replacement=replacement
         ).batch_size
-        for place, edge in zip(noise, (exact, by_batch(drawn)), strict=True)
+        for best_noise, edge in zip(noise, (exact, by_batch(edges)), strict=True)
     )
-    if one.censored or not math.isfinite(wanted.value) or not math.isfinite(result.value):
-        tally.leave_out()
+    if point.censored or not math.isfinite(true_batch.value) or not math.isfinite(estimate.value):
+        tally.exclude()
     else:
-        tally.add_log(result, wanted.value)
+        tally.add_log(estimate, true_batch.value)

@@ -1,4 +1,4 @@
-"""Counting how often intervals hold the truth, and the table of it."""
+"""Count how often intervals contain the truth, and write the table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,20 @@ from noisescale.estimate import Estimate
 
 @dataclass
 class Tally:
-    """Counts of one case; an excluded draw gives no interval and is left out of the coverage."""
+    """The counts of one case.
+
+    Args:
+        quantity: What the interval is for.
+        case: The planted problem.
+        seeds: Seeds in a draw.
+        note: Remark for the table.
+        draws: Number of draws.
+        held: Draws whose interval contains the truth.
+        unbounded: Draws whose interval has an infinite end.
+        censored: Draws whose optimum is at an end of the ladder.
+        excluded: Draws without an interval, which do not count for the coverage.
+        half_widths: Half-widths of the bounded intervals.
+    """
 
     quantity: str
     case: str
@@ -28,6 +41,7 @@ class Tally:
     half_widths: list[float] = field(default_factory=list)
 
     def add(self, low: float, truth: float, high: float, *, censored: bool = False) -> None:
+        """Count a draw by the ends of its interval and the truth."""
         self.draws += 1
         self.censored += censored
         if math.isnan(low) or math.isnan(high):
@@ -40,16 +54,18 @@ class Tally:
             self.half_widths.append((high - low) / 2)
 
     def add_log(self, estimate: Estimate, truth: float, *, censored: bool = False) -> None:
-        """An estimate of a positive quantity, its half-width in nats."""
+        """Count a draw of a positive quantity, with its half-width in nats."""
         ends = [math.log(end) if math.isfinite(end) else end for end in (estimate.low, estimate.high)]
         self.add(ends[0], math.log(truth), ends[1], censored=censored)
 
-    def leave_out(self) -> None:
+    def exclude(self) -> None:
+        """Count a draw that gave no interval."""
         self.draws += 1
         self.excluded += 1
 
     @property
     def row(self) -> Row:
+        """The line of the table."""
         used = max(self.draws - self.excluded, 1)
         return Row(
             self.quantity,
@@ -67,7 +83,20 @@ class Tally:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table; half_width: median over bounded intervals, in nats or in the unit of the quantity."""
+    """A line of the table, with shares in place of counts.
+
+    Args:
+        quantity: What the interval is for.
+        case: The planted problem.
+        seeds: Seeds in a draw.
+        draws: Number of draws.
+        coverage: Share of intervals that contain the truth.
+        unbounded: Share of intervals with an infinite end.
+        censored: Share of draws whose optimum is at an end of the ladder.
+        excluded: Share of draws without an interval.
+        half_width: Median half-width of the bounded intervals, in nats or in the unit of the quantity.
+        note: Remark.
+    """
 
     quantity: str
     case: str
@@ -82,9 +111,16 @@ class Row:
 
 
 def write(rows: list[Row], name: str, folder: Path, heading: str) -> None:
-    """Write the table as CSV and as Markdown."""
+    """Write the table as NAME.csv and NAME.md.
+
+    Args:
+        rows: Lines of the table.
+        name: Stem of the files' names.
+        folder: Where they are written.
+        heading: Title of the page.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    names = [one.name for one in fields(Row)]
+    names = [column.name for column in fields(Row)]
     with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as handle:
         writer = csv.DictWriter(handle, names)
         writer.writeheader()

@@ -1,7 +1,7 @@
-"""`make faults`: disturb real sweeps in every way there is, and check that nothing is lost and nothing done twice.
+"""Disturb real sweeps and check that nothing is lost or done twice (`make faults`).
 
-After each fault the same command is given again until the sweep is complete; it is then compared, run by run and
-evaluation by evaluation, with one that nobody disturbed.
+After each fault the same command runs again until the sweep is complete. The sweep is then compared, run by run and
+evaluation by evaluation, with an undisturbed sweep.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from pathlib import Path
 
 from disturbances import clock, cluster, damage, disk, rivals
 from disturbances.aftermath import Aftermath, Undisturbed, aftermath
-from disturbances.fault import Befall, NotHere, Report
+from disturbances.fault import Fault, NotPossible, Report
 from disturbances.kills import KILLED, kill
 from disturbances.subject import Size, Subject
 
 RESULTS = Path(__file__).resolve().parent / "results" / "faults.md"
 
-# Kills of one sweep before the next is begun: this size takes more than so many to finish.
-KILLS_OF_ONE = 10
+# Kills of one sweep before the next sweep starts. A sweep of the large size takes more kills than this to finish.
+KILLS_PER_SWEEP = 10
 LARGE = Size(widths=(4, 8, 16, 32), steps=600, seeds=4)
 SMALL = Size(widths=(4, 8), steps=600, seeds=2)
-# A pack of seconds: a Ray worker that is seen to train is still at it when the fault comes.
+# Packs take seconds, so that a Ray worker that is seen training is still training when the fault happens.
 LONG = Size(widths=(4, 8), steps=6000, seeds=2)
 
-# name: (what befalls, how large a sweep)
-FAULTS: dict[str, tuple[Befall, Size]] = {
+# The fault and the size of its sweep, by name.
+FAULTS: dict[str, tuple[Fault, Size]] = {
     "Ctrl-C": (partial(kill, kinds=["interrupt"] * 3), SMALL),
     "Ctrl-C twice": (partial(kill, kinds=["interrupt twice"] * 3), SMALL),
     "disk full": (disk.full_disk, SMALL),
@@ -40,8 +40,8 @@ FAULTS: dict[str, tuple[Befall, Size]] = {
     "no such place": (disk.proc, SMALL),
     "immutable folder": (disk.immutable, SMALL),
     "read-only folder": (disk.read_only, SMALL),
-    "shards truncated": (partial(damage.damage, hurt="truncated"), SMALL),
-    "shards flipped": (partial(damage.damage, hurt="flipped"), SMALL),
+    "shards truncated": (partial(damage.damage, kind="truncated"), SMALL),
+    "shards flipped": (partial(damage.damage, kind="flipped"), SMALL),
     "two drivers": (rivals.two_drivers, LARGE),
     "clock set back": (clock.set_back, SMALL),
     "Ray worker killed": (cluster.worker_killed, LONG),
@@ -51,7 +51,14 @@ FAULTS: dict[str, tuple[Befall, Size]] = {
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table; without an aftermath the fault was not possible here, and `report.done` says why."""
+    """A line of the table.
+
+    Args:
+        name: Name of the fault.
+        report: What the fault did; if it was not possible, the description says why.
+        after: The checks afterwards; None if the fault was not possible.
+        seconds: Time that it took.
+    """
 
     name: str
     report: Report
@@ -59,94 +66,119 @@ class Row:
     seconds: float
 
     @property
-    def good(self) -> bool:
-        return self.after is None or (self.after.good and all(self.report.also.values()))
+    def passed(self) -> bool:
+        """All checks passed, or the fault was not possible."""
+        return self.after is None or (self.after.passed and all(self.report.checks.values()))
 
     def line(self) -> str:
+        """Format the line."""
         if self.after is None:
-            return f"| {self.name} | not possible here: {self.report.done} | – | – | – | – | – | – | – |"
-        held = (self.after.kept, self.after.once, self.after.completes, self.after.equal)
-        cells = (self.name, self.report.done, self.report.times, self.after.finished, *map(_yes, held))
+            return f"| {self.name} | not possible here: {self.report.description} | – | – | – | – | – | – | – |"
+        checks = (self.after.kept, self.after.once, self.after.completes, self.after.equal)
+        cells = (self.name, self.report.description, self.report.times, self.after.finished, *map(_yes, checks))
         return "| " + " | ".join(map(str, cells)) + f" | {self.seconds:.0f} |"
 
 
 def main() -> int:
-    """Read the arguments, disturb, print the table and write it to `results/faults.md`."""
+    """Disturb sweeps and write the table to `results/faults.md`."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--kills", type=int, default=100, help="SIGKILLs of a driver, its group or a worker")
-    parser.add_argument("--seed", type=int, default=None, help="of the random moments (default: a new one)")
-    parser.add_argument("--only", nargs="*", choices=[*FAULTS, "kill -9"], help="these faults, without a written table")
-    chosen = parser.parse_args()
-    seed = random.randrange(10**6) if chosen.seed is None else chosen.seed
+    parser.add_argument("--kills", type=int, default=100, help="number of SIGKILLs to a driver, its group or a worker")
+    parser.add_argument("--seed", type=int, default=None, help="seed of the random moments (default: random)")
+    parser.add_argument(
+        "--only", nargs="*", choices=[*FAULTS, "kill -9"], help="only these faults; the table is not written"
+    )
+    arguments = parser.parse_args()
+    seed = random.randrange(10**6) if arguments.seed is None else arguments.seed
     rows: list[Row] = []
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        for row in disturb(Path(folder), chosen.kills, seed, chosen.only):
+        for row in disturb(Path(folder), arguments.kills, seed, arguments.only):
             print(row.line(), flush=True)
             rows.append(row)
-    text = "\n".join(page(rows, f"--kills {chosen.kills} --seed {seed}", time.monotonic() - began)) + "\n"
+    text = "\n".join(page(rows, f"--kills {arguments.kills} --seed {seed}", time.monotonic() - began)) + "\n"
     print(text)
-    if chosen.only is None:
+    if arguments.only is None:
         RESULTS.parent.mkdir(parents=True, exist_ok=True)
         RESULTS.write_text(text, encoding="utf-8")
-    return 0 if all(row.good for row in rows) else 1
+    return 0 if all(row.passed for row in rows) else 1
 
 
 def disturb(folder: Path, kills: int, seed: int, only: list[str] | None) -> Iterator[Row]:
-    """Every fault, each on a sweep of its own; first the kills, on as many sweeps as they need."""
+    """Yield the row of every fault, each on a separate sweep; the kills come first, on as many sweeps as they need.
+
+    Args:
+        folder: Where the sweeps are stored.
+        kills: Number of kills.
+        seed: Seed of the random moments.
+        only: Names of the faults; None for all.
+    """
     undisturbed = Undisturbed(folder / "undisturbed")
     if only is None or "kill -9" in only:
-        left, sweeps = kills, 0
-        while left and sweeps < 2 * kills:
+        remaining, sweeps = kills, 0
+        while remaining and sweeps < 2 * kills:
             sweeps += 1
-            chance = random.Random(f"{seed} {sweeps}")
-            kinds = chance.sample(KILLED * KILLS_OF_ONE, min(left, KILLS_OF_ONE))
+            generator = random.Random(f"{seed} {sweeps}")
+            kinds = generator.sample(KILLED * KILLS_PER_SWEEP, min(remaining, KILLS_PER_SWEEP))
             subject = Subject(folder / f"kills-{sweeps}", LARGE)
-            row = trial("kill -9", subject, partial(kill, kinds=kinds), chance, undisturbed)
-            left -= row.report.times
+            row = trial("kill -9", subject, partial(kill, kinds=kinds), generator, undisturbed)
+            remaining -= row.report.times
             yield row
-    for number, (name, (befall, size)) in enumerate(FAULTS.items()):
+    for number, (name, (fault, size)) in enumerate(FAULTS.items()):
         if only is None or name in only:
-            yield trial(name, Subject(folder / str(number), size), befall, random.Random(f"{seed} {name}"), undisturbed)
+            yield trial(name, Subject(folder / str(number), size), fault, random.Random(f"{seed} {name}"), undisturbed)
 
 
-def trial(name: str, subject: Subject, befall: Befall, chance: random.Random, undisturbed: Undisturbed) -> Row:
-    """One fault on one sweep, and what holds afterwards."""
+def trial(name: str, subject: Subject, fault: Fault, generator: random.Random, undisturbed: Undisturbed) -> Row:
+    """Apply a fault to a sweep and check the sweep afterwards.
+
+    Args:
+        name: Name of the fault.
+        subject: The sweep.
+        fault: The fault.
+        generator: Source of randomness.
+        undisturbed: The sweeps to compare with.
+    """
     began = time.monotonic()
     try:
-        report = befall(subject, chance)
-    except NotHere as reason:
+        report = fault(subject, generator)
+    except NotPossible as reason:
         return Row(name, Report(str(reason), 0), None, time.monotonic() - began)
     after = aftermath(subject, undisturbed)
     return Row(name, report, after, time.monotonic() - began)
 
 
-def page(rows: list[Row], arguments: str, seconds: float) -> list[str]:
-    """The table, and below it what had to hold while the faults came."""
+def page(rows: list[Row], options: str, seconds: float) -> list[str]:
+    """Format the table, and below it the checks during the faults.
+
+    Args:
+        rows: Lines of the table.
+        options: Options of the command.
+        seconds: Time of all faults.
+    """
     kills = [row for row in rows if row.name == "kill -9"]
     total = sum(row.report.times for row in kills)
     runs = sum(row.after.runs for row in rows if row.after is not None)
     lines = [
-        "# Sweeps that are disturbed",
+        "# Faults",
         "",
-        f"`python benchmarks/faults.py {arguments}`: {total} times SIGKILL at random moments, in {len(kills)} sweeps,",
-        f"and every other fault; {runs:,} runs in all, in {seconds / 60:.0f} minutes. After each fault the same",
-        "command again, until the sweep is complete.",
+        f"`python benchmarks/faults.py {options}`: {total} SIGKILLs at random moments in {len(kills)} sweeps,",
+        f"and every other fault; {runs:,} runs in {seconds / 60:.0f} minutes. After each fault the same command runs",
+        "again until the sweep is complete.",
         "",
-        "Nothing lost: every shard that was finished before a fault is unchanged to the bit. Nothing twice: every",
-        "planned run is in exactly one shard. Completes: exit code 0, no temporary file. Equal: every run and every",
-        "evaluation is that of a sweep with the same plan that nobody disturbed, to the last digit.",
+        "Nothing lost: every shard that was finished before a fault is unchanged, to the bit. Nothing doubled: every",
+        "planned run is in exactly one shard. Completes: exit code 0, and no temporary file remains. Equal: every run",
+        "and every evaluation equals that of an undisturbed sweep with the same plan, to the last digit.",
         "",
-        "| fault | what was done | times | packs there before | nothing lost | nothing twice | completes | equal | s |",
+        "| fault | what was done | times | packs before | nothing lost | nothing doubled | completes | equal | s |",
         "|---|---|---|---|---|---|---|---|---|",
         *(row.line() for row in rows),
         "",
-        "And while it was done:",
+        "Checks during the faults:",
         "",
     ]
     facts: dict[tuple[str, str], bool] = {}
     for row in rows:
-        for fact, holds in row.report.also.items():
+        for fact, holds in row.report.checks.items():
             facts[row.name, fact] = facts.get((row.name, fact), True) and holds
     return lines + [f"- {name}: {fact}: {_yes(holds)}" for (name, fact), holds in facts.items()]
 

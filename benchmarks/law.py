@@ -1,7 +1,7 @@
-"""The law from three disjoint seed sets and every design (`make law`): long, resumable, its tables generated.
+"""Fit the law on disjoint seed sets and in every design (`make law`). This takes long and can be resumed.
 
-Each sweep is `noisescale sweep examples/<design>.toml` with another list of seeds; nothing but the seeds differs. The
-tables go to benchmarks/results/law.md and law.csv, the figure to docs/figures/law.svg.
+Each sweep is `noisescale sweep examples/<design>.toml` with other seeds. The tables go to benchmarks/results/law.md and
+law.csv, the figure to docs/figures/law.svg.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ DESIGNS = {
     "mnist1d-rates": "batch and steps fixed, rate varied",
     "mnist1d-standard": "standard parameterization; rate and steps fixed, batch varied",
 }
-# D came for the main design once the estimators had their present form; the other sets were fitted before and after.
+# Set D was trained for the main design after the estimators had their present form. The other sets were also fitted
+# with an earlier form.
 SEED_SETS = {"A": range(100, 120), "B": range(120, 140), "C": range(140, 160), "D": range(180, 200)}
 LAWS = {
     "ḡ": "normalized_noise_scale",
@@ -47,7 +48,13 @@ COLOURS = {"A": "#000000", "B": "#3b6fb6", "C": "#c26a1c", "D": "#6b6b6b"}
 
 @dataclass(frozen=True)
 class Fitted:
-    """One design on one seed set."""
+    """The fit of one design on one seed set.
+
+    Args:
+        design: Name of the design.
+        seeds: Name of the seed set.
+        fit: The fit.
+    """
 
     design: str
     seeds: str
@@ -55,29 +62,38 @@ class Fitted:
 
     @property
     def series(self) -> Series:
+        """The primary series of the only group."""
         group = self.fit.groups[0]
         return group.series[group.primary]
 
 
 def run(design: str, name: str, folder: Path, jobs: int | None, finished: bool) -> Fitted:
-    """Run what is missing of one design on one seed set, unless it is to be taken as it is, and fit it."""
-    place = folder / f"{design}-{name}"
+    """Run what is missing of a design on a seed set, and fit it.
+
+    Args:
+        design: Name of the design.
+        name: Name of the seed set.
+        folder: Where the sweeps are stored.
+        jobs: Worker processes.
+        finished: Train nothing and fit what is stored.
+    """
+    out = folder / f"{design}-{name}"
     if finished:
-        return Fitted(design, name, fit(Study.open(place)))
+        return Fitted(design, name, fit(Study.open(out)))
     seeds = list(SEED_SETS[name])
     spec = SweepSpec.from_toml(ROOT / "examples" / f"{design}.toml", (f"seeds={seeds}",))
-    return Fitted(design, name, fit(sweep(spec, place, jobs=jobs)))
+    return Fitted(design, name, fit(sweep(spec, out, jobs=jobs)))
 
 
 def slope_rows(fitted: list[Fitted]) -> Iterator[dict[str, object]]:
-    """One row per design, seed set, metric and law."""
-    for one in fitted:
-        for metric, laws in one.series.laws.items():
+    """Yield a row for each design, seed set, metric and law."""
+    for entry in fitted:
+        for metric, laws in entry.series.laws.items():
             for symbol, attribute in LAWS.items():
                 law: PowerLaw = getattr(laws, attribute)
                 yield {
-                    "design": one.design,
-                    "seeds": one.seeds,
+                    "design": entry.design,
+                    "seeds": entry.seeds,
                     "metric": metric,
                     "law": symbol,
                     "slope": law.slope.value,
@@ -92,34 +108,34 @@ def slope_rows(fitted: list[Fitted]) -> Iterator[dict[str, object]]:
 
 
 def slope_of(row: dict[str, object]) -> str:
-    """The slope of a row with its interval; a law that is inconclusive says so."""
+    """Format the slope of a row with its interval, marked if the law is inconclusive."""
     value, low, high = (float(str(row[key])) for key in ("slope", "low", "high"))
     text = span(Estimate(value, low, high, "1", ""))
     return text if row["status"] == "ok" or text == "–" else f"inconclusive: {text}"
 
 
 def excluded(laws: MetricLaws) -> str:
-    """Widths that the noise law leaves out, with the reason of each."""
+    """Format the widths that the noise law excludes, each with its reason."""
     return "; ".join(f"{entry.width:g}: {entry.reason}" for entry in laws.excluded)
 
 
 def optimum_rows(fitted: list[Fitted]) -> Iterator[dict[str, str]]:
-    """One row per design, width and metric, the seed sets side by side."""
-    for design in dict.fromkeys(one.design for one in fitted):
-        own = [one for one in fitted if one.design == design]
-        for place, width in enumerate(own[0].series.widths):
+    """Yield a row for each design, width and metric, with the seed sets in columns."""
+    for design in dict.fromkeys(entry.design for entry in fitted):
+        entries = [entry for entry in fitted if entry.design == design]
+        for index, width in enumerate(entries[0].series.widths):
             for metric in width.optima:
                 row = {"design": design, "width": f"{width.width:g}", "metric": metric}
-                for one in own:
-                    found = one.series.widths[place].optima[metric]
-                    labels = ", ".join(label for label in found.labels if label != "interior")
-                    row[one.seeds] = f"{span(found.normalized_noise_scale)} {labels}".strip()
-                    row[f"height {one.seeds}"] = f"{found.height.value:.3f}"
+                for entry in entries:
+                    optimum = entry.series.widths[index].optima[metric]
+                    labels = ", ".join(label for label in optimum.labels if label != "interior")
+                    row[entry.seeds] = f"{span(optimum.normalized_noise_scale)} {labels}".strip()
+                    row[f"height {entry.seeds}"] = f"{optimum.height.value:.3f}"
                 yield row
 
 
 def span(estimate: Estimate) -> str:
-    """A value and its interval in three digits; an open end is written as such."""
+    """Format a value and its interval in three digits; "open" stands for an infinite end."""
     if not math.isfinite(estimate.value):
         return "–"
     low, high = (f"{end:.3g}" if math.isfinite(end) else "open" for end in (estimate.low, estimate.high))
@@ -127,50 +143,50 @@ def span(estimate: Estimate) -> str:
 
 
 def markdown(rows: list[dict[str, str]]) -> str:
-    """Rows as a Markdown table; a seed set that was not run is left blank."""
+    """Format rows as a Markdown table; a seed set that was not run is blank."""
     head = list(dict.fromkeys(name for row in rows for name in row))
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     return "\n".join(lines + ["| " + " | ".join(row.get(name, "") for name in head) + " |" for row in rows])
 
 
 def figure(fitted: list[Fitted]) -> Figure:
-    """Best ḡ against width, a panel per design and metric, the seed sets by marker."""
-    designs = list(dict.fromkeys(one.design for one in fitted))
+    """Draw best ḡ against width, with a panel for each design and metric and a marker for each seed set."""
+    designs = list(dict.fromkeys(entry.design for entry in fitted))
     result = Figure(figsize=(3.1 * len(designs), 6.2), layout="constrained")
     axes = result.subplots(2, len(designs), sharex=True, sharey=True, squeeze=False)
     for row, metric in enumerate(("accuracy", "loss")):
         for column, design in enumerate(designs):
-            draw(axes[row][column], [one for one in fitted if one.design == design], metric)
+            draw(axes[row][column], [entry for entry in fitted if entry.design == design], metric)
             axes[row][column].set_title(f"{design}\nbest by test {metric}", fontsize=9)
         axes[row][0].set_ylabel("optimal ḡ (examples)")
     for axis in axes[-1]:
         axis.set_xlabel("width (hidden units)")
-    # The axes are shared; below is room for the legends.
+    # The axes are shared, and the lower end leaves room for the legends.
     axes[0][0].set_ylim(15, 1.5 * max(axis.dataLim.y1 for axis in axes.flat))
     return result
 
 
 def draw(axis: Axes, fitted: list[Fitted], metric: str) -> None:
-    """One panel: filled points are in the law, open ones are not; a dotted interval is open on a side."""
-    for shift, one in enumerate(fitted):
-        colour, marker = COLOURS[one.seeds], MARKERS[one.seeds]
-        for width in one.series.widths:
-            found = width.optima[metric]
-            value = found.normalized_noise_scale
+    """Draw a panel: filled points belong to the law, open points do not, and a dotted interval is open on one side."""
+    for shift, entry in enumerate(fitted):
+        colour, marker = COLOURS[entry.seeds], MARKERS[entry.seeds]
+        for width in entry.series.widths:
+            optimum = width.optima[metric]
+            value = optimum.normalized_noise_scale
             if not math.isfinite(value.value):
                 continue
             x = width.width * 1.04 ** (shift - 1)
             low = value.low if math.isfinite(value.low) and value.low > 0 else value.value / 2
             high = value.high if math.isfinite(value.high) else value.value * 2
             axis.plot([x, x], [low, high], color=colour, linewidth=1, linestyle="-" if value.bounded else ":")
-            face = colour if found.in_law and value.bounded else "white"
+            face = colour if optimum.in_law and value.bounded else "white"
             axis.plot(x, value.value, marker, color=colour, markerfacecolor=face, markersize=5)
-        law = one.series.laws[metric].normalized_noise_scale
-        label = f"{one.seeds}: no law"
+        law = entry.series.laws[metric].normalized_noise_scale
+        label = f"{entry.seeds}: no law"
         if law.status == "ok":
-            ends = [one.series.widths[0].width, one.series.widths[-1].width]
+            ends = [entry.series.widths[0].width, entry.series.widths[-1].width]
             axis.plot(ends, [math.exp(law.log_at(end)) for end in ends], color=colour, linewidth=1, alpha=0.6)
-            label = f"{one.seeds}: slope {law.slope.value:.2f} [{law.slope.low:.2f}, {law.slope.high:.2f}]"
+            label = f"{entry.seeds}: slope {law.slope.value:.2f} [{law.slope.low:.2f}, {law.slope.high:.2f}]"
         axis.plot([], [], marker, color=colour, label=label)
     draw_edge(axis, fitted)
     axis.set_xscale("log", base=2)
@@ -184,23 +200,26 @@ def draw(axis: Axes, fitted: list[Fitted], metric: str) -> None:
 
 
 def draw_edge(axis: Axes, fitted: list[Fitted]) -> None:
-    """Where the rate is varied: ḡ at the largest stable rate and at half of it, above which an optimum is left out."""
-    edges: dict[float, list[float]] = {}
-    for one in fitted:
-        if one.series.axis == "learning_rate":
-            fixed, ratios = one.series.fixed_value, {row.width: row for row in one.series.widths}
-            for edge in one.fit.groups[0].edges:
-                if edge.batch_size == fixed and math.isfinite(edge.edge.rate.value):
-                    row = ratios[edge.width]
-                    per_rate = SGD_NOISE.per_rate("noise_scale", fixed, row.train_size, replacement=one.fit.replacement)
-                    noise = edge.edge.rate.value * per_rate
-                    edges.setdefault(edge.width, []).append(noise * math.exp(row.log_ratio))
-    widths = sorted(edges)
-    middle = [statistics.median(edges[width]) for width in widths]
-    if widths:
-        axis.plot(widths, middle, color="#b03a2e", linestyle="--", linewidth=1, label="stability edge")
-        half = [value / 2 for value in middle]
-        axis.plot(widths, half, color="#b03a2e", linestyle=":", linewidth=1, label="half of it")
+    """Draw ḡ at the largest stable rate, and at half of it, where the rate is varied. The law excludes optima above."""
+    by_width: dict[float, list[float]] = {}
+    for entry in fitted:
+        if entry.series.axis != "learning_rate":
+            continue
+        batch, widths = entry.series.fixed_value, {row.width: row for row in entry.series.widths}
+        for edge in entry.fit.groups[0].edges:
+            if edge.batch_size == batch and math.isfinite(edge.edge.rate.value):
+                row = widths[edge.width]
+                noise_per_rate = SGD_NOISE.per_rate(
+                    "noise_scale", batch, row.train_size, replacement=entry.fit.replacement
+                )
+                noise = noise_per_rate * edge.edge.rate.value
+                by_width.setdefault(edge.width, []).append(noise * math.exp(row.log_ratio))
+    if by_width:
+        medians = {width: statistics.median(by_width[width]) for width in sorted(by_width)}
+        style = {"color": "#b03a2e", "linewidth": 1}
+        axis.plot(list(medians), list(medians.values()), linestyle="--", label="stability edge", **style)
+        half = [value / 2 for value in medians.values()]
+        axis.plot(list(medians), half, linestyle=":", label="half of it", **style)
 
 
 def write(fitted: list[Fitted], results: Path) -> None:
@@ -227,10 +246,11 @@ def write(fitted: list[Fitted], results: Path) -> None:
     ]
     designs = "\n".join(f"- `{name}`: {text}" for name, text in DESIGNS.items())
     text = (
-        "# The law, three seed sets, every design\n\nGenerated by `make law`; do not edit by hand.\n\n"
+        "# The law by seed set and design\n\nGenerated by `make law`; do not edit by hand.\n\n"
         f"{designs}\n\n## Slopes\n\n{markdown(slopes)}\n\n"
-        "τ: scatter of the widths about the line beyond the seeds' noise, in natural logarithms.\n\n"
-        f"## Optima: ḡ with its interval, by seed set, and the metric there\n\n{markdown(list(optimum_rows(fitted)))}\n"
+        "τ: scatter of the widths about the line beyond the noise of the seeds, in nats.\n\n"
+        "## Optima: ḡ with its interval, by seed set, and the metric at the optimum\n\n"
+        f"{markdown(list(optimum_rows(fitted)))}\n"
     )
     (results / "law.md").write_text(text, encoding="utf-8")
     figures = ROOT / "docs" / "figures"
@@ -241,20 +261,22 @@ def write(fitted: list[Fitted], results: Path) -> None:
 
 
 def main() -> None:
-    """Run the chosen designs on the chosen seed sets and write what was found."""
+    """Run the chosen designs on the chosen seed sets, and write the tables and the figure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--designs", nargs="*", default=list(DESIGNS), choices=list(DESIGNS))
     parser.add_argument("--seeds", nargs="*", default=list(SEED_SETS), choices=list(SEED_SETS))
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "law")
     parser.add_argument("--jobs", type=int)
-    parser.add_argument("--finished", action="store_true", help="train nothing; take the sweeps that are finished")
+    parser.add_argument("--finished", action="store_true", help="train nothing; fit the sweeps that are finished")
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
-    chosen = parser.parse_args()
-    pairs = [(design, name) for name in chosen.seeds for design in chosen.designs if name != "D" or design == "mnist1d"]
-    if chosen.finished:
-        pairs = [pair for pair in pairs if (chosen.folder / "-".join(pair) / "times.jsonl").exists()]
-    fitted = [run(design, name, chosen.folder, chosen.jobs, chosen.finished) for design, name in pairs]
-    write(sorted(fitted, key=lambda one: list(DESIGNS).index(one.design)), chosen.results)
+    arguments = parser.parse_args()
+    pairs = [
+        (design, name) for name in arguments.seeds for design in arguments.designs if name != "D" or design == "mnist1d"
+    ]
+    if arguments.finished:
+        pairs = [pair for pair in pairs if (arguments.folder / "-".join(pair) / "times.jsonl").exists()]
+    fitted = [run(design, name, arguments.folder, arguments.jobs, arguments.finished) for design, name in pairs]
+    write(sorted(fitted, key=lambda entry: list(DESIGNS).index(entry.design)), arguments.results)
 
 
 if __name__ == "__main__":

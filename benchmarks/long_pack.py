@@ -1,6 +1,6 @@
-"""`make long-pack`: kill a pack of five minutes in its middle, five times, and compare it with one left alone.
+"""Kill a pack of five minutes five times, and compare it with an undisturbed pack (`make long-pack`).
 
-Kills are SIGKILL of the whole process group at random moments; both sweeps run side by side, one thread each.
+A kill is SIGKILL of the whole process group at a random moment. Both sweeps run at the same time, with one thread each.
 """
 
 from __future__ import annotations
@@ -52,49 +52,49 @@ seeds = 0
 
 
 def main() -> int:
-    """Run both sweeps, kill one of them, print the table and write it to `results/long_pack.md`."""
+    """Run both sweeps, kill one of them, and write the table to `results/long_pack.md`."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--kills", type=int, default=5)
-    parser.add_argument("--seed", type=int, default=None, help="of the random moments (default: a new one)")
-    parser.add_argument("--steps", type=int, default=200_000, help="of every run: how long the pack is")
+    parser.add_argument("--seed", type=int, default=None, help="seed of the random moments (default: random)")
+    parser.add_argument("--steps", type=int, default=200_000, help="steps of every run")
     parser.add_argument("--apart", type=float, default=60.0, help="mean seconds between two kills")
-    chosen = parser.parse_args()
-    seed = random.randrange(10**6) if chosen.seed is None else chosen.seed
-    chance = random.Random(seed)
+    arguments = parser.parse_args()
+    seed = random.randrange(10**6) if arguments.seed is None else arguments.seed
+    generator = random.Random(seed)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         spec = folder / "spec.toml"
-        spec.write_text(SPEC.format(steps=chosen.steps), encoding="utf-8")
-        calm = start(command(spec, folder / "calm"))
+        spec.write_text(SPEC.format(steps=arguments.steps), encoding="utf-8")
+        undisturbed = start(command(spec, folder / "undisturbed"))
         began, rows = time.monotonic(), []
-        for _ in range(chosen.kills):
-            rows.append(kill(spec, folder / "killed", chance, chosen.apart))
+        for _ in range(arguments.kills):
+            rows.append(kill(spec, folder / "killed", generator, arguments.apart))
             print(rows[-1], file=sys.stderr)
         restarted = time.monotonic()
-        done = start(command(spec, folder / "killed")).wait() == 0
-        after = time.monotonic() - restarted
-        undisturbed = calm.wait() == 0
-        seconds = Study.open(folder / "calm").runs().seconds
+        code = start(command(spec, folder / "killed")).wait()
+        last_session = time.monotonic() - restarted
+        undisturbed_code = undisturbed.wait()
+        seconds = Study.open(folder / "undisturbed").runs().seconds
+        equal = same(folder / "killed", folder / "undisturbed")
         facts = {
-            "both sweeps finished with exit code 0": done and undisturbed,
-            "every number of every run and of every curve is the same to the bit": same(
-                folder / "killed", folder / "calm"
-            ),
-            "no checkpoint is left": not (folder / "killed" / "checkpoints").exists(),
+            "both sweeps finished with exit code 0": code == undisturbed_code == 0,
+            "every number of every run and of every curve is identical to the bit": equal,
+            "no checkpoint remains": not (folder / "killed" / "checkpoints").exists(),
         }
     text = "\n".join(
         [
-            "# A long pack that is killed",
+            "# Killing a long pack",
             "",
-            f"`python benchmarks/long_pack.py --kills {chosen.kills} --seed {seed} --steps {chosen.steps}`: one pack",
-            f"of {len(seconds)} MLPs, {chosen.steps:,} steps each, with momentum, decay, a schedule, clipping and",
-            f"averages; {seconds.sum():.0f} s undisturbed. SIGKILL at random moments, then the same command.",
+            f"`python benchmarks/long_pack.py --kills {arguments.kills} --seed {seed} --steps {arguments.steps}`:",
+            f"one pack of {len(seconds)} MLPs, {arguments.steps:,} steps each, with momentum, decay, a schedule,",
+            f"clipping and averages. It takes {seconds.sum():.0f} s undisturbed. After each SIGKILL the same command",
+            "continues it.",
             "",
             "| killed after (s) | steps in the checkpoint | age of the checkpoint (s) |",
             "|---|---|---|",
             *rows,
             "",
-            f"The last start took {after:.0f} s to the end; {time.monotonic() - began:.0f} s in all.",
+            f"The last session took {last_session:.0f} s; all sessions {time.monotonic() - began:.0f} s.",
             "",
             *(f"- {'yes' if holds else 'NO'}: {fact}" for fact, holds in facts.items()),
         ]
@@ -104,30 +104,36 @@ def main() -> int:
     return 0 if all(facts.values()) else 1
 
 
-def kill(spec: Path, out: Path, chance: random.Random, apart: float) -> str:
-    """Start the sweep, kill it at a random moment and say what it left."""
+def kill(spec: Path, out: Path, generator: random.Random, apart: float) -> str:
+    """Start the sweep, kill it at a random moment, and return a line about its checkpoint.
+
+    Args:
+        spec: The spec file.
+        out: Folder of the sweep.
+        generator: Source of the random moment.
+        apart: Mean time until the kill, in seconds.
+    """
     driver = start(command(spec, out))
     began = time.monotonic()
-    wait_until(lambda: driver.poll() is not None, chance.uniform(0.5, 1.5) * apart)
+    wait_until(lambda: driver.poll() is not None, generator.uniform(0.5, 1.5) * apart)
     moment, now = time.monotonic() - began, time.time()
     if driver.poll() is not None:
-        return f"| nothing: it had finished after {moment:.0f} | | |"
+        return f"| not killed: it had finished after {moment:.0f} | | |"
     os.killpg(driver.pid, signal.SIGKILL)
     driver.wait()
     file = CheckpointFile(out / "checkpoints", planned(out))
-    found = file.path.stat().st_mtime if file.path.exists() else None
-    known = file.read()
-    age = "–" if found is None else f"{now - found:.0f}"
-    return f"| {moment:.0f} | {known.state.step if known else 0:,} | {age} |"
+    age = f"{now - file.path.stat().st_mtime:.0f}" if file.path.exists() else "–"
+    checkpoint = file.read()
+    return f"| {moment:.0f} | {checkpoint.state.step if checkpoint else 0:,} | {age} |"
 
 
 def command(spec: Path, out: Path) -> list[str]:
-    """The sweep as a user starts it, with two workers."""
+    """Return the command that sweeps with two workers."""
     return [sys.executable, "-m", "noisescale", "sweep", str(spec), "--out", str(out), "--jobs", "2"]
 
 
 def planned(out: Path) -> tuple[Run, ...]:
-    """The runs of the one pack."""
+    """Return the runs of the only pack."""
     (pack,) = Plan(out / "plan.jsonl").packs.values()
     return pack.runs
 

@@ -1,4 +1,4 @@
-"""A pack of 64 networks measured at once, beside 64 single measurements; part of `make instruments`."""
+"""Time the measurement of a pack of 64 networks against 64 single measurements (`make instruments`)."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ RUNS, WIDTH, INPUTS, OUTPUTS = 64, 32, 40, 10
 EXAMPLES = (64, 128, 512)
 ACTIVATIONS = ("relu", "tanh")
 QUANTITIES = ("lambda_max", "hessian_trace", "trace_covariance")
-# Products of a trace at most, the same for all; the error is then what each network's products allow.
+# The limit on products for a trace. It is the same for all, so the error depends on what these products allow.
 MOST_PRODUCTS = 200
-# Of which the examples are said to be a part, so that tr Σ has an error.
+# The examples count as a sample of this many, so that tr Σ is an estimate with an error.
 POPULATION = 4000
-# Single measurements that are timed; they stand for all 64.
+# Networks that are measured one by one; their time is scaled to all 64.
 SINGLES = 8
 
 
 def models(activation: str) -> list[nn.Module]:
-    """Networks of two hidden layers after a little training, so that they have a curvature worth the name."""
+    """Train networks of two hidden layers for some steps, so that their curvature is not that of the start."""
     inputs, targets = data(512)
-    found = []
+    networks = []
     for seed in range(RUNS):
         torch.manual_seed(seed)
         model = family_factory(ModelOptions("mlp", depth=2, activation=activation))(WIDTH, (INPUTS,), OUTPUTS)
@@ -43,31 +43,34 @@ def models(activation: str) -> list[nn.Module]:
             optimizer.zero_grad()
             nn.functional.cross_entropy(model(inputs), targets).backward()
             optimizer.step()
-        found.append(model)
-    return found
+        networks.append(model)
+    return networks
 
 
 def data(examples: int) -> tuple[Tensor, Tensor]:
+    """Draw inputs and targets."""
     generator = torch.Generator().manual_seed(0)
     return torch.randn(examples, INPUTS, generator=generator), torch.randint(OUTPUTS, (examples,), generator=generator)
 
 
-def whole_pack(nets: list[nn.Module], examples: int) -> dict[str, Tensor]:
+def measure_together(networks: list[nn.Module], examples: int) -> dict[str, Tensor]:
+    """Measure all networks as one pack; each quantity has shape [R]."""
     inputs, targets = data(examples)
     parameters = {
-        name: torch.stack([dict(net.named_parameters())[name].detach() for net in nets])
-        for name, _ in nets[0].named_parameters()
+        name: torch.stack([dict(network.named_parameters())[name].detach() for network in networks])
+        for name, _ in networks[0].named_parameters()
     }
-    ones = {name: torch.ones(RUNS, *(1,) * (one.dim() - 1)) for name, one in parameters.items()}
-    rows = nn.functional.one_hot(targets, OUTPUTS).float()
-    numbers = footprint(nets[0], inputs).kept
+    multipliers = {name: torch.ones(RUNS, *(1,) * (tensor.dim() - 1)) for name, tensor in parameters.items()}
+    one_hot = nn.functional.one_hot(targets, OUTPUTS).float()
+    numbers = footprint(networks[0], inputs).kept
     loss = LOSSES["cross_entropy"].per_example
-    problem = PackProblem(nets[0], loss, parameters, {}, ones, inputs, rows, numbers=numbers)
+    problem = PackProblem(networks[0], loss, parameters, {}, multipliers, inputs, one_hot, numbers=numbers)
     return measure_pack(Snapshot(problem, None, torch.ones(RUNS), POPULATION), QUANTITIES)
 
 
-def own(net: nn.Module, examples: int) -> dict[str, float]:
-    arguments = net, nn.CrossEntropyLoss(), data(examples)
+def measure_single(network: nn.Module, examples: int) -> dict[str, float]:
+    """Measure one network with the functions of `noisescale.measure`."""
+    arguments = network, nn.CrossEntropyLoss(), data(examples)
     return {
         "lambda_max": float(measure.hessian_eigenvalues(*arguments, chunk=examples).values[0]),
         "hessian_trace": measure.hessian_trace(*arguments, max_products=MOST_PRODUCTS, chunk=examples).estimate.value,
@@ -75,23 +78,32 @@ def own(net: nn.Module, examples: int) -> dict[str, float]:
     }
 
 
-def curvlinops(net: nn.Module, examples: int, products: int) -> dict[str, float]:
-    """The same from curvlinops: ARPACK over its Hessian, its estimator of the trace; it has no tr Σ, which is ours."""
+def measure_with_curvlinops(network: nn.Module, examples: int, products: int) -> dict[str, float]:
+    """Measure one network with curvlinops: ARPACK on its Hessian and its trace estimator.
+
+    It has no tr Σ, so that number comes from `noisescale.measure`.
+
+    Args:
+        network: The network.
+        examples: Number of examples.
+        products: Products for the trace.
+    """
     from curvlinops import HessianLinearOperator, hutchinson_trace
     from scipy.sparse.linalg import eigsh
 
     batch, loss = data(examples), nn.CrossEntropyLoss()
-    operator = HessianLinearOperator(net, loss, list(net.parameters()), [batch], check_deterministic=False)
-    # To the accuracy of our own, which stops at residuals of 1e-4 of the eigenvalue.
+    operator = HessianLinearOperator(network, loss, list(network.parameters()), [batch], check_deterministic=False)
+    # The accuracy of `measure.hessian_eigenvalues`, which stops at a residual of 1e-4 of the eigenvalue.
     value = eigsh(operator.to_scipy(), k=1, which="LA", tol=1e-4, return_eigenvectors=False)[0]
     trace = hutchinson_trace(operator, num_matvecs=products, distribution="rademacher")
-    noise = measure.gradient_noise(net, loss, batch, POPULATION, chunk=examples)
+    noise = measure.gradient_noise(network, loss, batch, POPULATION, chunk=examples)
     return {
         "lambda_max": float(value), "hessian_trace": float(trace), "trace_covariance": noise.trace_covariance.value
     }  # fmt: skip
 
 
 def seconds(work: Callable[[], object], rounds: int) -> float:
+    """Return the median time of some calls in seconds, after one call that is not counted."""
     work()
     times = []
     for _ in range(rounds):
@@ -101,58 +113,68 @@ def seconds(work: Callable[[], object], rounds: int) -> float:
     return statistics.median(times)
 
 
-def row(activation: str, nets: list[nn.Module], examples: int, rounds: int) -> tuple[str, float]:
-    """A line of the table, and the largest relative difference between pack and single in λ_max and tr Σ."""
-    found = whole_pack(nets, examples)
-    few, arguments = nets[:SINGLES], (nn.CrossEntropyLoss(), data(examples))
-    spent = [measure.hessian_trace(net, *arguments, max_products=MOST_PRODUCTS).products for net in few]
-    pack = seconds(lambda: whole_pack(nets, examples), rounds)
-    ours = seconds(lambda: [own(net, examples) for net in few], rounds) * RUNS / SINGLES
-    peer = seconds(lambda: [curvlinops(net, examples, n) for net, n in zip(few, spent, strict=True)], rounds)
-    peer *= RUNS / SINGLES
-    worst = max(
-        abs(float(found[name][run]) / value - 1)
-        for run, net in enumerate(few)
-        for name, value in own(net, examples).items()
+def compare(activation: str, networks: list[nn.Module], examples: int, rounds: int) -> tuple[str, float]:
+    """Time the pack and both kinds of single measurements.
+
+    Returns:
+        A line of the table, and the largest relative difference in λ_max and tr Σ between pack and single measurement.
+    """
+    together = measure_together(networks, examples)
+    few, arguments = networks[:SINGLES], (nn.CrossEntropyLoss(), data(examples))
+    products = [measure.hessian_trace(network, *arguments, max_products=MOST_PRODUCTS).products for network in few]
+    scale = RUNS / SINGLES
+    pack = seconds(lambda: measure_together(networks, examples), rounds)
+    single = scale * seconds(lambda: [measure_single(network, examples) for network in few], rounds)
+    peer = scale * seconds(
+        lambda: [measure_with_curvlinops(network, examples, n) for network, n in zip(few, products, strict=True)],
+        rounds,
+    )
+    difference = max(
+        abs(float(together[name][run]) / value - 1)
+        for run, network in enumerate(few)
+        for name, value in measure_single(network, examples).items()
         if name != "hessian_trace"
     )
-    cells = f"{pack:.2f} | {ours:.1f} | {peer:.1f} | {statistics.mean(spent):.0f} | {min(ours, peer) / pack:.1f}"
-    return f"| {activation} | {examples} | {cells} |", worst
+    times = f"{pack:.2f} | {single:.1f} | {peer:.1f}"
+    line = f"| {activation} | {examples} | {times} | {statistics.mean(products):.0f} | {min(single, peer) / pack:.1f} |"
+    return line, difference
 
 
 def main() -> None:
-    """Time all in turns and compare their numbers."""
+    """Compare packs of both activations and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--results", type=Path, default=RESULTS)
-    chosen = parser.parse_args()
-    torch.set_num_threads(chosen.threads)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
     torch.set_flush_denormal(True)
     load, rows = os.getloadavg()[0], []
     for activation in ACTIVATIONS:
-        nets = models(activation)
-        rows += [row(activation, nets, examples, chosen.rounds) for examples in EXAMPLES]
+        networks = models(activation)
+        rows += [compare(activation, networks, examples, arguments.rounds) for examples in EXAMPLES]
     lines = [
-        "# A pack measured at once",
+        "# Measuring a pack at once",
         "",
-        f"Generated by `make instruments`. {RUNS} MLPs of two hidden layers of width {WIDTH}, inputs of {INPUTS}",
-        f"numbers, float32; {', '.join(QUANTITIES)}. {os.cpu_count()} cores, {chosen.threads} thread, load before",
-        f"{load:.1f}; medians of {chosen.rounds}. Singles are timed on {SINGLES} of the networks and counted",
-        f"{RUNS // SINGLES} times, all data in one chunk. curvlinops: its Hessian under ARPACK to the same residual,",
-        "its estimator of the trace with as many products as ours takes, and our tr Σ, which it lacks.",
+        f"Generated by `make instruments`. {RUNS} MLPs with two hidden layers of width {WIDTH} and inputs of {INPUTS}",
+        f"numbers, in float32; {', '.join(QUANTITIES)}. {os.cpu_count()} cores, {arguments.threads} thread, load",
+        f"before the start {load:.1f}, medians of {arguments.rounds}. Single measurements are timed on {SINGLES} of",
+        f"the networks and scaled by {RUNS // SINGLES}, with all data in one chunk. curvlinops computes the eigenvalue",
+        "with ARPACK to the same residual and the trace with the same number of products; tr Σ comes from noisescale",
+        "in both columns.",
         "",
-        "| activation | examples | pack, s | ours, s | curvlinops, s | products a trace | faster of both / pack |",
+        "| activation | examples | pack, s | single, s | curvlinops, s | products of a trace | speedup |",
         "|---|---|---|---|---|---|---|",
         *(line for line, _ in rows),
         "",
-        f"λ_max and tr Σ of pack and single differ by at most {max(worst for _, worst in rows):.0e} of their size.",
-        "The trace of ReLU networks is exact in the pack, from as many backward passes as there are outputs; singles",
-        f"sample it to 5 % or {MOST_PRODUCTS} products, as the pack does for tanh. On few examples a product is mostly",
-        "overhead, which the pack shares; on many it is arithmetic, and the ratio falls to what passes that are not",
-        "repeated save.",
+        f"λ_max and tr Σ of pack and single measurement differ by at most {max(worst for _, worst in rows):.0e} of",
+        "their size. Speedup: the faster of both single measurements over the pack. The pack computes the trace of",
+        "ReLU networks exactly, with one backward pass for each output. A single measurement samples it to 5 % or",
+        f"{MOST_PRODUCTS} products, and so does the pack for tanh. On few examples a product is mostly overhead, which",
+        "the pack shares. On many examples it is arithmetic, and the speedup comes only from passes that the pack does",
+        "not repeat.",
     ]
-    chosen.results.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    arguments.results.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))
 
 

@@ -1,7 +1,7 @@
-"""`make pack-memory`: the memory that a pack was planned with, and what it takes.
+"""Compare the memory that is planned for a pack with the memory that it uses (`make pack-memory`).
 
-Packs of several families and widths are trained for a few steps, each in a process of its own; what the largest memory
-grows by from the moment before the trainer is built is set against `noisescale.sweeps.cost.memory`.
+Each pack trains for a few steps in a separate process. The growth of the peak memory, from just before the trainer is
+built, is compared with `noisescale.sweeps.cost.memory`.
 """
 
 from __future__ import annotations
@@ -37,25 +37,26 @@ CASES = [
 
 
 def main() -> int:
-    """Measure every case, print the table and write it to `results/pack_memory.md`."""
+    """Measure every case and write the table to `results/pack_memory.md`."""
     if len(sys.argv) > 1:
         print(json.dumps(measured(int(sys.argv[1]))))
         return 0
     lines = [
         "# Memory of packs",
         "",
-        "`python benchmarks/pack_memory.py`: float32, ten steps, two evaluations, a process each. Planned: the model",
-        "of `noisescale.sweeps.cost`, by which packs are cut at 1 GiB. Largest: how many runs one pack may hold.",
+        "`python benchmarks/pack_memory.py`: float32, ten steps, two evaluations, one process for each row. Planned:",
+        "the model of `noisescale.sweeps.cost`, which limits a pack to 1 GiB. Largest pack: runs that this limit",
+        "allows.",
         "",
-        "| data | model | width | B | runs | planned (MB) | taken (MB) | taken/planned | largest pack |",
+        "| data | model | width | B | runs | planned (MB) | used (MB) | used/planned | largest pack |",
         "|---|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for number, (data, model, width, batch, runs) in enumerate(CASES):
         done = subprocess.run([sys.executable, __file__, str(number)], check=True, capture_output=True, text=True)
-        planned, taken, most = json.loads(done.stdout)
+        planned, used, largest = json.loads(done.stdout)
         name = " ".join(str(value) for value in model.values())
-        found = f"{planned:.0f} | {taken:.0f} | {taken / planned:.2f} | {most}"
-        lines.append(f"| {data} | {name} | {width} | {batch} | {runs} | {found} |")
+        memory_cells = f"{planned:.0f} | {used:.0f} | {used / planned:.2f} | {largest}"
+        lines.append(f"| {data} | {name} | {width} | {batch} | {runs} | {memory_cells} |")
     text = "\n".join(lines) + "\n"
     print(text)
     RESULTS.write_text(text, encoding="utf-8")
@@ -63,7 +64,7 @@ def main() -> int:
 
 
 def measured(number: int) -> tuple[float, float, int]:
-    """Planned and taken memory of a case in MB, and the runs of the largest pack that would be planned."""
+    """Return planned and used memory of a case in MB, and the number of runs in the largest pack that is planned."""
     data, model, width, batch, count = CASES[number]
     spec = SweepSpec.from_dict(
         {
@@ -76,14 +77,14 @@ def measured(number: int) -> tuple[float, float, int]:
     runs, shape = grid.runs(), model_shapes(grid, [width])[width]
     dataset = load_dataset(spec.dataset.options(0.0))
     factory = family_factory(ModelOptions.of_run(runs[0]))
-    # What torch takes once, whatever the pack.
+    # Torch allocates some memory once, independent of the pack.
     PackTrainer(runs[:1], dataset, factory, reference_width=reference_width(width)).advance(until=1)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     trainer = PackTrainer(runs, dataset, factory, reference_width=reference_width(width))
     trainer.advance()
-    taken = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / 1e6
+    used = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / 1e6
     many = [runs[0]] * 100_000
-    return memory(runs, shape) / 1e6, taken, pack_size(many, shape, PackLimits())
+    return memory(runs, shape) / 1e6, used, pack_size(many, shape, PackLimits())
 
 
 if __name__ == "__main__":

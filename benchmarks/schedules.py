@@ -1,8 +1,8 @@
-"""Does a batch that grows stand in for a rate that falls? (`make schedules`)
+"""Test whether a growing batch size can replace a falling learning rate (`make schedules`).
 
-Each schedule of the batch in examples/batch-schedule.toml is compared with the schedule of the rate that it replaces,
-seed by seed and at equal epochs, by the equivalence test of `noisescale.laws.equivalence`; the control is the constant
-run.
+Each batch schedule in examples/batch-schedule.toml is compared with the rate schedule that it replaces, seed by seed
+and at equal epochs, by the equivalence test of `noisescale.laws.equivalence`. The control is the run with a constant
+rate and batch size.
 """
 
 from __future__ import annotations
@@ -22,41 +22,54 @@ BATCH = ' of="batch_size"'
 
 
 def final(runs: pd.DataFrame, schedule: str, metric: str) -> pd.Series:
-    """A metric at the end of every run with a schedule, by seed."""
-    own = runs[runs.schedule == schedule].set_index("seed").sort_index()
-    if not (own.status == "completed").all():
-        raise SystemExit(f"a run with the schedule {schedule} diverged: choose a smaller rate")
-    return own[f"final_{metric}"]
+    """Return a metric at the end of every run with a schedule, by seed.
+
+    Raises:
+        SystemExit: A run diverged.
+    """
+    chosen = runs[runs.schedule == schedule].set_index("seed").sort_index()
+    if not (chosen.status == "completed").all():
+        raise SystemExit(f"every run with the schedule {schedule} must complete. Got a diverged run: lower the rate")
+    return chosen[f"final_{metric}"]
 
 
 def rows(runs: pd.DataFrame, metric: str, scale: float, unit: str, digits: int) -> list[str]:
-    """One row for each pair, with both means, the difference, the control and the verdict."""
-    found = []
-    for moved in sorted(one for one in runs.schedule.unique() if one.endswith(BATCH)):
-        rate = moved.removesuffix(BATCH)
-        ours, theirs, constant = (final(runs, one, metric) for one in (moved, rate, "constant"))
-        answer = equivalence((ours - theirs).to_numpy(), (constant - theirs).to_numpy())
-        steps = [int(runs[runs.schedule == one].steps.iloc[0]) for one in (rate, moved)]
+    """Tabulate each pair of schedules: both means, the difference, the control and the verdict.
+
+    Args:
+        runs: Runs of the study.
+        metric: Name of the metric.
+        scale: Factor from the metric to the unit of the table.
+        unit: Unit of the table.
+        digits: Decimals of the table.
+    """
+    lines = []
+    for batch_schedule in sorted(schedule for schedule in runs.schedule.unique() if schedule.endswith(BATCH)):
+        rate_schedule = batch_schedule.removesuffix(BATCH)
+        batch, rate, constant = (final(runs, name, metric) for name in (batch_schedule, rate_schedule, "constant"))
+        result = equivalence((batch - rate).to_numpy(), (constant - rate).to_numpy())
+        difference = result.difference
+        steps = [int(runs[runs.schedule == name].steps.iloc[0]) for name in (rate_schedule, batch_schedule)]
         cells = [
-            f"`{rate}`",
+            f"`{rate_schedule}`",
             f"{steps[0]:,} / {steps[1]:,}",
-            f"{scale * theirs.mean():.{digits}f} / {scale * ours.mean():.{digits}f}",
-            f"{scale * answer.difference.value:.{digits}f} [{scale * answer.difference.low:.{digits}f}, "
-            f"{scale * answer.difference.high:.{digits}f}]",
-            f"{scale * answer.control.value:.{digits}f}",
-            f"{scale * answer.margin:.{digits}f} {unit}",
-            answer.result,
+            f"{scale * rate.mean():.{digits}f} / {scale * batch.mean():.{digits}f}",
+            f"{scale * difference.value:.{digits}f} "
+            f"[{scale * difference.low:.{digits}f}, {scale * difference.high:.{digits}f}]",
+            f"{scale * result.control.value:.{digits}f}",
+            f"{scale * result.margin:.{digits}f} {unit}",
+            result.result,
         ]
-        found.append("| " + " | ".join(cells) + " |")
-    return found
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
 
 
 def draw(study: Study, path: Path) -> None:
-    """Rate, batch and test accuracy against epochs, of the runs whose schedule steps."""
+    """Draw rate, batch size and test accuracy against epochs for the step schedules."""
     runs = study.runs()
     curves = study.curves().merge(runs[["run_id", "schedule"]], on="run_id")
-    rate = next(one for one in runs.schedule.unique() if one.startswith("step") and BATCH not in one)
-    looks = {
+    rate = next(name for name in runs.schedule.unique() if name.startswith("step") and BATCH not in name)
+    styles = {
         "the rate falls": (rate, {"color": "#1b4f8f", "ls": "-"}),
         "the batch grows": (rate + BATCH, {"color": "#d95f02", "ls": "--"}),
         "neither": ("constant", {"color": INK, "ls": ":"}),
@@ -65,15 +78,15 @@ def draw(study: Study, path: Path) -> None:
         figure = new_figure(6.4)
         axes = figure.subplots(3, 1, sharex=True, height_ratios=(1, 1, 2.4))
         handles = []
-        for label, (schedule, look) in looks.items():
-            own = curves[curves.schedule == schedule].copy()
-            own["place"] = own.groupby("run_id").cumcount()
-            mean = own.groupby("place").mean(numeric_only=True)
-            error = own.groupby("place").test_accuracy.sem()
+        for label, (schedule, style) in styles.items():
+            points = curves[curves.schedule == schedule].copy()
+            points["evaluation"] = points.groupby("run_id").cumcount()
+            mean = points.groupby("evaluation").mean(numeric_only=True)
+            error = points.groupby("evaluation").test_accuracy.sem()
             for axis, name in zip(axes, ("learning_rate", "batch_size", "test_accuracy"), strict=True):
-                (line,) = axis.plot(mean.epoch, mean[name], label=label, **look)
+                (line,) = axis.plot(mean.epoch, mean[name], label=label, **style)
             band = mean.test_accuracy - 2 * error, mean.test_accuracy + 2 * error
-            axes[2].fill_between(mean.epoch, *band, color=look["color"], alpha=0.2, lw=0)
+            axes[2].fill_between(mean.epoch, *band, color=style["color"], alpha=0.2, lw=0)
             handles.append(line)
         for axis, title in zip(axes, ("learning rate ε", "batch size B\n(examples)", "test accuracy"), strict=True):
             axis.set_ylabel(title)
@@ -87,12 +100,12 @@ def draw(study: Study, path: Path) -> None:
 
 
 def main() -> None:
-    """Run the sweep where it is missing; write the table and the figure."""
+    """Run what is missing of the sweep, and write the table and the figure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "batch-schedule")
     parser.add_argument("--jobs", type=int)
-    chosen = parser.parse_args()
-    study = sweep(SweepSpec.from_toml(ROOT / "examples" / "batch-schedule.toml"), chosen.folder, jobs=chosen.jobs)
+    arguments = parser.parse_args()
+    study = sweep(SweepSpec.from_toml(ROOT / "examples" / "batch-schedule.toml"), arguments.folder, jobs=arguments.jobs)
     runs = study.runs()
     head = [
         "| schedule | steps: rate / batch | rate / batch | batch − rate, 95 % | control | margin | verdict |",
@@ -100,9 +113,12 @@ def main() -> None:
     ]
     text = "\n".join(
         [
-            "# A batch schedule in place of a rate schedule",
+            "# Batch schedules in place of rate schedules",
             "",
-            f"Generated by `make schedules`. {' '.join((__doc__ or '').split())}",
+            *(__doc__ or "").strip().splitlines(),
+            "",
+            "Generated by `make schedules`; do not edit by hand.",
+            "",
             f"{runs.seed.nunique()} seeds; values at the end of training.",
             "",
             "Test accuracy (points):",

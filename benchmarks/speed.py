@@ -1,6 +1,6 @@
-"""Speed of the packed trainer against a plain loop, `torch.func` and JAX, as ratios on this machine; `make bench`.
+"""Time the packed trainer against a plain loop, `torch.func` and JAX (`make bench`).
 
-Everything is timed in rounds, one program after the other, so that whatever else the machine does falls on all of them.
+All programs are timed in rounds, one after the other, so that other load on the machine affects all of them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import os
 import platform
 import statistics
 import sys
-from collections.abc import Callable
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -24,7 +23,7 @@ from timing import PLAIN, Workers
 ROWS = (Row(32, 16, 64, 40), Row(128, 16, 64, 40), Row(128, 128, 32, 40), Row(512, 32, 16, 784), Row(512, 128, 16, 784))
 RESULTS = Path(__file__).parent / "results"
 
-# What each column of the table is: label, (program, processes, threads of each) of which the faster counts.
+# Columns of the table: label, and the variants (program, processes, threads of each), of which the fastest counts.
 COLUMNS: dict[str, tuple[str, list[tuple[str, int, int]]]] = {
     "plain": ("plain loop", [(kind, 1, threads) for kind in PLAIN for threads in (1, 2)]),
     "plain_two": ("two plain loops at once", [(kind, 2, 1) for kind in PLAIN]),
@@ -36,12 +35,13 @@ COLUMNS: dict[str, tuple[str, list[tuple[str, int, int]]]] = {
 
 
 def main() -> None:
+    """Time every row and write speed.json and speed.md."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7, help="of which the median counts")
-    parser.add_argument("--seconds", type=float, default=0.5, help="of each program in each round")
+    parser.add_argument("--rounds", type=int, default=7, help="number of rounds; the median counts")
+    parser.add_argument("--seconds", type=float, default=0.5, help="time for each program in each round")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
-    # Programs with two threads wait for each other: on a machine that is busy they stand still, and ratios mislead.
+    # Threads of one program wait for each other. On a busy machine they stall, and the ratios mislead.
     load = os.getloadavg()[0]
     with Workers(2) as workers:
         rows = [measure_row(workers, row, options.rounds, options.seconds) for row in ROWS]
@@ -59,7 +59,18 @@ def main() -> None:
 
 
 def measure_row(workers: Workers, row: Row, rounds: int, seconds: float) -> dict[str, Any]:
-    """Medians of run-steps per second by program, the GEMM peak in operations per second, the best of each column."""
+    """Time all programs on a row.
+
+    Args:
+        workers: Processes that run the programs.
+        row: The networks.
+        rounds: Number of rounds.
+        seconds: Time for each program in each round, in seconds.
+
+    Returns:
+        Median run-steps per second of each program, the GEMM peak in operations per second, the best of each column,
+        and the ratios between columns.
+    """
     programs = sorted({program for _, group in COLUMNS.values() for program in group})
     if not _has_jax():
         programs = [program for program in programs if program[0] != "jax"]
@@ -67,7 +78,7 @@ def measure_row(workers: Workers, row: Row, rounds: int, seconds: float) -> dict
     peaks = []
     workers.start_row()
     for program in programs:
-        workers.rate(program, row, 0.0)  # builds and compiles
+        workers.rate(program, row, 0.0)  # builds the networks and compiles
     for _ in range(rounds):
         peaks.append(workers.gemm_peak())
         for program in programs:
@@ -75,9 +86,9 @@ def measure_row(workers: Workers, row: Row, rounds: int, seconds: float) -> dict
     medians = {program: statistics.median(values) for program, values in samples.items()}
     best: dict[str, Any] = {}
     for column, (_, group) in COLUMNS.items():
-        known = [program for program in group if program in medians]
-        if known:
-            fastest = max(known, key=medians.__getitem__)
+        timed = [program for program in group if program in medians]
+        if timed:
+            fastest = max(timed, key=medians.__getitem__)
             best[column] = {"run_steps_per_second": medians[fastest], "program": "{} {}×{}".format(*fastest)}
     peak = statistics.median(peaks)
     print(_name(asdict(row)), {"{} {}×{}".format(*p): round(value) for p, value in medians.items()}, file=sys.stderr)
@@ -100,7 +111,7 @@ def measure_row(workers: Workers, row: Row, rounds: int, seconds: float) -> dict
 
 
 def machine() -> dict[str, Any]:
-    """What the numbers depend on."""
+    """Describe the machine and the versions."""
     versions = {name: metadata.version(name) for name in ("torch", "numpy", *(("jax",) if _has_jax() else ()))}
     features = torch.backends.cpu.get_cpu_capability()
     return {"cores": torch.get_num_threads(), "cpu": platform.machine(), "vectors": features, **versions} | {
@@ -109,7 +120,7 @@ def machine() -> dict[str, Any]:
 
 
 def as_markdown(record: dict[str, Any]) -> str:
-    """The page `speed.md`."""
+    """Format the page `speed.md`."""
     lines = [
         "# Speed",
         "",
@@ -117,37 +128,38 @@ def as_markdown(record: dict[str, Any]) -> str:
         "",
     ]
     lines += [
-        "Training steps of single runs per second (run-steps/s): two hidden layers, 10 outputs, 4000 examples;",
-        f"medians of {record['rounds']} rounds in which all programs were timed one after the other. Of each program's",
-        "variants the one with the higher median counts; `p×t` is p processes at once with t threads each (a sweep",
-        "runs one process a core). Everything in float32.",
+        "Training steps per second, summed over runs (run-steps/s): two hidden layers, 10 outputs, 4000 examples,",
+        f"float32. Medians of {record['rounds']} rounds in which all programs were timed one after the other. Each",
+        "cell shows the variant with the highest median; `p×t` means p processes at once with t threads each (a sweep",
+        "runs one process on each core).",
         "",
-        "- plain loop: `nn.Sequential`, autograd, `torch.optim.SGD`, indices drawn beforehand, no `.item()`;",
-        "  the fastest of single, foreach and fused, of 1 or 2 threads.",
-        "- whole trainer: `PackTrainer.advance` with sampling and the look for divergence, without evaluation.",
-        "- bare kernel: gradients and update on a fixed batch. torch.func: the generic kernel, in its place.",
-        "- share of peak: operations that the step's matrix products need (no gradient of the inputs), over 2048³",
-        "  float32 products (the better of one on 2 threads and one a core), timed in the same rounds.",
+        "- plain loop: `nn.Sequential`, autograd, `torch.optim.SGD`, indices drawn in advance, no `.item()`; the",
+        "  fastest of single, foreach and fused, with 1 or 2 threads.",
+        "- whole trainer: `PackTrainer.advance` with sampling and the check for divergence, without evaluation.",
+        "- bare kernel: gradients and update on a fixed batch. torch.func: the same with the generic kernel.",
+        "- share of GEMM peak: the operations of the step's matrix products (no gradient of the inputs) relative to",
+        "  2048³ float32 products (the better of one on 2 threads and one on each core), timed in the same rounds.",
         "",
     ]
-    shown = [column for column in COLUMNS if all(column in row["best"] for row in record["rows"])]
+    columns = [column for column in COLUMNS if all(column in row["best"] for row in record["rows"])]
     lines.append(
         "| width, batch, runs, inputs | "
-        + " | ".join(COLUMNS[column][0] for column in shown)
+        + " | ".join(COLUMNS[column][0] for column in columns)
         + " | GEMM peak, GFLOP/s |"
     )
-    lines.append("|---" * (len(shown) + 2) + "|")
+    lines.append("|---" * (len(columns) + 2) + "|")
     for row in record["rows"]:
         cells = [
-            f"{row['best'][column]['run_steps_per_second']:,.0f} ({row['best'][column]['program']})" for column in shown
+            f"{row['best'][column]['run_steps_per_second']:,.0f} ({row['best'][column]['program']})"
+            for column in columns
         ]
         lines.append(f"| {_name(row)} | " + " | ".join(cells) + f" | {row['gemm_peak'] / 1e9:.0f} |")
     names = list(record["rows"][0]["ratios"])
     lines += ["", "| width, batch, runs, inputs | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for row in record["rows"]:
-        lines.append(f"| {_name(row)} | " + " | ".join(_shown(row["ratios"][name]) for name in names) + " |")
-    if "jax" not in shown:
-        lines += ["", "JAX was not installed, so its column is absent (`make bench` installs it)."]
+        lines.append(f"| {_name(row)} | " + " | ".join(_number(row["ratios"][name]) for name in names) + " |")
+    if "jax" not in columns:
+        lines += ["", "JAX was not installed, so its column is missing (`make bench` installs it)."]
     return "\n".join(lines) + "\n"
 
 
@@ -155,13 +167,14 @@ def _name(row: dict[str, Any]) -> str:
     return f"{row['width']}, {row['batch']}, {row['runs']}, {row['inputs']}"
 
 
-def _shown(ratio: float | None) -> str:
+def _number(ratio: float | None) -> str:
     return "–" if ratio is None else f"{ratio:.2f}" if ratio < 10 else f"{ratio:.1f}"
 
 
 def _ratio(best: dict[str, Any], over: str, under: str) -> float | None:
-    rate: Callable[[str], float] = lambda column: best[column]["run_steps_per_second"]  # noqa: E731
-    return rate(over) / rate(under) if under in best else None
+    if under not in best:
+        return None
+    return float(best[over]["run_steps_per_second"] / best[under]["run_steps_per_second"])
 
 
 def _has_jax() -> bool:

@@ -1,4 +1,4 @@
-"""Where a sweep's time went, from the folder's own record."""
+"""Read where the time of a sweep went, from the record in its folder."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 
 
 def sweep_time(study: Path) -> dict[str, float]:
-    """Seconds by part, summed over the commands that were run on the folder.
+    """Return the seconds of each part, summed over the commands that were run on the folder.
 
-    Arguments:
-        study: a sweep's folder, with its `times.jsonl`.
+    Args:
+        study: Folder of the sweep, with its `times.jsonl`.
     """
     seconds: dict[str, float] = {}
     for line in (study / "times.jsonl").read_text(encoding="utf-8").splitlines():

@@ -1,4 +1,4 @@
-"""Worker processes that time a program, one process or several at the same moment."""
+"""Worker processes that time a program in one process or in several at the same time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ AnyRow = Row | ImageRow
 
 
 class Workers:
-    """Processes that are started once and keep what they build for a row."""
+    """Processes that are started once and keep the programs that they build for a row.
+
+    Args:
+        count: Number of processes.
+    """
 
     def __init__(self, count: int) -> None:
         context = multiprocessing.get_context("spawn")
@@ -42,21 +46,30 @@ class Workers:
             process.terminate()
 
     def start_row(self) -> None:
-        """Forget what was built for the row before."""
+        """Discard the programs of the previous row."""
         self._ask(self._ends, ("forget",))
 
     def rate(self, program: Program, row: AnyRow, seconds: float) -> float:
-        """Run-steps per second of a program (name, processes, threads of each), summed over its processes."""
+        """Time a program and return its run-steps per second, summed over its processes.
+
+        Args:
+            program: Name, number of processes, threads of each process.
+            row: The networks.
+            seconds: Shortest time to measure, in seconds.
+        """
         name, processes, threads = program
         return sum(self._ask(self._ends[:processes], ("rate", name, row, threads, seconds)))
 
     def kernel(self, row: AnyRow) -> str:
-        """The kernel that the trainer of a row, timed before, has chosen."""
+        """Return the kernel that the trainer of a row has chosen; the trainer must have been timed before."""
         self._ends[0].send(("kernel", row))
         return str(self._ends[0].recv())
 
     def gemm_peak(self) -> float:
-        """Operations per second of large square products: the better of one on two threads and one a process."""
+        """Return the operations per second of large square products.
+
+        The larger of one process with two threads and all processes with one thread each.
+        """
         return max(self._ask(self._ends[:1], ("gemm", 2))[0], sum(self._ask(self._ends, ("gemm", 1))))
 
     def _ask(self, ends: list[Connection], message: tuple[Any, ...]) -> list[float]:
@@ -70,7 +83,7 @@ class Workers:
 
 
 def _serve(end: Connection) -> None:
-    # As a sweep's worker does; it speeds up every program.
+    # The workers of a sweep do this too. It speeds up every program.
     torch.set_flush_denormal(True)
     built: dict[tuple[str, AnyRow], Contestant] = {}
     while True:

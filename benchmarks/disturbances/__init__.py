@@ -1,1 +1,1 @@
-"""What befalls a sweep from outside, one kind a module, and what must hold after each."""
+"""Faults that disturb a sweep from outside, one kind in each module, and what must hold after each."""

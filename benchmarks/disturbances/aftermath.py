@@ -1,4 +1,4 @@
-"""What must hold after every fault: nothing lost, nothing twice, it completes, its runs equal undisturbed ones."""
+"""Check a sweep after a fault: nothing is lost or doubled, it completes, and its runs equal undisturbed runs."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ from noisescale.sweeps.plan import Plan
 
 @dataclass(frozen=True)
 class Aftermath:
-    """What held when all was over.
+    """The checks of a sweep after its last fault.
 
-    Arguments:
-        finished: shards that were seen finished before a fault. kept: each of them is unchanged to the bit.
-        once: every planned run is in exactly one shard. completes: the same command ends with exit code 0 and leaves no
-        temporary file. equal: runs and curves equal those of a sweep that nobody disturbed, to the last digit.
-        runs: how many they are.
+    Args:
+        finished: Number of shards that were finished before a fault.
+        kept: Each of these shards is unchanged, to the bit.
+        once: Every planned run is in exactly one shard.
+        completes: The same command ends with exit code 0 and leaves no temporary file.
+        equal: Runs and curves equal those of an undisturbed sweep, to the last digit.
+        runs: Number of runs.
     """
 
     finished: int
@@ -33,17 +35,18 @@ class Aftermath:
     runs: int
 
     @property
-    def good(self) -> bool:
+    def passed(self) -> bool:
+        """All checks passed."""
         return self.kept and self.once and self.completes and self.equal
 
 
 class Undisturbed:
-    """Sweeps with the plans of disturbed ones, left alone.
+    """Undisturbed sweeps with the same plans as the disturbed sweeps.
 
-    A pack is the same in every sweep that plans it, so that each is trained once for all of them.
+    A pack is the same in every sweep that plans it, so it is trained only once.
 
-    Arguments:
-        folder: for these sweeps.
+    Args:
+        folder: Where these sweeps are stored.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -52,7 +55,7 @@ class Undisturbed:
         self._count = 0
 
     def like(self, subject: Subject) -> Path | None:
-        """The folder of a sweep with the subject's plan; None where it did not complete."""
+        """Run a sweep with the subject's plan and return its folder, or None if it did not complete."""
         self._count += 1
         out = self.folder / str(self._count)
         (out / "shards").mkdir(parents=True)
@@ -68,38 +71,38 @@ class Undisturbed:
 
 
 def aftermath(subject: Subject, undisturbed: Undisturbed) -> Aftermath:
-    """Run the disturbed sweep to its end with the command that began it, and look at all it holds."""
+    """Run the disturbed sweep to its end with the command that started it, and check it."""
     finished = len(subject.finished)
-    subject.remember()
+    subject.record_finished()
     code = subject.complete().code
     kept = subject.finished.items() <= subject.shards().items()
     ids, planned = run_ids(subject.out), planned_ids(subject.out)
-    other = undisturbed.like(subject)
+    reference = undisturbed.like(subject)
     return Aftermath(
         finished=finished,
         kept=kept,
         once=sorted(ids) == sorted(planned),
         completes=code == 0 and not subject.leftovers(),
-        equal=other is not None and same(subject.out, other),
+        equal=reference is not None and same(subject.out, reference),
         runs=len(ids),
     )
 
 
 def run_ids(out: Path) -> list[str]:
-    """The run ids of all shards, as often as they are there."""
+    """List the run ids of all shards, with repetitions."""
     shards = sorted((out / "shards").glob("*.parquet"))
     return [run_id for path in shards for run_id in pd.read_parquet(path, columns=["run_id"]).run_id]
 
 
 def planned_ids(out: Path) -> list[str]:
-    """The run ids that the plan of a finished sweep holds."""
+    """List the run ids of a plan."""
     return [run.run_id for pack in Plan(out / "plan.jsonl").packs.values() for run in pack.runs]
 
 
 def same(out: Path, other: Path) -> bool:
-    """Whether two sweeps found the same for every run and at every evaluation."""
-    one, two = Study.open(out), Study.open(other)
-    return findings(one.runs()).equals(findings(two.runs())) and _curves(one).equals(_curves(two))
+    """Return whether two sweeps have the same result for every run and every evaluation."""
+    first, second = Study.open(out), Study.open(other)
+    return findings(first.runs()).equals(findings(second.runs())) and _curves(first).equals(_curves(second))
 
 
 def _curves(study: Study) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""A clock that is set back again and again while a sweep runs."""
+"""Set the clock back repeatedly while a sweep runs."""
 
 from __future__ import annotations
 
@@ -10,49 +10,49 @@ from unittest.mock import patch
 
 from disturbances.fault import Report
 from disturbances.processes import wait_until
-from disturbances.subject import PATIENCE, Subject, ended
+from disturbances.subject import TIMEOUT, Subject, wait_for_exit
 from noisescale.errors import BadInput
 from noisescale.sweeps.folder_status import Status, status
 
-# Python runs a module of this name in every process before anything else: driver and workers lose an hour every second.
-_INJECTED = """
+# Python imports `sitecustomize` first in every process, so driver and workers all lose an hour every second.
+_SITECUSTOMIZE = """
 import time
 _time, _began = time.time, time.monotonic()
 time.time = lambda: _time() - 3600.0 * int(time.monotonic() - _began)
 """
 
 
-def set_back(subject: Subject, chance: random.Random) -> Report:
-    """Run a sweep under a clock that loses an hour every second, and ask for its status meanwhile."""
+def set_back(subject: Subject, generator: random.Random) -> Report:
+    """Run a sweep under a clock that loses an hour every second, and read its status meanwhile."""
     report = Report("clock set back by an hour every second, through the whole sweep", 0)
-    place = subject.folder / "clock"
-    place.mkdir()
-    (place / "sitecustomize.py").write_text(_INJECTED, encoding="utf-8")
-    paths = os.pathsep.join([str(place), *filter(None, [os.environ.get("PYTHONPATH")])])
+    injected = subject.folder / "clock"
+    injected.mkdir()
+    (injected / "sitecustomize.py").write_text(_SITECUSTOMIZE, encoding="utf-8")
+    paths = os.pathsep.join([str(injected), *filter(None, [os.environ.get("PYTHONPATH")])])
     began, seen = time.monotonic(), list[Status]()
     driver = subject.start(environment={"PYTHONPATH": paths})
-    wait_until(lambda: driver.poll() is not None or _look(subject, seen), PATIENCE)
-    how = ended(driver)
+    wait_until(lambda: driver.poll() is not None or _record_status(subject, seen), TIMEOUT)
+    outcome = wait_for_exit(driver)
     report.times = int(time.monotonic() - began)
-    report.check("it completes under that clock", how.code == 0)
+    report.check("the sweep completes under that clock", outcome.code == 0)
     report.check("status works under any clock", len(seen) > 1)
-    report.check("no age and no time left is negative", all(_sound(one) for one in seen))
-    report.check("and none is shown so", not re.search(r"(?<![\w.])-\d", how.said))
+    report.check("no age and no remaining time is negative", not any(_has_negative_time(entry) for entry in seen))
+    report.check("no negative number is shown", not re.search(r"(?<![\w.])-\d", outcome.stderr))
     return report
 
 
-def _look(subject: Subject, seen: list[Status]) -> bool:
-    """Note the status by this process's clock, and by one that is a day behind."""
+def _record_status(subject: Subject, seen: list[Status]) -> bool:
+    """Record the status by this clock and by a clock that is a day behind; always return False."""
     try:
         seen.append(status(subject.out))
         behind = time.time() - 86_400.0
         with patch("time.time", lambda: behind):
             seen.append(status(subject.out))
-    except BadInput:  # the folder is not begun yet
+    except BadInput:  # the sweep has not created its folder yet
         pass
     return False
 
 
-def _sound(one: Status) -> bool:
-    ages = [value for value in (one.heartbeat_age, one.seconds_left) if value is not None]
-    return all(value >= 0.0 for value in ages) and not any("-" in line for line in one.lines() if "time left" in line)
+def _has_negative_time(entry: Status) -> bool:
+    times = [value for value in (entry.heartbeat_age, entry.seconds_left) if value is not None]
+    return any(value < 0.0 for value in times) or any("-" in line for line in entry.lines() if "time left" in line)

@@ -1,4 +1,4 @@
-"""Shards that are no longer as they were written: cut off, or with one bit turned over."""
+"""Damage shards after they were written: truncate them or flip a bit."""
 
 from __future__ import annotations
 
@@ -9,37 +9,41 @@ from disturbances.fault import Report
 from disturbances.subject import Subject
 
 
-def truncate(path: Path, chance: random.Random) -> None:
-    """Cut a file off at a random byte; at the first, nothing is left."""
+def truncate(path: Path, generator: random.Random) -> None:
+    """Truncate a file at a random byte; it can become empty."""
     data = path.read_bytes()
-    path.write_bytes(data[: chance.randrange(len(data))])
+    path.write_bytes(data[: generator.randrange(len(data))])
 
 
-def flip(path: Path, chance: random.Random) -> None:
-    """Turn one random bit over."""
+def flip(path: Path, generator: random.Random) -> None:
+    """Flip one random bit of a file."""
     data = bytearray(path.read_bytes())
-    data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+    data[generator.randrange(len(data))] ^= 1 << generator.randrange(8)
     path.write_bytes(data)
 
 
-def damage(subject: Subject, chance: random.Random, hurt: str) -> Report:
-    """Damage half of a finished sweep's shards and run it again, which trains those and no others.
+def damage(subject: Subject, generator: random.Random, kind: str) -> Report:
+    """Damage half of the shards of a finished sweep and run it again. It must train only the damaged packs.
 
-    Arguments:
-        hurt: "truncated" or "flipped".
+    Args:
+        subject: The sweep.
+        generator: Source of randomness.
+        kind: "truncated" or "flipped".
     """
-    report = Report("half of the shards cut off at a random byte" if hurt == "truncated" else
-                    "one random bit turned over in half of the shards", 0)  # fmt: skip
-    report.check("the sweep that is then damaged completes", subject.complete().code == 0)
-    subject.remember()
+    what = "truncated at a random byte" if kind == "truncated" else "with one random bit flipped"
+    report = Report(f"half of the shards {what}", 0)
+    report.check("the sweep completes before it is damaged", subject.complete().code == 0)
+    subject.record_finished()
     paths = sorted((subject.out / "shards").glob("*.parquet"))
-    chosen = chance.sample(paths, len(paths) // 2)
-    for path in chosen:
-        (truncate if hurt == "truncated" else flip)(path, chance)
+    damaged = generator.sample(paths, len(paths) // 2)
+    for path in damaged:
+        (truncate if kind == "truncated" else flip)(path, generator)
         del subject.finished[path.name]
-    report.times = len(chosen)
+    report.times = len(damaged)
     again = subject.complete()
-    report.check("every damaged shard is named", all(f"{path.name} is damaged" in again.said for path in chosen))
+    report.check(
+        "the sweep names every damaged shard", all(f"{path.name} is damaged" in again.stderr for path in damaged)
+    )
     aside = {path.name for path in (subject.out / "damaged").iterdir()}
-    report.check("and is kept apart, no other is", aside == {path.name for path in chosen})
+    report.check("exactly the damaged shards are set aside", aside == {path.name for path in damaged})
     return report

@@ -1,4 +1,4 @@
-"""A disk that is full, a file that may not grow, a place that cannot be written, not even by root."""
+"""Take away the disk: a full file system, a limit on file sizes, folders that nobody can write to."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from disturbances.fault import NotHere, Report
+from disturbances.fault import NotPossible, Report
 from disturbances.kills import interrupt
 from disturbances.processes import start
-from disturbances.subject import Ended, Subject, digests, ended
+from disturbances.subject import Outcome, Subject, digests, wait_for_exit
 
-# Sizes in kilobytes that a small file system has one after the other; a sweep of the smaller size needs more than all
-# but the last. Sizes in bytes that a file may have: first no file can be written, at last shards, but no longer plan.
+# Successive sizes of a small file system, in kB. The sweep needs more than all but the last.
+# Successive limits on the size of a file, in bytes. The first allows no file at all; the last allows shards but no
+# longer plan.
 DISKS = (64, 160, 320, 65536)
 FILES = (1_000, 12_000, 40_000)
 
@@ -25,115 +26,138 @@ _FULL = """
 mkdir small && mount -t tmpfs -o size={first}k tmpfs small || exit 77
 for size in {sizes}; do
     mount -o remount,size=${{size}}k small
-    {sweep} > /dev/null 2> said.$size; echo $? > code.$size
-    mkdir -p kept.$size/shards; cp -p small/out/shards/*.parquet kept.$size/shards/ 2> /dev/null
+    {sweep} > /dev/null 2> stderr.$size; echo $? > code.$size
+    mkdir -p shards.$size/shards; cp -p small/out/shards/*.parquet shards.$size/shards/ 2> /dev/null
 done
 cp -a small/out out
 """
 
 
-def full_disk(subject: Subject, chance: random.Random) -> Report:
-    """A small file system that fills up, grows, fills up again, and at last has room."""
-    apart = _own_mounts()
-    report = Report(f"a file system of {', then '.join(f'{size} kB' for size in DISKS[:-1])}", len(DISKS) - 1)
+def full_disk(subject: Subject, generator: random.Random) -> Report:
+    """Run a sweep on a small file system that fills up and grows several times until it is large enough."""
+    private_mounts = _private_mounts()
+    report = Report(f"file system of {', then '.join(f'{size} kB' for size in DISKS[:-1])}", len(DISKS) - 1)
     sweep = shlex.join(subject.command(Path("small/out")))
     script = _FULL.format(first=DISKS[0], sizes=" ".join(map(str, DISKS)), sweep=sweep)
-    done = subprocess.run([*apart, "sh", "-c", script], cwd=subject.folder, capture_output=True, text=True)
+    done = subprocess.run([*private_mounts, "sh", "-c", script], cwd=subject.folder, capture_output=True, text=True)
     if done.returncode == 77:
-        raise NotHere(f"no small file system may be mounted: {done.stderr.strip()}")
+        raise NotPossible(f"no small file system can be mounted: {done.stderr.strip()}")
     for size in DISKS:
-        how = Ended(int((subject.folder / f"code.{size}").read_text()), (subject.folder / f"said.{size}").read_text())
+        outcome = Outcome(
+            int((subject.folder / f"code.{size}").read_text()), (subject.folder / f"stderr.{size}").read_text()
+        )
         if size == DISKS[-1]:
-            report.check("with room it completes", how.code == 0)
+            report.check("it completes once there is space", outcome.code == 0)
         else:
-            report.check("exit code 1, one line that says so", how.code == 1 and _says(how, "No space left"))
-            subject.finished = {**digests(subject.folder / f"kept.{size}"), **subject.finished}
+            report.check(
+                "exit code 1 and one line that says why",
+                outcome.code == 1 and _message_contains(outcome, "No space left"),
+            )
+            subject.finished = {**digests(subject.folder / f"shards.{size}"), **subject.finished}
     return report
 
 
-def small_files(subject: Subject, chance: random.Random) -> Report:
-    """A limit to the size of a file, which stands for a quota, in a sweep that has its first plan and some packs."""
+def small_files(subject: Subject, generator: random.Random) -> Report:
+    """Limit the size of files, as a quota does, in a sweep that has its first plan and some packs."""
     report = Report(f"files limited to {', then '.join(f'{size} bytes' for size in FILES)}", len(FILES))
     driver = subject.start()
     subject.wait_for_packs(2, driver)
     interrupt(driver, 1)
-    ended(driver)
-    subject.remember()
+    wait_for_exit(driver)
+    subject.record_finished()
     for size in FILES:
-        how = ended(subject.start(largest_file=size))
-        subject.remember()
-        report.check("exit code 1, one line that says so", how.code == 1 and _says(how, "File too large"))
+        outcome = wait_for_exit(subject.start(largest_file=size))
+        subject.record_finished()
+        report.check(
+            "exit code 1 and one line that says why", outcome.code == 1 and _message_contains(outcome, "File too large")
+        )
     return report
 
 
-def proc(subject: Subject, chance: random.Random) -> Report:
-    """A place in /proc, where nobody can make a folder."""
+def proc(subject: Subject, generator: random.Random) -> Report:
+    """Ask for an output folder in /proc, where nobody can create one."""
     report = Report("output under /proc, then elsewhere", 1)
-    how = ended(start(subject.command(Path("/proc/noisescale"))))
-    report.check("exit code 2, one line that names it", how.code == 2 and _says(how, "/proc/noisescale"))
-    ended(subject.start("--max-seconds", "4"))
+    outcome = wait_for_exit(start(subject.command(Path("/proc/noisescale"))))
+    report.check(
+        "exit code 2 and one line that names the path",
+        outcome.code == 2 and _message_contains(outcome, "/proc/noisescale"),
+    )
+    wait_for_exit(subject.start("--max-seconds", "4"))
     return report
 
 
-def immutable(subject: Subject, chance: random.Random) -> Report:
-    """The folder of shards is made immutable while the sweep runs, then the whole folder before it starts."""
-    report = Report("folder made immutable (chattr +i): in mid-sweep, and before a start", 2)
+def immutable(subject: Subject, generator: random.Random) -> Report:
+    """Make the folder of shards immutable while the sweep runs, then the whole folder before the next start."""
+    report = Report("folder made immutable (chattr +i), during the sweep and before a start", 2)
     driver = subject.start()
-    going = subject.wait_for_packs(2, driver)
+    running = subject.wait_for_packs(2, driver)
     with _immutable(subject.out / "shards"):
-        subject.remember()
-        how = ended(driver)
-        # The path's fault, not the disk's, so 2.
-        report.check("exit code 2 and one line in mid-sweep", going and how.code == 2 and _says(how, "not permitted"))
+        subject.record_finished()
+        outcome = wait_for_exit(driver)
+        # Exit code 2, because the path is at fault and not the disk.
+        report.check(
+            "exit code 2 and one line during the sweep",
+            running and outcome.code == 2 and _message_contains(outcome, "not permitted"),
+        )
     with _immutable(subject.out):
-        how = subject.complete()
-        report.check("refused in one line before a start", how.code in (1, 2) and _says(how, str(subject.out)))
+        outcome = subject.complete()
+        report.check(
+            "refused in one line before a start",
+            outcome.code in (1, 2) and _message_contains(outcome, str(subject.out)),
+        )
     return report
 
 
-def read_only(subject: Subject, chance: random.Random) -> Report:
-    """The folder of a sweep in progress lies on a file system that is read-only now."""
-    apart = _own_mounts()
+def read_only(subject: Subject, generator: random.Random) -> Report:
+    """Remount the folder of an interrupted sweep read-only."""
+    private_mounts = _private_mounts()
     report = Report("folder of an interrupted sweep mounted read-only", 1)
     driver = subject.start()
     subject.wait_for_packs(2, driver)
     driver.kill()
-    ended(driver)
-    subject.remember()
+    wait_for_exit(driver)
+    subject.record_finished()
     where = shlex.quote(str(subject.out))
     script = f"mount --bind {where} {where} && mount -o remount,ro,bind {where} || exit 77\nexec "
-    command = [*apart, "sh", "-c", script + shlex.join(subject.command())]
+    command = [*private_mounts, "sh", "-c", script + shlex.join(subject.command())]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode == 77:
-        raise NotHere(f"no folder may be mounted read-only: {done.stderr.strip()}")
-    how = Ended(done.returncode, done.stderr)
-    report.check("exit code 2, one line that names it", how.code == 2 and _says(how, str(subject.out)))
+        raise NotPossible(f"no folder can be mounted read-only: {done.stderr.strip()}")
+    outcome = Outcome(done.returncode, done.stderr)
+    report.check(
+        "exit code 2 and one line that names the path",
+        outcome.code == 2 and _message_contains(outcome, str(subject.out)),
+    )
     return report
 
 
-def _says(how: Ended, text: str) -> bool:
-    return how.in_one_line and text in how.last
+def _message_contains(outcome: Outcome, text: str) -> bool:
+    return outcome.is_one_message and text in outcome.last_line
 
 
 @contextlib.contextmanager
 def _immutable(folder: Path) -> Iterator[None]:
     if shutil.which("chattr") is None:
-        raise NotHere("chattr is not installed")
+        raise NotPossible("chattr is not installed")
     done = subprocess.run(["chattr", "+i", str(folder)], capture_output=True, text=True)
     if done.returncode:
-        raise NotHere(f"no folder may be made immutable: {done.stderr.strip()}")
+        raise NotPossible(f"no folder can be made immutable: {done.stderr.strip()}")
     try:
         yield
     finally:
         subprocess.run(["chattr", "-i", str(folder)], check=True)
 
 
-def _own_mounts() -> list[str]:
-    """How a command is started that may mount what nobody else sees."""
+def _private_mounts() -> list[str]:
+    """Return the command that runs another command with private mounts.
+
+    Raises:
+        NotPossible: This system does not allow it.
+    """
     if shutil.which("unshare") is None:
-        raise NotHere("unshare is not installed")
-    apart = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-Urm"]
-    done = subprocess.run([*apart, "true"], capture_output=True, text=True)
+        raise NotPossible("unshare is not installed")
+    private_mounts = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-Urm"]
+    done = subprocess.run([*private_mounts, "true"], capture_output=True, text=True)
     if done.returncode:
-        raise NotHere(f"no mounts of one's own: {done.stderr.strip()}")
-    return apart
+        raise NotPossible(f"private mounts are not allowed: {done.stderr.strip()}")
+    return private_mounts

@@ -1,4 +1,4 @@
-"""A fault: what it does to a sweep, and what it reports."""
+"""The interface of a fault, and its report."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from disturbances.subject import Subject
 
 @dataclass
 class Report:
-    """What a fault did.
+    """What a fault did, and what was checked meanwhile.
 
-    Arguments:
-        done: in words. times: how often. also: what had to hold while it was done, beside what must hold after every
-            fault.
+    Args:
+        description: What was done, in words.
+        times: How often it was done.
+        checks: Facts that had to hold during the fault, beside those of `Aftermath`.
     """
 
-    done: str
+    description: str
     times: int
-    also: dict[str, bool] = field(default_factory=dict)
+    checks: dict[str, bool] = field(default_factory=dict)
 
     def check(self, fact: str, holds: bool) -> None:
-        """Note a fact; one that was false once stays false."""
-        self.also[fact] = self.also.get(fact, True) and holds
+        """Record a fact. A fact that failed once stays failed."""
+        self.checks[fact] = self.checks.get(fact, True) and holds
 
 
-class NotHere(Exception):
-    """This system does not let us do that; the message says why."""
+class NotPossible(Exception):
+    """The fault is not possible on this system; the message says why."""
 
 
-# Disturbs a sweep, whose driver is gone afterwards, and remembers what was finished on the way.
-Befall = Callable[[Subject, random.Random], Report]
+# Disturbs a sweep and records the finished shards on the way. Afterwards no driver is running.
+Fault = Callable[[Subject, random.Random], Report]

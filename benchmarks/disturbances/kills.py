@@ -1,4 +1,4 @@
-"""SIGKILL and Ctrl-C at random moments: a power cut, an out-of-memory killer, a person."""
+"""Send SIGKILL or Ctrl-C at random moments, like a power cut, an out-of-memory killer or a person."""
 
 from __future__ import annotations
 
@@ -12,38 +12,40 @@ from collections.abc import Sequence
 
 from disturbances.fault import Report
 from disturbances.processes import members, wait_until, workers
-from disturbances.subject import PATIENCE, Subject, ended
+from disturbances.subject import TIMEOUT, Subject, wait_for_exit
 
-# The whole process group, the driver alone, one worker alone.
+# What is killed: the whole process group, the driver alone, or one worker alone.
 KILLED = ("group", "driver", "worker")
 
-# Workers whose driver died must be gone, or have finished their shard and then be gone, within this many seconds.
-GONE_AFTER = 30.0
+# Workers whose driver died must exit within this many seconds, whether or not they finish their shard.
+EXIT_TIMEOUT = 30.0
 
-# Packs after which a driver is seen to have got over a worker's death: both that were in training, and one more.
+# After this many packs the driver has survived a worker's death: the two packs in training, and one more.
 _PACKS_AFTER_A_WORKER = 3
 
 
-def kill(subject: Subject, chance: random.Random, kinds: Sequence[str]) -> Report:
-    """Kill a sweep once for each kind, and start it again where that ended it, until nothing is left to kill.
+def kill(subject: Subject, generator: random.Random, kinds: Sequence[str]) -> Report:
+    """Kill a sweep once for each kind, restarting it where needed, until it has finished.
 
-    Arguments:
-        chance: of the moments. kinds: "group", "driver", "worker", "interrupt" or "interrupt twice".
+    Args:
+        subject: The sweep.
+        generator: Source of the random moments.
+        kinds: "group", "driver", "worker", "interrupt" or "interrupt twice", in order.
     """
     report = Report("", 0)
     hits: list[str] = []
     driver: subprocess.Popen[str] | None = None
     for kind in kinds:
         driver = driver or subject.start()
-        await_moment(subject, driver, chance, at_work=kind == "worker" or kind.startswith("interrupt"))
-        subject.remember()
+        await_moment(subject, driver, generator, at_work=kind == "worker" or kind.startswith("interrupt"))
+        subject.record_finished()
         if driver.poll() is not None:
             break
         hits.append(kind)
         if kind == "worker":
-            os.kill(chance.choice(workers(driver.pid)), signal.SIGKILL)
+            os.kill(generator.choice(workers(driver.pid)), signal.SIGKILL)
             subject.wait_for_packs(_PACKS_AFTER_A_WORKER, driver)
-            report.check("a driver goes on when a worker dies", driver.poll() in (None, 0))
+            report.check("a driver continues when a worker dies", driver.poll() in (None, 0))
             continue
         if kind == "driver":
             os.kill(driver.pid, signal.SIGKILL)
@@ -51,35 +53,38 @@ def kill(subject: Subject, chance: random.Random, kinds: Sequence[str]) -> Repor
             os.killpg(driver.pid, signal.SIGKILL)
         else:
             interrupt(driver, 2 if kind.endswith("twice") else 1)
-        report.check(f"no process is left {GONE_AFTER:.0f} s later", are_gone(driver.pid))
-        how, driver = ended(driver), None
+        report.check(f"no process remains {EXIT_TIMEOUT:.0f} s later", is_empty(driver.pid))
+        outcome, driver = wait_for_exit(driver), None
         if kind.startswith("interrupt"):
-            report.check("exit code 130 and one line", how.code == 130 and how.in_one_line)
+            report.check("exit code 130 and one line", outcome.code == 130 and outcome.is_one_message)
     if driver is not None:
-        report.check("a driver goes on when a worker dies", ended(driver).code == 0)
-    report.done = ", ".join(f"{kind} {hits.count(kind)}" for kind in dict.fromkeys(hits))
+        report.check("a driver continues when a worker dies", wait_for_exit(driver).code == 0)
+    report.description = ", ".join(f"{kind} {hits.count(kind)}" for kind in dict.fromkeys(hits))
     report.times = len(hits)
     return report
 
 
-def await_moment(subject: Subject, driver: subprocess.Popen[str], chance: random.Random, at_work: bool) -> None:
-    """Wait for a random moment: from the first imports, or some packs later, to the training or writing of the next.
+def await_moment(subject: Subject, driver: subprocess.Popen[str], generator: random.Random, at_work: bool) -> None:
+    """Wait for a random moment: during the first imports, or up to some packs later.
 
-    Arguments:
-        at_work: whether workers have to be there by then.
+    Args:
+        subject: The sweep.
+        driver: Its driver.
+        generator: Source of the random moment.
+        at_work: Wait until workers exist.
     """
-    packs = chance.randrange(3)
+    packs = generator.randrange(3)
     if at_work:
-        wait_until(lambda: driver.poll() is not None or bool(workers(driver.pid)), PATIENCE)
+        wait_until(lambda: driver.poll() is not None or bool(workers(driver.pid)), TIMEOUT)
         packs += 1
     subject.wait_for_packs(packs, driver)
-    wait_until(lambda: driver.poll() is not None, chance.uniform(0.0, 1.0 if packs else 6.0))
-    if at_work:  # the pool of a round that is over may just be made anew
-        wait_until(lambda: driver.poll() is not None or bool(workers(driver.pid)), PATIENCE)
+    wait_until(lambda: driver.poll() is not None, generator.uniform(0.0, 1.0 if packs else 6.0))
+    if at_work:  # between two rounds the pool is started again
+        wait_until(lambda: driver.poll() is not None or bool(workers(driver.pid)), TIMEOUT)
 
 
 def interrupt(driver: subprocess.Popen[str], times: int) -> None:
-    """Ctrl-C as a terminal sends it, to the driver and its workers at once; the second while the first is heard."""
+    """Send Ctrl-C as a terminal does, to the driver and its workers; the second 0.1 s after the first."""
     for count in range(times):
         if count:
             time.sleep(0.1)
@@ -87,6 +92,6 @@ def interrupt(driver: subprocess.Popen[str], times: int) -> None:
             os.killpg(driver.pid, signal.SIGINT)
 
 
-def are_gone(group: int) -> bool:
-    """Whether a process group is empty, after some patience."""
-    return wait_until(lambda: not members(group), GONE_AFTER)
+def is_empty(group: int) -> bool:
+    """Return whether a process group becomes empty within the time limit."""
+    return wait_until(lambda: not members(group), EXIT_TIMEOUT)

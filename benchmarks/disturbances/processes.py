@@ -1,4 +1,4 @@
-"""Processes of a driver: started as a terminal does it, found through /proc, and waited for."""
+"""Start the processes of a driver as a terminal does, find them through /proc, and wait for them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from pathlib import Path
 def start(
     command: Sequence[str], environment: Mapping[str, str] | None = None, largest_file: int | None = None
 ) -> subprocess.Popen[str]:
-    """Start a command in a process group of its own, one thread a process, with its messages in a pipe.
+    """Start a command in a new process group, with one thread in each process and a pipe for its messages.
 
-    Arguments:
-        environment: what it has beside this process's own. largest_file: bytes; a write beyond fails.
+    Args:
+        command: The command.
+        environment: Variables that are added to those of this process.
+        largest_file: Limit on the size of a file, in bytes.
     """
 
     def prepare() -> None:
-        # A shell starts what runs in its background with interrupts ignored, and children inherit that.
+        # A shell starts background jobs with interrupts ignored, and children inherit that.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         if largest_file is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
@@ -33,53 +35,53 @@ def start(
 
 
 def members(group: int) -> list[int]:
-    """The processes of a group that are not yet gone."""
+    """List the live processes of a group."""
     return [process for process, (state, _, its_group) in _processes().items() if its_group == group and state != "Z"]
 
 
 def descendants(ancestor: int) -> list[int]:
-    """The processes that a process has started, and those that these have."""
+    """List the processes that a process has started, directly or indirectly."""
     parents = {process: parent for process, (_, parent, _) in _processes().items()}
-    found, ahead = set[int](), {ancestor}
-    while ahead:
-        ahead = {process for process, parent in parents.items() if parent in ahead} - found
-        found |= ahead
-    return sorted(found)
+    result, generation = set[int](), {ancestor}
+    while generation:
+        generation = {process for process, parent in parents.items() if parent in generation} - result
+        result |= generation
+    return sorted(result)
 
 
 def _processes() -> dict[int, tuple[str, int, int]]:
-    """State, parent and group of every process."""
-    found = {}
+    """Read state, parent and group of every process."""
+    processes = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
                 state, parent, group = (entry / "stat").read_text().rpartition(")")[2].split()[:3]
-            except OSError:  # it ended while we looked
+            except OSError:  # the process has ended meanwhile
                 continue
-            found[int(entry.name)] = state, int(parent), int(group)
-    return found
+            processes[int(entry.name)] = state, int(parent), int(group)
+    return processes
 
 
 def with_command(processes: Sequence[int], text: str) -> list[int]:
-    """Those processes whose command line holds a text."""
-    found = []
+    """Select the processes whose command line contains a text."""
+    selected = []
     for process in processes:
         try:
             command = (Path("/proc") / str(process) / "cmdline").read_text()
         except OSError:
             continue
         if text in command:
-            found.append(process)
-    return found
+            selected.append(process)
+    return selected
 
 
 def workers(group: int) -> list[int]:
-    """The worker processes of a driver."""
+    """List the worker processes of a driver."""
     return with_command(members(group), "spawn_main")
 
 
 def wait_until(holds: Callable[[], bool], seconds: float) -> bool:
-    """Wait until something holds, at most so long; whether it came to that."""
+    """Wait until a condition holds, and return False if it does not within the time limit."""
     end = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > end:

@@ -1,4 +1,4 @@
-"""The sweep that is disturbed, and what of it has to stay as it is."""
+"""The sweep that is disturbed, with the digests of its finished shards."""
 
 from __future__ import annotations
 
@@ -32,29 +32,37 @@ seeds = 2
 batch_size = [16]
 """
 
-# What is waited for longer than this does not come.
-PATIENCE = 120.0
+# Seconds after which an expected event counts as failed.
+TIMEOUT = 120.0
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much there is to disturb."""
+    """The size of the sweep.
+
+    Args:
+        widths: Widths of the networks.
+        steps: Steps of a run.
+        seeds: Number of seeds.
+    """
 
     widths: Sequence[int]
     steps: int
     seeds: int
 
-    def text(self) -> str:
+    def spec(self) -> str:
+        """Return the spec as TOML."""
         return SPEC.format(widths=list(self.widths), steps=self.steps, seeds=self.seeds)
 
 
 @dataclass
 class Subject:
-    """A sweep in a folder of its own.
+    """A sweep in a separate folder.
 
-    Arguments:
-        folder: holds the spec and the sweep's output. size: how much there is to train.
-        finished: the digest of every shard at the moment when it was first seen.
+    Args:
+        folder: Holds the spec and the sweep's output.
+        size: Size of the sweep.
+        finished: Digest of every shard when it was first seen, by file name.
     """
 
     folder: Path
@@ -63,74 +71,94 @@ class Subject:
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.spec.write_text(self.size.text(), encoding="utf-8")
+        self.spec.write_text(self.size.spec(), encoding="utf-8")
 
     @property
     def spec(self) -> Path:
+        """The spec file."""
         return self.folder / "spec.toml"
 
     @property
     def out(self) -> Path:
+        """The folder of the sweep."""
         return self.folder / "out"
 
     def command(self, out: Path | None = None, *more: str) -> list[str]:
-        """The sweep as a user starts it, with two workers."""
-        where = str(out or self.out)
-        return [sys.executable, "-m", "noisescale", "sweep", str(self.spec), "--out", where, "--jobs", "2", *more]
+        """Return the command that sweeps with two workers.
+
+        Args:
+            out: Another folder for the output.
+            more: More options.
+        """
+        target = str(out or self.out)
+        return [sys.executable, "-m", "noisescale", "sweep", str(self.spec), "--out", target, "--jobs", "2", *more]
 
     def start(
         self, *more: str, environment: Mapping[str, str] | None = None, largest_file: int | None = None
     ) -> subprocess.Popen[str]:
+        """Start the sweep; see `processes.start`."""
         return start(self.command(None, *more), environment, largest_file)
 
-    def complete(self, out: Path | None = None) -> Ended:
-        """Run it to its end, here or in another folder."""
-        return ended(start(self.command(out)))
+    def complete(self, out: Path | None = None) -> Outcome:
+        """Run the sweep to its end, here or in another folder."""
+        return wait_for_exit(start(self.command(out)))
 
     def shards(self) -> dict[str, str]:
-        """The digest of every shard there is."""
+        """Compute the digest of every shard."""
         return digests(self.out)
 
-    def remember(self) -> int:
-        """Look at what is finished; what was seen before is not looked at anew. Returns the number of shards."""
-        found = self.shards()
-        self.finished = {**found, **self.finished}
-        return len(found)
+    def record_finished(self) -> int:
+        """Record the digests of new shards, and return the number of shards."""
+        shards = self.shards()
+        self.finished = {**shards, **self.finished}
+        return len(shards)
 
-    def wait_for_packs(self, more: int, driver: subprocess.Popen[str], seconds: float = PATIENCE) -> bool:
-        """Wait until so many more packs are finished; False where the driver ended before."""
+    def wait_for_packs(self, more: int, driver: subprocess.Popen[str], seconds: float = TIMEOUT) -> bool:
+        """Wait until more packs are finished, and return whether the driver is still running.
+
+        Args:
+            more: Number of packs.
+            driver: The driver.
+            seconds: Time limit.
+        """
         before = len(self.shards())
         wait_until(lambda: driver.poll() is not None or len(self.shards()) >= before + more, seconds)
         return driver.poll() is None
 
     def leftovers(self) -> list[str]:
-        """Files that a killed writer left."""
+        """List temporary files that a killed writer left behind."""
         return [path.name for path in self.out.rglob(".*.tmp")]
 
 
 @dataclass(frozen=True)
-class Ended:
-    """How a command ended."""
+class Outcome:
+    """The end of a command.
+
+    Args:
+        code: Exit code.
+        stderr: Its messages.
+    """
 
     code: int
-    said: str
+    stderr: str
 
     @property
-    def last(self) -> str:
-        return self.said.strip().splitlines()[-1] if self.said.strip() else ""
+    def last_line(self) -> str:
+        """The last line of the messages."""
+        return self.stderr.strip().splitlines()[-1] if self.stderr.strip() else ""
 
     @property
-    def in_one_line(self) -> bool:
-        """Whether it ended with one message, as every refusal does, instead of a traceback."""
-        return self.last.startswith("noisescale: ") and "Traceback" not in self.said
+    def is_one_message(self) -> bool:
+        """The command ended with one message, as every refusal does, and not with a traceback."""
+        return self.last_line.startswith("noisescale: ") and "Traceback" not in self.stderr
 
 
-def ended(driver: subprocess.Popen[str], seconds: float = 600.0) -> Ended:
-    """Wait for the end of a command."""
-    _, said = driver.communicate(timeout=seconds)
-    return Ended(driver.returncode, said)
+def wait_for_exit(driver: subprocess.Popen[str], seconds: float = 600.0) -> Outcome:
+    """Wait for a command to end."""
+    _, stderr = driver.communicate(timeout=seconds)
+    return Outcome(driver.returncode, stderr)
 
 
 def digests(out: Path) -> dict[str, str]:
-    """The digest of every finished shard of a folder."""
+    """Compute the digest of every finished shard of a folder, by file name."""
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (out / "shards").glob("*.parquet")}
