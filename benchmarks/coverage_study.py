@@ -129,11 +129,12 @@ def study_rows(study: StudyLike, draws: int) -> Iterator[Row]:
         if law.status != "ok":
             print(f"{group.parameterization}: the law is inconclusive, so nothing can be planted", file=sys.stderr)
             continue
-        table = next(part for value, part in series_of(runs.sweep, axis_of(runs.sweep)) if value == series.fixed_value)
+        parts = series_of(runs.sweep, axis_of(runs.sweep, series.quantity))
+        table = next(part for value, part in parts if value == series.fixed_value)
         designs = []
         for row in series.widths:
             cells = whole_budget(table[table["width"] == row.width], settings.budget)
-            ladder = build_ladder(cells, settings.select_on)
+            ladder = build_ladder(cells, series.quantity, settings.select_on, settings.units)
             values = ladder.values.get(f"{settings.select_on}_{result.metric}")
             if row.width not in (*law.widths, *law.censored) or values is None:
                 continue

@@ -43,6 +43,7 @@ LAWS = {
     "B*": "largest_batch",
 }
 MARKERS = {"A": "o", "B": "s", "C": "^", "D": "D"}
+EDGE_COLOUR = "#b03a2e"
 COLOURS = {"A": "#000000", "B": "#3b6fb6", "C": "#c26a1c", "D": "#6b6b6b"}
 
 
@@ -216,10 +217,16 @@ def draw_edge(axis: Axes, fitted: list[Fitted]) -> None:
                 by_width.setdefault(edge.width, []).append(noise * math.exp(row.log_ratio))
     if by_width:
         medians = {width: statistics.median(by_width[width]) for width in sorted(by_width)}
-        style = {"color": "#b03a2e", "linewidth": 1}
-        axis.plot(list(medians), list(medians.values()), linestyle="--", label="stability edge", **style)
         half = [value / 2 for value in medians.values()]
-        axis.plot(list(medians), half, linestyle=":", label="half of it", **style)
+        axis.plot(
+            list(medians),
+            list(medians.values()),
+            color=EDGE_COLOUR,
+            linewidth=1,
+            linestyle="--",
+            label="stability edge",
+        )
+        axis.plot(list(medians), half, color=EDGE_COLOUR, linewidth=1, linestyle=":", label="half of it")
 
 
 def write(fitted: list[Fitted], results: Path) -> None:
