@@ -247,8 +247,8 @@ def _add_batch(
     logs = tuple(math.log(median) for median in medians.values())
     exact = EdgeByBatch(tuple(map(float, medians)), logs, logs, logs)
     noise = [
-        from_log(*(end - design.log_ratio for end in ends), "examples", "g")
-        for ends in ((truth, truth, truth), (point.value, point.low, point.high))
+        from_log(value - design.log_ratio, low - design.log_ratio, high - design.log_ratio, "examples", "g")
+        for value, low, high in ((truth, truth, truth), (point.value, point.low, point.high))
     ]
     true_batch, estimate = (
         largest_batch(

@@ -93,7 +93,7 @@ def _peak_memory(work: Callable[[], object]) -> float:
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
         work()
     current = peak = 0
-    for event in profiled.profiler.kineto_results.events():  # type: ignore[union-attr]
+    for event in profiled.profiler.kineto_results.events():
         if event.name() == "[memory]":
             current += event.nbytes()
             peak = max(peak, current)

@@ -11,6 +11,7 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from noisescale.datasets import load_dataset
 from noisescale.families import ModelOptions, family_factory
@@ -24,7 +25,7 @@ from noisescale.training import PackTrainer
 RESULTS = Path(__file__).resolve().parent / "results" / "pack_memory.md"
 
 # Data set, model, width, batch size, runs.
-CASES = [
+CASES: list[tuple[str, dict[str, Any], int, int, int]] = [
     ("mnist1d", {"family": "mlp"}, 64, 16, 100),
     ("mnist1d", {"family": "mlp"}, 64, 512, 100),
     ("mnist1d", {"family": "mlp", "depth": 3}, 256, 64, 40),
