@@ -1,4 +1,4 @@
-"""Measure the coverage of every interval that the package prints, on planted problems and on a study's own design.
+"""Measure the coverage of every interval that the package prints, on planted problems and on a study's design.
 
     python benchmarks/coverage.py --draws 500
     python benchmarks/coverage.py --draws 500 --study DIR
