@@ -168,7 +168,7 @@ def test_a_checkpoint_of_weights(count: int, monkeypatch: pytest.MonkeyPatch) ->
     """It is read, or refused; what would then be measured is not of interest here."""
     module = sys.modules["users_own"]
     whole = {old: saved(module.model.state_dict(), old) for old in (False, True)}
-    monkeypatch.setattr("noisescale.measure.model_report.measure_model", _loaded)
+    monkeypatch.setattr("noisescale.measure.measure_model", _loaded)
 
     def check(case: bytes | tuple[Damage, bool]) -> None:
         content = case if isinstance(case, bytes) else case[0].apply(whole[case[1]])

@@ -4,6 +4,7 @@ from .ghost_batch import GhostBatchNorm as GhostBatchNorm
 from .layers import FixedReadOut as FixedReadOut
 from .normalization import NORMALIZATIONS as NORMALIZATIONS
 from .normalization import Normalization as Normalization
+from .normalization import Normalizer as Normalizer
 from .options import ModelOptions as ModelOptions
 from .plain_mlp import MLPLayers as MLPLayers
 from .plain_mlp import mlp_layers as mlp_layers
