@@ -130,7 +130,8 @@ def test_a_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setitem(LOSSES, "pseudo_huber", Loss(pseudo_huber, "pseudo-Huber"))
     ladder = {"from": 0.01, "to": 0.16, "factor": 1.6}
-    spec = changed(grid={"learning_rate": ladder}, training={"loss": "pseudo_huber"}, fit={"metric": "loss"})
+    training = {"loss": "pseudo_huber", "steps": 400}
+    spec = changed(grid={"learning_rate": ladder}, training=training, fit={"metric": "loss"})
     study, recommendation = end_to_end(spec, tmp_path / "out")
     runs = study.runs()
     assert set(runs.loss) == {"pseudo_huber"}

@@ -39,8 +39,11 @@ def did_you_mean(value: object, known: Iterable[str]) -> str:
 def unknown_name(key: str, known: Iterable[str], got: object, otherwise: str = "") -> BadInput:
     """The refusal of a name that is in no table, with the nearest one that is.
 
-    Arguments:
-        key: of the spec. known: the table's names. otherwise: what else would be accepted.
+    Args:
+        key: Of the spec.
+        known: The table's names.
+        got: The name that was given.
+        otherwise: What else would be accepted.
     """
     names = list(known)
     return BadInput(key, f"one of {', '.join(names)}{otherwise}{did_you_mean(got, names)}", repr(got))

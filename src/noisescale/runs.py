@@ -24,28 +24,41 @@ SEMANTICS = {"sweep": 1, "stability": 2}
 class Run:
     """One training run, fully stated.
 
-    Arguments:
+    Args:
         learning_rate: ε, the raw number that multiplies the parameterization's table.
-        batch_size: B, in examples. steps: in steps of SGD.
+        batch_size: B, in examples.
+        steps: In steps of SGD.
         init_scale: σ0², the numerator of the initial weight variance σ0²/fan-in.
         weight_decay: λ of the parameterization's own coordinates (coupled: ½λ‖θ‖² in the loss).
-        label_noise, validation_fraction: fractions of the training set.
+        label_noise: Fractions of the training set.
+        validation_fraction: Fractions of the training set.
         purpose: "sweep" for the grid, "stability" for the short ladder of the largest stable rate.
-        groups, ghost_size, blocks, stem, scale_invariant: as `families.ModelOptions` says; blocks as a spec writes the
-            list, because a column holds plain values.
-        base_width: where mup and improved_standard equal standard; None for parameterizations that do not use it.
+        groups: As `families.ModelOptions` says; blocks as a spec writes the list, because a column holds plain values.
+        ghost_size: As `families.ModelOptions` says; blocks as a spec writes the list, because a column holds plain
+            values.
+        blocks: As `families.ModelOptions` says; blocks as a spec writes the list, because a column holds plain values.
+        stem: As `families.ModelOptions` says; blocks as a spec writes the list, because a column holds plain values.
+        scale_invariant: As `families.ModelOptions` says; blocks as a spec writes the list, because a column holds plain
+            values.
+        base_width: Where mup and improved_standard equal standard; None for parameterizations that do not use it.
         batch_statistics: "running" or "exact", with which batch normalization is evaluated.
-        query_rows: for mup, the patterns of the rows that make an attention's queries, separated by spaces.
-        schedule: as `Schedule.text` writes it; under one, learning_rate is its peak.
-        epochs_budget: where a schedule moves the batch size and the budget is one of epochs: their number.
-        nesterov: whether momentum looks ahead. decay: "coupled", "decoupled" or "independent", how weight decay enters.
-        optimizer: a name in `training.OPTIMIZERS`. beta1, beta2, epsilon: of AdamW; None for other optimizers.
-        metrics: metrics beyond loss and accuracy by which the run is evaluated, separated by spaces.
+        query_rows: For mup, the patterns of the rows that make an attention's queries, separated by spaces.
+        schedule: As `Schedule.text` writes it; under one, learning_rate is its peak.
+        epochs_budget: Where a schedule moves the batch size and the budget is one of epochs: their number.
+        nesterov: Whether momentum looks ahead.
+        decay: "coupled", "decoupled" or "independent", how weight decay enters.
+        optimizer: A name in `training.OPTIMIZERS`.
+        beta1: Of AdamW; None for other optimizers.
+        beta2: Of AdamW; None for other optimizers.
+        epsilon: Of AdamW; None for other optimizers.
+        metrics: Metrics beyond loss and accuracy by which the run is evaluated, separated by spaces.
         no_decay: "gains", "biases" or both, separated by spaces: parameters without weight decay.
-        clip_norm: bound of the gradient's norm in the parameterization's coordinates; None for no bound.
-        augmentation: names in `AUGMENTATIONS`, separated by spaces. average: whether late iterates are averaged.
-        measure: quantities measured along the way, separated by spaces; measure_at: the shares of the budget at which;
-            measure_examples: on how many training examples.
+        clip_norm: Bound of the gradient's norm in the parameterization's coordinates; None for no bound.
+        augmentation: Names in `AUGMENTATIONS`, separated by spaces.
+        average: Whether late iterates are averaged.
+        measure: Quantities measured along the way, separated by spaces;.
+        measure_at: The shares of the budget at which;.
+        measure_examples: On how many training examples.
     """
 
     dataset: str
@@ -166,15 +179,16 @@ PER_RUN = ("learning_rate", "momentum", "beta1", "beta2", "epsilon", "weight_dec
 class RunResult:
     """What one run found: its late-time means, its curves and the noise scale of every layer.
 
-    Arguments:
-        late_means: the mean of each curve over the evaluations of the late window.
-        chance: by metric, the value of the best constant predictor on the training set.
-        drifts: the mean over the late window minus the mean over the window of equal length before it.
-        averaged: what the average of late iterates reaches, where it was asked for.
-        curves: one list per quantity, an entry per evaluation, beginning at step 0.
-        layers: one row per parameter: its fan-in, initial standard deviation, rate multiplier, ḡ_l.
-        noise: the measures of noise that the optimizer has, by column; missing measures are NaN in a study.
-        seconds: the pack's time divided by its number of runs. kernel: how the pack's runs were computed.
+    Args:
+        late_means: The mean of each curve over the evaluations of the late window.
+        chance: By metric, the value of the best constant predictor on the training set.
+        drifts: The mean over the late window minus the mean over the window of equal length before it.
+        averaged: What the average of late iterates reaches, where it was asked for.
+        curves: One list per quantity, an entry per evaluation, beginning at step 0.
+        layers: One row per parameter: its fan-in, initial standard deviation, rate multiplier, ḡ_l.
+        noise: The measures of noise that the optimizer has, by column; missing measures are NaN in a study.
+        seconds: The pack's time divided by its number of runs.
+        kernel: How the pack's runs were computed.
     """
 
     run: Run

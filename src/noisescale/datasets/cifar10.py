@@ -42,7 +42,7 @@ def load_cifar10(options: DatasetOptions) -> RawArrays:
     """Return CIFAR-10 as images [N, 3, 32, 32] of 0 to 255, from the unpacked folder or from the archive.
 
     Raises:
-        BadInput: nothing is found and nothing can be downloaded, a file is not the published one, or a pickle asks
+        BadInput: Nothing is found and nothing can be downloaded, a file is not the published one, or a pickle asks
             for anything but numpy arrays and plain containers.
     """
     images, labels = {}, {}
@@ -67,7 +67,7 @@ def parse_batch(content: bytes, path: Path) -> tuple[Array, Array]:
         path: the file's name for the message.
 
     Raises:
-        BadInput: the pickle asks for anything but arrays and containers, or holds something else than such a batch.
+        BadInput: The pickle asks for anything but arrays and containers, or holds something else than such a batch.
     """
     batch = load_restricted_pickle(content, path)
     pixels = batch.get(b"data") if isinstance(batch, dict) else None

@@ -28,7 +28,7 @@ class DatasetOptions:
         data_seed: fixes subset, split and label noise, each from a random stream of its own.
 
     Raises:
-        BadInput: a size is not a positive whole number, a fraction lies outside [0, 1), the seed is negative.
+        BadInput: A size is not a positive whole number, a fraction lies outside [0, 1), the seed is negative.
     """
 
     name: str

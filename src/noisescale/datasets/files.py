@@ -60,7 +60,7 @@ def find_or_download(file: PublishedFile) -> Path:
     """Return the path of a published file, downloaded into the user cache where this machine has none.
 
     Raises:
-        BadInput: no address delivers the file; the message says where to put it by hand.
+        BadInput: No address delivers the file; the message says where to put it by hand.
     """
     local = find_local(file.folder, file.name)
     if local is not None:
@@ -84,7 +84,7 @@ def read_bytes(path: Path) -> bytes:
     """Return a file's bytes.
 
     Raises:
-        BadInput: the file cannot be read.
+        BadInput: The file cannot be read.
     """
     try:
         return path.read_bytes()
@@ -96,7 +96,7 @@ def check_md5(content: bytes, md5: str, path: Path) -> None:
     """Check that a file holds the published bytes.
 
     Raises:
-        BadInput: the checksum differs.
+        BadInput: The checksum differs.
     """
     got = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if got != md5:

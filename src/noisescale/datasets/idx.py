@@ -26,7 +26,7 @@ def parse_idx(content: bytes, shape: tuple[int, ...], path: Path) -> Array:
         path: the file's name for the message.
 
     Raises:
-        BadInput: not gzip, a wrong magic number, other sizes, truncated, or longer than its sizes say.
+        BadInput: Not gzip, a wrong magic number, other sizes, truncated, or longer than its sizes say.
     """
     # Two zero bytes, 8 for unsigned bytes, the number of dimensions; then each size as a big-endian 32-bit number.
     magic = bytes([0, 0, 8, len(shape)])

@@ -55,7 +55,7 @@ def load_dataset(options: DatasetOptions, *, standardized: bool = True) -> Datas
         standardized: whether inputs are shifted and scaled; False leaves them as the source gives them, in float32.
 
     Raises:
-        BadInput: an unknown name, a size above what is available, label noise on real-valued targets, constant
+        BadInput: An unknown name, a size above what is available, label noise on real-valued targets, constant
             inputs, a file that is missing or not the published one, arrays of a user that cannot be used, or data that
             the memory does not hold.
     """

@@ -45,7 +45,7 @@ def load_mnist(options: DatasetOptions) -> RawArrays:
     """Return MNIST as images [N, 1, 28, 28] of 0 to 255.
 
     Raises:
-        BadInput: a file is missing and cannot be downloaded, or is not the published one.
+        BadInput: A file is missing and cannot be downloaded, or is not the published one.
     """
     return _load("mnist", MNIST_MD5, MNIST_ADDRESSES)
 
@@ -54,7 +54,7 @@ def load_fashion_mnist(options: DatasetOptions) -> RawArrays:
     """Return Fashion-MNIST as images [N, 1, 28, 28] of 0 to 255.
 
     Raises:
-        BadInput: a file is missing and cannot be downloaded, or is not the published one.
+        BadInput: A file is missing and cannot be downloaded, or is not the published one.
     """
     return _load("fashion_mnist", FASHION_MNIST_MD5, FASHION_MNIST_ADDRESSES)
 

@@ -49,7 +49,7 @@ def load_mnist1d(options: DatasetOptions) -> RawArrays:
     """Return MNIST-1D as one channel of 40 positions, [N, 1, 40]: the published set, or more where ``options`` ask.
 
     Raises:
-        BadInput: more examples than ``MOST_EXAMPLES`` are asked for, or the installed package generates other values
+        BadInput: More examples than ``MOST_EXAMPLES`` are asked for, or the installed package generates other values
             than those published.
     """
     train_size = _wanted("dataset.train_size", options.train_size, PUBLISHED_TRAIN)

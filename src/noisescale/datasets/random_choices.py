@@ -29,7 +29,7 @@ def choose_subset(available: int, size: int | None, key: str, rng: np.random.Gen
         rng: the stream to draw from.
 
     Raises:
-        BadInput: fewer than ``size`` examples are available.
+        BadInput: Fewer than ``size`` examples are available.
     """
     if size is not None and size > available:
         raise BadInput(key, f"must be at most {available}, the number of examples available", size)
@@ -47,7 +47,7 @@ def split_validation(examples: int, fraction: float, rng: np.random.Generator) -
         rng: the stream to draw from.
 
     Raises:
-        BadInput: a positive fraction leaves no example on one of the two sides.
+        BadInput: A positive fraction leaves no example on one of the two sides.
     """
     held_out = round(fraction * examples)
     if fraction > 0 and not 0 < held_out < examples:

@@ -32,7 +32,7 @@ def load_restricted_pickle(content: bytes, path: Path) -> Any:
         path: the file's name for the message.
 
     Raises:
-        BadInput: the pickle names any other function or class, which is never imported; or it cannot be read.
+        BadInput: The pickle names any other function or class, which is never imported; or it cannot be read.
     """
     try:
         return _RestrictedUnpickler(content, path).load()

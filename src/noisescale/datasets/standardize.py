@@ -26,7 +26,7 @@ def measure_channels(x_train: Array, name: str) -> ChannelScale:
         name: the data set's name for the message.
 
     Raises:
-        BadInput: a channel is constant, or so large that its standard deviation is not finite.
+        BadInput: A channel is constant, or so large that its standard deviation is not finite.
     """
     x_channels = _by_channel(x_train)
     # Not from the standard deviation: that of equal values can come out as a rounding error instead of zero.
@@ -59,7 +59,7 @@ def standardize(x: Array, scale: ChannelScale, name: str) -> Array:
         name: the array's name for the message.
 
     Raises:
-        BadInput: an entry overflows float32.
+        BadInput: An entry overflows float32.
     """
     x_channels = _by_channel(x)
     standardized = np.empty(x_channels.shape, dtype=np.float32)

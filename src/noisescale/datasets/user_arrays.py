@@ -20,7 +20,7 @@ def check_arrays(name: str, x_train: object, y_train: object, x_test: object, y_
         y_test: test labels or targets.
 
     Raises:
-        BadInput: a wrong type, dtype, shape or length, NaN or infinite entries, or labels outside 0 to K - 1.
+        BadInput: A wrong type, dtype, shape or length, NaN or infinite entries, or labels outside 0 to K - 1.
     """
     x_train, x_test = _inputs(x_train, f"{name} x_train"), _inputs(x_test, f"{name} x_test")
     if x_test.shape[1:] != x_train.shape[1:]:

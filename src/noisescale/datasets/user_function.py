@@ -22,7 +22,7 @@ def load_user_function(options: DatasetOptions) -> RawArrays:
     time. Modules in the current working directory can be imported.
 
     Raises:
-        BadInput: the module or function is missing or raises, or what it returns cannot be used.
+        BadInput: The module or function is missing or raises, or what it returns cannot be used.
     """
     with _working_directory_importable():
         function = _import_function(options.name)

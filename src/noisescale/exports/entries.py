@@ -26,9 +26,12 @@ FOUND = (
 class Entry:
     """A run as a tracker has it.
 
-    Arguments:
-        given: hyperparameters that vary in the study. fixed: the others. found: finite results, late-time means.
-        curves: name to (step, value) pairs, finite ones only. status: completed or diverged.
+    Args:
+        given: Hyperparameters that vary in the study.
+        fixed: The others.
+        found: Finite results, late-time means.
+        curves: Name to (step, value) pairs, finite ones only.
+        status: Completed or diverged.
     """
 
     run_id: str
@@ -44,7 +47,7 @@ def entries(study: Study) -> Iterator[Entry]:
     """Every finished run of the grid; runs of the stability ladder have no place in a tracker's comparison.
 
     Raises:
-        BadInput: there is none.
+        BadInput: There is none.
     """
     runs = study.finished()
     runs = runs[runs.purpose == "sweep"]

@@ -29,12 +29,16 @@ FORMATS: dict[str, Write] = {
 def export(study: Study, to: str, out: str | Path) -> Path:
     """Write a study for another tool.
 
-    Arguments:
-        to: a name in `FORMATS`. out: a path that is not there yet: the folder, or for optuna the database's file.
+    Args:
+        study: The study.
+        to: A name in `FORMATS`.
+        out: A path that is not there yet: the folder, or for optuna the database's file.
+
     Returns:
         The path; it is there with everything in it or, after an error, not at all.
+
     Raises:
-        BadInput: an unknown format, a path that is taken or cannot be made, a study without runs, or a library that is
+        BadInput: An unknown format, a path that is taken or cannot be made, a study without runs, or a library that is
             not installed.
     """
     if to not in FORMATS:

@@ -13,7 +13,7 @@ def make_activation(name: str) -> nn.Module:
     """A module of the named activation.
 
     Raises:
-        BadInput: a name that is not in the table.
+        BadInput: A name that is not in the table.
     """
     if name not in ACTIVATIONS:
         raise unknown_name("model.activation", ACTIVATIONS, name)

@@ -19,7 +19,7 @@ def load_factory(reference: str) -> Factory:
     """The function that `"package.module:factory"` names.
 
     Raises:
-        BadInput: the module or the function cannot be found; the message names it.
+        BadInput: The module or the function cannot be found; the message names it.
     """
     factory = import_named(reference, "model.family")
     if not callable(factory):
@@ -33,10 +33,12 @@ def import_named(reference: str, key: str) -> Any:
 
     The current folder is importable, as it is for `python -m`.
 
-    Arguments:
-        key: under which the user gave the reference, for the message.
+    Args:
+        reference: "package.module:name".
+        key: Under which the user gave the reference, for the message.
+
     Raises:
-        BadInput: the module cannot be imported.
+        BadInput: The module cannot be imported.
     """
     module_name, _, attribute = reference.partition(":")
     if str(Path.cwd()) not in sys.path:
@@ -55,7 +57,7 @@ def build_custom(
     """Call the user's factory and check that it returns a module.
 
     Raises:
-        BadInput: the factory raises, or returns something that is not a module.
+        BadInput: The factory raises, or returns something that is not a module.
     """
     try:
         module = factory(width, input_shape, num_classes)

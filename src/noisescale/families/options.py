@@ -16,13 +16,16 @@ class ModelOptions:
 
     None stands for a default that only some families or normalizations have; `families.complete` fills it in.
 
-    Arguments:
-        family: a name in `FAMILIES`, or `"package.module:factory"`, which takes no other option.
-        depth: hidden layers of an MLP, convolutions of a convnet.
-        activation: "relu" or "tanh". normalization: a name in `NORMALIZATIONS`.
-        groups: of channels, for "group". ghost_size: examples that are normalized together, for "ghost_batch".
-        blocks: residual blocks of each stage of a resnet. stem: channels of its first convolution (None: the width).
-        scale_invariant: whether the loss is invariant to the scale of each weight (`families.scale_invariance`).
+    Args:
+        family: A name in `FAMILIES`, or `"package.module:factory"`, which takes no other option.
+        depth: Hidden layers of an MLP, convolutions of a convnet.
+        activation: "relu" or "tanh".
+        normalization: A name in `NORMALIZATIONS`.
+        groups: Of channels, for "group".
+        ghost_size: Examples that are normalized together, for "ghost_batch".
+        blocks: Residual blocks of each stage of a resnet.
+        stem: Channels of its first convolution (None: the width).
+        scale_invariant: Whether the loss is invariant to the scale of each weight (`families.scale_invariance`).
     """
 
     family: str

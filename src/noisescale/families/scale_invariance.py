@@ -27,9 +27,11 @@ EPSILONS = (1e-5, 1e-7, 1e-9, 1e-11)
 class ScaleDefect:
     """The defect of one weight tensor at one ε.
 
-    Arguments:
-        parameter: its name, or "all" where every tensor is scaled at once. epsilon: ε of every normalization.
-        loss_change: |L(cw) − L(w)|, in the loss's unit. alignment: |⟨g, w⟩|/(‖g‖‖w‖).
+    Args:
+        parameter: Its name, or "all" where every tensor is scaled at once.
+        epsilon: ε of every normalization.
+        loss_change: |L(cw) − L(w)|, in the loss's unit.
+        alignment: |⟨g, w⟩|/(‖g‖‖w‖).
     """
 
     parameter: str
@@ -48,15 +50,19 @@ def scale_invariance_defects(
 ) -> list[ScaleDefect]:
     """Measure both defects in float64 and training mode, for each parameter and for all; the model is not changed.
 
-    Arguments:
-        model: any module with normalization layers. loss: (outputs, targets) -> mean over the batch.
-        data: one batch of inputs and targets. epsilons: values of ε to put into every normalization.
-        scale: c > 0, by which weights are multiplied. Default 2: for a small ε the defect is near ε/v·(1 − 1/c²) of its
+    Args:
+        model: Any module with normalization layers.
+        loss: (outputs, targets) -> mean over the batch.
+        data: One batch of inputs and targets.
+        epsilons: Values of ε to put into every normalization.
+        scale: C > 0, by which weights are multiplied. Default 2: for a small ε the defect is near ε/v·(1 − 1/c²) of its
             slope, so a larger c adds little.
+
     Returns:
         One row for each ε and parameter, in the order of `named_parameters()`, then "all".
+
     Raises:
-        BadInput: a model without normalization, or a scale that is not positive.
+        BadInput: A model without normalization, or a scale that is not positive.
     """
     if not scale > 0:
         raise BadInput("scale", "a positive number", scale)

@@ -21,10 +21,10 @@ from noisescale.families.resnet import resnet
 class Family:
     """A row of the table.
 
-    Arguments:
+    Args:
         build: `(width, input_shape, num_classes, **options)`.
-        takes: the options of `ModelOptions` that it is given; "normalization" stands for its sizes too.
-        defaults: of options that no other family has.
+        takes: The options of `ModelOptions` that it is given; "normalization" stands for its sizes too.
+        defaults: Of options that no other family has.
     """
 
     build: Callable[..., nn.Module]
@@ -46,7 +46,7 @@ def complete(options: ModelOptions) -> ModelOptions:
     """The options with the defaults of their family and normalization filled in.
 
     Raises:
-        BadInput: an unknown family (the message gives the nearest known one), or an option that it does not take.
+        BadInput: An unknown family (the message gives the nearest known one), or an option that it does not take.
     """
     family = _family(options.family)
     sizes = options.sizes
@@ -66,7 +66,7 @@ def family_factory(options: ModelOptions) -> Factory:
     """The factory `(width, input_shape, num_classes) -> nn.Module` of these options.
 
     Raises:
-        BadInput: as `complete`. What only some widths or inputs cannot have is refused when the factory is called.
+        BadInput: As `complete`. What only some widths or inputs cannot have is refused when the factory is called.
     """
     options = complete(options)
     family = _family(options.family)

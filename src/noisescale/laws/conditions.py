@@ -10,8 +10,12 @@ from noisescale.laws.results import Group, Series
 def conditions(series: Series, group: Group, time: float, train_size: int, momentum: float) -> tuple[str, ...]:
     """The study's data, training and budget, a line each.
 
-    Arguments:
-        series: whose law was followed, of a group. time: ε·steps. train_size: N, examples.
+    Args:
+        series: Whose law was followed, of a group.
+        group: The group that the series belongs to.
+        time: ε·steps.
+        train_size: N, examples.
+        momentum: m of the group.
     """
     horizon = [f"stability seen over {max(edge.steps for edge in group.edges)} steps"] if group.edges else []
     schedule = group.hyperparameters.get("schedule", "constant")

@@ -46,7 +46,8 @@ def local_cubic(x: Array, bandwidth: float = BANDWIDTH) -> LocalCubic:
     Returns:
         The maps; the same object for the same ladder.
 
-    Source: local polynomial regression, Cleveland 1979; Fan and Gijbels 1996.
+    Source:
+        local polynomial regression, Cleveland 1979; Fan and Gijbels 1996.
     """
     return _cached(tuple(float(value) for value in x), bandwidth)
 

@@ -68,9 +68,10 @@ def equivalence(
         The verdict with its statistic.
 
     Raises:
-        BadInput: fewer than three seeds or shapes that differ.
+        BadInput: Fewer than three seeds or shapes that differ.
 
-    Source: two one-sided tests, Schuirmann 1987.
+    Source:
+        two one-sided tests, Schuirmann 1987.
     """
     d, c = np.asarray(difference, dtype=np.float64), np.asarray(control, dtype=np.float64)
     if d.ndim != 1 or d.shape != c.shape or d.size < 3:

@@ -64,7 +64,7 @@ def fit(study: StudyLike, select_on: str | None = None) -> Fit:
         Optima by accuracy and by loss, laws, stability edges, and one summary row for each width.
 
     Raises:
-        BadInput: no finished run, or a value of the spec that is not known.
+        BadInput: No finished run, or a value of the spec that is not known.
     """
     settings = Settings.read(study.spec, select_on)
     groups = tuple(_fit_group(group, settings) for group in run_groups(study.runs()))

@@ -130,9 +130,10 @@ def largest_batch(
         B* with its interval and label.
 
     Raises:
-        BadInput: an edge without batches.
+        BadInput: An edge without batches.
 
-    Source: Zou and Donner 2008 (recovery of variance estimates); coverage in `benchmarks/coverage.py`.
+    Source:
+        Zou and Donner 2008 (recovery of variance estimates); coverage in `benchmarks/coverage.py`.
     """
     if not edge.batch_sizes:
         raise BadInput("largest batch", "a stability edge at one batch size at least", "none")

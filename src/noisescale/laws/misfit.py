@@ -50,7 +50,8 @@ def bias(x: Array, place: float) -> float:
     Returns:
         0.02 nats on a ladder of factor √2 or finer, 0.057 where its factor is 2.
 
-    Source: coverage of ladders of factor √2 and 2 in `benchmarks/coverage.py`.
+    Source:
+        coverage of ladders of factor √2 and 2 in `benchmarks/coverage.py`.
     """
     left = int(np.clip(np.searchsorted(x, place) - 1, 0, x.size - 2))
     step = float(x[left + 1] - x[left]) / math.log(math.sqrt(2))
@@ -77,7 +78,8 @@ def sharp_peak(
     Returns:
         The tops of the other curves, or None where the local cubic passes through the means as well as noise allows.
 
-    Source: Akima 1970 for that spline; coverage of sharp peaks in `benchmarks/coverage.py`.
+    Source:
+        Akima 1970 for that spline; coverage of sharp peaks in `benchmarks/coverage.py`.
     """
     near = np.argsort(np.abs(x - value), kind="stable")[:MINIMUM_CELLS]
     at_cells = np.searchsorted(maps.grid, x[near] - 1e-9)

@@ -153,9 +153,10 @@ def optimum(
         The optimum; its label says how far it can be trusted.
 
     Raises:
-        BadInput: shapes that do not fit, x not increasing, or a usable cell that is not finite.
+        BadInput: Shapes that do not fit, x not increasing, or a usable cell that is not finite.
 
-    Source: test inversion on per-seed derivatives; coverage in `benchmarks/coverage.py`.
+    Source:
+        test inversion on per-seed derivatives; coverage in `benchmarks/coverage.py`.
     """
     x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     keep = np.ones(x.shape, dtype=bool) if usable is None else np.asarray(usable, dtype=bool)

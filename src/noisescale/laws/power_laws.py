@@ -157,10 +157,11 @@ def power_law(
         The law; inconclusive with fewer than four uncensored widths.
 
     Raises:
-        BadInput: shapes that differ, or a value that is not finite.
+        BadInput: Shapes that differ, or a value that is not finite.
 
-    Source: Satterthwaite 1946; Paule and Mandel 1982 (τ²); Knapp and Hartung 2003 (residual error); Tobin 1958;
-        coverage in `benchmarks/coverage.py`.
+    Source:
+        Satterthwaite 1946; Paule and Mandel 1982 (τ²); Knapp and Hartung 2003 (residual error); Tobin 1958; coverage in
+        `benchmarks/coverage.py`.
     """
     w = np.asarray(widths, dtype=np.float64)
     y = np.asarray(log_values, dtype=np.float64)

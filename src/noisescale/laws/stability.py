@@ -89,10 +89,11 @@ def stability_edge(rates: Array, failed: Array, confidence: float = CONFIDENCE) 
         The edge with its label.
 
     Raises:
-        BadInput: rates that are not positive and increasing, or shapes that do not fit.
+        BadInput: Rates that are not positive and increasing, or shapes that do not fit.
 
-    Source: Turnbull 1976 (interval censoring); Hettmansperger and Sheather 1986 (interpolated order statistics);
-        coverage in `benchmarks/coverage.py`.
+    Source:
+        Turnbull 1976 (interval censoring); Hettmansperger and Sheather 1986 (interpolated order statistics); coverage
+        in `benchmarks/coverage.py`.
     """
     rates, failed = np.asarray(rates, dtype=np.float64), np.asarray(failed, dtype=np.float64)
     if failed.ndim != 2 or rates.shape != (failed.shape[1],):

@@ -89,7 +89,7 @@ class Settings:
             The settings.
 
         Raises:
-            BadInput: a value of `fit.select_on` or `fit.metric` that is not known.
+            BadInput: A value of `fit.select_on` or `fit.metric` that is not known.
         """
         chosen = spec.get("fit") or {}
         training, grid = spec.get("training") or {}, spec.get("grid") or {}
@@ -134,7 +134,7 @@ def run_groups(runs: pd.DataFrame) -> list[RunGroup]:
         The groups, in order of first appearance.
 
     Raises:
-        BadInput: a missing column, or no finished run of the grid.
+        BadInput: A missing column, or no finished run of the grid.
     """
     if runs.empty:  # and without columns, where nothing has finished yet
         raise BadInput("study", _A_RUN, "none: `noisescale sweep` trains them")

@@ -33,7 +33,8 @@ class CensoredLine:
         kind: 0 measured, -1 at or below y, 1 at or above y, shape [points].
         count: W; fewer than the measured points where some are hardly known.
 
-    Source: Tobin 1958; the threshold is the exact likelihood ratio of the normal linear model.
+    Source:
+        Tobin 1958; the threshold is the exact likelihood ratio of the normal linear model.
     """
 
     def __init__(self, x: Array, y: Array, error: Array, kind: NDArray[np.int64], count: int) -> None:

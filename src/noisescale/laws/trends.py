@@ -57,7 +57,7 @@ def trend(widths: Array, values: Array, *, unit: str = "fraction", confidence: f
         The trend.
 
     Raises:
-        BadInput: shapes that do not fit or values that are not finite.
+        BadInput: Shapes that do not fit or values that are not finite.
     """
     w, y = np.asarray(widths, dtype=np.float64), np.asarray(values, dtype=np.float64)
     if y.ndim != 2 or y.shape[1] != w.size or w.size < 2 or y.shape[0] < 3:

@@ -15,11 +15,13 @@ from noisescale.families import import_named
 def load_model(reference: str, checkpoint: Path | None = None) -> nn.Module:
     """Import a module, or call a factory without arguments; the current folder is importable.
 
-    Arguments:
-        reference: "package.module:name". checkpoint: a file that `torch.save(model.state_dict(), …)` wrote; only
-            tensors are read from it, nothing in it is executed.
+    Args:
+        reference: "package.module:name".
+        checkpoint: A file that `torch.save(model.state_dict(), …)` wrote; only tensors are read from it, nothing in it
+            is executed.
+
     Raises:
-        BadInput: nothing of that name, something that is no model, or weights that are none of this model's.
+        BadInput: Nothing of that name, something that is no model, or weights that are none of this model's.
     """
     module_name, separator, attribute = reference.partition(":")
     if not separator or not module_name or not attribute:

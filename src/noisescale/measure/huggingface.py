@@ -15,13 +15,16 @@ from noisescale.measure.monitor import EVERY, PARTS, NoiseMonitor
 def watch(trainer: Any, *, every: int = EVERY, parts: int = PARTS) -> NoiseMonitor:
     """Let a `Trainer` measure the gradient noise scale as it trains, and log it.
 
-    Arguments:
-        trainer: of a model that returns its loss, on one device, without accumulation.
-        every, parts: as `NoiseMonitor` takes them; steps are the trainer's.
+    Args:
+        trainer: Of a model that returns its loss, on one device, without accumulation.
+        every: As `NoiseMonitor` takes them; steps are the trainer's.
+        parts: As `NoiseMonitor` takes them; steps are the trainer's.
+
     Returns:
         The monitor, whose `estimate()` is the noise now.
+
     Raises:
-        BadInput: a trainer that accumulates gradients: each of its steps has several batches.
+        BadInput: A trainer that accumulates gradients: each of its steps has several batches.
     """
     accumulated = trainer.args.gradient_accumulation_steps
     if accumulated != 1:

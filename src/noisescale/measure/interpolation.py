@@ -19,8 +19,11 @@ from noisescale.measure.problem import CHUNK, Data, LossFunction, Problem
 class Interpolation:
     """Along w(α) = (1 − α)w_a + αw_b.
 
-    Arguments:
-        alphas, loss: [M]. accuracy: [M], fraction; NaN where targets are no class labels. status: advice.
+    Args:
+        alphas: [M].
+        loss: [M].
+        accuracy: [M], fraction; NaN where targets are no class labels.
+        status: advice.
     """
 
     alphas: NDArray[np.float64]
@@ -40,11 +43,17 @@ def interpolate(
 ) -> Interpolation:
     """Loss and accuracy along the line from one model to another, beyond both ends where α asks for it.
 
-    Arguments:
-        model_a, model_b: of one architecture. loss, data, chunk: as `Problem` takes them. alphas: at least one.
-            Buffers (running statistics) move along the line with the weights.
+    Args:
+        model_a: Of one architecture.
+        model_b: Of one architecture.
+        loss: As `Problem` takes them.
+        data: As `Problem` takes them.
+        chunk: As `Problem` takes them.
+        alphas: At least one. Buffers (running statistics) move along the line with the weights.
+
     Raises:
-        BadInput: as `Problem`; models of different shapes.
+        BadInput: As `Problem`; models of different shapes.
+
     Source:
         Goodfellow, Vinyals, Saxe 2015; Jastrzębski et al. 2017, section 4.
     """

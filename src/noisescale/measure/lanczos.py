@@ -21,9 +21,12 @@ _BREAKDOWN = 1e-10
 class Ritz:
     """Eigenpairs of an operator within a Krylov space.
 
-    Arguments:
-        values: [k], in the order asked for. vectors: [P, k]. residuals: [k], ‖Av − λv‖. products: spent.
-        converged: whether every residual is below its tolerance and no eigenvalue was seen to be missing.
+    Args:
+        values: [k], in the order asked for.
+        vectors: [P, k].
+        residuals: [k], ‖Av − λv‖.
+        products: spent.
+        converged: Whether every residual is below its tolerance and no eigenvalue was seen to be missing.
     """
 
     values: Tensor
@@ -42,10 +45,16 @@ def extreme_eigenpairs(
     fresh direction, orthogonal to all that was found, it is asked for one more eigenvalue, until none that lies further
     out comes up.
 
-    Arguments:
-        product: v ↦ Av. size: P. k: how many. which: "LA" largest, "SA" smallest, "LM" largest in size.
-        tolerance: of a residual, relative to the largest eigenvalue in size. most: products at most.
-        like: a tensor whose device is used; vectors are in float64.
+    Args:
+        product: V ↦ Av.
+        size: P.
+        k: How many.
+        which: "LA" largest, "SA" smallest, "LM" largest in size.
+        tolerance: Of a residual, relative to the largest eigenvalue in size.
+        most: Products at most.
+        like: A tensor whose device is used; vectors are in float64.
+        seed: Fixes the starting vector.
+
     Source:
         Parlett 1980, chapters 11 and 13: residual bounds, and the copies of an eigenvalue that one Krylov space misses.
     """

@@ -20,9 +20,10 @@ else:
 class NoiseCallback(Callback):  # type: ignore[misc]  # untyped where the library is absent
     """Logs the gradient noise scale of a module whose batches are (inputs, targets).
 
-    Arguments:
+    Args:
         loss: (outputs, targets) → their mean over the batch, as the module's own training step has it.
-        every, parts: as `NoiseMonitor` takes them; steps are training batches.
+        every: As `NoiseMonitor` takes them; steps are training batches.
+        parts: As `NoiseMonitor` takes them; steps are training batches.
     """
 
     def __init__(self, loss: LossFunction, *, every: int = EVERY, parts: int = PARTS) -> None:

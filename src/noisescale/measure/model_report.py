@@ -31,9 +31,13 @@ _MOST_NUMBERS = 2**28
 class Quantity:
     """A row of the table.
 
-    Arguments:
-        name: as in the papers. estimate: value and error. convention: what the number is. status: advice.
-        cost: passes spent, in words. seconds: of them.
+    Args:
+        name: As in the papers.
+        estimate: Value and error.
+        convention: What the number is.
+        status: advice.
+        cost: Passes spent, in words.
+        seconds: Of them.
     """
 
     name: str
@@ -48,9 +52,15 @@ class Quantity:
 class ModelReport:
     """What was measured of a model.
 
-    Arguments:
-        quantities: the rows. parameters: P. examples: n, on which. population: N, of which they are a random part.
-        loss: its name. dtype: precision. coordinates: "module". mode: "eval".
+    Args:
+        quantities: The rows.
+        parameters: P.
+        examples: N, on which.
+        population: N, of which they are a random part.
+        loss: Its name.
+        dtype: precision.
+        coordinates: "module".
+        mode: "eval".
     """
 
     quantities: tuple[Quantity, ...]
@@ -85,11 +95,15 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 def measure_model(model: nn.Module, data: Dataset, *, loss: str, examples: int, seed: int = 0) -> ModelReport:
     """Measure gradient noise and curvature on a random part of the training set, in evaluation mode.
 
-    Arguments:
-        model: in float32 or float64, on the CPU or a GPU. loss: "cross_entropy" or "mse".
-        examples: at most so many of the training set. seed: of their choice and of random probes.
+    Args:
+        model: In float32 or float64, on the CPU or a GPU.
+        data: The data set; its training set is measured.
+        loss: "cross_entropy" or "mse".
+        examples: At most so many of the training set.
+        seed: Of their choice and of random probes.
+
     Raises:
-        BadInput: a loss that the targets do not allow, too few examples, or what `Problem` refuses.
+        BadInput: A loss that the targets do not allow, too few examples, or what `Problem` refuses.
     """
     if loss not in LOSSES or (loss == "cross_entropy" and data.y_train.is_floating_point()):
         raise BadInput("--loss", "'cross_entropy' for labels, 'mse' for labels or real-valued targets", repr(loss))

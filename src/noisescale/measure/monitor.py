@@ -31,9 +31,13 @@ _WINDOW, _FEWEST = 32, 6
 class MonitoredNoise:
     """The noise now, from the last measurements.
 
-    Arguments:
-        trace_covariance: tr Σ of the per-example gradient. gradient_norm_squared: |G|². gradient_noise_scale: their
-            ratio, in examples. step: of the last measurement. measurements: that went in. status: advice.
+    Args:
+        trace_covariance: Tr Σ of the per-example gradient.
+        gradient_norm_squared: |G|².
+        gradient_noise_scale: Their ratio, in examples.
+        step: Of the last measurement.
+        measurements: That went in.
+        status: advice.
     """
 
     trace_covariance: Estimate
@@ -61,12 +65,15 @@ class NoiseMonitor:
     parabola through the last of them (a line is too stiff where |G|² falls by half within them), and their noise is
     read from successive differences, which a slow drift does not enter.
 
-    Arguments:
-        model: in training; its gradients are left alone. loss: (outputs, targets) → their mean over the batch;
-            `update_by` needs none. every: steps between measurements. parts: m, at least 2; batches smaller than m are
-            passed over.
+    Args:
+        model: In training; its gradients are left alone.
+        loss: (outputs, targets) → their mean over the batch; `update_by` needs none.
+        every: Steps between measurements.
+        parts: m, at least 2; batches smaller than m are passed over.
+
     Raises:
-        BadInput: numbers out of range, or a model with no parameter that takes a gradient.
+        BadInput: Numbers out of range, or a model with no parameter that takes a gradient.
+
     Source:
         McCandlish, Kaplan, Amodei 2018, appendix A.1, for the two batch sizes; successive differences: von Neumann
         1941.
@@ -99,8 +106,9 @@ class NoiseMonitor:
     def update_by(self, examples: int, loss_of: Callable[[slice], Tensor]) -> bool:
         """The same for a batch in any form.
 
-        Arguments:
-            examples: in the batch. loss_of: a slice of the batch → the mean loss over it, with its graph.
+        Args:
+            examples: In the batch.
+            loss_of: A slice of the batch → the mean loss over it, with its graph.
         """
         self._step += 1
         if self._step % self._every or examples < self._parts:

@@ -32,10 +32,15 @@ _KEPT_NUMBERS = 2**27
 class GradientNoise:
     """The noise of the gradient.
 
-    Arguments:
-        trace_covariance: tr Σ of the per-example gradient. gradient_norm_squared: |G|². gradient_noise_scale:
-            tr Σ/|G|², in examples. examples: n. population: N, `math.inf` for fresh data.
-        coordinates: "module" or "optimizer". gradients: per-example gradients spent. status: advice.
+    Args:
+        trace_covariance: Tr Σ of the per-example gradient.
+        gradient_norm_squared: |G|².
+        gradient_noise_scale: Tr Σ/|G|², in examples.
+        examples: n.
+        population: N, `math.inf` for fresh data.
+        coordinates: "module" or "optimizer".
+        gradients: Per-example gradients spent.
+        status: advice.
     """
 
     trace_covariance: Estimate
@@ -163,9 +168,13 @@ def noise_of_moments(
 ) -> GradientNoise:
     """The three numbers from the moments of n gradients.
 
-    Arguments:
+    Args:
+        moments: The moments of n gradients.
         gram: [m, m], inner products of some of the gradients, from which the floor of |G|²'s variance follows.
-        population: N, or `math.inf`. spent: gradients. batch_size: examples of which each gradient is the mean.
+        population: N, or `math.inf`.
+        coordinates: "module" or "optimizer".
+        spent: gradients.
+        batch_size: Examples of which each gradient is the mean.
     """
     n = len(moments.squares)
     share = n * batch_size / population
@@ -225,7 +234,8 @@ def _deleted(moments: Moments, share: float) -> tuple[NDArray[np.float64], NDArr
 def _degenerate(gram: Tensor, n: int) -> float:
     """2 tr(Σ²)/(n(n − 1)), with tr Σ² unbiased from the U-centred Gram matrix of some of the gradients.
 
-    Source: Song, Smola, Gretton, Bedo, Borgwardt 2012, section 2.2: with a linear kernel it is the squared norm of Σ.
+    Source:
+        Song, Smola, Gretton, Bedo, Borgwardt 2012, section 2.2: with a linear kernel it is the squared norm of Σ.
     """
     m = len(gram)
     if m < 4:

@@ -165,7 +165,7 @@ class Problem:
         """Gradients of single examples' losses, chunk after chunk, [b, P] each, in these coordinates.
 
         Raises:
-            BadInput: in training mode, where an example's loss depends on the others of its batch.
+            BadInput: In training mode, where an example's loss depends on the others of its batch.
         """
         if self.mode == "train":
             required = "mode 'eval' for gradients of single examples: in training mode a loss depends on its batch"

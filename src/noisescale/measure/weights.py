@@ -16,10 +16,11 @@ from noisescale.errors import BadInput
 class LayerDynamics:
     """One parameter's step.
 
-    Arguments:
-        norm_squared: ‖w‖² before the step. rotation: angle between before and after, in radians.
-        effective_learning_rate: η/((1 − m)‖w‖²). scale_invariance_defect: ⟨g, w⟩/(‖g‖‖w‖), 0 where the loss does not
-            depend on the scale of w.
+    Args:
+        norm_squared: ‖w‖² before the step.
+        rotation: Angle between before and after, in radians.
+        effective_learning_rate: Η/((1 − m)‖w‖²).
+        scale_invariance_defect: ⟨g, w⟩/(‖g‖‖w‖), 0 where the loss does not depend on the scale of w.
     """
 
     norm_squared: float
@@ -32,8 +33,10 @@ class LayerDynamics:
 class WeightDynamics:
     """All parameters' step.
 
-    Arguments:
-        layers: by parameter name. total: of all weights as one vector. status: advice.
+    Args:
+        layers: By parameter name.
+        total: Of all weights as one vector.
+        status: advice.
     """
 
     layers: dict[str, LayerDynamics]
@@ -50,11 +53,17 @@ def weight_dynamics(
 ) -> WeightDynamics:
     """Norm, rotation, effective rate and scale-invariance defect of every parameter and of all together.
 
-    Arguments:
-        before, after: weights by parameter name. gradient: at `before`. learning_rate: η of the step, one number, or
-            one a parameter (then the total's effective rate is NaN); under a schedule, that of this step. momentum: m.
+    Args:
+        before: Weights by parameter name.
+        after: Weights by parameter name.
+        gradient: At `before`.
+        learning_rate: Η of the step, one number, or one a parameter (then the total's effective rate is NaN); under a
+            schedule, that of this step.
+        momentum: m.
+
     Raises:
-        BadInput: other names or shapes in one of them, a rate that is not positive, or a momentum out of range.
+        BadInput: Other names or shapes in one of them, a rate that is not positive, or a momentum out of range.
+
     Source:
         Li, Lyu, Arora 2020, section 3: the effective rate of a scale-invariant weight is η/‖w‖².
     """

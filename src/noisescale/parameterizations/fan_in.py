@@ -17,17 +17,17 @@ from noisescale.parameterizations.query_rows import select_query_rows
 class Parameter:
     """One named parameter of a module.
 
-    Arguments:
-        fan_in: d, inputs per output unit (for a convolution kernel_size² · channels, for an embedding 1: its input is
+    Args:
+        fan_in: D, inputs per output unit (for a convolution kernel_size² · channels, for an embedding 1: its input is
             one-hot); of the layer, for a bias.
-        grows: whether d differs between the module and its reference at another width.
-        has_constant_start: for "other": whether the module starts it at one value (a normalization layer's gain).
-        fan_in_ratio: of a weight, d over the d of the base width.
-        outputs_grow: whether the number of output units grows; for "other", whether the tensor does.
-        output_ratio: that number over its value at the base width; None where more than one axis of an "other" grows.
-        query_rows: half-open ranges of the rows that make an attention's queries.
-        query_ratio: entries of one query over those at the base width.
-        tied: the same tensor in its other places.
+        grows: Whether d differs between the module and its reference at another width.
+        has_constant_start: For "other": whether the module starts it at one value (a normalization layer's gain).
+        fan_in_ratio: Of a weight, d over the d of the base width.
+        outputs_grow: Whether the number of output units grows; for "other", whether the tensor does.
+        output_ratio: That number over its value at the base width; None where more than one axis of an "other" grows.
+        query_rows: Half-open ranges of the rows that make an attention's queries.
+        query_ratio: Entries of one query over those at the base width.
+        tied: The same tensor in its other places.
     """
 
     name: str
@@ -49,13 +49,14 @@ def describe_parameters(
 ) -> tuple[Parameter, ...]:
     """The parameters of `module`, with their roles, fan-ins and growth, in the order of `named_parameters()`.
 
-    Arguments:
-        module: the model at the width to be trained.
-        reference: the same model at another width, from which growth is seen.
-        base: the same model at the base width, from which ratios are taken; None: every ratio is 1.
-        query_rows: patterns of the rows that make queries, as `select_query_rows` takes them.
+    Args:
+        module: The model at the width to be trained.
+        reference: The same model at another width, from which growth is seen.
+        base: The same model at the base width, from which ratios are taken; None: every ratio is 1.
+        query_rows: Patterns of the rows that make queries, as `select_query_rows` takes them.
+
     Raises:
-        BadInput: another width has other parameters than the module, a parameter does not train, or a pattern cannot be
+        BadInput: Another width has other parameters than the module, a parameter does not train, or a pattern cannot be
             used.
     """
     for name, tensor in module.named_parameters():

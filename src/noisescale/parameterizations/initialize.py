@@ -13,8 +13,9 @@ from noisescale.parameterizations.tables import Table
 def stream(seed: int, *labels: str | int) -> torch.Generator:
     """A generator of its own for each use of a run's seed, so that no use disturbs another.
 
-    Arguments:
-        seed: the run's seed. labels: what the stream is for, e.g. ("data order", epoch).
+    Args:
+        seed: The run's seed.
+        labels: What the stream is for, e.g. ("data order", epoch).
     """
     return torch.Generator().manual_seed(stream_number(seed, *labels))
 
@@ -32,8 +33,10 @@ def initial_parameters(table: Table, factory_output: nn.Module, seed: int) -> di
     Weights are drawn from N(0, σ_l²) one after another from the run's own stream (query rows with the deviation mσ_l);
     parameters without a rule keep the values of `factory_output`.
 
-    Arguments:
-        factory_output: a module built under the run's seed, where the table keeps its start.
+    Args:
+        table: The run's table.
+        factory_output: A module built under the run's seed, where the table keeps its start.
+        seed: The run's seed.
     """
     generator = stream(seed, "initial weights")
     own = dict(factory_output.named_parameters())

@@ -21,13 +21,14 @@ _LINEAR_MAPS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 class Place:
     """One parameter's place in one module.
 
-    Arguments:
-        fan_in: d, inputs per output unit (for a convolution kernel_size² · channels); of the layer, for a bias.
-        output_axis: the axis that counts the layer's output units; None where no layer is known.
-        weight: for a bias, the name of its layer's weight.
-        takes_rows: whether rows may be named as queries: those of a linear map's weight.
-        query_rows: half-open ranges of the rows that are known to make queries. head_size: entries of one query there.
-        is_constant: whether every entry has the same value.
+    Args:
+        fan_in: D, inputs per output unit (for a convolution kernel_size² · channels); of the layer, for a bias.
+        output_axis: The axis that counts the layer's output units; None where no layer is known.
+        weight: For a bias, the name of its layer's weight.
+        takes_rows: Whether rows may be named as queries: those of a linear map's weight.
+        query_rows: Half-open ranges of the rows that are known to make queries.
+        head_size: Entries of one query there.
+        is_constant: Whether every entry has the same value.
     """
 
     shape: tuple[int, ...]

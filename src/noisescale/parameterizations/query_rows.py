@@ -23,10 +23,12 @@ def select_query_rows(patterns: Sequence[str], found: Mapping[str, Place]) -> di
     rows, because rows grow with width: "attention.query.weight", "blocks.*.qkv.weight[:1/3]". Several patterns may name
     several ranges of one tensor.
 
-    Arguments:
-        patterns: as the user wrote them. found: as `places` gives them.
+    Args:
+        patterns: As the user wrote them.
+        found: As `places` gives them.
+
     Raises:
-        BadInput: a pattern of another form, without a match, between rows, or on a tensor that makes no queries.
+        BadInput: A pattern of another form, without a match, between rows, or on a tensor that makes no queries.
     """
     chosen: dict[str, set[tuple[int, int]]] = {}
     for pattern in patterns:
@@ -44,7 +46,7 @@ def check_query_rows(patterns: Sequence[str]) -> None:
     """Refuse what is no pattern, before any model is built.
 
     Raises:
-        BadInput: a pattern of another form.
+        BadInput: A pattern of another form.
     """
     for pattern in patterns:
         _parse(pattern)

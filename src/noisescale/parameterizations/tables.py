@@ -58,11 +58,11 @@ _KEY = "grid.parameterization"
 class Row:
     """One parameter's line of the table.
 
-    Arguments:
+    Args:
         init_std: σ_l of the module's own tensor; 0 starts it at zero; None keeps the module's own initialization.
         multiplier: c_l, which multiplies SGD's learning rate of this tensor.
-        query_factor: m of the parameter's query rows where they are a part of it: their σ is mσ_l, their c is m²c_l.
-        adam_multiplier: the multiplier of Adam's rate, for tables with a column of their own for it; None: √c_l.
+        query_factor: M of the parameter's query rows where they are a part of it: their σ is mσ_l, their c is m²c_l.
+        adam_multiplier: The multiplier of Adam's rate, for tables with a column of their own for it; None: √c_l.
     """
 
     parameter: Parameter
@@ -90,11 +90,13 @@ Table = tuple[Row, ...]
 def build_table(name: str, parameters: tuple[Parameter, ...], init_scale: float = DEFAULT_INIT_SCALE) -> Table:
     """The table of a named parameterization for these parameters.
 
-    Arguments:
-        name: a key of `PARAMETERIZATIONS`. parameters: as `describe_parameters` gives them.
+    Args:
+        name: A key of `PARAMETERIZATIONS`.
+        parameters: As `describe_parameters` gives them.
         init_scale: σ0². Default 2 (He et al. 2015).
+
     Raises:
-        BadInput: an unknown name, a parameter for which the parameterization has no rule, a tied tensor that would need
+        BadInput: An unknown name, a parameter for which the parameterization has no rule, a tied tensor that would need
             two, or a module whose width the parameterization cannot follow.
     """
     if name not in PARAMETERIZATIONS:

@@ -49,8 +49,8 @@ def write_report(study: Study) -> Path:
         The path of index.html.
 
     Raises:
-        BadInput: the study holds no finished run of its grid, or the folder cannot be created.
-        OSError: the folder cannot be written.
+        BadInput: The study holds no finished run of its grid, or the folder cannot be created.
+        OSError: The folder cannot be written.
     """
     found = fit(study)
     runs, curves = study.finished(), study.curves()

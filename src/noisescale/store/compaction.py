@@ -27,8 +27,9 @@ def compact(folder: Path, most: int = MOST_SHARDS) -> int:
 
     Returns:
         How many shards were removed.
+
     Raises:
-        DamagedFile: a shard is not as it was written. OSError: the folder cannot be written; nothing is lost.
+        DamagedFile: A shard is not as it was written. OSError: the folder cannot be written; nothing is lost.
     """
     removed = _clear(folder)
     loose = sorted(path for path in folder.glob(f"*{SUFFIX}") if not path.name.startswith(TOGETHER))

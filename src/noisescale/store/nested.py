@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 class NestedCurves:
     """A struct column of lists, one list an evaluated quantity.
 
-    Arguments:
-        column: of a shard's table. A quantity that a run did not measure is null there.
-
-    `lengths` [R] are the evaluations of each run.
+    Args:
+        column: Of a shard's table. A quantity that a run did not measure is null there.  `lengths` [R] are the
+            evaluations of each run.
     """
 
     def __init__(self, column: pa.ChunkedArray) -> None:
@@ -62,7 +61,8 @@ class NestedCurves:
 def flat_rows(column: pa.ChunkedArray, ids: pd.Series) -> pd.DataFrame:
     """A column of lists of structs as a frame of all of them, with the id of the row that each comes from as `run_id`.
 
-    Arguments:
+    Args:
+        column: Lists of structs, one list per row.
         ids: [R], of the rows.
     """
     lists = column.combine_chunks()

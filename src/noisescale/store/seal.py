@@ -41,8 +41,9 @@ def sealed(table: pa.Table, packs: Sequence[str] = ()) -> bytes:
 
     The digest is that of the file with zeros in the digest's place.
 
-    Arguments:
-        packs: the ids of the packs, where there are several.
+    Args:
+        table: The rows of the shard.
+        packs: The ids of the packs, where there are several.
     """
     about = {_FORMAT_KEY: str(FORMAT if packs else _OF_ONE_PACK).encode(), _DIGEST_KEY: _BLANK}
     if packs:
@@ -59,10 +60,13 @@ def sealed(table: pa.Table, packs: Sequence[str] = ()) -> bytes:
 def unsealed(data: bytes, name: str, choose: Choose) -> pa.Table:
     """The table of a file, after its digest was checked; files from before there were digests have none to check.
 
-    Arguments:
-        data: the file's bytes. name: for messages. choose: from the schema to the columns that are decoded.
+    Args:
+        data: The file's bytes.
+        name: For messages.
+        choose: From the schema to the columns that are decoded.
+
     Raises:
-        DamagedFile: the bytes are not those that were written, or not of such a file. BadInput: a newer version wrote
+        DamagedFile: The bytes are not those that were written, or not of such a file. BadInput: a newer version wrote
             them.
     """
     _check(data, name)
@@ -73,7 +77,7 @@ def packs_in_footer(path: Path) -> list[str]:
     """The ids of the packs whose runs a file holds, from its footer alone.
 
     Raises:
-        DamagedFile: there is no footer that says so.
+        DamagedFile: There is no footer that says so.
     """
     try:
         packs: list[str] = (pq.read_metadata(path).metadata or {})[_PACKS_KEY].decode().split()

@@ -58,7 +58,7 @@ def packs_of(path: Path) -> list[str]:
     """The ids of the packs whose runs a file holds: by its name, or, where there are several, by its footer.
 
     Raises:
-        DamagedFile: the footer cannot be read.
+        DamagedFile: The footer cannot be read.
     """
     if not path.name.startswith(TOGETHER):
         return [path.stem]
@@ -69,7 +69,7 @@ def write_shard(folder: Path, pack_id: str, results: Sequence[RunResult]) -> Pat
     """Write the results of one pack; either the whole file is there afterwards or nothing.
 
     Raises:
-        OSError: the folder cannot be written (a full disk); no partial shard is left.
+        OSError: The folder cannot be written (a full disk); no partial shard is left.
     """
     table = pa.Table.from_pylist([_row(pack_id, result) for result in results])
     path, data = shard_path(folder, pack_id), sealed(table)
@@ -80,12 +80,14 @@ def write_shard(folder: Path, pack_id: str, results: Sequence[RunResult]) -> Pat
 def write_atomically(path: Path, write: Callable[[BinaryIO], Any], replace: bool = True) -> None:
     """Write a file so that readers and a kill see the old one or the new one, never a part.
 
-    Arguments:
-        write: writes the contents to the open file. replace: False keeps a file that is already there: a worker that
-            outlived its driver then cannot touch a finished shard.
+    Args:
+        path: The file.
+        write: Writes the contents to the open file.
+        replace: False keeps a file that is already there: a worker that outlived its driver then cannot touch a
+            finished shard.
 
     Raises:
-        OSError: as the system gives it; the temporary file is removed.
+        OSError: As the system gives it; the temporary file is removed.
     """
     # Processes of other machines, and of other containers, may have this one's number.
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
@@ -132,10 +134,12 @@ def _rename_to_new(temporary: Path, path: Path) -> None:
 def read_shards(folder: Path, *, curves: bool = True) -> pa.Table | None:
     """All shards of a folder as one table, one row a run, curves and layers as nested columns; None without any.
 
-    Arguments:
-        curves: whether what was evaluated along training is read too; without it there is the column's epochs alone.
+    Args:
+        folder: The subfolder of shards.
+        curves: Whether what was evaluated along training is read too; without it there is the column's epochs alone.
+
     Raises:
-        BadInput: a file with a shard's name is none, is damaged, or was written by a newer version.
+        BadInput: A file with a shard's name is none, is damaged, or was written by a newer version.
     """
     tables = _read_all(folder, all_columns if curves else _without_curves)
     if not tables:
@@ -176,12 +180,15 @@ def _without_repeats(table: pa.Table) -> pa.Table:
 def set_damaged_aside(folder: Path, aside: Path) -> list[str]:
     """Move every shard that is not as it was written out of the folder, so that its runs are missing and run again.
 
-    Arguments:
-        aside: where they are kept, for whoever wants to know what became of them.
+    Args:
+        folder: The subfolder of shards.
+        aside: Where they are kept, for whoever wants to know what became of them.
+
     Returns:
         Their names.
+
     Raises:
-        OSError: one cannot be read or moved.
+        OSError: One cannot be read or moved.
     """
     found = []
     for path in sorted(folder.glob(f"*{SUFFIX}")):
@@ -228,7 +235,7 @@ def all_columns(schema: pa.Schema) -> None:
     """Choose every column of a shard.
 
     Raises:
-        ValueError: the columns are not those of a shard.
+        ValueError: The columns are not those of a shard.
     """
     names = schema.names
     if len(set(names)) < len(names):

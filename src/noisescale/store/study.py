@@ -31,8 +31,9 @@ MEASURES = ("test_accuracy", "test_loss", "validation_accuracy", "validation_los
 class Study:
     """What a sweep's folder holds.
 
-    Arguments:
-        folder: the `--out` of `noisescale sweep`. spec: the spec that the sweep ran, with its defaults.
+    Args:
+        folder: The `--out` of `noisescale sweep`.
+        spec: The spec that the sweep ran, with its defaults.
     """
 
     folder: Path
@@ -43,7 +44,7 @@ class Study:
         """Open a sweep's folder.
 
         Raises:
-            BadInput: the folder holds no sweep.
+            BadInput: The folder holds no sweep.
         """
         path = Path(folder)
         return cls(path, read_spec(path))

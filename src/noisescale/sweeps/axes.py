@@ -26,7 +26,7 @@ def ladder(start: float, end: float, factor: float) -> tuple[float, ...]:
     """start, start·factor, …: round(log(end/start)/log(factor)) + 1 values, both ends included.
 
     Raises:
-        ValueError: ends that are not positive and rising, a factor that is not above 1, or too many values.
+        ValueError: Ends that are not positive and rising, a factor that is not above 1, or too many values.
     """
     if not (0 < start <= end and factor > 1):
         raise ValueError("0 < from <= to and factor > 1")

@@ -25,8 +25,8 @@ _FORMAT = 1
 class Checkpoint:
     """A state, and how the pack must be computed to go on to the bit.
 
-    Arguments:
-        choice: as `PackTrainer.choice` gives it.
+    Args:
+        choice: As `PackTrainer.choice` gives it.
     """
 
     state: PackState
@@ -37,8 +37,9 @@ class Checkpoint:
 class CheckpointFile:
     """Where the state of some runs that train together lies.
 
-    Arguments:
-        folder: made at the first checkpoint. runs: those runs; the file's name is the digest of their ids.
+    Args:
+        folder: Made at the first checkpoint.
+        runs: Those runs; the file's name is the digest of their ids.
     """
 
     folder: Path
@@ -52,7 +53,7 @@ class CheckpointFile:
         """Replace the file; readers and a kill see the old one or the new one.
 
         Raises:
-            OSError: it cannot be written; the old one stays.
+            OSError: It cannot be written; the old one stays.
         """
         self.folder.mkdir(exist_ok=True)
         state, choice = checkpoint.state.as_dict(), checkpoint.choice

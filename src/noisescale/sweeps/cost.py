@@ -26,10 +26,11 @@ _COPIES = 4
 class Shape:
     """What decides a pack's cost.
 
-    Arguments:
-        parameters: numbers in one run's model. activations: numbers in one example's activations.
-        examples: evaluated per evaluation (training + validation + test).
-        operations: multiplications of one example's forward pass, where there are more than parameters: a convolution
+    Args:
+        parameters: Numbers in one run's model.
+        activations: Numbers in one example's activations.
+        examples: Evaluated per evaluation (training + validation + test).
+        operations: Multiplications of one example's forward pass, where there are more than parameters: a convolution
             uses each of its weights at every pixel.
     """
 
@@ -47,8 +48,10 @@ class Shape:
 def measure_shape(module: nn.Module, inputs: Tensor, examples: int) -> Shape:
     """The shape of a module, by one forward pass in evaluation mode; the module is left in that mode.
 
-    Arguments:
-        inputs: [B, …], a few examples. examples: as in `Shape`.
+    Args:
+        module: The module.
+        inputs: [B, …], a few examples.
+        examples: As in `Shape`.
     """
     activations, operations = [inputs.numel()], [0]
 

@@ -46,9 +46,10 @@ def wanted_runs(grid: Grid, found: pd.DataFrame) -> list[Run]:
 class JobLimits:
     """Of time, in seconds.
 
-    Arguments:
-        until: the time of `time.monotonic` at which packs are put aside. of_pack: of training, after which one fails.
-        stuck_after: without a sign of life, after which a worker is killed.
+    Args:
+        until: The time of `time.monotonic` at which packs are put aside.
+        of_pack: Of training, after which one fails.
+        stuck_after: Without a sign of life, after which a worker is killed.
     """
 
     until: float

@@ -26,9 +26,14 @@ _BYTES_PER_NUMBER, _BYTES_PER_RUN = 8, 600
 class DryRun:
     """Estimates before anything runs; edges and longer budgets may add to them.
 
-    Arguments:
-        runs, finished: in all, and already in the folder. steps: steps of SGD still to do.
-        seconds: on this machine's cores. memory, disk: bytes. notes: as `Grid.notes` gives them.
+    Args:
+        runs: In all, and already in the folder.
+        finished: In all, and already in the folder.
+        steps: Steps of SGD still to do.
+        seconds: On this machine's cores.
+        memory: bytes.
+        disk: bytes.
+        notes: As `Grid.notes` gives them.
     """
 
     runs: int
@@ -58,7 +63,7 @@ def dry_run(
     """Check a spec and its folder as `sweep` does, and estimate what is missing.
 
     Raises:
-        BadInput: as `sweep`.
+        BadInput: As `sweep`.
     """
     check_executor(executor)
     device = choose_device(device, executor)

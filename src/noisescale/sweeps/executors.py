@@ -36,11 +36,13 @@ class Executor(Protocol):
     ) -> Iterator[Outcome | Retry | None]:
         """Train packs and yield what becomes of them as it comes, and None about once a second in between.
 
-        Arguments:
-            stop: whether no further pack is to be begun. beat: called now and then where packs train in this very
-                process, so that nothing can be yielded meanwhile.
+        Args:
+            jobs: The packs to train, in this order.
+            stop: Whether no further pack is to be begun.
+            beat: Called now and then where packs train in this very process, so that nothing can be yielded meanwhile.
+
         Raises:
-            OSError: a shard cannot be written on this machine.
+            OSError: A shard cannot be written on this machine.
         """
 
 
@@ -55,11 +57,14 @@ _KNOWN = {
 def build_executor(name: str, workers: Workers, folder: Path, stuck_after: float) -> Executor:
     """An executor by name.
 
-    Arguments:
-        workers: packs in training at once, and the threads of each, where the executor decides that. folder: of the
-            sweep. stuck_after: seconds without a sign of life, after which a worker that is watched counts as stuck.
+    Args:
+        name: "local", "ray" or "slurm".
+        workers: Packs in training at once, and the threads of each, where the executor decides that.
+        folder: Of the sweep.
+        stuck_after: Seconds without a sign of life, after which a worker that is watched counts as stuck.
+
     Raises:
-        BadInput: as `check_executor`, or surroundings that the executor cannot use; nothing is written.
+        BadInput: As `check_executor`, or surroundings that the executor cannot use; nothing is written.
     """
     check_executor(name)
     module, kind, _ = _KNOWN[name]
@@ -71,7 +76,7 @@ def check_executor(name: str) -> None:
     """Refuse an executor that cannot be built here.
 
     Raises:
-        BadInput: an unknown name, or an extra that is not installed.
+        BadInput: An unknown name, or an extra that is not installed.
     """
     if name not in _KNOWN:
         raise unknown_name("--executor", tuple(_KNOWN), name)

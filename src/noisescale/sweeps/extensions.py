@@ -35,8 +35,10 @@ def extension_runs(grid: Grid, found: pd.DataFrame) -> list[Run]:
     deciding cells (the best and its neighbours) are not late then gets all its cells with twice the budget, up to
     `training.max_extensions` times.
 
-    Arguments:
-        grid: the spec's grid. found: `Study.finished()`.
+    Args:
+        grid: The spec's grid.
+        found: `Study.finished()`.
+
     Returns:
         All wanted runs beyond the grid, finished ones included.
     """

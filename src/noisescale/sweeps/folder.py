@@ -21,7 +21,7 @@ def create_folder(folder: Path) -> None:
     """Create the folder, empty.
 
     Raises:
-        BadInput: it cannot be created. OSError: the disk is full.
+        BadInput: It cannot be created. OSError: the disk is full.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -35,7 +35,7 @@ def prepare_folder(folder: Path, spec: SweepSpec) -> None:
     """Store the spec in its folder, after the same check, and clear away what killed writers left; the lock is held.
 
     Raises:
-        BadInput: as `check_folder`. OSError: the folder cannot be written.
+        BadInput: As `check_folder`. OSError: the folder cannot be written.
     """
     check_folder(folder, spec)
     text = json.dumps(as_plain(spec), indent=1)
@@ -61,7 +61,7 @@ def check_folder(folder: Path, spec: SweepSpec) -> None:
     """Refuse a folder that this spec cannot use; nothing is written.
 
     Raises:
-        BadInput: the folder holds something else, or a spec that differs in more than a growing grid or more seeds; the
+        BadInput: The folder holds something else, or a spec that differs in more than a growing grid or more seeds; the
             message names the keys.
     """
     try:

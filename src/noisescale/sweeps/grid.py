@@ -39,10 +39,10 @@ def reference_width(width: int) -> int:
 class Point:
     """One cell's coordinates along the axes of a grid: its runs differ in nothing but the seed.
 
-    Arguments:
-        rate: the value along the spec's own rate axis, whichever of the four that is.
-        hyperparameters: those of the optimizer, by key.
-        schedule: as `Schedule.text` writes it.
+    Args:
+        rate: The value along the spec's own rate axis, whichever of the four that is.
+        hyperparameters: Those of the optimizer, by key.
+        schedule: As `Schedule.text` writes it.
         budget: ("steps", number) or ("epochs", number).
     """
 
@@ -63,10 +63,11 @@ class Point:
 class Grid:
     """The runs of a spec, and what is needed to make more runs like them.
 
-    Arguments:
-        spec: the checked spec.
+    Args:
+        spec: The checked spec.
+
     Raises:
-        BadInput: data or model cannot be used, or a batch lies above the training set; names the key.
+        BadInput: Data or model cannot be used, or a batch lies above the training set; names the key.
     """
 
     spec: SweepSpec

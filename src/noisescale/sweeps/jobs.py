@@ -22,12 +22,15 @@ _HALVINGS = 3
 class Job:
     """One pack to train.
 
-    Arguments:
-        shards: the folder of shards. kernels: the folder of `KernelRecord`. checkpoints: the folder of packs that are
-            not done. compile: whether `torch.compile` is asked for. until: the time of `time.monotonic` at which the
-            pack is to be put aside. most_seconds: of training and evaluation, after which it fails. slice_seconds: of
-            training between two checkpoints and signs of life. together: of its runs at most are trained at once, where
-            that is known to be all that memory holds.
+    Args:
+        shards: The folder of shards.
+        kernels: The folder of `KernelRecord`.
+        checkpoints: The folder of packs that are not done.
+        compile: Whether `torch.compile` is asked for.
+        until: The time of `time.monotonic` at which the pack is to be put aside.
+        most_seconds: Of training and evaluation, after which it fails.
+        slice_seconds: Of training between two checkpoints and signs of life.
+        together: Of its runs at most are trained at once, where that is known to be all that memory holds.
     """
 
     pack: Pack
@@ -52,10 +55,12 @@ class Job:
 class Outcome:
     """What became of a pack.
 
-    Arguments:
-        error: one line, where it failed. seconds: by "training", "evaluation", "storing". note: what a user should know
-            of how the runs were computed. paused: whether the time was up and the pack waits in its checkpoint.
-            warnings: that models and libraries gave, the first from each place in the source.
+    Args:
+        error: One line, where it failed.
+        seconds: By "training", "evaluation", "storing".
+        note: What a user should know of how the runs were computed.
+        paused: Whether the time was up and the pack waits in its checkpoint.
+        warnings: That models and libraries gave, the first from each place in the source.
     """
 
     pack_id: str
@@ -72,8 +77,9 @@ class Outcome:
 class Retry:
     """A pack that is begun again because its worker ended without an answer.
 
-    Arguments:
-        why: in words. at_once: its runs that train at once now.
+    Args:
+        why: In words.
+        at_once: Its runs that train at once now.
     """
 
     pack_id: str

@@ -20,8 +20,10 @@ _CHOICE = re.compile("[a-z]+ [1-9][0-9]{0,8}")
 class KernelRecord:
     """One small file a shape in the sweep's folder.
 
-    Arguments:
-        folder: where the files lie; made at the first one. device: of the packs. threads: of each worker.
+    Args:
+        folder: Where the files lie; made at the first one.
+        device: Of the packs.
+        threads: Of each worker.
     """
 
     def __init__(self, folder: Path, device: str, threads: int) -> None:

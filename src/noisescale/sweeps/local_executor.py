@@ -22,10 +22,11 @@ from noisescale.sweeps.worker import start_worker, train_and_store
 class LocalExecutor(TaskExecutor):
     """Worker processes of one machine, each in a place of its own, so that one that dies takes no other with it.
 
-    Arguments:
-        workers: processes; a single one trains in this process, where nobody watches, unless on a GPU. On GPUs places
-            take them in turn. folder: of the sweep. stuck_after: seconds without a sign of life, after which a worker
-            is killed.
+    Args:
+        workers: Processes; a single one trains in this process, where nobody watches, unless on a GPU. On GPUs places
+            take them in turn.
+        folder: Of the sweep.
+        stuck_after: Seconds without a sign of life, after which a worker is killed.
     """
 
     def __init__(self, workers: Workers, folder: Path, stuck_after: float) -> None:
@@ -50,10 +51,13 @@ class LocalExecutor(TaskExecutor):
     ) -> Iterator[Outcome | Retry | None]:
         """Run packs in order and yield what becomes of them as it comes, and None about once a second in between.
 
-        Arguments:
-            stop: whether no further pack is to be begun. beat: called now and then while a pack trains in this process.
+        Args:
+            jobs: The packs to train, in this order.
+            stop: Whether no further pack is to be begun.
+            beat: Called now and then while a pack trains in this process.
+
         Raises:
-            OSError: a shard cannot be written (a full disk).
+            OSError: A shard cannot be written (a full disk).
         """
         if self.workers.count == 1 and self.workers.device == "cpu":
             yield from self._run_here(jobs, stop, beat)

@@ -23,10 +23,12 @@ _MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory
 def choose_device(device: str, executor: str = "local") -> str:
     """The device to train on: for "auto" a GPU where there is one here.
 
-    Arguments:
-        executor: nodes of a cluster may have the GPU that this machine has not.
+    Args:
+        device: "auto", "cpu" or "cuda".
+        executor: Nodes of a cluster may have the GPU that this machine has not.
+
     Raises:
-        BadInput: an unknown device, or a GPU that is not there.
+        BadInput: An unknown device, or a GPU that is not there.
     """
     available = torch.cuda.is_available()
     if device == "auto":

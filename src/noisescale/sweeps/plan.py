@@ -40,8 +40,10 @@ HALVES_TAKE, WORTH_HALVING = 0.8, 10.0
 class PackLimits:
     """How large a pack may be.
 
-    Arguments:
-        parameters: numbers of all its runs' parameters. memory: bytes. workers: that train at once.
+    Args:
+        parameters: Numbers of all its runs' parameters.
+        memory: bytes.
+        workers: That train at once.
     """
 
     parameters: float = PACK_PARAMETERS
@@ -63,8 +65,8 @@ CORE = PackLimits()
 class Pack:
     """Runs that train as one program.
 
-    Arguments:
-        seconds: estimated time on one worker.
+    Args:
+        seconds: Estimated time on one worker.
     """
 
     pack_id: str
@@ -75,8 +77,10 @@ class Pack:
 def make_packs(runs: Iterable[Run], shapes: dict[int, Shape], limits: PackLimits = CORE) -> list[Pack]:
     """Group runs of equal shape and cut each group for cache and memory, and for workers to share; longest first.
 
-    Arguments:
-        runs: in any order. shapes: by width. limits: by default those of a core.
+    Args:
+        runs: In any order.
+        shapes: By width.
+        limits: By default those of a core.
     """
     groups: dict[object, list[Run]] = defaultdict(list)
     for run in runs:
@@ -119,8 +123,8 @@ def pack_size(runs: Sequence[Run], shape: Shape, limits: PackLimits = CORE) -> i
 class Plan:
     """The stored packs of a sweep's folder.
 
-    Arguments:
-        path: a JSON-lines file, one pack a line; it is rewritten as a whole and atomically.
+    Args:
+        path: A JSON-lines file, one pack a line; it is rewritten as a whole and atomically.
     """
 
     def __init__(self, path: Path) -> None:

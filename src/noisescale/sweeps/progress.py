@@ -63,8 +63,9 @@ class Counts:
 class SweepProgress:
     """Shows a round's progress and keeps `heartbeat.json` fresh.
 
-    Arguments:
-        folder: the sweep's folder. quiet: show nothing; the heartbeat is kept.
+    Args:
+        folder: The sweep's folder.
+        quiet: Show nothing; the heartbeat is kept.
     """
 
     def __init__(self, folder: Path, quiet: bool = False) -> None:
@@ -119,8 +120,8 @@ class SweepProgress:
     def beat(self, signs: Callable[[], Mapping[str, tuple[float, float]]] = dict) -> None:
         """Refresh what is shown, and the heartbeat when it is older than a second.
 
-        Arguments:
-            signs: asked which shares of packs in training were done before, and are done now.
+        Args:
+            signs: Asked which shares of packs in training were done before, and are done now.
         """
         self._show(None)
         if time.monotonic() - self._last_beat < BEAT_EVERY:
@@ -140,8 +141,8 @@ class SweepProgress:
     def stop(self, done: bool) -> None:
         """Close the bar and say the last line.
 
-        Arguments:
-            done: whether nothing more is wanted.
+        Args:
+            done: Whether nothing more is wanted.
         """
         if self._bar is not None:
             self._bar.stop()

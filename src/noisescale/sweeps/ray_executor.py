@@ -37,12 +37,14 @@ class RayExecutor(TaskExecutor):
     The cluster is the one that the environment variable RAY_ADDRESS names; without it one is started on this machine,
     without a dashboard, and stopped at the end.
 
-    Arguments:
-        workers: packs at once on a cluster that is started here, and CPUs of each, or as many as the smallest node has;
-            on GPUs each pack has one. folder: of the sweep, which every node must see under the same path.
-            stuck_after: seconds without a sign of life, after which a task is cancelled.
+    Args:
+        workers: Packs at once on a cluster that is started here, and CPUs of each, or as many as the smallest node has;
+            on GPUs each pack has one.
+        folder: Of the sweep, which every node must see under the same path.
+        stuck_after: Seconds without a sign of life, after which a task is cancelled.
+
     Raises:
-        BadInput: nobody is at that address.
+        BadInput: Nobody is at that address.
     """
 
     def __init__(self, workers: Workers, folder: Path, stuck_after: float) -> None:
@@ -56,7 +58,7 @@ class RayExecutor(TaskExecutor):
         """Attach to the cluster, or start one.
 
         Raises:
-            BadInput: there is none, or none of its nodes has what a pack needs.
+            BadInput: There is none, or none of its nodes has what a pack needs.
         """
         # Without it Ray begins a task again for ever that its node's memory does not hold.
         os.environ.setdefault("RAY_task_oom_retries", str(_RETRIES_FOR_MEMORY))

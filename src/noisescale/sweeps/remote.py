@@ -21,8 +21,10 @@ def wall_clock(until: float) -> float:
 def train_elsewhere(job: Job, threads: int, until: float) -> Outcome:
     """Train a pack with so many threads and store its shard; a shard that cannot be written is a failure of its pack.
 
-    Arguments:
-        until: the time of `time.time` at which it is to be put aside.
+    Args:
+        job: The pack to train.
+        threads: Threads of the task.
+        until: The time of `time.time` at which it is to be put aside.
     """
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)

@@ -55,19 +55,25 @@ def sweep(
     ladder, rungs beyond edges at which an optimum lies, longer budgets. A finished run is never repeated, and every
     finished pack is kept whatever happens.
 
-    Arguments:
-        spec: what to run. out: the folder. jobs: worker processes, at most one a core (default: one a core, or a GPU).
-        device: "auto", "cpu" or "cuda". executor: "local", "ray" or "slurm".
-        compile: ask for `torch.compile`; results do not need it.
-        max_seconds: after which packs in training are put aside, to be gone on with by the next call.
-        max_pack_seconds: of training, after which a pack fails; its checkpoint stays, for a call with a longer limit.
-        stuck_after: seconds without a sign of life, after which a worker process is killed and its pack begun once
-            more. quiet: no progress.
+    Args:
+        spec: What to run.
+        out: The folder.
+        jobs: Worker processes, at most one a core (default: one a core, or a GPU).
+        device: "auto", "cpu" or "cuda".
+        executor: "local", "ray" or "slurm".
+        compile: Ask for `torch.compile`; results do not need it.
+        max_seconds: After which packs in training are put aside, to be gone on with by the next call.
+        max_pack_seconds: Of training, after which a pack fails; its checkpoint stays, for a call with a longer limit.
+        stuck_after: Seconds without a sign of life, after which a worker process is killed and its pack begun once
+            more.
+        quiet: No progress.
+
     Returns:
         The study. Packs that failed are listed by `failures(out)`; diverged runs are results.
+
     Raises:
-        BadInput: the spec, the data, the model or the folder cannot be used; nothing is written then.
-        OSError: the disk is full; everything finished is kept.
+        BadInput: The spec, the data, the model or the folder cannot be used; nothing is written then.
+        OSError: The disk is full; everything finished is kept.
     """
     _refuse_unguarded_script()
     began = time.perf_counter()
@@ -131,7 +137,7 @@ def _check_data(folder: Path, grid: Grid) -> None:
     """Refuse to mix data: the folder's runs were planned with the same arrays.
 
     Raises:
-        BadInput: the data set has changed since the folder was begun.
+        BadInput: The data set has changed since the folder was begun.
     """
     known = planned_data(folder / "plan.jsonl")
     for noise in grid.label_noises:

@@ -34,10 +34,11 @@ class SlurmExecutor(TaskExecutor):
     Logs are in `slurm/` of the sweep's folder, each session's in a folder of its own. Without SLURM on this machine, or
     with NOISESCALE_SLURM=local in the environment, submitit's local executor stands in: processes of this machine.
 
-    Arguments:
-        workers: jobs at once where SLURM is not there, and CPUs of each; on GPUs each has one. folder: of the sweep,
-            which every node must see under the same path. stuck_after: seconds without a sign of life, after which a
-            job is cancelled.
+    Args:
+        workers: Jobs at once where SLURM is not there, and CPUs of each; on GPUs each has one.
+        folder: Of the sweep, which every node must see under the same path.
+        stuck_after: Seconds without a sign of life, after which a job is cancelled.
+
     Raises:
         BadInput: NOISESCALE_SLURM is something else.
     """

@@ -323,8 +323,9 @@ class StabilitySection(_Section):
 class SweepSpec(_Section):
     """A sweep: data, model, grid, training, fit and stability ladder.
 
-    Arguments:
-        seeds: their number (0, 1, …) or an explicit list.
+    Args:
+        seeds: Their number (0, 1, …) or an explicit list.
+
     Raises:
         BadInput (from the constructors `from_toml`, `from_dict`): the key, what is required and what was got.
     """
@@ -368,7 +369,7 @@ class SweepSpec(_Section):
         """Every run of the grid, with the learning rate that a noise axis gives it; loads the data.
 
         Raises:
-            BadInput: the data or the model cannot be used.
+            BadInput: The data or the model cannot be used.
         """
         # The grid is made of this spec, so it can only be imported once this module exists.
         from noisescale.sweeps.grid import Grid
@@ -389,8 +390,9 @@ class SweepSpec(_Section):
     def from_toml(cls, path: str | Path, overrides: tuple[str, ...] = ()) -> SweepSpec:
         """Read a TOML file.
 
-        Arguments:
-            path: the file. overrides: `"section.key=value"`, the value written as in TOML.
+        Args:
+            path: The file.
+            overrides: `"section.key=value"`, the value written as in TOML.
         """
         try:
             values = tomllib.loads(Path(path).read_text(encoding="utf-8"))

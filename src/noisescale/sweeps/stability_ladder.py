@@ -35,8 +35,10 @@ TOLERANCE = 1e-6
 def stability_runs(grid: Grid, found: pd.DataFrame) -> list[Run]:
     """The stability runs that are wanted, given what was found so far.
 
-    Arguments:
-        grid: the spec's grid. found: `Study.finished()`, or an empty frame.
+    Args:
+        grid: The spec's grid.
+        found: `Study.finished()`, or an empty frame.
+
     Returns:
         All wanted runs, finished ones included. The rule is replayed from the first rungs and looks only at rungs whose
         seeds are all there, so a sweep that was interrupted anywhere wants the same runs.
@@ -105,8 +107,9 @@ def _bases(grid: Grid) -> Iterator[Run]:
 def wanted_rates(top: float, failing: Callable[[float], float | None]) -> list[float]:
     """The rungs of one ladder.
 
-    Arguments:
-        top: the sweep's largest rate. failing: the share of seeds that fail at a rate, None while one is missing.
+    Args:
+        top: The sweep's largest rate.
+        failing: The share of seeds that fail at a rate, None while one is missing.
     """
     rates = [rung(top * factor) for factor in FIRST_RUNGS]
     while True:
@@ -131,8 +134,9 @@ def _next_rates(top: float, rates: list[float], share: dict[float, float]) -> li
 def _midpoints(rates: list[float], share: dict[float, float]) -> list[float]:
     """Geometric midpoints of the gaps in which some seed passes from stable to failing, until gaps are fine enough.
 
-    Arguments:
-        rates: from the first at which as few fail as at any.
+    Args:
+        rates: From the first at which as few fail as at any.
+        share: The share of seeds that fail at each rate.
     """
     # Seeds that fail everywhere (dead from the start) have no edge to look for.
     some_fail = [rate for rate in rates if share[rate] > share[rates[0]]]

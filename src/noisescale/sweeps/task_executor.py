@@ -17,8 +17,9 @@ from noisescale.sweeps.watchdog import Watchdog
 class WorkerDied(Exception):
     """The worker of a pack ended without an answer.
 
-    Arguments:
-        why: in words. by_memory: whether it was killed for its memory, as far as that is known.
+    Args:
+        why: In words.
+        by_memory: Whether it was killed for its memory, as far as that is known.
     """
 
     def __init__(self, why: str, by_memory: bool) -> None:
@@ -32,8 +33,9 @@ class TaskExecutor(ABC):
     A pack whose worker died is handed in once more, and then, where its memory may have been the cause, with half as
     many runs at once.
 
-    Arguments:
-        folder: of the sweep. stuck_after: seconds without a sign of life, after which a task is cancelled.
+    Args:
+        folder: Of the sweep.
+        stuck_after: Seconds without a sign of life, after which a task is cancelled.
     """
 
     def __init__(self, folder: Path, stuck_after: float) -> None:
@@ -67,7 +69,7 @@ class TaskExecutor(ABC):
         """What an ended task answered.
 
         Raises:
-            WorkerDied: nothing. OSError: its shard cannot be written on this machine.
+            WorkerDied: Nothing. OSError: its shard cannot be written on this machine.
         """
 
     @abstractmethod

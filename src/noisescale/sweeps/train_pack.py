@@ -29,9 +29,11 @@ Alive = Callable[[float, float], None]
 class Trained:
     """What became of a pack's runs.
 
-    Arguments:
-        results: one a run; fewer where the time was up. seconds: by "training" and "evaluation".
-        note: what a user should know of how they were computed. paused: whether the time was up.
+    Args:
+        results: One a run; fewer where the time was up.
+        seconds: By "training" and "evaluation".
+        note: What a user should know of how they were computed.
+        paused: Whether the time was up.
     """
 
     results: list[RunResult] = field(default_factory=list)
@@ -53,11 +55,13 @@ class PackTimeLimit(Exception):
 def train_pack(job: Job, alive: Alive = lambda before, now: None) -> Trained:
     """Train a pack's runs until they are done or the job's time is up.
 
-    Arguments:
-        alive: told at every slice of training which share of the steps was done before, and is done now.
+    Args:
+        job: The pack to train.
+        alive: Told at every slice of training which share of the steps was done before, and is done now.
+
     Raises:
-        PackTimeLimit: the pack took longer than it may; its checkpoint stays, for a longer limit.
-        Exception: whatever a user's model raises, and the memory's own error where it does not hold a single run.
+        PackTimeLimit: The pack took longer than it may; its checkpoint stays, for a longer limit.
+        Exception: Whatever a user's model raises, and the memory's own error where it does not hold a single run.
     """
     first, dataset = job.pack.runs[0], _dataset(job.options)
     if dataset.hash != first.dataset_hash:

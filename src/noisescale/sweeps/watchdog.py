@@ -21,8 +21,9 @@ SIGNS_AT_LEAST = 4
 class LifeSign:
     """A file that is written while a pack trains, with the share of its steps that was done before and is done now.
 
-    Arguments:
-        folder: of checkpoints. pack_id: of the pack.
+    Args:
+        folder: Of checkpoints.
+        pack_id: Of the pack.
     """
 
     def __init__(self, folder: Path, pack_id: str) -> None:
@@ -31,8 +32,9 @@ class LifeSign:
     def give(self, before: float = 0.0, now: float = 0.0) -> None:
         """Write it; where that fails the training goes on.
 
-        Arguments:
-            before: share of the steps that an earlier worker did. now: that is done.
+        Args:
+            before: Share of the steps that an earlier worker did.
+            now: That is done.
         """
         with contextlib.suppress(OSError):
             self._path.parent.mkdir(exist_ok=True)
@@ -64,11 +66,12 @@ def clear_signs(folder: Path) -> None:
 class Watchdog:
     """Looks for packs whose life sign has not changed for too long.
 
-    Arguments:
-        folder: of checkpoints. patience: seconds. clock: seconds that never go back.
-
-    Only changes of the file's time are looked at, by this process's own clock: other machines' clocks differ. A pack
-    is watched from its first sign on after `begin`, since it may wait for a place before that.
+    Args:
+        folder: Of checkpoints.
+        patience: seconds.
+        clock: Seconds that never go back.  Only changes of the file's time are looked at, by this process's own clock:
+            other machines' clocks differ. A pack is watched from its first sign on after `begin`, since it may wait for
+            a place before that.
     """
 
     def __init__(self, folder: Path, patience: float, clock: Callable[[], float] = time.monotonic) -> None:

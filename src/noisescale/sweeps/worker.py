@@ -20,8 +20,10 @@ from noisescale.sweeps.watchdog import LifeSign
 def start_worker(threads: int, device: str, place: int) -> None:
     """Set a worker process up: its threads, its GPU, and an end when its driver ends, however that ends.
 
-    Arguments:
-        place: its number among the workers of this machine; places take the GPUs in turn.
+    Args:
+        threads: Threads of the worker.
+        device: "cpu" or "cuda".
+        place: Its number among the workers of this machine; places take the GPUs in turn.
     """
     torch.set_num_threads(threads)
     if device == "cuda":
@@ -41,10 +43,12 @@ def start_worker(threads: int, device: str, place: int) -> None:
 def train_and_store(job: Job, beat: Callable[[], None] = lambda: None) -> Outcome:
     """Train one pack and write its shard; a failure in training is an outcome, not an exception.
 
-    Arguments:
-        beat: called at every slice of training.
+    Args:
+        job: The pack to train.
+        beat: Called at every slice of training.
+
     Raises:
-        OSError: the shard cannot be written; what stops this pack's shard would stop every other's.
+        OSError: The shard cannot be written; what stops this pack's shard would stop every other's.
     """
     pack, life = job.pack, LifeSign(job.checkpoints, job.pack.pack_id)
     life.give()

@@ -16,12 +16,19 @@ def catapult_map(
     f' = f(1 − ελ + ε²f²/n), λ' = λ + (εf²/n)(ελ − 4), with λ = (‖u‖² + ‖v‖²)/n. Below ε = 2/λ the output falls; between
     2/λ and 4/λ it first grows, until the curvature has fallen below 2/ε; above it diverges.
 
-    Arguments:
-        output: f_0. curvature: λ_0. rate: ε. width: n. steps: T.
+    Args:
+        output: f_0.
+        curvature: λ_0.
+        rate: ε.
+        width: n.
+        steps: T.
+
     Returns:
         f and λ, [T + 1] each.
+
     Raises:
-        BadInput: a curvature, rate or width that is not positive.
+        BadInput: A curvature, rate or width that is not positive.
+
     Source:
         Lewkowycz, Bahri, Dyer, Sohl-Dickstein, Gur-Ari 2020, section 2.
     """

@@ -15,9 +15,11 @@ from noisescale.errors import BadInput
 class Equilibrium:
     """Where the norm of a scale-invariant weight settles.
 
-    Arguments:
-        norm: ‖w‖. effective_learning_rate: η/‖w‖². rotation: root mean square angle of one step, in radians.
-        relaxation: rate per step at which ‖w‖⁴ approaches its end; its inverse is a number of steps.
+    Args:
+        norm: ‖w‖.
+        effective_learning_rate: Η/‖w‖².
+        rotation: Root mean square angle of one step, in radians.
+        relaxation: Rate per step at which ‖w‖⁴ approaches its end; its inverse is a number of steps.
     """
 
     norm: float
@@ -33,11 +35,15 @@ def norm_recursion(
 
     R_{t+1} = (1 − η_tλ_t)² R_t + η_t²‖ĝ_t‖²/R_t, with ĝ the gradient at w/‖w‖; no momentum.
 
-    Arguments:
-        norm_squared: R_0, one number or [...]. unit_gradients_squared: ‖ĝ_t‖², [T] or [T, ...]. rates, decays: η_t and
-            λ_t, one number, [T] or [T, ...]; axes after the first broadcast.
+    Args:
+        norm_squared: R_0, one number or [...].
+        unit_gradients_squared: ‖ĝ_t‖², [T] or [T, ...].
+        rates: Η_t and λ_t, one number, [T] or [T, ...]; axes after the first broadcast.
+        decays: Η_t and λ_t, one number, [T] or [T, ...]; axes after the first broadcast.
+
     Returns:
         [T + 1, ...].
+
     Source:
         Li, Lyu, Arora 2020, section 3, derived: w_{t+1} = (1 − ηλ)w_t − ηg_t with ⟨g, w⟩ = 0 and g = ĝ/‖w‖.
     """
@@ -56,11 +62,15 @@ def norm_recursion(
 def equilibrium(rate: float, decay: float, unit_gradient_squared: float, momentum: float = 0.0) -> Equilibrium:
     """‖w‖⁴ = ηS/(λ(1 − m)(2 − λη/(1 + m))), the effective rate there, and the rotation √(2ηλ/(1 + m)).
 
-    Arguments:
-        rate: η. decay: λ, coupled. unit_gradient_squared: S = E‖ĝ‖², the full second moment of a batch's gradient on
-            the unit sphere. momentum: m of heavy-ball SGD.
+    Args:
+        rate: Η.
+        decay: λ, coupled.
+        unit_gradient_squared: S = E‖ĝ‖², the full second moment of a batch's gradient on the unit sphere.
+        momentum: M of heavy-ball SGD.
+
     Raises:
-        BadInput: a rate, decay or second moment that is not positive, or ηλ ≥ 1.
+        BadInput: A rate, decay or second moment that is not positive, or ηλ ≥ 1.
+
     Source:
         Without momentum derived from the recursion, as Li, Lyu, Arora 2020, section 3 (rotation √(2ηλ)); with it Wan,
         Zhu, Zhang, Sun 2021. The relaxation 4ηλ: dγ/dt = −4ηλγ + 2S for γ = ‖w‖⁴/η²; with momentum ηλ/(1 − m) takes
@@ -85,10 +95,15 @@ def equilibrium(rate: float, decay: float, unit_gradient_squared: float, momentu
 def intrinsic_learning_rate(rate: float, decay: float, rate_growth: float = 0.0, momentum: float = 0.0) -> float:
     """λ_e = ηλ/(1 − m) + ½ d ln η/dt: what governs a scale-invariant network, the rate η itself does not.
 
-    Arguments:
-        rate: η. decay: λ. rate_growth: d ln η/dt per step, for a rate that grows or falls. momentum: m.
+    Args:
+        rate: Η.
+        decay: λ.
+        rate_growth: D ln η/dt per step, for a rate that grows or falls.
+        momentum: m.
+
     Raises:
-        BadInput: a momentum out of range.
+        BadInput: A momentum out of range.
+
     Source:
         Li, Lyu, Arora 2020, section 3; the term of a changing rate is derived: without decay it is the exponential
         schedule that equals decay (Li, Arora 2020).

@@ -11,11 +11,15 @@ from noisescale.errors import BadInput
 def log_odds_of_wells(noise: float, loss_difference: float, curvatures_a: ArrayLike, curvatures_b: ArrayLike) -> float:
     """log p_A/p_B = ½ log(det H_B/det H_A) − (L_A − L_B)/n, each well as the parabola at its bottom.
 
-    Arguments:
-        noise: n = σ²η/(2S), of a batch's gradient with the variance σ²/S along every axis. loss_difference: L_A − L_B.
-        curvatures_a, curvatures_b: eigenvalues of the Hessians, [K].
+    Args:
+        noise: N = σ²η/(2S), of a batch's gradient with the variance σ²/S along every axis.
+        loss_difference: L_A − L_B.
+        curvatures_a: Eigenvalues of the Hessians, [K].
+        curvatures_b: Eigenvalues of the Hessians, [K].
+
     Raises:
-        BadInput: a noise or curvature that is not positive.
+        BadInput: A noise or curvature that is not positive.
+
     Source:
         Jastrzębski et al. 2017 (version 1), theorem 2, by Laplace's method.
     """
@@ -31,10 +35,13 @@ def log_odds_of_wells(noise: float, loss_difference: float, curvatures_a: ArrayL
 def log_odds_of_regions(noise: float, losses: ArrayLike, in_a: ArrayLike) -> float:
     """log p_A/p_B of two parts of a line or space, the Gibbs law summed over an even grid.
 
-    Arguments:
-        noise: n. losses: L at the places of the grid, [M]. in_a: whether a place belongs to A, [M]; else to B.
+    Args:
+        noise: n.
+        losses: L at the places of the grid, [M].
+        in_a: Whether a place belongs to A, [M]; else to B.
+
     Raises:
-        BadInput: a noise that is not positive, or a part without a place.
+        BadInput: A noise that is not positive, or a part without a place.
     """
     loss, of_a = np.asarray(losses, dtype=np.float64), np.asarray(in_a, dtype=bool)
     if not noise > 0:

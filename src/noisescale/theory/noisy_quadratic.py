@@ -16,9 +16,10 @@ Floats = NDArray[np.float64]
 class BatchNoise:
     """Second moments of the noise ξ of a batch's gradient h(θ − c̄) + ξ.
 
-    Arguments:
-        variance: Var ξ_t. between: Cov(ξ_s, ξ_t) of two steps of one epoch. epoch: steps of an epoch, after which the
-            noise begins anew; 1 where all steps are independent.
+    Args:
+        variance: Var ξ_t.
+        between: Cov(ξ_s, ξ_t) of two steps of one epoch.
+        epoch: Steps of an epoch, after which the noise begins anew; 1 where all steps are independent.
     """
 
     variance: float
@@ -32,11 +33,16 @@ def gradient_noise(curvature: float, spread: float, batch_size: int, examples: i
     With S² = Σ(c_i − c̄)²/N: Var ξ = h²S²/B with replacement, h²S²(N − B)/(B(N − 1)) without; two batches of one epoch
     have Cov = −h²S²/(N − 1).
 
-    Arguments:
-        curvature: h. spread: S², the population variance of the examples' minima. batch_size: B. examples: N.
+    Args:
+        curvature: h.
+        spread: S², the population variance of the examples' minima.
+        batch_size: B.
+        examples: N.
         sampling: "with_replacement", "subset" or "epoch_shuffle"; the latter drops the partial batch at an epoch's end.
+
     Raises:
-        BadInput: an unknown sampling.
+        BadInput: An unknown sampling.
+
     Source:
         Finite-population sampling, e.g. Cochran 1977, section 2.6; the model: Schaul, Zhang, LeCun 2013; Zhang et al.
         2019.
@@ -57,10 +63,15 @@ def stationary_variance(rate: float, curvature: float, noise_variance: float, mo
 
     Var θ = ε s²(1 + m) / (h(1 − m)(2(1 + m) − εh)); without momentum ε s²/(h(2 − εh)).
 
-    Arguments:
-        rate: ε. curvature: h. noise_variance: s² = Var ξ. momentum: m, in [0, 1).
+    Args:
+        rate: ε.
+        curvature: h.
+        noise_variance: S² = Var ξ.
+        momentum: m, in [0, 1).
+
     Raises:
-        BadInput: a rate at which SGD is not stable, εh ≥ 2(1 + m).
+        BadInput: A rate at which SGD is not stable, εh ≥ 2(1 + m).
+
     Source:
         Derived from the moments below; without momentum Mandt, Hoffman, Blei 2017, section 3, is its limit εh → 0.
     """
@@ -85,9 +96,15 @@ def second_moments(
     With x = (θ − c̄, v) one step is x' = Ax + bξ, and P = E xxᵀ and M = E xξ_s, s a later step of the same epoch, obey
     P' = APAᵀ + AMbᵀ + bMᵀAᵀ + Var ξ bbᵀ and M' = AM + Cov b, with M = 0 at the start of every epoch.
 
-    Arguments:
-        rate: ε. curvature: h. noise: as `gradient_noise` gives it. steps: T.
-        momentum: m, v ← mv + g as in `torch.optim.SGD`. nesterov: θ moves by g + mv. start: θ_0 − c̄.
+    Args:
+        rate: ε.
+        curvature: h.
+        noise: As `gradient_noise` gives it.
+        steps: T.
+        momentum: m, v ← mv + g as in `torch.optim.SGD`.
+        nesterov: Θ moves by g + mv.
+        start: Θ_0 − c̄.
+
     Returns:
         [T + 1], the first of them start².
     """

@@ -16,8 +16,13 @@ def transition(
 
     Mean e^{−ht}(θ_0 − c), variance εs²(1 − e^{−2ht})/(2h).
 
-    Arguments:
-        start: θ_0 − c. curvature: h. rate: ε. noise_variance: s² of a batch's gradient. steps: any numbers of steps.
+    Args:
+        start: Θ_0 − c.
+        curvature: h.
+        rate: ε.
+        noise_variance: S² of a batch's gradient.
+        steps: Any numbers of steps.
+
     Source:
         Uhlenbeck, Ornstein 1930; for SGD Mandt, Hoffman, Blei 2017, section 3.
     """
@@ -35,12 +40,16 @@ def excess_loss(
     The noise may have any axes: of its covariance only the diagonal in the curvature's axes enters, since the variance
     along each of them obeys an equation of its own.
 
-    Arguments:
-        rate: ε. curvatures: h_k, [K]. noise_variances: s_k² = u_kᵀΣu_k of a batch's gradient along the curvature's
-            eigenvectors u_k, [K].
-        momentum: m. finite_steps: whether the correction of finite steps is made.
+    Args:
+        rate: ε.
+        curvatures: h_k, [K].
+        noise_variances: s_k² = u_kᵀΣu_k of a batch's gradient along the curvature's eigenvectors u_k, [K].
+        momentum: m.
+        finite_steps: Whether the correction of finite steps is made.
+
     Raises:
-        BadInput: a rate at which a direction is not stable.
+        BadInput: A rate at which a direction is not stable.
+
     Source:
         Jastrzębski et al. 2017, section 3, in the limit: (η/4S) tr C with C = S·s²; the correction follows from
         `stationary_variance`.

@@ -12,10 +12,12 @@ def svag_weights(factor: int) -> tuple[float, float]:
 
     (1 ± √(2l − 1))/2; with the rate ε/l and l times as many steps the drift and the noise per time are those of SGD.
 
-    Arguments:
-        factor: l, a whole number of at least 1; at 1 the second weight is 0, and SVAG is SGD.
+    Args:
+        factor: L, a whole number of at least 1; at 1 the second weight is 0, and SVAG is SGD.
+
     Raises:
-        BadInput: a factor below 1.
+        BadInput: A factor below 1.
+
     Source:
         Li, Malladi, Arora 2021, section 4.
     """

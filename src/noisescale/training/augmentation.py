@@ -24,9 +24,10 @@ _SHARE_OF_SIDE = 8
 class Draws:
     """What happens to each example of a block.
 
-    Arguments:
-        flip: [R, L], whether left and right change places. down, right: [R, L], the shift in pixels, from 0 to twice
-            the largest.
+    Args:
+        flip: [R, L], whether left and right change places.
+        down: [R, L], the shift in pixels, from 0 to twice the largest.
+        right: [R, L], the shift in pixels, from 0 to twice the largest.
     """
 
     flip: Tensor
@@ -45,7 +46,7 @@ def check_augmentation(names: Sequence[str], input_shape: Sequence[int]) -> None
     """Refuse augmentation of what is no image.
 
     Raises:
-        BadInput: inputs that are not [channels, height, width].
+        BadInput: Inputs that are not [channels, height, width].
     """
     if names and spatial_axes(input_shape) != 2:
         required = "no augmentation where inputs are not images [channels, height, width]"
@@ -55,8 +56,11 @@ def check_augmentation(names: Sequence[str], input_shape: Sequence[int]) -> None
 def draw_block(names: Sequence[str], seeds: Sequence[int], block: int, examples: int, shape: Sequence[int]) -> Draws:
     """The draws of one block, [R, L].
 
-    Arguments:
-        names: in `AUGMENTATIONS`. seeds: the runs' seeds. block: its number. examples: L, examples of the block.
+    Args:
+        names: In `AUGMENTATIONS`.
+        seeds: The runs' seeds.
+        block: Its number.
+        examples: L, examples of the block.
         shape: [channels, height, width] of the inputs.
     """
     found = {seed: _draw(names, seed, block, examples, shape) for seed in set(seeds)}
@@ -87,8 +91,10 @@ def largest_shift(side: int) -> int:
 def augment(images: Tensor, draws: Draws) -> Tensor:
     """Every image shifted and turned as its draws say.
 
-    Arguments:
-        images: [R·B, C, H, W]. draws: of R·B examples, flat or [R, B].
+    Args:
+        images: [R·B, C, H, W].
+        draws: Of R·B examples, flat or [R, B].
+
     Returns:
         [R·B, C, H, W].
     """

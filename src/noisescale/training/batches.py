@@ -18,10 +18,14 @@ from noisescale.training.schedules import Schedule, parse_schedule
 class Stretch:
     """Steps of one batch size whose examples lie one after the other in one block.
 
-    Arguments:
-        first: the first of the steps, counted from 0. steps: their number. batch_size: B, in examples.
-        block: the block of the order of examples. start: where in the block the first batch begins, in examples.
-        progress: share of the budget that is done before the first step. pace: what one step adds to it.
+    Args:
+        first: The first of the steps, counted from 0.
+        steps: Their number.
+        batch_size: B, in examples.
+        block: The block of the order of examples.
+        start: Where in the block the first batch begins, in examples.
+        progress: Share of the budget that is done before the first step.
+        pace: What one step adds to it.
     """
 
     first: int
@@ -70,8 +74,8 @@ class Batches(Protocol):
 class ConstantBatches:
     """One batch size for all steps; the partial batch at the end of an epoch is dropped.
 
-    Arguments:
-        run: any whose schedule leaves the batch size alone.
+    Args:
+        run: Any whose schedule leaves the batch size alone.
     """
 
     run: Run
@@ -104,8 +108,8 @@ class MovingBatches:
     In an epoch a batch begins where the one before it ended; one that no longer fits begins the next epoch. Where
     batches are drawn afresh, a new size begins a new block.
 
-    Arguments:
-        run: its schedule moves the batch size. Of a run with `epochs_budget` the number of steps is not looked at.
+    Args:
+        run: Its schedule moves the batch size. Of a run with `epochs_budget` the number of steps is not looked at.
     """
 
     run: Run
@@ -195,8 +199,11 @@ def _walk(run: Run) -> list[Stretch]:
 def batch_size_at(schedule: Schedule, progress: float, batch_size: int, train_size: int) -> int:
     """B(x) = B/f(x), rounded, at most the schedule's bound and the training set.
 
-    Arguments:
-        schedule: moves the batch size. progress: x. batch_size: B, the one at f = 1. train_size: N.
+    Args:
+        schedule: Moves the batch size.
+        progress: x.
+        batch_size: B, the one at f = 1.
+        train_size: N.
     """
     most = min(train_size, schedule.largest_batch or train_size)
     factor = schedule.rate_factor(progress)
@@ -212,8 +219,11 @@ def batches_of(run: Run) -> Batches:
 def rate_factor_at(run: Run, schedule: Schedule, step: int, stretch: Stretch) -> float:
     """What the peak rate is multiplied with at a step: f(x), and f(x)·B(x)/B where the batch moves.
 
-    Arguments:
-        step: counted from 0. stretch: the one that holds it.
+    Args:
+        run: Any run of the pack.
+        schedule: The run's schedule.
+        step: Counted from 0.
+        stretch: The one that holds it.
     """
     progress = stretch.progress_at(step)
     if schedule.of == "batch_size":

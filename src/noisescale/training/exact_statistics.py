@@ -21,8 +21,10 @@ def exact_statistics(module: nn.Module, inputs: Tensor, chunk: int) -> None:
     one partial forward pass over the inputs for each layer. A layer that is used more than once is measured where it
     is used first.
 
-    Arguments:
-        module: changed in place, left in evaluation mode. inputs: [N, …]. chunk: examples that are passed at once.
+    Args:
+        module: Changed in place, left in evaluation mode.
+        inputs: [N, …].
+        chunk: Examples that are passed at once.
     """
     module.eval()
     layers: list[_BatchNorm] = []

@@ -16,9 +16,9 @@ from torch.overrides import TorchFunctionMode
 class Footprint:
     """Numbers per example.
 
-    Arguments:
-        kept: the input and the outputs of all modules with parameters of their own, which a backward pass keeps.
-        largest: the widest tensor on the way, which bounds what an evaluation holds at once: an attention's scores too.
+    Args:
+        kept: The input and the outputs of all modules with parameters of their own, which a backward pass keeps.
+        largest: The widest tensor on the way, which bounds what an evaluation holds at once: an attention's scores too.
     """
 
     kept: int
@@ -28,7 +28,8 @@ class Footprint:
 def footprint(module: nn.Module, inputs: Tensor) -> Footprint:
     """The footprint of a module, by one forward pass.
 
-    Arguments:
+    Args:
+        module: The module.
         inputs: [B, …], a few examples.
     """
     trial = copy.deepcopy(module).eval()

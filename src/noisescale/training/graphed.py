@@ -18,11 +18,11 @@ _WARM_UP = 3
 class GraphedStep:
     """One step of some runs, captured once and replayed with other examples.
 
-    Arguments:
-        body: computes one step on the examples at the index it is given, in place, and returns losses [R]; it must
+    Args:
+        body: Computes one step on the examples at the index it is given, in place, and returns losses [R]; it must
             neither wait for the device nor depend on numbers of the host.
-        index: a first index, for its shape. changed: every tensor that `body` changes; they are put back after the
-            capture.
+        index: A first index, for its shape.
+        changed: Every tensor that `body` changes; they are put back after the capture.
     """
 
     def __init__(self, body: Callable[[Tensor], Tensor], index: Tensor, changed: Sequence[Tensor]) -> None:

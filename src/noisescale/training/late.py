@@ -11,8 +11,9 @@ import numpy as np
 def evaluation_steps(step_at: Callable[[Fraction], int], evaluations: int) -> list[int]:
     """The steps at which a run is evaluated: 0, then `evaluations` of them evenly spaced over the budget up to its end.
 
-    Arguments:
-        step_at: the step at a share of the budget. evaluations: their number.
+    Args:
+        step_at: The step at a share of the budget.
+        evaluations: Their number.
     """
     return sorted({0} | {step_at(Fraction(part + 1, evaluations)) for part in range(evaluations)})
 
@@ -25,8 +26,10 @@ AVERAGE_EVERY = 25
 def average_steps(first: int, steps: int) -> range:
     """The steps whose iterates are averaged: evenly spaced over the late window, the last step among them.
 
-    Arguments:
-        first: the step with which the late window begins. steps: budget, in steps.
+    Args:
+        first: The step with which the late window begins.
+        steps: Budget, in steps.
+
     Source:
         Polyak, Juditsky 1992, for the average; the window is that of the late-time means.
     """
@@ -41,8 +44,10 @@ def late_windows(evaluated: Sequence[float], late_fraction: float) -> tuple[slic
 
     The late window holds the evaluations after (1 − late_fraction) of the budget, at least one.
 
-    Arguments:
-        evaluated: steps of the evaluations, or whatever else the budget is counted in. late_fraction: share of it.
+    Args:
+        evaluated: Steps of the evaluations, or whatever else the budget is counted in.
+        late_fraction: Share of it.
+
     Source:
         Park, Sohl-Dickstein, Le, Smith 2019: performance is the mean test accuracy at late times; the window is ours.
     """

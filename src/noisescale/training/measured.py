@@ -23,10 +23,16 @@ _VECTORS = 8
 class Measurements:
     """The quantities that a run asks for, at the evaluations nearest to the shares of the budget that it names.
 
-    Arguments:
-        run: of the pack. evaluations: their steps. step_at: the step at a share of the budget. train: the training set.
-        module, loss: of the pack. multipliers: c by parameter, [R, …] each. numbers: that one example leaves behind.
-        packable: whether `torch.func.vmap` can compute the module.
+    Args:
+        run: Of the pack.
+        evaluations: Their steps.
+        step_at: The step at a share of the budget.
+        train: The training set.
+        module: Of the pack.
+        loss: Of the pack.
+        multipliers: C by parameter, [R, …] each.
+        numbers: That one example leaves behind.
+        packable: Whether `torch.func.vmap` can compute the module.
     """
 
     def __init__(
@@ -57,8 +63,12 @@ class Measurements:
     ) -> dict[str, Tensor]:
         """Every column [R], nan for runs marked in `frozen` [R].
 
-        Arguments:
-            parameters, buffers: [R, …] each. before: parameters a step ago. rates: ε of the step that led here, [R].
+        Args:
+            parameters: [R, …] each.
+            buffers: [R, …] each.
+            before: Parameters a step ago.
+            rates: ε of the step that led here, [R].
+            frozen: Diverged runs, [R].
         """
         chosen, size = self._examples, sum(one[0].numel() for one in parameters.values())
         together = max(1, KEPT_NUMBERS // max(len(chosen.inputs) * self._numbers, _VECTORS * size))

@@ -19,8 +19,10 @@ SHARE_OF_FREE = 0.6
 def part_size(parameters: dict[str, Tensor], batch_size: int, kept: int) -> int:
     """Runs that train together, so that parts are equal and each stays in the cache; at least one.
 
-    Arguments:
-        parameters: [R, …] each. batch_size: B. kept: numbers that one example leaves behind for the backward pass.
+    Args:
+        parameters: [R, …] each.
+        batch_size: B.
+        kept: Numbers that one example leaves behind for the backward pass.
     """
     tensors = list(parameters.values())
     runs = tensors[0].shape[0]
@@ -37,8 +39,10 @@ def equal_parts(runs: int, most: int) -> int:
 def runs_in_memory(peak: Callable[[int], int], free: int, runs: int) -> int:
     """Runs whose step fits into the free memory, by a line through the peaks of one run and of two; at least one.
 
-    Arguments:
-        peak: bytes that a step of so many runs takes at most. free: bytes. runs: those that there are.
+    Args:
+        peak: Bytes that a step of so many runs takes at most.
+        free: bytes.
+        runs: Those that there are.
     """
     if runs == 1:
         return 1
@@ -50,8 +54,9 @@ def runs_in_memory(peak: Callable[[int], int], free: int, runs: int) -> int:
 def cuda_peak(step: Callable[[int], None], device: str) -> Callable[[int], int]:
     """Bytes that a step of so many runs takes at most on a GPU, by running it.
 
-    Arguments:
-        step: computes one step of the first so many runs. device: of the memory that is measured.
+    Args:
+        step: Computes one step of the first so many runs.
+        device: Of the memory that is measured.
     """
 
     def measure(runs: int) -> int:

@@ -15,10 +15,11 @@ from noisescale.errors import BadInput
 class Precision:
     """One arithmetic.
 
-    Arguments:
-        dtype: of parameters, optimizer and losses. lowered: of matrix products and convolutions, where it is
-            another (`torch.autocast`; normalization and losses stay in `dtype`). tf32: whether the GPU may round the
-            factors of a float32 product to 10 bits of mantissa.
+    Args:
+        dtype: Of parameters, optimizer and losses.
+        lowered: Of matrix products and convolutions, where it is another (`torch.autocast`; normalization and losses
+            stay in `dtype`).
+        tf32: Whether the GPU may round the factors of a float32 product to 10 bits of mantissa.
     """
 
     dtype: torch.dtype
@@ -52,7 +53,7 @@ def check_precision(name: str, device: str) -> None:
     """Refuse an arithmetic that the device does not have.
 
     Raises:
-        BadInput: tf32 on a CPU.
+        BadInput: Tf32 on a CPU.
     """
     if PRECISIONS[name].tf32 and device != "cuda":
         raise BadInput("training.precision", "'tf32' with --device cuda only; here 'float32'", repr(name))

@@ -33,9 +33,15 @@ def pack_results(
 ) -> list[RunResult]:
     """What was found, one result a run.
 
-    Arguments:
-        train: the training examples that were evaluated. elapsed: how much of the budget lay before each evaluation.
-        along: quantities that all runs share, one an evaluation. start: where the pack began.
+    Args:
+        runs: The runs of the pack.
+        state: The state at the end.
+        train: The training examples that were evaluated.
+        elapsed: How much of the budget lay before each evaluation.
+        along: Quantities that all runs share, one an evaluation.
+        start: Where the pack began.
+        device: The device of the pack.
+        kernel: The name of the kernel.
     """
     metrics = metrics_of(runs[0].loss, runs[0].metrics)
     chance = {name: metric.constant(train) for name, metric in metrics.items()}

@@ -42,9 +42,13 @@ def index_block(
     Each run's order comes from its own stream of its own seed, so it does not depend on the pack, and a resumed pack
     needs no generator state: the block's number is enough.
 
-    Arguments:
-        seeds: the runs' seeds, R of them. block: the block's number, from 0. examples: N. batch: B.
-        steps: of the block, where it has no natural length.
+    Args:
+        sampling: A name in `SAMPLINGS`.
+        seeds: The runs' seeds, R of them.
+        block: The block's number, from 0.
+        examples: N.
+        batch: B.
+        steps: Of the block, where it has no natural length.
     """
     draw = SAMPLINGS[sampling]
     # Runs of a pack that differ in their rate share their seed.

@@ -27,12 +27,14 @@ class Schedule:
     the one that the rate schedule would have had; what rounding and the bound `largest_batch` leave over, the rate
     takes.
 
-    Arguments:
-        warmup: share of the budget over which the rate first rises in proportion to the step.
+    Args:
+        warmup: Share of the budget over which the rate first rises in proportion to the step.
         of: "learning_rate" or "batch_size".
-        largest_batch: bound of a growing batch, in examples; the training set where it is None.
+        largest_batch: Bound of a growing batch, in examples; the training set where it is None.
+
     Raises:
-        BadInput: the key, what is required and what was got.
+        BadInput: The key, what is required and what was got.
+
     Source:
         Warm-up: Goyal et al. 2017, section 2.2. The batch in place of the rate: Jastrzębski et al. 2017, section 4.3;
         Smith, Kindermans, Ying, Le 2018.
@@ -65,8 +67,9 @@ class Schedule:
     def warmed(self, progress: float, steps: int) -> float:
         """f(x) with the warm-up, whose first step is not 0.
 
-        Arguments:
-            progress: x. steps: of the whole budget.
+        Args:
+            progress: x.
+            steps: Of the whole budget.
         """
         rise = 1.0 if self.warmup == 0 else min(1.0, (progress + 1 / steps) / self.warmup)
         return rise * self.rate_factor(progress)
@@ -106,7 +109,8 @@ class Step(Schedule):
 class Cosine(Schedule):
     """f(x) = final + (1 − final)(1 + cos πx)/2.
 
-    Source: Loshchilov, Hutter 2017, section 3, without restarts.
+    Source:
+        Loshchilov, Hutter 2017, section 3, without restarts.
     """
 
     kind: ClassVar[str] = "cosine"
@@ -141,7 +145,8 @@ class Linear(Schedule):
 class Cyclic(Schedule):
     """`cycles` equal cycles between 1 and `low`: halves at 1 and at `low` ("square"), or low → 1 → low ("triangle").
 
-    Source: square: Jastrzębski et al. 2017, section 4.3. Triangle: L. N. Smith 2017, section 3.1.
+    Source:
+        square: Jastrzębski et al. 2017, section 4.3. Triangle: L. N. Smith 2017, section 3.1.
     """
 
     kind: ClassVar[str] = "cyclic"
@@ -167,8 +172,9 @@ class Cyclic(Schedule):
 class Halving(Schedule):
     """Constant for the share `constant` of the budget, then halved there and after each further share `every`.
 
-    Source: Smith, Elsen, De 2020: the form (constant for half of the budget, then halved twenty times less often than
-    the budget is long) is recalled from the paper, not read; that the first halving ends the constant part is ours.
+    Source:
+        Smith, Elsen, De 2020: the form (constant for half of the budget, then halved twenty times less often than the
+        budget is long) is recalled from the paper, not read; that the first halving ends the constant part is ours.
     """
 
     kind: ClassVar[str] = "halving"
@@ -192,7 +198,8 @@ class RandomPieces(Schedule):
 
     In every piece both factors are drawn log-uniformly from [low, 1], by `seed`: histories that differ, and end alike.
 
-    Source: Li, Lyu, Arora 2020, section 5: random schedules of rate and decay, then the same for all.
+    Source:
+        Li, Lyu, Arora 2020, section 5: random schedules of rate and decay, then the same for all.
     """
 
     kind: ClassVar[str] = "random"
@@ -239,7 +246,7 @@ def schedule_from(table: Mapping[str, Any]) -> Schedule:
     """The schedule that a table of a spec states.
 
     Raises:
-        BadInput: an unknown kind or option, or a value out of range; the key is named within the table.
+        BadInput: An unknown kind or option, or a value out of range; the key is named within the table.
     """
     kind = table.get("kind")
     if not isinstance(kind, str) or kind not in SCHEDULES:

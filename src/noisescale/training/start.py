@@ -18,9 +18,11 @@ from noisescale.runs import Run
 class Start:
     """The start of a pack.
 
-    Arguments:
-        module: of the pack's width; supplies the forward pass. tables, tensors: of each run, its parameterization's
-            table and its initial tensors, in float64. buffers: of each run, those that a factory draws at random.
+    Args:
+        module: Of the pack's width; supplies the forward pass.
+        tables: Of each run, its parameterization's table and its initial tensors, in float64.
+        tensors: Of each run, its parameterization's table and its initial tensors, in float64.
+        buffers: Of each run, those that a factory draws at random.
     """
 
     module: nn.Module
@@ -39,9 +41,11 @@ class Start:
 def build_start(runs: Sequence[Run], dataset: Dataset, factory: Factory, reference_width: int) -> Start:
     """Build the module and draw each run's initial tensors from its own seed.
 
-    Arguments:
-        runs: of one pack. factory: `(width, input_shape, num_classes) -> nn.Module`. reference_width: another width,
-            from which growing fan-ins are seen.
+    Args:
+        runs: Of one pack.
+        dataset: The data, for shapes.
+        factory: `(width, input_shape, num_classes) -> nn.Module`.
+        reference_width: Another width, from which growing fan-ins are seen.
     """
     first, data = runs[0], (dataset.input_shape, dataset.num_classes)
     with torch.random.fork_rng(devices=[]):

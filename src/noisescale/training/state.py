@@ -20,16 +20,18 @@ _ALONG_RUNS = ("parameters", "buffers", "averages")
 class PackState:
     """Everything that a pack's next step depends on; the order of examples follows from seed and step alone.
 
-    Arguments:
-        step: steps done. parameters: [R, …] each. slots: the optimizer's state by slot and parameter, [R, …] each.
+    Args:
+        step: Steps done.
+        parameters: [R, …] each.
+        slots: The optimizer's state by slot and parameter, [R, …] each.
         buffers: [R, …] each, those that training changes (running statistics).
         diverged_at: [R], the step at which divergence was seen, `NOT_DIVERGED` while there is none.
         exploded: [R], evaluations in a row at which the training loss was above the bound.
         averages: [R, …] each, the mean of the late iterates so far; empty where it is not asked for.
         averaged: [R] per quantity, what that mean reaches; empty before the end.
-        curves: one list of [R] tensors per quantity, an entry per evaluation. measured: the same of what instruments
-            measured, nan at evaluations without a measurement.
-        seconds: training and evaluation time so far.
+        curves: One list of [R] tensors per quantity, an entry per evaluation.
+        measured: The same of what instruments measured, nan at evaluations without a measurement.
+        seconds: Training and evaluation time so far.
     """
 
     step: int

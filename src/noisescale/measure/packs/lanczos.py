@@ -21,9 +21,11 @@ _BREAKDOWN = 1e-6
 class Largest:
     """The largest eigenvalue of each operator.
 
-    Arguments:
-        values: [R]. residuals: [R], ‖Av − λv‖. converged: [R], whether the residual is below the tolerance.
-        products: spent, each one of all runs.
+    Args:
+        values: [R].
+        residuals: [R], ‖Av − λv‖.
+        converged: [R], whether the residual is below the tolerance.
+        products: Spent, each one of all runs.
     """
 
     values: Tensor
@@ -39,9 +41,12 @@ def largest_eigenvalues(product: Product, start: Tensor, tolerance: float, most:
     the residual |β_m s_m| stay true to rounding, so three vectors are enough. What is reported of a run depends on no
     other run of the pack.
 
-    Arguments:
-        product: V ↦ AV, [R, P] each. start: [R, P]. tolerance: of a residual, relative to the largest Ritz value in
-            size. most: products at most.
+    Args:
+        product: V ↦ AV, [R, P] each.
+        start: [R, P].
+        tolerance: Of a residual, relative to the largest Ritz value in size.
+        most: Products at most.
+
     Source:
         Paige 1976: accuracy of the recurrence in finite precision.
     """

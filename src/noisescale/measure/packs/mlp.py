@@ -28,9 +28,11 @@ class _Recorded:
 class GradientMoments:
     """What the noise of n per-example gradients follows from, of every run.
 
-    Arguments:
-        squares: [R, n], ‖g_i‖². along: [R, n], ⟨g_i, ḡ⟩. mean_square: [R], ‖ḡ‖². gram: [R, m, m], ⟨g_i, g_j⟩ of the
-            first m examples. All in float64.
+    Args:
+        squares: [R, n], ‖g_i‖².
+        along: [R, n], ⟨g_i, ḡ⟩.
+        mean_square: [R], ‖ḡ‖².
+        gram: [R, m, m], ⟨g_i, g_j⟩ of the first m examples. All in float64.
     """
 
     squares: Tensor
@@ -47,9 +49,11 @@ class PlainMLP:
     product is δ̇_lᵀh_{l−1} + δ_lᵀḣ_{l−1} for the weights, Σδ̇_l for the biases. An example's gradient in W_l is δhᵀ, so
     that inner products of gradients are products of inner products of δ and h.
 
-    Arguments:
-        layers: as `mlp_layers` gives them. per_example: (outputs [..., K], targets [..., K]) → losses.
+    Args:
+        layers: As `mlp_layers` gives them.
+        per_example: (outputs [..., K], targets [..., K]) → losses.
         parameters: [R, …] each, weight and bias of each layer in turn.
+
     Source:
         Pearlmutter 1994, for HV; Goodfellow 2015, for the norms of gradients.
     """

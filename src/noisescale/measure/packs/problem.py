@@ -30,11 +30,16 @@ class PackProblem:
     With W = mθ and c = m² a parameter's rate multiplier, gradients are mg, Hessians mHm, all in flat vectors [R, P].
     The module is in evaluation mode.
 
-    Arguments:
-        module: supplies the forward pass. per_example: (outputs [..., K], targets [..., K]) → losses [...].
-        parameters, buffers: [R, …] each. multipliers: c by name, [R, …] each, to be broadcast over the parameter.
-        inputs: [n, …]. targets: [n, K]. numbers: that one example leaves behind on its way through the module.
-        packable: whether `torch.func.vmap` can compute the module for several runs at once.
+    Args:
+        module: Supplies the forward pass.
+        per_example: (outputs [..., K], targets [..., K]) → losses [...].
+        parameters: [R, …] each.
+        buffers: [R, …] each.
+        multipliers: C by name, [R, …] each, to be broadcast over the parameter.
+        inputs: [n, …].
+        targets: [n, K].
+        numbers: That one example leaves behind on its way through the module.
+        packable: Whether `torch.func.vmap` can compute the module for several runs at once.
     """
 
     def __init__(
@@ -106,7 +111,7 @@ class PackProblem:
     def over_layers(self, of: Callable[[Any, Tensor, Tensor], Tensor | None]) -> Tensors:
         """A number [R] of every linear and convolutional layer, by its name: its mean over chunks of the examples.
 
-        Arguments:
+        Args:
             of: (layer, its inputs, its outputs) of one run → the number, or None to leave the layer out.
         """
         total: Tensors = {}

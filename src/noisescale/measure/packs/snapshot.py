@@ -20,10 +20,11 @@ _GRAM_EXAMPLES = 64
 class Snapshot:
     """A pack at one step.
 
-    Arguments:
-        problem: networks, loss and examples. before: parameters one step ago, [R, …] each; None at step 0.
-        learning_rates: [R], ε of the step that led here. population: N, the training examples of which those of the
-            problem are a random subset.
+    Args:
+        problem: Networks, loss and examples.
+        before: Parameters one step ago, [R, …] each; None at step 0.
+        learning_rates: [R], ε of the step that led here.
+        population: N, the training examples of which those of the problem are a random subset.
     """
 
     problem: PackProblem

@@ -18,10 +18,10 @@ from noisescale.measure.packs.weights import effective_learning_rate, rotation, 
 class PackInstrument:
     """A row of the table.
 
-    Arguments:
-        measure: snapshot → columns of curves, [R] each: the quantity itself, with `_low` and `_high` where it is an
+    Args:
+        measure: Snapshot → columns of curves, [R] each: the quantity itself, with `_low` and `_high` where it is an
             estimate, or one column a weight tensor, `quantity.tensor`.
-        across: whether it looks at the step that led to the snapshot.
+        across: Whether it looks at the step that led to the snapshot.
     """
 
     measure: Callable[[Snapshot], dict[str, Tensor]]

@@ -36,11 +36,11 @@ _REPETITIONS = 3
 class Choice:
     """A kernel, how many runs it computes at once, and how it came about.
 
-    Arguments:
-        together: runs that train together at most; a pack of more trains part after part.
-        note: what a user should know: why the runs are computed one at a time; empty otherwise.
-        draws: whether the module draws random numbers, so that the kernel needs a number for each run and step.
-        measured: whether a measurement chose it, which may choose otherwise another time.
+    Args:
+        together: Runs that train together at most; a pack of more trains part after part.
+        note: What a user should know: why the runs are computed one at a time; empty otherwise.
+        draws: Whether the module draws random numbers, so that the kernel needs a number for each run and step.
+        measured: Whether a measurement chose it, which may choose otherwise another time.
     """
 
     kernel: Kernel
@@ -63,13 +63,17 @@ def choose_kernel(
     The others are measured with as many runs at once as fit into the cache, and with twice and four times as many for
     as long as that is faster: what a call costs weighs more in a small network than what misses the cache.
 
-    Arguments:
-        trial: all runs of the pack.
-        kind: "auto", a name in `KERNELS` (kernels must agree; tests compare them), or a name and a number, as in
-            "vmap 8": that kernel with at most so many runs at once.
-        together: runs that fit into the cache together. most: runs that may be tried at once (default: all).
+    Args:
+        module: The module.
+        loss: The loss.
+        trial: All runs of the pack.
+        kind: "auto", a name in `KERNELS` (kernels must agree; tests compare them), or a name and a number, as in "vmap
+            8": that kernel with at most so many runs at once.
+        together: Runs that fit into the cache together.
+        most: Runs that may be tried at once (default: all).
+
     Raises:
-        BadInput: an unknown kind.
+        BadInput: An unknown kind.
     """
     name, _, number = kind.partition(" ")
     explicit = name in ("auto", MLPKernel.name)

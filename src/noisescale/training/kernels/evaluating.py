@@ -14,8 +14,8 @@ from noisescale.training.kernels.seam import Tensors
 class Evaluating:
     """The evaluation half of a kernel for any module; nothing is packed, so every operation that torch has will do.
 
-    Arguments:
-        module: supplies the forward pass and the buffers that never change; its own parameters are not used.
+    Args:
+        module: Supplies the forward pass and the buffers that never change; its own parameters are not used.
     """
 
     def __init__(self, module: nn.Module) -> None:

@@ -20,10 +20,10 @@ class GenericKernel(Evaluating):
 
     A convolution of R runs becomes one grouped convolution, or, unfolded, one batched matrix product.
 
-    Arguments:
-        module: supplies the forward pass and the buffers that never change; its own parameters are not used.
-        loss: the loss, averaged over the batch.
-        unfolded: whether convolutions are computed as matrix products of unfolded inputs.
+    Args:
+        module: Supplies the forward pass and the buffers that never change; its own parameters are not used.
+        loss: The loss, averaged over the batch.
+        unfolded: Whether convolutions are computed as matrix products of unfolded inputs.
     """
 
     def __init__(self, module: nn.Module, loss: Loss, *, unfolded: bool = False) -> None:

@@ -16,9 +16,9 @@ from noisescale.training.losses import Loss
 class LoopKernel(Evaluating):
     """Gradients by autograd, run after run, into the pack's tensors.
 
-    Arguments:
-        module: supplies the forward pass and the buffers that never change; its own parameters are not used.
-        loss: the loss, averaged over the batch.
+    Args:
+        module: Supplies the forward pass and the buffers that never change; its own parameters are not used.
+        loss: The loss, averaged over the batch.
     """
 
     name = "loop"

@@ -32,8 +32,9 @@ class MLPKernel:
 
     With h_0 = x, z_l = h_{l−1} W_lᵀ + b_l, h_l = φ(z_l) and δ = ∂loss/∂z/B, the gradients are δ_lᵀ h_{l−1} and Σ_B δ_l.
 
-    Arguments:
-        layers: as `mlp_layers` gives them. loss: the loss, averaged over the batch.
+    Args:
+        layers: As `mlp_layers` gives them.
+        loss: The loss, averaged over the batch.
     """
 
     name = "explicit"

@@ -27,8 +27,11 @@ _LOWERED_AGREEMENT = 0.1  # bfloat16 has eight bits
 class Trial:
     """A few runs' worth of a step, to try kernels on.
 
-    Arguments:
-        parameters, buffers: [R, …] each. inputs: [R, B, …]. targets: [R, B, K].
+    Args:
+        parameters: [R, …] each.
+        buffers: [R, …] each.
+        inputs: [R, B, …].
+        targets: [R, B, K].
     """
 
     parameters: Tensors
@@ -48,7 +51,8 @@ def moving_buffers(module: nn.Module, inputs: Tensor) -> Tensors:
 
     Statistics are recognised by their name too: a first pass may leave them where they start.
 
-    Arguments:
+    Args:
+        module: The module.
         inputs: [B, …], one batch.
     """
     if not any(True for _ in module.buffers()):
@@ -81,8 +85,10 @@ def draws_numbers(module: nn.Module, inputs: Tensor) -> bool:
 def reason_against_packing(module: nn.Module, loss: Loss, trial: Trial) -> str | None:
     """Why `torch.func.vmap` cannot compute this module for several runs at once; None where it can.
 
-    Arguments:
-        trial: two runs are enough.
+    Args:
+        module: The module.
+        loss: The loss.
+        trial: Two runs are enough.
     """
     own, other = trial.first(2), trial.first(2)
     try:
