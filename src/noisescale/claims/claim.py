@@ -47,7 +47,7 @@ class Claim:
 
     @property
     def at_gpu(self) -> bool:
-        """Whether the claim can run at GPU scale."""
+        """True if the claim can run at GPU scale."""
         return bool(self.studies) and all(study.gpu is not None for study in self.studies)
 
     @property
@@ -56,11 +56,19 @@ class Claim:
         return PAPERS.get(self.paper, self.paper)
 
     def runs_at(self, scale: Scale) -> bool:
-        """Return whether the claim has an experiment at a scale."""
+        """Tell if the claim has an experiment at a scale.
+
+        Args:
+            scale: Size of the experiment.
+        """
         return self.experiment is not None and (scale != "gpu" or self.at_gpu)
 
     def differs_at(self, scale: Scale) -> str:
-        """Return how the setting at a scale differs from the paper's."""
+        """Return how the setting at a scale differs from the paper's.
+
+        Args:
+            scale: Size of the experiment.
+        """
         if scale != "gpu" or not self.at_gpu:
             return self.differs
         return "; ".join(dict.fromkeys(study.gpu.differs for study in self.studies if study.gpu))

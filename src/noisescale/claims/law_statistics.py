@@ -17,13 +17,21 @@ from noisescale.laws import Group, MetricOptimum, PowerLaw, Series, StudyLike, f
 
 
 def primary_series(study: StudyLike) -> tuple[Group, Series]:
-    """Fit a study and return its first group with the series of the primary ladder."""
+    """Fit a study and return its first group with the series of the primary ladder.
+
+    Args:
+        study: A stored or planted study.
+    """
     group = fit(study).groups[0]
     return group, group.series[group.primary]
 
 
 def seeds_of(series: Series) -> int:
-    """Return the largest number of seeds of a width."""
+    """Return the largest number of seeds of a width.
+
+    Args:
+        series: The fit of one ladder over widths.
+    """
     return max(len(width.seeds) for width in series.widths)
 
 

@@ -21,8 +21,8 @@ class Curve:
         y: Vertical positions, shape [M].
         low: Lower ends of the intervals, shape [M], or None.
         high: Upper ends of the intervals, shape [M], or None.
-        kind: "measured", "theory" for a prediction that uses no measured value, or "reference" for a guide to the eye
-            such as zero difference, a bound or a slope.
+        kind: "measured"; "theory" for a prediction, such as a value or a slope; or "reference" for a guide to the eye,
+            such as zero difference, a bound or another slope.
     """
 
     label: str

@@ -50,7 +50,11 @@ class ClaimStudy:
     gpu: GpuSweeps | None = None
 
     def setting_at(self, scale: Scale) -> str:
-        """Return what is trained at a scale."""
+        """Return what is trained at a scale.
+
+        Args:
+            scale: Size of the sweeps.
+        """
         return self.gpu.setting if scale == "gpu" and self.gpu is not None else self.setting
 
     def specs(self, scale: Scale, first_seed: int) -> list[SweepSpec]:

@@ -37,7 +37,7 @@ class SweepRuns:
 
     @property
     def setting(self) -> str:
-        """What was trained, in a sentence. Facts that later settings share with the first are not repeated."""
+        """The settings in a sentence, which does not repeat the facts that later settings share with the first."""
         first, *others = dict.fromkeys(self.settings)
         return "; also ".join([first, *(_without_shared_start(setting, first) for setting in others)])
 
@@ -67,7 +67,7 @@ class SweepRuns:
         return Provenance(names, planted_names, tuple(dict.fromkeys(devices)))
 
     def table(self) -> pd.DataFrame:
-        """Return one row per run of the grids, without failed runs and stability ladders.
+        """Return one row per run of the grids. Stability ladders and runs with the status "failed" are left out.
 
         The column `failed` marks runs that diverged or collapsed. The columns `accuracy`, `loss` and `final_accuracy`
         count these at chance. The column `budget` is the number of whole passes over the training set, which is the

@@ -71,7 +71,11 @@ class Verdict:
 
 
 def as_entries(statistics: tuple[Statistic, ...]) -> tuple[dict[str, Any], ...]:
-    """Return each statistic with its interval, criterion and outcome, as plain values."""
+    """Return each statistic with its interval, criterion and outcome, as plain values.
+
+    Args:
+        statistics: The statistics of a claim.
+    """
     return tuple(
         {
             "name": statistic.name,

@@ -1,1 +1,4 @@
-"""The experiments: each takes a request, trains or simulates, and returns the evidence on one claim."""
+"""The experiments, one function per claim.
+
+An experiment takes a `Request`, trains or simulates, and returns the `Evidence`. It raises `NotRun` if it has none.
+"""

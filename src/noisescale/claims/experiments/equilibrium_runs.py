@@ -60,7 +60,15 @@ class EquilibriumRuns:
 
 
 def by_pair(values: Floats, pairs: Sequence[RateAndDecay]) -> Floats:
-    """Reshape values of runs [P·S] to [P, S]."""
+    """Separate the values of runs by pair.
+
+    Args:
+        values: Values by run, shape [P·S].
+        pairs: (η, λ) of each pair, length P.
+
+    Returns:
+        Values by pair and seed, shape [P, S].
+    """
     return values.reshape(len(pairs), -1)
 
 
@@ -148,7 +156,12 @@ def window(pairs: Sequence[RateAndDecay], factor: float = 1.0) -> int:
 
 
 def slowest(pairs: Sequence[RateAndDecay], factor: float = 1.0) -> float:
-    """Return the smallest ηλ, over the factor on the relaxation time."""
+    """Return the smallest ηλ, divided by the factor on the relaxation time.
+
+    Args:
+        pairs: (η, λ) of the runs.
+        factor: Factor on the relaxation time; 1 − m with momentum.
+    """
     return min(rate * decay for rate, decay in pairs) / factor
 
 

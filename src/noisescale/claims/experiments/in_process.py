@@ -37,7 +37,11 @@ def small_spec(name: str, seeds: Sequence[int], **sections: Mapping[str, Any]) -
 
 
 def pack_trainers(spec: SweepSpec) -> list[PackTrainer]:
-    """Return a trainer for each pack of a spec, at step 0, in the order of the grid."""
+    """Return a trainer for each pack of a spec, at step 0, in the order of the grid.
+
+    Args:
+        spec: The spec.
+    """
     packs: dict[Any, list[Run]] = {}
     for run in spec.runs():
         packs.setdefault(run.shape_key, []).append(run)
@@ -53,6 +57,9 @@ def pack_trainers(spec: SweepSpec) -> list[PackTrainer]:
 
 def train_curves(spec: SweepSpec) -> pd.DataFrame:
     """Train every run of a spec and return its curves.
+
+    Args:
+        spec: The spec.
 
     Returns:
         One row per evaluation, with the keys of the run and its number `number`, counted from 0.

@@ -49,7 +49,11 @@ class RescaledRuns:
     curvature: Floats
 
     def without(self, seed: int) -> RescaledRuns:
-        """Leave out one seed."""
+        """Leave out one seed.
+
+        Args:
+            seed: Place of the seed among the S seeds.
+        """
         return RescaledRuns(*(np.delete(values, seed, -1) for values in (self.loss, self.control, self.curvature)))
 
     def with_exchanged_curvature(self) -> RescaledRuns:

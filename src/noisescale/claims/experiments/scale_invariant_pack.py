@@ -256,7 +256,11 @@ class ScaleInvariantPack:
 
 
 def in_words(pairs: Sequence[RateAndDecay]) -> str:
-    """Write pairs of a rate and a decay, for a sentence."""
+    """Write pairs of a rate and a decay as part of a sentence.
+
+    Args:
+        pairs: (η, λ) of each pair.
+    """
     return ", ".join(f"({rate:g}, {decay:g})" for rate, decay in pairs)
 
 
