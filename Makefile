@@ -102,7 +102,8 @@ verdicts: $(BASE)  ## verify the papers' claims on two seed sets, and write thei
 	$(BIN)/python benchmarks/verdicts.py
 	$(BIN)/python pages/write_verdicts.py
 
-pages: $(BASE)  ## write the pages of the verdicts from the stored verdicts (seconds)
+pages: $(BASE)  ## write the pages that need no runs: the reference of the spec, and the stored verdicts (seconds)
+	$(BIN)/python pages/spec_reference.py
 	$(BIN)/python pages/write_verdicts.py
 
 law: $(BASE)  ## fit the law on four disjoint seed sets, in four designs (long)

@@ -1,3 +1,4 @@
+from .activations import ACTIVATIONS as ACTIVATIONS
 from .custom import Factory as Factory
 from .custom import import_named as import_named
 from .ghost_batch import GhostBatchNorm as GhostBatchNorm

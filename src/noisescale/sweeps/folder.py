@@ -11,6 +11,7 @@ from noisescale.errors import BadInput
 from noisescale.store import FAILURES, SHARDS, SPEC, parse_spec, write_atomically
 from noisescale.sweeps.lock import FULL, LOCK, UNFINISHED
 from noisescale.sweeps.spec import SweepSpec
+from noisescale.sweeps.spec_fields import SpecFields
 from noisescale.sweeps.watchdog import clear_signs
 
 KERNELS, CHECKPOINTS = "kernels", "checkpoints"
@@ -113,7 +114,7 @@ def _with_later_keys(values: dict[str, Any]) -> dict[str, Any]:
         return values
 
 
-def as_plain(spec: SweepSpec) -> dict[str, Any]:
+def as_plain(spec: SpecFields) -> dict[str, Any]:
     """The spec as JSON holds it: every default written out, ladders as lists."""
     plain: dict[str, Any] = json.loads(spec.model_dump_json())
     return plain

@@ -16,7 +16,7 @@ from noisescale.families import Factory, ModelOptions, family_factory
 from noisescale.parameterizations import WITH_BASE_WIDTH, WITH_QUERY_ROWS, build_table, describe_parameters, layer_rows
 from noisescale.runs import Run
 from noisescale.sweeps.axes import LARGEST_INTEGER
-from noisescale.sweeps.spec import SweepSpec
+from noisescale.sweeps.spec_fields import SpecFields
 from noisescale.training import (
     ACCURACY,
     LOSS,
@@ -70,7 +70,7 @@ class Grid:
         BadInput: Data or model cannot be used, or a batch lies above the training set; names the key.
     """
 
-    spec: SweepSpec
+    spec: SpecFields
     _data: dict[float, Dataset] = field(default_factory=dict)
 
     def dataset(self, label_noise: float) -> Dataset:

@@ -13,7 +13,7 @@ import pandas as pd
 from noisescale.runs import Run
 from noisescale.sweeps.axes import rung
 from noisescale.sweeps.grid import Grid
-from noisescale.sweeps.spec import NOT_MEASURED
+from noisescale.sweeps.spec_sections import NOT_MEASURED
 from noisescale.training import Schedule
 
 # The first rungs, as multiples of the sweep's largest rate: one octave below to five above.

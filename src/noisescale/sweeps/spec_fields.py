@@ -1,0 +1,62 @@
+"""All sections of a spec together, and what they require of each other."""
+
+from __future__ import annotations
+
+from pydantic import model_validator
+
+from noisescale.errors import BadInput
+from noisescale.sweeps.spec_grid import GridSection
+from noisescale.sweeps.spec_sections import (
+    DatasetSection,
+    FitSection,
+    MeasureSection,
+    ModelSection,
+    StabilitySection,
+    TrainingSection,
+)
+from noisescale.sweeps.spec_values import MOST_SEEDS, Section, Seeds, key
+from noisescale.training import OPTIMIZERS, Schedule
+
+
+class SpecFields(Section):
+    """Everything that a spec states: data, model, grid, training, instruments, fit and stability ladder."""
+
+    name: str = key("string", "name of the study, shown in the report")
+    seeds: Seeds = key(
+        f"number of seeds, 1 to {MOST_SEEDS}, or list of whole numbers from 0 to below 2^32",
+        "each cell is trained once per seed; a number n means 0, 1, …, n − 1",
+    )
+    dataset: DatasetSection = key("section", "the data")
+    model: ModelSection = key("section", "the network")
+    grid: GridSection = key("section", "the axes")
+    training: TrainingSection = key("section", "how each run is trained; holds the budget unless `[grid]` does")
+    measure: MeasureSection = key("section", "instruments along the training", default=MeasureSection())
+    fit: FitSection = key("section", "how the optimum is chosen", default=FitSection())
+    stability: StabilitySection = key(
+        "section", "the short ladder of the largest stable rate", default=StabilitySection()
+    )
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> SpecFields:
+        places = {
+            "training.steps": self.training.steps,
+            "training.epochs": self.training.epochs,
+            "grid.steps": self.grid.steps,
+            "grid.epochs": self.grid.epochs,
+        }
+        given = [name for name, value in places.items() if value is not None]
+        if len(given) != 1:
+            raise ValueError(f"exactly one of {', '.join(places)}; got {', '.join(given) or 'none'}")
+        if self.grid.label_noise is not None and self.dataset.label_noise:
+            raise ValueError("label noise in one place, dataset.label_noise or grid.label_noise; got both")
+        if self.grid.schedule is not None and self.training.schedule != Schedule():
+            raise ValueError("schedules in one place, training.schedule or grid.schedule; got both")
+        for name in self.grid.optimizer:
+            optimizer = OPTIMIZERS[name]
+            try:
+                optimizer.check(decay=self.training.decay or optimizer.decays[0], nesterov=self.training.nesterov)
+            except BadInput as error:
+                raise ValueError(f"for {error.name} {error.required}; got {error.got}") from None
+        if self.training.nesterov and not any(self.grid.momentum):
+            raise ValueError("a momentum above 0 in grid.momentum where training.nesterov is true; got none")
+        return self
