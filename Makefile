@@ -22,7 +22,7 @@ WORKERS := 2
 limit = $(if $(shell command -v timeout 2>/dev/null),timeout $(1))
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-full lint format types bench faults holdout coverage collapse law convnet schedules long-pack instruments scale pack-memory verdicts pages readme clean
+.PHONY: help quickstart test test-full lint format types bench faults holdout coverage collapse law convnet schedules long-pack instruments scale pack-memory start-up verdicts pages readme clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -97,6 +97,10 @@ scale: $(BASE)  ## measure sweeps of 1,000 to 100,000 tiny runs (a quarter of an
 
 pack-memory: $(BASE)  ## compare planned and used memory of packs (a minute)
 	$(BIN)/python benchmarks/pack_memory.py
+
+start-up: $(BASE)  ## how long --help, status and the import take, as ratios to an empty Python program (a minute)
+	$(BIN)/noisescale sweep examples/mnist1d.toml --out $(QUICKSTART)
+	$(BIN)/python benchmarks/start_up.py --study $(QUICKSTART)
 
 verdicts: $(BASE)  ## verify the papers' claims on two seed sets, and write their pages (two hours on two idle cores)
 	$(BIN)/python benchmarks/verdicts.py
