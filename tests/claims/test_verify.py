@@ -71,6 +71,9 @@ def test_the_command_writes_a_verdict_and_a_figure(tmp_path: Path, capsys: pytes
     assert json.loads((tmp_path / "C2.2.json").read_text()) == verdicts[0]
     keys = set(json.loads((SCHEMAS / "verify.json").read_text())["items"]["required"])
     assert all(set(verdict) == keys for verdict in verdicts)
+    entries = {frozenset(entry) for verdict in verdicts for entry in (*verdict["statistics"], *verdict["beside"])}
+    estimate = ("value", "low", "high", "unit", "convention")
+    assert entries == {frozenset(("name", *estimate, "criterion", "outcome", "p_value"))}
     assert (tmp_path / "C2.2.svg").stat().st_size > 1000
     for paper, name in (("li2020", "C2.2"), ("park2019", "C1.5")):
         page = (tmp_path / f"{paper}.html").read_text()

@@ -10,6 +10,8 @@ from noisescale.claims.statistic import Statistic
 
 VerdictName = Literal["supported", "contradicted", "inconclusive", "not run"]
 SCHEMA_VERSION = 1
+# The keys of an estimated number in every output.
+_ESTIMATE = ("value", "low", "high", "unit", "convention")
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def as_entries(statistics: tuple[Statistic, ...]) -> tuple[dict[str, Any], ...]:
     return tuple(
         {
             "name": statistic.name,
-            **asdict(statistic.estimate),
+            **{key: getattr(statistic.estimate, key) for key in _ESTIMATE},
             "criterion": statistic.criterion.text,
             "outcome": statistic.outcome,
             "p_value": statistic.p_value,
