@@ -13,10 +13,9 @@ from noisescale.families import ModelOptions, family_factory
 from noisescale.parameterizations import build_table, describe_parameters
 from noisescale.runs import Run
 from noisescale.training import OPTIMIZERS, PackTrainer
-from noisescale.training.footprint import footprint
 from noisescale.training.kernels import Trial, choose_kernel
 from noisescale.training.losses import LOSSES
-from noisescale.training.parts import part_size
+from noisescale.training.memory import footprint, part_size
 
 EXAMPLES, OUTPUTS, LEARNING_RATE = 4000, 10, 0.01
 

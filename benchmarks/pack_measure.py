@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from noisescale import measure
 from noisescale.families import ModelOptions, family_factory
 from noisescale.measure.packs import PackProblem, Snapshot, measure_pack
-from noisescale.training.footprint import footprint
 from noisescale.training.losses import LOSSES
+from noisescale.training.memory import footprint
 
 RESULTS = Path(__file__).parent / "results" / "pack_measure.md"
 RUNS, WIDTH, INPUTS, OUTPUTS = 64, 32, 40, 10

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from noisescale.training import PackTrainer
 from noisescale.training.evaluation import chunk_of
-from noisescale.training.footprint import footprint
+from noisescale.training.memory import footprint
 
 if TYPE_CHECKING:
     from conftest import MakeData, MakeRun

@@ -18,7 +18,7 @@ from noisescale.families import ModelOptions, family_factory
 from noisescale.runs import Run
 from noisescale.training import PackState, PackTrainer
 from noisescale.training.late import average_steps
-from noisescale.training.parts import part_size, runs_in_memory
+from noisescale.training.memory import part_size, runs_in_memory
 
 if TYPE_CHECKING:
     from conftest import MakeData, MakeRun, MakeTrainer
@@ -60,7 +60,7 @@ def test_a_pack_in_several_parts_equals_one_part(
     whole = make_trainer(runs, make_data())
     whole.advance()
     # Two runs of 204 float64 parameters and 8·(7 + 20) numbers of activations.
-    monkeypatch.setattr("noisescale.training.parts.PART_BYTES", 2 * 8 * (204 + 8 * 27))
+    monkeypatch.setattr("noisescale.training.memory.PART_BYTES", 2 * 8 * (204 + 8 * 27))
     parts = make_trainer(runs, make_data())
     parts.advance()
     assert part_size(parts.state.parameters, 8, parts._footprint.kept) == 2

@@ -1,4 +1,4 @@
-"""Seeded augmentation of images on the device: a function of the run's seed and the step alone."""
+"""Random changes of training images, on the device: a function of the run's seed and the step alone."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from noisescale.errors import BadInput
 from noisescale.families import spatial_axes
 from noisescale.parameterizations import stream
 
-# "flip": left and right change places with probability ½; "crop": the image is shifted by up to an eighth of its side
-# in both directions, 4 of 32 pixels as in He, Zhang, Ren, Sun 2016, section 4.2. What comes in from outside is 0, the
-# mean of standardized inputs (in the paper it is black).
+# "flip": the image is mirrored with probability ½. "crop": it is shifted by up to an eighth of its side in both
+# directions, 4 of 32 pixels as in He, Zhang, Ren, Sun 2016, section 4.2. The border is filled with 0, the mean of
+# standardized inputs (in the paper it is black).
 AUGMENTATIONS = ("flip", "crop")
 _SHARE_OF_SIDE = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Draws:
-    """What happens to each example of a block.
+    """The random changes of each example of a block.
 
     Args:
-        flip: [R, L], whether left and right change places.
-        down: [R, L], the shift in pixels, from 0 to twice the largest.
-        right: [R, L], the shift in pixels, from 0 to twice the largest.
+        flip: Whether the image is mirrored, [R, L].
+        down: Shift in pixels, from 0 to twice the largest, [R, L].
+        right: Shift in pixels, from 0 to twice the largest, [R, L].
     """
 
     flip: Tensor
@@ -35,15 +35,16 @@ class Draws:
     right: Tensor
 
     def at(self, part: slice, start: int, end: int) -> Draws:
-        """Those of some runs, and of the examples from `start` to `end` of the block."""
+        """Return the changes for some runs, of the examples from `start` to `end` of the block."""
         return Draws(*(tensor[part, start:end] for tensor in (self.flip, self.down, self.right)))
 
     def to(self, device: str) -> Draws:
+        """Return the changes on a device."""
         return Draws(*(tensor.to(device) for tensor in (self.flip, self.down, self.right)))
 
 
 def check_augmentation(names: Sequence[str], input_shape: Sequence[int]) -> None:
-    """Refuse augmentation of what is no image.
+    """Refuse augmentation of inputs that are not images.
 
     Raises:
         BadInput: Inputs that are not [channels, height, width].
@@ -54,17 +55,20 @@ def check_augmentation(names: Sequence[str], input_shape: Sequence[int]) -> None
 
 
 def draw_block(names: Sequence[str], seeds: Sequence[int], block: int, examples: int, shape: Sequence[int]) -> Draws:
-    """The draws of one block, [R, L].
+    """Draw the changes of one block.
 
     Args:
-        names: In `AUGMENTATIONS`.
-        seeds: The runs' seeds.
-        block: Its number.
-        examples: L, examples of the block.
-        shape: [channels, height, width] of the inputs.
+        names: Names in `AUGMENTATIONS`.
+        seeds: Seeds of the R runs.
+        block: Number of the block.
+        examples: L, the examples of the block.
+        shape: Shape of one input, (channels, height, width).
+
+    Returns:
+        The changes, [R, L] each.
     """
-    found = {seed: _draw(names, seed, block, examples, shape) for seed in set(seeds)}
-    return Draws(*(torch.stack([found[seed][place] for seed in seeds]) for place in range(3)))
+    by_seed = {seed: _draw(names, seed, block, examples, shape) for seed in set(seeds)}
+    return Draws(*(torch.stack([by_seed[seed][place] for seed in seeds]) for place in range(3)))
 
 
 def _draw(names: Sequence[str], seed: int, block: int, examples: int, shape: Sequence[int]) -> tuple[Tensor, ...]:
@@ -84,19 +88,19 @@ def _draw(names: Sequence[str], seed: int, block: int, examples: int, shape: Seq
 
 
 def largest_shift(side: int) -> int:
-    """Pixels by which an image of this side is shifted at most."""
+    """Return the largest shift of an image with this side, in pixels."""
     return side // _SHARE_OF_SIDE
 
 
 def augment(images: Tensor, draws: Draws) -> Tensor:
-    """Every image shifted and turned as its draws say.
+    """Shift and mirror images.
 
     Args:
-        images: [R·B, C, H, W].
-        draws: Of R·B examples, flat or [R, B].
+        images: Images [R·B, C, H, W].
+        draws: The changes of R·B examples, flat or [R, B].
 
     Returns:
-        [R·B, C, H, W].
+        The changed images, [R·B, C, H, W].
     """
     count, channels, height, width = images.shape
     down, right = largest_shift(height), largest_shift(width)

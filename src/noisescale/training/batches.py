@@ -1,4 +1,4 @@
-"""Which batch size each step has, and where in which block of the order of examples its batch lies."""
+"""The batch size of each step, and the place of its batch in the order of the examples."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from noisescale.training.schedules import Schedule, parse_schedule
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Steps of one batch size whose examples lie one after the other in one block.
+    """Consecutive steps of one batch size whose examples lie one after the other in one block.
 
     Args:
         first: The first of the steps, counted from 0.
@@ -38,11 +38,11 @@ class Stretch:
 
     @property
     def end(self) -> int:
-        """The step after the last."""
+        """The number of the step after the last one."""
         return self.first + self.steps
 
     def progress_at(self, step: int) -> float:
-        """The share of the budget that is done before a step of it."""
+        """Return the share of the budget that is done before one of the steps."""
         return self.progress + (step - self.first) * self.pace
 
 
@@ -55,27 +55,27 @@ class Batches(Protocol):
 
     @property
     def largest(self) -> int:
-        """The largest of them, in examples."""
+        """The largest batch size, in examples."""
 
     def at(self, step: int) -> Stretch:
-        """The stretch that holds a step, counted from 0."""
+        """Return the stretch that contains a step, counted from 0."""
 
     def examples(self, steps: int) -> int:
-        """Examples seen in the first steps."""
+        """Return the number of examples seen in the first steps."""
 
     def elapsed(self, steps: int) -> float:
-        """How much of the budget the first steps are, in the budget's unit."""
+        """Return the part of the budget that the first steps take, in the budget's unit."""
 
     def step_at(self, share: Fraction) -> int:
-        """The number of steps after which this share of the budget is done."""
+        """Return the number of steps after which a share of the budget is done."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConstantBatches:
-    """One batch size for all steps; the partial batch at the end of an epoch is dropped.
+    """One batch size for all steps. The partial batch at the end of an epoch is dropped.
 
     Args:
-        run: Any whose schedule leaves the batch size alone.
+        run: A run whose schedule does not change the batch size.
     """
 
     run: Run
@@ -103,13 +103,13 @@ class ConstantBatches:
 
 @dataclass(frozen=True)
 class MovingBatches:
-    """Batch sizes that follow a schedule, over a budget of steps, or of epochs where the run has one.
+    """Batch sizes that follow a schedule, over a budget of steps or of epochs.
 
-    In an epoch a batch begins where the one before it ended; one that no longer fits begins the next epoch. Where
+    In an epoch each batch begins where the previous one ended; a batch that no longer fits begins the next epoch. Where
     batches are drawn afresh, a new size begins a new block.
 
     Args:
-        run: Its schedule moves the batch size. Of a run with `epochs_budget` the number of steps is not looked at.
+        run: A run whose schedule changes the batch size. If it has `epochs_budget`, its number of steps is ignored.
     """
 
     run: Run
@@ -120,12 +120,12 @@ class MovingBatches:
 
     @property
     def sizes(self) -> list[int]:
-        """All of them, rising."""
+        """All batch sizes, in increasing order."""
         return sorted({stretch.batch_size for stretch in self.stretches})
 
     @property
     def steps(self) -> int:
-        """The steps of the whole budget."""
+        """The number of steps of the whole budget."""
         return self.stretches[-1].end
 
     def at(self, step: int) -> Stretch:
@@ -150,8 +150,8 @@ class MovingBatches:
 
     @cached_property
     def stretches(self) -> list[Stretch]:
-        """All of them, in order."""
-        # Of all seeds, rates and widths of a cell they are the same, and are asked for by each.
+        """All stretches, in order."""
+        # Runs that differ only in these keys have the same stretches, which are computed once.
         return _walk(replace(self.run, **_ALIKE))
 
     @cached_property
@@ -163,7 +163,7 @@ class MovingBatches:
         return [stretch.progress for stretch in self.stretches]
 
 
-# What the stretches do not depend on.
+# Keys on which the stretches do not depend.
 _ALIKE: dict[str, Any] = {
     "seed": 0, "learning_rate": 1.0, "momentum": 0.0, "weight_decay": 0.0, "init_scale": 1.0, "width": 1,
     "parameterization": "", "base_width": None,
@@ -174,36 +174,36 @@ _ALIKE: dict[str, Any] = {
 def _walk(run: Run) -> list[Stretch]:
     schedule = parse_schedule(run.schedule)
     shuffled, epochs = run.sampling == "epoch_shuffle", run.epochs_budget
-    found: list[Stretch] = []
+    stretches: list[Stretch] = []
     step = epoch = used = 0
     while True:
         passes = epoch + used / run.train_size
         progress = step / run.steps if epochs is None else passes / epochs
         if progress >= 1 - _ROUNDING:
-            return found
+            return stretches
         size = batch_size_at(schedule, progress, run.batch_size, run.train_size)
         if used + size > run.train_size and shuffled:
             epoch, used = epoch + 1, 0
             continue
-        last = found[-1] if found else None
+        last = stretches[-1] if stretches else None
         same = last is not None and last.batch_size == size
         if last is not None and same and (last.block == epoch if shuffled else last.steps < FRESH_BLOCK):
-            found[-1] = replace(last, steps=last.steps + 1)
+            stretches[-1] = replace(last, steps=last.steps + 1)
         else:
-            block, start = (epoch, used) if shuffled else (len(found), 0)
+            block, start = (epoch, used) if shuffled else (len(stretches), 0)
             pace = 1 / run.steps if epochs is None else size / (run.train_size * epochs)
-            found.append(Stretch(step, 1, size, block, start, progress, pace))
+            stretches.append(Stretch(step, 1, size, block, start, progress, pace))
         step, used = step + 1, used + size
 
 
 def batch_size_at(schedule: Schedule, progress: float, batch_size: int, train_size: int) -> int:
-    """B(x) = B/f(x), rounded, at most the schedule's bound and the training set.
+    """Return B(x) = B/f(x), rounded, at most the schedule's bound and the training set.
 
     Args:
-        schedule: Moves the batch size.
-        progress: x.
-        batch_size: B, the one at f = 1.
-        train_size: N.
+        schedule: A schedule that changes the batch size.
+        progress: x, the share of the budget that is done.
+        batch_size: B, the batch size at f = 1.
+        train_size: N, in examples.
     """
     most = min(train_size, schedule.largest_batch or train_size)
     factor = schedule.rate_factor(progress)
@@ -211,19 +211,19 @@ def batch_size_at(schedule: Schedule, progress: float, batch_size: int, train_si
 
 
 def batches_of(run: Run) -> Batches:
-    """The batch sizes of a run, step by step."""
+    """Return the batch sizes of a run, step by step."""
     moving = parse_schedule(run.schedule).of == "batch_size"
     return MovingBatches(run) if moving else ConstantBatches(run)
 
 
 def rate_factor_at(run: Run, schedule: Schedule, step: int, stretch: Stretch) -> float:
-    """What the peak rate is multiplied with at a step: f(x), and f(x)·B(x)/B where the batch moves.
+    """Return the factor of the peak rate at a step: f(x), or f(x)·B(x)/B where the batch size changes.
 
     Args:
         run: Any run of the pack.
         schedule: The run's schedule.
-        step: Counted from 0.
-        stretch: The one that holds it.
+        step: The step, counted from 0.
+        stretch: The stretch that contains it.
     """
     progress = stretch.progress_at(step)
     if schedule.of == "batch_size":

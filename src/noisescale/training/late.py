@@ -1,4 +1,4 @@
-"""Late-time averages: the mean of a curve over its last window, and its drift since the window before."""
+"""Late-time averages: the mean of a curve over its last window, and its drift from the window before."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ import numpy as np
 
 
 def evaluation_steps(step_at: Callable[[Fraction], int], evaluations: int) -> list[int]:
-    """The steps at which a run is evaluated: 0, then `evaluations` of them evenly spaced over the budget up to its end.
+    """Return the steps at which a run is evaluated: 0, and evenly spaced steps up to the end of the budget.
 
     Args:
-        step_at: The step at a share of the budget.
-        evaluations: Their number.
+        step_at: From a share of the budget to its step.
+        evaluations: The number of evaluations after step 0.
     """
     return sorted({0} | {step_at(Fraction(part + 1, evaluations)) for part in range(evaluations)})
 
 
-# Iterates this many steps apart are averaged: nearer ones say little that is new, and each costs what a tenth of a step
-# does.
+# Average one iterate in every 25 steps. Closer iterates are nearly identical, and each costs about a tenth of a
+# training step.
 AVERAGE_EVERY = 25
 
 
 def average_steps(first: int, steps: int) -> range:
-    """The steps whose iterates are averaged: evenly spaced over the late window, the last step among them.
+    """Return the steps whose iterates are averaged: evenly spaced over the late window up to the last step.
 
     Args:
-        first: The step with which the late window begins.
-        steps: Budget, in steps.
+        first: The first step of the late window.
+        steps: The budget, in steps.
 
     Source:
         Polyak, Juditsky 1992, for the average; the window is that of the late-time means.
@@ -40,13 +40,13 @@ def average_steps(first: int, steps: int) -> range:
 
 
 def late_windows(evaluated: Sequence[float], late_fraction: float) -> tuple[slice, slice]:
-    """The late window, and the window of as many evaluations before it, as slices of the curves.
+    """Return the late window and the window of equal length before it, as slices of the curves.
 
-    The late window holds the evaluations after (1 − late_fraction) of the budget, at least one.
+    The late window contains the evaluations after (1 − late_fraction) of the budget, at least one.
 
     Args:
-        evaluated: Steps of the evaluations, or whatever else the budget is counted in.
-        late_fraction: Share of it.
+        evaluated: The part of the budget before each evaluation, in steps or epochs.
+        late_fraction: The share of the budget that is late.
 
     Source:
         Park, Sohl-Dickstein, Le, Smith 2019: performance is the mean test accuracy at late times; the window is ours.
@@ -60,7 +60,7 @@ def late_windows(evaluated: Sequence[float], late_fraction: float) -> tuple[slic
 def late_mean_and_drift(
     curve: Sequence[float], evaluated: Sequence[float], late_fraction: float
 ) -> tuple[float, float]:
-    """The mean of a curve over its late window, and that mean minus the mean over the window before."""
+    """Return the mean of a curve over its late window, and that mean minus the mean over the window before."""
     late, before = late_windows(evaluated, late_fraction)
     mean = float(np.mean(curve[late]))
     earlier = curve[before]

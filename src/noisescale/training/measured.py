@@ -1,4 +1,4 @@
-"""What of a pack is measured along its training, and when."""
+"""The instruments along the training of a pack: what is measured, and at which evaluations."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from noisescale.training.kernels import Tensors
 from noisescale.training.losses import Loss
 from noisescale.training.metrics import Split
 from noisescale.training.precision import PRECISIONS
+from noisescale.training.state import views
 
 # Vectors of a network's size that a measurement holds at once.
 _VECTORS = 8
@@ -24,14 +25,14 @@ class Measurements:
     """The quantities that a run asks for, at the evaluations nearest to the shares of the budget that it names.
 
     Args:
-        run: Of the pack.
-        evaluations: Their steps.
-        step_at: The step at a share of the budget.
+        run: Any run of the pack.
+        evaluations: Steps of the evaluations.
+        step_at: From a share of the budget to its step.
         train: The training set.
-        module: Of the pack.
-        loss: Of the pack.
-        multipliers: C by parameter, [R, …] each.
-        numbers: That one example leaves behind.
+        module: The module of the pack.
+        loss: The loss of the pack.
+        multipliers: Rate multipliers c by parameter, [R, …] each.
+        numbers: Numbers that one example leaves behind for the backward pass.
         packable: Whether `torch.func.vmap` can compute the module.
     """
 
@@ -50,7 +51,7 @@ class Measurements:
     ) -> None:
         self._quantities = run.measure.split()
         shares = map(Fraction, run.measure_at.split())
-        self.steps = {min(evaluations, key=lambda own: abs(own - step_at(share))) for share in shares}
+        self.steps = {min(evaluations, key=lambda step: abs(step - step_at(share))) for share in shares}
         across = any(INSTRUMENTS[name].across for name in self._quantities)
         self.before = {step - 1 for step in self.steps if step} if across else set[int]()
         self._module, self._loss, self._multipliers = module, loss, multipliers
@@ -61,31 +62,33 @@ class Measurements:
     def measure(
         self, parameters: Tensors, buffers: Tensors, before: Tensors | None, rates: Tensor, frozen: Tensor
     ) -> dict[str, Tensor]:
-        """Every column [R], nan for runs marked in `frozen` [R].
+        """Measure every quantity.
 
         Args:
             parameters: [R, …] each.
             buffers: [R, …] each.
-            before: Parameters a step ago.
-            rates: ε of the step that led here, [R].
+            before: The parameters one step earlier, where a quantity compares two steps.
+            rates: ε of the last step, [R].
             frozen: Diverged runs, [R].
+
+        Returns:
+            Columns [R] by name, NaN for diverged runs.
         """
-        chosen, size = self._examples, sum(one[0].numel() for one in parameters.values())
-        together = max(1, KEPT_NUMBERS // max(len(chosen.inputs) * self._numbers, _VECTORS * size))
+        examples, size = self._examples, sum(tensor[0].numel() for tensor in parameters.values())
+        together = max(1, KEPT_NUMBERS // max(len(examples.inputs) * self._numbers, _VECTORS * size))
         parts = []
-        # In the precision of the parameters, whatever training multiplies in.
+        # In the precision of the parameters, whatever the precision of training.
         with PRECISIONS["float32"].apply(frozen.device.type), torch.autocast(frozen.device.type, enabled=False):
             for begin in range(0, len(frozen), together):
-                some = slice(begin, begin + together)
-                own, moving, multipliers, earlier = (
-                    {name: one[some] for name, one in (tensors or {}).items()}
-                    for tensors in (parameters, buffers, self._multipliers, before)
+                part = slice(begin, begin + together)
+                weights, moving, multipliers, earlier = (
+                    views(tensors or {}, part) for tensors in (parameters, buffers, self._multipliers, before)
                 )
                 problem = PackProblem(
-                    self._module, self._loss.per_example, own, moving, multipliers, chosen.inputs, chosen.rows,
+                    self._module, self._loss.per_example, weights, moving, multipliers, examples.inputs, examples.rows,
                     numbers=self._numbers, packable=self._packable,
                 )  # fmt: skip
-                snapshot = Snapshot(problem, earlier or None, rates[some], self._population)
+                snapshot = Snapshot(problem, earlier or None, rates[part], self._population)
                 parts.append(measure_pack(snapshot, self._quantities))
-        found = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        return {name: own.masked_fill(frozen.cpu(), torch.nan) for name, own in found.items()}
+        columns = {name: torch.cat([values[name] for values in parts]) for name in parts[0]}
+        return {name: values.masked_fill(frozen.cpu(), torch.nan) for name, values in columns.items()}

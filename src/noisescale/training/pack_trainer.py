@@ -17,15 +17,14 @@ from noisescale.runs import Run, RunResult
 from noisescale.training.augmentation import check_augmentation
 from noisescale.training.batches import Stretch, batches_of, rate_factor_at
 from noisescale.training.block_order import BlockOrder
-from noisescale.training.footprint import footprint
 from noisescale.training.kernels import GenericKernel, Tensors, Trial, choose_kernel, moving_buffers
 from noisescale.training.late import average_steps, evaluation_steps
 from noisescale.training.losses import LOSSES, check_loss
 from noisescale.training.measured import Measurements
+from noisescale.training.memory import cuda_peak, equal_parts, footprint, part_size, runs_in_memory
 from noisescale.training.optimizers import OPTIMIZERS, rate_multipliers
 from noisescale.training.pack_evaluation import PackEvaluation, move_splits
 from noisescale.training.part_step import OnStep, PartStep
-from noisescale.training.parts import cuda_peak, equal_parts, part_size, runs_in_memory
 from noisescale.training.precision import PRECISIONS, check_precision
 from noisescale.training.results import pack_results
 from noisescale.training.schedules import parse_schedule

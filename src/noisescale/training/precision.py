@@ -1,4 +1,4 @@
-"""In which arithmetic a pack is trained: explicit, and recorded with every run."""
+"""The arithmetic in which a pack is trained, recorded with every run."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from noisescale.errors import BadInput
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """One arithmetic.
+    """An arithmetic.
 
     Args:
-        dtype: Of parameters, optimizer and losses.
-        lowered: Of matrix products and convolutions, where it is another (`torch.autocast`; normalization and losses
+        dtype: Precision of parameters, optimizer and losses.
+        lowered: Precision of matrix products and convolutions if it differs (`torch.autocast`; normalization and losses
             stay in `dtype`).
         tf32: Whether the GPU may round the factors of a float32 product to 10 bits of mantissa.
     """
@@ -28,12 +28,12 @@ class Precision:
 
     @contextmanager
     def apply(self, device: str) -> Iterator[None]:
-        """Compute in this arithmetic within the block; the process's own settings hold again afterwards."""
+        """Compute in this arithmetic within the block; the settings of the process are restored afterwards."""
         products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
         before = products.allow_tf32, convolutions.allow_tf32
         products.allow_tf32 = convolutions.allow_tf32 = self.tf32
         try:
-            # Weights that change at every step must not be kept, and a cache is emptied only at the end of the block.
+            # Weights change at every step, and autocast empties its cache only at the end of the block.
             lowered = self.lowered is not None
             with torch.autocast(device, dtype=self.lowered, enabled=lowered, cache_enabled=False):
                 yield
@@ -53,7 +53,7 @@ def check_precision(name: str, device: str) -> None:
     """Refuse an arithmetic that the device does not have.
 
     Raises:
-        BadInput: Tf32 on a CPU.
+        BadInput: tf32 on a CPU.
     """
     if PRECISIONS[name].tf32 and device != "cuda":
         raise BadInput("training.precision", "'tf32' with --device cuda only; here 'float32'", repr(name))

@@ -1,4 +1,4 @@
-"""From the state of a trained pack to one result a run."""
+"""From the state of a trained pack to one result per run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from noisescale.training.optimizers import OPTIMIZERS
 from noisescale.training.start import Start
 from noisescale.training.state import NOT_DIVERGED, PackState
 
-# A run is collapsed when it does no better than a constant: training accuracy within this of the largest class's share.
+# A run has collapsed if its training accuracy is within this of the share of the largest class.
 COLLAPSE_MARGIN = 0.02
 
 
@@ -31,31 +31,33 @@ def pack_results(
     device: str,
     kernel: str,
 ) -> list[RunResult]:
-    """What was found, one result a run.
+    """Return one result per run.
 
     Args:
         runs: The runs of the pack.
         state: The state at the end.
         train: The training examples that were evaluated.
-        elapsed: How much of the budget lay before each evaluation.
-        along: Quantities that all runs share, one an evaluation.
-        start: Where the pack began.
+        elapsed: Part of the budget before each evaluation.
+        along: Quantities that all runs share, one value per evaluation.
+        start: The start of the pack.
         device: The device of the pack.
         kernel: The name of the kernel.
     """
     metrics = metrics_of(runs[0].loss, runs[0].metrics)
     chance = {name: metric.constant(train) for name, metric in metrics.items()}
     seconds = sum(state.seconds.values()) / len(runs)
-    begun = zip(runs, start.tables, start.tensors, strict=True)
-    layers = [layer_rows(table, tensors, _noise(run).get(NOISE_SCALE.name, math.nan)) for run, table, tensors in begun]
+    layers = [
+        layer_rows(table, tensors, _noise(run).get(NOISE_SCALE.name, math.nan))
+        for run, table, tensors in zip(runs, start.tables, start.tensors, strict=True)
+    ]
     return [
-        _result(position, run, state, chance, elapsed, along, own, seconds, device, kernel)
-        for position, (run, own) in enumerate(zip(runs, layers, strict=True))
+        _result(position, run, state, chance, elapsed, along, layers[position], seconds, device, kernel)
+        for position, run in enumerate(runs)
     ]
 
 
 def _noise(run: Run) -> dict[str, float]:
-    """Every measure of noise that the run's optimizer has."""
+    """Return every measure of noise that the run's optimizer has."""
     law, replacement = OPTIMIZERS[run.optimizer].noise, run.sampling == "with_replacement"
     setting = run.batch_size, run.train_size, run.momentum
     if law is None:
@@ -76,8 +78,8 @@ def _result(
     kernel: str,
 ) -> RunResult:
     curves, measured = (
-        {name: [float(values[position]) for values in entries] for name, entries in own.items()}
-        for own in (state.curves, state.measured)
+        {name: [float(values[position]) for values in entries] for name, entries in quantities.items()}
+        for quantities in (state.curves, state.measured)
     )
     averaged = {f"averaged_{name}": float(values[position]) for name, values in state.averaged.items()}
     diverged_at = int(state.diverged_at[position])

@@ -1,4 +1,4 @@
-"""Which examples each step of each run sees: a function of the run's seed and the step alone."""
+"""The examples that each step of each run sees: a function of the run's seed and the step alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from noisescale.parameterizations import stream
 
-# Steps drawn at once where a block has no natural length; it changes no result, only the number of generator calls.
+# Steps drawn at once where a block has no natural length. It changes only the number of generator calls.
 FRESH_BLOCK = 64
 
 
@@ -37,20 +37,20 @@ SAMPLINGS: dict[str, Callable[[torch.Generator, int, int, int], Tensor]] = {
 def index_block(
     sampling: str, seeds: Sequence[int], block: int, examples: int, batch: int, steps: int = FRESH_BLOCK
 ) -> Tensor:
-    """Indices [R, L] of the examples of one block: an epoch's, or those of so many steps.
+    """Return the indices [R, L] of the examples of one block: an epoch, or a number of steps.
 
-    Each run's order comes from its own stream of its own seed, so it does not depend on the pack, and a resumed pack
-    needs no generator state: the block's number is enough.
+    The order of a run comes from its seed and the number of the block. It does not depend on the pack, and a resumed
+    pack needs no generator state.
 
     Args:
         sampling: A name in `SAMPLINGS`.
-        seeds: The runs' seeds, R of them.
-        block: The block's number, from 0.
-        examples: N.
-        batch: B.
-        steps: Of the block, where it has no natural length.
+        seeds: Seeds of the R runs.
+        block: Number of the block, from 0.
+        examples: N, the number of training examples.
+        batch: B, in examples.
+        steps: Length of the block in steps, where it has no natural length.
     """
     draw = SAMPLINGS[sampling]
-    # Runs of a pack that differ in their rate share their seed.
+    # Runs that differ only in their learning rate share their seed.
     orders = {seed: draw(stream(seed, "data order", block), examples, batch, steps) for seed in set(seeds)}
     return torch.stack([orders[seed] for seed in seeds])

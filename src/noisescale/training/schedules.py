@@ -1,4 +1,4 @@
-"""How the learning rate, the batch size or the weight decay changes along a run, as a function of its progress."""
+"""Schedules of the learning rate, the batch size or the weight decay, as functions of the progress of a run."""
 
 from __future__ import annotations
 
@@ -12,25 +12,24 @@ from typing import Any, ClassVar, Literal
 
 from noisescale.errors import BadInput, did_you_mean
 
-# Progress is a fraction of few digits more often than not, and (0.6 − 0.5)/0.05 must be two periods, not one.
+# Progress is usually a fraction of few digits, and (0.6 − 0.5)/0.05 must be two periods, not one.
 _ROUNDING = 1e-9
 
-# Below this a whole number is held exactly as a real one.
+# A double holds whole numbers below this exactly.
 _LARGEST = 2**53
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """A factor f(x) of the peak learning rate ε, x the share of the budget that is done: ε(x) = ε·f(x).
+    """A factor f(x) of the peak learning rate ε at the share x of the budget: ε(x) = ε·f(x).
 
-    With `of = "batch_size"` the batch grows where the rate would fall, B(x) = B/f(x), so that the temperature ε/B is
-    the one that the rate schedule would have had; what rounding and the bound `largest_batch` leave over, the rate
-    takes.
+    With `of = "batch_size"` the batch grows where the rate would fall, B(x) = B/f(x), so that the temperature ε/B
+    follows the rate schedule. The rate makes up for rounding and for the bound `largest_batch`.
 
     Args:
-        warmup: Share of the budget over which the rate first rises in proportion to the step.
+        warmup: Share of the budget over which the rate rises from the start, in proportion to the step.
         of: "learning_rate" or "batch_size".
-        largest_batch: Bound of a growing batch, in examples; the training set where it is None.
+        largest_batch: Bound of a growing batch, in examples. None: the training set.
 
     Raises:
         BadInput: The key, what is required and what was got.
@@ -57,32 +56,32 @@ class Schedule:
         _require("warmup", not (grows and self.warmup), "no warm-up where of = 'batch_size'", self.warmup)
 
     def rate_factor(self, progress: float) -> float:
-        """f(x) without the warm-up, in [0, 1]."""
+        """Return f(x) without the warm-up, in [0, 1]."""
         return 1.0
 
     def decay_factor(self, progress: float) -> float:
-        """The factor of the weight decay λ."""
+        """Return the factor of the weight decay λ."""
         return 1.0
 
     def warmed(self, progress: float, steps: int) -> float:
-        """f(x) with the warm-up, whose first step is not 0.
+        """Return f(x) with the warm-up, which starts above 0.
 
         Args:
-            progress: x.
-            steps: Of the whole budget.
+            progress: x, the share of the budget that is done.
+            steps: Steps of the whole budget.
         """
         rise = 1.0 if self.warmup == 0 else min(1.0, (progress + 1 / steps) / self.warmup)
         return rise * self.rate_factor(progress)
 
     @property
     def text(self) -> str:
-        """The kind and the options that are not at their default: `step at=[0.5,0.75] factor=0.1`."""
+        """The kind and the options that differ from their defaults: `step at=[0.5,0.75] factor=0.1`."""
         options = _options(self).items()
-        return " ".join([self.kind, *(f"{name}={json.dumps(own, separators=(',', ':'))}" for name, own in options)])
+        return " ".join([self.kind, *(f"{name}={json.dumps(value, separators=(',', ':'))}" for name, value in options)])
 
     @property
     def table(self) -> dict[str, Any]:
-        """The table of a spec that states it."""
+        """The table that states the schedule in a spec."""
         return {"kind": self.kind, **_options(self)}
 
 
@@ -174,7 +173,7 @@ class Halving(Schedule):
 
     Source:
         Smith, Elsen, De 2020: the form (constant for half of the budget, then halved twenty times less often than the
-        budget is long) is recalled from the paper, not read; that the first halving ends the constant part is ours.
+        budget is long) is recalled, not read; ending the constant part with the first halving is our choice.
     """
 
     kind: ClassVar[str] = "halving"
@@ -194,9 +193,9 @@ class Halving(Schedule):
 
 @dataclass(frozen=True, slots=True)
 class RandomPieces(Schedule):
-    """`pieces` equal pieces, up to the share `until`, of random rate and decay factors; then both are 1.
+    """Random factors of rate and decay in `pieces` equal pieces up to the share `until` of the budget; then both are 1.
 
-    In every piece both factors are drawn log-uniformly from [low, 1], by `seed`: histories that differ, and end alike.
+    In every piece both factors are drawn log-uniformly from [low, 1] by `seed`: histories that differ and end alike.
 
     Source:
         Li, Lyu, Arora 2020, section 5: random schedules of rate and decay, then the same for all.
@@ -231,7 +230,7 @@ class RandomPieces(Schedule):
 
 @cache
 def _random_factors(seed: int, pieces: int, low: float) -> list[tuple[float, float]]:
-    """Factors of rate and decay of every piece."""
+    """Return the factors of rate and decay of every piece."""
     generator = random.Random(f"random schedule {seed}")
     return [(low ** generator.random(), low ** generator.random()) for _ in range(pieces)]
 
@@ -243,17 +242,17 @@ SCHEDULES: dict[str, type[Schedule]] = {
 
 
 def schedule_from(table: Mapping[str, Any]) -> Schedule:
-    """The schedule that a table of a spec states.
+    """Return the schedule that a table of a spec states.
 
     Raises:
-        BadInput: An unknown kind or option, or a value out of range; the key is named within the table.
+        BadInput: An unknown kind or option, or a value out of range; the message names the key of the table.
     """
     kind = table.get("kind")
     if not isinstance(kind, str) or kind not in SCHEDULES:
         names = ", ".join(map(repr, SCHEDULES))
         raise BadInput("kind", f"one of {names}{did_you_mean(kind, SCHEDULES)}", repr(kind))
-    made = SCHEDULES[kind]
-    known = {f.name: f.default for f in fields(made)}
+    schedule = SCHEDULES[kind]
+    known = {f.name: f.default for f in fields(schedule)}
     values: dict[str, Any] = {}
     for name, value in table.items():
         if name == "kind":
@@ -261,19 +260,19 @@ def schedule_from(table: Mapping[str, Any]) -> Schedule:
         if name not in known:
             raise BadInput(name, f"a key of the schedule {kind!r}: {', '.join(known)}", repr(value))
         values[name] = _checked(name, value, known[name])
-    return made(**values)
+    return schedule(**values)
 
 
 @cache
 def parse_schedule(text: str) -> Schedule:
-    """The schedule whose `text` this is, as a run holds it."""
+    """Return the schedule with this `text`, as a run stores it."""
     kind, *options = text.split(" ")
     pairs = (option.partition("=") for option in options)
     return schedule_from({"kind": kind, **{name: json.loads(value) for name, _, value in pairs}})
 
 
 def _checked(name: str, value: Any, default: Any) -> Any:
-    """A value of the type of the option's default; whole numbers are numbers."""
+    """Return the value as the type of the option's default; whole numbers are accepted as numbers."""
     whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST
     number = whole or (isinstance(value, float) and math.isfinite(value))
     if isinstance(default, tuple):
@@ -296,7 +295,7 @@ def _require(name: str, holds: bool, required: str, got: Any) -> None:
 
 
 def _options(schedule: Schedule) -> dict[str, Any]:
-    """The options that are not at their default, as JSON holds them: those of the kind, then those of every kind."""
+    """Return the options that differ from their defaults: those of the kind, then those of every kind."""
     shared = len(fields(Schedule))
     ordered = (*fields(schedule)[shared:], *fields(schedule)[:shared])
     pairs = ((f.name, getattr(schedule, f.name), f.default) for f in ordered)

@@ -1,4 +1,4 @@
-"""Where a pack begins: its module, the table of each run, and each run's initial tensors."""
+"""The start of a pack: its module, the table of each run, and each run's initial tensors."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Start:
     """The start of a pack.
 
     Args:
-        module: Of the pack's width; supplies the forward pass.
-        tables: Of each run, its parameterization's table and its initial tensors, in float64.
-        tensors: Of each run, its parameterization's table and its initial tensors, in float64.
-        buffers: Of each run, those that a factory draws at random.
+        module: A module of the pack's width, which supplies the forward pass.
+        tables: The parameterization's table of each run.
+        tensors: The initial tensors of each run, in float64.
+        buffers: The buffers of each run that the factory draws at random.
     """
 
     module: nn.Module
@@ -31,21 +31,21 @@ class Start:
     buffers: list[dict[str, Tensor]]
 
     def stacked(self, device: str, dtype: torch.dtype) -> dict[str, Tensor]:
-        """The initial tensors along the run axis, [R, …] each."""
+        """Return the initial tensors along the run axis, [R, …] each."""
         return {
-            row.name: torch.stack([own[row.name] for own in self.tensors]).to(device=device, dtype=dtype)
+            row.name: torch.stack([tensors[row.name] for tensors in self.tensors]).to(device=device, dtype=dtype)
             for row in self.tables[0]
         }
 
 
 def build_start(runs: Sequence[Run], dataset: Dataset, factory: Factory, reference_width: int) -> Start:
-    """Build the module and draw each run's initial tensors from its own seed.
+    """Build the module and draw the initial tensors of each run from its seed.
 
     Args:
-        runs: Of one pack.
+        runs: The runs of a pack.
         dataset: The data, for shapes.
         factory: `(width, input_shape, num_classes) -> nn.Module`.
-        reference_width: Another width, from which growing fan-ins are seen.
+        reference_width: Another width, which shows what fan-ins grow.
     """
     first, data = runs[0], (dataset.input_shape, dataset.num_classes)
     with torch.random.fork_rng(devices=[]):
@@ -62,14 +62,15 @@ def build_start(runs: Sequence[Run], dataset: Dataset, factory: Factory, referen
 def _random_buffers(
     module: nn.Module, factory: Factory, runs: Sequence[Run], dataset: Dataset
 ) -> list[dict[str, Tensor]]:
-    """The buffers that differ from seed to seed, as the factory makes them under each run's own."""
+    """Return the buffers that differ from seed to seed, as the factory makes them under the seed of each run."""
     shared = dict(module.named_buffers())
     other = dict(_built(factory, runs[0], dataset, runs[0].seed + 1).named_buffers()) if shared else {}
     drawn = [name for name, buffer in shared.items() if not torch.equal(buffer, other[name])]
     if not drawn:
         return [{} for _ in runs]
-    own = {seed: dict(_built(factory, runs[0], dataset, seed).named_buffers()) for seed in {run.seed for run in runs}}
-    return [{name: own[run.seed][name] for name in drawn} for run in runs]
+    seeds = {run.seed for run in runs}
+    by_seed = {seed: dict(_built(factory, runs[0], dataset, seed).named_buffers()) for seed in seeds}
+    return [{name: by_seed[run.seed][name] for name in drawn} for run in runs]
 
 
 def _built(factory: Factory, run: Run, dataset: Dataset, seed: int) -> nn.Module:
@@ -79,7 +80,9 @@ def _built(factory: Factory, run: Run, dataset: Dataset, seed: int) -> nn.Module
 
 
 def _draw(table: Table, factory: Factory, run: Run, dataset: Dataset) -> dict[str, Tensor]:
-    """The run's initial tensors; for tables that keep the module's start, the module is built under the run's seed."""
+    """Draw the initial tensors of a run; a table may keep the start of the module, which is built under the run's
+    seed.
+    """
     if all(row.init_std is not None for row in table):
         return initial_parameters(table, nn.Module(), run.seed)
     return initial_parameters(table, _built(factory, run, dataset, run.seed), run.seed)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# A run may be beyond all numbers before its first step, so 0 is a step like any other.
+# A run may diverge at step 0, so 0 cannot mark a run that has not.
 NOT_DIVERGED = -1
 
 
@@ -18,20 +18,21 @@ _ALONG_RUNS = ("parameters", "buffers", "averages")
 
 @dataclass(slots=True)
 class PackState:
-    """Everything that a pack's next step depends on; the order of examples follows from seed and step alone.
+    """Everything that the next step of a pack depends on. The order of examples follows from seed and step.
 
     Args:
         step: Steps done.
         parameters: [R, …] each.
         slots: The optimizer's state by slot and parameter, [R, …] each.
-        buffers: [R, …] each, those that training changes (running statistics).
-        diverged_at: [R], the step at which divergence was seen, `NOT_DIVERGED` while there is none.
-        exploded: [R], evaluations in a row at which the training loss was above the bound.
-        averages: [R, …] each, the mean of the late iterates so far; empty where it is not asked for.
-        averaged: [R] per quantity, what that mean reaches; empty before the end.
-        curves: One list of [R] tensors per quantity, an entry per evaluation.
-        measured: The same of what instruments measured, nan at evaluations without a measurement.
-        seconds: Training and evaluation time so far.
+        buffers: The buffers that training changes (running statistics), [R, …] each.
+        diverged_at: The step at which divergence was seen, or `NOT_DIVERGED`, [R].
+        exploded: Consecutive evaluations with a training loss above the bound, [R].
+        averages: The mean of the late iterates so far, [R, …] each; empty if no run asks for it.
+        averaged: The metrics of that mean, [R] each; empty before the end.
+        curves: A list of [R] tensors per metric, one entry per evaluation.
+        measured: A list of [R] tensors per measured quantity, NaN at evaluations without a measurement.
+        evaluated_steps: The steps of the evaluations.
+        seconds: Time spent on "training" and "evaluation", in seconds.
     """
 
     step: int
@@ -48,43 +49,45 @@ class PackState:
     seconds: dict[str, float] = field(default_factory=lambda: {"training": 0.0, "evaluation": 0.0})
 
     def changed_by_steps(self) -> list[dict[str, Tensor]]:
-        """The groups of tensors that a step changes: parameters, each slot of the optimizer, buffers."""
+        """Return the groups of tensors that a step changes: parameters, each slot of the optimizer, buffers."""
         return [self.parameters, *self.slots.values(), self.buffers]
 
     @property
     def frozen(self) -> Tensor:
+        """The runs that have diverged, [R]."""
         return self.diverged_at != NOT_DIVERGED
 
-    def add_measured(self, found: dict[str, Tensor], runs: int) -> None:
-        """Append a measurement [R] of every column, nan in those that it lacks."""
-        nothing = torch.full((runs,), torch.nan, dtype=torch.float64)
-        for name in found:
-            self.measured.setdefault(name, [nothing] * (len(self.evaluated_steps) - 1))
+    def add_measured(self, columns: dict[str, Tensor], runs: int) -> None:
+        """Append the columns [R] of a measurement; columns that it lacks get NaN."""
+        missing = torch.full((runs,), torch.nan, dtype=torch.float64)
+        for name in columns:
+            self.measured.setdefault(name, [missing] * (len(self.evaluated_steps) - 1))
         for name, entries in self.measured.items():
-            entries.append(found.get(name, nothing))
+            entries.append(columns.get(name, missing))
 
     def to(self, device: str) -> PackState:
-        """The same with everything that is computed with on a device; curves stay where they are read."""
+        """Return the state with its tensors on a device. Curves stay on the CPU."""
         moved: dict[str, Any] = {
             name: {key: tensor.to(device) for key, tensor in getattr(self, name).items()} for name in _ALONG_RUNS
         }
-        slots = {slot: {key: one.to(device) for key, one in tensors.items()} for slot, tensors in self.slots.items()}
+        slots = {slot: {key: t.to(device) for key, t in tensors.items()} for slot, tensors in self.slots.items()}
         diverged_at, exploded = self.diverged_at.to(device), self.exploded.to(device)
         return replace(self, **moved, slots=slots, diverged_at=diverged_at, exploded=exploded)
 
     def is_like(self, other: PackState) -> bool:
-        """Whether all tensors have the names, shapes and precision of another's."""
-        slots, others = ({slot: _shapes(own) for slot, own in state.slots.items()} for state in (self, other))
+        """Return whether all tensors have the names, shapes and precision of another state."""
+        slots, others = ({slot: _shapes(t) for slot, t in state.slots.items()} for state in (self, other))
         return slots == others and all(
             _shapes(getattr(self, name)) == _shapes(getattr(other, name)) for name in _ALONG_RUNS
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Tensors, numbers, lists and dictionaries only, so that `torch.load(weights_only=True)` reads it back."""
+        """Return tensors, numbers, lists and dictionaries only, which `torch.load(weights_only=True)` reads back."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> PackState:
+        """Return the state that `as_dict` gave."""
         return cls(**values)
 
 
@@ -93,14 +96,14 @@ def _shapes(tensors: dict[str, Tensor]) -> dict[str, tuple[torch.Size, torch.dty
 
 
 def clear_runs(parts: Iterable[dict[str, Tensor]], runs: Tensor) -> None:
-    """Set the tensors of runs marked in `runs` [R] to zero, so that nothing infinite is computed with."""
+    """Set the tensors of some runs, marked in `runs` [R], to zero, so that later steps stay finite."""
     for tensors in parts:
         for tensor in tensors.values():
             tensor[runs] = 0
 
 
 def finite_runs(parameters: dict[str, Tensor]) -> Tensor:
-    """Runs [R] whose parameters are all finite; an infinite one behind a dead unit leaves the loss finite."""
+    """Return the runs [R] whose parameters are all finite; behind a dead unit, infinity does not reach the loss."""
     return torch.stack([tensor.reshape(len(tensor), -1).isfinite().all(1) for tensor in parameters.values()]).all(0)
 
 
