@@ -121,6 +121,8 @@ class ScaleInvariantPack:
             for rate, decay in pairs
             for seed in seeds
         ]
+        # The gradients of a recorded step, one entry for each part of the pack; None while nothing is recorded.
+        self._observed: list[dict[str, Tensor]] | None = None
         self._factory = _modified(family_factory(ModelOptions.of_run(template)), epsilon, read_out)
         self.trainer = self._trainer(self.runs)
 
@@ -158,31 +160,24 @@ class ScaleInvariantPack:
         self.trainer.advance(self.trainer.state.step + steps)
 
     def record(self, steps: int) -> NormTrace:
-        """Train and record every step. The gradients follow from the updates.
+        """Train and record every step.
 
         Args:
             steps: Number of steps.
         """
-        rate = torch.tensor([run.learning_rate for run in self.runs], dtype=torch.float64).unsqueeze(1)
-        decay = torch.tensor([run.weight_decay for run in self.runs], dtype=torch.float64).unsqueeze(1)
-        momentum = self.runs[0].momentum
-        weights, velocity = self._weights(), self._velocity()
+        weights = self._weights()
         squares, squared_gradients, radial, rotations = [_squares(weights)], [], [], []
         for _ in range(steps):
+            self._observed = []
             self.train(1)
-            new_weights, new_velocity = self._weights(), self._velocity()
-            if momentum:
-                steps_of_layers = zip(new_velocity, velocity, weights, strict=True)
-                gradients = [new - momentum * old - decay * w for new, old, w in steps_of_layers]
-            else:
-                updates = zip(weights, new_weights, strict=True)
-                gradients = [(w - new) / rate - decay * w for w, new in updates]
+            new_weights, gradients = self._weights(), self._gradients()
             squares.append(_squares(new_weights))
             squared_gradients.append(_squares(gradients))
             radial.append(torch.stack([(g * w).sum(1) for g, w in zip(gradients, weights, strict=True)], 1))
             angles = [rotation_angles(w, new) for w, new in zip(weights, new_weights, strict=True)]
             rotations.append(torch.stack(angles, 1))
-            weights, velocity = new_weights, new_velocity
+            weights = new_weights
+        self._observed = None
         return NormTrace(*(torch.stack(rows).numpy() for rows in (squares, squared_gradients, radial, rotations)))
 
     def outputs(self, inputs: Tensor, parameters: Mapping[str, Tensor] | None = None) -> Tensor:
@@ -245,14 +240,22 @@ class ScaleInvariantPack:
         return torch.stack(outputs).detach()
 
     def _trainer(self, runs: Sequence[Run]) -> PackTrainer:
-        return PackTrainer(runs, self.data, self._factory, reference_width=2 * runs[0].width, kernel="vmap")
+        return PackTrainer(
+            runs, self.data, self._factory, reference_width=2 * runs[0].width, kernel="vmap", on_step=self._observe
+        )
+
+    def _observe(self, step: int, part: slice, gradients: Mapping[str, Tensor]) -> None:
+        """Keep the gradients of a step that is recorded; the parts of a pack come in order."""
+        if self._observed is not None:
+            self._observed.append({name: gradient.flatten(1).clone() for name, gradient in gradients.items()})
+
+    def _gradients(self) -> list[Tensor]:
+        """Gradients of the last step, [R, P] for each weight tensor."""
+        parts = self._observed or []
+        return [torch.cat([part[name] for part in parts]) for name in self.trainer.state.parameters]
 
     def _weights(self) -> list[Tensor]:
         return [tensor.flatten(1).clone() for tensor in self.trainer.state.parameters.values()]
-
-    def _velocity(self) -> list[Tensor]:
-        """The velocities; without momentum the optimizer keeps none."""
-        return [tensor.flatten(1).clone() for tensor in self.trainer.state.slots.get("velocity", {}).values()]
 
 
 def in_words(pairs: Sequence[RateAndDecay]) -> str:
