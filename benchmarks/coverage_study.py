@@ -16,14 +16,14 @@ from scipy.interpolate import UnivariateSpline
 from noisescale.estimate import from_log
 from noisescale.laws.cells import Ladder, build_ladder
 from noisescale.laws.edges import edge_over_batch
-from noisescale.laws.fitting import IN_LAW, NO_HELP, fit
+from noisescale.laws.fitting import IN_LAW, NO_BENEFIT, fit
 from noisescale.laws.largest_batch import EdgeByBatch, largest_batch
 from noisescale.laws.optimum import Optimum, optimum
 from noisescale.laws.planted import failures
 from noisescale.laws.power_laws import PowerLaw, power_law
 from noisescale.laws.results import EdgeAt
 from noisescale.laws.stability import StabilityEdge, stability_edge
-from noisescale.laws.study_shape import Settings, StudyLike, axis_of, run_groups, series_of, whole_budget
+from noisescale.laws.study_shape import Settings, StudyLike, axis_of, complete_budget, run_groups, series_of
 
 Array = NDArray[np.float64]
 BRACKETED = ("bracketed", "single_cell")
@@ -35,9 +35,10 @@ def noise_law(widths: Sequence[float], optima: Sequence[Optimum], bounded: bool 
     Args:
         widths: Width of each optimum.
         optima: The optima, in log ḡ.
-        bounded: Fit the line with bounds instead, in which widths where noise is not shown to help are inequalities.
+        bounded: Fit the line with bounds instead, in which widths where the lowest noise may be as good as the best
+            enter as inequalities.
     """
-    labels = IN_LAW + NO_HELP if bounded else IN_LAW
+    labels = IN_LAW + NO_BENEFIT if bounded else IN_LAW
     rows = [
         (width, point, point.label in IN_LAW)
         for width, point in zip(widths, optima, strict=True)
@@ -133,7 +134,7 @@ def study_rows(study: StudyLike, draws: int) -> Iterator[Row]:
         table = next(part for value, part in parts if value == series.fixed_value)
         designs = []
         for row in series.widths:
-            cells = whole_budget(table[table["width"] == row.width], settings.budget)
+            cells = complete_budget(table[table["width"] == row.width], settings.budget)
             ladder = build_ladder(cells, series.quantity, settings.select_on, settings.units)
             values = ladder.values.get(f"{settings.select_on}_{result.metric}")
             if row.width not in (*law.widths, *law.censored) or values is None:

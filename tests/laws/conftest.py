@@ -1,4 +1,4 @@
-"""A study whose truth is planted: its law, its stability edge and its seed noise are known."""
+"""Fixtures: a planted study with a known law, stability edge and seed noise."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class PlantedStudy:
         return self.table.copy()
 
 
-def edge_of(width: float, batch: float, exponent: float = 0.0) -> float:
-    """ε_½(B) = 24·B/(B + 4), times (width/64)^exponent."""
+def planted_edge(width: float, batch: float, exponent: float = 0.0) -> float:
+    """Return ε_½(B) = 24·B/(B + 4)·(width/64)^exponent."""
     return 24 * batch / (batch + 4) * (width / 64) ** exponent
 
 
-def optimum_of(width: float, slope: float = 1.0, at_64: float = 1000.0) -> float:
+def planted_optimum(width: float, slope: float = 1.0, at_64: float = 1000.0) -> float:
     return at_64 * (width / 64) ** slope
 
 
@@ -68,9 +68,9 @@ def make_study() -> Callable[..., PlantedStudy]:
             if noise <= 0:
                 continue
             normalized = noise * (1.0 if parameterization == "ntk" else width / 2)
-            own_steps = steps if steps else epochs * (TRAIN_SIZE // batch)
-            x = math.log(normalized / optimum_of(width, slope))
-            diverged = rate > edge_of(width, batch, edge_exponent)
+            run_steps = steps if steps else epochs * (TRAIN_SIZE // batch)
+            x = math.log(normalized / planted_optimum(width, slope))
+            diverged = rate > planted_edge(width, batch, edge_exponent)
             peak = 0.6 + 0.01 * math.log2(width / 64)
             for seed in range(seeds):
                 accuracy = peak + float(skewed(np.array(x))) + deviation * generator.standard_normal()
@@ -87,8 +87,8 @@ def make_study() -> Callable[..., PlantedStudy]:
                         "init_scale": 2.0,
                         "label_noise": 0.0,
                         "seed": seed,
-                        "steps": own_steps,
-                        "epochs": own_steps * batch / TRAIN_SIZE,
+                        "steps": run_steps,
+                        "epochs": run_steps * batch / TRAIN_SIZE,
                         "train_size": TRAIN_SIZE,
                         "status": "diverged" if diverged else "completed",
                         "collapsed": False,
@@ -106,7 +106,7 @@ def make_study() -> Callable[..., PlantedStudy]:
                 )
         if stability:
             for width, batch, seed in itertools.product(widths, STABILITY_BATCHES, range(8)):
-                threshold = edge_of(width, batch, edge_exponent) * math.exp(0.1 * generator.standard_normal())
+                threshold = planted_edge(width, batch, edge_exponent) * math.exp(0.1 * generator.standard_normal())
                 for rate in STABILITY_RATES:
                     noise = rate * (TRAIN_SIZE / batch - 1)
                     rows.append(

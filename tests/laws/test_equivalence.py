@@ -26,9 +26,9 @@ def draw(mean: float, deviation: float, seed: int, count: int = 10) -> np.ndarra
     ],
 )
 def test_verdicts(difference: float, control: float, deviation: float, result: str) -> None:
-    found = equivalence(draw(difference, deviation, 0), draw(control, deviation, 1))
-    assert found.result == result
-    json.dumps(as_json(found), allow_nan=False)
+    test = equivalence(draw(difference, deviation, 0), draw(control, deviation, 1))
+    assert test.result == result
+    json.dumps(as_json(test), allow_nan=False)
 
 
 def test_the_margin_is_the_larger_of_the_two() -> None:
@@ -47,7 +47,7 @@ def test_too_few_seeds_are_refused(shape: int) -> None:
         equivalence(np.zeros(shape), np.zeros(shape))
 
 
-def test_a_difference_at_the_margin_is_rarely_called_the_same() -> None:
+def test_a_difference_at_the_margin_is_rarely_equivalent() -> None:
     generator = np.random.default_rng(2)
     draws = 400
     false = sum(

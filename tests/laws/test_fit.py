@@ -24,9 +24,9 @@ DESIGNS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("design", DESIGNS)
-def test_the_planted_law_is_found_in_every_design(design: str, make_study: Make) -> None:
-    found = fit(make_study(**DESIGNS[design]))
-    group = found.groups[0]
+def test_every_design_recovers_the_planted_law(design: str, make_study: Make) -> None:
+    result = fit(make_study(**DESIGNS[design]))
+    group = result.groups[0]
     series = group.series[group.primary]
     assert series.axis == ("learning_rate" if "batches" in DESIGNS[design] else "batch_size")
     laws = series.laws["accuracy"]
@@ -34,10 +34,10 @@ def test_the_planted_law_is_found_in_every_design(design: str, make_study: Make)
     assert laws.normalized_noise_scale.slope.covers(1)
     assert laws.temperature.slope.covers(1)
     assert laws.height is not None and laws.height.direction == "rising"
-    rows = {row.width: row for row in found.summary}
+    rows = {row.width: row for row in result.summary}
     for width in (32, 64):
         assert rows[width].normalized_noise_scale.covers(1000 * width / 64)
-    json.dumps(found.as_json(), allow_nan=False)
+    json.dumps(result.as_json(), allow_nan=False)
 
 
 def test_units_agree_with_each_other(make_study: Make) -> None:
@@ -45,56 +45,56 @@ def test_units_agree_with_each_other(make_study: Make) -> None:
         rate, batch, noise = row.learning_rate.value, row.batch_size.value, row.noise_scale
         assert rate * (4000 / batch - 1) == pytest.approx(noise.value)
         assert row.temperature.value == pytest.approx(rate / batch)
-        # More noise is a smaller batch: the ends change places.
+        # More noise means a smaller batch, so the ends swap.
         assert row.batch_size.low <= batch <= row.batch_size.high
         if row.batch_size.bounded:
             assert rate * (4000 / row.batch_size.low - 1) == pytest.approx(noise.high)
 
 
-def test_the_standard_parameterization_has_its_own_temperature_law(make_study: Make) -> None:
-    found = fit(make_study(parameterization="standard", slope=1.0, rates=(0.25,), random_seed=1))
-    laws = found.groups[0].series[0].laws["accuracy"]
+def test_the_temperature_law_of_the_standard_parameterization_is_flat(make_study: Make) -> None:
+    result = fit(make_study(parameterization="standard", slope=1.0, rates=(0.25,), random_seed=1))
+    laws = result.groups[0].series[0].laws["accuracy"]
     assert laws.normalized_noise_scale.slope.covers(1)
     assert laws.temperature.slope.covers(0)
 
 
-def test_the_edge_and_the_largest_batch_are_found(make_study: Make) -> None:
-    found = fit(make_study(rates=(2.0,)))
-    group = found.groups[0]
+def test_edges_and_largest_batches_match_the_planted_edge(make_study: Make) -> None:
+    result = fit(make_study(rates=(2.0,)))
+    group = result.groups[0]
     assert len(group.edges) == 20 and len(group.edge_laws) == 4
-    held = [edge.edge.rate.covers(24 * edge.batch_size / (edge.batch_size + 4)) for edge in group.edges]
-    assert np.mean(held) >= 0.75
+    covered = [edge.edge.rate.covers(24 * edge.batch_size / (edge.batch_size + 4)) for edge in group.edges]
+    assert np.mean(covered) >= 0.75
     assert all(law.law.slope.covers(0) for law in group.edge_laws)
-    rows = {row.width: row for row in found.summary}
-    # 24·B/(B + 4)·(4000/B - 1) = 2000 at B = 43.6; the interpolation between batches 16 and 64 gives 43.9.
+    rows = {row.width: row for row in result.summary}
+    # 24·B/(B + 4)·(4000/B - 1) = 2000 at B = 43.6; interpolation between batch sizes 16 and 64 gives 43.9.
     assert rows[128].largest_batch_label == "solved"
     assert rows[128].largest_batch.covers(43.8)
     assert rows[16].largest_batch_label == "extrapolated"
 
 
 def test_a_rate_above_half_of_the_edge_is_stability_limited(make_study: Make) -> None:
-    # At ε = 13 half of the edge, 12·B/(B + 4), is passed at every batch.
-    found = fit(make_study(rates=(13.0,), widths=(32, 64), batches=(8, 11, 16, 23, 32, 45, 64, 91, 128, 181, 256)))
-    assert all("stability_limited" in row.labels and not row.in_law for row in found.summary)
-    excluded = found.groups[0].series[0].laws["accuracy"].excluded
+    # ε = 13 exceeds half of the edge, 12·B/(B + 4), at every batch size.
+    result = fit(make_study(rates=(13.0,), widths=(32, 64), batches=(8, 11, 16, 23, 32, 45, 64, 91, 128, 181, 256)))
+    assert all("stability_limited" in row.labels and not row.in_law for row in result.summary)
+    excluded = result.groups[0].series[0].laws["accuracy"].excluded
     assert [row.width for row in excluded] == [32, 64]
     calm = fit(make_study(rates=(2.0,), widths=(32, 64)))
     assert all("stability_limited" not in row.labels and row.in_law for row in calm.summary)
 
 
-def test_young_cells_are_kept_out_or_flagged(make_study: Make) -> None:
-    # Cells far below the optimum are young: the optimum stands on the late ones.
+def test_drifting_cells_are_excluded_or_flagged(make_study: Make) -> None:
+    # Cells far below the optimum still drift: the late cells determine the optimum.
     clean = fit(make_study(rates=(2.0,), late=lambda width, noise: noise > 300 * width / 64))
     row = next(row for row in clean.summary if row.width == 64)
     assert "not_late" not in row.labels and row.normalized_noise_scale.covers(1000)
-    # The best cells themselves are young: the width is shown and left out.
-    young = fit(make_study(rates=(2.0,), late=lambda width, noise: width != 64))
-    row = next(row for row in young.summary if row.width == 64)
+    # The best cells still drift: the width is reported but not in the law.
+    drifting = fit(make_study(rates=(2.0,), late=lambda width, noise: width != 64))
+    row = next(row for row in drifting.summary if row.width == 64)
     assert "not_late" in row.labels and not row.in_law
     assert row.normalized_noise_scale.covers(1000)
 
 
-def test_whatever_has_an_interval_has_all_five_keys(make_study: Make) -> None:
+def test_every_interval_in_json_has_five_keys(make_study: Make) -> None:
     def walk(value: Any) -> Iterator[dict[str, Any]]:
         if isinstance(value, dict):
             yield value
@@ -106,7 +106,7 @@ def test_whatever_has_an_interval_has_all_five_keys(make_study: Make) -> None:
     assert all(part.keys() == {"value", "low", "high", "unit", "convention"} for part in parts)
 
 
-def test_a_width_where_noise_does_not_help_bounds_the_other_line_by_the_end_of_its_set(make_study: Make) -> None:
+def test_a_width_where_noise_does_not_help_is_a_bound_in_the_law_with_bounds(make_study: Make) -> None:
     study = make_study(rates=(2.0,), widths=(32, 64, 128, 256, 512), batches=(1, 2, 3, 4, 6, 8, 11, 16))
     laws = fit(study).groups[0].series[0].laws["accuracy"]
     narrow = fit(study).groups[0].series[0].widths[0].optima["accuracy"]
@@ -116,26 +116,26 @@ def test_a_width_where_noise_does_not_help_bounds_the_other_line_by_the_end_of_i
     assert laws.with_bounds.bounds[0] == pytest.approx(narrow.curve.high)
 
 
-def test_failed_cells_are_counted_and_not_used(make_study: Make) -> None:
+def test_cells_with_failures_are_counted_but_not_used(make_study: Make) -> None:
     study = make_study(rates=(2.0,), widths=(64,))
     table = study.table
-    hit = (table.purpose == "sweep") & (table.batch_size == 128) & (table.seed == 0)
-    table.loc[hit, ["status", "test_accuracy", "test_loss"]] = ["diverged", math.nan, math.nan]
+    failed = (table.purpose == "sweep") & (table.batch_size == 128) & (table.seed == 0)
+    table.loc[failed, ["status", "test_accuracy", "test_loss"]] = ["diverged", math.nan, math.nan]
     width = fit(study).groups[0].series[0].widths[0]
     cell = next(cell for cell in width.cells if cell.batch_size == 128)
     assert cell.failures == 1 and not cell.usable
-    own = table[(table.purpose == "sweep") & (table.batch_size == 128)]
-    assert cell.metrics["accuracy"].value == pytest.approx((own.test_accuracy.sum() + 0.1) / 8)
+    cell_runs = table[(table.purpose == "sweep") & (table.batch_size == 128)]
+    assert cell.metrics["accuracy"].value == pytest.approx((cell_runs.test_accuracy.sum() + 0.1) / 8)
     assert width.optima["accuracy"].curve.cells == len(width.cells) - 1
 
 
-def test_the_largest_complete_budget_counts(make_study: Make) -> None:
+def test_the_largest_complete_budget_is_used(make_study: Make) -> None:
     study = make_study(rates=(2.0,), widths=(32, 64))
     longer = study.table[(study.table.purpose == "sweep")].copy()
     longer["steps"] *= 2
     longer["test_accuracy"] += 0.05
-    whole, partial = longer[longer.width == 64], longer[(longer.width == 32) & (longer.batch_size > 4)]
-    grown = replace(study, table=pd.concat([study.table, whole, partial], ignore_index=True))
+    complete, partial = longer[longer.width == 64], longer[(longer.width == 32) & (longer.batch_size > 4)]
+    grown = replace(study, table=pd.concat([study.table, complete, partial], ignore_index=True))
     widths = {width.width: width for width in fit(grown).groups[0].series[0].widths}
     assert widths[64].steps == 10_000
     assert widths[32].steps == 5_000
@@ -143,59 +143,59 @@ def test_the_largest_complete_budget_counts(make_study: Make) -> None:
 
 
 def test_several_rates_are_fitted_separately(make_study: Make) -> None:
-    found = fit(make_study(rates=(1.0, 2.0), widths=(16, 32, 64, 128)))
-    series = found.groups[0].series
-    assert [one.fixed_value for one in series] == [1.0, 2.0]
-    assert all(one.laws["accuracy"].normalized_noise_scale.slope.covers(1) for one in series)
-    assert len(found.summary) == 4
+    result = fit(make_study(rates=(1.0, 2.0), widths=(16, 32, 64, 128)))
+    series = result.groups[0].series
+    assert [ladder.fixed_value for ladder in series] == [1.0, 2.0]
+    assert all(ladder.laws["accuracy"].normalized_noise_scale.slope.covers(1) for ladder in series)
+    assert len(result.summary) == 4
 
 
 def test_hyperparameters_separate_groups(make_study: Make) -> None:
     first, second = make_study(rates=(2.0,)), make_study(rates=(2.0,), parameterization="standard", slope=2.0)
     both = replace(first, table=pd.concat([first.table, second.table], ignore_index=True))
-    found = fit(both)
-    assert [group.varied for group in found.groups] == [{"parameterization": "ntk"}, {"parameterization": "standard"}]
-    assert len(found.summary) == 10
+    result = fit(both)
+    assert [group.varied for group in result.groups] == [{"parameterization": "ntk"}, {"parameterization": "standard"}]
+    assert len(result.summary) == 10
 
 
-def test_a_normalized_noise_scale_that_is_missing_falls_back_to_noise(make_study: Make) -> None:
+def test_without_a_normalized_noise_scale_the_law_uses_the_noise_scale(make_study: Make) -> None:
     study = make_study(rates=(2.0,))
     study.table["normalized_noise_scale"] = math.nan
-    found = fit(study)
-    row = found.summary[2]
+    result = fit(study)
+    row = result.summary[2]
     assert math.isnan(row.normalized_noise_scale.value) and row.noise_scale.covers(1000)
-    assert found.groups[0].series[0].laws["accuracy"].normalized_noise_scale.slope.covers(1)
+    assert result.groups[0].series[0].laws["accuracy"].normalized_noise_scale.slope.covers(1)
 
 
 def test_selection_on_validation_reports_the_test_metric(make_study: Make) -> None:
     study = make_study(rates=(2.0,))
     study.table["validation_accuracy"] += 0.3
-    found: Fit = fit(study, select_on="validation")
-    assert found.select_on == "validation"
-    assert not any("test set" in warning for warning in found.warnings)
-    assert all(row.height.value < 0.7 for row in found.summary)
+    result: Fit = fit(study, select_on="validation")
+    assert result.select_on == "validation"
+    assert not any("test set" in warning for warning in result.warnings)
+    assert all(row.height.value < 0.7 for row in result.summary)
 
 
 def test_a_study_without_accuracy_is_fitted_by_loss(make_study: Make) -> None:
     study = make_study(rates=(2.0,), metric="loss")
     study.table[["test_accuracy", "validation_accuracy"]] = math.nan
-    found = fit(study)
-    assert set(found.groups[0].series[0].laws) == {"loss"}
-    assert found.summary[2].normalized_noise_scale.covers(1000 * math.exp(-0.5))
+    result = fit(study)
+    assert set(result.groups[0].series[0].laws) == {"loss"}
+    assert result.summary[2].normalized_noise_scale.covers(1000 * math.exp(-0.5))
 
 
 def test_a_study_without_stability_ladder_warns(make_study: Make) -> None:
-    found = fit(make_study(rates=(2.0,), stability=False))
-    assert any("stability" in warning for warning in found.warnings)
-    assert all(row.stability_label == "not_measured" for row in found.summary)
+    result = fit(make_study(rates=(2.0,), stability=False))
+    assert any("stability" in warning for warning in result.warnings)
+    assert all(row.stability_label == "not_measured" for row in result.summary)
 
 
-def test_what_cannot_be_fitted_is_refused(make_study: Make) -> None:
+def test_unusable_studies_are_refused(make_study: Make) -> None:
     study = make_study(rates=(2.0,), widths=(16,))
     with pytest.raises(BadInput, match=r"fit\.select_on"):
         fit(study, select_on="train")
     with pytest.raises(BadInput, match="column"):
         fit(replace(study, table=study.table.drop(columns="seed")))
-    for nothing in (study.table.assign(status="failed"), study.table.iloc[:0, :0]):
+    for table in (study.table.assign(status="failed"), study.table.iloc[:0, :0]):
         with pytest.raises(BadInput, match="finished run"):
-            fit(replace(study, table=nothing))
+            fit(replace(study, table=table))

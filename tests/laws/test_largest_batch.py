@@ -25,47 +25,47 @@ def noise(value: float, half: float = 0.0) -> Estimate:
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_a_constant_edge_is_solved_in_closed_form(replacement: bool, momentum: float) -> None:
     g = 2.0 * SGD_NOISE.per_rate("noise_scale", 20.0, N, momentum, replacement=replacement)
-    found = largest_batch(noise(g), FLAT, train_size=N, momentum=momentum, replacement=replacement)
-    assert found.label == "solved"
-    assert found.batch_size.value == pytest.approx(20, rel=1e-3)
+    result = largest_batch(noise(g), FLAT, train_size=N, momentum=momentum, replacement=replacement)
+    assert result.label == "solved"
+    assert result.batch_size.value == pytest.approx(20, rel=1e-3)
     assert SGD_NOISE.batch_size("noise_scale", g, 2.0, N, momentum, replacement=replacement) == pytest.approx(20)
 
 
 def test_the_edge_at_the_solution_is_used() -> None:
-    g = math.sqrt(2 * 3) * (N / 8 - 1)  # log-log midway between batches 4 and 16
-    found = largest_batch(noise(g), EDGE, train_size=N)
-    assert found.batch_size.value == pytest.approx(8, rel=1e-3)
+    g = math.sqrt(2 * 3) * (N / 8 - 1)  # log-log midway between batch sizes 4 and 16
+    result = largest_batch(noise(g), EDGE, train_size=N)
+    assert result.batch_size.value == pytest.approx(8, rel=1e-3)
 
 
 def test_more_uncertainty_on_either_side_widens_the_interval() -> None:
     g = 2 * (N / 4 - 1)
     exact = largest_batch(noise(g), FLAT, train_size=N).batch_size
-    of_noise = largest_batch(noise(g, 0.3), FLAT, train_size=N).batch_size
-    of_both = largest_batch(noise(g, 0.3), EDGE, train_size=N).batch_size
+    with_noise = largest_batch(noise(g, 0.3), FLAT, train_size=N).batch_size
+    with_both = largest_batch(noise(g, 0.3), EDGE, train_size=N).batch_size
     assert exact.high / exact.low == pytest.approx(1, abs=1e-3)
-    assert of_noise.high / of_noise.low == pytest.approx(math.exp(0.6), rel=0.01)
-    assert of_both.high / of_both.low > of_noise.high / of_noise.low
+    assert with_noise.high / with_noise.low == pytest.approx(math.exp(0.6), rel=0.01)
+    assert with_both.high / with_both.low > with_noise.high / with_noise.low
 
 
 def test_open_ends_stay_open() -> None:
     open_high = Estimate(1000.0, 800.0, math.inf, "examples", "g")
-    found = largest_batch(open_high, EDGE, train_size=N).batch_size
-    assert math.isinf(found.low) and math.isfinite(found.high)
+    result = largest_batch(open_high, EDGE, train_size=N).batch_size
+    assert math.isinf(result.low) and math.isfinite(result.high)
 
 
-def test_noise_out_of_reach_and_batches_beyond_the_ladder_are_said() -> None:
+def test_unreachable_noise_and_unmeasured_batch_sizes_are_labelled() -> None:
     assert largest_batch(noise(1e6), EDGE, train_size=N).label == "unreachable"
     assert largest_batch(noise(10.0), EDGE, train_size=N).label == "extrapolated"
     missing = Estimate(math.nan, math.nan, math.nan, "examples", "g")
     assert largest_batch(missing, EDGE, train_size=N).label == "not_measured"
 
 
-def test_beyond_the_measured_batches_the_edge_errs_downward() -> None:
+def test_outside_the_measured_batch_sizes_the_edge_errs_downward() -> None:
     assert EDGE.at(16 * 8).value == pytest.approx(3)
-    lonely = EdgeByBatch((16.0,), (math.log(3),), (math.log(2.6),), (math.log(3.3),))
-    assert lonely.at(8).value == pytest.approx(1.5)
-    assert lonely.at(8).low == pytest.approx(1.3)
-    assert not lonely.measured(8) and lonely.measured(16)
+    single = EdgeByBatch((16.0,), (math.log(3),), (math.log(2.6),), (math.log(3.3),))
+    assert single.at(8).value == pytest.approx(1.5)
+    assert single.at(8).low == pytest.approx(1.3)
+    assert not single.measured(8) and single.measured(16)
 
 
 def test_ends_between_batches_add_in_quadrature() -> None:

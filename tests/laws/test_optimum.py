@@ -17,13 +17,13 @@ X = np.arange(16) * STEP
 BATCH_LADDER = np.sort(math.log(4000) - np.log([1, 2, 3, 4, 6, 8, 11, 16, 23, 32, 45, 64, 91, 128]))
 
 
-def test_a_noiseless_parabola_is_found_exactly() -> None:
+def test_a_noiseless_parabola_gives_its_exact_top() -> None:
     y = np.tile(1 - (X - 2.6) ** 2, (4, 1))
-    found = optimum(X, y)
-    assert found.label == "interior"
-    assert found.value == pytest.approx(2.6, abs=1e-6)
-    assert found.low == pytest.approx(2.6, abs=0.04) and found.high == pytest.approx(2.6, abs=0.04)
-    assert found.height.value == pytest.approx(1, abs=1e-3)
+    result = optimum(X, y)
+    assert result.label == "interior"
+    assert result.value == pytest.approx(2.6, abs=1e-6)
+    assert result.low == pytest.approx(2.6, abs=0.04) and result.high == pytest.approx(2.6, abs=0.04)
+    assert result.height.value == pytest.approx(1, abs=1e-3)
 
 
 def test_a_loss_is_minimized() -> None:
@@ -35,14 +35,14 @@ def test_a_loss_is_minimized() -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "label"),
+    ("position", "label"),
     [(X[0] - 0.5, "censored_low"), (X[-1] + 0.5, "censored_high"), (X[8], "interior")],
 )
-def test_an_optimum_beyond_the_ladder_is_censored(place: float, label: str) -> None:
-    found = optimum(X, planted_curve(X, place).draw(np.random.default_rng(2), 10))
-    assert found.label == label
-    assert found.censored == {"censored_low": -1, "censored_high": 1, "interior": 0}[label]
-    assert found.low <= place <= found.high
+def test_an_optimum_beyond_the_ladder_is_censored(position: float, label: str) -> None:
+    result = optimum(X, planted_curve(X, position).draw(np.random.default_rng(2), 10))
+    assert result.label == label
+    assert result.censored == {"censored_low": -1, "censored_high": 1, "interior": 0}[label]
+    assert result.low <= position <= result.high
 
 
 def test_noise_alone_is_flat_on_both_sides_or_open() -> None:
@@ -52,11 +52,11 @@ def test_noise_alone_is_flat_on_both_sides_or_open() -> None:
     assert labels.count("two_peaks") <= 2
 
 
-def test_too_few_cells_and_seeds_are_said() -> None:
+def test_too_few_cells_or_seeds_are_labelled() -> None:
     y = np.zeros((8, X.size))
     assert optimum(X, y, np.arange(X.size) < 4).label == "too_few_cells"
-    found = optimum(X, y[:2])
-    assert found.label == "too_few_seeds" and not found.found
+    result = optimum(X, y[:2])
+    assert result.label == "too_few_seeds" and not result.has_value
 
 
 def test_unusable_cells_have_no_influence() -> None:
@@ -67,7 +67,7 @@ def test_unusable_cells_have_no_influence() -> None:
     assert optimum(X, spoiled, usable) == optimum(X[:-3], y[:, :-3])
 
 
-def test_the_reported_metric_is_read_at_the_optimum_of_the_selecting_one() -> None:
+def test_the_height_is_the_reported_metric_at_the_optimum_of_the_selection_metric() -> None:
     y = np.tile(-((X - 2.6) ** 2), (5, 1))
     report = np.tile(X, (5, 1))
     assert optimum(X, y, report=report).height.value == pytest.approx(2.6, abs=0.03)
@@ -75,19 +75,19 @@ def test_the_reported_metric_is_read_at_the_optimum_of_the_selecting_one() -> No
 
 def test_two_separated_peaks_are_both_reported() -> None:
     curve = two_peaks(X, X[4], X[12], deviation=0.005)
-    found = optimum(X, curve.draw(np.random.default_rng(5), 10))
-    assert found.label == "two_peaks"
-    low, high = sorted(found.peaks, key=lambda peak: peak.value)
+    result = optimum(X, curve.draw(np.random.default_rng(5), 10))
+    assert result.label == "two_peaks"
+    low, high = sorted(result.peaks, key=lambda peak: peak.value)
     assert low.low <= curve.second <= low.high
     assert high.low <= curve.optimum <= high.high
 
 
 def test_diagnostics_name_the_best_cell() -> None:
     y = planted_curve(X, X[6], deviation=0.002).draw(np.random.default_rng(6), 10)
-    found = optimum(X, y)
-    assert found.argmax == X[np.argmax(y.mean(axis=0))]
-    assert found.argmax in found.indistinguishable
-    assert X[0] not in found.indistinguishable
+    result = optimum(X, y)
+    assert result.argmax == X[np.argmax(y.mean(axis=0))]
+    assert result.argmax in result.indistinguishable
+    assert X[0] not in result.indistinguishable
 
 
 @pytest.mark.parametrize(
@@ -98,22 +98,22 @@ def test_diagnostics_name_the_best_cell() -> None:
         (X, np.full((3, X.size), math.nan)),
     ],
 )
-def test_input_that_cannot_be_used_is_refused(arguments: tuple[np.ndarray, np.ndarray]) -> None:
+def test_unusable_input_is_refused(arguments: tuple[np.ndarray, np.ndarray]) -> None:
     with pytest.raises(BadInput, match="optimum"):
         optimum(*arguments)
 
 
 def coverage(make: Callable[[np.random.Generator], PlantedCurve], seeds: int, draws: int) -> tuple[float, float, float]:
-    """Coverage of the optimum, share of open intervals, share called two peaks."""
+    """Return the coverage of the optimum, the share of open intervals and the share labelled as two peaks."""
     generator = np.random.default_rng(7)
-    held = opened = doubled = 0
+    covered = open_ended = doubled = 0
     for _ in range(draws):
         curve = make(generator)
-        found = optimum(curve.x, curve.draw(generator, seeds))
-        held += found.low <= curve.optimum <= found.high
-        opened += math.isinf(found.low) or math.isinf(found.high)
-        doubled += found.label == "two_peaks"
-    return held / draws, opened / draws, doubled / draws
+        result = optimum(curve.x, curve.draw(generator, seeds))
+        covered += result.low <= curve.optimum <= result.high
+        open_ended += math.isinf(result.low) or math.isinf(result.high)
+        doubled += result.label == "two_peaks"
+    return covered / draws, open_ended / draws, doubled / draws
 
 
 CASES: dict[str, Callable[[np.random.Generator], PlantedCurve]] = {
@@ -129,20 +129,20 @@ CASES: dict[str, Callable[[np.random.Generator], PlantedCurve]] = {
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("seeds", [6, 10])
 def test_the_optimum_is_covered(case: str, seeds: int) -> None:
-    held, opened, doubled = coverage(CASES[case], seeds, draws=100)
+    covered, open_ended, doubled = coverage(CASES[case], seeds, draws=100)
     # Three standard errors of 100 draws below 0.94.
-    assert held >= 0.87
-    assert opened <= 0.35
+    assert covered >= 0.87
+    assert open_ended <= 0.35
     assert doubled <= 0.05 or case == "two peaks"
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("seeds", [6, 10, 20])
-def test_the_optimum_is_covered_in_the_long_form(case: str, seeds: int) -> None:
-    held, opened, doubled = coverage(CASES[case], seeds, draws=500)
-    assert 0.91 <= held <= 0.99
-    assert opened <= 0.35
+def test_the_optimum_is_covered_over_many_draws(case: str, seeds: int) -> None:
+    covered, open_ended, doubled = coverage(CASES[case], seeds, draws=500)
+    assert 0.91 <= covered <= 0.99
+    assert open_ended <= 0.35
     assert doubled <= 0.02 or case == "two peaks"
 
 
@@ -150,53 +150,55 @@ def test_the_height_is_not_biased_by_selection() -> None:
     generator = np.random.default_rng(8)
     curve = PlantedCurve(X, 0.6 + skewed(X - X[8], 0.01), seed_noise(X, 0.01), float(X[8]))
     errors = [optimum(X, curve.draw(generator, 6)).height.value - 0.6 for _ in range(150)]
-    # The best of sixteen such cells on its own seeds lies 0.004 above.
+    # Without cross-fitting, the best of sixteen such cells would lie 0.004 too high.
     assert abs(np.mean(errors)) < 0.0015
 
 
-def test_a_curve_that_only_falls_is_censored_whatever_its_floor_does() -> None:
+def test_a_falling_curve_is_censored_even_if_its_floor_wiggles() -> None:
     x = np.log([123.0, 176, 248, 346, 498, 725, 998, 1331, 1998, 2665, 3998])
     mean = np.array([0.5345, 0.5243, 0.5172, 0.5009, 0.4586, 0.3913, 0.3032, 0.1754, 0.1215, 0.1183, 0.1175])
     for seed in range(5):
-        found = optimum(x, mean + 0.006 * np.random.default_rng(seed).standard_normal((8, x.size)))
-        assert found.label == "censored_low"
-        assert found.value == x[0]
+        result = optimum(x, mean + 0.006 * np.random.default_rng(seed).standard_normal((8, x.size)))
+        assert result.label == "censored_low"
+        assert result.value == x[0]
 
 
-def test_a_peak_sharper_than_the_ladder_is_not_known_better_than_the_ladder() -> None:
-    # Test accuracies of a two-layer network against the log noise scale; the seeds agree to a tenth of a point.
+def test_the_interval_of_a_sharp_peak_is_not_finer_than_the_ladder() -> None:
+    # Test accuracies of a two-layer network against the log noise scale; the seeds agree to 0.1 percentage points.
     x = np.array([7.23, 7.60, 7.97, 8.29, 8.58, 8.99])
     mean = np.array([0.6570, 0.6704, 0.6902, 0.7011, 0.6611, 0.5764])
-    found = optimum(x, mean + 0.001 * np.random.default_rng(9).standard_normal((10, x.size)))
+    result = optimum(x, mean + 0.001 * np.random.default_rng(9).standard_normal((10, x.size)))
     spline = CubicSpline(x, mean, bc_type="natural")
     fine = np.linspace(7.97, 8.58, 1001)
-    assert found.low <= fine[np.argmax(spline(fine))] <= found.high
+    assert result.low <= fine[np.argmax(spline(fine))] <= result.high
     # The noise of the seeds alone would give 0.02.
-    assert found.high - found.low > 0.06
-    assert found.standard_error >= (found.high - found.low) / 2 / 2.27
+    assert result.high - result.low > 0.06
+    assert result.standard_error >= (result.high - result.low) / 2 / 2.27
 
 
-def test_the_tip_of_a_tent_is_in_the_set_wherever_it_lies_between_the_cells() -> None:
-    generator, x, held, as_high = np.random.default_rng(11), np.arange(7) * STEP, 0, 0
+def test_the_tip_of_a_tent_is_covered_at_any_position_between_cells() -> None:
+    generator, x = np.random.default_rng(11), np.arange(7) * STEP
+    tip_covered = height_covered = 0
     for _ in range(100):
         tip = x[3] + generator.uniform(-0.5, 0.5) * STEP
         mean = np.where(x < tip, 0.044, -0.12) * (x - tip)
-        found = optimum(x, mean + 0.002 * generator.standard_normal((10, x.size)))
-        held += found.low <= tip <= found.high
-        as_high += found.height.low <= 0 <= found.height.high
-    # The local cubic alone holds the place in fewer than ten, and its height, which is too low, in none.
-    assert held >= 90 and as_high >= 90
+        result = optimum(x, mean + 0.002 * generator.standard_normal((10, x.size)))
+        tip_covered += result.low <= tip <= result.high
+        height_covered += result.height.low <= 0 <= result.height.high
+    # The local cubic alone would cover the position in fewer than ten draws, and the height, which it underestimates,
+    # in none.
+    assert tip_covered >= 90 and height_covered >= 90
 
 
-def test_a_set_is_moved_outward_by_the_step_beside_its_peak() -> None:
+def test_the_bias_depends_on_the_step_beside_the_peak() -> None:
     uneven = np.array([0.0, 2.0, 3.0, 4.0, 4.5]) * STEP
     assert bias(uneven, 2.5 * STEP) == pytest.approx(bias(uneven, 4.2 * STEP))
     assert bias(uneven, STEP) == pytest.approx(2**1.5 * bias(uneven, 2.5 * STEP))
 
 
-def test_the_standard_error_is_that_of_the_place() -> None:
+def test_the_standard_error_matches_the_spread_of_the_position() -> None:
     generator = np.random.default_rng(10)
     curve = planted_curve(X, X[8])
-    found = [optimum(X, curve.draw(generator, 10)) for _ in range(150)]
-    spread = np.std([each.value for each in found])
-    assert np.median([each.standard_error for each in found]) == pytest.approx(spread, rel=0.25)
+    results = [optimum(X, curve.draw(generator, 10)) for _ in range(150)]
+    spread = np.std([result.value for result in results])
+    assert np.median([result.standard_error for result in results]) == pytest.approx(spread, rel=0.25)

@@ -12,13 +12,13 @@ from noisescale.laws.power_laws import power_law
 WIDTHS = np.array([8.0, 16, 32, 64, 128, 256])
 
 
-def test_an_exact_power_is_found_and_predicted() -> None:
+def test_an_exact_power_law_is_recovered_and_predicted() -> None:
     law = power_law(WIDTHS, np.log(3 * WIDTHS**0.75), np.full(6, 0.01), degrees=9)
     assert law.status == "ok" and law.method == "least_squares"
     assert law.slope.value == pytest.approx(0.75)
     assert law.at(512).value == pytest.approx(3 * 512**0.75)
     assert law.lack_of_fit == 0
-    # The floor of 0.02 on the standard errors is what is left of the interval.
+    # Only the floor of 0.02 on the standard errors contributes to the interval.
     half = stats.t.ppf(0.975, 6 * 9) * 0.02 / math.sqrt(np.sum((np.log(WIDTHS) - np.log(WIDTHS).mean()) ** 2))
     assert law.slope.high - law.slope.value == pytest.approx(half, rel=0.1)
 
@@ -47,7 +47,7 @@ def test_fewer_than_four_widths_are_inconclusive(count: int) -> None:
     assert math.isfinite(law.at(512).value) == law.fitted
 
 
-def test_a_hardly_known_width_hardly_counts() -> None:
+def test_a_poorly_determined_width_hardly_counts() -> None:
     logs = np.log(WIDTHS)
     errors = np.array([1.5, 0.03, 0.03, 0.03, 0.03, 0.03])
     spoiled = logs + np.array([2.0, 0, 0, 0, 0, 0])
@@ -57,14 +57,14 @@ def test_a_hardly_known_width_hardly_counts() -> None:
     assert power_law(WIDTHS[:4], spoiled[:4], errors[:4], degrees=9).status == "inconclusive"
 
 
-def test_slope_is_covered_where_widths_are_known_unequally() -> None:
+def test_the_slope_is_covered_with_unequal_errors() -> None:
     generator = np.random.default_rng(3)
-    errors, held, draws = np.array([0.6, 0.2, 0.08, 0.06, 0.04, 0.02]), 0, 400
+    errors, covered, draws = np.array([0.6, 0.2, 0.08, 0.06, 0.04, 0.02]), 0, 400
     for _ in range(draws):
         value = np.log(WIDTHS) + 0.1 * generator.standard_normal(6) + errors * generator.standard_normal(6)
         estimated = errors * np.sqrt(generator.chisquare(9, 6) / 9)
-        held += power_law(WIDTHS, value, estimated, degrees=9).slope.covers(1)
-    assert held / draws >= 0.91
+        covered += power_law(WIDTHS, value, estimated, degrees=9).slope.covers(1)
+    assert covered / draws >= 0.91
 
 
 def test_censored_widths_enter_as_inequalities() -> None:
@@ -80,7 +80,7 @@ def test_censored_widths_enter_as_inequalities() -> None:
     assert law.at(512).low < 512 < law.at(512).high
 
 
-def test_a_bound_that_contradicts_nothing_changes_nothing() -> None:
+def test_a_remote_bound_does_not_change_the_slope() -> None:
     logs = np.log(WIDTHS[1:]) + 0.1 * np.array([1, -1, 1, -1, 1])
     law = power_law(WIDTHS[1:], logs, np.full(5, 0.05), degrees=9)
     kind = np.array([-1, 0, 0, 0, 0, 0])
@@ -88,7 +88,7 @@ def test_a_bound_that_contradicts_nothing_changes_nothing() -> None:
     assert far.slope.value == pytest.approx(law.slope.value, abs=1e-3)
 
 
-def test_input_that_cannot_be_used_is_refused() -> None:
+def test_unusable_input_is_refused() -> None:
     with pytest.raises(BadInput, match="law of optimum"):
         power_law(WIDTHS, np.zeros(5), np.zeros(6), degrees=9)
     with pytest.raises(BadInput, match="finite"):
@@ -96,19 +96,19 @@ def test_input_that_cannot_be_used_is_refused() -> None:
 
 
 def coverage(lack_of_fit: float, draws: int, cut: float = -math.inf) -> tuple[float, float]:
-    """Coverage of the slope and of the prediction at width 512."""
+    """Return the coverage of the slope and of the prediction at width 512."""
     generator = np.random.default_rng(0)
     logs, seeds = np.log(np.append(WIDTHS, 512)), 8
-    slope_held = new_held = 0
+    slope_covered = new_covered = 0
     for _ in range(draws):
         truth = logs + lack_of_fit * generator.standard_normal(7)
         by_seed = truth[:-1] + 0.3 * generator.standard_normal((seeds, 6))
         value, error = by_seed.mean(axis=0), by_seed.std(axis=0, ddof=1) / math.sqrt(seeds)
         kind = np.where(value < cut, -1, 0)
         law = power_law(WIDTHS, np.maximum(value, cut), error, degrees=seeds - 1, censored=kind)
-        slope_held += law.slope.covers(1)
-        new_held += law.at(512).covers(math.exp(truth[-1]))
-    return slope_held / draws, new_held / draws
+        slope_covered += law.slope.covers(1)
+        new_covered += law.at(512).covers(math.exp(truth[-1]))
+    return slope_covered / draws, new_covered / draws
 
 
 @pytest.mark.parametrize("lack_of_fit", [0.0, 0.1, 0.4])
@@ -125,6 +125,6 @@ def test_slope_and_prediction_are_covered_with_censored_widths() -> None:
 
 @pytest.mark.full
 @pytest.mark.parametrize("lack_of_fit", [0.0, 0.2, 0.4])
-def test_slope_is_covered_with_censored_widths_in_the_long_form(lack_of_fit: float) -> None:
+def test_the_slope_is_covered_with_censored_widths_over_many_draws(lack_of_fit: float) -> None:
     slope, new = coverage(lack_of_fit, draws=500, cut=math.log(24))
     assert slope >= 0.92 and new >= 0.90

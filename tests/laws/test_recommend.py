@@ -16,47 +16,48 @@ from noisescale.laws import fit, recommend
 Make = Callable[..., Any]
 
 
-def test_the_noise_of_a_new_width_follows_the_law(make_study: Make) -> None:
-    found = recommend(make_study(rates=(2.0,)), width=512)
-    assert found.normalized_noise_scale.covers(8000)
-    assert found.normalized_noise_scale.value == pytest.approx(8000, rel=0.1)
-    rate, batch = found.learning_rate.value, found.batch_size
-    assert rate * (4000 / batch - 1) == pytest.approx(found.noise_scale.value)
-    assert found.temperature.value == pytest.approx(rate / batch)
-    # Training time is kept: ε·steps of the study is 2 × 5000.
-    assert rate * found.steps == pytest.approx(10_000, rel=1e-3)
-    json.dumps(found.as_json(), allow_nan=False)
+def test_the_noise_at_a_new_width_follows_the_law(make_study: Make) -> None:
+    recommendation = recommend(make_study(rates=(2.0,)), width=512)
+    assert recommendation.normalized_noise_scale.covers(8000)
+    assert recommendation.normalized_noise_scale.value == pytest.approx(8000, rel=0.1)
+    rate, batch = recommendation.learning_rate.value, recommendation.batch_size
+    assert rate * (4000 / batch - 1) == pytest.approx(recommendation.noise_scale.value)
+    assert recommendation.temperature.value == pytest.approx(rate / batch)
+    # The training time ε·steps of the study is 2 × 5000.
+    assert rate * recommendation.steps == pytest.approx(10_000, rel=1e-3)
+    json.dumps(recommendation.as_json(), allow_nan=False)
 
 
 def test_the_default_is_the_largest_batch_below_the_edge(make_study: Make) -> None:
-    found = recommend(make_study(rates=(2.0,)), width=96)
-    stable = [rung for rung in found.ladder if rung.stable]
-    assert found.batch_size == max(rung.batch_size for rung in stable)
-    assert found.batch_size > 10
-    assert found.learning_rate.value <= found.stability_edge.value / 2
-    assert found.learning_rate.high <= found.stability_edge.value
-    larger = [rung for rung in found.ladder if rung.batch_size > found.batch_size]
+    recommendation = recommend(make_study(rates=(2.0,)), width=96)
+    stable = [rung for rung in recommendation.ladder if rung.stable]
+    assert recommendation.batch_size == max(rung.batch_size for rung in stable)
+    assert recommendation.batch_size > 10
+    assert recommendation.learning_rate.value <= recommendation.stability_edge.value / 2
+    assert recommendation.learning_rate.high <= recommendation.stability_edge.value
+    larger = [rung for rung in recommendation.ladder if rung.batch_size > recommendation.batch_size]
     assert larger and not larger[0].stable
 
 
 def test_every_rung_has_the_same_noise(make_study: Make) -> None:
-    found = recommend(make_study(rates=(2.0,)), width=100)
-    for rung in found.ladder:
-        assert rung.learning_rate.value * (4000 / rung.batch_size - 1) == pytest.approx(found.noise_scale.value)
+    recommendation = recommend(make_study(rates=(2.0,)), width=100)
+    noise = recommendation.noise_scale.value
+    for rung in recommendation.ladder:
+        assert rung.learning_rate.value * (4000 / rung.batch_size - 1) == pytest.approx(noise)
 
 
-def test_a_given_batch_is_kept_and_its_danger_said(make_study: Make) -> None:
-    found = recommend(make_study(rates=(2.0,)), width=256, batch_size=8)
-    assert found.batch_size == 8 and len(found.ladder) == 1
+def test_a_given_batch_size_is_kept_with_a_warning_if_unstable(make_study: Make) -> None:
+    recommendation = recommend(make_study(rates=(2.0,)), width=256, batch_size=8)
+    assert recommendation.batch_size == 8 and len(recommendation.ladder) == 1
     dangerous = recommend(make_study(rates=(2.0,)), width=256, batch_size=512)
     assert any("stability edge" in warning for warning in dangerous.warnings)
 
 
-def test_the_standard_parameterization_converts_by_the_new_width(make_study: Make) -> None:
-    found = recommend(make_study(parameterization="standard", rates=(0.25,)), width=512)
-    # ḡ = g·width/2, so g stays where it is while ḡ grows.
-    assert found.normalized_noise_scale.value == pytest.approx(8000, rel=0.15)
-    assert found.noise_scale.value == pytest.approx(8000 * 2 / 512, rel=0.15)
+def test_the_standard_parameterization_converts_noise_at_the_new_width(make_study: Make) -> None:
+    recommendation = recommend(make_study(parameterization="standard", rates=(0.25,)), width=512)
+    # ḡ = g·width/2, so g is constant while ḡ grows.
+    assert recommendation.normalized_noise_scale.value == pytest.approx(8000, rel=0.15)
+    assert recommendation.noise_scale.value == pytest.approx(8000 * 2 / 512, rel=0.15)
 
 
 def test_a_width_far_outside_warns(make_study: Make) -> None:
@@ -65,26 +66,26 @@ def test_a_width_far_outside_warns(make_study: Make) -> None:
     assert any("outside" in warning for warning in recommend(study, width=2048).warnings)
 
 
-def test_without_a_law_the_nearest_width_is_used_and_said(make_study: Make) -> None:
-    found = recommend(make_study(rates=(2.0,), widths=(32, 64)), width=128)
-    assert any("inconclusive" in warning for warning in found.warnings)
-    assert found.normalized_noise_scale.value == pytest.approx(1000, rel=0.15)
-    assert "64" in found.basis[0]
+def test_without_a_law_the_nearest_width_is_used_with_a_warning(make_study: Make) -> None:
+    recommendation = recommend(make_study(rates=(2.0,), widths=(32, 64)), width=128)
+    assert any("inconclusive" in warning for warning in recommendation.warnings)
+    assert recommendation.normalized_noise_scale.value == pytest.approx(1000, rel=0.15)
+    assert "64" in recommendation.basis[0]
 
 
-def test_without_an_edge_the_rates_that_were_trained_bound_the_choice(make_study: Make) -> None:
-    found = recommend(make_study(rates=(2.0,), stability=False), width=96)
-    assert found.learning_rate.value <= 2.0
-    assert math.isnan(found.stability_edge.value)
-    assert any("no stability" in warning for warning in found.warnings)
+def test_without_an_edge_the_trained_rates_limit_the_choice(make_study: Make) -> None:
+    recommendation = recommend(make_study(rates=(2.0,), stability=False), width=96)
+    assert recommendation.learning_rate.value <= 2.0
+    assert math.isnan(recommendation.stability_edge.value)
+    assert any("no stability" in warning for warning in recommendation.warnings)
 
 
 def test_a_given_batch_without_an_edge_warns(make_study: Make) -> None:
-    found = recommend(make_study(rates=(2.0,), stability=False), width=96, batch_size=16)
-    assert any("not known" in warning for warning in found.warnings)
+    recommendation = recommend(make_study(rates=(2.0,), stability=False), width=96, batch_size=16)
+    assert any("not known" in warning for warning in recommendation.warnings)
 
 
-def test_a_rate_beyond_those_trained_is_said(make_study: Make) -> None:
+def test_a_rate_above_the_trained_rates_warns(make_study: Make) -> None:
     study = make_study(rates=(2.0,))
     above = recommend(study, width=96, batch_size=16)
     assert above.learning_rate.value > 2.0 and any("above 2" in warning for warning in above.warnings)
@@ -92,34 +93,36 @@ def test_a_rate_beyond_those_trained_is_said(make_study: Make) -> None:
     assert below.learning_rate.value < 2.0 and not any("above 2" in warning for warning in below.warnings)
 
 
-def test_a_width_at_which_noise_does_not_help_gets_its_bound_and_a_warning(make_study: Make) -> None:
+def test_a_width_where_noise_does_not_help_gets_a_bound_and_a_warning(make_study: Make) -> None:
     study = make_study(rates=(2.0,), widths=(32, 64, 128, 256, 512), batches=(1, 2, 3, 4, 6, 8, 11, 16))
-    own = recommend(study, width=32)
-    assert own.basis[0] == "the least noise tried at width 32"
-    assert any("not shown to help" in warning for warning in own.warnings)
-    # The law is one of wider networks: between them and the width that does not want its noise nothing is known.
+    bound = recommend(study, width=32)
+    assert bound.basis[0] == "lowest noise scale on the grid at width 32"
+    assert any("may lie below the grid" in warning for warning in bound.warnings)
+    # The law holds for wider networks only. Between them and the width where noise does not help, no law is known.
     for width in (24, 33, 48):
-        found = recommend(study, width=width)
-        assert any("at width 32" in warning and "not shown to help" in warning for warning in found.warnings)
-    assert any("width 48 lies outside" in warning for warning in found.warnings)
+        recommendation = recommend(study, width=width)
+        assert any(
+            "at width 32" in warning and "may lie below the grid" in warning for warning in recommendation.warnings
+        )
+    assert any("width 48 lies outside" in warning for warning in recommendation.warnings)
     above = recommend(study, width=200)
-    assert not any("not shown to help" in warning for warning in above.warnings)
+    assert not any("may lie below the grid" in warning for warning in above.warnings)
 
 
-def test_which_of_several_groups_is_followed_is_said(make_study: Make) -> None:
+def test_the_basis_names_the_chosen_group(make_study: Make) -> None:
     study = make_study()
     assert len(recommend(study, width=96).basis) == 2
     rows = pd.concat([study.table, make_study(parameterization="standard").table], ignore_index=True)
     two = recommend(replace(study, table=rows), width=96)
-    assert two.basis[2].startswith("of 2 groups the one with the best peak at its largest width: parameterization ")
+    assert two.basis[2].startswith("the group with the best peak at its largest width, of 2 groups: parameterization ")
 
 
-def test_the_epochs_are_kept_where_the_study_held_them_fixed(make_study: Make) -> None:
-    found = recommend(make_study(rates=(2.0,), steps=None, epochs=20), width=512, batch_size=8)
-    assert found.steps == 20 * (4000 // 8)
+def test_a_study_at_fixed_epochs_keeps_the_epochs(make_study: Make) -> None:
+    recommendation = recommend(make_study(rates=(2.0,), steps=None, epochs=20), width=512, batch_size=8)
+    assert recommendation.steps == 20 * (4000 // 8)
 
 
-def test_a_fit_serves_as_well_as_a_study(make_study: Make) -> None:
+def test_a_fit_gives_the_same_recommendation_as_its_study(make_study: Make) -> None:
     study = make_study(rates=(2.0,))
     assert recommend(fit(study), width=512).as_json() == recommend(study, width=512).as_json()
 
@@ -132,14 +135,14 @@ def test_the_parameterization_can_be_chosen(make_study: Make) -> None:
         recommend(both, 128, parameterization="mup")
 
 
-def test_a_base_width_and_query_rows_go_with_the_recommendation(make_study: Make) -> None:
+def test_the_recommendation_carries_base_width_and_query_rows(make_study: Make) -> None:
     planted = make_study(parameterization="mup", rates=(0.25,))
     study = replace(planted, table=planted.table.assign(base_width=16, query_rows="query.weight"))
-    found = recommend(study, width=512)
-    assert (found.base_width, found.query_rows) == (16, ("query.weight",))
-    assert found.as_json()["base_width"] == 16
+    recommendation = recommend(study, width=512)
+    assert (recommendation.base_width, recommendation.query_rows) == (16, ("query.weight",))
+    assert recommendation.as_json()["base_width"] == 16
     assert recommend(make_study(rates=(2.0,)), width=512).base_width is None
-    # In a study of two parameterizations the column of the other is empty.
+    # In a study of two parameterizations, the columns of mup are empty in the ntk rows.
     ntk = make_study(rates=(2.0,))
     both = replace(ntk, table=pd.concat([ntk.table.assign(base_width=None, query_rows=""), study.table]))
     assert set(fit(both).groups[0].varied) == {"parameterization"}
@@ -154,17 +157,17 @@ def attention(width: int, shape: tuple[int, ...], classes: int) -> nn.Module:
 
 
 @pytest.mark.parametrize("width", [512, 16])
-def test_the_parameter_groups_are_those_of_the_studys_base_width(make_study: Make, width: int) -> None:
+def test_parameter_groups_use_the_base_width_of_the_study(make_study: Make, width: int) -> None:
     planted = make_study(parameterization="mup", rates=(0.25,))
     study = replace(planted, table=planted.table.assign(base_width=16, query_rows="query.weight"))
-    found = replace(recommend(study, width=width), input_shape=(5,), num_outputs=3)
-    groups = found.parameter_groups(attention, seed=3)
-    rate, ratio = found.learning_rate.value, width / 16
+    recommendation = replace(recommend(study, width=width), input_shape=(5,), num_outputs=3)
+    groups = recommendation.parameter_groups(attention, seed=3)
+    rate, ratio = recommendation.learning_rate.value, width / 16
     multipliers = {name: 1.0 for name in ("query.weight", "query.bias", "hidden.weight", "out.bias")}
     multipliers |= {"hidden.bias": ratio, "out.weight": 1 / ratio}
     for name, tensor in groups.model.named_parameters():
-        (own,) = [group["lr"] for group in groups if any(tensor is one for one in group["params"])]
-        assert own == pytest.approx(rate * multipliers[name], rel=1e-12)
+        (group_rate,) = [group["lr"] for group in groups if any(tensor is member for member in group["params"])]
+        assert group_rate == pytest.approx(rate * multipliers[name], rel=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -180,29 +183,29 @@ def test_impossible_requests_are_refused(arguments: dict[str, Any], name: str, m
         recommend(make_study(rates=(2.0,), widths=(32, 64)), **arguments)
 
 
-def test_a_study_without_any_optimum_says_what_is_missing(make_study: Make) -> None:
+def test_a_study_without_an_optimum_is_refused_with_the_reason(make_study: Make) -> None:
     with pytest.raises(BadInput, match="width 64: fewer than 5 usable cells"):
         recommend(make_study(rates=(2.0,), batches=(4, 8), widths=(32, 64)), width=128)
 
 
-def test_how_sgd_was_run_stands_in_the_validity(make_study: Make) -> None:
+def test_the_validity_lists_the_training_options(make_study: Make) -> None:
     study = make_study(rates=(2.0,))
     plain = recommend(study, width=512)
     assert not plain.nesterov and any("constant learning rate" in line for line in plain.validity)
     changed = study.table.assign(
         momentum=0.9, weight_decay=0.01, nesterov=True, decay="independent", clip_norm=0.5, augmentation="flip crop",
-        schedule=["constant" if one == "stability" else "cosine final=0.1" for one in study.table.purpose],
+        schedule=["constant" if purpose == "stability" else "cosine final=0.1" for purpose in study.table.purpose],
     )  # fmt: skip
-    found = recommend(replace(study, table=changed), width=512)
-    said = " ".join(found.validity)
-    for phrase in ("schedule cosine final=0.1", "Nesterov", "shrink by 1 − ελ", "= 0.5", "flip, crop"):
-        assert phrase in said
-    assert found.nesterov
-    # The edge was measured at constant rates, and a schedule's peak is held against it.
-    assert math.isfinite(found.stability_edge.value)
+    recommendation = recommend(replace(study, table=changed), width=512)
+    validity = " ".join(recommendation.validity)
+    for phrase in ("schedule cosine final=0.1", "Nesterov", "multiplies the weights by 1 − ελ", "= 0.5", "flip, crop"):
+        assert phrase in validity
+    assert recommendation.nesterov
+    # The edge was measured at constant rates, and the peak rate of the schedule is compared with it.
+    assert math.isfinite(recommendation.stability_edge.value)
 
 
-def test_batches_that_the_normalization_refuses_are_not_recommended() -> None:
+def test_only_batch_sizes_that_the_normalization_allows_are_recommended() -> None:
     from types import SimpleNamespace
 
     from noisescale.laws.rungs import trainable

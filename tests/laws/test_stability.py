@@ -20,7 +20,7 @@ def ladder(*first_failures: int) -> np.ndarray:
     return np.array([[float(rate >= first) for rate in range(RATES.size)] for first in first_failures])
 
 
-def test_seeds_that_agree_give_the_cell() -> None:
+def test_seeds_that_fail_in_one_cell_give_that_cell() -> None:
     edge = stability_edge(RATES, ladder(*[10] * 8))
     assert edge.label == "single_cell"
     assert edge.rate.value == pytest.approx(math.sqrt(RATES[9] * RATES[10]), rel=0.02)
@@ -38,7 +38,7 @@ def test_a_fine_ladder_gives_the_t_interval_of_the_log_thresholds() -> None:
     assert math.log(edge.rate.value) == pytest.approx(thresholds.mean(), abs=0.01)
     assert math.log(edge.rate.low) == pytest.approx(thresholds.mean() - half, abs=0.02)
     assert math.log(edge.rate.high) == pytest.approx(thresholds.mean() + half, abs=0.02)
-    # The nonparametric median of eight lies between the fourth and the fifth.
+    # The nonparametric median of eight thresholds lies between the fourth and the fifth.
     assert 0.0 <= math.log(edge.distribution_free.value) <= 0.05
 
 
@@ -59,7 +59,7 @@ def test_an_unbracketed_median_is_a_bound() -> None:
     assert below.rate.value == pytest.approx(RATES[0]) and below.rate.low == -math.inf
 
 
-def test_stability_that_returns_is_a_fraction_and_does_not_move_the_threshold() -> None:
+def test_returning_stability_is_reported_and_does_not_move_the_threshold() -> None:
     plain = ladder(8, 9, 9, 10, 10, 11, 9, 10)
     fractal = plain.copy()
     fractal[:2, 14] = 0
@@ -68,12 +68,12 @@ def test_stability_that_returns_is_a_fraction_and_does_not_move_the_threshold() 
     assert edge.rate == stability_edge(RATES, plain).rate
 
 
-def test_rates_at_which_a_seed_has_learned_nothing_yet_are_set_aside() -> None:
+def test_rates_too_small_to_learn_are_ignored() -> None:
     failed = ladder(*[10] * 8)
     failed[:, :4] = 1.0
     slow, quick = stability_edge(RATES, failed), stability_edge(RATES, ladder(*[10] * 8))
     assert slow.rate == quick.rate and slow.label == quick.label and slow.returning == quick.returning == 0
-    # A seed that fails at every rate stays a failure from the lowest on.
+    # A seed that fails at every rate counts as failing from the lowest rate on.
     assert stability_edge(RATES, np.ones((8, RATES.size))).label == "all_fail"
 
 
@@ -83,7 +83,7 @@ def test_a_single_seed_gives_its_cell_and_no_interval() -> None:
     assert math.isnan(edge.rate.low)
 
 
-def test_rates_that_were_not_run_widen_a_seed_to_its_neighbours() -> None:
+def test_a_missing_run_widens_the_interval_of_its_seed() -> None:
     failed = ladder(*[10] * 8)
     failed[:, 9] = math.nan
     edge = stability_edge(RATES, failed)
@@ -92,27 +92,28 @@ def test_rates_that_were_not_run_widen_a_seed_to_its_neighbours() -> None:
 
 
 @pytest.mark.parametrize("rates", [RATES[::-1], -RATES, RATES[:3]])
-def test_input_that_cannot_be_used_is_refused(rates: np.ndarray) -> None:
+def test_unusable_input_is_refused(rates: np.ndarray) -> None:
     with pytest.raises(BadInput, match="stability_edge"):
         stability_edge(rates, ladder(*[10] * 8))
 
 
 def coverage(cells: float, seeds: int, draws: int, fractal: float = 0.0) -> tuple[float, float]:
+    """Return the coverage of the likelihood interval and of the distribution-free interval."""
     generator = np.random.default_rng(1)
-    held = free = 0
+    covered = free = 0
     for _ in range(draws):
         median = math.exp(generator.uniform(-0.5, 0.5) * STEP)
         edge = stability_edge(RATES, failures(generator, RATES, median, cells * STEP, seeds, fractal))
-        held += edge.rate.covers(median)
+        covered += edge.rate.covers(median)
         free += edge.distribution_free.covers(median)
-    return held / draws, free / draws
+    return covered / draws, free / draws
 
 
 @pytest.mark.short
 @pytest.mark.parametrize("cells", [0.5, 1.0, 2.0])
 def test_the_median_is_covered(cells: float) -> None:
-    held, free = coverage(cells, seeds=8, draws=100)
-    assert held >= 0.87
+    covered, free = coverage(cells, seeds=8, draws=100)
+    assert covered >= 0.87
     assert free >= 0.95
 
 
@@ -120,24 +121,24 @@ def test_the_median_is_covered(cells: float) -> None:
 @pytest.mark.parametrize("cells", [0.5, 1.0, 2.0])
 @pytest.mark.parametrize("seeds", [6, 8, 12])
 @pytest.mark.parametrize("fractal", [0.0, 0.1])
-def test_the_median_is_covered_in_the_long_form(cells: float, seeds: int, fractal: float) -> None:
-    held, free = coverage(cells, seeds, draws=500, fractal=fractal)
-    assert 0.91 <= held <= 0.99
+def test_the_median_is_covered_over_many_draws(cells: float, seeds: int, fractal: float) -> None:
+    covered, free = coverage(cells, seeds, draws=500, fractal=fractal)
+    assert 0.91 <= covered <= 0.99
     assert free >= 0.95
 
 
-def test_the_runs_of_a_ladder_are_its_table_whatever_is_missing_or_was_run_twice() -> None:
+def test_edges_from_runs_handle_missing_and_repeated_runs() -> None:
     failed = ladder(8, 9, 10, 10, 11, 12, 12)
     failed[0, 3] = math.nan
     rows = [
-        {"width": 8, "batch_size": 4, "seed": 7 + seed, "learning_rate": rate, "steps": 9, "failed_run": bool(own)}
-        for seed, of_seed in enumerate(failed)
-        for rate, own in zip(RATES, of_seed, strict=True)
-        if not math.isnan(own)
+        {"width": 8, "batch_size": 4, "seed": 7 + seed, "learning_rate": rate, "steps": 9, "failed_run": bool(value)}
+        for seed, failures_of_seed in enumerate(failed)
+        for rate, value in zip(RATES, failures_of_seed, strict=True)
+        if not math.isnan(value)
     ]
-    # Of a run that was made twice the failure counts.
+    # If a run is repeated, a failure counts.
     failed[1, 2] = 1
     runs = pd.DataFrame([*rows, rows[20 + 2] | {"failed_run": True}]).sample(frac=1, random_state=0)
-    (found,) = measured_edges(runs)
-    assert (found.width, found.batch_size, found.steps) == (8, 4, 9)
-    assert as_json(found.edge) == as_json(stability_edge(RATES, failed))
+    (edge,) = measured_edges(runs)
+    assert (edge.width, edge.batch_size, edge.steps) == (8, 4, 9)
+    assert as_json(edge.edge) == as_json(stability_edge(RATES, failed))

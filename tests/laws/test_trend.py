@@ -26,21 +26,21 @@ def noisy(means: list[float], deviation: float = 0.003, seeds: int = 8) -> np.nd
     ],
 )
 def test_directions(means: list[float], direction: str) -> None:
-    found = trend(WIDTHS, noisy(means))
-    assert found.direction == direction
-    json.dumps(as_json(found), allow_nan=False)
+    result = trend(WIDTHS, noisy(means))
+    assert result.direction == direction
+    json.dumps(as_json(result), allow_nan=False)
 
 
 def test_gain_and_rank_correlation_of_an_exact_line() -> None:
-    found = trend(WIDTHS, np.tile([0.5, 0.51, 0.52, 0.53], (5, 1)))
-    assert found.gain_per_doubling.value == pytest.approx(0.01)
-    assert found.spearman.value == 1 and found.spearman.high == 1
-    assert len(found.steps) == 3
+    result = trend(WIDTHS, np.tile([0.5, 0.51, 0.52, 0.53], (5, 1)))
+    assert result.gain_per_doubling.value == pytest.approx(0.01)
+    assert result.spearman.value == 1 and result.spearman.high == 1
+    assert len(result.steps) == 3
 
 
 def test_isotonic_pools_violators() -> None:
-    found = trend(np.array([8.0, 16, 32, 64, 128]), np.array([1.0, 3, 2, 4, 0]) + np.zeros((3, 1)))
-    np.testing.assert_allclose(found.isotonic, [1, 2.25, 2.25, 2.25, 2.25])
+    result = trend(np.array([8.0, 16, 32, 64, 128]), np.array([1.0, 3, 2, 4, 0]) + np.zeros((3, 1)))
+    np.testing.assert_allclose(result.isotonic, [1, 2.25, 2.25, 2.25, 2.25])
 
 
 def test_gain_and_rank_correlation_are_covered() -> None:
@@ -51,12 +51,12 @@ def test_gain_and_rank_correlation_are_covered() -> None:
         return means + 0.006 * generator.standard_normal((seeds, 4))
 
     truth = trend(WIDTHS, sample(100_000)).spearman.value
-    found = [trend(WIDTHS, sample(10)) for _ in range(draws)]
-    assert np.mean([each.gain_per_doubling.covers(0.005) for each in found]) >= 0.92
-    assert np.mean([each.spearman.covers(truth) for each in found]) >= 0.90
+    trends = [trend(WIDTHS, sample(10)) for _ in range(draws)]
+    assert np.mean([drawn.gain_per_doubling.covers(0.005) for drawn in trends]) >= 0.92
+    assert np.mean([drawn.spearman.covers(truth) for drawn in trends]) >= 0.90
 
 
-def test_input_that_cannot_be_used_is_refused() -> None:
+def test_unusable_input_is_refused() -> None:
     with pytest.raises(BadInput, match="trend"):
         trend(WIDTHS, np.zeros((2, 4)))
     with pytest.raises(BadInput, match="increasing"):

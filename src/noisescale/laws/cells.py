@@ -1,4 +1,4 @@
-"""The cells of one width: their places on the noise axis, their metrics by seed, and whether they may be used."""
+"""The cells of one width: their positions on the noise axis, their metrics by seed, and which of them are usable."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ _MINIMUM_SEEDS = 3
 
 @pydantic_dataclass(frozen=True)
 class Cell:
-    """One (learning rate, batch size) of one width.
+    """A pair (learning rate, batch size) at one width, averaged over seeds.
 
     Args:
-        learning_rate: ε.
-        batch_size: B, examples.
-        noise_scale: g.
-        normalized_noise_scale: ḡ of the reference layer; NaN where no layer grows.
-        temperature: ε/(B(1 - m)).
-        steps: budget of the cell, in steps.
-        runs: number of seeds.
-        failures: how many of them diverged or collapsed.
-        late: whether the drift of the cell is equivalent to zero.
-        usable: whether the optimum may be sought here: no failure, noise above zero.
-        metrics: by name, the mean over seeds with its Student t interval, failed runs at the constant predictor's
-            value; NaN where the metric was not measured.
+        learning_rate: Learning rate ε.
+        batch_size: Batch size B, in examples.
+        noise_scale: Noise scale g.
+        normalized_noise_scale: Normalized noise scale ḡ of the reference layer; NaN if no layer grows with width.
+        temperature: Temperature ε/(B(1 - m)).
+        steps: Training budget, in steps.
+        runs: Number of seeds.
+        failures: Number of seeds that diverged or collapsed.
+        late: True if the drift of the metric is equivalent to zero.
+        usable: True if the search for the optimum may use this cell: no run failed, and the noise is above zero.
+        metrics: Mean of each metric over seeds, by name, with its Student t interval. A failed run counts as the
+            constant predictor. NaN if the metric was not measured.
     """
 
     learning_rate: float
@@ -64,12 +64,12 @@ class Ladder:
     """The cells of one width in order of noise, with the metrics of the seeds that all cells share.
 
     Args:
-        cells: in increasing order of noise.
-        x: natural log of the ladder's quantity, shape [cells].
-        seeds: the seeds that every cell has.
-        values: metric name ("test_accuracy", ...) to its table, shape [seeds, cells]; only those that were measured.
-        log_ratio: log(ḡ/g) of the width; 0 where the quantity is not ḡ.
-        train_size: N, examples.
+        cells: Cells, in increasing order of noise.
+        x: Natural logarithm of the ladder's quantity, shape [cells].
+        seeds: Seeds that every cell has.
+        values: Table of each measured metric ("test_accuracy", ...), by name, shape [seeds, cells].
+        log_ratio: log(ḡ/g) at this width; 0 if the ladder's quantity is not ḡ.
+        train_size: Training set size N, in examples.
     """
 
     cells: tuple[Cell, ...]
@@ -81,24 +81,24 @@ class Ladder:
 
     @property
     def usable(self) -> NDArray[np.bool_]:
-        """Cells in which no run failed."""
+        """Mask of the cells in which no run failed, shape [cells]."""
         return np.array([cell.usable for cell in self.cells], dtype=bool)
 
     @property
     def late(self) -> NDArray[np.bool_]:
-        """Cells that are late."""
+        """Mask of the cells that have stopped drifting, shape [cells]."""
         return np.array([cell.late for cell in self.cells], dtype=bool)
 
 
 def ladder_quantity(sweep: pd.DataFrame) -> str:
-    """Choose the quantity by which the ladders of a group are ordered.
+    """Choose the quantity that orders the ladders of a group.
 
     Args:
-        sweep: The runs of the grid of one group.
+        sweep: Grid runs of one group, one row each.
 
     Returns:
-        A key of `QUANTITIES`: the learning rate where the optimizer has no noise scale, the normalized noise scale
-        where every run has one, else the noise scale.
+        A key of `QUANTITIES`: the learning rate if the optimizer has no noise scale, the normalized noise scale if
+        every run has a value for it, and the noise scale otherwise.
     """
     if bool(sweep["noise_scale"].isna().all()):
         return "learning_rate"
@@ -109,34 +109,34 @@ def build_ladder(runs: pd.DataFrame, quantity: str, select_on: str, units: Mappi
     """Order the runs of one width of one series into a ladder.
 
     Args:
-        runs: one row for each cell and seed.
-        quantity: a key of `QUANTITIES`, by which the cells are ordered.
-        select_on: "test" or "validation", whose means the cells show.
-        units: the unit of each metric, by name.
+        runs: Runs of one width, one row for each cell and seed.
+        quantity: Key of `QUANTITIES`; its value orders the cells.
+        select_on: Data set of the cells' means, "test" or "validation".
+        units: Unit of each metric, by name.
 
     Returns:
-        The ladder; cells without noise (B = N without replacement) are left out.
+        The ladder, without the cells that have no noise (B = N without replacement).
     """
     runs = runs[runs[quantity] > 0]
-    # Columns as arrays and cells as rows of them: a table for each cell takes most of a fit's time.
-    rows = [np.asarray(own) for _, own in sorted(runs.groupby(["learning_rate", "batch_size"]).indices.items())]
+    # Cells are row indices into column arrays: building a table for each cell would take most of a fit's time.
+    rows = [np.asarray(row) for _, row in sorted(runs.groupby(["learning_rate", "batch_size"]).indices.items())]
     order = runs["learning_rate" if quantity == "learning_rate" else "noise_scale"].to_numpy(dtype=np.float64)
-    rows.sort(key=lambda own: float(order[own[0]]))
-    places = runs[quantity].to_numpy(dtype=np.float64)
-    x = np.log(np.array([places[own[0]] for own in rows], dtype=np.float64))
+    rows.sort(key=lambda row: float(order[row[0]]))
+    positions = runs[quantity].to_numpy(dtype=np.float64)
+    x = np.log(np.array([positions[row[0]] for row in rows], dtype=np.float64))
     normalized = quantity == "normalized_noise_scale" and len(runs) > 0
     ratio = runs["normalized_noise_scale"] / runs["noise_scale"]
-    of_runs = runs["seed"].to_numpy()
-    seeds = _shared_seeds([{int(seed) for seed in of_runs[own]} for own in rows])
+    run_seeds = runs["seed"].to_numpy()
+    seeds = _shared_seeds([{int(seed) for seed in run_seeds[row]} for row in rows])
     measured = {
-        f"{split}_{metric}": _with_chance(runs, f"{split}_{metric}", f"chance_{metric}")
+        f"{split}_{metric}": _fill_failures(runs, f"{split}_{metric}", f"chance_{metric}")
         for split in dict.fromkeys((select_on, "test"))
         for metric in units
         if f"{split}_{metric}" in runs
     }
     values = {
-        name: np.stack([_by_seed(found[own], of_runs[own], seeds) for own in rows], axis=1)
-        for name, found in measured.items()
+        name: np.stack([_order_by_seed(column[row], run_seeds[row], seeds) for row in rows], axis=1)
+        for name, column in measured.items()
         if rows and not bool(runs[name].isna().all())
     }
     return Ladder(
@@ -150,7 +150,7 @@ def build_ladder(runs: pd.DataFrame, quantity: str, select_on: str, units: Mappi
 
 
 def _shared_seeds(sets: list[set[int]]) -> tuple[int, ...]:
-    """Seeds that every cell has; where they are fewer than three, those that most cells have."""
+    """Return the seeds that every cell has, or, if these are fewer than three, the seeds that most cells have."""
     if not sets:
         return ()
     shared = set.intersection(*sets)
@@ -158,21 +158,21 @@ def _shared_seeds(sets: list[set[int]]) -> tuple[int, ...]:
         return tuple(sorted(shared))
     every = sorted(set.union(*sets))
     half = len(sets) / 2
-    return tuple(seed for seed in every if sum(seed in own for own in sets) > half)
+    return tuple(seed for seed in every if sum(seed in cell_seeds for cell_seeds in sets) > half)
 
 
-def _with_chance(runs: pd.DataFrame, column: str, chance: str) -> Array:
-    """A metric of every run, at chance where the run failed."""
+def _fill_failures(runs: pd.DataFrame, column: str, chance: str) -> Array:
+    """Return a metric of every run, with the constant predictor's value for failed runs."""
     values = runs[column].astype(float).to_numpy()
     if chance in runs:
         values = np.where(runs["failed_run"].to_numpy(dtype=bool), runs[chance].astype(float).to_numpy(), values)
     return np.asarray(values, dtype=np.float64)
 
 
-def _by_seed(values: Array, of_runs: NDArray[np.int64], seeds: tuple[int, ...]) -> Array:
-    """The values of a cell's runs in the order of some seeds; NaN where the cell lacks one."""
-    known = dict(zip(of_runs.tolist(), values.tolist(), strict=True))
-    return np.array([known.get(seed, math.nan) for seed in seeds], dtype=np.float64)
+def _order_by_seed(values: Array, run_seeds: NDArray[np.int64], seeds: tuple[int, ...]) -> Array:
+    """Order the values of a cell's runs by `seeds`, with NaN for a seed that the cell lacks."""
+    by_seed = dict(zip(run_seeds.tolist(), values.tolist(), strict=True))
+    return np.array([by_seed.get(seed, math.nan) for seed in seeds], dtype=np.float64)
 
 
 def _cells(
@@ -186,17 +186,17 @@ def _cells(
     first = {name: runs[name].to_numpy() for name in names}
     failed = runs["failed_run"].to_numpy(dtype=bool)
     late = runs["late"].fillna(False).astype(bool).to_numpy() if "late" in runs else np.ones(len(runs), dtype=bool)
-    found = []
-    for own in rows:
+    cells = []
+    for row in rows:
         means = {}
-        for metric, values in measured.items():
-            known = np.array([]) if values is None else values[own]
+        for metric, column in measured.items():
+            values = np.array([]) if column is None else column[row]
             means[metric] = mean_over_seeds(
-                known[~np.isnan(known)], units[metric], f"{select_on} {metric}, late-time mean"
+                values[~np.isnan(values)], units[metric], f"{select_on} {metric}, late-time mean"
             )
-        rate, batch, noise, normalized, momentum, steps = (first[name][own[0]] for name in names)
-        failures = int(failed[own].sum())
-        found.append(
+        rate, batch, noise, normalized, momentum, steps = (first[name][row[0]] for name in names)
+        failures = int(failed[row].sum())
+        cells.append(
             Cell(
                 learning_rate=float(rate),
                 batch_size=float(batch),
@@ -204,11 +204,11 @@ def _cells(
                 normalized_noise_scale=float(normalized),
                 temperature=float(rate / (batch * (1 - float(momentum)))) if np.isfinite(noise) else math.nan,
                 steps=int(steps),
-                runs=len(own),
+                runs=len(row),
                 failures=failures,
-                late=bool(late[own].all()),
+                late=bool(late[row].all()),
                 usable=failures == 0,
                 metrics=means,
             )
         )
-    return tuple(found)
+    return tuple(cells)

@@ -1,4 +1,4 @@
-"""Height and slope of a measured curve at any place: a local cubic that slides along the ladder."""
+"""Height and slope of a measured curve at any point of the ladder, by a local cubic fit."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-# 3.2 cells of a factor-√2 ladder on each side. A cubic in one fixed window of three cells covered a strongly skewed
-# peak in 53 to 66 % of the draws; the sliding tricube of this width covers it in 92 to 96 %, and wider ones do not.
+# 3.2 cells of a factor-√2 ladder on each side. A cubic in a single fixed window of three cells covered a strongly
+# skewed peak in 53 to 66 % of the draws. The sliding tricube of this width covers it in 92 to 96 %; wider windows do
+# not.
 BANDWIDTH = 3.2 * math.log(math.sqrt(2))
-# A cubic has four coefficients; the fifth cell is the first that averages.
+# A cubic has four coefficients, so averaging starts with the fifth cell.
 MINIMUM_CELLS = 5
-# Where the ladder is coarse (small batches are integers) the fifth nearest cell still gets this much of the bandwidth.
+# On a coarse ladder (small batch sizes are integers), the fifth nearest cell lies at this share of the bandwidth.
 _FIFTH_CELL = 1 / 1.2
 _POINTS_PER_CELL = 16
 
@@ -26,9 +27,9 @@ class LocalCubic:
     """Linear maps from the cells of a ladder to a fine grid between its ends.
 
     Args:
-        grid: places, increasing, shape [points]; the first and last are the ends of the ladder.
-        height: matrix that gives the curve at the grid, shape [points, cells].
-        slope: matrix that gives its derivative at the grid, shape [points, cells].
+        grid: Increasing points from one end of the ladder to the other, shape [points].
+        height: Matrix that maps cell values to the curve on the grid, shape [points, cells].
+        slope: Matrix that maps cell values to the curve's derivative on the grid, shape [points, cells].
     """
 
     grid: Array
@@ -37,24 +38,26 @@ class LocalCubic:
 
 
 def local_cubic(x: Array, bandwidth: float = BANDWIDTH) -> LocalCubic:
-    """Least-squares cubics around every place, with tricube weights (1 - |u|³)³, u = distance / bandwidth.
+    """Fit a cubic around every grid point by least squares, with tricube weights.
+
+    The weight of a cell is (1 - |u|³)³ with u = distance / bandwidth.
 
     Args:
-        x: positions of the cells, increasing, not necessarily evenly spaced, shape [cells], at least five.
-        bandwidth: in units of x; widened where fewer than five cells lie within it.
+        x: Increasing positions of at least five cells, which may be unevenly spaced, shape [cells].
+        bandwidth: Half-width of the window, in units of x. It is widened where it holds fewer than five cells.
 
     Returns:
-        The maps; the same object for the same ladder.
+        The maps. Calls with the same ladder return the same cached object.
 
     Source:
-        local polynomial regression, Cleveland 1979; Fan and Gijbels 1996.
+        Local polynomial regression: Cleveland 1979; Fan and Gijbels 1996.
     """
-    return _cached(tuple(float(value) for value in x), bandwidth)
+    return _local_cubic(tuple(float(value) for value in x), bandwidth)
 
 
 @lru_cache(maxsize=256)
-def _cached(places: tuple[float, ...], bandwidth: float) -> LocalCubic:
-    x = np.array(places)
+def _local_cubic(positions: tuple[float, ...], bandwidth: float) -> LocalCubic:
+    x = np.array(positions)
     pieces = [np.linspace(a, b, _POINTS_PER_CELL, endpoint=False) for a, b in zip(x[:-1], x[1:], strict=True)]
     grid = np.concatenate([*pieces, x[-1:]])
     distance = np.abs(x[None, :] - grid[:, None])

@@ -1,4 +1,4 @@
-"""Whether two settings are the same: an equivalence test whose margin is tied to a detected control."""
+"""An equivalence test of two settings, with a margin tied to the effect of a detected control."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from noisescale.laws.interval import mean_over_seeds
 
 Array = NDArray[np.float64]
 
-# Half a point of accuracy, and a quarter of the effect that the same run's control shows.
+# Half a percentage point of accuracy, and a quarter of the effect of the control.
 MARGIN = 0.005
 SHARE = 0.25
 
 
 @dataclass(frozen=True)
 class Equivalence:
-    """The answer to "are these two the same?".
+    """The result of an equivalence test of two settings.
 
     Args:
-        result: equivalent, different or inconclusive.
-        reason: one sentence.
-        difference: mean paired difference of the two settings.
-        control: mean paired difference of the control, in its own direction.
-        margin: the margin used, max(margin, share × control).
-        contrast: |difference| - margin with its interval of one-sided 95 % ends; equivalent when below zero.
-        seeds: number of seeds.
+        result: "equivalent", "different" or "inconclusive".
+        reason: The reason for the result, in one sentence.
+        difference: Mean paired difference of the two settings.
+        control: Mean paired difference of the control, with its sign chosen so that the mean is not negative.
+        margin: Margin of the test, max(margin, share × control).
+        contrast: |difference| - margin, with one-sided 95 % ends. Its upper end is below zero if equivalent.
+        seeds: Number of seeds.
     """
 
     result: str
@@ -52,26 +52,26 @@ def equivalence(
 ) -> Equivalence:
     """Test that two settings agree within max(margin, share × effect of a control).
 
-    Where a quarter of the control exceeds the fixed margin, the contrast is |D| - share·D_control per seed, so that
-    the uncertainty of the control enters; otherwise it is |D| - margin. Equivalence is the two one-sided tests at
-    5 % each. The control must differ from zero at 95 % two-sided, or nothing can be said.
+    If share × control exceeds the fixed margin, the contrast is |D| - share·D_control per seed, so that the
+    uncertainty of the control enters. Otherwise the contrast is |D| - margin. Two one-sided tests at 5 % each decide
+    equivalence. The test is inconclusive unless the control differs from zero at 95 % (two-sided).
 
     Args:
-        difference: metric of one setting minus the other, one value per seed, paired, shape [seeds].
-        control: metric of one setting minus the control setting, paired over the same seeds, shape [seeds].
-        margin: smallest margin, in units of the metric.
-        share: share of the control's effect that counts as the same.
-        unit: unit of the metric.
-        confidence: level of each one-sided end.
+        difference: Metric of the first setting minus that of the second, paired by seed, shape [seeds].
+        control: Metric of the first setting minus that of the control setting, paired by seed, shape [seeds].
+        margin: Smallest margin, in units of the metric.
+        share: Share of the control's effect within which two settings count as the same.
+        unit: Unit of the metric.
+        confidence: Level of each one-sided end.
 
     Returns:
-        The verdict with its statistic.
+        The result with its statistic.
 
     Raises:
-        BadInput: Fewer than three seeds or shapes that differ.
+        BadInput: There are fewer than three seeds, the shapes differ, or a value is not finite.
 
     Source:
-        two one-sided tests, Schuirmann 1987.
+        Two one-sided tests: Schuirmann 1987.
     """
     d, c = np.asarray(difference, dtype=np.float64), np.asarray(control, dtype=np.float64)
     if d.ndim != 1 or d.shape != c.shape or d.size < 3:
@@ -83,7 +83,7 @@ def equivalence(
     control_estimate = mean_over_seeds(c, unit, "paired difference of the control", confidence)
     tied = share * c.mean() > margin
     allowed = share * c if tied else np.full_like(d, margin)
-    # Each end of an interval at 2c - 1 is a one-sided bound at c.
+    # Each end of a two-sided interval at level 2c - 1 is a one-sided bound at level c.
     sides = [mean_over_seeds(sign * d - allowed, unit, "", 2 * confidence - 1) for sign in (1.0, -1.0)]
     text = f"|D| - {share:g} D_control" if tied else f"|D| - {margin:g}"
     contrast = Estimate(
@@ -94,12 +94,12 @@ def equivalence(
         f"{text}; one-sided {confidence:.0%} ends",
     )
     if control_estimate.low <= 0:
-        result, reason = "inconclusive", "the control is not detected, so a missing difference says nothing"
+        result, reason = "inconclusive", "the control has no detectable effect, so the test cannot show equivalence"
     elif contrast.high < 0:
         result, reason = "equivalent", "the difference lies within the margin"
     elif contrast.low > 0:
         result, reason = "different", "the difference exceeds the margin"
     else:
-        result, reason = "inconclusive", "the difference is neither within nor beyond the margin: add seeds"
-    used = max(margin, share * float(c.mean()))
-    return Equivalence(result, reason, difference_estimate, control_estimate, used, contrast, int(d.size))
+        result, reason = "inconclusive", "the interval of the difference includes the margin: add seeds"
+    applied = max(margin, share * float(c.mean()))
+    return Equivalence(result, reason, difference_estimate, control_estimate, applied, contrast, int(d.size))

@@ -1,4 +1,4 @@
-"""From a study's runs to optima and laws."""
+"""Fit the optima and laws of a study from its runs."""
 
 from __future__ import annotations
 
@@ -32,39 +32,41 @@ from noisescale.laws.study_shape import (
     Settings,
     StudyLike,
     axis_of,
+    complete_budget,
     run_groups,
     series_of,
-    whole_budget,
 )
-from noisescale.laws.summary import summary_rows, warnings_of
+from noisescale.laws.summary import fit_warnings, summary_rows
 from noisescale.laws.trends import Trend, trend
 from noisescale.noise_laws import TEMPERATURE
 from noisescale.training import METRICS
 
 Array = NDArray[np.float64]
 
-# An optimum above this share of the stability edge shows where training breaks, not where noise is best.
+# An optimum above this share of the stability edge shows where training breaks down, not which noise is best.
 STABILITY_SHARE = 0.5
-# A flat curve and two peaks have no one place; too few cells or seeds have no interval.
+# A flat curve or one with two peaks has no single optimum; with too few cells or seeds there is no interval.
 IN_LAW = ("interior", "not_identified_high", "censored_high")
-# Where the least noise tried is not told from the best, noise is not shown to help, and the exponent of a power law has
-# nothing to learn from it: the law is over widths at which noise helps, and a second line takes these in as bounds.
-NO_HELP = ("not_identified_low", "censored_low")
-NO_HELP_REASON = "the least noise tried is not told from the best: noise is not shown to help here"
+# At these widths the lowest noise scale may be as good as the best, so they carry no information about the exponent.
+# The law uses only widths at which noise helps; a second line adds these widths as bounds.
+NO_BENEFIT = ("not_identified_low", "censored_low")
+NO_BENEFIT_REASON = (
+    "the lowest noise scale on the grid is statistically as good as the best, so the optimum may lie below the grid"
+)
 
 
 def fit(study: StudyLike, select_on: str | None = None) -> Fit:
-    """Find the optimum of every width and fit every law of a study.
+    """Fit the optimum of every width and every law of a study.
 
     Args:
-        study: with `.spec` and `.runs()`.
-        select_on: "test" or "validation"; default the spec's `fit.select_on`.
+        study: Study, with `.spec` and `.runs()`.
+        select_on: Data set that chooses the optima, "test" or "validation". Default: the spec's `fit.select_on`.
 
     Returns:
-        Optima by accuracy and by loss, laws, stability edges, and one summary row for each width.
+        The optima by every metric, laws, stability edges, and one summary row for each width.
 
     Raises:
-        BadInput: No finished run, or a value of the spec that is not known.
+        BadInput: No run has finished, or a value of the spec is unknown.
     """
     settings = Settings.read(study.spec, select_on)
     groups = tuple(_fit_group(group, settings) for group in run_groups(study.runs()))
@@ -77,7 +79,7 @@ def fit(study: StudyLike, select_on: str | None = None) -> Fit:
         replacement=settings.replacement,
         groups=groups,
         summary=rows,
-        warnings=warnings_of(groups, settings),
+        warnings=fit_warnings(groups, settings),
     )
 
 
@@ -86,7 +88,7 @@ def _fit_group(group: RunGroup, settings: Settings) -> Group:
     quantity = ladder_quantity(group.sweep)
     axis = axis_of(group.sweep, quantity)
     series = tuple(
-        _fit_series(value, part, axis, quantity, edges, group, settings) for value, part in series_of(group.sweep, axis)
+        _fit_series(value, runs, axis, quantity, edges, group, settings) for value, runs in series_of(group.sweep, axis)
     )
     return Group(
         parameterization=str(group.hyperparameters["parameterization"]),
@@ -95,12 +97,12 @@ def _fit_group(group: RunGroup, settings: Settings) -> Group:
         edges=edges,
         edge_laws=edge_laws(edges),
         series=series,
-        primary=min(range(len(series)), key=lambda i: _preference(series[i], settings.metric)),
+        primary=min(range(len(series)), key=lambda i: _rank(series[i], settings.metric)),
     )
 
 
-def _preference(series: Series, metric: str) -> tuple[int, int, float]:
-    """Smaller is better: a conclusive law, then more widths in it, then a narrower slope."""
+def _rank(series: Series, metric: str) -> tuple[int, int, float]:
+    """Return a sort key: series with a conclusive law first, then those with more widths, then narrower slopes."""
     law = series.law(metric)
     if law is None:
         return 2, 0, math.inf
@@ -110,7 +112,7 @@ def _preference(series: Series, metric: str) -> tuple[int, int, float]:
 
 def _fit_series(
     value: float,
-    part: pd.DataFrame,
+    runs: pd.DataFrame,
     axis: str,
     quantity: str,
     edges: tuple[EdgeAt, ...],
@@ -119,9 +121,9 @@ def _fit_series(
 ) -> Series:
     fixed = "learning_rate" if axis == "batch_size" else "batch_size"
     widths = []
-    for width, runs in part.groupby("width", sort=True):
-        whole = whole_budget(runs, settings.budget)
-        ladder = build_ladder(whole, quantity, settings.select_on, settings.units)
+    for width, width_runs in runs.groupby("width", sort=True):
+        complete_runs = complete_budget(width_runs, settings.budget)
+        ladder = build_ladder(complete_runs, quantity, settings.select_on, settings.units)
         momentum = float(group.hyperparameters["momentum"])
         units = NoiseUnits(quantity, ladder.log_ratio, ladder.train_size, momentum, settings.replacement, fixed, value)
         widths.append(_fit_width(float(str(width)), ladder, units, edge_over_batch(edges, float(str(width))), settings))
@@ -142,9 +144,8 @@ def _fit_width(
         if values is None:
             continue
         report = ladder.values.get(f"test_{metric}", values)
-        found = _metric_optimum(metric, ladder, values, report, units, edge, settings.units[metric])
-        optima[metric] = found
-        batches[metric] = _largest_batch(found, units, edge)
+        optima[metric] = _metric_optimum(metric, ladder, values, report, units, edge, settings.units[metric])
+        batches[metric] = _largest_batch(optima[metric], units, edge)
     return WidthFit(
         width=width,
         steps=max((cell.steps for cell in ladder.cells), default=0),
@@ -166,29 +167,30 @@ def _metric_optimum(
     edge: EdgeByBatch | None,
     unit: str,
 ) -> MetricOptimum:
-    known = np.isfinite(values).all(axis=0) & np.isfinite(report).all(axis=0)
-    sound = ladder.usable & known
+    measured = np.isfinite(values).all(axis=0) & np.isfinite(report).all(axis=0)
+    usable = ladder.usable & measured
     maximize = METRICS[metric].direction == "max"
-    curve = optimum(ladder.x, values, sound & ladder.late, maximize=maximize, report=report)
+    curve = optimum(ladder.x, values, usable & ladder.late, maximize=maximize, report=report)
     late = True
-    if not bool((sound & ladder.late)[sound].all()):
-        # Young cells may decide where the peak is; the figure needs the optimum with them, and the law must know.
-        with_young = optimum(ladder.x, values, sound, maximize=maximize, report=report)
-        best = np.argmin(np.abs(ladder.x - with_young.argmax)) if sound.any() else 0
-        if not curve.found or (sound.any() and not ladder.late[best]):
-            curve, late = with_young, False
+    if not bool((usable & ladder.late)[usable].all()):
+        # Cells that still drift may hold the peak. The figure shows the optimum that includes them; the law excludes
+        # it.
+        with_drifting = optimum(ladder.x, values, usable, maximize=maximize, report=report)
+        best = np.argmin(np.abs(ladder.x - with_drifting.argmax)) if usable.any() else 0
+        if not curve.has_value or (usable.any() and not ladder.late[best]):
+            curve, late = with_drifting, False
     estimates = units.estimates(curve.value, curve.low, curve.high)
     limited = _stability_limited(estimates["learning_rate"].value, estimates["batch_size"].value, edge)
     labels = (curve.label, *(("not_late",) if not late else ()), *(("stability_limited",) if limited else ()))
     reason = ""
-    if curve.label not in IN_LAW + NO_HELP:
+    if curve.label not in IN_LAW + NO_BENEFIT:
         reason = curve.advice
     elif not late:
-        reason = "the cells that decide the optimum are not late: train longer"
+        reason = "the cells that decide the optimum have not converged: train longer"
     elif limited:
-        reason = "the rate at the optimum lies above half of the stability edge"
-    elif curve.label in NO_HELP:
-        reason = curve.advice if units.quantity == "learning_rate" else NO_HELP_REASON
+        reason = "the learning rate at the optimum exceeds half of the stability edge"
+    elif curve.label in NO_BENEFIT:
+        reason = curve.advice if units.quantity == "learning_rate" else NO_BENEFIT_REASON
     return MetricOptimum(
         metric=metric,
         curve=curve,
@@ -218,12 +220,12 @@ def _stability_limited(rate: float, batch: float, edge: EdgeByBatch | None) -> b
     return rate > STABILITY_SHARE * edge.at(max(batch, 1.0)).value
 
 
-def _largest_batch(found: MetricOptimum, units: NoiseUnits, edge: EdgeByBatch | None) -> LargestBatch:
-    if edge is None or units.quantity == "learning_rate" or not found.curve.found or found.curve.censored:
+def _largest_batch(optimum: MetricOptimum, units: NoiseUnits, edge: EdgeByBatch | None) -> LargestBatch:
+    if edge is None or units.quantity == "learning_rate" or not optimum.curve.has_value or optimum.curve.censored:
         nothing = Estimate(math.nan, math.nan, math.nan, "examples", CONVENTION)
         return LargestBatch(nothing, "not_measured", ADVICE["not_measured"])
     return largest_batch(
-        found.noise_scale,
+        optimum.noise_scale,
         edge,
         train_size=units.train_size,
         momentum=units.momentum,
@@ -233,25 +235,25 @@ def _largest_batch(found: MetricOptimum, units: NoiseUnits, edge: EdgeByBatch | 
 
 def _metric_laws(metric: str, widths: tuple[WidthFit, ...], quantity: str, axis: str) -> MetricLaws:
     rows = [(width, width.optima[metric]) for width in widths if metric in width.optima]
-    used = [(width, found) for width, found in rows if found.in_law]
-    bounded = [(width, found) for width, found in rows if found.in_law or found.reason == NO_HELP_REASON]
+    used = [(width, best) for width, best in rows if best.in_law]
+    bounded = [(width, best) for width, best in rows if best.in_law or best.reason == NO_BENEFIT_REASON]
     has_noise = quantity != "learning_rate"
     noise = f"optimum {QUANTITIES[quantity if has_noise else 'noise_scale'].words}"
     with_noise, bounded = (used, bounded) if has_noise else ([], [])
-    places = _law(with_noise, [found.curve.value for _, found in with_noise], noise, "1", NORMALIZED)
+    noise_law = _law(with_noise, [best.curve.value for _, best in with_noise], noise, "1", NORMALIZED)
     with_bounds = _law_with_bounds(bounded, noise)
-    heats = [math.log(found.temperature.value) for _, found in with_noise]
-    rates = [math.log(found.learning_rate.value) for _, found in used]
+    temperatures = [math.log(best.temperature.value) for _, best in with_noise]
+    rates = [math.log(best.learning_rate.value) for _, best in used]
     batches = [
-        (width, found, width.largest_batch[metric])
-        for width, found in used
+        (width, best, width.largest_batch[metric])
+        for width, best in used
         if width.largest_batch[metric].label == "solved"
     ]
     return MetricLaws(
         metric=metric,
-        normalized_noise_scale=places,
+        normalized_noise_scale=noise_law,
         with_bounds=with_bounds,
-        temperature=_law(with_noise, heats, "optimum temperature", TEMPERATURE.unit, TEMPERATURE.formula(False)),
+        temperature=_law(with_noise, temperatures, "optimum temperature", TEMPERATURE.unit, TEMPERATURE.formula(False)),
         learning_rate=(
             _law(used, rates, "optimum learning rate", "1", "ε, at the fixed batch")
             if axis == "learning_rate"
@@ -260,14 +262,14 @@ def _metric_laws(metric: str, widths: tuple[WidthFit, ...], quantity: str, axis:
         largest_batch=power_law(
             np.array([width.width for width, _, _ in batches]),
             np.array([math.log(batch.batch_size.value) for _, _, batch in batches]),
-            np.array([_log_error(batch.batch_size, found.curve.standard_error) for _, found, batch in batches]),
-            degrees=np.array([found.curve.seeds - 1.0 for _, found, _ in batches]),
+            np.array([_log_error(batch.batch_size, best.curve.standard_error) for _, best, batch in batches]),
+            degrees=np.array([best.curve.seeds - 1.0 for _, best, _ in batches]),
             quantity="largest batch",
             unit="examples",
             convention=CONVENTION,
         ),
         height=_height_trend(rows),
-        excluded=tuple(Excluded(width.width, found.reason) for width, found in rows if not found.in_law),
+        excluded=tuple(Excluded(width.width, best.reason) for width, best in rows if not best.in_law),
     )
 
 
@@ -279,7 +281,7 @@ def _law(
     convention: str,
     kinds: list[int] | None = None,
 ) -> PowerLaw:
-    curves: list[Optimum] = [found.curve for _, found in used]
+    curves: list[Optimum] = [best.curve for _, best in used]
     return power_law(
         np.array([width.width for width, _ in used]),
         np.array(logs),
@@ -293,27 +295,27 @@ def _law(
 
 
 def _law_with_bounds(rows: list[tuple[WidthFit, MetricOptimum]], quantity: str) -> PowerLaw:
-    """The law with widths at which noise is not shown to help as inequalities: at most the upper end of their set."""
-    places = [found.curve.value if found.in_law else found.curve.high for _, found in rows]
-    kinds = [found.curve.censored if found.in_law else -1 for _, found in rows]
-    return _law(rows, places, quantity, "1", NORMALIZED, kinds)
+    """Fit the law again; a width without a shown benefit of noise enters as "at most the upper end of its interval"."""
+    logs = [best.curve.value if best.in_law else best.curve.high for _, best in rows]
+    kinds = [best.curve.censored if best.in_law else -1 for _, best in rows]
+    return _law(rows, logs, quantity, "1", NORMALIZED, kinds)
 
 
-def _log_error(estimate: Estimate, otherwise: float) -> float:
-    """Standard error of a logarithm; that of the optimum where an end of the interval is open."""
+def _log_error(estimate: Estimate, default: float) -> float:
+    """Return the standard error of the logarithm, or `default` if an end of the interval is open."""
     error = estimate.log_error
-    return error if math.isfinite(error) else otherwise
+    return error if math.isfinite(error) else default
 
 
 def _height_trend(rows: list[tuple[WidthFit, MetricOptimum]]) -> Trend | None:
-    """Trend over the widths that have an optimum, on the seeds that all of them have."""
-    own = [(width, found) for width, found in rows if found.curve.height_by_seed]
-    shared = set.intersection(*(set(width.seeds) for width, _ in own)) if own else set()
-    if len(own) < 2 or len(shared) < 3:
+    """Fit the trend of the metric over the widths with an optimum, using the seeds that all of them share."""
+    fitted = [(width, best) for width, best in rows if best.curve.height_by_seed]
+    shared = set.intersection(*(set(width.seeds) for width, _ in fitted)) if fitted else set()
+    if len(fitted) < 2 or len(shared) < 3:
         return None
     values = [
-        [height for seed, height in zip(width.seeds, found.curve.height_by_seed, strict=True) if seed in shared]
-        for width, found in own
+        [height for seed, height in zip(width.seeds, best.curve.height_by_seed, strict=True) if seed in shared]
+        for width, best in fitted
     ]
-    unit = own[0][1].height.unit
-    return trend(np.array([width.width for width, _ in own]), np.array(values).T, unit=unit)
+    unit = fitted[0][1].height.unit
+    return trend(np.array([width.width for width, _ in fitted]), np.array(values).T, unit=unit)

@@ -1,4 +1,4 @@
-"""The mean over seeds with its interval."""
+"""The mean over seeds, with its interval."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from noisescale.estimate import two_sided as two_sided
 def mean_over_seeds(
     values: NDArray[np.float64], unit: str, convention: str, confidence: float = CONFIDENCE
 ) -> Estimate:
-    """Return the mean with its Student t interval, mean ± t·s/√n; open with fewer than two values, NaN with none.
+    """Return the mean with its Student t interval, mean ± t·s/√n.
 
     Args:
         values: One value per seed, shape [seeds].
@@ -24,7 +24,7 @@ def mean_over_seeds(
         confidence: Level of the interval.
 
     Returns:
-        The estimate; its convention adds "mean over seeds".
+        The estimate, with an open interval for a single value and NaN for none. Its convention adds "mean over seeds".
     """
     mean = float(values.mean()) if values.size else math.nan
     error = float(values.std(ddof=1)) / math.sqrt(values.size) if values.size > 1 else math.nan

@@ -1,4 +1,4 @@
-"""The largest batch at which the optimum's noise scale is still reachable with a stable rate."""
+"""The largest batch size at which a stable learning rate still reaches the optimal noise scale."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ from noisescale.noise_laws import NOISE_SCALE, SGD_NOISE
 Array = NDArray[np.float64]
 
 CONVENTION = "B* solves g_opt = ε_½(B*)·(N/B* - 1)/(1 - m) (N/B* with replacement)"
-# Two grids, the second inside one step of the first: B to one part in 10^4.
+# Two grids, the second within one step of the first, give B to one part in 10^4.
 _REFINEMENTS = 2
 _POINTS = 300
 
 
 @dataclass(frozen=True)
 class EdgeByBatch:
-    """The stability edge ε_½(B), interpolated log-log between the measured batches.
+    """The stability edge ε_½(B), interpolated log-log between the measured batch sizes.
 
-    Beyond the measured batches the edge is continued so that it errs downward: in proportion to B below them (an edge
-    never falls faster than that as the batch shrinks) and constant above them (it never falls as the batch grows).
+    Outside the measured batch sizes the edge is extrapolated conservatively, so that it errs downward. Below them it is
+    proportional to B, because an edge never falls faster than that as the batch shrinks. Above them it is constant,
+    because it never falls as the batch grows.
 
     Args:
-        batch_sizes: measured batches, increasing, in examples.
-        log_rates: log ε_½ at them.
-        log_lows: log of the lower ends.
-        log_highs: log of the upper ends.
+        batch_sizes: Measured batch sizes, increasing, in examples, shape [batches].
+        log_rates: Log ε_½ at each batch size, shape [batches].
+        log_lows: Log of the lower ends of ε_½, shape [batches].
+        log_highs: Log of the upper ends of ε_½, shape [batches].
     """
 
     batch_sizes: tuple[float, ...]
@@ -40,21 +41,21 @@ class EdgeByBatch:
     log_highs: tuple[float, ...]
 
     def measured(self, batch_size: float) -> bool:
-        """Whether the batch lies within the measured ones."""
+        """Return whether the batch size lies within the measured range."""
         return self.batch_sizes[0] * (1 - 1e-9) <= batch_size <= self.batch_sizes[-1] * (1 + 1e-9)
 
     def log_at(self, log_batch: Array, shift: int = 0) -> Array:
-        """Log ε_½ at some batches, or its lower (shift -1) or upper (shift 1) end.
+        """Return log ε_½, or an end of its interval, at any batch sizes.
 
-        Edges at different batches come from different runs, so their errors add in quadrature: the distance of an
-        end from the value is √((1-w)²δ_a² + w²δ_b²) between two measured batches.
+        Edges at different batch sizes come from different runs, so their errors add in quadrature. Between two measured
+        batch sizes, the distance from the value to an end is √((1-w)²δ_a² + w²δ_b²).
 
         Args:
-            log_batch: natural logarithms of batch sizes, shape [points].
+            log_batch: Natural logarithms of batch sizes, shape [points].
             shift: 0 for the value, -1 for the lower end, 1 for the upper end.
 
         Returns:
-            The logarithms of the rates, shape [points].
+            The logarithms of the learning rates, shape [points].
         """
         knots, rates = np.log(self.batch_sizes), np.asarray(self.log_rates)
         inside = np.clip(log_batch, knots[0], knots[-1])
@@ -67,29 +68,29 @@ class EdgeByBatch:
         left = np.maximum(right - 1, 0)
         gap = np.where(right > left, knots[right] - knots[left], 1.0)
         share = np.clip((inside - knots[left]) / gap, 0.0, 1.0)
-        # A weight of zero takes nothing from an open end.
+        # Zero times infinity would be NaN where the weight of an open end is zero.
         parts = [
             np.where(w > 0, w, 1.0) * np.where(w > 0, delta[i], 0.0) for w, i in ((1 - share, left), (share, right))
         ]
         return np.asarray(value + shift * np.hypot(parts[0], parts[1]))
 
     def at(self, batch_size: float) -> Estimate:
-        """The edge at a batch, with its interval."""
-        place = np.array([math.log(batch_size)])
-        ends = [float(self.log_at(place, shift)[0]) for shift in (0, -1, 1)]
-        beyond = "" if self.measured(batch_size) else "; beyond them, continued so that it errs downward"
-        return from_log(ends[0], ends[1], ends[2], "learning rate", f"ε_½(B), log-log between measured batches{beyond}")
+        """Return the edge at a batch size, with its interval."""
+        log_batch = np.array([math.log(batch_size)])
+        value, low, high = (float(self.log_at(log_batch, shift)[0]) for shift in (0, -1, 1))
+        outside = "" if self.measured(batch_size) else "; outside them, extrapolated so that it errs downward"
+        return from_log(value, low, high, "learning rate", f"ε_½(B), log-log between measured batches{outside}")
 
 
 @dataclass(frozen=True)
 class LargestBatch:
-    """The largest batch consistent with the optimum.
+    """The largest batch size that a stable learning rate can combine with the optimal noise scale.
 
     Args:
-        batch_size: B*, not rounded, with its interval; NaN where no batch reaches the optimum's noise.
-        label: solved, extrapolated (outside the batches whose edge was measured), unreachable (even at one example the
-            stable rates give too little noise) or not_measured (no optimum or no edge).
-        advice: what the label means.
+        batch_size: B*, in examples, not rounded, with its interval; NaN if no batch size reaches the optimal noise.
+        label: "solved", "extrapolated" (outside the batch sizes with a measured edge), "unreachable" (stable rates give
+            too little noise even at a batch of one example) or "not_measured" (there is no optimum or no edge).
+        advice: Meaning of the label.
     """
 
     batch_size: Estimate
@@ -98,9 +99,9 @@ class LargestBatch:
 
 
 ADVICE = {
-    "solved": "between batches whose stability edge was measured",
-    "extrapolated": "outside the batches whose stability edge was measured: measure the edge nearer to it",
-    "unreachable": "the stable rates give too little noise even at a batch of one",
+    "solved": "within the batch sizes whose stability edge was measured",
+    "extrapolated": "outside the batch sizes whose stability edge was measured: measure the edge nearer to it",
+    "unreachable": "stable rates give too little noise even at a batch of one example",
     "not_measured": "needs an optimum and a stability edge",
 }
 
@@ -115,28 +116,28 @@ def largest_batch(
 ) -> LargestBatch:
     """Solve g_opt = ε_½(B)·(N/B - 1)/(1 - m) for the largest B.
 
-    The interval adds the two uncertainties in quadrature on the log scale, each side on its own: the lower end takes
-    the distance that the edge's lower end alone moves log B*, and the one that the optimum's upper end alone moves it
-    (recovery of variance estimates, which respects intervals that are not symmetric).
+    The interval adds the two uncertainties in quadrature on the log scale, separately for each side. The lower end
+    combines two shifts of log B*: the shift by the edge's lower end alone and the shift by the optimum's upper end
+    alone. This recovery of variance estimates allows for asymmetric intervals.
 
     Args:
-        noise_scale: g_opt with its interval, in natural units.
-        edge: the stability edge over batches.
-        train_size: N, examples.
-        momentum: m.
-        replacement: whether batches are drawn with replacement.
+        noise_scale: Optimal noise scale g_opt with its interval, in natural units.
+        edge: Stability edge over batch sizes.
+        train_size: Training set size N, in examples.
+        momentum: Momentum m.
+        replacement: Whether batches are drawn with replacement.
 
     Returns:
         B* with its interval and label.
 
     Raises:
-        BadInput: An edge without batches.
+        BadInput: The edge has no batch size.
 
     Source:
         Zou and Donner 2008 (recovery of variance estimates); coverage in `benchmarks/coverage.py`.
     """
     if not edge.batch_sizes:
-        raise BadInput("largest batch", "a stability edge at one batch size at least", "none")
+        raise BadInput("largest batch", "a stability edge at one batch size or more", "none")
     nothing = Estimate(math.nan, math.nan, math.nan, "examples", CONVENTION)
     if not (math.isfinite(noise_scale.value) and noise_scale.value > 0):
         return LargestBatch(nothing, "not_measured", ADVICE["not_measured"])
@@ -161,14 +162,14 @@ def largest_batch(
 def _solve(
     log_noise: float, edge: EdgeByBatch, shift: int, train_size: int, momentum: float, replacement: bool
 ) -> float:
-    """Log of the largest batch whose noise at the edge reaches `log_noise`; -inf where none does."""
+    """Return the log of the largest batch whose noise at the edge reaches `log_noise`; -inf if no batch does."""
 
     def excess(log_batch: Array) -> Array:
         factor = SGD_NOISE.per_rate(NOISE_SCALE.name, np.exp(log_batch), train_size, momentum, replacement=replacement)
         return edge.log_at(log_batch, shift) + np.log(factor) - log_noise
 
-    # The noise at the edge falls from one batch to the next wherever the edge rises slower than B; scanning from
-    # above finds the largest solution where it does not.
+    # The noise at the edge falls with B wherever the edge rises slower than B. Where it rises faster there can be
+    # several solutions, and the scan from above finds the largest.
     low, high = 0.0, math.log(train_size) - 1e-9
     for _ in range(_REFINEMENTS):
         grid = np.linspace(low, high, _POINTS)

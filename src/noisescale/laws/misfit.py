@@ -1,4 +1,4 @@
-"""What is known of a peak as sharp as its ladder is fine: the tops of several curves through the same means."""
+"""The top of a peak that is too sharp for its ladder: the spread of several curves through the same means."""
 
 from __future__ import annotations
 
@@ -15,45 +15,45 @@ from noisescale.laws.cubic_fits import MINIMUM_CELLS, LocalCubic
 
 Array = NDArray[np.float64]
 
-# What a smoother may misplace a peak by without its seeds showing it, in nats, on a ladder of factor √2. The local
-# cubic misplaces noiseless skewed peaks (`planted.skewed`, its default skew) by at most 0.009 there, and those of the
-# quickstart's own design, which have five or six cells, by up to 0.03: with 0.01 the worst of its widths is covered in
-# 91 % of the draws, with 0.015 in 96 %, with this in 97 %. Larger misfits are tested.
+# Bias of the smoother that the seeds cannot reveal, in nats, on a ladder of factor √2. The local cubic misplaces
+# noiseless skewed peaks (`planted.skewed`, default skew) by at most 0.009, and those of the quickstart's design, with
+# five or six cells, by up to 0.03. With a bias of 0.01 the worst width of that design is covered in 91 % of the draws,
+# with 0.015 in 96 %, with 0.02 in 97 %. A test detects larger misfits.
 _BIAS = 0.02
-# A misfit that matters must not be missed, and a needless one costs little: the tip of a tent between the cells of a √2
-# ladder is covered by six seeds in 83 % of the draws at a level of 20 % and in 91 % at this one, a skewed peak's
-# half-width grows by a tenth (`benchmarks/coverage.py`).
+# Missing a real misfit is costly; a false alarm is cheap. With six seeds, the tip of a tent between the cells of a √2
+# ladder is covered in 83 % of the draws at a level of 20 % and in 91 % at this level, while the half-width for a skewed
+# peak grows by a tenth (`benchmarks/coverage.py`).
 _MISFIT_LEVEL = 0.5
 
 
 @dataclass(frozen=True)
 class SharpPeak:
-    """What several curves through the same means say of one peak.
+    """The tops of several curves through the same means.
 
     Args:
-        places: x of each curve's top, shape [curves].
-        heights: the reported metric there, read off each seed's own such curve, and for the splines at the place that
-            the other seeds choose, shape [curves, seeds].
+        positions: Position x of each curve's top, shape [curves].
+        heights: Reported metric at the top, from each seed's curve, shape [curves, seeds]. For the splines, the other
+            seeds choose the position.
     """
 
-    places: Array
+    positions: Array
     heights: Array
 
 
-def bias(x: Array, place: float) -> float:
-    """How far every finite end of a set is moved outward: more on a coarser ladder.
+def bias(x: Array, position: float) -> float:
+    """Return the distance by which each finite end of a confidence set moves outward, larger on a coarser ladder.
 
     Args:
-        x: positions of the cells, increasing, shape [cells].
-        place: x of the peak.
+        x: Increasing positions of the cells, shape [cells].
+        position: Position x of the peak.
 
     Returns:
-        0.02 nats on a ladder of factor √2 or finer, 0.057 where its factor is 2.
+        0.02 nats on a ladder of factor √2 or finer; 0.057 nats on a ladder of factor 2.
 
     Source:
-        coverage of ladders of factor √2 and 2 in `benchmarks/coverage.py`.
+        Coverage of ladders of factor √2 and 2 in `benchmarks/coverage.py`.
     """
-    left = int(np.clip(np.searchsorted(x, place) - 1, 0, x.size - 2))
+    left = int(np.clip(np.searchsorted(x, position) - 1, 0, x.size - 2))
     step = float(x[left + 1] - x[left]) / math.log(math.sqrt(2))
     return _BIAS * float(max(1.0, step) ** 1.5)
 
@@ -61,30 +61,30 @@ def bias(x: Array, place: float) -> float:
 def sharp_peak(
     maps: LocalCubic, x: Array, y: Array, report: Array, value: float, side: tuple[float, float]
 ) -> SharpPeak | None:
-    """The tops of the curves that the means allow, where seeds show that the local cubic is not the curve.
+    """Return the tops of alternative curves through the means, if the local cubic does not fit the means.
 
-    Seeds can be so alike that the ladder, not their noise, limits what is known of a sharp peak. The smoother's bias
-    then decides, and curves through the same means show its size: two cubic splines, Akima's, which does not overshoot
-    at a kink, and straight lines from both sides, which meet at the tip of a tent.
+    When seeds agree closely, the spacing of the ladder and not their noise limits the precision of a sharp peak. The
+    smoother's bias then dominates, and other curves through the same means show its size: two cubic splines, Akima's
+    spline, which does not overshoot at a kink, and straight lines from both sides, which meet at the tip of a tent.
 
     Args:
-        maps: of the ladder.
-        x: positions of the cells, shape [cells].
-        y: the metric, larger is better, shape [seeds, cells].
-        report: the metric whose height is wanted, shape [seeds, cells].
-        value: the local cubic's top.
-        side: the part of the ladder that belongs to this peak.
+        maps: Local cubic of the ladder.
+        x: Positions of the cells, shape [cells].
+        y: Metric to maximize, shape [seeds, cells].
+        report: Metric whose height is reported, shape [seeds, cells].
+        value: Position of the local cubic's top.
+        side: The two ends of this peak's part of the ladder.
 
     Returns:
-        The tops of the other curves, or None where the local cubic passes through the means as well as noise allows.
+        The tops of the other curves, or None if the local cubic fits the means within the noise.
 
     Source:
-        Akima 1970 for that spline; coverage of sharp peaks in `benchmarks/coverage.py`.
+        Akima 1970 (his spline); coverage of sharp peaks in `benchmarks/coverage.py`.
     """
     near = np.argsort(np.abs(x - value), kind="stable")[:MINIMUM_CELLS]
     at_cells = np.searchsorted(maps.grid, x[near] - 1e-9)
     residuals = y[:, near] - y @ maps.height[at_cells].T
-    # What rounding leaves of a curve that is a cubic is no misfit, though seeds without noise agree on it.
+    # Rounding errors on an exact cubic are not a misfit, although noiseless seeds agree on them.
     residuals[np.abs(residuals) < 1e-9 * np.ptp(y)] = 0.0
     misfit = np.abs(t_statistic(residuals)).max()
     if misfit <= student_quantile(y.shape[0] - 1, 1 - _MISFIT_LEVEL / (2 * near.size)):
@@ -92,18 +92,18 @@ def sharp_peak(
     inside = (maps.grid >= max(side[0], x[near].min())) & (maps.grid <= min(side[1], x[near].max()))
     grid, mean = maps.grid[inside], y.mean(axis=0)
     left_out = (y.sum(axis=0) - y) / (y.shape[0] - 1)
-    places, heights = [], []
+    positions, heights = [], []
     for curve in _CURVES:
-        places.append(float(grid[np.argmax(curve(x, mean)(grid))]))
+        positions.append(float(grid[np.argmax(curve(x, mean)(grid))]))
         chosen = grid[np.argmax(curve(x, left_out.T)(grid), axis=0)]
-        # Of few distinct places, since ten thousand seeds at as many would fill the memory.
+        # Evaluate distinct positions only: ten thousand seeds at ten thousand positions would fill the memory.
         tops, which = np.unique(chosen, return_inverse=True)
         heights.append(curve(x, report.T)(tops)[which, np.arange(which.size)])
-    for left, place in _tips(x, mean):
-        if grid[0] <= place <= grid[-1]:
-            places.append(place)
-            heights.append((_line(x, report.T, left - 1, place) + _line(x, report.T, left + 1, place)) / 2)
-    return SharpPeak(np.array(places), np.array(heights))
+    for left, tip in _tips(x, mean):
+        if grid[0] <= tip <= grid[-1]:
+            positions.append(tip)
+            heights.append((_line(x, report.T, left - 1, tip) + _line(x, report.T, left + 1, tip)) / 2)
+    return SharpPeak(np.array(positions), np.array(heights))
 
 
 def _natural(x: Array, y: Array) -> CubicSpline:
@@ -113,14 +113,14 @@ def _natural(x: Array, y: Array) -> CubicSpline:
 _CURVES = (_natural, CubicSpline, Akima1DInterpolator)
 
 
-def _line(x: Array, y: Array, left: int, place: float) -> Array:
-    """The straight line through cell `left` and the next, at `place`; y has the cells as rows."""
-    share = float((place - x[left]) / (x[left + 1] - x[left]))
+def _line(x: Array, y: Array, left: int, position: float) -> Array:
+    """Evaluate at `position` the straight line through cell `left` and the next cell; y has shape [cells, seeds]."""
+    share = float((position - x[left]) / (x[left + 1] - x[left]))
     return np.asarray(y[left] + share * (y[left + 1] - y[left]))
 
 
 def _tips(x: Array, mean: Array) -> Iterator[tuple[int, float]]:
-    """Where straight lines through the two cells on each side meet, in either gap beside the best cell."""
+    """Yield the intersections of the lines through two cells on each side, for the two gaps beside the best cell."""
     best = int(np.argmax(mean))
     for left in (best - 1, best):
         if left < 1 or left + 2 >= x.size:
@@ -134,7 +134,7 @@ def _tips(x: Array, mean: Array) -> Iterator[tuple[int, float]]:
 
 
 def t_statistic(values: Array) -> Array:
-    """Student's t statistic of the mean over seeds (rows); infinite where seeds agree exactly on a non-zero value."""
+    """Return Student's t of the mean over seeds (rows); infinite where all seeds have the same nonzero value."""
     mean = values.mean(axis=0)
     error = values.std(axis=0, ddof=1) / math.sqrt(values.shape[0])
     # Rounding leaves differences of 1e-16 where seeds are copies of each other.

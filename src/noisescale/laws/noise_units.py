@@ -1,4 +1,4 @@
-"""From a place on a ladder's axis to a learning rate, a batch size and a temperature, and back."""
+"""Conversion of a position on a ladder's axis to a learning rate, a batch size and a temperature."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NORMALIZED = "ḡ = g·c/σ² of the read-out: rate multiplier c, initial standa
 
 @dataclass(frozen=True)
 class NoiseUnits:
-    """The conversions of one width of one series.
+    """The unit conversions for one width of one series.
 
     Args:
         quantity: Name of the ladder's quantity, a key of `QUANTITIES`; the axis is its logarithm.
@@ -22,8 +22,8 @@ class NoiseUnits:
         train_size: N, in examples.
         momentum: m.
         replacement: Whether batches are drawn with replacement.
-        fixed: "learning_rate" or "batch_size", the one that the series holds.
-        fixed_value: Its value.
+        fixed: Quantity that the series holds fixed, "learning_rate" or "batch_size".
+        fixed_value: Value of the fixed quantity.
     """
 
     quantity: str
@@ -35,7 +35,7 @@ class NoiseUnits:
     fixed_value: float
 
     def rate(self, x: float) -> float:
-        """Return the learning rate at a place of the axis."""
+        """Return the learning rate at a position on the axis."""
         if self.fixed == "learning_rate":
             return self.fixed_value
         if self.quantity == "learning_rate":
@@ -44,14 +44,14 @@ class NoiseUnits:
         return SGD_NOISE.rate(NOISE_SCALE.name, noise, *setting, replacement=self.replacement)
 
     def batch(self, x: float) -> float:
-        """Return the batch size at a place of the axis, not rounded."""
+        """Return the batch size at a position on the axis, in examples, not rounded."""
         if self.fixed == "batch_size":
             return self.fixed_value
         noise, setting = math.exp(x - self.log_ratio), (self.fixed_value, self.train_size, self.momentum)
         return SGD_NOISE.batch_size(NOISE_SCALE.name, noise, *setting, replacement=self.replacement)
 
     def log_temperature(self, x: float) -> float:
-        """Return the log temperature at a place of the axis; infinite places stay infinite."""
+        """Return the log temperature at a position on the axis; infinite positions stay infinite."""
         if not math.isfinite(x):
             return x
         return math.log(self.rate(x) / (self.batch(x) * (1 - self.momentum)))
@@ -60,41 +60,41 @@ class NoiseUnits:
         """Return the optimum in every unit.
 
         Args:
-            value: The place of the optimum on the axis.
-            low: The lower end of its interval.
-            high: The upper end.
+            value: Position of the optimum on the axis.
+            low: Lower end of its interval.
+            high: Upper end of its interval.
 
         Returns:
-            normalized_noise_scale, noise_scale, learning_rate, batch_size and temperature.
+            Estimates of the normalized_noise_scale, noise_scale, learning_rate, batch_size and temperature, by name.
         """
-        places = (value, low, high)
-        rates, batches = ([_or_open(convert, place) for place in places] for convert in (self.rate, self.batch))
+        positions = (value, low, high)
+        rates, batches = ([_or_open(convert, x) for x in positions] for convert in (self.rate, self.batch))
         if self.fixed == "learning_rate":
-            rate = Estimate(self.fixed_value, self.fixed_value, self.fixed_value, "1", "held fixed in the series")
-            # More noise is a smaller batch, so the ends change places.
+            rate = Estimate(self.fixed_value, self.fixed_value, self.fixed_value, "1", "fixed in the series")
+            # More noise means a smaller batch, so the ends swap.
             convention = f"B, at ε = {self.fixed_value:g}"
             batch = Estimate(batches[0], _swapped(batches[2]), _swapped(batches[1]), "examples", convention)
         else:
             rate = Estimate(rates[0], rates[1], rates[2], "1", f"ε, at B = {self.fixed_value:g}")
-            batch = Estimate(
-                self.fixed_value, self.fixed_value, self.fixed_value, "examples", "held fixed in the series"
-            )
-        return {**self._noise(places), "learning_rate": rate, "batch_size": batch}
+            batch = Estimate(self.fixed_value, self.fixed_value, self.fixed_value, "examples", "fixed in the series")
+        return {**self._noise(positions), "learning_rate": rate, "batch_size": batch}
 
-    def _noise(self, places: tuple[float, float, float]) -> dict[str, Estimate]:
+    def _noise(self, positions: tuple[float, float, float]) -> dict[str, Estimate]:
         noise_formula, temperature_formula = (m.formula(self.replacement) for m in (NOISE_SCALE, TEMPERATURE))
         if self.quantity == "learning_rate":
             nothing = _nothing("the optimizer has no noise scale")
             return {"normalized_noise_scale": nothing, "noise_scale": nothing, "temperature": nothing}
         normalized = self.quantity == "normalized_noise_scale"
-        noise = [place - self.log_ratio for place in places]
-        heats = [self.log_temperature(place) for place in places]
+        noise = [x - self.log_ratio for x in positions]
+        temperatures = [self.log_temperature(x) for x in positions]
         return {
             "normalized_noise_scale": (
-                from_log(*places, "1", NORMALIZED) if normalized else _nothing("no layer grows with width")
+                from_log(*positions, "1", NORMALIZED) if normalized else _nothing("no layer grows with width")
             ),
             "noise_scale": from_log(noise[0], noise[1], noise[2], NOISE_SCALE.unit, noise_formula),
-            "temperature": from_log(heats[0], heats[1], heats[2], TEMPERATURE.unit, temperature_formula),
+            "temperature": from_log(
+                temperatures[0], temperatures[1], temperatures[2], TEMPERATURE.unit, temperature_formula
+            ),
         }
 
 
@@ -102,8 +102,8 @@ def _nothing(reason: str) -> Estimate:
     return Estimate(math.nan, math.nan, math.nan, "1", reason)
 
 
-def _or_open(function: Callable[[float], float], place: float) -> float:
-    return function(place) if math.isfinite(place) else place
+def _or_open(function: Callable[[float], float], x: float) -> float:
+    return function(x) if math.isfinite(x) else x
 
 
 def _swapped(end: float) -> float:

@@ -1,8 +1,8 @@
-"""Where a metric is best along a ladder of rates or noise scales, with an interval that covers.
+"""The position of a metric's optimum along a ladder of rates or noise scales, with a confidence set.
 
-The interval is a test inverted: a place belongs to the 95 % set when the mean over seeds of the curve's derivative
-there is not told from zero by Student's t, and the curve there is not told from being as high as at its top. Both are
-linear in each seed's own curve, so seeds are the unit, paired over cells, and no distribution of the argmax is assumed.
+The set inverts a test. It contains a position if two Student t tests over seeds do not reject it: the derivative of the
+mean curve there is zero, and the curve there is as high as at its top. Both statistics are linear in each seed's curve.
+The unit of sampling is therefore the seed, paired over cells, and no distribution of the argmax is assumed.
 """
 
 from __future__ import annotations
@@ -26,50 +26,51 @@ MINIMUM_SEEDS = 3
 
 ADVICE = {
     "interior": "the optimum lies inside the ladder",
-    "censored_low": "the best cell is the lowest usable one: extend the ladder downward, or train longer",
-    "censored_high": "the best cell is the highest usable one: extend the ladder upward, or train longer",
+    "censored_low": "the best cell is the lowest usable cell: extend the ladder downward, or train longer",
+    "censored_high": "the best cell is the highest usable cell: extend the ladder upward, or train longer",
     "not_identified_low": "the lower end is not identified: extend the ladder downward or add seeds",
     "not_identified_high": "the upper end is not identified: extend the ladder upward or add seeds",
-    "flat": "no side is identified: the metric does not move beyond its noise; add seeds",
-    "two_peaks": "two separated peaks: both are reported, neither is called the optimum",
+    "flat": "no side is identified: the metric does not change by more than its noise; add seeds",
+    "two_peaks": "two separated peaks: both are reported, and neither is taken as the optimum",
     "too_few_cells": f"fewer than {MINIMUM_CELLS} usable cells: refine or extend the ladder",
     "too_few_seeds": f"fewer than {MINIMUM_SEEDS} seeds: no interval over seeds exists",
 }
 
 
-class _Placed:
-    """Whatever has a place on the ladder's axis, and its ends by name."""
+class _Located:
+    """A result with a position on the ladder's axis."""
 
     place: Estimate
 
     @property
     def value(self) -> float:
-        """X of the maximum; NaN without a fit."""
+        """Position x of the maximum; NaN without a fit."""
         return self.place.value
 
     @property
     def low(self) -> float:
-        """Lower end of the 95 % set; -inf where not identified."""
+        """Lower end of the 95 % set; -inf if not identified."""
         return self.place.low
 
     @property
     def high(self) -> float:
-        """Upper end of the 95 % set; inf where not identified."""
+        """Upper end of the 95 % set; inf if not identified."""
         return self.place.high
 
 
 @dataclass(frozen=True)
-class Peak(_Placed):
+class Peak(_Located):
     """One maximum of a curve.
 
     Args:
-        label: a key of `ADVICE`.
-        place: x of the maximum (the end of the ladder when censored) with its 95 % set, open where not identified.
-        standard_error: of x: jackknife over seeds, or the set's half-width over t where that is larger.
-        height: mean metric at the maximum, cross-fitted: each seed is read off its own curve at the place that the
-            other seeds choose; interval by Student's t over seeds. Of a peak as sharp as its ladder: the median over
-            several curves through the means, with an interval that reaches to each of them.
-        height_by_seed: those values, one per seed.
+        label: Key of `ADVICE`.
+        place: Position x of the maximum (the end of the ladder if censored) with its 95 % set, open where not
+            identified.
+        standard_error: Standard error of x: the larger of the jackknife over seeds and the set's half-width over t.
+        height: Mean metric at the maximum, cross-fitted: each seed's curve is evaluated at the position that the other
+            seeds choose. The interval is Student's t over seeds. For a peak too sharp for its ladder, the median over
+            several curves through the means, with an interval that includes each of their intervals.
+        height_by_seed: Cross-fitted metric of each seed.
     """
 
     label: str
@@ -80,24 +81,24 @@ class Peak(_Placed):
 
 
 @dataclass(frozen=True)
-class Optimum(_Placed):
+class Optimum(_Located):
     """The optimum of one curve, with diagnostics.
 
     Args:
         label: interior, censored_low, censored_high, not_identified_low, not_identified_high, flat, two_peaks,
             too_few_cells or too_few_seeds.
-        advice: what the label means and what would mend it.
-        place: x of the optimum (of the higher peak where there are two) with its 95 % set, open where not identified;
-            NaN without a fit. With two peaks of which neither is higher beyond the noise, the set runs from the one to
-            the other.
-        standard_error: of x: jackknife over seeds, or the set's half-width over t where that is larger.
-        height: mean metric at the optimum, cross-fitted over seeds.
-        height_by_seed: the same, one value per seed.
-        peaks: the higher peak, then the other one where there are two; empty without a fit.
-        argmax: x of the cell with the best mean (a diagnostic).
-        indistinguishable: x of the cells that a paired t test does not tell from that one (a diagnostic, no interval).
-        seeds: number of seeds.
-        cells: number of usable cells.
+        advice: Meaning of the label, and the remedy.
+        place: Position x of the optimum (of the higher of two peaks) with its 95 % set, open where not identified; NaN
+            without a fit. If there are two peaks and neither is significantly higher, the set spans both.
+        standard_error: Standard error of x: the larger of the jackknife over seeds and the set's half-width over t.
+        height: Mean metric at the optimum, cross-fitted over seeds.
+        height_by_seed: Cross-fitted metric of each seed.
+        peaks: The higher peak, then the second peak if there is one; empty without a fit.
+        argmax: Position x of the cell with the best mean (a diagnostic).
+        indistinguishable: Positions x of the cells that a paired t test does not distinguish from the best cell (a
+            diagnostic, not an interval).
+        seeds: Number of seeds.
+        cells: Number of usable cells.
     """
 
     label: str
@@ -114,12 +115,12 @@ class Optimum(_Placed):
 
     @property
     def censored(self) -> int:
-        """-1 when the optimum lies at or below the ladder, 1 at or above it, 0 otherwise."""
+        """-1 if the optimum is at or below the low end of the ladder, 1 if at or above the high end, 0 otherwise."""
         return {"censored_low": -1, "censored_high": 1}.get(self.label, 0)
 
     @property
-    def found(self) -> bool:
-        """Whether there is a place to speak of (it may be the end of the ladder)."""
+    def has_value(self) -> bool:
+        """Return whether the fit gave a position (possibly an end of the ladder)."""
         return math.isfinite(self.value)
 
 
@@ -133,30 +134,30 @@ def optimum(
     bandwidth: float = BANDWIDTH,
     confidence: float = CONFIDENCE,
 ) -> Optimum:
-    """Find the optimum of a curve measured by several seeds, with its confidence set.
+    """Locate the optimum of a curve measured by several seeds, with its confidence set.
 
-    With h_s(x) and d_s(x) the height and derivative at x of the local cubic of seed s, and x̂ the top of the mean
-    curve, the set is the smallest interval around all x with |mean d_s(x)| <= t·SE (two-sided) and
-    mean(h_s(x̂) - h_s(x)) <= t·SE (one-sided, same level), widened by the bias of the local cubic. A set that reaches an
+    Let h_s(x) and d_s(x) be the height and derivative of seed s's local cubic, and x̂ the top of the mean curve. The set
+    is the smallest interval that contains all x with |mean d_s(x)| <= t·SE (two-sided) and
+    mean(h_s(x̂) - h_s(x)) <= t·SE (one-sided, same level). The bias of the local cubic widens it. A set that reaches an
     end of the ladder is open there.
 
     Args:
-        x: natural logarithm of the rate or of the noise scale, increasing, shape [cells].
-        y: the metric, one row per seed, paired over cells, shape [seeds, cells].
-        usable: cells that may be used (none of their runs failed, and they are late), shape [cells]; default all.
+        x: Natural logarithm of the learning rate or of the noise scale, increasing, shape [cells].
+        y: Metric of each seed, paired over cells, shape [seeds, cells].
+        usable: Mask of the cells to use (no run failed, and the cell is late), shape [cells]. Default: all cells.
         maximize: False for a loss.
-        report: the metric whose height is reported at the optimum, shape [seeds, cells]; default `y` itself.
-        bandwidth: of the local cubic, in units of x.
-        confidence: level of every interval.
+        report: Metric whose height is reported at the optimum, shape [seeds, cells]. Default: `y`.
+        bandwidth: Bandwidth of the local cubic, in units of x.
+        confidence: Level of every interval.
 
     Returns:
-        The optimum; its label says how far it can be trusted.
+        The optimum, with a label that says how far to trust it.
 
     Raises:
-        BadInput: Shapes that do not fit, x not increasing, or a usable cell that is not finite.
+        BadInput: The shapes do not fit, x does not increase, or a usable cell is not finite.
 
     Source:
-        test inversion on per-seed derivatives; coverage in `benchmarks/coverage.py`.
+        Test inversion on per-seed derivatives; coverage in `benchmarks/coverage.py`.
     """
     x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     keep = np.ones(x.shape, dtype=bool) if usable is None else np.asarray(usable, dtype=bool)
@@ -170,31 +171,31 @@ def optimum(
     x, report = x[keep], report[:, keep]
     y = y[:, keep] if maximize else -y[:, keep]
     seeds, cells = y.shape
-    argmax, same = _indistinguishable(x, y, confidence)
+    argmax, equal_cells = _indistinguishable(x, y, confidence)
     if seeds < MINIMUM_SEEDS or cells < MINIMUM_CELLS:
         label = "too_few_seeds" if seeds < MINIMUM_SEEDS else "too_few_cells"
         height = Estimate(math.nan, math.nan, math.nan, "metric", "no fit")
-        nowhere = _place(math.nan, math.nan, math.nan)
-        return Optimum(label, ADVICE[label], nowhere, math.nan, height, (), (), argmax, same, seeds, cells)
+        no_position = _position(math.nan, math.nan, math.nan)
+        return Optimum(label, ADVICE[label], no_position, math.nan, height, (), (), argmax, equal_cells, seeds, cells)
     maps = local_cubic(x, bandwidth)
-    places = separated_peaks(x, y, local_quadratic(x) @ y.mean(axis=0))
-    peaks = tuple(_peak(maps, x, y, report, p.cell, p.first, p.last, confidence) for p in places)
+    ranges = separated_peaks(x, y, local_quadratic(x) @ y.mean(axis=0))
+    peaks = tuple(_peak(maps, x, y, report, p.cell, p.first, p.last, confidence) for p in ranges)
     best = peaks[0]
     low, high, label = best.low, best.high, best.label
     if len(peaks) == 2:
         label = "two_peaks"
-        if _as_high(maps, y, best.value, peaks[1].value, confidence):
+        if _equally_high(maps, y, best.value, peaks[1].value, confidence):
             low, high = min(low, peaks[1].low), max(high, peaks[1].high)
     return Optimum(
         label=label,
         advice=ADVICE[label],
-        place=_place(best.value, low, high),
+        place=_position(best.value, low, high),
         standard_error=best.standard_error,
         height=best.height,
         height_by_seed=best.height_by_seed,
         peaks=peaks,
         argmax=argmax,
-        indistinguishable=same,
+        indistinguishable=equal_cells,
         seeds=seeds,
         cells=cells,
     )
@@ -211,44 +212,44 @@ def _peak(
     low, high = _set(grid, heights, slopes, int(np.argmin(np.abs(grid - value))), outward, confidence)
     sharp = sharp_peak(maps, x, y, report, value, (x[first], x[last]))
     if sharp is not None:
-        value = float(np.median([value, *sharp.places]))
-        low, high = min(low, sharp.places.min() - outward), max(high, sharp.places.max() + outward)
+        value = float(np.median([value, *sharp.positions]))
+        low, high = min(low, sharp.positions.min() - outward), max(high, sharp.positions.max() + outward)
     seeds = y.shape[0]
     left_out = (slopes.sum(axis=0) - slopes) / (seeds - 1)
-    places = np.array([_crossing(grid, slope, value) for slope in left_out])
-    error = math.sqrt((seeds - 1) / seeds * float(np.sum((places - places.mean()) ** 2)))
+    tops = np.array([_crossing(grid, slope, value) for slope in left_out])
+    error = math.sqrt((seeds - 1) / seeds * float(np.sum((tops - tops.mean()) ** 2)))
     if math.isfinite(high - low):
-        # The jackknife sees neither the bias of the smoother nor how far a flat top reaches.
+        # The jackknife misses the bias of the smoother and the width of a flat top.
         error = max(error, (high - low) / 2 / two_sided(seeds - 1, confidence))
     label = _label(int(np.argmin(np.abs(x - value))), x.size, low, high)
     if label in ("censored_low", "censored_high"):
         value = float(x[0] if label == "censored_low" else x[-1])
-        places = np.full(seeds, value)
-    rows = inside[np.argmin(np.abs(grid[None, :] - places[:, None]), axis=1)]
+        tops = np.full(seeds, value)
+    rows = inside[np.argmin(np.abs(grid[None, :] - tops[:, None]), axis=1)]
     by_seed = np.sum(report * maps.height[rows], axis=1)
     if sharp is None or label != "interior":
         height = mean_over_seeds(by_seed, "metric", "at the optimum, cross-fitted", confidence)
     else:
         height, by_seed = _height_by_curves(np.vstack([by_seed, sharp.heights]), confidence)
-    return Peak(label, _place(value, low, high), error, height, tuple(float(h) for h in by_seed))
+    return Peak(label, _position(value, low, high), error, height, tuple(float(h) for h in by_seed))
 
 
 def _height_by_curves(heights: Array, confidence: float) -> tuple[Estimate, Array]:
-    """The height of a sharp peak: each seed's median over the curves; the interval reaches to all of them."""
+    """Return the height of a sharp peak (each seed's median over the curves) and an interval that spans all curves."""
     by_seed = np.median(heights, axis=0)
     convention = "at the optimum, median of several curves through the means"
-    value = mean_over_seeds(by_seed, "metric", convention, confidence)
-    ends = [mean_over_seeds(one, "metric", convention, confidence) for one in heights]
-    low, high = min(one.low for one in ends), max(one.high for one in ends)
-    return Estimate(value.value, low, high, value.unit, value.convention), by_seed
+    height = mean_over_seeds(by_seed, "metric", convention, confidence)
+    by_curve = [mean_over_seeds(curve, "metric", convention, confidence) for curve in heights]
+    low, high = min(mean.low for mean in by_curve), max(mean.high for mean in by_curve)
+    return Estimate(height.value, low, high, height.unit, height.convention), by_seed
 
 
-def _place(value: float, low: float, high: float) -> Estimate:
-    return Estimate(value, low, high, "1", "natural logarithm on the ladder's axis: of ḡ, or of g where no layer grows")
+def _position(value: float, low: float, high: float) -> Estimate:
+    return Estimate(value, low, high, "1", "natural logarithm of the ladder's quantity: ḡ, or g if no layer grows")
 
 
 def _climb(mean: Array, start: int) -> int:
-    """The local maximum uphill from `start`."""
+    """Return the index of the local maximum uphill from `start`."""
     k = start
     while k + 1 < mean.size and mean[k + 1] > mean[k]:
         k += 1
@@ -258,9 +259,9 @@ def _climb(mean: Array, start: int) -> int:
 
 
 def _crossing(grid: Array, slope: Array, near: float) -> float:
-    """The first place uphill from `near` where the slope falls through zero; the end of the grid where it does not.
+    """Return the first zero of the slope uphill from `near`, or the end of the grid if there is none.
 
-    Uphill only: a curve that falls from the first cell on has its top there, whatever wiggles its floor has.
+    The search goes uphill only: a curve that falls from the first cell on has its top there, even if it wiggles below.
     """
     k = int(np.argmin(np.abs(grid - near)))
     if slope[k] > 0:
@@ -275,7 +276,7 @@ def _crossing(grid: Array, slope: Array, near: float) -> float:
 
 
 def _set(grid: Array, heights: Array, slopes: Array, top: int, bias: float, confidence: float) -> tuple[float, float]:
-    """Ends of the smallest interval that holds every accepted place; infinite where it reaches an end of the grid."""
+    """Return the ends of the smallest interval around all accepted positions; infinite at an end of the grid."""
     seeds = heights.shape[0]
     excess = np.maximum(
         np.abs(t_statistic(slopes)) - two_sided(seeds - 1, confidence),
@@ -288,15 +289,15 @@ def _set(grid: Array, heights: Array, slopes: Array, top: int, bias: float, conf
         if k in (0, grid.size - 1) and not 0 <= k + outward < grid.size:
             ends.append(outward * math.inf)
             continue
-        out = excess[k + outward]
-        share = -excess[k] / (out - excess[k]) if math.isfinite(out) else 0.0
+        outside = excess[k + outward]
+        share = -excess[k] / (outside - excess[k]) if math.isfinite(outside) else 0.0
         ends.append(float(grid[k] + share * (grid[k + outward] - grid[k])) + outward * bias)
     return ends[0], ends[1]
 
 
-def _as_high(maps: LocalCubic, y: Array, top: float, other: float, confidence: float) -> bool:
-    """Whether a one-sided paired t test fails to show that the first place is higher than the other."""
-    rows = [int(np.argmin(np.abs(maps.grid - place))) for place in (top, other)]
+def _equally_high(maps: LocalCubic, y: Array, top: float, other: float, confidence: float) -> bool:
+    """Return whether a one-sided paired t test fails to show that `top` is higher than `other`."""
+    rows = [int(np.argmin(np.abs(maps.grid - position))) for position in (top, other)]
     difference = y @ (maps.height[rows[0]] - maps.height[rows[1]])
     return bool(t_statistic(difference[:, None])[0] <= student_quantile(y.shape[0] - 1, confidence))
 
@@ -316,8 +317,8 @@ def _indistinguishable(x: Array, y: Array, confidence: float) -> tuple[float, tu
     if y.size == 0:
         return math.nan, ()
     best = int(np.argmax(y.mean(axis=0)))
-    same = np.zeros(x.size, dtype=bool)
+    equal = np.zeros(x.size, dtype=bool)
     if y.shape[0] > 1:
-        same = t_statistic(y[:, [best]] - y) <= two_sided(y.shape[0] - 1, confidence)
-    same[best] = True
-    return float(x[best]), tuple(float(place) for place in x[same])
+        equal = t_statistic(y[:, [best]] - y) <= two_sided(y.shape[0] - 1, confidence)
+    equal[best] = True
+    return float(x[best]), tuple(float(position) for position in x[equal])

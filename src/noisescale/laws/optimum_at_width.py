@@ -1,4 +1,4 @@
-"""The optimum of a series at a width, trained or not."""
+"""The optimum of a series at any width, trained or not."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from noisescale.errors import BadInput
 from noisescale.estimate import Estimate
-from noisescale.laws.fitting import NO_HELP_REASON
+from noisescale.laws.fitting import NO_BENEFIT_REASON
 from noisescale.laws.optimum import ADVICE
 from noisescale.laws.quantities import QUANTITIES
 from noisescale.laws.results import Series
@@ -18,10 +18,10 @@ class OptimumAtWidth:
     """The optimum of a series at one width, in the series' quantity.
 
     Args:
-        place: The optimum with its interval.
-        basis: Its source, in words.
-        measured_at: The trained width that it was measured at; None for a law's prediction.
-        warnings: Reasons for caution.
+        place: Optimum with its interval.
+        basis: Source of the optimum, in words.
+        measured_at: Trained width whose measurement is used; None for a law's prediction.
+        warnings: Reasons for caution, one sentence each.
     """
 
     place: Estimate
@@ -31,46 +31,47 @@ class OptimumAtWidth:
 
 
 def optimum_at_width(series: Series, metric: str, width: float) -> OptimumAtWidth:
-    """Return the optimum measured at the width itself, else the law's prediction, else that of the nearest width.
+    """Return the optimum measured at this width, else the law's prediction, else the optimum of the nearest width.
 
     Args:
-        series: The ladders over widths.
-        metric: The metric of the optimum.
+        series: Ladders over widths.
+        metric: Metric of the optimum.
         width: Any width.
 
     Returns:
         The optimum and its source.
 
     Raises:
-        BadInput: No width has an optimum.
+        BadInput: No trained width has an optimum.
     """
     optima = {row.width: row.optima[metric] for row in series.widths if metric in row.optima}
     trained, warnings = optima.get(float(width)), []
     if trained is not None and trained.in_law and trained.curve.label == "interior":
         return OptimumAtWidth(series.place(trained), f"optimum measured at width {width:g}", width)
-    if trained is not None and trained.reason == NO_HELP_REASON:
-        warning = f"at width {width:g} {NO_HELP_REASON}: what is given is a bound from above, and less may do as well"
-        return OptimumAtWidth(series.place(trained), f"the least noise tried at width {width:g}", width, (warning,))
+    if trained is not None and trained.reason == NO_BENEFIT_REASON:
+        warning = f"at width {width:g} {NO_BENEFIT_REASON}: the values given are an upper bound"
+        basis = f"lowest noise scale on the grid at width {width:g}"
+        return OptimumAtWidth(series.place(trained), basis, width, (warning,))
     if trained is not None and trained.reason:
-        warnings.append(f"width {width:g} was trained and left out of the law: {trained.reason}")
+        warnings.append(f"width {width:g} was trained but is not in the law: {trained.reason}")
     law = series.law(metric)
     if law is not None and law.status == "ok":
-        widths = ", ".join(f"{known:g}" for known in law.widths)
+        widths = ", ".join(f"{value:g}" for value in law.widths)
         basis = f"law of the {law.quantity} over widths {widths}, with its prediction interval"
         return OptimumAtWidth(law.at(width), basis, None, tuple(warnings))
-    known = {place: optimum for place, optimum in optima.items() if optimum.curve.found}
-    if not known:
-        reasons = "; ".join(f"width {place:g}: {optimum.curve.advice}" for place, optimum in optima.items())
-        raise BadInput("recommend", "an optimum at one width at least", reasons or f"no {metric} at any width")
-    # An optimum that is not late, or a bound, at a near width tells more than a late optimum far away; an optimum
-    # beside the stability edge tells nothing.
-    sound = [place for place, optimum in known.items() if not optimum.stability_limited]
-    nearest = min(sound or known, key=lambda place: abs(math.log(place / width)))
+    located = {trained_width: best for trained_width, best in optima.items() if best.curve.has_value}
+    if not located:
+        reasons = "; ".join(f"width {trained_width:g}: {best.curve.advice}" for trained_width, best in optima.items())
+        raise BadInput("recommend", "an optimum at one width or more", reasons or f"no {metric} at any width")
+    # A bound, or an optimum that still drifts, at a near width is more informative than a converged optimum far away.
+    # An optimum near the stability edge is not informative.
+    informative = [trained_width for trained_width, best in located.items() if not best.stability_limited]
+    nearest = min(informative or located, key=lambda trained_width: abs(math.log(trained_width / width)))
     quantity = "learning rate" if series.quantity == "learning_rate" else QUANTITIES["noise_scale"].words
-    warnings.append(f"the law over widths is inconclusive: the {quantity} is that of width {nearest:g}, unchanged")
-    label = known[nearest].curve.label
+    warnings.append(f"the law over widths is inconclusive: the {quantity} of width {nearest:g} is used unchanged")
+    label = located[nearest].curve.label
     if label != "interior":
-        warnings.append(f"at width {nearest:g} no optimum is known, only a bound ({ADVICE[label]})")
-    labels = ", ".join(known[nearest].labels).replace("_", " ")
-    basis = f"the nearest width with an optimum or a bound, {nearest:g} ({labels})"
-    return OptimumAtWidth(series.place(known[nearest]), basis, nearest, tuple(warnings))
+        warnings.append(f"at width {nearest:g} the optimum is known only as a bound ({ADVICE[label]})")
+    labels = ", ".join(located[nearest].labels).replace("_", " ")
+    basis = f"nearest width with an optimum or a bound: {nearest:g} ({labels})"
+    return OptimumAtWidth(series.place(located[nearest]), basis, nearest, tuple(warnings))

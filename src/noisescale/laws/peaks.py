@@ -1,4 +1,4 @@
-"""Where the peaks of a measured curve are: a local quadratic smooth, and a rule for when two peaks are two."""
+"""The peaks of a measured curve: a local quadratic smoother, and a test for two separate peaks."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from noisescale.estimate import student_quantile
 Array = NDArray[np.float64]
 
 _SMOOTHED_CELLS = 5
-# Peaks closer than an octave are one peak to anybody who sets a rate.
+# Peaks closer than an octave count as one: for choosing a rate they are the same.
 SEPARATION = math.log(2)
-# One-sided level of each of the two tests "peak above valley". The valley is chosen on the same seeds, so the level
-# is stricter than 2.5 %; benchmarks/coverage.py shows the share of single peaks that are called two.
+# One-sided level of each of the two tests "peak above valley". The same seeds choose the valley, so the level is
+# stricter than 2.5 %; benchmarks/coverage.py measures how often a single peak is reported as two.
 _LEVEL = 0.005
 
 
 @dataclass(frozen=True)
-class PeakPlace:
-    """A peak's cell and the range of cells that belong to it.
+class PeakRange:
+    """The cell of a peak and the range of cells on its side of the valley.
 
     Args:
-        cell: index of the peak.
-        first: first index of its side of the valley.
-        last: last index of its side of the valley.
+        cell: Index of the peak.
+        first: Index of the first cell of the range.
+        last: Index of the last cell of the range.
     """
 
     cell: int
@@ -36,13 +36,13 @@ class PeakPlace:
 
 
 def local_quadratic(x: Array) -> Array:
-    """Matrix that smooths a curve by least-squares quadratics through the five nearest cells.
+    """Return the matrix that smooths a curve by least-squares quadratics through the five nearest cells.
 
     Args:
-        x: positions, increasing, not necessarily evenly spaced, shape [cells] with at least five cells.
+        x: Increasing positions of at least five cells, which may be unevenly spaced, shape [cells].
 
     Returns:
-        The matrix L, shape [cells, cells]: L @ y is the smooth.
+        The matrix L, shape [cells, cells]: L @ y is the smoothed curve.
     """
     cells = x.size
     matrix = np.zeros((cells, cells))
@@ -53,19 +53,19 @@ def local_quadratic(x: Array) -> Array:
     return matrix
 
 
-def separated_peaks(x: Array, y: Array, smooth: Array) -> tuple[PeakPlace, ...]:
-    """The highest peak, and a second one where the seeds show a valley between the two.
+def separated_peaks(x: Array, y: Array, smooth: Array) -> tuple[PeakRange, ...]:
+    """Return the highest peak, and a second peak if the seeds show a valley between the two.
 
-    Two local maxima of the smooth count as two peaks when they are at least an octave apart and the lowest cell
-    between them lies below both by one-sided paired t tests over seeds, on the raw cells.
+    Two local maxima of the smoothed curve count as two peaks if they are at least an octave apart and the lowest cell
+    between them lies below both, by one-sided paired t tests over seeds on the raw cells.
 
     Args:
-        x: positions, shape [cells].
-        y: the metric to be maximized, shape [seeds, cells].
-        smooth: smooth of the mean, shape [cells].
+        x: Positions, shape [cells].
+        y: Metric to maximize, shape [seeds, cells].
+        smooth: Smoothed mean curve, shape [cells].
 
     Returns:
-        One or two places, the higher first.
+        One or two peaks, the higher first.
     """
     padded = np.concatenate([[-np.inf], smooth, [-np.inf]])
     maxima = np.flatnonzero((padded[1:-1] > padded[:-2]) & (padded[1:-1] >= padded[2:]))
@@ -81,9 +81,9 @@ def separated_peaks(x: Array, y: Array, smooth: Array) -> tuple[PeakPlace, ...]:
         if strength > evidence:
             second, valley, evidence = other, lowest, strength
     if second < 0:
-        return (PeakPlace(top, 0, x.size - 1),)
+        return (PeakRange(top, 0, x.size - 1),)
     sides = {True: (0, valley), False: (valley, x.size - 1)}
-    return (PeakPlace(top, *sides[top < valley]), PeakPlace(second, *sides[second < valley]))
+    return (PeakRange(top, *sides[top < valley]), PeakRange(second, *sides[second < valley]))
 
 
 def _paired_t(difference: Array) -> float:

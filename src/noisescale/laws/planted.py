@@ -1,4 +1,4 @@
-"""Planted problems: curves, thresholds and widths whose truth is known, to check that intervals cover it."""
+"""Planted problems: curves, thresholds and laws with a known truth, to check the coverage of intervals."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class PlantedCurve:
     """A mean curve over a ladder, its optimum and the noise of the seeds.
 
     Args:
-        x: log positions of the cells, shape [cells].
-        mean: expected metric at the cells, shape [cells].
-        factor: a matrix A with A Aᵀ the covariance of a seed's residuals over cells, shape [cells, k].
-        optimum: x of the maximum of the mean curve.
-        second: x of the second maximum; NaN where there is one peak.
+        x: Log positions of the cells, shape [cells].
+        mean: Expected metric at the cells, shape [cells].
+        factor: Matrix A such that A Aᵀ is the covariance of a seed's residuals over cells, shape [cells, k].
+        optimum: Position x of the maximum of the mean curve.
+        second: Position x of the second maximum; NaN if there is a single peak.
     """
 
     x: Array
@@ -31,38 +31,38 @@ class PlantedCurve:
     second: float = math.nan
 
     def draw(self, generator: np.random.Generator, seeds: int) -> Array:
-        """The metric of some seeds, shape [seeds, cells]."""
+        """Draw the metric of several seeds, shape [seeds, cells]."""
         return np.asarray(self.mean + generator.standard_normal((seeds, self.factor.shape[1])) @ self.factor.T)
 
 
 def skewed(u: Array, curvature: float = 0.08, skew: float = 1.5) -> Array:
-    """A peak at u = 0 that falls faster on the right: -curvature·(exp(skew·u) - 1 - skew·u)/skew².
+    """Return a peak at u = 0 that falls faster on the right: -curvature·(exp(skew·u) - 1 - skew·u)/skew².
 
-    The defaults resemble test accuracy against the log noise scale of a two-layer network on MNIST-1D: two points
-    lost one nat below the peak and eight points one nat above it.
+    The defaults resemble the test accuracy of a two-layer network on MNIST-1D against its log noise scale. Accuracy
+    falls by two percentage points one nat below the peak, and by eight one nat above it.
 
     Args:
-        u: log distance from the peak.
-        curvature: minus the second derivative at the peak.
-        skew: third derivative over second derivative at the peak; not 0.
+        u: Log distance from the peak.
+        curvature: Minus the second derivative at the peak.
+        skew: Ratio of the third to the second derivative at the peak; not 0.
 
     Returns:
-        The metric relative to the peak's.
+        The metric minus its value at the peak.
     """
     return np.asarray(-curvature * (np.expm1(skew * u) - skew * u) / skew**2)
 
 
 def seed_noise(x: Array, deviation: float, growth: float = 0.15, correlation: float = 0.5) -> Array:
-    """Factor of a residual covariance that grows along the ladder and is correlated between neighbouring cells.
+    """Return a factor of a residual covariance that grows along the ladder and correlates neighbouring cells.
 
     Args:
-        x: log positions, shape [cells].
-        deviation: standard deviation of a seed's metric in the middle of the ladder.
-        growth: growth of the log deviation per nat of x.
-        correlation: correlation between cells one factor √2 apart.
+        x: Log positions, shape [cells].
+        deviation: Standard deviation of a seed's metric in the middle of the ladder.
+        growth: Growth of the log deviation per nat of x.
+        correlation: Correlation between cells a factor √2 apart.
 
     Returns:
-        The factor, shape [cells, cells].
+        The factor A, shape [cells, cells].
     """
     scale = deviation * np.exp(growth * (x - x.mean()))
     distance = np.abs(x[:, None] - x[None, :]) / math.log(math.sqrt(2))
@@ -72,14 +72,14 @@ def seed_noise(x: Array, deviation: float, growth: float = 0.15, correlation: fl
 def planted_curve(
     x: Array, optimum: float, *, curvature: float = 0.08, skew: float = 1.5, deviation: float = 0.01
 ) -> PlantedCurve:
-    """A single skewed peak with heteroscedastic, correlated seed noise.
+    """Return a single skewed peak with heteroscedastic, correlated seed noise.
 
     Args:
-        x: log positions, shape [cells].
-        optimum: x of the maximum.
-        curvature: minus the second derivative there.
-        skew: see `skewed`.
-        deviation: standard deviation of one seed in the middle of the ladder.
+        x: Log positions, shape [cells].
+        optimum: Position x of the maximum.
+        curvature: Minus the second derivative at the maximum.
+        skew: Skew of the peak, as in `skewed`.
+        deviation: Standard deviation of a seed's metric in the middle of the ladder.
 
     Returns:
         The curve.
@@ -88,16 +88,16 @@ def planted_curve(
 
 
 def two_peaks(x: Array, left: float, right: float, *, deviation: float = 0.01) -> PlantedCurve:
-    """Two bumps of height 0.1, the right one half a point higher, with a valley between them.
+    """Return two bumps of height 0.1 and 0.105, the right one higher, with a valley between them.
 
     Args:
-        x: log positions, shape [cells].
-        left: x of the left bump.
-        right: x of the right bump.
-        deviation: standard deviation of one seed in the middle of the ladder.
+        x: Log positions, shape [cells].
+        left: Position x of the left bump.
+        right: Position x of the right bump.
+        deviation: Standard deviation of a seed's metric in the middle of the ladder.
 
     Returns:
-        The curve; `optimum` is the higher maximum of the sum, `second` the lower one.
+        The curve; `optimum` is the higher maximum of the sum and `second` the lower maximum.
     """
 
     def mean(z: Array) -> Array:
@@ -120,41 +120,41 @@ def planted_widths(
     curvature: float = 0.08,
     deviation: float = 0.01,
 ) -> list[PlantedCurve]:
-    """Curves whose optima follow a power law of width, up to a normal lack of fit.
+    """Return curves whose optima follow a power law of width, up to a normal lack of fit.
 
     Args:
-        generator: source of the lack of fit.
-        widths: the widths.
-        x: log positions of the cells, shared by all widths, shape [cells].
-        slope: exponent of width.
-        middle: x of the optimum at the mean log width.
-        lack_of_fit: standard deviation τ of a width's own departure from the law.
-        curvature: see `skewed`.
-        deviation: see `seed_noise`.
+        generator: Random generator of the lack of fit.
+        widths: Widths, shape [widths].
+        x: Log positions of the cells, shared by all widths, shape [cells].
+        slope: Exponent of width.
+        middle: Position x of the optimum at the mean log width.
+        lack_of_fit: Standard deviation τ of the departure of each width from the law.
+        curvature: Curvature at the peak, as in `skewed`.
+        deviation: Deviation of the seeds, as in `seed_noise`.
 
     Returns:
         One curve for each width.
     """
     logs = np.log(np.asarray(widths, dtype=np.float64))
-    places = middle + slope * (logs - logs.mean()) + lack_of_fit * generator.standard_normal(logs.size)
-    return [planted_curve(x, float(place), curvature=curvature, deviation=deviation) for place in places]
+    positions = middle + slope * (logs - logs.mean()) + lack_of_fit * generator.standard_normal(logs.size)
+    return [planted_curve(x, float(position), curvature=curvature, deviation=deviation) for position in positions]
 
 
 def failures(
     generator: np.random.Generator, rates: Array, median: float, spread: float, seeds: int, fractal: float = 0.0
 ) -> Array:
-    """Failures of several seeds on a ladder of rates, with log-normal thresholds.
+    """Draw the failures of several seeds on a ladder of rates, with log-normal thresholds.
 
     Args:
-        generator: source of the thresholds.
-        rates: learning rates, increasing, shape [cells].
-        median: median threshold.
-        spread: standard deviation of the log threshold over seeds.
-        seeds: number of seeds.
-        fractal: probability that a rate above the threshold is stable after all.
+        generator: Random generator of the thresholds.
+        rates: Learning rates, increasing, shape [cells].
+        median: Median threshold.
+        spread: Standard deviation of the log threshold over seeds.
+        seeds: Number of seeds.
+        fractal: Probability that a rate above the threshold is stable after all.
 
     Returns:
-        1 where failed and 0 where stable, shape [seeds, cells].
+        1 for a failed run and 0 for a stable run, shape [seeds, cells].
     """
     thresholds = median * np.exp(spread * generator.standard_normal((seeds, 1)))
     failed = rates[None, :] >= thresholds

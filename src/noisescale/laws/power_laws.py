@@ -1,4 +1,4 @@
-"""The power law that ties a measured quantity to width, with an honest slope and prediction intervals."""
+"""Power laws of a measured quantity against width, with intervals of the slope and prediction intervals."""
 
 from __future__ import annotations
 
@@ -15,38 +15,39 @@ from noisescale.laws.tobit import CensoredLine
 
 Array = NDArray[np.float64]
 
-# The jackknife over ten seeds can by chance come out near zero; 0.02 is 2 % of the rate, below any ladder's step.
+# The jackknife over ten seeds can be near zero by chance; 0.02 is 2 % of the rate, below the step of any ladder.
 ERROR_FLOOR = 0.02
 MINIMUM_WIDTHS = 4
-# An optimum known to no better than a factor √2, while others are known three times better, is no point of a line: it
-# keeps its small weight but not a degree of freedom (with it, four widths of which one is such cover 0.88).
+# An optimum with an error above a factor √2 and above three times the median error adds almost nothing to a line. It
+# keeps its small weight but does not count as a degree of freedom. If it counted, four widths that include one such
+# optimum would have a coverage of only 0.88.
 _VAGUE_ERROR = math.log(math.sqrt(2))
 _VAGUE_RATIO = 3.0
 
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """quantity = coefficient · width^slope over the widths that were measured.
+    """The law quantity = coefficient · width^slope over the measured widths.
 
     Args:
-        quantity: what follows the law.
-        status: "ok", or "inconclusive".
-        advice: why, and what would mend it.
-        method: least_squares, tobit (censored widths enter as inequalities) or none.
-        slope: exponent with its 95 % interval.
-        log_center: log quantity at the mean log width of the uncensored widths, with its interval.
-        center: mean log width of the uncensored widths.
-        lack_of_fit: between-width standard deviation τ of the log quantity beyond the seeds' noise.
-        residual: residual standard deviation of the log quantity about the line.
-        widths: the uncensored widths.
-        censored: the widths that entered as inequalities.
-        log_values: log quantity at `widths`.
-        standard_errors: standard errors of `log_values`, floored at 0.02.
-        degrees: degrees of freedom of each standard error.
-        unit: unit of the quantity.
-        convention: convention of the quantity.
-        bounds: log of the bound of each censored width.
-        directions: -1 where the quantity is at or below the bound, 1 where at or above.
+        quantity: Name of the quantity.
+        status: "ok" or "inconclusive".
+        advice: Reason for the status, and the remedy.
+        method: "least_squares", "tobit" (censored widths enter as inequalities) or "none".
+        slope: Exponent of width, with its 95 % interval.
+        log_center: Log quantity at `center`, with its interval.
+        center: Mean log width of the uncensored widths.
+        lack_of_fit: Standard deviation τ of the log quantity between widths, in excess of the noise of the seeds.
+        residual: Residual standard deviation of the log quantity about the line.
+        widths: Uncensored widths.
+        censored: Widths that enter as inequalities.
+        log_values: Log quantity at each of `widths`.
+        standard_errors: Standard error of each of `log_values`, at least 0.02.
+        degrees: Degrees of freedom of each standard error.
+        unit: Unit of the quantity.
+        convention: Definition of the quantity.
+        bounds: Log of the bound at each censored width.
+        directions: -1 if the quantity is at or below the bound, 1 if at or above, for each censored width.
     """
 
     quantity: str
@@ -70,22 +71,23 @@ class PowerLaw:
 
     @property
     def fitted(self) -> bool:
-        """Whether there is a line at all (an inconclusive law may have one)."""
+        """Return whether there is a line; an inconclusive law may have a line too."""
         return math.isfinite(self.slope.value)
 
     def log_at(self, width: float) -> float:
-        """Log quantity on the line at a width."""
+        """Return the log quantity on the line at a width."""
         return self.log_center.value + self.slope.value * (math.log(width) - self.center)
 
     def at(self, width: float, *, new: bool = True) -> Estimate:
-        """The quantity at a width, with a 95 % interval.
+        """Return the quantity at a width, with a 95 % interval.
 
         Args:
-            width: a width, trained or not.
-            new: True for a prediction interval (it adds the lack of fit τ² of one more width), False for the line.
+            width: Any width, trained or not.
+            new: True for a prediction interval, which adds the lack of fit τ² of a new width; False for the interval
+                of the line.
 
         Returns:
-            The estimate in natural units; all NaN without a line.
+            The estimate in natural units; NaN without a line.
         """
         if not self.fitted:
             return Estimate(math.nan, math.nan, math.nan, self.unit, self.convention)
@@ -100,14 +102,14 @@ class PowerLaw:
             return from_log(value, low, high, self.unit, self.convention)
         fit = _WeightedLine(np.log(self.widths), np.array(self.log_values), np.array(self.standard_errors))
         value = self.log_at(width)
-        half = fit.half_width(np.array([1.0, x0]), np.array(self.degrees), one_more=new)
+        half = fit.half_width(np.array([1.0, x0]), np.array(self.degrees), new_width=new)
         return from_log(value, value - half, value + half, self.unit, self.convention)
 
     def slope_errors(self) -> tuple[tuple[float, float], ...]:
-        """(standard error, degrees of freedom) of the slope, by the seeds' noise and by the scatter about the line.
+        """Return (standard error, degrees of freedom) of the slope, from the seeds' noise and from the residuals.
 
-        Its interval is the wider one of both; a test of the slope must pass at both. Empty where there is no line, or
-        widths entered as inequalities.
+        The slope's interval is the wider of the two, so a test of the slope must pass with both. The result is empty if
+        there is no line or if widths enter as inequalities.
         """
         if self.method != "least_squares":
             return ()
@@ -135,29 +137,30 @@ def power_law(
     unit: str = "1",
     convention: str = "",
 ) -> PowerLaw:
-    """Fit log quantity = a + slope · log width.
+    """Fit the line log quantity = a + slope · log width.
 
-    Without censored widths: least squares with weights 1/(SE² + τ²), τ² by the mean square of the weighted residuals;
-    half-width max(t_{W-2}·SE_residual, t_ν·SE_within), ν by Satterthwaite. Equal errors make it ordinary least squares;
-    a width whose optimum is hardly identified hardly counts, and is not counted in W. With censored widths: Tobit
-    likelihood with a between-width variance and the profile likelihood ratio, its threshold calibrated to the t of W-2
-    degrees of freedom.
+    Without censored widths, the fit is least squares with weights 1/(SE² + τ²). τ² makes the mean square of the
+    weighted residuals 1. The half-width of an interval is max(t_{W-2}·SE_residual, t_ν·SE_within), with ν by
+    Satterthwaite. Equal errors give ordinary least squares. A width whose optimum is poorly identified gets a small
+    weight and does not count in W. With censored widths, the fit maximizes a Tobit likelihood with a between-width
+    variance. Its intervals come from the profile likelihood ratio, with a threshold that matches t with W-2 degrees of
+    freedom.
 
     Args:
-        widths: widths, shape [W].
-        log_values: log quantity, or log of the bound where censored, shape [W].
-        standard_errors: of `log_values`, over seeds, shape [W]; ignored where censored.
-        degrees: degrees of freedom of the standard errors (seeds - 1), shape [W] or one number.
-        censored: -1 where the quantity is at or below the bound, 1 at or above, 0 measured, shape [W].
-        quantity: name, for messages.
-        unit: unit of the quantity.
-        convention: convention of the quantity.
+        widths: Widths, shape [W].
+        log_values: Log quantity, or the log of the bound if censored, shape [W].
+        standard_errors: Standard errors of `log_values` over seeds, shape [W]; ignored for censored widths.
+        degrees: Degrees of freedom of the standard errors (seeds - 1), shape [W] or a single number.
+        censored: -1 if the quantity is at or below the bound, 1 if at or above, 0 if measured, shape [W].
+        quantity: Name of the quantity, for messages.
+        unit: Unit of the quantity.
+        convention: Definition of the quantity.
 
     Returns:
-        The law; inconclusive with fewer than four uncensored widths.
+        The law, inconclusive with fewer than four informative uncensored widths.
 
     Raises:
-        BadInput: Shapes that differ, or a value that is not finite.
+        BadInput: The shapes differ, or a value is not finite.
 
     Source:
         Satterthwaite 1946; Paule and Mandel 1982 (τ²); Knapp and Hartung 2003 (residual error); Tobin 1958; coverage in
@@ -169,7 +172,7 @@ def power_law(
     kind = np.zeros(w.shape, dtype=np.int64) if censored is None else np.asarray(censored, dtype=np.int64)
     nu = np.broadcast_to(np.asarray(degrees, dtype=np.float64), w.shape)
     if not (w.ndim == 1 and w.shape == y.shape == se.shape == kind.shape):
-        raise BadInput(f"law of {quantity}", "one value, error and flag for every width", w.shape)
+        raise BadInput(f"law of {quantity}", "a value, an error and a flag for every width", w.shape)
     if not np.all(np.isfinite(y)) or np.any(w <= 0):
         raise BadInput(f"law of {quantity}", "finite values at positive widths", y.tolist())
     free = kind == 0
@@ -177,12 +180,12 @@ def power_law(
     count = int(informative(error).sum())
     status = "ok" if count >= MINIMUM_WIDTHS else "inconclusive"
     advice = (
-        f"{count} widths, {int((~free).sum())} more as inequalities"
+        f"{count} widths, and {int((~free).sum())} as inequalities"
         if status == "ok"
-        else f"{count} widths with a well-known optimum; a law needs {MINIMUM_WIDTHS}: add widths, seeds or rungs"
+        else f"{count} widths with a well-determined optimum; a law needs {MINIMUM_WIDTHS}: add widths, seeds or rungs"
     )
     nothing = Estimate(math.nan, math.nan, math.nan, "1", "no line")
-    slope, centre_value, method, lack, residual = nothing, nothing, "none", math.nan, math.nan
+    slope, log_center, method, lack, residual = nothing, nothing, "none", math.nan, math.nan
     center = float(np.mean(np.log(w[free]))) if free.any() else math.nan
     slope_text = f"exponent of width in {quantity}"
     if free.sum() >= 2 and np.ptp(w[free]) > 0:
@@ -191,24 +194,24 @@ def power_law(
         half = fit.half_width(np.array([0.0, 1.0]), nu[free])
         slope = Estimate(fit.slope, fit.slope - half, fit.slope + half, "1", slope_text)
         value, half = fit.at(center), fit.half_width(np.array([1.0, center]), nu[free])
-        centre_value = Estimate(value, value - half, value + half, f"log {unit}", convention)
+        log_center = Estimate(value, value - half, value + half, f"log {unit}", convention)
     if count >= MINIMUM_WIDTHS and not free.all():
-        every = np.full(w.shape, float(np.median(error)))
-        every[free] = error
-        line = CensoredLine(np.log(w), y, every, kind, count)
+        errors = np.full(w.shape, float(np.median(error)))
+        errors[free] = error
+        line = CensoredLine(np.log(w), y, errors, kind, count)
         method, lack = "tobit", line.spread
         value = line.intercept + line.slope * center
         low, high = line.profile_slope()
         slope = Estimate(line.slope, low, high, "1", slope_text)
         low, high = line.profile(center)
-        centre_value = Estimate(value, low, high, f"log {unit}", convention)
+        log_center = Estimate(value, low, high, f"log {unit}", convention)
     return PowerLaw(
         quantity=quantity,
         status=status,
         advice=advice,
         method=method,
         slope=slope,
-        log_center=centre_value,
+        log_center=log_center,
         center=center,
         lack_of_fit=lack,
         residual=residual,
@@ -225,13 +228,13 @@ def power_law(
 
 
 def informative(error: Array) -> NDArray[np.bool_]:
-    """Which widths count as points of the line, by their standard errors of the log quantity, shape [W]."""
+    """Return the mask of the widths that count as points of the line, by their standard errors, shape [W]."""
     limit = max(_VAGUE_ERROR, _VAGUE_RATIO * float(np.median(error))) if error.size else _VAGUE_ERROR
     return np.asarray(error <= limit)
 
 
 class _WeightedLine:
-    """A least-squares line with weights 1/(error² + τ²), τ² such that the weighted residuals have mean square 1."""
+    """A least-squares line with weights 1/(error² + τ²); τ² makes the mean square of the weighted residuals 1."""
 
     def __init__(self, x: Array, y: Array, error: Array) -> None:
         self.error, self.free = error, x.size - 2
@@ -244,35 +247,35 @@ class _WeightedLine:
         residuals = y - self._design @ self._coefficients
         self.residual = math.sqrt(float(np.sum(residuals**2)) / self.free) if self.free > 0 else math.nan
         weighted = float(np.sum(self._weights * residuals**2))
-        # Below 1 only where the seeds' noise alone explains the scatter (τ = 0).
+        # Below 1 only if the noise of the seeds alone explains the scatter (τ = 0).
         self._scale = weighted / self.free if self.free > 0 else math.nan
 
     @property
     def slope(self) -> float:
-        """Exponent."""
+        """Slope of the line."""
         return float(self._coefficients[1])
 
     def at(self, x0: float) -> float:
-        """The line at x0."""
+        """Return the line at x0."""
         return float(self._coefficients @ np.array([1.0, x0]))
 
-    def half_width(self, combination: Array, degrees: Array, *, one_more: bool = False) -> float:
-        """max(t·SE_residual, t·SE_within) of combination · (intercept, slope), for one more width's value if asked."""
-        return max(two_sided(nu) * error for error, nu in self.errors(combination, degrees, one_more=one_more))
+    def half_width(self, combination: Array, degrees: Array, *, new_width: bool = False) -> float:
+        """Return max(t·SE_residual, t·SE_within) of combination · (intercept, slope), or of a new width's value."""
+        return max(two_sided(nu) * error for error, nu in self.errors(combination, degrees, new_width=new_width))
 
-    def errors(self, combination: Array, degrees: Array, *, one_more: bool = False) -> tuple[tuple[float, float], ...]:
-        """(standard error, degrees of freedom) within the widths, and by the residuals where there are enough."""
+    def errors(self, combination: Array, degrees: Array, *, new_width: bool = False) -> tuple[tuple[float, float], ...]:
+        """Return (standard error, degrees of freedom) from the seeds and, if there are residuals, from these."""
         points = self._maps.T @ combination
         variances = points**2 * self.error**2
         satterthwaite = float(np.sum(variances) ** 2 / np.sum(variances**2 / degrees))
-        within = float(np.sum(variances)) + (self._square if one_more else 0.0)
-        own = (math.sqrt(within), satterthwaite)
+        within = float(np.sum(variances)) + (self._square if new_width else 0.0)
+        from_seeds = (math.sqrt(within), satterthwaite)
         if self.free <= 0:
-            return (own,)
+            return (from_seeds,)
         spread = float(combination @ self._covariance @ combination)
-        if one_more:
+        if new_width:
             spread += self._square + float(np.mean(np.sort(self.error**2)[: self.free]))
-        return own, (math.sqrt(self._scale * spread), float(self._counted))
+        return from_seeds, (math.sqrt(self._scale * spread), float(self._counted))
 
     def _solve(self, y: Array, square: float) -> None:
         self._weights = 1 / (self.error**2 + square)

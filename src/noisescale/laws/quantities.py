@@ -1,4 +1,4 @@
-"""The quantity along a ladder, in which optima and their law over widths are stated."""
+"""The quantities along a ladder, in which optima and their laws over width are stated."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Quantity:
-    """One quantity that a ladder can be ordered by.
+    """A quantity that can order a ladder.
 
     Args:
-        name: The column of a study; also the field of cells, optima and laws.
-        words: The name in a sentence.
-        symbol: The symbol in tables.
-        tex: The symbol in figures.
+        name: Column of a study, and field of cells, optima and laws.
+        words: Name in a sentence.
+        symbol: Symbol in tables.
+        tex: Symbol in figures.
     """
 
     name: str
@@ -23,12 +23,12 @@ class Quantity:
 
     @property
     def axis_label(self) -> str:
-        """The label of a figure's axis."""
+        """Label of a figure's axis."""
         return f"{self.words} {self.tex}"
 
 
-# In order of preference: ḡ where the read-out's fan-in grows with width, g where no layer grows, and the learning rate
-# at a fixed batch where the optimizer has no noise scale.
+# In order of preference: ḡ if the read-out's fan-in grows with width, g if no layer grows, and the learning rate at a
+# fixed batch size if the optimizer has no noise scale.
 QUANTITIES: dict[str, Quantity] = {
     quantity.name: quantity
     for quantity in (

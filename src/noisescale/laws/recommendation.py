@@ -1,4 +1,4 @@
-"""What `recommend` returns: a rate, a batch size and steps for one width, ready to hand over to `torch.optim`."""
+"""The result of `recommend`: a learning rate, a batch size and steps for one width, ready for `torch.optim`."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from noisescale.training import ParameterGroups, parameterize
 
 @dataclass(frozen=True)
 class Rung:
-    """One batch size, with the learning rate that belongs to it.
+    """A batch size and its learning rate.
 
     Args:
-        batch_size: B, in examples.
-        learning_rate: ε, with its interval.
-        stability_edge: ε_½ at this batch and width; NaN where none was measured.
-        steps: Steps that keep the study's training time ε·steps, or its epochs where those were held fixed.
-        stable: Whether ε is at most half of the edge and its upper end at most the edge; None without an edge.
+        batch_size: Batch size B, in examples.
+        learning_rate: Learning rate ε, with its interval.
+        stability_edge: Stability edge ε_½ at this batch size and width; NaN if not measured.
+        steps: Training steps that keep the study's training time ε·steps, or its epochs if the study fixed these.
+        stable: True if ε is at most half of the edge and its upper end at most the edge; None without an edge.
     """
 
     batch_size: int
@@ -37,39 +37,38 @@ class Rung:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """The setting to train a width with.
+    """The recommended hyperparameters for one width.
 
     Args:
         schema_version: Version of the JSON form.
         width: Width of the network.
         parameterization: Parameterization of the group that the recommendation follows.
-        init_scale: σ0² of that group; NaN where not recorded.
-        momentum: m of that group.
-        weight_decay: λ of that group.
-        batch_size: B, in examples.
-        learning_rate: ε at that batch.
-        steps: Steps that keep the study's training time ε·steps, or its epochs where those were held fixed.
-        normalized_noise_scale: ḡ at this width, with its prediction interval; NaN where the optimizer has no noise
-            scale.
-        noise_scale: g; NaN where the optimizer has none.
-        temperature: ε/(B(1 - m)); NaN where the optimizer has none.
-        stability_edge: ε_½ at that batch and width.
-        ladder: Every batch size with its rate.
-        metric: "accuracy" or "loss".
-        select_on: The data on which the optima were chosen.
-        train_size: N, in examples.
-        basis: The sources of the rate and of the edge.
-        validity: The conditions under which the numbers hold.
+        init_scale: Initial scale σ0² of the group; NaN if not recorded.
+        momentum: Momentum m of the group.
+        weight_decay: Weight decay λ of the group.
+        batch_size: Recommended batch size B, in examples.
+        learning_rate: Recommended learning rate ε at this batch size.
+        steps: Training steps that keep the study's training time ε·steps, or its epochs if the study fixed these.
+        normalized_noise_scale: ḡ at this width, with its prediction interval; NaN if the optimizer has no noise scale.
+        noise_scale: Noise scale g; NaN if the optimizer has none.
+        temperature: Temperature ε/(B(1 - m)); NaN if the optimizer has none.
+        stability_edge: Stability edge ε_½ at this batch size and width.
+        ladder: All batch sizes with their learning rates.
+        metric: Metric that chose the optima, "accuracy" or "loss".
+        select_on: Data set that chose the optima, "test" or "validation".
+        train_size: Training set size N, in examples.
+        basis: Sources of the learning rate and of the edge.
+        validity: Conditions under which the numbers hold.
         warnings: Reasons for caution.
-        input_shape: Shape of one input of the study's data; empty where only a fit was given.
-        num_outputs: Outputs of the study's models; 0 where only a fit was given.
-        base_width: The width at which that parameterization equals standard; None where it has none.
-        query_rows: The weights that make an attention's queries, as the study's spec names them for mup.
-        nesterov: Whether momentum is of Nesterov's form.
-        optimizer_name: The optimizer, "sgd" or "adamw".
-        hyperparameters: The optimizer's own hyperparameters, by key.
-        decay: "coupled", "decoupled" or "independent".
-        no_decay: "gains", "biases" or both: parameters without decay.
+        input_shape: Shape of one input of the study's data; empty if the recommendation was made from a fit.
+        num_outputs: Number of outputs of the study's models; 0 if the recommendation was made from a fit.
+        base_width: Width at which the parameterization equals standard; None if it has no base width.
+        query_rows: Weights that compute an attention's queries, as the study's spec names them for mup.
+        nesterov: Whether momentum has Nesterov's form.
+        optimizer_name: Optimizer, "sgd" or "adamw".
+        hyperparameters: Hyperparameters of the optimizer, by key.
+        decay: Form of weight decay, "coupled", "decoupled" or "independent".
+        no_decay: Parameters without decay: "gains", "biases" or both.
     """
 
     schema_version: int
@@ -103,39 +102,41 @@ class Recommendation:
     no_decay: tuple[str, ...] = ()
 
     def optimizer(self, factory: Factory, *, seed: int = 0) -> tuple[nn.Module, torch.optim.Optimizer]:
-        """Build the recommended model and its optimizer of `torch.optim`, ready to use.
+        """Build the recommended model and its `torch.optim` optimizer.
 
         Args:
-            factory: `(width, input_shape, num_classes) -> nn.Module`, as a sweep takes it.
-            seed: Fixes the initial weights, as a run's seed does in a sweep.
+            factory: `(width, input_shape, num_classes) -> nn.Module`, as in a sweep.
+            seed: Seed of the initial weights, as for a run of a sweep.
 
         Returns:
-            The re-initialized model and the optimizer. Clipping is not part of `torch.optim`; `validity` names it.
+            The re-initialized model and the optimizer. The optimizer does not clip gradients; `validity` names the
+            clipping.
 
         Raises:
-            BadInput: As `parameter_groups`.
+            BadInput: `parameter_groups` raises it.
         """
         groups = self.parameter_groups(factory, seed=seed)
         return groups.model, groups.build()
 
     def parameter_groups(self, factory: Factory, *, seed: int = 0) -> ParameterGroups:
-        """Build the recommended model and return its parameter groups for the optimizer of `torch.optim`.
+        """Build the recommended model and return its parameter groups for `torch.optim`.
 
         Args:
-            factory: `(width, input_shape, num_classes) -> nn.Module`, as a sweep takes it.
-            seed: Fixes the initial weights, as a run's seed does in a sweep.
+            factory: `(width, input_shape, num_classes) -> nn.Module`, as in a sweep.
+            seed: Seed of the initial weights, as for a run of a sweep.
 
         Returns:
-            A list of groups; its attribute `model` is the re-initialized model. `validity` names what `torch.optim`
-            does not do (clipping; for SGD, decay that is not coupled, which `optimizer` adds).
+            A list of groups; its attribute `model` is the re-initialized model. `validity` names the options that
+            `torch.optim` does not cover: clipping and, for SGD, decoupled or independent decay (`optimizer` adds it).
 
         Raises:
-            BadInput: The recommendation was made from a fit alone, which does not know the shape of the data, or its
-                width is not a whole number.
+            BadInput: The recommendation was made from a fit, which does not know the shape of the data; the study does
+                not record the base width that the parameterization needs; or the width is not a whole number.
         """
-        self._check_hand_over()
+        self._check_buildable()
         width = int(self.width)
-        # Where the parameterization keeps the module's own start, the seed must reach the factory, as in a sweep.
+        # The parameterization "own" keeps the module's initialization, so the seed must reach the factory, as in a
+        # sweep.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model, reference = (factory(w, self.input_shape, self.num_outputs) for w in (width, 2 * width))
@@ -163,13 +164,13 @@ class Recommendation:
     def as_json(self) -> dict[str, object]:
         """Return the JSON form; open ends and missing values become None."""
         values: dict[str, object] = as_json(self)
-        # In JSON there is no method of that name.
+        # Python needs the longer name because `optimizer` is a method; JSON does not.
         return {("optimizer" if name == "optimizer_name" else name): value for name, value in values.items()}
 
-    def _check_hand_over(self) -> None:
+    def _check_buildable(self) -> None:
         if not self.input_shape:
             required = "a recommendation made from a study, which knows its data"
-            raise BadInput("parameter_groups", required, "one made from a fit")
+            raise BadInput("parameter_groups", required, "a recommendation made from a fit")
         if self.parameterization in WITH_BASE_WIDTH and self.base_width is None:
             required = f"a study that records the base width of {self.parameterization}"
             raise BadInput("parameter_groups", required, "none")

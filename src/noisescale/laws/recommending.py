@@ -1,4 +1,4 @@
-"""A learning rate and a batch size for a width, trained or not, from the laws of a study."""
+"""Recommendation of a learning rate and a batch size for any width, from the laws of a study."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from noisescale.errors import BadInput
 from noisescale.estimate import Estimate
 from noisescale.laws.conditions import conditions, number_of
 from noisescale.laws.edges import edge_at_new_width
-from noisescale.laws.fitting import NO_HELP_REASON, fit
+from noisescale.laws.fitting import NO_BENEFIT_REASON, fit
 from noisescale.laws.largest_batch import EdgeByBatch
 from noisescale.laws.optimum_at_width import OptimumAtWidth, optimum_at_width
 from noisescale.laws.recommendation import Recommendation, Rung
@@ -31,7 +31,7 @@ from noisescale.noise_laws import NOISE_SCALE, TEMPERATURE
 from noisescale.store import Study
 from noisescale.training import METRICS, OPTIMIZERS
 
-# A law over widths is not believed further than this factor outside them.
+# A law over widths is trusted up to this factor outside their range.
 SUPPORTED_FACTOR = 2.0
 
 
@@ -42,23 +42,24 @@ def recommend(
     *,
     parameterization: str | None = None,
 ) -> Recommendation:
-    """Recommend a learning rate and a batch size.
+    """Recommend a learning rate and a batch size for a width.
 
-    The law gives ḡ at the width, hence g, hence a rate ε = g(1 - m)/(N/B - 1) for every batch B. The default is the
-    largest B of a factor-√2 ladder whose rate is at most half of the stability edge and whose interval's upper end is
-    at most the edge. For an optimizer without a noise scale, the law gives ε at each batch size of the grid.
+    The law gives ḡ at the width, and from it g and a learning rate ε = g(1 - m)/(N/B - 1) for every batch size B. The
+    default is the largest B of a factor-√2 ladder whose rate is at most half of the stability edge and whose upper end
+    is at most the edge. For an optimizer without a noise scale, the law gives ε at each batch size of the grid.
 
     Args:
-        study_or_fit: A study, or what `fit` returned for it.
+        study_or_fit: Study, or its fit.
         width: Any width above 0.
-        batch_size: Keep this batch size, in examples. Default: the largest stable one.
-        parameterization: The group to follow. Default: the one with the best peak at its largest width.
+        batch_size: Batch size to keep, in examples. Default: the largest stable batch size.
+        parameterization: Parameterization of the group to follow. Default: the group with the best peak at its largest
+            width.
 
     Returns:
-        The recommendation, with the whole ladder, its basis, validity and warnings.
+        The recommendation, with the ladder of batch sizes, its basis, validity and warnings.
 
     Raises:
-        BadInput: A width or batch that is not possible, an unknown parameterization, or a study without any optimum.
+        BadInput: The width or batch size is impossible, the parameterization is unknown, or the study has no optimum.
     """
     if not (math.isfinite(width) and width > 0):
         raise BadInput("width", "a number above 0", width)
@@ -92,7 +93,7 @@ def recommend(
         metric=fitted.metric,
         select_on=fitted.select_on,
         train_size=train_size,
-        basis=(planned.optimum.basis, edge_basis, *_among(fitted, group)),
+        basis=(planned.optimum.basis, edge_basis, *_group_basis(fitted, group)),
         validity=conditions(series, group, planned.time, train_size, momentum),
         warnings=tuple(dict.fromkeys(planned.warnings)),
         input_shape=input_shape,
@@ -103,7 +104,7 @@ def recommend(
 
 @dataclass(frozen=True)
 class _Plan:
-    """The rungs of a recommendation and what they rest on."""
+    """The rungs of a recommendation, with the series and optimum behind them."""
 
     ladder: tuple[Rung, ...]
     chosen: Rung
@@ -117,7 +118,7 @@ class _Plan:
 def _plan_by_noise(
     fitted: Fit, group: Group, width: float, batch_size: int | None, edge: EdgeByBatch | None, study: Study | None
 ) -> _Plan:
-    """Give every batch size the rate at which the noise scale is the best."""
+    """Give every batch size the learning rate with the optimal noise scale."""
     series = group.series[group.primary]
     optimum = optimum_at_width(series, fitted.metric, width)
     warnings = [*fitted.warnings, *optimum.warnings]
@@ -144,12 +145,12 @@ def _plan_by_noise(
 def _plan_by_rate(
     fitted: Fit, group: Group, width: float, batch_size: int | None, edge: EdgeByBatch | None, study: Study | None
 ) -> _Plan:
-    """Give every trained batch size its best rate, and follow the primary series unless a batch size is asked for."""
+    """Give every trained batch size its best rate; follow the primary series unless the user names a batch size."""
     sizes = [round(series.fixed_value) for series in group.series]
     optimizer = group.hyperparameters.get("optimizer")
     if batch_size is not None and batch_size not in sizes:
         required = (
-            f"a trained batch size ({', '.join(map(str, sizes))}): no law ties the rate of {optimizer} to the batch"
+            f"a trained batch size ({', '.join(map(str, sizes))}): no law relates the rate of {optimizer} to the batch"
         )
         raise BadInput("batch_size", required, batch_size)
     series = group.series[group.primary if batch_size is None else sizes.index(batch_size)]
@@ -157,7 +158,7 @@ def _plan_by_rate(
     warnings = [*fitted.warnings, *optimum.warnings]
     rungs: list[Rung] = []
     for other in group.series if batch_size is None else [series]:
-        if any(row.optima[fitted.metric].curve.found for row in other.widths if fitted.metric in row.optima):
+        if any(row.optima[fitted.metric].curve.has_value for row in other.widths if fitted.metric in row.optima):
             rungs.append(rung_of_rate(other, optimum_at_width(other, fitted.metric, width).place, edge))
     chosen = next(rung for rung in rungs if rung.batch_size == round(series.fixed_value))
     choose_rung((chosen,), series, warnings)
@@ -167,7 +168,7 @@ def _plan_by_rate(
 
 
 def _hand_over(group: Group) -> dict[str, Any]:
-    """Return the fields of a recommendation that building the model and its optimizer needs."""
+    """Return the fields of a recommendation that are needed to build the model and its optimizer."""
     options = group.hyperparameters
     optimizer = OPTIMIZERS[options.get("optimizer") or "sgd"]
     base_width = options.get("base_width")
@@ -197,7 +198,7 @@ def _choose_group(fitted: Fit, parameterization: str | None) -> Group:
         groups = tuple(group for group in groups if group.parameterization == parameterization)
         if not groups:
             known = ", ".join(sorted({group.parameterization for group in fitted.groups}))
-            raise BadInput("parameterization", f"one of {known}", parameterization)
+            raise BadInput("parameterization", f"a parameterization of the study ({known})", parameterization)
     sign = METRICS[fitted.metric].sign
 
     def peak(group: Group) -> float:
@@ -212,14 +213,14 @@ def _choose_group(fitted: Fit, parameterization: str | None) -> Group:
     return max(groups, key=peak)
 
 
-def _among(fitted: Fit, group: Group) -> list[str]:
-    """Say which of several groups was followed, by the hyperparameters in which they differ."""
+def _group_basis(fitted: Fit, group: Group) -> list[str]:
+    """Name the chosen group among several, by the hyperparameters that differ."""
     if len(fitted.groups) == 1:
         return []
     settings = [{"parameterization": other.parameterization, **other.hyperparameters} for other in fitted.groups]
     chosen = {"parameterization": group.parameterization, **group.hyperparameters}
     differ = [f"{name} {value}" for name, value in chosen.items() if any(s.get(name) != value for s in settings)]
-    return [f"of {len(fitted.groups)} groups the one with the best peak at its largest width: {', '.join(differ)}"]
+    return [f"the group with the best peak at its largest width, of {len(fitted.groups)} groups: {', '.join(differ)}"]
 
 
 def _warn_of_width(series: Series, metric: str, width: float, measured_at: float | None, warnings: list[str]) -> None:
@@ -227,15 +228,13 @@ def _warn_of_width(series: Series, metric: str, width: float, measured_at: float
     widths = law.widths if law is not None and measured_at is None else (measured_at or width,)
     low, high = min(widths) / SUPPORTED_FACTOR, max(widths) * SUPPORTED_FACTOR
     optima = {row.width: row.optima[metric] for row in series.widths if metric in row.optima}
-    helpless = [place for place, optimum in optima.items() if optimum.reason == NO_HELP_REASON]
-    sound = [place for place, optimum in optima.items() if optimum.in_law]
-    if helpless and width < min(sound, default=math.inf):
-        warnings.append(
-            f"at width {max(helpless):g} {NO_HELP_REASON}, and no more is known below the widths of the law"
-        )
-        low = min(sound, default=low)
+    no_benefit = [trained_width for trained_width, optimum in optima.items() if optimum.reason == NO_BENEFIT_REASON]
+    in_law = [trained_width for trained_width, optimum in optima.items() if optimum.in_law]
+    if no_benefit and width < min(in_law, default=math.inf):
+        warnings.append(f"at width {max(no_benefit):g} {NO_BENEFIT_REASON}; the law does not extend below its widths")
+        low = min(in_law, default=low)
     if not low <= width <= high:
-        warnings.append(f"width {width:g} lies outside {low:g} to {high:g}, the range that its basis supports")
+        warnings.append(f"width {width:g} lies outside {low:g} to {high:g}, the range that the data support")
 
 
 def _warn_of_rate(series: Series, ladder: tuple[Rung, ...], chosen: Rung, warnings: list[str]) -> None:
@@ -244,11 +243,11 @@ def _warn_of_rate(series: Series, ladder: tuple[Rung, ...], chosen: Rung, warnin
     if rate <= largest * (1 + 1e-9):
         return
     text = (
-        f"the rate {rate:.4g} lies above {largest:g}, the largest that was trained to the end: that equal noise at "
-        "equal ε·steps gives equal accuracy is assumed there"
+        f"the rate {rate:.4g} lies above {largest:g}, the largest rate of the grid: it relies on the assumption that "
+        "equal noise at equal ε·steps gives equal accuracy"
     )
-    # A whole batch size meets the trained rate only nearly.
+    # Batch sizes are whole numbers, so a rung may exceed the trained rate slightly.
     within = [rung.batch_size for rung in ladder if rung.learning_rate.value <= largest * 1.05]
     if within:
-        text += f"; batch size {within[-1]} needs no such rate, but more steps"
+        text += f"; batch size {within[-1]} stays within the grid but needs more steps"
     warnings.append(text)

@@ -1,4 +1,4 @@
-"""What a fit returns: frozen records from the single optimum up to the whole study."""
+"""The records of a fit, from a single optimum to the whole study."""
 
 from __future__ import annotations
 
@@ -21,19 +21,22 @@ class MetricOptimum:
     """The optimum of one width by one metric, in every unit.
 
     Args:
-        metric: accuracy or loss.
-        curve: the optimum on the axis log ḡ (log g where no layer grows), with peaks and diagnostics.
-        normalized_noise_scale: ḡ at the optimum; NaN where no layer grows.
-        noise_scale: g.
-        learning_rate: at the batch size of the series (the fixed rate where the batch is the ladder).
-        batch_size: at the learning rate of the series (the fixed batch where the rate is the ladder).
-        temperature: ε/(B(1 - m)).
-        height: metric at the optimum, reported on the test set, cross-fitted over seeds.
-        late: whether the cells that decide are late; if not, they were used nevertheless, for the figure.
-        stability_limited: whether the rate lies above half of the stability edge at its batch; None without an edge.
-        labels: the curve's label and what else holds: not_late, stability_limited.
-        in_law: whether the noise law uses this width, as a point or as an inequality.
-        reason: why it does not.
+        metric: Name of the metric, such as accuracy or loss.
+        curve: Optimum on the log axis of the ladder (log ḡ, or log g if no layer grows), with peaks and diagnostics.
+        normalized_noise_scale: ḡ at the optimum; NaN if no layer grows with width.
+        noise_scale: Noise scale g at the optimum.
+        learning_rate: Learning rate ε at the optimum, for the batch size of the series; the fixed rate if the batch
+            size varies.
+        batch_size: Batch size B at the optimum, in examples, for the rate of the series; the fixed batch size if the
+            rate varies.
+        temperature: Temperature ε/(B(1 - m)) at the optimum.
+        height: Metric at the optimum on the test set, cross-fitted over seeds.
+        late: True if the cells that decide the optimum have converged. Otherwise they are used all the same, for the
+            figure.
+        stability_limited: True if the rate exceeds half of the stability edge at its batch size; None without an edge.
+        labels: Label of the curve, and "not_late" and "stability_limited" if they apply.
+        in_law: True if the noise law uses this width, as a point or as an inequality.
+        reason: Reason why the law does not use this width; empty if it does.
     """
 
     metric: str
@@ -53,17 +56,17 @@ class MetricOptimum:
 
 @dataclass(frozen=True)
 class WidthFit:
-    """One width of a series.
+    """The cells and optima of one width of a series.
 
     Args:
-        width: of the network.
-        steps: the largest number of steps of its cells.
-        train_size: N, examples.
-        log_ratio: log(ḡ/g).
-        seeds: seeds that every cell has.
-        cells: in increasing order of noise.
-        optima: by metric.
-        largest_batch: by metric.
+        width: Width of the network.
+        steps: Largest number of training steps among the cells.
+        train_size: Training set size N, in examples.
+        log_ratio: log(ḡ/g) at this width.
+        seeds: Seeds that every cell has.
+        cells: Cells, in increasing order of noise.
+        optima: Optimum by each metric.
+        largest_batch: Largest batch size B* by each metric.
     """
 
     width: float
@@ -78,7 +81,12 @@ class WidthFit:
 
 @dataclass(frozen=True)
 class Excluded:
-    """A width that a law does not use, and why."""
+    """A width that a law does not use.
+
+    Args:
+        width: Width of the network.
+        reason: Reason why the law does not use it.
+    """
 
     width: float
     reason: str
@@ -89,14 +97,16 @@ class MetricLaws:
     """The laws of one series by one metric.
 
     Args:
-        metric: accuracy or loss.
-        normalized_noise_scale: optimum ḡ (g where no layer grows) against width, over the widths at which noise helps.
-        with_bounds: the same with the widths at which the least noise tried is not told from the best, as bounds.
-        temperature: optimum ε/(B(1 - m)) against width.
-        learning_rate: optimum ε against width, at the fixed batch of the series; None where the series holds the rate.
-        largest_batch: B* against width.
-        height: trend of the metric at the optimum over widths; None with fewer than two widths or three seeds.
-        excluded: widths that the noise laws do not use.
+        metric: Name of the metric, such as accuracy or loss.
+        normalized_noise_scale: Optimal ḡ (g if no layer grows) against width, over the widths at which noise helps.
+        with_bounds: The law that also includes, as bounds, the widths at which the lowest noise scale on the grid is
+            statistically as good as the best.
+        temperature: Optimal temperature ε/(B(1 - m)) against width.
+        learning_rate: Optimal ε against width, at the fixed batch size of the series; None if the series fixes the
+            rate.
+        largest_batch: Largest batch size B* against width.
+        height: Trend of the metric at the optimum over widths; None with fewer than two widths or three shared seeds.
+        excluded: Widths that the noise laws do not use.
     """
 
     metric: str
@@ -111,16 +121,16 @@ class MetricLaws:
 
 @dataclass(frozen=True)
 class Series:
-    """One ladder over widths: the batch varied at a fixed rate, or the rate at a fixed batch.
+    """Ladders over widths: the batch size varies at a fixed rate, or the rate at a fixed batch size.
 
     Args:
-        axis: batch_size or learning_rate, the one that varies.
-        fixed: name of the other one.
-        fixed_value: its value.
-        quantity: a key of `QUANTITIES`, in which optima and their law are stated.
-        budget: steps or epochs, what the cells of a width share.
-        widths: in increasing order.
-        laws: by metric.
+        axis: Column that varies, "batch_size" or "learning_rate".
+        fixed: Column that is fixed, "learning_rate" or "batch_size".
+        fixed_value: Value of the fixed column.
+        quantity: Quantity of the optima and their law, a key of `QUANTITIES`.
+        budget: Budget that the cells of a width share, "steps" or "epochs".
+        widths: Fit of each width, in increasing order of width.
+        laws: Laws by each metric.
     """
 
     axis: str
@@ -132,7 +142,7 @@ class Series:
     laws: dict[str, MetricLaws]
 
     def law(self, metric: str) -> PowerLaw | None:
-        """Return the law of the optimum in the series' quantity; None where the metric was not measured."""
+        """Return the law of the optimum in the series' quantity; None if the metric was not measured."""
         laws = self.laws.get(metric)
         if laws is None:
             return None
@@ -140,13 +150,20 @@ class Series:
 
     def place(self, optimum: MetricOptimum) -> Estimate:
         """Return an optimum in the series' quantity."""
-        place: Estimate = getattr(optimum, self.quantity)
-        return place
+        estimate: Estimate = getattr(optimum, self.quantity)
+        return estimate
 
 
 @dataclass(frozen=True)
 class EdgeAt:
-    """The largest stable rate of one width at one batch size, within a number of steps."""
+    """The stability edge of one width at one batch size.
+
+    Args:
+        width: Width of the network.
+        batch_size: Batch size B, in examples.
+        steps: Training steps within which a run had to stay stable.
+        edge: Largest stable learning rate.
+    """
 
     width: float
     batch_size: float
@@ -156,7 +173,12 @@ class EdgeAt:
 
 @dataclass(frozen=True)
 class EdgeLaw:
-    """The law of the largest stable rate against width, at one batch size."""
+    """The law of the largest stable rate against width, at one batch size.
+
+    Args:
+        batch_size: Batch size B, in examples.
+        law: Law of the stability edge over width.
+    """
 
     batch_size: float
     law: PowerLaw
@@ -164,18 +186,18 @@ class EdgeLaw:
 
 @dataclass(frozen=True)
 class Group:
-    """Everything fitted at one setting of the hyperparameters.
+    """The optima, edges and laws at one setting of the hyperparameters.
 
     Args:
-        parameterization: name of the table of initializations and rates.
-        hyperparameters: parameterization, momentum, weight_decay, init_scale, label_noise, schedule, base_width,
+        parameterization: Name of the parameterization.
+        hyperparameters: Parameterization, momentum, weight_decay, init_scale, label_noise, schedule, base_width,
             query_rows, nesterov, decay, clip_norm and augmentation, where recorded.
-        varied: those that differ between the groups of the study.
-        edges: the largest stable rates.
-        edge_laws: their laws, one for each batch size.
-        series: the ladders.
-        primary: index of the series that summary and recommendation use: a fitted law first, then most widths in it,
-            then the narrowest slope.
+        varied: Hyperparameters that differ between the groups of the study.
+        edges: Stability edge of each width and batch size.
+        edge_laws: Law of the stability edge over width, for each batch size.
+        series: Series of the group, one for each value of the fixed axis.
+        primary: Index of the series that summary and recommendation use: conclusive laws first, then those with most
+            widths, then the narrowest slope.
     """
 
     parameterization: str
@@ -189,26 +211,27 @@ class Group:
 
 @dataclass(frozen=True)
 class SummaryRow:
-    """One width, ready for a table, by the metric and the primary series of its group.
+    """The results of one width for a table, by the study's metric and the primary series of its group.
 
     Args:
-        parameterization: of the group.
-        varied: the hyperparameters that tell this group from the others.
-        width: of the network.
-        learning_rate: at the optimum.
-        batch_size: at the optimum.
-        normalized_noise_scale: at the optimum.
-        noise_scale: at the optimum.
-        temperature: at the optimum.
-        height: metric at the optimum, on the test set.
-        largest_stable_rate: ε_½ at `stability_batch_size`, the measured batch nearest to the optimum's.
-        stability_batch_size: NaN without a stability ladder.
-        stability_label: of that edge; not_measured without one.
-        largest_batch: B*.
-        largest_batch_label: of B*.
-        labels: of the optimum.
-        in_law: whether the noise law uses the width.
-        reason: why it does not.
+        parameterization: Parameterization of the group.
+        varied: Hyperparameters that distinguish the group from the others.
+        width: Width of the network.
+        learning_rate: Learning rate ε at the optimum.
+        batch_size: Batch size B at the optimum, in examples.
+        normalized_noise_scale: ḡ at the optimum.
+        noise_scale: Noise scale g at the optimum.
+        temperature: Temperature ε/(B(1 - m)) at the optimum.
+        height: Metric at the optimum, on the test set.
+        largest_stable_rate: Stability edge ε_½ at `stability_batch_size`.
+        stability_batch_size: Batch size with a measured edge that is nearest to the optimum, in examples; NaN without a
+            stability ladder.
+        stability_label: Label of the edge; "not_measured" without a stability ladder.
+        largest_batch: Largest batch size B*, in examples.
+        largest_batch_label: Label of B*.
+        labels: Labels of the optimum.
+        in_law: True if the noise law uses this width.
+        reason: Reason why the law does not use this width; empty if it does.
     """
 
     parameterization: str
@@ -232,17 +255,17 @@ class SummaryRow:
 
 @dataclass(frozen=True)
 class Fit:
-    """Every optimum and every law of a study.
+    """The optima and laws of a study.
 
     Args:
-        schema_version: of the JSON form.
-        name: of the study.
-        metric: the one that summary and recommendation use.
-        select_on: the data on which optima were chosen.
-        replacement: whether batches were drawn with replacement.
-        groups: one for each setting of the hyperparameters.
-        summary: one row for each width.
-        warnings: what a reader must know before using a number.
+        schema_version: Version of the JSON form.
+        name: Name of the study.
+        metric: Metric that summary and recommendation use.
+        select_on: Data set that chose the optima, "test" or "validation".
+        replacement: Whether batches were drawn with replacement.
+        groups: Results for each setting of the hyperparameters.
+        summary: One row for each width.
+        warnings: Reasons for caution before using the numbers.
     """
 
     schema_version: int
@@ -255,7 +278,7 @@ class Fit:
     warnings: tuple[str, ...]
 
     def as_json(self) -> dict[str, object]:
-        """The JSON form; unbounded ends and missing values become None."""
+        """Return the JSON form; open ends and missing values become None."""
         result = as_json(self)
         assert isinstance(result, dict)
         return result

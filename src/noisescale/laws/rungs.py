@@ -1,4 +1,4 @@
-"""The ladder of batch sizes of a recommendation, each with its learning rate, and the choice among them."""
+"""The rungs of a recommendation: batch sizes with their learning rates, and the choice of a rung."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ from noisescale.store import Study
 
 
 def training_time(series: Series, metric: str, width: float) -> float:
-    """Return ε·steps of the cell nearest to the optimum, at the trained width nearest to this one.
+    """Return ε·steps of the cell nearest to the optimum, at the trained width nearest to `width`.
 
     Args:
-        series: The ladders over widths.
-        metric: The metric of the optimum.
+        series: Ladders over widths.
+        metric: Metric of the optimum.
         width: Any width.
 
     Returns:
-        ε·steps; NaN without an optimum.
+        The training time ε·steps; NaN without an optimum.
     """
-    known = [row for row in series.widths if metric in row.optima and row.optima[metric].curve.found]
-    if not known:
+    located = [row for row in series.widths if metric in row.optima and row.optima[metric].curve.has_value]
+    if not located:
         return math.nan
-    row = min(known, key=lambda row: abs(math.log(row.width / width)))
-    place = series.quantity if series.quantity == "learning_rate" else "noise_scale"
-    optimum = getattr(row.optima[metric], place).value
-    cell = min(row.cells, key=lambda cell: abs(math.log(getattr(cell, place) / optimum)))
+    row = min(located, key=lambda row: abs(math.log(row.width / width)))
+    quantity = series.quantity if series.quantity == "learning_rate" else "noise_scale"
+    optimum = getattr(row.optima[metric], quantity).value
+    cell = min(row.cells, key=lambda cell: abs(math.log(getattr(cell, quantity) / optimum)))
     return cell.learning_rate * cell.steps
 
 
 def passes(series: Series) -> float:
-    """Return the largest number of whole passes over the training set that the cells share."""
+    """Return the largest number of passes over the training set, among the cells of the largest width."""
     row = series.widths[-1]
     return max(cell.steps / (row.train_size // cell.batch_size) for cell in row.cells)
 
 
 def batch_ladder(train_size: int) -> list[int]:
-    """Return whole numbers near the powers of √2, up to half of the training set."""
+    """Return batch sizes near the powers of √2, up to half of the training set, in examples."""
     powers = range(2 * int(math.log2(max(train_size, 2))) + 1)
     sizes = sorted({round(2 ** (power / 2)) for power in powers})
     return [size for size in sizes if size <= max(train_size // 2, 1)]
@@ -56,11 +56,11 @@ def trainable(batches: list[int], study: Study, given: bool) -> list[int]:
 
     Args:
         batches: Batch sizes, in examples.
-        study: The study, whose spec names the normalization.
-        given: Whether the user asked for this batch size.
+        study: Study whose spec names the normalization.
+        given: True if the user asked for this batch size.
 
     Returns:
-        The allowed sizes, or all of them if none is allowed.
+        The allowed batch sizes, or all batch sizes if none is allowed.
 
     Raises:
         BadInput: The batch size that the user asked for is not allowed.
@@ -78,16 +78,16 @@ def rung_of_noise(
     batch: int, noise: Estimate, edge: EdgeByBatch | None, time: float, epochs: float, train_size: int,
     momentum: float, replacement: bool,
 ) -> Rung:  # fmt: skip
-    """Return the learning rate at which a batch size has a noise scale.
+    """Return the rung whose learning rate gives the target noise scale at a batch size.
 
     Args:
-        batch: B, in examples.
-        noise: The noise scale g.
-        edge: The stability edge at the width; None where none was measured.
-        time: The training time ε·steps to keep.
-        epochs: The passes to keep instead where the study held them fixed, else NaN.
-        train_size: N, in examples.
-        momentum: m.
+        batch: Batch size B, in examples.
+        noise: Target noise scale g.
+        edge: Stability edge at the width; None if not measured.
+        time: Training time ε·steps to keep.
+        epochs: Number of epochs to keep instead, if the study fixed it; NaN otherwise.
+        train_size: Training set size N, in examples.
+        momentum: Momentum m.
         replacement: Whether batches are drawn with replacement.
 
     Returns:
@@ -95,21 +95,21 @@ def rung_of_noise(
     """
     factor = SGD_NOISE.per_rate(NOISE_SCALE.name, float(batch), train_size, momentum, replacement=replacement)
     rate = exponential(noise, -math.log(factor), "1", f"ε at B = {batch}")
-    # Where the study held epochs fixed, its optimum holds at that number of them; elsewhere at its training time.
+    # The optimum of a study with fixed epochs holds at that number of epochs; otherwise it holds at its training time.
     steps = epochs * (train_size // batch) if math.isfinite(epochs) else time / rate.value
     return _rung(batch, rate, edge, steps)
 
 
 def rung_of_rate(series: Series, rate: Estimate, edge: EdgeByBatch | None) -> Rung:
-    """Return the best learning rate at the batch size of a series, for an optimizer without a noise scale.
+    """Return the rung at the batch size of a series, for an optimizer without a noise scale.
 
     Args:
-        series: A series with a fixed batch size.
-        rate: The best rate at the width asked for.
-        edge: The stability edge at that width; None where none was measured.
+        series: Series with a fixed batch size.
+        rate: Best learning rate at the target width.
+        edge: Stability edge at the target width; None if not measured.
 
     Returns:
-        The rung, with the steps of the series' cells: the same batch and steps are the same examples.
+        The rung, with the steps of the series' cells: equal batch size and steps mean equal examples.
     """
     return _rung(round(series.fixed_value), rate, edge, max(row.steps for row in series.widths))
 
@@ -128,12 +128,12 @@ def exponential(estimate: Estimate, shift: float, unit: str, convention: str) ->
 
 
 def choose_rung(ladder: tuple[Rung, ...], series: Series, warnings: list[str]) -> Rung:
-    """Choose the largest stable batch; where none is known to be stable, the most careful one, with a warning.
+    """Choose the largest stable batch size, or a cautious rung with a warning if no rung is known to be stable.
 
     Args:
-        ladder: The rungs, in increasing order of batch size.
-        series: The ladders over widths, for the rates that were trained.
-        warnings: Receives what a user must know.
+        ladder: Rungs, in increasing order of batch size.
+        series: Ladders over widths, with the rates that were trained.
+        warnings: List to which warnings are appended.
 
     Returns:
         The chosen rung.
@@ -145,33 +145,36 @@ def choose_rung(ladder: tuple[Rung, ...], series: Series, warnings: list[str]) -
             warnings.append("at this batch size the rate, or its interval, is not safely below the stability edge")
         if ladder[0].stable is None:
             warnings.append(
-                "no stability edge was measured: whether the rate is stable at this batch size is not known"
+                "no stability edge was measured, so it is not known whether the rate is stable at this batch size"
             )
         return ladder[0]
     stable = [rung for rung in ladder if rung.stable]
     if stable:
         return stable[-1]
     if ladder[0].stable is None:
-        tried = [cell.learning_rate for row in series.widths for cell in row.cells if cell.usable]
-        limit = max(tried, default=math.inf)
+        trained = [cell.learning_rate for row in series.widths for cell in row.cells if cell.usable]
+        limit = max(trained, default=math.inf)
         within = [rung for rung in ladder if rung.learning_rate.value <= limit * (1 + 1e-9)]
         warnings.append(
-            f"no stability edge: the batch is the largest whose rate is at most {limit:g}, trained without failure"
+            f"no stability edge was measured: the batch is the largest whose rate is at most {limit:g}, the largest "
+            "rate that trained without failure"
         )
         return (within or list(ladder[:1]))[-1]
     half = [rung for rung in ladder if rung.learning_rate.value <= STABILITY_SHARE * rung.stability_edge.value]
     if half:
-        warnings.append("the rate is below half of the stability edge, but its interval reaches beyond the edge")
+        warnings.append(
+            "the rate is below half of the stability edge, but the upper end of its interval exceeds the edge"
+        )
         return half[-1]
-    warnings.append("the noise scale is out of reach below half of the stability edge, even at a batch of one")
+    warnings.append("even a batch of one example cannot reach the noise scale below half of the stability edge")
     return ladder[0]
 
 
 def log_ratio_at(series: Series, width: float) -> float:
-    """Return log(ḡ/g) at a width, from its straight line over log width (its slope is 0 or 1 in the known tables)."""
-    places = np.log([row.width for row in series.widths])
+    """Return log(ḡ/g) at a width, from a line over log width (of slope 0 or 1 in the known parameterizations)."""
+    log_widths = np.log([row.width for row in series.widths])
     ratios = np.array([row.log_ratio for row in series.widths])
-    if places.size < 2:
+    if log_widths.size < 2:
         return float(ratios[0])
-    slope, intercept = np.polyfit(places, ratios, 1)
+    slope, intercept = np.polyfit(log_widths, ratios, 1)
     return float(intercept + slope * math.log(width))

@@ -1,8 +1,9 @@
-"""The largest stable rate: the median over seeds of interval-censored thresholds of failure.
+"""The largest stable learning rate: the median over seeds of interval-censored failure thresholds.
 
-Two intervals are given. The likelihood one takes log thresholds as normal over seeds; it is close to 95 % and as narrow
-as the ladder allows. The distribution-free one holds for any distribution but is never narrower than a cell of the
-ladder, and covers in more than 98 % of the draws wherever the seeds differ by less than two cells.
+There are two intervals. The likelihood interval assumes log thresholds that are normal over seeds. Its coverage is
+close to 95 %, and it is as narrow as the ladder allows. The distribution-free interval holds for any distribution, but
+it is never narrower than a cell of the ladder. It covers in more than 98 % of the draws if the seeds differ by less
+than two cells.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from noisescale.estimate import CONFIDENCE, Estimate, from_log, two_sided
 
 Array = NDArray[np.float64]
 
-# With five seeds the widest order-statistic interval of a median has confidence 1 - 2/2^5 = 0.9375.
+# With five seeds the widest order-statistic interval of a median has a confidence of only 1 - 2/2^5 = 0.9375.
 MINIMUM_SEEDS = 6
-# Points of the grids on which the likelihood is profiled; twice as many move an end by less than 1 % of a cell.
+# Grid points of the profile likelihood. Twice as many move an end by less than 1 % of a cell.
 _MEDIANS = 321
 _SPREADS = 40
 CONVENTION = "median over seeds of the rate at which training first fails, within the stability steps"
@@ -29,20 +30,20 @@ CONVENTION = "median over seeds of the rate at which training first fails, withi
 
 @dataclass(frozen=True)
 class StabilityEdge:
-    """The largest stable rate of one width at one batch size.
+    """The largest stable learning rate of one width at one batch size.
 
     Args:
-        rate: median threshold ε_½ with its likelihood interval; an end is infinite where the seeds do not bound it
-            and NaN below six seeds.
-        distribution_free: the nonparametric median with its interval from order statistics, extended outward to the
-            cells of the ladder.
-        label: bracketed, single_cell (every seed fails in the same cell, which is then the interval), no_failure
-            (at least half of the seeds never fail), all_fail (at least half fail at the lowest rate) or too_few_seeds.
-        advice: what the label means and what would mend it.
-        returning: share of the seeds that are stable again above their first failure (the boundary is fractal).
-        seeds: number of seeds.
-        cells: number of rates tried.
-        step: median of the logarithm of the ratio of neighbouring rates around the edge.
+        rate: Median threshold ε_½ with its likelihood interval. An end is infinite if the seeds do not bound it, and
+            NaN with fewer than six seeds.
+        distribution_free: Nonparametric median with its interval from order statistics, extended outward to the cells
+            of the ladder.
+        label: bracketed, single_cell (every seed fails in the same cell, which is the interval), no_failure (at least
+            half of the seeds never fail), all_fail (at least half fail at the lowest rate) or too_few_seeds.
+        advice: Meaning of the label, and the remedy.
+        returning: Share of the seeds that are stable again above their first failure (the boundary is fractal).
+        seeds: Number of seeds.
+        cells: Number of learning rates on the ladder.
+        step: Median log ratio of neighbouring rates around the edge.
     """
 
     rate: Estimate
@@ -56,13 +57,13 @@ class StabilityEdge:
 
     @property
     def standard_error(self) -> float:
-        """Standard error of the logarithm of the rate; NaN where its interval is open."""
+        """Standard error of the log rate; NaN if its interval is open."""
         return self.rate.log_error
 
 
 ADVICE = {
     "bracketed": "the edge lies inside the ladder",
-    "single_cell": "every seed fails first in the same cell: the interval is the cell; refine the ladder to narrow it",
+    "single_cell": "every seed first fails in the same cell, which is the interval: refine the ladder to narrow it",
     "no_failure": "at least half of the seeds never fail: extend the ladder upward",
     "all_fail": "at least half of the seeds fail at the lowest rate: extend the ladder downward",
     "too_few_seeds": f"a 95 % interval of a median needs {MINIMUM_SEEDS} seeds",
@@ -70,26 +71,27 @@ ADVICE = {
 
 
 def stability_edge(rates: Array, failed: Array, confidence: float = CONFIDENCE) -> StabilityEdge:
-    """Estimate the largest stable rate from a ladder of rates tried by several seeds.
+    """Estimate the largest stable learning rate from a ladder of rates trained with several seeds.
 
-    Each seed gives the interval (its last stable rate below its first failure, that failure]; failures below its lowest
-    stable rate are set aside, because a short run may learn nothing at a small rate. `rate` maximizes the
-    likelihood Π_s [Φ((log f_s - μ)/σ) - Φ((log l_s - μ)/σ)]; its interval holds the μ whose likelihood, maximized over
-    σ, is within S·log(1 + t²_{S-1}/(S-1))/2 of the maximum in logarithm, which is the t interval where the ladder is
-    fine and the cell itself where all seeds fail in one. `distribution_free` is the median of the nonparametric
-    likelihood estimate, and runs from an order statistic of the lower ends to one of the upper ends, the binomial
-    confidence interpolated between neighbouring order statistics.
+    Seed s brackets its threshold by (l_s, f_s]: f_s is its first failure and l_s its last stable rate below f_s.
+    Failures below a seed's lowest stable rate are ignored, because a short run may learn nothing at a small rate.
+
+    `rate` maximizes the likelihood Π_s [Φ((log f_s - μ)/σ) - Φ((log l_s - μ)/σ)]. Its interval contains every μ whose
+    log likelihood, maximized over σ, is within S·log(1 + t²_{S-1}/(S-1))/2 of the maximum. On a fine ladder this is the
+    t interval; if all seeds fail in one cell, it is that cell. `distribution_free` is the median of the nonparametric
+    likelihood estimate. Its interval runs from an order statistic of the lower ends to an order statistic of the upper
+    ends, with the binomial confidence interpolated between neighbouring order statistics.
 
     Args:
-        rates: learning rates, increasing, shape [cells].
-        failed: 1 where the run diverged or collapsed, 0 where it was stable, NaN where not run, shape [seeds, cells].
-        confidence: level of the interval.
+        rates: Learning rates, increasing, shape [cells].
+        failed: 1 if the run diverged or collapsed, 0 if it was stable, NaN if it is missing, shape [seeds, cells].
+        confidence: Level of the interval.
 
     Returns:
         The edge with its label.
 
     Raises:
-        BadInput: Rates that are not positive and increasing, or shapes that do not fit.
+        BadInput: The rates are not positive and increasing, the shapes do not fit, or no run is given.
 
     Source:
         Turnbull 1976 (interval censoring); Hettmansperger and Sheather 1986 (interpolated order statistics); coverage
@@ -102,7 +104,7 @@ def stability_edge(rates: Array, failed: Array, confidence: float = CONFIDENCE) 
         raise BadInput("stability_edge", "rates must be positive and increasing", rates.tolist())
     failed = failed[np.isfinite(failed).any(axis=1)]
     if failed.shape[0] == 0:
-        raise BadInput("stability_edge", "at least one seed with one run", "none")
+        raise BadInput("stability_edge", "at least one run of one seed", "none")
     low, high, returning = _thresholds(np.log(rates), failed)
     seeds = low.size
     finite = np.isfinite(low) & np.isfinite(high)
@@ -112,7 +114,7 @@ def stability_edge(rates: Array, failed: Array, confidence: float = CONFIDENCE) 
         value, ends = float(np.log(rates[-1])), (math.nan, math.inf)
     elif label == "all_fail":
         value, ends = float(np.log(rates[0])), (-math.inf, math.nan)
-    elif seeds == 1:  # a cell, and no spread to make an interval of
+    elif seeds == 1:  # without a spread over seeds there is no interval
         value, ends = float(low[0] + high[0]) / 2, (math.nan, math.nan)
     else:
         value, *ends_list = _likelihood_interval(low, high, step, confidence)
@@ -120,7 +122,7 @@ def stability_edge(rates: Array, failed: Array, confidence: float = CONFIDENCE) 
     middle, outer = _turnbull_median(low, high), (math.nan, math.nan)
     if seeds >= MINIMUM_SEEDS:
         outer = _order_statistics(low, high, confidence)
-        # Where the median itself is not bracketed, only the distribution-free end on the bracketed side is known.
+        # If the median is not bracketed, only the distribution-free end on the bracketed side is known.
         ends = {"no_failure": (outer[0], math.inf), "all_fail": (-math.inf, outer[1])}.get(label, ends)
     elif label in ("bracketed", "single_cell"):
         label, ends = "too_few_seeds", (math.nan, math.nan)
@@ -137,10 +139,10 @@ def stability_edge(rates: Array, failed: Array, confidence: float = CONFIDENCE) 
 
 
 def _thresholds(log_rates: Array, failed: Array) -> tuple[Array, Array, float]:
-    """Each seed's interval of the logarithm of the threshold, and the share of seeds with returning stability.
+    """Return the ends of each seed's log threshold [S], and the share of seeds that are stable again above it.
 
-    A short run at a small rate may end at chance because it has learned nothing yet: what fails below a seed's lowest
-    stable rate is slow, not unstable, and is set aside.
+    A short run at a small rate may end at chance because it has learned nothing yet. Failures below a seed's lowest
+    stable rate are therefore slow training, not instability, and are ignored.
     """
     stable = failed == 0
     learns = np.min(np.where(stable, log_rates, math.inf), axis=1, keepdims=True)
@@ -152,7 +154,7 @@ def _thresholds(log_rates: Array, failed: Array) -> tuple[Array, Array, float]:
 
 
 def _likelihood_interval(low: Array, high: Array, step: float, confidence: float) -> tuple[float, float, float]:
-    """Most likely log median and the ends of its profile-likelihood interval; infinite where it does not end."""
+    """Return the most likely log median and the ends of its profile-likelihood interval; infinite if it is open."""
     pairs, counts = np.unique(np.stack([low, high], axis=1), axis=0, return_counts=True)
     ends = pairs[np.isfinite(pairs)]
     reach = 3 * step + (ends.max() - ends.min())
@@ -160,7 +162,7 @@ def _likelihood_interval(low: Array, high: Array, step: float, confidence: float
     sigma = np.geomspace(0.02 * step, 2 * reach, _SPREADS)
     upper = (pairs[:, 1, None, None] - mu[:, None]) / sigma
     lower = (pairs[:, 0, None, None] - mu[:, None]) / sigma
-    # Both arguments far in the upper tail would cancel: mirror them to the lower one.
+    # If both arguments lie far in the upper tail, the difference would cancel: mirror them to the lower tail.
     mirrored = lower > 0
     inside = ndtr(np.where(mirrored, -lower, upper)) - ndtr(np.where(mirrored, -upper, lower))
     profile = np.tensordot(counts, np.log(np.maximum(inside, 1e-300)), axes=1).max(axis=1)
@@ -174,13 +176,13 @@ def _likelihood_interval(low: Array, high: Array, step: float, confidence: float
             continue
         share = depth[k] / (depth[k] - depth[k + outward])
         limits.append(float(mu[k] + share * (mu[k + outward] - mu[k])))
-    # Seeds that all fail in one cell leave the likelihood flat across it: its middle stands for it.
+    # If all seeds fail in one cell, the likelihood is flat across it, and the estimate is its middle.
     best = float(mu[profile >= profile.max() - 1e-6].mean())
     return best, limits[0], limits[1]
 
 
 def _turnbull_median(low: Array, high: Array) -> float:
-    """Median of the maximum-likelihood distribution of thresholds in (low, high], log-uniform within a cell."""
+    """Return the median of the maximum-likelihood distribution of thresholds in (low, high], log-uniform in a cell."""
     cuts = np.unique(np.concatenate([low, high]))
     if cuts.size == 1:
         return float(cuts[0])
@@ -205,7 +207,7 @@ def _turnbull_median(low: Array, high: Array) -> float:
 
 
 def _order_statistics(low: Array, high: Array, confidence: float) -> tuple[float, float]:
-    """Order-statistic interval of the median, outward to cells, confidence interpolated between neighbours."""
+    """Return the order-statistic interval of the median, with the confidence interpolated between neighbours."""
     seeds = low.size
     levels = [1 - 2 * float(bdtr(k - 1, seeds, 0.5)) for k in range(1, seeds // 2 + 1)]
     k = max(rank for rank, level in enumerate(levels, start=1) if level >= confidence)

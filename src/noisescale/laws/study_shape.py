@@ -1,4 +1,4 @@
-"""What the laws need of a study, and how its runs fall into groups, series and widths."""
+"""The runs of a study in groups, series and widths, and the settings of its fit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pandas as pd
 from noisescale.errors import BadInput, unknown_name
 from noisescale.training import ACCURACY, LOSS, LOSSES, METRICS
 
-# Whatever of these varies in a study separates its groups: no law is fitted across them.
+# A study has a group for each combination of these. No law is fitted across groups.
 HYPERPARAMETERS = (
     "optimizer",
     "parameterization",
@@ -25,9 +25,9 @@ HYPERPARAMETERS = (
     "label_noise",
     "schedule",
 )
-# What the tables of some parameterizations need beside them, one value a parameterization and study.
+# Options that some parameterizations need. Each has a single value per parameterization and study.
 TABLE_OPTIONS = ("base_width", "query_rows")
-# How the optimizer was run, one value a study; a recommendation holds for it.
+# Options of the optimizer. Each has a single value per study, and a recommendation holds for that value.
 TRAINING_OPTIONS = ("nesterov", "decay", "no_decay", "clip_norm", "augmentation")
 _A_RUN = "at least one finished run of the grid"
 _REQUIRED = (
@@ -47,27 +47,27 @@ _REQUIRED = (
 
 
 class StudyLike(Protocol):
-    """A study: its spec as a dictionary with defaults, and its runs as a table."""
+    """The part of a study that a fit needs: its spec with defaults, and its runs as a table."""
 
     @property
     def spec(self) -> dict[str, Any]:
-        """The spec, section by section."""
+        """Spec as a dictionary of sections, with defaults."""
 
     def runs(self) -> pd.DataFrame:
-        """One row a run."""
+        """Return the table of runs, one row each."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the spec says about fitting.
+    """The settings of a fit, from the spec.
 
     Args:
-        name: of the study.
-        metric: the one whose optimum is recommended.
-        select_on: "test" or "validation": the data on which the optimum is chosen.
-        budget: "steps" or "epochs": which of the two the spec holds constant over cells.
-        replacement: whether batches are drawn with replacement.
-        units: unit of each metric, by name; those that the study has, in the order of its tables.
+        name: Name of the study.
+        metric: Metric of the recommended optimum.
+        select_on: Data set that chooses the optimum, "test" or "validation".
+        budget: Budget that is equal over cells, "steps" or "epochs".
+        replacement: Whether batches are drawn with replacement.
+        units: Unit of each metric of the study, by name, in the order of the tables.
     """
 
     name: str
@@ -79,43 +79,43 @@ class Settings:
 
     @classmethod
     def read(cls, spec: Mapping[str, Any], select_on: str | None = None) -> Settings:
-        """Read them from a spec.
+        """Read the settings from a spec.
 
         Args:
-            spec: the dictionary form of the TOML, with defaults.
-            select_on: overrides the spec's own choice.
+            spec: Spec as a dictionary of sections, with defaults.
+            select_on: Data set that chooses the optimum. Default: the spec's `fit.select_on`.
 
         Returns:
             The settings.
 
         Raises:
-            BadInput: A value of `fit.select_on` or `fit.metric` that is not known.
+            BadInput: `fit.select_on` or `fit.metric` has an unknown value.
         """
-        chosen = spec.get("fit") or {}
+        fit = spec.get("fit") or {}
         training, grid = spec.get("training") or {}, spec.get("grid") or {}
-        select = select_on or chosen.get("select_on", "test")
-        metric = chosen.get("metric", "accuracy")
+        select = select_on or fit.get("select_on", "test")
+        metric = fit.get("metric", "accuracy")
         if select not in ("test", "validation"):
             raise BadInput("fit.select_on", '"test" or "validation"', select)
         if metric not in METRICS:
             raise unknown_name("fit.metric", METRICS, metric)
         epochs = training.get("epochs") is not None or grid.get("epochs") is not None
         replacement = training.get("sampling") == "with_replacement"
-        known = LOSSES.get(training.get("loss", ""))
-        units = {ACCURACY: METRICS[ACCURACY].unit, LOSS: METRICS[LOSS].unit if known is None else known.unit}
+        loss = LOSSES.get(training.get("loss", ""))
+        units = {ACCURACY: METRICS[ACCURACY].unit, LOSS: METRICS[LOSS].unit if loss is None else loss.unit}
         units.setdefault(metric, METRICS[metric].unit)
         return cls(str(spec.get("name", "")), metric, select, "epochs" if epochs else "steps", replacement, units)
 
 
 @dataclass(frozen=True)
 class RunGroup:
-    """Runs that differ in width, rate, batch, seed and budget only.
+    """Runs that differ only in width, learning rate, batch size, seed and budget.
 
     Args:
-        hyperparameters: the value of each hyperparameter that the table has, and the options of its parameterization.
-        varied: those that differ between the groups of the study.
-        sweep: runs of the grid.
-        stability: runs of the stability ladder.
+        hyperparameters: Value of each hyperparameter and option that the table has, by name.
+        varied: Hyperparameters that differ between the groups of the study.
+        sweep: Runs of the grid, one row each.
+        stability: Runs of the stability ladders, one row each.
     """
 
     hyperparameters: dict[str, Any]
@@ -125,18 +125,18 @@ class RunGroup:
 
 
 def run_groups(runs: pd.DataFrame) -> list[RunGroup]:
-    """Separate a study's runs by hyperparameters.
+    """Split the runs of a study into groups by hyperparameters.
 
     Args:
-        runs: the table of runs; rows whose status is "failed" (the machine's fault) are left out.
+        runs: Table of runs, one row each. Rows with the status "failed" (a fault of the machine) are left out.
 
     Returns:
         The groups, in order of first appearance.
 
     Raises:
-        BadInput: A missing column, or no finished run of the grid.
+        BadInput: A column is missing, or no run of the grid has finished.
     """
-    if runs.empty:  # and without columns, where nothing has finished yet
+    if runs.empty:  # before the first run has finished, the table has no columns either
         raise BadInput("study", _A_RUN, "none: `noisescale sweep` trains them")
     missing = [name for name in _REQUIRED if name not in runs.columns]
     if missing:
@@ -146,9 +146,9 @@ def run_groups(runs: pd.DataFrame) -> list[RunGroup]:
         table["collapsed"].fillna(False).astype(bool) if "collapsed" in table else False
     )
     for name in ("learning_rate", "batch_size"):
-        # Rates derived from a noise axis differ in the last bit from seed to seed or width to width.
-        exact, places = np.unique(table[name].to_numpy(dtype=np.float64), return_inverse=True)
-        table[name] = np.array([float(f"{value:.10g}") for value in exact])[places]
+        # Rates derived from a noise axis can differ in the last bit between seeds or widths.
+        distinct, inverse = np.unique(table[name].to_numpy(dtype=np.float64), return_inverse=True)
+        table[name] = np.array([float(f"{value:.10g}") for value in distinct])[inverse]
     if not (table["purpose"] == "sweep").any():
         raise BadInput("study", _A_RUN, "none: `noisescale sweep` trains them")
     names = [name for name in HYPERPARAMETERS if name in table.columns]
@@ -156,9 +156,9 @@ def run_groups(runs: pd.DataFrame) -> list[RunGroup]:
     groups = []
     ladders, grid = table[table["purpose"] == "stability"], table[table["purpose"] == "sweep"]
     varied = [name for name in names if _varies(grid, name)]
-    for sweep in [own for _, own in grid.groupby(varied, sort=False, dropna=False)] if varied else [grid]:
+    for sweep in [part for _, part in grid.groupby(varied, sort=False, dropna=False)] if varied else [grid]:
         values = {name: _plain(sweep[name].iloc[0]) for name in names + options}
-        # The edge is that of a constant rate; the peak of a schedule is held against it.
+        # Stability ladders use a constant rate; the peak rate of a schedule is compared with their edge.
         shared = [name for name in names if name != "schedule"]
         stability = ladders if ladders.empty else ladders.merge(sweep[shared].iloc[:1], on=shared)
         groups.append(RunGroup(values, {name: values[name] for name in varied}, sweep, stability))
@@ -166,16 +166,17 @@ def run_groups(runs: pd.DataFrame) -> list[RunGroup]:
 
 
 def _varies(grid: pd.DataFrame, name: str) -> bool:
-    """Whether a hyperparameter differs between runs of one optimizer: others need not have it."""
+    """Return whether a hyperparameter differs between runs of one optimizer; other optimizers may lack it."""
     if name == "optimizer" or "optimizer" not in grid:
         return grid[name].nunique(dropna=False) > 1
     return bool((grid.groupby("optimizer")[name].nunique(dropna=False) > 1).any())
 
 
 def axis_of(sweep: pd.DataFrame, quantity: str) -> str:
-    """The ladder of a group: batch_size where a rate has more batches than a batch has rates, else learning_rate.
+    """Return the column along which the ladders of a group run.
 
-    Without a noise scale, batches are not places of one axis, so the ladder is the learning rate.
+    The column is "batch_size" if there are more batch sizes per rate than rates per batch size, and "learning_rate"
+    otherwise. Without a noise scale it is always "learning_rate", because batch sizes then do not form an axis.
     """
     if quantity == "learning_rate":
         return "learning_rate"
@@ -185,40 +186,44 @@ def axis_of(sweep: pd.DataFrame, quantity: str) -> str:
 
 
 def series_of(sweep: pd.DataFrame, axis: str) -> Iterator[tuple[float, pd.DataFrame]]:
-    """The runs of each value of the axis that is held fixed, in increasing order of that value."""
+    """Yield each value of the fixed column with its runs, in increasing order of the value."""
     fixed = "learning_rate" if axis == "batch_size" else "batch_size"
-    for value, part in sweep.groupby(fixed, sort=True):
-        yield float(str(value)), part
+    for value, runs in sweep.groupby(fixed, sort=True):
+        yield float(str(value)), runs
 
 
-def whole_budget(part: pd.DataFrame, budget: str) -> pd.DataFrame:
-    """The runs of one width at the largest budget at which every cell and seed of that width was run.
+def complete_budget(runs: pd.DataFrame, budget: str) -> pd.DataFrame:
+    """Return the runs of one width at the largest budget that every cell and seed of the width has reached.
 
-    A budget is extended for a whole width; where an extension is unfinished, the last complete one counts.
+    A sweep extends the budget of a whole width. If an extension is unfinished, the last complete budget counts.
 
     Args:
-        part: runs of one width of one series.
-        budget: the column that the spec holds constant, "steps" or "epochs".
+        runs: Runs of one width of one series, one row each.
+        budget: Budget that the spec fixes, "steps" or "epochs".
 
     Returns:
         The runs at that budget, one for each cell and seed.
     """
-    level = part["steps"]
+    levels = runs["steps"]
     if budget == "epochs":
-        # An epoch is the whole batches of one pass, so passes, unlike examples seen, are the spec's number at every
-        # batch; a batch that moves has no such number, and its run says the epochs itself.
-        level = (part["steps"] / (part["train_size"] // part["batch_size"])).round()
-        if "epochs_budget" in part:
-            level = part["epochs_budget"].astype(float).fillna(level)
-    cells = part.groupby(["learning_rate", "batch_size"]).ngroups
-    sizes = {}
-    for value, runs in part.groupby(level):
-        distinct = runs.drop_duplicates(["learning_rate", "batch_size", "seed"], keep="last")
-        sizes[float(str(value))] = (distinct.groupby(["learning_rate", "batch_size"]).ngroups, len(distinct), distinct)
-    most = max(count for _, count, _ in sizes.values())
-    complete = [value for value, (own, count, _) in sizes.items() if own == cells and count == most]
-    chosen = max(complete) if complete else max(sizes, key=lambda value: (sizes[value][1], value))
-    return sizes[chosen][2]
+        # An epoch consists of the whole batches of one pass, so the number of passes equals the spec's epochs at every
+        # batch size. A batch size that changes during training has no such number, and its run records the epochs.
+        levels = (runs["steps"] / (runs["train_size"] // runs["batch_size"])).round()
+        if "epochs_budget" in runs:
+            levels = runs["epochs_budget"].astype(float).fillna(levels)
+    all_cells = runs.groupby(["learning_rate", "batch_size"]).ngroups
+    by_level = {}
+    for level, part in runs.groupby(levels):
+        distinct = part.drop_duplicates(["learning_rate", "batch_size", "seed"], keep="last")
+        by_level[float(str(level))] = (
+            distinct.groupby(["learning_rate", "batch_size"]).ngroups,
+            len(distinct),
+            distinct,
+        )
+    most = max(count for _, count, _ in by_level.values())
+    complete = [level for level, (cells, count, _) in by_level.items() if cells == all_cells and count == most]
+    chosen = max(complete) if complete else max(by_level, key=lambda level: (by_level[level][1], level))
+    return by_level[chosen][2]
 
 
 def _plain(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""One row for each width, and what a reader must know before using a number."""
+"""The summary table of a fit, with one row for each width, and the warnings of a fit."""
 
 from __future__ import annotations
 
@@ -10,87 +10,89 @@ from noisescale.laws.results import EdgeAt, Group, SummaryRow
 from noisescale.laws.stability import CONVENTION
 from noisescale.laws.study_shape import Settings
 
-# Below eight seeds the coverage of the optimum was checked, but its interval is wide and often open.
+# With fewer than eight seeds the interval of the optimum still covers, but it is wide and often open.
 _FEW_SEEDS = 8
 
 
 def summary_rows(group: Group, metric: str) -> Iterator[SummaryRow]:
-    """The rows of one group, by one metric, from its primary series.
+    """Yield the summary rows of a group by one metric, from its primary series.
 
     Args:
-        group: a fitted group.
-        metric: accuracy or loss.
+        group: Fitted group.
+        metric: Name of the metric.
 
     Yields:
-        One row for each width that has the metric.
+        One row for each width with this metric.
     """
     for width in group.series[group.primary].widths:
-        found = width.optima.get(metric)
-        if found is None:
+        optimum = width.optima.get(metric)
+        if optimum is None:
             continue
-        edge = _nearest_edge(group.edges, width.width, found.batch_size.value)
+        edge = _nearest_edge(group.edges, width.width, optimum.batch_size.value)
         batch = width.largest_batch[metric]
         nothing = Estimate(math.nan, math.nan, math.nan, "learning rate", CONVENTION)
         yield SummaryRow(
             parameterization=group.parameterization,
             varied=group.varied,
             width=width.width,
-            learning_rate=found.learning_rate,
-            batch_size=found.batch_size,
-            normalized_noise_scale=found.normalized_noise_scale,
-            noise_scale=found.noise_scale,
-            temperature=found.temperature,
-            height=found.height,
+            learning_rate=optimum.learning_rate,
+            batch_size=optimum.batch_size,
+            normalized_noise_scale=optimum.normalized_noise_scale,
+            noise_scale=optimum.noise_scale,
+            temperature=optimum.temperature,
+            height=optimum.height,
             largest_stable_rate=edge.edge.rate if edge else nothing,
             stability_batch_size=edge.batch_size if edge else math.nan,
             stability_label=edge.edge.label if edge else "not_measured",
             largest_batch=batch.batch_size,
             largest_batch_label=batch.label,
-            labels=found.labels,
-            in_law=found.in_law,
-            reason=found.reason,
+            labels=optimum.labels,
+            in_law=optimum.in_law,
+            reason=optimum.reason,
         )
 
 
 def _nearest_edge(edges: tuple[EdgeAt, ...], width: float, batch: float) -> EdgeAt | None:
-    own = [edge for edge in edges if edge.width == width]
-    if not own:
+    at_width = [edge for edge in edges if edge.width == width]
+    if not at_width:
         return None
     if not math.isfinite(batch):
-        return own[-1]
-    return min(own, key=lambda edge: abs(math.log(edge.batch_size / batch)))
+        return at_width[-1]
+    return min(at_width, key=lambda edge: abs(math.log(edge.batch_size / batch)))
 
 
-def warnings_of(groups: tuple[Group, ...], settings: Settings) -> tuple[str, ...]:
-    """What must be known before a number of the fit is used.
+def fit_warnings(groups: tuple[Group, ...], settings: Settings) -> tuple[str, ...]:
+    """Return the reasons for caution before using the numbers of a fit.
 
     Args:
-        groups: of the fit.
-        settings: of the fit.
+        groups: Groups of the fit.
+        settings: Settings of the fit.
 
     Returns:
-        Sentences, most general first.
+        Sentences, the most general first.
     """
-    found: dict[str, None] = {}
+    warnings: list[str] = []
     if settings.select_on == "test":
-        found["the optimum is chosen and reported on the same test set: use validation data for real use"] = None
+        warnings.append("the optimum is chosen and reported on the same test set: use validation data for real use")
     for group in groups:
         if not group.edges:
-            found["no stability ladder: no optimum can be called stability-limited and no largest batch is known"] = (
-                None
+            warnings.append(
+                "no stability ladder: stability-limited optima cannot be detected, and the largest batch is not known"
             )
         for series in group.series:
             law = series.law(settings.metric)
             if law is None:
-                found[f"no {settings.metric} was measured"] = None
+                warnings.append(f"no {settings.metric} was measured")
                 continue
-            place = f"{series.fixed} {series.fixed_value:g}, {group.parameterization}"
+            setting = f"{series.fixed} {series.fixed_value:g}, {group.parameterization}"
             if law.status != "ok":
-                found[f"{place}: the law is inconclusive: {law.advice}"] = None
+                warnings.append(f"{setting}: the law is inconclusive: {law.advice}")
             for width in series.widths:
                 if len(width.seeds) < _FEW_SEEDS:
-                    found[f"fewer than {_FEW_SEEDS} seeds: intervals are wide and often open"] = None
-                # At fixed epochs the noise and the training time are one axis: ε·steps = g·epochs.
+                    warnings.append(f"fewer than {_FEW_SEEDS} seeds: intervals are wide and often open")
+                # At fixed epochs, noise and training time change together: ε·steps = g·epochs.
                 if series.axis == "batch_size" and series.budget == "epochs":
-                    found["epochs are held fixed while the batch varies: less noise also means more time"] = None
-    return tuple(found)
+                    warnings.append(
+                        "the batch size varies at a fixed number of epochs, so less noise also means more training time"
+                    )
+    return tuple(dict.fromkeys(warnings))

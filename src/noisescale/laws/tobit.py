@@ -1,4 +1,4 @@
-"""A line through points of which some are known only as inequalities: Tobit likelihood, profile intervals."""
+"""A line through points, some of them censored: Tobit likelihood and profile-likelihood intervals."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ _REFINEMENT = 17
 
 
 class CensoredLine:
-    """Maximum likelihood of y = intercept + slope·x + N(0, τ² + error²), with censored points.
+    """The maximum-likelihood line y = intercept + slope·x + N(0, τ² + error²) with censored points.
 
-    A measured point contributes the normal density, a point censored at or below its bound the normal probability
-    of lying there. The interval of a parameter holds the values whose profile log likelihood is within half of
-    W·log(1 + t²_{W-2}/(W-2)) of the maximum, W the number of measured points: the threshold at which the likelihood
-    ratio of an ordinary regression equals its t test, where χ²_1 would be too narrow.
+    A measured point contributes the normal density; a censored point contributes the normal probability of its side of
+    the bound. The interval of a parameter contains the values whose profile log likelihood is within
+    W·log(1 + t²_{W-2}/(W-2))/2 of the maximum, with W informative measured points. At this threshold the likelihood
+    ratio of an ordinary regression equals its t test; χ²_1 would give too narrow an interval.
 
     Args:
-        x: positions, shape [points].
-        y: values, or bounds where censored, shape [points].
-        error: standard errors, shape [points].
-        kind: 0 measured, -1 at or below y, 1 at or above y, shape [points].
-        count: W; fewer than the measured points where some are hardly known.
+        x: Positions, shape [points].
+        y: Values, or bounds if censored, shape [points].
+        error: Standard errors, shape [points].
+        kind: 0 if measured, -1 if at or below y, 1 if at or above y, shape [points].
+        count: Number W of informative measured points; fewer than the measured points if some are poorly determined.
 
     Source:
         Tobin 1958; the threshold is the exact likelihood ratio of the normal linear model.
@@ -44,7 +44,7 @@ class CensoredLine:
         line = np.polyfit(x[measured], y[measured], 1)
         scatter = float(np.std(y[measured] - np.polyval(line, x[measured])))
         reach = 4 * scatter + float(np.ptp(y))
-        # τ is profiled on a grid: the likelihood is flat in it, and a grid has no local optimum to fall into.
+        # The likelihood is flat in τ, and a grid search cannot stop at a local optimum.
         self._taus = np.concatenate([[0.0], np.geomspace(0.01, max(1.0, reach), 23)])
         self._center = float(np.mean(x[measured]))
         self._unit = max(scatter, float(np.mean(error))) / max(float(np.std(x[measured])), 1e-12)
@@ -52,11 +52,11 @@ class CensoredLine:
         _, self.intercept, self.spread = self._slope_profile(np.array([self.slope]), full=True)
 
     def profile_slope(self) -> tuple[float, float]:
-        """Ends of the slope's profile-likelihood interval; infinite where the likelihood never falls far enough."""
+        """Return the ends of the slope's profile-likelihood interval; infinite if the likelihood stays too high."""
         return self._interval(lambda value: self._slope_profile(value)[0], self.slope, self._unit)
 
     def profile(self, x0: float) -> tuple[float, float]:
-        """Ends of the profile-likelihood interval of the line's value at x0."""
+        """Return the ends of the profile-likelihood interval of the line at x0."""
         scale = self._unit * (abs(x0 - self._center) + float(np.std(self._x)))
         value = self.intercept + self.slope * x0
         return self._interval(lambda v: self._profile(v, np.ones_like(self._x), self._x - x0)[0], value, scale)
@@ -65,7 +65,7 @@ class CensoredLine:
         return self._profile(values, self._x, np.ones_like(self._x), full=full)
 
     def _profile(self, values: Array, known: Array, other: Array, *, full: bool = False) -> tuple[Array, float, float]:
-        """Log likelihood maximized over the other coefficient (Newton: it is concave in it) and over τ (grid)."""
+        """Return the log likelihood, maximized over the other coefficient (concave: Newton) and over τ (grid)."""
         theta = np.asarray(values, dtype=np.float64)[:, None, None] * known
         sigma = np.sqrt(self._taus[:, None] ** 2 + self._variance)[None]
         measured = self._kind == 0
@@ -85,7 +85,7 @@ class CensoredLine:
         return likelihood[rows, best], float(eta[0, best[0]]), float(self._taus[best[0]])
 
     def _terms(self, mean: Array, sigma: Array) -> tuple[Array, Array, Array]:
-        """Log likelihood of each point, its derivative in the mean, and minus its second derivative."""
+        """Return each point's log likelihood, its derivative in the mean, and minus its second derivative."""
         u = (self._y - mean) / sigma
         sign = -self._kind
         s = sign * u
@@ -98,7 +98,7 @@ class CensoredLine:
         return value, gradient, curvature
 
     def _maximize(self, function: Profile, start: float, unit: float) -> tuple[float, float]:
-        """Maximum of a unimodal profile by repeated refinement of a grid."""
+        """Maximize a unimodal profile by repeated refinement of a grid."""
         center, reach = start, 8 * unit
         value = -math.inf
         for _ in range(8):

@@ -1,4 +1,4 @@
-"""Whether peak performance rises with width: per-seed trends with Student t intervals."""
+"""The trend of peak performance with width, from trends of single seeds, with Student t intervals."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Trend:
-    """How the peak moves with width.
+    """The trend of a metric over width.
 
     Args:
         direction: rising, falling, mixed (some neighbouring widths rise and others fall) or flat (no change detected).
-        gain_per_doubling: change of the metric for each doubling of width, least squares, mean over seeds.
-        spearman: rank correlation of the metric with width within a seed, mean over seeds, ends clipped to [-1, 1].
-        steps: change from each width to the next; their intervals hold together at 95 % (Bonferroni).
-        widths: the widths, increasing.
-        means: mean of the metric at each width, each with its own interval.
-        isotonic: the closest non-decreasing sequence to `means`, by pooling neighbours that violate the order.
-        seeds: number of seeds that every width has.
+        gain_per_doubling: Change of the metric per doubling of width, by least squares, mean over seeds.
+        spearman: Rank correlation of the metric with width within a seed, mean over seeds, ends clipped to [-1, 1].
+        steps: Change from each width to the next, with intervals that hold simultaneously at 95 % (Bonferroni).
+        widths: Widths, increasing.
+        means: Mean of the metric at each width, each with a separate interval.
+        isotonic: Closest non-decreasing sequence to `means`, by pooling neighbours that violate the order.
+        seeds: Number of seeds that every width has.
     """
 
     direction: str
@@ -44,24 +44,24 @@ class Trend:
 def trend(widths: Array, values: Array, *, unit: str = "fraction", confidence: float = 0.95) -> Trend:
     """Describe the trend of a per-seed quantity over widths.
 
-    Each seed gives its own slope on log2 width and its own rank correlation; their means over seeds have Student t
-    intervals, whose coverage does not depend on how the widths' errors are related.
+    Each seed has a slope on log2 width and a rank correlation. Their means over seeds have Student t intervals, whose
+    coverage does not depend on the correlation of errors between widths.
 
     Args:
-        widths: widths, increasing, shape [W], at least 2.
-        values: the quantity, paired over widths by seed, shape [seeds, W], at least three seeds.
-        unit: unit of the quantity.
-        confidence: level of the intervals.
+        widths: At least two widths, increasing, shape [W].
+        values: Quantity of at least three seeds, paired over widths, shape [seeds, W].
+        unit: Unit of the quantity.
+        confidence: Level of the intervals.
 
     Returns:
         The trend.
 
     Raises:
-        BadInput: Shapes that do not fit or values that are not finite.
+        BadInput: The shapes do not fit, the widths do not increase, or a value is not finite.
     """
     w, y = np.asarray(widths, dtype=np.float64), np.asarray(values, dtype=np.float64)
     if y.ndim != 2 or y.shape[1] != w.size or w.size < 2 or y.shape[0] < 3:
-        raise BadInput("trend", "two widths and three seeds at least, values[seeds, widths]", y.shape)
+        raise BadInput("trend", "values[seeds, widths] with at least two widths and three seeds", y.shape)
     if not np.all(np.isfinite(y)) or np.any(np.diff(w) <= 0):
         raise BadInput("trend", "finite values at increasing widths", w.tolist())
     octaves = np.log2(w) - np.log2(w).mean()

@@ -107,7 +107,7 @@ class Material:
     def optimum(self, metric: str, width: float) -> MetricOptimum | None:
         """The optimum of a width; None where the metric was not measured or no place was found."""
         found = self.width_fit(width).optima.get(metric)
-        return found if found is not None and found.curve.found else None
+        return found if found is not None and found.curve.has_value else None
 
     def place(self, found: MetricOptimum) -> Estimate:
         """The optimum on the figures' axis."""
