@@ -214,7 +214,7 @@ def test_a_second_driver_is_refused(refused: Fail, capsys: pytest.CaptureFixture
     capsys.readouterr()
     with driver_lock(Path("out")):
         message = refused(*SWEEP)
-        assert "one driver a folder" in message and f"process {os.getpid()} on {platform.node()} since 2" in message
+        assert "one driver per folder" in message and f"process {os.getpid()} on {platform.node()} since 2" in message
         assert main(["status", "out", "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["running"] is True
 

@@ -76,11 +76,11 @@ def whole(fuzz_place: Path, small_spec: str) -> Whole:
     spec = SweepSpec.from_toml("tiny.toml")
     pack = Plan(folder / "plan.jsonl").packs[last.stem]
     (folder / "shards" / f"{pack.pack_id}.parquet").unlink()
-    KernelRecord(folder / "kernels", "cpu", 1).settle(pack.runs[0], "explicit 3")
+    KernelRecord(folder / "kernels", "cpu", 1).store(pack.runs[0], "explicit 3")
     job = Job(
         pack, spec.dataset.options(0.0), folder / "shards", folder / "kernels", folder / "checkpoints", "cpu", False
     )
-    assert train_pack(replace(job, until=time.monotonic())).paused
+    assert train_pack(replace(job, deadline=time.monotonic())).paused
     (folder / "failures" / f"{pack.pack_id}.json").write_text(Failure("E: <b>", pack.runs).text())
     assert Grid(spec).runs()
     files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())

@@ -10,7 +10,7 @@ import pytest
 
 from noisescale.errors import BadInput
 from noisescale.runs import Run, RunResult
-from noisescale.store import Study, compact, compaction, finished_packs, seal, set_damaged_aside, write_shard
+from noisescale.store import Study, compact, compaction, finished_packs, move_damaged_shards, seal, write_shard
 from noisescale.store.shards import TOGETHER
 
 MakeRun = Callable[..., Run]
@@ -84,7 +84,7 @@ def test_a_damaged_joined_file_gives_up_its_packs_and_no_others(study: Path, mon
     data = bytearray(spoiled.read_bytes())
     data[len(data) // 3] ^= 1
     spoiled.write_bytes(data)
-    assert set_damaged_aside(study / "shards", study / "damaged") == [spoiled.name]
+    assert move_damaged_shards(study / "shards", study / "damaged") == [spoiled.name]
     assert finished_packs(study / "shards") == before - own
     assert len(Study.open(study).runs()) == 2 * (PACKS - len(own))
 

@@ -18,7 +18,7 @@ import pytest
 
 from noisescale.errors import BadInput
 from noisescale.runs import Run, RunResult
-from noisescale.store import DamagedFile, finished_packs, seal, set_damaged_aside, write_atomically, write_shard
+from noisescale.store import DamagedFile, finished_packs, move_damaged_shards, seal, write_atomically, write_shard
 from noisescale.store.shards import read_shards, shard_path
 
 MakeRun = Callable[..., Run]
@@ -209,7 +209,7 @@ def test_a_whole_file_that_is_no_shard_is_named_and_set_aside(
     for curves in (True, False):
         with pytest.raises(DamagedFile, match=r"foreign\.parquet"):
             read_shards(shards, curves=curves)
-    assert set_damaged_aside(shards, tmp_path / "aside") == ["foreign.parquet"]
+    assert move_damaged_shards(shards, tmp_path / "aside") == ["foreign.parquet"]
     pd.testing.assert_frame_equal(frame_of(shards), known)
 
 
@@ -219,10 +219,10 @@ def test_a_cut_shard_is_set_aside(length: int, tmp_path: Path, make_run: MakeRun
     shards.mkdir()
     good, cut = (write_shard(shards, name, [make_result(make_run(seed=k))]) for k, name in enumerate("ab"))
     cut.write_bytes(cut.read_bytes()[:length])
-    assert set_damaged_aside(shards, aside) == ["b.parquet"]
+    assert move_damaged_shards(shards, aside) == ["b.parquet"]
     assert [*shards.iterdir()] == [good] and [path.name for path in aside.iterdir()] == ["b.parquet"]
     assert len(frame_of(shards)) == 1
-    assert set_damaged_aside(shards, aside) == []
+    assert move_damaged_shards(shards, aside) == []
 
 
 def test_a_newer_format_is_refused_and_left_alone(
@@ -233,7 +233,7 @@ def test_a_newer_format_is_refused_and_left_alone(
     with pytest.raises(BadInput, match="format 2 or older.*3"):
         read_shards(tmp_path)
     with pytest.raises(BadInput, match="update noisescale"):
-        set_damaged_aside(tmp_path, tmp_path / "aside")
+        move_damaged_shards(tmp_path, tmp_path / "aside")
     assert path.exists()
 
 

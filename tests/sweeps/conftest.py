@@ -1,4 +1,4 @@
-"""Small specs on the digits, found frames with planted results, and one thread for every sweep."""
+"""Fixtures for sweeps: small specs on the digits, planted results, a single core, and models that misbehave."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def plain(small_spec: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def make_spec(small_spec: str) -> Callable[..., SweepSpec]:
-    """A small spec; keys are dotted, with __ for the dot, and None removes one."""
+    """Return a function that changes keys of a small spec. In names `__` stands for a dot; None removes a key."""
 
     def make(**changes: Any) -> SweepSpec:
         values = tomllib.loads(small_spec)
@@ -49,8 +49,8 @@ Outcome = Callable[[Run], dict[str, Any]]
 
 
 @pytest.fixture(scope="session")
-def found_frame() -> Callable[[Iterable[Run], Outcome], pd.DataFrame]:
-    """What `Study.runs()` would hold if these runs had these outcomes; only what the rules look at."""
+def results_frame() -> Callable[[Iterable[Run], Outcome], pd.DataFrame]:
+    """Return a function that builds the columns of `Study.runs()` that the planning rules read."""
 
     def frame(runs: Iterable[Run], outcome: Outcome) -> pd.DataFrame:
         plain = {
@@ -69,8 +69,8 @@ def found_frame() -> Callable[[Iterable[Run], Outcome], pd.DataFrame]:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def one_core() -> Iterator[None]:
-    """Sweeps train in this process and with one thread, unless a test asks for workers."""
+def single_core() -> Iterator[None]:
+    """Train sweeps in this process with a single thread, unless a test uses `two_cores`."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "sched_getaffinity", lambda process: {0}, raising=False)
         yield
@@ -78,9 +78,10 @@ def one_core() -> Iterator[None]:
 
 @pytest.fixture
 def misbehaving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str, str], str]:
-    """Write a module with a factory of MLPs that does something else first under a condition; its name for a spec.
+    """Return a function that writes a module with a factory of MLPs that misbehaves under a condition.
 
-    Arguments of what it gives: the module's name, the condition, and what is done, in Python.
+    The function takes the name of the module, the condition, and the statement to execute under it (both in Python
+    code), and returns the name of the factory for `model.family`.
     """
 
     def write(name: str, when: str, then: str) -> str:

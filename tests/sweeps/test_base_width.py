@@ -38,8 +38,8 @@ def attention(width, shape, classes):
 
 
 @pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A module of the user's own models."""
+def models_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Write a module with models of a user and return its name."""
     (tmp_path / "models_with_width.py").write_text(OWN)
     monkeypatch.syspath_prepend(tmp_path)
     return "models_with_width"
@@ -49,8 +49,8 @@ def test_only_the_runs_that_use_it_have_a_base_width(make_grid: MakeGrid) -> Non
     names = ["standard", "ntk", "improved_standard", "mup", "own"]
     grid = make_grid(grid__width=[2, 4], grid__parameterization=names, grid__base_width=3)
     grid.check()
-    found = {run.parameterization: run.base_width for run in grid.runs()}
-    assert found == {"standard": None, "ntk": None, "improved_standard": 3, "mup": 3, "own": None}
+    base_widths = {run.parameterization: run.base_width for run in grid.runs()}
+    assert base_widths == {"standard": None, "ntk": None, "improved_standard": 3, "mup": 3, "own": None}
     alone = {run.run_id for run in make_grid(grid__width=[2, 4], grid__parameterization=["ntk"]).runs()}
     assert alone < {run.run_id for run in grid.runs()}
     other = make_grid(grid__width=[2, 4], grid__parameterization=names, grid__base_width=2)
@@ -103,9 +103,9 @@ def test_a_folder_without_a_base_width_takes_one(make_spec: MakeSpec, tmp_path: 
     check_folder(tmp_path, make_spec(grid__width=[4, 8], grid__parameterization=["ntk", "mup"]))
 
 
-def test_query_rows_reach_the_runs_of_mup_alone(make_grid: MakeGrid, own: str) -> None:
+def test_query_rows_reach_the_runs_of_mup_alone(make_grid: MakeGrid, models_module: str) -> None:
     changes: dict[str, Any] = {
-        "model": {"family": f"{own}:attention", "query_rows": ["qkv.weight[:1/3]"]},
+        "model": {"family": f"{models_module}:attention", "query_rows": ["qkv.weight[:1/3]"]},
         "grid__width": [4, 8],
         "grid__parameterization": ["ntk", "mup"],
     }
@@ -113,10 +113,14 @@ def test_query_rows_reach_the_runs_of_mup_alone(make_grid: MakeGrid, own: str) -
     grid.check()
     assert {(run.parameterization, run.query_rows) for run in grid.runs()} == {("ntk", ""), ("mup", "qkv.weight[:1/3]")}
     with pytest.raises(BadInput, match=r"model.query_rows.*it has embed.weight"):
-        make_grid(**{**changes, "model": {"family": f"{own}:attention", "query_rows": ["query.weight"]}}).check()
+        make_grid(
+            **{**changes, "model": {"family": f"{models_module}:attention", "query_rows": ["query.weight"]}}
+        ).check()
 
 
 @pytest.mark.parametrize("name", ["improved_standard", "mup"])
-def test_a_model_that_does_not_grow_is_refused_before_anything_runs(make_grid: MakeGrid, own: str, name: str) -> None:
+def test_a_model_that_does_not_grow_is_refused_before_anything_runs(
+    make_grid: MakeGrid, models_module: str, name: str
+) -> None:
     with pytest.raises(BadInput, match="grid.parameterization.*whose fan-in grows"):
-        make_grid(model={"family": f"{own}:fixed"}, grid__parameterization=["ntk", name]).check()
+        make_grid(model={"family": f"{models_module}:fixed"}, grid__parameterization=["ntk", name]).check()

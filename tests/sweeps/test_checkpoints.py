@@ -1,4 +1,4 @@
-"""Long packs: put aside and gone on with, to the bit; damaged checkpoints cost work, never results or safety."""
+"""Checkpoints: packs pause and continue to the bit, and damaged checkpoints cost work but never results or safety."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from noisescale.sweeps.checkpoints import Checkpoint, CheckpointFile
 from noisescale.sweeps.folder_status import status
 from noisescale.sweeps.jobs import Job
 from noisescale.sweeps.plan import Pack
-from noisescale.sweeps.train_pack import train_pack
+from noisescale.sweeps.train_pack import TrainedPack, train_pack
 from noisescale.training import PackState, PackTrainer
 
 MakeGrid = Callable[..., Grid]
@@ -43,13 +43,13 @@ def file_for(grid: Grid, folder: Path) -> CheckpointFile:
     return CheckpointFile(folder / "checkpoints", tuple(grid.runs()))
 
 
-def test_what_was_written_is_read_back(tmp_path: Path, make_grid: MakeGrid) -> None:
+def test_a_written_checkpoint_is_read_back(tmp_path: Path, make_grid: MakeGrid) -> None:
     file, before = file_for(make_grid(), tmp_path), state()
     assert file.read() is None
     file.write(Checkpoint(before, "vmap 8"))
-    found = file.read()
-    assert found is not None and (found.state.step, found.choice) == (3, "vmap 8")
-    assert torch.equal(found.state.parameters["w"], before.parameters["w"])
+    checkpoint = file.read()
+    assert checkpoint is not None and (checkpoint.state.step, checkpoint.choice) == (3, "vmap 8")
+    assert torch.equal(checkpoint.state.parameters["w"], before.parameters["w"])
     file.discard()
     file.discard()
     assert file.read() is None
@@ -61,7 +61,7 @@ class Harmful:
 
 
 @pytest.mark.parametrize("damage", ["torn", "empty", "words", "pickle", "format", "other runs", "no state"])
-def test_a_damaged_checkpoint_is_set_aside_and_runs_no_code(
+def test_a_damaged_checkpoint_is_discarded_and_runs_no_code(
     damage: str, tmp_path: Path, make_grid: MakeGrid, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -89,7 +89,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_runs_no_code(
     assert file.read() is not None
 
 
-def test_the_state_of_another_model_is_not_gone_on_with(tmp_path: Path, make_grid: MakeGrid) -> None:
+def test_the_state_of_another_model_is_ignored(tmp_path: Path, make_grid: MakeGrid) -> None:
     grid = make_grid()
     straight = train_pack(job(grid, tmp_path))
     file_for(grid, tmp_path).write(Checkpoint(state(), "explicit 4"))
@@ -97,7 +97,7 @@ def test_the_state_of_another_model_is_not_gone_on_with(tmp_path: Path, make_gri
 
 
 @pytest.mark.parametrize("error", [OSError("no space left"), RuntimeError("unexpected pos 64 vs 0")])
-def test_without_room_for_a_checkpoint_the_training_goes_on(
+def test_training_continues_when_a_checkpoint_cannot_be_written(
     error: Exception, tmp_path: Path, make_grid: MakeGrid, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(file: CheckpointFile, checkpoint: Checkpoint) -> None:
@@ -107,12 +107,12 @@ def test_without_room_for_a_checkpoint_the_training_goes_on(
     assert len(train_pack(replace(job(make_grid(), tmp_path), slice_seconds=0.0)).results) == 4
 
 
-def results_of(found: Any) -> str:
-    return repr([(one.run.run_id, one.curves, one.late_means, one.averaged) for one in found.results])
+def results_of(trained: TrainedPack) -> str:
+    return repr([(result.run.run_id, result.curves, result.late_means, result.averaged) for result in trained.results])
 
 
 @pytest.mark.parametrize("average", [False, True])
-def test_a_pack_that_was_killed_goes_on_to_the_bit(
+def test_a_killed_pack_continues_to_the_bit(
     average: bool, tmp_path: Path, make_grid: MakeGrid, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     grid = make_grid(training={"steps": 300, "evaluations": 3, "average": average}, grid__momentum=[0.0, 0.9])
@@ -134,31 +134,31 @@ def test_a_pack_that_was_killed_goes_on_to_the_bit(
     kills, steps = 0, []
     while True:
         try:
-            found = train_pack(replace(job(grid, folder), slice_seconds=0.0))
+            trained = train_pack(replace(job(grid, folder), slice_seconds=0.0))
             break
         except KeyboardInterrupt:
             kills += 1
-            known = file_for(grid, folder).read()
-            assert known is not None
-            steps.append(known.state.step)
+            checkpoint = file_for(grid, folder).read()
+            assert checkpoint is not None
+            steps.append(checkpoint.state.step)
     assert kills >= 4 and steps == sorted(set(steps))
-    assert results_of(found) == results_of(straight)
+    assert results_of(trained) == results_of(straight)
     assert file_for(grid, folder).path.exists()
-    found.discard_checkpoints()
+    trained.discard_checkpoints()
     assert not file_for(grid, folder).path.exists()
 
 
-def test_a_pack_whose_time_is_up_waits_in_its_checkpoint(tmp_path: Path, make_grid: MakeGrid) -> None:
+def test_a_pack_pauses_at_its_deadline(tmp_path: Path, make_grid: MakeGrid) -> None:
     grid = make_grid()
     tmp_path.joinpath("straight").mkdir()
-    late = train_pack(job(grid, tmp_path, until=time.monotonic()))
-    assert late.paused and not late.results and file_for(grid, tmp_path).path.exists()
+    paused = train_pack(job(grid, tmp_path, deadline=time.monotonic()))
+    assert paused.paused and not paused.results and file_for(grid, tmp_path).path.exists()
     assert results_of(train_pack(job(grid, tmp_path))) == results_of(train_pack(job(grid, tmp_path / "straight")))
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError(),
                                    RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")])  # fmt: skip
-def test_what_memory_does_not_hold_is_trained_in_halves(
+def test_a_pack_that_does_not_fit_in_memory_trains_in_halves(
     error: Exception, tmp_path: Path, make_grid: MakeGrid, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     grid = make_grid(seeds=3)
@@ -172,15 +172,15 @@ def test_what_memory_does_not_hold_is_trained_in_halves(
         advance(trainer, until, seconds)
 
     monkeypatch.setattr(PackTrainer, "advance", scarce)
-    found = train_pack(job(grid, tmp_path))
+    halved = train_pack(job(grid, tmp_path))
     assert sizes == [6, 3, 1, 2, 3, 1, 2]
-    assert [one.run for one in found.results] == [one.run for one in straight.results]
-    for ours, theirs in zip(found.results, straight.results, strict=True):
-        np.testing.assert_allclose(ours.curves["train_loss"], theirs.curves["train_loss"], rtol=1e-4)
-    assert "trained in halves" in found.note
+    assert [result.run for result in halved.results] == [result.run for result in straight.results]
+    for result, expected in zip(halved.results, straight.results, strict=True):
+        np.testing.assert_allclose(result.curves["train_loss"], expected.curves["train_loss"], rtol=1e-4)
+    assert "trained in halves" in halved.note
 
 
-def test_a_single_run_that_memory_does_not_hold_is_a_failure(
+def test_a_single_run_that_does_not_fit_in_memory_fails(
     tmp_path: Path, make_grid: MakeGrid, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def never(trainer: PackTrainer, until: int | None = None, seconds: float | None = None) -> None:
@@ -196,7 +196,7 @@ def comparable(study: Study) -> pd.DataFrame:
     return runs.drop(columns=["seconds"])
 
 
-def test_a_sweep_with_a_time_limit_is_gone_on_with(
+def test_a_sweep_with_a_time_limit_continues(
     tmp_path: Path, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("noisescale.training.pack_trainer._LOOK_SECONDS", 0.01)
@@ -206,7 +206,7 @@ def test_a_sweep_with_a_time_limit_is_gone_on_with(
     straight = sweep(spec, tmp_path / "straight", quiet=True)
     calls = 0
     while calls == 0 or status(tmp_path / "limited").missing:
-        # Longer from call to call: on a loaded machine a third of a second may go by before anything trains.
+        # The limit grows with each call, because a busy machine may need a third of a second before anything trains.
         limited = sweep(spec, tmp_path / "limited", jobs=1, max_seconds=0.3 * 1.05**calls, quiet=True)
         calls += 1
         assert calls < 200
@@ -215,7 +215,7 @@ def test_a_sweep_with_a_time_limit_is_gone_on_with(
     assert not (tmp_path / "limited" / "checkpoints").exists()
 
 
-def test_the_command_says_that_it_stopped(
+def test_the_command_reports_that_it_stopped(
     tmp_path: Path, make_spec: MakeSpec, capsys: pytest.CaptureFixture[str]
 ) -> None:
     spec = tmp_path / "spec.toml"
@@ -225,12 +225,12 @@ def test_the_command_says_that_it_stopped(
     )
     command = ["sweep", str(spec), "--out", str(tmp_path / "out"), "--jobs", "1"]
     assert main([*command, "--max-seconds", "0"]) == 130
-    said = capsys.readouterr().err
-    assert "stopped after 0 s with 1 runs to do" in said and "interrupted" not in said
+    message = capsys.readouterr().err
+    assert "stopped after 0 s with 1 runs to do" in message and "interrupted" not in message
     assert main([*command, "--max-seconds", "1000"]) == 0
 
 
-def test_a_pack_that_fails_is_no_reason_to_call_again(
+def test_a_failed_pack_does_not_count_as_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     spec = tmp_path / "spec.toml"
@@ -240,7 +240,7 @@ def test_a_pack_that_fails_is_no_reason_to_call_again(
     )
 
     def fail(trainer: PackTrainer, until: int | None = None, seconds: float | None = None) -> None:
-        raise RuntimeError("not to be had")
+        raise RuntimeError("no such width")
 
     monkeypatch.setattr(PackTrainer, "advance", fail)
     assert main(["sweep", str(spec), "--out", str(tmp_path / "out"), "--jobs", "1", "--max-seconds", "1000"]) == 1
@@ -248,7 +248,7 @@ def test_a_pack_that_fails_is_no_reason_to_call_again(
 
 
 @pytest.mark.usefixtures("two_cores")
-def test_two_workers_put_their_packs_aside_and_go_on(tmp_path: Path, make_spec: MakeSpec) -> None:
+def test_two_workers_pause_and_continue(tmp_path: Path, make_spec: MakeSpec) -> None:
     spec = make_spec(grid__width=[2, 3], training__steps=15_000)
     straight = sweep(spec, tmp_path / "straight", jobs=2, quiet=True)
     first = sweep(spec, tmp_path / "limited", jobs=2, max_seconds=5.0, quiet=True)

@@ -8,7 +8,7 @@ from noisescale.families.mlp import mlp
 from noisescale.sweeps.cost import measure_shape
 
 
-def test_a_convolution_works_at_every_pixel() -> None:
+def test_a_convolution_uses_its_weights_at_every_pixel() -> None:
     module = convnet(4, (2, 8, 6), 3, depth=2, activation="relu")
     shape = measure_shape(module, torch.randn(2, 2, 8, 6), 100)
     assert shape.parameters == sum(tensor.numel() for tensor in module.parameters())
@@ -17,7 +17,7 @@ def test_a_convolution_works_at_every_pixel() -> None:
     assert shape.activations == 2 * 48 + 2 * 4 * 48 + 2 * 4 * 12 + 2 * 4 + 3
 
 
-def test_a_linear_layer_works_once_a_weight() -> None:
+def test_a_linear_layer_uses_each_weight_once() -> None:
     module = mlp(5, (7,), 3, depth=1, activation="relu")
     shape = measure_shape(module, torch.randn(2, 7), 100)
     assert shape.operations == 7 * 5 + 5 * 3 < shape.work == shape.parameters
@@ -25,13 +25,13 @@ def test_a_linear_layer_works_once_a_weight() -> None:
 
 
 def test_a_module_that_hides_its_operations_counts_its_parameters() -> None:
-    class Own(nn.Module):
+    class Hidden(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.own = nn.Parameter(torch.ones(7, 3))
+            self.weight = nn.Parameter(torch.ones(7, 3))
 
         def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-            return inputs @ self.own
+            return inputs @ self.weight
 
-    shape = measure_shape(Own(), torch.randn(2, 7), 100)
+    shape = measure_shape(Hidden(), torch.randn(2, 7), 100)
     assert (shape.work, shape.activations) == (21, 7 + 3)

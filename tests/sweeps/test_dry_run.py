@@ -23,17 +23,17 @@ def test_it_counts_what_a_sweep_would_do(tmp_path: Path, make_spec: MakeSpec) ->
     assert min(estimate.seconds, estimate.memory, estimate.disk) > 0
     assert any("22 (0 finished)" in line for line in estimate.lines())
 
-    found = sweep(spec, out, quiet=True).runs()
+    runs = sweep(spec, out, quiet=True).runs()
     files = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
     estimate = dry_run(spec, out)
-    assert (estimate.runs, estimate.finished, estimate.packs, estimate.steps) == (len(found), len(found), 0, 0)
+    assert (estimate.runs, estimate.finished, estimate.packs, estimate.steps) == (len(runs), len(runs), 0, 0)
     assert estimate.seconds == 0
     grown = dry_run(make_spec(seeds=3, grid__width=[2, 4], stability__seeds=1, stability__steps=5), out)
     assert (grown.runs - grown.finished, grown.packs, grown.steps) == (4, 2, 4 * 12)
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == files
 
 
-def test_it_says_where_ghost_batches_fall_back(tmp_path: Path, make_spec: MakeSpec) -> None:
+def test_it_notes_where_ghost_batches_fall_back(tmp_path: Path, make_spec: MakeSpec) -> None:
     model = {"family": "mlp", "normalization": "ghost_batch", "ghost_size": 20}
     estimate = dry_run(make_spec(model=model, grid__batch_size=[10, 40]), tmp_path / "out")
     lines = [line for line in estimate.lines() if line.startswith("note ")]
@@ -43,8 +43,8 @@ def test_it_says_where_ghost_batches_fall_back(tmp_path: Path, make_spec: MakeSp
 @pytest.mark.usefixtures("two_cores")
 def test_more_workers_take_less_time(tmp_path: Path, make_spec: MakeSpec) -> None:
     spec = make_spec(grid__width=[2, 3, 4, 5])
-    one, two = (dry_run(spec, tmp_path / "out", jobs=jobs).seconds for jobs in (1, 2))
-    assert one / 2 <= two < one
+    alone, shared = (dry_run(spec, tmp_path / "out", jobs=jobs).seconds for jobs in (1, 2))
+    assert alone / 2 <= shared < alone
 
 
 def test_it_refuses_what_a_sweep_refuses(tmp_path: Path, make_spec: MakeSpec) -> None:

@@ -24,7 +24,7 @@ ON = {"fit__extend_edges": True, "grid__learning_rate": OCTAVES}
 
 
 def finish(rule: Rule, frame: Frame, outcome: Outcome, chance: random.Random | None = None) -> list[Run]:
-    """Run the rule to its end; with `chance`, only some of the missing runs finish before it is asked again."""
+    """Apply the rule until no run is missing. With `chance`, only some missing runs finish between two calls."""
     done: dict[str, Run] = {}
     for _ in range(1000):
         missing = [run for run in rule(frame(done.values(), outcome)) if run.run_id not in done]
@@ -33,11 +33,11 @@ def finish(rule: Rule, frame: Frame, outcome: Outcome, chance: random.Random | N
         if chance is not None:
             missing = chance.sample(missing, chance.randint(len(missing) // 3 + 1, len(missing)))
         done.update((run.run_id, run) for run in missing)
-    raise AssertionError("the rule does not come to an end")
+    raise AssertionError("the rule does not end")
 
 
-def whole(grid: Grid) -> Rule:
-    return lambda found: grid.runs() + extension_runs(grid, found)
+def rule_of(grid: Grid) -> Rule:
+    return lambda results: grid.runs() + extension_runs(grid, results)
 
 
 def peak_at(rate: float) -> Outcome:
@@ -47,7 +47,7 @@ def peak_at(rate: float) -> Outcome:
 @pytest.mark.parametrize(
     ("best", "rates"),
     [
-        (2.0, [0.5, 1, 2, 4, 8]),  # one rung of room below: one more
+        (2.0, [0.5, 1, 2, 4, 8]),  # a margin of one rung below, so one more
         (1.0, [0.25, 0.5, 1, 2, 4, 8]),
         (4.0, [1, 2, 4, 8, 16]),
         (8.0, [1, 2, 4, 8, 16, 32]),
@@ -57,84 +57,84 @@ def peak_at(rate: float) -> Outcome:
     ],
 )
 def test_rungs_are_added_until_the_best_has_two_on_both_sides(
-    make_grid: MakeGrid, found_frame: Frame, best: float, rates: list[float]
+    make_grid: MakeGrid, results_frame: Frame, best: float, rates: list[float]
 ) -> None:
-    done = finish(whole(make_grid(**ON)), found_frame, peak_at(best))
+    done = finish(rule_of(make_grid(**ON)), results_frame, peak_at(best))
     assert sorted({run.learning_rate for run in done}) == rates
     assert len(done) == 2 * len(rates)
 
 
-def test_a_short_ladder_gets_rungs_on_both_sides(make_grid: MakeGrid, found_frame: Frame) -> None:
+def test_a_short_ladder_gets_rungs_on_both_sides(make_grid: MakeGrid, results_frame: Frame) -> None:
     grid = make_grid(fit__extend_edges=True, grid__learning_rate=[1.0, 2.0, 4.0])
-    done = finish(whole(grid), found_frame, peak_at(2.0))
+    done = finish(rule_of(grid), results_frame, peak_at(2.0))
     assert sorted({run.learning_rate for run in done}) == [0.5, 1, 2, 4, 8]
 
 
 @pytest.mark.parametrize("changes", [{"fit__extend_edges": False}, {"grid__learning_rate": [1.0, 8.0]}])
-def test_nothing_is_added_where_it_is_not_wanted(
-    make_grid: MakeGrid, found_frame: Frame, changes: dict[str, Any]
+def test_nothing_is_added_without_extensions_or_a_ladder(
+    make_grid: MakeGrid, results_frame: Frame, changes: dict[str, Any]
 ) -> None:
     grid = make_grid(**{**ON, **changes})
-    assert extension_runs(grid, found_frame(grid.runs(), peak_at(8.0))) == []
+    assert extension_runs(grid, results_frame(grid.runs(), peak_at(8.0))) == []
 
 
-def test_nothing_is_added_to_a_ladder_that_is_not_complete(make_grid: MakeGrid, found_frame: Frame) -> None:
+def test_nothing_is_added_to_a_ladder_that_is_not_complete(make_grid: MakeGrid, results_frame: Frame) -> None:
     grid = make_grid(**ON)
-    assert extension_runs(grid, found_frame(grid.runs()[:-1], peak_at(8.0))) == []
+    assert extension_runs(grid, results_frame(grid.runs()[:-1], peak_at(8.0))) == []
     assert extension_runs(grid, pd.DataFrame()) == []
 
 
-def test_failed_runs_count_at_chance(make_grid: MakeGrid, found_frame: Frame) -> None:
+def test_failed_runs_count_at_chance(make_grid: MakeGrid, results_frame: Frame) -> None:
     def outcome(run: Run) -> dict[str, Any]:
         failed = {"status": "diverged", "test_accuracy": math.nan} if run.learning_rate == 8 else {"collapsed": True}
         return {**peak_at(2.83)(run), **(failed if run.learning_rate > 4 else {})}
 
-    done = finish(whole(make_grid(**ON)), found_frame, outcome)
+    done = finish(rule_of(make_grid(**ON)), results_frame, outcome)
     assert max(run.learning_rate for run in done) == 16
 
 
-def test_the_loss_is_minimized(make_grid: MakeGrid, found_frame: Frame) -> None:
+def test_the_loss_is_minimized(make_grid: MakeGrid, results_frame: Frame) -> None:
     grid = make_grid(**ON, fit__metric="loss")
-    done = finish(whole(grid), found_frame, lambda run: {"test_loss": abs(math.log2(run.learning_rate / 8))})
+    done = finish(rule_of(grid), results_frame, lambda run: {"test_loss": abs(math.log2(run.learning_rate / 8))})
     assert max(run.learning_rate for run in done) == 32
 
 
-def test_batches_are_whole_within_the_data_and_never_below_one(make_grid: MakeGrid, found_frame: Frame) -> None:
+def test_batch_sizes_are_whole_and_between_one_and_the_data(make_grid: MakeGrid, results_frame: Frame) -> None:
     changes = {"fit__extend_edges": True, "grid__learning_rate": [1.0], "grid__batch_size": [2, 4, 8, 16]}
     grid = make_grid(**changes)
-    down = finish(whole(grid), found_frame, lambda run: {"test_accuracy": 1 / run.batch_size})
+    down = finish(rule_of(grid), results_frame, lambda run: {"test_accuracy": 1 / run.batch_size})
     assert sorted({run.batch_size for run in down}) == [1, 2, 4, 8, 16]
-    up = finish(whole(grid), found_frame, lambda run: {"test_accuracy": 1 - 1 / run.batch_size})
+    up = finish(rule_of(grid), results_frame, lambda run: {"test_accuracy": 1 - 1 / run.batch_size})
     assert sorted({run.batch_size for run in up}) == [2, 4, 8, 16, 32]  # 64 is above the 60 examples
     finer = make_grid(**{**changes, "grid__batch_size": [3, 4, 6]})
-    down = finish(whole(finer), found_frame, lambda run: {"test_accuracy": 1 / run.batch_size})
+    down = finish(rule_of(finer), results_frame, lambda run: {"test_accuracy": 1 / run.batch_size})
     assert sorted({run.batch_size for run in down}) == [1, 2, 3, 4, 6]
 
 
-def test_no_batch_is_added_that_the_normalization_cannot_train_on(make_grid: MakeGrid, found_frame: Frame) -> None:
+def test_no_batch_size_is_added_that_the_normalization_cannot_use(make_grid: MakeGrid, results_frame: Frame) -> None:
     changes = {"fit__extend_edges": True, "grid__learning_rate": [1.0], "grid__batch_size": [6, 12, 24]}
     ghosts = {"family": "mlp", "normalization": "ghost_batch", "ghost_size": 4}
     grid = make_grid(**{**changes, "grid__batch_size": [2, 4, 8, 16]}, model=ghosts)
-    down = finish(whole(grid), found_frame, lambda run: {"test_accuracy": 1 / run.batch_size})
+    down = finish(rule_of(grid), results_frame, lambda run: {"test_accuracy": 1 / run.batch_size})
     assert sorted({run.batch_size for run in down}) == [2, 4, 8, 16]  # 1 has no variance
     plain, ghosts = make_grid(**changes), make_grid(**{**changes, "grid__batch_size": [3, 8, 20]}, model=ghosts)
     for grid, more in ((plain, [48]), (ghosts, [])):  # 20·20/8 = 50 is no multiple of 4
-        up = finish(whole(grid), found_frame, lambda run: {"test_accuracy": 1 - 1 / run.batch_size})
+        up = finish(rule_of(grid), results_frame, lambda run: {"test_accuracy": 1 - 1 / run.batch_size})
         assert [size for size in sorted({run.batch_size for run in up}) if size > 24] == more
 
 
-def test_another_batch_keeps_the_budget_as_it_was_stated(make_grid: MakeGrid, found_frame: Frame) -> None:
+def test_an_added_batch_size_keeps_the_stated_budget(make_grid: MakeGrid, results_frame: Frame) -> None:
     changes = {"fit__extend_edges": True, "grid__learning_rate": [1.0], "grid__batch_size": [4, 8, 16]}
-    steps = finish(whole(make_grid(**changes)), found_frame, lambda run: {})
+    steps = finish(rule_of(make_grid(**changes)), results_frame, lambda run: {})
     assert {run.steps for run in steps} == {12}
     epochs = make_grid(**changes, training__steps=None, training__epochs=3.0)
-    done = finish(whole(epochs), found_frame, lambda run: {"test_accuracy": 1 / run.batch_size})
+    done = finish(rule_of(epochs), results_frame, lambda run: {"test_accuracy": 1 / run.batch_size})
     assert {run.batch_size: run.steps for run in done} == {b: 3 * (60 // b) for b in (1, 2, 4, 8, 16)}
 
 
-def test_rungs_of_a_noise_axis_derive_their_rates(make_grid: MakeGrid, found_frame: Frame) -> None:
+def test_rungs_of_a_noise_axis_derive_their_rates(make_grid: MakeGrid, results_frame: Frame) -> None:
     grid = make_grid(fit__extend_edges=True, grid__learning_rate=None, grid__temperature=[0.1, 0.2, 0.4])
-    done = finish(whole(grid), found_frame, lambda run: {"test_accuracy": run.learning_rate / 1000})
+    done = finish(rule_of(grid), results_frame, lambda run: {"test_accuracy": run.learning_rate / 1000})
     assert sorted({run.learning_rate for run in done}) == pytest.approx([1, 2, 4, 8, 16, 32, 64])
 
 
@@ -146,49 +146,51 @@ def late_from(steps: int) -> Outcome:
     ("late", "limit", "longest"), [(12, 3, 12), (13, 3, 24), (25, 3, 48), (10**6, 3, 96), (10**6, 0, 12)]
 )
 def test_budgets_are_doubled_until_the_deciding_cells_are_late(
-    make_grid: MakeGrid, found_frame: Frame, late: int, limit: int, longest: int
+    make_grid: MakeGrid, results_frame: Frame, late: int, limit: int, longest: int
 ) -> None:
     grid = make_grid(**{**ON, "fit__extend_edges": False}, training__max_extensions=limit)
-    done = finish(whole(grid), found_frame, late_from(late))
+    done = finish(rule_of(grid), results_frame, late_from(late))
     assert {run.steps for run in done} == {12 * 2**level for level in range(int(math.log2(longest / 12)) + 1)}
     per_budget = [sum(run.steps == steps for run in done) for steps in {run.steps for run in done}]
-    assert set(per_budget) == {8}  # the whole width, every time
+    assert set(per_budget) == {8}  # the rule_of width, every time
 
 
-def test_only_the_best_and_its_neighbours_decide(make_grid: MakeGrid, found_frame: Frame) -> None:
+def test_only_the_best_and_its_neighbours_decide(make_grid: MakeGrid, results_frame: Frame) -> None:
     grid = make_grid(**{**ON, "fit__extend_edges": False}, training__max_extensions=2)
 
     def outcome(run: Run) -> dict[str, Any]:
         return {**peak_at(4.0)(run), "late": run.learning_rate > 1}
 
-    assert {run.steps for run in finish(whole(grid), found_frame, outcome)} == {12}
+    assert {run.steps for run in finish(rule_of(grid), results_frame, outcome)} == {12}
 
 
-def test_a_cell_that_diverged_does_not_ask_for_longer_budgets(make_grid: MakeGrid, found_frame: Frame) -> None:
+def test_a_cell_that_diverged_does_not_ask_for_longer_budgets(make_grid: MakeGrid, results_frame: Frame) -> None:
     grid = make_grid(**{**ON, "fit__extend_edges": False}, training__max_extensions=2)
 
     def outcome(run: Run) -> dict[str, Any]:
         return {"status": "diverged", "late": False} if run.learning_rate == 8 else peak_at(4.0)(run)
 
-    assert {run.steps for run in finish(whole(grid), found_frame, outcome)} == {12}
+    assert {run.steps for run in finish(rule_of(grid), results_frame, outcome)} == {12}
 
 
-def test_one_width_is_doubled_alone(make_grid: MakeGrid, found_frame: Frame) -> None:
+def test_one_width_is_doubled_alone(make_grid: MakeGrid, results_frame: Frame) -> None:
     grid = make_grid(**ON, grid__width=[2, 4], training__max_extensions=1)
-    done = finish(whole(grid), found_frame, lambda run: {**peak_at(2.0)(run), "late": run.width == 2 or run.steps > 12})
+    done = finish(
+        rule_of(grid), results_frame, lambda run: {**peak_at(2.0)(run), "late": run.width == 2 or run.steps > 12}
+    )
     assert {(run.width, run.steps) for run in done} == {(2, 12), (4, 12), (4, 24)}
     assert {run.learning_rate for run in done if run.steps == 24} == {0.5, 1, 2, 4, 8}
 
 
-def test_more_seeds_complete_the_rungs_that_are_there(make_grid: MakeGrid, found_frame: Frame) -> None:
-    few = finish(whole(make_grid(**ON, seeds=2)), found_frame, peak_at(8.0))
+def test_more_seeds_complete_the_rungs_with_results(make_grid: MakeGrid, results_frame: Frame) -> None:
+    few = finish(rule_of(make_grid(**ON, seeds=2)), results_frame, peak_at(8.0))
     more = make_grid(**ON, seeds=3)
 
     def outcome(run: Run) -> dict[str, Any]:  # the third seed moves the optimum inside
         return peak_at(2.0)(run) if run.seed < 2 else {"test_accuracy": 9.0 if run.learning_rate == 2 else 0.1}
 
     done = {run.run_id: run for run in few}
-    while missing := [run for run in whole(more)(found_frame(done.values(), outcome)) if run.run_id not in done]:
+    while missing := [run for run in rule_of(more)(results_frame(done.values(), outcome)) if run.run_id not in done]:
         done.update((run.run_id, run) for run in missing)
     seeds = pd.DataFrame([(run.learning_rate, run.seed) for run in done.values()]).groupby(0)[1].nunique()
     assert set(seeds) == {3}
@@ -197,7 +199,9 @@ def test_more_seeds_complete_the_rungs_that_are_there(make_grid: MakeGrid, found
 
 @settings(max_examples=12)
 @given(data=st.data())
-def test_an_interrupted_sweep_wants_the_same_runs(make_grid: MakeGrid, found_frame: Frame, data: st.DataObject) -> None:
+def test_an_interrupted_sweep_plans_the_same_runs(
+    make_grid: MakeGrid, results_frame: Frame, data: st.DataObject
+) -> None:
     noise = data.draw(st.integers(0, 10**6))
     best = data.draw(st.sampled_from([0.1, 1.0, 2.0, 8.0, 100.0]))
     grid = make_grid(**ON, grid__batch_size=[5, 10], training__max_extensions=1)
@@ -209,6 +213,6 @@ def test_an_interrupted_sweep_wants_the_same_runs(make_grid: MakeGrid, found_fra
         late = random.Random(f"{noise} {run.width} {run.learning_rate}").random() < 0.7
         return {"test_accuracy": accuracy, "status": status, "late": late}
 
-    once = {run.run_id for run in finish(whole(grid), found_frame, outcome)}
-    torn = finish(whole(grid), found_frame, outcome, random.Random(noise))
+    once = {run.run_id for run in finish(rule_of(grid), results_frame, outcome)}
+    torn = finish(rule_of(grid), results_frame, outcome, random.Random(noise))
     assert {run.run_id for run in torn} == once

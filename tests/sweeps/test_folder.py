@@ -31,7 +31,7 @@ def folder(tmp_path: Path, make_spec: MakeSpec) -> Path:
     return path
 
 
-def test_a_folder_is_begun_and_continued(folder: Path, make_spec: MakeSpec) -> None:
+def test_a_folder_is_created_and_continued(folder: Path, make_spec: MakeSpec) -> None:
     before = (folder / "spec.json").stat().st_mtime_ns
     prepare_folder(folder, make_spec())
     assert (folder / "spec.json").stat().st_mtime_ns == before
@@ -48,7 +48,7 @@ def test_a_folder_is_begun_and_continued(folder: Path, make_spec: MakeSpec) -> N
         {"grid__momentum": [0.0, 0.9], "grid__batch_size": [5, 10]},
     ],
 )
-def test_a_spec_that_only_grows_is_accepted(folder: Path, make_spec: MakeSpec, changes: dict[str, Any]) -> None:
+def test_a_larger_spec_is_accepted(folder: Path, make_spec: MakeSpec, changes: dict[str, Any]) -> None:
     prepare_folder(folder, make_spec(**changes))
     assert json.loads((folder / "spec.json").read_text()) == json.loads(make_spec(**changes).model_dump_json())
 
@@ -84,7 +84,7 @@ def test_any_other_difference_is_refused_by_key(
     assert (folder / "spec.json").read_bytes() == before
 
 
-def test_other_peoples_folders_are_left_alone(tmp_path: Path, make_spec: MakeSpec) -> None:
+def test_folders_with_other_files_are_refused_and_unchanged(tmp_path: Path, make_spec: MakeSpec) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(BadInput, match="other files"):
         check_folder(tmp_path, make_spec())
@@ -94,33 +94,33 @@ def test_other_peoples_folders_are_left_alone(tmp_path: Path, make_spec: MakeSpe
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3"])
-def test_a_spoiled_spec_is_named(folder: Path, make_spec: MakeSpec, text: str) -> None:
+def test_a_damaged_spec_is_named(folder: Path, make_spec: MakeSpec, text: str) -> None:
     (folder / "spec.json").write_text(text)
     with pytest.raises(BadInput, match="spec.json"):
         check_folder(folder, make_spec())
 
 
-def test_a_path_whose_name_no_system_takes_is_refused(tmp_path: Path, make_spec: MakeSpec) -> None:
+def test_a_path_with_an_impossible_name_is_refused(tmp_path: Path, make_spec: MakeSpec) -> None:
     with pytest.raises(BadInput, match="can be created") as caught:
         check_folder(tmp_path / ("x" * 300), make_spec())
     assert len(str(caught.value)) < 250
 
 
-def test_a_driver_killed_at_its_very_start_is_no_obstacle(tmp_path: Path, make_spec: MakeSpec) -> None:
+def test_a_folder_of_a_driver_killed_at_its_start_is_accepted(tmp_path: Path, make_spec: MakeSpec) -> None:
     (tmp_path / "lock").touch()
     (tmp_path / ".spec.json.123.tmp").write_text('{"na')
     prepare_folder(tmp_path, make_spec())
     assert {path.name for path in tmp_path.iterdir()} == {"spec.json", "shards", "failures", "lock", "unfinished"}
 
 
-def test_what_killed_writers_left_is_cleared(folder: Path, make_spec: MakeSpec) -> None:
+def test_leftovers_of_killed_writers_are_removed(folder: Path, make_spec: MakeSpec) -> None:
     leftover, foreign = folder / "shards" / ".abc.parquet.77.tmp", folder / "report" / ".page.tmp"
     foreign.parent.mkdir()
     for path in (leftover, foreign):
         path.write_text("half a fi")
     prepare_folder(folder, make_spec())
     assert not leftover.exists()
-    assert foreign.exists()  # another command's
+    assert foreign.exists()  # it belongs to another command
 
 
 def test_a_path_that_cannot_be_created_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,32 +136,32 @@ def test_a_path_that_cannot_be_created_is_named(tmp_path: Path, monkeypatch: pyt
         create_folder(tmp_path / "out")
 
 
-def test_one_driver_a_folder(folder: Path) -> None:
+def test_a_folder_has_one_driver(folder: Path) -> None:
     assert not is_driven(folder)
     with driver_lock(folder):
         assert is_driven(folder)
-        with pytest.raises(BadInput, match=f"one driver a folder.* process {os.getpid()} on .* since 2"):
+        with pytest.raises(BadInput, match=f"one driver per folder.* process {os.getpid()} on .* since 2"):
             driver_lock(folder).__enter__()
     assert not is_driven(folder)
     assert (folder / "lock").read_text() == ""
 
 
 @pytest.mark.parametrize("text", [b"", b"\xff\xfe", b"\x1b[2Jnobody", b"nobody\n" * 100])
-def test_a_lock_that_says_nothing_or_nonsense_is_a_lock(folder: Path, text: bytes) -> None:
+def test_a_lock_file_with_any_content_is_a_lock(folder: Path, text: bytes) -> None:
     with driver_lock(folder):
         (folder / "lock").write_bytes(text)
         with pytest.raises(BadInput, match="Got: a sweep that is running there.$"):
             driver_lock(folder).__enter__()
 
 
-def test_what_a_killed_driver_signed_is_overwritten(folder: Path) -> None:
+def test_the_name_of_a_killed_driver_is_overwritten(folder: Path) -> None:
     (folder / "lock").write_text("process 1 on another since 1970-01-01, and much more than the next will say" * 3)
     with driver_lock(folder):
         assert (folder / "lock").read_text().startswith(f"process {os.getpid()} on ")
         assert "another" not in (folder / "lock").read_text()
 
 
-def test_a_look_at_the_lock_does_not_keep_a_driver_out(folder: Path) -> None:
+def test_reading_the_lock_does_not_keep_a_driver_out(folder: Path) -> None:
     stop = threading.Event()
 
     def look() -> None:
@@ -180,9 +180,7 @@ def test_a_look_at_the_lock_does_not_keep_a_driver_out(folder: Path) -> None:
         looking.join()
 
 
-def test_a_file_system_without_locks_can_be_read_and_not_be_driven(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_locks_a_folder_can_be_read_but_not_driven(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(file: object, how: int) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 

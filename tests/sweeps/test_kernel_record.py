@@ -14,16 +14,16 @@ MakeGrid = Callable[..., Grid]
 MakeSpec = Callable[..., SweepSpec]
 
 
-def test_the_first_choice_of_a_shape_holds(tmp_path: Path, make_grid: MakeGrid) -> None:
+def test_the_first_choice_of_a_shape_stays(tmp_path: Path, make_grid: MakeGrid) -> None:
     runs = make_grid(grid__width=[2, 4], grid__learning_rate=[0.5, 1.0]).runs()
     narrow, wide = ([run for run in runs if run.width == width] for width in (2, 4))
     record = KernelRecord(tmp_path / "kernels", "cpu", 1)
-    assert record.known(narrow[0]) == "auto"
-    assert record.settle(narrow[0], "vmap 8") == "vmap 8"
-    # Another worker measured otherwise, for runs of the same shape.
-    assert record.settle(narrow[-1], "loop 2") == "vmap 8"
-    assert record.known(wide[0]) == "auto"
-    assert KernelRecord(tmp_path / "kernels", "cpu", 2).known(narrow[0]) == "auto"
+    assert record.read(narrow[0]) == "auto"
+    assert record.store(narrow[0], "vmap 8") == "vmap 8"
+    # Another worker measured a different choice for runs of the same shape.
+    assert record.store(narrow[-1], "loop 2") == "vmap 8"
+    assert record.read(wide[0]) == "auto"
+    assert KernelRecord(tmp_path / "kernels", "cpu", 2).read(narrow[0]) == "auto"
     assert [path.suffix for path in (tmp_path / "kernels").iterdir()] == [".txt"]
 
 
@@ -51,7 +51,7 @@ def test_a_sweep_computes_packs_of_one_shape_alike(
     assert asked and {choice.split()[0] for choice in asked} <= {"vmap", "loop"}
 
 
-def test_a_file_system_without_hard_links_is_no_failure(
+def test_the_record_works_without_hard_links(
     tmp_path: Path, make_grid: MakeGrid, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(source: object, target: object) -> None:
@@ -59,7 +59,7 @@ def test_a_file_system_without_hard_links_is_no_failure(
 
     monkeypatch.setattr("os.link", refuse)
     run, record = make_grid().runs()[0], KernelRecord(tmp_path / "kernels", "cpu", 1)
-    assert record.settle(run, "vmap 8") == record.settle(run, "loop 2") == "vmap 8"
+    assert record.store(run, "vmap 8") == record.store(run, "loop 2") == "vmap 8"
     next((tmp_path / "kernels").iterdir()).write_text("nonsense")
-    assert record.settle(run, "loop 2") == "loop 2"
+    assert record.store(run, "loop 2") == "loop 2"
     assert [path.suffix for path in (tmp_path / "kernels").iterdir()] == [".txt"]

@@ -1,4 +1,4 @@
-"""Real worker processes: few tests, because each process imports torch."""
+"""Real worker processes. There are few tests, because each process imports torch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Misbehaving = Callable[[str, str, str], str]
 
 
 @pytest.mark.usefixtures("two_cores")
-def test_a_worker_that_dies_costs_only_its_own_pack(
+def test_a_worker_that_dies_costs_only_its_pack(
     tmp_path: Path, make_spec: MakeSpec, misbehaving: Misbehaving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -37,15 +37,15 @@ def test_a_worker_that_dies_costs_only_its_own_pack(
     (error,) = failures(tmp_path / "out").values()
     assert "died" in error
     log = (tmp_path / "out" / "log.txt").read_text().splitlines()
-    # Begun again, then in halves and quarters: four runs.
+    # The pack of four runs starts again, then in halves and quarters.
     assert [line.rpartition(";")[2] for line in log if "starting again" in line] == [
         f" starting again, {count} runs at once" for count in (4, 2, 1)
     ]
     assert all("width 7" in line and "learning_rate 0.5 to 1.0" in line and "seed 0 to 1" in line
                for line in log if "starting again" in line)  # fmt: skip
-    found = status(tmp_path / "out")
-    assert found.missing == 4
-    assert "4 runs at" in (line := next(iter(found.failed.values()))) and "width 7" in line and "died" in line
+    state = status(tmp_path / "out")
+    assert state.missing == 4
+    assert "4 runs at" in (line := next(iter(state.failed.values()))) and "width 7" in line and "died" in line
     deadly.unlink()
     again = sweep(spec, tmp_path / "out", jobs=1, quiet=True).runs()
     assert set(again.width) == {3, 4, 7} and (again.status == "completed").all()
@@ -53,30 +53,32 @@ def test_a_worker_that_dies_costs_only_its_own_pack(
 
 
 @pytest.mark.usefixtures("two_cores")
-def test_a_pack_that_kills_its_workers_is_halved_until_it_does_not(
+def test_a_pack_that_kills_its_workers_is_halved_until_it_fits(
     tmp_path: Path, make_spec: MakeSpec, misbehaving: Misbehaving
 ) -> None:
-    """As the system kills a process that takes too much memory: without a word, and with more than two runs at once."""
-    frames = "(one.frame for one in __import__('inspect').stack() if one.function == '_train_together')"
-    when = f"multiprocessing.parent_process() and max((len(one.f_locals['runs']) for one in {frames}), default=0) > 2"
+    """The model kills its worker with more than two runs at once, as the system does when memory runs out."""
+    frames = "(call.frame for call in __import__('inspect').stack() if call.function == '_train_together')"
+    when = (
+        f"multiprocessing.parent_process() and max((len(frame.f_locals['runs']) for frame in {frames}), default=0) > 2"
+    )
     family = misbehaving("heavy_model", when, "os.kill(os.getpid(), 9)")
     spec = make_spec(model__family=family, grid__width=[3], seeds=2)
     study = sweep(spec, tmp_path / "out", jobs=2, quiet=True)
-    found = study.finished()
-    assert len(found) == 4 and failures(tmp_path / "out") == {}
+    runs = study.finished()
+    assert len(runs) == 4 and failures(tmp_path / "out") == {}
     assert "trained in halves" in (tmp_path / "out" / "log.txt").read_text()
     calm = sweep(spec, tmp_path / "calm", jobs=1, quiet=True).finished().set_index("run_id")
-    assert found.set_index("run_id").test_accuracy.sort_index().equals(calm.test_accuracy.sort_index())
+    assert runs.set_index("run_id").test_accuracy.sort_index().equals(calm.test_accuracy.sort_index())
 
 
 def test_workers_take_the_gpus_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    taken: list[int] = []
+    used: list[int] = []
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    monkeypatch.setattr("torch.cuda.set_device", taken.append)
+    monkeypatch.setattr("torch.cuda.set_device", used.append)
     monkeypatch.setattr("torch.set_num_threads", lambda threads: None)
     monkeypatch.setattr("torch.set_flush_denormal", lambda mode: None)
     monkeypatch.setattr("multiprocessing.parent_process", multiprocessing.current_process)
     monkeypatch.setattr("threading.Thread.start", lambda thread: None)
-    for device, place in (("cuda", 0), ("cuda", 1), ("cpu", 2), ("cuda", 2)):
-        start_worker(1, device, place)
-    assert taken == [0, 1, 0]
+    for device, slot in (("cuda", 0), ("cuda", 1), ("cpu", 2), ("cuda", 2)):
+        start_worker(1, device, slot)
+    assert used == [0, 1, 0]

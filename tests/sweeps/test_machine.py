@@ -1,4 +1,4 @@
-"""The device, the workers and the memory that a machine is given."""
+"""The device, the workers and the memory that a sweep uses on a machine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from noisescale.errors import BadInput
 from noisescale.sweeps import machine
-from noisescale.sweeps.machine import UNSEEN_GPU, Workers, choose_device, usable_memory
+from noisescale.sweeps.machine import REMOTE_GPU_MEMORY, Workers, choose_device, usable_memory
 
 
 def test_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,17 +26,17 @@ def test_with_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("cores", [1, 2, 3, 8])
-@pytest.mark.parametrize("wanted", [None, 1, 2, 3, 100])
+@pytest.mark.parametrize("requested", [None, 1, 2, 3, 100])
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_threads_of_all_workers_are_never_more_than_the_cores(
-    device: str, wanted: int | None, cores: int, monkeypatch: pytest.MonkeyPatch
+    device: str, requested: int | None, cores: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(machine, "cpu_count", lambda: cores)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    workers = Workers.of(device, wanted)
+    workers = Workers.of(device, requested)
     assert workers.count >= 1 and workers.threads >= 1
     assert workers.count * workers.threads <= cores
-    assert workers.count == min(wanted or (2 if device == "cuda" else cores), cores)
+    assert workers.count == min(requested or (2 if device == "cuda" else cores), cores)
 
 
 def test_a_container_s_memory_is_shared_by_its_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,4 +57,4 @@ def test_workers_that_share_a_gpu_share_its_memory(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("torch.cuda.mem_get_info", lambda: (1, 80))
     assert [Workers(count, 1, "cuda").memory() for count in (1, 2, 3, 4, 5)] == [80, 80, 40, 40, pytest.approx(80 / 3)]
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    assert Workers(4, 1, "cuda").memory() == UNSEEN_GPU
+    assert Workers(4, 1, "cuda").memory() == REMOTE_GPU_MEMORY

@@ -8,13 +8,13 @@ import pytest
 from noisescale.runs import pack_id
 from noisescale.sweeps import Grid
 from noisescale.sweeps.cost import Shape, memory, seconds
-from noisescale.sweeps.plan import PACK_BYTES, PACK_PARAMETERS, SMALLEST_PACK, PackLimits, Plan, make_packs, pack_size
+from noisescale.sweeps.plan import MIN_PACK_RUNS, PACK_BYTES, PACK_PARAMETERS, PackLimits, Plan, make_packs, pack_size
 
 MakeGrid = Callable[..., Grid]
 SMALL = {2: Shape(100, 50, 100), 4: Shape(200, 60, 100)}
 
 
-def test_packs_share_shapes_and_hold_every_run_once(make_grid: MakeGrid) -> None:
+def test_packs_have_equal_shapes_and_hold_every_run_once(make_grid: MakeGrid) -> None:
     runs = make_grid(seeds=3, grid__width=[2, 4], grid__batch_size=[5, 10], grid__momentum=[0.0, 0.9]).runs()
     packs = make_packs(reversed(runs), SMALL)
     assert sorted(run.run_id for pack in packs for run in pack.runs) == sorted(run.run_id for run in runs)
@@ -30,25 +30,25 @@ def test_packs_are_cut_into_equal_parts_within_the_limits(make_grid: MakeGrid, c
     runs = make_grid(seeds=count, grid__learning_rate=[1.0]).runs()
     shape = Shape(parameters, 100, 100)
     size = pack_size(runs, shape)
-    most = max(SMALLEST_PACK, PACK_PARAMETERS // parameters)
-    assert size <= most
+    largest = max(MIN_PACK_RUNS, PACK_PARAMETERS // parameters)
+    assert size <= largest
     parts = [len(pack.runs) for pack in make_packs(runs, {2: shape})]
     assert max(parts) - min(parts) <= len(parts)
-    assert len(parts) == -(-count // most)
+    assert len(parts) == -(-count // largest)
 
 
-def test_a_long_pack_is_shared_out_among_workers(make_grid: MakeGrid) -> None:
+def test_a_long_pack_is_divided_among_workers(make_grid: MakeGrid) -> None:
     runs = make_grid(seeds=80, grid__learning_rate=[1.0], training__steps=20_000, grid__batch_size=[50]).runs()
     shape = Shape(5000, 100, 100)
     (whole,) = make_packs(runs, {2: shape})
-    for workers, wanted in ((2, [40, 40]), (4, [20] * 4), (100, [10] * 8)):
+    for workers, sizes in ((2, [40, 40]), (4, [20] * 4), (100, [10] * 8)):
         packs = make_packs(runs, {2: shape}, PackLimits(workers=workers))
-        assert [len(pack.runs) for pack in packs] == wanted
+        assert [len(pack.runs) for pack in packs] == sizes
         assert sorted(run.run_id for pack in packs for run in pack.runs) == sorted(run.run_id for run in runs)
         assert max(pack.seconds for pack in packs) < whole.seconds
     short = make_grid(seeds=80, grid__learning_rate=[1.0], training__steps=200, grid__batch_size=[50]).runs()
     assert len(make_packs(short, {2: shape}, PackLimits(workers=2))) == 1  # not worth a worker's start
-    small = {2: Shape(10, 10, 10)}  # a step's overhead is all: halves take as long as the whole
+    small = {2: Shape(10, 10, 10)}  # the overhead of steps dominates, so halves take as long as the whole
     assert len(make_packs(runs, small, PackLimits(workers=2))) == 1
 
 
@@ -84,14 +84,14 @@ def test_a_stored_plan_is_read_back_and_reused(make_grid: MakeGrid, tmp_path: Pa
     planned, new = again.packs_for(more, SMALL)
     assert {pack.pack_id for pack in planned} == plan.packs.keys()
     assert {run.seed for pack in new for run in pack.runs} == {4, 5}
-    planned, new = again.packs_for(runs[:1], SMALL)  # one run that is missing brings its whole pack
+    planned, new = again.packs_for(runs[:1], SMALL)  # a missing run brings its whole pack
     assert len(planned) == 1 and not new
 
 
-def test_packs_that_are_no_longer_asked_for_are_forgotten(make_grid: MakeGrid, tmp_path: Path) -> None:
+def test_packs_that_are_no_longer_required_are_removed(make_grid: MakeGrid, tmp_path: Path) -> None:
     plan = Plan(tmp_path / "plan.jsonl")
     packs = make_packs(make_grid(grid__width=[2, 4]).runs(), SMALL)
     plan.add(packs)
-    plan.keep({packs[0].pack_id})
+    plan.retain({packs[0].pack_id})
     assert list(Plan(tmp_path / "plan.jsonl").packs) == [packs[0].pack_id]
     assert plan.packs_for(packs[1].runs, SMALL)[0] == []

@@ -27,8 +27,8 @@ def test_time_left_follows_the_estimated_work(monkeypatch: pytest.MonkeyPatch) -
     assert counts.seconds_left == pytest.approx(10.0)
     assert counts.line() == "4/6 runs, 0.1 runs/s, 10 s left, 1 diverged"
     none_yet = Counts(total=6, work_left=40.0, began=20.0)
-    assert none_yet.line() == "0/6 runs, time left unknown, 0 diverged"  # where nothing is done there is no speed
-    counts.work_begun = 5.0  # of the ten that are left, in packs that are in training
+    assert none_yet.line() == "0/6 runs, time left unknown, 0 diverged"  # without a finished run there is no speed
+    counts.work_begun = 5.0  # of the ten that are left, done on packs in training
     assert counts.seconds_left == pytest.approx(30 * 5 / 35)
     counts.work_kept = 3.0  # of the same packs, done by an earlier sweep
     assert counts.seconds_left == pytest.approx(30 * 2 / 35)
@@ -37,7 +37,7 @@ def test_time_left_follows_the_estimated_work(monkeypatch: pytest.MonkeyPatch) -
     assert Counts().seconds_left is None
 
 
-def test_the_heartbeat_counts_what_has_finished(tmp_path: Path, packs: list[Pack]) -> None:
+def test_the_heartbeat_counts_finished_packs(tmp_path: Path, packs: list[Pack]) -> None:
     progress = SweepProgress(tmp_path, quiet=True)
     progress.start_round("grid", packs)
     first = json.loads((tmp_path / "heartbeat.json").read_text())
@@ -47,25 +47,25 @@ def test_the_heartbeat_counts_what_has_finished(tmp_path: Path, packs: list[Pack
     assert vars(progress.counts).items() >= {"done": 4, "diverged": 1, "failed": 2, "work_left": 0.0}.items()
 
 
-def test_what_an_earlier_sweep_did_is_neither_left_nor_done_now(
+def test_the_work_of_an_earlier_sweep_is_neither_left_nor_done(
     tmp_path: Path, packs: list[Pack], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("noisescale.sweeps.progress.BEAT_EVERY", 0.0)
+    monkeypatch.setattr("noisescale.sweeps.progress.HEARTBEAT_SECONDS", 0.0)
     progress = SweepProgress(tmp_path, quiet=True)
     progress.start_round("grid", packs)
-    progress.beat(lambda: {"a": (0.5, 0.6), "another": (0.0, 1.0)})
+    progress.refresh(lambda: {"a": (0.5, 0.6), "another": (0.0, 1.0)})
     counts = progress.counts
     assert (counts.work_begun, counts.work_kept, counts.work_left) == pytest.approx((3.0, 15.0, 40.0))
     progress.finish_pack(packs[0], Outcome("a", 4, 0, {}))
     assert (counts.work_done, counts.work_left) == (15.0, 10.0)
 
 
-def test_the_heartbeat_is_not_written_more_often_than_it_is_read(tmp_path: Path, packs: list[Pack]) -> None:
+def test_the_heartbeat_is_written_at_most_once_a_second(tmp_path: Path, packs: list[Pack]) -> None:
     progress = SweepProgress(tmp_path, quiet=True)
     progress.start_round("grid", packs)
     written = (tmp_path / "heartbeat.json").stat().st_mtime_ns
     for _ in range(100):
-        progress.beat()
+        progress.refresh()
     assert (tmp_path / "heartbeat.json").stat().st_mtime_ns == written
 
 
@@ -76,15 +76,15 @@ def test_a_terminal_shows_a_bar(tmp_path: Path, packs: list[Pack], monkeypatch: 
     progress = SweepProgress(tmp_path)
     progress.start_round("grid", packs)
     progress.finish_pack(packs[0], Outcome("a", 4, 0, {}))
-    progress.beat()
+    progress.refresh()
     progress.start_round("extensions", packs[1:])
     progress.stop(done=True)
     assert "grid" in screen.getvalue()
     assert "4/8 runs" in screen.getvalue()
 
 
-def test_the_work_that_is_left_ends_at_nothing(tmp_path: Path) -> None:
-    chance = random.Random(0)  # whose seven numbers, taken from their sum one by one, leave −4e-15
+def test_the_remaining_work_ends_at_zero(tmp_path: Path) -> None:
+    chance = random.Random(0)  # subtracting its seven numbers from their sum leaves −4e-15
     packs = [Pack(str(number), (), 10 * chance.random()) for number in range(7)]
     progress = SweepProgress(tmp_path, quiet=True)
     progress.start_round("grid", packs)

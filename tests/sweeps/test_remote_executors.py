@@ -1,4 +1,4 @@
-"""Sweeps on a real Ray cluster of this machine, and on submitit's stand-in for SLURM."""
+"""Sweeps on a real Ray cluster on this machine, and on submitit's local replacement for SLURM."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from noisescale.errors import BadInput
 from noisescale.store.findings import findings
 from noisescale.sweeps import SweepSpec, executors, failures, sweep
 from noisescale.sweeps.machine import Workers
-from noisescale.sweeps.remote import wall_clock
+from noisescale.sweeps.remote import to_wall_clock
 
 MakeSpec = Callable[..., SweepSpec]
 Misbehaving = Callable[[str, str, str], str]
-# Both libraries leave sockets and files to the garbage collector, and warn of what they will change.
+# Both libraries leave sockets and files to the garbage collector and warn of future changes.
 KINDS = ("ResourceWarning", "DeprecationWarning", "FutureWarning", "UserWarning",
          "pytest.PytestUnraisableExceptionWarning")  # fmt: skip
 LOUD = [pytest.mark.filterwarnings(f"ignore::{kind}") for kind in KINDS]
@@ -35,19 +35,19 @@ def quiet(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture
 def submitit_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Submitit, with processes of this machine for jobs of a cluster."""
+    """Let submitit run jobs as processes of this machine."""
     pytest.importorskip("submitit", reason="the extra `slurm` is not installed")
     monkeypatch.setenv("NOISESCALE_SLURM", "local")
 
 
 def ray_workers(processes: Iterable[int]) -> list[int]:
-    """Those of the processes that train a pack for Ray."""
-    found = []
+    """Select the processes that train a pack for Ray."""
+    workers = []
     for process in processes:
-        with contextlib.suppress(OSError):  # ended since
+        with contextlib.suppress(OSError):  # the process has ended
             if b"ray::train_elsewhere" in Path(f"/proc/{process}/cmdline").read_bytes():
-                found.append(process)
-    return found
+                workers.append(process)
+    return workers
 
 
 @pytest.mark.full
@@ -57,30 +57,30 @@ def test_a_ray_worker_that_is_killed_costs_nothing(
 ) -> None:
     pytest.importorskip("ray", reason="the extra `ray` is not installed")
     if not Path("/proc/self/stat").exists():
-        pytest.skip("processes are found through /proc, which this system has not")
+        pytest.skip("processes are study through /proc, which this system does not have")
     monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    # Packs of seconds: a worker that is seen to train is still at it when the kill comes.
+    # Packs take seconds, so a worker that is seen in training still trains when it is killed.
     spec = make_spec(grid__width=[2, 4, 8, 16], training__steps=30_000)
-    known = findings(sweep(spec, tmp_path / "calm", jobs=1, quiet=True).runs())
+    expected = findings(sweep(spec, tmp_path / "calm", jobs=1, quiet=True).runs())
     killed: list[int] = []
 
-    def kill_one() -> None:
-        until = time.monotonic() + 120
-        while not killed and time.monotonic() < until:
+    def kill_worker() -> None:
+        deadline = time.monotonic() + 120
+        while not killed and time.monotonic() < deadline:
             for process in ray_workers(processes_below(os.getpid())):
                 os.kill(process, signal.SIGKILL)
                 killed.append(process)
                 return
             time.sleep(0.05)
 
-    killer = threading.Thread(target=kill_one)
+    killer = threading.Thread(target=kill_worker)
     killer.start()
-    found = sweep(spec, tmp_path / "out", jobs=2, executor="ray", quiet=True)
+    study = sweep(spec, tmp_path / "out", jobs=2, executor="ray", quiet=True)
     killer.join()
     assert killed
     assert failures(tmp_path / "out") == {}
-    pd.testing.assert_frame_equal(findings(found.runs()), known)
+    pd.testing.assert_frame_equal(findings(study.runs()), expected)
 
 
 @pytest.mark.full
@@ -88,7 +88,7 @@ def test_a_ray_worker_that_is_killed_costs_nothing(
 def test_a_ray_node_without_memory_is_a_failure_after_a_few_attempts(
     tmp_path: Path, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ray's own monitor kills what runs once a node uses more than a share of its memory: here almost none."""
+    """Ray kills tasks when a node uses more than a share of its memory. Here that share is almost zero."""
     pytest.importorskip("ray", reason="the extra `ray` is not installed")
     monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     monkeypatch.setenv("RAY_memory_usage_threshold", "0.001")
@@ -97,33 +97,33 @@ def test_a_ray_node_without_memory_is_a_failure_after_a_few_attempts(
     monkeypatch.delenv("RAY_task_oom_retries", raising=False)
     study = sweep(make_spec(), tmp_path / "out", jobs=1, executor="ray", quiet=True)
     assert len(study.finished()) == 0
-    assert all("memory of its node" in error for error in failures(tmp_path / "out").values())
+    assert all("its node ran out of memory" in error for error in failures(tmp_path / "out").values())
     assert failures(tmp_path / "out")
 
 
 @pytest.mark.full
 @pytest.mark.usefixtures("quiet", "submitit_here", "two_cores")
-def test_jobs_of_submitit_find_what_workers_find(tmp_path: Path, make_spec: MakeSpec) -> None:
+def test_submitit_gives_the_results_of_local_workers(tmp_path: Path, make_spec: MakeSpec) -> None:
     spec = make_spec(grid__width=[2, 4, 8])
-    known = findings(sweep(spec, tmp_path / "calm", jobs=1, quiet=True).runs())
-    found = sweep(spec, tmp_path / "out", jobs=2, executor="slurm", quiet=True)
-    pd.testing.assert_frame_equal(findings(found.runs()), known)
+    expected = findings(sweep(spec, tmp_path / "calm", jobs=1, quiet=True).runs())
+    study = sweep(spec, tmp_path / "out", jobs=2, executor="slurm", quiet=True)
+    pd.testing.assert_frame_equal(findings(study.runs()), expected)
     (session,) = (tmp_path / "out" / "slurm").iterdir()
     assert list(session.glob("*_result.pkl"))
 
 
 @pytest.mark.usefixtures("quiet", "submitit_here")
-def test_answers_are_read_from_a_folder_that_nobody_could_prepare(tmp_path: Path) -> None:
-    """Submitit's answers are pickles that execute what they hold, named by the number of a job, which recurs."""
+def test_results_are_read_from_a_folder_with_an_unpredictable_name(tmp_path: Path) -> None:
+    """Submitit reads results as pickles, which can execute code, from files whose names are predictable job numbers."""
     from noisescale.sweeps.slurm_executor import SlurmExecutor
 
     prepared = tmp_path / "slurm"
     prepared.mkdir()
-    places = []
+    folders = []
     for _ in range(2):
         with SlurmExecutor(Workers(1, 1, "cpu"), tmp_path, 900.0) as executor:
-            places.append(Path(executor._executor.folder))
-    first, second = places
+            folders.append(Path(executor._executor.folder))
+    first, second = folders
     assert first != second and first.parent == second.parent == prepared
     assert len(first.name) >= 16 and not list(first.iterdir())
 
@@ -142,9 +142,7 @@ def test_a_model_that_fails_on_submitit_is_a_failure_with_its_reason(
     assert "slurm/" in error
 
 
-def test_a_library_that_is_not_there_is_named(
-    tmp_path: Path, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_library_is_named(tmp_path: Path, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(executors, "find_spec", lambda library: None)
     for name, words in (("ray", r"pip install 'noisescale\[ray\]'"), ("slurm", "for submitit"), ("dask", "--executor")):
         with pytest.raises(BadInput, match=words):
@@ -153,7 +151,7 @@ def test_a_library_that_is_not_there_is_named(
 
 
 @pytest.mark.usefixtures("quiet")
-def test_a_cluster_of_another_name_is_refused(
+def test_an_unknown_kind_of_cluster_is_refused(
     tmp_path: Path, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("submitit", reason="the extra `slurm` is not installed")
@@ -163,6 +161,6 @@ def test_a_cluster_of_another_name_is_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_an_end_means_the_same_on_another_machine() -> None:
-    assert wall_clock(float("inf")) == float("inf")
-    assert wall_clock(time.monotonic() + 60) == pytest.approx(time.time() + 60, abs=1)
+def test_a_deadline_means_the_same_on_another_machine() -> None:
+    assert to_wall_clock(float("inf")) == float("inf")
+    assert to_wall_clock(time.monotonic() + 60) == pytest.approx(time.time() + 60, abs=1)

@@ -31,13 +31,13 @@ def test_a_study_says_where_every_run_was(tmp_path: Path, make_spec: MakeSpec) -
     assert set(runs[~moving].steps) == {24} and set(runs[moving].steps) == {2 * 6 + 2 * 3}
     assert set(runs.epochs) == {4.0}
     for run_id, run in runs.iterrows():
-        own = curves.loc[run_id]
-        np.testing.assert_allclose(own.epoch, [0, 1, 2, 3, 4])
-        halved = run.schedule != "constant"
-        later = [1, 1, 1, 0.5, 0.5] if halved else [1] * 5
-        np.testing.assert_allclose(own.learning_rate, 0.5 * np.array(later if not moving[run_id] else [1] * 5))
-        np.testing.assert_allclose(own.batch_size, 10 / np.array(later if moving[run_id] else [1] * 5))
-        assert own.step.iloc[-1] == run.steps
+        curve = curves.loc[run_id]
+        np.testing.assert_allclose(curve.epoch, [0, 1, 2, 3, 4])
+        halve_runs_at_once = run.schedule != "constant"
+        later = [1, 1, 1, 0.5, 0.5] if halve_runs_at_once else [1] * 5
+        np.testing.assert_allclose(curve.learning_rate, 0.5 * np.array(later if not moving[run_id] else [1] * 5))
+        np.testing.assert_allclose(curve.batch_size, 10 / np.array(later if moving[run_id] else [1] * 5))
+        assert curve.step.iloc[-1] == run.steps
     assert (curves.groupby("run_id").size() == 5).all()
 
 
@@ -47,9 +47,9 @@ def test_every_schedule_has_its_own_laws_over_all_of_its_batches(tmp_path: Path,
         grid__batch_size=[2, 4, 8, 16, 30], training={"epochs": 3, "evaluations": 2},
         stability={"seeds": 1, "steps": 5, "batch_size": [8]},
     )  # fmt: skip
-    found = fit(sweep(spec, tmp_path, quiet=True))
-    assert [group.varied["schedule"].split(" ")[0] for group in found.groups] == ["step", "cosine"]
-    for group in found.groups:
+    report = fit(sweep(spec, tmp_path, quiet=True))
+    assert [group.varied["schedule"].split(" ")[0] for group in report.groups] == ["step", "cosine"]
+    for group in report.groups:
         (width,) = group.series[0].widths
         assert len(width.cells) == 5
         # Both are held against the edge of constant rates.

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from noisescale.runs import Run
 from noisescale.sweeps import Grid
-from noisescale.sweeps.stability_ladder import default_batches, stability_runs, wanted_rates
+from noisescale.sweeps.stability_ladder import default_batches, ladder_rates, stability_runs
 
 MakeGrid = Callable[..., Grid]
 Frame = Callable[[Iterable[Run], Callable[[Run], dict[str, Any]]], pd.DataFrame]
@@ -22,18 +22,18 @@ FIRST = [0.5, 1, 2, 4, 8, 16, 32]
 
 
 def climb(share: Callable[[float], float], top: float = 1.0) -> list[float]:
-    """The whole ladder, each rung becoming known one at a time."""
-    known: dict[float, float] = {}
+    """Return the whole ladder when rungs get their results in turn."""
+    shares: dict[float, float] = {}
     for _ in range(1000):
-        missing = [rate for rate in wanted_rates(top, known.get) if rate not in known]
+        missing = [rate for rate in ladder_rates(top, shares.get) if rate not in shares]
         if not missing:
-            return sorted(known)
-        known[missing[0]] = share(missing[0])
-    raise AssertionError("the ladder does not come to an end")
+            return sorted(shares)
+        shares[missing[0]] = share(missing[0])
+    raise AssertionError("the ladder does not end")
 
 
 def test_the_first_rungs_are_octaves_around_the_largest_rate() -> None:
-    assert wanted_rates(3.0, lambda rate: None) == [3 * rate for rate in FIRST]
+    assert ladder_rates(3.0, lambda rate: None) == [3 * rate for rate in FIRST]
 
 
 def test_an_edge_inside_is_refined_by_bisection_twice() -> None:
@@ -49,41 +49,41 @@ def test_a_wide_edge_is_refined_over_its_whole_width() -> None:
     assert np.allclose(np.diff(np.log2(inner)), 0.25)
 
 
-def test_it_goes_up_until_every_seed_fails() -> None:
+def test_it_rises_until_every_seed_fails() -> None:
     rates = climb(lambda rate: 0.5 * (rate > 10) + 0.5 * (rate > 300))
     assert max(rates) == 512
     assert climb(lambda rate: 0.0)[-1] == 32 * 2**10
 
 
-def test_rates_at_which_nothing_is_learned_yet_are_no_edge() -> None:
-    """Slow below 0.8, stable to 5, and one seed in five that is dead at every rate."""
+def test_rates_too_slow_to_learn_are_not_an_edge() -> None:
+    """Runs are too slow below 0.8 and stable up to 5; a share of the seeds is dead at every rate."""
     for dead in (0.0, 0.2):
         rates = climb(lambda rate, dead=dead: 1.0 if rate > 5 or rate < 0.8 else dead)  # type: ignore[misc]
         assert min(rates) >= 0.5
         assert [rate for rate in rates if 4 < rate < 8] == pytest.approx([4 * 2**0.25, 4 * 2**0.5])
 
 
-def test_it_goes_down_while_the_lowest_rung_fails() -> None:
+def test_it_falls_while_the_lowest_rung_fails() -> None:
     assert 0 < len([rate for rate in climb(lambda rate: float(rate > 0.1)) if rate < 0.1]) <= 3
     assert climb(lambda rate: 1.0)[0] == 0.5 / 2**10
 
 
 @given(seed=st.integers(0, 10**6), top=st.floats(1e-3, 1e3))
-def test_it_comes_to_an_end_whatever_is_found(seed: int, top: float) -> None:
+def test_it_ends_for_any_results(seed: int, top: float) -> None:
     chance = random.Random(seed)
     assert len(climb(lambda rate: chance.choice([0.0, 0.5, 1.0]), top)) < 150
 
 
-def test_rungs_with_a_missing_seed_decide_nothing(make_grid: MakeGrid, found_frame: Frame) -> None:
+def test_rungs_with_a_missing_seed_decide_nothing(make_grid: MakeGrid, results_frame: Frame) -> None:
     grid = make_grid(stability__seeds=3)
     first = stability_runs(grid, pd.DataFrame())
     assert len(first) == 7 * 3
-    known = found_frame(first[:-1], lambda run: {})
-    assert stability_runs(grid, known) == first
-    assert len(stability_runs(grid, found_frame(first, lambda run: {}))) == 9 * 3
+    shares = results_frame(first[:-1], lambda run: {})
+    assert stability_runs(grid, shares) == first
+    assert len(stability_runs(grid, results_frame(first, lambda run: {}))) == 9 * 3
 
 
-def test_diverged_and_collapsed_runs_fail(make_grid: MakeGrid, found_frame: Frame) -> None:
+def test_diverged_and_collapsed_runs_fail(make_grid: MakeGrid, results_frame: Frame) -> None:
     grid = make_grid(stability__seeds=1)
 
     def outcome(run: Run) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def test_diverged_and_collapsed_runs_fail(make_grid: MakeGrid, found_frame: Fram
 
     done: dict[str, Run] = {}
     while missing := [
-        run for run in stability_runs(grid, found_frame(done.values(), outcome)) if run.run_id not in done
+        run for run in stability_runs(grid, results_frame(done.values(), outcome)) if run.run_id not in done
     ]:
         done.update((run.run_id, run) for run in missing)
     between = sorted(run.learning_rate for run in done.values() if 4 < run.learning_rate < 8)
@@ -99,7 +99,7 @@ def test_diverged_and_collapsed_runs_fail(make_grid: MakeGrid, found_frame: Fram
     assert max(run.learning_rate for run in done.values()) == 32
 
 
-def test_its_runs_are_short_and_of_their_own_seeds(make_grid: MakeGrid) -> None:
+def test_its_runs_are_short_and_have_separate_seeds(make_grid: MakeGrid) -> None:
     grid = make_grid(seeds=2, stability__seeds=2, stability__steps=7, grid__learning_rate=[0.25, 4.0])
     runs = stability_runs(grid, pd.DataFrame())
     assert {(run.purpose, run.steps, run.evaluations) for run in runs} == {("stability", 7, 2)}
@@ -117,8 +117,8 @@ def test_a_ladder_for_every_setting_and_batch(make_grid: MakeGrid) -> None:
     )
     ladders = {(run.width, run.momentum, run.batch_size) for run in stability_runs(grid, pd.DataFrame())}
     assert len(ladders) == 2 * 2 * 5
-    own = make_grid(stability__seeds=1, stability__batch_size=[3])
-    assert {run.batch_size for run in stability_runs(own, pd.DataFrame())} == {3}
+    grid = make_grid(stability__seeds=1, stability__batch_size=[3])
+    assert {run.batch_size for run in stability_runs(grid, pd.DataFrame())} == {3}
     assert stability_runs(make_grid(stability__seeds=0), pd.DataFrame()) == []
 
 

@@ -1,4 +1,4 @@
-"""What befalls a sweep from outside; afterwards nothing is lost, nothing is there twice, and it completes."""
+"""Faults from outside a sweep: no result is lost or stored twice, and the sweep completes afterwards."""
 
 from __future__ import annotations
 
@@ -29,42 +29,44 @@ from noisescale.sweeps.plan import Plan
 MakeSpec = Callable[..., SweepSpec]
 
 
-class Begun:
-    """A sweep of four packs, half of which are finished.
+class HalfDone:
+    """A sweep of four packs, two of which are finished.
 
-    Arguments:
-        known: the runs of a sweep that nobody disturbed.
+    Args:
+        out: The folder of the sweep.
+        make_spec: Builds the spec.
+        undisturbed: The runs of the same sweep without any fault.
     """
 
-    def __init__(self, out: Path, make_spec: MakeSpec, known: pd.DataFrame) -> None:
-        self.out, self.spec, self.known = out, make_spec(grid__width=[2, 3, 4, 5]), known
+    def __init__(self, out: Path, make_spec: MakeSpec, undisturbed: pd.DataFrame) -> None:
+        self.out, self.spec, self.undisturbed = out, make_spec(grid__width=[2, 3, 4, 5]), undisturbed
         sweep(make_spec(grid__width=[2, 3]), out, quiet=True)
         self.finished = self.shards()
 
     def shards(self) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in (self.out / "shards").glob("*.parquet")}
 
-    def completes(self) -> None:
-        """Run it to its end, and check what must hold after every fault."""
-        found = sweep(self.spec, self.out, quiet=True)
+    def check_completes(self) -> None:
+        """Complete the sweep and check what must hold after every fault."""
+        study = sweep(self.spec, self.out, quiet=True)
         assert self.finished.items() <= self.shards().items()
         shards = [pd.read_parquet(path, columns=["run_id"]) for path in (self.out / "shards").glob("*.parquet")]
         planned = [run.run_id for pack in Plan(self.out / "plan.jsonl").packs.values() for run in pack.runs]
         assert sorted(pd.concat(shards).run_id) == sorted(planned)
         assert status(self.out).missing == 0 and failures(self.out) == {}
         assert not list(self.out.rglob(".*.tmp"))
-        pd.testing.assert_frame_equal(findings(found.runs()), self.known)
+        pd.testing.assert_frame_equal(findings(study.runs()), self.undisturbed)
 
 
 @pytest.fixture(scope="module")
-def known(tmp_path_factory: pytest.TempPathFactory, make_spec: MakeSpec) -> pd.DataFrame:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, make_spec: MakeSpec) -> pd.DataFrame:
     out = tmp_path_factory.mktemp("undisturbed") / "out"
     return findings(sweep(make_spec(grid__width=[2, 3, 4, 5]), out, quiet=True).runs())
 
 
 @pytest.fixture
-def begun(tmp_path: Path, make_spec: MakeSpec, known: pd.DataFrame) -> Begun:
-    return Begun(tmp_path / "out", make_spec, known)
+def half_done(tmp_path: Path, make_spec: MakeSpec, undisturbed: pd.DataFrame) -> HalfDone:
+    return HalfDone(tmp_path / "out", make_spec, undisturbed)
 
 
 def cut(data: bytes) -> bytes:
@@ -80,26 +82,26 @@ def flipped(data: bytes) -> bytes:
     return data[:middle] + bytes([data[middle] ^ 4]) + data[middle + 1 :]
 
 
-@pytest.mark.parametrize("hurt", [cut, emptied, flipped])
+@pytest.mark.parametrize("damage", [cut, emptied, flipped])
 def test_the_runs_of_a_damaged_shard_run_again(
-    begun: Begun, hurt: Callable[[bytes], bytes], capsys: pytest.CaptureFixture[str]
+    half_done: HalfDone, damage: Callable[[bytes], bytes], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    name = sorted(begun.finished)[0]
-    path, data = begun.out / "shards" / name, hurt(begun.finished.pop(name))
+    name = sorted(half_done.finished)[0]
+    path, data = half_done.out / "shards" / name, damage(half_done.finished.pop(name))
     path.write_bytes(data)
-    # Whoever only reads says which file, and changes nothing.
-    assert main(["fit", str(begun.out)]) == 2
+    # Commands that only read name the file and change nothing.
+    assert main(["fit", str(half_done.out)]) == 2
     assert name in capsys.readouterr().err and path.read_bytes() == data
-    sweep(begun.spec, begun.out)
+    sweep(half_done.spec, half_done.out)
     assert f"{name} is damaged" in capsys.readouterr().err
-    begun.completes()
-    assert [path.name for path in (begun.out / "damaged").iterdir()] == [name]
-    assert main(["status", str(begun.out)]) == 0
+    half_done.check_completes()
+    assert [path.name for path in (half_done.out / "damaged").iterdir()] == [name]
+    assert main(["status", str(half_done.out)]) == 0
 
 
 @contextlib.contextmanager
 def files_of_at_most(size: int) -> Iterator[None]:
-    """Writes beyond so many bytes of a file fail, as with a quota."""
+    """Let writes fail beyond this size of a file, in bytes, as with a quota."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -109,39 +111,41 @@ def files_of_at_most(size: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("share", [0.01, 0.5, 0.999])
-def test_a_file_that_may_not_grow(begun: Begun, share: float) -> None:
-    size = int(share * min(map(len, begun.finished.values())))
+def test_a_file_that_must_not_grow(half_done: HalfDone, share: float) -> None:
+    size = int(share * min(map(len, half_done.finished.values())))
     with files_of_at_most(size), pytest.raises(OSError, match="too large"):
-        sweep(begun.spec, begun.out, quiet=True)
-    begun.completes()
+        sweep(half_done.spec, half_done.out, quiet=True)
+    half_done.check_completes()
 
 
-def test_a_folder_that_cannot_be_written_not_even_by_root(begun: Begun, capfd: pytest.CaptureFixture[str]) -> None:
-    shards = str(begun.out / "shards")
+def test_a_folder_that_cannot_be_written_not_even_by_root(
+    half_done: HalfDone, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shards = str(half_done.out / "shards")
     if shutil.which("chattr") is None or subprocess.run(["chattr", "+i", shards], stderr=subprocess.PIPE).returncode:
         pytest.skip("this system does not let us make a folder immutable")
     try:
         with pytest.raises(OSError, match="not permitted"):
-            sweep(begun.spec, begun.out, quiet=True)
+            sweep(half_done.spec, half_done.out, quiet=True)
     finally:
         subprocess.run(["chattr", "-i", shards], check=True)
-    begun.completes()
+    half_done.check_completes()
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="a system without /proc")
-def test_a_place_where_nobody_can_make_a_folder_is_refused(make_spec: MakeSpec) -> None:
+def test_a_path_where_no_folder_can_be_created_is_refused(make_spec: MakeSpec) -> None:
     with pytest.raises(BadInput, match="/proc/noisescale"):
         sweep(make_spec(), "/proc/noisescale", quiet=True)
 
 
-def test_a_second_driver_is_told_who_the_first_is(begun: Begun) -> None:
-    with driver_lock(begun.out):
+def test_a_second_driver_is_refused_with_the_name_of_the_first(half_done: HalfDone) -> None:
+    with driver_lock(half_done.out):
         with pytest.raises(BadInput, match=f"process {os.getpid()} on {platform.node()} since 2"):
-            sweep(begun.spec, begun.out, quiet=True)
-    begun.completes()
+            sweep(half_done.spec, half_done.out, quiet=True)
+    half_done.check_completes()
 
 
-def test_a_clock_that_is_set_back(begun: Begun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clock_that_is_set_back(half_done: HalfDone, monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.time() + 86_400.0
 
     def clock() -> float:
@@ -150,21 +154,21 @@ def test_a_clock_that_is_set_back(begun: Begun, monkeypatch: pytest.MonkeyPatch)
         return now
 
     monkeypatch.setattr(time, "time", clock)
-    begun.completes()
-    assert status(begun.out).heartbeat_age == 0.0
+    half_done.check_completes()
+    assert status(half_done.out).heartbeat_age == 0.0
 
 
 @pytest.mark.parametrize("left", [-3.6e-15, -0.0, -5.0])
-def test_no_time_left_is_negative(begun: Begun, left: float) -> None:
-    heartbeat = begun.out / "heartbeat.json"
+def test_the_time_left_is_never_negative(half_done: HalfDone, left: float) -> None:
+    heartbeat = half_done.out / "heartbeat.json"
     heartbeat.write_text(json.dumps({**json.loads(heartbeat.read_text()), "seconds_left": left}))
-    with driver_lock(begun.out):
-        found = status(begun.out)
-    assert found.seconds_left == 0.0
-    assert any(line.startswith("running, ") and line.endswith(", time left 0 s") for line in found.lines())
+    with driver_lock(half_done.out):
+        state = status(half_done.out)
+    assert state.seconds_left == 0.0
+    assert any(line.startswith("running, ") and line.endswith(", time left 0 s") for line in state.lines())
 
 
-def test_status_says_when_the_sweep_may_still_plan_runs(
+def test_status_reports_that_the_sweep_may_still_plan_runs(
     tmp_path: Path, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def killed(*arguments: object) -> None:
@@ -173,41 +177,41 @@ def test_status_says_when_the_sweep_may_still_plan_runs(
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Plan, "add", killed)
         sweep(make_spec(), tmp_path / "out", quiet=True)
-    found = status(tmp_path / "out")
-    assert (found.missing, found.finished) == (0, False)
-    assert any("may still plan further runs" in line and "noisescale sweep" in line for line in found.lines())
+    state = status(tmp_path / "out")
+    assert (state.missing, state.finished) == (0, False)
+    assert any("may still plan further runs" in line and "noisescale sweep" in line for line in state.lines())
     sweep(make_spec(), tmp_path / "out", quiet=True, max_seconds=0.0)
-    found = status(tmp_path / "out")
-    assert (found.missing, found.finished) == (4, False)
+    state = status(tmp_path / "out")
+    assert (state.missing, state.finished) == (4, False)
     sweep(make_spec(), tmp_path / "out", quiet=True)
-    found = status(tmp_path / "out")
-    assert (found.missing, found.finished) == (0, True)
-    assert not any("noisescale sweep" in line for line in found.lines())
+    state = status(tmp_path / "out")
+    assert (state.missing, state.finished) == (0, True)
+    assert not any("noisescale sweep" in line for line in state.lines())
 
 
-def test_a_finished_sweep_clears_away_what_joining_left(tmp_path: Path, make_spec: MakeSpec) -> None:
+def test_a_finished_sweep_removes_leftovers_of_compaction(tmp_path: Path, make_spec: MakeSpec) -> None:
     spec, shards = make_spec(grid__width=[2, 3]), tmp_path / "out" / "shards"
-    known = findings(sweep(spec, tmp_path / "out", quiet=True).runs())
+    undisturbed = findings(sweep(spec, tmp_path / "out", quiet=True).runs())
     single = {path: path.read_bytes() for path in shards.iterdir()}
     assert compact(shards, most=0) == len(single) == 2
-    for path, data in single.items():  # as a kill leaves them between joining and removing
+    for path, data in single.items():  # as after a kill between joining and removing
         path.write_bytes(data)
-    pd.testing.assert_frame_equal(findings(sweep(spec, tmp_path / "out", quiet=True).runs()), known)
+    pd.testing.assert_frame_equal(findings(sweep(spec, tmp_path / "out", quiet=True).runs()), undisturbed)
     assert [path.name.startswith("packs-") for path in shards.iterdir()] == [True]
 
 
-def test_a_folder_that_moved_is_the_same_study(tmp_path: Path, make_spec: MakeSpec) -> None:
+def test_a_moved_folder_is_the_same_study(tmp_path: Path, make_spec: MakeSpec) -> None:
     spec = make_spec()
-    known = sweep(spec, tmp_path / "here", quiet=True).runs()
+    undisturbed = sweep(spec, tmp_path / "here", quiet=True).runs()
     shutil.move(tmp_path / "here", tmp_path / "there")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "there").rglob("*.parquet")}
-    pd.testing.assert_frame_equal(sweep(spec, tmp_path / "there", quiet=True).runs(), known)
+    pd.testing.assert_frame_equal(sweep(spec, tmp_path / "there", quiet=True).runs(), undisturbed)
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "there").rglob("*.parquet")}
     shutil.copytree(tmp_path / "there", tmp_path / "copy")
     assert status(tmp_path / "copy").missing == 0
 
 
-def test_a_script_without_a_guard_ends_with_a_word_about_it(tmp_path: Path, make_spec: MakeSpec) -> None:
+def test_a_script_without_a_main_guard_fails_with_advice(tmp_path: Path, make_spec: MakeSpec) -> None:
     values = json.loads(make_spec(seeds=1, grid__learning_rate=[0.5]).model_dump_json(exclude_none=True))
     script = tmp_path / "script.py"
     script.write_text(
@@ -222,10 +226,10 @@ def test_a_script_without_a_guard_ends_with_a_word_about_it(tmp_path: Path, make
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert "if __name__ == '__main__'" in done.stderr
-    assert "one driver a folder" not in done.stderr
+    assert "one driver per folder" not in done.stderr
 
 
-def test_a_failure_is_forgotten_once_its_runs_are_there_in_other_packs(
+def test_a_failure_is_removed_once_other_packs_have_its_results(
     tmp_path: Path, make_spec: Callable[..., SweepSpec]
 ) -> None:
     out = tmp_path / "out"

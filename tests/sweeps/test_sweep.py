@@ -1,4 +1,4 @@
-"""Whole sweeps of a few small runs, in this process: resume, growth, failures, a full disk."""
+"""Whole sweeps of a few small runs in this process: continuation, growth, failures, a full disk."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def leftovers(folder: Path) -> list[Path]:
 
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The ids of runs that were trained, in order."""
+    """Record the ids of trained runs, in order."""
     ids: list[str] = []
     results = PackTrainer.results
 
@@ -45,7 +45,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return ids
 
 
-def test_a_finished_sweep_does_nothing_again(tmp_path: Path, make_spec: MakeSpec, trained: list[str]) -> None:
+def test_a_finished_sweep_trains_nothing(tmp_path: Path, make_spec: MakeSpec, trained: list[str]) -> None:
     spec = make_spec(grid__width=[2, 4], stability__seeds=2, stability__steps=5)
     study = sweep(spec, tmp_path / "out", quiet=True)
     runs = study.runs()
@@ -74,7 +74,7 @@ def test_every_family_is_swept_and_every_option_is_a_column(
     spec = make_spec(model=model, stability__seeds=1, stability__steps=5)
     runs = sweep(spec, tmp_path, quiet=True).runs()
     assert len(runs) > 4 and set(runs.status) <= {"completed", "diverged"}
-    # No attention, no queries: an empty list of patterns, as a column of text holds it.
+    # Without attention there are no query rows: an empty list of patterns, stored as text.
     stated = {**spec.model.model_dump(), "query_rows": "", **model}
     for key, value in stated.items():
         assert set(runs[key]) == {str(value) if isinstance(value, list) else value}, key
@@ -103,7 +103,7 @@ def test_a_folder_from_before_a_key_existed_is_continued(
         sweep(make_spec(model={"family": "mlp", "stem": 4}), tmp_path, quiet=True)
 
 
-def test_a_note_is_said_before_the_runs(
+def test_a_note_is_printed_before_the_runs(
     tmp_path: Path, make_spec: MakeSpec, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Grid, "notes", lambda grid: ["mind the gap"])
@@ -134,7 +134,7 @@ def test_growth_of_the_seeds_keeps_the_stability_ladder(
     assert len(trained) == len(after)
 
 
-def test_what_was_interrupted_goes_on_with_the_same_packs(
+def test_an_interrupted_sweep_continues_with_the_same_packs(
     tmp_path: Path, make_spec: MakeSpec, trained: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = make_spec(grid__width=[2, 3, 4])
@@ -150,15 +150,15 @@ def test_what_was_interrupted_goes_on_with_the_same_packs(
         sweep(spec, tmp_path, quiet=True)
     before, planned = shards(tmp_path), (tmp_path / "plan.jsonl").read_bytes()
     assert len(before) == 1
-    found = status(tmp_path)
-    assert (found.completed, found.missing, found.running) == (4, 8, False)
+    state = status(tmp_path)
+    assert (state.completed, state.missing, state.running) == (4, 8, False)
     assert len(sweep(spec, tmp_path, quiet=True).runs()) == len(trained) == len(set(trained)) == 12
     assert before.items() < shards(tmp_path).items()
     assert (tmp_path / "plan.jsonl").read_bytes() == planned
     assert {f"{pack}.parquet" for pack in Plan(tmp_path / "plan.jsonl").packs} == shards(tmp_path).keys()
 
 
-def test_edges_and_budgets_are_extended_to_an_end(tmp_path: Path, make_spec: MakeSpec, trained: list[str]) -> None:
+def test_extensions_of_ladders_and_budgets_end(tmp_path: Path, make_spec: MakeSpec, trained: list[str]) -> None:
     spec = make_spec(
         fit__extend_edges=True, grid__learning_rate=[0.25, 0.5, 1.0], training__max_extensions=1,
         stability__seeds=1, stability__steps=5,
@@ -182,7 +182,7 @@ def test_diverged_runs_are_results(tmp_path: Path, make_spec: MakeSpec) -> None:
     assert status(tmp_path).diverged == 2
 
 
-def test_a_pack_that_fails_is_recorded_and_tried_again(
+def test_a_failed_pack_is_recorded_and_trains_again(
     tmp_path: Path, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = make_spec(grid__width=[2, 4], stability__seeds=1, stability__steps=5, fit__extend_edges=True)
@@ -190,7 +190,7 @@ def test_a_pack_that_fails_is_recorded_and_tried_again(
 
     def fail(trainer: PackTrainer, until: int | None = None, seconds: float | None = None) -> None:
         if trainer.runs[0].width == 4:
-            raise RuntimeError("width 4 is not to be had\nwith details")
+            raise RuntimeError("width 4 is impossible\nwith details")
         advance(trainer, until, seconds)
 
     with monkeypatch.context() as patch:
@@ -198,12 +198,12 @@ def test_a_pack_that_fails_is_recorded_and_tried_again(
         study = sweep(spec, tmp_path, quiet=True)
     assert set(study.finished().width) == {2}
     assert set(study.runs().query("status == 'failed'").width) == {4}
-    found = status(tmp_path)
-    assert all("width 4" in why and why.endswith("width 4 is not to be had") for why in found.failed.values())
-    assert found.missing == sum(
-        len(pack.runs) for pack in Plan(tmp_path / "plan.jsonl").packs.values() if pack.pack_id in found.failed
+    state = status(tmp_path)
+    assert all("width 4" in error and error.endswith("width 4 is impossible") for error in state.failed.values())
+    assert state.missing == sum(
+        len(pack.runs) for pack in Plan(tmp_path / "plan.jsonl").packs.values() if pack.pack_id in state.failed
     )
-    assert any("width 4" in line for line in found.lines())
+    assert any("width 4" in line for line in state.lines())
     again = sweep(spec, tmp_path, quiet=True).runs()
     assert set(again.width) == {2, 4}
     assert failures(tmp_path) == {} and status(tmp_path).missing == 0
@@ -224,7 +224,7 @@ def factory(width, shape, classes):
 """
 
 
-def test_a_model_with_a_parameter_that_is_one_number_is_trained(
+def test_a_model_with_a_scalar_parameter_trains(
     tmp_path: Path, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -253,7 +253,7 @@ def test_a_full_disk_stops_the_sweep_and_loses_nothing(
     assert before.items() < shards(tmp_path).items()
 
 
-def test_other_data_are_refused(tmp_path: Path, make_spec: MakeSpec) -> None:
+def test_changed_data_is_refused(tmp_path: Path, make_spec: MakeSpec) -> None:
     sweep(make_spec(), tmp_path, quiet=True)
     plan = tmp_path / "plan.jsonl"
     plan.write_text(plan.read_text().replace('"dataset_hash": "', '"dataset_hash": "0'))
@@ -268,18 +268,18 @@ def test_a_refused_spec_writes_nothing(tmp_path: Path, make_spec: MakeSpec) -> N
         assert not (tmp_path / "out").exists()
 
 
-def test_the_heartbeat_tells_where_it_is(tmp_path: Path, make_spec: MakeSpec) -> None:
+def test_the_heartbeat_reports_progress(tmp_path: Path, make_spec: MakeSpec) -> None:
     sweep(make_spec(), tmp_path, quiet=True)
-    beat = json.loads((tmp_path / "heartbeat.json").read_text())
-    assert {"done", "total", "diverged", "failed", "seconds_left", "time"} <= beat.keys()
+    heartbeat = json.loads((tmp_path / "heartbeat.json").read_text())
+    assert {"done", "total", "diverged", "failed", "seconds_left", "time"} <= heartbeat.keys()
     times = [json.loads(line) for line in (tmp_path / "times.jsonl").read_text().splitlines()]
     assert {"training", "evaluation", "storing", "planning", "wall"} <= times[-1].keys()
-    found = status(tmp_path)
-    assert found.heartbeat_age is not None and found.heartbeat_age >= 0
-    assert found.seconds_left is None
+    state = status(tmp_path)
+    assert state.heartbeat_age is not None and state.heartbeat_age >= 0
+    assert state.seconds_left is None
 
 
-def test_plain_lines_are_shown_where_there_is_no_terminal(
+def test_plain_lines_are_printed_without_a_terminal(
     tmp_path: Path, make_spec: MakeSpec, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sweep(make_spec(), tmp_path)
@@ -288,7 +288,7 @@ def test_plain_lines_are_shown_where_there_is_no_terminal(
     assert lines[-1].startswith("4/4 runs, ")
 
 
-def test_the_callers_arithmetic_is_left_as_it_was(tmp_path: Path, make_spec: MakeSpec) -> None:
+def test_the_settings_of_the_caller_are_restored(tmp_path: Path, make_spec: MakeSpec) -> None:
     threads = torch.get_num_threads()
     sweep(make_spec(), tmp_path, quiet=True)
     assert torch.get_num_threads() == threads

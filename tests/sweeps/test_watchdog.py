@@ -1,4 +1,4 @@
-"""Workers that are stuck, packs that take too long, and the log that says so."""
+"""Stuck workers, packs that take too long, and their lines in the log."""
 
 from __future__ import annotations
 
@@ -12,52 +12,52 @@ import pytest
 from noisescale import cli
 from noisescale.sweeps import SweepSpec, failures, sweep
 from noisescale.sweeps.log import FILE
-from noisescale.sweeps.watchdog import STUCK_AFTER, LifeSign, Watchdog, clear_signs, shares_done
+from noisescale.sweeps.watchdog import STUCK_AFTER, AliveFile, Watchdog, read_step_shares, remove_alive_files
 
 MakeSpec = Callable[..., SweepSpec]
 
 Misbehaving = Callable[[str, str, str], str]
 
 
-def test_a_pack_is_stuck_once_its_sign_has_not_changed_for_too_long(tmp_path: Path) -> None:
+def test_a_pack_is_stuck_when_its_file_has_not_changed_for_too_long(tmp_path: Path) -> None:
     now = [0.0]
-    dog, life = Watchdog(tmp_path / "signs", 10.0, lambda: now[0]), LifeSign(tmp_path / "signs", "a")
-    life.give()  # by a worker of yesterday
-    dog.begin("a")
-    dog.begin("b")
+    watchdog, alive_file = Watchdog(tmp_path / "reports", 10.0, lambda: now[0]), AliveFile(tmp_path / "reports", "a")
+    alive_file.write()  # by an earlier worker
+    watchdog.watch("a")
+    watchdog.watch("b")
     now[0] = 99.0
-    assert dog.stuck(["a", "b"]) == [] and not dog.has_begun("a")  # they wait for a place
+    assert watchdog.stuck(["a", "b"]) == [] and not watchdog.has_started("a")  # they wait for a free worker
     now[0] = 100.0
-    life.give()
-    for when, found in ((100.0, []), (109.0, []), (111.0, ["a"])):
+    alive_file.write()
+    for when, expected in ((100.0, []), (109.0, []), (111.0, ["a"])):
         now[0] = when
-        assert dog.stuck(["a"]) == found
-    assert dog.has_begun("a") and not dog.has_begun("b")
-    os.utime(tmp_path / "signs" / "a.alive", ns=(1, 1))  # a clock that was set back is a sign like any other
-    assert dog.stuck(["a"]) == []
+        assert watchdog.stuck(["a"]) == expected
+    assert watchdog.has_started("a") and not watchdog.has_started("b")
+    os.utime(tmp_path / "reports" / "a.alive", ns=(1, 1))  # a clock that was set back counts as a report
+    assert watchdog.stuck(["a"]) == []
     now[0] = 130.0
-    assert dog.stuck(["a", "b"]) == ["a"]
-    dog.begin("a")
-    assert dog.stuck(["a"]) == []
-    life.end()
-    life.end()
-    assert dog.stuck(["a"]) == [] and not dog.has_begun("a")
+    assert watchdog.stuck(["a", "b"]) == ["a"]
+    watchdog.watch("a")
+    assert watchdog.stuck(["a"]) == []
+    alive_file.remove()
+    alive_file.remove()
+    assert watchdog.stuck(["a"]) == [] and not watchdog.has_started("a")
 
 
-def test_a_sign_says_how_far_a_pack_is(tmp_path: Path) -> None:
+def test_a_report_holds_the_shares_of_the_steps(tmp_path: Path) -> None:
     given = {"a": (0.0, 0.0), "b": (0.0, 0.25), "c": (0.5, 1.0)}
     for name, shares in given.items():
-        LifeSign(tmp_path, name).give(*shares)
+        AliveFile(tmp_path, name).write(*shares)
     (tmp_path / "torn.alive").write_text("")
     (tmp_path / "old.alive").write_text("0.5")
     (tmp_path / "foreign.alive").write_text("0 1e9")
-    assert shares_done(tmp_path) == {**given, "foreign": (0.0, 0.0)}
-    clear_signs(tmp_path)
-    assert shares_done(tmp_path) == shares_done(tmp_path / "nowhere") == {}
+    assert read_step_shares(tmp_path) == {**given, "foreign": (0.0, 0.0)}
+    remove_alive_files(tmp_path)
+    assert read_step_shares(tmp_path) == read_step_shares(tmp_path / "nowhere") == {}
 
 
 @pytest.mark.usefixtures("two_cores")
-def test_a_stuck_worker_is_killed_and_costs_only_its_own_pack(
+def test_a_stuck_worker_is_killed_and_costs_only_its_pack(
     tmp_path: Path, make_spec: MakeSpec, misbehaving: Misbehaving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -68,24 +68,25 @@ def test_a_stuck_worker_is_killed_and_costs_only_its_own_pack(
     study = sweep(spec, tmp_path / "out", jobs=2, quiet=True, stuck_after=2.0)
     assert set(study.finished().width) == {3}
     (error,) = failures(tmp_path / "out").values()
-    assert "gave no sign of life for 2 s, twice" in error
+    assert "reported no progress for 2 s, twice" in error
     log = (tmp_path / "out" / FILE).read_text()
-    assert "width 7" in log and "gave no sign of life" in log and "width 3" in log and "done in" in log
+    assert "width 7" in log and "reported no progress" in log and "width 3" in log and "done in" in log
     (tmp_path / "stuck").unlink()
     again = sweep(spec, tmp_path / "out", jobs=1, quiet=True).runs()
     assert set(again.width) == {3, 7} and (again.status == "completed").all()
 
 
-def test_a_pack_that_takes_too_long_fails_and_goes_on_with_a_longer_limit(tmp_path: Path, make_spec: MakeSpec) -> None:
+def test_a_pack_that_takes_too_long_fails_and_continues_with_a_longer_limit(
+    tmp_path: Path, make_spec: MakeSpec
+) -> None:
     spec = make_spec(training__steps=300)
     calm = sweep(spec, tmp_path / "calm", jobs=1, quiet=True).runs().set_index("run_id")
     runs = sweep(spec, tmp_path / "out", jobs=1, quiet=True, max_pack_seconds=0.0).runs()
     assert (runs.status == "failed").all() and runs.error.str.contains("not done after 0 s").all()
     (checkpoint,) = (tmp_path / "out" / "checkpoints").glob("*.pt")
     assert checkpoint.stat().st_size > 0
-    sweep(
-        spec, tmp_path / "out", jobs=1, quiet=True, max_seconds=0.0
-    )  # not begun again: it is still the one that failed
+    # The pack does not start again, so its failure stays.
+    sweep(spec, tmp_path / "out", jobs=1, quiet=True, max_seconds=0.0)
     assert len(failures(tmp_path / "out")) == 1
     again = sweep(spec, tmp_path / "out", jobs=1, quiet=True).runs().set_index("run_id")
     assert again.test_accuracy.equals(calm.test_accuracy.loc[again.index])

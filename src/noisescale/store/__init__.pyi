@@ -8,8 +8,8 @@ from .folder import read_failures as read_failures
 from .folder import read_spec as read_spec
 from .seal import DamagedFile as DamagedFile
 from .shards import finished_packs as finished_packs
+from .shards import move_damaged_shards as move_damaged_shards
 from .shards import read_statuses as read_statuses
-from .shards import set_damaged_aside as set_damaged_aside
 from .shards import versions as versions
 from .shards import write_atomically as write_atomically
 from .shards import write_shard as write_shard

@@ -177,7 +177,7 @@ def _without_repeats(table: pa.Table) -> pa.Table:
     return table if len(first) == len(ids) else table.take(sorted(first.values()))
 
 
-def set_damaged_aside(folder: Path, aside: Path) -> list[str]:
+def move_damaged_shards(folder: Path, aside: Path) -> list[str]:
     """Move every shard that is not as it was written out of the folder, so that its runs are missing and run again.
 
     Args:

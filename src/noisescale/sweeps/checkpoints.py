@@ -1,4 +1,4 @@
-"""The state of packs that are in training, written now and then, so that a kill costs seconds of work."""
+"""Checkpoints of packs in training, so that a killed worker loses only seconds of work."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from noisescale.training import PackState
 
 SUFFIX = ".pt"
 
-# Raised whenever a state that was written before can no longer be gone on with.
+# Increase this number when the package can no longer continue from checkpoints of the previous format.
 _FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A state, and how the pack must be computed to go on to the bit.
+    """The state of a pack in training, with everything that a bit-exact continuation needs.
 
     Args:
-        choice: As `PackTrainer.choice` gives it.
+        state: The state after the last finished step.
+        choice: The kernel and the number of runs at once, as `PackTrainer.choice` gives them ("vmap 8").
     """
 
     state: PackState
@@ -35,11 +36,11 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class CheckpointFile:
-    """Where the state of some runs that train together lies.
+    """The checkpoint file of runs that train together.
 
     Args:
-        folder: Made at the first checkpoint.
-        runs: Those runs; the file's name is the digest of their ids.
+        folder: The folder of checkpoints. The first checkpoint creates it.
+        runs: The runs. The file's name is the digest of their ids.
     """
 
     folder: Path
@@ -47,13 +48,17 @@ class CheckpointFile:
 
     @property
     def path(self) -> Path:
+        """The path of the file."""
         return self.folder / f"{pack_id(list(self.runs))}{SUFFIX}"
 
     def write(self, checkpoint: Checkpoint) -> None:
-        """Replace the file; readers and a kill see the old one or the new one.
+        """Replace the file atomically: after a kill it holds either the old or the new checkpoint.
+
+        Args:
+            checkpoint: The new checkpoint.
 
         Raises:
-            OSError: It cannot be written; the old one stays.
+            OSError: The file cannot be written. The old one stays.
         """
         self.folder.mkdir(exist_ok=True)
         state, choice = checkpoint.state.as_dict(), checkpoint.choice
@@ -61,38 +66,41 @@ class CheckpointFile:
         write_atomically(self.path, lambda file: torch.save(values, file))
 
     def read(self) -> Checkpoint | None:
-        """What was written; None where nothing was, or nothing that can be gone on with.
+        """Read the file without executing any code in it.
 
-        No code in the file is executed: tensors, numbers, texts, lists and dictionaries are all that is read.
+        Only tensors, numbers, strings, lists and dictionaries are read.
+
+        Returns:
+            The checkpoint; None where there is no file, or the file is damaged or belongs to another format.
         """
         try:
             with warnings.catch_warnings(), self.path.open("rb") as file:
-                warnings.simplefilter("ignore")  # of foreign files, about whose contents torch wonders
-                _check_sums(file)
+                warnings.simplefilter("ignore")  # torch warns about the contents of foreign files
+                _verify_checksums(file)
                 values = torch.load(file, map_location="cpu", weights_only=True)
             state = PackState.from_dict(values["state"])
             usable = values["format"] == _FORMAT and values["runs"] == self._ids
             return Checkpoint(state, str(values["choice"])) if usable else None
         except FileNotFoundError:
             return None
-        # A torn or foreign file is worth nothing and must cost nothing but the work: the pack begins anew.
+        # A damaged or foreign file must not end the sweep. The pack trains again from its first step.
         except Exception:
             self.discard()
             return None
 
     def discard(self) -> None:
-        """Remove the file, if it is there and can be removed."""
+        """Remove the file, if it exists and can be removed."""
         with contextlib.suppress(OSError):
             self.path.unlink(missing_ok=True)
 
     @property
     def _ids(self) -> list[str]:
-        """In order: the state's tensors have no other names for their runs."""
+        """The ids of the runs, in the order of the state's tensors, which do not name their runs."""
         return [run.run_id for run in self.runs]
 
 
-def _check_sums(file: BinaryIO) -> None:
-    """Check the sums of the ZIP file that torch writes, which torch does not: a flipped bit would train on unseen."""
+def _verify_checksums(file: BinaryIO) -> None:
+    """Verify the checksums of torch's ZIP file. Torch does not, so training would continue from a flipped bit."""
     with zipfile.ZipFile(file) as archive:
         if archive.testzip() is not None:
             raise zipfile.BadZipFile

@@ -1,4 +1,4 @@
-"""What a pack will cost, to size packs, to start the longest first and to answer `--dry-run`."""
+"""Estimates of the time and memory of packs: they size packs, order them by length and answer `--dry-run`."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from torch import Tensor, nn
 from noisescale.runs import Run
 from noisescale.training import batches_of
 
-# Measured on 2 cores of a 2.6 GHz class machine with one thread a worker (benchmarks/results/speed.md): a step's
-# overhead, and the rate of small matrix products. They size and order packs; no result depends on them.
+# The overhead of a step, and the rate of small matrix products, measured on 2 cores of a 2.6 GHz machine with one
+# thread per worker (benchmarks/results/speed.md). They size and order packs; results do not depend on them.
 SECONDS_PER_STEP = 70e-6
 OPERATIONS_PER_SECOND = 2.5e10
 
-# Kept for a run of a pack: parameters, gradients, update and rates in float32, and the activations of a batch.
+# Tensors of the size of the parameters that each run keeps: parameters, gradients, update and rates.
 _COPIES = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What decides a pack's cost.
+    """The sizes of a model and its data that determine the cost of a pack.
 
     Args:
-        parameters: Numbers in one run's model.
-        activations: Numbers in one example's activations.
-        examples: Evaluated per evaluation (training + validation + test).
-        operations: Multiplications of one example's forward pass, where there are more than parameters: a convolution
-            uses each of its weights at every pixel.
+        parameters: Number of parameters of the model of one run.
+        activations: Number of activations for one example.
+        examples: Number of examples per evaluation (training + validation + test).
+        operations: Multiplications in the forward pass of one example, where they exceed the number of parameters: a
+            convolution uses each weight at every pixel.
     """
 
     parameters: int
@@ -41,17 +41,20 @@ class Shape:
 
     @property
     def work(self) -> int:
-        """Multiplications of one example's forward pass; at least one a parameter."""
+        """Multiplications in the forward pass of one example, at least one per parameter."""
         return max(self.parameters, self.operations)
 
 
 def measure_shape(module: nn.Module, inputs: Tensor, examples: int) -> Shape:
-    """The shape of a module, by one forward pass in evaluation mode; the module is left in that mode.
+    """Measure the sizes of a module with one forward pass in evaluation mode, and leave the module in that mode.
 
     Args:
         module: The module.
-        inputs: [B, …], a few examples.
-        examples: As in `Shape`.
+        inputs: A few examples, shape [B, …].
+        examples: Number of examples per evaluation.
+
+    Returns:
+        The sizes.
     """
     activations, operations = [inputs.numel()], [0]
 
@@ -64,7 +67,7 @@ def measure_shape(module: nn.Module, inputs: Tensor, examples: int) -> Shape:
 
     leaves = [part for part in module.modules() if not any(True for _ in part.children())]
     hooks = [part.register_forward_hook(count) for part in leaves]
-    # A user's module may raise at one width only; that is for its packs to report, not for an estimate.
+    # The user's module may fail at some width. Its packs report that; an estimate must not fail.
     with torch.no_grad(), contextlib.suppress(Exception):
         module.eval()(inputs)
     for hook in hooks:
@@ -74,7 +77,15 @@ def measure_shape(module: nn.Module, inputs: Tensor, examples: int) -> Shape:
 
 
 def seconds(runs: Sequence[Run], shape: Shape) -> float:
-    """Estimated time of one pack on one worker, in seconds."""
+    """Estimate the time of one pack on one worker.
+
+    Args:
+        runs: The runs of the pack.
+        shape: The sizes of the model and the data.
+
+    Returns:
+        Seconds.
+    """
     first, count = runs[0], len(runs)
     examples = batches_of(first).examples(first.steps)
     training = first.steps * SECONDS_PER_STEP + 6 * count * examples * shape.work / OPERATIONS_PER_SECOND
@@ -83,6 +94,14 @@ def seconds(runs: Sequence[Run], shape: Shape) -> float:
 
 
 def memory(runs: Sequence[Run], shape: Shape) -> int:
-    """Estimated memory of one pack, in bytes."""
+    """Estimate the memory of one pack.
+
+    Args:
+        runs: The runs of the pack.
+        shape: The sizes of the model and the data.
+
+    Returns:
+        Bytes.
+    """
     per_run = _COPIES * shape.parameters + 3 * batches_of(runs[0]).largest * shape.activations
     return len(runs) * per_run * (8 if runs[0].precision == "float64" else 4)

@@ -16,7 +16,11 @@ _PACKAGES = ("noisescale", "torch", "numpy", "scipy", "pandas", "pyarrow", "pyda
 
 
 def examine() -> dict[str, Any]:
-    """Return versions, devices, threads, precision and data by name, ready to print."""
+    """Describe the machine: versions, devices, threads, precision and the location of each data set.
+
+    Returns:
+        Values by name, ready to print.
+    """
     return {
         "schema_version": 1,
         "python": platform.python_version(),

@@ -1,4 +1,4 @@
-"""The driver of one sweep: round after round, it plans what is wanted, has it trained, and accounts for it."""
+"""The driver of one sweep: in every round it plans the missing runs, has them trained, and records the outcomes."""
 
 from __future__ import annotations
 
@@ -34,31 +34,50 @@ from noisescale.sweeps.machine import Workers
 from noisescale.sweeps.plan import Pack, PackLimits, Plan
 from noisescale.sweeps.progress import SweepProgress
 from noisescale.sweeps.stability_ladder import stability_runs
-from noisescale.sweeps.watchdog import SIGNS_AT_LEAST, shares_done
+from noisescale.sweeps.watchdog import REPORTS_PER_TIMEOUT, read_step_shares
 
 
-def wanted_runs(grid: Grid, found: pd.DataFrame) -> list[Run]:
-    """Every run that the spec and the results so far ask for, finished ones included."""
-    return grid.runs() + stability_runs(grid, found) + extension_runs(grid, found)
+def required_runs(grid: Grid, results: pd.DataFrame) -> list[Run]:
+    """List the runs that the spec and the results so far require, including finished runs.
+
+    Args:
+        grid: The spec's grid.
+        results: `Study.finished()`.
+
+    Returns:
+        The runs of the grid, of the stability ladders and of the extensions.
+    """
+    return grid.runs() + stability_runs(grid, results) + extension_runs(grid, results)
 
 
 @dataclass(frozen=True)
 class JobLimits:
-    """Of time, in seconds.
+    """Time limits of jobs, in seconds.
 
     Args:
-        until: The time of `time.monotonic` at which packs are put aside.
-        of_pack: Of training, after which one fails.
-        stuck_after: Without a sign of life, after which a worker is killed.
+        deadline: The time of `time.monotonic` at which packs pause.
+        max_pack_seconds: Seconds of training and evaluation after which a pack fails.
+        stuck_after: Seconds without a progress report after which a worker is killed.
     """
 
-    until: float
-    of_pack: float
+    deadline: float
+    max_pack_seconds: float
     stuck_after: float
 
 
 class Driver:
-    """One sweep in progress: round after round, until nothing more is wanted."""
+    """One sweep in progress, until no required run is missing.
+
+    Args:
+        grid: The spec's grid.
+        shapes: Sizes of the model and the data, by width.
+        folder: The folder of the sweep.
+        executor: Trains the packs.
+        workers: The workers of this machine.
+        times: Time limits of jobs.
+        compile: True asks for `torch.compile`.
+        quiet: True prints no progress.
+    """
 
     def __init__(
         self,
@@ -73,7 +92,7 @@ class Driver:
         quiet: bool,
     ) -> None:
         self.grid, self.executor, self.workers, self.compile, self.times = grid, executor, workers, compile, times
-        self.folder = folder.absolute()  # a worker elsewhere has another working folder
+        self.folder = folder.absolute()  # a worker on another machine has another working folder
         self.shapes, self.limits = shapes, PackLimits.of(workers)
         self.plan = Plan(folder / "plan.jsonl")
         self.progress = SweepProgress(folder, quiet)
@@ -84,17 +103,18 @@ class Driver:
         self.warned: set[str] = set()
 
     def note(self, text: str) -> None:
-        """Say something once, to whoever looks and in the log."""
+        """Print a note and log it, the first time only."""
         if text not in self.notes:
             self.notes.add(text)
             self.progress.note(text)
             self.log.write(text)
 
     def run(self) -> None:
-        who, what = self.workers, type(self.executor).__name__
-        own = f"process {os.getpid()} on {platform.node()}, {who.count} workers of {who.threads} threads"
-        self.log.write(f"begun by {own}, {who.device}, {what}; {versions()}")
-        # What a sweep that was ended in the middle of a round has left.
+        """Train everything that is missing, until nothing is or the deadline passes."""
+        workers, executor = self.workers, type(self.executor).__name__
+        driver = f"process {os.getpid()} on {platform.node()}, {workers.count} workers of {workers.threads} threads"
+        self.log.write(f"started by {driver}, {workers.device}, {executor}; {versions()}")
+        # A sweep that was killed during a round may have left single shards.
         compact(self.folder / SHARDS)
         with self.executor:
             for note in self.executor.notes():
@@ -113,37 +133,37 @@ class Driver:
                 self.progress.stop(done)
                 self.log.write(f"ended: {self.progress.counts.line()}")
         failed = self._still_failed()
-        if not failed:  # a pack that failed may go on from where it was
+        if not failed:  # a failed pack may continue from its checkpoint
             shutil.rmtree(self.folder / CHECKPOINTS, ignore_errors=True)
-        self.plan.keep(finished_packs(self.folder / SHARDS) | failed.keys())
+        self.plan.retain(finished_packs(self.folder / SHARDS) | failed.keys())
         mark_done(self.folder)
 
     def _still_failed(self) -> dict[str, str]:
-        """Packs that failed at their last attempt; records of runs that are there by now, in other packs, go."""
+        """Return the errors of failed packs by id, and remove records whose runs have results from other packs."""
         failed = read_failures(self.folder)
-        # Every shard is read for this: not for nothing.
+        # This reads every shard, so skip it where no pack has failed.
         finished = set(Study(self.folder, as_plain(self.grid.spec)).finished().run_id) if failed else set()
-        left = {}
+        errors = {}
         for pack_id, failure in failed.items():
             if finished.issuperset(run.run_id for run in failure.runs):
                 (self.folder / FAILURES / f"{pack_id}.json").unlink(missing_ok=True)
             else:
-                left[pack_id] = failure.error
-        return left
+                errors[pack_id] = failure.error
+        return errors
 
     def _is_time_up(self) -> bool:
-        return time.monotonic() >= self.times.until
+        return time.monotonic() >= self.times.deadline
 
     def _next_packs(self) -> list[Pack]:
-        """Packs with wanted runs that are neither finished nor failed in this session, longest first."""
-        began = time.perf_counter()
-        found = Study(self.folder, as_plain(self.grid.spec)).finished()
-        settled = self.failed.union(found.run_id)
-        missing = [run for run in wanted_runs(self.grid, found) if run.run_id not in settled]
+        """Plan the packs with required runs that have neither finished nor failed in this session, longest first."""
+        start = time.perf_counter()
+        results = Study(self.folder, as_plain(self.grid.spec)).finished()
+        ended = self.failed.union(results.run_id)
+        missing = [run for run in required_runs(self.grid, results) if run.run_id not in ended]
         planned, new = self.plan.packs_for(missing, self.shapes, self.limits)
         if new:
             self.plan.add(new)
-        self.seconds["planning"] += time.perf_counter() - began
+        self.seconds["planning"] += time.perf_counter() - start
         return sorted(planned + new, key=lambda pack: -pack.seconds)
 
     def _execute(self, name: str, packs: list[Pack]) -> None:
@@ -158,24 +178,24 @@ class Driver:
                 self.folder / CHECKPOINTS,
                 self.workers.device,
                 self.compile,
-                self.times.until,
-                self.times.of_pack,
-                min(SLICE_SECONDS, self.times.stuck_after / SIGNS_AT_LEAST),
+                self.times.deadline,
+                self.times.max_pack_seconds,
+                min(SLICE_SECONDS, self.times.stuck_after / REPORTS_PER_TIMEOUT),
             )
             for pack in packs
         ]
 
-        def beat() -> None:
-            self.progress.beat(lambda: shares_done(self.folder / CHECKPOINTS))
+        def refresh() -> None:
+            self.progress.refresh(lambda: read_step_shares(self.folder / CHECKPOINTS))
 
-        for became in self.executor.run(jobs, self._is_time_up, beat):
-            if isinstance(became, Outcome):
-                self._account(by_id[became.pack_id], became)
-            elif isinstance(became, Retry):
-                self.log.write_retry(by_id[became.pack_id], became)
-            beat()
+        for event in self.executor.run(jobs, self._is_time_up, refresh):
+            if isinstance(event, Outcome):
+                self._record(by_id[event.pack_id], event)
+            elif isinstance(event, Retry):
+                self.log.write_retry(by_id[event.pack_id], event)
+            refresh()
 
-    def _account(self, pack: Pack, outcome: Outcome) -> None:
+    def _record(self, pack: Pack, outcome: Outcome) -> None:
         self.progress.finish_pack(pack, outcome)
         self.log.write_outcome(pack, outcome)
         if outcome.note:
@@ -187,7 +207,7 @@ class Driver:
         for name, value in outcome.seconds.items():
             self.seconds[name] += value
         record = self.folder / FAILURES / f"{pack.pack_id}.json"
-        if outcome.error is None:  # one that is put aside was begun again too, and has not failed this time
+        if outcome.error is None:  # also for a paused pack, which started again and has not failed this time
             record.unlink(missing_ok=True)
             return
         self.failed.update(run.run_id for run in pack.runs)

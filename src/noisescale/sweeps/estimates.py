@@ -1,4 +1,4 @@
-"""`--dry-run`: what a sweep would do, with nothing written."""
+"""`--dry-run`: estimates of what a sweep would do. Nothing is written."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from noisescale.store import Study
 from noisescale.sweeps.cost import memory
-from noisescale.sweeps.driver import wanted_runs
+from noisescale.sweeps.driver import required_runs
 from noisescale.sweeps.executors import check_executor
 from noisescale.sweeps.folder import as_plain, check_folder
 from noisescale.sweeps.grid import Grid
@@ -18,22 +18,23 @@ from noisescale.sweeps.session import model_shapes
 from noisescale.sweeps.spec import SweepSpec
 from noisescale.training import check_precision
 
-# Bytes of a shard per number in a run's curves, and per run beside them: measured on the shards of the quickstart.
+# Bytes of a shard per number in a run's curves, and per run in addition, measured on the shards of the quickstart.
 _BYTES_PER_NUMBER, _BYTES_PER_RUN = 8, 600
 
 
 @dataclass(frozen=True, slots=True)
 class DryRun:
-    """Estimates before anything runs; edges and longer budgets may add to them.
+    """Estimates before a sweep runs. Longer ladders and longer budgets may add to them.
 
     Args:
-        runs: In all, and already in the folder.
-        finished: In all, and already in the folder.
-        steps: Steps of SGD still to do.
-        seconds: On this machine's cores.
-        memory: bytes.
-        disk: bytes.
-        notes: As `Grid.notes` gives them.
+        runs: Number of runs of the sweep.
+        finished: Number of runs with a result in the folder.
+        packs: Number of packs to train.
+        steps: Number of steps of SGD to do.
+        seconds: Time on this machine's cores, in seconds.
+        memory: Memory, in bytes.
+        disk: Disk space, in bytes.
+        notes: The notes of `Grid.notes`.
     """
 
     runs: int
@@ -46,11 +47,11 @@ class DryRun:
     notes: tuple[str, ...] = ()
 
     def lines(self) -> Iterator[str]:
-        """What a person reads."""
+        """Yield the lines that the terminal shows."""
         yield f"runs      {self.runs} ({self.finished} finished)"
         yield f"packs     {self.packs} to train"
         yield f"steps     {self.steps:,} of SGD"
-        yield f"time      about {self.seconds:.0f} s, before edges and budgets are extended"
+        yield f"time      about {self.seconds:.0f} s, before ladders and budgets are extended"
         yield f"memory    about {self.memory / 1e6:.0f} MB for the data and packs in training"
         yield f"disk      about {self.disk / 1e6:.1f} MB"
         for note in self.notes:
@@ -60,10 +61,20 @@ class DryRun:
 def dry_run(
     spec: SweepSpec, out: str | Path, *, jobs: int | None = None, device: str = "auto", executor: str = "local"
 ) -> DryRun:
-    """Check a spec and its folder as `sweep` does, and estimate what is missing.
+    """Check a spec and its folder as `sweep` does, and estimate the cost of the missing runs.
+
+    Args:
+        spec: The spec to estimate.
+        out: The folder of the sweep.
+        jobs: Number of worker processes, as for `sweep`.
+        device: "auto", "cpu" or "cuda".
+        executor: "local", "ray" or "slurm".
+
+    Returns:
+        The estimates.
 
     Raises:
-        BadInput: As `sweep`.
+        BadInput: `sweep` would refuse the spec or the folder.
     """
     check_executor(executor)
     device = choose_device(device, executor)
@@ -71,10 +82,10 @@ def dry_run(
     grid, folder = Grid(spec), Path(out)
     check_folder(folder, spec)
     grid.check()
-    found = Study(folder, as_plain(spec)).finished()
-    wanted = {run.run_id: run for run in wanted_runs(grid, found)}
-    finished = wanted.keys() & set(found.run_id)
-    missing = [run for run_id, run in wanted.items() if run_id not in finished]
+    results = Study(folder, as_plain(spec)).finished()
+    runs = {run.run_id: run for run in required_runs(grid, results)}
+    finished = runs.keys() & set(results.run_id)
+    missing = [run for run_id, run in runs.items() if run_id not in finished]
     shapes = model_shapes(grid, spec.grid.width)
     workers = Workers.of(device, jobs)
     planned, new = Plan(folder / "plan.jsonl").packs_for(missing, shapes, PackLimits.of(workers))
@@ -84,7 +95,7 @@ def dry_run(
     largest = sorted((memory(pack.runs, shapes[pack.runs[0].width]) for pack in packs), reverse=True)[: workers.count]
     seconds = [pack.seconds for pack in packs]
     return DryRun(
-        runs=len(wanted),
+        runs=len(runs),
         finished=len(finished),
         packs=len(packs),
         steps=sum(run.steps for run in missing),

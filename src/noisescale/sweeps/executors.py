@@ -1,4 +1,4 @@
-"""Where packs are trained: the one interface, and its implementations by name."""
+"""Executors, which decide where packs train: their interface, and the implementations by name."""
 
 from __future__ import annotations
 
@@ -17,36 +17,40 @@ from noisescale.sweeps.machine import Workers
 class Executor(Protocol):
     """Trains packs somewhere.
 
-    A pack is idempotent: its shard is written once and whole, so that a retry or a twin repeats work and no more.
+    Packs are idempotent: a shard is written once and atomically, so training a pack twice only repeats work.
     """
 
     def __enter__(self) -> Executor:
-        """Take what is needed to train."""
+        """Acquire what training needs."""
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Give it back; after an exception nothing is left in training."""
+        """Release it. After an exception no pack is left in training."""
 
     def notes(self) -> list[str]:
-        """What a user should know of where packs train; asked once it is entered."""
+        """Return what the user should know about where packs train. Called after `__enter__`."""
 
     def run(
-        self, jobs: Sequence[Job], stop: Callable[[], bool], beat: Callable[[], None]
+        self, jobs: Sequence[Job], stop: Callable[[], bool], refresh: Callable[[], None]
     ) -> Iterator[Outcome | Retry | None]:
-        """Train packs and yield what becomes of them as it comes, and None about once a second in between.
+        """Train packs and yield outcomes and retries as they come, and None about once a second in between.
 
         Args:
             jobs: The packs to train, in this order.
-            stop: Whether no further pack is to be begun.
-            beat: Called now and then where packs train in this very process, so that nothing can be yielded meanwhile.
+            stop: Returns True when no further pack may start.
+            refresh: Called after every slice of training where packs train in this process, because nothing can be
+                yielded meanwhile.
+
+        Yields:
+            Outcomes, retries, or None.
 
         Raises:
             OSError: A shard cannot be written on this machine.
         """
 
 
-# name: (module, class, the library that it needs); the extra that brings the library has the executor's name.
+# By name: the module, the class, and the library that it needs. The extra that installs the library has the same name.
 _KNOWN = {
     "local": ("noisescale.sweeps.local_executor", "LocalExecutor", "torch"),
     "ray": ("noisescale.sweeps.ray_executor", "RayExecutor", "ray"),
@@ -55,28 +59,34 @@ _KNOWN = {
 
 
 def build_executor(name: str, workers: Workers, folder: Path, stuck_after: float) -> Executor:
-    """An executor by name.
+    """Build an executor by its name.
 
     Args:
         name: "local", "ray" or "slurm".
-        workers: Packs in training at once, and the threads of each, where the executor decides that.
-        folder: Of the sweep.
-        stuck_after: Seconds without a sign of life, after which a worker that is watched counts as stuck.
+        workers: Number of packs that train at once and threads per pack, where the executor can choose them.
+        folder: The folder of the sweep.
+        stuck_after: Seconds without a progress report after which a watched worker counts as stuck.
+
+    Returns:
+        The executor.
 
     Raises:
-        BadInput: As `check_executor`, or surroundings that the executor cannot use; nothing is written.
+        BadInput: `check_executor` refuses it, or the executor cannot use its environment. Nothing is written.
     """
     check_executor(name)
     module, kind, _ = _KNOWN[name]
-    made: Executor = getattr(import_module(module), kind)(workers, folder, stuck_after)
-    return made
+    executor: Executor = getattr(import_module(module), kind)(workers, folder, stuck_after)
+    return executor
 
 
 def check_executor(name: str) -> None:
-    """Refuse an executor that cannot be built here.
+    """Check that an executor can be built here.
+
+    Args:
+        name: The name that the user gave.
 
     Raises:
-        BadInput: An unknown name, or an extra that is not installed.
+        BadInput: The name is unknown, or the extra is not installed.
     """
     if name not in _KNOWN:
         raise unknown_name("--executor", tuple(_KNOWN), name)

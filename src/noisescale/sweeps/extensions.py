@@ -1,7 +1,7 @@
-"""Runs that the results ask for: rungs beyond an edge at which the optimum lies, and longer budgets.
+"""Extensions of a grid: further rungs where the optimum lies near an end of a ladder, and longer budgets.
 
-The rule is replayed from the stated grid at every call and looks only at cells that are complete, so it is a function
-of the results alone: a sweep that was interrupted anywhere wants the same runs as one that was not.
+Every call replays the rule from the stated grid and reads only complete cells. The extensions are therefore a function
+of the results alone, and an interrupted sweep plans the same runs as an undisturbed one.
 """
 
 from __future__ import annotations
@@ -21,81 +21,83 @@ from noisescale.training import METRICS
 
 Axis = Literal["rate", "batch_size"]
 
-# An optimum this close to an end of its ladder, in rungs, has no room for the window that locates it.
-EDGE_RUNGS = 2
+# Smallest distance, in rungs, of an optimum from the ends of its ladder. The window that locates it needs this room.
+END_MARGIN = 2
 
-# Fewer values than this are no ladder, and have no ratio to go on with.
-SHORTEST_LADDER = 3
+# Smallest number of values that make a ladder, whose ratio determines further rungs.
+MIN_LADDER = 3
 
 
-def extension_runs(grid: Grid, found: pd.DataFrame) -> list[Run]:
-    """The runs beyond the stated grid that are wanted, given what was found so far.
+def extension_runs(grid: Grid, results: pd.DataFrame) -> list[Run]:
+    """List the runs beyond the stated grid that the results so far require.
 
-    A ladder whose best cell lies within two rungs of an end gets rungs there, up to `fit.max_edge_rungs`. A width whose
-    deciding cells (the best and its neighbours) are not late then gets all its cells with twice the budget, up to
-    `training.max_extensions` times.
+    A ladder whose best cell lies within two rungs of an end gets further rungs there, up to `fit.max_edge_rungs`. Then
+    a width whose best cell or one of its neighbours has not converged (is not late) gets all its cells with twice the
+    budget, up to `training.max_extensions` times.
 
     Args:
         grid: The spec's grid.
-        found: `Study.finished()`.
+        results: `Study.finished()`.
 
     Returns:
-        All wanted runs beyond the grid, finished ones included.
+        All runs beyond the grid, including finished runs.
     """
-    cells = _Cells(grid, found)
+    cells = _Cells(grid, results)
     groups: dict[Point, list[Point]] = defaultdict(list)
     longest = max(point.budget for point in grid.points())
     axis = ladder_axis(grid)
     for point in grid.points():
         if point.budget == longest:
             groups[replace(point, rate=0.0, batch_size=0)].append(point)
-    wanted = [point for group in groups.values() for point in _extend(grid, cells, axis, group)]
-    return [run for point in wanted for run in grid.cell(point)]
+    return [run for group in groups.values() for point in _extend(grid, cells, axis, group) for run in grid.cell(point)]
 
 
 def ladder_axis(grid: Grid) -> Axis:
-    """The longer of the two axes, along which the optimum is looked for."""
+    """Return the longer of the two axes, along which the optimum is located."""
     axes = grid.spec.grid
     return "batch_size" if len(axes.batch_size) > len(getattr(axes, axes.rate_axis)) else "rate"
 
 
 class _Cells:
-    """Cells as the results fill them."""
+    """The cells of a grid with their results so far."""
 
-    def __init__(self, grid: Grid, found: pd.DataFrame) -> None:
+    def __init__(self, grid: Grid, results: pd.DataFrame) -> None:
         self.grid = grid
         metric = grid.spec.fit.metric
         self.sign = METRICS[metric].sign
         self.records: dict[str, tuple[float, bool, bool]] = {}
         self.ids: dict[Point, list[str]] = {}
-        if len(found):
-            alive = (found.status == "completed") & ~found.collapsed.astype(bool)
-            scores = found[f"{grid.spec.fit.select_on}_{metric}"].where(alive, found[f"chance_{metric}"])
-            records = zip(scores.astype(float), alive, found.late, strict=True)
-            self.records = dict(zip(found.run_id, records, strict=True))
+        if len(results):
+            alive = (results.status == "completed") & ~results.collapsed.astype(bool)
+            scores = results[f"{grid.spec.fit.select_on}_{metric}"].where(alive, results[f"chance_{metric}"])
+            records = zip(scores.astype(float), alive, results.late, strict=True)
+            self.records = dict(zip(results.run_id, records, strict=True))
 
-    def are_complete(self, points: Iterable[Point]) -> bool:
+    def have_all_runs(self, points: Iterable[Point]) -> bool:
         return all(run_id in self.records for point in points for run_id in self._run_ids(point))
 
-    def is_begun(self, point: Point) -> bool:
+    def has_results(self, point: Point) -> bool:
         return any(run_id in self.records for run_id in self._run_ids(point))
 
     def best(self, ladder: list[Point]) -> int:
-        """Position of the best cell; failed runs count at chance, cells without a value lose."""
-        means = np.array([np.mean([score for score, _, _ in self._of(point)]) for point in ladder])
+        """Return the position of the best cell. Failed runs count at chance level; cells without a value are last."""
+        means = np.array([np.mean([score for score, _, _ in self._records(point)]) for point in ladder])
         return int(np.argmax(np.nan_to_num(self.sign * means, nan=-np.inf)))
 
-    def are_settled(self, ladder: list[Point]) -> bool:
-        """Whether the best cell and its neighbours are late; a cell with at most one seed alive has no later time."""
+    def have_converged(self, ladder: list[Point]) -> bool:
+        """Return whether the best cell and its neighbours are late.
+
+        A cell in which at most one of several seeds is alive passes.
+        """
         best = self.best(ladder)
         for point in ladder[max(0, best - 1) : best + 2]:
-            records = self._of(point)
+            records = self._records(point)
             alive = sum(is_alive for _, is_alive, _ in records)
             if not (records[0][2] or alive < 2 <= len(records)):
                 return False
         return True
 
-    def _of(self, point: Point) -> list[tuple[float, bool, bool]]:
+    def _records(self, point: Point) -> list[tuple[float, bool, bool]]:
         return [self.records[run_id] for run_id in self._run_ids(point)]
 
     def _run_ids(self, point: Point) -> list[str]:
@@ -105,49 +107,52 @@ class _Cells:
 
 
 def _extend(grid: Grid, cells: _Cells, axis: Axis, stated: list[Point]) -> list[Point]:
-    """The wanted points of one group: everything equal but rate and batch.
+    """Return the extension points of one group, whose stated points differ only in rate and batch size.
 
-    Reach, the number of rungs below and above each ladder, and level, the number of doublings, only grow, one of them
-    in every turn, up to their limits.
+    Every iteration increases either the reach (the number of rungs below and above each ladder) or the level (the
+    number of doublings of the budget), up to their limits.
     """
     ladders: dict[float, list[Point]] = defaultdict(list)
     for point in stated:
         ladders[point.batch_size if axis == "rate" else point.rate].append(point)
-    beyond = {key: _rungs_beyond(grid, axis, ladder) for key, ladder in ladders.items()}
+    outer = {key: _outer_rungs(grid, axis, ladder) for key, ladder in ladders.items()}
     reach = dict.fromkeys(ladders, (0, 0))
     level = 0
-    wanted: list[Point] = []
+    points: list[Point] = []
     while True:
-        now = {key: _longer(_reached(ladders[key], beyond[key], reach[key]), level) for key in ladders}
-        points = [point for ladder in now.values() for point in ladder]
-        wanted += points
-        if not cells.are_complete(points):
+        current = {key: _at_level(_extended(ladders[key], outer[key], reach[key]), level) for key in ladders}
+        new = [point for ladder in current.values() for point in ladder]
+        points += new
+        if not cells.have_all_runs(new):
             break
-        further = {key: _needed(beyond[key], reach[key], len(now[key]), cells.best(now[key])) for key in now}
+        further = {
+            key: _reach_around(outer[key], reach[key], len(ladder), cells.best(ladder))
+            for key, ladder in current.items()
+        }
         if further == reach:
-            further = {key: _begun(cells, beyond[key], reach[key], level) for key in now}
+            further = {key: _reach_with_results(cells, outer[key], reach[key], level) for key in current}
         if further != reach:
             reach = further
-        elif level < grid.spec.training.max_extensions and not all(map(cells.are_settled, now.values())):
+        elif level < grid.spec.training.max_extensions and not all(map(cells.have_converged, current.values())):
             level += 1
         else:
             break
-    known = set(stated)
-    return [point for point in dict.fromkeys(wanted) if point not in known]
+    in_grid = set(stated)
+    return [point for point in dict.fromkeys(points) if point not in in_grid]
 
 
-def _rungs_beyond(grid: Grid, axis: Axis, ladder: list[Point]) -> tuple[list[Point], list[Point]]:
-    """The rungs that may be added below and above a ladder, nearest first."""
+def _outer_rungs(grid: Grid, axis: Axis, ladder: list[Point]) -> tuple[list[Point], list[Point]]:
+    """Return the rungs that may be added below and above a ladder, nearest first."""
     values = [getattr(point, axis) for point in ladder]
-    if not grid.spec.fit.extend_edges or len(values) < SHORTEST_LADDER:
+    if not grid.spec.fit.extend_edges or len(values) < MIN_LADDER:
         return [], []
     ends = (values[0], values[0] / values[1]), (values[-1], values[-1] / values[-2])
-    below, above = (_beyond(grid, axis, values, end, ratio) for end, ratio in ends)
+    below, above = (_next_values(grid, axis, values, end, ratio) for end, ratio in ends)
     return [_at(ladder[0], axis, value) for value in below], [_at(ladder[0], axis, value) for value in above]
 
 
-def _beyond(grid: Grid, axis: Axis, values: list[float], end: float, ratio: float) -> list[float]:
-    """The values that go on from one end of a ladder, a batch size rounded to whole examples and as the grid allows."""
+def _next_values(grid: Grid, axis: Axis, values: list[float], end: float, ratio: float) -> list[float]:
+    """Continue a ladder from one end by its ratio there. Batch sizes are whole numbers on which the grid can train."""
     further = [rung(end * ratio**step) for step in range(1, grid.spec.fit.max_edge_rungs + 1)]
     if axis == "rate":
         return further
@@ -159,29 +164,32 @@ def _at(point: Point, axis: Axis, value: float) -> Point:
     return replace(point, rate=value) if axis == "rate" else replace(point, batch_size=int(value))
 
 
-def _reached(ladder: list[Point], beyond: tuple[list[Point], list[Point]], reach: tuple[int, int]) -> list[Point]:
-    return [*reversed(beyond[0][: reach[0]]), *ladder, *beyond[1][: reach[1]]]
+def _extended(ladder: list[Point], outer: tuple[list[Point], list[Point]], reach: tuple[int, int]) -> list[Point]:
+    return [*reversed(outer[0][: reach[0]]), *ladder, *outer[1][: reach[1]]]
 
 
-def _longer(ladder: list[Point], level: int) -> list[Point]:
+def _at_level(ladder: list[Point], level: int) -> list[Point]:
     return [replace(point, budget=(point.budget[0], point.budget[1] * 2**level)) for point in ladder]
 
 
-def _needed(beyond: tuple[list[Point], list[Point]], reach: tuple[int, int], length: int, best: int) -> tuple[int, int]:
-    """The reach at which the best cell would be two rungs from both ends, as far as there are rungs."""
-    room = best, length - 1 - best
+def _reach_around(
+    outer: tuple[list[Point], list[Point]], reach: tuple[int, int], length: int, best: int
+) -> tuple[int, int]:
+    """Return the reach at which the best cell is two rungs from both ends, as far as there are rungs."""
+    margins = best, length - 1 - best
     below, above = (
-        min(len(side), now + max(0, EDGE_RUNGS - rungs)) for side, now, rungs in zip(beyond, reach, room, strict=True)
+        min(len(side), rungs + max(0, END_MARGIN - margin))
+        for side, rungs, margin in zip(outer, reach, margins, strict=True)
     )
     return below, above
 
 
-def _begun(
-    cells: _Cells, beyond: tuple[list[Point], list[Point]], reach: tuple[int, int], level: int
+def _reach_with_results(
+    cells: _Cells, outer: tuple[list[Point], list[Point]], reach: tuple[int, int], level: int
 ) -> tuple[int, int]:
-    """The reach of rungs that some seed has: they are wanted for every seed, though more seeds move the optimum."""
+    """Return the reach that includes every rung with results. These need all seeds, even if the optimum moved."""
     below, above = (
-        max([now, *(place + 1 for place, point in enumerate(_longer(side, level)) if cells.is_begun(point))])
-        for side, now in zip(beyond, reach, strict=True)
+        max([rungs, *(place + 1 for place, point in enumerate(_at_level(side, level)) if cells.has_results(point))])
+        for side, rungs in zip(outer, reach, strict=True)
     )
     return below, above

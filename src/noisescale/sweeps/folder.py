@@ -1,4 +1,4 @@
-"""A sweep's folder: created or continued for one spec, and driven by one process at a time."""
+"""The folder of a sweep: create it for one spec, continue it, and refuse other specs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from noisescale.store import FAILURES, SHARDS, SPEC, parse_spec, write_atomicall
 from noisescale.sweeps.lock import FULL, LOCK, UNFINISHED
 from noisescale.sweeps.spec import SweepSpec
 from noisescale.sweeps.spec_fields import SpecFields
-from noisescale.sweeps.watchdog import clear_signs
+from noisescale.sweeps.watchdog import remove_alive_files
 
 KERNELS, CHECKPOINTS = "kernels", "checkpoints"
 DAMAGED = "damaged"
@@ -21,22 +21,31 @@ DAMAGED = "damaged"
 def create_folder(folder: Path) -> None:
     """Create the folder, empty.
 
+    Args:
+        folder: The folder of the sweep.
+
     Raises:
-        BadInput: It cannot be created. OSError: the disk is full.
+        BadInput: The folder cannot be created.
+        OSError: The disk is full.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         if error.errno in FULL:
             raise
-        raise BadInput(_shown(folder), "an output folder that can be created", error.strerror) from None
+        raise BadInput(_shortened(folder), "an output folder that can be created", error.strerror) from None
 
 
 def prepare_folder(folder: Path, spec: SweepSpec) -> None:
-    """Store the spec in its folder, after the same check, and clear away what killed writers left; the lock is held.
+    """Check the folder, store the spec in it, and remove what killed writers left. The caller holds the lock.
+
+    Args:
+        folder: The folder of the sweep.
+        spec: The spec of the sweep.
 
     Raises:
-        BadInput: As `check_folder`. OSError: the folder cannot be written.
+        BadInput: `check_folder` refuses the folder.
+        OSError: The folder cannot be written.
     """
     check_folder(folder, spec)
     text = json.dumps(as_plain(spec), indent=1)
@@ -49,47 +58,49 @@ def prepare_folder(folder: Path, spec: SweepSpec) -> None:
     for part in (folder, folder / SHARDS, folder / FAILURES, folder / CHECKPOINTS, folder / KERNELS):
         for leftover in part.glob(".*.tmp"):
             leftover.unlink(missing_ok=True)
-    clear_signs(folder / CHECKPOINTS)
+    remove_alive_files(folder / CHECKPOINTS)
 
 
 def mark_done(folder: Path) -> None:
-    """Note that the sweep wants nothing more; where that fails, `status` goes on to say that it may."""
+    """Mark the sweep as finished. Where that fails, `status` still says that the sweep may plan further runs."""
     with contextlib.suppress(OSError):
         (folder / UNFINISHED).unlink(missing_ok=True)
 
 
 def check_folder(folder: Path, spec: SweepSpec) -> None:
-    """Refuse a folder that this spec cannot use; nothing is written.
+    """Check that this spec can use the folder. Nothing is written.
+
+    Args:
+        folder: The folder of the sweep.
+        spec: The spec of the sweep.
 
     Raises:
-        BadInput: The folder holds something else, or a spec that differs in more than a growing grid or more seeds; the
+        BadInput: The folder holds other files, or a spec that differs in more than a larger grid or more seeds. The
             message names the keys.
     """
     try:
-        taken = folder.exists()
+        exists = folder.exists()
     except OSError as error:  # a name too long, or a parent that may not be entered
-        raise BadInput(_shown(folder), "a path where a folder can be created", error.strerror) from None
-    if taken and not folder.is_dir():
+        raise BadInput(_shortened(folder), "a path where a folder can be created", error.strerror) from None
+    if exists and not folder.is_dir():
         raise BadInput(str(folder), "a folder, or a path where one can be created", "a file")
     path = folder / SPEC
     if path.exists():
         differences = spec_differences(_with_later_keys(_read_spec(path)), as_plain(spec))
         if differences:
-            required = (
-                "the spec that this folder was begun with, or one that only grows its grid or seeds; use another --out"
-            )
+            required = "the spec that created this folder, with at most a larger grid or more seeds; use another --out"
             raise BadInput(str(folder), required, "other values of " + ", ".join(differences))
-    elif folder.is_dir() and not all(map(_is_ours, folder.iterdir())):
+    elif folder.is_dir() and not all(map(_is_startup_file, folder.iterdir())):
         raise BadInput(str(folder), "a new or empty folder, or one that a sweep wrote", "a folder with other files")
 
 
-def _shown(folder: Path) -> str:
+def _shortened(folder: Path) -> str:
     text = str(folder)
     return text if len(text) <= 100 else f"{text[:60]}…{text[-30:]}"
 
 
-def _is_ours(entry: Path) -> bool:
-    """What a driver may leave that is killed before it has stored its spec."""
+def _is_startup_file(entry: Path) -> bool:
+    """Return whether a driver that is killed before it has stored its spec may leave this file."""
     return entry.name == LOCK or entry.name.startswith(f".{SPEC}.")
 
 
@@ -102,26 +113,35 @@ def _read_spec(path: Path) -> dict[str, Any]:
 
 
 def _with_later_keys(values: dict[str, Any]) -> dict[str, Any]:
-    """A stored spec with the keys that came after it, at their defaults, so that a newer version continues it."""
+    """Add the defaults of keys that a stored spec of an older version lacks, so that this version can continue it."""
     training, grid = values.get("training"), values.get("grid")
     if isinstance(training, dict) and isinstance(grid, dict) and "optimizer" not in grid:
-        # Version 0.1 wrote the default decay out, and called "decoupled" what is "independent" now.
+        # Version 0.1 stored the default decay, and called "decoupled" what is now called "independent".
         stored = {"coupled": None, "decoupled": "independent"}
         values = {**values, "training": {**training, "decay": stored.get(training.get("decay", "coupled"))}}
     try:
         return as_plain(SweepSpec.from_dict(values))
-    except BadInput:  # what is not understood is compared as it stands
+    except BadInput:  # the comparison then names the keys that this version does not accept
         return values
 
 
 def as_plain(spec: SpecFields) -> dict[str, Any]:
-    """The spec as JSON holds it: every default written out, ladders as lists."""
+    """Convert a spec to the values of its JSON file, with every default, and ladders as lists."""
     plain: dict[str, Any] = json.loads(spec.model_dump_json())
     return plain
 
 
 def spec_differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
-    """The keys in which `new` is not `old` with a larger grid or more seeds."""
+    """List the keys in which two specs differ by more than a larger grid or more seeds.
+
+    Args:
+        old: The stored spec, or a section of it.
+        new: The new spec, or a section of it.
+        prefix: The name of the section with a dot at its end.
+
+    Returns:
+        Dotted keys, sorted.
+    """
     differences = []
     for key in sorted(old.keys() | new.keys()):
         name, before, after = f"{prefix}{key}", old.get(key), new.get(key)
@@ -129,7 +149,7 @@ def spec_differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "")
             differences += spec_differences(before, after, f"{name}.")
         elif before != after and not (
             (_may_grow(name) and _grows(before, after))
-            or _is_first_base(name, before)
+            or _is_first_base_width(name, before)
             or _is_default_decay(name, before, after)
         ):
             differences.append(name)
@@ -140,13 +160,13 @@ def _may_grow(name: str) -> bool:
     return name == "seeds" or name.startswith("grid.")
 
 
-def _is_first_base(name: str, before: Any) -> bool:
-    """A base width where none of the folder's parameterizations used one changes none of its runs."""
+def _is_first_base_width(name: str, before: Any) -> bool:
+    """Return whether the folder had no base width. Its parameterizations use none, so adding it changes no run."""
     return name == "grid.base_width" and before is None
 
 
 def _is_default_decay(name: str, before: Any, after: Any) -> bool:
-    """Only SGD has coupled decay, and it is SGD's default."""
+    """Return whether only the default is written out: decay is coupled by default, and only for SGD."""
     return name == "training.decay" and {before, after} == {None, "coupled"}
 
 

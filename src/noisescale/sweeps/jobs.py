@@ -1,4 +1,4 @@
-"""What a worker is asked to do, and what it answers."""
+"""The messages between a driver and its workers: jobs, outcomes and retries."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 from noisescale.datasets import DatasetOptions
 from noisescale.sweeps.plan import Pack
 
-# Seconds of training between two checkpoints, and so the work that a kill costs at most. A pack that is shorter than
-# this writes none.
+# Seconds of training between two checkpoints, which bounds the work that a kill can lose. Shorter packs write no
+# checkpoint.
 SLICE_SECONDS = 20.0
 
-# How often a pack whose worker dies is halved before it fails: what a memory does not hold in eighths is not a matter
-# of the pack.
+# How often a pack whose worker dies is halved before it fails. If an eighth of the pack does not fit in memory, the
+# size of the pack is not the cause.
 _HALVINGS = 3
 
 
@@ -23,14 +23,18 @@ class Job:
     """One pack to train.
 
     Args:
+        pack: The pack.
+        options: The data set to train on.
         shards: The folder of shards.
         kernels: The folder of `KernelRecord`.
-        checkpoints: The folder of packs that are not done.
-        compile: Whether `torch.compile` is asked for.
-        until: The time of `time.monotonic` at which the pack is to be put aside.
-        most_seconds: Of training and evaluation, after which it fails.
-        slice_seconds: Of training between two checkpoints and signs of life.
-        together: Of its runs at most are trained at once, where that is known to be all that memory holds.
+        checkpoints: The folder of checkpoints.
+        device: "cpu" or "cuda".
+        compile: True asks for `torch.compile`.
+        deadline: The time of `time.monotonic` at which the pack pauses, in seconds.
+        max_seconds: Seconds of training and evaluation after which the pack fails.
+        slice_seconds: Seconds of training between two checkpoints, and between two reports of progress.
+        max_at_once: Largest number of runs that train together; None for all runs of the pack. It is set when memory is
+            known to hold no more.
     """
 
     pack: Pack
@@ -40,27 +44,30 @@ class Job:
     checkpoints: Path
     device: str
     compile: bool
-    until: float = math.inf
-    most_seconds: float = math.inf
+    deadline: float = math.inf
+    max_seconds: float = math.inf
     slice_seconds: float = SLICE_SECONDS
-    together: int | None = None
+    max_at_once: int | None = None
 
     @property
-    def at_once(self) -> int:
-        """Runs that train at once at most."""
-        return self.together or len(self.pack.runs)
+    def runs_at_once(self) -> int:
+        """The largest number of runs that train together."""
+        return self.max_at_once or len(self.pack.runs)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a pack.
+    """The outcome of one pack.
 
     Args:
-        error: One line, where it failed.
-        seconds: By "training", "evaluation", "storing".
-        note: What a user should know of how the runs were computed.
-        paused: Whether the time was up and the pack waits in its checkpoint.
-        warnings: That models and libraries gave, the first from each place in the source.
+        pack_id: The id of the pack.
+        runs: Number of runs in the pack.
+        diverged: Number of runs that diverged.
+        seconds: Seconds by "training", "evaluation" and "storing".
+        error: One line, if the pack failed.
+        note: What the user should know about how the runs were computed.
+        paused: True if the deadline passed before the pack was done. Its checkpoint keeps the work.
+        warnings: Warnings from models and libraries: the text of the first one, by source line.
     """
 
     pack_id: str
@@ -75,30 +82,38 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """A pack that is begun again because its worker ended without an answer.
+    """A pack that starts again because its worker ended without a result.
 
     Args:
-        why: In words.
-        at_once: Its runs that train at once now.
+        pack_id: The id of the pack.
+        reason: Why the worker ended, for people.
+        runs_at_once: The number of runs that train together in this attempt.
     """
 
     pack_id: str
-    why: str
-    at_once: int
+    reason: str
+    runs_at_once: int
 
 
-def halved(job: Job) -> Job | None:
-    """The job with half as many runs at once, for a worker that was killed for its memory; None once that is enough."""
-    if job.at_once == 1 or job.at_once << _HALVINGS <= len(job.pack.runs):
+def halve_runs_at_once(job: Job) -> Job | None:
+    """Return the job with half as many runs at once, for a worker that may have been killed for its memory.
+
+    Args:
+        job: The job whose worker died.
+
+    Returns:
+        The new job; None after the last halving.
+    """
+    if job.runs_at_once == 1 or job.runs_at_once << _HALVINGS <= len(job.pack.runs):
         return None
-    return replace(job, together=math.ceil(job.at_once / 2))
+    return replace(job, max_at_once=math.ceil(job.runs_at_once / 2))
 
 
-def not_begun(job: Job) -> Outcome:
-    """The outcome of a pack that was not begun in time."""
+def unstarted_outcome(job: Job) -> Outcome:
+    """Return the outcome of a pack that did not start before the deadline."""
     return Outcome(job.pack.pack_id, len(job.pack.runs), 0, {}, paused=True)
 
 
-def lost(job: Job, why: str) -> Outcome:
-    """The outcome of a pack whose worker did not answer."""
-    return Outcome(job.pack.pack_id, len(job.pack.runs), 0, {}, f"{why} (pack of {len(job.pack.runs)} runs)")
+def failed_outcome(job: Job, reason: str) -> Outcome:
+    """Return the outcome of a pack whose worker gave no result."""
+    return Outcome(job.pack.pack_id, len(job.pack.runs), 0, {}, f"{reason} (pack of {len(job.pack.runs)} runs)")

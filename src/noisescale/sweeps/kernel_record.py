@@ -1,6 +1,7 @@
-"""Which kernel, and how many runs at once, a pack's shape got by measurement: written down at its first pack and kept.
+"""The record of measured choices: which kernel, and how many runs at once, for each shape of pack.
 
-Kernels agree to rounding, not to the bit: a pack that is trained again after a kill must be computed as before.
+The first pack of a shape measures and stores the choice. Kernels agree to rounding, not to the bit, so a pack that
+trains again after a kill must use the same choice.
 """
 
 from __future__ import annotations
@@ -13,38 +14,46 @@ from pathlib import Path
 from noisescale.runs import Run
 from noisescale.store import write_atomically
 
-# A name and a number of runs at once.
+# The name of a kernel and the number of runs at once.
 _CHOICE = re.compile("[a-z]+ [1-9][0-9]{0,8}")
 
 
 class KernelRecord:
-    """One small file a shape in the sweep's folder.
+    """The choices of one sweep, in one small file per shape.
 
     Args:
-        folder: Where the files lie; made at the first one.
-        device: Of the packs.
-        threads: Of each worker.
+        folder: The folder of the files. The first choice creates it.
+        device: "cpu" or "cuda".
+        threads: Number of threads per worker.
     """
 
     def __init__(self, folder: Path, device: str, threads: int) -> None:
         self._folder, self._device, self._threads = folder, device, threads
 
-    def known(self, run: Run) -> str:
-        """The choice for the run's shape ("vmap 8"), or "auto" where none was chosen yet or none can be read."""
+    def read(self, run: Run) -> str:
+        """Return the choice for the run's shape ("vmap 8"), or "auto" if there is none or it cannot be read."""
         try:
             choice = self._path(run).read_text(encoding="utf-8")
         except (OSError, ValueError):
             return "auto"
         return choice if _CHOICE.fullmatch(choice) else "auto"
 
-    def settle(self, run: Run, choice: str) -> str:
-        """Write a choice down unless another worker was first, and return the one that holds."""
+    def store(self, run: Run, choice: str) -> str:
+        """Store the choice for the run's shape, unless another worker has stored one before.
+
+        Args:
+            run: A run of the shape.
+            choice: The measured choice.
+
+        Returns:
+            The stored choice, which all packs of this shape use.
+        """
         path = self._path(run)
         self._folder.mkdir(exist_ok=True)
-        unreadable = path.exists() and self.known(run) == "auto"
+        unreadable = path.exists() and self.read(run) == "auto"
         write_atomically(path, lambda file: file.write(choice.encode()), replace=unreadable)
-        known = self.known(run)
-        return choice if known == "auto" else known
+        stored = self.read(run)
+        return choice if stored == "auto" else stored
 
     def _path(self, run: Run) -> Path:
         text = json.dumps([run.shape_key, self._device, self._threads])

@@ -1,4 +1,4 @@
-"""The local executor: spawned workers, one pack each at a time, kept from stage to stage."""
+"""The local executor: worker processes that train one pack at a time and stay alive between rounds."""
 
 from __future__ import annotations
 
@@ -20,21 +20,20 @@ from noisescale.sweeps.worker import start_worker, train_and_store
 
 
 class LocalExecutor(TaskExecutor):
-    """Worker processes of one machine, each in a place of its own, so that one that dies takes no other with it.
+    """Worker processes of one machine, each in its own process pool, so that a worker that dies ends no other.
 
     Args:
-        workers: Processes; a single one trains in this process, where nobody watches, unless on a GPU. On GPUs places
-            take them in turn.
-        folder: Of the sweep.
-        stuck_after: Seconds without a sign of life, after which a worker is killed.
+        workers: Number and threads of the worker processes. A single CPU worker is this process, without a watchdog.
+        folder: The folder of the sweep.
+        stuck_after: Seconds without a progress report after which a worker is killed.
     """
 
     def __init__(self, workers: Workers, folder: Path, stuck_after: float) -> None:
         super().__init__(folder, stuck_after)
         self.workers = workers
-        # A pool of one process a place.
+        # By slot, a pool of one process.
         self._pools: dict[int, ProcessPoolExecutor] = {}
-        self._places: dict[Future[Outcome], int] = {}
+        self._slots: dict[Future[Outcome], int] = {}
 
     def __enter__(self) -> LocalExecutor:
         return self
@@ -43,28 +42,33 @@ class LocalExecutor(TaskExecutor):
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         super().__exit__(kind, value, trace)
-        for place in list(self._pools):
-            self._end(place, kill=kind is not None)
+        for slot in list(self._pools):
+            self._empty(slot, kill=kind is not None)
 
     def run(
-        self, jobs: Sequence[Job], stop: Callable[[], bool] = lambda: False, beat: Callable[[], None] = lambda: None
+        self, jobs: Sequence[Job], stop: Callable[[], bool] = lambda: False, refresh: Callable[[], None] = lambda: None
     ) -> Iterator[Outcome | Retry | None]:
-        """Run packs in order and yield what becomes of them as it comes, and None about once a second in between.
+        """Train packs in order and yield outcomes and retries as they come, and None about once a second in between.
 
         Args:
             jobs: The packs to train, in this order.
-            stop: Whether no further pack is to be begun.
-            beat: Called now and then while a pack trains in this process.
+            stop: Returns True when no further pack may start.
+            refresh: Called after every slice of training in this process.
+
+        Yields:
+            Outcomes, retries, or None.
 
         Raises:
             OSError: A shard cannot be written (a full disk).
         """
         if self.workers.count == 1 and self.workers.device == "cpu":
-            yield from self._run_here(jobs, stop, beat)
+            yield from self._run_here(jobs, stop, refresh)
         else:
-            yield from super().run(jobs, stop, beat)
+            yield from super().run(jobs, stop, refresh)
 
-    def _run_here(self, jobs: Sequence[Job], stop: Callable[[], bool], beat: Callable[[], None]) -> Iterator[Outcome]:
+    def _run_here(
+        self, jobs: Sequence[Job], stop: Callable[[], bool], refresh: Callable[[], None]
+    ) -> Iterator[Outcome]:
         before = torch.get_num_threads()
         torch.set_num_threads(self.workers.threads)
         torch.set_flush_denormal(True)
@@ -72,63 +76,63 @@ class LocalExecutor(TaskExecutor):
             for job in jobs:
                 if stop():
                     return
-                yield train_and_store(job, beat)
+                yield train_and_store(job, refresh)
         finally:
             torch.set_num_threads(before)
-            torch.set_flush_denormal(False)  # the caller's own arithmetic is none of ours
+            torch.set_flush_denormal(False)  # restore the caller's arithmetic
 
-    def most(self) -> int:
-        """As many as there are workers."""
+    def max_tasks(self) -> int:
+        """Return the number of workers."""
         return self.workers.count
 
     def submit(self, jobs: list[Job]) -> list[Any]:
-        """Give each pack to a worker that has none."""
+        """Give each pack to an idle worker."""
         return [self._submit(job) for job in jobs]
 
     def _submit(self, job: Job) -> Future[Outcome]:
-        place = min(set(range(self.workers.count)) - set(self._places.values()))
-        if place not in self._pools:
-            context, own = multiprocessing.get_context("spawn"), self.workers
-            self._pools[place] = ProcessPoolExecutor(
-                1, mp_context=context, initializer=start_worker, initargs=(own.threads, own.device, place)
+        slot = min(set(range(self.workers.count)) - set(self._slots.values()))
+        if slot not in self._pools:
+            context, workers = multiprocessing.get_context("spawn"), self.workers
+            self._pools[slot] = ProcessPoolExecutor(
+                1, mp_context=context, initializer=start_worker, initargs=(workers.threads, workers.device, slot)
             )
-        # Submitting may start a worker, which inherits the mask: an interrupt is the driver's to handle, from the
+        # Submitting may start a worker, which inherits the signal mask. Only the driver may handle interrupts, from the
         # worker's first moment on.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            future = self._pools[place].submit(train_and_store, job)
-        except BrokenProcessPool:  # its worker died while it had nothing to do
-            self._end(place, kill=True)
+            future = self._pools[slot].submit(train_and_store, job)
+        except BrokenProcessPool:  # the worker died while it was idle
+            self._empty(slot, kill=True)
             return self._submit(job)
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        self._places[future] = place
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        self._slots[future] = slot
         return future
 
-    def ended(self, tasks: list[Any]) -> list[Any]:
-        """Those that have ended within a second."""
+    def wait_for_ended(self, tasks: list[Any]) -> list[Any]:
+        """Wait for at most a second and return the tasks that have ended."""
         done, _ = wait(tasks, timeout=1.0, return_when=FIRST_COMPLETED)
         return list(done)
 
-    def answer(self, task: Any) -> Outcome:
-        """A worker's outcome."""
-        place = self._places.pop(task, None)
+    def outcome(self, task: Any) -> Outcome:
+        """Return the outcome of a worker's pack."""
+        slot = self._slots.pop(task, None)
         try:
             outcome: Outcome = task.result()
         except (BrokenProcessPool, CancelledError):
-            if place is not None:
-                self._end(place, kill=True)
-            raise WorkerDied("its worker process died (out of memory?)", by_memory=True) from None
+            if slot is not None:
+                self._empty(slot, kill=True)
+            raise WorkerDied("its worker process died (out of memory?)", memory_suspected=True) from None
         return outcome
 
     def cancel(self, task: Any) -> None:
-        """Kill a worker in the middle of its pack, whose shard is written whole or not at all."""
-        self._end(self._places.pop(task), kill=True)
+        """Kill a worker during its pack. This is safe because shards are written atomically."""
+        self._empty(self._slots.pop(task), kill=True)
 
-    def _end(self, place: int, kill: bool) -> None:
-        """Empty a place."""
-        pool = self._pools.pop(place)
-        if kill:  # there is no public way before Python 3.14
+    def _empty(self, slot: int, kill: bool) -> None:
+        """End the worker of a slot."""
+        pool = self._pools.pop(slot)
+        if kill:  # the public method is new in Python 3.14
             for process in list((pool._processes or {}).values()):
                 process.kill()
         pool.shutdown(wait=True, cancel_futures=True)

@@ -77,7 +77,7 @@ def _acquire(file: TextIO, folder: Path) -> None:
         except BlockingIOError:
             if pause is None:
                 running = f"a sweep that is running there{_owner(file)}"
-                raise BadInput(str(folder), "one driver a folder", running) from None
+                raise BadInput(str(folder), "one driver per folder", running) from None
             time.sleep(pause)
         except OSError as error:
             if error.errno not in _NO_LOCKS:

@@ -53,8 +53,8 @@ class SweepLog:
 
     def write_retry(self, pack: Pack, retry: Retry) -> None:
         """Append that a pack starts again."""
-        again = f"starting again, {retry.at_once} runs at once"
-        self.write(f"pack {pack.pack_id} ({describe_runs(pack.runs)}): {retry.why}; {again}")
+        again = f"starting again, {retry.runs_at_once} runs at once"
+        self.write(f"pack {pack.pack_id} ({describe_runs(pack.runs)}): {retry.reason}; {again}")
 
 
 def describe_runs(runs: Sequence[Run]) -> str:

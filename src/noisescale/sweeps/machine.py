@@ -1,4 +1,4 @@
-"""What this machine has to train with: its device, its cores, and how many workers they are for."""
+"""The resources of this machine: its device, its cores, its memory, and how workers share them."""
 
 from __future__ import annotations
 
@@ -13,22 +13,25 @@ from joblib import cpu_count
 
 from noisescale.errors import BadInput
 
-# Bytes of a GPU that is not seen from here: few that people train on have less.
-UNSEEN_GPU = float(16 << 30)
+# Assumed memory of a GPU that this machine cannot see, in bytes. Few GPUs that people train on have less.
+REMOTE_GPU_MEMORY = float(16 << 30)
 
-# Where Linux says how much memory a container may take, in both versions of its control groups.
+# Files with the memory limit of a container on Linux, for both versions of control groups.
 _MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 
 def choose_device(device: str, executor: str = "local") -> str:
-    """The device to train on: for "auto" a GPU where there is one here.
+    """Choose the device to train on. For "auto" this is a GPU if this machine has one.
 
     Args:
         device: "auto", "cpu" or "cuda".
-        executor: Nodes of a cluster may have the GPU that this machine has not.
+        executor: "local", "ray" or "slurm". Nodes of a cluster may have a GPU where this machine has none.
+
+    Returns:
+        "cpu" or "cuda".
 
     Raises:
-        BadInput: An unknown device, or a GPU that is not there.
+        BadInput: The device is unknown, or this machine has no GPU.
     """
     available = torch.cuda.is_available()
     if device == "auto":
@@ -42,43 +45,56 @@ def choose_device(device: str, executor: str = "local") -> str:
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """Who trains on this machine: so many processes of so many threads, together no more than there are cores."""
+    """The worker processes of this machine. They have no more threads in total than there are cores.
+
+    Args:
+        count: Number of processes.
+        threads: Number of threads per process.
+        device: "cpu" or "cuda".
+    """
 
     count: int
     threads: int
     device: str
 
     @classmethod
-    def of(cls, device: str, wanted: int | None = None) -> Workers:
-        """As many as are wanted and there are cores for.
+    def of(cls, device: str, requested: int | None = None) -> Workers:
+        """Share the cores between the requested number of workers, at most one per core.
 
-        By default one a GPU, or a core: two processes of one thread train small networks 1.4 times as fast as one of
-        two (benchmarks/results/speed.md).
+        The default is one per GPU, or one per core: two processes of one thread train small networks 1.4 times as fast
+        as one process of two threads (benchmarks/results/speed.md).
+
+        Args:
+            device: "cpu" or "cuda".
+            requested: Number of workers; None for the default.
+
+        Returns:
+            The workers.
         """
         cores = usable_cores()
         default = max(1, torch.cuda.device_count()) if device == "cuda" else cores
-        count = min(wanted or default, cores)
+        count = min(requested or default, cores)
         return cls(count, cores // count, device)
 
     def memory(self) -> float:
-        """Bytes that a worker may count on: of its GPU, which several may share, or of this machine."""
+        """Return the memory of one worker, in bytes: its share of its GPU, or of this machine."""
         if self.device != "cuda":
             return usable_memory() / self.count
-        if not torch.cuda.is_available():  # a cluster's GPU: what it does not hold is halved there
-            return UNSEEN_GPU
+        if not torch.cuda.is_available():  # the GPU of a cluster, where a pack that does not fit is halved
+            return REMOTE_GPU_MEMORY
         sharing = math.ceil(self.count / torch.cuda.device_count())
         return float(torch.cuda.mem_get_info()[1]) / sharing
 
 
 def usable_cores() -> int:
-    """Cores that this process may use, by its affinity and by its container's quota."""
+    """Return the number of cores that this process may use, by its affinity and its container's quota."""
     return int(cpu_count())
 
 
 def usable_memory() -> float:
-    """Bytes of memory that this process may use, by the machine and by its container's limit."""
+    """Return the memory that this process may use, in bytes: the machine's, or its container's limit."""
     limits = [float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))]
     for path in _MEMORY_LIMITS:
-        with contextlib.suppress(OSError, ValueError):  # not there, or "max"
+        with contextlib.suppress(OSError, ValueError):  # the file is missing, or holds "max"
             limits.append(float(int(path.read_text())))
     return min(limits)

@@ -1,4 +1,4 @@
-"""The plan: which runs train together. It is stored at first start and reused, so a resumed pack has the same mates."""
+"""The plan: which runs train together. It is stored before training, so a resumed pack holds the same runs."""
 
 from __future__ import annotations
 
@@ -15,35 +15,34 @@ from noisescale.sweeps.cost import Shape, memory, seconds
 from noisescale.sweeps.machine import Workers
 from noisescale.sweeps.plan_file import plan_records, planned_runs
 
-# Numbers of all runs' parameters in one pack: 2 MiB in float32, about a core's second-level cache. Larger packs
+# Number of parameters of all runs in one pack: 2 MiB in float32, about the second-level cache of a core. Larger packs
 # stream their weights from memory at every step.
 PACK_PARAMETERS = 524_288
 
-# Below this many runs the overhead of a step is no longer shared, whatever the cache says.
-SMALLEST_PACK = 10
+# Smallest number of runs in a pack that is cut for the cache. Fewer runs would not share the overhead of a step.
+MIN_PACK_RUNS = 10
 
-# Bytes of one pack on a CPU: a gibibyte, and no more than this part of the memory that its worker may count on.
+# Memory of one pack on a CPU: at most this many bytes, and at most this share of the worker's memory.
 PACK_BYTES = 1 << 30
-CPU_SHARE = 0.25
+CPU_MEMORY_SHARE = 0.25
 
-# A GPU has no such cache to keep to, and is filled only by many small networks at once. How many of a pack's runs train
-# together is measured when it starts.
-GPU_SHARE = 0.5
+# Memory of one pack on a GPU, as a share of the worker's memory. Only many small networks fill a GPU, so the cache does
+# not limit its packs. Each pack measures at its start how many of its runs train together.
+GPU_MEMORY_SHARE = 0.5
 
-
-# A pack is halved if it would keep other workers waiting for longer than an equal share of all work, if each half takes
-# less than this part of its time, and if it is longer than this many seconds: a worker's start takes some.
-HALVES_TAKE, WORTH_HALVING = 0.8, 10.0
+# A pack is halved if it takes longer than an equal share of all work divided by the first number, if each half takes at
+# most this part of the pack's time, and if the pack takes more than this many seconds, because workers start slowly.
+HALF_TAKES_AT_MOST, MIN_SECONDS_TO_HALVE = 0.8, 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class PackLimits:
-    """How large a pack may be.
+    """Limits on the size of packs.
 
     Args:
-        parameters: Numbers of all its runs' parameters.
-        memory: bytes.
-        workers: That train at once.
+        parameters: Largest number of parameters of all runs.
+        memory: Largest memory, in bytes.
+        workers: Number of workers that train at once and share the packs.
     """
 
     parameters: float = PACK_PARAMETERS
@@ -52,21 +51,23 @@ class PackLimits:
 
     @classmethod
     def of(cls, workers: Workers) -> PackLimits:
-        """Those of a machine's workers."""
+        """Return the limits for the workers of a machine."""
         if workers.device == "cuda":
-            return cls(math.inf, GPU_SHARE * workers.memory(), workers.count)
-        return cls(memory=min(PACK_BYTES, CPU_SHARE * workers.memory()), workers=workers.count)
+            return cls(math.inf, GPU_MEMORY_SHARE * workers.memory(), workers.count)
+        return cls(memory=min(PACK_BYTES, CPU_MEMORY_SHARE * workers.memory()), workers=workers.count)
 
 
-CORE = PackLimits()
+DEFAULT_LIMITS = PackLimits()
 
 
 @dataclass(frozen=True, slots=True)
 class Pack:
-    """Runs that train as one program.
+    """Runs that train together as one program.
 
     Args:
-        seconds: Estimated time on one worker.
+        pack_id: The digest of the ids of the runs.
+        runs: The runs.
+        seconds: Estimated time on one worker, in seconds.
     """
 
     pack_id: str
@@ -74,13 +75,16 @@ class Pack:
     seconds: float
 
 
-def make_packs(runs: Iterable[Run], shapes: dict[int, Shape], limits: PackLimits = CORE) -> list[Pack]:
-    """Group runs of equal shape and cut each group for cache and memory, and for workers to share; longest first.
+def make_packs(runs: Iterable[Run], shapes: dict[int, Shape], limits: PackLimits = DEFAULT_LIMITS) -> list[Pack]:
+    """Group runs of equal shape and cut each group into packs that fit the cache and memory and busy all workers.
 
     Args:
-        runs: In any order.
-        shapes: By width.
-        limits: By default those of a core.
+        runs: Runs in any order.
+        shapes: Sizes of the model and the data, by width.
+        limits: Limits on the size of packs. The default fits one core.
+
+    Returns:
+        Packs, longest first.
     """
     groups: dict[object, list[Run]] = defaultdict(list)
     for run in runs:
@@ -90,41 +94,50 @@ def make_packs(runs: Iterable[Run], shapes: dict[int, Shape], limits: PackLimits
         size = pack_size(group, shapes[group[0].width], limits)
         for start in range(0, len(group), size):
             packs.append(_pack(group[start : start + size], shapes))
-    return _shared_out(packs, shapes, limits.workers)
+    return _balanced(packs, shapes, limits.workers)
 
 
 def _pack(runs: Sequence[Run], shapes: dict[int, Shape]) -> Pack:
     return Pack(pack_id(list(runs)), tuple(runs), seconds(runs, shapes[runs[0].width]))
 
 
-def _shared_out(packs: Iterable[Pack], shapes: dict[int, Shape], workers: int) -> list[Pack]:
-    """The packs, the longest of them halved while it alone would keep the other workers waiting; longest first."""
-    found = sorted(packs, key=lambda pack: -pack.seconds)
-    share = sum(pack.seconds for pack in found) / workers
-    while found and (longest := found[0]).seconds > max(WORTH_HALVING, share / HALVES_TAKE):
+def _balanced(packs: Iterable[Pack], shapes: dict[int, Shape], workers: int) -> list[Pack]:
+    """Halve the longest pack as long as the other workers would wait for it alone. Return packs longest first."""
+    ordered = sorted(packs, key=lambda pack: -pack.seconds)
+    share = sum(pack.seconds for pack in ordered) / workers
+    while ordered and (longest := ordered[0]).seconds > max(MIN_SECONDS_TO_HALVE, share / HALF_TAKES_AT_MOST):
         middle = len(longest.runs) // 2
-        if middle < SMALLEST_PACK:
+        if middle < MIN_PACK_RUNS:
             break
         halves = [_pack(part, shapes) for part in (longest.runs[:middle], longest.runs[middle:])]
-        if max(half.seconds for half in halves) > HALVES_TAKE * longest.seconds:
+        if max(half.seconds for half in halves) > HALF_TAKES_AT_MOST * longest.seconds:
             break
-        found = sorted([*halves, *found[1:]], key=lambda pack: -pack.seconds)
-    return found
+        ordered = sorted([*halves, *ordered[1:]], key=lambda pack: -pack.seconds)
+    return ordered
 
 
-def pack_size(runs: Sequence[Run], shape: Shape, limits: PackLimits = CORE) -> int:
-    """Runs per pack, so that equal parts result and none is above the limits."""
-    cache = max(SMALLEST_PACK, limits.parameters // shape.parameters)
-    most = max(1, int(min(cache, limits.memory // memory(runs[:1], shape), len(runs))))
-    parts = -(-len(runs) // most)
+def pack_size(runs: Sequence[Run], shape: Shape, limits: PackLimits = DEFAULT_LIMITS) -> int:
+    """Compute the number of runs per pack, so that packs are of equal size and within the limits.
+
+    Args:
+        runs: Runs of equal shape.
+        shape: Their sizes.
+        limits: Limits on the size of packs.
+
+    Returns:
+        Number of runs.
+    """
+    cache = max(MIN_PACK_RUNS, limits.parameters // shape.parameters)
+    largest = max(1, int(min(cache, limits.memory // memory(runs[:1], shape), len(runs))))
+    parts = -(-len(runs) // largest)
     return -(-len(runs) // parts)
 
 
 class Plan:
-    """The stored packs of a sweep's folder.
+    """The stored packs of one sweep.
 
     Args:
-        path: A JSON-lines file, one pack a line; it is rewritten as a whole and atomically.
+        path: A JSON-lines file with one pack per line. Every change rewrites it atomically.
     """
 
     def __init__(self, path: Path) -> None:
@@ -132,31 +145,40 @@ class Plan:
         self.packs: dict[str, Pack] = {}
         self._pack_of: dict[str, str] = {}
         for record in plan_records(path):
-            self._enter(Pack(record["pack_id"], planned_runs(record, path), record["seconds"]))
+            self._register(Pack(record["pack_id"], planned_runs(record, path), record["seconds"]))
 
     def packs_for(
-        self, runs: Iterable[Run], shapes: dict[int, Shape], limits: PackLimits = CORE
+        self, runs: Iterable[Run], shapes: dict[int, Shape], limits: PackLimits = DEFAULT_LIMITS
     ) -> tuple[list[Pack], list[Pack]]:
-        """The packs that train these runs: those already planned that hold any of them, and new ones for the rest."""
+        """Return the packs that train these runs.
+
+        Args:
+            runs: Runs to train.
+            shapes: Sizes of the model and the data, by width.
+            limits: Limits on the size of new packs.
+
+        Returns:
+            The planned packs that hold any of the runs, and new packs for the other runs.
+        """
         by_id = {run.run_id: run for run in runs}
         planned = dict.fromkeys(self._pack_of[run_id] for run_id in by_id if run_id in self._pack_of)
         rest = [run for run_id, run in by_id.items() if run_id not in self._pack_of]
         return [self.packs[pack_id] for pack_id in planned], make_packs(rest, shapes, limits)
 
     def add(self, packs: Iterable[Pack]) -> None:
-        """Add packs and write the plan before any of them starts."""
+        """Add packs and write the plan. Call this before any of them starts."""
         for pack in packs:
-            self._enter(pack)
+            self._register(pack)
         self._write()
 
-    def keep(self, pack_ids: Container[str]) -> None:
-        """Forget every other pack: an interrupted sweep may have planned what a grown one no longer asks for."""
-        kept = {pack_id: pack for pack_id, pack in self.packs.items() if pack_id in pack_ids}
-        if len(kept) < len(self.packs):
+    def retain(self, pack_ids: Container[str]) -> None:
+        """Remove all other packs. An interrupted sweep may have planned packs that a larger grid no longer requires."""
+        packs = {pack_id: pack for pack_id, pack in self.packs.items() if pack_id in pack_ids}
+        if len(packs) < len(self.packs):
             self.packs, self._pack_of = {}, {}
-            self.add(kept.values())
+            self.add(packs.values())
 
-    def _enter(self, pack: Pack) -> None:
+    def _register(self, pack: Pack) -> None:
         self.packs[pack.pack_id] = pack
         self._pack_of.update((run.run_id, pack.pack_id) for run in pack.runs)
 

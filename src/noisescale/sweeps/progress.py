@@ -16,17 +16,27 @@ from noisescale.store import write_atomically
 from noisescale.sweeps.jobs import Outcome
 from noisescale.sweeps.plan import Pack
 
-# Seconds between plain lines: rare enough for a log file.
-PLAIN_EVERY = 15.0
+# Seconds between plain lines, rare enough for a log file.
+PLAIN_LINE_SECONDS = 15.0
 
-# Seconds between heartbeats: each is flushed to disk, and small packs finish many times a second.
-BEAT_EVERY = 1.0
+# Seconds between heartbeats. Each is flushed to disk, and small packs finish many times a second.
+HEARTBEAT_SECONDS = 1.0
 
 
 @dataclass
 class Counts:
-    """Runs by state, and estimated work: of packs that were finished here, of all others, what of that is done by now
-    (begun), and what earlier sweeps had done of packs in training (kept).
+    """Counts of runs by state, and estimated work in seconds on one worker; these names are keys of `heartbeat.json`.
+
+    Args:
+        done: Number of runs finished by this sweep.
+        total: Number of runs that this sweep has started or has to start.
+        diverged: Number of finished runs that diverged.
+        failed: Number of runs in failed packs.
+        work_done: Work of packs that this sweep has finished, without the work of earlier sweeps on them.
+        work_left: Work of all other packs, including what is done of packs in training.
+        work_begun: Work that this sweep has done on packs in training.
+        work_kept: Work that earlier sweeps had done on packs in training.
+        began: The time of `time.monotonic` at which this sweep started.
     """
 
     done: int = 0
@@ -41,17 +51,18 @@ class Counts:
 
     @property
     def runs_per_second(self) -> float | None:
-        """Runs done since this sweep began, in the time since then; None before any."""
+        """Runs per second since this sweep started; None before the first run is done."""
         return self.done / max(time.monotonic() - self.began, 1e-9) if self.done else None
 
     @property
     def seconds_left(self) -> float | None:
-        """Time left at the speed so far, packs in training counted by the steps they have done; None before any."""
+        """Seconds left at the speed so far, counting the finished steps of packs in training; None before any work."""
         elapsed, done = time.monotonic() - self.began, self.work_done + self.work_begun
         left = self.work_left - self.work_begun - self.work_kept
         return elapsed * max(0.0, left) / done if done else None
 
     def line(self) -> str:
+        """Return the line that the terminal shows."""
         left = self.seconds_left
         rest = "time left unknown" if left is None else f"{left:.0f} s left"
         speed = "" if self.runs_per_second is None else f"{self.runs_per_second:.1f} runs/s, "
@@ -61,11 +72,11 @@ class Counts:
 
 
 class SweepProgress:
-    """Shows a round's progress and keeps `heartbeat.json` fresh.
+    """Shows the progress of a sweep and writes `heartbeat.json`.
 
     Args:
-        folder: The sweep's folder.
-        quiet: Show nothing; the heartbeat is kept.
+        folder: The folder of the sweep.
+        quiet: True shows nothing, but still writes the heartbeat.
     """
 
     def __init__(self, folder: Path, quiet: bool = False) -> None:
@@ -74,14 +85,19 @@ class SweepProgress:
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._last_plain = time.monotonic()
-        self._last_beat = -math.inf
+        self._last_heartbeat = -math.inf
         self.counts = Counts()
-        # Estimated seconds of packs that are not finished, and what of them earlier sweeps did.
+        # Estimated seconds of unfinished packs by id, and the part of them that earlier sweeps did.
         self._seconds: dict[str, float] = {}
-        self._kept: dict[str, float] = {}
+        self._done_before: dict[str, float] = {}
 
     def start_round(self, name: str, packs: Iterable[Pack]) -> None:
-        """Add a round's packs to the work ahead."""
+        """Add the packs of a round to the remaining work.
+
+        Args:
+            name: The name of the round.
+            packs: The packs.
+        """
         packs = list(packs)
         self.counts.total += sum(len(pack.runs) for pack in packs)
         self.counts.work_left += sum(pack.seconds for pack in packs)
@@ -97,15 +113,15 @@ class SweepProgress:
                     f"{name}: {self.counts.total - self.counts.done} runs in {len(packs)} packs", highlight=False
                 )
         self._show(name)
-        self.beat()
+        self.refresh()
 
     def note(self, text: str) -> None:
-        """Say something once, before the work begins."""
+        """Print a note."""
         if not self._quiet:
             self._console.print(f"note: {text}", highlight=False)
 
     def finish_pack(self, pack: Pack, outcome: Outcome) -> None:
-        """Count one outcome; of a pack that was put aside, nothing is done yet."""
+        """Count the outcome of a pack. A paused pack does not count as done."""
         if outcome.paused:
             return
         if outcome.error is None:
@@ -114,40 +130,43 @@ class SweepProgress:
             self.counts.failed += outcome.runs
         self.counts.diverged += outcome.diverged
         self._seconds.pop(pack.pack_id, None)
-        self.counts.work_done += pack.seconds - self._kept.pop(pack.pack_id, 0.0)
-        self.counts.work_left = max(0.0, self.counts.work_left - pack.seconds)  # sums of floats can end below
+        self.counts.work_done += pack.seconds - self._done_before.pop(pack.pack_id, 0.0)
+        self.counts.work_left = max(
+            0.0, self.counts.work_left - pack.seconds
+        )  # sums of floats may end slightly below zero
 
-    def beat(self, signs: Callable[[], Mapping[str, tuple[float, float]]] = dict) -> None:
-        """Refresh what is shown, and the heartbeat when it is older than a second.
+    def refresh(self, read_shares: Callable[[], Mapping[str, tuple[float, float]]] = dict) -> None:
+        """Update the display, and the heartbeat if it is older than a second.
 
         Args:
-            signs: Asked which shares of packs in training were done before, and are done now.
+            read_shares: Returns, by pack id, two shares of the steps of packs in training: done by earlier sweeps, and
+                done now.
         """
         self._show(None)
-        if time.monotonic() - self._last_beat < BEAT_EVERY:
+        if time.monotonic() - self._last_heartbeat < HEARTBEAT_SECONDS:
             return
-        self._last_beat = time.monotonic()
-        shares = {pack_id: share for pack_id, share in signs().items() if pack_id in self._seconds}
-        self._kept |= {pack_id: self._seconds[pack_id] * before for pack_id, (before, _) in shares.items()}
+        self._last_heartbeat = time.monotonic()
+        shares = {pack_id: share for pack_id, share in read_shares().items() if pack_id in self._seconds}
+        self._done_before |= {pack_id: self._seconds[pack_id] * before for pack_id, (before, _) in shares.items()}
         self.counts.work_begun = sum(
             self._seconds[pack_id] * (now - before) for pack_id, (before, now) in shares.items()
         )
-        self.counts.work_kept = sum(self._kept[pack_id] for pack_id in shares)
+        self.counts.work_kept = sum(self._done_before[pack_id] for pack_id in shares)
         counts = self.counts
-        own = {"runs_per_second": counts.runs_per_second, "seconds_left": counts.seconds_left}
-        values = {**vars(counts), **own, "time": time.time()}
+        speed = {"runs_per_second": counts.runs_per_second, "seconds_left": counts.seconds_left}
+        values = {**vars(counts), **speed, "time": time.time()}
         write_atomically(self._path, lambda file: file.write(json.dumps(values).encode()))
 
     def stop(self, done: bool) -> None:
-        """Close the bar and say the last line.
+        """Close the bar and print the last line.
 
         Args:
-            done: Whether nothing more is wanted.
+            done: True if no required run is missing.
         """
         if self._bar is not None:
             self._bar.stop()
         if not self._quiet and (self.counts.total or done):
-            line = self.counts.line() if self.counts.total else "nothing to do: every run is there"
+            line = self.counts.line() if self.counts.total else "nothing to do: every run has a result"
             self._console.print(line, highlight=False)
 
     def _show(self, name: str | None) -> None:
@@ -158,6 +177,6 @@ class SweepProgress:
             self._bar.update(self._task, total=total, completed=done, line=self.counts.line())
             if name is not None:
                 self._bar.update(self._task, description=name)
-        elif time.monotonic() - self._last_plain > PLAIN_EVERY:
+        elif time.monotonic() - self._last_plain > PLAIN_LINE_SECONDS:
             self._last_plain = time.monotonic()
             self._console.print(self.counts.line(), highlight=False)

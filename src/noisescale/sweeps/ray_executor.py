@@ -19,32 +19,32 @@ from ray.exceptions import NodeDiedError, OutOfMemoryError, RayError, WorkerCras
 from noisescale.errors import BadInput
 from noisescale.sweeps.jobs import Job, Outcome
 from noisescale.sweeps.machine import Workers
-from noisescale.sweeps.remote import train_elsewhere, wall_clock
+from noisescale.sweeps.remote import to_wall_clock, train_elsewhere
 from noisescale.sweeps.task_executor import TaskExecutor, WorkerDied
 
-# How often Ray runs a pack again whose worker or node died, and whose node ran out of memory: the latter is halved
-# then.
-_RETRIES, _RETRIES_FOR_MEMORY = 3, 1
-# Tasks that wait for a place, for each that is in training: enough that none stands idle.
-_WAITING = 2
-# Seconds within which a cluster's head takes a connection.
-_CONNECT_WITHIN = 10.0
+# How often Ray runs a pack again after its worker or node died, and after its node ran out of memory. After the latter
+# this package halves the pack.
+_RETRIES, _MEMORY_RETRIES = 3, 1
+# Submitted tasks for each task in training, so that no worker is ever idle.
+_QUEUE_FACTOR = 2
+# Seconds within which the head of a cluster must accept a connection.
+_CONNECT_SECONDS = 10.0
 
 
 class RayExecutor(TaskExecutor):
-    """One Ray task a pack.
+    """Trains each pack as one Ray task.
 
-    The cluster is the one that the environment variable RAY_ADDRESS names; without it one is started on this machine,
-    without a dashboard, and stopped at the end.
+    The environment variable RAY_ADDRESS names the cluster. Without it a cluster starts on this machine, without a
+    dashboard, and stops at the end.
 
     Args:
-        workers: Packs at once on a cluster that is started here, and CPUs of each, or as many as the smallest node has;
-            on GPUs each pack has one.
-        folder: Of the sweep, which every node must see under the same path.
-        stuck_after: Seconds without a sign of life, after which a task is cancelled.
+        workers: Number of packs at once on a cluster that starts here, and CPUs per pack, at most those of the smallest
+            node. With "cuda" each pack gets one GPU.
+        folder: The folder of the sweep. Every node must see it under the same path.
+        stuck_after: Seconds without a progress report after which a task is cancelled.
 
     Raises:
-        BadInput: Nobody is at that address.
+        BadInput: No cluster answers at RAY_ADDRESS.
     """
 
     def __init__(self, workers: Workers, folder: Path, stuck_after: float) -> None:
@@ -52,21 +52,21 @@ class RayExecutor(TaskExecutor):
         if not ray.is_initialized() and (address := os.environ.get("RAY_ADDRESS")):
             _check_address(address)
         self.workers, self.threads, self.device = workers.count, workers.threads, workers.device
-        self._began = False
+        self._started_cluster = False
 
     def __enter__(self) -> RayExecutor:
-        """Attach to the cluster, or start one.
+        """Connect to the cluster, or start one.
 
         Raises:
-            BadInput: There is none, or none of its nodes has what a pack needs.
+            BadInput: There is no cluster, or none of its nodes has the resources of a pack.
         """
-        # Without it Ray begins a task again for ever that its node's memory does not hold.
-        os.environ.setdefault("RAY_task_oom_retries", str(_RETRIES_FOR_MEMORY))
+        # By default Ray restarts a task that does not fit in its node's memory forever.
+        os.environ.setdefault("RAY_task_oom_retries", str(_MEMORY_RETRIES))
         if not ray.is_initialized():
             self._start()
-            self._began = True
+            self._started_cluster = True
         self.threads = self._threads_of_nodes()
-        # A user's model must be importable where the task runs; what is installed is, without a word.
+        # The user's model must be importable where the task runs. Installed packages are importable anyway.
         paths = [path or os.getcwd() for path in sys.path if not path.startswith((sys.prefix, sys.base_prefix))]
         environment = {"env_vars": {"PYTHONPATH": os.pathsep.join(paths)}}
         self._task = ray.remote(
@@ -79,70 +79,72 @@ class RayExecutor(TaskExecutor):
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         super().__exit__(kind, value, trace)
-        if self._began:
+        if self._started_cluster:
             ray.shutdown()
 
     def _start(self) -> None:
         address = os.environ.get("RAY_ADDRESS")
-        own: dict[str, Any] = {} if address else {"num_cpus": self.workers * self.threads, "include_dashboard": False}
+        options: dict[str, Any] = (
+            {} if address else {"num_cpus": self.workers * self.threads, "include_dashboard": False}
+        )
         handler = signal.getsignal(signal.SIGTERM)
         try:
-            ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **own)
+            ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **options)
         except (OSError, RuntimeError, ValueError, RayError) as error:
-            said = str(error).strip().splitlines() or [type(error).__name__]
-            required = "a Ray cluster that answers (RAY_AUTH_MODE=token where it asks for a token)"
-            raise BadInput("RAY_ADDRESS" if address else "--executor ray", required, said[0][:300]) from None
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            required = "a Ray cluster that answers (set RAY_AUTH_MODE=token if it requires a token)"
+            raise BadInput("RAY_ADDRESS" if address else "--executor ray", required, lines[0][:300]) from None
         finally:
-            # Ray's own handler would end this process without a word, and without the sweep's exit code.
+            # Ray installs a handler that ends this process silently and without the sweep's exit code.
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, handler)
 
     def _threads_of_nodes(self) -> int:
-        """CPUs of a task: no more than every node that can train has, for each of its GPUs where packs need one."""
+        """Return the CPUs per task: at most those of the smallest node that can train, per GPU where packs need one."""
         nodes: Callable[[], list[dict[str, Any]]] = ray.nodes
         resources = [node["Resources"] for node in nodes() if node["Alive"]]
         if self.device == "cuda":
-            places = [found.get("CPU", 1.0) / found["GPU"] for found in resources if found.get("GPU")]
-            if not places:
+            cpus = [node.get("CPU", 1.0) / node["GPU"] for node in resources if node.get("GPU")]
+            if not cpus:
                 raise BadInput("--device cuda", "a Ray cluster with a GPU", f"{len(resources)} nodes without one")
         else:
-            places = [found["CPU"] for found in resources if found.get("CPU")]
-        return max(1, int(min([self.threads, *places])))
+            cpus = [node["CPU"] for node in resources if node.get("CPU")]
+        return max(1, int(min([self.threads, *cpus])))
 
     def notes(self) -> list[str]:
-        """Which cluster it is."""
+        """Return which cluster trains the packs."""
         address = os.environ.get("RAY_ADDRESS")
-        where = f"the Ray cluster at {address}" if address else "a Ray cluster of this machine"
-        return [f"packs train on {where}, {self.most() // _WAITING} at once"]
+        where = f"the Ray cluster at {address}" if address else "a Ray cluster on this machine"
+        return [f"packs train on {where}, {self.max_tasks() // _QUEUE_FACTOR} at once"]
 
-    def most(self) -> int:
-        """As many as the cluster holds at once, and some that wait."""
+    def max_tasks(self) -> int:
+        """Return how many tasks the cluster runs at once, plus as many that wait."""
         resources: Callable[[], dict[str, float]] = ray.cluster_resources
-        places = resources().get("GPU" if self.device == "cuda" else "CPU", 1.0)
-        each = 1 if self.device == "cuda" else self.threads
-        return _WAITING * max(1, int(places // each))
+        capacity = resources().get("GPU" if self.device == "cuda" else "CPU", 1.0)
+        per_task = 1 if self.device == "cuda" else self.threads
+        return _QUEUE_FACTOR * max(1, int(capacity // per_task))
 
     def submit(self, jobs: list[Job]) -> list[Any]:
-        """Hand packs in."""
-        return [self._task.remote(job, self.threads, wall_clock(job.until)) for job in jobs]
+        """Submit packs."""
+        return [self._task.remote(job, self.threads, to_wall_clock(job.deadline)) for job in jobs]
 
-    def ended(self, tasks: list[Any]) -> list[Any]:
-        """Those that have ended within a second."""
+    def wait_for_ended(self, tasks: list[Any]) -> list[Any]:
+        """Wait for at most a second and return the tasks that have ended."""
         done, _ = ray.wait(tasks, timeout=1.0)
         return list(done)
 
-    def answer(self, task: Any) -> Outcome:
-        """A task's outcome."""
+    def outcome(self, task: Any) -> Outcome:
+        """Return the outcome of a task."""
         try:
-            found: Outcome = ray.get(task)
+            result: Outcome = ray.get(task)
         except OutOfMemoryError:
-            raise WorkerDied("the memory of its node did not hold it", True) from None
+            raise WorkerDied("its node ran out of memory", True) from None
         except (WorkerCrashedError, NodeDiedError) as error:
             raise WorkerDied(f"its worker died ({type(error).__name__})", True) from None
         except RayError as error:
-            said = str(error).strip().splitlines() or [""]
-            raise WorkerDied(f"its task failed ({type(error).__name__}: {said[-1][:300]})", False) from None
-        return found
+            lines = str(error).strip().splitlines() or [""]
+            raise WorkerDied(f"its task failed ({type(error).__name__}: {lines[-1][:300]})", False) from None
+        return result
 
     def cancel(self, task: Any) -> None:
         """End a task."""
@@ -150,11 +152,11 @@ class RayExecutor(TaskExecutor):
 
 
 def _check_address(address: str) -> None:
-    """Refuse an address at which nobody listens; Ray itself tries for minutes, without a word that can be read."""
+    """Check that an address accepts connections. Ray would retry for minutes without a readable message."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not (host and port.isdigit()):  # a word of Ray's own, such as "auto"
+    if not (host and port.isdigit()):  # a keyword of Ray such as "auto"
         return
     try:
-        create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_WITHIN).close()
+        create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
     except (OSError, OverflowError) as error:
         raise BadInput("RAY_ADDRESS", "the address of a Ray cluster that answers", f"{address} ({error})") from None

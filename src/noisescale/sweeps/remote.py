@@ -1,4 +1,4 @@
-"""A pack on another machine, or in a process that knows nothing of this one."""
+"""Training a pack on another machine, or in a process that shares nothing with this one."""
 
 from __future__ import annotations
 
@@ -9,27 +9,30 @@ from dataclasses import replace
 
 import torch
 
-from noisescale.sweeps.jobs import Job, Outcome, lost
+from noisescale.sweeps.jobs import Job, Outcome, failed_outcome
 from noisescale.sweeps.worker import train_and_store
 
 
-def wall_clock(until: float) -> float:
-    """A time of `time.monotonic`, which other machines count differently, as one of `time.time`."""
-    return until if math.isinf(until) else time.time() + until - time.monotonic()
+def to_wall_clock(deadline: float) -> float:
+    """Convert a time of `time.monotonic`, which differs between machines, to a time of `time.time`, in seconds."""
+    return deadline if math.isinf(deadline) else time.time() + deadline - time.monotonic()
 
 
-def train_elsewhere(job: Job, threads: int, until: float) -> Outcome:
-    """Train a pack with so many threads and store its shard; a shard that cannot be written is a failure of its pack.
+def train_elsewhere(job: Job, threads: int, wall_deadline: float) -> Outcome:
+    """Train a pack on this node and store its shard. If the shard cannot be written, the pack fails.
 
     Args:
         job: The pack to train.
-        threads: Threads of the task.
-        until: The time of `time.time` at which it is to be put aside.
+        threads: Number of threads of the task.
+        wall_deadline: The time of `time.time` at which the pack pauses, in seconds.
+
+    Returns:
+        The outcome of the pack.
     """
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
-    left = until if math.isinf(until) else time.monotonic() + until - time.time()
+    deadline = wall_deadline if math.isinf(wall_deadline) else time.monotonic() + wall_deadline - time.time()
     try:
-        return train_and_store(replace(job, until=left))
-    except OSError as error:  # of this node's disk; another's may have room
-        return lost(job, f"its shard cannot be written on {platform.node()}: {error}")
+        return train_and_store(replace(job, deadline=deadline))
+    except OSError as error:  # this node's disk is full; another node's may have room
+        return failed_outcome(job, f"its shard cannot be written on {platform.node()}: {error}")

@@ -1,4 +1,4 @@
-"""`sweep`: run what is missing in a folder."""
+"""`sweep`: train the runs that are missing in a folder."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from noisescale.errors import BadInput
 from noisescale.store import (
     SHARDS,
     Study,
+    move_damaged_shards,
     read_failures,
     record_times,
-    set_damaged_aside,
     write_atomically,
 )
 from noisescale.sweeps.cost import Shape, measure_shape
@@ -49,40 +49,41 @@ def sweep(
     stuck_after: float = STUCK_AFTER,
     quiet: bool = False,
 ) -> Study:
-    """Run everything that a spec asks for and that its folder does not hold yet.
+    """Train every run that a spec requires and that has no result in the folder yet.
 
-    The grid and the stability ladder first; then, round after round, what their results ask for: finer rungs of the
-    ladder, rungs beyond edges at which an optimum lies, longer budgets. A finished run is never repeated, and every
-    finished pack is kept whatever happens.
+    The first round trains the grid and the stability ladders. Further rounds train what the results require: finer
+    rungs of the stability ladders, further rungs where an optimum lies near an end of its ladder, and longer budgets. A
+    finished run never trains again, and the results of a finished pack are always kept.
 
     Args:
-        spec: What to run.
-        out: The folder.
-        jobs: Worker processes, at most one a core (default: one a core, or a GPU).
+        spec: The spec of the sweep.
+        out: The folder of the sweep. A new folder is created; an existing sweep continues.
+        jobs: Number of worker processes, at most one per core; None for one per GPU, or one per core.
         device: "auto", "cpu" or "cuda".
         executor: "local", "ray" or "slurm".
-        compile: Ask for `torch.compile`; results do not need it.
-        max_seconds: After which packs in training are put aside, to be gone on with by the next call.
-        max_pack_seconds: Of training, after which a pack fails; its checkpoint stays, for a call with a longer limit.
-        stuck_after: Seconds without a sign of life, after which a worker process is killed and its pack begun once
+        compile: True asks for `torch.compile`. Results are valid without it.
+        max_seconds: Seconds after which packs in training pause. The next call continues them.
+        max_pack_seconds: Seconds of training after which a pack fails. Its checkpoint stays, for a call with a longer
+            limit.
+        stuck_after: Seconds without a progress report after which a worker process is killed and its pack starts once
             more.
-        quiet: No progress.
+        quiet: True prints no progress.
 
     Returns:
-        The study. Packs that failed are listed by `failures(out)`; diverged runs are results.
+        The study. `failures(out)` lists failed packs; diverged runs are results.
 
     Raises:
-        BadInput: The spec, the data, the model or the folder cannot be used; nothing is written then.
-        OSError: The disk is full; everything finished is kept.
+        BadInput: The spec, the data, the model or the folder cannot be used. Nothing is written.
+        OSError: The disk is full. The results of finished packs are kept.
     """
     _refuse_unguarded_script()
-    began = time.perf_counter()
-    until = math.inf if max_seconds is None else time.monotonic() + max_seconds
+    start = time.perf_counter()
+    deadline = math.inf if max_seconds is None else time.monotonic() + max_seconds
     folder = Path(out)
     check_executor(executor)
     device = choose_device(device, executor)
     workers = Workers.of(device, jobs)
-    trainers = build_executor(executor, workers, folder.absolute(), stuck_after)
+    trainer = build_executor(executor, workers, folder.absolute(), stuck_after)
     check_precision(spec.training.precision, device)
     grid = Grid(spec)
     check_folder(folder, spec)
@@ -93,31 +94,46 @@ def sweep(
     with driver_lock(folder):
         prepare_folder(folder, spec)
         _record_data(folder, grid)
-        limits = JobLimits(until, math.inf if max_pack_seconds is None else max_pack_seconds, stuck_after)
-        driver = Driver(grid, shapes, folder, trainers, workers, limits, compile=compile, quiet=quiet)
+        limits = JobLimits(deadline, math.inf if max_pack_seconds is None else max_pack_seconds, stuck_after)
+        driver = Driver(grid, shapes, folder, trainer, workers, limits, compile=compile, quiet=quiet)
         capped = executor == "local" and jobs is not None and jobs > workers.count
-        fewer = [f"--jobs {jobs}: {workers.count} workers, since there are so many cores"] if capped else []
-        for note in (*grid.notes(), *fewer, *_set_aside(folder)):
+        jobs_notes = [f"--jobs {jobs}: {workers.count} workers, at most one per core"] if capped else []
+        for note in (*grid.notes(), *jobs_notes, *_move_damaged(folder)):
             driver.note(note)
         driver.run()
-        record_times(folder, "sweep", {**driver.seconds, "wall": time.perf_counter() - began})
+        record_times(folder, "sweep", {**driver.seconds, "wall": time.perf_counter() - start})
     return Study.open(folder)
 
 
 def _refuse_unguarded_script() -> None:
-    """A worker imports the script that began the sweep; without a guard that would begin it again, without end."""
+    """Refuse a script without a main guard. Every worker imports the script, which would start the sweep again."""
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         required = "`if __name__ == '__main__':` around it, because workers import the script"
         raise BadInput("a script that calls sweep()", required, "a call at the script's top level")
 
 
 def failures(folder: str | Path) -> dict[str, str]:
-    """Packs that failed at their last attempt, and why, by pack id."""
+    """List the packs that failed at their last attempt.
+
+    Args:
+        folder: The folder of the sweep.
+
+    Returns:
+        Errors by pack id.
+    """
     return {pack_id: failure.error for pack_id, failure in read_failures(Path(folder)).items()}
 
 
 def model_shapes(grid: Grid, widths: Iterable[int]) -> dict[int, Shape]:
-    """What decides a pack's cost, by width."""
+    """Measure the sizes of the model and the data that determine the cost of packs.
+
+    Args:
+        grid: The spec's grid.
+        widths: Widths to measure.
+
+    Returns:
+        Sizes by width.
+    """
     data = grid.dataset(grid.label_noises[0])
     examples = len(data.x_train) + len(data.x_validation) + len(data.x_test)
     shapes = {}
@@ -127,27 +143,27 @@ def model_shapes(grid: Grid, widths: Iterable[int]) -> dict[int, Shape]:
     return shapes
 
 
-def _set_aside(folder: Path) -> list[str]:
-    """Notes on shards that were damaged, whose runs are now missing."""
-    names = set_damaged_aside(folder / SHARDS, folder / DAMAGED)
-    return [f"{SHARDS}/{name} is damaged: it lies in {DAMAGED}/ now, and its runs run again" for name in names]
+def _move_damaged(folder: Path) -> list[str]:
+    """Move damaged shards out of the way, so that their runs are missing, and return a note for each."""
+    names = move_damaged_shards(folder / SHARDS, folder / DAMAGED)
+    return [f"{SHARDS}/{name} is damaged: moved to {DAMAGED}/; its runs train again" for name in names]
 
 
 def _check_data(folder: Path, grid: Grid) -> None:
-    """Refuse to mix data: the folder's runs were planned with the same arrays.
+    """Check that the data is unchanged, because all runs of a folder must train on the same arrays.
 
     Raises:
-        BadInput: The data set has changed since the folder was begun.
+        BadInput: The data set has changed since the folder was created.
     """
-    known = planned_data(folder / "plan.jsonl")
+    digests = planned_data(folder / "plan.jsonl")
     for noise in grid.label_noises:
-        if known.get(noise, grid.dataset(noise).hash) != grid.dataset(noise).hash:
+        if digests.get(noise, grid.dataset(noise).hash) != grid.dataset(noise).hash:
             name = f"dataset {grid.spec.dataset.name}"
-            raise BadInput(name, "the same arrays with which this folder was begun; use another --out", "other values")
+            raise BadInput(name, "the arrays with which this folder was created; use another --out", "other values")
 
 
 def _record_data(folder: Path, grid: Grid) -> None:
-    """Write what a factory needs to build a model for this data, so that a recommendation can hand it over."""
+    """Store what a factory needs to build a model for this data, so that a recommendation can build it."""
     data = grid.dataset(grid.label_noises[0])
     text = json.dumps({"name": data.name, "input_shape": list(data.input_shape), "num_classes": data.num_classes})
     write_atomically(folder / "data.json", lambda file: file.write(text.encode()))

@@ -1,4 +1,4 @@
-"""Packs as jobs of a SLURM cluster, handed in as arrays by submitit."""
+"""Packs as jobs of a SLURM cluster, submitted as arrays by submitit."""
 
 from __future__ import annotations
 
@@ -15,32 +15,33 @@ from submitit.core.utils import FailedJobError
 from noisescale.errors import BadInput
 from noisescale.sweeps.jobs import Job, Outcome
 from noisescale.sweeps.machine import Workers
-from noisescale.sweeps.remote import train_elsewhere, wall_clock
+from noisescale.sweeps.remote import to_wall_clock, train_elsewhere
 from noisescale.sweeps.task_executor import TaskExecutor, WorkerDied
 
-# Jobs of one array; clusters bound it, often at 1,001. When so many places of it are free the next are handed in: each
-# call of sbatch costs a cluster as much as many jobs of one array.
-_ARRAY, _TOGETHER = 500, 100
-# A job may take so many times its pack's estimated time, and a start; its checkpoint keeps what a limit cuts off.
-_PATIENCE, _START_MINUTES = 20, 30
-# Seconds between two looks, and those after which a job that has ended without a result has none: file systems of
-# clusters show what another machine wrote only after a while.
-_LOOK, _RESULT_WITHIN = 1.0, 15.0
+# Largest number of jobs in the queue (clusters limit arrays, often to 1,001 jobs), and how many of these must be free
+# before the next array is submitted. One call of sbatch costs a cluster as much as many jobs of one array.
+_MAX_ARRAY, _MIN_FREE = 500, 100
+# Time limit of a job: this many times the pack's estimated time, plus minutes to start. A checkpoint keeps the work
+# of a job that exceeds it.
+_TIME_FACTOR, _START_MINUTES = 20, 30
+# Seconds between two polls, and seconds after the end of a job within which its result must appear. File systems of
+# clusters may show a file of another machine only after some seconds.
+_POLL_SECONDS, _RESULT_SECONDS = 1.0, 15.0
 
 
 class SlurmExecutor(TaskExecutor):
-    """One job a pack.
+    """Trains each pack as one SLURM job.
 
-    Logs are in `slurm/` of the sweep's folder, each session's in a folder of its own. Without SLURM on this machine, or
-    with NOISESCALE_SLURM=local in the environment, submitit's local executor stands in: processes of this machine.
+    Logs are in `slurm/` of the sweep's folder, with one subfolder per session. Without SLURM on this machine, or with
+    NOISESCALE_SLURM=local in the environment, submitit's local executor runs the jobs as processes of this machine.
 
     Args:
-        workers: Jobs at once where SLURM is not there, and CPUs of each; on GPUs each has one.
-        folder: Of the sweep, which every node must see under the same path.
-        stuck_after: Seconds without a sign of life, after which a job is cancelled.
+        workers: Number of jobs at once without SLURM, and CPUs per job. With "cuda" each job gets one GPU.
+        folder: The folder of the sweep. Every node must see it under the same path.
+        stuck_after: Seconds without a progress report after which a job is cancelled.
 
     Raises:
-        BadInput: NOISESCALE_SLURM is something else.
+        BadInput: NOISESCALE_SLURM has an unknown value.
     """
 
     def __init__(self, workers: Workers, folder: Path, stuck_after: float) -> None:
@@ -52,75 +53,85 @@ class SlurmExecutor(TaskExecutor):
         self._ended_at: dict[str, float] = {}
 
     def __enter__(self) -> SlurmExecutor:
-        # Submitit reads what jobs answered as pickles, which execute what they hold: nothing that a study's folder
-        # brought with it may lie where it looks.
-        own = self._folder.resolve() / "slurm" / secrets.token_hex(8)
-        own.mkdir(parents=True)
-        self._executor = submitit.AutoExecutor(own, cluster=self._cluster)
+        # Submitit reads results as pickles, which can execute code. A new folder with a random name cannot hold files
+        # that came with a downloaded study.
+        session = self._folder.resolve() / "slurm" / secrets.token_hex(8)
+        session.mkdir(parents=True)
+        self._executor = submitit.AutoExecutor(session, cluster=self._cluster)
         return self
 
     def _has_cluster(self) -> bool:
         return bool(self._executor.cluster == "slurm")
 
     def notes(self) -> list[str]:
-        """That there is no cluster, where there is none."""
+        """Return a note if there is no cluster."""
         count = self.workers.count
-        return [] if self._has_cluster() else [f"no SLURM here: packs train in {count} processes of this machine"]
+        return (
+            [] if self._has_cluster() else [f"SLURM is not available: packs train in {count} processes of this machine"]
+        )
 
-    def most(self) -> int:
-        """Jobs of one array, or workers."""
-        return _ARRAY if self._has_cluster() else self.workers.count
+    def max_tasks(self) -> int:
+        """Return the largest number of jobs in the queue, or the number of workers without a cluster."""
+        return _MAX_ARRAY if self._has_cluster() else self.workers.count
 
-    def least(self) -> int:
-        """So many that an array is worth it."""
-        return _TOGETHER if self._has_cluster() else 1
+    def min_tasks(self) -> int:
+        """Return the smallest number of jobs per array."""
+        return _MIN_FREE if self._has_cluster() else 1
 
     def submit(self, jobs: list[Job]) -> list[Any]:
-        """Hand packs in as one array.
+        """Submit packs as one array.
+
+        Args:
+            jobs: The packs.
+
+        Returns:
+            One task per pack.
 
         Raises:
-            BadInput: SLURM does not take them.
+            BadInput: SLURM refuses the array.
         """
         longest, threads = max(job.pack.seconds for job in jobs), self.workers.threads
         self._executor.update_parameters(
-            name="noisescale", timeout_min=_START_MINUTES + int(_PATIENCE * longest / 60),
+            name="noisescale", timeout_min=_START_MINUTES + int(_TIME_FACTOR * longest / 60),
             cpus_per_task=threads, gpus_per_node=int(self.workers.device == "cuda"),
         )  # fmt: skip
         try:
             with self._executor.batch():
-                return [self._executor.submit(train_elsewhere, job, threads, wall_clock(job.until)) for job in jobs]
+                return [
+                    self._executor.submit(train_elsewhere, job, threads, to_wall_clock(job.deadline)) for job in jobs
+                ]
         except FailedJobError as error:
-            said = " ".join(str(error).split())[-300:]
-            raise BadInput("--executor slurm", f"a cluster that takes an array of {len(jobs)} jobs", said) from None
+            reason = " ".join(str(error).split())[-300:]
+            raise BadInput("--executor slurm", f"a cluster that accepts an array of {len(jobs)} jobs", reason) from None
 
-    def ended(self, tasks: list[Any]) -> list[Any]:
-        """Those that have ended; a second is waited where none has."""
-        done = [task for task in tasks if task.done() and self._has_answered(task)]
+    def wait_for_ended(self, tasks: list[Any]) -> list[Any]:
+        """Return the tasks that have ended. If there are none, wait for a second first."""
+        done = [task for task in tasks if task.done() and self._has_outcome(task)]
         if not done:
-            time.sleep(_LOOK)
+            time.sleep(_POLL_SECONDS)
         return done
 
-    def _has_answered(self, task: Any) -> bool:
-        """Whether the result of a job that has ended is there, or is waited for no longer."""
+    def _has_outcome(self, task: Any) -> bool:
+        """Return whether an ended job has a result, or has had none for too long."""
         if task.paths.result_pickle.exists():
             return True
         since = self._ended_at.setdefault(task.job_id, time.monotonic())
-        return time.monotonic() - since > (_RESULT_WITHIN if self._has_cluster() else _LOOK)
+        return time.monotonic() - since > (_RESULT_SECONDS if self._has_cluster() else _POLL_SECONDS)
 
-    def answer(self, task: Any) -> Outcome:
-        """A job's outcome."""
-        where = f"see {task.paths.stderr.relative_to(self._folder.resolve())} in the sweep's folder"
-        # Some clusters alone say which ends were the memory's; a limit or a person is none of them.
-        by_memory = not str(task.state).startswith(("TIMEOUT", "CANCELLED"))
+    def outcome(self, task: Any) -> Outcome:
+        """Return the outcome of a job."""
+        log = f"see {task.paths.stderr.relative_to(self._folder.resolve())} in the sweep's folder"
+        # Only some clusters report out-of-memory ends. A time limit or a cancellation is certainly not one.
+        memory_suspected = not str(task.state).startswith(("TIMEOUT", "CANCELLED"))
         if not task.paths.result_pickle.exists():
-            raise WorkerDied(f"its job ended without a result, {where}", by_memory)
+            raise WorkerDied(f"its job ended without a result, {log}", memory_suspected)
         error = task.exception()
         if error is not None:
-            raise WorkerDied(f"its job ended with {type(error).__name__}, {where}", by_memory)
-        found: Outcome = task.result()
-        return found
+            raise WorkerDied(f"its job ended with {type(error).__name__}, {log}", memory_suspected)
+        result: Outcome = task.result()
+        return result
 
     def cancel(self, task: Any) -> None:
-        """End a job; one that is gone already is no error."""
+        """End a job. Do nothing if it has ended."""
         with contextlib.suppress(OSError):
             task.cancel(check=False)

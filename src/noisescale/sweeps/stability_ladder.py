@@ -1,4 +1,4 @@
-"""The short ladder of the largest stable rate: upward until every seed fails, then refined between."""
+"""The stability ladder: short runs at rising rates until every seed fails, then bisection of the stability edge."""
 
 from __future__ import annotations
 
@@ -16,45 +16,53 @@ from noisescale.sweeps.grid import Grid
 from noisescale.sweeps.spec_sections import NOT_MEASURED
 from noisescale.training import Schedule
 
-# The first rungs, as multiples of the sweep's largest rate: one octave below to five above.
+# The first rungs, as multiples of the sweep's largest rate, from one octave below to five octaves above.
 FIRST_RUNGS = tuple(2.0**octave for octave in range(-1, 6))
 
-# Distance from the sweep's first seed to the ladder's first.
+# Distance from the sweep's first seed to the first seed of the ladder.
 FIRST_SEED = 1_000_000
 
-# Further octaves before an edge is left unbracketed.
+# Largest number of further octaves. After these the edge stays unbracketed.
 MAX_OCTAVES = 10
 
-# Bisections of the octave in which seeds begin to fail: 1 gives √2, 2 gives a fourth root of 2.
+# Number of bisections of the octave in which seeds start to fail: 1 gives steps of √2, 2 gives fourth roots of 2.
 BISECTIONS = 2
 
-# Rungs are rounded; comparisons of their ratios allow for it.
+# Relative tolerance for ratios of rungs, which are rounded.
 TOLERANCE = 1e-6
 
 
-def stability_runs(grid: Grid, found: pd.DataFrame) -> list[Run]:
-    """The stability runs that are wanted, given what was found so far.
+def stability_runs(grid: Grid, results: pd.DataFrame) -> list[Run]:
+    """List the stability runs that the results so far require.
+
+    Every call replays the rule from the first rungs and reads only rungs with results for all seeds, so an interrupted
+    sweep plans the same runs as an undisturbed one.
 
     Args:
         grid: The spec's grid.
-        found: `Study.finished()`, or an empty frame.
+        results: `Study.finished()`, or an empty frame.
 
     Returns:
-        All wanted runs, finished ones included. The rule is replayed from the first rungs and looks only at rungs whose
-        seeds are all there, so a sweep that was interrupted anywhere wants the same runs.
+        All stability runs, including finished runs.
     """
     if grid.spec.stability.seeds == 0:
         return []
     failed: dict[str, bool] = {}
-    if len(found):
-        failed = dict(zip(found.run_id, (found.status != "completed") | found.collapsed.astype(bool), strict=True))
-    ladders = [_Ladder(base, _seeds(grid), failed) for base in _bases(grid)]
-    return [run for ladder in ladders for rate in wanted_rates(ladder.top, ladder.failing) for run in ladder.runs(rate)]
+    if len(results):
+        has_failed = (results.status != "completed") | results.collapsed.astype(bool)
+        failed = dict(zip(results.run_id, has_failed, strict=True))
+    ladders = [_Ladder(base, _seeds(grid), failed) for base in _base_runs(grid)]
+    return [
+        run
+        for ladder in ladders
+        for rate in ladder_rates(ladder.top, ladder.failing_share)
+        for run in ladder.runs(rate)
+    ]
 
 
 @dataclass(frozen=True, slots=True)
 class _Ladder:
-    """One ladder: a run like all of its own, at the sweep's largest rate, its seeds, and which runs failed."""
+    """One ladder: a template run at the sweep's largest rate, the seeds, and by run id whether the run failed."""
 
     base: Run
     seeds: range
@@ -67,13 +75,13 @@ class _Ladder:
     def runs(self, rate: float) -> list[Run]:
         return [replace(self.base, learning_rate=rate, seed=seed) for seed in self.seeds]
 
-    def failing(self, rate: float) -> float | None:
-        found = [self.failed[run.run_id] for run in self.runs(rate) if run.run_id in self.failed]
-        return sum(found) / len(found) if len(found) == len(self.seeds) else None
+    def failing_share(self, rate: float) -> float | None:
+        failed = [self.failed[run.run_id] for run in self.runs(rate) if run.run_id in self.failed]
+        return sum(failed) / len(failed) if len(failed) == len(self.seeds) else None
 
 
 def default_batches(sizes: tuple[int, ...]) -> tuple[int, ...]:
-    """At most five of the grid's batch sizes, spread evenly in their logarithm, ends included."""
+    """Choose at most five of the grid's batch sizes, evenly spaced in their logarithm, both ends included."""
     if len(sizes) <= 5:
         return sizes
     marks = np.geomspace(sizes[0], sizes[-1], 5)
@@ -81,18 +89,21 @@ def default_batches(sizes: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _seeds(grid: Grid) -> range:
-    """Seeds apart from the sweep's own, so that the edge is not read off the runs it judges; more seeds change none."""
+    """Return seeds that the sweep does not use, so that the edge is independent of the sweep's runs.
+
+    They depend only on the sweep's smallest seed, so adding seeds to the sweep does not change them.
+    """
     start = min(grid.spec.seeds) + FIRST_SEED
     return range(start, start + grid.spec.stability.seeds)
 
 
-def _bases(grid: Grid) -> Iterator[Run]:
-    """One run per ladder, with the largest rate of the sweep, over its batches, as its learning rate."""
+def _base_runs(grid: Grid) -> Iterator[Run]:
+    """Yield one template run per ladder. Its rate is the largest rate of the sweep over all batch sizes."""
     spec = grid.spec
     top: dict[Run, float] = {}
     for point in grid.points():
         run = grid.cell(point)[0]
-        # Everything that a ladder shares; its batch size, seed, steps and schedule are its own.
+        # What runs of one ladder share with the sweep; batch size, seed, steps and schedule differ.
         key = replace(
             run, learning_rate=0.0, batch_size=0, seed=0, steps=0, schedule="", epochs_budget=None, metrics=""
         )
@@ -100,20 +111,23 @@ def _bases(grid: Grid) -> Iterator[Run]:
     batches = spec.stability.batch_size or default_batches(spec.grid.batch_size)
     for (key, rate), batch in product(top.items(), batches):
         base = replace(key, batch_size=batch, learning_rate=rate, steps=spec.stability.steps, schedule=Schedule().text)
-        # Two evaluations, because a loss that has exploded is divergence only when it is seen twice.
+        # Two evaluations, because an exploded loss counts as divergence only when two evaluations see it.
         yield replace(base, purpose="stability", evaluations=2, average=False, **NOT_MEASURED)
 
 
-def wanted_rates(top: float, failing: Callable[[float], float | None]) -> list[float]:
-    """The rungs of one ladder.
+def ladder_rates(top: float, failing_share: Callable[[float], float | None]) -> list[float]:
+    """Return the rungs of one ladder that the results so far require.
 
     Args:
         top: The sweep's largest rate.
-        failing: The share of seeds that fail at a rate, None while one is missing.
+        failing_share: Returns the share of seeds that fail at a rate; None while a seed is missing.
+
+    Returns:
+        Rates in ascending order.
     """
     rates = [rung(top * factor) for factor in FIRST_RUNGS]
     while True:
-        shares = {rate: share for rate in rates if (share := failing(rate)) is not None}
+        shares = {rate: share for rate in rates if (share := failing_share(rate)) is not None}
         more = _next_rates(top, rates, shares) if len(shares) == len(rates) else []
         if not more:
             return rates
@@ -124,7 +138,7 @@ def _next_rates(top: float, rates: list[float], share: dict[float, float]) -> li
     lowest, highest, fewest = rates[0], rates[-1], min(share.values())
     if share[highest] < 1 and highest < top * FIRST_RUNGS[-1] * 2.0**MAX_OCTAVES * (1 - TOLERANCE):
         return [highest * 2.0, highest * 4.0]
-    # Where fewer fail at a larger rate, those below have learned nothing in so few steps, and still less would.
+    # If fewer seeds fail at a larger rate, the lowest rates are too slow for so few steps, and lower ones would be too.
     if share[lowest] == fewest > 0 and lowest > top * FIRST_RUNGS[0] * 2.0**-MAX_OCTAVES * (1 + TOLERANCE):
         return [lowest / 4.0, lowest / 2.0]
     first = next(place for place, rate in enumerate(rates) if share[rate] == fewest)
@@ -132,13 +146,13 @@ def _next_rates(top: float, rates: list[float], share: dict[float, float]) -> li
 
 
 def _midpoints(rates: list[float], share: dict[float, float]) -> list[float]:
-    """Geometric midpoints of the gaps in which some seed passes from stable to failing, until gaps are fine enough.
+    """Return the geometric midpoints of gaps in which seeds start to fail, as long as the gaps are too wide.
 
     Args:
-        rates: From the first at which as few fail as at any.
+        rates: Rates from the first one with the smallest share of failures upwards.
         share: The share of seeds that fail at each rate.
     """
-    # Seeds that fail everywhere (dead from the start) have no edge to look for.
+    # Seeds that fail at every rate (dead from the start) have no edge.
     some_fail = [rate for rate in rates if share[rate] > share[rates[0]]]
     some_hold = [rate for rate in rates if share[rate] < 1]
     if not some_fail or not some_hold:

@@ -1,4 +1,4 @@
-"""What executors have in common: hand packs in, look, begin again, cancel."""
+"""The base class of executors: submit packs as tasks, wait for them, submit them again, cancel them."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from types import TracebackType
 from typing import Any
 
 from noisescale.sweeps.folder import CHECKPOINTS
-from noisescale.sweeps.jobs import Job, Outcome, Retry, halved, lost, not_begun
+from noisescale.sweeps.jobs import Job, Outcome, Retry, failed_outcome, halve_runs_at_once, unstarted_outcome
 from noisescale.sweeps.watchdog import Watchdog
 
 
 class WorkerDied(Exception):
-    """The worker of a pack ended without an answer.
+    """The worker of a pack ended without an outcome.
 
     Args:
-        why: In words.
-        by_memory: Whether it was killed for its memory, as far as that is known.
+        reason: What happened, for people.
+        memory_suspected: True if the system may have killed the worker for its memory.
     """
 
-    def __init__(self, why: str, by_memory: bool) -> None:
-        super().__init__(why)
-        self.by_memory = by_memory
+    def __init__(self, reason: str, memory_suspected: bool) -> None:
+        super().__init__(reason)
+        self.memory_suspected = memory_suspected
 
 
 class TaskExecutor(ABC):
-    """One task a pack, wherever that is; its worker needs the sweep's folder and nothing else.
+    """Trains each pack as one task, on any machine that sees the sweep's folder.
 
-    A pack whose worker died is handed in once more, and then, where its memory may have been the cause, with half as
-    many runs at once.
+    A pack whose worker died is submitted once more. If it dies again and memory may be the cause, the pack is submitted
+    with half as many runs at once.
 
     Args:
-        folder: Of the sweep.
-        stuck_after: Seconds without a sign of life, after which a task is cancelled.
+        folder: The folder of the sweep.
+        stuck_after: Seconds without a progress report after which a task is cancelled.
     """
 
     def __init__(self, folder: Path, stuck_after: float) -> None:
@@ -45,36 +45,57 @@ class TaskExecutor(ABC):
         self._deaths: Counter[str] = Counter()
 
     @abstractmethod
-    def most(self) -> int:
-        """Tasks that may be handed in at once."""
+    def max_tasks(self) -> int:
+        """Return the largest number of tasks that may be submitted and not ended."""
 
     def notes(self) -> list[str]:
-        """What a user should know of where packs train."""
+        """Return what the user should know about where packs train."""
         return []
 
-    def least(self) -> int:
-        """Tasks that are handed in together, where so many packs wait."""
+    def min_tasks(self) -> int:
+        """Return the smallest number of tasks to submit together, as long as so many packs wait."""
         return 1
 
     @abstractmethod
     def submit(self, jobs: list[Job]) -> list[Any]:
-        """Hand packs in; one hashable task each."""
+        """Submit packs.
+
+        Args:
+            jobs: The packs.
+
+        Returns:
+            One hashable task per pack.
+        """
 
     @abstractmethod
-    def ended(self, tasks: list[Any]) -> list[Any]:
-        """Those of the tasks that have ended, after at most about a second."""
+    def wait_for_ended(self, tasks: list[Any]) -> list[Any]:
+        """Wait for at most about a second and return the tasks that have ended.
+
+        Args:
+            tasks: Submitted tasks.
+
+        Returns:
+            The tasks among them that have ended.
+        """
 
     @abstractmethod
-    def answer(self, task: Any) -> Outcome:
-        """What an ended task answered.
+    def outcome(self, task: Any) -> Outcome:
+        """Return the outcome of an ended task.
+
+        Args:
+            task: The task.
+
+        Returns:
+            The outcome of its pack.
 
         Raises:
-            WorkerDied: Nothing. OSError: its shard cannot be written on this machine.
+            WorkerDied: The task gave no outcome.
+            OSError: The shard cannot be written on this machine.
         """
 
     @abstractmethod
     def cancel(self, task: Any) -> None:
-        """End a task, begun or not."""
+        """End a task, whether or not it has started."""
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
@@ -84,45 +105,57 @@ class TaskExecutor(ABC):
         self._running.clear()
 
     def run(
-        self, jobs: Sequence[Job], stop: Callable[[], bool] = lambda: False, beat: Callable[[], None] = lambda: None
+        self, jobs: Sequence[Job], stop: Callable[[], bool] = lambda: False, refresh: Callable[[], None] = lambda: None
     ) -> Iterator[Outcome | Retry | None]:
-        """Train packs as tasks and yield what becomes of them as it comes, and None about once a second in between."""
+        """Train packs as tasks and yield outcomes and retries as they come, and None about once a second in between.
+
+        Args:
+            jobs: The packs to train, in this order.
+            stop: Returns True when no further pack may start.
+            refresh: Not called, because this method yields at least once a second.
+
+        Yields:
+            Outcomes, retries, or None.
+
+        Raises:
+            OSError: A shard cannot be written on this machine.
+        """
         waiting = deque(jobs)
         while self._running or (waiting and not stop()):
-            free = self.most() - len(self._running)
-            if waiting and free >= min(self.least(), len(waiting)) and not stop():
-                self._begin([waiting.popleft() for _ in range(min(free, len(waiting)))])
-            done = self.ended(list(self._running)) if self._running else []
+            free = self.max_tasks() - len(self._running)
+            if waiting and free >= min(self.min_tasks(), len(waiting)) and not stop():
+                self._submit_watched([waiting.popleft() for _ in range(min(free, len(waiting)))])
+            done = self.wait_for_ended(list(self._running)) if self._running else []
             for task in done:
                 yield self._settle(task, self._running.pop(task))
             self._cancel_stuck()
             if stop():
-                yield from self._take_back()
+                yield from self._withdraw()
             if not done:
                 yield None
 
-    def _begin(self, jobs: list[Job]) -> None:
+    def _submit_watched(self, jobs: list[Job]) -> None:
         for job in jobs:
-            self._watchdog.begin(job.pack.pack_id)
+            self._watchdog.watch(job.pack.pack_id)
         self._running.update(zip(self.submit(jobs), jobs, strict=True))
 
     def _settle(self, task: Any, job: Job) -> Outcome | Retry:
-        """The outcome of a task that has ended, or that its pack was handed in again."""
+        """Return the outcome of a task that has ended, or submit its pack again and return the retry."""
         try:
-            return self.answer(task)
-        except WorkerDied as died:
-            stuck, why = task in self._stuck, died
-        said = f"its worker {self._watchdog.verdict}" if stuck else str(why)
+            return self.outcome(task)
+        except WorkerDied as error:
+            stuck, death = task in self._stuck, error
+        reason = f"its worker {self._watchdog.reason}" if stuck else str(death)
         self._deaths[job.pack.pack_id] += 1
         deaths = self._deaths[job.pack.pack_id]
         again: Job | None = job
         if deaths > 1:
-            again = halved(job) if why.by_memory and not stuck else None
+            again = halve_runs_at_once(job) if death.memory_suspected and not stuck else None
         if again is not None:
-            self._begin([again])
-            return Retry(job.pack.pack_id, said, again.at_once)
-        last = "" if job.together is None else f", at last with {job.at_once} runs at once"
-        return lost(job, f"{said}, {'twice' if deaths == 2 else f'{deaths} times'}{last}")
+            self._submit_watched([again])
+            return Retry(job.pack.pack_id, reason, again.runs_at_once)
+        last = "" if job.max_at_once is None else f", at last with {job.runs_at_once} runs at once"
+        return failed_outcome(job, f"{reason}, {'twice' if deaths == 2 else f'{deaths} times'}{last}")
 
     def _cancel_stuck(self) -> None:
         tasks = {job.pack.pack_id: task for task, job in self._running.items() if task not in self._stuck}
@@ -130,10 +163,10 @@ class TaskExecutor(ABC):
             self._stuck.add(tasks[pack_id])
             self.cancel(tasks[pack_id])
 
-    def _take_back(self) -> Iterator[Outcome]:
-        """Cancel what waits for a place; what is in training puts itself aside."""
+    def _withdraw(self) -> Iterator[Outcome]:
+        """Cancel tasks that have not started. Tasks in training pause by themselves at the deadline."""
         for task, job in list(self._running.items()):
-            if not self._watchdog.has_begun(job.pack.pack_id):
+            if not self._watchdog.has_started(job.pack.pack_id):
                 del self._running[task]
                 self.cancel(task)
-                yield not_begun(job)
+                yield unstarted_outcome(job)

@@ -1,4 +1,4 @@
-"""One pack from its first step, or its checkpoint, to its results; in halves where memory does not hold it."""
+"""Training one pack from its first step or its checkpoint to its results, in halves if it does not fit in memory."""
 
 from __future__ import annotations
 
@@ -21,19 +21,20 @@ from noisescale.sweeps.jobs import Job
 from noisescale.sweeps.kernel_record import KernelRecord
 from noisescale.training import PackTrainer
 
-# What is told at every slice of training: the share of the steps that was done before, and that is done now.
-Alive = Callable[[float, float], None]
+# Called after every slice of training with two shares of the steps: done by earlier workers, and done now.
+ReportProgress = Callable[[float, float], None]
 
 
 @dataclass
-class Trained:
-    """What became of a pack's runs.
+class TrainedPack:
+    """The results of one pack.
 
     Args:
-        results: One a run; fewer where the time was up.
-        seconds: By "training" and "evaluation".
-        note: What a user should know of how they were computed.
-        paused: Whether the time was up.
+        results: One result per run; fewer if the pack paused.
+        seconds: Seconds by "training" and "evaluation".
+        note: What the user should know about how the runs were computed.
+        paused: True if the deadline passed before the pack was done.
+        files: The checkpoint files of the pack.
     """
 
     results: list[RunResult] = field(default_factory=list)
@@ -43,89 +44,97 @@ class Trained:
     files: list[CheckpointFile] = field(default_factory=list)
 
     def discard_checkpoints(self) -> None:
-        """Remove the checkpoints, once the shard is there."""
+        """Remove the checkpoints. Call this once the shard is written."""
         for file in self.files:
             file.discard()
 
 
 class PackTimeLimit(Exception):
-    """A pack took longer than it may."""
+    """A pack exceeded its time limit."""
 
 
-def train_pack(job: Job, alive: Alive = lambda before, now: None) -> Trained:
-    """Train a pack's runs until they are done or the job's time is up.
+def train_pack(job: Job, report: ReportProgress = lambda before, now: None) -> TrainedPack:
+    """Train a pack until it is done or the job's deadline passes.
 
     Args:
         job: The pack to train.
-        alive: Told at every slice of training which share of the steps was done before, and is done now.
+        report: Called after every slice of training with two shares of the steps: done by earlier workers, and
+            done now.
+
+    Returns:
+        The results of the pack.
 
     Raises:
-        PackTimeLimit: The pack took longer than it may; its checkpoint stays, for a longer limit.
-        Exception: Whatever a user's model raises, and the memory's own error where it does not hold a single run.
+        BadInput: The data set has changed since the sweep was planned.
+        PackTimeLimit: The pack exceeded its time limit. Its checkpoint stays, for a sweep with a longer limit.
+        Exception: Any error in the user's model, and out-of-memory errors if not even a single run fits.
     """
     first, dataset = job.pack.runs[0], _dataset(job.options)
     if dataset.hash != first.dataset_hash:
         raise BadInput(f"dataset {first.dataset}", "the data that the sweep was planned with", "other values")
-    trained = Trained()
-    _train(job, job.pack.runs, dataset, trained, alive)
+    trained = TrainedPack()
+    _train(job, job.pack.runs, dataset, trained, report)
     return trained
 
 
-def _train(job: Job, runs: tuple[Run, ...], dataset: Dataset, trained: Trained, alive: Alive) -> None:
-    """Train some runs together, or, where memory does not hold them, first one half of them and then the other."""
-    if len(runs) <= job.at_once:
+def _train(job: Job, runs: tuple[Run, ...], dataset: Dataset, trained: TrainedPack, report: ReportProgress) -> None:
+    """Train runs together. If they do not fit in memory, train the halves one after the other."""
+    if len(runs) <= job.runs_at_once:
         try:
-            _train_together(job, runs, dataset, trained, alive)
+            _train_together(job, runs, dataset, trained, report)
             return
         except Exception as error:
             if not _is_out_of_memory(error) or len(runs) == 1:
                 raise
         if job.device == "cuda":
-            gc.collect()  # of what the failed trainer held
+            gc.collect()  # frees the tensors of the failed trainer
             torch.cuda.empty_cache()
     half = len(runs) // 2
-    trained.note = f"memory did not hold {len(runs)} runs of width {runs[0].width} at once: trained in halves"
+    trained.note = f"{len(runs)} runs of width {runs[0].width} do not fit in memory together: trained in halves"
     for part in (runs[:half], runs[half:]):
         if not trained.paused:
-            _train(job, part, dataset, trained, alive)
+            _train(job, part, dataset, trained, report)
 
 
-def _train_together(job: Job, runs: tuple[Run, ...], dataset: Dataset, trained: Trained, alive: Alive) -> None:
+def _train_together(
+    job: Job, runs: tuple[Run, ...], dataset: Dataset, trained: TrainedPack, report: ReportProgress
+) -> None:
     file = CheckpointFile(job.checkpoints, runs)
-    record = KernelRecord(job.kernels, job.device, torch.get_num_threads())
-    known = file.read()
-    trainer = _trainer(job, runs, dataset, record.known(runs[0]) if known is None else known.choice)
-    if known is not None and known.state.is_like(trainer.state):
-        trainer.state = known.state
+    kernels = KernelRecord(job.kernels, job.device, torch.get_num_threads())
+    checkpoint = file.read()
+    trainer = _trainer(job, runs, dataset, kernels.read(runs[0]) if checkpoint is None else checkpoint.choice)
+    if checkpoint is not None and checkpoint.state.is_like(trainer.state):
+        trainer.state = checkpoint.state
     else:
-        if trainer.measured and (choice := record.settle(runs[0], trainer.choice)) != trainer.choice:
+        if trainer.measured and (choice := kernels.store(runs[0], trainer.choice)) != trainer.choice:
             trainer = _trainer(job, runs, dataset, choice)
     trained.note = trained.note or trainer.note
     trained.files.append(file)
-    before, first = sum(trained.seconds.values()), trainer.state.step
+    seconds_before, first_step = sum(trained.seconds.values()), trainer.state.step
     while not trainer.done:
-        room = job.most_seconds - before - sum(trainer.state.seconds.values())
-        trainer.advance(seconds=max(0.0, min(job.slice_seconds, job.until - time.monotonic(), room)))
-        alive(first / runs[0].steps, trainer.state.step / runs[0].steps)
+        seconds_left = job.max_seconds - seconds_before - sum(trainer.state.seconds.values())
+        trainer.advance(seconds=max(0.0, min(job.slice_seconds, job.deadline - time.monotonic(), seconds_left)))
+        report(first_step / runs[0].steps, trainer.state.step / runs[0].steps)
         if not trainer.done:
-            # Without room for a checkpoint the training goes on; it is the shard that must be written.
-            with contextlib.suppress(OSError, RuntimeError):  # torch's own word for a file that cannot grow
+            # Training continues without a checkpoint if the disk is full; only the shard must be written.
+            with contextlib.suppress(OSError, RuntimeError):  # torch raises RuntimeError if a file cannot grow
                 file.write(Checkpoint(trainer.state, trainer.choice))
-            if time.monotonic() >= job.until:
+            if time.monotonic() >= job.deadline:
                 trained.paused = True
                 return
-            if before + sum(trainer.state.seconds.values()) >= job.most_seconds:
-                raise PackTimeLimit(f"not done after {job.most_seconds:g} s; its checkpoint waits for a longer limit")
+            if seconds_before + sum(trainer.state.seconds.values()) >= job.max_seconds:
+                raise PackTimeLimit(f"not done after {job.max_seconds:g} s; its checkpoint is kept for a longer limit")
     trained.results += trainer.results()
     for name, seconds in trainer.state.seconds.items():
         trained.seconds[name] += seconds
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Torch says it in words: its CPU allocator, its GPU allocator, and the libraries below."""
-    words = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
-    said = isinstance(error, RuntimeError) and any(word in str(error) for word in words)
-    return said or isinstance(error, MemoryError)
+    """Return whether memory ran out. Torch says so only in messages: its two allocators and the libraries it calls."""
+    phrases = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
+    if isinstance(error, RuntimeError) and any(phrase in str(error) for phrase in phrases):
+        return True
+    return isinstance(error, MemoryError)
 
 
 def _trainer(job: Job, runs: tuple[Run, ...], dataset: Dataset, kernel: str) -> PackTrainer:

@@ -1,4 +1,4 @@
-"""Signs of life of packs in training, and which packs have given none for too long."""
+"""Progress reports of packs in training, and the watchdog that notices when they stop."""
 
 from __future__ import annotations
 
@@ -10,104 +10,123 @@ from pathlib import Path
 
 SUFFIX = ".alive"
 
-# Seconds without a sign of life after which a worker counts as stuck. A sign comes with every slice of training, 20 s
-# and at most one step or evaluation more, so that this is 45 times as long.
+# Seconds without a progress report after which a worker counts as stuck. A report comes with every slice of training,
+# at most 20 s and one step or evaluation apart, so this is 45 times as long.
 STUCK_AFTER = 900.0
 
-# Signs within the time after which a worker that gives none is stuck, where that time is short.
-SIGNS_AT_LEAST = 4
+# Smallest number of reports within the time after which a silent worker counts as stuck, where that time is short.
+REPORTS_PER_TIMEOUT = 4
 
 
-class LifeSign:
-    """A file that is written while a pack trains, with the share of its steps that was done before and is done now.
+class AliveFile:
+    """The file in which a worker reports its progress on one pack.
+
+    It holds two shares of the pack's steps: what earlier workers had done, and what is done now.
 
     Args:
-        folder: Of checkpoints.
-        pack_id: Of the pack.
+        folder: The folder of checkpoints.
+        pack_id: The id of the pack.
     """
 
     def __init__(self, folder: Path, pack_id: str) -> None:
         self._path = folder / f"{pack_id}{SUFFIX}"
 
-    def give(self, before: float = 0.0, now: float = 0.0) -> None:
-        """Write it; where that fails the training goes on.
+    def write(self, before: float = 0.0, now: float = 0.0) -> None:
+        """Write the file. Training continues where that fails.
 
         Args:
-            before: Share of the steps that an earlier worker did.
-            now: That is done.
+            before: Share of the steps that earlier workers had done, from 0 to 1.
+            now: Share of the steps that is done now, from 0 to 1.
         """
         with contextlib.suppress(OSError):
             self._path.parent.mkdir(exist_ok=True)
             self._path.write_text(f"{before:.4f} {now:.4f}")
 
-    def end(self) -> None:
-        """Remove it."""
+    def remove(self) -> None:
+        """Remove the file."""
         with contextlib.suppress(OSError):
             self._path.unlink(missing_ok=True)
 
 
-def shares_done(folder: Path) -> dict[str, tuple[float, float]]:
-    """Of every pack that gives signs of life, by its id: the share of its steps done before, and the share done now."""
-    found = {}
+def read_step_shares(folder: Path) -> dict[str, tuple[float, float]]:
+    """Read the progress reports of all packs in training.
+
+    Args:
+        folder: The folder of checkpoints.
+
+    Returns:
+        By pack id, the share of the steps that earlier workers had done, and the share that is done now.
+    """
+    shares = {}
     for path in folder.glob(f"*{SUFFIX}"):
-        # It may be gone, or be written at this moment.
+        # A worker may be writing or removing the file.
         with contextlib.suppress(OSError, ValueError):
             before, now = map(float, path.read_text().split())
-            found[path.stem] = (before, now) if 0 <= before <= now <= 1 else (0.0, 0.0)
-    return found
+            shares[path.stem] = (before, now) if 0 <= before <= now <= 1 else (0.0, 0.0)
+    return shares
 
 
-def clear_signs(folder: Path) -> None:
-    """Remove what killed workers left."""
+def remove_alive_files(folder: Path) -> None:
+    """Remove the files that killed workers left in the folder of checkpoints."""
     for path in folder.glob(f"*{SUFFIX}"):
         path.unlink(missing_ok=True)
 
 
 class Watchdog:
-    """Looks for packs whose life sign has not changed for too long.
+    """Notices packs that have reported no progress for too long.
+
+    It watches whether the modification time of a pack's file changes, and measures the time between changes on its
+    process's clock, because the clocks of other machines differ. It counts a pack's time from the first report after
+    `watch`, because the pack may wait for a free worker before that.
 
     Args:
-        folder: Of checkpoints.
-        patience: seconds.
-        clock: Seconds that never go back.  Only changes of the file's time are looked at, by this process's own clock:
-            other machines' clocks differ. A pack is watched from its first sign on after `begin`, since it may wait for
-            a place before that.
+        folder: The folder of checkpoints.
+        patience: Seconds without a report after which a pack is stuck.
+        clock: Returns seconds that never decrease.
     """
 
     def __init__(self, folder: Path, patience: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.patience = patience
         self._folder, self._clock = folder, clock
-        # When each sign was given, and since when that is known here; a sign of an earlier worker is none.
+        # By pack: the modification time of the last report, and when this process saw it. A report of an earlier worker
+        # does not count.
         self._seen: dict[str, tuple[int | None, float]] = {}
 
-    def begin(self, pack_id: str) -> None:
-        """Watch a pack that is handed in, or handed in again."""
-        self._seen[pack_id] = self._sign(pack_id), math.inf
+    def watch(self, pack_id: str) -> None:
+        """Start to watch a pack that is submitted, or submitted again."""
+        self._seen[pack_id] = self._modified(pack_id), math.inf
 
-    def has_begun(self, pack_id: str) -> bool:
-        """Whether a worker has given a sign since the pack was handed in."""
+    def has_started(self, pack_id: str) -> bool:
+        """Return whether a worker has reported progress since the pack was submitted."""
         self.stuck([pack_id])
         return math.isfinite(self._seen[pack_id][1])
 
     def stuck(self, pack_ids: Iterable[str]) -> list[str]:
-        """Those of the packs that give no sign of life any more."""
-        now, found = self._clock(), []
-        for pack_id in pack_ids:
-            known, since = self._seen[pack_id]
-            sign = self._sign(pack_id)
-            if sign is not None and sign != known:
-                self._seen[pack_id] = sign, now
-            elif now - since > self.patience:
-                found.append(pack_id)
-        return found
+        """Return the packs that have reported no progress for too long.
 
-    def _sign(self, pack_id: str) -> int | None:
+        Args:
+            pack_ids: Ids of watched packs.
+
+        Returns:
+            The ids of the stuck packs.
+        """
+        now, stuck = self._clock(), []
+        for pack_id in pack_ids:
+            last, since = self._seen[pack_id]
+            modified = self._modified(pack_id)
+            if modified is not None and modified != last:
+                self._seen[pack_id] = modified, now
+            elif now - since > self.patience:
+                stuck.append(pack_id)
+        return stuck
+
+    def _modified(self, pack_id: str) -> int | None:
         try:
             return (self._folder / f"{pack_id}{SUFFIX}").stat().st_mtime_ns
         except OSError:
             return None
 
     @property
-    def verdict(self) -> str:
-        """What is said of a pack that is stuck."""
-        return f"gave no sign of life for {self.patience:g} s"
+    def reason(self) -> str:
+        """The reason for a failure of a stuck pack, for people."""
+        return f"reported no progress for {self.patience:g} s"

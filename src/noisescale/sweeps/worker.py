@@ -1,4 +1,4 @@
-"""What one worker process does: train a pack, store its shard, say what it took."""
+"""The work of one worker process: train a pack, store its shard, report the outcome."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ import torch
 
 from noisescale.store import write_shard
 from noisescale.sweeps.jobs import Job, Outcome
+from noisescale.sweeps.model_warnings import collect_warnings
 from noisescale.sweeps.train_pack import train_pack
-from noisescale.sweeps.warned import hearing_warnings
-from noisescale.sweeps.watchdog import LifeSign
+from noisescale.sweeps.watchdog import AliveFile
 
 
-def start_worker(threads: int, device: str, place: int) -> None:
-    """Set a worker process up: its threads, its GPU, and an end when its driver ends, however that ends.
+def start_worker(threads: int, device: str, slot: int) -> None:
+    """Set up a worker process: its threads, its GPU, and its end when its driver ends for any reason.
 
     Args:
-        threads: Threads of the worker.
+        threads: Number of threads of the worker.
         device: "cpu" or "cuda".
-        place: Its number among the workers of this machine; places take the GPUs in turn.
+        slot: Number of the worker on this machine, from 0. Slots are assigned to GPUs in turn.
     """
     torch.set_num_threads(threads)
     if device == "cuda":
-        torch.cuda.set_device(place % torch.cuda.device_count())
-    # Subnormal numbers arise in softmax tails of networks that fit their data, and slow every product they enter.
+        torch.cuda.set_device(slot % torch.cuda.device_count())
+    # Subnormal numbers arise in the softmax tails of networks that fit their data, and slow every product with them.
     torch.set_flush_denormal(True)
     driver = multiprocessing.parent_process()
     assert driver is not None
@@ -40,37 +40,40 @@ def start_worker(threads: int, device: str, place: int) -> None:
     threading.Thread(target=end_with_driver, daemon=True).start()
 
 
-def train_and_store(job: Job, beat: Callable[[], None] = lambda: None) -> Outcome:
-    """Train one pack and write its shard; a failure in training is an outcome, not an exception.
+def train_and_store(job: Job, refresh: Callable[[], None] = lambda: None) -> Outcome:
+    """Train one pack and write its shard. A failure in training is an outcome, not an exception.
 
     Args:
         job: The pack to train.
-        beat: Called at every slice of training.
+        refresh: Called after every slice of training.
+
+    Returns:
+        The outcome of the pack.
 
     Raises:
-        OSError: The shard cannot be written; what stops this pack's shard would stop every other's.
+        OSError: The shard cannot be written. The same fault would stop every other shard.
     """
-    pack, life = job.pack, LifeSign(job.checkpoints, job.pack.pack_id)
-    life.give()
+    pack, alive_file = job.pack, AliveFile(job.checkpoints, job.pack.pack_id)
+    alive_file.write()
 
-    def alive(before: float, now: float) -> None:
-        life.give(before, now)
-        beat()
+    def report_progress(before: float, now: float) -> None:
+        alive_file.write(before, now)
+        refresh()
 
-    with hearing_warnings() as warned:
+    with collect_warnings() as collected:
         try:
-            trained = train_pack(job, alive)
-        except Exception as error:  # whatever a user's model raises must not end the sweep
-            line = str(error).strip().splitlines()
-            why = f"{type(error).__name__}: {line[0] if line else ''}"
-            return Outcome(pack.pack_id, len(pack.runs), 0, {}, why, warnings=warned)
+            trained = train_pack(job, report_progress)
+        except Exception as error:  # an error in the user's model must not end the sweep
+            lines = str(error).strip().splitlines()
+            reason = f"{type(error).__name__}: {lines[0] if lines else ''}"
+            return Outcome(pack.pack_id, len(pack.runs), 0, {}, reason, warnings=collected)
         finally:
-            life.end()
+            alive_file.remove()
     if trained.paused:
-        return Outcome(pack.pack_id, len(pack.runs), 0, {}, note=trained.note, paused=True, warnings=warned)
-    began = time.perf_counter()
+        return Outcome(pack.pack_id, len(pack.runs), 0, {}, note=trained.note, paused=True, warnings=collected)
+    start = time.perf_counter()
     write_shard(job.shards, pack.pack_id, trained.results)
     trained.discard_checkpoints()
-    seconds = {**trained.seconds, "storing": time.perf_counter() - began}
+    seconds = {**trained.seconds, "storing": time.perf_counter() - start}
     diverged = sum(result.status == "diverged" for result in trained.results)
-    return Outcome(pack.pack_id, len(trained.results), diverged, seconds, note=trained.note, warnings=warned)
+    return Outcome(pack.pack_id, len(trained.results), diverged, seconds, note=trained.note, warnings=collected)

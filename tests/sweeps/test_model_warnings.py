@@ -1,4 +1,4 @@
-"""Warnings of a user's model: each once, whoever trains."""
+"""Warnings from a user's model appear once, wherever it trains."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from noisescale.sweeps import SweepSpec, sweep
-from noisescale.sweeps.warned import hearing_warnings
+from noisescale.sweeps.model_warnings import collect_warnings
 
 MakeSpec = Callable[..., SweepSpec]
 
@@ -32,21 +32,21 @@ def factory(width, input_shape, num_classes):
 """
 
 
-def test_the_first_of_each_line_is_kept_and_few_lines() -> None:
+def test_the_first_warning_of_each_line_is_kept_up_to_a_limit() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        with hearing_warnings() as heard:
+        with collect_warnings() as collected:
             for number in range(3):
                 warnings.warn(f"number {number}", stacklevel=1)
             for line in range(50):
                 warnings.warn_explicit("elsewhere", RuntimeWarning, "/some/place.py", line)
-    assert [text for place, text in heard.items() if "test_warned.py" in place] == ["number 0"]
-    assert len(heard) == 20 and heard["RuntimeWarning of place.py, line 3"] == "elsewhere"
+    assert [text for place, text in collected.items() if "test_model_warnings.py" in place] == ["number 0"]
+    assert len(collected) == 20 and collected["RuntimeWarning of place.py, line 3"] == "elsewhere"
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
 @pytest.mark.usefixtures("two_cores")
-def test_a_sweep_says_each_once(
+def test_a_sweep_prints_each_warning_once(
     jobs: int, tmp_path: Path, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "warning_model.py").write_text(MODEL)
@@ -54,9 +54,9 @@ def test_a_sweep_says_each_once(
     spec = make_spec(model__family="warning_model:factory", grid__width=[2, 3, 4])
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        warnings.showwarning = lambda *arguments: None  # of the driver's own look at the model
+        warnings.showwarning = lambda *arguments: None  # warnings of the driver itself, which builds the model once
         sweep(spec, tmp_path / "out", jobs=jobs)
-    said = [line for line in capfd.readouterr().err.splitlines() if "warning_model.py, line" in line]
-    assert len(said) == 2, said
+    notes = [line for line in capfd.readouterr().err.splitlines() if "warning_model.py, line" in line]
+    assert len(notes) == 2, notes
     log = (tmp_path / "out" / "log.txt").read_text()
     assert log.count("warning_model.py, line 11") == log.count("warning_model.py, line 15") == 1
