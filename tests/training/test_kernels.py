@@ -137,7 +137,7 @@ def test_more_runs_at_once_are_taken_while_they_gain(
         runs = len(trial.inputs)
         return 9.0 * runs if kernel.name == "loop" else runs * per_run[runs.bit_length() - 1]
 
-    monkeypatch.setattr("noisescale.training.kernels.choose._seconds", seconds)
+    monkeypatch.setattr("noisescale.training.kernels.choose._step_seconds", seconds)
     choice = choose_kernel(module, LOSSES["mse"], trial)
     assert choice.measured and choice.name == f"vmap {together}"
     again = choose_kernel(module, LOSSES["mse"], trial, choice.name)

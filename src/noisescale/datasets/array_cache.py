@@ -13,11 +13,11 @@ from noisescale.datasets.dataset import Array
 
 
 def load_arrays(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array] | None:
-    """Return the arrays of a file written by ``save_arrays``, or None where it is absent, damaged or holds others.
+    """Return the arrays of a file written by `save_arrays`, or None where it is absent, damaged or holds others.
 
     Args:
-        path: an ``.npz`` file.
-        shapes: the shape that each array of finite numbers must have, by name.
+        path: An `.npz` file.
+        shapes: The shape that each array of finite numbers must have, by name.
     """
     try:
         # Opened here: numpy leaves a damaged file that it opened itself open.
@@ -36,8 +36,8 @@ def save_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
     """Write arrays so that a reader sees all of the file or none; do nothing where the folder cannot be written.
 
     Args:
-        path: the ``.npz`` file to write.
-        arrays: the arrays by name.
+        path: The `.npz` file to write.
+        arrays: The arrays by name.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

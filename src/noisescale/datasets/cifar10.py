@@ -63,8 +63,8 @@ def parse_batch(content: bytes, path: Path) -> tuple[Array, Array]:
     """Return images [N, 3, 32, 32] of dtype uint8 and labels [N] of one batch file.
 
     Args:
-        content: the file's bytes, a pickled dict with b"data" [N, 3072] and b"labels".
-        path: the file's name for the message.
+        content: The file's bytes, a pickled dict with b"data" [N, 3072] and b"labels".
+        path: The file's name for the message.
 
     Raises:
         BadInput: The pickle asks for anything but arrays and containers, or holds something else than such a batch.

@@ -1,4 +1,4 @@
-"""What is asked for (options), what a source delivers (raw arrays), and what training gets (a data set)."""
+"""Options of a data set, the arrays of a source, and the data set used for training."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class DatasetOptions:
-    """Which data to train on, and the seed that fixes every random choice about it.
+    """The choice of a data set, and the seed of all random choices about it.
 
     Args:
-        name: a known data set, or ``"package.module:function"`` that returns ``(x_train, y_train, x_test, y_test)``.
-        train_size: number of examples of the subset of the training set, counted before the validation set is split
+        name: A known data set, or `"package.module:function"` that returns `(x_train, y_train, x_test, y_test)`.
+        train_size: Number of examples of the subset of the training set, counted before the validation set is split
             off; all examples where None.
-        test_size: number of test examples; all where None.
-        validation_fraction: part of the ``train_size`` examples, in [0, 1), that becomes the validation set. SGD sees
-            ``train_size - round(validation_fraction * train_size)`` examples.
-        label_noise: part of the remaining training labels, in [0, 1), that is redrawn uniformly over the classes.
-        data_seed: fixes subset, split and label noise, each from a random stream of its own.
+        test_size: Number of test examples; all where None.
+        validation_fraction: Part of the `train_size` examples, in [0, 1), that becomes the validation set. SGD sees
+            `train_size - round(validation_fraction * train_size)` examples.
+        label_noise: Part of the remaining training labels, in [0, 1), that is redrawn uniformly over the classes.
+        data_seed: Fixes subset, split and label noise, each by an independent random stream.
 
     Raises:
         BadInput: A size is not a positive whole number, a fraction lies outside [0, 1), the seed is negative.
@@ -53,15 +53,15 @@ class DatasetOptions:
 
 @dataclass(frozen=True, eq=False)
 class RawArrays:
-    """What a source delivers, before subset, split, label noise and standardization.
+    """The arrays of a source, before subset, split, label noise and standardization.
 
     Args:
-        x_train: training inputs, vectors [N, D], sequences [N, C, L] or images [N, C, H, W], of any real dtype.
-        y_train: class labels [N] of an integer dtype, or real-valued targets [N, K] of a floating dtype.
-        x_test: test inputs, of the same shape but for N.
-        y_test: test labels or targets, of the same kind.
+        x_train: Training inputs, vectors [N, D], sequences [N, C, L] or images [N, C, H, W], of any real dtype.
+        y_train: Class labels [N] of an integer dtype, or real-valued targets [N, K] of a floating dtype.
+        x_test: Test inputs, of the same shape but for N.
+        y_test: Test labels or targets, of the same kind.
         num_outputs: K, the number of classes or of real-valued targets.
-        digest_shape: shape of one example in the data set's digest, where that is not the shape of its inputs: studies
+        digest_shape: Shape of one example in the data set's digest, where that is not the shape of its inputs: studies
             name their data by the digest.
     """
 
@@ -78,16 +78,16 @@ class Dataset:
     """Standardized data, the same for every run of a study.
 
     Args:
-        name: the name it was asked for by.
-        x_train: inputs that SGD sees, float32, [N, D], [N, C, L] or [N, C, H, W].
-        y_train: class labels [N] of dtype int64, or real-valued targets [N, K] of dtype float32.
-        x_validation: inputs split from the training set; of length 0 where none were asked for.
-        y_validation: their labels (without label noise) or targets.
-        x_test: inputs of the test set.
-        y_test: their labels or targets.
-        input_shape: shape of one example, (D,), (C, L) or (C, H, W).
+        name: Name in the options.
+        x_train: Training inputs, float32, [N, D], [N, C, L] or [N, C, H, W].
+        y_train: Class labels [N] of dtype int64, or real-valued targets [N, K] of dtype float32.
+        x_validation: Validation inputs, split from the training set; of length 0 without a validation set.
+        y_validation: Validation labels (without label noise) or targets.
+        x_test: Test inputs.
+        y_test: Test labels or targets.
+        input_shape: Shape of one example, (D,), (C, L) or (C, H, W).
         num_classes: K, the number of outputs a model needs.
-        chance_accuracy: share of the largest class in ``y_train``; NaN for real-valued targets.
+        chance_accuracy: Share of the largest class in `y_train`; NaN for real-valued targets.
         hash: SHA-256, in hex, of the six arrays with their shapes and dtypes.
     """
 

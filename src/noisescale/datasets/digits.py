@@ -15,7 +15,7 @@ TEST_EXAMPLES = 360
 
 
 def load_digits(options: DatasetOptions) -> RawArrays:
-    """Return 1,437 training and 360 test images [N, 1, 8, 8] of 0 to 16, split by ``options.data_seed``."""
+    """Return 1,437 training and 360 test images [N, 1, 8, 8] of 0 to 16, split by `options.data_seed`."""
     # Imported here: it takes a second that no other data set needs.
     from sklearn.datasets import load_digits as load_sklearn_digits
 

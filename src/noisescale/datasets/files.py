@@ -1,4 +1,4 @@
-"""Where a published file is found: the folder NOISESCALE_DATA, then the user cache, then a download."""
+"""Finds published files: in the folder NOISESCALE_DATA, then the user cache, then a download."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class PublishedFile:
     """A file whose bytes are known.
 
     Args:
-        folder: the data set's folder below each place that is searched.
-        name: the file's name in that folder.
-        md5: the checksum of its bytes, in hex.
-        addresses: where it can be downloaded, in the order to try.
+        folder: The data set's folder below each place that is searched.
+        name: The file's name in that folder.
+        md5: The checksum of its bytes, in hex.
+        addresses: Where it can be downloaded, in the order to try.
     """
 
     folder: str
@@ -40,8 +40,8 @@ def find_local(folder: str, name: str) -> Path | None:
     """Return where a file or folder lies on this machine, NOISESCALE_DATA before the user cache, or None.
 
     Args:
-        folder: the data set's folder below each place.
-        name: the name to look for in it.
+        folder: The data set's folder below each place.
+        name: The name to look for in it.
 
     Raises:
         BadInput: NOISESCALE_DATA is set but names no folder.

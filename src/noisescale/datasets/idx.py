@@ -18,12 +18,12 @@ from noisescale.errors import BadInput
 
 
 def parse_idx(content: bytes, shape: tuple[int, ...], path: Path) -> Array:
-    """Return the uint8 array of a gzip-compressed IDX file that must hold exactly ``shape``.
+    """Return the uint8 array of a gzip-compressed IDX file that must hold exactly `shape`.
 
     Args:
-        content: the compressed bytes.
-        shape: the published array's shape: [N, H, W] for images, [N] for labels.
-        path: the file's name for the message.
+        content: The compressed bytes.
+        shape: The published array's shape: [N, H, W] for images, [N] for labels.
+        path: The file's name for the message.
 
     Raises:
         BadInput: Not gzip, a wrong magic number, other sizes, truncated, or longer than its sizes say.

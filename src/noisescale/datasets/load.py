@@ -1,4 +1,4 @@
-"""From a name to the data that training gets: source, subset, split, label noise, standardization, hash."""
+"""Loads a data set: source, subset, validation split, label noise, standardization, hash."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from noisescale.errors import BadInput
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A row of the table of data sets.
+    """The source of a data set.
 
     Args:
-        load: From the options to the arrays.
-        file: The folder and name of one published file, where the data are read from disk; None for embedded data.
+        load: Returns the arrays for the options.
+        file: Folder and name of one published file, if the data are read from disk; None for embedded data.
     """
 
     load: Callable[[DatasetOptions], RawArrays]
@@ -44,15 +44,15 @@ KNOWN_DATASETS: dict[str, Source] = {
 
 
 def load_dataset(options: DatasetOptions, *, standardized: bool = True) -> Dataset:
-    """Load a data set and make every random choice about it; equal options give equal data.
+    """Load a data set and make all random choices about it. Equal options give equal data.
 
-    In this order: a subset of ``train_size`` examples is drawn; ``round(validation_fraction * train_size)`` of them
-    become the validation set; ``round(label_noise * N)`` of the N remaining labels are redrawn; inputs are shifted
+    In this order: a subset of `train_size` examples is drawn; `round(validation_fraction * train_size)` of them
+    become the validation set; `round(label_noise * N)` of the N remaining labels are redrawn; inputs are shifted
     and scaled by one mean and one standard deviation per channel (vectors: one of each), taken from those N examples.
 
     Args:
-        options: which data, how many, and the seed.
-        standardized: whether inputs are shifted and scaled; False leaves them as the source gives them, in float32.
+        options: Which data, how many, and the seed.
+        standardized: Whether inputs are shifted and scaled; False leaves them as the source gives them, in float32.
 
     Raises:
         BadInput: An unknown name, a size above what is available, label noise on real-valued targets, constant
@@ -115,7 +115,7 @@ def _find_source(name: str) -> Callable[[DatasetOptions], RawArrays]:
         return load_user_function
     nearest = difflib.get_close_matches(name, KNOWN_DATASETS, n=1)
     suggestion = f"; did you mean {nearest[0]}?" if nearest else ""
-    required = f'must be one of {", ".join(KNOWN_DATASETS)}, or a function of your own as "package.module:function"'
+    required = f'must be one of {", ".join(KNOWN_DATASETS)}, or your function as "package.module:function"'
     raise BadInput("dataset.name", required, f"{name!r}{suggestion}")
 
 

@@ -1,4 +1,4 @@
-"""The random choices about a data set: subset, validation split, label noise; each from a stream of its own."""
+"""The random choices about a data set: subset, validation split, label noise, each from an independent stream."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ def random_stream(data_seed: int, purpose: str) -> np.random.Generator:
     """Return the generator of one purpose: streams of different purposes or seeds are independent.
 
     Args:
-        data_seed: the data set's seed, 0 or larger.
-        purpose: a fixed word such as ``"train subset"``.
+        data_seed: The data set's seed, 0 or larger.
+        purpose: A fixed word such as `"train subset"`.
     """
     purpose_key = int.from_bytes(purpose.encode(), "little")
     return np.random.default_rng(np.random.SeedSequence(data_seed, spawn_key=(purpose_key,)))
 
 
 def choose_subset(available: int, size: int | None, key: str, rng: np.random.Generator) -> Array:
-    """Return the indices of ``size`` examples drawn without replacement; a smaller subset lies within a larger one.
+    """Return the indices of `size` examples drawn without replacement; a smaller subset lies within a larger one.
 
     Args:
-        available: number of examples to draw from.
-        size: number of examples to draw; all, in their own order, where None.
-        key: the option's name for the message.
-        rng: the stream to draw from.
+        available: Number of examples to draw from.
+        size: Number of examples to draw; all, in their own order, where None.
+        key: The option's name for the message.
+        rng: The stream to draw from.
 
     Raises:
-        BadInput: Fewer than ``size`` examples are available.
+        BadInput: Fewer than `size` examples are available.
     """
     if size is not None and size > available:
         raise BadInput(key, f"must be at most {available}, the number of examples available", size)
@@ -39,12 +39,12 @@ def choose_subset(available: int, size: int | None, key: str, rng: np.random.Gen
 
 
 def split_validation(examples: int, fraction: float, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Split ``round(fraction * examples)`` examples off; return the indices of (training, validation) examples.
+    """Split `round(fraction * examples)` examples off; return the indices of (training, validation) examples.
 
     Args:
-        examples: number of examples to split.
-        fraction: part of them, in [0, 1), that becomes the validation set.
-        rng: the stream to draw from.
+        examples: Number of examples to split.
+        fraction: Part of them, in [0, 1), that becomes the validation set.
+        rng: The stream to draw from.
 
     Raises:
         BadInput: A positive fraction leaves no example on one of the two sides.
@@ -58,16 +58,16 @@ def split_validation(examples: int, fraction: float, rng: np.random.Generator) -
 
 
 def redraw_labels(labels: Array, fraction: float, num_classes: int, rng: np.random.Generator) -> Array:
-    """Return labels of which exactly ``round(fraction * N)`` are redrawn uniformly over the classes.
+    """Return labels of which exactly `round(fraction * N)` are redrawn uniformly over the classes.
 
-    A redrawn label may repeat the true one, so the expected part of wrong labels is ``fraction * (K - 1) / K``.
+    A redrawn label may repeat the true one, so the expected part of wrong labels is `fraction * (K - 1) / K`.
     The labels redrawn at a smaller fraction are among those of a larger one, with the same new values.
 
     Args:
-        labels: true class labels [N].
-        fraction: part of them, in [0, 1), to redraw.
+        labels: True class labels [N].
+        fraction: Part of them, in [0, 1), to redraw.
         num_classes: K.
-        rng: the stream to draw from.
+        rng: The stream to draw from.
     """
     order = rng.permutation(len(labels))
     redrawn = rng.integers(num_classes, size=len(labels))

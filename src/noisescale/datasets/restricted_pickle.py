@@ -28,8 +28,8 @@ def load_restricted_pickle(content: bytes, path: Path) -> Any:
     Strings of Python 2 come back as bytes.
 
     Args:
-        content: the pickle's bytes.
-        path: the file's name for the message.
+        content: The pickle's bytes.
+        path: The file's name for the message.
 
     Raises:
         BadInput: The pickle names any other function or class, which is never imported; or it cannot be read.

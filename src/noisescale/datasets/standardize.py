@@ -22,8 +22,8 @@ def measure_channels(x_train: Array, name: str) -> ChannelScale:
     """Measure each channel's mean and standard deviation over examples and positions.
 
     Args:
-        x_train: vectors [N, D], taken as one channel, or inputs [N, C, …] with positions.
-        name: the data set's name for the message.
+        x_train: Vectors [N, D], taken as one channel, or inputs [N, C, …] with positions.
+        name: The data set's name for the message.
 
     Raises:
         BadInput: A channel is constant, or so large that its standard deviation is not finite.
@@ -45,18 +45,22 @@ def measure_channels(x_train: Array, name: str) -> ChannelScale:
 
 
 def leave_channels(x_train: Array) -> ChannelScale:
-    """The scale that leaves inputs as they are."""
+    """Return the scale that leaves inputs unchanged.
+
+    Args:
+        x_train: Vectors [N, D], taken as one channel, or inputs [N, C, …] with positions.
+    """
     channels = _by_channel(x_train).shape[1]
     return ChannelScale(np.zeros(channels), np.ones(channels))
 
 
 def standardize(x: Array, scale: ChannelScale, name: str) -> Array:
-    """Return (x - mean) / std per channel as float32, of the shape of ``x``.
+    """Return (x - mean) / std per channel as float32, of the shape of `x`.
 
     Args:
-        x: vectors [N, D] or inputs [N, C, …] with positions.
-        scale: the training set's mean and standard deviation per channel.
-        name: the array's name for the message.
+        x: Vectors [N, D] or inputs [N, C, …] with positions.
+        scale: The training set's mean and standard deviation per channel.
+        name: The array's name for the message.
 
     Raises:
         BadInput: An entry overflows float32.

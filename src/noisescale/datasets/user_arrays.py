@@ -13,11 +13,11 @@ def check_arrays(name: str, x_train: object, y_train: object, x_test: object, y_
     """Return a user's arrays, as numpy arrays that are known to be usable.
 
     Args:
-        name: where they come from, for the messages.
-        x_train: training inputs, vectors [N, D], sequences [N, C, L] or images [N, C, H, W], numpy or torch.
-        y_train: integer class labels [N], or real-valued targets [N] or [N, K].
-        x_test: test inputs.
-        y_test: test labels or targets.
+        name: Where they come from, for the messages.
+        x_train: Training inputs, vectors [N, D], sequences [N, C, L] or images [N, C, H, W], numpy or torch.
+        y_train: Integer class labels [N], or real-valued targets [N] or [N, K].
+        x_test: Test inputs.
+        y_test: Test labels or targets.
 
     Raises:
         BadInput: A wrong type, dtype, shape or length, NaN or infinite entries, or labels outside 0 to K - 1.

@@ -1,4 +1,4 @@
-"""A user's own data: import ``package.module:function``, call it, and check what it returns."""
+"""Data of a user: import `package.module:function`, call it, and check what it returns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from noisescale.errors import BadInput
 
 
 def load_user_function(options: DatasetOptions) -> RawArrays:
-    """Return the checked arrays of the function that ``options.name`` names.
+    """Return the checked arrays of the function that `options.name` names.
 
     It is called without arguments, once in every process that needs the data, and must return the same values each
     time. Modules in the current working directory can be imported.
@@ -39,7 +39,7 @@ def load_user_function(options: DatasetOptions) -> RawArrays:
 def _import_function(name: str) -> Callable[[], Any]:
     form = re.fullmatch(r"(\w+(?:\.\w+)*):(\w+)", name)
     if form is None:
-        raise BadInput("dataset.name", 'a function of your own is named as "package.module:function"', repr(name))
+        raise BadInput("dataset.name", 'your function is named as "package.module:function"', repr(name))
     module_name, function_name = form.groups()
     try:
         importlib.invalidate_caches()

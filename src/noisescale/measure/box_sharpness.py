@@ -1,4 +1,4 @@
-"""Sharpness that a rescaling of the weights cannot change, beside the plain one."""
+"""Sharpness that does not change when weights are rescaled, together with the plain sharpness."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ def sharpness(
 
     Args:
         problem: The problem, or a model, a loss and data.
-        tolerance: As in `hessian_eigenvalues`.
-        max_products: As in `hessian_eigenvalues`.
-        seed: Fixes the starting vector.
+        tolerance: Bound on the residuals, as in `hessian_eigenvalues`.
+        max_products: Largest number of Hessian-vector products for each of the two.
+        seed: Seed of the starting vector.
 
     Returns:
         Both eigenvalues.
 
     Raises:
-        BadInput: As `Problem`.
+        BadInput: `Problem` refuses the input.
 
     Source:
         Dinh, Pascanu, Bengio, Bengio 2017, for the rescaling; Kwon, Kim, Park, Choi 2021, section 3, for the remedy.

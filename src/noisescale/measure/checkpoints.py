@@ -13,45 +13,49 @@ from noisescale.families import import_named
 
 
 def load_model(reference: str, checkpoint: Path | None = None) -> nn.Module:
-    """Import a module, or call a factory without arguments; the current folder is importable.
+    """Import a model, or a function that returns one, and load the weights of a checkpoint.
+
+    Modules in the current folder can be imported.
 
     Args:
-        reference: "package.module:name".
-        checkpoint: A file that `torch.save(model.state_dict(), …)` wrote; only tensors are read from it, nothing in it
-            is executed.
+        reference: "package.module:name" of a model, or of a function without arguments that returns one.
+        checkpoint: File that `torch.save(model.state_dict(), …)` wrote. Only tensors are read; no code in it runs.
+
+    Returns:
+        The model.
 
     Raises:
-        BadInput: Nothing of that name, something that is no model, or weights that are none of this model's.
+        BadInput: The name does not exist or is no model, or the checkpoint does not fit the model.
     """
     module_name, separator, attribute = reference.partition(":")
     if not separator or not module_name or not attribute:
         raise BadInput("MODEL", "a model named as 'package.module:model'", repr(reference))
-    found = import_named(reference, "MODEL")
-    if found is None:
+    model = import_named(reference, "MODEL")
+    if model is None:
         raise BadInput("MODEL", f"a name {attribute!r} in module {module_name!r}", "none")
-    if not isinstance(found, nn.Module) and callable(found):
+    if not isinstance(model, nn.Module) and callable(model):
         try:
-            found = found()
-        except Exception as error:  # so may a factory
+            model = model()
+        except Exception as error:  # the user's function may raise anything
             required = f"{reference} to be a model, or a function that needs no arguments and returns one"
             raise BadInput("MODEL", required, f"{type(error).__name__}: {error}") from error
-    if not isinstance(found, nn.Module):
-        raise BadInput("MODEL", "a torch.nn.Module", type(found).__name__)
+    if not isinstance(model, nn.Module):
+        raise BadInput("MODEL", "a torch.nn.Module", type(model).__name__)
     if checkpoint is not None:
-        _load(found, checkpoint)
-    return found
+        _load(model, checkpoint)
+    return model
 
 
 def _load(model: nn.Module, path: Path) -> None:
     required = "a file that torch.save(model.state_dict(), ...) wrote for this model"
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about pickles that it will refuse anyway
+            warnings.simplefilter("ignore")  # about pickles, which are refused anyway
             state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise BadInput(str(path), "a readable checkpoint", error.strerror) from None
     except Exception as error:  # a damaged or foreign file can raise almost anything
-        raise BadInput(str(path), required, (str(error).strip().splitlines() or ["something else"])[0]) from None
+        raise BadInput(str(path), required, (str(error).strip().splitlines() or ["another file"])[0]) from None
     if not isinstance(state, dict) or not all(_is_weight(*item) for item in state.items()):
         raise BadInput(str(path), required, type(state).__name__)
     try:

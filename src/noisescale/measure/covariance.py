@@ -24,10 +24,10 @@ class Covariance:
         vectors: Their eigenvectors [P, k].
         trace: tr Σ.
         frobenius_norm: ‖Σ‖_F.
-        examples: n.
+        examples: Number n of examples.
         coordinates: "module" or "optimizer".
-        gradients: Per-example gradients spent.
-        status: Advice.
+        gradients: Number of per-example gradients computed.
+        status: "exact for these data".
     """
 
     eigenvalues: NDArray[np.float64]
@@ -45,14 +45,14 @@ def gradient_covariance(problem: Problem, k: int = 1) -> Covariance:
     """Compute the covariance of per-example gradients from its Gram matrix [n, n], which has the same eigenvalues.
 
     Args:
-        problem: The problem, or a model, a loss and data; all n gradients are kept at once.
-        k: The number of eigenvalues, at most n − 1.
+        problem: The problem, or a model, a loss and data. All n gradients are kept in memory.
+        k: Number of eigenvalues, at most n − 1.
 
     Returns:
         The leading eigenvalues, trace and Frobenius norm.
 
     Raises:
-        BadInput: As `Problem`; k out of range.
+        BadInput: `Problem` refuses the input, or k is out of range.
     """
     n = problem.examples
     if not 1 <= k <= min(n - 1, problem.size):
@@ -69,10 +69,13 @@ def gradient_covariance(problem: Problem, k: int = 1) -> Covariance:
 
 
 def centred_gradients(problem: Problem) -> Tensor:
-    """Return rows (g_i − ḡ)/√(n − 1) [n, P] in float64, so that Σ is the product of their transpose with them.
+    """Return the matrix of rows (g_i − ḡ)/√(n − 1), shape [n, P], in float64. With C this matrix, Σ = CᵀC.
+
+    Args:
+        problem: The problem.
 
     Raises:
-        BadInput: Fewer than two examples.
+        BadInput: There are fewer than two examples.
     """
     if problem.examples < 2:
         raise BadInput("data", "at least two examples", problem.examples)

@@ -1,4 +1,4 @@
-"""The gradient covariance C against the Hessian H: whether the noise follows the curvature."""
+"""The covariance C of gradients compared with the Hessian H, to see whether noise follows curvature."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ class NoiseAndCurvature:
     """The covariance C of per-example gradients beside the Hessian H.
 
     Args:
-        trace_ratio: tr C/tr H; only tr H is an estimate.
+        trace_ratio: tr C/tr H. tr C is exact, tr H is estimated.
         cosine: ⟨C, H⟩/(‖C‖‖H‖) in Frobenius' product, 1 where they are proportional.
-        curvatures: The top eigenvalues λ_i of H, [k].
-        noises: vᵢᵀCvᵢ along their eigenvectors, [k].
-        slope: Slope of vᵢᵀCvᵢ on λ_i through the origin, by least squares; its interval is infinite for k = 1.
-        correlation: Correlation of the two over the k directions; NaN for k < 3.
+        curvatures: Largest eigenvalues λ_i of H, shape [k].
+        noises: vᵢᵀCvᵢ along the eigenvectors v_i of H, shape [k].
+        slope: Least-squares slope of vᵢᵀCvᵢ on λ_i through the origin. Its interval is infinite for k = 1.
+        correlation: Correlation of vᵢᵀCvᵢ and λ_i over the k directions; NaN for k < 3.
         converged: Whether the eigenpairs converged.
         coordinates: "module" or "optimizer".
-        products: Hessian-vector products spent.
-        status: Advice.
+        products: Number of Hessian-vector products computed.
+        status: "ok", or what to change.
     """
 
     trace_ratio: Estimate
@@ -54,23 +54,22 @@ class NoiseAndCurvature:
 def noise_and_curvature(
     problem: Problem, k: int = 10, *, error: float = 0.05, max_products: int = 400, seed: int = 0
 ) -> NoiseAndCurvature:
-    """Compare the gradient covariance C with the Hessian H: their traces, their angle, and C along H's top
-    eigenvectors.
+    """Compare the covariance C of gradients with the Hessian H: traces, angle, and C along the eigenvectors of H.
 
-    With random signs z: tr H = E zᵀHz, ⟨C, H⟩ = E (Cz)ᵀ(Hz), ‖H‖² = E‖Hz‖²; C is exact for these data.
+    With random signs z: tr H = E zᵀHz, ⟨C, H⟩ = E (Cz)ᵀ(Hz), ‖H‖² = E‖Hz‖². C is exact for the given data.
 
     Args:
-        problem: The problem, or a model, a loss and data; all gradients are kept at once.
-        k: The number of top eigenvectors of H.
-        error: The standard error of the cosine at which to stop.
-        max_products: The most Hessian-vector products to spend on random signs.
-        seed: Fixes the random signs.
+        problem: The problem, or a model, a loss and data. All gradients are kept in memory.
+        k: Number of eigenvectors of H, those of the largest eigenvalues.
+        error: Standard error of the cosine at which sampling stops.
+        max_products: Largest number of Hessian-vector products with random signs.
+        seed: Seed of the random signs.
 
     Returns:
         The comparison.
 
     Raises:
-        BadInput: As `Problem`; fewer than two examples, or k out of range.
+        BadInput: `Problem` refuses the input, there are fewer than two examples, or k is out of range.
 
     Source:
         Jastrzębski et al. 2017, section 2, and Thomas et al. 2020, section 4, for the comparison; Hutchinson 1990.

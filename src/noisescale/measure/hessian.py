@@ -1,4 +1,4 @@
-"""Curvature: eigenvalues, trace, Frobenius norm and spectral density of the Hessian, each with its error."""
+"""Eigenvalues, trace, Frobenius norm and spectral density of the Hessian, each with its error."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Eigenvalues:
     """Extreme eigenvalues of the Hessian.
 
     Args:
-        values: Eigenvalues [k], the outermost first.
-        residuals: ‖Hv − λv‖, [k]; an eigenvalue lies within it of each value.
-        vectors: Eigenvectors [P, k].
+        values: Eigenvalues, shape [k], the outermost first.
+        residuals: ‖Hv − λv‖, shape [k]. An eigenvalue lies within this distance of each value.
+        vectors: Eigenvectors, shape [P, k].
         converged: Whether the residuals are below the tolerance and no eigenvalue lies further out.
         coordinates: "module", "optimizer" or "relative".
-        products: Hessian-vector products spent.
-        status: Advice.
+        products: Number of Hessian-vector products computed.
+        status: "ok", or what to change.
         mode: Mode of the model, "eval" or "train".
     """
 
@@ -47,13 +47,13 @@ class Eigenvalues:
 
 @dataclass(frozen=True)
 class Measured:
-    """One number with its error.
+    """A number of the Hessian with its error.
 
     Args:
         estimate: Value, standard error and interval.
         coordinates: "module" or "optimizer".
-        products: Hessian-vector products spent.
-        status: Advice.
+        products: Number of Hessian-vector products computed.
+        status: "ok", or what to change.
         mode: Mode of the model, "eval" or "train".
     """
 
@@ -69,14 +69,14 @@ class Density:
     """The spectral density of the Hessian, smoothed.
 
     Args:
-        grid: Eigenvalues, [M].
-        density: Density [M] with integral 1.
-        standard_error: Standard error over the probes, [M].
+        grid: Eigenvalues, shape [M].
+        density: Density with integral 1, shape [M].
+        standard_error: Standard error over the probes, shape [M].
         width: Standard deviation of the smoothing, in the unit of the grid.
         coordinates: "module" or "optimizer".
-        products: Hessian-vector products spent.
+        products: Number of Hessian-vector products computed.
         mode: Mode of the model, "eval" or "train".
-        status: Advice.
+        status: "ok".
     """
 
     grid: NDArray[np.float64]
@@ -103,17 +103,17 @@ def hessian_eigenvalues(
 
     Args:
         problem: The problem, or a model, a loss and data.
-        k: The number of eigenvalues.
+        k: Number of eigenvalues.
         which: "LA" for the largest, "SA" for the smallest, "LM" for the largest in absolute value.
-        tolerance: Bound on the residuals relative to the largest value. Default 1e-9 in float64, 1e-4 in float32.
-        max_products: The most Hessian-vector products to spend.
-        seed: Fixes the starting vector.
+        tolerance: Bound on the residuals relative to the largest value. None for 1e-9 in float64 and 1e-4 in float32.
+        max_products: Largest number of Hessian-vector products.
+        seed: Seed of the starting vector.
 
     Returns:
         The eigenvalues, with their residuals and vectors.
 
     Raises:
-        BadInput: As `Problem`; k below 1 or above the number of parameters; an unknown end of the spectrum.
+        BadInput: `Problem` refuses the input, or k or `which` is out of range.
 
     Source:
         Lanczos 1950; Parlett 1980, chapter 13.
@@ -122,14 +122,14 @@ def hessian_eigenvalues(
         raise BadInput("k", f"between 1 and the {problem.size} parameters", k)
     if which not in ("LA", "SA", "LM"):
         raise BadInput("which", "'LA', 'SA' or 'LM'", repr(which))
-    found = extreme_eigenpairs(
+    pairs = extreme_eigenpairs(
         double_product(problem), problem.size, k, which=which, tolerance=tolerance or TOLERANCE[problem.point.dtype],
         most=max_products, like=problem.point, seed=seed,
     )  # fmt: skip
-    status = "ok" if found.converged else f"not converged in {found.products} products: raise max_products or tolerance"
+    status = "ok" if pairs.converged else f"not converged in {pairs.products} products: raise max_products or tolerance"
     return Eigenvalues(
-        found.values.cpu().numpy(), found.residuals.cpu().numpy(), found.vectors.cpu().numpy(), found.converged,
-        problem.coordinates, found.products, status, problem.mode,
+        pairs.values.cpu().numpy(), pairs.residuals.cpu().numpy(), pairs.vectors.cpu().numpy(), pairs.converged,
+        problem.coordinates, pairs.products, status, problem.mode,
     )  # fmt: skip
 
 
@@ -145,15 +145,15 @@ def hessian_trace(
 
     Args:
         problem: The problem, or a model, a loss and data.
-        relative_error: The standard error at which to stop, relative to the value.
-        max_products: The most Hessian-vector products to spend.
-        seed: Fixes the random signs.
+        relative_error: Standard error at which sampling stops, relative to the value.
+        max_products: Largest number of Hessian-vector products.
+        seed: Seed of the random signs.
 
     Returns:
         The trace with its error, in the unit of the loss.
 
     Raises:
-        BadInput: As `Problem`.
+        BadInput: `Problem` refuses the input.
 
     Source:
         Hutchinson 1990.
@@ -173,20 +173,20 @@ def hessian_frobenius_norm(
 
     Args:
         problem: The problem, or a model, a loss and data.
-        relative_error: The standard error at which to stop, relative to the value.
-        max_products: The most Hessian-vector products to spend.
-        seed: Fixes the random signs.
+        relative_error: Standard error at which sampling stops, relative to the value.
+        max_products: Largest number of Hessian-vector products.
+        seed: Seed of the random signs.
 
     Returns:
         The norm with its error, in the unit of the loss.
 
     Raises:
-        BadInput: As `Problem`.
+        BadInput: `Problem` refuses the input.
 
     Source:
         Hutchinson 1990, applied to H².
     """
-    # Half of the relative error of the square is that of the root.
+    # The relative error of a root is half that of its square.
     square = _sampled(problem, lambda _, image: float(image @ image), "loss", 2 * relative_error, max_products, seed)
     estimate = square.estimate
     value, low, high = (math.sqrt(max(0.0, end)) for end in (estimate.value, estimate.low, estimate.high))
@@ -209,17 +209,17 @@ def hessian_spectral_density(
 
     Args:
         problem: The problem, or a model, a loss and data.
-        steps: Lanczos steps per probe.
-        probes: Random directions; their spread gives the error.
-        points: Points of the grid.
-        width: Standard deviation of the smoothing. Default: a hundredth of the spectrum's range.
-        seed: Fixes the probes.
+        steps: Number of Lanczos steps for each probe.
+        probes: Number of random directions. Their spread gives the error.
+        points: Number of points of the grid.
+        width: Standard deviation of the smoothing. None for a hundredth of the range of the spectrum.
+        seed: Seed of the probes.
 
     Returns:
         The density on a grid.
 
     Raises:
-        BadInput: As `Problem`; fewer than two probes.
+        BadInput: `Problem` refuses the input, or there are fewer than two probes.
 
     Source:
         Lin, Saad, Yang 2016; Ghorbani, Krishnan, Xiao 2019.
@@ -247,14 +247,14 @@ def _smoothed(
     grid: NDArray[np.float64], nodes: NDArray[np.float64], weights: NDArray[np.float64], width: float
 ) -> NDArray[np.float64]:
     bumps = np.exp(-0.5 * ((grid[:, None] - nodes) / width) ** 2) / (width * math.sqrt(2 * math.pi))
-    found: NDArray[np.float64] = bumps @ weights
-    return found
+    density: NDArray[np.float64] = bumps @ weights
+    return density
 
 
 def _sampled(
     problem: Problem, of: Callable[[Tensor, Tensor], float], unit: str, relative: float, most: int, seed: int
 ) -> Measured:
-    """Average a quantity over random signs until its error is small or the products are spent."""
+    """Average a quantity over random signs until its error is small or all products are used."""
     generator = torch.Generator().manual_seed(seed)
     samples: list[float] = []
     while len(samples) < max(most, 2):
@@ -272,5 +272,9 @@ def _sampled(
 
 
 def double_product(problem: Problem) -> Callable[[Tensor], Tensor]:
-    """Return the Hessian product on float64 vectors, computed in the model's precision."""
+    """Return the product with the Hessian for float64 vectors. It is computed in the precision of the model.
+
+    Args:
+        problem: The problem.
+    """
     return lambda vector: problem.hessian_product(vector.to(problem.point)).double()

@@ -1,4 +1,4 @@
-"""`NoiseMonitor` inside the Hugging Face `Trainer`; it needs `transformers`, which the user has."""
+"""`NoiseMonitor` in the `Trainer` of Hugging Face. It needs the package `transformers`."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from noisescale.measure.monitor import EVERY, PARTS, NoiseMonitor
 
 
 def watch(trainer: Any, *, every: int = EVERY, parts: int = PARTS) -> NoiseMonitor:
-    """Let a `Trainer` measure the gradient noise scale as it trains, and log it.
+    """Measure and log the gradient noise scale while a `Trainer` trains.
 
     Args:
-        trainer: Of a model that returns its loss, on one device, without accumulation.
-        every: As `NoiseMonitor` takes them; steps are the trainer's.
-        parts: As `NoiseMonitor` takes them; steps are the trainer's.
+        trainer: A trainer on one device, without gradient accumulation, whose model returns its loss.
+        every: Number of steps between measurements.
+        parts: Number of parts into which a measured batch is split.
 
     Returns:
-        The monitor, whose `estimate()` is the noise now.
+        The monitor. Its `estimate()` is the current noise.
 
     Raises:
-        BadInput: A trainer that accumulates gradients: each of its steps has several batches.
+        BadInput: The trainer accumulates gradients over several batches.
     """
     accumulated = trainer.args.gradient_accumulation_steps
     if accumulated != 1:
-        raise BadInput("gradient_accumulation_steps", "1, for the noise is that of one batch a step", accumulated)
+        raise BadInput("gradient_accumulation_steps", "1: the monitor measures single batches", accumulated)
     monitor = NoiseMonitor(trainer.model, every=every, parts=parts)
     step = trainer.training_step
 
@@ -36,10 +36,13 @@ def watch(trainer: Any, *, every: int = EVERY, parts: int = PARTS) -> NoiseMonit
         prepared = trainer._prepare_inputs(inputs)
 
         def loss_of(part: slice) -> Tensor:
-            own = {name: one[part] if isinstance(one, Tensor) and one.dim() else one for name, one in prepared.items()}
+            part_inputs = {
+                name: value[part] if isinstance(value, Tensor) and value.dim() else value
+                for name, value in prepared.items()
+            }
             with trainer.compute_loss_context_manager():
-                found: Tensor = trainer.compute_loss(model, own)
-            return found
+                loss: Tensor = trainer.compute_loss(model, part_inputs)
+            return loss
 
         if monitor.update_by(_examples(prepared), loss_of) and (now := monitor.estimate()) is not None:
             trainer.log(now.logged())
@@ -51,4 +54,4 @@ def watch(trainer: Any, *, every: int = EVERY, parts: int = PARTS) -> NoiseMonit
 
 
 def _examples(inputs: Mapping[str, Any]) -> int:
-    return max(len(one) for one in inputs.values() if isinstance(one, torch.Tensor) and one.dim())
+    return max(len(value) for value in inputs.values() if isinstance(value, torch.Tensor) and value.dim())

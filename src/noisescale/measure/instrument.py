@@ -1,4 +1,4 @@
-"""What makes a function of a `Problem` an instrument: it also takes a model, a loss and data."""
+"""Turns a function of a `Problem` into an instrument, which also takes a model, a loss and data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from noisescale.measure.problem import Data, LossFunction, Problem
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
 
-# Keyword arguments of `Problem` that a call with a model may give.
+# Keyword arguments that an instrument passes on to `Problem`.
 _OPTIONS = ("learning_rate_multipliers", "mode", "chunk")
 _INPUTS = ("model", "loss", "data")
 
@@ -31,14 +31,14 @@ class Instrument(Protocol[P, R_co]):
 
 
 def instrument(function: Callable[Concatenate[Problem, P], R_co], **defaults: Any) -> Instrument[P, R_co]:
-    """Let an instrument take `(model, loss, data, …)` in the place of a problem.
+    """Let a function of a problem take `(model, loss, data, …)` in place of the problem.
 
-    The keyword arguments of `Problem` (learning_rate_multipliers, mode, chunk) are then accepted too. A `Problem` that
-    is made once and given to several instruments checks its data once.
+    It then also takes the keyword arguments `learning_rate_multipliers`, `mode` and `chunk` of `Problem`. A `Problem`
+    checks its data when it is made, so several instruments on one `Problem` check them only once.
 
     Args:
-        function: The measurement of a problem.
-        **defaults: Arguments of `Problem` that differ from its defaults.
+        function: A measurement of a problem.
+        **defaults: Arguments of `Problem` where they differ from its defaults.
 
     Returns:
         The instrument, with the name and the documentation of the function.

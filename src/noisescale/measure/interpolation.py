@@ -17,13 +17,13 @@ from noisescale.measure.problem import CHUNK, Data, LossFunction, Problem
 
 @dataclass(frozen=True)
 class Interpolation:
-    """Along w(α) = (1 − α)w_a + αw_b.
+    """Loss and accuracy along w(α) = (1 − α)w_a + αw_b.
 
     Args:
-        alphas: [M].
-        loss: [M].
-        accuracy: [M], fraction; NaN where targets are no class labels.
-        status: advice.
+        alphas: Values of α, shape [M].
+        loss: Loss at each α, shape [M].
+        accuracy: Accuracy at each α, a fraction, shape [M]; NaN if the targets are no class labels.
+        status: "exact for these data".
     """
 
     alphas: NDArray[np.float64]
@@ -41,33 +41,38 @@ def interpolate(
     *,
     chunk: int = CHUNK,
 ) -> Interpolation:
-    """Loss and accuracy along the line from one model to another, beyond both ends where α asks for it.
+    """Compute loss and accuracy along the line through two models, w(α) = (1 − α)w_a + αw_b.
+
+    Buffers (running statistics) are interpolated like the weights.
 
     Args:
-        model_a: Of one architecture.
-        model_b: Of one architecture.
-        loss: As `Problem` takes them.
-        data: As `Problem` takes them.
-        chunk: As `Problem` takes them.
-        alphas: At least one. Buffers (running statistics) move along the line with the weights.
+        model_a: Model at α = 0.
+        model_b: Model at α = 1, of the same architecture.
+        loss: Loss of outputs and targets, averaged over the batch.
+        data: Data, as in `Problem`.
+        alphas: Values of α, at least one; also below 0 and above 1.
+        chunk: Number of examples of one forward pass.
+
+    Returns:
+        Loss and accuracy at each α.
 
     Raises:
-        BadInput: As `Problem`; models of different shapes.
+        BadInput: `Problem` refuses the input, or the models have different shapes.
 
     Source:
         Goodfellow, Vinyals, Saxe 2015; Jastrzębski et al. 2017, section 4.
     """
-    one, other = model_a.state_dict(), model_b.state_dict()
-    if one.keys() != other.keys() or any(tensor.shape != other[name].shape for name, tensor in one.items()):
-        raise BadInput("model_b", "the names and shapes of model_a", "others")
+    start, end = model_a.state_dict(), model_b.state_dict()
+    if start.keys() != end.keys() or any(tensor.shape != end[name].shape for name, tensor in start.items()):
+        raise BadInput("model_b", "the names and shapes of model_a", "different names or shapes")
     points = np.asarray(alphas, dtype=np.float64)
     if not points.size:
         raise BadInput("alphas", "at least one number", "none")
     model, rows = copy.deepcopy(model_a), []
     for alpha in points:
         mixed = {
-            name: torch.lerp(tensor, other[name], float(alpha)) if tensor.is_floating_point() else tensor
-            for name, tensor in one.items()
+            name: torch.lerp(tensor, end[name], float(alpha)) if tensor.is_floating_point() else tensor
+            for name, tensor in start.items()
         }
         model.load_state_dict(mixed)
         rows.append(_loss_and_accuracy(Problem(model, loss, data, chunk=chunk)))

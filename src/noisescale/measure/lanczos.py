@@ -1,4 +1,4 @@
-"""Lanczos with full reorthogonalisation, for operators that are known by their products with vectors."""
+"""The method of Lanczos with full reorthogonalization, for operators given by their products with vectors."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from torch import Tensor
 
 Product = Callable[[Tensor], Tensor]
 
-# Residuals relative to the largest eigenvalue: what products in that precision can reach.
+# Residuals that products in each precision reach, relative to the largest eigenvalue.
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 
-# A direction that is left with less than this of its length after it was made orthogonal to the basis is rounding.
+# A new direction shorter than this, relative to the operator, is rounding: the Krylov space is exhausted.
 _BREAKDOWN = 1e-10
 
 
 @dataclass(frozen=True)
 class Ritz:
-    """Eigenpairs of an operator within a Krylov space.
+    """Approximate eigenpairs of an operator.
 
     Args:
-        values: [k], in the order asked for.
-        vectors: [P, k].
-        residuals: [k], ‖Av − λv‖.
-        products: spent.
-        converged: Whether every residual is below its tolerance and no eigenvalue was seen to be missing.
+        values: Eigenvalues, shape [k], the outermost first.
+        vectors: Eigenvectors, shape [P, k].
+        residuals: ‖Av − λv‖, shape [k].
+        products: Number of products computed.
+        converged: Whether every residual is below the tolerance and no eigenvalue is missing.
     """
 
     values: Tensor
@@ -39,55 +39,67 @@ class Ritz:
 def extreme_eigenpairs(
     product: Product, size: int, k: int, *, which: str, tolerance: float, most: int, like: Tensor, seed: int = 0
 ) -> Ritz:
-    """The k extreme eigenvalues of a symmetric operator.
+    """Compute the k outermost eigenpairs of a symmetric operator.
 
-    A Krylov space holds each eigenvalue once, however often it occurs. So after convergence the space is left: from a
-    fresh direction, orthogonal to all that was found, it is asked for one more eigenvalue, until none that lies further
-    out comes up.
+    A Krylov space contains each eigenvalue only once, even if it is repeated. After convergence the method therefore
+    starts again in a random direction orthogonal to all eigenvectors so far. It ends when the new outermost eigenvalue
+    does not lie further out than the k-th one.
 
     Args:
-        product: V ↦ Av.
-        size: P.
-        k: How many.
-        which: "LA" largest, "SA" smallest, "LM" largest in size.
-        tolerance: Of a residual, relative to the largest eigenvalue in size.
-        most: Products at most.
-        like: A tensor whose device is used; vectors are in float64.
-        seed: Fixes the starting vector.
+        product: The product v ↦ Av.
+        size: Length P of the vectors.
+        k: Number of eigenpairs.
+        which: "LA" for the largest, "SA" for the smallest, "LM" for the largest in absolute value.
+        tolerance: Bound on the residuals, relative to the largest eigenvalue in absolute value.
+        most: Largest number of products.
+        like: A tensor on the device to use. Vectors are in float64.
+        seed: Seed of the starting vectors.
+
+    Returns:
+        The eigenpairs.
 
     Source:
-        Parlett 1980, chapters 11 and 13: residual bounds, and the copies of an eigenvalue that one Krylov space misses.
+        Parlett 1980, chapters 11 and 13, for the residual bounds and for repeated eigenvalues.
     """
     generator = torch.Generator().manual_seed(seed)
-    counted = _Counted(product, most)
-    found = _Found(size, like)
+    counted = _CountedProduct(product, most)
+    pairs = _Eigenpairs(size, like)
     k, scale, complete = min(k, size), 0.0, False
-    while not counted.is_spent and found.count < size:
-        fresh = _krylov(counted, found.vectors, size, max(1, k - found.count), which, tolerance, generator, like)
-        if fresh is None:
+    while not counted.is_exhausted and pairs.count < size:
+        space = _krylov(counted, pairs.vectors, size, max(1, k - pairs.count), which, tolerance, generator, like)
+        if space is None:
             break
-        scale = max(scale, fresh.scale)
-        outermost = float(_order(fresh.values, which)[0])
-        # Only a value that has settled says that nothing lies further out.
-        if found.count >= k and fresh.settled and _key(outermost, which) <= _key(found.kth(k, which), which):
+        scale = max(scale, space.scale)
+        outermost = float(_order(space.values, which)[0])
+        # Only a converged value shows that no eigenvalue lies further out.
+        if pairs.count >= k and space.converged and _key(outermost, which) <= _key(pairs.kth(k, which), which):
             complete = True
             break
-        found.add(fresh.values, fresh.vectors, fresh.residuals)
-    complete = complete or found.count == size
-    values, vectors, residuals = found.best(k, which)
+        pairs.add(space.values, space.vectors, space.residuals)
+    complete = complete or pairs.count == size
+    values, vectors, residuals = pairs.outermost(k, which)
     bound = tolerance * max(scale, 1e-300)
     converged = complete and len(values) == k and bool((residuals <= bound).all())
-    return Ritz(values, vectors, residuals, counted.spent, converged)
+    return Ritz(values, vectors, residuals, counted.count, converged)
 
 
 def tridiagonal(product: Product, start: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-    """Diagonal [m] and off-diagonal [m − 1] of the operator in the Krylov space of a start, m ≤ steps."""
+    """Compute the tridiagonal form of an operator in a Krylov space of m ≤ `steps` dimensions.
+
+    Args:
+        product: The product v ↦ Av.
+        start: Starting vector, shape [P].
+        steps: Largest number of products.
+
+    Returns:
+        Diagonal, shape [m], and off-diagonal, shape [m − 1].
+    """
     basis = [start / start.norm()]
     diagonal, off = [], []
     for step in range(steps):
         image = product(basis[-1]).double()
         diagonal.append(basis[-1] @ image)
-        image = _orthogonal(image, torch.stack(basis, 1))
+        image = _orthogonalize(image, torch.stack(basis, 1))
         length = image.norm()
         if step == steps - 1 or length <= _BREAKDOWN * max(1.0, float(diagonal[-1].abs())):
             break
@@ -97,27 +109,32 @@ def tridiagonal(product: Product, start: Tensor, steps: int) -> tuple[Tensor, Te
 
 
 def tridiagonal_matrix(diagonal: Tensor, off: Tensor) -> Tensor:
-    """The symmetric matrices [..., m, m] of these diagonals [..., m] and off-diagonals [..., m − 1]."""
+    """Return symmetric tridiagonal matrices, shape [..., m, m].
+
+    Args:
+        diagonal: Diagonals, shape [..., m].
+        off: Off-diagonals, shape [..., m − 1].
+    """
     return torch.diag_embed(diagonal) + torch.diag_embed(off, 1) + torch.diag_embed(off, -1)
 
 
-class _Counted:
-    """A product that counts itself."""
+class _CountedProduct:
+    """Counts the products with an operator."""
 
     def __init__(self, product: Product, most: int) -> None:
-        self._product, self._most, self.spent = product, most, 0
+        self._product, self._most, self.count = product, most, 0
 
     @property
-    def is_spent(self) -> bool:
-        return self.spent >= self._most
+    def is_exhausted(self) -> bool:
+        return self.count >= self._most
 
     def __call__(self, vector: Tensor) -> Tensor:
-        self.spent += 1
+        self.count += 1
         return self._product(vector).double()
 
 
-class _Found:
-    """Eigenpairs so far."""
+class _Eigenpairs:
+    """Collects the eigenpairs of several Krylov spaces."""
 
     def __init__(self, size: int, like: Tensor) -> None:
         empty = torch.zeros(0, dtype=torch.float64, device=like.device)
@@ -136,24 +153,22 @@ class _Found:
     def kth(self, k: int, which: str) -> float:
         return float(_order(self.values, which)[k - 1])
 
-    def best(self, k: int, which: str) -> tuple[Tensor, Tensor, Tensor]:
+    def outermost(self, k: int, which: str) -> tuple[Tensor, Tensor, Tensor]:
         places = torch.argsort(_keys(self.values, which), descending=True)[:k]
         return self.values[places], self.vectors[:, places], self.residuals[places]
 
 
 @dataclass(frozen=True)
 class _Krylov:
-    """What one Krylov space gave: eigenpairs, the largest Ritz value in size, and whether they have settled."""
-
     values: Tensor
     vectors: Tensor
     residuals: Tensor
-    scale: float
-    settled: bool
+    scale: float  # largest Ritz value, in absolute value
+    converged: bool
 
 
 def _krylov(
-    product: _Counted,
+    product: _CountedProduct,
     known: Tensor,
     size: int,
     k: int,
@@ -162,43 +177,43 @@ def _krylov(
     generator: torch.Generator,
     like: Tensor,
 ) -> _Krylov | None:
-    """Outermost eigenpairs of the operator orthogonal to known ones, once they have converged or products are spent."""
+    """Compute the k outermost eigenpairs orthogonal to known eigenvectors, until they converge or products run out."""
     start = torch.randn(size, generator=generator, dtype=torch.float64).to(like.device)
-    start = _orthogonal(start, known)
+    start = _orthogonalize(start, known)
     if start.norm() <= _BREAKDOWN:
         return None
-    # Known vectors and the basis together: made orthogonal to one and then to the other, a direction gets back from the
-    # second what the first took, and that grows with every step.
-    whole, first = torch.cat([known, (start / start.norm()).unsqueeze(1)], 1), known.shape[1]
+    # One basis of known vectors and Krylov vectors. Orthogonalizing against one set after the other would bring back
+    # components of the first, and the error would grow with every step.
+    basis, first = torch.cat([known, (start / start.norm()).unsqueeze(1)], 1), known.shape[1]
     diagonal: list[float] = []
     off: list[float] = []
     while True:
-        image = product(whole[:, -1])
-        diagonal.append(float(whole[:, -1] @ image))
-        image = _orthogonal(image, whole)
+        image = product(basis[:, -1])
+        diagonal.append(float(basis[:, -1] @ image))
+        image = _orthogonalize(image, basis)
         length = float(image.norm())
         values, inner = _tridiagonal_eigenpairs(diagonal, off)
         places = torch.argsort(_keys(values, which), descending=True)[:k]
         scale = max(float(values.abs().max()), 1e-300)
         residuals = (length * inner[-1, places]).abs()
-        exhausted = length <= _BREAKDOWN * scale or whole.shape[1] >= size
-        settled = exhausted or (len(values) >= k and bool((residuals <= tolerance * scale).all()))
-        if settled or product.is_spent:
-            vectors = whole[:, first:] @ inner[:, places].to(whole)
-            residuals = (residuals * (0.0 if exhausted else 1.0)).to(whole)
-            return _Krylov(values[places].to(whole), vectors, residuals, scale, settled)
+        exhausted = length <= _BREAKDOWN * scale or basis.shape[1] >= size
+        converged = exhausted or (len(values) >= k and bool((residuals <= tolerance * scale).all()))
+        if converged or product.is_exhausted:
+            vectors = basis[:, first:] @ inner[:, places].to(basis)
+            residuals = (residuals * (0.0 if exhausted else 1.0)).to(basis)
+            return _Krylov(values[places].to(basis), vectors, residuals, scale, converged)
         off.append(length)
-        whole = torch.cat([whole, (image / length).unsqueeze(1)], 1)
+        basis = torch.cat([basis, (image / length).unsqueeze(1)], 1)
 
 
 def _tridiagonal_eigenpairs(diagonal: list[float], off: list[float]) -> tuple[Tensor, Tensor]:
-    matrix = tridiagonal_matrix(*(torch.tensor(own, dtype=torch.float64) for own in (diagonal, off)))
+    matrix = tridiagonal_matrix(*(torch.tensor(entries, dtype=torch.float64) for entries in (diagonal, off)))
     values, vectors = torch.linalg.eigh(matrix)
     return values, vectors
 
 
-def _orthogonal(vector: Tensor, basis: Tensor) -> Tensor:
-    """A vector without its components along an orthonormal basis; twice, since once leaves rounding."""
+def _orthogonalize(vector: Tensor, basis: Tensor) -> Tensor:
+    """Subtract the components of a vector along an orthonormal basis, twice because of rounding."""
     for _ in range(2):
         vector = vector - basis @ (basis.T @ vector)
     return vector

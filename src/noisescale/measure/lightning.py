@@ -1,4 +1,4 @@
-"""`NoiseMonitor` as a callback of Lightning; it needs `lightning` or `pytorch_lightning`, which the user has."""
+"""`NoiseMonitor` as a callback of Lightning. It needs the package `lightning` or `pytorch_lightning`."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class NoiseCallback(Callback):  # type: ignore[misc]  # untyped where the librar
     """Logs the gradient noise scale of a module whose batches are (inputs, targets).
 
     Args:
-        loss: (outputs, targets) → their mean over the batch, as the module's own training step has it.
-        every: As `NoiseMonitor` takes them; steps are training batches.
-        parts: As `NoiseMonitor` takes them; steps are training batches.
+        loss: Loss of the outputs and targets, averaged over the batch, as in the training step of the module.
+        every: Number of training batches between measurements.
+        parts: Number of parts into which a measured batch is split.
     """
 
     def __init__(self, loss: LossFunction, *, every: int = EVERY, parts: int = PARTS) -> None:
@@ -33,17 +33,17 @@ class NoiseCallback(Callback):  # type: ignore[misc]  # untyped where the librar
         self._monitor: NoiseMonitor | None = None
 
     def estimate(self) -> MonitoredNoise | None:
-        """The noise now; None before the sixth measurement."""
+        """Return the current noise, or None before the sixth measurement."""
         return None if self._monitor is None else self._monitor.estimate()
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         accumulated = trainer.accumulate_grad_batches
         if accumulated != 1:
-            raise BadInput("accumulate_grad_batches", "1, for the noise is that of one batch a step", accumulated)
+            raise BadInput("accumulate_grad_batches", "1: the monitor measures single batches", accumulated)
         self._monitor = NoiseMonitor(pl_module, self._loss, **self._options)
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """Measure at the weights with which the step begins."""
+        """Measure at the weights before the step."""
         inputs, targets = batch
         assert self._monitor is not None
         if self._monitor.update(inputs, targets) and (now := self._monitor.estimate()) is not None:

@@ -1,4 +1,4 @@
-"""Every instrument on one model, as one table with its errors."""
+"""A table of all instruments on one model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from noisescale.measure.problem import Problem
 
 SCHEMA_VERSION = 1
 
-# Per-example gradients of which all are kept at once, for C against H, are left out above so many numbers, 2 GiB.
+# Most numbers in the per-example gradients that the comparison of C with H keeps in memory: 2 GiB in float64. The
+# comparison is left out above it.
 _MOST_NUMBERS = 2**28
 
 
@@ -32,12 +33,12 @@ class Quantity:
     """A row of the table.
 
     Args:
-        name: As in the papers.
-        estimate: Value and error.
-        convention: What the number is.
-        status: advice.
-        cost: Passes spent, in words.
-        seconds: Of them.
+        name: Name of the quantity.
+        estimate: Value, standard error and interval.
+        convention: Definition of the number.
+        status: "ok", or what to change.
+        cost: Number of gradients or products computed, in words.
+        seconds: Time of the computation, in seconds.
     """
 
     name: str
@@ -50,15 +51,15 @@ class Quantity:
 
 @dataclass(frozen=True)
 class ModelReport:
-    """What was measured of a model.
+    """The measured quantities of a model.
 
     Args:
-        quantities: The rows.
-        parameters: P.
-        examples: N, on which.
-        population: N, of which they are a random part.
-        loss: Its name.
-        dtype: precision.
+        quantities: Rows of the table.
+        parameters: Number of parameters.
+        examples: Number of examples measured.
+        population: Number of examples from which these were drawn.
+        loss: Name of the loss.
+        dtype: Precision of the model.
         coordinates: "module".
         mode: "eval".
     """
@@ -73,14 +74,19 @@ class ModelReport:
     mode: str
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values; ends that the data do not bound are null."""
+        """Return a dictionary of plain values. Infinite ends of intervals become None."""
         rows = {row.name: _row(row) for row in self.quantities}
         about = {name: value for name, value in asdict(self).items() if name != "quantities"}
         return {"schema_version": SCHEMA_VERSION, **about, "quantities": rows}
 
 
 def half_squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
-    """½‖f − y‖² summed over outputs, its mean over the batch; labels are taken as one-hot rows."""
+    """Compute ½‖f − y‖², summed over outputs and averaged over the batch.
+
+    Args:
+        outputs: Outputs f, shape [B, K].
+        targets: Targets y, shape [B, K], or labels, shape [B], which become one-hot rows.
+    """
     if not targets.is_floating_point():
         targets = nn.functional.one_hot(targets, outputs.shape[-1])
     return 0.5 * (outputs - targets.to(outputs)).square().sum(-1).mean()
@@ -96,14 +102,17 @@ def measure_model(model: nn.Module, data: Dataset, *, loss: str, examples: int, 
     """Measure gradient noise and curvature on a random part of the training set, in evaluation mode.
 
     Args:
-        model: In float32 or float64, on the CPU or a GPU.
-        data: The data set; its training set is measured.
+        model: Model in float32 or float64, on the CPU or a GPU.
+        data: Data set. Its training set is measured.
         loss: "cross_entropy" or "mse".
-        examples: At most so many of the training set.
-        seed: Of their choice and of random probes.
+        examples: Largest number of examples of the training set.
+        seed: Seed of the choice of examples and of the random probes.
+
+    Returns:
+        The table.
 
     Raises:
-        BadInput: A loss that the targets do not allow, too few examples, or what `Problem` refuses.
+        BadInput: The loss does not fit the targets, there are fewer than two examples, or `Problem` refuses the input.
     """
     if loss not in LOSSES or (loss == "cross_entropy" and data.y_train.is_floating_point()):
         raise BadInput("--loss", "'cross_entropy' for labels, 'mse' for labels or real-valued targets", repr(loss))
@@ -111,24 +120,23 @@ def measure_model(model: nn.Module, data: Dataset, *, loss: str, examples: int, 
         raise BadInput("--examples", "at least 2", examples)
     population = len(data.x_train)
     index = torch.randperm(population, generator=torch.Generator().manual_seed(seed))[:examples]
-    kind = next((one.dtype for one in model.parameters()), torch.float32)
-    chosen = data.x_train[index].to(kind), data.y_train[index]
-    if chosen[1].is_floating_point():
-        chosen = chosen[0], chosen[1].to(kind)
-    problem = _checked(model, LOSSES[loss], chosen, population)
+    dtype = next((parameter.dtype for parameter in model.parameters()), torch.float32)
+    inputs, targets = data.x_train[index].to(dtype), data.y_train[index]
+    targets = targets.to(dtype) if targets.is_floating_point() else targets
+    problem = _build_problem(model, LOSSES[loss], (inputs, targets), population)
     rows: list[Quantity] = []
-    for measure in _STEPS:
+    for measure in _MEASUREMENTS:
         if measure is _alignment and problem.size * len(index) > _MOST_NUMBERS:
             continue
         began = time.perf_counter()
-        found = measure(problem, seed)
+        measured = measure(problem, seed)
         seconds = time.perf_counter() - began
-        rows += [Quantity(*row, seconds / len(found)) for row in found]
-    return ModelReport(tuple(rows), problem.size, len(index), population, loss, str(kind).removeprefix("torch."),
+        rows += [Quantity(*row, seconds / len(measured)) for row in measured]
+    return ModelReport(tuple(rows), problem.size, len(index), population, loss, str(dtype).removeprefix("torch."),
                        problem.coordinates, problem.mode)  # fmt: skip
 
 
-def _checked(
+def _build_problem(
     model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], data: tuple[Tensor, Tensor], population: int
 ) -> Problem:
     try:
@@ -144,63 +152,68 @@ _Row = tuple[str, Estimate, str, str, str]
 
 
 def _noise(problem: Problem, seed: int) -> list[_Row]:
-    found = gradient_noise(problem)
-    cost = f"{found.gradients:,} gradients"
+    noise = gradient_noise(problem)
+    cost = f"{noise.gradients:,} gradients"
     return [
-        ("trace_covariance", found.trace_covariance, "tr Σ of the per-example gradient", "ok", cost),
-        ("gradient_norm_squared", found.gradient_norm_squared, "|G|² of the training loss", "ok", cost),
-        ("gradient_noise_scale", found.gradient_noise_scale, "tr Σ/|G|²: the batch at which noise equals signal",
-         found.status, cost),
+        ("trace_covariance", noise.trace_covariance, "tr Σ of the per-example gradient", "ok", cost),
+        ("gradient_norm_squared", noise.gradient_norm_squared, "|G|² of the training loss", "ok", cost),
+        ("gradient_noise_scale", noise.gradient_noise_scale, "tr Σ/|G|²: the batch at which noise equals signal",
+         noise.status, cost),
     ]  # fmt: skip
 
 
 def _sharpness(problem: Problem, seed: int) -> list[_Row]:
-    found = sharpness(problem, seed=seed)
+    measured = sharpness(problem, seed=seed)
+    invariant = "λ_max of |w|H|w|, which no rescaling of the weights changes"
     return [
-        _eigenvalue("lambda_max", found.plain, "largest eigenvalue of the Hessian"),
-        _eigenvalue(
-            "invariant_sharpness", found.invariant, "λ_max of |w|H|w|, which no rescaling of the weights changes"
-        ),
+        _eigenvalue("lambda_max", measured.plain, "largest eigenvalue of the Hessian"),
+        _eigenvalue("invariant_sharpness", measured.invariant, invariant),
     ]
 
 
-def _eigenvalue(name: str, found: Eigenvalues, convention: str) -> _Row:
-    value, residual = float(found.values[0]), float(found.residuals[0])
+def _eigenvalue(name: str, measured: Eigenvalues, convention: str) -> _Row:
+    value, residual = float(measured.values[0]), float(measured.residuals[0])
     bounded = Estimate(value, value - residual, value + residual, "loss", standard_error=residual)
-    return name, bounded, convention, found.status, f"{found.products:,} products"
+    return name, bounded, convention, measured.status, f"{measured.products:,} products"
 
 
 def _trace(problem: Problem, seed: int) -> list[_Row]:
-    found = hessian_trace(problem, seed=seed)
-    return [("hessian_trace", found.estimate, "tr H", found.status, f"{found.products:,} products")]
+    trace = hessian_trace(problem, seed=seed)
+    return [("hessian_trace", trace.estimate, "tr H", trace.status, f"{trace.products:,} products")]
 
 
 def _norm(problem: Problem, seed: int) -> list[_Row]:
-    found = hessian_frobenius_norm(problem, seed=seed)
-    return [("hessian_frobenius_norm", found.estimate, "‖H‖", found.status, f"{found.products:,} products")]
+    norm = hessian_frobenius_norm(problem, seed=seed)
+    return [("hessian_frobenius_norm", norm.estimate, "‖H‖", norm.status, f"{norm.products:,} products")]
 
 
 def _tangent(problem: Problem, seed: int) -> list[_Row]:
-    found = ntk_eigenvalues(problem, seed=seed)
-    value, error, rate = found.gauss_newton, found.residual, found.largest_stable_rate
+    kernel = ntk_eigenvalues(problem, seed=seed)
+    value, error, rate = kernel.gauss_newton, kernel.residual, kernel.largest_stable_rate
     newton = Estimate(value, value - error, value + error, "loss", standard_error=error)
     ends = 2 / (value + error) if value > 0 else rate, 2 / (value - error) if value > error else math.inf
     spread = rate * error / value if value > 0 else math.inf
     edge = Estimate(rate, *ends, "learning rate", standard_error=spread)
-    cost = f"{found.products:,} products"
+    cost = f"{kernel.products:,} products"
     return [
-        ("gauss_newton_lambda_max", newton, "of the linearised model", found.status, cost),
-        ("largest_stable_rate", edge, "2/λ of it: full batches, no momentum", found.status, cost),
+        ("gauss_newton_lambda_max", newton, "λ_max of the linearized model", kernel.status, cost),
+        (
+            "largest_stable_rate",
+            edge,
+            "2/λ_max of the linearized model: full batches, no momentum",
+            kernel.status,
+            cost,
+        ),
     ]
 
 
 def _alignment(problem: Problem, seed: int) -> list[_Row]:
-    found = noise_and_curvature(problem, k=1, seed=seed)
-    cost = f"{found.products:,} products"
-    return [("noise_curvature_cosine", found.cosine, "angle between C and H; 1 where proportional", found.status, cost)]
+    compared = noise_and_curvature(problem, k=1, seed=seed)
+    convention, cost = "cosine of the angle between C and H; 1 if proportional", f"{compared.products:,} products"
+    return [("noise_curvature_cosine", compared.cosine, convention, compared.status, cost)]
 
 
-_STEPS = (_noise, _sharpness, _trace, _norm, _tangent, _alignment)
+_MEASUREMENTS = (_noise, _sharpness, _trace, _norm, _tangent, _alignment)
 
 
 def _row(row: Quantity) -> dict[str, Any]:

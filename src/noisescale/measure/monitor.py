@@ -1,4 +1,4 @@
-"""The gradient noise scale inside anybody's training loop, on one device, by splitting the batch."""
+"""The gradient noise scale in any training loop on one device, measured by splitting a batch."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from noisescale.estimate import Estimate, with_t_interval
 from noisescale.measure.noise import fieller, ratio_error
 from noisescale.measure.problem import LossFunction
 
-# One measurement costs about one more pass through the batch, so one in a hundred steps costs about 1 %.
+# A measurement costs about as much as a step, so one every hundred steps costs about 1 %.
 EVERY = 100
 
-# Parts of a batch: with more of them one measurement is less noisy, but each must still fill the device.
+# More parts make a measurement less noisy, but a part must be large enough to keep the device busy.
 PARTS = 4
 
-# Measurements that the estimate looks back on, and the fewest from which it is given.
+# Measurements that enter the estimate, and the fewest from which it is given.
 _WINDOW, _FEWEST = 32, 6
 
 
 @dataclass(frozen=True)
 class MonitoredNoise:
-    """The noise now, from the last measurements.
+    """The current gradient noise, from the last measurements.
 
     Args:
-        trace_covariance: Tr Σ of the per-example gradient.
+        trace_covariance: tr Σ of the per-example gradient.
         gradient_norm_squared: |G|².
-        gradient_noise_scale: Their ratio, in examples.
-        step: Of the last measurement.
-        measurements: That went in.
-        status: advice.
+        gradient_noise_scale: tr Σ/|G|², in examples.
+        step: Step of the last measurement.
+        measurements: Number of measurements used.
+        status: "ok", or what to change.
     """
 
     trace_covariance: Estimate
@@ -48,7 +48,7 @@ class MonitoredNoise:
     status: str
 
     def logged(self) -> dict[str, float]:
-        """The noise scale and the ends of its interval, by the names under which a training loop logs them."""
+        """Return the noise scale and the ends of its interval under the names used in logs."""
         scale = self.gradient_noise_scale
         return {
             "gradient_noise_scale": scale.value,
@@ -58,25 +58,25 @@ class MonitoredNoise:
 
 
 class NoiseMonitor:
-    """Measures tr Σ, |G|² and their ratio every so many steps; model, buffers and generators stay as they are.
+    """Measures tr Σ, |G|² and their ratio at regular steps. It changes neither the model nor any generator.
 
-    A batch of B examples is split into m parts with gradients g_j; tr Σ = (B/m) Σ‖g_j − ḡ‖²/(m − 1) and
-    |G|² = ‖ḡ‖² − tr Σ/B are unbiased. The parameters move between measurements, so the value now is the end of a
-    parabola through the last of them (a line is too stiff where |G|² falls by half within them), and their noise is
-    read from successive differences, which a slow drift does not enter.
+    A batch of B examples is split into m parts with gradients g_j. Then tr Σ = (B/m) Σ‖g_j − ḡ‖²/(m − 1) and
+    |G|² = ‖ḡ‖² − tr Σ/B are unbiased. Parameters move between measurements. The current value is therefore the end of
+    a least-squares parabola through the last measurements; a line fits badly where |G|² halves among them. Their noise
+    is estimated from successive differences, which a slow drift does not affect.
 
     Args:
-        model: In training; its gradients are left alone.
-        loss: (outputs, targets) → their mean over the batch; `update_by` needs none.
-        every: Steps between measurements.
-        parts: m, at least 2; batches smaller than m are passed over.
+        model: The model in training. Its `grad` fields are not changed.
+        loss: Loss of outputs and targets, averaged over the batch; not needed for `update_by`.
+        every: Number of steps between measurements.
+        parts: Number m of parts, at least 2. Smaller batches are not measured.
 
     Raises:
-        BadInput: Numbers out of range, or a model with no parameter that takes a gradient.
+        BadInput: A number is out of range, or no parameter of the model takes a gradient.
 
     Source:
-        McCandlish, Kaplan, Amodei 2018, appendix A.1, for the two batch sizes; successive differences: von Neumann
-        1941.
+        McCandlish, Kaplan, Amodei 2018, appendix A.1, for the two batch sizes; von Neumann 1941, for successive
+        differences.
     """
 
     def __init__(
@@ -90,57 +90,68 @@ class NoiseMonitor:
             raise BadInput("model", "at least one parameter that takes a gradient", "none")
         self._model, self._loss, self._every, self._parts = model, loss, every, parts
         self._step = 0
-        self._found: deque[tuple[int, float, float]] = deque(maxlen=_WINDOW)
+        # Step, tr Σ and |G|² of the last measurements.
+        self._measurements: deque[tuple[int, float, float]] = deque(maxlen=_WINDOW)
         self._not_finite = 0
 
     def update(self, inputs: Tensor, targets: Tensor) -> bool:
-        """Count a step of training, and measure at every so many; call it once a step with the step's batch.
+        """Count a training step, and measure if it is due. Call it once for each step, with the batch of the step.
+
+        Args:
+            inputs: Inputs of the batch, shape [B, …].
+            targets: Targets of the batch, shape [B, …].
 
         Returns:
-            Whether it was measured.
+            Whether this step was measured.
+
+        Raises:
+            BadInput: The monitor has no loss.
         """
         if (loss := self._loss) is None:
             raise BadInput("loss", "a loss of outputs and targets, for `update`", "none")
         return self.update_by(len(inputs), lambda part: loss(self._model(inputs[part]), targets[part]))
 
     def update_by(self, examples: int, loss_of: Callable[[slice], Tensor]) -> bool:
-        """The same for a batch in any form.
+        """Count a training step, and measure if it is due, for a batch of any form.
 
         Args:
-            examples: In the batch.
-            loss_of: A slice of the batch → the mean loss over it, with its graph.
+            examples: Number of examples in the batch.
+            loss_of: Computes the mean loss over a slice of the batch, with its graph.
+
+        Returns:
+            Whether this step was measured.
         """
         self._step += 1
         if self._step % self._every or examples < self._parts:
             return False
         size = examples // self._parts
         gradients = self._gradients(loss_of, size)
-        mean = [torch.stack(own).mean(0) for own in zip(*gradients, strict=True)]
+        mean = [torch.stack(of_parameter).mean(0) for of_parameter in zip(*gradients, strict=True)]
         spread = sum(
-            float((one - centre).double().square().sum())
-            for own in gradients
-            for one, centre in zip(own, mean, strict=True)
+            float((gradient - center).double().square().sum())
+            for of_part in gradients
+            for gradient, center in zip(of_part, mean, strict=True)
         ) / (self._parts - 1)
         trace = size * spread
-        square = sum(float(own.double().square().sum()) for own in mean)
+        square = sum(float(gradient.double().square().sum()) for gradient in mean)
         if math.isfinite(trace + square):
-            self._found.append((self._step, trace, square - trace / (size * self._parts)))
+            self._measurements.append((self._step, trace, square - trace / (size * self._parts)))
             self._not_finite = 0
         else:
             self._not_finite += 1
         return True
 
     def estimate(self) -> MonitoredNoise | None:
-        """The noise now; None before the sixth measurement."""
-        n = len(self._found)
+        """Return the current noise, or None before the sixth measurement."""
+        n = len(self._measurements)
         if n < _FEWEST:
             return None
-        rows = np.array(self._found)
+        rows = np.array(self._measurements)
         values, weights = rows[:, 1:], _weights_of_the_end(rows[:, 0])
         now = weights @ values
         differences = np.diff(values, axis=0)
         covariance = differences.T @ differences / (2 * (n - 1)) * float(weights @ weights)
-        # Successive differences share their measurements: n of them are worth two thirds as many.
+        # Neighbouring differences share a measurement, so n − 1 of them count as 2(n − 1)/3 independent ones.
         freedom = 2 * (n - 1) / 3
         trace, norm = (with_t_interval(float(now[k]), math.sqrt(covariance[k, k]), freedom, "loss²") for k in range(2))
         low, high = fieller(trace.value, norm.value, covariance, freedom)
@@ -150,33 +161,33 @@ class NoiseMonitor:
 
     def _advice(self, trace: Estimate, norm: Estimate, ratio: Estimate) -> str:
         if self._not_finite:
-            return f"the last {self._not_finite} measurements were not finite: what is said is older"
+            return f"the last {self._not_finite} measurements were not finite: these values are older"
         if not trace.standard_error:
-            return "measurements do not vary: is it the same batch every time?"
+            return "all measurements are equal: is every batch the same?"
         if norm.value <= 0 or math.isinf(ratio.high):
-            return "|G|² is not told from 0: the noise scale has no upper bound; measure more often, or larger batches"
+            return "|G|² may be 0, so the noise scale has no upper bound: measure more often, or with larger batches"
         return "ok"
 
     def _gradients(self, loss_of: Callable[[slice], Tensor], size: int) -> list[tuple[Tensor, ...]]:
-        """The gradient of every part; what a pass changes (running statistics, generators) is put back."""
+        """Compute the gradient of each part, and restore buffers and generators."""
         model = self._model
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
         devices = [parameters[0].device] if parameters[0].is_cuda else []
-        found = []
+        gradients = []
         with torch.random.fork_rng(devices=devices), torch.enable_grad():
             for start in range(0, size * self._parts, size):
                 loss = loss_of(slice(start, start + size))
-                found.append(torch.autograd.grad(loss, parameters, materialize_grads=True))
+                gradients.append(torch.autograd.grad(loss, parameters, materialize_grads=True))
         with torch.no_grad():
             for name, buffer in model.named_buffers():
                 buffer.copy_(buffers[name])
-        return found
+        return gradients
 
 
 def _weights_of_the_end(steps: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Weights of measurements with which a least-squares parabola through them has its value at the last."""
-    away = (steps - steps[-1]) / max(1.0, float(steps[-1] - steps[0]))
-    design = np.stack([np.ones_like(away), away, away**2], axis=1)
+    """Return the weights that give the value of a least-squares parabola at the last measurement."""
+    time = (steps - steps[-1]) / max(1.0, float(steps[-1] - steps[0]))
+    design = np.stack([np.ones_like(time), time, time**2], axis=1)
     weights: NDArray[np.float64] = np.linalg.pinv(design)[0]
     return weights

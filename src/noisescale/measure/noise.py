@@ -1,4 +1,4 @@
-"""Gradient noise: tr Σ, |G|² and their ratio, with intervals that hold."""
+"""Gradient noise: tr Σ, |G|² and their ratio, with confidence intervals."""
 
 from __future__ import annotations
 
@@ -17,30 +17,31 @@ from noisescale.estimate import CONFIDENCE, Estimate, exact, with_t_interval
 from noisescale.measure.instrument import instrument
 from noisescale.measure.problem import Problem
 
-# Examples whose Gram matrix gives tr Σ², the part of the error of |G|² that a jackknife doubles. It is a floor of the
-# variance, so a subset will do.
+# Examples in the Gram matrix that estimates tr Σ². The estimate corrects the jackknife and bounds the variance of |G|²
+# from below, for which a subset is enough.
 _GRAM_EXAMPLES = 512
 
+# Most numbers in the gradients of these examples: half a GiB in float64.
 _GRAM_NUMBERS = 2**26
 
-# Numbers of per-example gradients that are kept between the two passes, 1 GiB in float64; beyond it they are computed
-# twice.
+# Most numbers in the per-example gradients that are kept for the second pass: 1 GiB in float64. A larger problem
+# computes them twice.
 _KEPT_NUMBERS = 2**27
 
 
 @dataclass(frozen=True)
 class GradientNoise:
-    """The noise of the gradient.
+    """Gradient noise with its error.
 
     Args:
-        trace_covariance: Tr Σ of the per-example gradient.
+        trace_covariance: tr Σ of the per-example gradient.
         gradient_norm_squared: |G|².
-        gradient_noise_scale: Tr Σ/|G|², in examples.
-        examples: n.
-        population: N, `math.inf` for fresh data.
+        gradient_noise_scale: tr Σ/|G|², in examples.
+        examples: Number n of examples.
+        population: Size N of the population; `math.inf` for fresh data.
         coordinates: "module" or "optimizer".
-        gradients: Per-example gradients spent.
-        status: advice.
+        gradients: Number of gradients computed.
+        status: "exact", "ok", or what to change.
     """
 
     trace_covariance: Estimate
@@ -58,22 +59,22 @@ def gradient_noise(problem: Problem, population: float | None = None) -> Gradien
     """Measure tr Σ = Σ‖g_i − ḡ‖²/(n − 1), |G|² = ‖ḡ‖² − (1 − n/N) tr Σ/n, and tr Σ/|G|².
 
     Args:
-        problem: The problem, or a model, a loss and data, in mode "eval"; at least two examples. In training mode a
-            single example has no gradient that does not depend on its batch; `batch_gradient_noise` measures that case.
-        population: N, in place of the problem's. None: the data are the whole population (the training set of a run),
-            and everything is exact. A whole number above n: the data are a random subset of that many. `math.inf`: the
-            data are fresh, and were not trained on.
+        problem: The problem, or a model, a loss and data, in mode "eval", with at least two examples. In training mode
+            the gradient of an example may depend on its batch; use `batch_gradient_noise`.
+        population: Size N of the population. None for that of the problem. If the problem has none either, the data are
+            the whole population (the training set of a run) and the result is exact. A whole number above n: the data
+            are a random subset of N examples. `math.inf`: the data are fresh and were not trained on.
 
     Returns:
-        The three numbers. Intervals are by the delete-one jackknife, that of the ratio by Fieller's method; its upper
-        end is infinite where |G|² is not distinguishable from 0.
+        The three numbers. Intervals come from the delete-one jackknife, that of the ratio from Fieller's method. The
+        upper end of the ratio is infinite if |G|² may be 0.
 
     Raises:
-        BadInput: As `Problem`; fewer than two examples; a population below their number.
+        BadInput: `Problem` refuses the input, there are fewer than two examples, or N is below their number.
 
     Source:
-        McCandlish, Kaplan, Amodei 2018, section 2.2, for the quantities; the intervals: Fieller 1954; Efron, Stein 1981
-        (the jackknife doubles the degenerate part of a U-statistic's variance).
+        McCandlish, Kaplan, Amodei 2018, section 2.2, for the quantities; Fieller 1954, for the interval of the ratio;
+        Efron, Stein 1981, for the jackknife, which doubles the degenerate part of the variance of a U-statistic.
     """
     population = problem.population if population is None else population
     size = _population(population, problem.examples)
@@ -81,41 +82,41 @@ def gradient_noise(problem: Problem, population: float | None = None) -> Gradien
     keep = problem.examples * problem.size <= _KEPT_NUMBERS
     kept = [part.double() for part in problem.per_example_gradients()] if keep else None
     mean = _mean(problem, kept)
-    squares, along, spent = [], [], problem.examples
-    gram: list[Tensor] = []
+    squares, along, computed = [], [], problem.examples
+    first: list[Tensor] = []
     for part in kept if kept is not None else problem.per_example_gradients():
-        own = part.double()
-        squares.append(own.square().sum(1))
-        along.append(own @ mean)
-        if sum(map(len, gram)) < rows:
-            gram.append(own[: rows - sum(map(len, gram))].clone())
-    spent += 0 if keep else problem.examples
+        gradients = part.double()
+        squares.append(gradients.square().sum(1))
+        along.append(gradients @ mean)
+        if sum(map(len, first)) < rows:
+            first.append(gradients[: rows - sum(map(len, first))].clone())
+    computed += 0 if keep else problem.examples
     moments = Moments(torch.cat(squares).cpu().numpy(), torch.cat(along).cpu().numpy(), float(mean @ mean))
-    few = torch.cat(gram)
-    return noise_of_moments(moments, few @ few.T, size, problem.coordinates, spent, 1)
+    few = torch.cat(first)
+    return noise_of_moments(moments, few @ few.T, size, problem.coordinates, computed, 1)
 
 
 @partial(instrument, mode="train")
 def batch_gradient_noise(problem: Problem, population: float | None = None) -> GradientNoise:
-    """Measure the gradient noise from n whole batches: tr Σ = B·Σ‖g_b − ḡ‖²/(n − 1), |G|² = ‖ḡ‖² − (1 − nB/N) tr
-    Σ/(nB).
+    """Measure the gradient noise from the gradients g_b of n batches of B examples.
 
-    This serves where per-example gradients do not exist or cost too much. With batch normalization in training mode an
-    example's gradient depends on its batch, and Σ/B is the covariance of a batch's gradient. The two batch sizes, B and
-    nB, enter through ‖g_b‖² and ‖ḡ‖².
+    tr Σ = B·Σ‖g_b − ḡ‖²/(n − 1) and |G|² = ‖ḡ‖² − (1 − nB/N) tr Σ/(nB).
+
+    Use it where per-example gradients do not exist or cost too much. With batch normalization in training mode the
+    gradient of an example depends on its batch, and Σ/B is the covariance of the gradient of a batch.
 
     Args:
-        problem: The problem, or a model, a loss and batches (mode "train" by default): at least two batches of B
-            examples each; three are the fewest with an error.
-        population: N, of which the batches are disjoint random parts, in place of the problem's. Default: `math.inf`,
-            fresh data.
+        problem: The problem, or a model, a loss and batches (in mode "train" by default), with at least two batches of
+            equal size. An error needs three.
+        population: Size N of the population, of which the batches are disjoint random parts. None for that of the
+            problem, or `math.inf` (fresh data) if the problem has none.
 
     Returns:
-        The three numbers, as `gradient_noise`.
+        The three numbers, as in `gradient_noise`.
 
     Raises:
-        BadInput: As `Problem`; fewer than two batches, batches of different sizes, or a population below their
-            examples.
+        BadInput: `Problem` refuses the input, there are fewer than two batches, batches have different sizes, or N is
+            below the number of examples.
 
     Source:
         McCandlish, Kaplan, Amodei 2018, appendix A.1, for the two batch sizes.
@@ -126,16 +127,22 @@ def batch_gradient_noise(problem: Problem, population: float | None = None) -> G
     sizes = [len(inputs) for inputs, _ in problem.batches()]
     if len(sizes) < 2 or len(set(sizes)) > 1:
         raise BadInput("batches", "at least two, of equal size", f"sizes {sizes[:5]}")
-    found = torch.stack([problem.batch_gradient(batch).double() for batch in problem.batches()])
-    mean = found.mean(0)
-    moments = Moments(found.square().sum(1).cpu().numpy(), (found @ mean).cpu().numpy(), float(mean @ mean))
-    rows = found[:_GRAM_EXAMPLES]
+    gradients = torch.stack([problem.batch_gradient(batch).double() for batch in problem.batches()])
+    mean = gradients.mean(0)
+    moments = Moments(gradients.square().sum(1).cpu().numpy(), (gradients @ mean).cpu().numpy(), float(mean @ mean))
+    rows = gradients[:_GRAM_EXAMPLES]
     return noise_of_moments(moments, rows @ rows.T, size, problem.coordinates, len(sizes), sizes[0])
 
 
 @dataclass(frozen=True)
 class Moments:
-    """What the noise follows from: `squares` ‖g_i‖² [n], `along` ⟨g_i, ḡ⟩ [n] and `mean_square` ‖ḡ‖²."""
+    """Moments of n gradients from which their noise is computed.
+
+    Args:
+        squares: ‖g_i‖², shape [n].
+        along: ⟨g_i, ḡ⟩, shape [n].
+        mean_square: ‖ḡ‖².
+    """
 
     squares: NDArray[np.float64]
     along: NDArray[np.float64]
@@ -164,17 +171,20 @@ def _mean(problem: Problem, kept: list[Tensor] | None) -> Tensor:
 
 
 def noise_of_moments(
-    moments: Moments, gram: Tensor, population: float, coordinates: str, spent: int, batch_size: int
+    moments: Moments, gram: Tensor, population: float, coordinates: str, computed: int, batch_size: int
 ) -> GradientNoise:
-    """The three numbers from the moments of n gradients.
+    """Compute tr Σ, |G|² and their ratio from the moments of n gradients.
 
     Args:
-        moments: The moments of n gradients.
-        gram: [m, m], inner products of some of the gradients, from which the floor of |G|²'s variance follows.
-        population: N, or `math.inf`.
+        moments: Moments of the gradients.
+        gram: Inner products of m of the gradients, shape [m, m]. They bound the variance of |G|² from below.
+        population: Size N of the population, or `math.inf`.
         coordinates: "module" or "optimizer".
-        spent: gradients.
-        batch_size: Examples of which each gradient is the mean.
+        computed: Number of gradients computed.
+        batch_size: Number of examples over which each gradient is averaged.
+
+    Returns:
+        The three numbers with their errors.
     """
     n = len(moments.squares)
     share = n * batch_size / population
@@ -183,9 +193,9 @@ def noise_of_moments(
     if share == 1:
         trace, norm = exact(batch_size * spread, "loss²"), exact(target, "loss²")
         ratio = exact(trace.value / norm.value if norm.value > 0 else math.inf, "examples")
-        return GradientNoise(trace, norm, ratio, n * batch_size, population, coordinates, spent, "exact")
+        return GradientNoise(trace, norm, ratio, n * batch_size, population, coordinates, computed, "exact")
     if n < 3:
-        return _without_error(batch_size * spread, target, n * batch_size, population, coordinates, spent)
+        return _without_error(batch_size * spread, target, n * batch_size, population, coordinates, computed)
     spreads, targets = _deleted(moments, share)
     covariance = (n - 1) ** 2 / n * np.cov(np.stack([spreads, targets])) * (1 - share)
     floor = _degenerate(gram, n) * (1 - share)
@@ -195,34 +205,34 @@ def noise_of_moments(
     norm = with_t_interval(target, norm_error, n - 1, "loss²")
     low, high = fieller(spread, target, covariance, n - 1)
     value = spread / target if target > 0 else math.inf
-    # The ratio's standard error by the delta method, for orientation; its interval is Fieller's.
+    # The standard error of the ratio comes from the delta method, its interval from Fieller's method.
     error = ratio_error(spread, target, covariance)
     ratio = Estimate(
         batch_size * value, batch_size * low, batch_size * high, "examples", standard_error=batch_size * error
     )
     return GradientNoise(
-        trace, norm, ratio, n * batch_size, population, coordinates, spent, _advice(norm, ratio, target)
+        trace, norm, ratio, n * batch_size, population, coordinates, computed, _advice(norm, ratio, target)
     )
 
 
 def _without_error(
-    trace: float, norm: float, examples: int, population: float, coordinates: str, spent: int
+    trace: float, norm: float, examples: int, population: float, coordinates: str, computed: int
 ) -> GradientNoise:
-    """Of two gradients: their difference is one number, and says nothing of its own spread."""
+    """Return the noise of two gradients, whose single difference has no estimable error."""
     value = trace / norm if norm > 0 else math.inf
     spread, mean = (Estimate(x, -math.inf, math.inf, "loss²", standard_error=math.inf) for x in (trace, norm))
     ratio = Estimate(value, 0.0, math.inf, "examples", standard_error=math.inf)
     status = "two gradients have no error bar: give at least three"
-    return GradientNoise(spread, mean, ratio, examples, population, coordinates, spent, status)
+    return GradientNoise(spread, mean, ratio, examples, population, coordinates, computed, status)
 
 
 def _gram_rows(problem: Problem) -> int:
-    """Of as many gradients as memory allows, half a GiB in float64."""
+    """Return the number of gradients in the Gram matrix."""
     return max(4, min(_GRAM_EXAMPLES, _GRAM_NUMBERS // problem.size))
 
 
 def _deleted(moments: Moments, share: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """S² and |G|² with each example left out, from sums alone."""
+    """Compute tr Σ/B and |G|² with each gradient left out, from sums alone."""
     n = len(moments.squares)
     total = moments.squares.sum()
     # ‖nḡ − g_i‖² = n²‖ḡ‖² − 2n⟨g_i, ḡ⟩ + ‖g_i‖².
@@ -232,10 +242,10 @@ def _deleted(moments: Moments, share: float) -> tuple[NDArray[np.float64], NDArr
 
 
 def _degenerate(gram: Tensor, n: int) -> float:
-    """2 tr(Σ²)/(n(n − 1)), with tr Σ² unbiased from the U-centred Gram matrix of some of the gradients.
+    """Compute 2 tr(Σ²)/(n(n − 1)), with an unbiased tr Σ² from the U-centered Gram matrix of some of the gradients.
 
     Source:
-        Song, Smola, Gretton, Bedo, Borgwardt 2012, section 2.2: with a linear kernel it is the squared norm of Σ.
+        Song, Smola, Gretton, Bedo, Borgwardt 2012, section 2.2, with a linear kernel.
     """
     m = len(gram)
     if m < 4:
@@ -248,7 +258,20 @@ def _degenerate(gram: Tensor, n: int) -> float:
 
 
 def fieller(top: float, bottom: float, covariance: NDArray[np.float64], freedom: float) -> tuple[float, float]:
-    """The ratios r for which top − r·bottom is not told from 0; from 0 upwards."""
+    """Return the confidence interval of top/bottom, cut at 0: the ratios r for which top − r·bottom may be 0.
+
+    Args:
+        top: Estimate of the numerator.
+        bottom: Estimate of the denominator.
+        covariance: Covariance of the two estimates, shape [2, 2].
+        freedom: Degrees of freedom of the covariance.
+
+    Returns:
+        The ends of the interval. The upper end is infinite if the denominator may be 0.
+
+    Source:
+        Fieller 1954.
+    """
     t2 = float(stats.t.ppf(0.5 + CONFIDENCE / 2, freedom)) ** 2
     a = bottom**2 - t2 * covariance[1, 1]
     b = top * bottom - t2 * covariance[0, 1]
@@ -258,17 +281,23 @@ def fieller(top: float, bottom: float, covariance: NDArray[np.float64], freedom:
         if room < 0:
             return 0.0, math.inf
         root = math.sqrt(room)
-        # A negative bottom would make the ratio negative, which it is not: nothing is known of it then.
+        # The ratio is positive, so a negative denominator bounds nothing.
         return (max(0.0, (b - root) / a), (b + root) / a) if bottom > 0 else (0.0, math.inf)
     if room < 0 or c <= 0:
         return 0.0, math.inf
-    # The set is the outside of two roots, one of them negative: all ratios from the positive one on.
+    # The set lies outside of two roots, of which one is negative: all ratios above the positive root.
     roots = sorted(((b - math.sqrt(room)) / a, (b + math.sqrt(room)) / a))
     return max(0.0, roots[1]), math.inf
 
 
 def ratio_error(top: float, bottom: float, covariance: NDArray[np.float64]) -> float:
-    """The ratio's standard error by the delta method; infinite where the bottom is not above 0."""
+    """Return the standard error of top/bottom by the delta method; infinite if the denominator is not above 0.
+
+    Args:
+        top: Estimate of the numerator.
+        bottom: Estimate of the denominator.
+        covariance: Covariance of the two estimates, shape [2, 2].
+    """
     if bottom <= 0:
         return math.inf
     slope = np.array([1 / bottom, -top / bottom**2])
@@ -279,9 +308,9 @@ def ratio_error(top: float, bottom: float, covariance: NDArray[np.float64]) -> f
 def _advice(norm: Estimate, ratio: Estimate, target: float) -> str:
     if target <= 0:
         return (
-            "|G|² is estimated below 0: it is too small for so few examples, or the data were trained on, "
-            "where `population` must be their number"
+            "|G|² is estimated below 0: it is too small for so few examples, or the data were trained on; "
+            "then set `population` to the size of the training set"
         )
     if math.isinf(ratio.high):
-        return "|G|² is not told from 0: the noise scale has no upper bound; give more examples"
+        return "|G|² may be 0, so the noise scale has no upper bound: give more examples"
     return "ok"

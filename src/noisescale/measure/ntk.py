@@ -21,14 +21,16 @@ class TangentKernel:
     """Curvature of the model linearized in its parameters.
 
     Args:
-        eigenvalues: The largest [k] of the kernel JMJᵀ/n over examples and outputs; M holds the rate multipliers.
-        gauss_newton: The largest eigenvalue of the Gauss-Newton matrix Σ_i J_iᵀ ℓ''_i J_i/n of the loss.
-        residual: The residual of gauss_newton.
-        largest_stable_rate: 2(1 + m)/gauss_newton, up to which the linearized model is stable under full batches.
-        converged: Whether both computations converged.
+        eigenvalues: Largest eigenvalues of the kernel JMJᵀ/n over examples and outputs, shape [k]. M holds the rate
+            multipliers.
+        gauss_newton: Largest eigenvalue of the Gauss-Newton matrix Σ_i J_iᵀ ℓ''_i J_i/n of the loss.
+        residual: Residual of `gauss_newton`.
+        largest_stable_rate: 2(1 + m)/gauss_newton, the largest rate at which full-batch training of the linearized
+            model is stable.
+        converged: Whether both eigenvalues converged.
         coordinates: "module" or "optimizer".
-        products: Passes through J and Jᵀ spent.
-        status: Advice.
+        products: Number of products with J and Jᵀ computed.
+        status: "ok", or what to change.
     """
 
     eigenvalues: NDArray[np.float64]
@@ -51,40 +53,39 @@ def ntk_eigenvalues(
     max_products: int = 1000,
     seed: int = 0,
 ) -> TangentKernel:
-    """Compute the largest eigenvalues of the empirical tangent kernel, and the largest stable rate of the linearized
-    model.
+    """Compute the largest eigenvalues of the tangent kernel and the largest stable rate of the linearized model.
 
     Args:
         problem: The problem, or a model, a loss and data.
-        k: The number of eigenvalues.
-        momentum: m of heavy-ball SGD.
-        tolerance: As in `hessian_eigenvalues`.
-        max_products: As in `hessian_eigenvalues`.
-        seed: Fixes the starting vector.
+        k: Number of eigenvalues of the kernel.
+        momentum: Momentum m of heavy-ball SGD.
+        tolerance: Bound on the residuals, as in `hessian_eigenvalues`.
+        max_products: Largest number of products for the kernel and for the Gauss-Newton matrix.
+        seed: Seed of the starting vectors.
 
     Returns:
         Eigenvalues of the kernel and of the Gauss-Newton matrix, and the rate 2(1 + m)/λ_max.
 
     Raises:
-        BadInput: As `Problem`; k or m out of range.
+        BadInput: `Problem` refuses the input, or k or m is out of range.
 
     Source:
-        Jacot, Gabriel, Hongler 2018, for the kernel; Lewkowycz et al. 2020, section 2, for 2/λ_max; with momentum
-        2(1 + m)/λ_max: Cohen et al. 2021, section 2.
+        Jacot, Gabriel, Hongler 2018, for the kernel; Lewkowycz et al. 2020, section 2, for 2/λ_max; Cohen et al. 2021,
+        section 2, for 2(1 + m)/λ_max.
     """
     if not 1 <= k <= problem.size:
         raise BadInput("k", f"between 1 and the {problem.size} parameters", k)
     if not 0 <= momentum < 1:
         raise BadInput("momentum", "from 0 to below 1", momentum)
-    within = tolerance or TOLERANCE[problem.point.dtype]
+    bound = tolerance or TOLERANCE[problem.point.dtype]
 
     def outermost(count: int, curved: bool) -> Ritz:
         return extreme_eigenpairs(
-            lambda vector: _product(problem, vector, curved), problem.size, count, which="LA", tolerance=within,
+            lambda vector: _product(problem, vector, curved), problem.size, count, which="LA", tolerance=bound,
             most=max_products, like=problem.point, seed=seed,
         )  # fmt: skip
 
-    # JMJᵀ and M^½JᵀJM^½ share their eigenvalues; the latter is as large as the model, whatever the data.
+    # JMJᵀ and M^½JᵀJM^½ have the same eigenvalues. The size of the second does not depend on the data.
     kernel, newton = outermost(k, False), outermost(1, True)
     largest, products = float(newton.values[0]), kernel.products + newton.products
     converged = kernel.converged and newton.converged
@@ -104,7 +105,7 @@ def _product(problem: Problem, vector: Tensor, curved: bool) -> Tensor:
         point = problem.point.clone().requires_grad_()
         with sdpa_kernel(SDPBackend.MATH):  # fused attention has no second derivative
             outputs = problem.outputs(point, inputs)
-        # Jv as the derivative of Jᵀu in u: two backward passes, which every operation has.
+        # Jv is the derivative of Jᵀu in u. It takes two backward passes, which every operation has.
         probe = torch.zeros_like(outputs, requires_grad=True)
         (pulled,) = torch.autograd.grad(outputs, point, probe, create_graph=True)
         along = (problem.scale * vector.to(problem.point)).detach()

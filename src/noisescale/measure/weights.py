@@ -1,4 +1,4 @@
-"""Norms and effective rates, layer by layer, from the weights before and after one step."""
+"""Norms, rotations and effective rates of each layer, from the weights before and after a step."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from noisescale.errors import BadInput
 
 @dataclass(frozen=True)
 class LayerDynamics:
-    """One parameter's step.
+    """The step of one parameter.
 
     Args:
         norm_squared: ‖w‖² before the step.
-        rotation: Angle between before and after, in radians.
-        effective_learning_rate: Η/((1 − m)‖w‖²).
-        scale_invariance_defect: ⟨g, w⟩/(‖g‖‖w‖), 0 where the loss does not depend on the scale of w.
+        rotation: Angle between the weights before and after the step, in radians.
+        effective_learning_rate: η/((1 − m)‖w‖²).
+        scale_invariance_defect: ⟨g, w⟩/(‖g‖‖w‖). It is 0 if the loss does not depend on the scale of w.
     """
 
     norm_squared: float
@@ -31,12 +31,12 @@ class LayerDynamics:
 
 @dataclass(frozen=True)
 class WeightDynamics:
-    """All parameters' step.
+    """The step of all parameters.
 
     Args:
-        layers: By parameter name.
-        total: Of all weights as one vector.
-        status: advice.
+        layers: The step of each parameter, by name.
+        total: The step of all weights as one vector.
+        status: "exact".
     """
 
     layers: dict[str, LayerDynamics]
@@ -51,56 +51,68 @@ def weight_dynamics(
     learning_rate: float | Mapping[str, float],
     momentum: float = 0.0,
 ) -> WeightDynamics:
-    """Norm, rotation, effective rate and scale-invariance defect of every parameter and of all together.
+    """Compute norm, rotation, effective rate and scale-invariance defect of each parameter and of all together.
 
     Args:
-        before: Weights by parameter name.
-        after: Weights by parameter name.
-        gradient: At `before`.
-        learning_rate: Η of the step, one number, or one a parameter (then the total's effective rate is NaN); under a
-            schedule, that of this step.
-        momentum: m.
+        before: Weights before the step, by parameter name.
+        after: Weights after the step, by parameter name.
+        gradient: Gradient at `before`, by parameter name.
+        learning_rate: Rate η of this step: a number, or a number for each parameter. The effective rate of the total
+            is NaN if rates differ.
+        momentum: Momentum m.
+
+    Returns:
+        The step of each parameter and of all weights.
 
     Raises:
-        BadInput: Other names or shapes in one of them, a rate that is not positive, or a momentum out of range.
+        BadInput: Names or shapes differ, a rate is not positive, or the momentum is out of range.
 
     Source:
         Li, Lyu, Arora 2020, section 3: the effective rate of a scale-invariant weight is η/‖w‖².
     """
-    for label, own in (("after", after), ("gradient", gradient)):
-        if own.keys() != before.keys() or any(own[name].shape != one.shape for name, one in before.items()):
-            raise BadInput(label, "the names and shapes of `before`", "others")
+    for label, tensors in (("after", after), ("gradient", gradient)):
+        same = tensors.keys() == before.keys()
+        if not same or any(tensors[name].shape != tensor.shape for name, tensor in before.items()):
+            raise BadInput(label, "the names and shapes of `before`", "different names or shapes")
     rates = learning_rate if isinstance(learning_rate, Mapping) else dict.fromkeys(before, learning_rate)
     if rates.keys() != before.keys() or not all(rate > 0 for rate in rates.values()):
-        raise BadInput("learning_rate", "a number above 0, or one a parameter", learning_rate)
+        raise BadInput("learning_rate", "a number above 0, or one for each parameter", learning_rate)
     if not 0 <= momentum < 1:
         raise BadInput("momentum", "from 0 to below 1", momentum)
     rates = {name: rate / (1 - momentum) for name, rate in rates.items()}
     sums = {name: _Sums.of(before[name], after[name], gradient[name]) for name in before}
-    whole = _Sums(*(sum(values) for values in zip(*(own.values() for own in sums.values()), strict=True)))
+    total = _Sums(*(sum(values) for values in zip(*(products.values() for products in sums.values()), strict=True)))
     distinct = set(rates.values())
     return WeightDynamics(
-        {name: own.dynamics(rates[name]) for name, own in sums.items()},
-        whole.dynamics(distinct.pop() if len(distinct) == 1 else math.nan),
+        {name: products.dynamics(rates[name]) for name, products in sums.items()},
+        total.dynamics(distinct.pop() if len(distinct) == 1 else math.nan),
     )
 
 
 def rotation_angles(before: Tensor, after: Tensor) -> Tensor:
-    """The angles [R] between R tensors before and after a step, [R, …] each, in radians and float64."""
+    """Compute the angles between tensors before and after a step.
+
+    Args:
+        before: Tensors of R runs before the step, shape [R, …].
+        after: Tensors of R runs after the step, shape [R, …].
+
+    Returns:
+        Angles, shape [R], in radians and float64.
+    """
     w = before.flatten(1).double()
     d = after.flatten(1).double() - w
     return _angle((w * w).sum(1), (d * d).sum(1), (w * d).sum(1))
 
 
 def _angle(ww: Tensor, dd: Tensor, wd: Tensor) -> Tensor:
-    """Between w and w + d, from their inner products."""
-    # By the tangent, and from the step: the cosine of a small angle has lost half of its digits.
+    """Compute the angle between w and w + d from inner products of w and d."""
+    # The tangent keeps the digits of a small angle; the cosine loses half of them.
     return torch.atan2((ww * dd - wd.square()).clamp_min(0).sqrt(), ww + wd)
 
 
 @dataclass(frozen=True)
 class _Sums:
-    """Inner products of the weights w, their step d and the gradient g."""
+    """Inner products of the weights w, the step d and the gradient g."""
 
     ww: float
     dd: float
@@ -110,7 +122,7 @@ class _Sums:
 
     @classmethod
     def of(cls, before: Tensor, after: Tensor, gradient: Tensor) -> _Sums:
-        w, u, g = (one.detach().double().flatten() for one in (before, after, gradient))
+        w, u, g = (tensor.detach().double().flatten() for tensor in (before, after, gradient))
         d = u - w
         return cls(float(w @ w), float(d @ d), float(w @ d), float(g @ g), float(g @ w))
 

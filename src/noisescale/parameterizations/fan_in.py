@@ -1,4 +1,4 @@
-"""What width does to each parameter: which fan-ins and outputs grow, and by how much since the base width."""
+"""How each parameter grows with width: its fan-in and its outputs, and their ratios to the base width."""
 
 from __future__ import annotations
 
@@ -9,25 +9,28 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from noisescale.errors import BadInput
-from noisescale.parameterizations.places import Place, Role, Rows, places
+from noisescale.parameterizations.places import Place, Role, Rows, find_places
 from noisescale.parameterizations.query_rows import select_query_rows
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One named parameter of a module.
+    """A named parameter of a module, and how it grows with width.
 
     Args:
-        fan_in: D, inputs per output unit (for a convolution kernel_size² · channels, for an embedding 1: its input is
-            one-hot); of the layer, for a bias.
-        grows: Whether d differs between the module and its reference at another width.
-        has_constant_start: For "other": whether the module starts it at one value (a normalization layer's gain).
-        fan_in_ratio: Of a weight, d over the d of the base width.
-        outputs_grow: Whether the number of output units grows; for "other", whether the tensor does.
-        output_ratio: That number over its value at the base width; None where more than one axis of an "other" grows.
-        query_rows: Half-open ranges of the rows that make an attention's queries.
+        name: Name in the module.
+        shape: Shape of the tensor.
+        role: "weight", "bias" or "other".
+        fan_in: Fan-in d of the layer: inputs of each output unit. It is kernel_size² · channels for a convolution and 1
+            for an embedding, whose input is one-hot.
+        grows: Whether d grows with width. False for biases and others.
+        has_constant_start: Whether all entries start at the same value, as the gain of a normalization does.
+        fan_in_ratio: d over d at the base width, for a weight; else 1.
+        outputs_grow: Whether the number of output units grows with width; for "other", whether the tensor grows.
+        output_ratio: Number of output units over that at the base width. None if several axes of an "other" grow.
+        query_rows: Half-open ranges of the rows that make the queries of an attention.
         query_ratio: Entries of one query over those at the base width.
-        tied: The same tensor in its other places.
+        tied: The other places of the same tensor.
     """
 
     name: str
@@ -47,40 +50,41 @@ class Parameter:
 def describe_parameters(
     module: nn.Module, reference: nn.Module, base: nn.Module | None = None, query_rows: Sequence[str] = ()
 ) -> tuple[Parameter, ...]:
-    """The parameters of `module`, with their roles, fan-ins and growth, in the order of `named_parameters()`.
+    """Describe the parameters of a module: their roles, fan-ins and growth with width.
 
     Args:
-        module: The model at the width to be trained.
-        reference: The same model at another width, from which growth is seen.
-        base: The same model at the base width, from which ratios are taken; None: every ratio is 1.
-        query_rows: Patterns of the rows that make queries, as `select_query_rows` takes them.
+        module: The model at the width to train.
+        reference: The same model at another width. What differs between the two grows with width.
+        base: The same model at the base width, for the ratios. None for ratios of 1.
+        query_rows: Patterns of rows that make queries, as in `select_query_rows`.
+
+    Returns:
+        The parameters, in the order of `named_parameters()`.
 
     Raises:
-        BadInput: Another width has other parameters than the module, a parameter does not train, or a pattern cannot be
-            used.
+        BadInput: The parameters differ between widths, a parameter does not train, or a pattern does not fit.
     """
     for name, tensor in module.named_parameters():
         if not tensor.requires_grad:
             required = f"parameters that all train; register {name!r} as a buffer where it stays as it is"
             raise BadInput("model.family", required, "requires_grad = False")
-    here, there = places(module), places(reference)
-    start = here if base is None else places(base)
-    for other in (there, start):
-        if [(name, len(place.shape)) for name, place in here.items()] != [
-            (name, len(place.shape)) for name, place in other.items()
-        ]:
-            raise BadInput(
-                "model.family", "a factory that returns the same parameters, by name, at every width", list(here)
-            )
-    rows = select_query_rows(query_rows, here)
-    base_rows = select_query_rows(query_rows, start)
+    places, other_places = find_places(module), find_places(reference)
+    base_places = places if base is None else find_places(base)
+    for compared in (other_places, base_places):
+        if _names_and_axes(compared) != _names_and_axes(places):
+            required = "a factory that returns the same parameters, by name, at every width"
+            raise BadInput("model.family", required, list(places))
+    rows = select_query_rows(query_rows, places)
+    base_rows = select_query_rows(query_rows, base_places)
     described = {}
-    for name, place in here.items():
-        queries, base_queries = (
-            replace(one, query_rows=chosen.get(name, one.query_rows))
-            for one, chosen in ((place, rows), (start[name], base_rows))
+    for name, place in places.items():
+        base_place = base_places[name]
+        described[name] = _describe(
+            name,
+            replace(place, query_rows=rows.get(name, place.query_rows)),
+            other_places[name],
+            replace(base_place, query_rows=base_rows.get(name, base_place.query_rows)),
         )
-        described[name] = _describe(name, queries, there[name], base_queries)
     names = defaultdict(list)
     for name, tensor in module.named_parameters(remove_duplicate=False):
         names[id(tensor)].append(name)
@@ -90,48 +94,61 @@ def describe_parameters(
 
 
 def read_out(parameters: tuple[Parameter, ...]) -> Parameter | None:
-    """The reference layer of the normalized noise scale: the last weight whose fan-in grows with width."""
+    """Return the reference layer of the normalized noise scale: the last weight whose fan-in grows with width.
+
+    Args:
+        parameters: The parameters, from `describe_parameters`.
+    """
     growing = [parameter for parameter in parameters if parameter.grows]
     return growing[-1] if growing else None
 
 
-def _describe(name: str, here: Place, there: Place, start: Place) -> Parameter:
-    outputs_grow, output_ratio = _outputs(here, there, start)
+def _names_and_axes(places: dict[str, Place]) -> list[tuple[str, int]]:
+    return [(name, len(place.shape)) for name, place in places.items()]
+
+
+def _describe(name: str, place: Place, other: Place, base: Place) -> Parameter:
+    """Describe a parameter from its places at the width to train, at another width and at the base width."""
+    outputs_grow, output_ratio = _output_growth(place, other, base)
     return Parameter(
         name=name,
-        shape=here.shape,
-        role=here.role,
-        fan_in=here.fan_in,
-        grows=here.role == "weight" and len({here.fan_in, there.fan_in, start.fan_in}) > 1,
-        has_constant_start=here.is_constant,
-        fan_in_ratio=_ratio(here.fan_in, start.fan_in) if here.role == "weight" else 1.0,
+        shape=place.shape,
+        role=place.role,
+        fan_in=place.fan_in,
+        grows=place.role == "weight" and len({place.fan_in, other.fan_in, base.fan_in}) > 1,
+        has_constant_start=place.is_constant,
+        fan_in_ratio=_ratio(place.fan_in, base.fan_in) if place.role == "weight" else 1.0,
         outputs_grow=outputs_grow,
         output_ratio=output_ratio,
-        query_rows=here.query_rows,
-        query_ratio=_query_ratio(here, start),
+        query_rows=place.query_rows,
+        query_ratio=_query_ratio(place, base),
     )
 
 
-def _outputs(here: Place, there: Place, start: Place) -> tuple[bool, float | None]:
-    """Whether the output units grow, and their ratio to the base; for a tensor of no layer, those of its one axis."""
-    sizes = list(zip(here.shape, there.shape, start.shape, strict=True))
+def _output_growth(place: Place, other: Place, base: Place) -> tuple[bool, float | None]:
+    """Return whether the output units grow, and their ratio to the base; without a known layer, of the growing axis."""
+    sizes = list(zip(place.shape, other.shape, base.shape, strict=True))
     growing = [axis for axis, axis_sizes in enumerate(sizes) if len(set(axis_sizes)) > 1]
-    if here.output_axis is not None:
-        growing = [axis for axis in growing if axis == here.output_axis]
+    if place.output_axis is not None:
+        growing = [axis for axis in growing if axis == place.output_axis]
     if len(growing) > 1:
         return True, None
-    return bool(growing), _ratio(here.shape[growing[0]], start.shape[growing[0]]) if growing else 1.0
+    return bool(growing), _ratio(place.shape[growing[0]], base.shape[growing[0]]) if growing else 1.0
 
 
-def _query_ratio(here: Place, start: Place) -> float:
-    """Growth of one query; where the layer does not tell the heads apart, their number is taken to be fixed."""
-    if here.head_size is not None:
-        return _ratio(here.head_size, start.head_size)
-    return _ratio(count_rows(here.query_rows), count_rows(start.query_rows))
+def _query_ratio(place: Place, base: Place) -> float:
+    """Return the growth of one query. The number of heads is assumed fixed if the layer does not tell it."""
+    if place.head_size is not None:
+        return _ratio(place.head_size, base.head_size)
+    return _ratio(count_rows(place.query_rows), count_rows(base.query_rows))
 
 
 def count_rows(ranges: Rows) -> int:
-    """Rows in any of the ranges."""
+    """Count the rows that lie in at least one of the ranges.
+
+    Args:
+        ranges: Half-open ranges of rows.
+    """
     return len({row for start, stop in ranges for row in range(start, stop)})
 
 

@@ -1,4 +1,4 @@
-"""Initial weights of one run: a function of its seed and its table alone."""
+"""Initial weights of a run. They depend only on its seed and its table."""
 
 from __future__ import annotations
 
@@ -11,40 +11,48 @@ from noisescale.parameterizations.tables import Table
 
 
 def stream(seed: int, *labels: str | int) -> torch.Generator:
-    """A generator of its own for each use of a run's seed, so that no use disturbs another.
+    """Return an independent generator for one use of the seed of a run.
 
     Args:
-        seed: The run's seed.
-        labels: What the stream is for, e.g. ("data order", epoch).
+        seed: Seed of the run.
+        labels: Name of the use, e.g. ("data order", epoch).
     """
     return torch.Generator().manual_seed(stream_number(seed, *labels))
 
 
 def stream_number(seed: int, *labels: str | int) -> int:
-    """The number from which `stream` is seeded, for generators that are not torch's own to make."""
+    """Return the seed of `stream`, for generators other than torch's.
+
+    Args:
+        seed: Seed of the run.
+        labels: Name of the use, e.g. ("data order", epoch).
+    """
     text = ":".join(str(label) for label in (seed, *labels))
     digest = hashlib.sha256(text.encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
 def initial_parameters(table: Table, factory_output: nn.Module, seed: int) -> dict[str, Tensor]:
-    """The initial tensors that the table asks for, in float64 so that every precision starts from the same weights.
+    """Draw the initial parameters of a run, in float64, so that all precisions start from the same weights.
 
-    Weights are drawn from N(0, σ_l²) one after another from the run's own stream (query rows with the deviation mσ_l);
-    parameters without a rule keep the values of `factory_output`.
+    Weights are drawn from N(0, σ_l²) in the order of the table, query rows from N(0, m²σ_l²). A parameter without σ_l
+    keeps its value in the module.
 
     Args:
-        table: The run's table.
-        factory_output: A module built under the run's seed, where the table keeps its start.
-        seed: The run's seed.
+        table: Table of the run.
+        factory_output: Module that the factory built under the seed of the run.
+        seed: Seed of the run.
+
+    Returns:
+        Parameters by name.
     """
     generator = stream(seed, "initial weights")
-    own = dict(factory_output.named_parameters())
+    of_module = dict(factory_output.named_parameters())
     start: dict[str, Tensor] = {}
     for row in table:
         shape = row.parameter.shape
         if row.init_std is None:
-            start[row.name] = own[row.name].detach().double().clone()
+            start[row.name] = of_module[row.name].detach().double().clone()
         elif row.init_std == 0.0:
             start[row.name] = torch.zeros(shape, dtype=torch.float64)
         else:
@@ -55,9 +63,13 @@ def initial_parameters(table: Table, factory_output: nn.Module, seed: int) -> di
 
 
 def initial_std(table: Table, start: dict[str, Tensor]) -> dict[str, float]:
-    """σ_l of every parameter: the table's, or, where the module's own start is kept, the one measured on that start.
+    """Return σ_l of every parameter: that of the table, or the standard deviation of the start if the table has none.
 
-    Of a tensor with query rows it is that of its other rows.
+    For a tensor with query rows it is σ_l of the other rows.
+
+    Args:
+        table: Table of the run.
+        start: Initial parameters by name.
     """
     return {
         row.name: row.init_std if row.init_std is not None else float(start[row.name].std(correction=0))

@@ -13,17 +13,18 @@ from noisescale.parameterizations.tables import Table
 
 
 def layer_rows(table: Table, start: dict[str, Tensor], noise_scale: float) -> list[dict[str, Any]]:
-    """One row a parameter: ḡ_l = g c_l/σ_l², invariant under a rescaling W = mθ.
+    """Compute the normalized noise scale ḡ_l = g c_l/σ_l² of each parameter. It does not change with W = mθ.
 
     Args:
-        table: The run's table and initial tensors.
-        start: The run's table and initial tensors.
-        noise_scale: G, in examples times rate.
+        table: Table of the run.
+        start: Initial parameters of the run, by name.
+        noise_scale: Noise scale g, in examples times rate.
 
     Returns:
-        Rows with `layer`, `fan_in` d_l, `init_variance` σ_l², `multiplier` c_l, `normalized_noise_scale` ḡ_l (nan for a
-        parameter that starts at a constant) and `is_reference` (the read-out: the last weight whose fan-in grows). Of a
-        tensor with query rows, σ_l² and c_l are those of its other rows; ḡ_l is the same in all of them.
+        A row for each parameter with `layer`, `fan_in` d_l, `init_variance` σ_l², `multiplier` c_l,
+        `normalized_noise_scale` ḡ_l (NaN if the parameter starts at a constant) and `is_reference` (true for the last
+        weight whose fan-in grows). For a tensor with query rows σ_l² and c_l are those of the other rows; ḡ_l is equal
+        in all rows.
 
     Source:
         Park, Sohl-Dickstein, Le, Smith 2019: weights measured in units of their initial standard deviation.

@@ -1,4 +1,4 @@
-"""What each parameter is within one module: the weight of a layer, its bias, or something else."""
+"""The role of each parameter in a module: the weight of a layer, the bias of a layer, or another parameter."""
 
 from __future__ import annotations
 
@@ -19,16 +19,18 @@ _LINEAR_MAPS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One parameter's place in one module.
+    """The role and the shape of one parameter in one module.
 
     Args:
-        fan_in: D, inputs per output unit (for a convolution kernel_size² · channels); of the layer, for a bias.
-        output_axis: The axis that counts the layer's output units; None where no layer is known.
-        weight: For a bias, the name of its layer's weight.
-        takes_rows: Whether rows may be named as queries: those of a linear map's weight.
+        shape: Shape of the tensor.
+        role: "weight", "bias" or "other".
+        fan_in: Fan-in d of the layer: inputs of each output unit. None if the layer is of no known type.
+        output_axis: Axis of the output units; None if the layer is of no known type.
+        weight: Name of the weight of the same layer, for a bias.
+        takes_rows: Whether a user may name rows of the tensor as queries: it is the weight of a linear map.
         query_rows: Half-open ranges of the rows that are known to make queries.
-        head_size: Entries of one query there.
-        is_constant: Whether every entry has the same value.
+        head_size: Entries of one query in these rows.
+        is_constant: Whether all entries have the same value.
     """
 
     shape: tuple[int, ...]
@@ -42,21 +44,28 @@ class Place:
     is_constant: bool = False
 
 
-def places(module: nn.Module) -> dict[str, Place]:
-    """The place of every parameter, under each of its names where a tensor is tied, in registration order."""
+def find_places(module: nn.Module) -> dict[str, Place]:
+    """Find the role of every parameter. A tied tensor appears under each of its names.
+
+    Args:
+        module: The module.
+
+    Returns:
+        Roles by name, in the order of registration.
+    """
     tensors = dict(module.named_parameters(remove_duplicate=False))
-    found = {name: Place(tuple(tensor.shape)) for name, tensor in tensors.items()}
+    places = {name: Place(tuple(tensor.shape)) for name, tensor in tensors.items()}
     for prefix, owner in module.named_modules(remove_duplicate=False):
         dot = f"{prefix}." if prefix else ""
         for name, place in _parameters_of(owner):
-            if f"{dot}{name}" in found:
+            if f"{dot}{name}" in places:
                 weight = None if place.weight is None else f"{dot}{place.weight}"
-                found[f"{dot}{name}"] = replace(place, weight=weight)
-    return {name: replace(place, is_constant=_is_constant(tensors[name])) for name, place in found.items()}
+                places[f"{dot}{name}"] = replace(place, weight=weight)
+    return {name: replace(place, is_constant=_is_constant(tensors[name])) for name, place in places.items()}
 
 
 def _parameters_of(owner: nn.Module) -> Iterator[tuple[str, Place]]:
-    """The parameters that a layer of a known type owns itself, by their names in it."""
+    """Yield the parameters of a layer of a known type, by their names in the layer."""
     if isinstance(owner, _LINEAR_MAPS):
         shape = tuple(owner.weight.shape)
         fan_in = math.prod(shape[1:])
@@ -64,14 +73,14 @@ def _parameters_of(owner: nn.Module) -> Iterator[tuple[str, Place]]:
         if owner.bias is not None:
             yield "bias", Place(tuple(owner.bias.shape), "bias", fan_in, output_axis=0, weight="weight")
     elif isinstance(owner, nn.Embedding) and owner.padding_idx is None and owner.max_norm is None:
-        # A row is what a one-hot input picks out: each output unit has one input that is not zero, at every width.
+        # The input is one-hot: each output unit has one input that is not zero, at every width.
         yield "weight", Place(tuple(owner.weight.shape), "weight", 1, output_axis=1)
     elif isinstance(owner, nn.MultiheadAttention):
         yield from _attention(owner)
 
 
 def _attention(owner: nn.MultiheadAttention) -> Iterator[tuple[str, Place]]:
-    """The projections of torch's own attention, whose queries are its first rows; its output layer is a `Linear`."""
+    """Yield the projections of torch's attention. Their first rows make the queries. The output layer is a `Linear`."""
     queries: Rows = ((0, owner.embed_dim),)
     for name in ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight"):
         weight: torch.Tensor | None = getattr(owner, name)

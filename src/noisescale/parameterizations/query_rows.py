@@ -1,4 +1,4 @@
-"""Query rows: the rows of a projection that make an attention's queries, as a user names them."""
+"""Query rows: the rows of a projection that make the queries of an attention, as named by the user."""
 
 from __future__ import annotations
 
@@ -16,66 +16,72 @@ _FORM = "'name', or 'name[from:to]' with fractions of the tensor's rows, as in '
 _PATTERN = re.compile(r"(?P<name>[^\s\[\]]+)(\[(?P<start>[^\s:\]]*):(?P<stop>[^\s:\]]*)\])?")
 
 
-def select_query_rows(patterns: Sequence[str], found: Mapping[str, Place]) -> dict[str, Rows]:
-    """The rows that the patterns name, by parameter; the bias of a named layer follows its weight.
+def select_query_rows(patterns: Sequence[str], places: Mapping[str, Place]) -> dict[str, Rows]:
+    """Select the rows named by patterns. The bias of a layer gets the rows of its weight.
 
-    A pattern is the name of a linear layer's weight, in which * and ? are wildcards, and a range in fractions of its
-    rows, because rows grow with width: "attention.query.weight", "blocks.*.qkv.weight[:1/3]". Several patterns may name
-    several ranges of one tensor.
+    A pattern is the name of a linear layer's weight, in which * and ? are wildcards, with an optional range of rows:
+    "attention.query.weight", "blocks.*.qkv.weight[:1/3]". Ranges are fractions, because rows grow with width. Several
+    patterns may name several ranges of one tensor.
 
     Args:
-        patterns: As the user wrote them.
-        found: As `places` gives them.
+        patterns: Patterns from the user.
+        places: Roles of the parameters, from `find_places`.
+
+    Returns:
+        Rows by the name of the parameter.
 
     Raises:
-        BadInput: A pattern of another form, without a match, between rows, or on a tensor that makes no queries.
+        BadInput: A pattern has another form, matches nothing, ends between rows, or names a tensor without queries.
     """
     chosen: dict[str, set[tuple[int, int]]] = {}
     for pattern in patterns:
         name, start, stop = _parse(pattern)
-        matches = [key for key in found if fnmatchcase(key, name)]
+        matches = [key for key in places if fnmatchcase(key, name)]
         if not matches:
-            raise BadInput(KEY, f"the name of a parameter of the model; it has {', '.join(found)}", repr(pattern))
+            raise BadInput(KEY, f"the name of a parameter of the model; it has {', '.join(places)}", repr(pattern))
         for key in matches:
-            chosen.setdefault(key, set()).add(_rows(pattern, key, found[key], start, stop))
+            chosen.setdefault(key, set()).add(_rows(pattern, key, places[key], start, stop))
     rows = {key: tuple(sorted(ranges)) for key, ranges in chosen.items()}
-    return {name: rows[weight] for name, place in found.items() if (weight := place.weight or name) in rows}
+    return {name: rows[weight] for name, place in places.items() if (weight := place.weight or name) in rows}
 
 
 def check_query_rows(patterns: Sequence[str]) -> None:
-    """Refuse what is no pattern, before any model is built.
+    """Check the form of patterns before a model is built.
+
+    Args:
+        patterns: Patterns from the user.
 
     Raises:
-        BadInput: A pattern of another form.
+        BadInput: A pattern has another form.
     """
     for pattern in patterns:
         _parse(pattern)
 
 
 def _parse(pattern: str) -> tuple[str, Fraction, Fraction]:
-    found = _PATTERN.fullmatch(pattern)
+    match = _PATTERN.fullmatch(pattern)
     try:
-        if found is None:
+        if match is None:
             raise ValueError
-        start, stop = Fraction(found["start"] or 0), Fraction(found["stop"] or 1)
+        start, stop = Fraction(match["start"] or 0), Fraction(match["stop"] or 1)
     except (ValueError, ZeroDivisionError):
         raise BadInput(KEY, _FORM, repr(pattern)) from None
     if not 0 <= start < stop <= 1:
         raise BadInput(KEY, f"{_FORM}, and 0 <= from < to <= 1", repr(pattern))
-    return found["name"], start, stop
+    return match["name"], start, stop
 
 
 def _rows(pattern: str, name: str, place: Place, start: Fraction, stop: Fraction) -> tuple[int, int]:
     units = place.shape[0] if place.shape else 0
     ends = start * units, stop * units
     if any(end.denominator != 1 for end in ends):
-        raise BadInput(KEY, f"ends that fall between the rows of {name!r}, which has {units}", repr(pattern))
+        raise BadInput(KEY, f"fractions that are whole rows of {name!r}, which has {units} rows", repr(pattern))
     rows = int(ends[0]), int(ends[1])
-    # Torch's own attention knows its queries; naming them again changes nothing.
+    # The queries of torch's attention are known. Naming them again changes nothing.
     if not place.takes_rows and place.query_rows != (rows,):
         required = (
-            "the weight of a linear layer that makes queries (its bias follows); no other tensor can absorb the factor "
-            "1/√d of attention"
+            "the weight of a linear layer that makes queries (its bias is included); no other tensor can take the "
+            "factor 1/√d of attention"
         )
         raise BadInput(KEY, required, repr(pattern))
     return rows

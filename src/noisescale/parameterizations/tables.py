@@ -1,9 +1,9 @@
-r"""How width enters: a table of (initial standard deviation σ_l, rate multiplier c_l) per parameter.
+r"""Parameterizations: tables of the initial standard deviation σ_l and the rate multiplier c_l of each parameter.
 
-The table is applied to an unmodified module. SGD on θ with a forward multiplier m, z = mθx, is exactly SGD on
-W = mθ with the rate times c = m² (Δθ = −ε∂L/∂θ = −εm∂L/∂W, hence ΔW = mΔθ = −εm²∂L/∂W), so no forward pass changes.
-With d the layer's own fan-in, σ0² the `init_scale`, and r_in, r_out the layer's fan-in and number of outputs over those
-at the base width (1 where they do not grow):
+A table is applied to an unmodified module. SGD on θ with a forward multiplier m, z = mθx, equals SGD on W = mθ with the
+rate times c = m² (Δθ = −ε∂L/∂θ = −εm∂L/∂W, hence ΔW = mΔθ = −εm²∂L/∂W), so no forward pass changes. In the table, d is
+the fan-in of the layer, σ0² is `init_scale`, and r_in and r_out are the fan-in and the number of outputs of the layer
+over those at the base width (1 if they do not grow):
 
 | name | weight: σ_l², c_l | bias: start, c_l | constant start (gains): c_l |
 |---|---|---|---|
@@ -11,18 +11,18 @@ at the base width (1 where they do not grow):
 | ntk | σ0²/d, σ0²/d | 0, 1 | 1 |
 | improved_standard | σ0²/d, 1/r_in | 0, 1 | 1 |
 | mup | σ0²/d, r_out/r_in; a read-out (only its fan-in grows): σ0²/(d r_in), 1/r_in | 0, r_out | r_out |
-| own | the module's own, 1 | the module's own, 1 | 1 |
+| own | that of the module, 1 | that of the module, 1 | 1 |
 
-Adam's step does not depend on the size of the gradient, so that its rate multiplier is m = √c. For mup the table of
-Yang et al. 2022 replaces it: 1/r_in for weights and 1 for biases and gains.
+The step of Adam does not depend on the size of the gradient, so its rate multiplier is m = √c. mup has other
+multipliers for Adam, those of Yang et al. 2022: 1/r_in for weights and 1 for biases and gains.
 
 improved_standard writes z = θx/√r_in + b with θ ~ N(0, σ0² r_in/d): m² = 1/r_in. mup, written with one rate for all,
 has m² = r_out/r_in: z = √r_out θx with θ ~ N(0, σ0²/(d r_out)) in input layers, z = θx with θ ~ N(0, σ0²/d) in hidden
-ones, z = θx/√r_in with θ ~ N(0, σ0²/d) in the read-out, and biases and gains √r_out times their own coordinate. Then
-every layer's activations change by an amount that does not depend on width. Both are `standard` at the base width.
+ones, z = θx/√r_in with θ ~ N(0, σ0²/d) in the read-out, and √r_out θ for biases and gains. Then the activations of
+every layer change by an amount that does not depend on width. Both equal `standard` at the base width.
 
-Attention divides by √d_head in the module and by d_head in mup: W_Q and its bias absorb m² = 1/r, r the growth of one
-query, in the rows that `query_rows` names (of torch's own attention they are known).
+Attention divides by √d_head in the module and by d_head in mup. W_Q and its bias take the factor m² = 1/r, with r the
+growth of one query, in the rows that `query_rows` names. For torch's attention these rows are known.
 
 An embedding is an input layer whose input is one-hot: d = 1 at every width.
 
@@ -47,7 +47,7 @@ from noisescale.parameterizations.fan_in import Parameter, count_rows
 # He, Zhang, Ren, Sun 2015: the variance that keeps the size of ReLU activations is 2/fan-in.
 DEFAULT_INIT_SCALE = 2.0
 
-# Those that equal `standard` at a base width and need to know it, and those that need to know the rows of queries.
+# Parameterizations that need the base width, at which they equal `standard`, and those that need the query rows.
 WITH_BASE_WIDTH = ("improved_standard", "mup")
 WITH_QUERY_ROWS = ("mup",)
 
@@ -56,13 +56,15 @@ _KEY = "grid.parameterization"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One parameter's line of the table.
+    """The row of one parameter.
 
     Args:
-        init_std: σ_l of the module's own tensor; 0 starts it at zero; None keeps the module's own initialization.
-        multiplier: c_l, which multiplies SGD's learning rate of this tensor.
-        query_factor: M of the parameter's query rows where they are a part of it: their σ is mσ_l, their c is m²c_l.
-        adam_multiplier: The multiplier of Adam's rate, for tables with a column of their own for it; None: √c_l.
+        parameter: The parameter.
+        init_std: Initial standard deviation σ_l; 0 for a start at zero, None to keep the initial value in the module.
+        multiplier: Factor c_l on the learning rate of SGD.
+        query_factor: Factor m of the query rows, if they are a part of the tensor. Their standard deviation is mσ_l and
+            their rate multiplier m²c_l.
+        adam_multiplier: Factor on the learning rate of Adam; None for √c_l.
     """
 
     parameter: Parameter
@@ -76,7 +78,7 @@ class Row:
         return self.parameter.name
 
     def row_factors(self, factor: float) -> Tensor:
-        """Return a factor of the query rows and 1 of all others, [rows, 1, …] in float64."""
+        """Return `factor` for query rows and 1 for all other rows, shape [rows, 1, …], in float64."""
         factors = torch.ones(self.parameter.shape[0], dtype=torch.float64)
         if self.query_factor != 1.0:
             for start, stop in self.parameter.query_rows:
@@ -88,16 +90,19 @@ Table = tuple[Row, ...]
 
 
 def build_table(name: str, parameters: tuple[Parameter, ...], init_scale: float = DEFAULT_INIT_SCALE) -> Table:
-    """The table of a named parameterization for these parameters.
+    """Build the table of a parameterization.
 
     Args:
-        name: A key of `PARAMETERIZATIONS`.
-        parameters: As `describe_parameters` gives them.
+        name: Key of `PARAMETERIZATIONS`.
+        parameters: Parameters from `describe_parameters`.
         init_scale: σ0². Default 2 (He et al. 2015).
 
+    Returns:
+        A row for each parameter.
+
     Raises:
-        BadInput: An unknown name, a parameter for which the parameterization has no rule, a tied tensor that would need
-            two, or a module whose width the parameterization cannot follow.
+        BadInput: The name is unknown, a parameter has no rule, a tied tensor has two different rows, or the
+            parameterization does not fit the growth of the module.
     """
     if name not in PARAMETERIZATIONS:
         near = difflib.get_close_matches(name, PARAMETERIZATIONS, n=1)
@@ -140,7 +145,7 @@ def _mup(parameter: Parameter, init_scale: float) -> Row:
 
 
 def _absorb_in_queries(row: Row) -> Row:
-    """1/√d_head → 1/d_head, by m² = 1/r of the rows that make queries."""
+    """Change the factor of attention from 1/√d_head to 1/d_head by m² = 1/r of the query rows."""
     parameter = row.parameter
     if not parameter.query_rows:
         return row
@@ -186,17 +191,18 @@ def _check_growth(name: str, parameters: tuple[Parameter, ...]) -> None:
 
 
 def _check_tie(name: str, row: Row, other: Row) -> None:
-    ours, theirs = (
-        (one.init_std, one.multiplier, one.query_factor, one.query_factor != 1.0 and one.parameter.query_rows)
-        for one in (row, other)
+    first, second = (
+        (tied.init_std, tied.multiplier, tied.query_factor, tied.query_factor != 1.0 and tied.parameter.query_rows)
+        for tied in (row, other)
     )
-    if ours != theirs:
+    if first != second:
         required = (
             f"one initial deviation and one multiplier for a tensor: {name!r} has two for the tied {row.name!r} and "
             f"{other.name!r}; untie them or use parameterization 'own'"
         )
         got = " and ".join(
-            f"(σ = {one.init_std}, c = {one.multiplier}, m of its queries = {one.query_factor})" for one in (row, other)
+            f"(σ = {tied.init_std}, c = {tied.multiplier}, m of its queries = {tied.query_factor})"
+            for tied in (row, other)
         )
         raise BadInput(_KEY, required, got)
 

@@ -1,4 +1,4 @@
-"""Batch statistics over a whole training set, in place of the running averages that training left behind."""
+"""Batch statistics over a whole training set, which replace the running averages of training."""
 
 from __future__ import annotations
 
@@ -9,22 +9,21 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
-class _Reached(Exception):
-    """The forward pass has come to the layer that is being measured."""
+class _LayerReached(Exception):
+    """Ends a forward pass at the layer whose statistics are computed."""
 
 
 def exact_statistics(module: nn.Module, inputs: Tensor, chunk: int) -> None:
-    """Set every batch normalization of a module to the mean and variance over all inputs, first layer to last.
+    """Set the statistics of every batch normalization to the mean and the biased variance over all inputs.
 
-    Layer l is measured with all layers before it already at their exact values, so that the evaluation pass over the
-    inputs normalizes as a training pass would whose batch is the whole set (the variance is the biased one). It costs
-    one partial forward pass over the inputs for each layer. A layer that is used more than once is measured where it
-    is used first.
+    Layers are set in the order of the forward pass. Then an evaluation pass equals a training pass whose batch is the
+    whole set. Each layer costs a forward pass up to it. A layer that is used several times gets the statistics of its
+    first use.
 
     Args:
-        module: Changed in place, left in evaluation mode.
-        inputs: [N, …].
-        chunk: Examples that are passed at once.
+        module: The module. Changed in place and left in evaluation mode.
+        inputs: All inputs, shape [N, …].
+        chunk: Number of inputs of one forward pass.
     """
     module.eval()
     layers: list[_BatchNorm] = []
@@ -38,29 +37,30 @@ def exact_statistics(module: nn.Module, inputs: Tensor, chunk: int) -> None:
         for handle in handles:
             handle.remove()
         for layer in dict.fromkeys(layers):
-            _measure(module, layer, inputs, chunk)
+            _set_statistics(module, layer, inputs, chunk)
 
 
-def _measure(module: nn.Module, layer: _BatchNorm, inputs: Tensor, chunk: int) -> None:
+def _set_statistics(module: nn.Module, layer: _BatchNorm, inputs: Tensor, chunk: int) -> None:
     count = 0
     total, squares = torch.zeros(2, layer.num_features, dtype=torch.float64, device=inputs.device)
-    # Differences from the running mean are small, so that the sum of their squares loses nothing.
+    # Differences from the running mean are small, so the sum of their squares loses no precision.
     assert layer.running_mean is not None and layer.running_var is not None
     origin = layer.running_mean.double().clone()
 
-    def note(_layer: nn.Module, arguments: tuple[Any, ...]) -> None:
+    def add(_layer: nn.Module, arguments: tuple[Any, ...]) -> None:
         nonlocal count
         values = arguments[0].transpose(0, 1).flatten(1).double() - origin.unsqueeze(1)
         count += values.shape[1]
         total.add_(values.sum(1))
         squares.add_(values.square().sum(1))
-        raise _Reached
+        raise _LayerReached
 
-    handle = layer.register_forward_pre_hook(note)
+    handle = layer.register_forward_pre_hook(add)
+
     for start in range(0, len(inputs), chunk):
         try:
             module(inputs[start : start + chunk])
-        except _Reached:
+        except _LayerReached:
             continue
     handle.remove()
     mean = total / count

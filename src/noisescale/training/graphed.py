@@ -1,4 +1,4 @@
-"""A step as one CUDA graph: on a GPU the launches of a short step take longer than its arithmetic."""
+"""A training step as one CUDA graph. Launching the kernels of a short step takes longer than their arithmetic."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-# A step that takes longer than this is arithmetic, not launches, and a graph of it only holds memory.
+# A longer step gains nothing by a graph, which keeps its memory.
 SHORT_SECONDS = 0.01
 
-# Steps before the capture, so that libraries have chosen their algorithms and the allocator has its blocks.
+# Steps before the capture. In them libraries choose algorithms and the allocator reserves memory.
 _WARM_UP = 3
 
 
 class GraphedStep:
-    """One step of some runs, captured once and replayed with other examples.
+    """A step that is captured once and replayed with other examples.
 
     Args:
-        body: Computes one step on the examples at the index it is given, in place, and returns losses [R]; it must
-            neither wait for the device nor depend on numbers of the host.
-        index: A first index, for its shape.
-        changed: Every tensor that `body` changes; they are put back after the capture.
+        body: Takes the indices of the examples, computes one step in place and returns losses, shape [R]. It must not
+            wait for the device or read numbers on the host.
+        index: Indices of any step, for their shape.
+        changed: All tensors that `body` changes. Their values are restored after the capture.
     """
 
     def __init__(self, body: Callable[[Tensor], Tensor], index: Tensor, changed: Sequence[Tensor]) -> None:
@@ -41,14 +41,19 @@ class GraphedStep:
             tensor.copy_(value)
 
     def __call__(self, index: Tensor) -> Tensor:
-        """One step on the examples at `index`; the losses [R] are overwritten by the next."""
+        """Take one step on the examples at `index` and return losses, shape [R]. The next step overwrites them."""
         self._index.copy_(index)
         self._graph.replay()
         return self._losses
 
 
 def is_short(step: Callable[[], object], changed: Sequence[Tensor]) -> bool:
-    """Whether a step is short enough for a graph to pay; it is computed a few times, and its changes are put back."""
+    """Return whether a step is short enough for a graph. It takes a few steps and undoes their changes.
+
+    Args:
+        step: Takes one step.
+        changed: All tensors that `step` changes.
+    """
     before = [tensor.clone() for tensor in changed]
     for _ in range(_WARM_UP):
         step()

@@ -1,4 +1,4 @@
-"""The same instruments for whole packs: R networks measured as one program, at steps of a sweep."""
+"""Instruments for packs: R networks measured as one program, at steps of a sweep."""
 
 from noisescale.measure.packs.problem import PackProblem as PackProblem
 from noisescale.measure.packs.snapshot import Snapshot as Snapshot

@@ -1,4 +1,4 @@
-"""Alignment of weights with the activations they meet."""
+"""Alignment of weights with the activations that they multiply."""
 
 from __future__ import annotations
 
@@ -10,16 +10,22 @@ from noisescale.measure.packs.snapshot import Snapshot
 
 
 def alignment(snapshot: Snapshot) -> dict[str, Tensor]:
-    """log_n(‖Wh‖/(‖W‖‖h‖)) in root mean squares, of every linear and convolutional layer of fan-in n > 1.
+    """Measure the alignment of each linear and convolutional layer, log_n(‖Wh‖/(‖W‖‖h‖)) in root mean squares.
 
-    ½ where weights and activations know nothing of each other, 1 where they are fully aligned. Zeros that a convolution
-    meets at a padded edge lower it a little.
+    n > 1 is the fan-in. The value is ½ for independent weights and activations and 1 for fully aligned ones. Zero
+    padding lowers it slightly.
+
+    Args:
+        snapshot: The pack at a step.
+
+    Returns:
+        Alignments by column, shape [R] each.
 
     Source:
         Everett et al. 2024, section 3, for the log alignment ratio.
     """
-    found = snapshot.problem.over_layers(_log_ratio)
-    return {f"alignment.{name}.weight": own for name, own in found.items()}
+    ratios = snapshot.problem.over_layers(_log_ratio)
+    return {f"alignment.{name}.weight": values for name, values in ratios.items()}
 
 
 def _log_ratio(layer: nn.Linear | nn.Conv2d, inputs: Tensor, outputs: Tensor) -> Tensor | None:
@@ -28,5 +34,5 @@ def _log_ratio(layer: nn.Linear | nn.Conv2d, inputs: Tensor, outputs: Tensor) ->
         return None
     if layer.bias is not None:
         outputs = outputs - layer.bias.view(-1, *(1,) * (2 if isinstance(layer, nn.Conv2d) else 0))
-    product, weight, hidden = (own.square().mean().sqrt() for own in (outputs, layer.weight, inputs))
+    product, weight, hidden = (tensor.square().mean().sqrt() for tensor in (outputs, layer.weight, inputs))
     return (product / (weight * hidden)).log().double() / math.log(fan_in)

@@ -1,4 +1,4 @@
-"""Curvature of a pack: the largest eigenvalue and the trace of each Hessian, and of each tangent kernel."""
+"""Curvature of a pack: the trace of each Hessian, and the largest eigenvalue of each Hessian and tangent kernel."""
 
 from __future__ import annotations
 
@@ -17,25 +17,45 @@ from noisescale.measure.sampling_error import FEWEST_SAMPLES, most_of_the_error
 
 Bounded = dict[str, Tensor]
 
-# Products after which what was found is reported, with the error it has.
+# Largest number of products. The error is reported as it is then.
 _MOST_PRODUCTS = 200
 
-# As in `hessian_trace`: the relative error at which a run has enough samples.
+# Relative error at which sampling stops for a run, as in `hessian_trace` on one model.
 _RELATIVE_ERROR = 0.05
 
 
 def lambda_max(snapshot: Snapshot) -> Bounded:
-    """The largest eigenvalue of the Hessian: an eigenvalue lies within the residual above the value."""
+    """Measure the largest eigenvalue of the Hessian. An eigenvalue lies between the value and value + residual.
+
+    Args:
+        snapshot: The pack at a step.
+
+    Returns:
+        Value and bounds, shape [R] each.
+    """
     return _largest(snapshot, snapshot.problem.hessian_products(), "lambda_max")
 
 
 def ntk_lambda_max(snapshot: Snapshot) -> Bounded:
-    """The largest eigenvalue of the empirical tangent kernel JMJᵀ/n over examples and outputs."""
+    """Measure the largest eigenvalue of the empirical tangent kernel JMJᵀ/n over examples and outputs.
+
+    Args:
+        snapshot: The pack at a step.
+
+    Returns:
+        Value and bounds, shape [R] each.
+    """
     return _largest(snapshot, snapshot.problem.tangent_products(), "ntk_lambda_max")
 
 
 def hessian_trace(snapshot: Snapshot) -> Bounded:
-    """tr H: exact for plain ReLU MLPs; else E zᵀHz over random signs z, each run with as many as its error asks for.
+    """Measure tr H: exactly for plain ReLU MLPs, else as E zᵀHz over random signs z until the error of a run is small.
+
+    Args:
+        snapshot: The pack at a step.
+
+    Returns:
+        Value and interval, shape [R] each.
 
     Source:
         Hutchinson 1990.
@@ -45,32 +65,33 @@ def hessian_trace(snapshot: Snapshot) -> Bounded:
         return {"hessian_trace": exact, "hessian_trace_low": exact, "hessian_trace_high": exact}
     problem, generator = snapshot.problem, torch.Generator().manual_seed(0)
     value, half = (problem.point.new_full((problem.runs,), math.nan, dtype=torch.float64) for _ in range(2))
-    open_ = torch.arange(problem.runs, device=problem.point.device)
-    recorded, product, samples = open_, problem.hessian_products(), value.new_zeros(0, problem.runs)
-    while len(samples) < _MOST_PRODUCTS and len(open_):
-        if 2 * len(open_) <= len(recorded):
-            # Runs that have enough are no longer paid for.
-            recorded, product = open_, problem.of_runs(open_).hessian_products()
+    unfinished = torch.arange(problem.runs, device=problem.point.device)
+    multiplied, product, samples = unfinished, problem.hessian_products(), value.new_zeros(0, problem.runs)
+    while len(samples) < _MOST_PRODUCTS and len(unfinished):
+        if 2 * len(unfinished) <= len(multiplied):
+            # Half of the runs are finished: leave them out of the products.
+            multiplied, product = unfinished, problem.of_runs(unfinished).hessian_products()
         signs = torch.randint(2, (problem.size,), generator=generator).to(problem.point) * 2 - 1
-        image = product(signs.expand(len(recorded), -1))
+        image = product(signs.expand(len(multiplied), -1))
         new = value.new_zeros(1, problem.runs)
-        new[0, recorded] = (image * signs).sum(1, dtype=torch.float64)
+        new[0, multiplied] = (image * signs).sum(1, dtype=torch.float64)
         samples = torch.cat([samples, new])
         count = len(samples)
         if count < FEWEST_SAMPLES:
             continue
-        own = samples[:, open_]
-        error = own.std(0) / math.sqrt(count)
-        value[open_] = own.mean(0)
-        half[open_] = float(stats.t.ppf(0.5 + CONFIDENCE / 2, count - 1)) * error
-        # A run beyond all numbers is not waited for.
-        short = most_of_the_error(count) * error > _RELATIVE_ERROR * own.mean(0).abs()
-        open_ = open_[short & own[-1].isfinite()]
+        of_unfinished = samples[:, unfinished]
+        mean, error = of_unfinished.mean(0), of_unfinished.std(0) / math.sqrt(count)
+        value[unfinished] = mean
+        half[unfinished] = float(stats.t.ppf(0.5 + CONFIDENCE / 2, count - 1)) * error
+        # More samples do not help a run with infinite values.
+        too_large = most_of_the_error(count) * error > _RELATIVE_ERROR * mean.abs()
+        unfinished = unfinished[too_large & of_unfinished[-1].isfinite()]
     return {"hessian_trace": value, "hessian_trace_low": value - half, "hessian_trace_high": value + half}
 
 
 def _largest(snapshot: Snapshot, product: Product, name: str) -> Bounded:
-    found = largest_eigenvalues(product, snapshot.start, TOLERANCE[snapshot.start.dtype], _MOST_PRODUCTS)
-    high = torch.where(found.converged, found.values + found.residuals, torch.inf)
-    # A Ritz value is never above the largest eigenvalue; one that has not converged bounds nothing from above.
-    return {name: found.values, f"{name}_low": found.values, f"{name}_high": torch.where(high.isnan(), torch.nan, high)}
+    largest = largest_eigenvalues(product, snapshot.start, TOLERANCE[snapshot.start.dtype], _MOST_PRODUCTS)
+    values = largest.values
+    # A Ritz value bounds the largest eigenvalue from below. It gives an upper bound only after convergence.
+    high = torch.where(largest.converged, values + largest.residuals, torch.inf)
+    return {name: values, f"{name}_low": values, f"{name}_high": torch.where(high.isnan(), torch.nan, high)}

@@ -1,4 +1,4 @@
-"""Plain MLPs without autograd: Hessian-vector products and per-example gradients over batched matrix products."""
+"""Hessian-vector products and per-example gradients of plain MLPs as batched matrix products, without autograd."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ PerExample = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class _Recorded:
-    """One pass: h_0 … h_{L−1} [R, n, units], δ_1 … δ_L, and the slope of the loss in the outputs, with its graph."""
+    """The tensors of one forward and backward pass."""
 
-    hidden: list[Tensor]
-    deltas: list[Tensor]
+    hidden: list[Tensor]  # h_0 … h_{L−1}, each [R, n, units]
+    deltas: list[Tensor]  # δ_1 … δ_L, each [R, n, units]
     outputs: Tensor
-    slope: Tensor
+    slope: Tensor  # of the loss in the outputs, with its graph
 
 
 @dataclass(frozen=True)
 class GradientMoments:
-    """What the noise of n per-example gradients follows from, of every run.
+    """Moments of n per-example gradients for each run, in float64.
 
     Args:
-        squares: [R, n], ‖g_i‖².
-        along: [R, n], ⟨g_i, ḡ⟩.
-        mean_square: [R], ‖ḡ‖².
-        gram: [R, m, m], ⟨g_i, g_j⟩ of the first m examples. All in float64.
+        squares: ‖g_i‖², shape [R, n].
+        along: ⟨g_i, ḡ⟩, shape [R, n].
+        mean_square: ‖ḡ‖², shape [R].
+        gram: ⟨g_i, g_j⟩ of the first m examples, shape [R, m, m].
     """
 
     squares: Tensor
@@ -42,17 +42,17 @@ class GradientMoments:
 
 
 class PlainMLP:
-    """Products with the Hessian of an MLP's losses, and moments of its per-example gradients.
+    """Products with the Hessian of an MLP, and moments of its per-example gradients.
 
     With z_l = h_{l−1}W_lᵀ + b_l, h_l = φ(z_l), δ_l = ∂loss/∂z_l and a dot for the derivative along V = (V_l, v_l):
     ż_l = ḣ_{l−1}W_lᵀ + h_{l−1}V_lᵀ + v_l, δ̇_L = ℓ''ż_L, δ̇_{l−1} = φ'(δ̇_lW_l + δ_lV_l) + φ''ż_{l−1}(δ_lW_l), and the
-    product is δ̇_lᵀh_{l−1} + δ_lᵀḣ_{l−1} for the weights, Σδ̇_l for the biases. An example's gradient in W_l is δhᵀ, so
-    that inner products of gradients are products of inner products of δ and h.
+    product is δ̇_lᵀh_{l−1} + δ_lᵀḣ_{l−1} for the weights, Σδ̇_l for the biases. The gradient of an example in W_l is δhᵀ,
+    so inner products of gradients are products of inner products of δ and h.
 
     Args:
-        layers: As `mlp_layers` gives them.
-        per_example: (outputs [..., K], targets [..., K]) → losses.
-        parameters: [R, …] each, weight and bias of each layer in turn.
+        layers: Names and activation of the layers, from `mlp_layers`.
+        per_example: Losses, shape [...], of outputs, shape [..., K], and targets, shape [..., K].
+        parameters: Parameters by name, shape [R, …] each: weight and bias of each layer.
 
     Source:
         Pearlmutter 1994, for HV; Goodfellow 2015, for the norms of gradients.
@@ -64,7 +64,7 @@ class PlainMLP:
         self._biases = [parameters[f"{name}.bias"] for name in layers.names]
 
     def record(self, inputs: Tensor, targets: Tensor) -> _Recorded:
-        """The pass at the parameters: inputs [n, …], targets [n, K]."""
+        """Compute a forward and a backward pass on inputs, shape [n, …], and targets, shape [n, K]."""
         runs = len(self._weights[0])
         hidden = [inputs.flatten(1).expand(runs, -1, -1)]
         for weight, bias in zip(self._weights[:-1], self._biases[:-1], strict=True):
@@ -77,14 +77,22 @@ class PlainMLP:
         deltas = [slope.detach()]
         for layer in range(len(self._weights) - 1, 0, -1):
             back = torch.bmm(deltas[0], self._weights[layer])
-            deltas.insert(0, self._through(back, hidden[layer]))
+            deltas.insert(0, self._times_derivative(back, hidden[layer]))
         return _Recorded(hidden, deltas, outputs, slope)
 
     def multiply(self, recorded: _Recorded, along: Tensor) -> Tensor:
-        """HV [R, P] of V [R, P], for the sum over the recorded examples."""
+        """Compute HV for the sum of the losses of the recorded examples.
+
+        Args:
+            recorded: The recorded pass.
+            along: V, shape [R, P].
+
+        Returns:
+            HV, shape [R, P].
+        """
         hidden, deltas, last = recorded.hidden, recorded.deltas, len(self._weights) - 1
         v, w = self._split(along), self._weights
-        moved: list[Tensor | None] = [None]  # ḣ_0: the inputs stand still
+        moved: list[Tensor | None] = [None]  # ḣ_0 = 0
         shifts: list[Tensor] = []
         for layer in range(last + 1):
             shift = torch.baddbmm(v[layer][1].unsqueeze(1), hidden[layer], v[layer][0].mT)
@@ -93,26 +101,32 @@ class PlainMLP:
                 shift.baddbmm_(before, w[layer].mT)
             shifts.append(shift)
             if layer < last:
-                moved.append(self._through(shift, hidden[layer + 1]))
+                moved.append(self._times_derivative(shift, hidden[layer + 1]))
         product = torch.empty_like(along)
-        own = self._split(product)
+        parts = self._split(product)
         (delta,) = torch.autograd.grad(recorded.slope, recorded.outputs, shifts[last], retain_graph=True)
         for layer in range(last, -1, -1):
             weight, before = torch.bmm(delta.mT, hidden[layer]), moved[layer]
             if before is not None:
                 weight.baddbmm_(deltas[layer].mT, before)
-            own[layer][0].copy_(weight)
-            torch.sum(delta, 1, out=own[layer][1])
+            parts[layer][0].copy_(weight)
+            torch.sum(delta, 1, out=parts[layer][1])
             if layer:
                 back = torch.bmm(delta, w[layer]).baddbmm_(deltas[layer], v[layer][0])
-                delta = self._through(back, hidden[layer])
+                delta = self._times_derivative(back, hidden[layer])
                 if not self.piecewise_linear:
-                    # tanh'' = −2 tanh tanh', and δ_{l−1} has tanh' in it already.
+                    # tanh'' = −2 tanh tanh', and δ_{l−1} contains tanh'.
                     delta.addcmul_(deltas[layer - 1] * hidden[layer], shifts[layer - 1], value=-2)
         return product
 
     def moments(self, recorded: _Recorded, multipliers: Tensors, few: int) -> GradientMoments:
-        """Of the recorded examples' gradients with the rate multipliers c, one a tensor and run; gram of the first."""
+        """Compute moments of the gradients of the recorded examples.
+
+        Args:
+            recorded: The recorded pass.
+            multipliers: Rate multipliers c by name, one number for each run.
+            few: Number m of gradients in the Gram matrix.
+        """
         n = recorded.outputs.shape[1]
         runs, m = len(recorded.outputs), min(few, n)
         shapes = (runs, n), (runs, n), (runs,), (runs, m, m)
@@ -126,25 +140,31 @@ class PlainMLP:
             pulled = (torch.bmm(delta, mean) * hidden).sum(2, dtype=torch.float64)
             pulled_bias = torch.bmm(delta, mean_bias.unsqueeze(2)).squeeze(2).double()
             along += weight * pulled + bias * pulled_bias
-            norms = (own.double().square().flatten(1).sum(1) for own in (mean, mean_bias))
+            norms = (part.double().square().flatten(1).sum(1) for part in (mean, mean_bias))
             for c, norm in zip((weight, bias), norms, strict=True):
                 total += c.flatten() * norm
-            d, h = (own[:, :few].double() for own in (delta, hidden))
+            d, h = (tensor[:, :few].double() for tensor in (delta, hidden))
             gram += d @ d.mT * (weight.unsqueeze(2) * (h @ h.mT) + bias.unsqueeze(2))
         return GradientMoments(squares, along, total, gram)
 
     def trace(self, recorded: _Recorded, multipliers: Tensors) -> Tensor:
-        """The exact trace [R] of the Hessian of the recorded examples' losses, with rate multipliers c.
+        """Compute the exact trace of the Hessian of the sum of losses, for piecewise linear activations.
 
-        Of piecewise linear networks only: the output is then piecewise linear in each single weight, so of
-        H = Jᵀℓ''J + Σ_k ℓ'_k ∇²f_k the second part has nothing on its diagonal, and tr Jᵀℓ''J takes as many backward
-        passes as there are outputs.
+        H = Jᵀℓ''J + Σ_k ℓ'_k ∇²f_k. The output is piecewise linear in each single weight, so the second part has a zero
+        diagonal, and tr Jᵀℓ''J takes one backward pass for each output.
+
+        Args:
+            recorded: The recorded pass.
+            multipliers: Rate multipliers c by name, one number for each run.
+
+        Returns:
+            Traces, shape [R].
         """
         runs, n, outputs = recorded.outputs.shape
         unit = torch.eye(outputs, dtype=recorded.outputs.dtype, device=recorded.outputs.device)
         rows = [
-            torch.autograd.grad(recorded.slope, recorded.outputs, one.expand(runs, n, -1), retain_graph=True)[0]
-            for one in unit
+            torch.autograd.grad(recorded.slope, recorded.outputs, row.expand(runs, n, -1), retain_graph=True)[0]
+            for row in unit
         ]
         curvature = torch.stack(rows, 2)  # ℓ'' [R, n, K, K]
         jacobian = unit.expand(runs, n, -1, -1)  # ∂f/∂z_l [R, n, K, units]
@@ -153,30 +173,30 @@ class PlainMLP:
             weight, bias = (
                 multipliers[f"{self._names[layer]}.{kind}"].double().view(-1, 1) for kind in ("weight", "bias")
             )
-            seen = ((curvature @ jacobian) * jacobian).sum((2, 3), dtype=torch.float64)
+            curved = ((curvature @ jacobian) * jacobian).sum((2, 3), dtype=torch.float64)
             hidden = recorded.hidden[layer]
-            total += (seen * (weight * hidden.square().sum(2, dtype=torch.float64) + bias)).sum(1)
+            total += (curved * (weight * hidden.square().sum(2, dtype=torch.float64) + bias)).sum(1)
             if layer:
                 back = torch.bmm(jacobian.reshape(runs, n * outputs, -1), self._weights[layer])
                 jacobian = back.view(runs, n, outputs, -1) * (hidden > 0).unsqueeze(2)
         return total
 
-    def _through(self, gradient: Tensor, output: Tensor) -> Tensor:
-        """φ' times a gradient, from the activation's output."""
+    def _times_derivative(self, gradient: Tensor, output: Tensor) -> Tensor:
+        """Multiply a gradient by φ', computed from the output of the activation."""
         aten = torch.ops.aten
-        found: Tensor = (
+        product: Tensor = (
             aten.threshold_backward(gradient, output, 0)
             if self.piecewise_linear
             else aten.tanh_backward(gradient, output)
         )
-        return found
+        return product
 
     def _split(self, flat: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Flat vectors [R, P] as (weight, bias) of every layer, views of the same memory."""
-        found, start = [], 0
+        """Split flat vectors, shape [R, P], into views of the weight and the bias of each layer."""
+        layers, start = [], 0
         for weight, bias in zip(self._weights, self._biases, strict=True):
             middle = start + weight[0].numel()
             end = middle + bias.shape[1]
-            found.append((flat[:, start:middle].view(weight.shape), flat[:, middle:end]))
+            layers.append((flat[:, start:middle].view(weight.shape), flat[:, middle:end]))
             start = end
-        return found
+        return layers

@@ -10,17 +10,34 @@ from noisescale.measure.packs.snapshot import Snapshot
 
 
 def trace_covariance(snapshot: Snapshot) -> dict[str, Tensor]:
-    """tr Σ of the per-example gradient over the training set, as `gradient_noise` measures it."""
-    return _columns("trace_covariance", [own.trace_covariance for own in snapshot.noise])
+    """Measure tr Σ of the per-example gradient over the training set, as `gradient_noise` does.
+
+    Args:
+        snapshot: The pack at a step.
+
+    Returns:
+        Value and interval, shape [R] each.
+    """
+    return _columns("trace_covariance", [noise.trace_covariance for noise in snapshot.noise])
 
 
 def gradient_noise_scale(snapshot: Snapshot) -> dict[str, Tensor]:
-    """tr Σ/|G|² in examples, with |G|² beside it."""
-    norms = _columns("gradient_norm_squared", [own.gradient_norm_squared for own in snapshot.noise])
-    return norms | _columns("gradient_noise_scale", [own.gradient_noise_scale for own in snapshot.noise])
+    """Measure |G|² and tr Σ/|G|², in examples.
+
+    Args:
+        snapshot: The pack at a step.
+
+    Returns:
+        Values and intervals, shape [R] each.
+    """
+    norms = _columns("gradient_norm_squared", [noise.gradient_norm_squared for noise in snapshot.noise])
+    return norms | _columns("gradient_noise_scale", [noise.gradient_noise_scale for noise in snapshot.noise])
 
 
-def _columns(name: str, found: list[Estimate]) -> dict[str, Tensor]:
-    values = {name: [own.value for own in found]}
-    values |= {f"{name}_low": [own.low for own in found], f"{name}_high": [own.high for own in found]}
-    return {column: torch.tensor(own, dtype=torch.float64) for column, own in values.items()}
+def _columns(name: str, estimates: list[Estimate]) -> dict[str, Tensor]:
+    columns = {
+        name: [estimate.value for estimate in estimates],
+        f"{name}_low": [estimate.low for estimate in estimates],
+        f"{name}_high": [estimate.high for estimate in estimates],
+    }
+    return {column: torch.tensor(values, dtype=torch.float64) for column, values in columns.items()}

@@ -1,4 +1,4 @@
-"""A pack at one step, as the instruments see it."""
+"""A pack at one step of training."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from noisescale.measure.noise import GradientNoise, Moments, noise_of_moments
 from noisescale.measure.packs.mlp import Tensors
 from noisescale.measure.packs.problem import PackProblem
 
-# Examples of whose Gram matrix the floor of |G|²'s variance is estimated; all runs of a pack pay for them.
+# Examples in the Gram matrix that bounds the variance of |G|² from below. Each run of the pack has such a matrix.
 _GRAM_EXAMPLES = 64
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A pack at one step.
+    """A pack at one step of training.
 
     Args:
         problem: Networks, loss and examples.
-        before: Parameters one step ago, [R, …] each; None at step 0.
-        learning_rates: [R], ε of the step that led here.
-        population: N, the training examples of which those of the problem are a random subset.
+        before: Parameters before the last step, by name, shape [R, …] each; None at step 0.
+        learning_rates: Learning rate ε of the last step, shape [R].
+        population: Number N of training examples, of which the examples of the problem are a random subset.
     """
 
     problem: PackProblem
@@ -34,19 +34,21 @@ class Snapshot:
 
     @cached_property
     def start(self) -> Tensor:
-        """A random direction [R, P], the same for every run, so that none depends on its pack-mates."""
+        """A random direction, shape [R, P], equal for all runs, so that no run depends on the others."""
         point = self.problem.point
         direction = torch.randn(self.problem.size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         return direction.to(point).expand_as(point)
 
     @cached_property
     def noise(self) -> list[GradientNoise]:
-        """Of each run, from its per-example gradients."""
-        found, n = self.problem.gradient_moments(_GRAM_EXAMPLES), self.problem.examples
-        squares, along, norms = (own.cpu().numpy() for own in (found.squares, found.along, found.mean_square))
+        """The gradient noise of each run, from its per-example gradients."""
+        moments, n = self.problem.gradient_moments(_GRAM_EXAMPLES), self.problem.examples
+        squares, along, norms = (
+            values.cpu().numpy() for values in (moments.squares, moments.along, moments.mean_square)
+        )
         return [
             noise_of_moments(
-                Moments(squares[run], along[run], float(norms[run])), found.gram[run], float(self.population),
+                Moments(squares[run], along[run], float(norms[run])), moments.gram[run], float(self.population),
                 "optimizer", n, 1,
             )
             for run in range(self.problem.runs)

@@ -1,4 +1,4 @@
-"""The instruments of a pack as one table; a new one is a function of a snapshot and a row."""
+"""The table of instruments for packs. A new instrument is a function of a snapshot and one row."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from noisescale.measure.packs.weights import effective_learning_rate, rotation, 
 
 @dataclass(frozen=True)
 class PackInstrument:
-    """A row of the table.
+    """An instrument for packs.
 
     Args:
-        measure: Snapshot → columns of curves, [R] each: the quantity itself, with `_low` and `_high` where it is an
-            estimate, or one column a weight tensor, `quantity.tensor`.
-        across: Whether it looks at the step that led to the snapshot.
+        measure: Returns the columns of curves, shape [R] each: the quantity, with `_low` and `_high` if it is an
+            estimate, or one column for each weight tensor, named `quantity.tensor`.
+        across: Whether the instrument needs the parameters before the last step.
     """
 
     measure: Callable[[Snapshot], dict[str, Tensor]]
@@ -42,8 +42,17 @@ INSTRUMENTS: dict[str, PackInstrument] = {
 
 
 def measure_pack(snapshot: Snapshot, quantities: Sequence[str]) -> dict[str, Tensor]:
-    """Every column of the quantities asked for, [R] each, on the CPU in float64."""
-    found: dict[str, Tensor] = {}
+    """Measure quantities of a pack.
+
+    Args:
+        snapshot: The pack at a step.
+        quantities: Names in `INSTRUMENTS`.
+
+    Returns:
+        Values by column, shape [R] each, on the CPU in float64.
+    """
+    columns: dict[str, Tensor] = {}
     for name in quantities:
-        found |= {column: own.detach().double().cpu() for column, own in INSTRUMENTS[name].measure(snapshot).items()}
-    return found
+        measured = INSTRUMENTS[name].measure(snapshot)
+        columns |= {column: values.detach().double().cpu() for column, values in measured.items()}
+    return columns

@@ -1,4 +1,4 @@
-"""Norms and effective rates of a pack's weights, tensor by tensor: exact."""
+"""Norms, effective rates and rotations of the weight tensors of a pack. They are exact."""
 
 from __future__ import annotations
 
@@ -10,38 +10,58 @@ from noisescale.measure.weights import rotation_angles
 
 
 def weight_norm_squared(snapshot: Snapshot) -> dict[str, Tensor]:
-    """‖W‖² of every weight tensor of the module."""
-    return {f"weight_norm_squared.{name}": _square(own) for name, own in _weights(snapshot).items()}
+    """Compute ‖W‖² of each weight tensor of the module.
+
+    Args:
+        snapshot: The pack at a step.
+
+    Returns:
+        Squared norms by column, shape [R] each.
+    """
+    return {f"weight_norm_squared.{name}": _square(weight) for name, weight in _weights(snapshot).items()}
 
 
 def effective_learning_rate(snapshot: Snapshot) -> dict[str, Tensor]:
-    """εc/‖W‖² of every weight tensor, which is ε/‖θ‖² with W = mθ, c = m².
+    """Compute εc/‖W‖² of each weight tensor, which is ε/‖θ‖² with W = mθ and c = m².
+
+    Args:
+        snapshot: The pack at a step.
+
+    Returns:
+        Effective rates by column, shape [R] each.
 
     Source:
-        Li, Lyu, Arora 2020, section 3: with momentum m the step is as long as at the rate ε/(1 − m).
+        Li, Lyu, Arora 2020, section 3. With momentum μ a step is as long as at the rate ε/(1 − μ).
     """
     return {
         f"effective_learning_rate.{name}": snapshot.learning_rates.double()
         * snapshot.problem.multipliers[name].flatten(1).mean(1).double()
-        / _square(own)
-        for name, own in _weights(snapshot).items()
+        / _square(weight)
+        for name, weight in _weights(snapshot).items()
     }
 
 
 def rotation(snapshot: Snapshot) -> dict[str, Tensor]:
-    """The angle between each weight tensor before and after the last step, in radians; NaN at step 0."""
+    """Compute the angle between each weight tensor before and after the last step, in radians; NaN at step 0.
+
+    Args:
+        snapshot: The pack at a step.
+
+    Returns:
+        Angles by column, shape [R] each.
+    """
     weights, before = _weights(snapshot), snapshot.before
     return {
-        f"rotation.{name}": torch.full_like(_square(own), torch.nan)
+        f"rotation.{name}": torch.full_like(_square(weight), torch.nan)
         if before is None
-        else rotation_angles(before[name], own)
-        for name, own in weights.items()
+        else rotation_angles(before[name], weight)
+        for name, weight in weights.items()
     }
 
 
 def _weights(snapshot: Snapshot) -> dict[str, Tensor]:
-    """Tensors [R, …] of at least two axes each: weights, not biases or gains."""
-    return {name: own for name, own in snapshot.problem.parameters.items() if own.dim() > 2}
+    """Return the tensors, shape [R, …], with at least two axes for each run: weights, but not biases or gains."""
+    return {name: tensor for name, tensor in snapshot.problem.parameters.items() if tensor.dim() > 2}
 
 
 def _square(tensor: Tensor) -> Tensor:

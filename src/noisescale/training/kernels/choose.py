@@ -1,4 +1,4 @@
-"""Which kernel computes a pack: a rule for MLPs, a short measurement for everything else."""
+"""Chooses the kernel of a pack: the explicit one for plain MLPs, the fastest on trial steps for all other modules."""
 
 from __future__ import annotations
 
@@ -12,35 +12,36 @@ from torch import nn
 from noisescale.errors import BadInput
 from noisescale.families import mlp_layers
 from noisescale.training.kernels.generic import GenericKernel
+from noisescale.training.kernels.kernel import Kernel
 from noisescale.training.kernels.loop import LoopKernel
 from noisescale.training.kernels.mlp import MLPKernel
 from noisescale.training.kernels.packable import Trial, draws_numbers, reason_against_packing
-from noisescale.training.kernels.seam import Kernel
 from noisescale.training.losses import Loss
 
 MakeKernel = Callable[[nn.Module, Loss], Kernel]
 
-# A row is a way to compute many runs of any module.
+# Kernels for any module. A new one is one row.
 KERNELS: dict[str, MakeKernel] = {
     "vmap": GenericKernel,
     "unfolded": lambda module, loss: GenericKernel(module, loss, unfolded=True),
     "loop": LoopKernel,
 }
-# More runs at once must make a run faster by this much: less is within what one measurement and the next differ by.
+# Relative gain in the time of a run that justifies more runs at once. Repeated measurements differ by less.
 _GAIN = 0.05
-# Repetitions of the measurement after one that warms up; the fastest counts, since what disturbs only slows down.
+# Timed steps after a warm-up step. The fastest counts, because disturbances only slow a step down.
 _REPETITIONS = 3
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A kernel, how many runs it computes at once, and how it came about.
+    """A kernel and the number of runs that it computes at once.
 
     Args:
-        together: Runs that train together at most; a pack of more trains part after part.
-        note: What a user should know: why the runs are computed one at a time; empty otherwise.
-        draws: Whether the module draws random numbers, so that the kernel needs a number for each run and step.
-        measured: Whether a measurement chose it, which may choose otherwise another time.
+        kernel: The kernel.
+        together: Largest number of runs that train together. A larger pack trains in parts, one after another.
+        note: Reason why the runs are computed one at a time, for the user; empty otherwise.
+        draws: Whether the module draws random numbers, so that the kernel needs a seed for each run and step.
+        measured: Whether a measurement chose the kernel. Another measurement may choose differently.
     """
 
     kernel: Kernel
@@ -51,29 +52,32 @@ class Choice:
 
     @property
     def name(self) -> str:
-        """What `choose_kernel` takes as `kind` to make the same choice again: "vmap 8"."""
+        """The `kind` with which `choose_kernel` repeats the choice, as in "vmap 8"."""
         return f"{self.kernel.name} {self.together}"
 
 
 def choose_kernel(
     module: nn.Module, loss: Loss, trial: Trial, kind: str = "auto", together: int = 1, most: int | None = None
 ) -> Choice:
-    """The explicit kernel where the module is a plain MLP, else the fastest of the others on trial steps.
+    """Choose the explicit kernel for a plain MLP, and the fastest kernel on trial steps for any other module.
 
-    The others are measured with as many runs at once as fit into the cache, and with twice and four times as many for
-    as long as that is faster: what a call costs weighs more in a small network than what misses the cache.
+    The number of runs at once starts at what fits into the cache and doubles as long as a run gets faster. In a small
+    network the overhead of a call costs more than cache misses.
 
     Args:
         module: The module.
         loss: The loss.
-        trial: All runs of the pack.
-        kind: "auto", a name in `KERNELS` (kernels must agree; tests compare them), or a name and a number, as in "vmap
-            8": that kernel with at most so many runs at once.
-        together: Runs that fit into the cache together.
-        most: Runs that may be tried at once (default: all).
+        trial: A step of all runs of the pack.
+        kind: "auto", or a name in `KERNELS`, or a name and a number: "vmap 8" is that kernel with at most 8 runs at
+            once.
+        together: Number of runs that fit into the cache together.
+        most: Largest number of runs to try at once; None for all.
+
+    Returns:
+        The kernel and the number of runs at once.
 
     Raises:
-        BadInput: An unknown kind.
+        BadInput: `kind` is unknown.
     """
     name, _, number = kind.partition(" ")
     explicit = name in ("auto", MLPKernel.name)
@@ -94,37 +98,45 @@ def choose_kernel(
         return Choice(KERNELS[name](module, loss), together)
     convolves = any(isinstance(part, nn.Conv2d) for part in module.modules())
     kernels = [make(module, loss) for name, make in KERNELS.items() if convolves or name != "unfolded"]
-    found = [_fastest(kernel, trial, together, most or len(trial.inputs)) for kernel in kernels]
-    _, size, kernel = min(found, key=lambda own: own[0])
-    return Choice(kernel, size, measured=True)
+    timings = [_time(kernel, trial, together, most or len(trial.inputs)) for kernel in kernels]
+    fastest = min(timings, key=lambda timing: timing.seconds)
+    return Choice(fastest.kernel, fastest.together, measured=True)
 
 
 _ONE_AT_A_TIME = "the model's runs are trained one at a time, because they cannot be packed: {}"
 
 
-def _fastest(kernel: Kernel, trial: Trial, together: int, most: int) -> tuple[float, int, Kernel]:
-    """Seconds of a run's step, the number of runs at once at which it takes them, and the kernel."""
+@dataclass(frozen=True)
+class _Timing:
+    kernel: Kernel
+    together: int  # runs at once
+    seconds: float  # of one step of one run
+
+
+def _time(kernel: Kernel, trial: Trial, together: int, most: int) -> _Timing:
+    """Time a kernel, with the number of runs at once at which a run is fastest."""
     runs, size = min(most, len(trial.inputs)), together
-    best = _seconds(kernel, trial.first(size)) / size
-    # Run after run there is nothing to share.
+    best = _step_seconds(kernel, trial.first(size)) / size
+    # The loop computes one run at a time, whatever the number.
     while size < runs and not isinstance(kernel, LoopKernel):
         larger = min(2 * size, runs)
-        seconds = _seconds(kernel, trial.first(larger)) / larger
+        seconds = _step_seconds(kernel, trial.first(larger)) / larger
         if seconds > (1 - _GAIN) * best:
             break
         best, size = seconds, larger
-    return best, size, kernel
+    return _Timing(kernel, size, best)
 
 
-def _seconds(kernel: Kernel, trial: Trial) -> float:
-    """The time of one step, without what disturbed it."""
+def _step_seconds(kernel: Kernel, trial: Trial) -> float:
+    """Return the time of the fastest of a few steps, in seconds."""
     times = []
     for _ in range(_REPETITIONS + 1):
-        own = trial.first(len(trial.inputs))
+        copy = trial.first(len(trial.inputs))
         _synchronize(trial)
         began = time.perf_counter()
         with torch.no_grad():
-            kernel.losses_and_gradients(own.parameters, own.buffers, own.inputs, own.targets, False)
+            kernel.losses_and_gradients(copy.parameters, copy.buffers, copy.inputs, copy.targets, False)
+
         _synchronize(trial)
         times.append(time.perf_counter() - began)
     return min(times[1:])

@@ -1,4 +1,4 @@
-"""The generic kernel: `torch.func` over any module."""
+"""The kernel for any module that `torch.func` can vectorize over runs."""
 
 from __future__ import annotations
 
@@ -9,32 +9,33 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from noisescale.training.kernels.evaluating import Evaluating
-from noisescale.training.kernels.seam import Tensors
+from noisescale.training.kernels.evaluation import RunByRunEvaluation
+from noisescale.training.kernels.kernel import Tensors
 from noisescale.training.kernels.unfolded import UnfoldedConvolutions
 from noisescale.training.losses import Loss
 
 
-class GenericKernel(Evaluating):
-    """Gradients of any `nn.Module`, vectorised over runs by `torch.func.vmap`.
+class GenericKernel(RunByRunEvaluation):
+    """Computes gradients of any module, vectorized over runs by `torch.func.vmap`.
 
     A convolution of R runs becomes one grouped convolution, or, unfolded, one batched matrix product.
 
     Args:
-        module: Supplies the forward pass and the buffers that never change; its own parameters are not used.
+        module: The module. Its forward pass and its constant buffers are used, its parameters are not.
         loss: The loss, averaged over the batch.
-        unfolded: Whether convolutions are computed as matrix products of unfolded inputs.
+        unfolded: Whether to compute convolutions as matrix products of unfolded inputs.
     """
 
     def __init__(self, module: nn.Module, loss: Loss, *, unfolded: bool = False) -> None:
         self.name = "unfolded" if unfolded else "vmap"
         super().__init__(module)
-        training, self._loss = module.train(), loss
+        self._loss = loss
         self._convolutions: AbstractContextManager[object] = UnfoldedConvolutions() if unfolded else nullcontext()
 
+        trained = module.train()
+
         def outputs(parameters: Tensors, buffers: Tensors, inputs: Tensor) -> Tensor:
-            found: Tensor = functional_call(training, (parameters, buffers), (inputs,))
-            return found
+            return functional_call(trained, (parameters, buffers), (inputs,))  # type: ignore[no-any-return]
 
         self._training_outputs = vmap(outputs)
 
@@ -47,10 +48,10 @@ class GenericKernel(Evaluating):
         with_losses: bool = True,
         draws: Sequence[int] | None = None,
     ) -> tuple[Tensor | None, Tensors]:
-        own = {name: tensor.detach().requires_grad_() for name, tensor in parameters.items()}
-        # Autograd around the vectorised pass, not `grad` within it, takes a tenth less time: no run's loss depends on
-        # another run's parameters, so the gradient of their sum is each one's own.
+        leaves = {name: tensor.detach().requires_grad_() for name, tensor in parameters.items()}
+        # The loss of a run depends on no other run, so the gradient of the sum holds the gradient of each run. Autograd
+        # around the vectorized pass takes a tenth less time than `grad` within it.
         with torch.enable_grad(), self._convolutions:
-            losses = self._loss.per_example(self._training_outputs(own, buffers, inputs), targets).mean(1)
-            gradients = torch.autograd.grad(losses.sum(), list(own.values()), materialize_grads=True)
-        return losses.detach(), dict(zip(own, gradients, strict=True))
+            losses = self._loss.per_example(self._training_outputs(leaves, buffers, inputs), targets).mean(1)
+            gradients = torch.autograd.grad(losses.sum(), list(leaves.values()), materialize_grads=True)
+        return losses.detach(), dict(zip(leaves, gradients, strict=True))

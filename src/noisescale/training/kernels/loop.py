@@ -1,4 +1,4 @@
-"""One run at a time: for wide networks, whose steps fill the machine alone, and for modules that cannot be packed."""
+"""The kernel that computes one run after another: for wide networks and for modules that cannot be packed."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from noisescale.training.kernels.evaluating import Evaluating
-from noisescale.training.kernels.seam import Tensors
+from noisescale.training.kernels.evaluation import RunByRunEvaluation
+from noisescale.training.kernels.kernel import Tensors
 from noisescale.training.losses import Loss
 
 
-class LoopKernel(Evaluating):
-    """Gradients by autograd, run after run, into the pack's tensors.
+class LoopKernel(RunByRunEvaluation):
+    """Computes gradients by autograd, one run after another.
 
     Args:
-        module: Supplies the forward pass and the buffers that never change; its own parameters are not used.
+        module: The module. Its forward pass and its constant buffers are used, its parameters are not.
         loss: The loss, averaged over the batch.
     """
 
@@ -25,7 +25,7 @@ class LoopKernel(Evaluating):
 
     def __init__(self, module: nn.Module, loss: Loss) -> None:
         super().__init__(module)
-        self._training, self._loss = module.train(), loss
+        self._trained, self._loss = module.train(), loss
 
     def losses_and_gradients(
         self,
@@ -39,31 +39,31 @@ class LoopKernel(Evaluating):
         gradients = {name: torch.empty_like(tensor) for name, tensor in parameters.items()}
         losses = inputs.new_empty(len(inputs))
         for run in range(len(inputs)):
-            own = {name: tensor[run].detach().requires_grad_() for name, tensor in parameters.items()}
-            # A view of the pack's buffer: what a training pass writes into it stays.
-            moving = {name: tensor[run] for name, tensor in buffers.items()}
-            with torch.enable_grad(), _seeded(draws[run] if draws is not None else None, inputs.device):
-                outputs = functional_call(self._training, (own, moving), (inputs[run],))
+            leaves = {name: tensor[run].detach().requires_grad_() for name, tensor in parameters.items()}
+            # Views, because a training pass updates the buffers of the pack in place.
+            statistics = {name: tensor[run] for name, tensor in buffers.items()}
+            with torch.enable_grad(), _Seeded(draws[run] if draws is not None else None, inputs.device):
+                outputs = functional_call(self._trained, (leaves, statistics), (inputs[run],))
                 loss = self._loss.per_example(outputs, targets[run]).mean()
-                found = torch.autograd.grad(loss, list(own.values()), materialize_grads=True)
+                of_run = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
             losses[run] = loss.detach()
-            for name, gradient in zip(own, found, strict=True):
+            for name, gradient in zip(leaves, of_run, strict=True):
                 gradients[name][run] = gradient
         return losses, gradients
 
 
-class _seeded:
-    """The global generators seeded with a number for the length of a block, and put back afterwards."""
+class _Seeded:
+    """Seeds the global generators within a block and restores them after it. Without a seed, does nothing."""
 
-    def __init__(self, number: int | None, device: torch.device) -> None:
-        self._number = number
+    def __init__(self, seed: int | None, device: torch.device) -> None:
+        self._seed = seed
         self._fork = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
 
     def __enter__(self) -> None:
-        if self._number is not None:
+        if self._seed is not None:
             self._fork.__enter__()
-            torch.manual_seed(self._number)
+            torch.manual_seed(self._seed)
 
     def __exit__(self, *exception: object) -> None:
-        if self._number is not None:
+        if self._seed is not None:
             self._fork.__exit__(None, None, None)

@@ -1,4 +1,4 @@
-"""The explicit kernel for MLPs: forward and backward written out over batched matrix products."""
+"""The kernel for plain MLPs: forward and backward passes as batched matrix products, without autograd."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from noisescale.families import MLPLayers
-from noisescale.training.kernels.seam import Tensors
+from noisescale.training.kernels.kernel import Tensors
 from noisescale.training.losses import Loss
 
 Backward = Callable[[Tensor, Tensor], Tensor]
@@ -18,7 +18,7 @@ Backward = Callable[[Tensor, Tensor], Tensor]
 @dataclass(frozen=True, slots=True)
 class _Activation:
     forward_: Callable[[Tensor], Tensor]  # in place
-    backward: Backward  # (gradient, activation's output) -> gradient before the activation
+    backward: Backward  # (gradient in the output, output) -> gradient in the input
 
 
 _ACTIVATIONS: dict[type[nn.Module], _Activation] = {
@@ -28,12 +28,13 @@ _ACTIVATIONS: dict[type[nn.Module], _Activation] = {
 
 
 class MLPKernel:
-    """Gradients of an MLP without autograd; equals the generic kernel.
+    """Computes gradients of an MLP without autograd. They equal those of `GenericKernel`.
 
     With h_0 = x, z_l = h_{l−1} W_lᵀ + b_l, h_l = φ(z_l) and δ = ∂loss/∂z/B, the gradients are δ_lᵀ h_{l−1} and Σ_B δ_l.
 
     Args:
-        layers: As `mlp_layers` gives them.
+        layers: Names and activation of the layers, from `mlp_layers`.
+
         loss: The loss, averaged over the batch.
     """
 

@@ -1,4 +1,4 @@
-"""Whether a module can be packed: a trial, and a message that names the operation that cannot."""
+"""Tests whether a module can be packed, and names the operation that prevents it."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ import torch
 from torch import Tensor, nn
 
 from noisescale.training.kernels.generic import GenericKernel
+from noisescale.training.kernels.kernel import Tensors
 from noisescale.training.kernels.loop import LoopKernel
-from noisescale.training.kernels.seam import Tensors
 from noisescale.training.losses import Loss
 
-# Packed and single gradients differ by rounding, which training in float32 at a large rate may magnify a little; an
-# operation that mixes runs is off by its whole size.
+# Relative difference between packed and single gradients. Rounding is far below it, an operation that mixes runs far
+# above it. bfloat16 has eight bits.
 _AGREEMENT = 1e-3
-# What torch's normalizations call the buffers that a training pass moves.
+_LOWERED_AGREEMENT = 0.1
+# Torch's names for the running statistics of its normalizations.
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
-_LOWERED_AGREEMENT = 0.1  # bfloat16 has eight bits
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A few runs' worth of a step, to try kernels on.
+    """The tensors of one step of R runs, on which kernels are tried.
 
     Args:
-        parameters: [R, …] each.
-        buffers: [R, …] each.
-        inputs: [R, B, …].
-        targets: [R, B, K].
+        parameters: Parameters by name, shape [R, …] each.
+        buffers: Buffers by name, shape [R, …] each.
+        inputs: Batch of each run, shape [R, B, …].
+        targets: Targets of each batch, shape [R, B, K].
     """
 
     parameters: Tensors
@@ -40,20 +40,21 @@ class Trial:
     targets: Tensor
 
     def first(self, runs: int) -> Trial:
-        """The first runs of it, with buffers of its own."""
+        """Return the first runs, with a copy of their buffers."""
         parameters = {name: tensor[:runs] for name, tensor in self.parameters.items()}
         buffers = {name: tensor[:runs].clone() for name, tensor in self.buffers.items()}
         return Trial(parameters, buffers, self.inputs[:runs], self.targets[:runs])
 
 
 def moving_buffers(module: nn.Module, inputs: Tensor) -> Tensors:
-    """The buffers that training changes (running statistics), as the module starts them.
+    """Return the buffers that training changes (running statistics), with their values in the module.
 
-    Statistics are recognised by their name too: a first pass may leave them where they start.
+    They are the buffers that a forward pass in training mode changes. Torch's running statistics are also recognized
+    by name, because a first pass may leave their values equal.
 
     Args:
         module: The module.
-        inputs: [B, …], one batch.
+        inputs: One batch, shape [B, …].
     """
     if not any(True for _ in module.buffers()):
         return {}
@@ -69,7 +70,12 @@ def moving_buffers(module: nn.Module, inputs: Tensor) -> Tensors:
 
 
 def draws_numbers(module: nn.Module, inputs: Tensor) -> bool:
-    """Whether a training pass draws random numbers (dropout)."""
+    """Return whether a forward pass in training mode draws random numbers (dropout).
+
+    Args:
+        module: The module.
+        inputs: One batch, shape [B, …].
+    """
     trial = copy.deepcopy(module).train()
     on_gpu = [inputs.device] if inputs.is_cuda else []
 
@@ -83,36 +89,36 @@ def draws_numbers(module: nn.Module, inputs: Tensor) -> bool:
 
 
 def reason_against_packing(module: nn.Module, loss: Loss, trial: Trial) -> str | None:
-    """Why `torch.func.vmap` cannot compute this module for several runs at once; None where it can.
+    """Return why `torch.func.vmap` cannot compute the module for several runs at once, or None if it can.
 
     Args:
         module: The module.
         loss: The loss.
-        trial: Two runs are enough.
+        trial: A step of at least two runs.
     """
-    own, other = trial.first(2), trial.first(2)
+    packed_trial, single_trial = trial.first(2), trial.first(2)
     try:
         with warnings.catch_warnings():
-            # Such an operation would be computed run after run inside the packed pass: slower than no packing at all.
+            # Torch warns of an operation that it computes run after run, which is slower than no packing.
             warnings.filterwarnings("error", message=".*performance drop")
             _, packed = GenericKernel(module, loss).losses_and_gradients(
-                own.parameters, own.buffers, own.inputs, own.targets
+                packed_trial.parameters, packed_trial.buffers, packed_trial.inputs, packed_trial.targets
             )
     except Exception as error:  # a user's module may raise anything
         return f"{_place(error, module)}{_first_line(error)}"
     _, single = LoopKernel(module, loss).losses_and_gradients(
-        other.parameters, other.buffers, other.inputs, other.targets
+        single_trial.parameters, single_trial.buffers, single_trial.inputs, single_trial.targets
     )
-    lowered = torch.is_autocast_enabled(own.inputs.device.type) or torch.backends.cuda.matmul.allow_tf32
-    within = _LOWERED_AGREEMENT if lowered else _AGREEMENT
+    lowered = torch.is_autocast_enabled(trial.inputs.device.type) or torch.backends.cuda.matmul.allow_tf32
+    tolerance = _LOWERED_AGREEMENT if lowered else _AGREEMENT
     for name, gradient in single.items():
-        if not (packed[name] - gradient).norm() <= within * gradient.norm() + 1e-12:
+        if not (packed[name] - gradient).norm() <= tolerance * gradient.norm() + 1e-12:
             return f"the gradient of {name} differs when several runs are computed at once"
     return None
 
 
 def _place(error: Exception, module: nn.Module) -> str:
-    """The innermost module whose forward pass raised, and the line of code."""
+    """Return the innermost module whose forward pass raised, and the line of its code."""
     names = {id(part): name for name, part in module.named_modules()}
     place, frame = "", error.__traceback__
     while frame is not None:

@@ -12,10 +12,10 @@ from torch.overrides import TorchFunctionMode
 
 
 class UnfoldedConvolutions(TorchFunctionMode):
-    """While it is active, plain 2-d convolutions are computed by `unfold` and one matrix product.
+    """Computes 2-d convolutions by `unfold` and one matrix product while the mode is active.
 
-    Over the runs of a pack the product is a batched one, which some devices run faster than a grouped convolution.
-    Grouped convolutions and paddings given by name stay as they are.
+    For a pack this is one batched matrix product, which is faster than a grouped convolution on some devices. Grouped
+    convolutions and convolutions with named padding are not changed.
     """
 
     def __torch_function__(

@@ -1,0 +1,180 @@
+"""Checks of a problem: finite weights, batches of a known form, data that repeat, a loss that is a mean."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor
+
+from noisescale.errors import BadInput
+
+if TYPE_CHECKING:
+    from noisescale.measure.problem import Batch, Data, Problem
+
+# Examples on which the loss is checked.
+_CHECKED_EXAMPLES = 64
+
+_FORMS = "(inputs, targets) as tensors, or an iterable of such batches"
+
+# Relative error of a sum over the data in another order.
+_ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-3}
+
+
+def check_model(trained: dict[str, Tensor]) -> None:
+    """Check the parameters that take a gradient.
+
+    Args:
+        trained: The parameters by name.
+
+    Raises:
+        BadInput: There is none, one is not finite, or one is neither float32 nor float64.
+    """
+    if not trained:
+        raise BadInput("model", "at least one parameter that takes a gradient", "none")
+    not_finite = [name for name, tensor in trained.items() if not torch.isfinite(tensor).all()]
+    if not_finite:
+        raise BadInput("model", "finite weights", f"NaN or infinity in {not_finite[0]}")
+    dtypes = {tensor.dtype for tensor in trained.values()}
+    if not dtypes <= {torch.float32, torch.float64}:
+        raise BadInput("model", "parameters in float32 or float64", ", ".join(sorted(map(str, dtypes))))
+
+
+def check_data(data: Data, dtype: torch.dtype) -> Data:
+    """Return the data if they have a known form.
+
+    Args:
+        data: The data.
+        dtype: Precision of the model.
+
+    Raises:
+        BadInput: The data are neither two tensors nor an iterable of batches, or they are empty.
+    """
+    if isinstance(data, tuple):
+        if len(data) != 2 or not all(isinstance(part, Tensor) for part in data):
+            raise BadInput("data", _FORMS, "another tuple")
+        check_batch(cast("Batch", data), dtype)
+    elif isinstance(data, Iterator):
+        raise BadInput("data", "an iterable that can be used several times, e.g. a list of batches", "an iterator")
+    elif not isinstance(data, Iterable):
+        raise BadInput("data", _FORMS, type(data).__name__)
+    elif not any(True for _ in data):
+        raise BadInput("data", "at least one batch", "none")
+    return data
+
+
+def check_batch(batch: Batch, dtype: torch.dtype) -> Batch:
+    """Return the inputs and targets of a batch if they fit each other and the model.
+
+    Args:
+        batch: The batch.
+        dtype: Precision of the model.
+
+    Raises:
+        BadInput: The batch is no pair of tensors of equal length, is empty, or has another precision.
+    """
+    pair = isinstance(batch, tuple | list) and len(batch) == 2 and all(isinstance(part, Tensor) for part in batch)
+    if not pair or not all(part.dim() for part in batch):
+        raise BadInput("data", _FORMS, f"a batch that is a {type(batch).__name__}")
+    inputs, targets = batch
+    if len(inputs) != len(targets) or not len(inputs):
+        got = f"{len(inputs)} inputs and {len(targets)} targets"
+        raise BadInput("data", "as many targets as inputs, at least one", got)
+    if inputs.is_floating_point() and inputs.dtype != dtype:
+        raise BadInput("data", f"inputs in the model's precision, {dtype}", str(inputs.dtype))
+    return inputs, targets
+
+
+def check_repeatable(problem: Problem) -> None:
+    """Check that two passes over the data, and two forward passes of the model, give the same.
+
+    Args:
+        problem: The problem.
+
+    Raises:
+        BadInput: Examples or outputs change from pass to pass, are not finite, or depend on their batch in mode "eval".
+    """
+    if not problem.examples:
+        raise BadInput("data", "at least one example", "none")
+    first_pass, second_pass = _fingerprint(problem), _fingerprint(problem)
+    if not math.isfinite(first_pass):
+        raise BadInput("data", "finite inputs and targets", "NaN or infinity")
+    if not math.isclose(first_pass, second_pass, rel_tol=1e-9, abs_tol=1e-9):
+        batches = " in the same batches, for mode 'train'" if problem.mode == "train" else ""
+        required = f"the same examples in every pass{batches} (no random augmentation)"
+        raise BadInput("data", required, "different examples in the second pass")
+    inputs = next(iter(problem.batches()))[0]
+    with torch.no_grad():
+        first, second = (_outputs(problem, inputs) for _ in range(2))
+        if not torch.equal(first, second) and not torch.allclose(first, second, rtol=1e-4, equal_nan=True):
+            required = "outputs that are the same in every pass; in training mode switch dropout off (p = 0)"
+            raise BadInput("model", required, "outputs that differ between two passes")
+        if not torch.isfinite(first).all():
+            raise BadInput("model", "finite outputs on the data", "NaN or infinity")
+        if problem.mode == "eval" and len(inputs) > 1:
+            single, tolerance = _outputs(problem, inputs[:1]), 1e3 * _ROUNDING[first.dtype] / 10
+            if not torch.allclose(single, first[:1], rtol=tolerance, atol=tolerance * float(first.abs().max())):
+                required = "outputs of an example that do not depend on its batch, in mode 'eval' (running statistics)"
+                raise BadInput("model", required, "outputs that depend on it")
+
+
+def check_mean_loss(problem: Problem) -> None:
+    """Check that the loss of a batch is the mean over its examples, on the batch twice and on each example alone.
+
+    Args:
+        problem: The problem.
+
+    Raises:
+        BadInput: The loss is no number, a sum, or a weighted mean.
+    """
+    inputs, targets = (part[:_CHECKED_EXAMPLES] for part in next(iter(problem.batches())))
+    loss = problem.loss_of_outputs
+    with torch.no_grad():
+        outputs = problem.outputs(problem.point, inputs)
+        try:
+            once = loss(outputs, targets)
+            twice = loss(torch.cat([outputs, outputs]), torch.cat([targets, targets]))
+            singles = [loss(outputs[k : k + 1], targets[k : k + 1]) for k in range(len(outputs))]
+        except Exception as error:  # the user's loss may raise anything
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            raise BadInput("loss", "a loss of the model's outputs and the targets", lines[0]) from None
+    if not isinstance(once, Tensor) or once.dim():
+        shape = f"a tensor of shape {tuple(once.shape)}" if isinstance(once, Tensor) else type(once).__name__
+        raise BadInput("loss", "one number, the mean over the batch", shape)
+    tolerance = _ROUNDING[problem.point.dtype]
+    if not torch.isclose(once, twice, rtol=tolerance, atol=1e-12):
+        got = f"{float(once):.4g} of a batch and {float(twice):.4g} of the same batch twice (a sum?)"
+        raise BadInput("loss", "the mean over the batch", got)
+    mean = torch.stack(singles).mean()
+    if not torch.isclose(once, mean, rtol=tolerance, atol=1e-12):
+        got = f"{float(once):.4g} of a batch and {float(mean):.4g} as the mean of its examples (weights?)"
+        raise BadInput("loss", "the plain mean of single examples' losses", got)
+
+
+def _outputs(problem: Problem, inputs: Tensor) -> Tensor:
+    try:
+        return problem.outputs(problem.point, inputs)
+    except BadInput:
+        raise
+    except Exception as error:  # the user's model may raise anything
+        line = (str(error).strip().splitlines() or [""])[0]
+        required = f"a model of inputs of shape {tuple(inputs.shape[1:])}"
+        raise BadInput("model", required, f"{type(error).__name__}: {line}") from None
+
+
+def _fingerprint(problem: Problem) -> float:
+    """Return a number that depends on every example, and on the batches in mode "train", but not on their order."""
+    total = 0.0
+    for batch in problem.batches():
+        parts = [part.detach().cpu().double() for part in batch]
+        rows = [part.flatten(1) if part.dim() > 1 else part[:, None] for part in parts]
+        marks = torch.zeros(len(rows[0]), dtype=torch.float64)
+        for row in rows:
+            generator = torch.Generator().manual_seed(row.shape[1])
+            marks += torch.cos(row @ torch.randn(row.shape[1], generator=generator, dtype=torch.float64))
+            marks = torch.cos(3 * marks)
+        sum_of_batch = float(marks.sum())
+        total += math.cos(sum_of_batch) if problem.mode == "train" else sum_of_batch
+    return total
