@@ -1,4 +1,4 @@
-"""Synthetic studies with known curves, written as a sweep writes them."""
+"""Fixtures: synthetic studies with known curves, in the files of a sweep."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def write_study(
         for momentum, rate in itertools.product(momenta, rates):
             for batch in batches:
                 # Rates shrink with momentum, so that every group has the same noise scales.
-                own = rate * (1 - momentum)
-                run = {**_run(width, own, batch, seeds, accuracy, validation), "momentum": momentum}
+                momentum_rate = rate * (1 - momentum)
+                run = {**_run(width, momentum_rate, batch, seeds, accuracy, validation), "momentum": momentum}
                 g = rate * (TRAIN_SIZE / batch - 1)
                 for seed in range(seeds):
                     failed = g > diverged * width

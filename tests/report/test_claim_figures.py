@@ -1,4 +1,4 @@
-"""Figures of claims: what is called a theory, and axes that count."""
+"""Figures of claims: labels of theories, and axes of whole numbers."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from noisescale.claims import Curve, Panel, verify
 from noisescale.report import claim_figure
 
 
-def test_only_a_theory_is_called_one(tmp_path: Path) -> None:
+def test_only_theories_are_labelled_as_theory(tmp_path: Path) -> None:
     ((verdict, _),) = verify("C2.2", scale="smoke", out=tmp_path)
     x = np.arange(5.0)
     curves = (
-        Curve("found", x, x + 1), Curve("law", x, x + 1, kind="theory"), Curve("no difference", x, x, kind="reference"),
+        Curve("measured", x, x + 1), Curve("law", x, x + 1, kind="theory"), Curve("no difference", x, x, kind="reference"),
     )  # fmt: skip
     (axes,) = claim_figure(verdict, (Panel("seed", "ratio", curves, whole_x=True),)).axes
-    assert sorted(axes.get_legend_handles_labels()[1]) == ["found", "no difference", "theory: law"]
+    assert sorted(axes.get_legend_handles_labels()[1]) == ["measured", "no difference", "theory: law"]
     ticks = axes.get_xticks()
     assert len(ticks) > 1 and np.array_equal(ticks, ticks.round())

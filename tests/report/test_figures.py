@@ -19,17 +19,17 @@ SMALL = {"widths": (32, 64), "batches": (4, 8, 16, 32, 64, 128), "seeds": 3, "st
 
 
 @pytest.fixture(scope="module")
-def whole(make_study: Any) -> tuple[Material, Recommendation]:
+def full_study(make_study: Any) -> tuple[Material, Recommendation]:
     study = make_study(seeds=8)
     material = material_of(study)
     return material, recommend(fit(study), 512)
 
 
 def material_of(study: Study) -> Material:
-    found, runs = fit(study), study.runs()
+    fitted, runs = fit(study), study.runs()
     grid = runs[runs.purpose == "sweep"]
     return Material(
-        found.groups[0], grid, study.curves(), found.select_on, Settings.read(study.spec).units, found.metric
+        fitted.groups[0], grid, study.curves(), fitted.select_on, Settings.read(study.spec).units, fitted.metric
     )
 
 
@@ -47,7 +47,7 @@ def material_of(study: Study) -> Material:
     ],
     ids=["one width", "one seed", "loss only", "all diverged", "validation", "two axes", "one cell", "rates"],
 )
-def test_every_figure_and_sentence_of_an_odd_study(make_study: Any, options: dict[str, Any]) -> None:
+def test_unusual_studies_have_every_figure_and_sentence(make_study: Any, options: dict[str, Any]) -> None:
     material = material_of(make_study(**{**SMALL, **options}))
     sentences = headline(material, None)
     assert sentences and not any("nan" in sentence for sentence in sentences)
@@ -57,8 +57,8 @@ def test_every_figure_and_sentence_of_an_odd_study(make_study: Any, options: dic
             assert entry.caption.strip().endswith(".") and "nan" not in entry.caption.lower().split()
 
 
-def test_a_whole_study_has_a_law_an_edge_and_a_recommendation(whole: tuple[Material, Recommendation]) -> None:
-    material, recommendation = whole
+def test_a_full_study_has_a_law_an_edge_and_a_recommendation(full_study: tuple[Material, Recommendation]) -> None:
+    material, recommendation = full_study
     names = [entry.name for entry in catalogue(material, recommendation)]
     assert names == ["metric-by-noise", "noise-law", "peak", "stability", "recommendation", "heat-map", "collapse",
                      "learning-curves"]  # fmt: skip
@@ -73,26 +73,26 @@ def test_a_whole_study_has_a_law_an_edge_and_a_recommendation(whole: tuple[Mater
     assert sentences[0].startswith("By test accuracy") and any("For width 512" in text for text in sentences)
 
 
-def test_the_law_by_loss_is_stated_with_its_interval(whole: tuple[Material, Recommendation]) -> None:
-    material = whole[0]
+def test_the_law_by_loss_is_stated_with_its_interval(full_study: tuple[Material, Recommendation]) -> None:
+    material = full_study[0]
     law = material.noise_law("loss")
     assert law is not None and law.slope.covers(1.0)
     text = next(text for text in headline(material, None) if text.startswith("By test loss"))
     assert f"width^{law.slope.value:.2f}" in text and "proportional growth" in text
 
 
-def test_pictures_are_the_same_bytes_again_and_ids_do_not_collide(make_study: Any, tmp_path: Path) -> None:
+def test_figures_are_reproducible_and_their_ids_do_not_collide(make_study: Any, tmp_path: Path) -> None:
     material = material_of(make_study(**SMALL))
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         with pictures():
-            inline = save(metric_by_noise(material), tmp_path / folder, "one")
-    for name in ("one.svg", "one.png"):
+            inline = save(metric_by_noise(material), tmp_path / folder, "sample")
+    for name in ("sample.svg", "sample.png"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     assert inline.startswith("<svg") and 'id="figure' not in inline and "url(#p" not in inline
 
 
-def test_failed_runs_are_counted_in_the_picture(make_study: Any) -> None:
+def test_the_figure_counts_failed_runs(make_study: Any) -> None:
     material = material_of(make_study(**{**SMALL, "diverged": 20.0}))
     with pictures():
         figure = metric_by_noise(material)
@@ -106,6 +106,6 @@ def test_axes_carry_plain_numbers() -> None:
 
 
 def test_widths_differ_in_colour_and_marker() -> None:
-    found = looks([16, 32, 64, 128, 256, 512, 1024])
-    assert len({look.color for look in found.values()}) == len({look.marker for look in found.values()}) == 7
-    assert "D" not in {look.marker for look in found.values()}
+    styles = looks([16, 32, 64, 128, 256, 512, 1024])
+    assert len({look.color for look in styles.values()}) == len({look.marker for look in styles.values()}) == 7
+    assert "D" not in {look.marker for look in styles.values()}

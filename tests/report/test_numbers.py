@@ -22,7 +22,7 @@ def test_three_digits(value: float, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "censored", "text"),
+    ("value", "censored", "text"),
     [
         (estimate(2, 1, 3), 0, "2.00 [1.00, 3.00]"),
         (estimate(2, -math.inf, 3), 0, "2.00 [<, 3.00]"),
@@ -34,11 +34,11 @@ def test_three_digits(value: float, text: str) -> None:
         (estimate(1.2041, 1.2038, 1.2044), 0, "1.204 [1.204, 1.204]"),
     ],
 )
-def test_open_ends_are_shown_as_such(given: Estimate, censored: int, text: str) -> None:
-    assert with_interval(given, censored=censored) == text
+def test_open_ends_have_signs(value: Estimate, censored: int, text: str) -> None:
+    assert with_interval(value, censored=censored) == text
 
 
-def test_a_batch_is_whole_from_ten_on() -> None:
+def test_batch_sizes_from_ten_on_are_whole_numbers() -> None:
     assert batch_size(estimate(94.3, 9.31, math.inf)) == "94 [9.3, >]"
 
 

@@ -12,12 +12,12 @@ from noisescale.laws.results import Fit
 from noisescale.report import fit_tables, recommendation_tables
 from noisescale.report.tables import fit_table_data, recommendation_table_data
 
-# What the command line prints to where there is no terminal.
+# Width of the command line's output without a terminal.
 COLUMNS = 140
 
 
 @pytest.fixture(scope="module")
-def found(make_study: Any) -> Fit:
+def fitted(make_study: Any) -> Fit:
     return fit(make_study(seeds=8))
 
 
@@ -29,15 +29,15 @@ def printed(tables: list[Any]) -> str:
     return buffer.getvalue()
 
 
-def test_no_number_is_cut_or_folded_at_140_columns(found: Fit) -> None:
-    text = printed(fit_tables(found))
-    entries = [entry for data in fit_table_data(found) for row in data.rows for entry in row if len(entry) <= 44]
+def test_no_number_is_cut_or_wrapped_at_140_columns(fitted: Fit) -> None:
+    text = printed(fit_tables(fitted))
+    entries = [entry for data in fit_table_data(fitted) for row in data.rows for entry in row if len(entry) <= 44]
     assert len(entries) > 60
     assert [entry for entry in entries if entry not in text] == []
 
 
-def test_the_longest_labels_still_fit(found: Fit) -> None:
-    data = fit_table_data(found)[0]
+def test_the_longest_status_fits(fitted: Fit) -> None:
+    data = fit_table_data(fitted)[0]
     settings = ("1024", "123,000 [100,000, >]", "≤ 9.3 [<, 9.6]", "100.0 [100.0, 100.0]")
     longest = (
         *settings,
@@ -50,22 +50,22 @@ def test_the_longest_labels_still_fit(found: Fit) -> None:
     assert all(entry in text for entry in longest[:-1]) and "stability-limited" in text
 
 
-def test_every_width_and_both_metrics_are_there(found: Fit) -> None:
-    accuracy, loss, laws, edges = fit_table_data(found)
+def test_tables_show_every_width_and_both_metrics(fitted: Fit) -> None:
+    accuracy, loss, laws, edges = fit_table_data(fitted)
     assert [row[0] for row in accuracy.rows] == [row[0] for row in loss.rows] == ["16", "32", "64", "128", "256"]
     assert laws.columns == ("exponent of width", "by accuracy", "widths", "by loss", "widths")
     assert [row[0] for row in edges.rows] == ["2", "8", "64"]
     assert "95 % intervals" in edges.notes[-1]
 
 
-def test_the_ladder_names_the_default_and_ends_shortly_beyond_the_edge(found: Fit) -> None:
-    recommendation = recommend(found, 512)
+def test_the_ladder_marks_the_default_and_ends_two_rows_above_the_edge(fitted: Fit) -> None:
+    recommendation = recommend(fitted, 512)
     default, ladder = recommendation_table_data(recommendation)
     marked = [row[0] for row in ladder.rows if "←" in row[0]]
     assert marked == [f"{recommendation.batch_size} ←"]
     assert default.rows[0][1] == str(recommendation.batch_size)
-    beyond = [rung.learning_rate.low > rung.stability_edge.high for rung in recommendation.ladder]
-    assert len(ladder.rows) == beyond.index(True) + 2 < len(recommendation.ladder)
+    above = [rung.learning_rate.low > rung.stability_edge.high for rung in recommendation.ladder]
+    assert len(ladder.rows) == above.index(True) + 2 < len(recommendation.ladder)
     assert any(note.startswith(f"Batch sizes above {ladder.rows[-1][0]} are left out") for note in ladder.notes)
     assert any(note.startswith("Warning: the optimum is chosen") for note in default.notes)
     text = printed(recommendation_tables(recommendation))

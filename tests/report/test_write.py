@@ -18,7 +18,7 @@ NASTY = '</script><img src=x onerror=alert(1)> & "quotes"'
 
 
 class Page(HTMLParser):
-    """The text, the data and the addresses that a page would load."""
+    """The tags, text and data of a page, and the addresses that it would load."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ def test_the_page_is_one_file_that_loads_nothing(written: tuple[Path, Any]) -> N
     assert page.tags.count("svg") == 8
 
 
-def test_a_users_text_stays_text(written: tuple[Path, Any]) -> None:
+def test_text_of_the_user_is_escaped(written: tuple[Path, Any]) -> None:
     page = parsed(written[0])
     assert NASTY in page.text and page.tags.count("script") == 1
     assert json.loads(page.data)["name"] == NASTY
@@ -75,7 +75,7 @@ def test_every_group_of_a_study_has_its_table_and_its_figures(make_study: Any) -
     assert [group["varied"] for group in data["fit"]["groups"]] == [{"momentum": 0.0}, {"momentum": 0.5}]
     names = [figure["name"] for figure in data["figures"]]
     first, second = ({name[:-2] for name in names if name.endswith(f"-{k}")} for k in (1, 2))
-    # One recommendation for the whole study; everything else is drawn for each group.
+    # The study has one recommendation; each group has all other figures.
     assert len(second) > 5 and first ^ second == {"recommendation"}
     text = parsed(path).text
     assert "momentum 0" in text and "momentum 0.5" in text
@@ -83,11 +83,11 @@ def test_every_group_of_a_study_has_its_table_and_its_figures(make_study: Any) -
 
 def test_ids_are_unique(written: tuple[Path, Any]) -> None:
     ids = re.findall(r'\bid="([^"]+)"', written[0].read_text(encoding="utf-8"))
-    svg_defs = [one for one in ids if not re.search(r"(figure|axes|patch|line2d|text|legend)", one)]
+    svg_defs = [name for name in ids if not re.search(r"(figure|axes|patch|line2d|text|legend)", name)]
     assert len(ids) > 100 and len(set(svg_defs)) == len(svg_defs)
 
 
-def test_the_json_is_the_schemas_and_the_pages(written: tuple[Path, Any]) -> None:
+def test_the_json_matches_the_schema_and_the_page(written: tuple[Path, Any]) -> None:
     path, study = written
     data = json.loads((path.parent / "report.json").read_text(encoding="utf-8"))
     schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
@@ -101,25 +101,25 @@ def test_the_json_is_the_schemas_and_the_pages(written: tuple[Path, Any]) -> Non
     assert data["times"] == [{"command": "sweep", "training": 12.5, "wall": 20.0}]
 
 
-def test_the_page_says_what_it_rests_on(written: tuple[Path, Any]) -> None:
+def test_the_page_names_its_data_versions_and_caveats(written: tuple[Path, Any]) -> None:
     text = parsed(written[0]).text
     for needed in ("chosen and reported on the same test set", "a" * 64, "torch", "Runs of the grid", "36: 0 diverged",
                    "batch_size", "20 s"):  # fmt: skip
         assert needed in text, needed
 
 
-def test_every_label_of_an_optimum_is_explained(written: tuple[Path, Any]) -> None:
+def test_the_glossary_explains_every_status(written: tuple[Path, Any]) -> None:
     (section,) = re.findall(r"<section>(.*?)</section>", written[0].read_text(encoding="utf-8"), flags=re.DOTALL)
-    assert "What the words mean" in section
+    assert "Glossary" in section
     explained = {unescape(word): unescape(text) for word, text in re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", section)}
     for label, advice in ADVICE.items():
         assert advice in explained[label.replace("_", " ")]
-    # As the tables write them.
+    # These two are spelled as in the tables.
     assert explained["not late"] and explained["stability-limited"]
     assert "Recommendation.parameter_groups" in explained["NTK parameterization"]
 
 
-def test_every_figure_lies_beside_it(written: tuple[Path, Any]) -> None:
+def test_every_figure_has_its_files(written: tuple[Path, Any]) -> None:
     path = written[0]
     data = json.loads((path.parent / "report.json").read_text(encoding="utf-8"))
     for figure in data["figures"]:

@@ -1,4 +1,4 @@
-"""What was found, for people: tables for the terminal, figures, and one self-contained page."""
+"""Results for people: tables for the terminal, figures, and a self-contained page."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""The figures of a page in their order, each with its title and a caption that says how it was computed."""
+"""The figures of a page, in order, each with its title and a caption that explains the computation."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from noisescale.training import METRICS
 
 @dataclass(frozen=True)
 class Entry:
-    """One figure of the page.
+    """A figure of the page.
 
     Args:
-        name: of its files.
-        title: above it.
-        caption: what is seen and how it was computed.
-        draw: makes it.
+        name: Stem of its file names.
+        title: Title above the figure.
+        caption: Description of the figure and its computation.
+        draw: Function that draws the figure.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Entry:
 
 
 def catalogue(material: Material, recommendation: Recommendation | None) -> Iterator[Entry]:
-    """The figures of one group, in the order of the argument: curves, law, peak, edge, recommendation, grid."""
+    """Yield the figures of one group in the order of the argument: curves, law, peak, edge, recommendation, grid."""
     noise = material.quantity.words
     metrics = " and ".join(material.metrics)
     yield Entry(
@@ -64,71 +64,73 @@ def catalogue(material: Material, recommendation: Recommendation | None) -> Iter
 
 def _setting(material: Material) -> str:
     series = material.series
-    held = "ε" if series.fixed == "learning_rate" else "B"
+    fixed = "ε" if series.fixed == "learning_rate" else "B"
     varied = "batch size" if series.axis == "batch_size" else "learning rate"
-    return f"{held} = {series.fixed_value:g} and {series.budget} are held fixed and the {varied} is varied"
+    return f"{fixed} = {series.fixed_value:g} and {series.budget} are fixed, and the {varied} varies"
 
 
 def _by_noise(material: Material) -> str:
     text = f"Mean over seeds of the late-time average, with its 95 % interval; {_setting(material)}. "
-    text += "Diamonds: the optimum of each width with its 95 % interval, by inverting a t test on the derivative of "
-    text += "per-seed local cubics; an arrow marks an end that the data do not bound. "
+    text += "Diamonds: the optimum of each width with its 95 % interval, from inverting a t test on the derivative of "
+    text += "each seed's local cubic. An arrow marks an end that the data do not bound. "
     if not material.cells.late.all():
-        text += "Open markers: cells that are not late, whose accuracy still moves by more than 0.01. "
+        text += "Open markers: cells that are not late (their accuracy still drifts by more than 0.01). "
     if int(material.cells.failures.sum()):
-        text += "The strip below counts diverged and collapsed runs, which enter the means at chance. "
-    return text + "Cells far below the peaks lie outside the frame; the heat map holds them all."
+        text += "The strip below counts diverged and collapsed runs, which count at chance in the means. "
+    return text + "Cells far below the peaks lie outside the frame; the heat map shows all cells."
 
 
 def _noise_law(material: Material) -> str:
     sentences = " ".join(law_sentence(material, metric) for metric in material.metrics)
-    return f"{sentences} The band is that of the line, not of a new width, whose prediction interval is wider."
+    return f"{sentences} The band is the 95 % interval of the line. The prediction interval of a new width is wider."
 
 
 def _peak(material: Material) -> str:
-    text = "Each seed is read off its own curve at the place that the other seeds choose, so that choosing the best "
-    text += "cell does not bias its height; 95 % intervals over seeds. "
+    text = "Each seed's curve is evaluated at the position that the other seeds choose, so that selecting the best "
+    text += "cell does not bias its height. Bars: 95 % intervals over seeds. "
     return text + " ".join(peak_sentence(material, metric) for metric in material.metrics)
 
 
 def _stability(material: Material) -> str:
     if not material.edges:
-        return "Without a stability ladder no optimum can be called stability-limited and no largest batch is known."
+        return "Without a stability ladder, neither stability-limited optima nor the largest batch size are known."
     steps = max(at.steps for at in material.group.edges)
-    text = f"Left: the rate at which the median seed first diverges or collapses within {steps} steps, from its own "
-    text += "ladder and its own seeds, with 95 % intervals, for each measured batch size. Right: the largest batch at "
-    return text + "which the stable rates still reach the best noise scale, solved for itself because ε½ depends on B."
+    text = f"Left: the rate at which the median seed first diverges or collapses within {steps} steps, from separate "
+    text += "stability runs, with 95 % intervals, for each measured batch size. Right: the largest batch at which "
+    return text + "stable rates still reach the best noise scale, from an equation in B because ε½ depends on B."
 
 
-def _recommended(found: Recommendation) -> str:
-    text = "All points of the dashed line have the same noise; its band is the 95 % interval. Star: the default, B = "
-    text += f"{found.batch_size}, ε = {number(found.learning_rate.value)}"
-    if any(rung.stable for rung in found.ladder):
+def _recommended(recommendation: Recommendation) -> str:
+    text = "All points of the dashed line have the same noise; the band is the 95 % interval. Star: the default, B = "
+    text += f"{recommendation.batch_size}, ε = {number(recommendation.learning_rate.value)}"
+    if any(rung.stable for rung in recommendation.ladder):
         text += ", the largest batch whose rate is at most half of the stability edge and whose interval stays below it"
     else:
-        text += "; no batch is known to be safely stable, and the warnings say how it was chosen"
-    return f"{text}. From: {'; '.join(found.basis)}."
+        text += "; no batch size is known to be safely stable, and the warnings explain the choice"
+    return f"{text}. Source: {'; '.join(recommendation.basis)}."
 
 
 def _heat_map(material: Material) -> str:
-    text = f"Mean {material.split} {material.one_metric} of every cell"
-    text += " (%)" if METRICS[material.one_metric].percent else ""
-    text += "; framed: the best cell of each width. Hatched: not late. Cross: some runs diverged or collapsed."
-    return text if not material.two_dimensional else text + " Along a line of equal ε/B the colour should not change."
+    text = f"Mean {material.split} {material.main_metric} of every cell"
+    text += " (%)" if METRICS[material.main_metric].percent else ""
+    text += ". Frame: the best cell of each width. Hatching: not late. Cross: some runs diverged or collapsed."
+    if material.two_dimensional:
+        text += " If ε/B alone decides, the colour is constant along lines of equal ε/B."
+    return text
 
 
 def _collapse(material: Material) -> str:
     if material.two_dimensional:
-        return "One panel a width: if ε/B alone decides, the curves of different learning rates coincide."
-    text = "With one value of the fixed axis there is no second rate to compare at equal ε/B: shown are the widths "
-    law = material.noise_law(material.one_metric)
+        return "One panel per width. If ε/B alone decides, the curves of different learning rates coincide."
+    text = "With a single value of the fixed axis, rates cannot be compared at equal ε/B. The figure shows the widths "
+    law = material.noise_law(material.main_metric)
     if law is None or law.status != "ok":
-        return text + "as measured, each relative to its own optimum."
-    text += "as measured, and moved by the fitted power of width, which brings their tops together as far as the law "
-    return text + "holds; what is left between the curves is their shape. Bars: 95 % over seeds."
+        return text + "as measured, each relative to its optimum."
+    text += "as measured, and shifted by the fitted power of width. The shift aligns their tops if the law holds, so "
+    return text + "the remaining differences are differences in shape. Bars: 95 % intervals over seeds."
 
 
 def _learning(material: Material) -> str:
-    metric = material.one_metric
-    text = f"Mean over seeds at the cell nearest to each width's optimum by {metric}; band: one standard deviation."
-    return text + " The optimum is read off the late-time average, the last part of these curves."
+    metric = material.main_metric
+    text = f"Mean over seeds at the cell nearest to each width's optimum by {metric}. Band: one standard deviation."
+    return text + " The optimum uses the late-time average, the last part of these curves."

@@ -25,7 +25,10 @@ def claims_tables(listed: Sequence[dict[str, Any]]) -> list[Table]:
     """Make one table of claims for each paper.
 
     Args:
-        listed: The claims, as `listed_claims` returns them.
+        listed: Claims, as `listed_claims` returns them.
+
+    Returns:
+        A table for each paper.
     """
     tables = []
     for paper in dict.fromkeys(claim["paper"] for claim in listed):
@@ -44,12 +47,15 @@ def verdict_tables(verdicts: Sequence[Verdict]) -> list[Table]:
     """Make one table of the statistics of all verdicts.
 
     Args:
-        verdicts: The verdicts.
+        verdicts: Verdicts to show.
+
+    Returns:
+        A list with the table.
     """
     rows, notes = [], ["Brackets: 95% intervals over seeds."]
     for verdict in verdicts:
-        for place, row in enumerate(_rows(verdict.statistics)):
-            id_and_verdict = (verdict.id, verdict.verdict) if not place else ("", "")
+        for index, row in enumerate(_rows(verdict.statistics)):
+            id_and_verdict = (verdict.id, verdict.verdict) if not index else ("", "")
             rows.append((*id_and_verdict, *row))
         if not verdict.statistics:
             rows.append((verdict.id, verdict.verdict, "–", "–", "–", "–"))
@@ -62,14 +68,14 @@ def verdict_tables(verdicts: Sequence[Verdict]) -> list[Table]:
 def write_verdicts(verified: Sequence[tuple[Verdict, Evidence | None]], folder: Path) -> list[Path]:
     """Write the figure of each verdict as `ID.svg` and `ID.png`, and a page for each paper, `PAPER.html`.
 
-    A page holds the verdicts of this call. Claims that were not run have no figure.
+    A page shows the verdicts of this call only. Claims without runs have no figure.
 
     Args:
-        verified: The verdicts with their evidence, as `verify` returns them.
-        folder: Folder of the figures and pages.
+        verified: Verdicts with their evidence, as `verify` returns them.
+        folder: Folder for the figures and pages.
 
     Returns:
-        The pages.
+        The paths of the pages.
     """
     svgs: dict[str, str] = {}
     with pictures():
@@ -87,10 +93,13 @@ def write_verdicts(verified: Sequence[tuple[Verdict, Evidence | None]], folder: 
 
 
 def row_names(entries: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Name each statistic of a claim, with its convention where another statistic has the same name.
+    """Name each statistic of a claim, with its convention if another statistic has the same name.
 
     Args:
-        entries: The statistics, as a verdict stores them.
+        entries: Statistics, as a verdict stores them.
+
+    Returns:
+        A name for each statistic.
     """
     counts = Counter(entry["name"] for entry in entries)
     return [
@@ -99,7 +108,7 @@ def row_names(entries: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _rows(entries: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]] = ()) -> list[tuple[str, ...]]:
-    """A row for each entry, with a name that differs from the names of the other entries too."""
+    """Return a row for each entry, with a name that differs from the names of all entries and others."""
     return [
         (name, f"{number(entry['value'], 4)} [{number(entry['low'], 4)}, {number(entry['high'], 4)}]",
          entry["criterion"], entry["outcome"])
@@ -110,9 +119,9 @@ def _rows(entries: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, An
 def _page(paper: str, verdicts: Sequence[Verdict], svgs: Mapping[str, str]) -> str:
     counts = Counter(verdict.verdict for verdict in verdicts)
     rows = tuple((verdict.id, verdict.statement, verdict.verdict) for verdict in verdicts)
-    # Holm's levels depend on the claims that are verified together: a claim alone can have another verdict.
-    whole = {verdict.id for verdict in verdicts} == {id for id, claim in CLAIMS.items() if claim.paper == paper}
-    names = paper if whole else " ".join(verdict.id for verdict in verdicts)
+    # Holm's levels depend on the claims that are verified together: alone, a claim can have a different verdict.
+    all_claims = {verdict.id for verdict in verdicts} == {id for id, claim in CLAIMS.items() if claim.paper == paper}
+    names = paper if all_claims else " ".join(verdict.id for verdict in verdicts)
     return template("claims.html.jinja").render(
         title=PAPERS.get(paper, paper),
         subtitle=f"{_sets(verdicts)}." + (_CONFIRMING if all(map(_confirms, verdicts)) else ""),
@@ -127,7 +136,7 @@ def _sets(verdicts: Sequence[Verdict]) -> str:
 
 
 def _confirms(verdict: Verdict) -> bool:
-    """Whether a run can confirm a claim: at full scale, on new seeds, with committed code."""
+    """Return whether a run can confirm a claim: above smoke scale, on new seeds, with committed code."""
     committed = len(verdict.criterion_commit.split()) == 1
     return verdict.scale != "smoke" and verdict.first_seed > 0 and committed
 

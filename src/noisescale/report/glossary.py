@@ -1,4 +1,4 @@
-"""The words of the report and what they mean; labels are those of `noisescale.laws`, with spaces for underscores."""
+"""The glossary of the report. Labels are those of `noisescale.laws`, with spaces for underscores."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ from noisescale.store import LATE_MARGIN
 GLOSSARY: tuple[tuple[str, str], ...] = (
     (
         "learning rate ε",
-        "the number before the parameterization's multipliers; each tensor's own rate is ε times its c",
+        "the rate before the parameterization's multipliers; the rate of each tensor is ε times its multiplier c",
     ),
     ("batch size B", "training examples per step"),
     (
         "noise scale g",
-        "ε(N/B − 1)/(1 − m), or εN/(B(1 − m)) where examples are drawn with replacement; N training examples, momentum "
-        "m; in examples",
+        "ε(N/B − 1)/(1 − m), or εN/(B(1 − m)) with replacement, for N training examples and momentum m; in examples",
     ),
     ("temperature", "ε/(B(1 − m)); in 1/examples"),
     (
         "normalized noise scale ḡ",
-        "g·c/σ² of the read-out, c its rate multiplier and σ² its initial variance: noise in units of the initial "
+        "g·c/σ² of the read-out, with rate multiplier c and initial variance σ²: the noise in units of the initial "
         "weights; under NTK ḡ = g",
     ),
     (
@@ -27,33 +26,36 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
         "the rate at which half of the seeds fail (diverge, or collapse to chance) within the steps of the stability "
         "ladder, at a stated batch size",
     ),
-    ("largest batch B*", "the largest batch at which the rate ε½ still reaches the best noise scale"),
-    ("cell", "one learning rate and batch size at one width, trained with every seed"),
+    ("largest batch B*", "the largest batch size at which the rate ε½ still reaches the best noise scale"),
+    ("cell", "a learning rate and batch size at one width, trained with every seed"),
     (
         "late",
-        "a cell whose test accuracy has stopped moving: the 95 % interval over seeds of its drift between the last two "
-        f"windows lies within ±{LATE_MARGIN:g} (without an accuracy: the relative drift of the training loss)",
+        "a cell whose test accuracy has converged: the 95 % interval over seeds of its drift between the last two "
+        f"windows lies within ±{LATE_MARGIN:g} (without accuracy: the relative drift of the training loss)",
     ),
-    ("interior", f"{ADVICE['interior']}, both ends of its interval known"),
-    ("censored low", f"a bound from above, not a point; {ADVICE['censored_low']}"),
-    ("censored high", f"a bound from below, not a point; {ADVICE['censored_high']}"),
+    ("interior", f"{ADVICE['interior']}, and both ends of its interval are known"),
+    ("censored low", f"an upper bound, not a point; {ADVICE['censored_low']}"),
+    ("censored high", f"a lower bound, not a point; {ADVICE['censored_high']}"),
     ("not identified low", ADVICE["not_identified_low"]),
     ("not identified high", ADVICE["not_identified_high"]),
     ("flat", ADVICE["flat"]),
     ("two peaks", ADVICE["two_peaks"]),
     ("too few cells", ADVICE["too_few_cells"]),
     ("too few seeds", ADVICE["too_few_seeds"]),
-    ("not late", "the cells that decide the optimum still move: train longer"),
+    ("not late", "the cells that decide the optimum have not converged: train longer"),
     (
         "stability-limited",
-        f"the rate at the optimum lies above {STABILITY_SHARE:g} ε½: it shows where training breaks, not where noise "
-        "is best",
+        f"the rate at the optimum exceeds {STABILITY_SHARE:g} ε½, so it shows where training becomes unstable, "
+        "not which noise is best",
     ),
     (
         "NTK parameterization",
-        "weights start with variance σ0²/d (d the fan-in) and their rate is ε·σ0²/d, biases start at 0 with rate ε: "
-        "the rates belong to that table, so use Recommendation.parameter_groups, not lr= alone",
+        "weights start with variance σ0²/d (fan-in d) and have the rate ε·σ0²/d; biases start at 0 and have the rate "
+        "ε. The rates differ between tensors, so use Recommendation.parameter_groups instead of a single lr",
     ),
-    ("standard parameterization", "weights start with variance σ0²/d, biases at 0, and every tensor has the rate ε"),
-    ("own parameterization", "the module's own initialization, and the rate ε for every tensor"),
+    (
+        "standard parameterization",
+        "weights start with variance σ0²/d, biases at 0, and every tensor has the rate ε",
+    ),
+    ("own parameterization", "the module's own initialization; every tensor has the rate ε"),
 )

@@ -1,20 +1,28 @@
-"""The result in sentences with numbers, as the page opens with it."""
+"""The main results in sentences, for the top of the page."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from noisescale.estimate import Estimate
-from noisescale.laws import Recommendation
+from noisescale.laws import MetricOptimum, Recommendation
 from noisescale.report.material import Material
 from noisescale.report.numbers import number, percent, with_interval
 from noisescale.training import METRICS
 
 
 def headline(material: Material, recommendation: Recommendation | None) -> list[str]:
-    """The law by the study's metric, then the other metric, special widths, the peak and the recommendation."""
-    first = material.one_metric
+    """Describe the laws by each metric, special widths, the peak and the recommendation.
+
+    Args:
+        material: Group of the study.
+        recommendation: Recommendation to describe; None to leave it out.
+
+    Returns:
+        Sentences, the study's metric first.
+    """
+    first = material.main_metric
     sentences = [law_sentence(material, metric) for metric in sorted(material.metrics, key=lambda name: name != first)]
     sentences += _special_widths(material, first)
     sentences.append(peak_sentence(material, first))
@@ -26,29 +34,30 @@ def headline(material: Material, recommendation: Recommendation | None) -> list[
         text += f"size {recommendation.batch_size}, {recommendation.steps:,} steps."
         chosen = next((rung for rung in recommendation.ladder if rung.batch_size == recommendation.batch_size), None)
         if chosen is not None and chosen.stable is False:
-            text += " It is not safely below the stability edge."
+            text += " This rate is not safely below the stability edge."
         if chosen is not None and chosen.stable is None:
-            text += " No stability edge was measured: whether the rate is stable is not known."
-        text += f" From: {recommendation.basis[0]}."
+            text += " No stability edge was measured, so it is not known whether this rate is stable."
+        text += f" Source: {recommendation.basis[0]}."
         if recommendation.warnings:
-            text += " See the warnings beside it."
+            text += " See the warnings below."
         sentences.append(text)
     return [sentence for sentence in sentences if sentence]
 
 
 def law_sentence(material: Material, metric: str) -> str:
-    """How the best noise scale moves with width, with the slope's interval and what it means."""
+    """Describe the law of the optimum over width: the slope, its interval and its meaning."""
     law = material.noise_law(metric)
-    what = f"By {material.split} {metric}"
+    criterion = f"By {material.split} {metric}"
     if law is None or law.status != "ok" or not law.fitted:
         if len(material.widths) < 2:
-            return f"{what}: one width, so there is no law; its optimum stands in the table."
-        return f"{what}, no law was fitted: {law.advice if law is not None else 'the metric was not measured'}."
+            return f"{criterion}: the study has one width, so there is no law; the table shows its optimum."
+        return f"{criterion}, no law was fitted: {law.advice if law is not None else 'the metric was not measured'}."
     slope, quantity = law.slope, material.quantity
     ends = f"95% CI {_end(slope.low)} to {_end(slope.high)}; widths {min(law.widths):g} to {max(law.widths):g}"
     noun = "learning rate" if quantity.name == "learning_rate" else "noise"
     verb = "falls" if slope.high < 0 else "grows" if slope.low > 0 else "scales"
-    return f"{what}, the best {quantity.words} {verb} as width^{slope.value:.2f} ({ends}). " + _meaning(slope, noun)
+    exponent = f"width^{slope.value:.2f} ({ends})"
+    return f"{criterion}, the best {quantity.words} {verb} as {exponent}. {_meaning(slope, noun)}"
 
 
 def _meaning(slope: Estimate, noun: str) -> str:
@@ -56,12 +65,12 @@ def _meaning(slope: Estimate, noun: str) -> str:
         return "The interval includes no dependence on width" + (
             " and proportional growth." if slope.high >= 1 else "."
         )
-    factor = f"Doubling the width calls for {2**slope.value:.2f} times the {noun}"
+    factor = f"Doubling the width calls for about {2**slope.value:.2g} times the {noun}"
     if slope.high < 0:
         return f"{factor}."
     if slope.low <= 1 <= slope.high:
         return f"{factor}, consistent with proportional growth."
-    return f"{factor}, {'less' if slope.high < 1 else 'more'} than in proportion."
+    return f"{factor}, {'less' if slope.high < 1 else 'more'} than proportional growth."
 
 
 def _end(value: float) -> str:
@@ -69,27 +78,29 @@ def _end(value: float) -> str:
 
 
 def _special_widths(material: Material, metric: str) -> Iterator[str]:
-    found = [(width, one) for width in material.widths if (one := material.optimum(metric, width)) is not None]
-    lowest = [width for width, one in found if one.curve.label == "censored_low"]
-    if lowest:
-        yield f"At {_widths(lowest)} the least noise tried is the best: more of it is not shown to help there."
-    level = [width for width, one in found if one.curve.label in ("not_identified_low", "flat")]
-    if level:
-        text = "the least noise tried is not told from the best: noise is not shown to help there"
-        yield f"At {_widths(level)} {text}."
-    highest = [width for width, one in found if one.curve.label == "censored_high"]
-    if highest:
-        yield f"At {_widths(highest)} the most noise tried is the best: the optimum lies at or beyond the grid's end."
-    limited = [width for width, one in found if one.stability_limited]
-    if limited:
-        text = "it shows where training breaks, not where noise is best"
-        yield f"At {_widths(limited)} the optimum is stability-limited: {text}."
-    young = [width for width, one in found if not one.late]
-    if young:
-        yield f"At {_widths(young)} the cells that decide are not late: train longer before using those optima."
-    nothing = [width for width in material.widths if width not in {w for w, _ in found}]
-    if nothing:
-        yield f"At {_widths(nothing)} no optimum was found."
+    optima = {width: best for width in material.widths if (best := material.optimum(metric, width)) is not None}
+    axis = "learning rate" if material.quantity.name == "learning_rate" else "noise scale"
+    name = metric.replace("_", " ")
+
+    def where(holds: Callable[[MetricOptimum], bool | None]) -> str:
+        widths = [width for width, best in optima.items() if holds(best)]
+        return f"At {_widths(widths)}" if widths else ""
+
+    if place := where(lambda best: best.curve.label == "censored_low"):
+        yield f"{place} the lowest {axis} on the grid gave the best {name}, so the optimum may lie below the grid."
+    if place := where(lambda best: best.curve.label in ("not_identified_low", "flat")):
+        text = f"the lowest {axis} on the grid is statistically as good as the best"
+        yield f"{place} {text}, so the optimum may lie below the grid."
+    if place := where(lambda best: best.curve.label == "censored_high"):
+        yield f"{place} the highest {axis} on the grid gave the best {name}, so the optimum may lie above the grid."
+    if place := where(lambda best: best.stability_limited):
+        text = "it shows where training becomes unstable, not which noise is best"
+        yield f"{place} the optimum is stability-limited: {text}."
+    if place := where(lambda best: not best.late):
+        yield f"{place} the cells that decide the optimum have not converged: train longer before using it."
+    missing = [width for width in material.widths if width not in optima]
+    if missing:
+        yield f"At {_widths(missing)} there is no optimum."
 
 
 def _widths(widths: list[float]) -> str:
@@ -97,17 +108,17 @@ def _widths(widths: list[float]) -> str:
 
 
 def peak_sentence(material: Material, metric: str) -> str:
-    """How the metric at the optimum moves with width; empty where it cannot be said."""
+    """Describe the trend of the metric at the optimum over width; empty without a trend."""
     laws = material.series.laws.get(metric)
     trend = None if laws is None else laws.height
     if trend is None:
         return ""
-    ends = [one for w in (trend.widths[0], trend.widths[-1]) if (one := material.optimum(metric, w)) is not None]
-    if len(ends) < 2:
+    narrowest, widest = (material.optimum(metric, width) for width in (trend.widths[0], trend.widths[-1]))
+    if narrowest is None or widest is None:
         return ""
     show = percent if METRICS[metric].percent else with_interval
-    verb = {"rising": "rises", "falling": "falls", "mixed": "moves both ways", "flat": "shows no change"}[
+    verb = {"rising": "rises", "falling": "falls", "mixed": "changes in both directions", "flat": "shows no change"}[
         trend.direction
     ]
-    places = f"width {trend.widths[0]:g}: {show(ends[0].height)}; width {trend.widths[-1]:g}: {show(ends[1].height)}"
-    return f"Test {metric} at the optimum {verb} with width ({places})."
+    values = f"width {trend.widths[0]:g}: {show(narrowest.height)}; width {trend.widths[-1]:g}: {show(widest.height)}"
+    return f"Test {metric} at the optimum {verb} with width ({values})."

@@ -1,4 +1,4 @@
-"""What `noisescale measure` found, as a table for the terminal."""
+"""The results of `noisescale measure` as a table for the terminal."""
 
 from __future__ import annotations
 
@@ -25,20 +25,27 @@ _NAMES = {
 }
 
 
-def measured_tables(found: ModelReport) -> list[Table]:
-    """The quantities with their errors, units, meanings and costs, for a terminal of 140 columns."""
+def measured_tables(report: ModelReport) -> list[Table]:
+    """Make the table of quantities with errors, units, meanings and costs, for a terminal of 140 columns.
+
+    Args:
+        report: Measurements of a model.
+
+    Returns:
+        A list with the table.
+    """
     rows = tuple(
         (_NAMES[row.name], *_value(row.estimate), row.estimate.unit, row.convention, f"{row.cost}, {row.seconds:.1f} s")
-        for row in found.quantities
+        for row in report.quantities
     )
-    part = "all" if found.examples == found.population else f"{found.examples:,} of"
-    size = f"{found.parameters:,} parameters, {found.loss}, {found.dtype}"
-    title = f"{size}, on {part} {found.population:,} training examples"
+    part = "all" if report.examples == report.population else f"{report.examples:,} of"
+    size = f"{report.parameters:,} parameters, {report.loss}, {report.dtype}"
+    title = f"{size}, on {part} {report.population:,} training examples"
     notes = [
-        "Brackets: 95 % intervals, for eigenvalues the residual. '>': the data do not bound that end.",
-        "Gradient noise is that of the whole training set; curvature that of the loss on these examples.",
+        "Brackets: 95 % intervals; for eigenvalues, the residual. '>': the data do not bound that end.",
+        "Gradient noise refers to the whole training set, curvature to the loss on these examples.",
     ]
-    notes += [f"{_NAMES[row.name]}: {row.status}" for row in found.quantities if row.status not in ("ok", "exact")]
+    notes += [f"{_NAMES[row.name]}: {row.status}" for row in report.quantities if row.status not in ("ok", "exact")]
     columns = ("", "value ± error", "interval", "unit", "meaning", "cost")
     return [TableData(title, columns, rows, tuple(notes)).as_rich()]
 

@@ -1,4 +1,4 @@
-"""How numbers are written: three digits, the interval in brackets, open ends as such."""
+"""Formats of numbers: three significant digits, intervals in brackets, signs for open ends."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LEGEND = (
 
 
 def number(value: float, digits: int = 3) -> str:
-    """A number with so many significant digits, whole from a thousand on: 0.0312, 4.25, 63.9, 4,180."""
+    """Format a number with a given number of significant digits, as 0.0312, 4.25, 63.9 or 4,180."""
     if not math.isfinite(value):
         return NONE
     if value == 0:
@@ -30,37 +30,42 @@ def number(value: float, digits: int = 3) -> str:
 def with_interval(
     estimate: Estimate, digits: int = 3, censored: int = 0, write: Callable[[float], str] | None = None
 ) -> str:
-    """`value [low, high]`; an open end is < or >, a value at an end of the grid carries the sign before it.
+    """Format an estimate as `value [low, high]`.
+
+    An open end is `<` or `>`. A bound carries the sign `≤` or `≥`.
 
     Args:
-        estimate: the estimate; ends of ±inf are open, NaN ends mean that no interval exists.
-        digits: significant digits.
-        censored: -1 when the true value is at or below the value, 1 at or above, 0 otherwise.
-        write: how each number is written; default `number` with `digits`.
+        estimate: Estimate to format. Ends of ±inf are open; NaN ends mean that there is no interval.
+        digits: Number of significant digits.
+        censored: -1 if the true value is at or below the value, 1 if at or above, 0 otherwise.
+        write: Format of each number. Default: `number` with `digits`.
+
+    Returns:
+        The text.
     """
     if not math.isfinite(estimate.value):
         return NONE
-    # Ends that agree to three digits would print an interval of no width.
+    # Ends that agree to three digits would print as an interval of width zero.
     if number(estimate.low, digits) == number(estimate.high, digits) and estimate.low < estimate.high:
         digits += 1
-    written = write or (lambda value: number(value, digits))
-    text = {-1: "≤ ", 0: "", 1: "≥ "}[censored] + written(estimate.value)
+    formatted = write or (lambda value: number(value, digits))
+    text = {-1: "≤ ", 0: "", 1: "≥ "}[censored] + formatted(estimate.value)
     if math.isnan(estimate.low) or math.isnan(estimate.high):
         return text
-    low = written(estimate.low) if math.isfinite(estimate.low) else "<"
-    high = written(estimate.high) if math.isfinite(estimate.high) else ">"
+    low = formatted(estimate.low) if math.isfinite(estimate.low) else "<"
+    high = formatted(estimate.high) if math.isfinite(estimate.high) else ">"
     return f"{text} [{low}, {high}]"
 
 
 def batch_size(estimate: Estimate, censored: int = 0) -> str:
-    """A batch size that is an estimate: whole from ten on, with two digits below."""
+    """Format an estimated batch size: a whole number from ten on, two digits below."""
     return with_interval(
         estimate, censored=censored, write=lambda value: f"{value:,.0f}" if value >= 9.95 else number(value, 2)
     )
 
 
 def percent(estimate: Estimate, sign: str = " %") -> str:
-    """A fraction as a percentage with its interval: `63.9 % [63.1, 64.7]`."""
+    """Format a fraction as a percentage with its interval: `63.9 % [63.1, 64.7]`."""
     if not math.isfinite(estimate.value):
         return NONE
     text = f"{100 * estimate.value:.1f}{sign}"
@@ -68,7 +73,7 @@ def percent(estimate: Estimate, sign: str = " %") -> str:
 
 
 def seconds(value: float) -> str:
-    """A duration: 0.4 s, 12 s, 3 min 20 s, 2 h 5 min."""
+    """Format a duration: 0.4 s, 12 s, 3 min 20 s, 2 h 5 min."""
     if value < 10:
         return f"{value:.1f} s"
     minutes, rest = divmod(round(value), 60)

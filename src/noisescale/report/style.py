@@ -1,4 +1,4 @@
-"""How every picture looks: sizes, colours that survive a grey print, axes with plain numbers."""
+"""The style of the figures: sizes, colours that survive a grey print, axes with plain numbers."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-# Inches. At 72 points an inch, a page of 760 pixels shows a font of 10 points as 11 pixels.
+# In inches. On a page of 760 pixels, a font of 10 points (72 per inch) appears 11 pixels high.
 PAGE_WIDTH = 9.2
 DOTS_PER_INCH = 130
 
 Color = str | tuple[float, float, float, float]
 INK, MUTED, ACCENT = "#1b1b1b", "#6b6b6b", "#c2410c"
 LINES = ("-", "--", "-.", ":")
-# The diamond is kept for optima.
+# The diamond is reserved for optima.
 MARKERS = ("o", "s", "^", "v", "P", "X", "<", ">", "*", "p")
 
 _SETTINGS: Any = {
@@ -56,14 +56,20 @@ _MOST_TICKS = 7
 
 @contextmanager
 def pictures() -> Iterator[None]:
-    """Settings under which every figure is made and saved; the caller's own settings come back afterwards."""
+    """Apply the settings for making and saving figures, and restore the caller's settings afterwards."""
     with mpl.rc_context(_SETTINGS):
         yield
 
 
 @dataclass(frozen=True)
 class Look:
-    """Colour, marker and line of one of several ordered curves."""
+    """The colour, marker and line style of a curve.
+
+    Args:
+        color: Colour.
+        marker: Marker.
+        line: Line style.
+    """
 
     color: Color
     marker: str
@@ -71,7 +77,7 @@ class Look:
 
 
 def looks(keys: Sequence[float]) -> dict[float, Look]:
-    """A look for each of an ordered set of values, dark to light so that the order survives a grey print."""
+    """Return a look for each value, from dark to light so that the order survives a grey print."""
     ordered = sorted(set(keys))
     colors = mpl.colormaps["viridis"](np.linspace(0.0, 0.82, max(len(ordered), 2)))
     return {
@@ -80,14 +86,14 @@ def looks(keys: Sequence[float]) -> dict[float, Look]:
 
 
 def new_figure(height: float, width: float = PAGE_WIDTH) -> Figure:
-    """An empty figure of the page's width that belongs to no global state."""
+    """Make an empty figure of the page's width, outside of pyplot's global state."""
     figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
     return figure
 
 
 def plain(value: float) -> str:
-    """A number as a person writes it on an axis: 0.25, 32, 4,000, 3·10⁶."""
+    """Format a number for an axis: 0.25, 32, 4,000, 3·10⁶."""
     if value == 0 or not math.isfinite(value):
         return "0" if value == 0 else "–"
     size = abs(value)
@@ -100,7 +106,7 @@ def plain(value: float) -> str:
 
 
 def log_ticks(low: float, high: float, most: int = _MOST_TICKS) -> list[float]:
-    """Round numbers between two positive ends: the densest of 1-2-5, 1-3 and 1 a decade that is not crowded."""
+    """Return round numbers between two positive ends, as dense as `most` labels allow."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for leads in ((1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
         ticks = [lead * 10.0**power for power in powers for lead in leads]
@@ -111,26 +117,26 @@ def log_ticks(low: float, high: float, most: int = _MOST_TICKS) -> list[float]:
 
 
 def thinned(values: Sequence[float], most: int) -> list[float]:
-    """Values for ticks on a log axis: all of them, or those that leave room for their labels."""
+    """Return the values for ticks on a log axis, without those that leave no room for their labels."""
     ordered = sorted(set(values))
     if len(ordered) < 2:
         return ordered
     room = math.log(ordered[-1] / ordered[0]) / most
-    kept = [ordered[0]]
+    ticks = [ordered[0]]
     for value in ordered[1:]:
-        if math.log(value / kept[-1]) >= room * 0.999:
-            kept.append(value)
-    return kept
+        if math.log(value / ticks[-1]) >= room * 0.999:
+            ticks.append(value)
+    return ticks
 
 
 def log_scale(axes: Axes, which: str, values: Sequence[float] | None = None, most: int = _MOST_TICKS) -> None:
-    """Make an axis logarithmic with plain numbers: the given values, or round numbers of the axis' range."""
+    """Make an axis logarithmic, with plain numbers at the given values or at round numbers of its range."""
     getattr(axes, f"set_{which}scale")("log")
     axis: Axis = getattr(axes, f"{which}axis")
     low, high = getattr(axes, f"get_{which}lim")()
     ticks = log_ticks(low, high, most) if values is None else thinned(values, most)
     if len(ticks) < 2 and values is None:
-        # Within less than a factor of two a logarithm is nearly a line.
+        # Over less than a factor of two, linear ticks are almost evenly spaced.
         ticks = [tick for tick in MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(low, high) if low <= tick <= high]
     axis.set_major_locator(FixedLocator(ticks))
     axis.set_minor_locator(NullLocator())
@@ -138,7 +144,7 @@ def log_scale(axes: Axes, which: str, values: Sequence[float] | None = None, mos
 
 
 def pad_log(axes: Axes, which: str, values: Sequence[float], share: float = 0.06) -> None:
-    """Set a log axis' ends a little beyond the positive, finite ones of some values."""
+    """Set the limits of a log axis slightly beyond the positive, finite values."""
     inside = [value for value in values if math.isfinite(value) and value > 0]
     if not inside:
         return
@@ -148,12 +154,12 @@ def pad_log(axes: Axes, which: str, values: Sequence[float], share: float = 0.06
 
 
 def legend_below(figure: Figure, handles: Sequence[object], columns: int, title: str | None = None) -> None:
-    """One legend for all panels, below them, where it covers nothing."""
+    """Add a legend for all panels, below them."""
     figure.legend(handles=list(handles), loc="outside lower center", ncols=columns, title=title)
 
 
 def panel_grid(figure: Figure, count: int, columns: int, xlabel: str, ylabel: str) -> list[Axes]:
-    """Panels row by row on shared scales; the lowest of each column carries the x axis' numbers and name."""
+    """Make panels row by row on shared scales; only the lowest panel of a column labels its x axis."""
     columns = min(columns, count)
     rows = math.ceil(count / columns)
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
@@ -171,21 +177,26 @@ def panel_grid(figure: Figure, count: int, columns: int, xlabel: str, ylabel: st
 
 
 def message(text: str, height: float = 1.6) -> Figure:
-    """A figure that says why there is nothing to draw."""
+    """Make a figure with a message in place of a plot."""
     figure = new_figure(height)
-    # Without axes there is nothing to lay out, and matplotlib warns of it.
+    # matplotlib warns about laying out a figure without axes.
     figure.set_layout_engine("none")
     figure.text(0.5, 0.5, text, ha="center", va="center", color=MUTED, wrap=True)
     return figure
 
 
 def save(figure: Figure, folder: Path, name: str) -> str:
-    """Write NAME.png and NAME.svg, the same bytes for the same data, and return the SVG for the page.
+    """Write NAME.png and NAME.svg, with identical bytes for identical data.
+
+    Args:
+        figure: Figure to save.
+        folder: Folder of the files.
+        name: Stem of the file names.
 
     Returns:
-        The svg element, its ids prefixed by the name so that several can stand in one page.
+        The svg element for a page, with the name as prefix of its ids so that a page can contain several figures.
     """
-    # The layout is found once; savefig would find it twice for each of the two files.
+    # Compute the layout once; savefig would compute it twice for each of the two files.
     if (engine := figure.get_layout_engine()) is not None:
         engine.execute(figure)
         figure.set_layout_engine("none")

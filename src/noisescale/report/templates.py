@@ -1,4 +1,4 @@
-"""The templates of the pages, with every name in them escaped."""
+"""The templates of the pages, with automatic escaping."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 
 def template(name: str) -> Template:
-    """A template of this package by its file name."""
+    """Load a template of this package by its file name."""
     environment = Environment(
         loader=PackageLoader("noisescale.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )

@@ -1,4 +1,4 @@
-"""`DIR/report/`: index.html, report.json and the figures, written from a study alone."""
+"""The report of a study: index.html, report.json and the figures in `DIR/report/`."""
 
 from __future__ import annotations
 
@@ -24,15 +24,17 @@ from noisescale.store import Study, write_atomically
 
 SCHEMA_VERSION = 1
 
-# The quickstart's question: what to do at twice the largest width that was trained.
+# The report recommends for twice the largest trained width, as the quickstart does.
 RECOMMENDED_FACTOR = 2
 
-# Figures of further groups stay out of the page: at eight a group, it would grow without end.
-MOST_DRAWN_GROUPS = 4
+# Each group has eight figures, so the page shows the first groups only.
+MAX_DRAWN_GROUPS = 4
 
 
 @dataclass(frozen=True)
 class _Drawn:
+    """A figure as the page shows it."""
+
     name: str
     title: str
     caption: str
@@ -43,55 +45,55 @@ def write_report(study: Study) -> Path:
     """Write DIR/report: one self-contained page, report.json, and every figure as PNG and SVG.
 
     Args:
-        study: a sweep's folder, finished or growing.
+        study: Study, finished or still running.
 
     Returns:
         The path of index.html.
 
     Raises:
-        BadInput: The study holds no finished run of its grid, or the folder cannot be created.
+        BadInput: No run of the grid has finished, or the folder cannot be created.
         OSError: The folder cannot be written.
     """
-    found = fit(study)
+    result = fit(study)
     runs, curves = study.finished(), study.curves()
     folder = study.folder / "report"
     try:
         (folder / "figures").mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
         raise BadInput(str(folder), "a folder that can be created and written", error.strerror) from None
-    recommendation, refused = _recommendation(found)
-    materials = [_material(group, found, runs, curves, study.spec) for group in found.groups]
-    sentences = [_of_group(found, material, recommendation) for material in materials]
-    drawn = list(_draw(materials, recommendation, found, folder / "figures"))
-    warnings = [_sentence(text) for text in (*found.warnings, *refused, *_left_out(found))]
+    recommendation, refusal = _recommendation(result)
+    materials = [_material(group, result, runs, curves, study.spec) for group in result.groups]
+    sentences = [_group_sentences(result, material, recommendation) for material in materials]
+    drawn = list(_draw(materials, recommendation, folder / "figures"))
+    warnings = [_sentence(text) for text in (*result.warnings, *refusal, *_omission_warning(result))]
     times = _times(study.folder)
     facts = _facts(runs, study.spec)
     data = {
         "schema_version": SCHEMA_VERSION,
-        "name": found.name,
+        "name": result.name,
         "result": [sentence for group in sentences for sentence in group],
         "warnings": warnings,
-        "fit": found.as_json(),
+        "fit": result.as_json(),
         "recommendation": None if recommendation is None else recommendation.as_json(),
         "runs": _counts(runs),
         "facts": facts,
         "times": times,
-        "figures": [{"name": one.name, "title": one.title, "caption": one.caption} for one in drawn],
+        "figures": [{"name": figure.name, "title": figure.title, "caption": figure.caption} for figure in drawn],
         "spec": study.spec,
     }
     page = template("page.html.jinja").render(
-        title=found.name or study.folder.name,
+        title=result.name or study.folder.name,
         subtitle=_subtitle(runs, study.spec),
         result=data["result"],
         warnings=warnings,
-        fit_tables=fit_table_data(found),
+        fit_tables=fit_table_data(result),
         recommendation_tables=[] if recommendation is None else recommendation_table_data(recommendation),
         figures=drawn,
         facts=facts.items(),
         times=_times_table(times),
         glossary=GLOSSARY,
         spec=json.dumps(study.spec, indent=1, ensure_ascii=False),
-        data=_inside_script(data),
+        data=_script_json(data),
     )
     _write(folder / "report.json", json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False))
     _write(folder / "index.html", page)
@@ -102,65 +104,65 @@ def _write(path: Path, text: str) -> None:
     write_atomically(path, lambda file: file.write(text.encode("utf-8")))
 
 
-def _material(group: Group, found: Fit, runs: pd.DataFrame, curves: pd.DataFrame, spec: Mapping[str, Any]) -> Material:
-    own = runs.purpose == "sweep"
+def _material(group: Group, result: Fit, runs: pd.DataFrame, curves: pd.DataFrame, spec: Mapping[str, Any]) -> Material:
+    in_group = runs.purpose == "sweep"
     for name, value in group.varied.items():
-        own &= runs[name] == value
-    return Material(group, runs[own], curves, found.select_on, Settings.read(spec).units, found.metric)
+        in_group &= runs[name] == value
+    return Material(group, runs[in_group], curves, result.select_on, Settings.read(spec).units, result.metric)
 
 
-def _recommendation(found: Fit) -> tuple[Recommendation | None, list[str]]:
-    widths = [width.width for group in found.groups for series in group.series for width in series.widths]
+def _recommendation(result: Fit) -> tuple[Recommendation | None, list[str]]:
+    """Return the recommendation, or None and a warning with the reason."""
+    widths = [width.width for group in result.groups for series in group.series for width in series.widths]
     try:
-        return recommend(found, max(widths) * RECOMMENDED_FACTOR), []
+        return recommend(result, max(widths) * RECOMMENDED_FACTOR), []
     except BadInput as error:
         return None, [f"no recommendation: {error}"]
 
 
-def _of_group(found: Fit, material: Material, recommendation: Recommendation | None) -> list[str]:
-    several = len(found.groups) > 1
-    own = recommendation if recommendation is not None and _follows(recommendation, material.group) else None
-    sentences = headline(material, own)
-    if several and sentences:
+def _group_sentences(result: Fit, material: Material, recommendation: Recommendation | None) -> list[str]:
+    follows = recommendation is not None and _follows(recommendation, material.group)
+    sentences = headline(material, recommendation if follows else None)
+    if len(result.groups) > 1 and sentences:
         sentences[0] = f"{group_name(material.group)}: {sentences[0]}"
     return sentences
 
 
 def _follows(recommendation: Recommendation, group: Group) -> bool:
-    """Whether a recommendation was made from this group."""
-    known = group.hyperparameters
+    """Return whether a recommendation follows this group."""
+    hyperparameters = group.hyperparameters
     pairs = (
         (recommendation.parameterization, group.parameterization),
-        (recommendation.momentum, known.get("momentum")),
-        (recommendation.weight_decay, known.get("weight_decay")),
-        (recommendation.init_scale, known.get("init_scale")),
+        (recommendation.momentum, hyperparameters.get("momentum")),
+        (recommendation.weight_decay, hyperparameters.get("weight_decay")),
+        (recommendation.init_scale, hyperparameters.get("init_scale")),
     )
-    return all(other is None or mine == other for mine, other in pairs)
+    return all(expected is None or value == expected for value, expected in pairs)
 
 
-def _draw(materials: list[Material], recommendation: Recommendation | None, found: Fit, folder: Path) -> list[_Drawn]:
+def _draw(materials: list[Material], recommendation: Recommendation | None, folder: Path) -> list[_Drawn]:
     drawn = []
     with pictures():
-        for k, material in enumerate(materials[:MOST_DRAWN_GROUPS]):
+        for k, material in enumerate(materials[:MAX_DRAWN_GROUPS]):
             several = len(materials) > 1
-            own = recommendation if recommendation is not None and _follows(recommendation, material.group) else None
-            for entry in catalogue(material, own):
+            follows = recommendation is not None and _follows(recommendation, material.group)
+            for entry in catalogue(material, recommendation if follows else None):
                 name = f"{entry.name}-{k + 1}" if several else entry.name
                 title = f"{entry.title} ({group_name(material.group)})" if several else entry.title
                 drawn.append(_Drawn(name, title, entry.caption, save(entry.draw(), folder, name)))
     return drawn
 
 
-def _left_out(found: Fit) -> list[str]:
-    if len(found.groups) <= MOST_DRAWN_GROUPS:
+def _omission_warning(result: Fit) -> list[str]:
+    if len(result.groups) <= MAX_DRAWN_GROUPS:
         return []
-    return [f"figures show the first {MOST_DRAWN_GROUPS} of {len(found.groups)} groups; the tables show all"]
+    return [f"figures show the first {MAX_DRAWN_GROUPS} of {len(result.groups)} groups; the tables show all groups"]
 
 
 def _sentence(text: str) -> str:
-    # A sentence that opens with the name of a key keeps the key as it is written.
-    named = "_" in text.split(" ", 1)[0]
-    return (text if named else text[:1].upper() + text[1:]).rstrip(".") + "."
+    # A sentence that starts with a key keeps the spelling of the key.
+    starts_with_key = "_" in text.split(" ", 1)[0]
+    return (text if starts_with_key else text[:1].upper() + text[1:]).rstrip(".") + "."
 
 
 def _counts(runs: pd.DataFrame) -> dict[str, int]:
@@ -177,8 +179,8 @@ def _counts(runs: pd.DataFrame) -> dict[str, int]:
 
 
 def _count(counts: Mapping[str, int], purpose: str) -> str:
-    own = [counts[name] for name in (purpose, f"{purpose}_diverged", f"{purpose}_collapsed")]
-    return f"{own[0]:,}: {own[1]:,} diverged, {own[2]:,} collapsed"
+    runs, diverged, collapsed = (counts[name] for name in (purpose, f"{purpose}_diverged", f"{purpose}_collapsed"))
+    return f"{runs:,}: {diverged:,} diverged, {collapsed:,} collapsed"
 
 
 def _subtitle(runs: pd.DataFrame, spec: Mapping[str, Any]) -> str:
@@ -198,42 +200,42 @@ def _facts(runs: pd.DataFrame, spec: Mapping[str, Any]) -> dict[str, str]:
     grid, counts = runs[runs.purpose == "sweep"], _counts(runs)
     steps = sorted(grid.steps.unique())
     budget = f"{steps[0]:,}" if len(steps) == 1 else f"{steps[0]:,} to {steps[-1]:,}"
-    chosen = spec.get("fit", {}).get("select_on", "test")
+    select_on = spec.get("fit", {}).get("select_on", "test")
     return {
         "Runs of the grid": _count(counts, "grid"),
         "Runs of the stability ladder": _count(counts, "stability"),
         "Steps of a run": budget,
-        "Optimum chosen on": f"{chosen} examples; heights reported on the test set",
+        "Optimum chosen on": f"{select_on} examples; heights are reported on the test set",
         "Data (SHA-256)": ", ".join(sorted(runs.dataset_hash.unique())),
         "Versions": "; ".join(sorted(runs.versions.unique())),
         "Device": ", ".join(sorted({f"{d}, {t} threads" for d, t in zip(runs.device, runs.threads, strict=True)})),
-        "Training time": f"{seconds(float(runs.seconds.sum()))} of one worker, all runs together",
+        "Training time": f"{seconds(float(runs.seconds.sum()))} on a single worker, summed over all runs",
     }
 
 
 def _times(folder: Path) -> list[dict[str, Any]]:
-    """The lines of times.jsonl; what is no such line, as one that a kill cut short, is left out."""
+    """Read the entries of times.jsonl, without invalid lines such as a line cut short by a kill."""
     try:
         text = (folder / "times.jsonl").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return []
-    found = []
+    entries = []
     for line in text.splitlines():
         try:
             entry = json.loads(line)
         except (ValueError, RecursionError):
             continue
         if isinstance(entry, dict) and all(name == "command" or _is_time(value) for name, value in entry.items()):
-            found.append({**entry, "command": str(entry.get("command", ""))})
-    return found
+            entries.append({**entry, "command": str(entry.get("command", ""))})
+    return entries
 
 
 def _is_time(value: object) -> bool:
-    return isinstance(value, int | float) and abs(value) < _LONGEST
+    return isinstance(value, int | float) and abs(value) < _MAX_SECONDS
 
 
-# Seconds; also what is not finite is above this.
-_LONGEST = 1e12
+# Infinity and NaN fail the comparison too.
+_MAX_SECONDS = 1e12
 
 
 def _times_table(times: list[dict[str, Any]]) -> TableData | None:
@@ -244,11 +246,11 @@ def _times_table(times: list[dict[str, Any]]) -> TableData | None:
         (str(entry.get("command", "")), *(seconds(float(entry[name])) if name in entry else "–" for name in names))
         for entry in times
     ]
-    notes = ("All but wall are summed over workers.",)
+    notes = ("All times except wall are sums over workers.",)
     return TableData("Times of the commands on this folder", ("command", *names), tuple(rows), notes)
 
 
-def _inside_script(data: object) -> str:
-    """JSON that no text in it can break out of a script element with."""
+def _script_json(data: object) -> str:
+    """Return JSON whose strings cannot end a script element."""
     text = json.dumps(data, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")

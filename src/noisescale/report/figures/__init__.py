@@ -1,1 +1,1 @@
-"""One file a figure; each a function from the page's material to a matplotlib figure."""
+"""The figures of a report, one per file. Each is a function from a group's material to a matplotlib figure."""

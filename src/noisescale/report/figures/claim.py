@@ -12,17 +12,20 @@ from matplotlib.ticker import MaxNLocator
 from noisescale.claims import Curve, Panel, Verdict
 from noisescale.report.style import INK, LINES, MARKERS, Color, legend_below, log_scale, looks, new_figure
 
-# Longer curves whose x ascends are drawn as lines, all others as points.
+# Longer curves with ascending x are drawn as lines, other curves as points.
 _MAX_POINTS = 30
 _PANEL_HEIGHT = 4.2
 
 
 def claim_figure(verdict: Verdict, panels: Sequence[Panel]) -> Figure:
-    """Draw measurements as points or colored lines, and theory and references as lines of ink.
+    """Draw measurements as points or coloured lines, and theory and references as black lines.
 
     Args:
-        verdict: The verdict, for the title.
-        panels: The panels, from top to bottom.
+        verdict: Verdict, for the title.
+        panels: Panels, from top to bottom.
+
+    Returns:
+        The figure.
     """
     figure = new_figure(_PANEL_HEIGHT * len(panels))
     for axes, panel in zip(figure.subplots(len(panels), squeeze=False).flat, panels, strict=True):
@@ -41,36 +44,39 @@ def figure_title(id: str, verdict: str, scale: str, seeds: int, first_seed: int)
 
     Args:
         id: Identifier of the claim.
-        verdict: The verdict.
-        scale: Size of the experiment.
+        verdict: Verdict, in words.
+        scale: Scale of the experiment.
         seeds: Number of seeds.
-        first_seed: First seed of the set.
+        first_seed: First seed of the seed set.
+
+    Returns:
+        The title.
     """
     return f"{id}: {verdict} ({scale} scale, {seeds:,} seeds from {first_seed})"
 
 
 def _draw(axes: Axes, panel: Panel) -> None:
     measured = [curve for curve in panel.curves if curve.kind == "measured"]
-    shades = looks([float(place) for place in range(len(measured))])
-    for place, curve in enumerate(measured):
-        _draw_measured(axes, curve, place, shades[float(place)].color)
-    for place, curve in enumerate(curve for curve in panel.curves if curve.kind != "measured"):
+    shades = looks([float(index) for index in range(len(measured))])
+    for index, curve in enumerate(measured):
+        _draw_measured(axes, curve, index, shades[float(index)].color)
+    for index, curve in enumerate(curve for curve in panel.curves if curve.kind != "measured"):
         label = f"theory: {curve.label}" if curve.kind == "theory" else curve.label
-        axes.plot(curve.x, curve.y, color=INK, ls=LINES[1 + place % 3], lw=1.4, label=label)
+        axes.plot(curve.x, curve.y, color=INK, ls=LINES[1 + index % 3], lw=1.4, label=label)
     _set_scales(axes, panel)
 
 
-def _draw_measured(axes: Axes, curve: Curve, place: int, color: Color) -> None:
+def _draw_measured(axes: Axes, curve: Curve, index: int, color: Color) -> None:
     if len(curve.x) > _MAX_POINTS and bool(np.all(np.diff(curve.x) >= 0)):
-        axes.plot(curve.x, curve.y, color=color, ls=LINES[place % len(LINES)], lw=1.3, label=curve.label, zorder=3)
+        axes.plot(curve.x, curve.y, color=color, ls=LINES[index % len(LINES)], lw=1.3, label=curve.label, zorder=3)
         return
     bars = None
     if curve.low is not None and curve.high is not None:
         bars = np.stack([curve.y - curve.low, curve.high - curve.y])
-    # Later curves have smaller open markers, so that points on the same spot stay visible.
-    size = max(4, 10 - 3 * place) if len(curve.x) <= _MAX_POINTS else 4
+    # Later curves have smaller open markers, so that coincident points stay visible.
+    size = max(4, 10 - 3 * index) if len(curve.x) <= _MAX_POINTS else 4
     axes.errorbar(
-        curve.x, curve.y, yerr=bars, ls="none", color=color, marker=MARKERS[place % len(MARKERS)], ms=size,
+        curve.x, curve.y, yerr=bars, ls="none", color=color, marker=MARKERS[index % len(MARKERS)], ms=size,
         mfc="none", mew=1.5, lw=1.2, capsize=3, label=curve.label, zorder=3,
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Whether ε/B alone decides: the metric against ε/B, and the widths laid over one another by the law."""
+"""The metric against ε/B: one panel per width, or the widths aligned by the law."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _COLUMNS = 3
 
 
 def collapse(material: Material) -> Figure:
-    """Draw one panel a width with a curve for each rate; with one rate in all, the widths over one another."""
-    metric = material.one_metric
+    """Draw a panel per width with a curve for each rate; if the grid has a single series, overlay the widths."""
+    metric = material.main_metric
     return _rates(material, metric) if material.two_dimensional else _widths(material, metric)
 
 
@@ -69,11 +69,11 @@ def _widths(material: Material, metric: str) -> Figure:
         log_scale(axes, "x")
         axes.axhline(0, color="#999999", lw=0.8, zorder=1)
     panels[0].set_xlabel(AXES["temperature"])
-    panels[0].set_ylabel(f"{material.metric_label(metric)}\nminus that at the width's optimum")
-    panels[0].set_title("as it is")
+    panels[0].set_ylabel(f"{material.metric_label(metric)}\nminus its value at the optimum")
+    panels[0].set_title("as measured")
     if shifted:
         panels[1].set_xlabel(f"ε/(B(1−m)) · (width/{base:g})$^{{{-slope:.2f}}}$")
-        panels[1].set_title("moved along the law")
+        panels[1].set_title("shifted by the law")
     handles = [
         Line2D([], [], color=look[w].color, marker=look[w].marker, ls=look[w].line, label=f"width {w:g}")
         for w in material.widths
@@ -83,9 +83,9 @@ def _widths(material: Material, metric: str) -> Figure:
 
 
 def _relative(material: Material, curve: pd.DataFrame, metric: str, width: float) -> pd.Series:
-    found = material.optimum(metric, width)
-    if found is not None:
-        top = material.height_on_curve(metric, width, material.place(found).value)
+    optimum = material.optimum(metric, width)
+    if optimum is not None:
+        top = material.height_on_curve(metric, width, material.place(optimum).value)
     else:
         top = METRICS[metric].sign * (METRICS[metric].sign * curve[metric]).max()
     return curve[metric] - top

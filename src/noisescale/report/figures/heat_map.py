@@ -1,4 +1,4 @@
-"""The metric over the grid as colour: over (learning rate, batch) for each width, or over (width, batch)."""
+"""A heat map of the metric: over (learning rate, batch size) for each width, or over (width, ladder)."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from noisescale.training import METRICS
 
 _COLUMNS = 3
 
-# With more columns in a panel a number in each cell is too small to read.
-_MOST_COLUMNS = 12
-_MOST_TICKS = 12
+# With more columns in a panel, the numbers in the cells would be too small to read.
+_MAX_COLUMNS = 12
+_MAX_TICKS = 12
 
 
 def heat_map(material: Material) -> Figure:
-    """Draw one panel a width over (ε, B), or one panel over (width, B) or (width, ε) where the grid has one row.
+    """Draw a panel per width over (ε, B), or a single panel over (width, B) or (width, ε) for a grid with one series.
 
-    Immature cells are hatched, cells with failed runs carry a cross, the best cell of each width is framed.
+    Hatching marks cells that are not late, a cross marks failed runs, and a frame marks the best cell of each width.
     """
-    metric, cells = material.one_metric, material.all_cells
+    metric, cells = material.main_metric, material.all_cells
     if not material.metrics:
         return message("No metric was measured.")
     norm = Normalize(*_range(cells, metric))
@@ -68,7 +68,7 @@ def _draw(
     axes.grid(False)
     axes.set_xlim(-0.5, len(xs) - 0.5)
     axes.set_ylim(-0.5, len(ys) - 0.5)
-    numbers = len(xs) <= _MOST_COLUMNS
+    numbers = len(xs) <= _MAX_COLUMNS
     colors = _colors(metric)
     for cell in cells.itertuples():
         i, j, value = xs.index(getattr(cell, column)), ys.index(getattr(cell, row)), getattr(cell, metric)
@@ -85,10 +85,10 @@ def _draw(
             text = f"{100 * value:.1f}" if METRICS[metric].percent else f"{value:.2f}"
             axes.text(i, j, text, ha="center", va="center", fontsize=8.5, color=ink)
         if cell.failures:
-            place = (i + 0.36, j + 0.28) if numbers else (i, j)
-            axes.plot(*place, marker="x", color=ink, ms=4, mew=1.2)
-    for group in cells.groupby(row) if best_in_row else [(None, cells)]:
-        _frame_best(axes, group[1], xs, ys, column, row, metric)
+            position = (i + 0.36, j + 0.28) if numbers else (i, j)
+            axes.plot(*position, marker="x", color=ink, ms=4, mew=1.2)
+    for _, part in cells.groupby(row) if best_in_row else [(None, cells)]:
+        _frame_best(axes, part, xs, ys, column, row, metric)
     _labels(axes, "x", xs)
     _labels(axes, "y", ys)
 
@@ -96,19 +96,19 @@ def _draw(
 def _frame_best(
     axes: Axes, cells: pd.DataFrame, xs: list[float], ys: list[float], column: str, row: str, metric: str
 ) -> None:
-    known = cells[cells[metric].notna()]
-    if known.empty:
+    measured = cells[cells[metric].notna()]
+    if measured.empty:
         return
-    best = known.iloc[int(np.argmax(METRICS[metric].sign * known[metric]))]
+    best = measured.iloc[int(np.argmax(METRICS[metric].sign * measured[metric]))]
     i, j = xs.index(best[column]), ys.index(best[row])
     axes.plot(np.array([-0.46, 0.46, 0.46, -0.46, -0.46]) + i, np.array([-0.44, -0.44, 0.44, 0.44, -0.44]) + j,
               color="#d00000", lw=1.8)  # fmt: skip
 
 
 def _labels(axes: Axes, which: str, values: list[float]) -> None:
-    step = math.ceil(len(values) / _MOST_TICKS)
-    places = list(range(0, len(values), step))
-    getattr(axes, f"set_{which}ticks")(places, [plain(values[place]) for place in places])
+    step = math.ceil(len(values) / _MAX_TICKS)
+    positions = list(range(0, len(values), step))
+    getattr(axes, f"set_{which}ticks")(positions, [plain(values[position]) for position in positions])
     axes.tick_params(length=0)
 
 
@@ -117,7 +117,7 @@ def _colors(metric: str) -> Colormap:
 
 
 def _range(cells: pd.DataFrame, metric: str) -> tuple[float, float]:
-    """The colours' ends, without the far tail of failing cells, which would leave one colour for the rest."""
+    """Return the ends of the colour scale, without the tail of failing cells, which would hide other differences."""
     values = cells.loc[cells.failures == 0, metric].dropna()
     values = values if len(values) else cells[metric].dropna()
     low, high = float(values.min()), float(values.max())

@@ -1,4 +1,4 @@
-"""Learning curves of the cell nearest to each width's optimum: mean over seeds with a band."""
+"""Learning curves of the cell nearest to each width's optimum: the mean over seeds with a band."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Columns = list[tuple[str, str]]
 
 
 def learning_curves(material: Material) -> Figure:
-    """Draw accuracy and loss against epochs or steps at each width's best cell, mean and one standard deviation."""
+    """Draw accuracy and loss against steps at each width's best cell: mean and one standard deviation."""
     runs = {width: material.runs_at_optimum(width) for width in material.widths}
-    runs = {width: own for width, own in runs.items() if not own.empty}
+    runs = {width: at_optimum for width, at_optimum in runs.items() if not at_optimum.empty}
     if not runs:
         return message("No run has finished at an optimum.")
     curves = material.curves.merge(pd.concat(runs.values())[["run_id", "width"]], on="run_id")
@@ -32,7 +32,7 @@ def learning_curves(material: Material) -> Figure:
         for width in runs:
             for column, dashed in columns:
                 _band(axes, curves[curves.width == width], column, look[width], bool(dashed))
-        axes.set_xlabel("step of SGD")
+        axes.set_xlabel("training step")
         axes.set_ylabel(label)
         axes.set_xlim(left=0)
         axes.xaxis.set_major_formatter(lambda value, _: plain(value))
@@ -69,7 +69,7 @@ def _band(axes: Axes, curves: pd.DataFrame, column: str, look: Look, dashed: boo
 
 
 def _limit_loss(axes: Axes, curves: pd.DataFrame, columns: Columns) -> None:
-    """The loss at initialization and its spikes would flatten the rest."""
+    """Limit the loss axis, so that the initial loss and spikes do not flatten the curves."""
     later = curves[curves.step > 0]
     values = np.concatenate([later[name].dropna().to_numpy(float) for name, _ in columns if name in later])
     values = values[np.isfinite(values)]

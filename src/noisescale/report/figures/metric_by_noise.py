@@ -1,4 +1,4 @@
-"""Accuracy and loss against the noise scale, one curve a width, with the optima marked."""
+"""Accuracy and loss against the noise scale, with a curve for each width and its optimum."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from noisescale.report.material import Material
 from noisescale.report.style import INK, Look, legend_below, log_scale, looks, message, new_figure, pad_log, plain
 from noisescale.training import METRICS
 
-# How far beyond the last cell the arrow of an open end stands, as a share of the axis.
+# Distance of the arrow of an open end from the last cell, as a share of the axis.
 _ARROW = 0.017
 
 
 def metric_by_noise(material: Material) -> Figure:
-    """Draw every cell's mean with its interval, immature cells open, failures counted, optima with their intervals."""
+    """Draw the means and intervals of all cells, the optima with their intervals, and the counts of failures.
+
+    Open markers show cells that are not late.
+    """
     cells, metrics, look = material.all_cells, material.metrics, looks(material.widths)
     if not metrics:
         return message("No metric was measured.")
@@ -42,9 +45,9 @@ def metric_by_noise(material: Material) -> Figure:
 
 def _panel(axes: Axes, material: Material, metric: str, look: dict[float, Look]) -> None:
     for width in material.widths:
-        own = material.all_cells[material.all_cells.width == width]
-        _curve(axes, own[own.primary], metric, look[width])
-        for _, curve in own[~own.primary].groupby(material.series.fixed):
+        cells = material.all_cells[material.all_cells.width == width]
+        _curve(axes, cells[cells.primary], metric, look[width])
+        for _, curve in cells[~cells.primary].groupby(material.series.fixed):
             axes.plot(curve.place, curve[metric], color=look[width].color, lw=0.9, alpha=0.45, zorder=1.5)
     for width in material.widths:
         _optimum(axes, material, metric, width, look[width])
@@ -57,20 +60,20 @@ def _curve(axes: Axes, curve: pd.DataFrame, metric: str, look: Look) -> None:
     error = np.nan_to_num(curve[f"{metric}_half"].to_numpy(float), posinf=0.0)
     axes.errorbar(x, y, yerr=error, color=look.color, ls=look.line, lw=1.3, elinewidth=0.9, zorder=2)
     late = curve.late.to_numpy(bool)
-    for chosen, face in ((late, look.color), (~late, "white")):
-        axes.plot(x[chosen], y[chosen], marker=look.marker, ls="none", mfc=face, mec=look.color, mew=1.2, zorder=3)
+    for mask, face in ((late, look.color), (~late, "white")):
+        axes.plot(x[mask], y[mask], marker=look.marker, ls="none", mfc=face, mec=look.color, mew=1.2, zorder=3)
 
 
 def _optimum(axes: Axes, material: Material, metric: str, width: float, look: Look) -> None:
-    found = material.optimum(metric, width)
-    if found is None:
+    optimum = material.optimum(metric, width)
+    if optimum is None:
         return
-    place, own = material.place(found), material.cells.loc[material.cells.width == width, "place"]
-    # On validation examples the curve lies elsewhere than the height, which is reported on the test set.
-    height = found.height.value if material.split == "test" else math.nan
+    place, positions = material.place(optimum), material.cells.loc[material.cells.width == width, "place"]
+    # The height is reported on the test set, so it does not lie on a curve of validation data.
+    height = optimum.height.value if material.split == "test" else math.nan
     height = height if math.isfinite(height) else material.height_on_curve(metric, width, place.value)
-    low = place.low if math.isfinite(place.low) else float(own.min())
-    high = place.high if math.isfinite(place.high) else float(own.max())
+    low = place.low if math.isfinite(place.low) else float(positions.min())
+    high = place.high if math.isfinite(place.high) else float(positions.max())
     axes.plot([low, high], [height] * 2, color=INK, lw=2.2, solid_capstyle="butt", zorder=5)
     ends = material.all_cells.place
     outward = float(ends.max() / ends.min()) ** _ARROW
@@ -83,10 +86,10 @@ def _optimum(axes: Axes, material: Material, metric: str, width: float, look: Lo
 
 
 def _failures(axes: Axes, cells: pd.DataFrame, widths: list[float], look: dict[float, Look]) -> None:
-    """A strip that counts the diverged and collapsed runs of each cell, a row a width."""
+    """Draw a strip with the number of diverged and collapsed runs of each cell, one row per width."""
     for row, width in enumerate(widths):
-        own = cells[(cells.width == width) & (cells.failures > 0)]
-        for place, failures, runs in zip(own.place, own.failures, own.runs, strict=True):
+        failing = cells[(cells.width == width) & (cells.failures > 0)]
+        for place, failures, runs in zip(failing.place, failing.failures, failing.runs, strict=True):
             axes.text(place, row, f"{failures}/{runs}", ha="center", va="center", fontsize=7.5, color=look[width].color)
     axes.set_ylim(-0.6, len(widths) - 0.4)
     axes.set_yticks(range(len(widths)), [f"width {width:g}" for width in widths], fontsize=7.5)
@@ -95,12 +98,12 @@ def _failures(axes: Axes, cells: pd.DataFrame, widths: list[float], look: dict[f
 
 
 def _limits(material: Material, metric: str) -> tuple[float, float]:
-    """Leave out what lies far on the bad side: cells near divergence would flatten all the peaks."""
+    """Return limits without the far tail of bad values: cells near divergence would flatten all peaks."""
     sign = METRICS[metric].sign
     values = sign * material.all_cells[metric].dropna()
     tops = values.groupby(material.all_cells.width).max()
-    best, least = float(tops.max()), float(tops.min())
-    floor = max(float(values.min()), least - max(2.0 * (best - least), 0.25 * abs(best)))
+    best, lowest_top = float(tops.max()), float(tops.min())
+    floor = max(float(values.min()), lowest_top - max(2.0 * (best - lowest_top), 0.25 * abs(best)))
     room = 0.04 * (best - floor) + 1e-6
     ends = (sign * (floor - room), sign * (best + 1.5 * room))
     return min(ends), max(ends)
@@ -113,9 +116,9 @@ def _legend(material: Material, look: dict[float, Look]) -> list[Line2D]:
     ]
     handles.append(Line2D([], [], color=INK, marker="D", ls="-", lw=2, mfc="white", label="optimum, 95 % interval"))
     if not material.cells.late.all():
-        handles.append(Line2D([], [], color=INK, marker="o", ls="none", mfc="white", label="not late: still moving"))
+        handles.append(Line2D([], [], color=INK, marker="o", ls="none", mfc="white", label="not late: still drifting"))
     if material.two_dimensional:
         symbol = "ε" if material.series.fixed == "learning_rate" else "B"
-        label = f"other {symbol} than {plain(material.series.fixed_value)}"
+        label = f"{symbol} other than {plain(material.series.fixed_value)}"
         handles.append(Line2D([], [], color=INK, lw=0.9, alpha=0.45, label=label))
     return handles

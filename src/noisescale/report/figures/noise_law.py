@@ -1,4 +1,4 @@
-"""The best noise scale against width, with the fitted law and its band, for accuracy and for loss."""
+"""The best noise scale against width, with the fitted law and its band, for each metric."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _BAND_POINTS = 25
 
 
 def noise_law(material: Material) -> Figure:
-    """Draw ḡ_opt with its interval at each width, the law's line and 95 % band; censored widths as arrows."""
+    """Draw the optimum with its interval at each width, and the law with its 95 % band; arrows for censored widths."""
     metrics = [m for m in material.metrics if any(material.optimum(m, w) for w in material.widths)]
     if not metrics:
-        return message("No width has an optimum to draw: the table says why.")
+        return message("No width has an optimum to draw. The table gives the reasons.")
     figure = new_figure(4.4)
     panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
     pad_log(panels[0], "y", material.all_cells.place.tolist(), 0.03)
@@ -35,12 +35,12 @@ def noise_law(material: Material) -> Figure:
         _panel(axes, material, metric)
     panels[0].set_ylabel(f"best {material.place_label}")
     handles: list[Line2D | Patch] = [
-        Line2D([], [], color=INK, marker="D", label="optimum, used by the law; 95 % interval"),
-        Line2D([], [], color=MUTED, marker="D", mfc="white", label="optimum, left out of the law"),
-        Line2D([], [], color=ACCENT, marker="v", ls="none", label="censored: at or beyond that end"),
+        Line2D([], [], color=INK, marker="D", label="optimum in the law, 95 % interval"),
+        Line2D([], [], color=MUTED, marker="D", mfc="white", label="optimum not in the law"),
+        Line2D([], [], color=ACCENT, marker="v", ls="none", label="censored: at or beyond this end"),
         Line2D([], [], color=ACCENT, label="law"),
         Patch(color=ACCENT, alpha=0.15, lw=0, label="95 % band of the law's line"),
-        Line2D([], [], color=MUTED, ls=":", label="ends of a width's usable cells"),
+        Line2D([], [], color=MUTED, ls=":", label="ends of the usable cells"),
     ]
     legend_below(figure, handles, columns=3)
     return figure
@@ -61,9 +61,9 @@ def _panel(axes: Axes, material: Material, metric: str) -> None:
         ends = float(cells.place.min()), float(cells.place.max())
         for end in ends:
             axes.plot([width / 1.12, width * 1.12], [end, end], color=MUTED, ls=":", lw=1.2, zorder=1)
-        found = material.optimum(metric, width)
-        if found is not None:
-            _point(axes, material, width, found, ends)
+        optimum = material.optimum(metric, width)
+        if optimum is not None:
+            _point(axes, material, width, optimum, ends)
 
 
 def _law(axes: Axes, material: Material, law: PowerLaw | None) -> None:
@@ -77,18 +77,24 @@ def _law(axes: Axes, material: Material, law: PowerLaw | None) -> None:
                       color=ACCENT, alpha=0.15, lw=0)  # fmt: skip
 
 
-def _point(axes: Axes, material: Material, width: float, found: MetricOptimum, ends: tuple[float, float]) -> None:
-    place = material.place(found)
-    if found.curve.censored:
-        marker = "v" if found.curve.censored < 0 else "^"
+def _point(axes: Axes, material: Material, width: float, optimum: MetricOptimum, ends: tuple[float, float]) -> None:
+    place = material.place(optimum)
+    if optimum.curve.censored:
+        marker = "v" if optimum.curve.censored < 0 else "^"
         axes.plot(
-            [width], [place.value], marker=marker, color=ACCENT, mfc=ACCENT if found.in_law else "white", ms=8, zorder=4
+            [width],
+            [place.value],
+            marker=marker,
+            color=ACCENT,
+            mfc=ACCENT if optimum.in_law else "white",
+            ms=8,
+            zorder=4,
         )
         return
-    color = INK if found.in_law else MUTED
+    color = INK if optimum.in_law else MUTED
     low = place.low if math.isfinite(place.low) else ends[0]
     high = place.high if math.isfinite(place.high) else ends[1]
     axes.plot([width, width], [low, high], color=color, lw=1.4, zorder=3)
     for end, given, arrow in ((low, place.low, "v"), (high, place.high, "^")):
         axes.plot([width], [end], marker="_" if math.isfinite(given) else arrow, color=color, ms=7, zorder=3)
-    axes.plot([width], [place.value], marker="D", color=color, mfc=color if found.in_law else "white", ms=6, zorder=4)
+    axes.plot([width], [place.value], marker="D", color=color, mfc=color if optimum.in_law else "white", ms=6, zorder=4)

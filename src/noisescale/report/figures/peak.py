@@ -15,24 +15,24 @@ def peak(material: Material) -> Figure:
     """Draw the metric at the optimum of each width with its 95 % interval."""
     heights = {}
     for metric in material.metrics:
-        found = [(width, material.optimum(metric, width)) for width in material.widths]
-        shown = [(w, one) for w, one in found if one is not None and math.isfinite(one.height.value)]
+        optima = [(width, material.optimum(metric, width)) for width in material.widths]
+        shown = [(width, best) for width, best in optima if best is not None and math.isfinite(best.height.value)]
         if shown:
             heights[metric] = shown
     if not heights:
-        return message("No width has an optimum to draw: the table says why.")
+        return message("No width has an optimum to draw. The table gives the reasons.")
     figure = new_figure(3.7)
     panels = figure.subplots(1, len(heights), squeeze=False)[0]
     for axes, (metric, shown) in zip(panels, heights.items(), strict=True):
-        axes.plot([w for w, _ in shown], [one.height.value for _, one in shown], color=MUTED, lw=1, zorder=1)
-        for width, one in shown:
-            height = one.height
+        axes.plot([width for width, _ in shown], [best.height.value for _, best in shown], color=MUTED, lw=1, zorder=1)
+        for width, best in shown:
+            height = best.height
             if height.bounded:
                 axes.plot([width] * 2, [height.low, height.high], color=INK, marker="_", ms=8, lw=1.4)
-            face = INK if one.curve.label == "interior" else "white"
+            face = INK if best.curve.label == "interior" else "white"
             axes.plot([width], [height.value], marker="D", color=INK, mfc=face, ms=6, ls="none")
         axes.set_xlabel("width")
-        axes.set_ylabel(f"{material.metric_label(metric, 'test')}\nat the width's optimum")
+        axes.set_ylabel(f"{material.metric_label(metric, 'test')}\nat the optimum")
         pad_log(axes, "x", material.widths)
         log_scale(axes, "x", material.widths, most=10)
     handles = [

@@ -1,4 +1,4 @@
-"""The largest stable rate and the largest batch against width, beside what the optimum asks for."""
+"""The largest stable rate and the largest batch size against width, compared with the optimum."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from noisescale.estimate import Estimate
 from noisescale.report.material import AXES, Material
 from noisescale.report.style import ACCENT, INK, Color, legend_below, log_scale, looks, message, new_figure, pad_log
 
-# Where an end of an interval is open, an arrow this far beyond the last place says so.
+# An arrow at this factor beyond the value marks an open end of an interval.
 _ARROW = 1.12
 
 
 def stability(material: Material) -> Figure:
-    """Draw ε_½ against width for each measured batch, and B* against width beside the batch at the optimum."""
+    """Draw ε_½ against width for each measured batch size, and B* against width with the batch size at the optimum."""
     if not material.edges:
         return message("The study has no stability ladder ([stability] seeds = 0).")
-    metric = material.one_metric
+    metric = material.main_metric
     solved = any(material.largest_batch(metric, width) for width in material.widths)
     figure = new_figure(4.5)
     panels = figure.subplots(1, 2 if solved else 1, squeeze=False)[0]
@@ -40,15 +40,15 @@ def _edges(axes: Axes, material: Material, metric: str) -> None:
     look = looks(list(material.edges))
     values: list[float] = []
     for k, (batch, edges) in enumerate(material.edges.items()):
-        # The intervals of several batches share a width: a small shift keeps them apart.
+        # A small shift separates the intervals of several batch sizes at the same width.
         shift = 1.035 ** (k - (len(look) - 1) / 2)
-        style, known = look[batch], {w: e.rate for w, e in edges.items() if math.isfinite(e.rate.value)}
-        axes.plot([w * shift for w in known], [rate.value for rate in known.values()], color=style.color, lw=1.2,
+        style, rates = look[batch], {w: e.rate for w, e in edges.items() if math.isfinite(e.rate.value)}
+        axes.plot([w * shift for w in rates], [rate.value for rate in rates.values()], color=style.color, lw=1.2,
                   marker=style.marker, ls=style.line, label=f"ε½ at B = {batch:g}")  # fmt: skip
-        for width, rate in known.items():
+        for width, rate in rates.items():
             values += _interval(axes, width * shift, rate, style.color)
-    found = [(w, one.learning_rate) for w in material.widths if (one := material.optimum(metric, w))]
-    values += _optima(axes, found, f"ε at the optimum by {metric}")
+    optima = [(w, best.learning_rate) for w in material.widths if (best := material.optimum(metric, w))]
+    values += _optima(axes, optima, f"ε at the optimum by {metric}")
     pad_log(axes, "y", values)
     axes.set_ylabel(AXES["learning_rate"])
     axes.set_title("largest stable rate ε½")
@@ -57,34 +57,34 @@ def _edges(axes: Axes, material: Material, metric: str) -> None:
 def _batches(axes: Axes, material: Material, metric: str) -> None:
     values: list[float] = []
     for label, face in (("solved", ACCENT), ("extrapolated", "white")):
-        known = [
-            (width, found)
+        batches = [
+            (width, batch.batch_size)
             for width in material.widths
-            if (found := material.largest_batch(metric, width)) and (found.label == "solved") == (label == "solved")
+            if (batch := material.largest_batch(metric, width)) and (batch.label == "solved") == (label == "solved")
         ]
-        for width, found in known:
-            values += _interval(axes, width, found.batch_size, ACCENT)
-        if known:
-            text = "largest batch B*" if label == "solved" else "B*, beyond the measured edges"
-            axes.plot([w for w, _ in known], [found.batch_size.value for _, found in known], marker="s", ms=7,
+        for width, batch_size in batches:
+            values += _interval(axes, width, batch_size, ACCENT)
+        if batches:
+            text = "largest batch B*" if label == "solved" else "B*, outside the measured edges"
+            axes.plot([w for w, _ in batches], [size.value for _, size in batches], marker="s", ms=7,
                       color=ACCENT, mfc=face, ls="none", label=text)  # fmt: skip
-    optima = [(w, one.batch_size) for w in material.widths if (one := material.optimum(metric, w))]
+    optima = [(w, best.batch_size) for w in material.widths if (best := material.optimum(metric, w))]
     values += _optima(axes, optima, f"B at the optimum by {metric}")
     pad_log(axes, "y", values)
     axes.set_ylabel(AXES["batch_size"])
     axes.set_title("largest batch that reaches the best noise scale")
 
 
-def _optima(axes: Axes, found: list[tuple[float, Estimate]], label: str) -> list[float]:
-    if not found:
+def _optima(axes: Axes, optima: list[tuple[float, Estimate]], label: str) -> list[float]:
+    if not optima:
         return []
-    axes.plot([w for w, _ in found], [e.value for _, e in found], marker="D", ms=6, color=INK, mfc="white",
+    axes.plot([w for w, _ in optima], [e.value for _, e in optima], marker="D", ms=6, color=INK, mfc="white",
               ls="none", label=label, zorder=4)  # fmt: skip
-    return [value for width, estimate in found for value in _interval(axes, width, estimate, INK)]
+    return [value for width, estimate in optima for value in _interval(axes, width, estimate, INK)]
 
 
 def _interval(axes: Axes, x: float, estimate: Estimate, color: Color) -> list[float]:
-    """Draw an interval, open ends as arrows; return the finite places that the axis must show."""
+    """Draw an interval, with arrows for open ends, and return the finite values that the axis must show."""
     low = estimate.low if math.isfinite(estimate.low) else estimate.value
     high = estimate.high if math.isfinite(estimate.high) else estimate.value
     axes.plot([x, x], [low, high], color=color, lw=1.2, zorder=3)
