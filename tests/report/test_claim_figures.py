@@ -14,8 +14,10 @@ def test_only_theories_are_labelled_as_theory(tmp_path: Path) -> None:
     ((verdict, _),) = verify("C2.2", scale="smoke", out=tmp_path)
     x = np.arange(5.0)
     curves = (
-        Curve("measured", x, x + 1), Curve("law", x, x + 1, kind="theory"), Curve("no difference", x, x, kind="reference"),
-    )  # fmt: skip
+        Curve("measured", x, x + 1),
+        Curve("law", x, x + 1, kind="theory"),
+        Curve("no difference", x, x, kind="reference"),
+    )
     (axes,) = claim_figure(verdict, (Panel("seed", "ratio", curves, whole_x=True),)).axes
     assert sorted(axes.get_legend_handles_labels()[1]) == ["measured", "no difference", "theory: law"]
     ticks = axes.get_xticks()

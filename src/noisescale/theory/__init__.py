@@ -1,4 +1,4 @@
-"""Closed forms: what SGD does where its gradient and its noise are known."""
+"""Closed forms of SGD for problems with a known gradient and known noise."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""The catapult: gradient descent on a two-layer linear network at a rate above the linearised edge."""
+"""The catapult: gradient descent on a two-layer linear network above the linearised stability limit."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from noisescale.errors import BadInput
 def catapult_map(
     output: float, curvature: float, rate: float, width: int, steps: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Output and curvature of f = u·v/√n under the loss ½f², step by step, exactly.
+    """Compute the exact output and curvature of f = u·v/√n under the loss ½f² at every step.
 
-    f' = f(1 − ελ + ε²f²/n), λ' = λ + (εf²/n)(ελ − 4), with λ = (‖u‖² + ‖v‖²)/n. Below ε = 2/λ the output falls; between
-    2/λ and 4/λ it first grows, until the curvature has fallen below 2/ε; above it diverges.
+    f' = f(1 − ελ + ε²f²/n), λ' = λ + (εf²/n)(ελ − 4), with λ = (‖u‖² + ‖v‖²)/n. For ε < 2/λ the output decreases. For ε
+    between 2/λ and 4/λ it first grows, until the curvature falls below 2/ε. For ε > 4/λ it diverges.
 
     Args:
-        output: f_0.
-        curvature: λ_0.
-        rate: ε.
-        width: n.
-        steps: T.
+        output: Initial output f_0.
+        curvature: Initial curvature λ_0.
+        rate: Learning rate ε.
+        width: Width n, in units.
+        steps: Number of steps T.
 
     Returns:
-        f and λ, [T + 1] each.
+        Outputs f and curvatures λ, shape [T + 1] each.
 
     Raises:
-        BadInput: A curvature, rate or width that is not positive.
+        BadInput: The curvature, rate or width is not positive.
 
     Source:
         Lewkowycz, Bahri, Dyer, Sohl-Dickstein, Gur-Ari 2020, section 2.

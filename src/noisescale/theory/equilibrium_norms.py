@@ -1,4 +1,4 @@
-"""Scale-invariant weights under weight decay: the recursion of their norm, and the equilibrium it goes to."""
+"""Scale-invariant weights under weight decay: the recursion of their norm, and its equilibrium."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from noisescale.errors import BadInput
 
 @dataclass(frozen=True, slots=True)
 class Equilibrium:
-    """Where the norm of a scale-invariant weight settles.
+    """The equilibrium of a scale-invariant weight.
 
     Args:
-        norm: ‖w‖.
-        effective_learning_rate: Η/‖w‖².
-        rotation: Root mean square angle of one step, in radians.
-        relaxation: Rate per step at which ‖w‖⁴ approaches its end; its inverse is a number of steps.
+        norm: Norm ‖w‖.
+        effective_learning_rate: Effective learning rate η/‖w‖².
+        rotation: Root mean square angle of a step, in radians.
+        relaxation: Rate at which ‖w‖⁴ approaches equilibrium, per step.
     """
 
     norm: float
@@ -31,50 +31,55 @@ class Equilibrium:
 def norm_recursion(
     norm_squared: ArrayLike, unit_gradients_squared: ArrayLike, rates: ArrayLike, decays: ArrayLike
 ) -> NDArray[np.float64]:
-    """‖w_t‖² of scale-invariant weights under SGD with decay, exactly.
+    """Compute the exact squared norms R_t = ‖w_t‖² of scale-invariant weights under SGD with decay.
 
-    R_{t+1} = (1 − η_tλ_t)² R_t + η_t²‖ĝ_t‖²/R_t, with ĝ the gradient at w/‖w‖; no momentum.
+    R_{t+1} = (1 − η_tλ_t)² R_t + η_t²‖ĝ_t‖²/R_t, with ĝ the gradient at w/‖w‖, without momentum.
 
     Args:
-        norm_squared: R_0, one number or [...].
-        unit_gradients_squared: ‖ĝ_t‖², [T] or [T, ...].
-        rates: Η_t and λ_t, one number, [T] or [T, ...]; axes after the first broadcast.
-        decays: Η_t and λ_t, one number, [T] or [T, ...]; axes after the first broadcast.
+        norm_squared: Initial squared norm R_0, a number or shape [...].
+        unit_gradients_squared: ‖ĝ_t‖², shape [T] or [T, ...].
+        rates: Learning rates η_t, a number, shape [T] or [T, ...]; axes after the first broadcast.
+        decays: Weight decays λ_t, a number, shape [T] or [T, ...]; axes after the first broadcast.
 
     Returns:
-        [T + 1, ...].
+        Squared norms, shape [T + 1, ...].
 
     Source:
-        Li, Lyu, Arora 2020, section 3, derived: w_{t+1} = (1 − ηλ)w_t − ηg_t with ⟨g, w⟩ = 0 and g = ĝ/‖w‖.
+        Derived, as in Li, Lyu, Arora 2020, section 3: w_{t+1} = (1 − ηλ)w_t − ηg_t with ⟨g, w⟩ = 0 and g = ĝ/‖w‖.
     """
     start = np.asarray(norm_squared, dtype=np.float64)
     squares, rate, decay = (
-        np.atleast_1d(np.asarray(own, dtype=np.float64)) for own in (unit_gradients_squared, rates, decays)
+        np.atleast_1d(np.asarray(values, dtype=np.float64)) for values in (unit_gradients_squared, rates, decays)
     )
-    rate, decay = (np.broadcast_to(own, (len(squares), *own.shape[1:])) for own in (rate, decay))
-    shape = np.broadcast_shapes(start.shape, *(own.shape[1:] for own in (squares, rate, decay)))
-    found = [np.broadcast_to(start, shape)]
+    rate, decay = (np.broadcast_to(values, (len(squares), *values.shape[1:])) for values in (rate, decay))
+    shape = np.broadcast_shapes(start.shape, *(values.shape[1:] for values in (squares, rate, decay)))
+    norms = [np.broadcast_to(start, shape)]
     for eta, lam, square in zip(rate, decay, squares, strict=True):
-        found.append((1 - eta * lam) ** 2 * found[-1] + eta**2 * square / found[-1])
-    return np.stack(found)
+        norms.append((1 - eta * lam) ** 2 * norms[-1] + eta**2 * square / norms[-1])
+    return np.stack(norms)
 
 
 def equilibrium(rate: float, decay: float, unit_gradient_squared: float, momentum: float = 0.0) -> Equilibrium:
-    """‖w‖⁴ = ηS/(λ(1 − m)(2 − λη/(1 + m))), the effective rate there, and the rotation √(2ηλ/(1 + m)).
+    """Return the equilibrium of a scale-invariant weight under SGD with weight decay.
+
+    ‖w‖⁴ = ηS/(λ(1 − m)(2 − λη/(1 + m))), and the rotation is √(2ηλ/(1 + m)).
 
     Args:
-        rate: Η.
-        decay: λ, coupled.
-        unit_gradient_squared: S = E‖ĝ‖², the full second moment of a batch's gradient on the unit sphere.
-        momentum: M of heavy-ball SGD.
+        rate: Learning rate η.
+        decay: Coupled weight decay λ.
+        unit_gradient_squared: Second moment S = E‖ĝ‖² of a batch's gradient on the unit sphere, including the mean.
+        momentum: Momentum m of heavy-ball SGD.
+
+    Returns:
+        The norm, effective learning rate, rotation and relaxation rate.
 
     Raises:
-        BadInput: A rate, decay or second moment that is not positive, or ηλ ≥ 1.
+        BadInput: The rate, decay or second moment is not positive, ηλ ≥ 1, or the momentum is not in [0, 1).
 
     Source:
-        Without momentum derived from the recursion, as Li, Lyu, Arora 2020, section 3 (rotation √(2ηλ)); with it Wan,
-        Zhu, Zhang, Sun 2021. The relaxation 4ηλ: dγ/dt = −4ηλγ + 2S for γ = ‖w‖⁴/η²; with momentum ηλ/(1 − m) takes
-        the place of ηλ.
+        Without momentum: derived from the recursion, as in Li, Lyu, Arora 2020, section 3 (rotation √(2ηλ)). With
+        momentum: Wan, Zhu, Zhang, Sun 2021. The relaxation 4ηλ follows from dγ/dt = −4ηλγ + 2S for γ = ‖w‖⁴/η²; with
+        momentum, ηλ/(1 − m) replaces ηλ.
     """
     for name, value in (("rate", rate), ("decay", decay), ("unit_gradient_squared", unit_gradient_squared)):
         if not value > 0:
@@ -93,20 +98,25 @@ def equilibrium(rate: float, decay: float, unit_gradient_squared: float, momentu
 
 
 def intrinsic_learning_rate(rate: float, decay: float, rate_growth: float = 0.0, momentum: float = 0.0) -> float:
-    """λ_e = ηλ/(1 − m) + ½ d ln η/dt: what governs a scale-invariant network, the rate η itself does not.
+    """Return the intrinsic learning rate λ_e = ηλ/(1 − m) + ½ d ln η/dt of a scale-invariant network.
+
+    λ_e governs the training of such a network; the rate η alone does not.
 
     Args:
-        rate: Η.
-        decay: λ.
-        rate_growth: D ln η/dt per step, for a rate that grows or falls.
-        momentum: m.
+        rate: Learning rate η.
+        decay: Weight decay λ.
+        rate_growth: Growth d ln η/dt of the log rate, per step.
+        momentum: Momentum m.
+
+    Returns:
+        λ_e, per step.
 
     Raises:
-        BadInput: A momentum out of range.
+        BadInput: The momentum is not in [0, 1).
 
     Source:
-        Li, Lyu, Arora 2020, section 3; the term of a changing rate is derived: without decay it is the exponential
-        schedule that equals decay (Li, Arora 2020).
+        Li, Lyu, Arora 2020, section 3. The term for a changing rate is derived: without decay it gives the exponential
+        schedule that is equivalent to decay (Li, Arora 2020).
     """
     if not 0 <= momentum < 1:
         raise BadInput("momentum", "from 0 to below 1", momentum)

@@ -1,4 +1,4 @@
-"""The Gibbs law e^(−L/n): how often each of two wells is visited where the noise is isotropic."""
+"""The Gibbs law e^(−L/n) for isotropic noise: the odds of two wells or regions."""
 
 from __future__ import annotations
 
@@ -9,21 +9,26 @@ from noisescale.errors import BadInput
 
 
 def log_odds_of_wells(noise: float, loss_difference: float, curvatures_a: ArrayLike, curvatures_b: ArrayLike) -> float:
-    """log p_A/p_B = ½ log(det H_B/det H_A) − (L_A − L_B)/n, each well as the parabola at its bottom.
+    """Return the log odds of two wells, each approximated by the parabola at its bottom.
+
+    log p_A/p_B = ½ log(det H_B/det H_A) − (L_A − L_B)/n
 
     Args:
-        noise: N = σ²η/(2S), of a batch's gradient with the variance σ²/S along every axis.
-        loss_difference: L_A − L_B.
-        curvatures_a: Eigenvalues of the Hessians, [K].
-        curvatures_b: Eigenvalues of the Hessians, [K].
+        noise: Noise n = σ²η/(2S), for a batch gradient with variance σ²/S along every axis.
+        loss_difference: Difference L_A − L_B of the minimal losses.
+        curvatures_a: Eigenvalues of the Hessian of well A, shape [K].
+        curvatures_b: Eigenvalues of the Hessian of well B, shape [K].
+
+    Returns:
+        The log odds log p_A/p_B.
 
     Raises:
-        BadInput: A noise or curvature that is not positive.
+        BadInput: The noise or a curvature is not positive.
 
     Source:
         Jastrzębski et al. 2017 (version 1), theorem 2, by Laplace's method.
     """
-    a, b = (np.atleast_1d(np.asarray(own, dtype=np.float64)) for own in (curvatures_a, curvatures_b))
+    a, b = (np.atleast_1d(np.asarray(values, dtype=np.float64)) for values in (curvatures_a, curvatures_b))
     if not noise > 0:
         raise BadInput("noise", "a number above 0", noise)
     for name, values in (("curvatures_a", a), ("curvatures_b", b)):
@@ -33,20 +38,23 @@ def log_odds_of_wells(noise: float, loss_difference: float, curvatures_a: ArrayL
 
 
 def log_odds_of_regions(noise: float, losses: ArrayLike, in_a: ArrayLike) -> float:
-    """log p_A/p_B of two parts of a line or space, the Gibbs law summed over an even grid.
+    """Return the log odds of two regions, from the Gibbs law summed over an evenly spaced grid.
 
     Args:
-        noise: n.
-        losses: L at the places of the grid, [M].
-        in_a: Whether a place belongs to A, [M]; else to B.
+        noise: Noise n.
+        losses: Loss L at the grid points, shape [M].
+        in_a: Mask of the grid points in region A, shape [M]; all other points are in region B.
+
+    Returns:
+        The log odds log p_A/p_B.
 
     Raises:
-        BadInput: A noise that is not positive, or a part without a place.
+        BadInput: The noise is not positive, or a region has no grid point.
     """
-    loss, of_a = np.asarray(losses, dtype=np.float64), np.asarray(in_a, dtype=bool)
+    loss, mask = np.asarray(losses, dtype=np.float64), np.asarray(in_a, dtype=bool)
     if not noise > 0:
         raise BadInput("noise", "a number above 0", noise)
-    if not 0 < of_a.sum() < of_a.size:
-        raise BadInput("in_a", "places in A and places in B", f"{int(of_a.sum())} of {of_a.size} in A")
+    if not 0 < mask.sum() < mask.size:
+        raise BadInput("in_a", "grid points in A and in B", f"{int(mask.sum())} of {mask.size} in A")
     weight: NDArray[np.float64] = np.exp(-(loss - loss.min()) / noise)
-    return float(np.log(weight[of_a].sum() / weight[~of_a].sum()))
+    return float(np.log(weight[mask].sum() / weight[~mask].sum()))

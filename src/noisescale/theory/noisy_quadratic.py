@@ -1,4 +1,4 @@
-"""The noisy quadratic model: SGD on L(θ) = ½h(θ − c̄)², each example with a minimum c_i of its own."""
+"""The noisy quadratic model: SGD on L(θ) = ½h(θ − c̄)², where each example i has its minimum at c_i."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class BatchNoise:
-    """Second moments of the noise ξ of a batch's gradient h(θ − c̄) + ξ.
+    """The second moments of the noise ξ in a batch gradient h(θ − c̄) + ξ.
 
     Args:
-        variance: Var ξ_t.
-        between: Cov(ξ_s, ξ_t) of two steps of one epoch.
-        epoch: Steps of an epoch, after which the noise begins anew; 1 where all steps are independent.
+        variance: Variance Var ξ_t.
+        between: Covariance Cov(ξ_s, ξ_t) of two steps in the same epoch.
+        epoch: Number of steps per epoch; steps of different epochs are independent. 1 if all steps are independent.
     """
 
     variance: float
@@ -28,24 +28,26 @@ class BatchNoise:
 
 
 def gradient_noise(curvature: float, spread: float, batch_size: int, examples: int, sampling: str) -> BatchNoise:
-    """The noise of a batch of B of the N examples.
+    """Return the noise of a batch of B out of N examples.
 
-    With S² = Σ(c_i − c̄)²/N: Var ξ = h²S²/B with replacement, h²S²(N − B)/(B(N − 1)) without; two batches of one epoch
-    have Cov = −h²S²/(N − 1).
+    With S² = Σ(c_i − c̄)²/N, the variance is h²S²/B with replacement and h²S²(N − B)/(B(N − 1)) without. Two batches of
+    the same epoch have the covariance −h²S²/(N − 1).
 
     Args:
-        curvature: h.
-        spread: S², the population variance of the examples' minima.
-        batch_size: B.
-        examples: N.
-        sampling: "with_replacement", "subset" or "epoch_shuffle"; the latter drops the partial batch at an epoch's end.
+        curvature: Curvature h.
+        spread: Population variance S² of the minima c_i.
+        batch_size: Batch size B, in examples.
+        examples: Number of examples N.
+        sampling: "with_replacement", "subset" or "epoch_shuffle". The last drops the partial batch of an epoch.
+
+    Returns:
+        The moments of the noise.
 
     Raises:
-        BadInput: An unknown sampling.
+        BadInput: The sampling is unknown.
 
     Source:
-        Finite-population sampling, e.g. Cochran 1977, section 2.6; the model: Schaul, Zhang, LeCun 2013; Zhang et al.
-        2019.
+        Finite-population sampling: Cochran 1977, section 2.6. Model: Schaul, Zhang, LeCun 2013; Zhang et al. 2019.
     """
     scale = curvature**2 * spread
     if sampling == "with_replacement":
@@ -59,26 +61,30 @@ def gradient_noise(curvature: float, spread: float, batch_size: int, examples: i
 
 
 def stationary_variance(rate: float, curvature: float, noise_variance: float, momentum: float = 0.0) -> float:
-    """Var θ in the stationary state of SGD with heavy-ball momentum, whose noise is independent from step to step.
+    """Return the stationary variance of θ under SGD with heavy-ball momentum and independent noise at every step.
 
-    Var θ = ε s²(1 + m) / (h(1 − m)(2(1 + m) − εh)); without momentum ε s²/(h(2 − εh)).
+    Var θ = ε s²(1 + m) / (h(1 − m)(2(1 + m) − εh)), and without momentum ε s²/(h(2 − εh)).
 
     Args:
-        rate: ε.
-        curvature: h.
-        noise_variance: S² = Var ξ.
-        momentum: m, in [0, 1).
+        rate: Learning rate ε.
+        curvature: Curvature h.
+        noise_variance: Variance s² = Var ξ of the gradient noise.
+        momentum: Momentum m, in [0, 1).
+
+    Returns:
+        Var θ.
 
     Raises:
-        BadInput: A rate at which SGD is not stable, εh ≥ 2(1 + m).
+        BadInput: SGD is unstable at this rate, εh ≥ 2(1 + m), or the rate is not positive.
 
     Source:
-        Derived from the moments below; without momentum Mandt, Hoffman, Blei 2017, section 3, is its limit εh → 0.
+        Derived from the recursion of `second_moments`. Without momentum, the limit εh → 0 is Mandt, Hoffman, Blei 2017,
+        section 3.
     """
     if not 0 < rate * curvature < 2 * (1 + momentum):
         raise BadInput("rate", f"above 0 and below {2 * (1 + momentum) / curvature:g} at this curvature", rate)
-    room = 2 * (1 + momentum) - rate * curvature
-    return rate * noise_variance * (1 + momentum) / (curvature * (1 - momentum) * room)
+    margin = 2 * (1 + momentum) - rate * curvature
+    return rate * noise_variance * (1 + momentum) / (curvature * (1 - momentum) * margin)
 
 
 def second_moments(
@@ -91,36 +97,36 @@ def second_moments(
     nesterov: bool = False,
     start: float = 0.0,
 ) -> Floats:
-    """E(θ_t − c̄)² of every step, from a start without velocity.
+    """Compute E(θ_t − c̄)² at every step, from an initial velocity of zero.
 
-    With x = (θ − c̄, v) one step is x' = Ax + bξ, and P = E xxᵀ and M = E xξ_s, s a later step of the same epoch, obey
+    With x = (θ − c̄, v), a step is x' = Ax + bξ. Let P = E xxᵀ and M = E xξ_s for a later step s of the same epoch. Then
     P' = APAᵀ + AMbᵀ + bMᵀAᵀ + Var ξ bbᵀ and M' = AM + Cov b, with M = 0 at the start of every epoch.
 
     Args:
-        rate: ε.
-        curvature: h.
-        noise: As `gradient_noise` gives it.
-        steps: T.
-        momentum: m, v ← mv + g as in `torch.optim.SGD`.
-        nesterov: Θ moves by g + mv.
-        start: Θ_0 − c̄.
+        rate: Learning rate ε.
+        curvature: Curvature h.
+        noise: Moments of the gradient noise.
+        steps: Number of steps T.
+        momentum: Momentum m, with v ← mv + g as in `torch.optim.SGD`.
+        nesterov: True if θ moves by g + mv (Nesterov's form).
+        start: Initial distance θ_0 − c̄.
 
     Returns:
-        [T + 1], the first of them start².
+        Second moments, shape [T + 1]; the first is start².
     """
-    # With v' = mv + g, heavy ball moves by v' = g + mv, Nesterov's form by g + mv' = (1 + m)g + m²v.
-    of_gradient, of_velocity = (1 + momentum, momentum**2) if nesterov else (1.0, momentum)
-    step = np.array([[1 - rate * of_gradient * curvature, -rate * of_velocity], [curvature, momentum]])
-    noise_in = np.array([-rate * of_gradient, 1.0])
+    # With v' = mv + g, heavy-ball momentum moves θ by v' = g + mv, and Nesterov's form by g + mv' = (1 + m)g + m²v.
+    gradient_factor, velocity_factor = (1 + momentum, momentum**2) if nesterov else (1.0, momentum)
+    step = np.array([[1 - rate * gradient_factor * curvature, -rate * velocity_factor], [curvature, momentum]])
+    noise_in = np.array([-rate * gradient_factor, 1.0])
     second = np.zeros((2, 2))
     second[0, 0] = start**2
-    found = [second[0, 0]]
-    with_later = np.zeros(2)
+    moments = [second[0, 0]]
+    with_later_noise = np.zeros(2)
     for t in range(steps):
         if t % noise.epoch == 0:
-            with_later = np.zeros(2)
-        cross = np.outer(step @ with_later, noise_in)
+            with_later_noise = np.zeros(2)
+        cross = np.outer(step @ with_later_noise, noise_in)
         second = step @ second @ step.T + cross + cross.T + noise.variance * np.outer(noise_in, noise_in)
-        with_later = step @ with_later + noise.between * noise_in
-        found.append(second[0, 0])
-    return np.array(found)
+        with_later_noise = step @ with_later_noise + noise.between * noise_in
+        moments.append(second[0, 0])
+    return np.array(moments)

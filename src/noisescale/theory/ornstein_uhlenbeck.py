@@ -1,4 +1,4 @@
-"""SGD near a minimum as an Ornstein-Uhlenbeck process: its law, and what finite steps and momentum make of it."""
+"""SGD near a minimum as an Ornstein-Uhlenbeck process, with corrections for finite steps and momentum."""
 
 from __future__ import annotations
 
@@ -12,19 +12,22 @@ from noisescale.theory.noisy_quadratic import stationary_variance
 def transition(
     start: float, curvature: float, rate: float, noise_variance: float, steps: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and variance of θ_t − c of dθ = −h(θ − c)dt + √ε s dW at the time t = ε·steps.
+    """Return the mean and variance of θ_t − c under dθ = −h(θ − c)dt + √ε s dW at the time t = ε·steps.
 
-    Mean e^{−ht}(θ_0 − c), variance εs²(1 − e^{−2ht})/(2h).
+    The mean is e^{−ht}(θ_0 − c) and the variance εs²(1 − e^{−2ht})/(2h).
 
     Args:
-        start: Θ_0 − c.
-        curvature: h.
-        rate: ε.
-        noise_variance: S² of a batch's gradient.
-        steps: Any numbers of steps.
+        start: Initial distance θ_0 − c.
+        curvature: Curvature h.
+        rate: Learning rate ε.
+        noise_variance: Variance s² of a batch gradient.
+        steps: Numbers of steps, shape [...].
+
+    Returns:
+        Means and variances, shape [...] each.
 
     Source:
-        Uhlenbeck, Ornstein 1930; for SGD Mandt, Hoffman, Blei 2017, section 3.
+        Uhlenbeck, Ornstein 1930; for SGD: Mandt, Hoffman, Blei 2017, section 3.
     """
     time = rate * np.asarray(steps, dtype=np.float64)
     decay = np.exp(-curvature * time)
@@ -34,30 +37,35 @@ def transition(
 def excess_loss(
     rate: float, curvatures: ArrayLike, noise_variances: ArrayLike, momentum: float = 0.0, *, finite_steps: bool = True
 ) -> float:
-    """The loss above its minimum in the stationary state, E L − L* = ½ Σ h_k Var θ_k.
+    """Return the excess loss of the stationary state, E L − L* = ½ Σ h_k Var θ_k.
 
-    With steps of finite size and no momentum (ε/4) Σ s_k²/(1 − εh_k/2); in the limit of small steps ε tr Σ/(4(1 − m)).
-    The noise may have any axes: of its covariance only the diagonal in the curvature's axes enters, since the variance
-    along each of them obeys an equation of its own.
+    For finite steps without momentum it is (ε/4) Σ s_k²/(1 − εh_k/2). In the limit of small steps it is
+    ε tr Σ/(4(1 − m)). The principal axes of the noise need not match those of the curvature. Only the diagonal of the
+    noise covariance in the eigenbasis of the curvature matters, because the variance along each eigenvector obeys a
+    separate equation.
 
     Args:
-        rate: ε.
-        curvatures: h_k, [K].
-        noise_variances: s_k² = u_kᵀΣu_k of a batch's gradient along the curvature's eigenvectors u_k, [K].
-        momentum: m.
-        finite_steps: Whether the correction of finite steps is made.
+        rate: Learning rate ε.
+        curvatures: Curvatures h_k, shape [K].
+        noise_variances: Variances s_k² = u_kᵀΣu_k of a batch gradient along the eigenvectors u_k of the curvature,
+            shape [K].
+        momentum: Momentum m.
+        finite_steps: True to include the correction for finite steps.
+
+    Returns:
+        The excess loss.
 
     Raises:
-        BadInput: A rate at which a direction is not stable.
+        BadInput: The shapes differ, or the rate is unstable along an eigenvector.
 
     Source:
-        Jastrzębski et al. 2017, section 3, in the limit: (η/4S) tr C with C = S·s²; the correction follows from
-        `stationary_variance`.
+        Jastrzębski et al. 2017, section 3, in the limit of small steps: (η/4S) tr C with C = S·s². The correction
+        follows from `stationary_variance`.
     """
-    h, s2 = (np.atleast_1d(np.asarray(own, dtype=np.float64)) for own in (curvatures, noise_variances))
+    h, s2 = (np.atleast_1d(np.asarray(values, dtype=np.float64)) for values in (curvatures, noise_variances))
     if h.shape != s2.shape:
-        raise BadInput("noise_variances", f"one a curvature, {h.size}", s2.size)
+        raise BadInput("noise_variances", f"as many values as curvatures ({h.size})", s2.size)
     if not finite_steps:
         return float(rate * s2.sum() / (4 * (1 - momentum)))
-    pairs = zip(h, s2, strict=True)
-    return float(sum(0.5 * own * stationary_variance(rate, own, noise, momentum) for own, noise in pairs))
+    variances = [stationary_variance(rate, *pair, momentum) for pair in zip(h, s2, strict=True)]
+    return float(sum(0.5 * curvature * variance for curvature, variance in zip(h, variances, strict=True)))
