@@ -222,12 +222,12 @@ def test_several_ranges_name_the_queries_of_interleaved_heads() -> None:
     ("pattern", "required"),
     [
         ("qvk.weight[:1/3]", "the name of a parameter of the model; it has embed.weight"),
-        ("qkv.weight[:1/5]", "between the rows of 'qkv.weight', which has 72"),
+        ("qkv.weight[:1/5]", "whole rows of 'qkv.weight', which has 72 rows"),
         ("qkv.weight[:24]", "0 <= from < to <= 1"),
         ("qkv.weight[2/3:1/3]", "0 <= from < to <= 1"),
         ("qkv.weight[a:b]", "fractions of the tensor's rows"),
         ("qkv.weight[:1/3", "fractions of the tensor's rows"),
-        ("qkv.bias[:1/3]", "its bias follows"),
+        ("qkv.bias[:1/3]", "its bias is included"),
     ],
 )
 def test_a_pattern_that_cannot_be_used_is_refused(pattern: str, required: str) -> None:
@@ -243,5 +243,5 @@ def test_what_makes_no_rows_cannot_absorb_the_factor() -> None:
             super().__init__(width, True)
             self.norm = nn.LayerNorm(width)
 
-    with pytest.raises(BadInput, match="no other tensor can absorb"):
+    with pytest.raises(BadInput, match="no other tensor can take"):
         parameterize(Normalized(WIDTH), Normalized(BASE), "mup", RATE, query_rows=("norm.weight",))
