@@ -22,8 +22,9 @@ from noisescale.laws.optimum import Optimum, optimum
 from noisescale.laws.planted import failures
 from noisescale.laws.power_laws import PowerLaw, power_law
 from noisescale.laws.results import EdgeAt
+from noisescale.laws.run_groups import axis_of, complete_budget, run_groups, series_of
+from noisescale.laws.settings import Settings, StudyLike
 from noisescale.laws.stability import StabilityEdge, stability_edge
-from noisescale.laws.study_shape import Settings, StudyLike, axis_of, complete_budget, run_groups, series_of
 
 Array = NDArray[np.float64]
 BRACKETED = ("bracketed", "single_cell")

@@ -8,9 +8,9 @@ import pytest
 from scipy.interpolate import CubicSpline
 
 from noisescale.errors import BadInput
-from noisescale.laws.misfit import bias
 from noisescale.laws.optimum import optimum
 from noisescale.laws.planted import PlantedCurve, planted_curve, seed_noise, skewed, two_peaks
+from noisescale.laws.sharp_peaks import bias
 
 STEP = math.log(math.sqrt(2))
 X = np.arange(16) * STEP

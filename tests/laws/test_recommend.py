@@ -208,7 +208,7 @@ def test_the_validity_lists_the_training_options(make_study: Make) -> None:
 def test_only_batch_sizes_that_the_normalization_allows_are_recommended() -> None:
     from types import SimpleNamespace
 
-    from noisescale.laws.rungs import trainable
+    from noisescale.laws.batch_ladder import trainable
 
     ghosts = SimpleNamespace(spec={"model": {"normalization": "ghost_batch", "ghost_size": 16}})
     assert trainable([1, 8, 16, 23, 32], ghosts, False) == [8, 16, 32]  # type: ignore[arg-type]

@@ -25,9 +25,9 @@ from .results import MetricOptimum as MetricOptimum
 from .results import Series as Series
 from .results import SummaryRow as SummaryRow
 from .results import WidthFit as WidthFit
+from .settings import Settings as Settings
+from .settings import StudyLike as StudyLike
 from .stability import StabilityEdge as StabilityEdge
-from .study_shape import Settings as Settings
-from .study_shape import StudyLike as StudyLike
 from .summary import summary_rows as summary_rows
 from .trends import Trend as Trend
 from .trends import trend as trend

@@ -27,15 +27,8 @@ from noisescale.laws.results import (
     Series,
     WidthFit,
 )
-from noisescale.laws.study_shape import (
-    RunGroup,
-    Settings,
-    StudyLike,
-    axis_of,
-    complete_budget,
-    run_groups,
-    series_of,
-)
+from noisescale.laws.run_groups import RunGroup, axis_of, complete_budget, run_groups, series_of
+from noisescale.laws.settings import Settings, StudyLike
 from noisescale.laws.summary import fit_warnings, summary_rows
 from noisescale.laws.trends import Trend, trend
 from noisescale.noise_laws import TEMPERATURE

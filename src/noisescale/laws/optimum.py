@@ -17,8 +17,8 @@ from noisescale.errors import BadInput
 from noisescale.estimate import CONFIDENCE, Estimate, student_quantile, two_sided
 from noisescale.laws.cubic_fits import BANDWIDTH, MINIMUM_CELLS, LocalCubic, local_cubic
 from noisescale.laws.interval import mean_over_seeds
-from noisescale.laws.misfit import bias, sharp_peak, t_statistic
 from noisescale.laws.peaks import local_quadratic, separated_peaks
+from noisescale.laws.sharp_peaks import bias, sharp_peak, t_statistic
 
 Array = NDArray[np.float64]
 

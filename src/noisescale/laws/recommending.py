@@ -8,14 +8,7 @@ from typing import Any
 
 from noisescale.errors import BadInput
 from noisescale.estimate import Estimate
-from noisescale.laws.conditions import conditions, number_of
-from noisescale.laws.edges import edge_at_new_width
-from noisescale.laws.fitting import NO_BENEFIT_REASON, fit
-from noisescale.laws.largest_batch import EdgeByBatch
-from noisescale.laws.optimum_at_width import OptimumAtWidth, optimum_at_width
-from noisescale.laws.recommendation import Recommendation, Rung
-from noisescale.laws.results import SCHEMA_VERSION, Fit, Group, Series
-from noisescale.laws.rungs import (
+from noisescale.laws.batch_ladder import (
     batch_ladder,
     choose_rung,
     exponential,
@@ -26,7 +19,14 @@ from noisescale.laws.rungs import (
     trainable,
     training_time,
 )
-from noisescale.laws.study_shape import StudyLike
+from noisescale.laws.edges import edge_at_new_width
+from noisescale.laws.fitting import NO_BENEFIT_REASON, fit
+from noisescale.laws.largest_batch import EdgeByBatch
+from noisescale.laws.optimum_at_width import OptimumAtWidth, optimum_at_width
+from noisescale.laws.recommendation import Recommendation, Rung
+from noisescale.laws.results import SCHEMA_VERSION, Fit, Group, Series
+from noisescale.laws.settings import StudyLike
+from noisescale.laws.validity import conditions
 from noisescale.noise_laws import NOISE_SCALE, TEMPERATURE
 from noisescale.store import Study
 from noisescale.training import METRICS, OPTIMIZERS
@@ -79,9 +79,9 @@ def recommend(
         schema_version=SCHEMA_VERSION,
         width=width,
         parameterization=group.parameterization,
-        init_scale=number_of(group, "init_scale"),
+        init_scale=group.number("init_scale"),
         momentum=momentum,
-        weight_decay=number_of(group, "weight_decay"),
+        weight_decay=group.number("weight_decay"),
         batch_size=chosen.batch_size,
         learning_rate=chosen.learning_rate,
         steps=chosen.steps,

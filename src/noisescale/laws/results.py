@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -207,6 +208,11 @@ class Group:
     edge_laws: tuple[EdgeLaw, ...]
     series: tuple[Series, ...]
     primary: int
+
+    def number(self, name: str) -> float:
+        """Return a numeric hyperparameter; NaN if the group lacks it or it is not a number."""
+        value = self.hyperparameters.get(name)
+        return float(value) if isinstance(value, int | float) else math.nan
 
 
 @dataclass(frozen=True)

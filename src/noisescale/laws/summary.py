@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from noisescale.estimate import Estimate
 from noisescale.laws.results import EdgeAt, Group, SummaryRow
+from noisescale.laws.settings import Settings
 from noisescale.laws.stability import CONVENTION
-from noisescale.laws.study_shape import Settings
 
 # With fewer than eight seeds the interval of the optimum still covers, but it is wide and often open.
 _FEW_SEEDS = 8

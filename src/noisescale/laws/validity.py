@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from noisescale.laws.results import Group, Series
 
 
@@ -55,7 +53,7 @@ def _training_options(group: Group, momentum: float) -> list[str]:
     shrinks = {"decoupled": "1 − ε·c·λ, c the rate multiplier of each tensor", "independent": "1 − ελ"}
     # SGD's decays differ only with momentum or with a multiplier; AdamW has no coupled decay.
     differs = options.get("optimizer") == "adamw" or momentum or options.get("decay") == "decoupled"
-    if (factor := shrinks.get(options.get("decay", ""))) and differs and number_of(group, "weight_decay"):
+    if (factor := shrinks.get(options.get("decay", ""))) and differs and group.number("weight_decay"):
         lines.append(f"{options['decay']} weight decay: every step also multiplies the weights by {factor}")
     if names := options.get("no_decay"):
         lines.append(f"no weight decay on {names.replace(' ', ' and ')}")
@@ -64,9 +62,3 @@ def _training_options(group: Group, momentum: float) -> list[str]:
     if names := options.get("augmentation"):
         lines.append(f"random augmentation of the training images: {names.replace(' ', ', ')}")
     return lines
-
-
-def number_of(group: Group, name: str) -> float:
-    """Return a numeric hyperparameter of a group; NaN if the group lacks it or it is not a number."""
-    value = group.hyperparameters.get(name)
-    return float(value) if isinstance(value, int | float) else math.nan
