@@ -27,7 +27,7 @@ import pyarrow as pa
 from noisescale.claims.experiments.in_process import pack_trainers
 from noisescale.runs import Run, RunResult, pack_id
 from noisescale.store import Study, compact, write_shard
-from noisescale.store.seal import sealed
+from noisescale.store.seal import seal_table
 from noisescale.store.shards import read_shards
 from noisescale.sweeps import SweepSpec
 from noisescale.sweeps.machine import usable_cores
@@ -172,7 +172,7 @@ def measure_copies(source: Path, folder: Path, count: int) -> dict[str, str]:
         copy = table
         for name, values in columns.items():
             copy = copy.set_column(copy.column_names.index(name), name, pa.array(values, copy.schema.field(name).type))
-        (out / "shards" / f"{pack.pack_id}.parquet").write_bytes(sealed(copy))
+        (out / "shards" / f"{pack.pack_id}.parquet").write_bytes(seal_table(copy))
         packs.append(pack)
     Plan(out / "plan.jsonl").add(packs)
     return {
@@ -232,7 +232,7 @@ def measure_shards(folder: Path, count: int) -> list[dict[str, str]]:
         began = time.perf_counter()
         seconds = 0.0
         if state == "merged":
-            compact(shards, most=0)
+            compact(shards, max_single=0)
             seconds = time.perf_counter() - began
         files = list(shards.iterdir())
         without_curves, with_curves = (reading_time(shards, curves, count * len(RATES)) for curves in (False, True))

@@ -9,8 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from disturbances.subject import Subject
-from noisescale.store import Study
-from noisescale.store.findings import findings
+from noisescale.store import Study, comparable_runs
 from noisescale.sweeps.plan import Plan
 
 
@@ -102,7 +101,8 @@ def planned_ids(out: Path) -> list[str]:
 def same(out: Path, other: Path) -> bool:
     """Return whether two sweeps have the same result for every run and every evaluation."""
     first, second = Study.open(out), Study.open(other)
-    return findings(first.runs()).equals(findings(second.runs())) and _curves(first).equals(_curves(second))
+    runs, others = comparable_runs(first.runs()), comparable_runs(second.runs())
+    return runs.equals(others) and _curves(first).equals(_curves(second))
 
 
 def _curves(study: Study) -> pd.DataFrame:

@@ -27,21 +27,21 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-# What lies at a path is not what is needed there, which is the user's to mend; a disk that is full or fails is not.
-_OF_THE_PATH = (
+# Error codes of a wrong path, which the user can correct, unlike a full or failing disk.
+_PATH_ERRORS = (
     errno.EISDIR, errno.ENOTDIR, errno.ENOENT, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG, errno.EACCES, errno.EPERM,
 )  # fmt: skip
 
 INTERRUPTED = 130
-# What a command returns whose time was up; the same exit code, without the words for an interrupt.
-PUT_ASIDE = -INTERRUPTED
+# Returned by a command that stopped at its time limit. It has the exit code of an interrupt, but not its message.
+PAUSED = -INTERRUPTED
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `noisescale sweep` wrote.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         print(f"noisescale {version('noisescale')}")
         raise typer.Exit
 
@@ -49,7 +49,7 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def options(
     show_version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Say the version.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Find, explain and transfer the hyperparameters of SGD: learning rate, batch size, width."""
@@ -57,27 +57,29 @@ def options(
 
 @app.command("sweep")
 def sweep_command(
-    spec: Annotated[Path, typer.Argument(metavar="SPEC.toml", help="What to run.")],
-    out: Annotated[Path, typer.Option(help="Folder of the results; the same command again continues it.")],
-    jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes (default: one a core).")] = None,
+    spec: Annotated[Path, typer.Argument(metavar="SPEC.toml", help="The spec of the sweep.")],
+    out: Annotated[Path, typer.Option(help="Folder of the results. The same command continues it.")],
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Worker processes (default: one per core, or per GPU).")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     executor: Annotated[str, typer.Option(help="local, ray or slurm.")] = "local",
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the spec.")
     ] = None,
-    compile: Annotated[bool, typer.Option("--compile", help="Ask for torch.compile; results do not need it.")] = False,
+    compile: Annotated[bool, typer.Option("--compile", help="Use torch.compile where possible.")] = False,
     max_seconds: Annotated[
-        float | None, typer.Option(min=0, help="Put the work aside after so long; the same command goes on with it.")
+        float | None, typer.Option(min=0, help="Stop after this many seconds. The same command continues.")
     ] = None,
     max_pack_seconds: Annotated[
-        float | None, typer.Option(min=0, help="Let a pack fail that trains for longer; its checkpoint stays.")
+        float | None, typer.Option(min=0, help="Fail packs that train for longer, in seconds. Checkpoints stay.")
     ] = None,
     stuck_after: Annotated[
-        float, typer.Option(min=1, help="Kill a worker that gives no sign of life for so many seconds.")
+        float, typer.Option(min=1, help="Kill a worker that reports no progress for this many seconds.")
     ] = 900.0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run; write nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would run. Write nothing.")] = False,
 ) -> int:
-    """Run what is missing in DIR: the grid, the stability ladder, edges and longer budgets."""
+    """Train all missing runs of a sweep: the grid, the stability ladders and extensions."""
     from noisescale.sweeps import SweepSpec, failures, missing_runs, sweep
     from noisescale.sweeps import dry_run as estimate
 
@@ -94,51 +96,51 @@ def sweep_command(
     for pack_id, error in failed.items():
         print(f"failed: pack {pack_id}: {error}", file=sys.stderr)
     if max_seconds is not None and (missing := missing_runs(out, failed)):
-        print(f"stopped after {max_seconds:g} s with {missing} runs to do; the same command goes on", file=sys.stderr)
-        return PUT_ASIDE
+        print(f"stopped after {max_seconds:g} s with {missing} runs to do; the same command continues", file=sys.stderr)
+        return PAUSED
     return 1 if failed else 0
 
 
 @app.command("status")
 def status_command(folder: Folder, as_json: AsJson = False) -> int:
-    """Count runs by state and say what is missing; works while the sweep runs."""
+    """Count runs by state, also while the sweep runs."""
     from noisescale.sweeps import status
 
-    found = status(folder)
+    state = status(folder)
     if as_json:
-        _print_json(found.as_json())
+        _print_json(state.as_json())
     else:
-        for line in found.lines():
+        for line in state.lines():
             print(line)
-    return 1 if found.failed else 0
+    return 1 if state.failed else 0
 
 
 @app.command("fit")
 def fit_command(folder: Folder, as_json: AsJson = False) -> int:
-    """Find the optimum of every width and fit every law, with intervals."""
+    """Locate the optimum of every width and fit the scaling laws, with confidence intervals."""
     from noisescale.laws import fit
     from noisescale.report import fit_tables
     from noisescale.store import Study, record_time
 
     study = Study.open(folder)
-    _note_what_is_missing(folder)
+    _warn_if_unfinished(folder)
     with record_time(folder, "fit"):
-        found = fit(study)
+        report = fit(study)
     if as_json:
-        _print_json(found.as_json())
+        _print_json(report.as_json())
     else:
-        _print_tables(fit_tables(found))
+        _print_tables(fit_tables(report))
     return 0
 
 
 @app.command("report")
 def report_command(folder: Folder) -> int:
-    """Write DIR/report/index.html, self-contained, its figures and report.json."""
+    """Write DIR/report with a self-contained index.html, its figures and report.json."""
     from noisescale.report import write_report
     from noisescale.store import Study, record_time
 
     study = Study.open(folder)
-    _note_what_is_missing(folder)
+    _warn_if_unfinished(folder)
     with record_time(folder, "report"):
         path = write_report(study)
     print(f"report: {path}")
@@ -158,108 +160,112 @@ def recommend_command(
     from noisescale.store import Study
 
     study = Study.open(folder)
-    _note_what_is_missing(folder)
-    found = recommend(study, width=width, batch_size=batch_size)
+    _warn_if_unfinished(folder)
+    recommendation = recommend(study, width=width, batch_size=batch_size)
     if as_json:
-        _print_json(found.as_json())
+        _print_json(recommendation.as_json())
     else:
-        _print_tables(recommendation_tables(found))
+        _print_tables(recommendation_tables(recommendation))
     return 0
 
 
 @app.command("measure")
 def measure_command(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="package.module:model, or a factory of it.")],
-    data: Annotated[str, typer.Option(help="A data set's name, or package.module:function of arrays.")],
-    checkpoint: Annotated[Path | None, typer.Option(help="Weights that torch.save(model.state_dict()) wrote.")] = None,
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="package.module:name of a model or a function that builds it.")
+    ],
+    data: Annotated[str, typer.Option(help="The name of a data set, or package.module:function that returns arrays.")],
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Weights, written by torch.save(model.state_dict(), path).")
+    ] = None,
     loss: Annotated[str, typer.Option(help="cross_entropy or mse.")] = "cross_entropy",
-    examples: Annotated[int, typer.Option(min=2, help="Of the training set, at most, drawn at random.")] = 1024,
-    seed: Annotated[int, typer.Option(min=0, help="Of that choice and of random probes.")] = 0,
+    examples: Annotated[int, typer.Option(min=2, help="Largest number of training examples, drawn at random.")] = 1024,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the choice of examples and of random probes.")] = 0,
     as_given: Annotated[bool, typer.Option("--as-given", help="Do not shift and scale the inputs.")] = False,
     as_json: AsJson = False,
 ) -> int:
-    """Measure gradient noise and curvature of one model, every number with its error."""
+    """Measure the gradient noise and curvature of a model, with standard errors."""
     from noisescale.datasets import DatasetOptions, load_dataset
     from noisescale.measure import load_model, measure_model
     from noisescale.report import measured_tables
 
     loaded = load_dataset(DatasetOptions(data), standardized=not as_given)
-    found = measure_model(load_model(model, checkpoint), loaded, loss=loss, examples=examples, seed=seed)
+    measurement = measure_model(load_model(model, checkpoint), loaded, loss=loss, examples=examples, seed=seed)
     if as_json:
-        _print_json(found.as_json())
+        _print_json(measurement.as_json())
     else:
-        _print_tables(measured_tables(found))
+        _print_tables(measured_tables(measurement))
     return 0
 
 
 @app.command("claims")
 def claims_command(as_json: AsJson = False) -> int:
-    """List every claim of the papers: its statement, its statistic, its criterion, and where it can be run."""
+    """List the claims of the papers, with statement, statistic, criterion and available scales."""
     from noisescale.claims import listed_claims
     from noisescale.report import claims_tables
 
-    found = listed_claims()
+    claims = listed_claims()
     if as_json:
-        _print_json(found)
+        _print_json(claims)
     else:
-        _print_tables(claims_tables(found))
+        _print_tables(claims_tables(claims))
     return 0
 
 
 @app.command("verify")
 def verify_command(
-    names: Annotated[list[str], typer.Argument(metavar="ID...", help="Claims, or papers: C2.3, li2020.")],
-    out: Annotated[Path, typer.Option(help="Folder of the verdicts, one file each.")],
+    names: Annotated[list[str], typer.Argument(metavar="ID...", help="Claims or papers, such as C2.3 or li2020.")],
+    out: Annotated[Path, typer.Option(help="Folder of the verdicts, with one file per claim.")],
     scale: Annotated[str, typer.Option(help="smoke, laptop or gpu.")] = "laptop",
-    seed_set: Annotated[int, typer.Option(min=0, max=999, help="Another number, other seeds throughout.")] = 0,
+    seed_set: Annotated[int, typer.Option(min=0, max=999, help="Another number uses different seeds throughout.")] = 0,
     max_seconds: Annotated[
-        float | None, typer.Option(min=0, help="Put a sweep aside after so long; the same command goes on with it.")
+        float | None, typer.Option(min=0, help="Stop after this many seconds. The same command continues.")
     ] = None,
     as_json: AsJson = False,
 ) -> int:
-    """Run the experiments of claims and say whether each is supported, contradicted or left open."""
+    """Run the experiments of claims and judge whether each is supported or contradicted."""
     from noisescale.claims import verify
     from noisescale.report import verdict_tables, write_verdicts
 
-    found = verify(
+    verdicts = verify(
         names, scale=scale, out=out, seed_set=seed_set, max_seconds=max_seconds,
         log=lambda line: print(line, file=sys.stderr),
     )  # fmt: skip
-    pages = write_verdicts(found, out)
+    pages = write_verdicts(verdicts, out)
     if as_json:
-        _print_json([verdict.as_json() for verdict, _ in found])
+        _print_json([verdict.as_json() for verdict, _ in verdicts])
     else:
-        _print_tables(verdict_tables([verdict for verdict, _ in found]))
+        _print_tables(verdict_tables([verdict for verdict, _ in verdicts]))
         print(f"wrote {', '.join(map(str, pages))}")
-    return 1 if any(verdict.verdict == "not run" for verdict, _ in found) else 0
+    return 1 if any(verdict.verdict == "not run" for verdict, _ in verdicts) else 0
 
 
 @app.command("export")
 def export_command(
     folder: Folder,
     to: Annotated[str, typer.Option(help="csv, parquet, optuna, tensorboard or mlflow.")],
-    out: Annotated[Path, typer.Option(help="A path that is not there yet: a folder, for optuna a file.")],
+    out: Annotated[Path, typer.Option(help="A path that does not exist yet, of a folder, or of a file for optuna.")],
 ) -> int:
-    """Write a study in another tool's own format."""
+    """Write a study in the format of another tool."""
     from noisescale.exports import export
     from noisescale.store import Study
 
     study = Study.open(folder)
-    _note_what_is_missing(folder)
+    _warn_if_unfinished(folder)
     print(f"wrote {export(study, to, out)}")
     return 0
 
 
 @app.command("doctor")
 def doctor_command(as_json: AsJson = False) -> int:
-    """Say versions, devices, threads, precision, which data were found and what is missing."""
+    """Print versions, devices, threads, precision and the location of each data set."""
     from noisescale.sweeps import examine
 
-    found = examine()
+    machine = examine()
     if as_json:
-        _print_json(found)
+        _print_json(machine)
     else:
-        for name, value in found.items():
+        for name, value in machine.items():
             print(f"{name:18} {value if not isinstance(value, dict) else ''}".rstrip())
             for key, entry in value.items() if isinstance(value, dict) else ():
                 print(f"  {key:16} {entry}")
@@ -267,7 +273,14 @@ def doctor_command(as_json: AsJson = False) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command and return its exit code: 0 done, 1 some runs failed, 2 bad input, 130 interrupted."""
+    """Run one command.
+
+    Args:
+        arguments: The arguments of the command line; None for those of this process.
+
+    Returns:
+        The exit code: 0 done, 1 some runs failed, 2 bad input, 130 interrupted.
+    """
     with _interrupts():
         return _run(arguments)
 
@@ -275,9 +288,9 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(arguments: list[str] | None) -> int:
     try:
         code = app(arguments, standalone_mode=False)
-        if code == PUT_ASIDE:
+        if code == PAUSED:
             return INTERRUPTED
-        if code == INTERRUPTED:  # Typer makes this of an interrupt, or, in older versions, Abort
+        if code == INTERRUPTED:  # Typer returns this after an interrupt; older versions raise Abort
             raise KeyboardInterrupt
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
@@ -288,26 +301,26 @@ def _run(arguments: list[str] | None) -> int:
         print("noisescale: interrupted; everything finished so far is kept", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output has gone (`| head`); Python's own flush at exit must not complain either.
+        # The reader of the output has ended (`| head`). Python flushes the output at exit, which must not fail either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        kept = "" if error.errno in _OF_THE_PATH else "; everything finished so far is kept"
+        kept = "" if error.errno in _PATH_ERRORS else "; everything finished so far is kept"
         print(f"noisescale: {error.filename or 'the disk'}: {error.strerror}{kept}", file=sys.stderr)
-        return 2 if error.errno in _OF_THE_PATH else 1
+        return 2 if error.errno in _PATH_ERRORS else 1
     except MemoryError as error:
         print(f"noisescale: the memory: {error}; everything finished so far is kept", file=sys.stderr)
         return 1
     except Exception as error:
-        # Typer's own usage errors carry a message and an exit code.
+        # Typer's usage errors have a message and an exit code.
         if hasattr(error, "format_message"):
             print(f"noisescale: {error.format_message()}", file=sys.stderr)
             return 2
         raise
 
 
-def _note_what_is_missing(folder: Path) -> None:
-    """Say that a sweep is unfinished before its numbers are read."""
+def _warn_if_unfinished(folder: Path) -> None:
+    """Print a warning that the numbers of an unfinished sweep may change."""
     from noisescale.sweeps import is_driven, missing_runs
 
     missing, running = missing_runs(folder), is_driven(folder)
@@ -319,13 +332,10 @@ def _note_what_is_missing(folder: Path) -> None:
 
 @contextmanager
 def _interrupts() -> Iterator[None]:
-    """Let the first interrupt or request to end raise; a second, while what is running is put away, is heard no more.
-
-    Whoever presses a third time wants out at once.
-    """
+    """Raise at the first signal to end, ignore the second, which may come during the cleanup, and exit at the third."""
     seen = 0
 
-    def hear(number: int, frame: FrameType | None) -> None:
+    def handle(number: int, frame: FrameType | None) -> None:
         nonlocal seen
         seen += 1
         if seen == 1:
@@ -333,15 +343,15 @@ def _interrupts() -> Iterator[None]:
         if seen > 2:
             os._exit(INTERRUPTED)
 
-    # A shell starts what runs in its background with interrupts ignored, which is to stay so.
-    wanted = [one for one in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(one) is not signal.SIG_IGN]
-    before = [(one, signal.signal(one, hear)) for one in wanted]
+    # A shell starts background jobs with interrupts ignored. They stay ignored.
+    handled = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not signal.SIG_IGN]
+    before = [(number, signal.signal(number, handle)) for number in handled]
     try:
         yield
     finally:
-        for one, handler in before:
-            # While the interpreter ends it takes handlers away, but not this one.
-            signal.signal(one, signal.SIG_IGN if seen else handler)
+        for number, handler in before:
+            # After a signal ignore further ones: the interpreter removes handlers as it ends, but keeps SIG_IGN.
+            signal.signal(number, signal.SIG_IGN if seen else handler)
 
 
 def _print_json(value: Any) -> None:
@@ -349,7 +359,7 @@ def _print_json(value: Any) -> None:
 
 
 def _print_tables(tables: list[Any]) -> None:
-    # A fixed width where the output is no terminal: a table that folds at 80 columns is not readable in a log.
+    # A fixed width without a terminal: a table that folds at 80 columns is hard to read in a log.
     console = Console() if sys.stdout.isatty() else Console(width=140)
     for table in tables:
         console.print(table)

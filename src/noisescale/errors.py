@@ -1,4 +1,4 @@
-"""The one exception that a user can cause and mend: bad input."""
+"""Errors that the user can correct: bad input."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ from collections.abc import Iterable
 
 
 class BadInput(ValueError):
-    """Input that cannot be used: the message says what is required, what was got, and names the key or file.
+    """Input that cannot be used. The message names the key or file, and states what is required and what was given.
 
-    The command line turns it into one message and exit code 2; it never shows a traceback.
+    The command line prints the message without a traceback and exits with code 2.
+
+    Args:
+        name: The key, option or file.
+        required: What is required.
+        got: What was given; None leaves this part out.
     """
 
     def __init__(self, name: str, required: str, got: object | None = None) -> None:
@@ -20,30 +25,41 @@ class BadInput(ValueError):
         super().__init__(f"{_short(name)}: {required.rstrip('.')}.{tail}")
 
 
-# Of what a user gave, the most that a message repeats.
-_MOST_SHOWN = 600
+# Largest number of characters of the user's input in a message.
+_MAX_SHOWN = 600
 
 
 def _short(value: object) -> str:
-    """A value on one line, and what is too long for a message cut."""
+    """Format a value on one line, and cut it where it is too long."""
     text = " ".join(str(value).splitlines())
-    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
 
 
 def did_you_mean(value: object, known: Iterable[str]) -> str:
-    """The tail of a message that gives the nearest known name, or nothing where none is near."""
+    """Suggest the nearest known name.
+
+    Args:
+        value: The unknown name.
+        known: All known names.
+
+    Returns:
+        The end of a message, or "" if no known name is similar.
+    """
     near = difflib.get_close_matches(value, list(known), n=1) if isinstance(value, str) else []
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def unknown_name(key: str, known: Iterable[str], got: object, otherwise: str = "") -> BadInput:
-    """The refusal of a name that is in no table, with the nearest one that is.
+    """Build the error for an unknown name, with a suggestion of the nearest known name.
 
     Args:
-        key: Of the spec.
-        known: The table's names.
+        key: The key of the spec, or the option.
+        known: All known names.
         got: The name that was given.
-        otherwise: What else would be accepted.
+        otherwise: Other accepted values, as the end of the list of names.
+
+    Returns:
+        The error, to be raised.
     """
     names = list(known)
     return BadInput(key, f"one of {', '.join(names)}{otherwise}{did_you_mean(got, names)}", repr(got))

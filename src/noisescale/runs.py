@@ -1,7 +1,7 @@
-"""Run and RunResult: what everything below and above speaks of.
+"""Runs and their results, the data types that all packages share.
 
-A `Run` is the whole configuration of one training run; its id is a digest of that configuration, so the same
-run has the same id in every study, and extending a grid never repeats one. A `RunResult` is what was found.
+A `Run` is the whole configuration of one training run. Its id is a digest of that configuration, so a run has the same
+id in every study, and extending a grid never repeats a run. A `RunResult` holds the results of the run.
 """
 
 from __future__ import annotations
@@ -16,49 +16,66 @@ from typing import Any, Literal
 Purpose = Literal["sweep", "stability"]
 Status = Literal["completed", "diverged", "failed"]
 
-# Raised whenever the same configuration would train differently, so that old results are never mistaken for new ones.
+# Increase these numbers when the same configuration trains differently, so that old results are not taken for new ones.
 SEMANTICS = {"sweep": 1, "stability": 2}
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One training run, fully stated.
+    """The complete configuration of one training run.
 
     Args:
-        learning_rate: ε, the raw number that multiplies the parameterization's table.
-        batch_size: B, in examples.
-        steps: In steps of SGD.
+        dataset: Name of the data set.
+        dataset_hash: Digest of its arrays.
+        train_size: Number of training examples N, without validation examples.
+        test_size: Number of test examples.
+        validation_fraction: Fraction of the chosen examples that becomes the validation set.
+        label_noise: Fraction of the training labels that is redrawn uniformly over the classes.
+        data_seed: Seed of the subset, the validation split and the label noise.
+        family: Name of a model family, or "module:factory".
+        depth: Number of hidden layers of an MLP or of convolutions of a convnet.
+        activation: Name of the activation function.
+        normalization: Name of the normalization.
+        parameterization: Name of the parameterization.
+        width: Width of the model.
+        learning_rate: Learning rate ε, which multiplies the rates in the parameterization's table. With a schedule, its
+            peak.
+        batch_size: Batch size B, in examples.
+        momentum: Momentum coefficient, from 0 to below 1.
+        weight_decay: Weight decay λ in the parameterization's coordinates (coupled: ½λ‖θ‖² in the loss).
         init_scale: σ0², the numerator of the initial weight variance σ0²/fan-in.
-        weight_decay: λ of the parameterization's own coordinates (coupled: ½λ‖θ‖² in the loss).
-        label_noise: Fractions of the training set.
-        validation_fraction: Fractions of the training set.
-        purpose: "sweep" for the grid, "stability" for the short ladder of the largest stable rate.
-        groups: As `families.ModelOptions` says; blocks as a spec writes the list, because a column holds plain values.
-        ghost_size: As `families.ModelOptions` says; blocks as a spec writes the list, because a column holds plain
-            values.
-        blocks: As `families.ModelOptions` says; blocks as a spec writes the list, because a column holds plain values.
-        stem: As `families.ModelOptions` says; blocks as a spec writes the list, because a column holds plain values.
-        scale_invariant: As `families.ModelOptions` says; blocks as a spec writes the list, because a column holds plain
-            values.
-        base_width: Where mup and improved_standard equal standard; None for parameterizations that do not use it.
-        batch_statistics: "running" or "exact", with which batch normalization is evaluated.
-        query_rows: For mup, the patterns of the rows that make an attention's queries, separated by spaces.
-        schedule: As `Schedule.text` writes it; under one, learning_rate is its peak.
-        epochs_budget: Where a schedule moves the batch size and the budget is one of epochs: their number.
-        nesterov: Whether momentum looks ahead.
-        decay: "coupled", "decoupled" or "independent", how weight decay enters.
-        optimizer: A name in `training.OPTIMIZERS`.
-        beta1: Of AdamW; None for other optimizers.
-        beta2: Of AdamW; None for other optimizers.
-        epsilon: Of AdamW; None for other optimizers.
-        metrics: Metrics beyond loss and accuracy by which the run is evaluated, separated by spaces.
-        no_decay: "gains", "biases" or both, separated by spaces: parameters without weight decay.
-        clip_norm: Bound of the gradient's norm in the parameterization's coordinates; None for no bound.
+        seed: Seed of the initialization, the data order and the augmentation.
+        steps: Training budget, in steps.
+        schedule: The schedule as `Schedule.text` writes it.
+        evaluations: Number of evaluations after step 0, evenly spaced, the last one at the end.
+        late_fraction: Fraction of the budget, at its end, over which evaluations are averaged.
+        loss: Name of the loss.
+        sampling: How batches are drawn, "epoch_shuffle" or "with_replacement".
+        precision: Precision of parameters and data, a name in `training.PRECISIONS`.
+        purpose: "sweep" for the grid, "stability" for the stability ladder.
+        groups: Number of groups of channels for group normalization.
+        ghost_size: Number of examples that ghost batch normalization normalizes together.
+        blocks: Number of residual blocks per stage, as the text of a list, because a column holds plain values.
+        stem: Number of channels of the first convolution of a residual network; None for the width.
+        scale_invariant: True if the loss is invariant to the scale of each weight.
+        base_width: The width at which mup and improved_standard equal standard; None for other parameterizations.
+        query_rows: For mup, patterns of the rows that compute the queries of attention, separated by spaces.
+        batch_statistics: "running" or "exact", the statistics with which batch normalization is evaluated.
+        epochs_budget: Training budget in epochs, if the budget is in epochs and the schedule changes the batch size.
+        nesterov: True for Nesterov momentum.
+        decay: How weight decay enters: "coupled", "decoupled" or "independent".
+        clip_norm: Largest norm of the gradient in the parameterization's coordinates; None for no clipping.
         augmentation: Names in `AUGMENTATIONS`, separated by spaces.
-        average: Whether late iterates are averaged.
-        measure: Quantities measured along the way, separated by spaces;.
-        measure_at: The shares of the budget at which;.
-        measure_examples: On how many training examples.
+        average: True averages late iterates.
+        measure: Quantities to measure during training, separated by spaces.
+        measure_at: Shares of the budget at which to measure, separated by spaces.
+        measure_examples: Number of training examples to measure on.
+        optimizer: A name in `training.OPTIMIZERS`.
+        beta1: β1 of AdamW; None for other optimizers.
+        beta2: β2 of AdamW; None for other optimizers.
+        epsilon: The ε in the denominator of AdamW; None for other optimizers.
+        no_decay: Kinds of parameters without weight decay ("gains", "biases"), separated by spaces.
+        metrics: Metrics to evaluate beyond loss and accuracy, separated by spaces.
     """
 
     dataset: str
@@ -114,55 +131,73 @@ class Run:
 
     @property
     def run_id(self) -> str:
-        """A digest of the whole configuration."""
+        """The id: a digest of the whole configuration."""
         return _digest({**_without_defaults(self.as_dict()), "semantics": SEMANTICS[self.purpose]})
 
     def as_dict(self) -> dict[str, Any]:
-        """Its keys and their values, which are plain (`dataclasses.asdict` copies each: ten times the time)."""
+        """Return the plain values by key. `dataclasses.asdict` would copy each value and take ten times as long."""
         return {name: getattr(self, name) for name in _NAMES}
 
     @property
     def shape_key(self) -> tuple[tuple[str, Any], ...]:
-        """Everything that runs of one pack share: what changes the shape or the order of the computation."""
+        """The keys that runs of one pack share, because they change the shape or the order of the computation."""
         values = _without_defaults({name: getattr(self, name) for name in _NAMES if name not in PER_RUN}, _LATEST_KEYS)
         return tuple(values.items())
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> Run:
+        """Build a run from a stored record, which may be of an older version.
+
+        Args:
+            record: Values by key. Other keys are ignored.
+
+        Returns:
+            The run.
+
+        Raises:
+            TypeError: A key is missing.
+        """
         record = modern_record(record)
         values: dict[str, Any] = {**LATER_KEYS, **{name: record[name] for name in _NAMES if name in record}}
-        for name, own in values.items():
-            if type(own) is str:  # a plan has a hundred thousand copies of the same texts
-                values[name] = sys.intern(own)
+        for name, value in values.items():
+            if type(value) is str:  # a plan holds a hundred thousand copies of the same strings
+                values[name] = sys.intern(value)
         return cls(**values)
 
 
 _NAMES = tuple(f.name for f in fields(Run))
 
 
-# Keys that came after the first studies, with what those studies meant by leaving them out: at that value a key is no
-# part of a run's identity, so that no finished run is forgotten.
+# Keys that are newer than the first studies, with the values that these studies imply. A key with this value does not
+# enter a run's id, so that ids of finished runs stay the same.
 LATER_KEYS: dict[str, Any] = {
     f.name: f.default for f in fields(Run) if f.default is not MISSING and f.name != "purpose"
 }
 
-# Version 0.1 had one decay apart from the gradient and called it "decoupled"; it is "independent" now. A run's id keeps
-# the word that it was first made of, so that no finished run is forgotten.
+# Version 0.1 had a single decay apart from the gradient and called it "decoupled"; now it is called "independent". Ids
+# use the first names, so that ids of finished runs stay the same.
 _DECAY_IN_IDS = {"independent": "decoupled", "decoupled": "decoupled by the tensor's rate"}
 
-# Keys that came with version 0.2: a shape at their defaults has the name that version 0.1 gave it.
+# Keys of version 0.2. At their defaults they do not enter the key of a shape, so that it is the same as in version 0.1.
 _LATEST_KEYS = ("optimizer", "no_decay", "metrics")
 
 
 def modern_record(record: dict[str, Any]) -> dict[str, Any]:
-    """Return a stored record in today's words; version 0.1 did not write an optimizer."""
+    """Translate a stored record to the words of this version. Version 0.1 stored no optimizer.
+
+    Args:
+        record: Values by key.
+
+    Returns:
+        The record, with "independent" in place of the "decoupled" decay of version 0.1.
+    """
     if "optimizer" in record or record.get("decay") != "decoupled":
         return record
     return {**record, "decay": "independent"}
 
 
 def _without_defaults(values: dict[str, Any], names: Iterable[str] | None = None) -> dict[str, Any]:
-    """Drop later keys at their defaults, and write the decay as ids do."""
+    """Drop newer keys at their defaults, and write the decay as ids do."""
     dropped = {name for name in (LATER_KEYS if names is None else names) if values[name] == LATER_KEYS[name]}
     return {
         name: _DECAY_IN_IDS.get(value, value) if name == "decay" else value
@@ -171,24 +206,33 @@ def _without_defaults(values: dict[str, Any], names: Iterable[str] | None = None
     }
 
 
-# Held as tensors along the pack's run axis; everything else is part of the pack's shape.
+# Keys that may differ within a pack, stored as tensors along its run axis. All other keys are part of the pack's shape.
 PER_RUN = ("learning_rate", "momentum", "beta1", "beta2", "epsilon", "weight_decay", "init_scale", "seed")
 
 
 @dataclass(slots=True)
 class RunResult:
-    """What one run found: its late-time means, its curves and the noise scale of every layer.
+    """The results of one run: its late-time means, its curves and the noise scale of every layer.
 
     Args:
-        late_means: The mean of each curve over the evaluations of the late window.
+        run: The run.
+        status: "completed", "diverged" or "failed".
+        diverged_at_step: The step at which divergence was detected; None for other runs.
+        collapsed: True if the run completed without learning: its training result is about that of a constant
+            predictor.
         chance: By metric, the value of the best constant predictor on the training set.
-        drifts: The mean over the late window minus the mean over the window of equal length before it.
-        averaged: What the average of late iterates reaches, where it was asked for.
-        curves: One list per quantity, an entry per evaluation, beginning at step 0.
-        layers: One row per parameter: its fan-in, initial standard deviation, rate multiplier, ḡ_l.
+        late_means: By curve, the mean over the evaluations of the late window.
+        drifts: By curve, the mean over the late window minus the mean over the window of equal length before it.
+        final: By curve, the last value.
+        best_test_accuracy: The largest test accuracy of all evaluations; NaN without any.
+        curves: By quantity, one value per evaluation, starting at step 0.
+        layers: One row per parameter: its fan-in, initial variance, rate multiplier and ḡ_l.
+        averaged: The results of the average of late iterates, if the run asks for it.
         noise: The measures of noise that the optimizer has, by column; missing measures are NaN in a study.
-        seconds: The pack's time divided by its number of runs.
-        kernel: How the pack's runs were computed.
+        seconds: The time of the pack divided by its number of runs, in seconds.
+        device: The device that trained the run.
+        threads: Number of threads that trained the pack.
+        kernel: The kernel that computed the pack ("explicit", "vmap" or "loop").
     """
 
     run: Run
@@ -211,7 +255,14 @@ class RunResult:
 
 
 def pack_id(runs: list[Run]) -> str:
-    """The digest of a pack's run ids: the name of its shard."""
+    """Return the id of a pack, the digest of its run ids.
+
+    Args:
+        runs: The runs of the pack, in any order.
+
+    Returns:
+        16 hexadecimal digits.
+    """
     return _digest(sorted(run.run_id for run in runs))
 
 

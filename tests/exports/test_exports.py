@@ -1,4 +1,4 @@
-"""Exports, read back with the tools they are for."""
+"""Exports, read back with the tools that they are for."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SPEC: dict[str, Any] = {
     "seeds": 2,
     "dataset": {"name": "digits", "train_size": 100},
     "model": {"family": "mlp"},
-    # The largest rate diverges: a run without results is a run all the same.
+    # The largest rate diverges. Runs without results are exported too.
     "grid": {"width": [4, 8], "learning_rate": [0.5, 1e9], "batch_size": [8]},
     "training": {"steps": 40, "evaluations": 4},
     "stability": {"steps": 20, "seeds": 2},
@@ -36,7 +36,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 
 @pytest.mark.parametrize(("to", "read"), [("csv", pd.read_csv), ("parquet", pd.read_parquet)])
-def test_tables_come_back(to: str, read: Any, study: Study, tmp_path: Path) -> None:
+def test_tables_are_read_back(to: str, read: Any, study: Study, tmp_path: Path) -> None:
     path = export(study, to, tmp_path / "tables")
     for name, table in (("runs", study.runs()), ("curves", study.curves()), ("layers", study.layers())):
         back = read(path / f"{name}.{to}")
@@ -46,14 +46,14 @@ def test_tables_come_back(to: str, read: Any, study: Study, tmp_path: Path) -> N
                 pd.testing.assert_series_equal(back[column], table[column], check_dtype=False, check_exact=True)
 
 
-def test_what_varies_is_a_hyperparameter(study: Study) -> None:
-    found = list(entries(study))
-    assert len(found) == 8
-    assert set(found[0].given) == {"width", "learning_rate", "seed"}
-    assert found[0].fixed["batch_size"] == 8
-    diverged = [entry for entry in found if entry.status == "diverged"]
-    assert diverged and all("test_accuracy" not in entry.found for entry in diverged)
-    assert all(math.isfinite(value) for entry in found for pairs in entry.curves.values() for _, value in pairs)
+def test_varying_keys_are_hyperparameters(study: Study) -> None:
+    runs = list(entries(study))
+    assert len(runs) == 8
+    assert set(runs[0].hyperparameters) == {"width", "learning_rate", "seed"}
+    assert runs[0].constants["batch_size"] == 8
+    diverged = [entry for entry in runs if entry.status == "diverged"]
+    assert diverged and all("test_accuracy" not in entry.results for entry in diverged)
+    assert all(math.isfinite(value) for entry in runs for pairs in entry.curves.values() for _, value in pairs)
 
 
 def test_optuna_reads_it(study: Study, tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_tensorboard_reads_it(study: Study, tmp_path: Path) -> None:
     assert "_hparams_/session_start_info" in events.summary_metadata
 
 
-# MLflow's own use of SQLAlchemy.
+# MLflow's use of SQLAlchemy causes the warning.
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_mlflow_reads_it(study: Study, tmp_path: Path) -> None:
     pytest.importorskip("mlflow", reason="the extra `mlflow` is not installed")
@@ -93,29 +93,29 @@ def test_mlflow_reads_it(study: Study, tmp_path: Path) -> None:
 
     path = export(study, "mlflow", tmp_path / "tracked")
     client = MlflowClient(tracking_uri=f"sqlite:///{path / 'mlflow.db'}")
-    (experiment,) = [own for own in client.search_experiments() if own.name == "exported"]
+    (experiment,) = [each for each in client.search_experiments() if each.name == "exported"]
     back = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
-    known = {entry.run_id: entry for entry in entries(study)}
-    assert back.keys() == known.keys()
+    exported = {entry.run_id: entry for entry in entries(study)}
+    assert back.keys() == exported.keys()
     for name, run in back.items():
-        assert run.data.params["width"] == str(known[name].given["width"])
+        assert run.data.params["width"] == str(exported[name].hyperparameters["width"])
         assert run.data.params["parameterization"] == "ntk"
-        assert (run.info.status == "FAILED") == (known[name].status == "diverged")
-        for metric, value in known[name].found.items():
+        assert (run.info.status == "FAILED") == (exported[name].status == "diverged")
+        for metric, value in exported[name].results.items():
             assert run.data.metrics[f"late_{metric}"] == pytest.approx(value)
 
 
-# What a URL, a shell, a format string or a pattern would read as something else.
+# Names with a special meaning in a URL, a shell, a format string or a pattern.
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("name", ["a?b.db", "x%20#y.db", "with space", "?mode=ro", "{x}", "[a]*"])
 @pytest.mark.parametrize("to", ["optuna", "mlflow", "csv"])
-def test_a_path_is_only_a_path(to: str, name: str, study: Study, tmp_path: Path) -> None:
+def test_special_characters_in_a_path_have_no_meaning(to: str, name: str, study: Study, tmp_path: Path) -> None:
     if to != "csv":
         pytest.importorskip(to, reason=f"the extra `{to}` is not installed")
-    place = tmp_path / name
-    place.mkdir()
-    path = export(study, to, place / name)
-    assert [entry.name for entry in place.iterdir()] == [name]
+    folder = tmp_path / name
+    folder.mkdir()
+    path = export(study, to, folder / name)
+    assert [entry.name for entry in folder.iterdir()] == [name]
     if to != "csv":
         file = path if to == "optuna" else path / "mlflow.db"
         with contextlib.closing(sqlite3.connect(file)) as database:
@@ -125,10 +125,10 @@ def test_a_path_is_only_a_path(to: str, name: str, study: Study, tmp_path: Path)
 
 @pytest.mark.parametrize("to", FORMATS)
 def test_a_study_without_a_result_is_refused(to: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def breaks(*arguments: object) -> None:
+    def fail(*arguments: object) -> None:
         raise RuntimeError("no such model")
 
-    monkeypatch.setattr("noisescale.sweeps.worker.train_pack", breaks)
+    monkeypatch.setattr("noisescale.sweeps.worker.train_pack", fail)
     failed = sweep(SweepSpec.from_dict(SPEC), tmp_path / "out", jobs=1, quiet=True)
     assert (failed.runs().status == "failed").all() and len(failed.runs())
     with pytest.raises(BadInput, match="at least one finished run"):
@@ -136,30 +136,30 @@ def test_a_study_without_a_result_is_refused(to: str, tmp_path: Path, monkeypatc
     assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
 
 
-def test_nothing_is_written_over_and_nothing_half_written(
+def test_nothing_is_overwritten_or_written_partly(
     study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taken = tmp_path / "taken"
-    taken.write_text("mine")
-    with pytest.raises(BadInput, match="never writes over"):
-        export(study, "csv", taken)
-    assert taken.read_text() == "mine"
+    existing = tmp_path / "existing"
+    existing.write_text("mine")
+    with pytest.raises(BadInput, match="never overwrites"):
+        export(study, "csv", existing)
+    assert existing.read_text() == "mine"
 
-    def breaks(own: Study, path: Path) -> None:
+    def fail(study: Study, path: Path) -> None:
         path.mkdir()
         raise OSError("No space left on device")
 
-    monkeypatch.setitem(FORMATS, "csv", breaks)
+    monkeypatch.setitem(FORMATS, "csv", fail)
     with pytest.raises(OSError, match="No space"):
         export(study, "csv", tmp_path / "half")
-    assert list(tmp_path.iterdir()) == [taken]
+    assert list(tmp_path.iterdir()) == [existing]
 
 
 def test_a_missing_library_is_named(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def misses(own: Study, path: Path) -> None:
+    def fail(study: Study, path: Path) -> None:
         raise ModuleNotFoundError("No module named 'optuna'", name="optuna")
 
-    monkeypatch.setitem(FORMATS, "optuna", misses)
+    monkeypatch.setitem(FORMATS, "optuna", fail)
     with pytest.raises(BadInput, match=r"pip install 'noisescale\[optuna\]'"):
         export(study, "optuna", tmp_path / "study.db")
 
@@ -172,7 +172,7 @@ def test_a_missing_library_is_named(study: Study, tmp_path: Path, monkeypatch: p
         (["--to", "csv"], "--out"),
     ],
 )
-def test_one_message(
+def test_the_command_refuses_with_a_message(
     arguments: list[str], words: str, study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
@@ -182,6 +182,6 @@ def test_one_message(
     assert words in capsys.readouterr().err
 
 
-def test_the_command_says_where_it_wrote(study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_where_it_wrote(study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", str(study.folder), "--to", "csv", "--out", str(tmp_path / "tables")]) == 0
     assert str(tmp_path / "tables") in capsys.readouterr().out

@@ -69,7 +69,7 @@ def whole(fuzz_place: Path, small_spec: str) -> Whole:
     *_, alone, last = sorted((folder / "shards").iterdir())
     alone.rename("alone")
     last.rename("last")
-    assert compact(folder / "shards", most=0) == 2
+    assert compact(folder / "shards", max_single=0) == 2
     Path("alone").rename(alone)
     Path("last").rename(last)
     results = _results(folder)

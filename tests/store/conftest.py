@@ -1,4 +1,4 @@
-"""Results made by hand: nothing is trained to test what is stored."""
+"""Runs and results with planted values: the tests of the store train nothing."""
 
 from __future__ import annotations
 
@@ -25,21 +25,24 @@ def make_run() -> Callable[..., Run]:
 
 @pytest.fixture(scope="session")
 def make_result() -> Callable[..., RunResult]:
-    """The result of a run: three evaluations, two layers; a stability run has no test set."""
+    """Return a function that builds the result of a run, with three evaluations and two layers.
+
+    A stability run has no results on a test set.
+    """
 
     def make(run: Run, *, drift: float = 0.0, accuracy: float = 0.9, status: str = "completed") -> RunResult:
         splits = ("train", "test") if run.purpose == "sweep" else ("train",)
         names = [f"{split}_{quantity}" for split in splits for quantity in ("loss", "accuracy")]
-        died = status == "diverged"
-        value = float("nan") if died else accuracy
+        diverged = status == "diverged"
+        value = float("nan") if diverged else accuracy
         return RunResult(
             run=run,
             status=status,  # type: ignore[arg-type]
-            diverged_at_step=7 if died else None,
+            diverged_at_step=7 if diverged else None,
             collapsed=False,
             chance={"accuracy": 0.1, "loss": 2.3},
             late_means=dict.fromkeys(names, value),
-            drifts=dict.fromkeys(names, float("nan") if died else drift),
+            drifts=dict.fromkeys(names, float("nan") if diverged else drift),
             final=dict.fromkeys(names, value),
             best_test_accuracy=value if "test_loss" in names else float("nan"),
             curves={"step": [0.0, 50.0, 100.0], **{name: [0.1, 0.5, value] for name in names}},

@@ -63,7 +63,7 @@ def test_a_shard_is_never_overwritten(tmp_path: Path, make_run: MakeRun, make_re
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_file_system_without_links_will_do(
+def test_shards_are_written_without_hard_links(
     tmp_path: Path, make_run: MakeRun, make_result: MakeResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*arguments: Any) -> None:
@@ -77,7 +77,7 @@ def test_a_file_system_without_links_will_do(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_file_system_that_flushes_no_folders_will_do(
+def test_shards_are_written_where_folders_cannot_be_flushed(
     tmp_path: Path, make_run: MakeRun, make_result: MakeResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flush = os.fsync
@@ -107,8 +107,8 @@ def test_a_full_disk_leaves_nothing_and_names_the_file(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_limit_that_the_kernel_keeps_is_met_like_a_full_disk(tmp_path: Path) -> None:
-    """A real failing write: the process may write files of at most 1 kB (SIGXFSZ is ignored by Python)."""
+def test_a_file_size_limit_acts_like_a_full_disk(tmp_path: Path) -> None:
+    """The write fails in the kernel: the process may write files of at most 1 kB. Python ignores SIGXFSZ."""
     program = f"""
 import resource, sys
 from pathlib import Path
@@ -124,7 +124,7 @@ except OSError as error:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_kill_in_the_middle_of_a_write_leaves_the_old_file(tmp_path: Path) -> None:
+def test_a_kill_during_a_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"old")
     program = f"""
@@ -143,7 +143,7 @@ write_atomically(Path({str(path)!r}), write)
     assert finished_packs(tmp_path) == set()
 
 
-def test_an_exception_of_the_writer_leaves_the_old_file(tmp_path: Path) -> None:
+def test_an_exception_during_a_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"old")
 
@@ -157,29 +157,29 @@ def test_an_exception_of_the_writer_leaves_the_old_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_spoiled_shard_is_named(tmp_path: Path, make_run: MakeRun, make_result: MakeResult) -> None:
+def test_a_damaged_shard_is_named(tmp_path: Path, make_run: MakeRun, make_result: MakeResult) -> None:
     path = write_shard(tmp_path, "a", [make_result(make_run())])
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(BadInput, match="a.parquet"):
         read_shards(tmp_path)
 
 
-def test_every_flipped_bit_is_seen(tmp_path: Path, make_run: MakeRun, make_result: MakeResult) -> None:
+def test_every_flipped_bit_is_detected(tmp_path: Path, make_run: MakeRun, make_result: MakeResult) -> None:
     path = write_shard(tmp_path, "a", [make_result(make_run(seed=seed)) for seed in range(3)])
     whole = path.read_bytes()
     generator = random.Random(0)
-    # Data, footer, digest and length: everywhere, and the end in full.
-    places = sorted({*generator.sample(range(len(whole)), 300), *range(len(whole) - 200, len(whole))})
-    for place in places:
+    # Positions everywhere, and all positions near the end: data, footer, digest and length.
+    positions = sorted({*generator.sample(range(len(whole)), 300), *range(len(whole) - 200, len(whole))})
+    for position in positions:
         flipped = bytearray(whole)
-        flipped[place] ^= 1 << generator.randrange(8)
+        flipped[position] ^= 1 << generator.randrange(8)
         path.write_bytes(flipped)
         with pytest.raises(DamagedFile, match=r"a\.parquet"):
             read_shards(tmp_path)
 
 
 def _foreign(table: pa.Table) -> dict[str, pa.Table]:
-    """Parquet files that are whole, and no shards."""
+    """Return intact Parquet files that are not shards."""
     return {
         "another": pa.table({"a": [1, 2]}),
         "empty": pa.table({}),
@@ -193,28 +193,28 @@ def _foreign(table: pa.Table) -> dict[str, pa.Table]:
 @pytest.mark.parametrize("is_sealed", [False, True])
 @pytest.mark.parametrize("kind", ["another", "empty", "without a key", "of another type", "curves of numbers",
                                   "twice the same name"])  # fmt: skip
-def test_a_whole_file_that_is_no_shard_is_named_and_set_aside(
+def test_an_intact_file_that_is_not_a_shard_is_named_and_moved(
     kind: str, is_sealed: bool, tmp_path: Path, make_run: MakeRun, make_result: MakeResult
 ) -> None:
     shards = tmp_path / "shards"
     shards.mkdir()
     good = write_shard(shards, "a", [make_result(make_run())])
-    known = frame_of(shards)
+    expected = frame_of(shards)
     table = _foreign(pq.read_table(good))[kind]
     file = shards / "foreign.parquet"
     if is_sealed:
-        file.write_bytes(seal.sealed(table))
+        file.write_bytes(seal.seal_table(table))
     else:
         pq.write_table(table, file)
     for curves in (True, False):
         with pytest.raises(DamagedFile, match=r"foreign\.parquet"):
             read_shards(shards, curves=curves)
     assert move_damaged_shards(shards, tmp_path / "aside") == ["foreign.parquet"]
-    pd.testing.assert_frame_equal(frame_of(shards), known)
+    pd.testing.assert_frame_equal(frame_of(shards), expected)
 
 
 @pytest.mark.parametrize("length", [0, 3, 8, 100, -1, -9])
-def test_a_cut_shard_is_set_aside(length: int, tmp_path: Path, make_run: MakeRun, make_result: MakeResult) -> None:
+def test_a_truncated_shard_is_moved(length: int, tmp_path: Path, make_run: MakeRun, make_result: MakeResult) -> None:
     shards, aside = tmp_path / "shards", tmp_path / "damaged"
     shards.mkdir()
     good, cut = (write_shard(shards, name, [make_result(make_run(seed=k))]) for k, name in enumerate("ab"))
@@ -225,10 +225,10 @@ def test_a_cut_shard_is_set_aside(length: int, tmp_path: Path, make_run: MakeRun
     assert move_damaged_shards(shards, aside) == []
 
 
-def test_a_newer_format_is_refused_and_left_alone(
+def test_a_newer_format_is_refused_and_stays(
     tmp_path: Path, make_run: MakeRun, make_result: MakeResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(seal, "_OF_ONE_PACK", 3)
+    monkeypatch.setattr(seal, "_SINGLE_PACK_FORMAT", 3)
     path = write_shard(tmp_path, "a", [make_result(make_run())])
     with pytest.raises(BadInput, match="format 2 or older.*3"):
         read_shards(tmp_path)
@@ -237,10 +237,8 @@ def test_a_newer_format_is_refused_and_left_alone(
     assert path.exists()
 
 
-def test_a_shard_from_before_there_were_digests_is_read(
-    tmp_path: Path, make_run: MakeRun, make_result: MakeResult
-) -> None:
+def test_a_shard_without_a_digest_is_read(tmp_path: Path, make_run: MakeRun, make_result: MakeResult) -> None:
     path = write_shard(tmp_path, "a", [make_result(make_run())])
-    known = frame_of(tmp_path)
+    expected = frame_of(tmp_path)
     pq.write_table(pq.read_table(path).replace_schema_metadata(), path)
-    pd.testing.assert_frame_equal(frame_of(tmp_path), known)
+    pd.testing.assert_frame_equal(frame_of(tmp_path), expected)

@@ -29,13 +29,13 @@ COLUMNS = (
 
 def study_of(folder: Path, results: list[RunResult]) -> Study:
     (folder / "shards").mkdir(parents=True)
-    (folder / "spec.json").write_text(json.dumps({"name": "made by hand"}))
+    (folder / "spec.json").write_text(json.dumps({"name": "planted"}))
     if results:
         write_shard(folder / "shards", "a", results)
     return Study.open(folder)
 
 
-def test_every_column_of_the_contract_is_there(tmp_path: Path, make_run: MakeRun, make_result: MakeResult) -> None:
+def test_runs_have_every_column_of_the_contract(tmp_path: Path, make_run: MakeRun, make_result: MakeResult) -> None:
     runs = study_of(tmp_path, [make_result(make_run())]).runs()
     assert [name for name in COLUMNS if name not in runs] == []
 
@@ -70,13 +70,13 @@ def test_curves_and_layers_are_long_tables(tmp_path: Path, make_run: MakeRun, ma
     }  # fmt: skip
 
 
-def test_a_run_counts_once(tmp_path: Path, make_run: MakeRun, make_result: MakeResult) -> None:
+def test_a_run_in_two_shards_counts_once(tmp_path: Path, make_run: MakeRun, make_result: MakeResult) -> None:
     study = study_of(tmp_path, [make_result(make_run())])
     write_shard(tmp_path / "shards", "b", [make_result(make_run()), make_result(make_run(seed=1))])
     assert len(Study.open(tmp_path).runs()) == 2
     assert len(study.runs()) == 2
     frame = study.runs()
-    frame["status"] = "spoiled by the caller"
+    frame["status"] = "changed by the caller"
     assert set(study.runs().status) == {"completed"}
 
 
@@ -94,7 +94,7 @@ def test_a_folder_without_a_sweep_is_named(tmp_path: Path, text: str | None) -> 
         Study.open(tmp_path)
 
 
-def lateness(folder: Path, make_run: MakeRun, make_result: MakeResult, drifts: list[float]) -> pd.Series:
+def late_column(folder: Path, make_run: MakeRun, make_result: MakeResult, drifts: list[float]) -> pd.Series:
     results = [make_result(make_run(seed=seed), drift=drift) for seed, drift in enumerate(drifts)]
     return study_of(folder, results).runs().late
 
@@ -104,28 +104,28 @@ def lateness(folder: Path, make_run: MakeRun, make_result: MakeResult, drifts: l
     [
         ([0.0, 0.0, 0.0], True),
         ([0.005, -0.005, 0.002, -0.002], True),
-        ([0.008, 0.009, 0.0085, 0.0095], True),  # a drift, but a small and certain one
+        ([0.008, 0.009, 0.0085, 0.0095], True),  # a certain drift, but a small one
         ([0.02, 0.021, 0.019, 0.02], False),
         ([-0.02, -0.021, -0.019, -0.02], False),
-        ([0.03, -0.03, 0.03, -0.03], False),  # no drift on average, but nothing is shown by so few
+        ([0.03, -0.03, 0.03, -0.03], False),  # no drift on average, but the interval is wide
         ([0.0], False),
     ],
 )
-def test_late_is_an_equivalence(
+def test_late_is_an_equivalence_test(
     tmp_path: Path, make_run: MakeRun, make_result: MakeResult, drifts: list[float], late: bool
 ) -> None:
-    found = lateness(tmp_path, make_run, make_result, drifts)
-    assert found.dtype == bool
-    assert set(found) == {late}
+    column = late_column(tmp_path, make_run, make_result, drifts)
+    assert column.dtype == bool
+    assert set(column) == {late}
 
 
 def test_the_interval_is_the_t_interval(tmp_path: Path, make_run: MakeRun, make_result: MakeResult) -> None:
     drifts = np.array([0.001, -0.002, 0.004, 0.003])
     half = stats.t.ppf(0.975, 3) * drifts.std(ddof=1) / 2
-    room = 0.01 - half  # how far the mean may lie from zero
-    inside, outside = (drifts - drifts.mean() + room * share for share in (0.999, 1.001))
-    assert lateness(tmp_path / "inside", make_run, make_result, inside.tolist()).all()
-    assert not lateness(tmp_path / "outside", make_run, make_result, outside.tolist()).any()
+    largest = 0.01 - half  # largest mean for which the interval lies within the margin
+    inside, outside = (drifts - drifts.mean() + largest * share for share in (0.999, 1.001))
+    assert late_column(tmp_path / "inside", make_run, make_result, inside.tolist()).all()
+    assert not late_column(tmp_path / "outside", make_run, make_result, outside.tolist()).any()
 
 
 def test_late_is_a_property_of_the_cell(tmp_path: Path, make_run: MakeRun, make_result: MakeResult) -> None:
@@ -138,15 +138,13 @@ def test_late_is_a_property_of_the_cell(tmp_path: Path, make_run: MakeRun, make_
     assert runs.groupby("width").late.unique().map(list).to_dict() == {8: [True], 16: [False], 32: [False], 64: [True]}
 
 
-def test_without_accuracy_the_relative_loss_is_judged(
-    tmp_path: Path, make_run: MakeRun, make_result: MakeResult
-) -> None:
+def test_without_accuracy_the_relative_loss_decides(tmp_path: Path, make_run: MakeRun, make_result: MakeResult) -> None:
     results = []
     for width, drift in ((8, 0.015), (16, 0.025)):
         for seed in range(3):
             result = make_result(make_run(seed=seed, width=width), drift=drift, accuracy=2.0)
-            for part in (result.late_means, result.drifts):
-                part.update({name: float("nan") for name in part if name.endswith("accuracy")})
+            for values in (result.late_means, result.drifts):
+                values.update({name: float("nan") for name in values if name.endswith("accuracy")})
             results.append(result)
     runs = study_of(tmp_path, results).runs()
     assert runs.groupby("width").late.first().to_dict() == {8: True, 16: False}

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from noisescale.errors import BadInput
-from noisescale.store.findings import findings
+from noisescale.store import comparable_runs
 from noisescale.sweeps import SweepSpec, executors, failures, sweep
 from noisescale.sweeps.machine import Workers
 from noisescale.sweeps.remote import to_wall_clock
@@ -62,7 +62,7 @@ def test_a_ray_worker_that_is_killed_costs_nothing(
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     # Packs take seconds, so a worker that is seen in training still trains when it is killed.
     spec = make_spec(grid__width=[2, 4, 8, 16], training__steps=30_000)
-    expected = findings(sweep(spec, tmp_path / "calm", jobs=1, quiet=True).runs())
+    expected = comparable_runs(sweep(spec, tmp_path / "calm", jobs=1, quiet=True).runs())
     killed: list[int] = []
 
     def kill_worker() -> None:
@@ -80,7 +80,7 @@ def test_a_ray_worker_that_is_killed_costs_nothing(
     killer.join()
     assert killed
     assert failures(tmp_path / "out") == {}
-    pd.testing.assert_frame_equal(findings(study.runs()), expected)
+    pd.testing.assert_frame_equal(comparable_runs(study.runs()), expected)
 
 
 @pytest.mark.full
@@ -105,9 +105,9 @@ def test_a_ray_node_without_memory_is_a_failure_after_a_few_attempts(
 @pytest.mark.usefixtures("quiet", "submitit_here", "two_cores")
 def test_submitit_gives_the_results_of_local_workers(tmp_path: Path, make_spec: MakeSpec) -> None:
     spec = make_spec(grid__width=[2, 4, 8])
-    expected = findings(sweep(spec, tmp_path / "calm", jobs=1, quiet=True).runs())
+    expected = comparable_runs(sweep(spec, tmp_path / "calm", jobs=1, quiet=True).runs())
     study = sweep(spec, tmp_path / "out", jobs=2, executor="slurm", quiet=True)
-    pd.testing.assert_frame_equal(findings(study.runs()), expected)
+    pd.testing.assert_frame_equal(comparable_runs(study.runs()), expected)
     (session,) = (tmp_path / "out" / "slurm").iterdir()
     assert list(session.glob("*_result.pkl"))
 

@@ -19,8 +19,7 @@ import pytest
 
 from noisescale.cli import main
 from noisescale.errors import BadInput
-from noisescale.store import Failure, compact
-from noisescale.store.findings import findings
+from noisescale.store import Failure, compact, comparable_runs
 from noisescale.sweeps import Grid, SweepSpec, failures, sweep
 from noisescale.sweeps.folder_status import status
 from noisescale.sweeps.lock import driver_lock
@@ -55,13 +54,13 @@ class HalfDone:
         assert sorted(pd.concat(shards).run_id) == sorted(planned)
         assert status(self.out).missing == 0 and failures(self.out) == {}
         assert not list(self.out.rglob(".*.tmp"))
-        pd.testing.assert_frame_equal(findings(study.runs()), self.undisturbed)
+        pd.testing.assert_frame_equal(comparable_runs(study.runs()), self.undisturbed)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, make_spec: MakeSpec) -> pd.DataFrame:
     out = tmp_path_factory.mktemp("undisturbed") / "out"
-    return findings(sweep(make_spec(grid__width=[2, 3, 4, 5]), out, quiet=True).runs())
+    return comparable_runs(sweep(make_spec(grid__width=[2, 3, 4, 5]), out, quiet=True).runs())
 
 
 @pytest.fixture
@@ -191,12 +190,12 @@ def test_status_reports_that_the_sweep_may_still_plan_runs(
 
 def test_a_finished_sweep_removes_leftovers_of_compaction(tmp_path: Path, make_spec: MakeSpec) -> None:
     spec, shards = make_spec(grid__width=[2, 3]), tmp_path / "out" / "shards"
-    undisturbed = findings(sweep(spec, tmp_path / "out", quiet=True).runs())
+    undisturbed = comparable_runs(sweep(spec, tmp_path / "out", quiet=True).runs())
     single = {path: path.read_bytes() for path in shards.iterdir()}
-    assert compact(shards, most=0) == len(single) == 2
+    assert compact(shards, max_single=0) == len(single) == 2
     for path, data in single.items():  # as after a kill between joining and removing
         path.write_bytes(data)
-    pd.testing.assert_frame_equal(findings(sweep(spec, tmp_path / "out", quiet=True).runs()), undisturbed)
+    pd.testing.assert_frame_equal(comparable_runs(sweep(spec, tmp_path / "out", quiet=True).runs()), undisturbed)
     assert [path.name.startswith("packs-") for path in shards.iterdir()] == [True]
 
 

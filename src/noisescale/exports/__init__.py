@@ -1,4 +1,4 @@
-"""A study in other tools' own formats, after the fact."""
+"""Exports of a finished study to the formats of other tools."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""A database file that libraries know by a URL, which not every path can be part of."""
+"""SQLite files for libraries that address a database by URL. A URL cannot hold every path."""
 
 from __future__ import annotations
 
@@ -11,9 +11,15 @@ from pathlib import Path
 
 @contextmanager
 def sqlite_at(path: Path) -> Iterator[str]:
-    """The URL of a new SQLite file that lies at a path once it is written.
+    """Give the URL of a new SQLite file, and move the file to its path at the end.
 
-    It is written elsewhere: in a URL a `?`, a `#` or a `%20` of the path would mean something.
+    The file is written elsewhere, because `?`, `#` and `%20` have a meaning in a URL.
+
+    Args:
+        path: The path of the file at the end.
+
+    Yields:
+        The URL.
     """
     with tempfile.TemporaryDirectory(prefix="noisescale-") as folder:
         file = Path(folder) / "export.db"

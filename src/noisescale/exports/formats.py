@@ -1,4 +1,4 @@
-"""Formats by name, and the one way to them."""
+"""The formats by name, and the function that exports a study to them."""
 
 from __future__ import annotations
 
@@ -31,34 +31,34 @@ def export(study: Study, to: str, out: str | Path) -> Path:
 
     Args:
         study: The study.
-        to: A name in `FORMATS`.
-        out: A path that is not there yet: the folder, or for optuna the database's file.
+        to: The format, a key of `FORMATS`.
+        out: A path that does not exist yet: of the folder, or for "optuna" of the database file.
 
     Returns:
-        The path; it is there with everything in it or, after an error, not at all.
+        The path. After an error nothing exists there.
 
     Raises:
-        BadInput: An unknown format, a path that is taken or cannot be made, a study without runs, or a library that is
-            not installed.
+        BadInput: The format is unknown, the path exists or cannot be created, the study has no finished run, or the
+            library of the format is not installed.
     """
     if to not in FORMATS:
         raise unknown_name("--to", tuple(FORMATS), to)
     path = Path(out)
     if path.exists():
-        raise BadInput("--out", "a path that is not there yet; an export never writes over anything", str(path))
+        raise BadInput("--out", "a path that does not exist yet; an export never overwrites anything", str(path))
     if study.finished().empty:
         raise BadInput(str(study.folder), "a study with at least one finished run", "none")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=".export-", dir=path.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=".export-", dir=path.parent))
     except OSError as error:
-        raise BadInput("--out", "a path that can be made", f"{path}: {error.strerror}") from None
+        raise BadInput("--out", "a path that can be created", f"{path}: {error.strerror}") from None
     try:
-        FORMATS[to](study, aside / "whole")
-        os.replace(aside / "whole", path)
+        FORMATS[to](study, temporary / "export")
+        os.replace(temporary / "export", path)
     except ModuleNotFoundError as error:
-        missing = f"pip install 'noisescale[{to}]', for {error.name}"
-        raise BadInput("--to", f"a format whose library is installed: {missing}", to) from None
+        install = f"pip install 'noisescale[{to}]', for {error.name}"
+        raise BadInput("--to", f"a format whose library is installed: {install}", to) from None
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     return path

@@ -1,4 +1,4 @@
-"""A study as an MLflow experiment, in an SQLite file within a folder."""
+"""Export of a study as an MLflow experiment, in an SQLite file in a folder."""
 
 from __future__ import annotations
 
@@ -9,12 +9,19 @@ from noisescale.exports.database import sqlite_at
 from noisescale.exports.entries import Entry, entries
 from noisescale.store import Study
 
-# MLflow's own limit for one request.
+# Largest number of metrics per request, a limit of MLflow.
 _BATCH = 1000
 
 
 def write_mlflow(study: Study, path: Path) -> None:
-    """A run a run: parameters, late-time means and curves as metrics; `mlflow ui --backend-store-uri` opens it."""
+    """Write one MLflow run per run, with parameters, and with late-time means and curves as metrics.
+
+    `mlflow ui --backend-store-uri` opens the file.
+
+    Args:
+        study: The study.
+        path: The new folder.
+    """
     from mlflow.tracking import MlflowClient
 
     path.mkdir()
@@ -29,10 +36,10 @@ def _log(client: Any, experiment: str, entry: Entry) -> None:
     from mlflow.entities import Metric, Param
 
     run = client.create_run(experiment, run_name=entry.run_id, tags={"status": entry.status}).info.run_id
-    given = [Param(name, str(own)) for name, own in (entry.fixed | entry.given).items()]
-    metrics = [Metric(f"late_{name}", own, 0, 0) for name, own in entry.found.items()]
-    metrics += [Metric(name, own, 0, step) for name, pairs in entry.curves.items() for step, own in pairs]
-    client.log_batch(run, params=given)
+    params = [Param(name, str(value)) for name, value in (entry.constants | entry.hyperparameters).items()]
+    metrics = [Metric(f"late_{name}", value, 0, 0) for name, value in entry.results.items()]
+    metrics += [Metric(name, value, 0, step) for name, pairs in entry.curves.items() for step, value in pairs]
+    client.log_batch(run, params=params)
     for start in range(0, len(metrics), _BATCH):
         client.log_batch(run, metrics=metrics[start : start + _BATCH])
     client.set_terminated(run, "FINISHED" if entry.status == "completed" else "FAILED")

@@ -1,4 +1,4 @@
-"""Runs, curves and layers as plain tables."""
+"""Export of runs, curves and layers as plain tables."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from noisescale.store import Study
 
 
 def write_csv(study: Study, path: Path) -> None:
-    """runs.csv, curves.csv and layers.csv in a folder; numbers with all their digits."""
+    """Write runs.csv, curves.csv and layers.csv to a new folder, with all digits of each number."""
     path.mkdir()
     for name, table in _tables(study).items():
         table.to_csv(path / f"{name}.csv", index=False)
 
 
 def write_parquet(study: Study, path: Path) -> None:
-    """runs.parquet, curves.parquet and layers.parquet in a folder."""
+    """Write runs.parquet, curves.parquet and layers.parquet to a new folder."""
     path.mkdir()
     for name, table in _tables(study).items():
         table.to_parquet(path / f"{name}.parquet", index=False)

@@ -1,4 +1,4 @@
-"""A study as TensorBoard event files, a folder a run."""
+"""Export of a study as TensorBoard event files, in one folder per run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ from noisescale.store import Study
 
 
 def write_tensorboard(study: Study, path: Path) -> None:
-    """Curves as scalars by step, and what varies beside the results for the HParams tab."""
+    """Write the curves as scalars by step, and the varying hyperparameters and results for the HParams tab.
+
+    Args:
+        study: The study.
+        path: The new folder.
+    """
     from torch.utils.tensorboard import SummaryWriter
     from torch.utils.tensorboard import summary as summaries
 
@@ -21,10 +26,13 @@ def write_tensorboard(study: Study, path: Path) -> None:
             for name, pairs in entry.curves.items():
                 for step, value in pairs:
                     writer.add_scalar(name, value, step)
-            given = {name: own if isinstance(own, int | float) else str(own) for name, own in entry.given.items()}
+            settings = {
+                name: value if isinstance(value, int | float) else str(value)
+                for name, value in entry.hyperparameters.items()
+            }
             hparams: Callable[..., Iterable[Any]] = summaries.hparams
-            # Into the run's own folder: `add_hparams` would open another.
-            for summary in hparams(given, {f"late/{name}": own for name, own in entry.found.items()}):
+            # `add_hparams` would write to another folder.
+            for summary in hparams(settings, {f"late/{name}": value for name, value in entry.results.items()}):
                 writer.file_writer.add_summary(summary)
-            for name, value in entry.found.items():
+            for name, value in entry.results.items():
                 writer.add_scalar(f"late/{name}", value, 0)

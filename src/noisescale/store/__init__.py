@@ -1,4 +1,4 @@
-"""What was found: immutable shards, and the study that reads them."""
+"""The results of a sweep: immutable shards, and the study that reads them."""
 
 import lazy_loader
 

@@ -16,5 +16,6 @@ from .shards import write_shard as write_shard
 from .study import LATE_MARGIN as LATE_MARGIN
 from .study import MEASURES as MEASURES
 from .study import Study as Study
+from .study import comparable_runs as comparable_runs
 from .times import record_time as record_time
 from .times import record_times as record_times

@@ -1,4 +1,4 @@
-"""Many shards as few: a folder of thousands of files is slow to list, to check and to read."""
+"""Joining shards: a folder of thousands of files is slow to list, to check and to read."""
 
 from __future__ import annotations
 
@@ -8,66 +8,71 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from noisescale.store.seal import sealed, unsealed
-from noisescale.store.shards import SUFFIX, TOGETHER, all_columns, packs_of, with_later_keys, write_atomically
+from noisescale.store.seal import seal_table, unseal_table
+from noisescale.store.shards import JOINED_PREFIX, SUFFIX, all_columns, packs_of, with_later_keys, write_atomically
 
-# Shards of single packs that a folder may hold before they are joined: reading a run from one costs as much as reading
-# a hundred from a joined file (benchmarks/results/scale.md).
-MOST_SHARDS = 2000
+# Largest number of shards of single packs before they are joined. Reading one run from such a shard costs as much as
+# reading a hundred runs from a joined file (benchmarks/results/scale.md).
+MAX_SINGLE_SHARDS = 2000
 
-# Bytes and packs of a joined file: what is lost at most, and trained again, when one is damaged.
-_BYTES, _PACKS = 2**25, 1000
+# Largest size of a joined file, in bytes and in packs. Damage to one file loses at most this much, which trains again.
+_MAX_BYTES, _MAX_PACKS = 2**25, 1000
 
 
-def compact(folder: Path, most: int = MOST_SHARDS) -> int:
-    """Join a folder's shards of single packs where there are more than `most`; the caller holds the folder's lock.
+def compact(folder: Path, max_single: int = MAX_SINGLE_SHARDS) -> int:
+    """Join the shards of single packs if there are too many. The caller holds the lock of the sweep's folder.
 
-    A joined file is there whole before the first of its shards is removed, and readers count a run once, so that a kill
-    at any moment loses nothing and counts nothing twice; what it left is cleared by the next call.
+    A joined file is complete before the first of its shards is removed, and readers count a run once. A kill at any
+    moment therefore loses no run and counts none twice. The next call removes what it left.
+
+    Args:
+        folder: The subfolder of shards.
+        max_single: Largest number of shards of single packs that stay unjoined.
 
     Returns:
-        How many shards were removed.
+        The number of shards that were removed.
 
     Raises:
-        DamagedFile: A shard is not as it was written. OSError: the folder cannot be written; nothing is lost.
+        DamagedFile: A shard differs from what was written.
+        OSError: The folder cannot be written. Nothing is lost.
     """
-    removed = _clear(folder)
-    loose = sorted(path for path in folder.glob(f"*{SUFFIX}") if not path.name.startswith(TOGETHER))
-    if len(loose) <= most:
+    removed = _remove_joined(folder)
+    single = sorted(path for path in folder.glob(f"*{SUFFIX}") if not path.name.startswith(JOINED_PREFIX))
+    if len(single) <= max_single:
         return removed
-    for part in _parts(loose):
-        _join(folder, part)
-        for path in part:
+    for group in _groups(single):
+        _join(folder, group)
+        for path in group:
             path.unlink()
-    return removed + len(loose)
+    return removed + len(single)
 
 
-def _parts(paths: list[Path]) -> Iterator[list[Path]]:
-    part: list[Path] = []
+def _groups(paths: list[Path]) -> Iterator[list[Path]]:
+    group: list[Path] = []
     size = 0
     for path in paths:
-        part.append(path)
+        group.append(path)
         size += path.stat().st_size
-        if size >= _BYTES or len(part) == _PACKS:
-            yield part
-            part, size = [], 0
-    if part:
-        yield part
+        if size >= _MAX_BYTES or len(group) == _MAX_PACKS:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
 
 
 def _join(folder: Path, paths: list[Path]) -> None:
-    tables = [with_later_keys(unsealed(path.read_bytes(), str(path), all_columns)) for path in paths]
+    tables = [with_later_keys(unseal_table(path.read_bytes(), str(path), all_columns)) for path in paths]
     packs = [path.stem for path in paths]
     name = hashlib.sha256(" ".join(packs).encode()).hexdigest()[:16]
-    data = sealed(pa.concat_tables(tables, promote_options="permissive"), packs)
-    write_atomically(folder / f"{TOGETHER}{name}{SUFFIX}", lambda file: file.write(data), replace=False)
+    data = seal_table(pa.concat_tables(tables, promote_options="permissive"), packs)
+    write_atomically(folder / f"{JOINED_PREFIX}{name}{SUFFIX}", lambda file: file.write(data), replace=False)
 
 
-def _clear(folder: Path) -> int:
-    """Remove the shards whose packs a joined file holds already."""
-    held = {pack for path in folder.glob(f"{TOGETHER}*{SUFFIX}") for pack in packs_of(path)}
-    there = [folder / f"{pack}{SUFFIX}" for pack in held]
-    removed = [path for path in there if path.exists()]
+def _remove_joined(folder: Path) -> int:
+    """Remove shards whose packs a joined file holds, and return their number."""
+    joined = {pack for path in folder.glob(f"{JOINED_PREFIX}*{SUFFIX}") for pack in packs_of(path)}
+    paths = [folder / f"{pack}{SUFFIX}" for pack in joined]
+    removed = [path for path in paths if path.exists()]
     for path in removed:
         path.unlink()
     return len(removed)

@@ -1,4 +1,4 @@
-"""From nested columns of shards to flat ones: whole columns at once, because a million Python objects would not fit."""
+"""Flattening the nested columns of shards, whole columns at once: a million Python objects would not fit in memory."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 
 class NestedCurves:
-    """A struct column of lists, one list an evaluated quantity.
+    """The curves of all runs: a struct column with one list per evaluated quantity.
+
+    `lengths` holds the number of evaluations of each run, shape [R].
 
     Args:
-        column: Of a shard's table. A quantity that a run did not measure is null there.  `lengths` [R] are the
-            evaluations of each run.
+        column: The column `curves` of the shards. A quantity that a run did not measure is null.
     """
 
     def __init__(self, column: pa.ChunkedArray) -> None:
@@ -22,48 +23,65 @@ class NestedCurves:
             name: pa.chunked_array([chunk.field(place) for chunk in column.chunks], type=column.type[place].type)
             for place, name in enumerate(field.name for field in column.type)
         }
-        self.lengths = self._length_of("step")
+        self.lengths = self._lengths("step")
 
     @property
     def names(self) -> list[str]:
-        """The quantities that any run measured."""
+        """The names of the quantities that any run measured."""
         return list(self._lists)
 
     def flat(self, name: str) -> NDArray[np.float64]:
-        """One quantity at every evaluation of every run, nan where a run did not measure it."""
-        lengths, values = self._length_of(name), self._values(name)
+        """Return one quantity at every evaluation of every run.
+
+        Args:
+            name: The quantity.
+
+        Returns:
+            Values, shape [Σ lengths], NaN where a run did not measure the quantity.
+        """
+        lengths, values = self._lengths(name), self._values(name)
         if np.array_equal(lengths, self.lengths):
             return values
-        found = np.full(int(self.lengths.sum()), np.nan)
-        found[np.repeat(lengths == self.lengths, self.lengths)] = values
-        return found
+        padded = np.full(int(self.lengths.sum()), np.nan)
+        padded[np.repeat(lengths == self.lengths, self.lengths)] = values
+        return padded
 
     def last(self, name: str) -> NDArray[np.float64]:
-        """The last value of a quantity [R], nan where a run did not measure it."""
+        """Return the last value of one quantity in every run.
+
+        Args:
+            name: The quantity.
+
+        Returns:
+            Values, shape [R], NaN where a run did not measure the quantity.
+        """
         if name not in self._lists:
             return np.full(len(self.lengths), np.nan)
-        lengths, values = self._length_of(name), self._values(name)
+        lengths, values = self._lengths(name), self._values(name)
         ends = np.cumsum(lengths) - 1
-        found = np.full(len(lengths), np.nan)
-        found[lengths > 0] = values[ends[lengths > 0]]
-        return found
+        last = np.full(len(lengths), np.nan)
+        last[lengths > 0] = values[ends[lengths > 0]]
+        return last
 
     def _values(self, name: str) -> NDArray[np.float64]:
-        found: NDArray[np.float64] = pc.list_flatten(self._lists[name]).to_numpy().astype(np.float64)
-        return found
+        values: NDArray[np.float64] = pc.list_flatten(self._lists[name]).to_numpy().astype(np.float64)
+        return values
 
-    def _length_of(self, name: str) -> NDArray[np.int64]:
-        lengths = pc.fill_null(pc.list_value_length(self._lists[name]), 0)
-        found: NDArray[np.int64] = lengths.to_numpy().astype(np.int64)
-        return found
+    def _lengths(self, name: str) -> NDArray[np.int64]:
+        filled = pc.fill_null(pc.list_value_length(self._lists[name]), 0)
+        lengths: NDArray[np.int64] = filled.to_numpy().astype(np.int64)
+        return lengths
 
 
 def flat_rows(column: pa.ChunkedArray, ids: pd.Series) -> pd.DataFrame:
-    """A column of lists of structs as a frame of all of them, with the id of the row that each comes from as `run_id`.
+    """Flatten a column of lists of structs into a frame with one row per struct.
 
     Args:
-        column: Lists of structs, one list per row.
-        ids: [R], of the rows.
+        column: Lists of structs, one list per run.
+        ids: The ids of the runs, shape [R]. The series' name becomes the first column.
+
+    Returns:
+        The frame: the id of the run, then the fields of the struct.
     """
     lists = column.combine_chunks()
     frame: pd.DataFrame = pa.Table.from_struct_array(pc.list_flatten(lists)).to_pandas()

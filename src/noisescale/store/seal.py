@@ -1,4 +1,4 @@
-"""A Parquet file that carries the digest of its own bytes, so that a flipped bit is seen wherever it is."""
+"""Parquet files with a digest of their bytes, which reveals a flipped bit anywhere in the file."""
 
 from __future__ import annotations
 
@@ -14,70 +14,82 @@ import pyarrow.parquet as pq
 
 from noisescale.errors import BadInput
 
-# From a file's schema to the columns that are decoded, None for all; a ValueError says what is wrong with it.
+# Maps the schema of a file to the columns to decode, or None for all. It raises a ValueError for an unsuitable schema.
 Choose = Callable[[pa.Schema], list[str] | None]
 
-# Raised when a shard's rows mean something that an older version would misread.
+# Increase this number when an older version would misread new shards.
 FORMAT = 2
 
-# Of a file with the runs of one pack: it has not changed.
-_OF_ONE_PACK = 1
+# The format of a file with the runs of one pack, which has not changed.
+_SINGLE_PACK_FORMAT = 1
 
-# In the footer of a file with the runs of several packs: their ids, with spaces between.
+# The footer key of a file with the runs of several packs. Its value is their ids, separated by spaces.
 _PACKS_KEY = b"noisescale.packs"
 
 _FORMAT_KEY, _DIGEST_KEY = b"noisescale.format", b"noisescale.sha256"
 _BLANK = b"0" * 64
-# The key, the length of its value, the value; and how far from the end they can be.
-_SIGN, _FOOTER = re.compile(re.escape(_DIGEST_KEY) + rb".{2}([0-9a-f]{64})", re.DOTALL), 2**20
+# The footer key, the length of its value and the value; and the largest distance of the footer from the end, in bytes.
+_DIGEST_PATTERN, _FOOTER_BYTES = re.compile(re.escape(_DIGEST_KEY) + rb".{2}([0-9a-f]{64})", re.DOTALL), 2**20
 
 
 class DamagedFile(BadInput):
-    """A sealed file that is not as it was written."""
+    """A sealed file that differs from what was written."""
 
 
-def sealed(table: pa.Table, packs: Sequence[str] = ()) -> bytes:
-    """The table as a Parquet file, with its format and a SHA-256 of the whole file in its footer.
+def seal_table(table: pa.Table, packs: Sequence[str] = ()) -> bytes:
+    """Encode a table as a Parquet file whose footer holds the format and a SHA-256 digest of the whole file.
 
-    The digest is that of the file with zeros in the digest's place.
+    The digest is computed with zeros in its place.
 
     Args:
         table: The rows of the shard.
-        packs: The ids of the packs, where there are several.
+        packs: The ids of the packs if there are several.
+
+    Returns:
+        The bytes of the file.
     """
-    about = {_FORMAT_KEY: str(FORMAT if packs else _OF_ONE_PACK).encode(), _DIGEST_KEY: _BLANK}
+    metadata = {_FORMAT_KEY: str(FORMAT if packs else _SINGLE_PACK_FORMAT).encode(), _DIGEST_KEY: _BLANK}
     if packs:
-        about[_PACKS_KEY] = " ".join(packs).encode()
+        metadata[_PACKS_KEY] = " ".join(packs).encode()
     buffer = io.BytesIO()
     with pq.ParquetWriter(buffer, table.schema) as writer:
         writer.write_table(table)
-        writer.add_key_value_metadata(about)
+        writer.add_key_value_metadata(metadata)
     data = buffer.getvalue()
-    place = data.rindex(_BLANK)
-    return data[:place] + _digest(data) + data[place + len(_BLANK) :]
+    start = data.rindex(_BLANK)
+    return data[:start] + _digest(data) + data[start + len(_BLANK) :]
 
 
-def unsealed(data: bytes, name: str, choose: Choose) -> pa.Table:
-    """The table of a file, after its digest was checked; files from before there were digests have none to check.
+def unseal_table(data: bytes, name: str, choose: Choose) -> pa.Table:
+    """Verify the digest of a file and decode its table. Files of the oldest versions have no digest to verify.
 
     Args:
-        data: The file's bytes.
-        name: For messages.
-        choose: From the schema to the columns that are decoded.
+        data: The bytes of the file.
+        name: The name of the file, for messages.
+        choose: Maps the schema to the columns to decode.
+
+    Returns:
+        The table.
 
     Raises:
-        DamagedFile: The bytes are not those that were written, or not of such a file. BadInput: a newer version wrote
-            them.
+        DamagedFile: The bytes differ from what was written, or are not a shard.
+        BadInput: A newer version wrote the file.
     """
-    _check(data, name)
+    _verify_digest(data, name)
     return _table(data, name, choose)
 
 
 def packs_in_footer(path: Path) -> list[str]:
-    """The ids of the packs whose runs a file holds, from its footer alone.
+    """Read the ids of the packs of a joined file from its footer alone.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The ids.
 
     Raises:
-        DamagedFile: There is no footer that says so.
+        DamagedFile: The footer does not hold them.
     """
     try:
         packs: list[str] = (pq.read_metadata(path).metadata or {})[_PACKS_KEY].decode().split()
@@ -87,39 +99,49 @@ def packs_in_footer(path: Path) -> list[str]:
 
 
 def check_seal(data: bytes, name: str, choose: Choose) -> None:
-    """Raise as `unsealed` does; of a file with a digest no more than its schema is decoded for that."""
-    if _check(data, name):
-        with _damage_of(name):
+    """Check a file as `unseal_table` does. With a digest, only the schema is decoded.
+
+    Args:
+        data: The bytes of the file.
+        name: The name of the file, for messages.
+        choose: Maps the schema to the columns to decode.
+
+    Raises:
+        DamagedFile: The bytes differ from what was written, or are not a shard.
+        BadInput: A newer version wrote the file.
+    """
+    if _verify_digest(data, name):
+        with _as_damaged(name):
             choose(pq.read_schema(pa.BufferReader(data)))
     else:
         _table(data, name, choose)
 
 
-def _check(data: bytes, name: str) -> bool:
-    """Whether there is a digest, which then holds."""
-    # The digest is looked for, not parsed: a damaged footer is no input for a parser.
-    sign = _SIGN.search(data, max(0, len(data) - _FOOTER))
-    if sign is None:
-        if _FORMAT_KEY in data:  # no single flip removes both keys
+def _verify_digest(data: bytes, name: str) -> bool:
+    """Verify the digest of a file, and return whether it has one."""
+    # Search for the digest instead of parsing the footer, which may be damaged.
+    match = _DIGEST_PATTERN.search(data, max(0, len(data) - _FOOTER_BYTES))
+    if match is None:
+        if _FORMAT_KEY in data:  # a single flipped bit cannot remove both keys
             raise _damaged(name, "a footer without its digest")
         return False
-    place = sign.start(1)
-    if _digest(data[:place] + _BLANK + data[place + len(_BLANK) :]) != sign.group(1):
-        raise _damaged(name, "bytes that differ from those that were written")
+    start = match.start(1)
+    if _digest(data[:start] + _BLANK + data[start + len(_BLANK) :]) != match.group(1):
+        raise _damaged(name, "bytes that differ from what was written")
     written = pq.read_metadata(pa.BufferReader(data)).metadata[_FORMAT_KEY].decode()
     if int(written) > FORMAT:
-        raise BadInput(name, f"a file of format {FORMAT} or older; update noisescale to read newer ones", written)
+        raise BadInput(name, f"a file of format {FORMAT} or older; update noisescale to read newer formats", written)
     return True
 
 
 def _table(data: bytes, name: str, choose: Choose) -> pa.Table:
-    with _damage_of(name):
+    with _as_damaged(name):
         file = pq.ParquetFile(pa.BufferReader(data))
         return file.read(choose(file.schema_arrow))
 
 
 @contextmanager
-def _damage_of(name: str) -> Iterator[None]:
+def _as_damaged(name: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -130,6 +152,6 @@ def _digest(data: bytes) -> bytes:
     return hashlib.sha256(data).hexdigest().encode()
 
 
-def _damaged(name: str, found: object) -> DamagedFile:
-    required = "a shard as a sweep wrote it; the same `noisescale sweep` sets it aside and trains its runs again"
-    return DamagedFile(name, required, found)
+def _damaged(name: str, reason: object) -> DamagedFile:
+    required = "a shard as a sweep wrote it; the same `noisescale sweep` moves it to damaged/ and trains its runs again"
+    return DamagedFile(name, required, reason)

@@ -1,4 +1,4 @@
-"""One immutable Parquet file per finished pack: written aside, flushed, renamed, its folder flushed."""
+"""Shards: one immutable Parquet file per finished pack, written atomically."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ import pyarrow as pa
 from noisescale.errors import BadInput
 from noisescale.noise_laws import NOISE_COLUMNS
 from noisescale.runs import LATER_KEYS, Run, RunResult, modern_record
-from noisescale.store.seal import Choose, DamagedFile, check_seal, packs_in_footer, sealed, unsealed
+from noisescale.store.seal import Choose, DamagedFile, check_seal, packs_in_footer, seal_table, unseal_table
 
 SUFFIX = ".parquet"
 
-# How the name of a file begins that holds the runs of several packs.
-TOGETHER = "packs-"
+# The prefix of the name of a file with the runs of several packs.
+JOINED_PREFIX = "packs-"
 
 
 def _is_number(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
-# What every shard has: what a run is by the keys that it always had, and what was found; each with a test of its type.
+# The columns of every shard, with a test of each type: the keys of the first version and the nested results.
 _TYPES = {"str": pa.types.is_string, "int": pa.types.is_integer, "float": _is_number}
 _COLUMNS: dict[str, Callable[[pa.DataType], bool]] = {
     "run_id": pa.types.is_string,
@@ -45,51 +45,64 @@ _COLUMNS: dict[str, Callable[[pa.DataType], bool]] = {
 
 
 def shard_path(folder: Path, pack_id: str) -> Path:
-    """Where the shard of a pack lies; its name carries the pack's id, so that resume is a listing of the folder."""
+    """Return the path of a pack's shard. Its name is the pack's id, so a listing shows what is finished."""
     return folder / f"{pack_id}{SUFFIX}"
 
 
 def finished_packs(folder: Path) -> set[str]:
-    """The ids of packs whose shard is complete."""
+    """Return the ids of the packs with a shard in the folder."""
     return {pack for path in folder.glob(f"*{SUFFIX}") for pack in packs_of(path)}
 
 
 def packs_of(path: Path) -> list[str]:
-    """The ids of the packs whose runs a file holds: by its name, or, where there are several, by its footer.
+    """Return the ids of the packs in a file: its name, or the entry in its footer for a joined file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The ids.
 
     Raises:
         DamagedFile: The footer cannot be read.
     """
-    if not path.name.startswith(TOGETHER):
+    if not path.name.startswith(JOINED_PREFIX):
         return [path.stem]
     return packs_in_footer(path)
 
 
 def write_shard(folder: Path, pack_id: str, results: Sequence[RunResult]) -> Path:
-    """Write the results of one pack; either the whole file is there afterwards or nothing.
+    """Write the results of one pack atomically.
+
+    Args:
+        folder: The subfolder of shards.
+        pack_id: The id of the pack.
+        results: The results of its runs.
+
+    Returns:
+        The path of the shard.
 
     Raises:
-        OSError: The folder cannot be written (a full disk); no partial shard is left.
+        OSError: The folder cannot be written (a full disk). No partial shard is left.
     """
     table = pa.Table.from_pylist([_row(pack_id, result) for result in results])
-    path, data = shard_path(folder, pack_id), sealed(table)
+    path, data = shard_path(folder, pack_id), seal_table(table)
     write_atomically(path, lambda file: file.write(data), replace=False)
     return path
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], Any], replace: bool = True) -> None:
-    """Write a file so that readers and a kill see the old one or the new one, never a part.
+    """Write a file atomically: readers, also after a kill, see either the old or the new contents.
 
     Args:
         path: The file.
         write: Writes the contents to the open file.
-        replace: False keeps a file that is already there: a worker that outlived its driver then cannot touch a
-            finished shard.
+        replace: False keeps an existing file, so that a worker that outlived its driver cannot change a finished shard.
 
     Raises:
-        OSError: As the system gives it; the temporary file is removed.
+        OSError: The file cannot be written. The temporary file is removed.
     """
-    # Processes of other machines, and of other containers, may have this one's number.
+    # Processes of other machines and containers may have the same process id, so add random characters.
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -101,25 +114,25 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any], replace: bool
         else:
             _rename_to_new(temporary, path)
     except OSError as error:
-        if error.filename is None:  # a failed write knows only its descriptor
+        if error.filename is None:  # the error of a failed write has no file name
             error.filename = str(path)
         raise
     finally:
-        # On a full disk not even this may be certain; the next driver clears what is left.
+        # This may fail on a full disk. The next driver removes what is left.
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
     descriptor = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems flush no folders
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems cannot flush folders
             raise
     finally:
         os.close(descriptor)
 
 
 def _rename_to_new(temporary: Path, path: Path) -> None:
-    """Give the file its name unless that is taken."""
+    """Rename the temporary file unless the new name exists."""
     try:
         os.link(temporary, path)
     except FileExistsError:
@@ -132,22 +145,25 @@ def _rename_to_new(temporary: Path, path: Path) -> None:
 
 
 def read_shards(folder: Path, *, curves: bool = True) -> pa.Table | None:
-    """All shards of a folder as one table, one row a run, curves and layers as nested columns; None without any.
+    """Read all shards of a folder into one table with one row per run; curves and layers are nested columns.
 
     Args:
         folder: The subfolder of shards.
-        curves: Whether what was evaluated along training is read too; without it there is the column's epochs alone.
+        curves: True reads all curves; False reads only their steps and epochs.
+
+    Returns:
+        The table; None without shards.
 
     Raises:
-        BadInput: A file with a shard's name is none, is damaged, or was written by a newer version.
+        BadInput: A file is not a shard, is damaged, or was written by a newer version.
     """
-    tables = _read_all(folder, all_columns if curves else _without_curves)
+    tables = _read_all(folder, all_columns if curves else _all_but_curves)
     if not tables:
         return None
     try:
         table = pa.concat_tables(tables, promote_options="permissive")
-    except pa.ArrowException as error:  # columns that are no shard's own
-        raise BadInput(str(folder), "shards as sweeps wrote them, with columns that go together", error) from None
+    except pa.ArrowException as error:  # extra columns with conflicting types
+        raise BadInput(str(folder), "shards as a sweep wrote them, with the same types of columns", error) from None
     # A worker that outlived its driver may have trained a run twice.
     return _without_repeats(table)
 
@@ -162,7 +178,7 @@ def read_statuses(folder: Path) -> dict[str, str]:
         "completed" or "diverged", by run id.
 
     Raises:
-        BadInput: As `read_shards`.
+        BadInput: A file is not a shard, is damaged, or was written by a newer version.
     """
     statuses: dict[str, str] = {}
     for table in _read_all(folder, _ids_and_statuses):
@@ -178,50 +194,57 @@ def _without_repeats(table: pa.Table) -> pa.Table:
 
 
 def move_damaged_shards(folder: Path, aside: Path) -> list[str]:
-    """Move every shard that is not as it was written out of the folder, so that its runs are missing and run again.
+    """Move every damaged shard to another folder, so that its runs are missing and train again.
 
     Args:
         folder: The subfolder of shards.
-        aside: Where they are kept, for whoever wants to know what became of them.
+        aside: The folder of damaged shards. The first one creates it.
 
     Returns:
-        Their names.
+        The names of the moved files.
 
     Raises:
-        OSError: One cannot be read or moved.
+        OSError: A shard cannot be read or moved.
     """
-    found = []
+    names = []
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         try:
             check_seal(path.read_bytes(), str(path), all_columns)
-        except (DamagedFile, IsADirectoryError, FileNotFoundError):  # the last is a link to nothing
+        except (DamagedFile, IsADirectoryError, FileNotFoundError):  # FileNotFoundError: a dangling link
             aside.mkdir(exist_ok=True)
             path.replace(aside / path.name)
-            found.append(path.name)
-    return found
+            names.append(path.name)
+    return names
 
 
 def _read_all(folder: Path, choose: Choose) -> list[pa.Table]:
     while True:
         try:
             return [
-                _completed(unsealed(path.read_bytes(), str(path), choose), choose)
+                _with_all_keys(unseal_table(path.read_bytes(), str(path), choose), choose)
                 for path in sorted(folder.glob(f"*{SUFFIX}"))
             ]
-        except FileNotFoundError as error:  # the driver has joined it with others since the listing
+        except FileNotFoundError as error:  # the driver has joined this shard since the listing
             if error.filename is not None and Path(error.filename).is_symlink():
-                raise BadInput(str(error.filename), "a shard as a sweep wrote it", "a link to nothing") from None
+                raise BadInput(str(error.filename), "a shard as a sweep wrote it", "a dangling link") from None
         except OSError as error:
             name = str(error.filename or folder)
             raise BadInput(name, "a shard as a sweep wrote it", error.strerror) from None
 
 
-def _completed(table: pa.Table, choose: Choose) -> pa.Table:
+def _with_all_keys(table: pa.Table, choose: Choose) -> pa.Table:
     return table if choose is _ids_and_statuses else with_later_keys(table)
 
 
 def with_later_keys(table: pa.Table) -> pa.Table:
-    """The table with the keys that came after it was written, at what it meant by leaving them out."""
+    """Add the keys that a table of an older version lacks, with the values that it implied.
+
+    Args:
+        table: The table of a shard.
+
+    Returns:
+        The table with every key of this version.
+    """
     if "optimizer" not in table.column_names and "decay" in table.column_names:
         decays = [modern_record({"decay": decay})["decay"] for decay in table["decay"].to_pylist()]
         table = table.set_column(table.column_names.index("decay"), "decay", pa.array(decays, pa.string()))
@@ -232,23 +255,26 @@ def with_later_keys(table: pa.Table) -> pa.Table:
 
 
 def all_columns(schema: pa.Schema) -> None:
-    """Choose every column of a shard.
+    """Choose every column of a shard, after checking that the schema has the columns of a shard.
+
+    Args:
+        schema: The schema of the file.
 
     Raises:
-        ValueError: The columns are not those of a shard.
+        ValueError: A column is missing, appears twice or has another type.
     """
     names = schema.names
     if len(set(names)) < len(names):
-        raise ValueError("two columns of one name")
+        raise ValueError("two columns with the same name")
     if missing := [name for name in _COLUMNS if name not in names]:
         raise ValueError(f"a Parquet file without the column {missing[0]}")
     if wrong := [name for name, has_its_type in _COLUMNS.items() if not has_its_type(schema.field(name).type)]:
         raise ValueError(f"a column {wrong[0]} of the type {schema.field(wrong[0]).type}")
 
 
-def _without_curves(schema: pa.Schema) -> list[str]:
+def _all_but_curves(schema: pa.Schema) -> list[str]:
     all_columns(schema)
-    # The steps are there for every run, whatever it evaluated.
+    # Every run has steps, whatever it evaluated.
     return [name for name in schema.names if name != "curves"] + ["curves.step", "curves.epoch"]
 
 
@@ -259,7 +285,7 @@ def _ids_and_statuses(schema: pa.Schema) -> list[str]:
 
 @cache
 def versions() -> str:
-    """The versions that a result depends on, in one line."""
+    """Return the versions that a result depends on, on one line."""
     names = ("noisescale", "torch", "numpy")
     return ", ".join([f"python {platform.python_version()}"] + [f"{name} {version(name)}" for name in names])
 

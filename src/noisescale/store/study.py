@@ -1,4 +1,4 @@
-"""A finished or growing sweep as tables: one row a run, one row an evaluation, one row a layer."""
+"""The tables of a finished or running sweep: one row per run, per evaluation, or per run and layer."""
 
 from __future__ import annotations
 
@@ -20,20 +20,24 @@ from noisescale.store.folder import SHARDS, read_failures, read_spec
 from noisescale.store.nested import NestedCurves, flat_rows
 from noisescale.store.shards import read_shards
 
-# A cell is late when the 95 % interval of its drift lies within this, in accuracy (or, where there is no accuracy,
-# as a fraction of the loss): an equivalence test, because "no significant drift" passes more easily with fewer seeds.
+# A cell is late when the 95 % interval of its drift lies within ± this margin, in accuracy (or, without accuracy, as a
+# fraction of the loss). This is an equivalence test: a test for "no significant drift" passes more easily with fewer
+# seeds.
 LATE_MARGIN = 0.01
 
 MEASURES = ("test_accuracy", "test_loss", "validation_accuracy", "validation_loss", "train_accuracy", "train_loss")
 
+# The columns that depend on when and where a run trained.
+CIRCUMSTANCES = ("seconds", "device", "threads", "versions")
+
 
 @dataclass(frozen=True)
 class Study:
-    """What a sweep's folder holds.
+    """The results of one sweep.
 
     Args:
-        folder: The `--out` of `noisescale sweep`.
-        spec: The spec that the sweep ran, with its defaults.
+        folder: The folder of the sweep, `--out` of `noisescale sweep`.
+        spec: The spec of the sweep with every default.
     """
 
     folder: Path
@@ -41,7 +45,13 @@ class Study:
 
     @classmethod
     def open(cls, folder: str | Path) -> Study:
-        """Open a sweep's folder.
+        """Open the folder of a sweep.
+
+        Args:
+            folder: The folder.
+
+        Returns:
+            The study.
 
         Raises:
             BadInput: The folder holds no sweep.
@@ -50,62 +60,67 @@ class Study:
         return cls(path, read_spec(path))
 
     def data_shape(self) -> tuple[tuple[int, ...], int]:
-        """The shape of one input and the number of outputs, as a factory takes them."""
+        """Return the shape of one input and the number of classes, the arguments of a model factory.
+
+        Raises:
+            BadInput: The record of the data is missing or damaged.
+        """
         path = self.folder / "data.json"
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             shape, classes = tuple(values["input_shape"]), values["num_classes"]
             if not all(type(size) is int and size > 0 for size in (*shape, classes)):
-                raise ValueError("sizes that are no sizes")
+                raise ValueError("sizes must be positive integers")
         except (OSError, ValueError, LookupError, TypeError, RecursionError):
             required = "the data's shape as a sweep wrote it; the same `noisescale sweep` writes it again"
             raise BadInput(str(path), required, "something else") from None
         return shape, classes
 
     def runs(self) -> pd.DataFrame:
-        """One row a run, with every spec key as a column, its noise scales and what was found.
+        """Return one row per run, with the keys of the spec, the noise scales and the results as columns.
 
         Returns:
-            Accuracies are late-time means as fractions, losses in the loss's unit (nats for cross-entropy), nan for
-            diverged runs; `late` is a property of the cell, the same for all its seeds. Runs whose last attempt failed
-            (the machine's fault, or the model's) have the status "failed", the reason in `error`, and no results.
+            The frame. Accuracies (fractions) and losses (in the unit of the loss, nats for cross-entropy) are late-time
+            means, NaN for diverged runs. `late` is a property of the cell and equal for all its seeds. Runs whose last
+            attempt failed (because of the machine or the model) have the status "failed", the error in `error`, and no
+            results.
         """
         failed = self._failed
         return pd.concat([self._runs, failed], ignore_index=True) if len(failed) else self._runs.copy()
 
     def finished(self) -> pd.DataFrame:
-        """The rows of `runs()` that have a result: completed and diverged."""
+        """Return the rows of `runs()` with a result: completed and diverged runs."""
         return self._runs.copy()
 
     def curves(self) -> pd.DataFrame:
-        """One row an evaluation: run_id, step, epoch, learning_rate, batch_size, and losses and accuracies.
+        """Return one row per evaluation: run_id, step, epoch, learning_rate, batch_size, losses and accuracies.
 
-        Rate and batch are those of the step that led to the evaluation.
+        Rate and batch size are those of the last step before the evaluation.
         """
         table = read_shards(self.folder / SHARDS)
         if table is None:
             return pd.DataFrame(columns=["run_id", "step", "epoch", "learning_rate", "batch_size", *MEASURES])
         curves = NestedCurves(table["curves"])
         names = dict.fromkeys(["step", *MEASURES, *curves.names])
-        nothing = np.full(int(curves.lengths.sum()), np.nan)
-        frame = pd.DataFrame({name: curves.flat(name) if name in curves.names else nothing for name in names})
+        missing = np.full(int(curves.lengths.sum()), np.nan)
+        frame = pd.DataFrame({name: curves.flat(name) if name in curves.names else missing for name in names})
         sizes, rates, ids, examples = (
             np.repeat(table[name].to_pandas().to_numpy(), curves.lengths)
             for name in ("batch_size", "learning_rate", "run_id", "train_size")
         )
-        # Only runs with a schedule say where they were at an evaluation; the others were there all along.
-        moved = {
+        # Only runs with a schedule store these columns. For other runs they are constant or follow from the step.
+        scheduled = {
             name: frame.pop(name) if name in frame else pd.Series(np.nan, frame.index)
             for name in ("rate_factor", "batch_size", "epoch")
         }
         frame.insert(0, "run_id", ids)
-        frame.insert(2, "epoch", moved["epoch"].fillna(frame["step"] * sizes / examples))
-        frame.insert(3, "learning_rate", rates * moved["rate_factor"].fillna(1.0))
-        frame.insert(4, "batch_size", moved["batch_size"].fillna(pd.Series(sizes, frame.index)).astype(sizes.dtype))
+        frame.insert(2, "epoch", scheduled["epoch"].fillna(frame["step"] * sizes / examples))
+        frame.insert(3, "learning_rate", rates * scheduled["rate_factor"].fillna(1.0))
+        frame.insert(4, "batch_size", scheduled["batch_size"].fillna(pd.Series(sizes, frame.index)).astype(sizes.dtype))
         return frame
 
     def layers(self) -> pd.DataFrame:
-        """One row a run and layer: fan-in d_l, initial variance σ_l², rate multiplier c_l, ḡ_l."""
+        """Return one row per run and layer: fan-in d_l, initial variance σ_l², rate multiplier c_l and ḡ_l."""
         table = self._table
         if table is None:
             return pd.DataFrame(columns=["run_id", "layer"])
@@ -133,7 +148,7 @@ class Study:
         for measure in MEASURES:
             if measure not in frame:
                 frame[measure] = np.nan
-        # Examples seen over N; only a run with a schedule says how many those were.
+        # Examples seen divided by N. Only runs with a schedule store this number.
         last = pd.Series(NestedCurves(table["curves"]).last("epoch"), frame.index)
         frame["epochs"] = last.fillna(frame.steps * frame.batch_size / frame.train_size)
         _fill_noise(frame)
@@ -150,7 +165,7 @@ class Study:
 
 
 def _fill_noise(frame: pd.DataFrame) -> None:
-    """Add the measures of noise to runs whose shards do not hold them: version 0.1 wrote none, and had only SGD."""
+    """Add the measures of noise to runs whose shards lack them: version 0.1 stored none, and had only SGD."""
     stored = (
         frame[list(NOISE_COLUMNS)] if NOISE_COLUMNS[0] in frame else pd.DataFrame(np.nan, frame.index, NOISE_COLUMNS)
     )
@@ -165,9 +180,9 @@ def _fill_noise(frame: pd.DataFrame) -> None:
 
 
 def _late_cells(frame: pd.DataFrame) -> pd.Series:
-    """Whether the 95 % t interval of (last window − window before) lies within the margin, cell by cell.
+    """Return whether the 95 % t interval of the drift (last window − window before) lies within the margin, by cell.
 
-    Seeds that diverged have no drift; a cell without any accuracy (real-valued targets) is judged by its training loss.
+    Diverged seeds have no drift. A cell without any accuracy (real-valued targets) is judged by its training loss.
     """
     cell = frame.groupby([f.name for f in fields(Run) if f.name != "seed"], dropna=False).ngroup()
     missing = pd.Series(np.nan, frame.index)
@@ -178,3 +193,15 @@ def _late_cells(frame: pd.DataFrame) -> pd.Series:
     half = stdtrit(seeds - 1, 0.975) * drift.transform("std") / np.sqrt(seeds)
     late: pd.Series = drift.transform("mean").abs() + half <= LATE_MARGIN
     return late
+
+
+def comparable_runs(runs: pd.DataFrame) -> pd.DataFrame:
+    """Drop the columns that depend on when and where a run trained, to compare the results of two sweeps.
+
+    Args:
+        runs: `Study.runs()`.
+
+    Returns:
+        The other columns, in the order of the run ids.
+    """
+    return runs.drop(columns=[*CIRCUMSTANCES]).sort_values("run_id", ignore_index=True)

@@ -1,4 +1,4 @@
-"""Where the time of a study's commands went: one line a command in `times.jsonl`."""
+"""The time that each command took on a study: one line per command in `times.jsonl`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ from pathlib import Path
 
 
 def record_times(folder: Path, command: str, seconds: dict[str, float]) -> None:
-    """Append the seconds of a command's parts; a folder that cannot be written (someone else's study) is left alone."""
+    """Append the time of a command. Do nothing if the folder is read-only, as another user's study may be.
+
+    Args:
+        folder: The folder of the study.
+        command: The name of the command.
+        seconds: Seconds by part of the command.
+    """
     line = json.dumps({"command": command, **{name: round(value, 4) for name, value in seconds.items()}})
     with contextlib.suppress(OSError), (folder / "times.jsonl").open("a", encoding="utf-8") as file:
         file.write(f"{line}\n")
@@ -19,7 +25,12 @@ def record_times(folder: Path, command: str, seconds: dict[str, float]) -> None:
 
 @contextmanager
 def record_time(folder: Path, command: str) -> Iterator[None]:
-    """Append the wall time of the block, where it succeeds."""
-    began = time.perf_counter()
+    """Append the wall time of the block, if it succeeds.
+
+    Args:
+        folder: The folder of the study.
+        command: The name of the command.
+    """
+    start = time.perf_counter()
     yield
-    record_times(folder, command, {"wall": time.perf_counter() - began})
+    record_times(folder, command, {"wall": time.perf_counter() - start})
