@@ -182,7 +182,8 @@ def power_law(
     advice = (
         f"{count} widths, and {int((~free).sum())} as inequalities"
         if status == "ok"
-        else f"{count} widths with a well-determined optimum; a law needs {MINIMUM_WIDTHS}: add widths, seeds or rungs"
+        else f"a law needs {MINIMUM_WIDTHS} widths with a well-determined optimum (got {count}): "
+        "add widths, seeds or rungs"
     )
     nothing = Estimate(math.nan, math.nan, math.nan, "1", "no line")
     slope, log_center, method, lack, residual = nothing, nothing, "none", math.nan, math.nan

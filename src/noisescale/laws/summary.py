@@ -84,7 +84,7 @@ def fit_warnings(groups: tuple[Group, ...], settings: Settings) -> tuple[str, ..
             if law is None:
                 warnings.append(f"no {settings.metric} was measured")
                 continue
-            setting = f"{series.fixed} {series.fixed_value:g}, {group.parameterization}"
+            setting = f"{series.fixed.replace('_', ' ')} {series.fixed_value:g}, {group.parameterization}"
             if law.status != "ok":
                 warnings.append(f"{setting}: the law is inconclusive: {law.advice}")
             for width in series.widths:

@@ -28,10 +28,10 @@ def headline(material: Material, recommendation: Recommendation | None) -> list[
     sentences.append(peak_sentence(material, first))
     if recommendation is not None:
         text = (
-            f"For width {recommendation.width:g}, in the parameterization {recommendation.parameterization}: "
-            f"learning rate {with_interval(recommendation.learning_rate)} at batch "
+            f"For width {recommendation.width:g} ({recommendation.parameterization} parameterization), the "
+            f"recommendation is a learning rate of {with_interval(recommendation.learning_rate)} at batch size "
+            f"{recommendation.batch_size}, for {recommendation.steps:,} steps."
         )
-        text += f"size {recommendation.batch_size}, {recommendation.steps:,} steps."
         chosen = next((rung for rung in recommendation.ladder if rung.batch_size == recommendation.batch_size), None)
         if chosen is not None and chosen.stable is False:
             text += " This rate is not safely below the stability edge."

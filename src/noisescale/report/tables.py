@@ -190,7 +190,8 @@ def _laws(group: Group, metrics: list[str]) -> TableData:
 def _law(law: PowerLaw | None) -> tuple[str, str]:
     if law is None:
         return NONE, NONE
-    used = _range(law.widths) + (f" + {len(law.censored)} censored" if law.censored else "")
+    bounds = len(law.censored)
+    used = _range(law.widths) + (f" + {bounds} bound{'s' if bounds > 1 else ''}" if bounds else "")
     if law.status != "ok":
         return "inconclusive", used
     return with_interval(law.slope), used
@@ -215,7 +216,7 @@ def _range(widths: tuple[float, ...]) -> str:
 
 def _law_notes(series: Series, metrics: list[str]) -> tuple[str, ...]:
     advice = {
-        f"inconclusive by {metric}: {law.advice}"
+        f"Inconclusive by {metric}: {law.advice}."
         for metric in metrics
         if (law := series.law(metric)) is not None and law.status != "ok"
     }
