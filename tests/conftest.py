@@ -90,10 +90,10 @@ def processes_below() -> Callable[[int], set[int]]:
                 parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
             except OSError:  # ended since
                 continue
-        found = {process}
-        while more := {child for child, parent in parents.items() if parent in found} - found:
-            found |= more
-        return found
+        family = {process}
+        while more := {child for child, parent in parents.items() if parent in family} - family:
+            family |= more
+        return family
 
     return below
 

@@ -66,12 +66,12 @@ def test_a_sweep_from_beginning_to_end(tmp_path: Path, capsys: pytest.CaptureFix
     assert main([*SWEEP]) == 0
     capsys.readouterr()
     assert main(["status", "out", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found.keys() == {
+    status = json.loads(capsys.readouterr().out)
+    assert status.keys() == {
         "schema_version", "completed", "diverged", "missing", "finished", "failed", "running", "runs_per_second",
         "seconds_left", "heartbeat_age",
     }  # fmt: skip
-    assert (found["completed"], found["missing"], found["failed"], found["running"]) == (4, 0, {}, False)
+    assert (status["completed"], status["missing"], status["failed"], status["running"]) == (4, 0, {}, False)
     assert main(["status", "out"]) == 0
     assert "completed  4" in capsys.readouterr().out
 
@@ -381,10 +381,10 @@ def test_an_interrupt_keeps_everything_finished(tmp_path: Path, capsys: pytest.C
         time.sleep(0.05)
     capsys.readouterr()
     assert main(["status", "out", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["running"] is True
-    assert found["missing"] > 0
-    assert found["heartbeat_age"] < 60
+    status = json.loads(capsys.readouterr().out)
+    assert status["running"] is True
+    assert status["missing"] > 0
+    assert status["heartbeat_age"] < 60
     os.killpg(driver.pid, signal.SIGINT)
     _, errors = driver.communicate(timeout=30)
     assert driver.returncode == 130

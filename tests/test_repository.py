@@ -70,7 +70,7 @@ def test_a_missing_docstring_is_seen() -> None:
 
 
 def test_no_path_of_a_machine() -> None:
-    found = []
+    matches = []
     for file in repository_files():
         try:
             text = file.read_text("utf-8")
@@ -78,8 +78,8 @@ def test_no_path_of_a_machine() -> None:
             continue
         for number, line in enumerate(text.splitlines(), start=1):
             if match := MACHINE_PATH.search(line):
-                found.append(f"{file.relative_to(REPOSITORY)}:{number}: {line[match.start() : match.start() + 40]}")
-    assert not found, "\n".join(found)
+                matches.append(f"{file.relative_to(REPOSITORY)}:{number}: {line[match.start() : match.start() + 40]}")
+    assert not matches, "\n".join(matches)
 
 
 @pytest.mark.parametrize(

@@ -37,9 +37,9 @@ def test_the_listed_keys_are_the_fields(name: str) -> None:
 
 def test_the_parts_of_a_fit_are_listed_too() -> None:
     parts = schema("fit")["$defs"]
-    own = [getattr(records, name) for name in parts if hasattr(records, name)]
-    assert len(own) >= 8
-    for part in own:
+    defined = [getattr(records, name) for name in parts if hasattr(records, name)]
+    assert len(defined) >= 8
+    for part in defined:
         assert is_dataclass(part)
         keys = {f.name for f in fields(part)} - ({"standard_error"} if part is Estimate else set())
         # The metrics of a cell are keys beside its others.
@@ -48,9 +48,9 @@ def test_the_parts_of_a_fit_are_listed_too() -> None:
 
 
 def test_the_keys_of_doctor_are_listed() -> None:
-    listed, found = schema("doctor"), examine()
-    assert set(listed["required"]) == set(listed["properties"]) == set(found)
-    assert found["schema_version"] == listed["properties"]["schema_version"]["const"]
+    listed, examined = schema("doctor"), examine()
+    assert set(listed["required"]) == set(listed["properties"]) == set(examined)
+    assert examined["schema_version"] == listed["properties"]["schema_version"]["const"]
 
 
 def test_an_estimate_has_the_five_keys() -> None:

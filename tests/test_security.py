@@ -167,7 +167,7 @@ def test_data_and_weights_that_would_execute_are_refused(capsys: pytest.CaptureF
 
 def listening(process: int) -> set[str]:
     """Local addresses at which a process listens, over TCP or UDP."""
-    found = set()
+    sockets = set()
     inodes = set()
     for link in Path(f"/proc/{process}/fd").iterdir():
         try:
@@ -181,8 +181,8 @@ def listening(process: int) -> set[str]:
         for line in table.read_text().splitlines()[1:] if table.exists() else ():
             columns = line.split()
             if columns[3] in states and columns[9] in inodes:
-                found.add(f"{kind} {columns[1]}")
-    return found
+                sockets.add(f"{kind} {columns[1]}")
+    return sockets
 
 
 def needs_proc() -> None:
@@ -205,20 +205,20 @@ def test_a_sweep_listens_nowhere(small_spec: str, processes_below: Callable[[int
     # Every worker imports torch first, which takes seconds in which it can be looked at.
     command = [sys.executable, "-m", "noisescale", "sweep", "spec.toml", "--out", "out", "--jobs", "2",
                "--set", "training.steps=4000", "--set", "grid.batch_size=[5, 10, 20]"]  # fmt: skip
-    heard: set[str] = set()
+    listeners: set[str] = set()
     seen: set[int] = set()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as driver:
         while driver.poll() is None:
             for process in processes_below(driver.pid):
                 try:
-                    heard |= listening(process)
+                    listeners |= listening(process)
                 except OSError:  # ended since
                     continue
                 seen.add(process)
             time.sleep(0.1)
     assert driver.returncode == 0
     assert len(seen) >= 3, "the driver and two workers at least"
-    assert heard == set()
+    assert listeners == set()
 
 
 # --- the source
@@ -236,7 +236,7 @@ LISTENS = {"socket", "socketserver", "http.server", "xmlrpc", "asyncio", "aiohtt
 
 def faults(source: str) -> list[str]:
     """What a module calls or imports that it must not, one entry each, with its line."""
-    found = []
+    faults_found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call):
             name, keywords = ast.unparse(node.func), {word.arg: ast.unparse(word.value) for word in node.keywords}
@@ -245,19 +245,19 @@ def faults(source: str) -> list[str]:
             unsafe |= name.endswith(".load") and keywords.get("allow_pickle", "False") != "False"
             unsafe |= keywords.get("shell", "False") != "False"
             if unsafe:
-                found.append(f"{node.lineno}: {name}")
+                faults_found.append(f"{node.lineno}: {name}")
         elif isinstance(node, ast.Import):
-            found += [f"{node.lineno}: {alias.name}" for alias in node.names if alias.name in LISTENS]
+            faults_found += [f"{node.lineno}: {alias.name}" for alias in node.names if alias.name in LISTENS]
         elif isinstance(node, ast.ImportFrom) and node.module in LISTENS | {"pickle", "marshal", "shelve"}:
             names = {alias.name for alias in node.names}
             if node.module != "socket" or names - {"create_connection"}:  # which calls, and never listens
-                found.append(f"{node.lineno}: {node.module}")
-    return found
+                faults_found.append(f"{node.lineno}: {node.module}")
+    return faults_found
 
 
 def test_no_source_calls_what_executes_texts_or_files() -> None:
-    found = {str(file.relative_to(PACKAGE)): faults(file.read_text("utf-8")) for file in PACKAGE.rglob("*.py")}
-    assert {name: own for name, own in found.items() if own} == {}
+    by_file = {str(file.relative_to(PACKAGE)): faults(file.read_text("utf-8")) for file in PACKAGE.rglob("*.py")}
+    assert {name: in_file for name, in_file in by_file.items() if in_file} == {}
 
 
 @pytest.mark.parametrize(

@@ -28,10 +28,10 @@ def built(family: str, normalization: str, scale_invariant: bool = True) -> nn.M
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_loss_depends_on_directions_alone(family: str, normalization: str, scale: float, images: Tensor) -> None:
     module = built(family, normalization)
-    found = scale_invariance_defects(module, LOSS, (images, LABELS), epsilons=[NO_EPSILON], scale=scale)
-    assert [row.parameter for row in found] == [*dict(module.named_parameters()), "all"]
-    assert max(row.loss_change for row in found) < 1e-12
-    assert max(row.alignment for row in found) < 1e-12
+    defects = scale_invariance_defects(module, LOSS, (images, LABELS), epsilons=[NO_EPSILON], scale=scale)
+    assert [row.parameter for row in defects] == [*dict(module.named_parameters()), "all"]
+    assert max(row.loss_change for row in defects) < 1e-12
+    assert max(row.alignment for row in defects) < 1e-12
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -93,8 +93,8 @@ class Case:
         for place in range(len(self.inputs)):
             part = slice(place, place + 1)
             one = functional_call(self.model, dict(self.model.named_parameters()), (self.inputs[part],))
-            found = torch.autograd.grad(self.loss(one, self.targets[part]), list(self.model.parameters()))
-            rows.append(torch.cat([gradient.flatten() for gradient in found]))
+            gradients = torch.autograd.grad(self.loss(one, self.targets[part]), list(self.model.parameters()))
+            rows.append(torch.cat([gradient.flatten() for gradient in gradients]))
         return torch.stack(rows)
 
 

@@ -45,16 +45,16 @@ def by_hand(monitored: bool = True) -> tuple[nn.Module, measure.MonitoredNoise |
     return model, monitor.estimate()
 
 
-def same(found: measure.MonitoredNoise | None, model: nn.Module) -> None:
+def same(estimate: measure.MonitoredNoise | None, model: nn.Module) -> None:
     expected_model, expected = by_hand()
     plain, _ = by_hand(monitored=False)
-    assert found is not None and expected is not None
-    assert found.gradient_noise_scale.value == pytest.approx(expected.gradient_noise_scale.value, rel=1e-4)
-    assert found.trace_covariance.interval == pytest.approx(expected.trace_covariance.interval, rel=1e-4)
-    assert (found.step, found.measurements) == (expected.step, expected.measurements) == (STEPS, STEPS // EVERY)
+    assert estimate is not None and expected is not None
+    assert estimate.gradient_noise_scale.value == pytest.approx(expected.gradient_noise_scale.value, rel=1e-4)
+    assert estimate.trace_covariance.interval == pytest.approx(expected.trace_covariance.interval, rel=1e-4)
+    assert (estimate.step, estimate.measurements) == (expected.step, expected.measurements) == (STEPS, STEPS // EVERY)
     triples = zip(model.parameters(), expected_model.parameters(), plain.parameters(), strict=True)
-    for own, hand, without in triples:
-        torch.testing.assert_close(own, hand)
+    for monitored, hand, without in triples:
+        torch.testing.assert_close(monitored, hand)
         assert torch.equal(hand, without)
 
 

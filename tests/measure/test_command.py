@@ -44,14 +44,14 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "users_model.py").write_text(MODULE)
 
 
-def found(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+def run_measure(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
     assert main(["measure", *arguments, "--data", "digits", "--json"]) == 0
     values: dict[str, Any] = json.loads(capsys.readouterr().out)
     return values
 
 
 def test_json_holds_what_the_instruments_say(capsys: pytest.CaptureFixture[str]) -> None:
-    values, listed = found(capsys, "users_model:model", "--examples", "5000"), json.loads(SCHEMA.read_text())
+    values, listed = run_measure(capsys, "users_model:model", "--examples", "5000"), json.loads(SCHEMA.read_text())
     assert set(values) == set(listed["required"]) and set(listed["properties"]) == set(values)
     assert set(listed["properties"]["quantities"]["required"]) == set(values["quantities"]) - {"noise_curvature_cosine"}
     for row in values["quantities"].values():
@@ -69,15 +69,15 @@ def test_json_holds_what_the_instruments_say(capsys: pytest.CaptureFixture[str])
 
 
 def test_a_part_of_the_data_has_errors(capsys: pytest.CaptureFixture[str]) -> None:
-    row = found(capsys, "users_model:factory", "--examples", "200")["quantities"]["trace_covariance"]
+    row = run_measure(capsys, "users_model:factory", "--examples", "200")["quantities"]["trace_covariance"]
     assert row["low"] < row["value"] < row["high"]
 
 
 def test_weights_of_a_checkpoint(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    before = found(capsys, "users_model:model")["quantities"]["lambda_max"]["value"]
-    own = {name: 2 * one for name, one in sys.modules["users_model"].model.state_dict().items()}
-    torch.save(own, tmp_path / "weights.pt")
-    after = found(capsys, "users_model:model", "--checkpoint", "weights.pt")["quantities"]["lambda_max"]["value"]
+    before = run_measure(capsys, "users_model:model")["quantities"]["lambda_max"]["value"]
+    doubled = {name: 2 * tensor for name, tensor in sys.modules["users_model"].model.state_dict().items()}
+    torch.save(doubled, tmp_path / "weights.pt")
+    after = run_measure(capsys, "users_model:model", "--checkpoint", "weights.pt")["quantities"]["lambda_max"]["value"]
     assert after != pytest.approx(before, rel=0.01)
 
 
@@ -114,6 +114,6 @@ def test_one_message(arguments: list[str], words: str, capsys: pytest.CaptureFix
     (tmp_path / "bomb.pt").write_bytes(pickle.dumps(Bomb()))
     torch.save({"0.weight": torch.zeros(2)}, tmp_path / "other.pt")
     assert main(["measure", *arguments, "--data", "digits"]) == 2
-    said = capsys.readouterr().err
-    assert words in said and said.count("\n") == 1
+    message = capsys.readouterr().err
+    assert words in message and message.count("\n") == 1
     assert not (tmp_path / "exploded").exists()

@@ -22,12 +22,12 @@ ALL = [(network, loss) for network in NETWORKS for loss in LOSSES]
 
 def multipliers(model: nn.Module) -> dict[str, float | Tensor]:
     """Other than 1 everywhere, and different from row to row in one tensor."""
-    found: dict[str, float | Tensor] = {
+    fixed: dict[str, float | Tensor] = {
         name: 0.3 + 0.5 * place for place, (name, _) in enumerate(model.named_parameters())
     }
     name, one = next((name, one) for name, one in model.named_parameters() if one.dim() > 1)
     rows = torch.linspace(0.5, 2.0, len(one), dtype=torch.float64).view(-1, *(1,) * (one.dim() - 1))
-    return {**found, name: rows}
+    return {**fixed, name: rows}
 
 
 def root(model: nn.Module, given: dict[str, float | Tensor] | None) -> Tensor:
@@ -68,18 +68,18 @@ def test_eigenvalues_trace_and_norm(network: str, loss: str, scaled: bool) -> No
 def test_gradients_noise_and_covariance(network: str, loss: str, scaled: bool) -> None:
     case = make_case(network, loss)
     given = multipliers(case.model) if scaled else None
-    own = case.gradients() * root(case.model, given)
+    expected = case.gradients() * root(case.model, given)
     problem = Problem(case.model, case.loss, case.data, learning_rate_multipliers=given, chunk=7)
-    found = torch.cat(list(problem.per_example_gradients()))
-    torch.testing.assert_close(found, own, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(problem.gradient(), own.mean(0), rtol=1e-11, atol=1e-12)
-    centred = own - own.mean(0)
-    sigma = centred.T @ centred / (len(own) - 1)
+    gradients = torch.cat(list(problem.per_example_gradients()))
+    torch.testing.assert_close(gradients, expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(problem.gradient(), expected.mean(0), rtol=1e-11, atol=1e-12)
+    centred = expected - expected.mean(0)
+    sigma = centred.T @ centred / (len(expected) - 1)
     settings = {"learning_rate_multipliers": given, "chunk": 7}
     noise = measure.gradient_noise(case.model, case.loss, case.data, **settings)
     assert noise.trace_covariance.is_exact and noise.gradient_norm_squared.is_exact
     assert noise.trace_covariance.value == pytest.approx(float(sigma.trace()), rel=1e-11)
-    assert noise.gradient_norm_squared.value == pytest.approx(float(own.mean(0).square().sum()), rel=1e-11)
+    assert noise.gradient_norm_squared.value == pytest.approx(float(expected.mean(0).square().sum()), rel=1e-11)
     covariance = measure.gradient_covariance(case.model, case.loss, case.data, 3, **settings)
     np.testing.assert_allclose(covariance.eigenvalues, torch.linalg.eigvalsh(sigma).flip(0)[:3], rtol=1e-9)
     np.testing.assert_allclose(
@@ -95,9 +95,11 @@ def test_the_tangent_kernel_and_the_gauss_newton_matrix(network: str, loss: str)
     given = multipliers(case.model)
     jacobian = case.jacobian() * root(case.model, given)
     n = len(case.inputs)
-    found = measure.ntk_eigenvalues(case.model, case.loss, case.data, 3, 0.9, learning_rate_multipliers=given, chunk=7)
+    linearized = measure.ntk_eigenvalues(
+        case.model, case.loss, case.data, 3, 0.9, learning_rate_multipliers=given, chunk=7
+    )
     kernel = torch.linalg.eigvalsh(jacobian @ jacobian.T / n).flip(0)
-    np.testing.assert_allclose(found.eigenvalues, kernel[:3], rtol=1e-8)
+    np.testing.assert_allclose(linearized.eigenvalues, kernel[:3], rtol=1e-8)
     outputs = case.outputs(case.point).detach()
     blocks = torch.stack(
         [
@@ -108,21 +110,21 @@ def test_the_tangent_kernel_and_the_gauss_newton_matrix(network: str, loss: str)
     rows = jacobian.view(n, -1, jacobian.shape[1])
     newton = torch.einsum("nip,nij,njq->pq", rows, blocks, rows) / n
     largest = float(torch.linalg.eigvalsh(newton)[-1])
-    assert found.gauss_newton == pytest.approx(largest, rel=1e-8)
-    assert found.largest_stable_rate == pytest.approx(2 * 1.9 / largest, rel=1e-8)
-    assert found.converged
+    assert linearized.gauss_newton == pytest.approx(largest, rel=1e-8)
+    assert linearized.largest_stable_rate == pytest.approx(2 * 1.9 / largest, rel=1e-8)
+    assert linearized.converged
 
 
 @pytest.mark.parametrize("network", ["mlp", "attention"])
 def test_the_density_integrates_to_one_and_to_the_trace(network: str) -> None:
     case = make_case(network)
-    found = measure.hessian_spectral_density(case.model, case.loss, case.data, probes=60, steps=200)
-    step = found.grid[1] - found.grid[0]
-    assert found.density.sum() * step == pytest.approx(1.0, abs=1e-3)
+    density = measure.hessian_spectral_density(case.model, case.loss, case.data, probes=60, steps=200)
+    step = density.grid[1] - density.grid[0]
+    assert density.density.sum() * step == pytest.approx(1.0, abs=1e-3)
     exact = torch.linalg.eigvalsh(case.hessian()).numpy()
-    smooth = np.exp(-0.5 * ((found.grid[:, None] - exact) / found.width) ** 2).mean(1)
-    smooth /= found.width * np.sqrt(2 * np.pi)
-    scores = (found.density - smooth) / np.maximum(found.standard_error, 1e-3 * smooth.max())
+    smooth = np.exp(-0.5 * ((density.grid[:, None] - exact) / density.width) ** 2).mean(1)
+    smooth /= density.width * np.sqrt(2 * np.pi)
+    scores = (density.density - smooth) / np.maximum(density.standard_error, 1e-3 * smooth.max())
     assert np.abs(scores).max() < 5
 
 
@@ -139,9 +141,9 @@ def test_repeated_eigenvalues_are_all_found() -> None:
     values = torch.tensor([5.0, 5.0, 5.0, 2.0, 2.0, 1.0, *[0.1] * 30], dtype=torch.float64)
     rotation = torch.linalg.qr(torch.randn(36, 36, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))[0]
     matrix = rotation @ torch.diag(values) @ rotation.T
-    found = extreme_eigenpairs(lambda v: matrix @ v, 36, 5, which="LA", tolerance=1e-9, most=500, like=values)
-    assert found.converged
-    torch.testing.assert_close(found.values, values[:5], rtol=1e-9, atol=1e-9)
+    pairs = extreme_eigenpairs(lambda v: matrix @ v, 36, 5, which="LA", tolerance=1e-9, most=500, like=values)
+    assert pairs.converged
+    torch.testing.assert_close(pairs.values, values[:5], rtol=1e-9, atol=1e-9)
 
 
 def test_a_flag_that_says_converged_can_be_trusted() -> None:
@@ -150,15 +152,15 @@ def test_a_flag_that_says_converged_can_be_trusted() -> None:
     exact = torch.linalg.eigvalsh(case.hessian()).flip(0).numpy()
     seen = set()
     for products in (1, 2, 4, 8, 16, 32, 64, 200):
-        found = measure.hessian_eigenvalues(case.model, case.loss, case.data, 3, max_products=products)
-        assert found.products <= products
-        seen.add(found.converged)
-        for value, residual in zip(found.values, found.residuals, strict=True):
+        eigenvalues = measure.hessian_eigenvalues(case.model, case.loss, case.data, 3, max_products=products)
+        assert eigenvalues.products <= products
+        seen.add(eigenvalues.converged)
+        for value, residual in zip(eigenvalues.values, eigenvalues.residuals, strict=True):
             assert np.abs(exact - value).min() <= residual + 1e-9
-        if found.converged:
-            np.testing.assert_allclose(found.values, exact[:3], rtol=1e-8)
+        if eigenvalues.converged:
+            np.testing.assert_allclose(eigenvalues.values, exact[:3], rtol=1e-8)
         else:
-            assert "not converged" in found.status
+            assert "not converged" in eigenvalues.status
     assert seen == {True, False}
 
 
@@ -192,9 +194,9 @@ def test_the_largest_rate_under_ntk_is_that_of_the_explicit_network() -> None:
     assert given == pytest.approx({"0.weight": 2 / d, "0.bias": 1.0, "2.weight": 2 / n, "2.bias": 1.0})
     loss = nn.CrossEntropyLoss()
     for of in (
-        lambda *own, **setting: 2 / measure.hessian_eigenvalues(*own, **setting).values[0],
-        lambda *own, **setting: measure.ntk_eigenvalues(*own, momentum=0.9, **setting).largest_stable_rate,
-        lambda *own, **setting: measure.gradient_noise(*own, **setting).gradient_noise_scale.value,
+        lambda *problem, **setting: 2 / measure.hessian_eigenvalues(*problem, **setting).values[0],
+        lambda *problem, **setting: measure.ntk_eigenvalues(*problem, momentum=0.9, **setting).largest_stable_rate,
+        lambda *problem, **setting: measure.gradient_noise(*problem, **setting).gradient_noise_scale.value,
     ):
         with_multipliers = of(plain, loss, (inputs, targets), learning_rate_multipliers=given)
         assert with_multipliers == pytest.approx(of(explicit, loss, (inputs, targets)), rel=1e-8)
@@ -261,8 +263,8 @@ def test_coverage_of_the_trace(spectrum: str) -> None:
     for seed in range(500):
         basis = torch.linalg.qr(torch.randn(60, 60, generator=generator, dtype=torch.float64)).Q
         model = Quadratic(basis @ torch.diag(values) @ basis.T)
-        found = measure.hessian_trace(model, lambda outputs, _: outputs.mean(), (one, one), seed=seed).estimate
-        covered += found.low <= float(values.sum()) <= found.high
+        trace = measure.hessian_trace(model, lambda outputs, _: outputs.mean(), (one, one), seed=seed).estimate
+        covered += trace.low <= float(values.sum()) <= trace.high
     assert 0.92 <= covered / 500 <= 0.98
 
 
@@ -283,15 +285,15 @@ def test_spectra_that_take_many_products(spectrum: str, which: str) -> None:
     size = len(values)
     basis = torch.linalg.qr(torch.randn(size, size, generator=torch.Generator().manual_seed(0)).double()).Q
     matrix = basis @ torch.diag(values) @ basis.T
-    found = extreme_eigenpairs(
+    pairs = extreme_eigenpairs(
         lambda v: matrix @ v, size, 3, which=which, tolerance=1e-9, most=2000, like=matrix, seed=1
     )
     keys = {"LA": values, "SA": -values, "LM": values.abs()}[which]
     truth = values[torch.argsort(keys, descending=True)[:3]]
-    assert found.converged
-    torch.testing.assert_close(found.values, truth, rtol=1e-8, atol=1e-8)
-    residuals = (matrix @ found.vectors - found.vectors * found.values).norm(dim=0)
-    torch.testing.assert_close(residuals, found.residuals, rtol=0.1, atol=1e-12)
+    assert pairs.converged
+    torch.testing.assert_close(pairs.values, truth, rtol=1e-8, atol=1e-8)
+    residuals = (matrix @ pairs.vectors - pairs.vectors * pairs.values).norm(dim=0)
+    torch.testing.assert_close(residuals, pairs.residuals, rtol=0.1, atol=1e-12)
 
 
 @pytest.mark.parametrize("most", range(3, 40, 4))
@@ -300,6 +302,6 @@ def test_a_budget_that_ends_too_early_is_said(most: int) -> None:
     values = torch.cat([torch.tensor([2.0, 2.0, 1.0]), torch.linspace(0, 0.1, 60)]).double()
     basis = torch.linalg.qr(torch.randn(63, 63, generator=torch.Generator().manual_seed(0)).double()).Q
     matrix = basis @ torch.diag(values) @ basis.T
-    found = extreme_eigenpairs(lambda v: matrix @ v, 63, 2, which="LA", tolerance=1e-4, most=most, like=matrix)
-    right = torch.allclose(found.values, values[:2], rtol=1e-3)
-    assert right or not found.converged
+    pairs = extreme_eigenpairs(lambda v: matrix @ v, 63, 2, which="LA", tolerance=1e-4, most=most, like=matrix)
+    right = torch.allclose(pairs.values, values[:2], rtol=1e-3)
+    assert right or not pairs.converged

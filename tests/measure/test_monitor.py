@@ -60,12 +60,12 @@ def test_its_intervals_hold_while_the_gradient_drifts(drift: float) -> None:
             level = 0.3 * (1 + drift * (39 - step) / 39)
             batch = level + torch.randn(64, SIZE, generator=generator)
             monitor.update(batch, batch[:, 0])
-        found = monitor.estimate()
-        assert found is not None and found.measurements == 32 and found.step == 40
+        estimate = monitor.estimate()
+        assert estimate is not None and estimate.measurements == 32 and estimate.step == 40
         truth = np.array([SIZE, 0.09 * SIZE, 1 / 0.09])
-        estimates = found.trace_covariance, found.gradient_norm_squared, found.gradient_noise_scale
-        hits += [own.low <= value <= own.high for own, value in zip(estimates, truth, strict=True)]
-        bounded += np.isfinite(found.gradient_noise_scale.high)
+        estimates = estimate.trace_covariance, estimate.gradient_norm_squared, estimate.gradient_noise_scale
+        hits += [end.low <= value <= end.high for end, value in zip(estimates, truth, strict=True)]
+        bounded += np.isfinite(estimate.gradient_noise_scale.high)
     assert (hits / draws > 0.95 - 4 * np.sqrt(0.95 * 0.05 / draws)).all()
     assert bounded == draws
 
@@ -73,7 +73,7 @@ def test_its_intervals_hold_while_the_gradient_drifts(drift: float) -> None:
 def test_it_measures_every_so_many_steps_and_waits_for_enough() -> None:
     monitor = NoiseMonitor(Rows(), output, every=5)
     measured = [monitor.update(torch.randn(8, SIZE), torch.zeros(8)) for _ in range(29)]
-    assert [place for place, own in enumerate(measured, 1) if own] == [5, 10, 15, 20, 25]
+    assert [place for place, is_measured in enumerate(measured, 1) if is_measured] == [5, 10, 15, 20, 25]
     assert monitor.estimate() is None
     assert not monitor.update(torch.randn(3, SIZE), torch.zeros(3))  # fewer examples than parts
     for _ in range(5):

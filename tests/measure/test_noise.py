@@ -79,7 +79,7 @@ SETTINGS = {
 N = 64
 
 
-def found(setting: Setting, draws: int, finite: bool) -> tuple[dict[str, tuple[int, int]], dict[str, list[float]]]:
+def repeat(setting: Setting, draws: int, finite: bool) -> tuple[dict[str, tuple[int, int]], dict[str, list[float]]]:
     """How often each interval held the truth, of how many that were bounded, and the values."""
     generator = np.random.default_rng(5)
     hits = dict.fromkeys(("trace", "norm", "scale", "bounded", "clear", "clear bounded"), 0)
@@ -93,17 +93,17 @@ def found(setting: Setting, draws: int, finite: bool) -> tuple[dict[str, tuple[i
         else:
             trace, norm = setting.trace, setting.norm
             sample, population = setting.draw(generator, N), math.inf
-        own = noise_of(sample, population)
+        noise = noise_of(sample, population)
         scale = trace / norm if norm else math.inf
         for key, truth_value, estimate in (
-            ("trace", trace, own.trace_covariance), ("norm", norm, own.gradient_norm_squared),
-            ("scale", scale, own.gradient_noise_scale),
+            ("trace", trace, noise.trace_covariance), ("norm", norm, noise.gradient_norm_squared),
+            ("scale", scale, noise.gradient_noise_scale),
         ):  # fmt: skip
             hits[key] += estimate.low <= truth_value <= estimate.high
-        values["trace"].append(own.trace_covariance.value - trace)
-        values["norm"].append(own.gradient_norm_squared.value - norm)
-        clear = own.gradient_norm_squared.value > 4 * own.gradient_norm_squared.standard_error
-        bounded = math.isfinite(own.gradient_noise_scale.high)
+        values["trace"].append(noise.trace_covariance.value - trace)
+        values["norm"].append(noise.gradient_norm_squared.value - norm)
+        clear = noise.gradient_norm_squared.value > 4 * noise.gradient_norm_squared.standard_error
+        bounded = math.isfinite(noise.gradient_noise_scale.high)
         hits["bounded"] += bounded
         hits["clear"] += clear
         hits["clear bounded"] += clear and bounded
@@ -112,10 +112,10 @@ def found(setting: Setting, draws: int, finite: bool) -> tuple[dict[str, tuple[i
 
 def check_coverage(name: str, finite: bool, draws: int) -> None:
     setting = SETTINGS[name]
-    hits, values = found(setting, draws, finite)
+    hits, values = repeat(setting, draws, finite)
     for key, errors in values.items():
-        own = np.array(errors)
-        assert abs(own.mean()) < 4 * own.std(ddof=1) / math.sqrt(draws), f"{key} is biased"
+        deviations = np.array(errors)
+        assert abs(deviations.mean()) < 4 * deviations.std(ddof=1) / math.sqrt(draws), f"{key} is biased"
     slack = 3 * math.sqrt(0.95 * 0.05 / draws)
     sigma = setting.root @ setting.root.T
     variance = 4 * setting.mean @ sigma @ setting.mean / N + 2 * np.trace(sigma @ sigma) / (N * (N - 1))
@@ -146,11 +146,11 @@ def test_intervals_cover_in_many_draws(name: str, finite: bool) -> None:
 def test_the_jackknife_is_the_one_that_leaves_examples_out() -> None:
     """From sums, and by leaving each example out in turn."""
     gradients = np.random.default_rng(0).standard_normal((9, SIZE)) + 0.3
-    own = noise_of(gradients, math.inf)
+    noise = noise_of(gradients, math.inf)
     left = [noise_of(np.delete(gradients, place, 0), math.inf) for place in range(9)]
     spread = np.array([one.trace_covariance.value for one in left])
     error = math.sqrt(8 / 9 * ((spread - spread.mean()) ** 2).sum())
-    assert own.trace_covariance.standard_error == pytest.approx(error, rel=1e-10)
+    assert noise.trace_covariance.standard_error == pytest.approx(error, rel=1e-10)
 
 
 def test_more_data_than_are_kept_at_once_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,9 +165,9 @@ def test_more_data_than_are_kept_at_once_give_the_same(monkeypatch: pytest.Monke
 
 def test_what_was_trained_on_is_no_fresh_data() -> None:
     gradients = np.random.default_rng(0).standard_normal((200, SIZE))
-    own = noise_of(gradients - gradients.mean(0), math.inf)
-    assert own.gradient_norm_squared.value < 0 and "trained on" in own.status
-    assert own.gradient_noise_scale.interval == (0.0, math.inf)
+    noise = noise_of(gradients - gradients.mean(0), math.inf)
+    assert noise.gradient_norm_squared.value < 0 and "trained on" in noise.status
+    assert noise.gradient_noise_scale.interval == (0.0, math.inf)
 
 
 def test_noise_of_whole_batches_is_that_of_their_examples() -> None:
@@ -175,9 +175,9 @@ def test_noise_of_whole_batches_is_that_of_their_examples() -> None:
     shares = []
     for _ in range(60):
         rows = torch.as_tensor(setting.draw(generator, 320)).view(40, 8, SIZE)
-        own = measure.batch_gradient_noise(Rows(), output, [(part, part[:, 0]) for part in rows])
-        assert own.examples == 320
-        trace, scale = own.trace_covariance, own.gradient_noise_scale
+        noise = measure.batch_gradient_noise(Rows(), output, [(part, part[:, 0]) for part in rows])
+        assert noise.examples == 320
+        trace, scale = noise.trace_covariance, noise.gradient_noise_scale
         ratio = setting.trace / setting.norm
         shares.append([trace.low <= setting.trace <= trace.high, scale.low <= ratio <= scale.high])
     assert (np.mean(shares, 0) > stats.binom.ppf(0.001, 60, 0.95) / 60).all()

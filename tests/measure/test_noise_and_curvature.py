@@ -18,18 +18,18 @@ def test_against_dense_matrices(network: str) -> None:
     hessian, gradients = case.hessian(), case.gradients()
     centred = gradients - gradients.mean(0)
     covariance = centred.T @ centred / (len(gradients) - 1)
-    found = measure.noise_and_curvature(case.model, case.loss, case.data, k=4)
-    assert found.converged and (found.status == "ok") == (found.cosine.standard_error <= 0.05)
+    compared = measure.noise_and_curvature(case.model, case.loss, case.data, k=4)
+    assert compared.converged and (compared.status == "ok") == (compared.cosine.standard_error <= 0.05)
     cosine = float((covariance * hessian).sum() / (covariance.norm() * hessian.norm()))
     ratio = float(covariance.trace() / hessian.trace())
-    assert abs(found.cosine.value - cosine) <= 4.5 * found.cosine.standard_error
-    assert abs(found.trace_ratio.value - ratio) <= 4.5 * found.trace_ratio.standard_error
+    assert abs(compared.cosine.value - cosine) <= 4.5 * compared.cosine.standard_error
+    assert abs(compared.trace_ratio.value - ratio) <= 4.5 * compared.trace_ratio.standard_error
     values, vectors = torch.linalg.eigh(hessian)
     values, vectors = values.flip(0)[:4], vectors.flip(1)[:, :4]
     noises = torch.einsum("pk,pq,qk->k", vectors, covariance, vectors)
-    np.testing.assert_allclose(found.curvatures, values, rtol=1e-8)
-    np.testing.assert_allclose(found.noises, noises, rtol=1e-5, atol=1e-9)
-    assert found.slope.value == pytest.approx(float((values @ noises) / (values @ values)), rel=1e-5)
+    np.testing.assert_allclose(compared.curvatures, values, rtol=1e-8)
+    np.testing.assert_allclose(compared.noises, noises, rtol=1e-5, atol=1e-9)
+    assert compared.slope.value == pytest.approx(float((values @ noises) / (values @ values)), rel=1e-5)
 
 
 def test_proportional_matrices_have_cosine_one() -> None:
@@ -40,11 +40,11 @@ def test_proportional_matrices_have_cosine_one() -> None:
     model = nn.Linear(5, 1, bias=False).double()
     with torch.no_grad():
         model.weight.fill_(1.0)
-    half = lambda outputs, own: 0.5 * (outputs - own).square().sum(1).mean()  # noqa: E731
-    found = measure.noise_and_curvature(model, half, (inputs, targets), k=3)
-    assert found.cosine.value == pytest.approx(1, abs=0.01)
-    assert found.trace_ratio.value == pytest.approx(0.25, rel=0.03)
-    assert found.slope.value == pytest.approx(0.25, rel=0.05)
+    half = lambda outputs, targets: 0.5 * (outputs - targets).square().sum(1).mean()  # noqa: E731
+    compared = measure.noise_and_curvature(model, half, (inputs, targets), k=3)
+    assert compared.cosine.value == pytest.approx(1, abs=0.01)
+    assert compared.trace_ratio.value == pytest.approx(0.25, rel=0.03)
+    assert compared.slope.value == pytest.approx(0.25, rel=0.05)
 
 
 @pytest.mark.parametrize("loss", LOSSES)

@@ -50,7 +50,7 @@ def multipliers(models: list[nn.Module]) -> list[dict[str, Tensor]]:
 
 def snapshot(models: list[nn.Module], inputs: Tensor, targets: Tensor, packable: bool = True) -> Snapshot:
     def stacked(each: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        return {name: torch.stack([own[name] for own in each]).detach() for name in each[0]}
+        return {name: torch.stack([tensors[name] for tensors in each]).detach() for name in each[0]}
 
     parameters, buffers = (
         stacked([dict(getattr(model, kind)()) for model in models]) for kind in ("named_parameters", "named_buffers")
@@ -73,13 +73,13 @@ def dense_hessian(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
 def test_a_pack_equals_its_runs(network: str, packable: bool) -> None:
     models, inputs, targets = make_pack(network)
     pack = snapshot(models, inputs, targets, packable)
-    found = measure_pack(pack, list(INSTRUMENTS))
+    columns = measure_pack(pack, list(INSTRUMENTS))
     for run, (model, given) in enumerate(zip(models, multipliers(models), strict=True)):
         setting = {"learning_rate_multipliers": given}
         arguments = model, nn.CrossEntropyLoss(), (inputs, targets)
 
         def close(column: str, value: float, relative: float, run: int = run) -> None:
-            assert float(found[column][run]) == pytest.approx(value, rel=relative), column
+            assert float(columns[column][run]) == pytest.approx(value, rel=relative), column
 
         close("lambda_max", measure.hessian_eigenvalues(*arguments, **setting).values[0], 1e-8)
         close("ntk_lambda_max", measure.ntk_eigenvalues(*arguments, **setting).eigenvalues[0], 1e-8)
@@ -94,8 +94,8 @@ def test_a_pack_equals_its_runs(network: str, packable: bool) -> None:
                 close(f"hessian_trace{end}", value, 1e-8)
         noise = measure.gradient_noise(*arguments, POPULATION, **setting)
         for name in ("trace_covariance", "gradient_norm_squared", "gradient_noise_scale"):
-            own = getattr(noise, name)
-            for end, value in (("", own.value), ("_low", own.low), ("_high", own.high)):
+            estimate = getattr(noise, name)
+            for end, value in (("", estimate.value), ("_low", estimate.low), ("_high", estimate.high)):
                 close(f"{name}{end}", value, 1e-8)
         after = dict(model.named_parameters())
         before = {name: one[run] for name, one in (pack.before or {}).items()}
@@ -111,10 +111,10 @@ def test_a_pack_equals_its_runs(network: str, packable: bool) -> None:
 
 def test_values_lie_within_their_bounds() -> None:
     models, inputs, targets = make_pack("mlp")
-    found = measure_pack(snapshot(models, inputs, targets), list(INSTRUMENTS))
-    for name, own in found.items():
-        if f"{name}_low" in found:
-            assert (found[f"{name}_low"] <= own).all() and (own <= found[f"{name}_high"]).all()
+    columns = measure_pack(snapshot(models, inputs, targets), list(INSTRUMENTS))
+    for name, values in columns.items():
+        if f"{name}_low" in columns:
+            assert (columns[f"{name}_low"] <= values).all() and (values <= columns[f"{name}_high"]).all()
 
 
 def test_no_run_depends_on_another() -> None:
@@ -125,8 +125,8 @@ def test_no_run_depends_on_another() -> None:
         for parameter in models[3].parameters():
             parameter.mul_(math.nan)
     spoilt = measure_pack(snapshot(models, inputs, targets), ["lambda_max", "hessian_trace", "trace_covariance"])
-    for name, own in whole.items():
-        np.testing.assert_allclose(own[:3], spoilt[name][:3], rtol=1e-9)
+    for name, values in whole.items():
+        np.testing.assert_allclose(values[:3], spoilt[name][:3], rtol=1e-9)
         assert spoilt[name][3].isnan(), name
 
 
@@ -144,9 +144,9 @@ def test_the_largest_eigenvalue_of_known_matrices() -> None:
     )
     matrices = basis @ torch.diag_embed(spectra) @ basis.mT
     start = torch.randn(size, generator=generator, dtype=torch.float64).expand(4, size)
-    found = largest_eigenvalues(lambda v: (matrices @ v.unsqueeze(2)).squeeze(2), start, 1e-9, 200)
-    np.testing.assert_allclose(found.values, spectra.amax(1), rtol=1e-9, atol=1e-9)
-    assert found.converged.all()
+    largest = largest_eigenvalues(lambda v: (matrices @ v.unsqueeze(2)).squeeze(2), start, 1e-9, 200)
+    np.testing.assert_allclose(largest.values, spectra.amax(1), rtol=1e-9, atol=1e-9)
+    assert largest.converged.all()
 
 
 def test_alignment_of_a_layer_that_is_aligned_and_of_one_that_is_not() -> None:
@@ -164,5 +164,5 @@ def test_alignment_of_a_layer_that_is_aligned_and_of_one_that_is_not() -> None:
         problem = PackProblem(
             model, per_example, parameters, {}, ones, rows.double(), torch.zeros(1, width).double(), numbers=width
         )
-        found = measure_pack(Snapshot(problem, None, torch.ones(1), 1), ["alignment"])
-        assert float(found["alignment.0.weight"]) == pytest.approx(expected, abs=within)
+        columns = measure_pack(Snapshot(problem, None, torch.ones(1), 1), ["alignment"])
+        assert float(columns["alignment.0.weight"]) == pytest.approx(expected, abs=within)

@@ -30,5 +30,5 @@ def test_the_examples_run(capsys: pytest.CaptureFixture[str]) -> None:
     scope: dict[str, object] = {}
     for block in re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL):
         exec(block, scope)
-    said = capsys.readouterr().out
-    assert "examples" in said and "True" in said and "±" in said
+    output = capsys.readouterr().out
+    assert "examples" in output and "True" in output and "±" in output

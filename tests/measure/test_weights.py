@@ -20,18 +20,18 @@ def test_a_step_of_a_scale_invariant_layer() -> None:
     g = torch.randn(5, 3, dtype=torch.float64, generator=generator)
     g = g - (g * w).sum() / w.square().sum() * w  # what a scale-invariant loss would give
     rate = 0.3
-    found = measure.weight_dynamics({"w": w}, {"w": w - rate * g}, {"w": g}, rate).layers["w"]
-    assert found.norm_squared == pytest.approx(float(w.square().sum()))
-    assert found.effective_learning_rate == pytest.approx(rate / float(w.square().sum()))
-    assert abs(found.scale_invariance_defect) < 1e-15
+    dynamics = measure.weight_dynamics({"w": w}, {"w": w - rate * g}, {"w": g}, rate).layers["w"]
+    assert dynamics.norm_squared == pytest.approx(float(w.square().sum()))
+    assert dynamics.effective_learning_rate == pytest.approx(rate / float(w.square().sum()))
+    assert abs(dynamics.scale_invariance_defect) < 1e-15
     # A right-angled triangle: the tangent of the rotation is η‖g‖/‖w‖.
-    assert math.tan(found.rotation) == pytest.approx(rate * float(g.norm() / w.norm()), rel=1e-12)
+    assert math.tan(dynamics.rotation) == pytest.approx(rate * float(g.norm() / w.norm()), rel=1e-12)
 
 
 def test_a_tiny_rotation_keeps_its_digits() -> None:
     w, step = torch.tensor([1.0, 0.0], dtype=torch.float64), torch.tensor([0.0, 1e-7], dtype=torch.float64)
-    found = measure.weight_dynamics({"w": w}, {"w": w + step}, {"w": step}, 1.0)
-    assert found.total.rotation == pytest.approx(1e-7, rel=1e-6)
+    dynamics = measure.weight_dynamics({"w": w}, {"w": w + step}, {"w": step}, 1.0)
+    assert dynamics.total.rotation == pytest.approx(1e-7, rel=1e-6)
 
 
 def test_the_total_is_that_of_one_long_vector() -> None:
@@ -39,7 +39,7 @@ def test_the_total_is_that_of_one_long_vector() -> None:
     after = {name: tensor + 0.1 * torch.randn(4) for name, tensor in parts.items()}
     slopes = {name: torch.randn(4, dtype=torch.float64) for name in "ab"}
     total = measure.weight_dynamics(parts, after, slopes, 0.1).total
-    whole = [{"w": torch.cat(list(own.values()))} for own in (parts, after, slopes)]
+    whole = [{"w": torch.cat(list(tensors.values()))} for tensors in (parts, after, slopes)]
     assert total == measure.weight_dynamics(*whole, 0.1).layers["w"] or total.rotation == pytest.approx(
         measure.weight_dynamics(*whole, 0.1).layers["w"].rotation, rel=1e-9
     )
@@ -49,13 +49,13 @@ def test_the_total_is_that_of_one_long_vector() -> None:
 
 
 def test_other_names_are_refused() -> None:
-    one = {"w": torch.ones(2)}
+    weights = {"w": torch.ones(2)}
     with pytest.raises(BadInput, match="after"):
-        measure.weight_dynamics(one, {"v": torch.ones(2)}, one, 0.1)
+        measure.weight_dynamics(weights, {"v": torch.ones(2)}, weights, 0.1)
     with pytest.raises(BadInput, match="gradient"):
-        measure.weight_dynamics(one, one, {"w": torch.ones(3)}, 0.1)
+        measure.weight_dynamics(weights, weights, {"w": torch.ones(3)}, 0.1)
     with pytest.raises(BadInput, match="learning_rate"):
-        measure.weight_dynamics(one, one, one, 0.0)
+        measure.weight_dynamics(weights, weights, weights, 0.0)
 
 
 @pytest.mark.parametrize("network", ["mlp", "convnet, batch"])
@@ -65,21 +65,21 @@ def test_the_ends_of_the_line_are_the_models(network: str) -> None:
     with torch.no_grad():
         for parameter in other.model.parameters():
             parameter += 0.5 * torch.randn_like(parameter)
-    found = measure.interpolate(one.model, other.model, one.loss, one.data, [0.0, 0.5, 1.0])
+    line = measure.interpolate(one.model, other.model, one.loss, one.data, [0.0, 0.5, 1.0])
     for place, case in ((0, one), (2, other)):
         with torch.no_grad():
             outputs = case.model(one.inputs)
-        assert found.loss[place] == pytest.approx(float(one.loss(outputs, one.targets)), rel=1e-12)
-        assert found.accuracy[place] == pytest.approx(float((outputs.argmax(1) == one.targets).double().mean()))
-    assert np.isfinite(found.loss).all()
+        assert line.loss[place] == pytest.approx(float(one.loss(outputs, one.targets)), rel=1e-12)
+        assert line.accuracy[place] == pytest.approx(float((outputs.argmax(1) == one.targets).double().mean()))
+    assert np.isfinite(line.loss).all()
     with pytest.raises(BadInput, match="model_b"):
         measure.interpolate(one.model, make_case("attention").model, one.loss, one.data, [0.0])
 
 
 def test_momentum_lengthens_the_effective_rate() -> None:
     weights = {"w": torch.tensor([3.0, 4.0])}
-    found = measure.weight_dynamics(weights, weights, weights, 0.1, momentum=0.9)
-    assert found.total.effective_learning_rate == pytest.approx(0.1 / 0.1 / 25)
+    dynamics = measure.weight_dynamics(weights, weights, weights, 0.1, momentum=0.9)
+    assert dynamics.total.effective_learning_rate == pytest.approx(0.1 / 0.1 / 25)
     assert intrinsic_learning_rate(0.1, 0.01, momentum=0.9) == pytest.approx(0.01)
     # Without decay, a rate that grows as e^(2at) is as good as decay with ηλ = a.
     assert intrinsic_learning_rate(0.1, 0.0, rate_growth=0.02) == pytest.approx(0.01)

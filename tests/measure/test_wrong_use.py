@@ -239,9 +239,9 @@ def test_noise_in_training_mode_names_the_other_instrument() -> None:
 def test_two_gradients_have_no_error_bar() -> None:
     case = make_case()
     halves = [(case.inputs[:10], case.targets[:10]), (case.inputs[10:], case.targets[10:])]
-    found = measure.batch_gradient_noise(case.model, case.loss, halves)
-    assert math.isinf(found.gradient_noise_scale.standard_error) and math.isinf(found.trace_covariance.high)
-    assert "three" in found.status and not found.gradient_noise_scale.is_exact
+    noise = measure.batch_gradient_noise(case.model, case.loss, halves)
+    assert math.isinf(noise.gradient_noise_scale.standard_error) and math.isinf(noise.trace_covariance.high)
+    assert "three" in noise.status and not noise.gradient_noise_scale.is_exact
     pair = measure.gradient_noise(case.model, case.loss, (case.inputs[:2], case.targets[:2]), math.inf)
     assert pair.gradient_noise_scale.interval == (0.0, math.inf)
 
@@ -262,8 +262,8 @@ def test_batches_of_a_finite_population() -> None:
 
 def test_a_loss_without_curvature_has_no_edge() -> None:
     case = make_case()
-    found = measure.ntk_eigenvalues(case.model, lambda outputs, targets: outputs.mean(), case.data)
-    assert math.isinf(found.largest_stable_rate) and "no curvature" in found.status
+    kernel = measure.ntk_eigenvalues(case.model, lambda outputs, targets: outputs.mean(), case.data)
+    assert math.isinf(kernel.largest_stable_rate) and "no curvature" in kernel.status
 
 
 def test_a_monitor_says_that_it_is_stale() -> None:

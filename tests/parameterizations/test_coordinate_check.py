@@ -57,13 +57,13 @@ def network(width: int, depth: int) -> nn.Module:
 
 
 def outputs_of_layers(model: nn.Module, x: Tensor) -> list[Tensor]:
-    found = []
+    outputs = []
     with torch.no_grad():
         for layer in model.children():
             x = layer(x)
             if isinstance(layer, nn.Linear):
-                found.append(x)
-    return found
+                outputs.append(x)
+    return outputs
 
 
 def log_changes(name: str, depth: int, width: int, rate: float, seed: int) -> list[float]:

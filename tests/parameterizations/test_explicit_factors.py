@@ -70,7 +70,7 @@ def test_the_table_equals_explicit_forward_factors(
         model, network(BASE), name, 0.1, momentum=momentum, weight_decay=weight_decay, init_scale=SCALE
     )
     linear = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
-    layers = [Explicit(layer, *own[:2]) for layer, own in zip(linear, factors, strict=True)]
+    layers = [Explicit(layer, *of_layer[:2]) for layer, of_layer in zip(linear, factors, strict=True)]
     written_out = nn.Sequential(layers[0], nn.Tanh(), layers[1], nn.Tanh(), layers[2])
     one = torch.optim.SGD(groups, momentum=momentum, nesterov=nesterov)
     other = torch.optim.SGD(

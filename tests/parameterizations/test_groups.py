@@ -16,18 +16,18 @@ def network(width: int) -> nn.Module:
 def test_every_parameter_is_in_one_group_with_its_rate_and_decay() -> None:
     model = network(12)
     groups = parameterize(model, network(24), "ntk", 0.5, weight_decay=0.01, init_scale=2.0)
-    found = {id(tensor): (group["lr"], group["weight_decay"]) for group in groups for tensor in group["params"]}
-    assert len(found) == sum(len(group["params"]) for group in groups) == 4
+    by_tensor = {id(tensor): (group["lr"], group["weight_decay"]) for group in groups for tensor in group["params"]}
+    assert len(by_tensor) == sum(len(group["params"]) for group in groups) == 4
     expected = {"1.weight": 2 / 6, "3.weight": 2 / 12, "1.bias": 1.0, "3.bias": 1.0}
     for name, tensor in model.named_parameters():
-        rate, decay = found[id(tensor)]
+        rate, decay = by_tensor[id(tensor)]
         assert rate == pytest.approx(0.5 * expected[name])
         assert decay == pytest.approx(0.01 / expected[name])
 
 
 def test_momentum_is_the_optimizers_own_unless_it_is_given() -> None:
-    own = torch.optim.SGD(parameterize(network(12), network(24), "ntk", 0.5), momentum=0.9)
-    assert {group["momentum"] for group in own.param_groups} == {0.9}
+    optimizer = torch.optim.SGD(parameterize(network(12), network(24), "ntk", 0.5), momentum=0.9)
+    assert {group["momentum"] for group in optimizer.param_groups} == {0.9}
     given = torch.optim.SGD(parameterize(network(12), network(24), "ntk", 0.5, momentum=0.3), momentum=0.9)
     assert {group["momentum"] for group in given.param_groups} == {0.3}
 

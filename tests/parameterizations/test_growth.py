@@ -61,7 +61,7 @@ def test_ratios_are_those_to_the_base_and_growth_is_seen_at_any_width() -> None:
     assert {name: (grows, wider) for name, (grows, _, wider, _) in at_base.items()} == {
         name: (grows, wider) for name, (grows, _, wider, _) in look(12).items()
     }
-    assert all(own[1] == own[3] == 1.0 for own in at_base.values())
+    assert all(row[1] == row[3] == 1.0 for row in at_base.values())
 
 
 def test_without_a_base_every_ratio_is_one() -> None:
@@ -93,7 +93,7 @@ def test_the_initial_variance_is_that_of_the_fan_in_and_smaller_at_the_read_out_
     share = 3 if name == "mup" else 1
     assert rows["read_out.weight"].init_std == pytest.approx(math.sqrt(1.5 / (16 * 12 * share)), rel=1e-15)
     assert all(rows[bias].init_std == 0.0 for bias in rows if bias.endswith("bias") and bias != "norm.bias")
-    assert all(rows[own].init_std is None for own in ("norm.weight", "norm.bias", "skip", "positions"))
+    assert all(rows[name].init_std is None for name in ("norm.weight", "norm.bias", "skip", "positions"))
 
 
 def test_inputs_and_outputs_that_grow_differently_give_their_ratio() -> None:
@@ -151,8 +151,8 @@ def test_an_embedding_is_an_input_layer_on_one_hot_inputs(name: str) -> None:
         for model, all_groups in ((ours, groups), (theirs, others))
     ]
     # Of eleven inputs one is not zero: the fan-in of the one-hot layer is 1, where its shape says 11.
-    own = {key: rate * (11 if name == "ntk" and key == "tokens.weight" else 1) for key, rate in rates[1].items()}
-    assert rates[0] == pytest.approx(own, rel=1e-15)
+    expected = {key: rate * (11 if name == "ntk" and key == "tokens.weight" else 1) for key, rate in rates[1].items()}
+    assert rates[0] == pytest.approx(expected, rel=1e-15)
     assert float(ours.tokens.weight.detach().var()) == pytest.approx(2.0, rel=4 * math.sqrt(2 / 132))
 
 

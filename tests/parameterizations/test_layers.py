@@ -71,8 +71,8 @@ def test_mup_grows_with_width_and_improved_standard_stays_at_the_base(
         rows = layer_rows(table, initial_parameters(table, modules[0], 0), noise)
         weights = [row for row in rows if row["layer"].endswith("weight")]
         assert [row["is_reference"] for row in weights] == [False, False, True]
-        for row, own in zip(weights, noises, strict=True):
-            assert row["normalized_noise_scale"] == pytest.approx(noise * own / init_scale, rel=1e-12)
+        for row, factor in zip(weights, noises, strict=True):
+            assert row["normalized_noise_scale"] == pytest.approx(noise * factor / init_scale, rel=1e-12)
 
 
 def test_own_measures_the_deviation_of_the_start() -> None:

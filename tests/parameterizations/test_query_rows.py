@@ -127,9 +127,9 @@ def test_torchs_own_attention_needs_no_name_and_takes_its_own() -> None:
         train(groups.model, groups, 0.9, False)
         return dict(groups.model.named_parameters())
 
-    own, named = parameters(()), parameters(("*.in_proj_weight[:1/3]",))
-    for key in own:
-        assert torch.isfinite(own[key]).all() and torch.equal(own[key], named[key])
+    unnamed, named = parameters(()), parameters(("*.in_proj_weight[:1/3]",))
+    for key in unnamed:
+        assert torch.isfinite(unnamed[key]).all() and torch.equal(unnamed[key], named[key])
     described = describe_parameters(TorchAttention(WIDTH), TorchAttention(BASE), TorchAttention(BASE))
     rows = {row.name: row for row in build_table("mup", described)}
     for key in ("attention.in_proj_weight", "attention.in_proj_bias"):

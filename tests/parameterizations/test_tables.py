@@ -41,8 +41,8 @@ class Tokens(nn.Module):
 
 
 def test_fan_ins_of_an_mlp_and_which_of_them_grow() -> None:
-    found = described(network(16), network(17))
-    assert [(parameter.name, parameter.role, parameter.fan_in, parameter.grows) for parameter in found] == [
+    parameters = described(network(16), network(17))
+    assert [(parameter.name, parameter.role, parameter.fan_in, parameter.grows) for parameter in parameters] == [
         ("1.weight", "weight", 7, False),
         ("1.bias", "bias", 7, False),
         ("3.weight", "weight", 16, True),
@@ -53,11 +53,11 @@ def test_fan_ins_of_an_mlp_and_which_of_them_grow() -> None:
 
 
 def test_fan_ins_of_convolutions_and_roles_of_other_layers() -> None:
-    found = {parameter.name: parameter for parameter in described(Convolutional(8), Convolutional(4))}
-    assert (found["first.weight"].fan_in, found["first.weight"].grows) == (2 * 9, False)
-    assert (found["second.weight"].fan_in, found["second.weight"].grows) == (8 * 9, True)
-    assert (found["norm.weight"].role, found["norm.weight"].has_constant_start) == ("other", True)
-    assert read_out(tuple(found.values())) == found["read_out.weight"]
+    parameters = {parameter.name: parameter for parameter in described(Convolutional(8), Convolutional(4))}
+    assert (parameters["first.weight"].fan_in, parameters["first.weight"].grows) == (2 * 9, False)
+    assert (parameters["second.weight"].fan_in, parameters["second.weight"].grows) == (8 * 9, True)
+    assert (parameters["norm.weight"].role, parameters["norm.weight"].has_constant_start) == ("other", True)
+    assert read_out(tuple(parameters.values())) == parameters["read_out.weight"]
 
 
 def test_the_read_out_is_the_last_weight_that_grows_and_none_where_nothing_does() -> None:
@@ -75,11 +75,11 @@ def test_the_tables_entries() -> None:
     rows = described(network(16), network(17))
     standard = {row.name: row for row in build_table("standard", rows, 2.0)}
     ntk = {row.name: row for row in build_table("ntk", rows, 2.0)}
-    own = {row.name: row for row in build_table("own", rows, 2.0)}
+    kept = {row.name: row for row in build_table("own", rows, 2.0)}
     for name, fan_in in (("1.weight", 7), ("3.weight", 16), ("5.weight", 16)):
         assert standard[name].init_std == ntk[name].init_std == pytest.approx(math.sqrt(2 / fan_in))
         assert ntk[name].multiplier == pytest.approx(2 / fan_in)
-        assert (standard[name].multiplier, own[name].multiplier, own[name].init_std) == (1.0, 1.0, None)
+        assert (standard[name].multiplier, kept[name].multiplier, kept[name].init_std) == (1.0, 1.0, None)
     for name in ("1.bias", "3.bias", "5.bias"):
         assert (ntk[name].init_std, ntk[name].multiplier) == (standard[name].init_std, 1.0) == (0.0, 1.0)
 

@@ -140,11 +140,11 @@ def weights(model: nn.Module) -> list[Tensor]:
     """Every tensor that is trained, in the order of `named_parameters()`, forward factors absorbed."""
     if not any(isinstance(layer, Scaled) for layer in model.modules()):
         return [tensor for module in model.modules() for tensor in _own_tensors(module)]
-    found: list[Tensor] = []
+    tensors: list[Tensor] = []
     for layer in model.modules():
         if isinstance(layer, Scaled):
-            found += [layer.factor * layer.theta.detach(), layer.bias_factor * layer.beta.detach()]
-    return found
+            tensors += [layer.factor * layer.theta.detach(), layer.bias_factor * layer.beta.detach()]
+    return tensors
 
 
 def _own_tensors(module: nn.Module) -> list[Tensor]:
@@ -162,46 +162,46 @@ def batches(run: Run, steps: int, examples: int) -> Iterator[tuple[float, Tensor
     shuffled = run.sampling == "epoch_shuffle"
     block, left, order, size = -1, 0, torch.empty(0, dtype=torch.int64), 0
     for step in range(steps):
-        wanted = run.batch_size
+        next_size = run.batch_size
         if schedule.of == "batch_size":
             factor = schedule.rate_factor(step / run.steps)
             bound = schedule.largest_batch or examples
-            wanted = bound if factor == 0 else min(round(run.batch_size / factor), bound)
-        fits = left >= wanted if shuffled else left > 0 and wanted == size
+            next_size = bound if factor == 0 else min(round(run.batch_size / factor), bound)
+        fits = left >= next_size if shuffled else left > 0 and next_size == size
         if not fits:
             block += 1
-            order = index_block(run.sampling, [run.seed], block, examples, wanted)[0]
+            order = index_block(run.sampling, [run.seed], block, examples, next_size)[0]
             left = examples if shuffled else FRESH_BLOCK
             taken = 0
-        size = wanted
+        size = next_size
         yield step / run.steps, order[taken : taken + size]
         taken, left = taken + size, left - (size if shuffled else 1)
 
 
 def forward_factors(model: nn.Module) -> dict[nn.Parameter, float]:
     """m of every trained tensor: W = mθ."""
-    found: dict[nn.Parameter, float] = {}
+    factors: dict[nn.Parameter, float] = {}
     for module in model.modules():
         if isinstance(module, Scaled):
-            found |= {module.theta: module.factor, module.beta: module.bias_factor}
+            factors |= {module.theta: module.factor, module.beta: module.bias_factor}
         elif isinstance(module, parametrize.ParametrizationList):
-            found[module.original] = module[0].factor
-    return {parameter: found.get(parameter, 1.0) for parameter in model.parameters()}
+            factors[module.original] = module[0].factor
+    return {parameter: factors.get(parameter, 1.0) for parameter in model.parameters()}
 
 
 def no_decay(run: Run, model: nn.Module) -> set[nn.Parameter]:
     """The tensors without weight decay: biases and shifts, and gains of normalization layers."""
-    names, found = run.no_decay.split(), set()
+    names, exempt = run.no_decay.split(), set()
     for module in model.modules():
         gains = isinstance(module, _NormBase | nn.LayerNorm | nn.GroupNorm)
         tensors = {"weight": getattr(module, "weight", None), "bias": getattr(module, "bias", None)}
         if isinstance(module, Scaled):
             tensors = {"weight": module.theta, "bias": module.beta}
         if "biases" in names and isinstance(tensors["bias"], nn.Parameter):
-            found.add(tensors["bias"])
+            exempt.add(tensors["bias"])
         if "gains" in names and gains and isinstance(tensors["weight"], nn.Parameter):
-            found.add(tensors["weight"])
-    return found
+            exempt.add(tensors["weight"])
+    return exempt
 
 
 def decay_factors(run: Run, model: nn.Module) -> dict[nn.Parameter, float]:

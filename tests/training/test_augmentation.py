@@ -31,11 +31,11 @@ def by_hand(image: Tensor, flip: bool, down: int, right: int) -> Tensor:
 def test_every_image_is_shifted_and_mirrored_as_drawn(names: list[str]) -> None:
     draws = draw_block(names, [4, 7], 3, 30, SHAPE)
     images = torch.randn(60, *SHAPE)
-    found = augment(images, draws)
+    augmented = augment(images, draws)
     flips, downs, rights = (tensor.flatten() for tensor in (draws.flip, draws.down, draws.right))
     for place, image in enumerate(images):
-        own = by_hand(image, bool(flips[place]), int(downs[place]), int(rights[place]))
-        assert torch.equal(found[place], own)
+        expected = by_hand(image, bool(flips[place]), int(downs[place]), int(rights[place]))
+        assert torch.equal(augmented[place], expected)
     assert flips.any() == ("flip" in names) and not flips.all()
     assert (len(downs.unique()), len(rights.unique())) == ((5, 3) if "crop" in names else (1, 1))
 
@@ -66,8 +66,8 @@ def test_an_augmented_pack_equals_a_plain_loop_over_the_same_images(
             index = index_block("epoch_shuffle", [run.seed], block, 60, 8)[0, part]
             draws = draw_block(["flip", "crop"], [run.seed], block, 60, SHAPE)
             images = [
-                by_hand(image, bool(draws.flip[0, own]), int(draws.down[0, own]), int(draws.right[0, own]))
-                for own, image in zip(range(part.start, part.stop), data.x_train[index].double(), strict=True)
+                by_hand(image, bool(draws.flip[0, row]), int(draws.down[0, row]), int(draws.right[0, row]))
+                for row, image in zip(range(part.start, part.stop), data.x_train[index].double(), strict=True)
             ]
             optimizer.zero_grad()
             nn.functional.cross_entropy(model(torch.stack(images)), data.y_train[index]).backward()

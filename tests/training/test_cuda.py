@@ -77,8 +77,8 @@ def test_dropout_is_seeded_on_a_gpu(make_run: MakeRun, make_data: MakeData) -> N
 
     runs = [make_run(seed=seed) for seed in (0, 1)]
     ends = []
-    for own in (runs, runs[:1]):
-        trainer = PackTrainer(own, make_data(), factory, reference_width=32, device="cuda")
+    for trained in (runs, runs[:1]):
+        trainer = PackTrainer(trained, make_data(), factory, reference_width=32, device="cuda")
         trainer.advance()
         ends.append([tensor[0].cpu() for tensor in trainer.state.parameters.values()])
     for together, alone in zip(*ends, strict=True):

@@ -26,9 +26,9 @@ def test_an_evaluation_pass_then_equals_a_training_pass_over_everything() -> Non
     module, inputs = network(), torch.randn(50, 2, 6, 6, dtype=torch.float64) + 3
     whole = copy.deepcopy(module).train()(inputs)
     for chunk in (7, 50, 64):
-        own = copy.deepcopy(module)
-        exact_statistics(own, inputs, chunk)
-        torch.testing.assert_close(own(inputs), whole, rtol=1e-10, atol=1e-10)
+        corrected = copy.deepcopy(module)
+        exact_statistics(corrected, inputs, chunk)
+        torch.testing.assert_close(corrected(inputs), whole, rtol=1e-10, atol=1e-10)
 
 
 def test_a_module_without_batch_normalization_is_left_alone() -> None:

@@ -117,8 +117,8 @@ def test_evaluation_equals_each_run_on_all_examples(kind: str, examples: int) ->
     split = Split(inputs, target_rows(labels, OUTPUTS, torch.float64), labels)
     values = evaluate(kernel, metrics, parameters, {}, split, 8)
     for run in range(RUNS):
-        own = {name: tensor[run] for name, tensor in parameters.items()}
-        outputs = torch.func.functional_call(module, own, (inputs,))
+        of_run = {name: tensor[run] for name, tensor in parameters.items()}
+        outputs = torch.func.functional_call(module, of_run, (inputs,))
         torch.testing.assert_close(values["loss"][run], nn.functional.cross_entropy(outputs, labels).detach())
         assert float(values["accuracy"][run]) == pytest.approx(float((outputs.argmax(1) == labels).double().mean()))
     real = evaluate(kernel, metrics_of("mse"), parameters, {}, Split(inputs, split.rows, None), 8)

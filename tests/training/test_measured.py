@@ -30,7 +30,7 @@ def test_training_is_the_same_with_and_without(
     make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
 ) -> None:
     plain, measured = (
-        make_trainer([make_run(seed=seed, **OPTIONS, **own) for seed in range(3)], make_data()) for own in ({}, ALL)
+        make_trainer([make_run(seed=seed, **OPTIONS, **keys) for seed in range(3)], make_data()) for keys in ({}, ALL)
     )
     plain.advance()
     measured.advance()
@@ -86,9 +86,9 @@ def test_what_is_stored_is_what_the_instruments_say(
 def test_a_diverged_run_is_not_measured_and_disturbs_nobody(
     make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
 ) -> None:
-    own = {"loss": "mse", **{**OPTIONS, **ALL}}
-    alone = make_trainer([make_run(**own)], make_data(real=True))
-    beside = make_trainer([make_run(**own), make_run(**own, learning_rate=1e9)], make_data(real=True))
+    options = {"loss": "mse", **{**OPTIONS, **ALL}}
+    alone = make_trainer([make_run(**options)], make_data(real=True))
+    beside = make_trainer([make_run(**options), make_run(**options, learning_rate=1e9)], make_data(real=True))
     for trainer in (alone, beside):
         trainer.advance()
     well, wild = beside.results()
@@ -105,6 +105,6 @@ def test_rotation_is_that_of_one_step(make_run: MakeRun, make_data: MakeData, ma
     trainer.advance()
     after = {name: tensor[0] for name, tensor in trainer.state.parameters.items()}
     step = measure.weight_dynamics(before, after, after, 0.1)
-    found = trainer.results()[0].curves
+    curves = trainer.results()[0].curves
     for name in ("1.weight", "3.weight"):
-        assert found[f"rotation.{name}"][-1] == pytest.approx(step.layers[name].rotation, rel=1e-9)
+        assert curves[f"rotation.{name}"][-1] == pytest.approx(step.layers[name].rotation, rel=1e-9)

@@ -55,11 +55,11 @@ def moments_of_the_trainer(
     )  # fmt: skip
     runs = [replace(base, seed=seed) for seed in range(RUNS)]
     trainer = PackTrainer(runs, data, Quadratic, reference_width=2, kernel="vmap")
-    found = []
+    squares = []
     for step in STEPS:
         trainer.advance(step)
-        found.append((trainer.state.parameters["theta"] - minima.mean(0)).square().numpy())
-    return np.array(found), np.array(STEPS)
+        squares.append((trainer.state.parameters["theta"] - minima.mean(0)).square().numpy())
+    return np.array(squares), np.array(STEPS)
 
 
 @pytest.mark.parametrize("sampling", ["with_replacement", "subset", "epoch_shuffle"])

@@ -51,7 +51,7 @@ def test_the_operation_is_named_and_the_runs_are_trained(make_run: MakeRun, make
 
 def test_random_operations_depend_on_the_runs_seed_alone(make_run: MakeRun, make_data: MakeData) -> None:
     runs = [make_run(seed=seed, steps=30) for seed in (3, 4)]
-    trainers = [PackTrainer(own, make_data(), dropping, reference_width=32) for own in (runs, runs[1:], runs[::-1])]
+    trainers = [PackTrainer(pack, make_data(), dropping, reference_width=32) for pack in (runs, runs[1:], runs[::-1])]
     before = torch.get_rng_state()
     for trainer in trainers:
         trainer.advance()

@@ -122,11 +122,11 @@ def test_what_is_refused_is_named(table: dict[str, Any], named: str) -> None:
 
 def steps_of(run: Run) -> list[tuple[int, int, int]]:
     """Batch size, block and place in the block of every step."""
-    plan, found = batches_of(run), []
+    plan, batches = batches_of(run), []
     for step in range(run.steps):
         stretch = plan.at(step)
-        found.append((stretch.batch_size, stretch.block, stretch.start + (step - stretch.first) * stretch.batch_size))
-    return found
+        batches.append((stretch.batch_size, stretch.block, stretch.start + (step - stretch.first) * stretch.batch_size))
+    return batches
 
 
 def test_a_constant_batch_drops_the_rest_of_an_epoch(make_run: MakeRun) -> None:
@@ -179,8 +179,8 @@ def test_the_temperature_follows_the_schedule_exactly(
         assert 1 <= stretch.batch_size <= min(run.train_size, bound or run.train_size)
         assert sampling == "with_replacement" or stretch.start + stretch.steps * stretch.batch_size <= run.train_size
         temperature = rate_factor_at(run, schedule, step, stretch) / stretch.batch_size
-        wanted = schedule.rate_factor(stretch.progress_at(step)) / run.batch_size
-        assert temperature == pytest.approx(wanted, rel=1e-12)
+        expected = schedule.rate_factor(stretch.progress_at(step)) / run.batch_size
+        assert temperature == pytest.approx(expected, rel=1e-12)
 
 
 def test_a_constant_schedule_is_what_older_runs_meant() -> None:
