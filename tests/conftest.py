@@ -1,4 +1,4 @@
-"""What every test shares: one thread, fixed seeds, the published data files where present, and the long form."""
+"""Settings and fixtures of all tests: a single thread, fixed seeds, published data files, and the long form."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ extend_edges = false
 seeds = 0
 """
 
-# Tests run beside each other on few cores; more threads for each would only fight.
+# Tests run in parallel on few cores, so more threads per test would only compete.
 torch.set_num_threads(1)
 
-# No deadline: a loaded machine is not a failure. Derandomized, without a store: the same examples every time.
+# No deadline, because a busy machine is not a failure. Derandomized and without a database, so examples are the same.
 settings.register_profile("noisescale", deadline=None, derandomize=True, database=None)
 settings.load_profile("noisescale")
 
@@ -63,9 +63,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
-    """The folder of the published data files: NOISESCALE_DATA, or shared/data beside the repository."""
-    named = os.environ.get("NOISESCALE_DATA")
-    folder = Path(named) if named else REPOSITORY.parent / "shared" / "data"
+    """Return the folder of the published data files: NOISESCALE_DATA, or shared/data beside the repository."""
+    variable = os.environ.get("NOISESCALE_DATA")
+    folder = Path(variable) if variable else REPOSITORY.parent / "shared" / "data"
     if not folder.is_dir():
         pytest.skip(
             "the published data files are absent: set NOISESCALE_DATA to the folder that holds mnist/, cifar10/, ..."
@@ -75,38 +75,41 @@ def data_folder() -> Path:
 
 @pytest.fixture(scope="session")
 def small_spec() -> str:
-    """The text of a spec that runs in a second: two rates and two seeds of an MLP on a few digits."""
+    """Return the text of a spec that trains in a second: two rates and two seeds of an MLP on a few digits."""
     return SMALL_SPEC
 
 
 @pytest.fixture(scope="session")
 def processes_below() -> Callable[[int], set[int]]:
-    """A process and all that it has begun, as far as /proc shows."""
+    """Return a function that lists a process and all its descendants, according to /proc."""
 
     def below(process: int) -> set[int]:
         parents = {}
         for stat in Path("/proc").glob("[0-9]*/stat"):
             try:
                 parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
-            except OSError:  # ended since
+            except OSError:  # the process has ended
                 continue
-        family = {process}
-        while more := {child for child, parent in parents.items() if parent in family} - family:
-            family |= more
-        return family
+        processes = {process}
+        while children := {child for child, parent in parents.items() if parent in processes} - processes:
+            processes |= children
+        return processes
 
     return below
 
 
 @pytest.fixture
 def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine on which two workers train."""
+    """Let the machine have two cores, so that two workers train."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1}, raising=False)
 
 
 @pytest.fixture
 def stand_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], Any]], Path]:
-    """Write six batches, made from their number, that stand for the published ones of CIFAR-10; gives their folder."""
+    """Return a function that writes six batches in place of the published batches of CIFAR-10.
+
+    It takes a function from the number of a batch to its contents, and returns the folder.
+    """
 
     def write(batch: Callable[[int], Any]) -> Path:
         folder = tmp_path / "cifar10" / cifar10.BATCH_FOLDER

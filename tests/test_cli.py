@@ -1,4 +1,4 @@
-"""The command line: exit codes, one message and no traceback for whatever a user gets wrong, and interruptions."""
+"""The command line: exit codes, a single message without a traceback for every mistake of a user, and interrupts."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from noisescale.sweeps.lock import driver_lock
 
 
 @pytest.fixture(autouse=True)
-def quiet_place(tmp_path: Path, small_spec: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An own working folder with a small spec, one core, and the signal handler of before afterwards."""
+def working_folder(tmp_path: Path, small_spec: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Give each test a working folder with a small spec and a single core, and restore the signal handler."""
     handler = signal.getsignal(signal.SIGTERM)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -34,12 +34,15 @@ def quiet_place(tmp_path: Path, small_spec: str, monkeypatch: pytest.MonkeyPatch
     signal.signal(signal.SIGTERM, handler)
 
 
-Fail = Callable[..., str]
+Refuse = Callable[..., str]
 
 
 @pytest.fixture
-def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Fail:
-    """Run a command that must be refused: exit code 2, one line, nothing written; returns the line."""
+def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Refuse:
+    """Return a function that runs a command and requires exit code 2, a single line and no new file.
+
+    It returns the line.
+    """
 
     def run(*arguments: str, code: int = 2) -> str:
         before = sorted(tmp_path.rglob("*"))
@@ -58,7 +61,7 @@ def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Fail:
 SWEEP = ("sweep", "spec.toml", "--out", "out")
 
 
-def test_a_sweep_from_beginning_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sweep_from_start_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*SWEEP, "--dry-run"]) == 0
     assert "4 (0 finished)" in capsys.readouterr().out
     assert not (tmp_path / "out").exists()
@@ -66,24 +69,24 @@ def test_a_sweep_from_beginning_to_end(tmp_path: Path, capsys: pytest.CaptureFix
     assert main([*SWEEP]) == 0
     capsys.readouterr()
     assert main(["status", "out", "--json"]) == 0
-    status = json.loads(capsys.readouterr().out)
-    assert status.keys() == {
+    state = json.loads(capsys.readouterr().out)
+    assert state.keys() == {
         "schema_version", "completed", "diverged", "missing", "finished", "failed", "running", "runs_per_second",
         "seconds_left", "heartbeat_age",
     }  # fmt: skip
-    assert (status["completed"], status["missing"], status["failed"], status["running"]) == (4, 0, {}, False)
+    assert (state["completed"], state["missing"], state["failed"], state["running"]) == (4, 0, {}, False)
     assert main(["status", "out"]) == 0
     assert "completed  4" in capsys.readouterr().out
 
 
-def test_doctor_speaks_json_and_english(capsys: pytest.CaptureFixture[str]) -> None:
+def test_doctor_prints_json_and_text(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["schema_version"] == 1
     assert main(["doctor"]) == 0
     assert "torch" in capsys.readouterr().out
 
 
-def test_help_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_exits_with_0(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     assert main(["sweep", "--help"]) == 0
     assert "--dry-run" in capsys.readouterr().out
@@ -121,13 +124,13 @@ def test_help_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
         ('model.query_rows=["qkv.weight[:64]"]', "model.query_rows"),
     ],
 )
-def test_a_bad_spec_is_refused_by_key(refused: Fail, override: str, named: str) -> None:
+def test_a_bad_spec_is_refused_by_key(refused: Refuse, override: str, named: str) -> None:
     message = refused(*SWEEP, "--set", override)
     assert named in message
     assert "Got: " in message
 
 
-OWN_MODELS = """
+USER_MODELS = """
 import torch
 from torch import nn
 
@@ -166,13 +169,13 @@ def buffer(width, shape, classes):
         ("tied", "improved_standard", "'improved_standard' has two for the tied"),
     ],
 )
-def test_a_model_that_a_parameterization_cannot_follow_is_refused(
-    refused: Fail, tmp_path: Path, model: str, parameterization: str, named: str
+def test_a_model_that_does_not_fit_the_parameterization_is_refused(
+    refused: Refuse, tmp_path: Path, model: str, parameterization: str, named: str
 ) -> None:
-    (tmp_path / "own_models.py").write_text(OWN_MODELS)
+    (tmp_path / "user_models.py").write_text(USER_MODELS)
     overrides = (
         "--set",
-        f'model.family="own_models:{model}"',
+        f'model.family="user_models:{model}"',
         "--set",
         f'grid.parameterization=["{parameterization}"]',
     )
@@ -199,17 +202,17 @@ def test_a_model_that_a_parameterization_cannot_follow_is_refused(
         (("tune", "absent"), "tune"),
     ],
 )
-def test_a_bad_argument_is_refused_by_name(refused: Fail, arguments: tuple[str, ...], named: str) -> None:
+def test_a_bad_argument_is_refused_by_name(refused: Refuse, arguments: tuple[str, ...], named: str) -> None:
     assert named in refused(*arguments)
 
 
-def test_a_folder_with_another_spec_is_refused_by_key(refused: Fail, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_with_another_spec_is_refused_by_key(refused: Refuse, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*SWEEP]) == 0
     capsys.readouterr()
     assert "training.steps" in refused(*SWEEP, "--set", "training.steps=13")
 
 
-def test_a_second_driver_is_refused(refused: Fail, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_driver_is_refused(refused: Refuse, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*SWEEP]) == 0
     capsys.readouterr()
     with driver_lock(Path("out")):
@@ -225,13 +228,13 @@ import numpy as np
 def arrays():
     x = np.random.default_rng(0).normal(size=(100, 8))
     y = (x[:, 0] > 0).astype(int)
-    SPOIL
+    CHANGE
     return x[:60], y[:60], x[60:], y[60:]
 """
 
 
 @pytest.mark.parametrize(
-    ("spoil", "named"),
+    ("change", "named"),
     [
         ("x[3, 4] = np.nan", "x_train"),
         ("x[80, 4] = np.inf", "x_test"),
@@ -240,18 +243,18 @@ def arrays():
         ("y = y[:-1]", "test"),
     ],
 )
-def test_data_of_a_user_that_cannot_be_used_are_named(
-    refused: Fail, tmp_path: Path, small_spec: str, spoil: str, named: str
+def test_unusable_data_of_a_user_is_named(
+    refused: Refuse, tmp_path: Path, small_spec: str, change: str, named: str
 ) -> None:
-    module = f"data_{hashlib.sha256(spoil.encode()).hexdigest()[:8]}"
-    (tmp_path / f"{module}.py").write_text(DATA.replace("SPOIL", spoil))
+    module = f"data_{hashlib.sha256(change.encode()).hexdigest()[:8]}"
+    (tmp_path / f"{module}.py").write_text(DATA.replace("CHANGE", change))
     spec = small_spec.replace('name = "digits"\ntrain_size = 60\ntest_size = 40', f'name = "{module}:arrays"')
     (tmp_path / "spec.toml").write_text(spec)
     assert named in refused(*SWEEP)
 
 
-def test_real_targets_need_their_loss_and_metric(refused: Fail, tmp_path: Path, small_spec: str) -> None:
-    (tmp_path / "data_real.py").write_text(DATA.replace("SPOIL", "y = x[:, :2] * 0.5"))
+def test_real_targets_need_their_loss_and_metric(refused: Refuse, tmp_path: Path, small_spec: str) -> None:
+    (tmp_path / "data_real.py").write_text(DATA.replace("CHANGE", "y = x[:, :2] * 0.5"))
     spec = small_spec.replace('name = "digits"\ntrain_size = 60\ntest_size = 40', 'name = "data_real:arrays"')
     (tmp_path / "spec.toml").write_text(spec)
     assert "training.loss" in refused(*SWEEP)
@@ -259,7 +262,7 @@ def test_real_targets_need_their_loss_and_metric(refused: Fail, tmp_path: Path, 
     assert main([*SWEEP, "--set", 'training.loss="mse"', "--set", 'fit.metric="loss"']) == 0
 
 
-def test_a_truncated_idx_file_is_named(refused: Fail, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_truncated_idx_file_is_named(refused: Refuse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "data" / "mnist"
     folder.mkdir(parents=True)
     monkeypatch.setenv("NOISESCALE_DATA", str(tmp_path / "data"))
@@ -270,20 +273,20 @@ def test_a_truncated_idx_file_is_named(refused: Fail, tmp_path: Path, monkeypatc
     assert "-ubyte.gz" in message
 
 
-class Evil:
+class Executes:
     def __reduce__(self) -> tuple[Any, ...]:
         return os.mkdir, ("executed",)
 
 
-def test_a_pickle_that_runs_code_is_refused_and_does_not_run(
-    refused: Fail, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_pickle_that_executes_code_is_refused(
+    refused: Refuse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "data" / "cifar10" / "cifar-10-batches-py"
     folder.mkdir(parents=True)
     monkeypatch.setenv("NOISESCALE_DATA", str(tmp_path / "data"))
     monkeypatch.setattr("noisescale.datasets.cifar10.check_md5", lambda *arguments: None, raising=False)
     for name in ("batches.meta", "test_batch", *(f"data_batch_{number}" for number in range(1, 6))):
-        (folder / name).write_bytes(pickle.dumps({b"data": Evil(), b"labels": [0]}))
+        (folder / name).write_bytes(pickle.dumps({b"data": Executes(), b"labels": [0]}))
     message = refused(*SWEEP, "--set", 'dataset.name="cifar10"')
     assert "cifar-10-batches-py" in message
     assert not (tmp_path / "executed").exists()
@@ -299,7 +302,8 @@ class Broken(nn.Module):
         self.inner, self.outer, self.width = nn.Linear(64, width), nn.Linear(width, 10), width
 
     def forward(self, x):
-        if self.width == 4 and is_grad_enabled() and os.path.exists("broken"):  # in training, not when it is tried
+        # This fails in training, but not when the driver tries the model.
+        if self.width == 4 and is_grad_enabled() and os.path.exists("broken"):
             raise ValueError("this layer is out of order")
         return self.outer(self.inner(x.flatten(1)).relu())
 
@@ -308,10 +312,10 @@ def factory(width, input_shape, num_classes):
 """
 
 
-def test_failed_runs_are_exit_code_1_and_tried_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "model_of_mine.py").write_text(FACTORY)
+def test_failed_runs_give_exit_code_1_and_train_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "model_of_user.py").write_text(FACTORY)
     (tmp_path / "broken").touch()
-    arguments = [*SWEEP, "--set", 'model.family="model_of_mine:factory"', "--set", "grid.width=[2, 4]"]
+    arguments = [*SWEEP, "--set", 'model.family="model_of_user:factory"', "--set", "grid.width=[2, 4]"]
     assert main(arguments) == 1
     assert "this layer is out of order" in capsys.readouterr().err
     assert main(["status", "out"]) == 1
@@ -321,21 +325,21 @@ def test_failed_runs_are_exit_code_1_and_tried_again(tmp_path: Path, capsys: pyt
     assert main(["status", "out"]) == 0
 
 
-def test_a_module_that_does_not_fit_the_data_is_refused(refused: Fail, tmp_path: Path) -> None:
+def test_a_module_that_does_not_fit_the_data_is_refused(refused: Refuse, tmp_path: Path) -> None:
     (tmp_path / "model_that_fails.py").write_text(FACTORY.replace(".flatten(1)", ""))
     message = refused(*SWEEP, "--set", 'model.family="model_that_fails:factory"')
     assert "model.family" in message and "(2, 10)" in message
 
 
-def test_one_example_has_no_variance_and_vectors_are_no_images(refused: Fail, tmp_path: Path) -> None:
+def test_batches_without_variance_and_vectors_as_images_are_refused(refused: Refuse, tmp_path: Path) -> None:
     batch = ("--set", 'model={family="convnet", normalization="batch"}', "--set")
     assert "grid.batch_size: at least 2" in refused(*SWEEP, *batch, "grid.batch_size=[1, 10]")
     assert "stability.batch_size: at least 2" in refused(*SWEEP, *batch, "stability.batch_size=[1]")
-    (tmp_path / "vectors_of_mine.py").write_text(
+    (tmp_path / "vectors_of_user.py").write_text(
         "import numpy as np\ndef load():\n    return (np.eye(70), np.arange(70) % 3) * 2\n"
     )
     for family in ("convnet", "resnet"):
-        message = refused(*SWEEP, "--set", 'dataset={name="vectors_of_mine:load"}', "--set", f'model.family="{family}"')
+        message = refused(*SWEEP, "--set", 'dataset={name="vectors_of_user:load"}', "--set", f'model.family="{family}"')
         assert "model.family: a family for vectors ('mlp')" in message and "[70]" in message
 
 
@@ -343,7 +347,7 @@ def environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
-def test_a_reader_that_goes_away_is_no_error() -> None:
+def test_a_closed_output_is_not_an_error() -> None:
     buffered = {name: value for name, value in environment().items() if name != "PYTHONUNBUFFERED"}
     command = [sys.executable, "-m", "noisescale", "doctor"]
     with subprocess.Popen(command, env=buffered, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -354,7 +358,7 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
 
 
 def no_process_is_left(group: int) -> bool:
-    """Whether a process group is empty, after some patience for what is just ending."""
+    """Return whether a process group is empty, after waiting for processes that are ending."""
     end = time.monotonic() + 10
     while time.monotonic() < end:
         try:
@@ -366,11 +370,11 @@ def no_process_is_left(group: int) -> bool:
 
 
 def test_an_interrupt_keeps_everything_finished(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Ctrl-C as a terminal sends it: to the driver and its workers at once, in the middle of training."""
-    # Many packs: on a busy machine the sweep must still be at work when the signal comes.
+    """A terminal sends Ctrl-C to the driver and its workers at once, here during training."""
+    # There are many packs, so that the sweep still trains on a busy machine when the signal comes.
     grid = (f"grid.width={list(range(2, 30))}", "training.steps=8000")
     command = [sys.executable, "-m", "noisescale.cli", *SWEEP, "--jobs", "2", "--set", grid[0], "--set", grid[1]]
-    # A shell starts what runs in its background with interrupts ignored, and children inherit that.
+    # A shell starts background jobs with interrupts ignored, and their children inherit this.
     driver = subprocess.Popen(
         command, env=environment(), start_new_session=True, stderr=subprocess.PIPE, text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
@@ -381,21 +385,21 @@ def test_an_interrupt_keeps_everything_finished(tmp_path: Path, capsys: pytest.C
         time.sleep(0.05)
     capsys.readouterr()
     assert main(["status", "out", "--json"]) == 0
-    status = json.loads(capsys.readouterr().out)
-    assert status["running"] is True
-    assert status["missing"] > 0
-    assert status["heartbeat_age"] < 60
+    state = json.loads(capsys.readouterr().out)
+    assert state["running"] is True
+    assert state["missing"] > 0
+    assert state["heartbeat_age"] < 60
     os.killpg(driver.pid, signal.SIGINT)
     _, errors = driver.communicate(timeout=30)
     assert driver.returncode == 130
     assert "Traceback" not in errors
     assert errors.splitlines()[-1] == "noisescale: interrupted; everything finished so far is kept"
-    kept = sorted(shards.glob("[!.]*.parquet"))
-    assert kept
-    # A worker that was killed while it wrote may leave its temporary file, which the next driver clears.
-    assert {path.suffix for path in set(shards.iterdir()).difference(kept)} <= {".tmp"}
+    finished = sorted(shards.glob("[!.]*.parquet"))
+    assert finished
+    # A worker that is killed while it writes may leave its temporary file, which the next driver removes.
+    assert {path.suffix for path in set(shards.iterdir()).difference(finished)} <= {".tmp"}
     assert no_process_is_left(driver.pid)
     assert main(["status", "out", "--json"]) == 0
     after = json.loads(capsys.readouterr().out)
-    assert after["completed"] == 4 * len(kept)
+    assert after["completed"] == 4 * len(finished)
     assert after["running"] is False

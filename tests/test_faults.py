@@ -39,7 +39,7 @@ def test_a_sweep_that_is_killed_and_interrupted_equals_an_undisturbed_one(
     faults: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Subject(faults.Subject):  # type: ignore[name-defined, misc]
-        """Completes in this process, which has imported torch already."""
+        """Completes the sweep in this process, which has imported torch already."""
 
         def complete(self, out: Path | None = None) -> object:
             return SimpleNamespace(code=main(["sweep", str(self.spec), "--out", str(out or self.out), "--jobs", "1"]))

@@ -1,4 +1,4 @@
-"""Nobody's names, files or figures do anything but what they are for; nothing listens, nothing leaves the folder."""
+"""Names, files and figures of others execute nothing, no process listens, and no file is written outside the folder."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ SCRIPT = "<script>alert(1)</script>"
 
 
 @pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A working folder in a folder of its own, so that what climbs out of it is seen."""
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Give each test a working folder in an empty folder, and check that nothing is written beside it."""
     folder = tmp_path / "inner"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -44,20 +44,24 @@ Sweep = Callable[..., int]
 
 @pytest.fixture
 def sweep(small_spec: str) -> Sweep:
-    """Write a small spec of a name here and run it, or another command of it."""
+    """Return a function that writes a small spec with this name and runs its sweep."""
 
-    def begin(name: str, *more: str) -> int:
+    def run(name: str, *options: str) -> int:
         Path("spec.toml").write_text(small_spec.replace('"small"', json.dumps(name)), encoding="utf-8")
-        return main(["sweep", "spec.toml", "--out", "out", "--jobs", "1", *more])
+        return main(["sweep", "spec.toml", "--out", "out", "--jobs", "1", *options])
 
-    return begin
+    return run
 
 
 # --- names
 
 
 class Page(HTMLParser):
-    """Elements that would do something, and the text between the others."""
+    """The active elements of a page: scripts, embedded content and event handlers.
+
+    Args:
+        text: The HTML of the page.
+    """
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -73,40 +77,40 @@ class Page(HTMLParser):
 
 
 @pytest.mark.parametrize("name", [SCRIPT, "</script><script>alert(1)</script>", "\"'><img src=x onerror=alert(1)>"])
-def test_a_name_does_nothing_in_the_report(name: str, sweep: Sweep) -> None:
+def test_a_name_executes_nothing_in_the_report(name: str, sweep: Sweep) -> None:
     assert sweep(name) == 0
     assert main(["report", "out"]) == 0
     text = Path("out/report/index.html").read_text("utf-8")
     page = Page(text)
-    # Data for other programs, which no browser runs.
+    # This element holds data for other programs, which browsers do not execute.
     assert page.scripts == [{"type": "application/json", "id": "report-data"}]
     assert page.handlers == []
     assert "alert(1)" in text and "<script>alert" not in text
     assert json.loads(Path("out/report/report.json").read_text("utf-8"))["name"] == name
 
 
-def test_a_name_does_nothing_on_a_verdict_s_page(place: Path) -> None:
+def test_a_name_executes_nothing_on_a_page_of_verdicts(working_folder: Path) -> None:
     claim = next(iter(CLAIMS.values()))
-    one = {
+    statistic = {
         "name": SCRIPT, "value": 1.0, "low": 0.0, "high": 2.0, "convention": SCRIPT, "criterion": SCRIPT,
         "outcome": SCRIPT,
     }  # fmt: skip
     verdict = Verdict(
-        claim.id, claim.paper, SCRIPT, SCRIPT, SCRIPT, SCRIPT, "supported", (one,), "smoke", 0, 1, 1, SCRIPT,
-        {SCRIPT: 1.0}, (one,), None, 0.025, SCRIPT, SCRIPT, 1.0, SCRIPT,
+        claim.id, claim.paper, SCRIPT, SCRIPT, SCRIPT, SCRIPT, "supported", (statistic,), "smoke", 0, 1, 1, SCRIPT,
+        {SCRIPT: 1.0}, (statistic,), None, 0.025, SCRIPT, SCRIPT, 1.0, SCRIPT,
     )  # fmt: skip
-    (path,) = write_verdicts([(verdict, None)], place)
+    (path,) = write_verdicts([(verdict, None)], working_folder)
     page = Page(path.read_text("utf-8"))
     assert (page.scripts, page.handlers) == ([], [])
     assert "&lt;script&gt;" in path.read_text("utf-8")
 
 
-# Of the names below, those that a report's figures and paths could stumble over; a report takes seconds.
+# The names below that could break the figures or paths of a report. A report takes seconds.
 DRAWN = ("../../x", "[/bold]", "$\\frac$")
 
 
 @pytest.mark.parametrize("name", ["../../x", "/x", "..", "~/x", "a/b", "[/bold]", "$\\frac$", "%s{0}{name}", "\u0000"])
-def test_a_name_is_no_path_and_no_markup(name: str, sweep: Sweep) -> None:
+def test_a_name_is_not_a_path_or_markup(name: str, sweep: Sweep) -> None:
     assert sweep(name) == 0
     for command in (["fit", "out"], ["export", "out", "--to", "csv", "--out", "exported"]):
         assert main(command) == 0
@@ -126,7 +130,7 @@ def test_an_export_leaves_nothing_beside_its_path(out: str, sweep: Sweep) -> Non
 
 @pytest.mark.parametrize("value", ["__import__('os').mkdir('made')", "{{ 7*7 }}", "$(mkdir made)", "`mkdir made`"])
 @pytest.mark.parametrize("key", ["name", "model.activation", "model.family", "grid.schedule", "dataset.name"])
-def test_a_text_of_a_spec_is_not_evaluated(key: str, value: str, sweep: Sweep) -> None:
+def test_a_string_in_a_spec_is_not_evaluated(key: str, value: str, sweep: Sweep) -> None:
     assert sweep("plain", "--dry-run", "--set", f"{key}={json.dumps(value)}") == (0 if key == "name" else 2)
     assert not Path("made").exists()
 
@@ -139,9 +143,9 @@ class Executes:
         return os.mkdir, ("made",)
 
 
-def test_a_checkpoint_that_would_execute_is_thrown_away_and_the_sweep_goes_on(sweep: Sweep) -> None:
+def test_a_checkpoint_that_would_execute_code_is_discarded(sweep: Sweep) -> None:
     assert sweep("plain") == 0
-    want = Study.open("out").finished().set_index("run_id").test_loss
+    expected = Study.open("out").finished().set_index("run_id").test_loss
     packs = Plan(Path("out/plan.jsonl")).packs.values()
     Path("out/checkpoints").mkdir()
     for pack in packs:
@@ -149,11 +153,11 @@ def test_a_checkpoint_that_would_execute_is_thrown_away_and_the_sweep_goes_on(sw
         (Path("out/checkpoints") / f"{pack.pack_id}.pt").write_bytes(pickle.dumps(Executes()))
         (Path("out/shards") / f"{pack.pack_id}.parquet").unlink()
     assert sweep("plain") == 0
-    assert Study.open("out").finished().set_index("run_id").test_loss.to_dict() == want.to_dict()
+    assert Study.open("out").finished().set_index("run_id").test_loss.to_dict() == expected.to_dict()
     assert not Path("made").exists() and not Path("out/checkpoints").exists()
 
 
-def test_data_and_weights_that_would_execute_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_weights_that_would_execute_code_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     Path("weights.pt").write_bytes(pickle.dumps({"0.weight": Executes()}))
     Path("loads_weights.py").write_text("from torch import nn\nmodel = nn.Sequential(nn.Linear(64, 10))\n")
     command = ["measure", "loads_weights:model", "--data", "digits", "--checkpoint", "weights.pt"]
@@ -166,13 +170,13 @@ def test_data_and_weights_that_would_execute_are_refused(capsys: pytest.CaptureF
 
 
 def listening(process: int) -> set[str]:
-    """Local addresses at which a process listens, over TCP or UDP."""
-    sockets = set()
+    """Return the local addresses at which a process listens, over TCP or UDP."""
+    addresses = set()
     inodes = set()
     for link in Path(f"/proc/{process}/fd").iterdir():
         try:
             match = re.fullmatch(r"socket:\[(\d+)\]", os.readlink(link))
-        except OSError:  # closed since
+        except OSError:  # the file has been closed
             continue
         if match:
             inodes.add(match[1])
@@ -181,16 +185,16 @@ def listening(process: int) -> set[str]:
         for line in table.read_text().splitlines()[1:] if table.exists() else ():
             columns = line.split()
             if columns[3] in states and columns[9] in inodes:
-                sockets.add(f"{kind} {columns[1]}")
-    return sockets
+                addresses.add(f"{kind} {columns[1]}")
+    return addresses
 
 
 def needs_proc() -> None:
     if not Path("/proc/self/net/tcp").exists():
-        pytest.skip("sockets are found through /proc, which this system has not")
+        pytest.skip("sockets are found through /proc, which this system does not have")
 
 
-def test_a_listener_is_seen() -> None:
+def test_a_listener_is_detected() -> None:
     import socket
 
     needs_proc()
@@ -199,26 +203,26 @@ def test_a_listener_is_seen() -> None:
 
 
 def test_a_sweep_listens_nowhere(small_spec: str, processes_below: Callable[[int], set[int]]) -> None:
-    """Nor do its workers, nor anything else that it begins."""
+    """Neither the driver nor any of its descendants listens."""
     needs_proc()
     Path("spec.toml").write_text(small_spec, encoding="utf-8")
-    # Every worker imports torch first, which takes seconds in which it can be looked at.
+    # Every worker first imports torch, which takes seconds, so that the test can look at it.
     command = [sys.executable, "-m", "noisescale", "sweep", "spec.toml", "--out", "out", "--jobs", "2",
                "--set", "training.steps=4000", "--set", "grid.batch_size=[5, 10, 20]"]  # fmt: skip
-    listeners: set[str] = set()
+    addresses: set[str] = set()
     seen: set[int] = set()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as driver:
         while driver.poll() is None:
             for process in processes_below(driver.pid):
                 try:
-                    listeners |= listening(process)
-                except OSError:  # ended since
+                    addresses |= listening(process)
+                except OSError:  # the process has ended
                     continue
                 seen.add(process)
             time.sleep(0.1)
     assert driver.returncode == 0
     assert len(seen) >= 3, "the driver and two workers at least"
-    assert listeners == set()
+    assert addresses == set()
 
 
 # --- the source
@@ -229,14 +233,14 @@ FORBIDDEN = {
     "numpy.fromfile", "joblib.load", "dill.loads", "dill.load", "tarfile.extractall", "pandas.read_pickle",
     "pd.read_pickle", "torch.jit.load", "torch.hub.load", "subprocess.getoutput", "tempfile.mktemp",
 }  # fmt: skip
-# A method of this name on anything.
+# Forbidden names of methods of any object.
 FORBIDDEN_METHODS = {"extractall", "extract"}
 LISTENS = {"socket", "socketserver", "http.server", "xmlrpc", "asyncio", "aiohttp", "flask", "fastapi", "uvicorn"}
 
 
-def faults(source: str) -> list[str]:
-    """What a module calls or imports that it must not, one entry each, with its line."""
-    faults_found = []
+def violations(source: str) -> list[str]:
+    """List the forbidden calls and imports of a module, each with its line."""
+    lines = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call):
             name, keywords = ast.unparse(node.func), {word.arg: ast.unparse(word.value) for word in node.keywords}
@@ -245,19 +249,19 @@ def faults(source: str) -> list[str]:
             unsafe |= name.endswith(".load") and keywords.get("allow_pickle", "False") != "False"
             unsafe |= keywords.get("shell", "False") != "False"
             if unsafe:
-                faults_found.append(f"{node.lineno}: {name}")
+                lines.append(f"{node.lineno}: {name}")
         elif isinstance(node, ast.Import):
-            faults_found += [f"{node.lineno}: {alias.name}" for alias in node.names if alias.name in LISTENS]
+            lines += [f"{node.lineno}: {alias.name}" for alias in node.names if alias.name in LISTENS]
         elif isinstance(node, ast.ImportFrom) and node.module in LISTENS | {"pickle", "marshal", "shelve"}:
             names = {alias.name for alias in node.names}
-            if node.module != "socket" or names - {"create_connection"}:  # which calls, and never listens
-                faults_found.append(f"{node.lineno}: {node.module}")
-    return faults_found
+            if node.module != "socket" or names - {"create_connection"}:  # which connects and never listens
+                lines.append(f"{node.lineno}: {node.module}")
+    return lines
 
 
-def test_no_source_calls_what_executes_texts_or_files() -> None:
-    by_file = {str(file.relative_to(PACKAGE)): faults(file.read_text("utf-8")) for file in PACKAGE.rglob("*.py")}
-    assert {name: in_file for name, in_file in by_file.items() if in_file} == {}
+def test_no_source_executes_strings_or_files() -> None:
+    by_file = {str(file.relative_to(PACKAGE)): violations(file.read_text("utf-8")) for file in PACKAGE.rglob("*.py")}
+    assert {name: lines for name, lines in by_file.items() if lines} == {}
 
 
 @pytest.mark.parametrize(
@@ -281,12 +285,12 @@ def test_no_source_calls_what_executes_texts_or_files() -> None:
         ("re.compile(text)", 0),
     ],
 )
-def test_a_fault_is_seen(source: str, expected: int) -> None:
-    assert len(faults(source)) == expected
+def test_a_violation_is_detected(source: str, expected: int) -> None:
+    assert len(violations(source)) == expected
 
 
-def test_only_pages_switch_escaping_off_and_only_for_figures_and_data() -> None:
+def test_pages_disable_escaping_only_for_figures_and_data() -> None:
     safe = [
         match for file in PACKAGE.rglob("*.jinja") for match in re.findall(r"\{\{([^}]*)\|\s*safe", file.read_text())
     ]
-    assert sorted({one.strip() for one in safe}) == ["claim.svg", "data", "figure.svg"]
+    assert sorted({expression.strip() for expression in safe}) == ["claim.svg", "data", "figure.svg"]

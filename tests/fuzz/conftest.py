@@ -1,4 +1,4 @@
-"""An own place for every test, and the modules beside the tests (found here because test folders are no packages)."""
+"""A working folder for every test. Test folders are not packages, so the helper modules join the import path here."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(scope="session")
-def fuzz_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The working folder of a session's cases: one core, an empty cache, no data of the machine's own."""
-    place, before = tmp_path_factory.mktemp("fuzz"), Path.cwd()
+def fuzz_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Give the working folder of all cases of a session, with a single core, an empty cache and no local data."""
+    folder, before = tmp_path_factory.mktemp("fuzz"), Path.cwd()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "sched_getaffinity", lambda process: {0}, raising=False)
-        patch.setattr(pooch, "os_cache", lambda project: place / "cache")
+        patch.setattr(pooch, "os_cache", lambda project: folder / "cache")
         patch.setattr(sys, "path", list(sys.path))
         patch.delenv("NOISESCALE_DATA", raising=False)
-        os.chdir(place)
+        os.chdir(folder)
         try:
-            yield place
+            yield folder
         finally:
             os.chdir(before)
 
 
 @pytest.fixture(autouse=True)
-def place(fuzz_place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The same, entered again for each test: other modules' fixtures change the working folder as well."""
-    monkeypatch.chdir(fuzz_place)
-    return fuzz_place
+def folder(fuzz_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Enter the working folder for each test, because fixtures of other modules change it."""
+    monkeypatch.chdir(fuzz_folder)
+    return fuzz_folder

@@ -1,6 +1,6 @@
-"""Ways in which bytes, JSON values and files go wrong, as hypothesis draws them.
+"""Hypothesis strategies that damage bytes, JSON values and files.
 
-Places are drawn as whole numbers and taken modulo the length, so that a draw means something for any contents.
+Positions are whole numbers, taken modulo the length, so that every draw is meaningful for any contents.
 """
 
 from __future__ import annotations
@@ -14,25 +14,27 @@ from typing import Any
 import pandas as pd
 from hypothesis import strategies as st
 
-PLACES = st.integers(0, 2**24)
+POSITIONS = st.integers(0, 2**24)
 JUNK = st.binary(max_size=12)
 _DEEP = 50_000
 
 
 @dataclass(frozen=True)
 class Damage:
-    """One way in which bytes went wrong.
+    """Damage to bytes.
 
-    Arguments:
-        kind: cut, flip, flips, empty, junk, insert, zeros, drop, twice, replaced or deep. place: where. data: junk.
+    Args:
+        kind: One of `BYTE_KINDS`.
+        position: Where the damage is, modulo the length.
+        data: Bytes to insert or to replace the contents with.
     """
 
     kind: str
-    place: int
+    position: int
     data: bytes
 
     def apply(self, whole: bytes) -> bytes:
-        at = self.place % max(len(whole), 1)
+        at = self.position % max(len(whole), 1)
         match self.kind:
             case "cut":
                 return whole[:at]
@@ -40,7 +42,7 @@ class Damage:
                 flipped = bytearray(whole)
                 for number in range(1 if self.kind == "flip" else 9):
                     if flipped:
-                        flipped[(at + 7919 * number) % len(flipped)] ^= 1 << (self.place + number) % 8
+                        flipped[(at + 7919 * number) % len(flipped)] ^= 1 << (self.position + number) % 8
                 return bytes(flipped)
             case "insert":
                 return whole[:at] + self.data + whole[at:]
@@ -48,7 +50,7 @@ class Damage:
                 return whole[:at] + bytes(len(whole[at : at + 64])) + whole[at + 64 :]
             case "drop":
                 return whole[:at] + whole[at + 1 + len(self.data) :]
-            case "ones":  # declared sizes become huge
+            case "ones":  # makes declared sizes huge
                 return whole[:at] + b"\xff" * len(whole[at : at + 4]) + whole[at + 4 :]
             case "twice":
                 return whole + whole
@@ -60,7 +62,7 @@ class Damage:
 
 
 BYTE_KINDS = ("cut", "flip", "flip", "flips", "insert", "zeros", "ones", "drop", "twice", "junk", "deep", "empty")
-DAMAGES = st.builds(Damage, st.sampled_from(BYTE_KINDS), PLACES, JUNK)
+DAMAGES = st.builds(Damage, st.sampled_from(BYTE_KINDS), POSITIONS, JUNK)
 
 TEXTS = ["", "x", "../../x", "/", "nan", "-1", "a" * 300, "\u0000", "<script>", "[/b]", "$x$", "ntk", "completed"]
 SCALARS: st.SearchStrategy[Any] = st.one_of(
@@ -74,10 +76,16 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 
 @dataclass(frozen=True)
 class JsonDamage:
-    """One value inside a JSON text that is deleted, replaced or added to; of JSON lines, in one of the lines."""
+    """Deletion, replacement or extension of a value in a JSON text, or in a line of a file of JSON lines.
+
+    Args:
+        kind: "delete", "add" or "set".
+        position: Which value, modulo their number.
+        value: The new value.
+    """
 
     kind: str
-    place: int
+    position: int
     value: Any
 
     def apply(self, whole: bytes) -> bytes:
@@ -87,7 +95,7 @@ class JsonDamage:
         except ValueError:
             if not lines:
                 return whole
-            line = self.place % len(lines)
+            line = self.position % len(lines)
             lines[line] = self._changed(lines[line]) + b"\n"
             return b"".join(lines)
         return self._changed(whole)
@@ -97,39 +105,41 @@ class JsonDamage:
             values = json.loads(text)
         except ValueError:
             return text
-        holder = [values]
-        places = list(_entries(holder))
-        inside, key = places[self.place % len(places)]
-        if self.kind == "delete" and inside is not holder:
-            del inside[key]
-        elif self.kind == "add" and isinstance(inside[key], dict):
-            inside[key][str(self.place)] = self.value
-        elif self.kind == "add" and isinstance(inside[key], list):
-            inside[key].append(self.value)
+        root = [values]
+        entries = list(_entries(root))
+        container, key = entries[self.position % len(entries)]
+        if self.kind == "delete" and container is not root:
+            del container[key]
+        elif self.kind == "add" and isinstance(container[key], dict):
+            container[key][str(self.position)] = self.value
+        elif self.kind == "add" and isinstance(container[key], list):
+            container[key].append(self.value)
         else:
-            inside[key] = self.value
-        return json.dumps(holder[0]).encode()
+            container[key] = self.value
+        return json.dumps(root[0]).encode()
 
 
-def _entries(value: Any) -> Any:
-    """(container, key) of every value below."""
-    pairs = value.items() if isinstance(value, dict) else enumerate(value)
-    for key, own in pairs:
-        yield value, key
-        if isinstance(own, dict | list):
-            yield from _entries(own)
+def _entries(container: Any) -> Any:
+    """Yield the container and key of every value inside a container."""
+    pairs = container.items() if isinstance(container, dict) else enumerate(container)
+    for key, value in pairs:
+        yield container, key
+        if isinstance(value, dict | list):
+            yield from _entries(value)
 
 
-JSON_DAMAGES = st.builds(JsonDamage, st.sampled_from(["delete", "add", "set", "set"]), PLACES, VALUES)
+JSON_DAMAGES = st.builds(JsonDamage, st.sampled_from(["delete", "add", "set", "set"]), POSITIONS, VALUES)
 
 
 @dataclass(frozen=True)
 class FileDamage:
-    """What becomes of a file: other contents, or another thing in its place.
+    """Damage to a file: changed contents, or something else at its path.
 
-    Arguments:
-        target: among the files of the folder. contents: None where the file is replaced as `kind` says: missing,
-            folder, loop (a link to itself), nowhere (a link to nothing) or table (another Parquet file, that is whole).
+    Args:
+        target: The path of the file in the folder.
+        kind: "contents", or the replacement: "missing", "folder", "loop" (a link to itself), "nowhere" (a dangling
+            link) or "table" (an intact Parquet file that is not a shard).
+        contents: Damage to the contents; None for a replacement.
     """
 
     target: str
@@ -138,12 +148,12 @@ class FileDamage:
 
     def apply(self, folder: Path) -> None:
         path = folder / self.target
-        if not path.parent.is_dir():  # its folder was damaged before it
+        if not path.parent.is_dir():  # its folder has been damaged
             return
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
             if self.kind != "missing":
-                path.write_bytes(b"no folder")
+                path.write_bytes(b"not a folder")
             return
         if self.contents is not None:
             if path.is_file():
@@ -161,15 +171,15 @@ class FileDamage:
 
 
 def file_damages(targets: list[str]) -> st.SearchStrategy[FileDamage]:
-    """Something that happens to one of these files; JSON files are damaged as JSON half of the time."""
+    """Draw damage to any of these files. For JSON files, half of the draws change JSON values."""
 
-    def of(target: str) -> st.SearchStrategy[FileDamage]:
+    def damages(target: str) -> st.SearchStrategy[FileDamage]:
         kinds = ["missing", "folder", "loop", "nowhere", *(["table"] if target.endswith(".parquet") else [])]
-        gone = st.builds(FileDamage, st.just(target), st.sampled_from(kinds))
+        replaced = st.builds(FileDamage, st.just(target), st.sampled_from(kinds))
         flipped = st.builds(FileDamage, st.just(target), st.just("contents"), DAMAGES)
         if not target.endswith((".json", ".jsonl")):
-            return st.one_of(flipped, flipped, flipped, gone)
+            return st.one_of(flipped, flipped, flipped, replaced)
         values = st.builds(FileDamage, st.just(target), st.just("contents"), JSON_DAMAGES)
-        return st.one_of(values, values, flipped, gone)
+        return st.one_of(values, values, flipped, replaced)
 
-    return st.sampled_from(targets).flatmap(of)
+    return st.sampled_from(targets).flatmap(damages)

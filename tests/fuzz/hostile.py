@@ -1,4 +1,4 @@
-"""Pickles of small things, and pickles that would leave a mark in the working folder if they were executed."""
+"""Pickles of small values, and pickles that leave a mark in the working folder if they are executed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ from running import MARK
 
 
 class Executes:
-    """Its pickle calls a function when it is read."""
+    """An object whose pickle calls a function when it is read.
+
+    Args:
+        function: The function.
+        arguments: Its arguments.
+    """
 
     def __init__(self, function: Callable[..., Any] = os.mkdir, *arguments: Any) -> None:
         self.call = function, arguments or (MARK,)
@@ -30,7 +35,7 @@ CALLS: tuple[tuple[Callable[..., Any], str], ...] = (
     (np.save, MARK),
 )
 
-# Global names as a pickle's own opcodes write them, reached by no honest class.
+# Global names, written as opcodes of a pickle. No ordinary class leads to these.
 _GLOBAL = b"c%s\n%s\n(S'" + MARK.encode() + b"'\ntR."
 OPCODES = [
     _GLOBAL % (module, name)
@@ -46,7 +51,7 @@ OPCODES = [
         (b"noisescale.cli", b"main"),
     )
 ]
-# Declared lengths beyond all memory, and containers within themselves.
+# Declared lengths that exceed any memory, and containers that contain themselves.
 MONSTERS = [
     b"\x80\x04\x8e" + (2**62).to_bytes(8, "little") + b"x.",
     b"\x80\x04\x8b" + (2**31 - 1).to_bytes(4, "little") + b"x.",
@@ -63,7 +68,7 @@ MONSTERS = [
 SHAPES = st.sampled_from([(), (0,), (1,), (2, 3072), (0, 3072), (2, 3071), (3, 2, 2), (1, 1, 1, 1, 1)])
 DTYPES = st.sampled_from(["u1", "i8", "f4", "f8", "c8", "U3", "S2", "O", "M8[s]", "?", "V4", "i4,f4"])
 ARRAYS = st.builds(lambda shape, dtype: np.zeros(shape, dtype), SHAPES, DTYPES)
-HELD: st.SearchStrategy[Any] = st.recursive(
+PICKLED_VALUES: st.SearchStrategy[Any] = st.recursive(
     st.one_of(
         st.none(), st.booleans(), st.integers(-3, 12), st.floats(), st.binary(max_size=4), st.text(max_size=4), ARRAYS,
         st.sampled_from([10**400, np.float32(3), np.int64(3)]),
@@ -75,9 +80,9 @@ HELD: st.SearchStrategy[Any] = st.recursive(
 PROTOCOLS = st.integers(0, 5)
 
 
-def pickled(held: st.SearchStrategy[Any]) -> st.SearchStrategy[bytes]:
-    """The same as pickles of every protocol."""
-    return st.builds(lambda own, protocol: pickle.dumps(own, protocol=protocol), held, PROTOCOLS)
+def pickled(values: st.SearchStrategy[Any]) -> st.SearchStrategy[bytes]:
+    """Draw pickles of these values with every protocol."""
+    return st.builds(lambda value, protocol: pickle.dumps(value, protocol=protocol), values, PROTOCOLS)
 
 
-PICKLES = st.one_of(pickled(HELD), st.sampled_from(OPCODES), st.sampled_from(MONSTERS))
+PICKLES = st.one_of(pickled(PICKLED_VALUES), st.sampled_from(OPCODES), st.sampled_from(MONSTERS))

@@ -1,4 +1,4 @@
-"""One case: a command in this process, within a time limit, and what it may answer. And how many cases there are."""
+"""Running one case, a command in this process with a time limit; and the number of cases of each test."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from noisescale.cli import main
 
-# Cases of the plain form, by test; `--full` tries three times as many instead.
+# Number of cases by test in the short form. `--full` tries three times as many.
 CASES = {
     "spec": 400, "spec text": 300, "spec override": 200, "spec run": 8, "command line": 300,
     "batch": 130, "batch pickle": 150, "archive": 100, "idx": 140, "cache": 50,
@@ -25,22 +25,22 @@ CASES = {
 }  # fmt: skip
 FULL = 3
 
-# Far above what any case takes, also on a machine that is busy with something else.
+# Time limit of a case, in seconds, far above the time of any case on a busy machine.
 SECONDS = 60.0
 
-# What hostile files would make in the working folder if anything in them were executed.
+# The name of the file or folder that hostile files create in the working folder if anything in them is executed.
 MARK = "executed"
 
 Case = TypeVar("Case")
 
 
 class Hang(BaseException):
-    """A case that took too long; no `except Exception` may swallow it."""
+    """A case exceeded its time limit. It is not an `Exception`, so that no handler catches it."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command answered."""
+    """The exit code and output of a command."""
 
     code: int
     out: str
@@ -48,18 +48,18 @@ class Answer:
 
     @property
     def refused(self) -> bool:
-        """Whether the input was refused, in which case it must be so as the contract says."""
+        """True if the command refused its input. Its messages must then follow the contract."""
         if self.code != 2:
             return False
         lines = self.err.splitlines()
         assert lines and all(line.startswith("noisescale: ") for line in lines if line in (lines[0], lines[-1])), lines
-        # A note of what is missing may stand above the message.
+        # A warning about an unfinished sweep may precede the message.
         assert len(lines) <= 3 and len(lines[-1]) > len("noisescale: "), lines
         return True
 
 
 def run(*arguments: str) -> Answer:
-    """A command in this process: anything but an exit code is an error of the test."""
+    """Run a command in this process. Anything but an exit code fails the test."""
     out, err = io.StringIO(), io.StringIO()
     with time_limit(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = main(list(arguments))
@@ -69,12 +69,12 @@ def run(*arguments: str) -> Answer:
 
 @contextlib.contextmanager
 def time_limit() -> Iterator[None]:
-    """Raise where a case takes longer than `SECONDS`."""
+    """Raise `Hang` if a case takes longer than `SECONDS`."""
 
-    def late(number: int, frame: FrameType | None) -> None:
+    def expire(number: int, frame: FrameType | None) -> None:
         raise Hang(f"longer than {SECONDS} s")
 
-    before = signal.signal(signal.SIGALRM, late)
+    before = signal.signal(signal.SIGALRM, expire)
     signal.setitimer(signal.ITIMER_REAL, SECONDS)
     try:
         yield
@@ -84,13 +84,13 @@ def time_limit() -> Iterator[None]:
 
 
 def sizes(name: str) -> pytest.MarkDecorator:
-    """Parametrizes `count`: the cases of the plain form, and of the long one."""
+    """Parametrize `count` with the number of cases in the short and the long form."""
     short = pytest.param(CASES[name], marks=pytest.mark.short)
     return pytest.mark.parametrize("count", [short, pytest.param(FULL * CASES[name], marks=pytest.mark.full)])
 
 
 def try_many(count: int, cases: st.SearchStrategy[Case], check: Callable[[Case], None]) -> None:
-    """Check so many cases, and that there were so many: a strategy may run out of different ones."""
+    """Check this many cases, and that a strategy did not run out of different cases."""
     seen = 0
 
     def counted(case: Case) -> None:
@@ -98,7 +98,7 @@ def try_many(count: int, cases: st.SearchStrategy[Case], check: Callable[[Case],
         seen += 1
         check(case)
 
-    # Cases are small as they are drawn, and some take seconds: a failing one is shown, not made smaller.
-    wanted = settings(max_examples=count, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
-    wanted(given(cases)(counted))()
+    # Cases are small, and some take seconds, so a failing case is shown without being reduced.
+    generate_only = settings(max_examples=count, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    generate_only(given(cases)(counted))()
     assert seen >= count

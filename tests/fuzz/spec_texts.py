@@ -1,4 +1,4 @@
-"""Specs as dictionaries, their mutations, and how they are written as TOML."""
+"""Specs as dictionaries, their mutations, and their text in TOML."""
 
 from __future__ import annotations
 
@@ -75,13 +75,13 @@ LADDERS = st.fixed_dictionaries({"from": NUMBERS, "to": NUMBERS, "factor": NUMBE
 
 
 def paths(values: dict[str, Any], prefix: str = "") -> list[str]:
-    """Dotted keys of every value."""
-    found = []
+    """List the dotted keys of all values."""
+    keys = []
     for key, value in values.items():
-        found.append(f"{prefix}{key}")
+        keys.append(f"{prefix}{key}")
         if isinstance(value, dict):
-            found += paths(value, f"{prefix}{key}.")
-    return found
+            keys += paths(value, f"{prefix}{key}.")
+    return keys
 
 
 MUTATIONS = st.lists(
@@ -97,7 +97,7 @@ MUTATIONS = st.lists(
 
 
 def mutated(mutations: list[tuple[str, str, Any, str]]) -> dict[str, Any]:
-    """The valid spec with some of its values deleted, added to or replaced."""
+    """Return the valid spec with some values deleted, extended or replaced."""
     values = copy.deepcopy(VALID)
     for path, action, value, name in mutations:
         *sections, last = path.split(".")
@@ -116,13 +116,13 @@ def mutated(mutations: list[tuple[str, str, Any, str]]) -> dict[str, Any]:
 
 
 def as_toml(values: dict[str, Any]) -> str:
-    """A dictionary as TOML; lone surrogates apart, which no strategy here draws, every value has a form."""
+    """Write a dictionary as TOML. Only lone surrogates have no form, and no strategy here draws them."""
     return "".join(f"{_text(key)} = {_value(value)}\n" for key, value in values.items())
 
 
 def _value(value: Any) -> str:
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{_text(key)} = {_value(own)}" for key, own in value.items()) + "}"
+        return "{" + ", ".join(f"{_text(key)} = {_value(entry)}" for key, entry in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(_value, value)) + "]"
     if isinstance(value, bool):
@@ -134,7 +134,7 @@ def _text(value: str) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-# One of each pair of values that belong together, all of them small: every combination is a spec that can be run.
+# Small values that fit together: every combination is a spec that can run.
 _CHOICES: dict[str, st.SearchStrategy[Any]] = {
     "grid.parameterization": st.sampled_from([["ntk"], ["standard"], ["own"], ["mup"], ["improved_standard"]]),
     "grid.width": st.sampled_from([[2], [3], [1, 2]]),

@@ -1,4 +1,4 @@
-"""Whatever lies where data, caches and weights are looked for: it is read as published, or refused, never executed."""
+"""Damaged and hostile data files and caches are used only if they are as published, and never executed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OUT = "data-out"
 
 
 def dry_run(name: str, **keys: Any) -> Answer:
-    """What a spec with this data set would run."""
+    """Run a spec with this data set in a dry run."""
     more = "".join(f"{key} = {value!r}\n" for key, value in keys.items())
     Path(SPEC).write_text(
         f'name = "data"\nseeds = 1\n[dataset]\nname = "{name}"\n{more}'
@@ -47,12 +47,12 @@ def batch(index: int, examples: int = 2) -> dict[bytes, Any]:
 
 @pytest.fixture
 def batches(stand_in_batches: Callable[[Callable[[int], Any]], Path]) -> Path:
-    """Six small batches of CIFAR-10 that stand for the published ones."""
+    """Write six small batches that replace the published batches of CIFAR-10."""
     return stand_in_batches(batch)
 
 
-def only_what_was_published(path: Path, name: str, damaged: bytes, same: Callable[[bytes], bytes]) -> None:
-    """A file is used if its contents are the published ones, and only then."""
+def check_used_only_as_published(path: Path, name: str, damaged: bytes, same: Callable[[bytes], bytes]) -> None:
+    """Check that a file is used exactly if its contents are the published contents."""
     whole = path.read_bytes()
     path.write_bytes(damaged)
     try:
@@ -67,7 +67,7 @@ def only_what_was_published(path: Path, name: str, damaged: bytes, same: Callabl
 def test_a_damaged_batch(count: int, batches: Path) -> None:
     path = batches / "data_batch_2"
     whole = path.read_bytes()
-    check: Callable[[Damage], None] = lambda damage: only_what_was_published(  # noqa: E731
+    check: Callable[[Damage], None] = lambda damage: check_used_only_as_published(  # noqa: E731
         path, "cifar10", damage.apply(whole), lambda content: content
     )
     try_many(count, DAMAGES, check)
@@ -79,11 +79,11 @@ BATCHES = st.fixed_dictionaries({b"data": ARRAYS | PIXELS | PIXELS, b"labels": s
 
 
 @sizes("batch pickle")
-def test_another_pickle_in_a_batch_s_place(count: int, batches: Path) -> None:
+def test_another_pickle_in_place_of_a_batch(count: int, batches: Path) -> None:
     path = batches / "test_batch"
 
     def check(content: bytes) -> None:
-        only_what_was_published(path, "cifar10", content, lambda content: content)
+        check_used_only_as_published(path, "cifar10", content, lambda content: content)
 
     try_many(count, st.one_of(PICKLES, pickled(BATCHES)), check)
 
@@ -101,7 +101,7 @@ MEMBERS = st.lists(
 
 
 def archive_of(members: list[tuple[str, bytes, str, bytes, int]], mode: str) -> bytes:
-    """A tar file of members of any kind that may declare more bytes than they have."""
+    """Build a tar file whose members may declare more bytes than they have."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode=mode) as archive:  # type: ignore[call-overload]
         for name, kind, target, content, excess in members:
@@ -132,7 +132,7 @@ def test_an_archive(count: int, batches: Path) -> None:
             files = [archive.extractfile(f"{cifar10.BATCH_FOLDER}/{name}") for name in cifar10.BATCH_MD5]
             return b"".join(file.read() for file in files if file is not None)
 
-    try_many(count, contents, lambda content: only_what_was_published(path, "cifar10", content, unpacked))
+    try_many(count, contents, lambda content: check_used_only_as_published(path, "cifar10", content, unpacked))
 
 
 IDX_SHAPES = {name: (4, *shape[1:]) for name, shape in mnist.FILE_SHAPES.items()}
@@ -164,31 +164,31 @@ def test_an_idx_file(count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     def check(case: tuple[Path, Damage | bytes]) -> None:
         path, change = case
         content = change if isinstance(change, bytes) else change.apply(path.read_bytes())
-        only_what_was_published(path, "mnist", content, lambda content: content)
+        check_used_only_as_published(path, "mnist", content, lambda content: content)
 
     try_many(count, st.one_of(damaged, others), check)
 
 
 @sizes("cache")
-def test_the_cache_of_generated_data(count: int, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cached file is worth nothing unless it is whole: the same data are generated again and the file mended."""
+def test_the_cache_of_generated_data(count: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A damaged file in the cache is replaced: the same data is generated again."""
     generator = np.random.default_rng(0)
     curves, labels = generator.standard_normal((mnist1d.BLOCK, 40)), np.arange(mnist1d.BLOCK) % 10
     monkeypatch.setattr(mnist1d, "_check_generator", lambda: None)
     monkeypatch.setattr(mnist1d, "generate_curves", lambda seed, per_class: (curves, labels))
     shapes = {"x": (mnist1d.BLOCK, 40), "y": (mnist1d.BLOCK,)}
     assert dry_run("mnist1d").code == 0
-    (path,) = (place / "cache" / "mnist1d").iterdir()
-    whole, right = path.read_bytes(), load_arrays(path, shapes)
-    assert right is not None
+    (path,) = (folder / "cache" / "mnist1d").iterdir()
+    whole, expected = path.read_bytes(), load_arrays(path, shapes)
+    assert expected is not None
 
     def check(change: Damage | Archived) -> None:
         path.write_bytes(change.apply(whole))
         assert dry_run("mnist1d").code == 0
-        found = load_arrays(path, shapes)
-        assert found is not None and all(np.array_equal(found[name], right[name]) for name in shapes)
+        arrays = load_arrays(path, shapes)
+        assert arrays is not None and all(np.array_equal(arrays[name], expected[name]) for name in shapes)
 
-    # The ends of a ZIP file hold its headers, which say how the rest is to be read.
+    # The ends of a ZIP file hold its headers, which determine how the rest is read.
     ends = st.builds(Damage, st.sampled_from(["flip", "ones", "zeros"]), st.integers(-400, 300), st.just(b""))
     others = st.builds(Archived, st.sampled_from(["x", "y"]), DTYPES, st.sampled_from(list(shapes.values())))
     try_many(count, st.one_of(DAMAGES, ends, others), check)
@@ -199,7 +199,13 @@ DTYPES = st.sampled_from(["U3", "S2", "O", "c8", "M8[s]", "V4", "i4,f4"])
 
 @dataclass(frozen=True)
 class Archived:
-    """An .npz file of arrays of which one has another dtype; of objects, such that their pickle is executed."""
+    """An .npz file in which an array has another dtype. Reading an array of objects would execute their pickle.
+
+    Args:
+        name: The name of the array.
+        dtype: Its dtype.
+        shape: Its shape.
+    """
 
     name: str
     dtype: str

@@ -1,4 +1,4 @@
-"""The same as people have it: processes of their own, with exit codes, both outputs and what is left behind."""
+"""Commands as real processes: their exit codes, both outputs and the files that they leave."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ SPEC = as_toml({**VALID, "seeds": 1, "grid": {**VALID["grid"], "learning_rate": 
 SWEEP = ["sweep", "real.toml", "--out", "real-out"]
 STUDY = ["--out", "exported", "--to", "csv"]
 
-# name: (files to be written, the command, the exit code, a word of the message)
+# By name: the files to write, the command, the exit code, and a word of the message.
 CASES: dict[str, tuple[dict[str, bytes], list[str], int, str]] = {
-    "no command": ({}, ["swep"], 2, "swep"),
-    "no spec": ({}, ["sweep", "nothing.toml", "--out", "x"], 2, "nothing.toml"),
+    "unknown command": ({}, ["swep"], 2, "swep"),
+    "missing spec": ({}, ["sweep", "nothing.toml", "--out", "x"], 2, "nothing.toml"),
     "spec is a folder": ({}, ["sweep", ".", "--out", "x"], 2, "."),
     "no TOML": ({"real.toml": b"\xff\x00["}, SWEEP, 2, "TOML"),
     "deep TOML": ({"real.toml": b"a = " + b"[" * 50_000}, SWEEP, 2, "TOML"),
@@ -39,8 +39,8 @@ CASES: dict[str, tuple[dict[str, bytes], list[str], int, str]] = {
         ["fit", "."], 2, "a.parquet",
     ),
     "hostile weights": (
-        {"own.py": b"from torch import nn\nmodel = nn.Linear(64, 10)", "w.pt": pickle.dumps(Executes())},
-        ["measure", "own:model", "--data", "digits", "--checkpoint", "w.pt"], 2, "w.pt",
+        {"user_model.py": b"from torch import nn\nmodel = nn.Linear(64, 10)", "w.pt": pickle.dumps(Executes())},
+        ["measure", "user_model:model", "--data", "digits", "--checkpoint", "w.pt"], 2, "w.pt",
     ),
     "dry run": ({"real.toml": SPEC.encode()}, [*SWEEP, "--dry-run"], 0, ""),
     "run": ({"real.toml": SPEC.encode()}, [*SWEEP, "--jobs", "1"], 0, ""),
@@ -48,11 +48,11 @@ CASES: dict[str, tuple[dict[str, bytes], list[str], int, str]] = {
 }  # fmt: skip
 
 
-# A process imports torch, which takes seconds: the others run in the long form.
-SHORT = ("no command", "no TOML", "out is a file", "function that ends", "hostile shard", "hostile weights", "run")
+# Each process imports torch, which takes seconds, so the other cases run only in the long form.
+SHORT = ("unknown command", "no TOML", "out is a file", "function that ends", "hostile shard", "hostile weights", "run")
 
 
-def test_there_are_twenty() -> None:
+def test_there_are_at_least_twenty_cases() -> None:
     assert len(CASES) >= 20 and set(SHORT) <= set(CASES)
 
 
@@ -73,5 +73,5 @@ def test_a_real_process(name: str, tmp_path: Path) -> None:
     assert "Traceback" not in done.stdout + done.stderr and not (tmp_path / MARK).exists()
     if code == 2:
         assert done.stderr.startswith("noisescale: ") and word in done.stderr and done.stderr.count("\n") <= 2, done
-        left = [path for path in sorted(tmp_path.rglob("*")) if "__pycache__" not in path.parts]
-        assert left == before
+        remaining = [path for path in sorted(tmp_path.rglob("*")) if "__pycache__" not in path.parts]
+        assert remaining == before

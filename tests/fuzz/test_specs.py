@@ -1,4 +1,4 @@
-"""Whatever is written into a spec or on the command line: a grid, a run that is right, or one message."""
+"""Arbitrary specs and command lines give a grid, a correct run, or a message."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SPEC, OUT = "spec.toml", "spec-out"
 DRY = ("sweep", SPEC, "--out", OUT, "--dry-run")
 
 
-def test_there_are_cases_enough() -> None:
+def test_there_are_enough_cases() -> None:
     assert sum(CASES.values()) >= 2000
 
 
@@ -26,7 +26,7 @@ def test_every_value_is_written_as_toml() -> None:
     assert tomllib.loads(as_toml({**VALID, **awkward})) == {**VALID, **awkward}
 
 
-def accepted_or_refused(answer: Answer) -> None:
+def check_accepted_or_refused(answer: Answer) -> None:
     if not answer.refused:
         assert (answer.code, answer.err) == (0, "")
         assert answer.out.startswith("runs ") and not answer.out.startswith("runs      0 ")
@@ -37,7 +37,7 @@ def accepted_or_refused(answer: Answer) -> None:
 def test_a_mutated_spec(count: int) -> None:
     def check(mutations: list[tuple[str, str, Any, str]]) -> None:
         Path(SPEC).write_text(as_toml(mutated(mutations)), encoding="utf-8")
-        accepted_or_refused(run(*DRY))
+        check_accepted_or_refused(run(*DRY))
 
     try_many(count, MUTATIONS, check)
 
@@ -53,7 +53,7 @@ TEXTS = st.one_of(
 
 
 @sizes("spec text")
-def test_a_file_that_is_hardly_a_spec(count: int) -> None:
+def test_a_damaged_or_random_spec(count: int) -> None:
     whole = as_toml(VALID).encode()
 
     def check(text: bytes | list[Damage]) -> None:
@@ -63,7 +63,7 @@ def test_a_file_that_is_hardly_a_spec(count: int) -> None:
                 damaged = damage.apply(damaged)
             text = damaged
         Path(SPEC).write_bytes(text)
-        accepted_or_refused(run(*DRY))
+        check_accepted_or_refused(run(*DRY))
 
     try_many(count, TEXTS, check)
 
@@ -95,7 +95,7 @@ def test_an_override(count: int) -> None:
     Path(SPEC).write_text(as_toml(VALID), encoding="utf-8")
 
     def check(override: str) -> None:
-        accepted_or_refused(run(*DRY, "--set", override.strip("\n")))
+        check_accepted_or_refused(run(*DRY, "--set", override.strip("\n")))
 
     try_many(count, OVERRIDES, check)
 
@@ -114,7 +114,7 @@ WORDS = st.one_of(
 
 @sizes("command line")
 def test_a_command_line(count: int) -> None:
-    """Nothing here names a study or a claim that exists, so nothing may be written."""
+    """These words name no existing study or claim, so no command may write anything."""
     Path(SPEC).write_text("no spec", encoding="utf-8")
 
     def check(words: list[str]) -> None:
@@ -127,8 +127,8 @@ def test_a_command_line(count: int) -> None:
 
 
 @sizes("spec run")
-def test_a_spec_that_is_run(count: int) -> None:
-    """Every run is there afterwards, and the same command again has nothing to do."""
+def test_a_spec_that_runs(count: int) -> None:
+    """Every run has a result afterwards, and the same command has nothing left to do."""
 
     def check(values: dict[str, Any]) -> None:
         Path(SPEC).write_text(as_toml(values), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Whatever becomes of a study's folder: commands say what they said, or refuse it, and a sweep mends what it can."""
+"""Damaged folders of studies: commands give the same answers or refuse the folder, and a sweep repairs what it can."""
 
 from __future__ import annotations
 
@@ -36,16 +36,19 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "sweep": ("sweep", "tiny.toml", "--out", "damaged", "--jobs", "1"),
     "dry run": ("sweep", "tiny.toml", "--out", "damaged", "--dry-run"),
 }
-# A command reads these alone, and the report the times: damage to any other file changes nothing of what it says.
+# The files that commands read; the report also reads the times. Damage to other files does not change any answer.
 READ = ("spec.json", "plan.jsonl", "failures", "shards")
 
 
 @dataclass(frozen=True)
-class Whole:
-    """A study's folder with everything in it that a sweep may leave there.
+class IntactStudy:
+    """The folder of a study with every kind of file that a sweep may leave.
 
-    Arguments:
-        files: what there is to damage. answers: what each command says of it. results: late test loss by run id.
+    Args:
+        folder: The folder.
+        files: Paths of the files and folders to damage.
+        answers: The answer of each command.
+        results: The late-time test loss by run id.
     """
 
     folder: Path
@@ -55,22 +58,24 @@ class Whole:
 
 
 @pytest.fixture(scope="session")
-def whole(fuzz_place: Path, small_spec: str) -> Whole:
-    """Four packs: two are finished and joined, one is finished and alone; of the fourth there are a failure, a
-    checkpoint and a record of its kernel."""
+def intact(fuzz_folder: Path, small_spec: str) -> IntactStudy:
+    """Build a study of four packs: two in a joined shard, one in a single shard, and one without a shard.
+
+    The last pack has a record of a failure, a checkpoint, and a record of its kernel.
+    """
     before = Path.cwd()
-    os.chdir(fuzz_place)
+    os.chdir(fuzz_folder)
     for old, new in CHANGES:
         assert small_spec.count(old) == 1
         small_spec = small_spec.replace(old, new)
     Path("tiny.toml").write_text(small_spec)
-    assert run("sweep", "tiny.toml", "--out", "whole", "--jobs", "1").code == 0
-    folder = Path("whole")
-    *_, alone, last = sorted((folder / "shards").iterdir())
-    alone.rename("alone")
+    assert run("sweep", "tiny.toml", "--out", "intact", "--jobs", "1").code == 0
+    folder = Path("intact")
+    *_, single, last = sorted((folder / "shards").iterdir())
+    single.rename("single")
     last.rename("last")
     assert compact(folder / "shards", max_single=0) == 2
-    Path("alone").rename(alone)
+    Path("single").rename(single)
     Path("last").rename(last)
     results = _results(folder)
     spec = SweepSpec.from_toml("tiny.toml")
@@ -88,7 +93,9 @@ def whole(fuzz_place: Path, small_spec: str) -> Whole:
     answers = {name: _run(name) for name in COMMANDS if name != "sweep"}
     shutil.rmtree("damaged")
     os.chdir(before)
-    return Whole(fuzz_place / "whole", [*files, "shards", "failures", "checkpoints", "kernels"], answers, results)
+    return IntactStudy(
+        fuzz_folder / "intact", [*files, "shards", "failures", "checkpoints", "kernels"], answers, results
+    )
 
 
 def _results(folder: Path) -> dict[str, float]:
@@ -104,12 +111,14 @@ def _run(name: str) -> Answer:
         shutil.rmtree("exported", ignore_errors=True)
 
 
-def check_with(whole: Whole, commands: dict[str, Callable[[Answer, list[FileDamage]], None]]) -> Callable[..., None]:
-    """A check of one command on a fresh copy of the folder after some damage."""
+def check_with(
+    intact: IntactStudy, commands: dict[str, Callable[[Answer, list[FileDamage]], None]]
+) -> Callable[..., None]:
+    """Return a check of one command on a fresh copy of the folder after some damage."""
 
     def check(case: tuple[str, list[FileDamage]]) -> None:
         name, damages = case
-        shutil.copytree(whole.folder, "damaged")
+        shutil.copytree(intact.folder, "damaged")
         try:
             for damage in damages:
                 damage.apply(Path("damaged"))
@@ -121,24 +130,27 @@ def check_with(whole: Whole, commands: dict[str, Callable[[Answer, list[FileDama
     return check
 
 
-def as_before_or_refused(whole: Whole, name: str) -> Callable[[Answer, list[FileDamage]], None]:
-    """The answer of the whole folder where nothing that the command reads was touched; else that, or another exit code
-    of the contract without a word of Python."""
+def as_before_or_refused(intact: IntactStudy, name: str) -> Callable[[Answer, list[FileDamage]], None]:
+    """Return a check of the answer of one command.
+
+    Without damage to the files that the command reads, the answer must be that of the intact folder. Otherwise it must
+    be an exit code of the contract without a traceback.
+    """
     read = (*READ, "times.jsonl") if name == "report" else READ
     codes = {0, 1} if name.startswith("status") else {0}
 
     def check(answer: Answer, damages: list[FileDamage]) -> None:
         if not any(damage.target.startswith(read) for damage in damages):
             assert (answer.code, _timeless(answer.out)) == (
-                whole.answers[name].code,
-                _timeless(whole.answers[name].out),
+                intact.answers[name].code,
+                _timeless(intact.answers[name].out),
             )
         assert answer.refused or answer.code in codes, answer
         touched = [damage for damage in damages if damage.target.startswith(read)]
         only_shards = all(damage.target.startswith("shards/") and damage.contents is not None for damage in touched)
         if touched and only_shards and name in ("fit", "recommend") and not answer.refused:
-            # A shard is used as it was written, or not at all.
-            assert answer.out == whole.answers[name].out
+            # A shard is used only if it is as written.
+            assert answer.out == intact.answers[name].out
 
     return check
 
@@ -147,49 +159,49 @@ def _timeless(out: str) -> list[str]:
     return [line for line in out.splitlines() if "heartbeat_age" not in line]
 
 
-def cases(whole: Whole, names: list[str]) -> st.SearchStrategy[tuple[str, list[FileDamage]]]:
-    return st.tuples(st.sampled_from(names), st.lists(file_damages(whole.files), min_size=1, max_size=2))
+def cases(intact: IntactStudy, names: list[str]) -> st.SearchStrategy[tuple[str, list[FileDamage]]]:
+    return st.tuples(st.sampled_from(names), st.lists(file_damages(intact.files), min_size=1, max_size=2))
 
 
-def compare(whole: Whole, count: int, names: list[str]) -> None:
-    checks = {name: as_before_or_refused(whole, name) for name in names}
-    try_many(count, cases(whole, names), check_with(whole, checks))
+def compare(intact: IntactStudy, count: int, names: list[str]) -> None:
+    checks = {name: as_before_or_refused(intact, name) for name in names}
+    try_many(count, cases(intact, names), check_with(intact, checks))
 
 
 @sizes("read")
-def test_what_reads_the_results(count: int, whole: Whole) -> None:
-    compare(whole, count, ["fit", "recommend", "csv", "parquet"])
+def test_commands_that_read_results(count: int, intact: IntactStudy) -> None:
+    compare(intact, count, ["fit", "recommend", "csv", "parquet"])
 
 
 @sizes("state")
-def test_what_reads_the_state(count: int, whole: Whole) -> None:
-    compare(whole, count, ["status", "status --json", "dry run"])
+def test_commands_that_read_the_state(count: int, intact: IntactStudy) -> None:
+    compare(intact, count, ["status", "status --json", "dry run"])
 
 
 @sizes("report")
-def test_the_report(count: int, whole: Whole, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without its figures, which take a second and are drawn from what was read before."""
+def test_the_report(count: int, intact: IntactStudy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The figures are left out: they take a second and read no file."""
     monkeypatch.setattr("noisescale.report.write._draw", lambda *arguments: [])
-    compare(whole, count, ["report"])
+    compare(intact, count, ["report"])
 
 
 @sizes("continued")
-def test_the_same_sweep_again(count: int, whole: Whole) -> None:
-    """It refuses the folder, or everything is there afterwards, with the same results."""
+def test_a_sweep_of_a_damaged_folder(count: int, intact: IntactStudy) -> None:
+    """The sweep refuses the folder, or all runs have the same results afterwards."""
 
     def check(answer: Answer, damages: list[FileDamage]) -> None:
         if not answer.refused:
             assert answer.code == 0, answer
-            assert _results(Path("damaged")) == whole.results
+            assert _results(Path("damaged")) == intact.results
             assert json.loads(run("status", "damaged", "--json").out)["missing"] == 0
 
-    try_many(count, cases(whole, ["sweep"]), check_with(whole, {"sweep": check}))
+    try_many(count, cases(intact, ["sweep"]), check_with(intact, {"sweep": check}))
 
 
 @pytest.mark.parametrize("content", OPCODES[:4])
 @pytest.mark.parametrize("file", ["checkpoints", "shards", "failures", "kernels"])
-def test_a_pickle_in_a_study_is_not_executed(file: str, content: bytes, whole: Whole) -> None:
-    shutil.copytree(whole.folder, "damaged")
+def test_a_pickle_in_a_study_is_not_executed(file: str, content: bytes, intact: IntactStudy) -> None:
+    shutil.copytree(intact.folder, "damaged")
     try:
         for path in (Path("damaged") / file).iterdir():
             path.write_bytes(content)

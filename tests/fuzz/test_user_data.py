@@ -1,4 +1,4 @@
-"""Whatever a user's function returns, a user's file holds, or a checkpoint of weights is made of."""
+"""Arbitrary arrays from a user's function or file, and arbitrary checkpoints of weights."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ import numpy as np
 import torch
 from torch import nn
 
-made = None
+returned_arrays = None
 
 def arrays():
-    return made
+    return returned_arrays
 
 def from_file():
-    with open("arrays.npz", "rb") as file, np.load(file) as held:
-        return tuple(held[name] for name in ("a", "b", "c", "d"))
+    with open("arrays.npz", "rb") as file, np.load(file) as arrays:
+        return tuple(arrays[name] for name in ("a", "b", "c", "d"))
 
 torch.manual_seed(0)
 model = nn.Sequential(nn.Linear(3, 2), nn.Tanh(), nn.Linear(2, 2))
@@ -40,18 +40,18 @@ model = nn.Sequential(nn.Linear(3, 2), nn.Tanh(), nn.Linear(2, 2))
 
 
 @pytest.fixture(autouse=True)
-def users_module(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    (place / "users_own.py").write_text(MODULE)
-    monkeypatch.syspath_prepend(str(place))
-    __import__("users_own")
+def user_module_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    (folder / "user_module.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(str(folder))
+    __import__("user_module")
     yield
-    del sys.modules["users_own"]
+    del sys.modules["user_module"]
 
 
 def dry_run(loss: str, function: str) -> Answer:
     metric = "accuracy" if loss == "cross_entropy" else "loss"
     Path(SPEC).write_text(
-        f'name = "own"\nseeds = 1\n[dataset]\nname = "users_own:{function}"\n[model]\nfamily = "mlp"\n'
+        f'name = "user data"\nseeds = 1\n[dataset]\nname = "user_module:{function}"\n[model]\nfamily = "mlp"\n'
         "[grid]\nwidth = [2]\nbatch_size = [1]\nlearning_rate = [0.5]\n[stability]\nseeds = 0\n"
         f'[training]\nsteps = 2\nevaluations = 2\nloss = "{loss}"\n[fit]\nmetric = "{metric}"\n'
     )
@@ -62,12 +62,15 @@ def dry_run(loss: str, function: str) -> Answer:
 
 
 @dataclass(frozen=True)
-class Made:
-    """An array as a function of its recipe, so that a failing case is readable.
+class ArrayRecipe:
+    """The recipe of an array, which makes a failing case readable.
 
-    Arguments:
-        kind: array, tensor, list, sparse, endless (declares a size beyond all memory) or mapped (not contiguous).
-        fill: of every entry but the first, which is 1.
+    Args:
+        kind: "array", "tensor", "list", "sparse", "endless" (declares a size that exceeds any memory) or "mapped" (not
+            contiguous).
+        shape: The shape.
+        dtype: The dtype.
+        fill: The value of every entry except the first, which is 1.
     """
 
     kind: str
@@ -97,40 +100,40 @@ SHAPES = st.sampled_from(
 )
 DTYPES = st.sampled_from(["f4", "f4", "i8", "i8", "f8", "f2", "u1", "?", "O", "U2", "c8", "M8[s]", "V3", "i4,f4"])
 FILLS = st.sampled_from([0, 0, 1, 2, -1, 10**6, 2**62, 1e30, 1e300, float("nan"), float("inf")])
-MADE = st.builds(Made, st.sampled_from(["array"] * 6 + ["tensor", "list", "sparse", "endless", "mapped"]), SHAPES,
-                 DTYPES, FILLS)  # fmt: skip
+KINDS = st.sampled_from(["array"] * 6 + ["tensor", "list", "sparse", "endless", "mapped"])
+RECIPES = st.builds(ArrayRecipe, KINDS, SHAPES, DTYPES, FILLS)
 GOOD = st.sampled_from(
     [
-        [Made("array", (4, 3), "f4", 0), Made("array", (4,), "i8", 0)] * 2,
-        [Made("tensor", (4, 1, 5, 5), "u1", 0), Made("tensor", (4,), "i8", 0)] * 2,
-        [Made("array", (4, 3), "f8", 0), Made("array", (4, 2), "f4", 0)] * 2,
+        [ArrayRecipe("array", (4, 3), "f4", 0), ArrayRecipe("array", (4,), "i8", 0)] * 2,
+        [ArrayRecipe("tensor", (4, 1, 5, 5), "u1", 0), ArrayRecipe("tensor", (4,), "i8", 0)] * 2,
+        [ArrayRecipe("array", (4, 3), "f8", 0), ArrayRecipe("array", (4, 2), "f4", 0)] * 2,
     ]
 )
-# Mostly one array among four that is not as it should be.
-RETURNED: st.SearchStrategy[list[Made]] = st.one_of(
-    st.builds(lambda good, place, other: good[:place] + [other] + good[place + 1 :], GOOD, st.integers(0, 3), MADE),
-    st.lists(MADE, max_size=5),
+# In most draws a single array of four is wrong.
+RETURNED: st.SearchStrategy[list[ArrayRecipe]] = st.one_of(
+    st.builds(lambda good, index, other: good[:index] + [other] + good[index + 1 :], GOOD, st.integers(0, 3), RECIPES),
+    st.lists(RECIPES, max_size=5),
 )
 LOSSES = st.sampled_from(["cross_entropy", "mse"])
 
 
 @sizes("arrays")
-def test_arrays_of_a_user_s_function(count: int) -> None:
-    def check(case: tuple[str, list[Made]]) -> None:
+def test_arrays_from_a_user_function(count: int) -> None:
+    def check(case: tuple[str, list[ArrayRecipe]]) -> None:
         loss, returned = case
-        sys.modules["users_own"].made = tuple(own.build() for own in returned)  # type: ignore[attr-defined]
+        sys.modules["user_module"].returned_arrays = tuple(recipe.build() for recipe in returned)  # type: ignore[attr-defined]
         dry_run(loss, "arrays")
 
     try_many(count, st.tuples(LOSSES, RETURNED), check)
 
 
 @sizes("array file")
-def test_a_user_s_file_of_arrays(count: int) -> None:
-    """As numpy reads it by default, which executes no pickle either."""
+def test_arrays_from_a_user_file(count: int) -> None:
+    """The file is read with the defaults of numpy, which execute no pickle."""
 
-    def check(case: tuple[list[Made], Damage | None]) -> None:
+    def check(case: tuple[list[ArrayRecipe], Damage | None]) -> None:
         returned, damage = case
-        arrays = {name: np.asarray(own.build()) for name, own in zip("abcd", returned, strict=False)}
+        arrays = {name: np.asarray(recipe.build()) for name, recipe in zip("abcd", returned, strict=False)}
         for array in arrays.values():
             if array.dtype == object:
                 array[...] = Executes()
@@ -139,7 +142,7 @@ def test_a_user_s_file_of_arrays(count: int) -> None:
         Path("arrays.npz").write_bytes(damage.apply(buffer.getvalue()) if damage else buffer.getvalue())
         dry_run("cross_entropy", "from_file")
 
-    plain = RETURNED.filter(lambda returned: all(own.kind == "array" for own in returned))
+    plain = RETURNED.filter(lambda returned: all(recipe.kind == "array" for recipe in returned))
     try_many(count, st.tuples(plain, st.none() | DAMAGES), check)
 
 
@@ -165,16 +168,16 @@ def saved(value: Any, old_format: bool = False) -> bytes:
 
 @sizes("weights")
 def test_a_checkpoint_of_weights(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is read, or refused; what would then be measured is not of interest here."""
-    module = sys.modules["users_own"]
-    whole = {old: saved(module.model.state_dict(), old) for old in (False, True)}
+    """The checkpoint is loaded or refused. The test does not measure anything with it."""
+    module = sys.modules["user_module"]
+    intact = {old: saved(module.model.state_dict(), old) for old in (False, True)}
     monkeypatch.setattr("noisescale.measure.measure_model", _loaded)
 
     def check(case: bytes | tuple[Damage, bool]) -> None:
-        content = case if isinstance(case, bytes) else case[0].apply(whole[case[1]])
+        content = case if isinstance(case, bytes) else case[0].apply(intact[case[1]])
         Path("weights.pt").write_bytes(content)
-        sys.modules["users_own"].made = _users_data()  # type: ignore[attr-defined]
-        answer = run("measure", "users_own:model", "--data", "users_own:arrays", "--checkpoint", "weights.pt")
+        sys.modules["user_module"].returned_arrays = _users_data()  # type: ignore[attr-defined]
+        answer = run("measure", "user_module:model", "--data", "user_module:arrays", "--checkpoint", "weights.pt")
         assert answer.refused and ("weights.pt" in answer.err or "loaded" in answer.err), answer
         assert not Path(MARK).exists()
 
@@ -191,21 +194,23 @@ def _users_data() -> tuple[Any, ...]:
 def _loaded(*arguments: Any, **options: Any) -> None:
     from noisescale.errors import BadInput
 
-    raise BadInput("loaded", "nothing more")
+    raise BadInput("loaded", "no measurement")
 
 
 @sizes("measured weights")
-def test_weights_that_are_measured(count: int) -> None:
-    """Weights beyond all numbers are measured, or refused by name, and JSON stays JSON."""
+def test_extreme_weights_are_measured_or_refused(count: int) -> None:
+    """Extreme and infinite weights are measured or refused by name, and the output stays valid JSON."""
     values = st.sampled_from([0.0, 1e-30, 1.0, 1e18, 1e38, float("nan"), float("inf")])
 
     def check(fills: list[float]) -> None:
-        module = sys.modules["users_own"]
-        own = module.model.state_dict()
-        filled = {name: torch.full_like(own[name], fill) for name, fill in zip(own, fills, strict=True)}
+        module = sys.modules["user_module"]
+        state = module.model.state_dict()
+        filled = {name: torch.full_like(state[name], fill) for name, fill in zip(state, fills, strict=True)}
         torch.save(filled, "weights.pt")
-        module.made = _users_data()  # type: ignore[attr-defined]
-        answer = run("measure", "users_own:model", "--data", "users_own:arrays", "--checkpoint", "weights.pt", "--json")
+        module.returned_arrays = _users_data()  # type: ignore[attr-defined]
+        answer = run(
+            "measure", "user_module:model", "--data", "user_module:arrays", "--checkpoint", "weights.pt", "--json"
+        )
         assert answer.refused or json.loads(answer.out)["examples"] == 16
 
     try_many(count, st.lists(values, min_size=4, max_size=4), check)

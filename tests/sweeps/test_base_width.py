@@ -1,4 +1,4 @@
-"""Parameterizations with a base width in a sweep: which runs they make, what is refused, what the study holds."""
+"""Sweeps of parameterizations with a base width: their runs, refused specs, and the columns of the study."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from noisescale.sweeps.folder import check_folder, create_folder, prepare_folder
 MakeGrid = Callable[..., Grid]
 MakeSpec = Callable[..., SweepSpec]
 
-OWN = """
+MODELS = """
 from torch import nn
 
 def fixed(width, shape, classes):
@@ -40,12 +40,12 @@ def attention(width, shape, classes):
 @pytest.fixture
 def models_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Write a module with models of a user and return its name."""
-    (tmp_path / "models_with_width.py").write_text(OWN)
+    (tmp_path / "models_with_width.py").write_text(MODELS)
     monkeypatch.syspath_prepend(tmp_path)
     return "models_with_width"
 
 
-def test_only_the_runs_that_use_it_have_a_base_width(make_grid: MakeGrid) -> None:
+def test_only_runs_that_use_a_base_width_have_one(make_grid: MakeGrid) -> None:
     names = ["standard", "ntk", "improved_standard", "mup", "own"]
     grid = make_grid(grid__width=[2, 4], grid__parameterization=names, grid__base_width=3)
     grid.check()
@@ -83,7 +83,7 @@ def test_the_study_holds_the_multipliers_and_noise_of_every_layer(make_spec: Mak
     assert reference.tolist() == pytest.approx(expected.tolist(), rel=1e-12)
 
 
-def test_a_grid_that_grows_cannot_move_the_base_width(make_spec: MakeSpec, tmp_path: Path) -> None:
+def test_a_larger_grid_cannot_change_the_base_width(make_spec: MakeSpec, tmp_path: Path) -> None:
     create_folder(tmp_path)
     prepare_folder(tmp_path, make_spec(grid__width=[4, 8], grid__parameterization=["mup"]))
     check_folder(tmp_path, make_spec(grid__width=[4, 8, 16], grid__parameterization=["mup", "ntk"]))
@@ -92,10 +92,10 @@ def test_a_grid_that_grows_cannot_move_the_base_width(make_spec: MakeSpec, tmp_p
     check_folder(tmp_path, make_spec(grid__width=[2, 4, 8], grid__parameterization=["mup"], grid__base_width=4))
 
 
-def test_a_folder_without_a_base_width_takes_one(make_spec: MakeSpec, tmp_path: Path) -> None:
+def test_a_folder_without_a_base_width_accepts_one(make_spec: MakeSpec, tmp_path: Path) -> None:
     create_folder(tmp_path)
     prepare_folder(tmp_path, make_spec(grid__width=[4, 8]))
-    # As a version wrote it that knew no base width.
+    # As a version without base widths stored it.
     plain = json.loads((tmp_path / "spec.json").read_text())
     del plain["grid"]["base_width"], plain["model"]["query_rows"]
     (tmp_path / "spec.json").write_text(json.dumps(plain))
@@ -103,7 +103,7 @@ def test_a_folder_without_a_base_width_takes_one(make_spec: MakeSpec, tmp_path: 
     check_folder(tmp_path, make_spec(grid__width=[4, 8], grid__parameterization=["ntk", "mup"]))
 
 
-def test_query_rows_reach_the_runs_of_mup_alone(make_grid: MakeGrid, models_module: str) -> None:
+def test_only_runs_of_mup_have_query_rows(make_grid: MakeGrid, models_module: str) -> None:
     changes: dict[str, Any] = {
         "model": {"family": f"{models_module}:attention", "query_rows": ["qkv.weight[:1/3]"]},
         "grid__width": [4, 8],
@@ -119,7 +119,7 @@ def test_query_rows_reach_the_runs_of_mup_alone(make_grid: MakeGrid, models_modu
 
 
 @pytest.mark.parametrize("name", ["improved_standard", "mup"])
-def test_a_model_that_does_not_grow_is_refused_before_anything_runs(
+def test_a_model_that_does_not_grow_is_refused(
     make_grid: MakeGrid, models_module: str, name: str
 ) -> None:
     with pytest.raises(BadInput, match="grid.parameterization.*whose fan-in grows"):

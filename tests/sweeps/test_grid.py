@@ -15,7 +15,7 @@ from noisescale.sweeps import Grid, sweep
 
 MakeGrid = Callable[..., Grid]
 
-# Frozen: whoever changes what a run's identity is made of sees every finished study forgotten, and must mean it.
+# This run and its id must not change: a change of the id makes every finished study train again.
 FROZEN = Run(
     dataset="digits",
     dataset_hash="0" * 64,
@@ -46,11 +46,11 @@ FROZEN = Run(
 )
 
 
-def test_the_identity_of_a_run_is_frozen() -> None:
+def test_the_id_of_a_run_does_not_change() -> None:
     assert FROZEN.run_id == "b66ddc128ce232e0"
 
 
-def test_every_field_is_part_of_the_identity() -> None:
+def test_every_field_changes_the_id() -> None:
     for name, value in asdict(FROZEN).items():
         other = (
             "stability"
@@ -64,13 +64,13 @@ def test_every_field_is_part_of_the_identity() -> None:
         assert replace(FROZEN, **{name: other}).run_id != FROZEN.run_id, name
 
 
-def test_a_key_that_came_later_is_no_part_of_the_identity_at_its_default() -> None:
+def test_a_newer_key_at_its_default_does_not_change_the_id() -> None:
     stated = replace(FROZEN, groups=None, ghost_size=None, blocks=None, stem=None, scale_invariant=False)
     assert stated.run_id == FROZEN.run_id
     assert len({replace(FROZEN, stem=stem).run_id for stem in (None, *range(4))}) == 5
 
 
-def test_a_base_width_and_query_rows_are_part_of_the_identity_only_where_they_are_used() -> None:
+def test_base_width_and_query_rows_change_the_id_only_if_used() -> None:
     assert replace(FROZEN, base_width=None, query_rows="").run_id == FROZEN.run_id
     assert len({replace(FROZEN, base_width=base).run_id for base in (None, 4, 8)}) == 3
     record = {name: value for name, value in asdict(FROZEN).items() if name not in LATER_KEYS}
@@ -98,7 +98,7 @@ def test_every_option_of_the_model_reaches_the_runs_and_back(make_grid: MakeGrid
         ({"family": "mlp", "normalization": "ghost_batch"}, {"ghost_size": 64}),
     ],
 )
-def test_defaults_are_written_out_where_they_apply(
+def test_runs_hold_the_defaults_that_apply(
     make_grid: MakeGrid, model: dict[str, Any], filled: dict[str, Any]
 ) -> None:
     run = make_grid(model=model).runs()[0]
@@ -136,19 +136,19 @@ def test_an_epoch_is_one_pass_without_its_last_partial_batch(make_grid: MakeGrid
 @pytest.mark.parametrize("parameterization", ["ntk", "standard", "improved_standard", "mup"])
 @pytest.mark.parametrize("sampling", ["subset", "with_replacement"])
 @pytest.mark.parametrize("axis", ["noise_scale", "normalized_noise_scale", "temperature"])
-def test_a_derived_rate_reproduces_the_value_that_was_asked_for(
+def test_a_derived_rate_reproduces_the_stated_value(
     make_grid: MakeGrid, tmp_path: Path, axis: str, sampling: str, parameterization: str
 ) -> None:
-    asked = {"noise_scale": 3.0, "normalized_noise_scale": 3.0, "temperature": 0.01}[axis]
+    stated_value = {"noise_scale": 3.0, "normalized_noise_scale": 3.0, "temperature": 0.01}[axis]
     changes: dict[str, Any] = {
-        "grid__learning_rate": None, f"grid__{axis}": [asked], "grid__batch_size": [6, 30], "grid__width": [2, 4],
+        "grid__learning_rate": None, f"grid__{axis}": [stated_value], "grid__batch_size": [6, 30], "grid__width": [2, 4],
         "grid__momentum": [0.0, 0.5], "grid__init_scale": [1.0, 2.0], "seeds": 1, "training__steps": 2,
         "training__evaluations": 2, "training__sampling": sampling, "grid__parameterization": [parameterization],
     }  # fmt: skip
     study = sweep(make_grid(**changes).spec, tmp_path / "out", quiet=True)
     runs = study.runs()
     assert len(runs) == 16
-    assert runs[axis].tolist() == pytest.approx([asked] * 16, rel=1e-12)
+    assert runs[axis].tolist() == pytest.approx([stated_value] * 16, rel=1e-12)
     assert runs.learning_rate.nunique() > 3
 
 
@@ -175,7 +175,7 @@ def test_a_normalized_axis_needs_a_layer_that_grows(make_grid: MakeGrid, monkeyp
         ("epochs", {"training__steps": None, "training__epochs": 1e300}),
     ],
 )
-def test_what_no_run_could_follow_is_refused_by_key(make_grid: MakeGrid, key: str, changes: dict[str, Any]) -> None:
+def test_an_impossible_grid_is_refused_by_key(make_grid: MakeGrid, key: str, changes: dict[str, Any]) -> None:
     with pytest.raises(BadInput, match=key):
         make_grid(**changes).check()
 
@@ -218,7 +218,7 @@ def load():
          {"dataset": {"name": "vectors_for_grid:load"}}),
     ],
 )  # fmt: skip
-def test_a_model_that_cannot_be_is_refused_by_key(
+def test_an_impossible_model_is_refused_by_key(
     make_grid: MakeGrid,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -269,7 +269,7 @@ def normalized(width, shape, classes):
         ("normalized", {"grid__batch_size": [1, 4]}, "grid.batch_size: batches on which the model can be trained"),
     ],
 )
-def test_a_module_that_fails_at_one_width_or_batch_is_refused_before_anything_runs(
+def test_a_module_that_fails_at_some_width_or_batch_size_is_refused(
     family: str, changes: dict[str, Any], named: str, tmp_path: Path, make_grid: MakeGrid,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip

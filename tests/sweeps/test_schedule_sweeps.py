@@ -19,7 +19,7 @@ STEP = {"kind": "step", "at": [0.5], "factor": 0.5}
 GROWING = {**STEP, "of": "batch_size"}
 
 
-def test_a_study_says_where_every_run_was(tmp_path: Path, make_spec: MakeSpec) -> None:
+def test_a_study_holds_the_rate_and_batch_size_of_every_evaluation(tmp_path: Path, make_spec: MakeSpec) -> None:
     spec = make_spec(
         grid__schedule=[STEP, GROWING, {"kind": "constant"}], grid__learning_rate=[0.5],
         training={"epochs": 4, "evaluations": 4},
@@ -41,7 +41,7 @@ def test_a_study_says_where_every_run_was(tmp_path: Path, make_spec: MakeSpec) -
     assert (curves.groupby("run_id").size() == 5).all()
 
 
-def test_every_schedule_has_its_own_laws_over_all_of_its_batches(tmp_path: Path, make_spec: MakeSpec) -> None:
+def test_every_schedule_has_separate_laws_over_all_its_batch_sizes(tmp_path: Path, make_spec: MakeSpec) -> None:
     spec = make_spec(
         seeds=2, grid__schedule=[GROWING, {"kind": "cosine"}], grid__learning_rate=[0.5],
         grid__batch_size=[2, 4, 8, 16, 30], training={"epochs": 3, "evaluations": 2},
@@ -90,7 +90,7 @@ def test_a_stability_ladder_trains_at_constant_rates(make_grid: MakeGrid) -> Non
         ({"training__augmentation": ["flip"], "dataset": {"name": "mnist1d", "train_size": 60}}, "no augmentation"),
     ],
 )
-def test_what_cannot_be_trained_is_refused_before_anything_is_written(
+def test_an_impossible_schedule_is_refused_before_writing(
     changes: dict[str, object], named: str, tmp_path: Path, make_spec: MakeSpec
 ) -> None:
     for command in (sweep, dry_run):

@@ -195,7 +195,7 @@ REFUSED = [
 @pytest.mark.parametrize(
     ("key", "value", "required"), REFUSED, ids=[f"{key}={value}"[:40] for key, value, _ in REFUSED]
 )
-def test_what_is_refused_is_named(plain: dict[str, Any], key: str, value: Any, required: str) -> None:
+def test_a_refused_key_is_named(plain: dict[str, Any], key: str, value: Any, required: str) -> None:
     change(plain, key, value)
     with pytest.raises(BadInput) as refused:
         SweepSpec.from_dict(plain, "my.toml")
@@ -229,7 +229,7 @@ def test_a_missing_key_is_named(plain: dict[str, Any], key: str) -> None:
         SweepSpec.from_dict(plain)
 
 
-def test_label_noise_has_one_place(plain: dict[str, Any]) -> None:
+def test_label_noise_is_stated_once(plain: dict[str, Any]) -> None:
     change(plain, "dataset.label_noise", 0.1)
     change(plain, "grid.label_noise", [0.0, 0.2])
     with pytest.raises(BadInput, match="dataset.label_noise or grid.label_noise"):
@@ -250,7 +250,7 @@ def test_overrides_are_written_as_in_toml(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("override", ["training.steps", "=5", "training.steps=", "training.steps=five", "name.x=5"])
-def test_an_override_that_is_none_is_shown(tmp_path: Path, override: str) -> None:
+def test_a_malformed_override_is_shown(tmp_path: Path, override: str) -> None:
     path = tmp_path / "smallest.toml"
     path.write_text(SMALLEST)
     with pytest.raises(BadInput, match="--set") as refused:
@@ -258,7 +258,7 @@ def test_an_override_that_is_none_is_shown(tmp_path: Path, override: str) -> Non
     assert repr(override) in str(refused.value)
 
 
-def test_a_file_that_is_no_spec_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_spec_is_named(tmp_path: Path) -> None:
     absent, broken, binary = tmp_path / "absent.toml", tmp_path / "broken.toml", tmp_path / "binary.toml"
     broken.write_text("seeds = ")
     binary.write_bytes(b"\xff\xfe\x00")

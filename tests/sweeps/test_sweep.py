@@ -82,7 +82,7 @@ def test_every_family_is_swept_and_every_option_is_a_column(
     assert len(trained) == len(runs), "nothing is trained twice"
 
 
-def test_a_folder_from_before_a_key_existed_is_continued(
+def test_a_folder_of_a_version_without_some_keys_continues(
     tmp_path: Path, make_spec: MakeSpec, trained: list[str]
 ) -> None:
     before = sweep(make_spec(), tmp_path, quiet=True).runs()

@@ -1,6 +1,6 @@
-"""A study that version 0.1 wrote opens, keeps the ids of its runs, and continues.
+"""A study of version 0.1 opens, keeps the ids of its runs, and continues.
 
-`tests/store/version-0.1` holds the folder as that version left it: SGD with the decay that it called "decoupled".
+`tests/store/version-0.1` holds its folder: a sweep of SGD with the decay that version 0.1 called "decoupled".
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ def folder(tmp_path: Path) -> Path:
 def spec(folder: Path, *overrides: str) -> SweepSpec:
     text = folder / "spec.toml"
     moved = folder.parent / "spec.toml"
-    if text.exists():  # a sweep's folder holds no file of the user's
+    if text.exists():  # the folder of a sweep holds no file of the user
         text.rename(moved)
     return SweepSpec.from_toml(moved, overrides)
 
 
-def test_it_opens_with_todays_words(folder: Path) -> None:
+def test_it_opens_with_the_words_of_this_version(folder: Path) -> None:
     runs = Study.open(folder).runs()
     assert len(runs) == RUNS
     assert set(runs.decay) == {"independent"} and set(runs.optimizer) == {"sgd"}
@@ -56,7 +56,7 @@ def test_nothing_is_trained_again(folder: Path) -> None:
     assert status(folder).completed == RUNS
 
 
-def test_more_seeds_train_only_what_is_new(folder: Path) -> None:
+def test_more_seeds_train_only_new_runs(folder: Path) -> None:
     old = set(Study.open(folder).runs().run_id)
     study = sweep(spec(folder, "seeds=3"), folder, jobs=1, quiet=True)
     runs = study.runs()
@@ -66,6 +66,6 @@ def test_more_seeds_train_only_what_is_new(folder: Path) -> None:
     assert len(new[new.purpose == "sweep"]) == 2 * 3 * 2
 
 
-def test_its_decay_is_not_what_the_word_means_today(folder: Path) -> None:
+def test_the_new_meaning_of_its_decay_is_refused(folder: Path) -> None:
     with pytest.raises(BadInput, match=r"training\.decay"):
         sweep(spec(folder, 'training.decay="decoupled"'), folder, jobs=1, quiet=True)
