@@ -119,8 +119,6 @@ def test_only_runs_of_mup_have_query_rows(make_grid: MakeGrid, models_module: st
 
 
 @pytest.mark.parametrize("name", ["improved_standard", "mup"])
-def test_a_model_that_does_not_grow_is_refused(
-    make_grid: MakeGrid, models_module: str, name: str
-) -> None:
+def test_a_model_that_does_not_grow_is_refused(make_grid: MakeGrid, models_module: str, name: str) -> None:
     with pytest.raises(BadInput, match="grid.parameterization.*whose fan-in grows"):
         make_grid(model={"family": f"{models_module}:fixed"}, grid__parameterization=["ntk", name]).check()

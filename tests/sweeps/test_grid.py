@@ -98,9 +98,7 @@ def test_every_option_of_the_model_reaches_the_runs_and_back(make_grid: MakeGrid
         ({"family": "mlp", "normalization": "ghost_batch"}, {"ghost_size": 64}),
     ],
 )
-def test_runs_hold_the_defaults_that_apply(
-    make_grid: MakeGrid, model: dict[str, Any], filled: dict[str, Any]
-) -> None:
+def test_runs_hold_the_defaults_that_apply(make_grid: MakeGrid, model: dict[str, Any], filled: dict[str, Any]) -> None:
     run = make_grid(model=model).runs()[0]
     assert {name: getattr(run, name) for name in LATER_KEYS} == {**LATER_KEYS, **filled}
 
@@ -139,16 +137,16 @@ def test_an_epoch_is_one_pass_without_its_last_partial_batch(make_grid: MakeGrid
 def test_a_derived_rate_reproduces_the_stated_value(
     make_grid: MakeGrid, tmp_path: Path, axis: str, sampling: str, parameterization: str
 ) -> None:
-    stated_value = {"noise_scale": 3.0, "normalized_noise_scale": 3.0, "temperature": 0.01}[axis]
+    stated = {"noise_scale": 3.0, "normalized_noise_scale": 3.0, "temperature": 0.01}[axis]
     changes: dict[str, Any] = {
-        "grid__learning_rate": None, f"grid__{axis}": [stated_value], "grid__batch_size": [6, 30], "grid__width": [2, 4],
+        "grid__learning_rate": None, f"grid__{axis}": [stated], "grid__batch_size": [6, 30], "grid__width": [2, 4],
         "grid__momentum": [0.0, 0.5], "grid__init_scale": [1.0, 2.0], "seeds": 1, "training__steps": 2,
         "training__evaluations": 2, "training__sampling": sampling, "grid__parameterization": [parameterization],
     }  # fmt: skip
     study = sweep(make_grid(**changes).spec, tmp_path / "out", quiet=True)
     runs = study.runs()
     assert len(runs) == 16
-    assert runs[axis].tolist() == pytest.approx([stated_value] * 16, rel=1e-12)
+    assert runs[axis].tolist() == pytest.approx([stated] * 16, rel=1e-12)
     assert runs.learning_rate.nunique() > 3
 
 
