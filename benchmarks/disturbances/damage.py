@@ -45,5 +45,5 @@ def damage(subject: Subject, generator: random.Random, kind: str) -> Report:
         "the sweep names every damaged shard", all(f"{path.name} is damaged" in again.stderr for path in damaged)
     )
     aside = {path.name for path in (subject.out / "damaged").iterdir()}
-    report.check("exactly the damaged shards are set aside", aside == {path.name for path in damaged})
+    report.check("exactly the damaged shards are moved to damaged/", aside == {path.name for path in damaged})
     return report

@@ -223,7 +223,7 @@ def verify_command(
     ] = None,
     as_json: AsJson = False,
 ) -> int:
-    """Run the experiments of claims and judge whether each is supported or contradicted."""
+    """Run the experiments of claims and judge each as supported, contradicted or inconclusive."""
     from noisescale.claims import verify
     from noisescale.report import verdict_tables, write_verdicts
 

@@ -74,7 +74,7 @@ class Driver:
         folder: The folder of the sweep.
         executor: Trains the packs.
         workers: The workers of this machine.
-        times: Time limits of jobs.
+        time_limits: Time limits of jobs.
         compile: True asks for `torch.compile`.
         quiet: True prints no progress.
     """
@@ -86,12 +86,13 @@ class Driver:
         folder: Path,
         executor: Executor,
         workers: Workers,
-        times: JobLimits,
+        time_limits: JobLimits,
         *,
         compile: bool,
         quiet: bool,
     ) -> None:
-        self.grid, self.executor, self.workers, self.compile, self.times = grid, executor, workers, compile, times
+        self.grid, self.executor, self.workers = grid, executor, workers
+        self.compile, self.time_limits = compile, time_limits
         self.folder = folder.absolute()  # a worker on another machine has another working folder
         self.shapes, self.limits = shapes, PackLimits.of(workers)
         self.plan = Plan(folder / "plan.jsonl")
@@ -152,7 +153,7 @@ class Driver:
         return errors
 
     def _is_time_up(self) -> bool:
-        return time.monotonic() >= self.times.deadline
+        return time.monotonic() >= self.time_limits.deadline
 
     def _next_packs(self) -> list[Pack]:
         """Plan the packs with required runs that have neither finished nor failed in this session, longest first."""
@@ -178,9 +179,9 @@ class Driver:
                 self.folder / CHECKPOINTS,
                 self.workers.device,
                 self.compile,
-                self.times.deadline,
-                self.times.max_pack_seconds,
-                min(SLICE_SECONDS, self.times.stuck_after / REPORTS_PER_TIMEOUT),
+                self.time_limits.deadline,
+                self.time_limits.max_pack_seconds,
+                min(SLICE_SECONDS, self.time_limits.stuck_after / REPORTS_PER_TIMEOUT),
             )
             for pack in packs
         ]
