@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from noisescale.estimate import as_json
-from noisescale.laws import Estimate, Fit, Recommendation
+from noisescale.estimate import Estimate, as_json
+from noisescale.laws import Fit, Recommendation
 from noisescale.laws import results as records
 from noisescale.sweeps.doctor import examine
 from noisescale.sweeps.folder_status import Status

@@ -1,4 +1,4 @@
-"""The activations that built-in families offer, as one table."""
+"""The table of activations."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh}
 
 
 def make_activation(name: str) -> nn.Module:
-    """A module of the named activation.
+    """Build the module of an activation.
+
+    Args:
+        name: Name in `ACTIVATIONS`.
 
     Raises:
-        BadInput: A name that is not in the table.
+        BadInput: The name is unknown.
     """
     if name not in ACTIVATIONS:
         raise unknown_name("model.activation", ACTIVATIONS, name)

@@ -22,7 +22,7 @@ def convnet(
     normalization: Normalization = NO_NORMALIZATION,
     scale_invariant: bool = False,
 ) -> nn.Module:
-    """`depth` times (convolution of size 3, normalization, activation), mean over positions, linear read-out.
+    """Build a convolutional network: `depth` times (convolution of size 3, normalization, activation), mean over positions, linear read-out.
 
     The second, fourth, … convolution has stride 2 while the shorter side is above 4: 28×28 becomes 14×14, 7×7, 4×4; 40
     positions become 20, 10, 5, 3.
@@ -30,11 +30,11 @@ def convnet(
     Args:
         width: Channels of every convolution.
         input_shape: Shape of one example, (C, L) or (C, H, W).
-        num_classes: Outputs.
+        num_classes: Number of outputs.
         depth: Number of convolutions.
         activation: A name in `ACTIVATIONS`.
         normalization: Normalization of the pre-activations.
-        scale_invariant: As in `ModelOptions`.
+        scale_invariant: Whether the loss is invariant to the scale of each weight.
 
     Returns:
         The network, an `nn.Sequential`.

@@ -16,10 +16,13 @@ Factory = Callable[[int, tuple[int, ...], int], nn.Module]
 
 
 def load_factory(reference: str) -> Factory:
-    """The function that `"package.module:factory"` names.
+    """Import the user's factory.
+
+    Args:
+        reference: "package.module:factory".
 
     Raises:
-        BadInput: The module or the function cannot be found; the message names it.
+        BadInput: The module or the function does not exist.
     """
     factory = import_named(reference, "model.family")
     if not callable(factory):
@@ -29,13 +32,14 @@ def load_factory(reference: str) -> Factory:
 
 
 def import_named(reference: str, key: str) -> Any:
-    """What `"package.module:name"` names; None where the module has no such name.
-
-    The current folder is importable, as it is for `python -m`.
+    """Import an object by name. Modules in the current folder can be imported, as with `python -m`.
 
     Args:
         reference: "package.module:name".
-        key: Under which the user gave the reference, for the message.
+        key: Key or argument that holds the reference, for the message.
+
+    Returns:
+        The object; None if the module has no such name.
 
     Raises:
         BadInput: The module cannot be imported.
@@ -55,6 +59,13 @@ def build_custom(
     factory: Factory, reference: str, width: int, input_shape: tuple[int, ...], num_classes: int
 ) -> nn.Module:
     """Call the user's factory and check that it returns a module.
+
+    Args:
+        factory: The factory.
+        reference: Its name, for the message.
+        width: Width of the model.
+        input_shape: Shape of one example.
+        num_classes: Number of outputs.
 
     Raises:
         BadInput: The factory raises, or returns something that is not a module.

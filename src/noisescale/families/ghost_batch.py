@@ -13,21 +13,21 @@ from noisescale.families.spatial import SPATIAL, spatial_axes
 
 
 class GhostBatchNorm(_BatchNorm):
-    """Batch normalization over ghost batches: the examples 1 … S, S+1 … 2S, … of a batch, each by its own statistics.
+    """Batch normalization over ghost batches: the examples 1 … S, S+1 … 2S, … of a batch are normalized separately.
 
-    A batch of at most S examples is one ghost batch: plain batch normalization. In training mode the running statistics
-    move once a batch, by `momentum`, towards the means over ghost batches of their mean and unbiased variance; in
-    evaluation mode they are used. Activations are [B, C], [B, C, L] or [B, C, H, W].
+    A batch of at most S examples is one ghost batch, as in plain batch normalization. In training mode the running
+    statistics move by `momentum` towards the mean and the unbiased variance, averaged over the ghost batches, once for
+    each batch. Evaluation mode uses them. Activations have the shape [B, C], [B, C, L] or [B, C, H, W].
 
     Args:
-        channels: C.
-        ghost_size: S, in examples; it divides every larger batch.
-        eps: As in `torch.nn.BatchNorm1d`.
-        momentum: As in `torch.nn.BatchNorm1d`.
-        affine: As in `torch.nn.BatchNorm1d`.
+        channels: Number C of channels.
+        ghost_size: Number S of examples in a ghost batch. It divides every larger batch.
+        eps: ε added to the variance.
+        momentum: Factor on the change of the running statistics.
+        affine: Whether to learn a gain and a shift for each channel.
 
     Raises:
-        BadInput: In training mode, a batch above the ghost size that is not a multiple of it.
+        BadInput: In training mode, a batch is above the ghost size and not a multiple of it.
 
     Source:
         Hoffer, Hubara, Soudry 2017, algorithm 1 (there the running statistics move once a ghost batch).

@@ -17,12 +17,12 @@ from noisescale.families.spatial import SPATIAL
 class FixedReadOut(nn.Module):
     """A linear read-out that is never trained: a buffer, equal in all runs of a width.
 
-    z = Wx with W ~ N(0, 1/width), drawn from a generator that no run's seed touches: inputs of unit size give outputs
-    of unit size.
+    z = Wx with W ~ N(0, 1/width), drawn from a generator that does not depend on the seed. Inputs of unit size give
+    outputs of unit size.
 
     Args:
-        width: Inputs.
-        num_classes: Outputs.
+        width: Number of inputs.
+        num_classes: Number of outputs.
 
     Source:
         Hoffer, Hubara, Soudry 2018 ("Fix your classifier"); Li, Lyu, Arora 2020 for its use in scale-invariant nets.

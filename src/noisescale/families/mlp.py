@@ -20,16 +20,16 @@ def mlp(
     normalization: Normalization = NO_NORMALIZATION,
     scale_invariant: bool = False,
 ) -> nn.Module:
-    """An MLP on flattened inputs: `depth` times (Linear, normalization, activation), then a linear read-out.
+    """Build an MLP on flattened inputs: `depth` times (Linear, normalization, activation), then a linear read-out.
 
     Args:
         width: Units of every hidden layer.
         input_shape: Shape of one example, of any kind; it is flattened.
-        num_classes: Outputs.
+        num_classes: Number of outputs.
         depth: Number of hidden layers.
         activation: A name in `ACTIVATIONS`.
         normalization: Normalization of the pre-activations.
-        scale_invariant: As in `ModelOptions`.
+        scale_invariant: Whether the loss is invariant to the scale of each weight.
 
     Returns:
         The network, an `nn.Sequential`.

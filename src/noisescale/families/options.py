@@ -12,19 +12,19 @@ from noisescale.runs import Run
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """The keys of a spec's `[model]`; equal options build equal networks, and they are hashable.
+    """The keys of `[model]` in a spec. Equal options build equal networks.
 
     None stands for a default that only some families or normalizations have; `families.complete` fills it in.
 
     Args:
-        family: A name in `FAMILIES`, or `"package.module:factory"`, which takes no other option.
-        depth: Hidden layers of an MLP, convolutions of a convnet.
+        family: Name in `FAMILIES`, or `"package.module:factory"`, which takes no other option.
+        depth: Number of hidden layers of an MLP, or of convolutions of a convnet.
         activation: "relu" or "tanh".
-        normalization: A name in `NORMALIZATIONS`.
-        groups: Of channels, for "group".
-        ghost_size: Examples that are normalized together, for "ghost_batch".
-        blocks: Residual blocks of each stage of a resnet.
-        stem: Channels of its first convolution (None: the width).
+        normalization: Name in `NORMALIZATIONS`.
+        groups: Number of groups of channels, for "group".
+        ghost_size: Number of examples that are normalized together, for "ghost_batch".
+        blocks: Number of residual blocks in each stage of a resnet.
+        stem: Channels of the first convolution of a resnet; None for the width.
         scale_invariant: Whether the loss is invariant to the scale of each weight (`families.scale_invariance`).
     """
 

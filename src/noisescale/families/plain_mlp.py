@@ -1,4 +1,4 @@
-"""Recognises plain MLPs, for which the trainer and the instruments have products written out."""
+"""Recognizes plain MLPs, for which the trainer and the instruments have explicit formulas."""
 
 from __future__ import annotations
 
@@ -11,14 +11,25 @@ _ACTIVATIONS = {nn.ReLU, nn.Tanh}
 
 @dataclass(frozen=True, slots=True)
 class MLPLayers:
-    """The names of an MLP's linear layers, first to last, and the activation between them."""
+    """The layers of a plain MLP.
+
+    Args:
+        names: Names of the linear layers, first to last.
+        activation: Activation between them.
+    """
 
     names: tuple[str, ...]
     activation: type[nn.Module]
 
 
 def mlp_layers(module: nn.Module) -> MLPLayers | None:
-    """Recognise a plain MLP: Flatten, then linear layers with biases and one activation between them; else None."""
+    """Return the layers of a plain MLP, or None for any other module.
+
+    A plain MLP is `Flatten`, then linear layers with biases and the same activation between them.
+
+    Args:
+        module: The module.
+    """
     # Exact types: a subclass may compute anything in its forward pass.
     if type(module) is not nn.Sequential or len(module) < 2 or type(module[0]) is not nn.Flatten:
         return None

@@ -44,7 +44,7 @@ class ResidualBlock(nn.Module):
         self.norm2 = layers.normalization(channels)
         self.conv2 = layers.convolution(channels, channels)
         self.branch_norm = last_norm()
-        # One number, but with an axis: whatever asks for a tensor's rows finds one.
+        # One number with an axis, because query rows and masks index the first axis of a tensor.
         self.branch_scale = None if layers.normalizes else nn.Parameter(torch.zeros(1))
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -69,7 +69,7 @@ def resnet(
     normalization: Normalization = NO_NORMALIZATION,
     scale_invariant: bool = False,
 ) -> nn.Module:
-    """A stem of size 3, stages of residual blocks, normalization, activation, mean over positions, linear read-out.
+    """Build a residual network: a stem of size 3, stages of residual blocks, normalization, activation, mean over positions, linear read-out.
 
     Stage s = 0, 1, … has blocks[s] blocks of 2^s·width channels and, from s = 1 on, begins with stride 2. A block
     projects where its shape changes; the first one also wherever `stem` is given, so that a network has the same
@@ -79,12 +79,12 @@ def resnet(
     Args:
         width: Channels of the first stage.
         input_shape: Shape of one example, (C, L) or (C, H, W).
-        num_classes: Outputs.
+        num_classes: Number of outputs.
         blocks: Residual blocks of each stage.
         stem: Channels of the stem; None for the width.
         activation: A name in `ACTIVATIONS`.
         normalization: The normalization before each activation.
-        scale_invariant: As in `ModelOptions`.
+        scale_invariant: Whether the loss is invariant to the scale of each weight.
 
     Returns:
         The network, an `nn.Sequential`.

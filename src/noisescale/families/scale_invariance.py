@@ -28,7 +28,7 @@ class ScaleDefect:
     """The defect of one weight tensor at one ε.
 
     Args:
-        parameter: Its name, or "all" where every tensor is scaled at once.
+        parameter: Name of the weight tensor, or "all" if all tensors are scaled at once.
         epsilon: ε of every normalization.
         loss_change: |L(cw) − L(w)|, in the loss's unit.
         alignment: |⟨g, w⟩|/(‖g‖‖w‖).
@@ -55,7 +55,7 @@ def scale_invariance_defects(
         loss: (outputs, targets) -> mean over the batch.
         data: One batch of inputs and targets.
         epsilons: Values of ε to put into every normalization.
-        scale: C > 0, by which weights are multiplied. Default 2: for a small ε the defect is near ε/v·(1 − 1/c²) of its
+        scale: Factor c > 0 on the weights. Default 2: for a small ε the defect is near ε/v·(1 − 1/c²) of its
             slope, so a larger c adds little.
 
     Returns:

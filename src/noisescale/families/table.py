@@ -43,10 +43,16 @@ FAMILIES: dict[str, Family] = {
 
 
 def complete(options: ModelOptions) -> ModelOptions:
-    """The options with the defaults of their family and normalization filled in.
+    """Fill in the defaults of the family and the normalization.
+
+    Args:
+        options: The options, with None for defaults.
+
+    Returns:
+        The complete options.
 
     Raises:
-        BadInput: An unknown family (the message gives the nearest known one), or an option that it does not take.
+        BadInput: The family is unknown, or it does not take one of the options.
     """
     family = _family(options.family)
     sizes = options.sizes
@@ -63,10 +69,15 @@ def complete(options: ModelOptions) -> ModelOptions:
 
 
 def family_factory(options: ModelOptions) -> Factory:
-    """The factory `(width, input_shape, num_classes) -> nn.Module` of these options.
+    """Return a factory `(width, input_shape, num_classes) -> nn.Module` for these options.
+
+    The factory raises `BadInput` if the width or the inputs do not fit the options.
+
+    Args:
+        options: The options.
 
     Raises:
-        BadInput: As `complete`. What only some widths or inputs cannot have is refused when the factory is called.
+        BadInput: `complete` refuses the options.
     """
     options = complete(options)
     family = _family(options.family)

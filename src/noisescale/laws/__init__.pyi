@@ -5,9 +5,7 @@ from .equivalence import MARGIN as MARGIN
 from .equivalence import SHARE as SHARE
 from .fitting import STABILITY_SHARE as STABILITY_SHARE
 from .fitting import fit as fit
-from .interval import Estimate as Estimate
 from .interval import mean_over_seeds as mean_over_seeds
-from .interval import two_sided as two_sided
 from .largest_batch import LargestBatch as LargestBatch
 from .optimum import ADVICE as ADVICE
 from .planted import skewed as skewed

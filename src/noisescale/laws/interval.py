@@ -7,9 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from noisescale.estimate import CONFIDENCE
-from noisescale.estimate import Estimate as Estimate
-from noisescale.estimate import two_sided as two_sided
+from noisescale.estimate import CONFIDENCE, Estimate, two_sided
 
 
 def mean_over_seeds(
