@@ -22,7 +22,7 @@ def convnet(
     normalization: Normalization = NO_NORMALIZATION,
     scale_invariant: bool = False,
 ) -> nn.Module:
-    """Build a convolutional network: `depth` times (convolution of size 3, normalization, activation), mean over positions, linear read-out.
+    """Build `depth` layers (convolution of size 3, normalization, activation), then mean over positions and read-out.
 
     The second, fourth, … convolution has stride 2 while the shorter side is above 4: 28×28 becomes 14×14, 7×7, 4×4; 40
     positions become 20, 10, 5, 3.

@@ -69,7 +69,7 @@ def resnet(
     normalization: Normalization = NO_NORMALIZATION,
     scale_invariant: bool = False,
 ) -> nn.Module:
-    """Build a residual network: a stem of size 3, stages of residual blocks, normalization, activation, mean over positions, linear read-out.
+    """Build a residual network: stem of size 3, residual blocks, normalization, activation, mean, linear read-out.
 
     Stage s = 0, 1, … has blocks[s] blocks of 2^s·width channels and, from s = 1 on, begins with stride 2. A block
     projects where its shape changes; the first one also wherever `stem` is given, so that a network has the same
