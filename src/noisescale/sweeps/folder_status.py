@@ -25,9 +25,9 @@ class Status:
         completed: Completed runs.
         diverged: Diverged runs.
         missing: Planned runs without a result.
-        finished: Whether the sweep has ended. Until then it may plan further runs.
-        failed: By pack id, which runs failed and why.
-        running: Whether a driver holds the folder.
+        finished: True if the sweep has ended. Until then it may plan further runs.
+        failed: By pack id, a description of the failed runs and the error.
+        running: True if a driver holds the folder.
         runs_per_second: The driver's speed; None where no driver is running.
         seconds_left: The driver's estimate, in seconds; None where no driver is running.
         heartbeat_age: Seconds since the driver last wrote its heartbeat; None where there is no heartbeat.

@@ -1,4 +1,4 @@
-"""The stored plan of a sweep, one pack a line, as `status` and the driver read it."""
+"""Reading the stored plan of a sweep, one pack per line, for `status` and the driver."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def planned_data(path: Path) -> dict[float, str]:
 
 
 def _checked(record: Any) -> dict[str, Any]:
-    """Check one line of a plan. Of its runs, only their presence."""
+    """Check one line of a plan. Its runs are not checked, except that there are some."""
     name, seconds, runs = record["pack_id"], record["seconds"], record["runs"]
     is_time = type(seconds) in (int, float) and math.isfinite(seconds)
     if not (is_time and isinstance(name, str) and isinstance(runs, list) and isinstance(runs[0], dict)):
