@@ -12,6 +12,7 @@ import pytest
 from noisescale.errors import BadInput
 from noisescale.sweeps import Grid, SweepSpec, sweep
 from noisescale.sweeps.folder import check_folder, create_folder, prepare_folder
+from noisescale.sweeps.grid_checks import check_grid
 
 MakeGrid = Callable[..., Grid]
 MakeSpec = Callable[..., SweepSpec]
@@ -48,7 +49,7 @@ def models_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_only_runs_that_use_a_base_width_have_one(make_grid: MakeGrid) -> None:
     names = ["standard", "ntk", "improved_standard", "mup", "own"]
     grid = make_grid(grid__width=[2, 4], grid__parameterization=names, grid__base_width=3)
-    grid.check()
+    check_grid(grid)
     base_widths = {run.parameterization: run.base_width for run in grid.runs()}
     assert base_widths == {"standard": None, "ntk": None, "improved_standard": 3, "mup": 3, "own": None}
     alone = {run.run_id for run in make_grid(grid__width=[2, 4], grid__parameterization=["ntk"]).runs()}
@@ -110,15 +111,14 @@ def test_only_runs_of_mup_have_query_rows(make_grid: MakeGrid, models_module: st
         "grid__parameterization": ["ntk", "mup"],
     }
     grid = make_grid(**changes)
-    grid.check()
+    check_grid(grid)
     assert {(run.parameterization, run.query_rows) for run in grid.runs()} == {("ntk", ""), ("mup", "qkv.weight[:1/3]")}
     with pytest.raises(BadInput, match=r"model.query_rows.*it has embed.weight"):
-        make_grid(
-            **{**changes, "model": {"family": f"{models_module}:attention", "query_rows": ["query.weight"]}}
-        ).check()
+        model = {"family": f"{models_module}:attention", "query_rows": ["query.weight"]}
+        check_grid(make_grid(**{**changes, "model": model}))
 
 
 @pytest.mark.parametrize("name", ["improved_standard", "mup"])
 def test_a_model_that_does_not_grow_is_refused(make_grid: MakeGrid, models_module: str, name: str) -> None:
     with pytest.raises(BadInput, match="grid.parameterization.*whose fan-in grows"):
-        make_grid(model={"family": f"{models_module}:fixed"}, grid__parameterization=["ntk", name]).check()
+        check_grid(make_grid(model={"family": f"{models_module}:fixed"}, grid__parameterization=["ntk", name]))

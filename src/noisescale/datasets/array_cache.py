@@ -1,4 +1,4 @@
-"""Keep generated arrays in a file; a cache that cannot be read or written is as good as none."""
+"""A cache of generated arrays in files. A cache that cannot be read or written is ignored."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from noisescale.datasets.dataset import Array
 
 
 def load_arrays(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array] | None:
-    """Return the arrays of a file written by `save_arrays`, or None where it is absent, damaged or holds others.
+    """Return the arrays of a file written by `save_arrays`, or None if the file is absent, damaged or does not fit.
 
     Args:
         path: An `.npz` file.
         shapes: The shape that each array of finite numbers must have, by name.
     """
     try:
-        # Opened here: numpy leaves a damaged file that it opened itself open.
+        # We open the file, because numpy does not close a damaged file that it opened.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in shapes}
     except Exception:  # a damaged archive can raise almost anything
@@ -41,12 +41,12 @@ def save_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, unfinished = tempfile.mkstemp(dir=path.parent, suffix=".part")
+        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
     except OSError:
         return
     try:
         with os.fdopen(handle, "wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
-        os.replace(unfinished, path)
+        os.replace(temporary, path)
     except OSError:
-        Path(unfinished).unlink(missing_ok=True)
+        Path(temporary).unlink(missing_ok=True)

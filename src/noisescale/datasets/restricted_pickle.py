@@ -11,7 +11,7 @@ import numpy as np
 
 from noisescale.errors import BadInput
 
-# Taken from numpy's own recipe for an array: the function's module has moved, and the old name warns on import.
+# The function with which numpy unpickles an array. We take it from an array, because its old import path warns.
 _reconstruct = np.zeros(0).__reduce__()[0]
 
 ADMITTED: dict[tuple[str, str], Any] = {
@@ -32,7 +32,8 @@ def load_restricted_pickle(content: bytes, path: Path) -> Any:
         path: The file's name for the message.
 
     Raises:
-        BadInput: The pickle names any other function or class, which is never imported; or it cannot be read.
+        BadInput: The pickle cannot be read, or it names a function or class that is not in `ADMITTED`. No such name is
+            imported.
     """
     try:
         return _RestrictedUnpickler(content, path).load()

@@ -1,4 +1,4 @@
-"""Recognizes plain MLPs, for which the trainer and the instruments have explicit formulas."""
+"""Recognizes plain MLPs. For them the trainer and the instruments compute derivatives by explicit formulas."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def mlp_layers(module: nn.Module) -> MLPLayers | None:
     names = tuple(str(position) for position in range(1, len(module), 2))
     plain = all(type(layer) is nn.Linear and layer.bias is not None for layer in linear)
     kinds = {type(layer) for layer in between}
-    # Also false where a layer occurs twice.
+    # The names differ if a layer occurs twice.
     plain = plain and [name for name, _ in module.named_parameters()] == [
         f"{name}.{kind}" for name in names for kind in ("weight", "bias")
     ]

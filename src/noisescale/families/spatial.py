@@ -15,7 +15,7 @@ class SpatialLayers:
     """The layers for one number of spatial axes.
 
     Args:
-        inputs: One example in words.
+        inputs: Kind and shape of an example, for messages.
         convolution: The convolution; None for vectors, which have no positions.
         batch_norm: Batch normalization.
         mean: The mean over positions, as an adaptive pooling layer; None for vectors.
@@ -27,7 +27,7 @@ class SpatialLayers:
     mean: type[nn.AdaptiveAvgPool1d | nn.AdaptiveAvgPool2d] | None
 
 
-# By the number of spatial axes: a new kind of input is one more row.
+# The key is the number of spatial axes. A new kind of input is one more row.
 SPATIAL: dict[int, SpatialLayers] = {
     0: SpatialLayers("vectors [D]", None, nn.BatchNorm1d, None),
     1: SpatialLayers("sequences of channels [C, L]", nn.Conv1d, nn.BatchNorm1d, nn.AdaptiveAvgPool1d),
@@ -57,7 +57,7 @@ def check_positions(family: str, input_shape: Sequence[int], smallest: int) -> i
     axes = spatial_axes(input_shape)
     if axes not in SPATIAL or SPATIAL[axes].convolution is None:
         kinds = " or ".join(layers.inputs for layers in SPATIAL.values() if layers.convolution is not None)
-        required = f"a family for vectors ('mlp'), or inputs with positions, which {family!r} needs: {kinds}"
+        required = f"{kinds} for family {family!r}, or family 'mlp', which also takes vectors"
         raise BadInput("model.family", required, f"{family!r} for inputs of shape {list(input_shape)}")
     if min(input_shape[1:]) < smallest:
         required = f"at least {smallest} positions along every axis for this {family!r}"

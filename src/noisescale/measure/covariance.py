@@ -25,7 +25,7 @@ class Covariance:
         trace: tr Σ.
         frobenius_norm: ‖Σ‖_F.
         examples: Number n of examples.
-        coordinates: "module" or "optimizer".
+        coordinates: Coordinates of gradients and Hessians, "module" or "optimizer".
         gradients: Number of per-example gradients computed.
         status: "exact for these data".
     """
@@ -59,9 +59,9 @@ def gradient_covariance(problem: Problem, k: int = 1) -> Covariance:
         raise BadInput("k", f"between 1 and {min(n - 1, problem.size)}, for {n} examples", k)
     centred = centred_gradients(problem)
     gram = centred @ centred.T
-    values, inner = torch.linalg.eigh(gram)
-    values, inner = values.flip(0)[:k], inner.flip(1)[:, :k]
-    vectors = centred.T @ inner / values.clamp_min(1e-300).sqrt()
+    values, gram_vectors = torch.linalg.eigh(gram)
+    values, gram_vectors = values.flip(0)[:k], gram_vectors.flip(1)[:, :k]
+    vectors = centred.T @ gram_vectors / values.clamp_min(1e-300).sqrt()
     frobenius = math.sqrt(float(gram.square().sum()))
     return Covariance(
         values.cpu().numpy(), vectors.cpu().numpy(), float(gram.trace()), frobenius, n, problem.coordinates, n

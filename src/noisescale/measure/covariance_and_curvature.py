@@ -18,7 +18,7 @@ from noisescale.measure.hessian import double_product
 from noisescale.measure.instrument import instrument
 from noisescale.measure.lanczos import TOLERANCE, extreme_eigenpairs
 from noisescale.measure.problem import Problem
-from noisescale.measure.sampling_error import FEWEST_SAMPLES, most_of_the_error
+from noisescale.measure.sampling_error import FEWEST_SAMPLES, error_safety_factor
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class NoiseAndCurvature:
         slope: Least-squares slope of vᵢᵀCvᵢ on λ_i through the origin. Its interval is infinite for k = 1.
         correlation: Correlation of vᵢᵀCvᵢ and λ_i over the k directions; NaN for k < 3.
         converged: Whether the eigenpairs converged.
-        coordinates: "module" or "optimizer".
+        coordinates: Coordinates of gradients and Hessians, "module" or "optimizer".
         products: Number of Hessian-vector products computed.
         status: "ok", or what to change.
     """
@@ -86,7 +86,7 @@ def noise_and_curvature(
         curved, noisy = product(signs), gradients.T @ (gradients @ signs)
         rows.append((float(signs @ curved), float(noisy @ curved), float(curved @ curved)))
         count = len(rows)
-        if count >= FEWEST_SAMPLES and most_of_the_error(count) * _cosine(rows, norm).standard_error <= error:
+        if count >= FEWEST_SAMPLES and error_safety_factor(count) * _cosine(rows, norm).standard_error <= error:
             break
     top = extreme_eigenpairs(
         product, problem.size, k, which="LA", tolerance=TOLERANCE[problem.point.dtype], most=1000, like=problem.point,

@@ -17,7 +17,7 @@ from noisescale.estimate import Estimate, mean_of
 from noisescale.measure.instrument import instrument
 from noisescale.measure.lanczos import TOLERANCE, extreme_eigenpairs, tridiagonal, tridiagonal_matrix
 from noisescale.measure.problem import Problem
-from noisescale.measure.sampling_error import FEWEST_SAMPLES, most_of_the_error
+from noisescale.measure.sampling_error import FEWEST_SAMPLES, error_safety_factor
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Eigenvalues:
         residuals: ‖Hv − λv‖, shape [k]. An eigenvalue lies within this distance of each value.
         vectors: Eigenvectors, shape [P, k].
         converged: Whether the residuals are below the tolerance and no eigenvalue lies further out.
-        coordinates: "module", "optimizer" or "relative".
+        coordinates: Coordinates of the Hessian, "module", "optimizer" or "relative".
         products: Number of Hessian-vector products computed.
         status: "ok", or what to change.
         mode: Mode of the model, "eval" or "train".
@@ -51,7 +51,7 @@ class Measured:
 
     Args:
         estimate: Value, standard error and interval.
-        coordinates: "module" or "optimizer".
+        coordinates: Coordinates of gradients and Hessians, "module" or "optimizer".
         products: Number of Hessian-vector products computed.
         status: "ok", or what to change.
         mode: Mode of the model, "eval" or "train".
@@ -73,7 +73,7 @@ class Density:
         density: Density with integral 1, shape [M].
         standard_error: Standard error over the probes, shape [M].
         width: Standard deviation of the smoothing, in the unit of the grid.
-        coordinates: "module" or "optimizer".
+        coordinates: Coordinates of gradients and Hessians, "module" or "optimizer".
         products: Number of Hessian-vector products computed.
         mode: Mode of the model, "eval" or "train".
         status: "ok".
@@ -263,7 +263,7 @@ def _sampled(
         count = len(samples)
         if count >= FEWEST_SAMPLES:
             bound = relative * abs(float(np.mean(samples)))
-            if most_of_the_error(count) * mean_of(samples, unit).standard_error <= bound:
+            if error_safety_factor(count) * mean_of(samples, unit).standard_error <= bound:
                 break
     mean = mean_of(samples, unit)
     reached = mean.standard_error <= relative * abs(mean.value)

@@ -39,7 +39,7 @@ class GradientNoise:
         gradient_noise_scale: tr Σ/|G|², in examples.
         examples: Number n of examples.
         population: Size N of the population; `math.inf` for fresh data.
-        coordinates: "module" or "optimizer".
+        coordinates: Coordinates of gradients and Hessians, "module" or "optimizer".
         gradients: Number of gradients computed.
         status: "exact", "ok", or what to change.
     """
@@ -179,7 +179,7 @@ def noise_of_moments(
         moments: Moments of the gradients.
         gram: Inner products of m of the gradients, shape [m, m]. They bound the variance of |G|² from below.
         population: Size N of the population, or `math.inf`.
-        coordinates: "module" or "optimizer".
+        coordinates: Coordinates of gradients and Hessians, "module" or "optimizer".
         computed: Number of gradients computed.
         batch_size: Number of examples over which each gradient is averaged.
 

@@ -28,7 +28,7 @@ class TangentKernel:
         largest_stable_rate: 2(1 + m)/gauss_newton, the largest rate at which full-batch training of the linearized
             model is stable.
         converged: Whether both eigenvalues converged.
-        coordinates: "module" or "optimizer".
+        coordinates: Coordinates of gradients and Hessians, "module" or "optimizer".
         products: Number of products with J and Jᵀ computed.
         status: "ok", or what to change.
     """

@@ -10,7 +10,7 @@ from scipy import stats
 FEWEST_SAMPLES = 12
 
 
-def most_of_the_error(samples: int) -> float:
+def error_safety_factor(samples: int) -> float:
     """Return the ratio of the upper 95 % limit of a standard error to its estimate, for normal samples.
 
     A rule that stops at a small estimated error prefers errors that are too small, and its intervals cover too rarely:

@@ -12,6 +12,7 @@ from noisescale.sweeps.driver import required_runs
 from noisescale.sweeps.executors import check_executor
 from noisescale.sweeps.folder import as_plain, check_folder
 from noisescale.sweeps.grid import Grid
+from noisescale.sweeps.grid_checks import check_grid
 from noisescale.sweeps.machine import Workers, choose_device
 from noisescale.sweeps.plan import PackLimits, Plan
 from noisescale.sweeps.session import model_shapes
@@ -81,7 +82,7 @@ def dry_run(
     check_precision(spec.training.precision, device)
     grid, folder = Grid(spec), Path(out)
     check_folder(folder, spec)
-    grid.check()
+    check_grid(grid)
     results = Study(folder, as_plain(spec)).finished()
     runs = {run.run_id: run for run in required_runs(grid, results)}
     finished = runs.keys() & set(results.run_id)

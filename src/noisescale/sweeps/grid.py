@@ -1,4 +1,4 @@
-"""From a spec to its runs: the cross product of the grid."""
+"""The runs of a spec: the cross product of the axes of its grid."""
 
 from __future__ import annotations
 
@@ -23,26 +23,35 @@ from noisescale.training import (
     OPTIMIZERS,
     MovingBatches,
     Schedule,
-    check_augmentation,
-    check_loss,
-    check_metric,
     parse_schedule,
 )
 
 
 def reference_width(width: int) -> int:
-    """Another width to build the module at, so that growing fan-ins are seen."""
+    """Return another width, at which a second module is built to see which fan-ins grow.
+
+    Args:
+        width: Width of the runs.
+    """
     return 2 * width
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One cell's coordinates along the axes of a grid: its runs differ in nothing but the seed.
+    """The coordinates of a cell along the axes of a grid. The runs of a cell differ only in the seed.
 
     Args:
-        rate: The value along the spec's own rate axis, whichever of the four that is.
-        hyperparameters: Those of the optimizer, by key.
-        schedule: As `Schedule.text` writes it.
+        parameterization: Name of the parameterization.
+        width: Width of the model.
+        batch_size: Batch size, in examples.
+        rate: Value on the rate axis of the spec, one of `learning_rate`, `noise_scale`, `normalized_noise_scale` and
+            `temperature`.
+        optimizer: Name of the optimizer.
+        hyperparameters: Hyperparameters of the optimizer, by key.
+        weight_decay: Weight decay λ.
+        init_scale: Initial variance σ0².
+        label_noise: Fraction of redrawn labels.
+        schedule: Schedule, as in `Schedule.text`.
         budget: ("steps", number) or ("epochs", number).
     """
 
@@ -61,72 +70,45 @@ class Point:
 
 @dataclass(frozen=True)
 class Grid:
-    """The runs of a spec, and what is needed to make more runs like them.
+    """The runs of a spec, with the data and the model that they need.
 
     Args:
-        spec: The checked spec.
-
-    Raises:
-        BadInput: Data or model cannot be used, or a batch lies above the training set; names the key.
+        spec: The checked fields of the spec.
     """
 
     spec: SpecFields
     _data: dict[float, Dataset] = field(default_factory=dict)
 
     def dataset(self, label_noise: float) -> Dataset:
-        """The data at one fraction of label noise, loaded once."""
+        """Load the data with a fraction of label noise, once."""
         if label_noise not in self._data:
             self._data[label_noise] = load_dataset(self.spec.dataset.options(label_noise))
         return self._data[label_noise]
 
     @cached_property
     def model(self) -> ModelOptions:
-        """Everything about the model but its width, with the defaults of its family."""
+        """Options of the model except its width, with the defaults of its family."""
         return self.spec.model.options()
 
     @property
     def factory(self) -> Factory:
+        """The factory of the model."""
         return family_factory(self.model)
 
     @property
     def label_noises(self) -> tuple[float, ...]:
+        """All fractions of redrawn labels."""
         return self.spec.grid.label_noise or (self.spec.dataset.label_noise,)
 
     @property
     def largest_batch(self) -> int:
-        """The training set; one less where rates follow from the noise scale, which the whole set does not have."""
+        """Largest batch size: the training set, or one less if rates follow from the noise scale, which is then 0."""
         examples = len(self.dataset(self.label_noises[0]).x_train)
         noise_axis = self.spec.grid.rate_axis in ("noise_scale", "normalized_noise_scale")
         return examples - (noise_axis and self.spec.training.sampling != "with_replacement")
 
-    def check(self) -> None:
-        """Refuse a spec that no run could follow, before anything is written."""
-        grid, fit = self.spec.grid, self.spec.fit
-        family_factory(self.model)  # before data are loaded, which may take a download
-        data = self.dataset(self.label_noises[0])
-        check_loss(self.spec.training.loss, data.y_train)
-        check_augmentation(self.spec.training.augmentation, data.input_shape)
-        check_metric(fit.metric, data.y_train)
-        self._check_batches("grid.batch_size", grid.batch_size, self.largest_batch)
-        self._check_batches("stability.batch_size", self.spec.stability.batch_size or (), len(data.x_train))
-        if fit.select_on == "validation" and not len(data.x_validation):
-            required = "above 0, and large enough for one example, where fit.select_on = 'validation'"
-            raise BadInput("dataset.validation_fraction", required, self.spec.dataset.validation_fraction)
-        for width, parameterization in product(grid.width, grid.parameterization):
-            ratio = self._noise_ratio(parameterization, width, grid.init_scale[0])
-            if grid.rate_axis == "normalized_noise_scale" and math.isnan(ratio):
-                required = "a model with a layer whose fan-in grows with width; use noise_scale"
-                raise BadInput("grid.normalized_noise_scale", required, f"none at width {width}")
-        for width in grid.width:
-            self._check_outputs(width, data)
-        self._check_moving_batches()
-        for point in self.points():
-            if not 0 < self.cell(point)[0].learning_rate < math.inf:
-                key = f"grid.{grid.rate_axis}"
-                raise BadInput(key, "values that give finite learning rates above 0", point.rate)
-
     def notes(self) -> list[str]:
-        """What a reader of the results must know and no run refuses."""
+        """Return notes for a reader of the results."""
         sizes = {*self.spec.grid.batch_size, *(self.spec.stability.batch_size or ())}
         small = sorted(filter(self.model.sizes.falls_back, sizes))
         if not small:
@@ -135,21 +117,21 @@ class Grid:
         return [f"{below}: there a batch is normalized as a whole, as with normalization 'batch'"]
 
     def can_train_on(self, batch_size: int) -> bool:
-        """Whether data and normalization allow this batch size."""
+        """Return whether the data and the normalization allow a batch size."""
         return 1 <= batch_size <= self.largest_batch and self.model.sizes.batch_fault(batch_size) is None
 
     def points(self) -> list[Point]:
-        """Every cell of the grid, in the order of its axes."""
+        """Return all cells of the grid, in the order of its axes."""
         grid = self.spec.grid
         axes = (
             grid.parameterization, grid.width, grid.batch_size, getattr(grid, grid.rate_axis), self._optimizers(),
-            grid.weight_decay, grid.init_scale, self.label_noises, [schedule.text for schedule in self._schedules],
+            grid.weight_decay, grid.init_scale, self.label_noises, [schedule.text for schedule in self.schedules],
             self._budgets(),
         )  # fmt: skip
         return [Point(*values[:4], *values[4], *values[5:]) for values in product(*axes)]
 
     def cell(self, point: Point) -> list[Run]:
-        """The runs of one cell, one a seed of the spec."""
+        """Return the runs of a cell, one for each seed of the spec."""
         run = self.run(
             parameterization=point.parameterization, width=point.width, batch_size=point.batch_size,
             learning_rate=point.rate, optimizer=point.optimizer, weight_decay=point.weight_decay,
@@ -162,11 +144,11 @@ class Grid:
         return [replace(run, seed=seed) for seed in self.spec.seeds]
 
     def runs(self) -> list[Run]:
-        """Every run of the grid."""
+        """Return all runs of the grid."""
         return [run for point in self.points() for run in self.cell(point)]
 
     def run(self, **values: Any) -> Run:
-        """One run with these values and everything else from the spec."""
+        """Return a run with some given values and all others from the spec."""
         spec, training = self.spec, self.spec.training
         data = self.dataset(values["label_noise"])
         common = {
@@ -197,53 +179,8 @@ class Grid:
         }
         return Run(**{**common, **values})
 
-    def _check_batches(self, key: str, sizes: tuple[int, ...], most: int) -> None:
-        for size in sizes:
-            if (fault := self.model.sizes.batch_fault(size)) is not None:
-                raise BadInput(key, fault, size)
-            if size > most:
-                examples = len(self.dataset(self.label_noises[0]).x_train)
-                below = "" if most == examples else ", and below them where the rate follows from a noise scale"
-                raise BadInput(key, f"at most the {examples} training examples{below}", size)
-
-    def _check_moving_batches(self) -> None:
-        """A batch that a schedule moves must suit the normalization at every size it comes to."""
-        key = "grid.schedule" if self.spec.grid.schedule else "training.schedule"
-        moving = [schedule for schedule in self._schedules if schedule.of == "batch_size"]
-        for schedule, size in product(moving, self.spec.grid.batch_size):
-            if schedule.largest_batch is not None and schedule.largest_batch < size:
-                required = f"a largest_batch of at least the batch size it begins with, {size}"
-                raise BadInput(key, required, schedule.largest_batch)
-        for point in self.points():
-            if parse_schedule(point.schedule).of == "batch_size":
-                for size in MovingBatches(self.cell(point)[0]).sizes:
-                    if (fault := self.model.sizes.batch_fault(size)) is not None:
-                        raise BadInput(key, f"batches for which the model's normalization has {fault}", size)
-
-    def _check_outputs(self, width: int, data: Dataset) -> None:
-        """Two examples through the model: what is wrong with a module of the user's own then shows before all else."""
-        expected = (2, data.num_classes)
-        try:
-            with torch.no_grad():
-                outputs = self.factory(width, data.input_shape, data.num_classes)(
-                    data.x_train[:1].repeat_interleave(2, 0)
-                )
-            got = str(tuple(outputs.shape))
-        except Exception as error:  # a user's module may raise anything
-            got = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        if got != str(expected):
-            required = f"a module that maps a batch of shape (2, {', '.join(map(str, data.input_shape))}) to {expected}"
-            raise BadInput("model.family", required, f"{got} at width {width}")
-        smallest = min(self.spec.grid.batch_size)
-        try:
-            with torch.no_grad(), torch.random.fork_rng(devices=[]):
-                self.factory(width, data.input_shape, data.num_classes).train()(data.x_train[:smallest])
-        except Exception as error:  # what evaluates may still not train, e.g. a normalization over one example
-            got = f"{smallest}, at which the model raises {type(error).__name__}: {' '.join(str(error).split())}"
-            raise BadInput("grid.batch_size", "batches on which the model can be trained", got) from error
-
     def _optimizers(self) -> list[tuple[str, tuple[tuple[str, float], ...]]]:
-        """Every optimizer with every setting of the hyperparameters that it has."""
+        """Return every optimizer with every combination of its hyperparameters."""
         settings = []
         for name in self.spec.grid.optimizer:
             row = OPTIMIZERS[name]
@@ -252,21 +189,22 @@ class Grid:
         return settings
 
     def _budgets(self) -> list[tuple[str, float]]:
-        places = (self.spec.training, self.spec.grid)
-        stated = [(kind, getattr(place, kind)) for place in places for kind in ("steps", "epochs")]
-        kind, amounts = next((kind, amounts) for kind, amounts in stated if amounts is not None)
+        sections = (self.spec.training, self.spec.grid)
+        budgets = [(kind, getattr(section, kind)) for section in sections for kind in ("steps", "epochs")]
+        kind, amounts = next((kind, amounts) for kind, amounts in budgets if amounts is not None)
         return [(kind, amount) for amount in (amounts if isinstance(amounts, tuple) else (amounts,))]
 
     @property
-    def _schedules(self) -> tuple[Schedule, ...]:
+    def schedules(self) -> tuple[Schedule, ...]:
+        """All schedules of the spec."""
         return self.spec.grid.schedule or (self.spec.training.schedule,)
 
     def _length(self, point: Point) -> dict[str, Any]:
-        """The number of steps; of epochs, where the batch size moves and steps are as many as then fit."""
+        """Return the number of steps. With a moving batch size and a budget in epochs, it follows from the epochs."""
         kind, amount = point.budget
         epochs = amount
         if kind == "epochs":
-            # An epoch is the steps of one pass; its last partial batch is dropped.
+            # The last partial batch of an epoch is dropped.
             amount *= len(self.dataset(point.label_noise).x_train) // point.batch_size
         if amount > LARGEST_INTEGER:
             raise BadInput(f"the budget in {kind}", "at most 2^53 steps", point.budget[1])
@@ -278,9 +216,9 @@ class Grid:
         if axis == "learning_rate":
             return value
         if axis == "normalized_noise_scale":
-            axis, value = "noise_scale", value / self._noise_ratio(run.parameterization, run.width, run.init_scale)
+            axis, value = "noise_scale", value / self.noise_ratio(run.parameterization, run.width, run.init_scale)
         law, replacement = OPTIMIZERS[run.optimizer].noise, run.sampling == "with_replacement"
-        assert law is not None  # the spec refuses the axis otherwise
+        assert law is not None  # the spec refuses this axis for an optimizer without a noise law
         return law.rate(axis, value, run.batch_size, run.train_size, run.momentum, replacement=replacement)
 
     @property
@@ -290,8 +228,17 @@ class Grid:
     def _base_width(self, parameterization: str) -> int | None:
         return self.spec.grid.base_width if parameterization in WITH_BASE_WIDTH else None
 
-    def _noise_ratio(self, parameterization: str, width: int, init_scale: float) -> float:
-        """ḡ/g of the read-out at this width."""
+    def noise_ratio(self, parameterization: str, width: int, init_scale: float) -> float:
+        """Return ḡ/g of the read-out, or NaN if no fan-in grows with width.
+
+        Args:
+            parameterization: Name of the parameterization.
+            width: Width of the model.
+            init_scale: Initial variance σ0².
+
+        Raises:
+            BadInput: The model cannot be built at this width.
+        """
         data, widths = self.dataset(self.label_noises[0]), (width, self._base_width(parameterization))
         shape = (data.input_shape, data.num_classes)
         try:
@@ -314,13 +261,13 @@ def _read_out_ratio(
 ) -> float:
     factory = family_factory(model)
     width, base_width = widths
-    # A seed of its own: where the module's own start is kept, the ratio is measured on it, and must be the same again.
+    # With a fixed seed, because the ratio depends on the start of the module in the parameterization 'own'.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         module, reference = factory(width, shape, classes), factory(reference_width(width), shape, classes)
         base = None if base_width is None else factory(base_width, shape, classes)
     described = describe_parameters(module, reference, base, query_rows)
     table = build_table(parameterization, described, init_scale)
-    own = {parameter_name: tensor.detach() for parameter_name, tensor in module.named_parameters()}
-    ratios = [row["normalized_noise_scale"] for row in layer_rows(table, own, 1.0) if row["is_reference"]]
+    start = {name: tensor.detach() for name, tensor in module.named_parameters()}
+    ratios = [row["normalized_noise_scale"] for row in layer_rows(table, start, 1.0) if row["is_reference"]]
     return ratios[0] if ratios else math.nan

@@ -28,6 +28,7 @@ from noisescale.sweeps.folder import (
     prepare_folder,
 )
 from noisescale.sweeps.grid import Grid
+from noisescale.sweeps.grid_checks import check_grid
 from noisescale.sweeps.lock import driver_lock
 from noisescale.sweeps.machine import Workers, choose_device
 from noisescale.sweeps.plan_file import planned_data
@@ -87,7 +88,7 @@ def sweep(
     check_precision(spec.training.precision, device)
     grid = Grid(spec)
     check_folder(folder, spec)
-    grid.check()
+    check_grid(grid)
     _check_data(folder, grid)
     shapes = model_shapes(grid, spec.grid.width)
     create_folder(folder)

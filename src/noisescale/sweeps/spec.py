@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from noisescale.errors import BadInput
 from noisescale.runs import Run
 from noisescale.sweeps.grid import Grid
+from noisescale.sweeps.grid_checks import check_grid
 from noisescale.sweeps.spec_fields import SpecFields
 
 
@@ -27,7 +28,7 @@ class SweepSpec(SpecFields):
             BadInput: The data or the model cannot be used.
         """
         grid = Grid(self)
-        grid.check()
+        check_grid(grid)
         return grid.runs()
 
     @classmethod

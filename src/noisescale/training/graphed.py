@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-# A longer step gains nothing by a graph, which keeps its memory.
+# The captured graph holds memory, and speeds up only steps shorter than this.
 SHORT_SECONDS = 0.01
 
 # Steps before the capture. In them libraries choose algorithms and the allocator reserves memory.
@@ -28,12 +28,12 @@ class GraphedStep:
     def __init__(self, body: Callable[[Tensor], Tensor], index: Tensor, changed: Sequence[Tensor]) -> None:
         self._index = index.clone()
         before = [tensor.clone() for tensor in changed]
-        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
+        capture_stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        capture_stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(capture_stream):
             for _ in range(_WARM_UP):
                 body(self._index)
-        torch.cuda.current_stream().wait_stream(side)
+        torch.cuda.current_stream().wait_stream(capture_stream)
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):
             self._losses = body(self._index)
@@ -48,7 +48,7 @@ class GraphedStep:
 
 
 def is_short(step: Callable[[], object], changed: Sequence[Tensor]) -> bool:
-    """Return whether a step is short enough for a graph. It takes a few steps and undoes their changes.
+    """Return whether a step is short enough for a graph. The test runs a few steps and undoes their changes.
 
     Args:
         step: Takes one step.

@@ -13,11 +13,11 @@ from noisescale.measure.lanczos import TOLERANCE
 from noisescale.measure.packs.lanczos import largest_eigenvalues
 from noisescale.measure.packs.problem import Product
 from noisescale.measure.packs.snapshot import Snapshot
-from noisescale.measure.sampling_error import FEWEST_SAMPLES, most_of_the_error
+from noisescale.measure.sampling_error import FEWEST_SAMPLES, error_safety_factor
 
 Bounded = dict[str, Tensor]
 
-# Largest number of products. The error is reported as it is then.
+# Largest number of products. A run that has not converged after them is reported with the error it has reached.
 _MOST_PRODUCTS = 200
 
 # Relative error at which sampling stops for a run, as in `hessian_trace` on one model.
@@ -64,7 +64,7 @@ def hessian_trace(snapshot: Snapshot) -> Bounded:
     if exact is not None:
         return {"hessian_trace": exact, "hessian_trace_low": exact, "hessian_trace_high": exact}
     problem, generator = snapshot.problem, torch.Generator().manual_seed(0)
-    value, half = (problem.point.new_full((problem.runs,), math.nan, dtype=torch.float64) for _ in range(2))
+    value, half_width = (problem.point.new_full((problem.runs,), math.nan, dtype=torch.float64) for _ in range(2))
     unfinished = torch.arange(problem.runs, device=problem.point.device)
     multiplied, product, samples = unfinished, problem.hessian_products(), value.new_zeros(0, problem.runs)
     while len(samples) < _MOST_PRODUCTS and len(unfinished):
@@ -82,11 +82,11 @@ def hessian_trace(snapshot: Snapshot) -> Bounded:
         of_unfinished = samples[:, unfinished]
         mean, error = of_unfinished.mean(0), of_unfinished.std(0) / math.sqrt(count)
         value[unfinished] = mean
-        half[unfinished] = float(stats.t.ppf(0.5 + CONFIDENCE / 2, count - 1)) * error
+        half_width[unfinished] = float(stats.t.ppf(0.5 + CONFIDENCE / 2, count - 1)) * error
         # More samples do not help a run with infinite values.
-        too_large = most_of_the_error(count) * error > _RELATIVE_ERROR * mean.abs()
+        too_large = error_safety_factor(count) * error > _RELATIVE_ERROR * mean.abs()
         unfinished = unfinished[too_large & of_unfinished[-1].isfinite()]
-    return {"hessian_trace": value, "hessian_trace_low": value - half, "hessian_trace_high": value + half}
+    return {"hessian_trace": value, "hessian_trace_low": value - half_width, "hessian_trace_high": value + half_width}
 
 
 def _largest(snapshot: Snapshot, product: Product, name: str) -> Bounded:

@@ -1,0 +1,94 @@
+"""Checks of a grid on its data and model: batch sizes, schedules, outputs and learning rates."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+
+import torch
+
+from noisescale.datasets import Dataset
+from noisescale.errors import BadInput
+from noisescale.families import family_factory
+from noisescale.sweeps.grid import Grid
+from noisescale.training import MovingBatches, check_augmentation, check_loss, check_metric, parse_schedule
+
+
+def check_grid(grid: Grid) -> None:
+    """Check that the runs of a grid can be trained, before anything is written.
+
+    Args:
+        grid: The grid.
+
+    Raises:
+        BadInput: The data or the model cannot be used, a batch size does not fit, or a learning rate is not finite.
+    """
+    axes, fit = grid.spec.grid, grid.spec.fit
+    family_factory(grid.model)  # before the data, which may have to be downloaded
+    data = grid.dataset(grid.label_noises[0])
+    check_loss(grid.spec.training.loss, data.y_train)
+    check_augmentation(grid.spec.training.augmentation, data.input_shape)
+    check_metric(fit.metric, data.y_train)
+    _check_batches(grid, "grid.batch_size", axes.batch_size, grid.largest_batch)
+    _check_batches(grid, "stability.batch_size", grid.spec.stability.batch_size or (), len(data.x_train))
+    if fit.select_on == "validation" and not len(data.x_validation):
+        required = "above 0, and large enough for one example, where fit.select_on = 'validation'"
+        raise BadInput("dataset.validation_fraction", required, grid.spec.dataset.validation_fraction)
+    for width, parameterization in product(axes.width, axes.parameterization):
+        ratio = grid.noise_ratio(parameterization, width, axes.init_scale[0])
+        if axes.rate_axis == "normalized_noise_scale" and math.isnan(ratio):
+            required = "a model with a layer whose fan-in grows with width; use noise_scale"
+            raise BadInput("grid.normalized_noise_scale", required, f"none at width {width}")
+    for width in axes.width:
+        _check_outputs(grid, width, data)
+    _check_moving_batches(grid)
+    for point in grid.points():
+        if not 0 < grid.cell(point)[0].learning_rate < math.inf:
+            key = f"grid.{axes.rate_axis}"
+            raise BadInput(key, "values that give finite learning rates above 0", point.rate)
+
+
+def _check_batches(grid: Grid, key: str, sizes: tuple[int, ...], most: int) -> None:
+    for size in sizes:
+        if (fault := grid.model.sizes.batch_fault(size)) is not None:
+            raise BadInput(key, fault, size)
+        if size > most:
+            examples = len(grid.dataset(grid.label_noises[0]).x_train)
+            below = "" if most == examples else ", and below them where the rate follows from a noise scale"
+            raise BadInput(key, f"at most the {examples} training examples{below}", size)
+
+
+def _check_moving_batches(grid: Grid) -> None:
+    """Check that the normalization allows every batch size of a moving schedule."""
+    key = "grid.schedule" if grid.spec.grid.schedule else "training.schedule"
+    moving = [schedule for schedule in grid.schedules if schedule.of == "batch_size"]
+    for schedule, size in product(moving, grid.spec.grid.batch_size):
+        if schedule.largest_batch is not None and schedule.largest_batch < size:
+            required = f"a largest_batch of at least the first batch size, {size}"
+            raise BadInput(key, required, schedule.largest_batch)
+    for point in grid.points():
+        if parse_schedule(point.schedule).of == "batch_size":
+            for size in MovingBatches(grid.cell(point)[0]).sizes:
+                if (fault := grid.model.sizes.batch_fault(size)) is not None:
+                    raise BadInput(key, f"batches for which the model's normalization has {fault}", size)
+
+
+def _check_outputs(grid: Grid, width: int, data: Dataset) -> None:
+    """Check the model on two examples, so that errors of a user's module show before anything else."""
+    expected = (2, data.num_classes)
+    try:
+        with torch.no_grad():
+            outputs = grid.factory(width, data.input_shape, data.num_classes)(data.x_train[:1].repeat_interleave(2, 0))
+        got = str(tuple(outputs.shape))
+    except Exception as error:  # a user's module may raise anything
+        got = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    if got != str(expected):
+        required = f"a module that maps a batch of shape (2, {', '.join(map(str, data.input_shape))}) to {expected}"
+        raise BadInput("model.family", required, f"{got} at width {width}")
+    smallest = min(grid.spec.grid.batch_size)
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            grid.factory(width, data.input_shape, data.num_classes).train()(data.x_train[:smallest])
+    except Exception as error:  # training may fail where evaluation works, e.g. in a normalization over one example
+        got = f"{smallest}, at which the model raises {type(error).__name__}: {' '.join(str(error).split())}"
+        raise BadInput("grid.batch_size", "batches on which the model can be trained", got) from error
