@@ -31,7 +31,7 @@ class DryRun:
         runs: Number of runs of the sweep.
         finished: Number of runs with a result in the folder.
         packs: Number of packs to train.
-        steps: Number of steps of SGD to do.
+        steps: Number of training steps to do.
         seconds: Time on this machine's cores, in seconds.
         memory: Memory, in bytes.
         disk: Disk space, in bytes.
@@ -51,7 +51,7 @@ class DryRun:
         """Yield the lines that the terminal shows."""
         yield f"runs      {self.runs} ({self.finished} finished)"
         yield f"packs     {self.packs} to train"
-        yield f"steps     {self.steps:,} of SGD"
+        yield f"steps     {self.steps:,} to train"
         yield f"time      about {self.seconds:.0f} s, before ladders and budgets are extended"
         yield f"memory    about {self.memory / 1e6:.0f} MB for the data and packs in training"
         yield f"disk      about {self.disk / 1e6:.1f} MB"
