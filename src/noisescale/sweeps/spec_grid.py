@@ -19,7 +19,7 @@ class GridSection(Section):
 
     width: Sizes = key(
         "list or ladder of whole numbers above 0",
-        "units of a hidden layer, or whatever your factory makes of it",
+        "units of a hidden layer, or what your factory uses the width for",
     )
     batch_size: Sizes = key(
         "list or ladder of whole numbers from 1 to N; below N where the rate follows from g or ḡ without replacement",

@@ -173,7 +173,7 @@ class TrainingSection(Section):
         choices(DECAYS),
         "how weight decay λ acts. coupled: λ/c times the tensor joins the gradient, c its multiplier (SGD only, its "
         "default). decoupled: the tensor shrinks by 1 − λ times its own rate, as in `torch.optim.AdamW` (AdamW's "
-        "default). independent: it shrinks by 1 − ελ, whatever its multiplier. All follow the schedule",
+        "default). independent: it shrinks by 1 − ελ for every multiplier. All follow the schedule",
         "Loshchilov, Hutter 2019",
         default=None,
     )
