@@ -17,7 +17,7 @@ from noisescale.errors import BadInput
 from noisescale.families import ModelOptions, family_factory
 from noisescale.runs import Run
 from noisescale.training import PackState, PackTrainer
-from noisescale.training.late import average_steps
+from noisescale.training.late_window import average_steps
 from noisescale.training.memory import part_size, runs_in_memory
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from .claims import verdict_tables as verdict_tables
 from .claims import write_verdicts as write_verdicts
 from .figures.claim import claim_figure as claim_figure
 from .figures.claim import figure_title as figure_title
-from .measured import measured_tables as measured_tables
+from .measured_curves import measured_tables as measured_tables
 from .tables import fit_tables as fit_tables
 from .tables import recommendation_tables as recommendation_tables
 from .write import write_report as write_report

@@ -17,18 +17,18 @@ from noisescale.runs import Run, RunResult
 from noisescale.training.augmentation import check_augmentation
 from noisescale.training.batches import Stretch, batches_of, rate_factor_at
 from noisescale.training.block_order import BlockOrder
+from noisescale.training.initialization import initialize_pack
 from noisescale.training.kernels import GenericKernel, Tensors, Trial, choose_kernel, moving_buffers
-from noisescale.training.late import average_steps, evaluation_steps
+from noisescale.training.late_window import average_steps, evaluation_steps
 from noisescale.training.losses import LOSSES, check_loss
-from noisescale.training.measured import Measurements
+from noisescale.training.measurements import Measurements
 from noisescale.training.memory import cuda_peak, equal_parts, footprint, part_size, runs_in_memory
 from noisescale.training.optimizers import OPTIMIZERS, rate_multipliers
 from noisescale.training.pack_evaluation import PackEvaluation, move_splits
+from noisescale.training.pack_results import pack_results
 from noisescale.training.part_step import OnStep, PartStep
 from noisescale.training.precision import PRECISIONS, check_precision
-from noisescale.training.results import pack_results
 from noisescale.training.schedules import parse_schedule
-from noisescale.training.start import build_start
 from noisescale.training.state import NOT_DIVERGED, PackState, clear_runs, finite_runs, views, zeros_like
 
 # Steps between checks for a loss that is not finite. A run that has one never recovers, so a rarer check loses nothing
@@ -80,9 +80,9 @@ class PackTrainer:
         self._dtype = self._precision.dtype
         self._loss = LOSSES[first.loss]
         self._schedule, self._batches = parse_schedule(first.schedule), batches_of(first)
-        self._start = build_start(runs, dataset, factory, reference_width)
-        self.tables = self._start.tables
-        module = self._module = self._start.module.to(device=device, dtype=self._dtype)
+        self._initial = initialize_pack(runs, dataset, factory, reference_width)
+        self.tables = self._initial.tables
+        module = self._module = self._initial.module.to(device=device, dtype=self._dtype)
         self._splits = move_splits(runs, dataset, device, self._dtype)
         train = self._splits["train"]
         batch = train.inputs[: self._batches.largest]
@@ -182,12 +182,12 @@ class PackTrainer:
         """Return one result per run; call it once `done`."""
         elapsed = [self._batches.elapsed(step) for step in self._state.evaluated_steps]
         return pack_results(
-            self.runs, self._state, self._evaluation.splits["train"], elapsed, self._shared_curves(), self._start,
+            self.runs, self._state, self._evaluation.splits["train"], elapsed, self._shared_curves(), self._initial,
             self.device, self.kernel,
         )  # fmt: skip
 
     def _first_state(self, moving: Tensors) -> PackState:
-        parameters = self._start.stacked(self.device, self._dtype)
+        parameters = self._initial.stacked(self.device, self._dtype)
         slots = OPTIMIZERS[self.runs[0].optimizer].slot_names(self.runs)
         never = torch.full((len(self.runs),), NOT_DIVERGED, dtype=torch.int64, device=self.device)
         return PackState(
@@ -203,8 +203,8 @@ class PackTrainer:
     def _run_buffers(self, moving: Tensors) -> Tensors:
         """Return the buffers [R, …] that differ between runs: those that training moves, those that a factory draws."""
         buffers = {name: buffer.expand(len(self.runs), *buffer.shape).clone() for name, buffer in moving.items()}
-        for name in self._start.buffers[0]:
-            drawn = torch.stack([buffers_of_run[name] for buffers_of_run in self._start.buffers])
+        for name in self._initial.buffers[0]:
+            drawn = torch.stack([buffers_of_run[name] for buffers_of_run in self._initial.buffers])
             dtype = self._dtype if drawn.is_floating_point() else drawn.dtype
             buffers[name] = drawn.to(device=self.device, dtype=dtype)
         return buffers

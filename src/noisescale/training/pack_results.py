@@ -11,10 +11,10 @@ import torch
 from noisescale.noise_laws import NOISE_SCALE
 from noisescale.parameterizations import layer_rows
 from noisescale.runs import Run, RunResult
-from noisescale.training.late import late_mean_and_drift
+from noisescale.training.initialization import InitialPack
+from noisescale.training.late_window import late_mean_and_drift
 from noisescale.training.metrics import Split, metrics_of
 from noisescale.training.optimizers import OPTIMIZERS
-from noisescale.training.start import Start
 from noisescale.training.state import NOT_DIVERGED, PackState
 
 # A run has collapsed if its training accuracy is within this of the share of the largest class.
@@ -27,7 +27,7 @@ def pack_results(
     train: Split,
     elapsed: Sequence[float],
     along: dict[str, list[float]],
-    start: Start,
+    initial: InitialPack,
     device: str,
     kernel: str,
 ) -> list[RunResult]:
@@ -39,7 +39,7 @@ def pack_results(
         train: The training examples that were evaluated.
         elapsed: Part of the budget before each evaluation.
         along: Quantities that all runs share, one value per evaluation.
-        start: The start of the pack.
+        initial: Initial state of the pack, for its tables and tensors.
         device: The device of the pack.
         kernel: The name of the kernel.
     """
@@ -48,7 +48,7 @@ def pack_results(
     seconds = sum(state.seconds.values()) / len(runs)
     layers = [
         layer_rows(table, tensors, _noise(run).get(NOISE_SCALE.name, math.nan))
-        for run, table, tensors in zip(runs, start.tables, start.tensors, strict=True)
+        for run, table, tensors in zip(runs, initial.tables, initial.tensors, strict=True)
     ]
     return [
         _result(position, run, state, chance, elapsed, along, layers[position], seconds, device, kernel)

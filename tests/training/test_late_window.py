@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noisescale.training.late import evaluation_steps, late_mean_and_drift, late_windows
+from noisescale.training.late_window import evaluation_steps, late_mean_and_drift, late_windows
 
 
 def test_the_last_quarter_of_twenty_evaluations() -> None:

@@ -1,4 +1,4 @@
-"""The start of a pack: its module, the table of each run, and each run's initial tensors."""
+"""Initialization of a pack: its module, and the table and the initial tensors of each run."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from noisescale.runs import Run
 
 
 @dataclass(frozen=True)
-class Start:
-    """The start of a pack.
+class InitialPack:
+    """The initial state of a pack.
 
     Args:
-        module: A module of the pack's width, which supplies the forward pass.
-        tables: The parameterization's table of each run.
-        tensors: The initial tensors of each run, in float64.
-        buffers: The buffers of each run that the factory draws at random.
+        module: Module of the width of the pack, for the forward pass.
+        tables: Table of the parameterization, for each run.
+        tensors: Initial tensors of each run by name, in float64.
+        buffers: Buffers of each run that the factory draws at random, by name.
     """
 
     module: nn.Module
@@ -38,7 +38,7 @@ class Start:
         }
 
 
-def build_start(runs: Sequence[Run], dataset: Dataset, factory: Factory, reference_width: int) -> Start:
+def initialize_pack(runs: Sequence[Run], dataset: Dataset, factory: Factory, reference_width: int) -> InitialPack:
     """Build the module and draw the initial tensors of each run from its seed.
 
     Args:
@@ -56,7 +56,7 @@ def build_start(runs: Sequence[Run], dataset: Dataset, factory: Factory, referen
     described = describe_parameters(module, reference, base, first.query_rows.split())
     tables = [build_table(run.parameterization, described, run.init_scale) for run in runs]
     tensors = [_draw(table, factory, run, dataset) for table, run in zip(tables, runs, strict=True)]
-    return Start(module, tables, tensors, _random_buffers(module, factory, runs, dataset))
+    return InitialPack(module, tables, tensors, _random_buffers(module, factory, runs, dataset))
 
 
 def _random_buffers(
@@ -64,25 +64,23 @@ def _random_buffers(
 ) -> list[dict[str, Tensor]]:
     """Return the buffers that differ from seed to seed, as the factory makes them under the seed of each run."""
     shared = dict(module.named_buffers())
-    other = dict(_built(factory, runs[0], dataset, runs[0].seed + 1).named_buffers()) if shared else {}
+    other = dict(_build(factory, runs[0], dataset, runs[0].seed + 1).named_buffers()) if shared else {}
     drawn = [name for name, buffer in shared.items() if not torch.equal(buffer, other[name])]
     if not drawn:
         return [{} for _ in runs]
     seeds = {run.seed for run in runs}
-    by_seed = {seed: dict(_built(factory, runs[0], dataset, seed).named_buffers()) for seed in seeds}
+    by_seed = {seed: dict(_build(factory, runs[0], dataset, seed).named_buffers()) for seed in seeds}
     return [{name: by_seed[run.seed][name] for name in drawn} for run in runs]
 
 
-def _built(factory: Factory, run: Run, dataset: Dataset, seed: int) -> nn.Module:
+def _build(factory: Factory, run: Run, dataset: Dataset, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return factory(run.width, dataset.input_shape, dataset.num_classes)
 
 
 def _draw(table: Table, factory: Factory, run: Run, dataset: Dataset) -> dict[str, Tensor]:
-    """Draw the initial tensors of a run; a table may keep the start of the module, which is built under the run's
-    seed.
-    """
+    """Draw the initial tensors of a run. If the table keeps values of the module, build it under the seed of the run."""
     if all(row.init_std is not None for row in table):
         return initial_parameters(table, nn.Module(), run.seed)
-    return initial_parameters(table, _built(factory, run, dataset, run.seed), run.seed)
+    return initial_parameters(table, _build(factory, run, dataset, run.seed), run.seed)
