@@ -80,7 +80,7 @@ def _build(factory: Factory, run: Run, dataset: Dataset, seed: int) -> nn.Module
 
 
 def _draw(table: Table, factory: Factory, run: Run, dataset: Dataset) -> dict[str, Tensor]:
-    """Draw the initial tensors of a run. If the table keeps values of the module, build it under the seed of the run."""
+    """Draw the initial tensors of a run. A table that keeps values of the module needs it under the run's seed."""
     if all(row.init_std is not None for row in table):
         return initial_parameters(table, nn.Module(), run.seed)
     return initial_parameters(table, _build(factory, run, dataset, run.seed), run.seed)
