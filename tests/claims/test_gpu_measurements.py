@@ -69,7 +69,7 @@ def test_norms_and_rotations_agree_with_theory(folder: Path, monkeypatch: pytest
     assert values_of(norm)["‖w‖⁴ over theory"] == pytest.approx(1, abs=0.2)
     assert norm.runs == 18
     values = values_of(evidence_of("C2.4", folder, monkeypatch))
-    assert values["rotation over √(2ηλ)"] == pytest.approx(1, abs=0.1)
+    assert values["ratio of rotation to √(2ηλ)"] == pytest.approx(1, abs=0.1)
     assert values["exponent of η"] == pytest.approx(0, abs=0.1)
 
 

@@ -1,4 +1,4 @@
-"""Equivalence tests: whether two settings agree, at one level or at every one of several, beside a control."""
+"""Equivalence tests: do two settings agree, at one level or at each of several, compared with a control?"""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def equivalence(name: str, difference: Floats, control: Floats, unit: str = "fra
     differences, controls = np.asarray(difference, dtype=np.float64), np.asarray(control, dtype=np.float64)
     effect = controls if controls.mean() >= 0 else -controls
     margin = SHARE * effect if SHARE * effect.mean() > MARGIN else np.full_like(differences, MARGIN)
-    convention = "paired, the one-sided test with the larger p-value"
+    convention = "paired difference, from the one-sided test with the larger p-value"
     sides = [
         over_seeds(f"{name}: |difference| − margin", sign * differences - margin, unit, convention, below(0))
         for sign in (1.0, -1.0)
@@ -92,7 +92,7 @@ def equivalent_curves(name: str, difference: Floats, control: Floats) -> Pair:
     control_squares = mean_squares(control)
     share = SHARE**2 * control_squares
     margin = share if share.mean() > MARGIN**2 else np.full_like(share, MARGIN**2)
-    convention = "of the differences in accuracy, unbiased"
+    convention = "unbiased mean square of the differences in accuracy"
     return (
         over_seeds(f"{name}: mean square − margin", mean_squares(difference) - margin, "1",
                    f"{convention}; margin: ½ point, or a quarter of the control", below(0)),

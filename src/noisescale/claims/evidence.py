@@ -54,7 +54,8 @@ class Evidence:
         runs: Number of runs that were trained or simulated.
         setting: What was trained, in a sentence.
         reported: Further numbers by name, without an interval.
-        beside: Further statistics that do not decide, such as the same comparison at equal training time.
+        beside: Further statistics, such as the same comparison at equal training time. The verdict does not depend on
+            them.
         provenance: The sweeps and devices behind the statistics.
     """
 

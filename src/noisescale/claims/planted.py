@@ -33,7 +33,7 @@ class World:
     Args:
         slope: Exponent of width in the best ḡ.
         best: Logarithm of the best ḡ at width 64.
-        by: What decides the accuracy: "noise" for ḡ, or the "batch" or the "rate" alone.
+        by: The quantity that determines the accuracy: "noise" for ḡ, or the "batch" or the "rate" alone.
         height: Peak accuracy at width 64.
         gain: Gain in peak accuracy for each doubling of width.
         curvature: Curvature of accuracy in log ḡ; 0 where noise has no effect.

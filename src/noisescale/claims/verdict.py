@@ -34,7 +34,7 @@ class Verdict:
         runs: Number of runs that were trained or simulated.
         setting: What was trained, in a sentence.
         reported: Further numbers by name.
-        beside: Statistics that do not decide, as `statistics`.
+        beside: Further statistics, in the format of `statistics`. The verdict does not depend on them.
         seeds_needed: Number of seeds that would settle an inconclusive verdict. None if more seeds would not.
         level: Level of each one-sided test, after Holm's correction over the claims that were verified together.
         criterion_commit: The commit that last changed the criterion, or the reason why there is none.

@@ -21,7 +21,7 @@ _OF_BATCH = ' of="batch_size"'
 
 
 def _schedules(cycles: int, low: float) -> list[dict[str, Any]]:
-    """Two schedules of the rate, each followed by the same schedule of the batch, and none."""
+    """Return two schedules of the rate, each followed by the same schedule of the batch, and a constant schedule."""
     step = {"kind": "step", "at": [0.5, 0.75], "factor": 0.25}
     cyclic = {"kind": "cyclic", "low": low, "cycles": cycles}
     pairs = [schedule | of for schedule in (step, cyclic) for of in ({}, {"of": "batch_size"})]
@@ -74,13 +74,13 @@ def replaces_the_rate(request: Request) -> Evidence:
         return accuracies
 
     statistics: list[Statistic] = []
-    beside: list[Statistic] = []
+    further: list[Statistic] = []
     schedules = sorted(text.removesuffix(_OF_BATCH) for text in runs.schedule.unique() if text.endswith(_OF_BATCH))
     kinds = {schedule: schedule.split()[0] for schedule in schedules}
     for schedule, kind in kinds.items():
         of_batch = schedule + _OF_BATCH
         statistics += equivalence(kind, final(of_batch) - final(schedule), final("constant") - final(schedule))
-        beside += equivalent_curves(
+        further += equivalent_curves(
             f"{kind}, whole curves",
             trajectory(of_batch) - trajectory(schedule),
             trajectory("constant") - trajectory(schedule),
@@ -102,12 +102,12 @@ def replaces_the_rate(request: Request) -> Evidence:
         runs=len(runs),
         setting=sweeps.setting,
         reported=sweeps.late_share(),
-        beside=tuple(beside),
+        beside=tuple(further),
         provenance=sweeps.provenance,
     )
 
 
 def _trajectory(curves: pd.DataFrame, chance: float) -> Floats:
-    """Test accuracy [S, T]; a run that diverged has none and counts at chance."""
+    """Return the test accuracy [S, T]. A run that diverged counts at chance."""
     trajectory: Floats = by_seed(curves, "place", "test_accuracy").fillna(chance).to_numpy(dtype=np.float64)
     return trajectory

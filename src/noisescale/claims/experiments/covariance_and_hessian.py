@@ -1,4 +1,4 @@
-"""The covariance of per-example gradients beside the Hessian, both exact, of a small network."""
+"""The exact covariance of per-example gradients and the exact Hessian of a small network."""
 
 from __future__ import annotations
 

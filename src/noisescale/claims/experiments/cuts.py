@@ -1,4 +1,4 @@
-"""A cut of the learning rate beside a cut of the weight decay, from equilibrium."""
+"""Cuts of the learning rate and of the weight decay, from equilibrium."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from noisescale.claims.panel import Curve, Panel
 from noisescale.claims.statistic import over_seeds
 from noisescale.theory import equilibrium
 
-_AT_EQUILIBRIUM = within(1, 0.05)
+_WITHIN_5_PERCENT = within(1, 0.05)
 _SEEDS = {"smoke": 6, "laptop": 10}
 _RATE, _DECAY, _FACTOR = 0.4, 0.05, 4.0
 # Steps over which the effective rate is averaged.
@@ -39,7 +39,8 @@ def cuts(request: Request) -> Evidence:
     relative = effective / effective_before[None]
     # The uncut twin removes what training itself does to S.
     to_twin = relative / relative[:, 2:]
-    at_once, end = to_twin[1], to_twin[-_WINDOW:].mean(0)
+    first_step, end = to_twin[1], to_twin[-_WINDOW:].mean(0)
+    relative_to_twin = "relative to the uncut twin"
     # The effective rate is √(2ηλ/S), so the effect of the cuts on S is measured too.
     second_moments = after.unit_gradients[-_WINDOW:].mean((0, 2)).reshape(3, -1)
     at_equal_s = math.sqrt(k) * end[:2] * np.sqrt(second_moments[:2] / second_moments[2])
@@ -51,24 +52,27 @@ def cuts(request: Request) -> Evidence:
     )
     return Evidence(
         statistics=(
-            over_seeds("η cut, at once, times k", k * at_once[0], "1", "effective rate", _AT_EQUILIBRIUM),
-            over_seeds("λ cut, at once", at_once[1], "1", "effective rate", _AT_EQUILIBRIUM),
-            over_seeds("ends of both", end[0] / end[1], "1", "η cut over λ cut", _AT_EQUILIBRIUM),
+            over_seeds("k times the effective rate in the first step after the cut of η", k * first_step[0], "1",
+                       relative_to_twin, _WITHIN_5_PERCENT),
+            over_seeds("effective rate in the first step after the cut of λ", first_step[1], "1", relative_to_twin,
+                       _WITHIN_5_PERCENT),
+            over_seeds("ratio of the final effective rates", end[0] / end[1], "1", "cut of η / cut of λ",
+                       _WITHIN_5_PERCENT),
             *(
-                over_seeds(f"end of the cut of {cut}, times √(k·S over the twin's)", values, "1", "effective rate",
-                           _AT_EQUILIBRIUM)
+                over_seeds(f"final effective rate after the cut of {cut}, times √(k·S/S_twin)", values, "1",
+                           relative_to_twin, _WITHIN_5_PERCENT)
                 for cut, values in zip("ηλ", at_equal_s, strict=True)
             ),
         ),
         panels=(
-            Panel("4ηλ/k·steps since the cut", "effective learning rate over that of the uncut twin", curves,
+            Panel("4ηλ/k·steps since the cut", "effective learning rate, relative to the uncut twin", curves,
                   log_y=True),
         ),
         runs=3 * len(seeds),
         setting=f"{NETWORK}; η = {_RATE:g}, λ = {_DECAY:g}, k = 4",
         beside=tuple(
-            over_seeds(f"end of the cut of {cut}, times √k", values, "1", "effective rate; S changes too",
-                       _AT_EQUILIBRIUM)
+            over_seeds(f"final effective rate after the cut of {cut}, times √k", values, "1",
+                       f"{relative_to_twin}; S changes too", _WITHIN_5_PERCENT)
             for cut, values in zip("ηλ", math.sqrt(k) * end[:2], strict=True)
         ),
     )  # fmt: skip

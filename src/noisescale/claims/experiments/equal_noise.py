@@ -24,9 +24,9 @@ from noisescale.claims.study import obtain
 from noisescale.claims.sweep_runs import SweepRuns, by_seed, cell_values, slopes, surviving_share
 from noisescale.store import Study
 
-# Levels of ε/B that both deciding rates share, and levels that at least three rates of the larger grid share. The
-# control compares two of them, an octave and a half apart: its margin is then no wider than that of a fourfold ε/B, and
-# the same accuracy does not occur again beyond an optimum.
+# Levels of ε/B that both rates of the criterion share, and levels that at least three rates of the larger grid share.
+# The control compares two levels that lie an octave and a half apart. Its margin is then no wider than the margin of a
+# fourfold ε/B, and the two levels do not have the same accuracy on both sides of an optimum.
 _LEVELS = (1 / 6, 0.25, 1 / 3, 0.5)
 _LEVELS_OF_LARGER_RATES = (*_LEVELS, 2 / 3)
 _CONTROL_LEVELS = (0.5, 1 / 6)
@@ -39,7 +39,7 @@ _CHANCE = 0.1
 def collapse(request: Request) -> Evidence:
     """C1.2: late accuracy is a function of ε/B alone where training starts below 2/λ_max, at every level of ε/B.
 
-    Larger rates, which start above 2/λ_max, do not decide.
+    We also report larger rates, which start above 2/λ_max. The verdict does not depend on them.
     """
     deciding, larger, equal_time, start = _obtain_all(request)
     runs, larger_runs = deciding.table(), larger.table()
@@ -96,7 +96,7 @@ def curves_coincide(request: Request) -> Evidence:
     distance = mean_squares(_control_of_curves(equal_time.training_curves(), RATE_WITH_BOTH_BUDGETS))
     control_at_time = over_seeds(
         f"control at equal η·steps, η = {RATE_WITH_BOTH_BUDGETS:g}: mean square", distance, "1",
-        "of the differences in accuracy, unbiased", above(0),
+        "unbiased mean square of the differences in accuracy", above(0),
     )  # fmt: skip
     sharpness, share_below_two = _sharpness_at_the_start(start)
     survives = surviving_share(
@@ -120,7 +120,7 @@ def curves_coincide(request: Request) -> Evidence:
 
 
 def _obtain_all(request: Request) -> tuple[SweepRuns, SweepRuns, SweepRuns, SweepRuns]:
-    """Rates below the edge, which decide; larger rates; one rate at equal ε·steps; and the curvature at the start."""
+    """Obtain the rates of the criterion, larger rates, one rate at equal ε·steps, and the curvature at the start."""
     # In the null a fourfold rate at equal ε/B moves the accuracy by a little more than a quarter of the control.
     world = World(rate_effect=0.003) if request.null else World()
     deciding, larger, equal_time = (
@@ -159,7 +159,7 @@ def _mean_changes(name: str, levels: Sequence[float], changes: Floats) -> dict[s
 
 
 def _sharpness_at_the_start(start: SweepRuns) -> tuple[list[Statistic], dict[str, float]]:
-    """ε·λ_max at initialization for the largest deciding rate and the largest rate of all, and how often it is below 2.
+    """Compute ε·λ_max at initialization for rates 4 and 8, and the share of seeds with ε·λ_max below 2 at rate 4.
 
     Planted runs have no curvature, so there is nothing to report.
     """
@@ -195,7 +195,7 @@ def _difference(curves: pd.DataFrame, first: tuple[float, float], second: tuple[
 
 
 def _trajectory(curves: pd.DataFrame, rate: float, batch: float) -> Floats:
-    """Test accuracy [S, T] of a cell; a run that diverged has none and counts at chance."""
+    """Return the test accuracy [S, T] of a cell. A run that diverged counts at chance."""
     table = by_seed(_cell(curves, rate, batch), "place", "test_accuracy")
     trajectory: Floats = table.fillna(_CHANCE).to_numpy(dtype=np.float64)
     return trajectory

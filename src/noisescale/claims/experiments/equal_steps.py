@@ -84,7 +84,7 @@ def ghosts_matter(request: Request) -> Evidence:
     criterion, sweeps = different_from(0), ghost + whole
     return Evidence(
         statistics=(
-            over_pairs("difference of the trends", slopes(_log2(batches), gain), "fraction",
+            over_pairs("difference between the trends", slopes(_log2(batches), gain), "fraction",
                        "accuracy for each doubling of B, whole − ghost", criterion),
         ),
         panels=(Panel(_AXIS, "test accuracy at the best rate", curves, log_x=True),),
@@ -99,7 +99,7 @@ def ghosts_matter(request: Request) -> Evidence:
 
 
 def _trends_over_batches(request: Request, study: ClaimStudy, edge: float) -> Evidence:
-    """Trends of accuracy and of training loss over batches, of the same runs."""
+    """Compute the trends of accuracy and of training loss over batches, from the same runs."""
     sweeps = obtain(request, study, _world(request, edge))
     runs = sweeps.table()
     chosen = choose_within_ladders(runs)
@@ -141,7 +141,10 @@ def _trends_over_batches(request: Request, study: ClaimStudy, edge: float) -> Ev
 def _changes(
     quantity: str, batches: list[int], values: Floats, unit: str, convention: str, criterion: Criterion
 ) -> tuple[Statistic, ...]:
-    """Change of values [S, M] to each next larger batch: a line through all batches gives the middle little weight."""
+    """Compute the changes of values [S, M] from each batch to the next.
+
+    A line through all batches gives the middle little weight.
+    """
     return tuple(
         over_pairs(f"{quantity}, B = {larger} minus B = {smaller}", values[:, place + 1] - values[:, place], unit,
                    convention, criterion)
@@ -162,7 +165,7 @@ def _failures(runs: pd.DataFrame, label: str = "") -> dict[str, float]:
 def _world(request: Request, edge: float) -> World:
     """Large batches cannot reach the best noise before the edge.
 
-    In the null the rate alone decides, the best rate lies within every ladder, and no run fails.
+    In the null the accuracy depends on the rate alone, the best rate lies within every ladder, and no run fails.
     """
     if request.null:
         return World(by="rate", best=math.log(250), edge=1e6)

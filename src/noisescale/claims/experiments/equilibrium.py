@@ -21,20 +21,20 @@ from noisescale.claims.statistic import farthest_from, over_seeds
 from noisescale.theory import equilibrium
 
 # Margins of `docs/verdicts.md`: 5% at equilibrium, a quarter for slopes.
-_AT_EQUILIBRIUM, _NO_SLOPE = within(1, 0.05), within(0, 0.25)
+_WITHIN_5_PERCENT, _NO_SLOPE = within(1, 0.05), within(0, 0.25)
 _SEEDS_WITH_MOMENTUM = {"smoke": 16, "laptop": 20}
 _MOMENTUM, _PAIRS_WITH_MOMENTUM = 0.9, ((0.05, 0.02), (0.02, 0.05))
 # The law with momentum holds for gradients that are independent from step to step. With true labels successive
-# gradients share a signal, and the ratio was 0.85 on development seeds.
+# gradients share a signal, and the ratio of measurement to theory was 0.85 on development seeds.
 _LABEL_NOISE = 0.9
-_PRODUCT = "intrinsic learning rate ηλ"
+_PRODUCT_LABEL = "intrinsic learning rate ηλ"
 
 
 def equilibrium_norm(request: Request) -> Evidence:
     """C2.3: ‖w‖⁴ = ηS/(λ(2 − ηλ)) with S measured."""
     runs = equilibrium_runs(request)
     pairs = runs.pairs
-    # The null uses the theory of another rate and decay.
+    # In the null the theory uses the rate and decay of another pair.
     ratios = norms_over_theory(runs.trace, (*pairs[-1:], *pairs[:-1]) if request.null else pairs)
     products = np.array([rate * decay for rate, decay in pairs])
     order = np.argsort(products)
@@ -44,10 +44,10 @@ def equilibrium_norm(request: Request) -> Evidence:
     )
     return Evidence(
         statistics=(
-            over_seeds("‖w‖⁴ over theory", farthest_from(1.0, ratios), "1",
-                       "mean over layers, of the (η, λ) farthest off", _AT_EQUILIBRIUM),
+            over_seeds("ratio of ‖w‖⁴ to theory", farthest_from(1.0, ratios), "1",
+                       "mean over layers, for the pair (η, λ) that deviates most", _WITHIN_5_PERCENT),
         ),
-        panels=(Panel(_PRODUCT, "‖w‖⁴ over ηS/(λ(2 − ηλ))", curves, log_x=True),),
+        panels=(Panel(_PRODUCT_LABEL, "‖w‖⁴ / (ηS/(λ(2 − ηλ)))", curves, log_x=True),),
         runs=len(pairs) * runs.seeds,
         setting=runs.setting,
         provenance=runs.provenance,
@@ -63,32 +63,32 @@ def rotation_of_products(request: Request) -> Evidence:
     training_loss, test_accuracy = (by_pair(values, pairs) for values in (runs.training_loss, runs.test_accuracy))
     rotation = by_pair(np.sqrt((trace.rotations**2).mean(0)).mean(1), pairs)
     rate_of_run = np.repeat(rates, runs.seeds)
-    effective = by_pair((rate_of_run[:, None] / trace.squares.mean(0)).mean(1), pairs)
-    if request.null:  # in the null every product is compared with that of another pair
+    effective_rates = by_pair((rate_of_run[:, None] / trace.squares.mean(0)).mean(1), pairs)
+    if request.null:  # in the null every pair has the product ηλ of another pair
         products = np.roll(products, 1)
     ratios = rotation / np.array([[_rotation(product)] for product in products])
-    # Exponents of ηλ and of η at equal ηλ in the effective rate, by least squares over pairs, seed by seed.
+    # Regress the log effective rate on log ηλ and log η over the pairs, one regression per seed.
     design = np.stack([np.ones(len(pairs)), np.log(products), np.log(rates)], 1)
-    exponents = np.linalg.lstsq(design, np.log(effective), rcond=None)[0]
+    exponents = np.linalg.lstsq(design, np.log(effective_rates), rcond=None)[0]
     theory = np.array([_rotation(product) for product in np.sort(products)])
     rotation_panel = Panel(
-        _PRODUCT, "rotation per step, radians",
+        _PRODUCT_LABEL, "rotation per step, radians",
         (*_by_rate(rotation, products, rates), Curve("√(2ηλ)", np.sort(products), theory, kind="theory")),
         log_x=True, log_y=True,
     )  # fmt: skip
     return Evidence(
         statistics=(
-            over_seeds("rotation over √(2ηλ)", farthest_from(1.0, ratios), "1",
-                       "root mean square angle, of the (η, λ) farthest off", _AT_EQUILIBRIUM),
+            over_seeds("ratio of rotation to √(2ηλ)", farthest_from(1.0, ratios), "1",
+                       "root mean square angle per step, for the pair (η, λ) that deviates most", _WITHIN_5_PERCENT),
             over_seeds("exponent of η", exponents[2], "1",
-                       "of η/‖w‖² in η at equal ηλ; 0 where the product alone decides", _NO_SLOPE),
+                       "exponent of η in η/‖w‖² at equal ηλ; 0 if only ηλ matters", _NO_SLOPE),
             *_at_equal_products("training loss", training_loss, products, "nats"),
             *_at_equal_products("test accuracy", test_accuracy, products, "fraction"),
         ),
         panels=(
             rotation_panel,
-            Panel(_PRODUCT, "training loss, nats", _by_rate(training_loss, products, rates), log_x=True),
-            Panel(_PRODUCT, "test accuracy", _by_rate(test_accuracy, products, rates), log_x=True),
+            Panel(_PRODUCT_LABEL, "training loss, nats", _by_rate(training_loss, products, rates), log_x=True),
+            Panel(_PRODUCT_LABEL, "test accuracy", _by_rate(test_accuracy, products, rates), log_x=True),
         ),
         runs=len(pairs) * runs.seeds,
         setting=runs.setting,
@@ -109,19 +109,19 @@ def with_momentum(request: Request) -> Evidence:
     theory = np.repeat([_rotation(product, theory_momentum) for product in products], len(seeds))[:, None]
     rotation = np.sqrt((trace.rotations**2).mean(0)) / theory
     rotation_ratio = farthest_from(1.0, by_pair(rotation.mean(1), pairs))
-    places = np.arange(len(seeds), dtype=float)
+    seed_numbers = np.arange(len(seeds), dtype=float)
     curves = (
-        Curve("‖w‖⁴", places, norm_ratio),
-        Curve("rotation", places, rotation_ratio),
-        Curve("1", places[[0, -1]], np.ones(2), kind="theory"),
+        Curve("‖w‖⁴", seed_numbers, norm_ratio),
+        Curve("rotation", seed_numbers, rotation_ratio),
+        Curve("1", seed_numbers[[0, -1]], np.ones(2), kind="theory"),
     )
-    convention = "mean over layers, of the pair farthest off"
+    convention = "mean over layers, for the pair (η, λ) that deviates most"
     return Evidence(
         statistics=(
-            over_seeds("‖w‖⁴ over theory", norm_ratio, "1", convention, _AT_EQUILIBRIUM),
-            over_seeds("rotation over theory", rotation_ratio, "1", convention, _AT_EQUILIBRIUM),
+            over_seeds("ratio of ‖w‖⁴ to theory", norm_ratio, "1", convention, _WITHIN_5_PERCENT),
+            over_seeds("ratio of rotation to theory", rotation_ratio, "1", convention, _WITHIN_5_PERCENT),
         ),
-        panels=(Panel("seed, counted from 0", "measured over theory", curves, whole_x=True),),
+        panels=(Panel("seed, counted from 0", "measured / theory", curves, whole_x=True),),
         runs=len(pairs) * len(seeds),
         setting=f"{NETWORK}; (η, λ) = {in_words(pairs)}; m = {_MOMENTUM:g}; nine labels of ten redrawn",
         reported={"ηλ": float(np.mean(products))},
@@ -129,15 +129,15 @@ def with_momentum(request: Request) -> Evidence:
 
 
 def _at_equal_products(name: str, values: Floats, products: Floats, unit: str) -> Pair:
-    """Test whether a metric [P, S] is the same for both rates of each ηλ, beside the two largest ηλ as the control."""
-    places = [np.flatnonzero(np.isclose(products, product)) for product in np.unique(products.round(12))]
-    control = values[places[-1]].mean(0) - values[places[-2]].mean(0)
+    """Test whether a metric [P, S] is the same for both rates of each ηλ. The control compares the two largest ηλ."""
+    indices_at_products = [np.flatnonzero(np.isclose(products, product)) for product in np.unique(products.round(12))]
+    control = values[indices_at_products[-1]].mean(0) - values[indices_at_products[-2]].mean(0)
     return worst_level(
         [
-            equivalence(f"{name} at ηλ = {products[pair[0]]:g}, two rates", values[pair[0]] - values[pair[1]], control,
-                        unit)
-            for pair in places
-            if len(pair) > 1
+            equivalence(f"{name} at ηλ = {products[indices[0]]:g}, two rates",
+                        values[indices[0]] - values[indices[1]], control, unit)
+            for indices in indices_at_products
+            if len(indices) > 1
         ]
     )  # fmt: skip
 
@@ -150,5 +150,5 @@ def _by_rate(values: Floats, products: Floats, rates: Floats) -> tuple[Curve, ..
 
 
 def _rotation(product: float, momentum: float = 0.0) -> float:
-    """The theory's rotation a step at ηλ; neither η alone nor S enters it."""
+    """Return the theory's rotation per step. It depends on η and λ only through ηλ, and not on S."""
     return equilibrium(1.0, product, 1.0, momentum).rotation

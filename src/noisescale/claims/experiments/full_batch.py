@@ -47,12 +47,12 @@ def spikes_of_descent(request: Request) -> Evidence:
     last = f"in the last {steps // 2} steps"
     return Evidence(
         statistics=(
-            over_seeds("spikes with decay minus those without", always - never, "spikes", last, above(1),
+            over_seeds("spikes with decay minus spikes without", always - never, "spikes", last, above(1),
                        resolution=1),
             over_seeds("spikes before decay is switched off", spikes_before[1], "spikes",
                        f"in the {steps // 2} steps before", above(1), resolution=1),
             over_seeds("spikes after decay is switched off", switched, "spikes", last, below(1), resolution=1),
-            over_seeds("spikes of x²/(x² + y²) with decay minus those without", toy_with - toy_without, "spikes",
+            over_seeds("spikes of x²/(x² + y²) with decay minus spikes without", toy_with - toy_without, "spikes",
                        f"in the last {_TOY_STEPS // 2} steps", above(1), resolution=1),
         ),
         panels=_panels(np.concatenate([before, after]).reshape(-1, 3, count)[:, :, 0], toy),

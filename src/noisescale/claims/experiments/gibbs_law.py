@@ -1,4 +1,4 @@
-"""Two wells and isotropic noise: the time that SGD spends in each, against the Gibbs law."""
+"""Two wells and isotropic noise: the time that SGD spends in each well, compared with the Gibbs law."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def gibbs(request: Request) -> Evidence:
     order = np.argsort(_NOISES)
     curves = (
         mean_with_errors("simulated", inverse[order], log_odds[order]),
-        Curve("Gibbs, integrated", inverse[order], exact[order], kind="theory"),
+        Curve("Gibbs law, integrated", inverse[order], exact[order], kind="theory"),
         Curve("½ log(h_B/h_A) − ΔL/n", inverse[order], laplace[order], kind="theory"),
     )
     return Evidence(
         statistics=(
-            over_seeds("log odds minus the Gibbs law", farthest_from(0.0, log_odds - exact[:, None]), "nats",
-                       "log p_A/p_B, of the n farthest off", within(0, 0.1)),
-            over_seeds("slope in 1/n over the law's", slope_ratio, "1",
-                       "of log p_A/p_B, against the integrated law's", within(1, 0.1)),
+            over_seeds("log odds minus the log odds of the Gibbs law", farthest_from(0.0, log_odds - exact[:, None]),
+                       "nats", "log p_A/p_B, for the n that deviates most", within(0, 0.1)),
+            over_seeds("ratio of the slope in 1/n to the slope of the law", slope_ratio, "1",
+                       "slopes of log p_A/p_B; the law is integrated numerically", within(1, 0.1)),
         ),
         panels=(Panel("1/n, n = σ²η/(2S)", "log p_A/p_B", curves),),
         runs=seeds * len(_NOISES),
@@ -67,11 +67,11 @@ def _in_a(x: Floats) -> NDArray[np.bool_]:
 
 
 def _simulate(n: float, request: Request, generator: np.random.Generator) -> float:
-    """Log of the time in A over the time in B, of chains that start in both."""
+    """Return the log ratio of the time in A to the time in B. Half of the chains start in A, half in B."""
     chains, steps = _CHAINS[request.scale], _STEPS[request.scale]
     x = np.where(np.arange(chains) % 2, 1.0, -1.0) * _DISTANCE / 2
     # θ ← θ − η(L' + noise) with Var = 2n/η, which is σ²/S for n = σ²η/(2S).
-    size = np.sqrt(2 * n * _RATE) * (0.7 if request.null else 1.0)  # the null has half of the noise
+    size = np.sqrt(2 * n * _RATE) * (0.7 if request.null else 1.0)  # the null has half of the noise variance
     in_a = total = 0
     for step in range(steps):
         gradient = np.where(_in_a(x), _CURVATURE_A * (x + _DISTANCE / 2), _CURVATURE_B * (x - _DISTANCE / 2))

@@ -23,8 +23,8 @@ from noisescale.claims.study import completed_runs, obtain
 from noisescale.store import Study
 from noisescale.training import RandomPieces, schedule_from
 
-# The margin of `docs/verdicts.md` at equilibrium. When the histories merge they must differ by several times that.
-_AT_EQUILIBRIUM, _DETECTED = within(1, 0.05), above(0.2)
+# The margin of `docs/verdicts.md` at equilibrium. At merging, the histories must differ by several times this.
+_WITHIN_5_PERCENT, _DETECTED = within(1, 0.05), above(0.2)
 _SEEDS = {"smoke": 8, "laptop": 10}
 # (η, λ): products that differ by a factor of 16, each from another rate; then the pair that all histories share.
 _HISTORIES = {
@@ -157,10 +157,11 @@ def _statistics(merged: MergedHistories) -> tuple[Statistic, ...]:
         return contrast
 
     statistics = [
-        over_seeds("effective rate, one history over the other", np.exp(difference(merged.log_rates, after)), "1",
-                   "largest over smallest ηλ before; η is common, so the norm agrees too", _AT_EQUILIBRIUM),
-        over_seeds("effective rate: control", difference(merged.log_rates, before), "1", "log ratio at merging",
-                   _DETECTED),
+        over_seeds("ratio of the effective rates of two histories", np.exp(difference(merged.log_rates, after)), "1",
+                   "history with the largest ηλ / history with the smallest; η is common, so the norms agree too",
+                   _WITHIN_5_PERCENT),
+        over_seeds("ratio of the effective rates: control", difference(merged.log_rates, before), "1",
+                   "log ratio at merging", _DETECTED),
     ]  # fmt: skip
     for name, values in (("train accuracy", merged.train), ("test accuracy", merged.test)):
         statistics += equivalence(name, difference(values, after), difference(values, before))
@@ -171,7 +172,7 @@ def _rate_panel(looks: Floats, merged: MergedHistories) -> Panel:
     relative = np.exp(merged.log_rates - merged.log_rates.mean(1, keepdims=True)).mean(2)
     theory = Curve("1", looks[[0, -1]], np.ones(2), kind="theory")
     curves = (*_by_history(looks, relative, merged), theory)
-    return Panel("ηλ·steps since merging", "effective rate over that of all histories", curves, log_y=True)
+    return Panel("ηλ·steps since merging", "effective rate / geometric mean of all histories", curves, log_y=True)
 
 
 def _accuracy_panel(label: str, looks: Floats, merged: MergedHistories) -> Panel:

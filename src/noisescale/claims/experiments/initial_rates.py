@@ -1,4 +1,4 @@
-"""A small initial learning rate beside a large one, at equal steps and at steps in proportion to 1/(ηλ)."""
+"""A small and a large initial learning rate, at equal steps and at steps in proportion to 1/(ηλ)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from noisescale.claims.experiments.scale_invariant_pack import NETWORK_WITHOUT_D
 from noisescale.claims.panel import Curve, Floats, Panel, mean_with_deviations
 
 _SEEDS = {"smoke": 5, "laptop": 10}
-# The decay is common, so the ratio of the rates is that of ηλ.
+# The decay is common, so the rates and the products ηλ have the same ratio.
 _LARGE, _RATIO, _DECAY = 0.2, 10, 0.01
 _SMALL = _LARGE / _RATIO
 # The rate of all runs at the end, a tenth of the small rate.
@@ -28,9 +28,9 @@ class _FinalAccuracies:
     """Test accuracies after the final decay of the rate.
 
     Args:
-        large: Of the large rate, shape [S].
+        large: Test accuracy with the large rate, shape [S].
         steps: Steps of the small rate before the final decay, length M.
-        small: Of the small rate after these steps, shape [M, S].
+        small: Test accuracy with the small rate after these steps, shape [M, S].
     """
 
     large: Floats
@@ -44,7 +44,7 @@ def small_initial_rate(request: Request) -> Evidence:
     data = {"digits": "digits"} | ({"mnist1d": "MNIST-1D"} if request.scale == "laptop" else {})
     accuracies = {name: _train(dataset, seeds, steps, final_steps) for dataset, name in data.items()}
     digits, *others = accuracies.values()
-    beside = [statistic for item in others for statistic in _equivalence(item, request.null)]
+    further = [statistic for item in others for statistic in _equivalence(item, request.null)]
     return Evidence(
         statistics=_equivalence(digits, request.null),
         panels=tuple(_panel(name, item, steps) for name, item in accuracies.items()),
@@ -52,7 +52,7 @@ def small_initial_rate(request: Request) -> Evidence:
         setting=f"{NETWORK_WITHOUT_DATA}; λ = {_DECAY:g}, η = {_LARGE:g} for {steps} steps or {_SMALL:g} for "
         f"{_RATIO * steps}, then {_FINAL:g} for {final_steps}",
         reported={"test accuracy, large rate": float(digits.large.mean())},
-        beside=tuple(replace(statistic, name=f"MNIST-1D, {statistic.name}") for statistic in beside),
+        beside=tuple(replace(statistic, name=f"MNIST-1D, {statistic.name}") for statistic in further),
     )
 
 

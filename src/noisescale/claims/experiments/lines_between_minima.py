@@ -16,7 +16,7 @@ from noisescale.training import LOSSES, PackTrainer, target_rows
 _SEEDS = {"smoke": 5, "laptop": 10}
 _WIDTH, _EXAMPLES = 64, 1000
 _RATE = {"mse": 0.02, "cross_entropy": 0.1}
-# Quiet and noisy, at the same rate and steps, hence after the same training time.
+# Batches of the quiet and the noisy run. Both runs have the same rate and steps, hence the same training time.
 _BATCHES = {"smoke": (64, 4), "laptop": (128, 8)}
 _STEPS = {"smoke": 2000, "laptop": 10_000}
 # Distances beyond either minimum, in lengths of the line.
@@ -31,8 +31,8 @@ def widths(request: Request) -> Evidence:
     profiles = {loss: _profiles(request, loss) for loss in losses}
     width = {loss: _widths(profile, _BEYOND[loss]) for loss, profile in profiles.items()}
     deciding, *others = (
-        over_seeds(f"width beyond the noisy end over that beyond the quiet end, {loss}", np.log(noisy / quiet), "nats",
-                   "log of the ratio; width: until the loss is twice that of the lower end", above(0))
+        over_seeds(f"ratio of the widths beyond the noisy and the quiet minimum, {loss}", np.log(noisy / quiet), "nats",
+                   "log of the ratio; a width ends where the loss is twice the loss of the lower minimum", above(0))
         for loss, (quiet, noisy) in width.items()
     )  # fmt: skip
     batches = _BATCHES[request.scale]
@@ -53,7 +53,7 @@ def widths(request: Request) -> Evidence:
 
 
 def _profiles(request: Request, loss: str) -> Floats:
-    """Training loss [2, A, S] beyond the quiet and beyond the noisy end, away from the other end."""
+    """Compute the training loss [2, A, S] beyond the quiet and the noisy minimum, away from the other minimum."""
     batches = _BATCHES[request.scale]
     if request.null:  # the null compares two minima of equal noise, from different initial weights
         ends = [_train(request, loss, batches[1], offset) for offset in (0, 100)]
@@ -90,7 +90,10 @@ def _training_loss(trainer: PackTrainer, parameters: dict[str, Tensor], loss: st
 
 
 def _widths(profiles: Floats, beyond: Floats) -> Floats:
-    """Distance [2, S] at which the loss [2, A, S] is twice that of the lower end; the last distance if it never is."""
+    """Return the distance [2, S] at which the loss [2, A, S] reaches twice the loss of the lower minimum.
+
+    If the loss never reaches this value, return the last distance.
+    """
     bound = 2 * profiles[:, 0].min(0)
     distances = np.full((2, profiles.shape[2]), beyond[-1])
     for side, seed in np.ndindex(distances.shape):
@@ -111,7 +114,7 @@ def _panel(profiles: Floats, batches: tuple[int, int]) -> Panel:
         Curve(f"{end}, S = {batch}", _BEYOND["mse"][shown], values)
         for end, batch, values in zip(_ENDS, batches, relative, strict=True)
     ]
-    bound = Curve("twice the lower loss, where the width ends", np.array([0.0, _SHOWN]), np.full(2, 2.0),
+    bound = Curve("end of the width: twice the lower loss", np.array([0.0, _SHOWN]), np.full(2, 2.0),
                   kind="reference")  # fmt: skip
     label = "distance beyond the minimum, in lengths of the line"
-    return Panel(label, "training loss over that of the lower end", (*curves, bound))
+    return Panel(label, "training loss / training loss of the lower minimum", (*curves, bound))

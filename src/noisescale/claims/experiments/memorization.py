@@ -37,11 +37,11 @@ def memorization(request: Request) -> Evidence:
     if request.null:
         points = _exchange_noises(points, np.random.default_rng(request.first_seed))
     ends, along = _ends(points), _along_training(points)
-    beside: tuple[Statistic, ...] = ()
+    further: tuple[Statistic, ...] = ()
     runs = len(ends)
     if request.scale == "laptop" and not request.null:
         with_momentum = _train_all(request, _MOMENTUM)
-        beside = _effect_of_momentum(points, with_momentum)
+        further = _effect_of_momentum(points, with_momentum)
         runs += len(_ends(with_momentum))
     return Evidence(
         statistics=(
@@ -57,7 +57,7 @@ def memorization(request: Request) -> Evidence:
             "least memorized accuracy at the end": float(ends.memorized.min()),
             "largest memorized accuracy at the end": float(ends.memorized.max()),
         },
-        beside=beside,
+        beside=further,
         provenance=Provenance(planted=("memorization",)) if planted else Provenance(),
     )
 
@@ -70,7 +70,7 @@ def _effect_of_momentum(points: pd.DataFrame, with_momentum: pd.DataFrame) -> tu
         differences = np.array([_coefficients(part, ["momentum"])[1] for _, part in select(both).groupby("seed")])
         statistics += [
             _rise(f"{name}, momentum {_MOMENTUM:g}", select(with_momentum)),
-            over_seeds(f"test accuracy with momentum minus that without: {name}", differences, "fraction",
+            over_seeds(f"test accuracy with momentum minus test accuracy without: {name}", differences, "fraction",
                        "regression within a seed, given η/(S(1 − m)), memorized accuracy and its square",
                        within(0, MARGIN)),
         ]  # fmt: skip
@@ -94,11 +94,11 @@ def _rise(name: str, points: pd.DataFrame) -> Statistic:
 
 
 def _coefficients(points: pd.DataFrame, columns: Sequence[str] = ()) -> Floats:
-    """Coefficients of log noise and of further columns in test accuracy, beside a parabola in memorized accuracy."""
+    """Regress test accuracy on log noise, further columns and a parabola in memorized accuracy."""
     memorized = points.memorized.to_numpy()
-    further = [points[name].to_numpy() for name in columns]
+    further_columns = [points[name].to_numpy() for name in columns]
     powers = [np.ones(len(memorized)), memorized, memorized**2]
-    design = np.stack([np.log(points.noise.to_numpy()), *further, *powers], 1)
+    design = np.stack([np.log(points.noise.to_numpy()), *further_columns, *powers], 1)
     coefficients: Floats = np.linalg.lstsq(design, points.test.to_numpy(), rcond=None)[0]
     return coefficients
 

@@ -25,7 +25,7 @@ _RATE = 0.2
 _PRODUCTS = {"smoke": (0.064, 0.004), "laptop": (0.016, 0.008, 0.004, 0.002)}
 # Steps apart, beyond 1.5/(ηλ): the digits must be learned first.
 _STEPS_APART = {"smoke": 150, "laptop": 1000}
-# Products of the two histories, over the common product.
+# Products of the two histories, relative to the common product.
 _HIGH, _LOW = 4.0, 0.25
 # Looks in each 1/(ηλ), from half of it before merging to all of it after.
 _LOOKS = 16
@@ -40,7 +40,7 @@ class _Mixing:
     Args:
         slope: Slope of log mixing time on log 1/(ηλ).
         times: Mixing times, shape [P], in steps.
-        shares: Distance over that at merging, shape [P, M].
+        shares: Distance divided by the distance at merging, shape [P, M].
         left: Mean share from 3/4 to 1 times 1/(ηλ) after merging.
     """
 
@@ -75,13 +75,13 @@ def mixing_time(request: Request) -> Evidence:
     theory = Curve("τ ∝ 1/(ηλ)", 1 / products, constant / products, kind="theory")
     return Evidence(
         statistics=(
-            over_seeds("slope of log time on log 1/(ηλ)", slopes, "1",
-                       "time of an exponential fit; pseudo-values of groups of runs", _PROPORTIONAL),
-            over_seeds("share of the distance that is left", left, "1",
-                       "from 3/4 to 1 times 1/(ηλ) after merging, mean over ηλ; pseudo-values", _MIXED),
+            over_seeds("slope of log mixing time on log 1/(ηλ)", slopes, "1",
+                       "mixing time from an exponential fit; jackknife pseudo-values of groups of runs", _PROPORTIONAL),
+            over_seeds("remaining share of the distance", left, "1",
+                       "from 3/4 to 1 times 1/(ηλ) after merging, mean over ηλ; jackknife pseudo-values", _MIXED),
         ),
         panels=(
-            Panel("ηλ·steps since merging", "distance between functions over that at merging", shares),
+            Panel("ηλ·steps since merging", "distance between functions / distance at merging", shares),
             Panel("1/(ηλ), steps", "mixing time, steps", (measured, theory), log_x=True, log_y=True),
         ),
         runs=2 * groups * size * len(products),

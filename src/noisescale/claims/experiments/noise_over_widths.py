@@ -25,9 +25,10 @@ from noisescale.claims.studies.widths import (
 )
 from noisescale.claims.study import obtain
 
-# A slope is 0 within half of the gap between 0 and ½. A slope is 1 within ½, which excludes 0, ½ and 3/2.
+# A slope counts as 0 within ± 0.25, which is half of the gap between 0 and ½. It counts as 1 within ± ½, which excludes
+# 0, ½ and 3/2.
 _CONSTANT, _PROPORTIONAL = within(0, 0.25), within(1, 0.5)
-_BY_LOSS = "slope by test loss, at equal ε·steps"
+_SLOPE_BY_LOSS = "slope by test loss, at equal ε·steps"
 
 
 def noise_in_proportion(request: Request) -> Evidence:
@@ -55,8 +56,8 @@ def noise_in_proportion(request: Request) -> Evidence:
         reported=sweeps.late_share(),
         beside=(
             slope_statistic("slope at equal epochs", epochs_law, seeds_of(epochs_series), _PROPORTIONAL),
-            slope_statistic(_BY_LOSS, loss_law, seeds, _PROPORTIONAL),
-            slope_statistic("slope with widths without a peak as bounds", law_with_bounds, seeds, _PROPORTIONAL),
+            slope_statistic(_SLOPE_BY_LOSS, loss_law, seeds, _PROPORTIONAL),
+            slope_statistic("slope if widths without a peak enter as bounds", law_with_bounds, seeds, _PROPORTIONAL),
         ),
         provenance=sweeps.provenance,
     )
@@ -84,7 +85,7 @@ def constant_temperature(request: Request) -> Evidence:
         reported=sweeps.late_share(),
         beside=(
             slope_statistic("slope of log ḡ_opt", normalized, seeds, _PROPORTIONAL),
-            slope_statistic(_BY_LOSS, loss_law, seeds, _CONSTANT),
+            slope_statistic(_SLOPE_BY_LOSS, loss_law, seeds, _CONSTANT),
         ),
         provenance=sweeps.provenance,
     )

@@ -32,45 +32,46 @@ def recursion(request: Request) -> Evidence:
         epsilon: ScaleInvariantPack([_PAIR], seeds, epsilon=epsilon).record(steps)
         for epsilon in (1.0 if request.null else EPSILON, _TORCH_EPSILON)
     }
-    first, torch_default = traces.values()
-    at = np.arange(steps, dtype=np.float64)
+    scale_invariant, torch_default = traces.values()
+    step_numbers = np.arange(steps, dtype=np.float64)
     curves = tuple(
-        Curve(f"ε = {epsilon:g} in the normalization", at,
+        Curve(f"ε = {epsilon:g} in the normalization", step_numbers,
               np.maximum(_errors(trace, _PAIR).max((1, 2)), _SMALLEST))
         for epsilon, trace in traces.items()
     )  # fmt: skip
     return Evidence(
         statistics=(
-            over_seeds("error of the recursion", _largest_error(first), "1",
+            over_seeds("error of the recursion", _largest_error(scale_invariant), "1",
                        "largest relative error over steps and layers", below(1e-8)),
-            over_seeds("defect of orthogonality", _defect(first), "1", "largest |⟨g, w⟩|/(‖g‖‖w‖)", below(1e-6)),
+            over_seeds("defect of orthogonality", _orthogonality_defect(scale_invariant), "1",
+                       "largest |⟨g, w⟩|/(‖g‖‖w‖)", below(1e-6)),
         ),
-        panels=(Panel("step", "relative error of ‖w‖² against the recursion", curves, log_y=True),),
+        panels=(Panel("step", "relative error of the recursion for ‖w‖²", curves, log_y=True),),
         runs=len(seeds) * 2,
         setting=f"{NETWORK}; η = 0.2, λ = 0.02, {steps} steps",
         reported={
             "error of the recursion at ε = 1e-5": float(_largest_error(torch_default).max()),
-            "defect of orthogonality at ε = 1e-5": float(_defect(torch_default).max()),
+            "defect of orthogonality at ε = 1e-5": float(_orthogonality_defect(torch_default).max()),
         },
     )  # fmt: skip
 
 
 def symmetry(request: Request) -> Evidence:
     """C2.2: (w, η, λ) → (cw, c²η, λ/c²) leaves every output unchanged."""
-    seeds, steps, every, c = request.seeds(_SEEDS), 50, 5, 3.0
+    seeds, steps, interval, c = request.seeds(_SEEDS), 50, 5, 3.0
     power = 1.0 if request.null else 2.0  # in the null the rate scales as the weights do
     rescaled = (_PAIR[0] * c**power, _PAIR[1] / c**power)
     pack = ScaleInvariantPack([_PAIR, rescaled], seeds)
     pack.scale([1.0] * len(seeds) + [c] * len(seeds))
     inputs = pack.inputs[:200]
     rows = []
-    for _ in range(steps // every):
-        pack.train(every)
+    for _ in range(steps // interval):
+        pack.train(interval)
         outputs = pack.outputs(inputs)
         rows.append((outputs[: len(seeds)] - outputs[len(seeds) :]).abs().amax((1, 2)).numpy())
     differences = np.array(rows)
-    at = np.arange(every, steps + 1, float(every))
-    curve = Curve("c = 3", at, np.maximum(differences.max(1), _SMALLEST))
+    step_numbers = np.arange(interval, steps + 1, float(interval))
+    curve = Curve("c = 3", step_numbers, np.maximum(differences.max(1), _SMALLEST))
     return Evidence(
         statistics=(
             over_seeds("difference of outputs", differences.max(0), "1", "largest |Δ output| on 200 inputs",
@@ -96,6 +97,6 @@ def _largest_error(trace: NormTrace) -> Floats:
     return largest
 
 
-def _defect(trace: NormTrace) -> Floats:
+def _orthogonality_defect(trace: NormTrace) -> Floats:
     defect: Floats = (np.abs(trace.radial) / np.sqrt(trace.unit_gradients)).max((0, 2))
     return defect

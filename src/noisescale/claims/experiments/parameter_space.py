@@ -59,20 +59,20 @@ def no_mixing(request: Request) -> Evidence:
     )
     distance_curves = (
         mean_with_deviations("measured", lags, distances),
-        Curve("of different seeds", lags[[-1]], between_seeds.mean(keepdims=True)),
+        Curve("between different seeds", lags[[-1]], between_seeds.mean(keepdims=True)),
         Curve("random steps of √(2ηλ), 2(1 − e^(−ηλt))", lags, 2 * (1 - np.exp(-lags)), kind="theory"),
     )
-    gain = "training loss, mean of two directions minus that of their mean"
+    gain = "mean training loss of two directions minus the training loss of their mean"
     return Evidence(
         statistics=(
-            over_seeds("barrier between seeds minus that within", barriers, "nats",
+            over_seeds("barrier between seeds minus barrier within a trajectory", barriers, "nats",
                        f"training loss on the line between directions; within: {_LONG_LAG}/(ηλ) apart", above(0)),
             over_seeds("growth of the distance", growth, "1",
-                       f"squared, of directions at {_LONG_LAG}/(ηλ) minus at {_SHORT_LAG}/(ηλ), mean over starts",
-                       above(0)),
-            over_seeds("gain of averaging within a trajectory", _gain_of_averaging(within), "nats",
+                       f"squared distance of directions at lag {_LONG_LAG}/(ηλ) minus lag {_SHORT_LAG}/(ηλ), mean "
+                       "over starts", above(0)),
+            over_seeds("gain from averaging within a trajectory", _gain_of_averaging(within), "nats",
                        f"{gain}; directions {_LONG_LAG}/(ηλ) apart", above(0)),
-            over_seeds("gain of averaging across seeds", _gain_of_averaging(between)[:half], "nats", gain, below(0)),
+            over_seeds("gain from averaging across seeds", _gain_of_averaging(between)[:half], "nats", gain, below(0)),
         ),
         panels=(
             Panel("position on the line", "training loss, nats", loss_curves),

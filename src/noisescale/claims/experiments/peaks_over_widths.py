@@ -102,14 +102,14 @@ def critical_width(request: Request) -> Evidence:
     peaks = np.stack([at_cells(values, cell) for values, cell in zip(accuracy, cells, strict=True)])[inside]
     left_out, widths = widths[~inside], widths[inside]
     narrow, wide = widths[0], widths[-1]
-    first = _at_width(peaks, widths, 4 * narrow) - peaks[0]
-    last = peaks[-1] - _at_width(peaks, widths, wide / 4)
+    first_gain = _at_width(peaks, widths, 4 * narrow) - peaks[0]
+    last_gain = peaks[-1] - _at_width(peaks, widths, wide / 4)
     return Evidence(
         statistics=(
-            over_seeds(f"gain from width {narrow:g} to {4 * narrow:g}", first, "fraction",
+            over_seeds(f"gain from width {narrow:g} to {4 * narrow:g}", first_gain, "fraction",
                        "accuracy at the best batch", above(0)),
-            over_seeds(f"gain from width {wide / 4:g} to {wide:g} − a quarter of that", last - first / 4, "fraction",
-                       "accuracy at the best batch", below_or_open(0)),
+            over_seeds(f"gain from width {wide / 4:g} to {wide:g} minus a quarter of the first gain",
+                       last_gain - first_gain / 4, "fraction", "accuracy at the best batch", below_or_open(0)),
         ),
         panels=(
             Panel("width", "test accuracy at the best batch", (mean_with_errors("each width", widths, peaks),),

@@ -22,7 +22,7 @@ _SAME_RATE, _PROPORTIONAL = within(1, 0.10), within(1, 0.25)
 _SEEDS = {"smoke": 6, "laptop": 40}
 # Factors on the weights of the twins, in opposite directions, so that second-order terms cancel.
 _UP, _DOWN = 1.1, 0.9
-# Relaxation times 1/(4ηλ): until the directions, and S with them, are stationary; and of the fit.
+# Numbers of relaxation times 1/(4ηλ): before the directions and S are stationary, and in the window of the fit.
 _SETTLING, _WINDOW = 12, 2
 # (η, λ): products over 1.5 decades, from large and from small rates.
 _PAIRS = {
@@ -64,7 +64,7 @@ def relaxation_rate(request: Request) -> Evidence:
     learning = _with_learning(pairs[-1], seeds)
     products = np.array([item.product for item in relaxations])
     rates = np.stack([item.rates for item in relaxations])
-    # The null compares every rate with another product, the largest with the smallest.
+    # In the null every rate is compared with another product: the rate at the largest ηλ with the smallest ηλ.
     compared = products[::-1] if request.null else products
     ratios = rates / (4 * compared[:, None])
     x = np.log(compared) - np.log(compared).mean()
@@ -73,8 +73,9 @@ def relaxation_rate(request: Request) -> Evidence:
     corrected_rate = learning_rate * (1 - learning.elasticity.mean())
     return Evidence(
         statistics=(
-            over_seeds("rate over 4ηλ", farthest_from(1.0, ratios), "1", "of the ηλ farthest off", _SAME_RATE),
-            over_seeds("slope of log rate", slopes, "1", "on log ηλ, least squares", _PROPORTIONAL),
+            over_seeds("ratio of rate to 4ηλ", farthest_from(1.0, ratios), "1", "for the ηλ that deviates most",
+                       _SAME_RATE),
+            over_seeds("slope of log rate on log ηλ", slopes, "1", "least squares", _PROPORTIONAL),
         ),
         panels=(_decay_panel(relaxations), _rate_panel(products, rates, learning)),
         runs=2 * len(seeds) * (len(pairs) + 1),
@@ -84,18 +85,18 @@ def relaxation_rate(request: Request) -> Evidence:
             "d ln S/d ln ‖w‖⁴ with true labels": float(learning.elasticity.mean()),
         },
         beside=(
-            over_seeds("rate over 4ηλ, mean over ηλ", ratios.mean(0), "1", "all ηλ", _SAME_RATE),
-            over_seeds("rate over 4ηλ with true labels", learning.rates / learning_rate, "1",
+            over_seeds("ratio of rate to 4ηλ, mean over ηλ", ratios.mean(0), "1", "all ηλ", _SAME_RATE),
+            over_seeds("ratio of rate to 4ηλ with true labels", learning.rates / learning_rate, "1",
                        f"two hidden layers, whole read-out, ηλ = {learning.product:g}", _SAME_RATE),
-            over_seeds("rate over 4ηλ(1 − d ln S/d ln ‖w‖⁴) with true labels", learning.rates / corrected_rate, "1",
-                       "with the mean of d ln S/d ln ‖w‖⁴ over seeds", _SAME_RATE),
+            over_seeds("ratio of rate to 4ηλ(1 − d ln S/d ln ‖w‖⁴) with true labels", learning.rates / corrected_rate,
+                       "1", "with the mean of d ln S/d ln ‖w‖⁴ over seeds", _SAME_RATE),
         ),
     )  # fmt: skip
 
 
 def _without_learning(pair: RateAndDecay, seeds: Sequence[int]) -> _Relaxation:
     pack = ScaleInvariantPack([pair, pair], seeds, **_NOTHING_TO_LEARN)
-    # From far above equilibrium the norm of the single layer would need many relaxation times.
+    # A single layer that starts far above equilibrium would need many relaxation times to reach it.
     trace = pack.record(50)
     second_moments = trace.unit_gradients.mean((0, 2))
     norms = np.array([equilibrium(*pair, second_moment).norm for second_moment in second_moments])

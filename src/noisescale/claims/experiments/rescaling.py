@@ -28,8 +28,8 @@ _WIDTHS = (64, 96, 128, 192, 256)
 _FACTORS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 _RATE, _BATCH, _STEPS, _CONTROL_BATCH = 0.004, 8, 12_000, 2
 _TRAIN_SIZE = 4000
-# The excess loss of a direction is that of small rates times 2/(2 − βηλ). It is 1 + δ times as large at
-# βηλ = 2δ/(1 + δ). Four times the noise adds three times the excess, and the margin is a quarter of that.
+# The excess loss of a direction is 2/(2 − βηλ) times the excess loss at small rates. This factor is 1 + δ at
+# βηλ = 2δ/(1 + δ). Four times the noise adds three times the excess, and the margin is a quarter of this addition.
 _EXCESS = 3 * _SHARE_OF_CONTROL
 _THEORY = 2 * _EXCESS / (1 + _EXCESS)
 
@@ -39,7 +39,7 @@ class RescaledRuns:
     """Runs of W widths, F factors β and S seeds.
 
     Args:
-        loss: Late training loss, shape [W, F, S]; that of a constant output where a run diverged.
+        loss: Late training loss, shape [W, F, S]; the loss of a constant output if a run diverged.
         control: Late training loss at four times the noise, shape [W, S].
         curvature: λ_max at the end of the run at β = 1, shape [W, S].
     """
@@ -99,7 +99,7 @@ def largest_factor(request: Request) -> Evidence:
     else:
         sweeps = obtain(request, RESCALED)
         runs, provenance = _read(sweeps), sweeps.provenance
-    if request.null:  # in the null every width has the λ of another
+    if request.null:  # in the null every width has the λ of another width
         runs = runs.with_exchanged_curvature()
     seeds, curvature = runs.curvature.shape[1], runs.curvature
     slope, factors = _slope(runs)
@@ -109,7 +109,7 @@ def largest_factor(request: Request) -> Evidence:
     return Evidence(
         statistics=(
             over_seeds("slope of log β_max on log 1/(ηλ_ref)", pseudo_values, "1",
-                       "over widths; β_max of mean curves, jackknife pseudo-values of seeds", _PROPORTIONAL),
+                       "over widths; β_max from mean curves; jackknife pseudo-values of seeds", _PROPORTIONAL),
         ),
         panels=_panels(runs, factors),
         runs=runs.loss.size + runs.control.size,
@@ -129,8 +129,8 @@ def largest_factor(request: Request) -> Evidence:
 def _slope(runs: RescaledRuns) -> tuple[float, Floats]:
     """Slope of log β_max on log 1/(ηλ_ref) over widths, and β_max [W].
 
-    β_max is that of the mean curve. The curve of a single seed does not always reach the margin where the mean curve
-    does, and then leaves it only several octaves later.
+    β_max comes from the mean curve. The curve of a single seed does not always cross the margin where the mean curve
+    does. It then crosses only several octaves later.
     """
     margin = _SHARE_OF_CONTROL * np.abs(runs.control - runs.loss[:, 0]).mean(1)
     factors = largest_factors(runs.loss.mean(2), margin)
@@ -140,14 +140,14 @@ def _slope(runs: RescaledRuns) -> tuple[float, Floats]:
 
 
 def largest_factors(loss: Floats, margin: Floats) -> Floats:
-    """Return the factor at which the loss first leaves that at β = 1, interpolated in log β.
+    """Return the factor at which the loss first differs from the loss at β = 1 by the margin, interpolated in log β.
 
     Args:
         loss: Loss by width and factor, shape [W, F].
         margin: Largest difference that counts as equal, shape [W].
 
     Returns:
-        Factors, shape [W]; nan where the loss never leaves, so that no line can be fitted.
+        Factors, shape [W]; nan if the loss never differs by the margin, so that no line can be fitted.
     """
     distance = np.abs(loss - loss[:, :1]) / margin[:, None]
     log_factors = np.log(_FACTORS)
@@ -182,7 +182,7 @@ def _with_chance(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _plant(first: int) -> RescaledRuns:
-    """Losses that leave that at β = 1 where βηλ = 2, with noise, and λ in proportion to width."""
+    """Plant noisy losses that depart from the loss at β = 1 where βηλ = 2, and λ in proportion to width."""
     generator = np.random.default_rng(first)
     seeds = _SEEDS["smoke"]
     widths, factors = np.array(_WIDTHS, dtype=np.float64), np.array(_FACTORS, dtype=np.float64)
@@ -197,7 +197,7 @@ def _panels(runs: RescaledRuns, factors: Floats) -> tuple[Panel, Panel]:
     order, ends = np.argsort(x), np.array([x.min(), x.max()])
     relative = runs.loss.mean(2) / runs.loss[:, 0].mean(1, keepdims=True)
     largest = (
-        Curve("measured, of mean curves", x[order], factors[order]),
+        Curve("measured, from mean curves", x[order], factors[order]),
         Curve("6/(7ηλ_ref)", ends, _THEORY * ends, kind="theory"),
     )
     losses = tuple(
@@ -206,5 +206,5 @@ def _panels(runs: RescaledRuns, factors: Floats) -> tuple[Panel, Panel]:
     )
     return (
         Panel("1/(ηλ_ref)", "β_max", largest, log_x=True, log_y=True),
-        Panel("βηλ_ref", "training loss over that at β = 1", losses, log_x=True),
+        Panel("βηλ_ref", "training loss / training loss at β = 1", losses, log_x=True),
     )

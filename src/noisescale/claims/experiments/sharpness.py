@@ -22,7 +22,7 @@ from noisescale.store import Study
 from noisescale.sweeps import SweepSpec
 
 WIDTH = 64
-# Far below 2/λ_max, so that the edge of stability does not decide. Cross-entropy has its own scale of curvature.
+# Far below 2/λ_max, so that the edge of stability plays no role. Cross-entropy has its own scale of curvature.
 RATES = {"mse": 0.02, "cross_entropy": 0.1}
 BATCHES = {"smoke": (4, 8, 16, 32), "laptop": (8, 16, 32, 64)}
 # Training examples on which λ_max is measured.
@@ -72,16 +72,16 @@ def flatter_minima(request: Request) -> Evidence:
         return _evidence({"mse": points}, sweeps.setting, [], sweeps.provenance)
     batches = BATCHES[request.scale]
     points_of = {"mse": _over_batches(request, "mse")}
-    beside: list[Statistic] = []
+    further: list[Statistic] = []
     if request.scale == "laptop" and not request.null:
         points_of["cross_entropy"] = _over_batches(request, "cross_entropy")
         points_of["rate"] = _over_rates(request)
-        beside += worst_level(_only_the_ratio_matters(points_of["mse"], points_of["rate"]))
+        further += worst_level(_only_the_ratio_matters(points_of["mse"], points_of["rate"]))
     setting = (
         f"MLP of width {WIDTH}, standard parameterization, MNIST-1D, mse, η = {RATES['mse']:g}, S = {batches[0]} to "
         f"{batches[-1]}, {_STEPS[request.scale]} steps, measured at shares {_SHARES} of them"
     )
-    return _evidence(points_of, setting, beside, Provenance())
+    return _evidence(points_of, setting, further, Provenance())
 
 
 def curvature_points(study: Study) -> pd.DataFrame:
@@ -108,9 +108,9 @@ def curvature_points(study: Study) -> pd.DataFrame:
 
 
 def _evidence(
-    points_of: dict[str, pd.DataFrame], setting: str, beside: list[Statistic], provenance: Provenance
+    points_of: dict[str, pd.DataFrame], setting: str, further: list[Statistic], provenance: Provenance
 ) -> Evidence:
-    """Evidence from points by the name of their sweep, of which the first decides."""
+    """Build the evidence from the points of each sweep, by name. The criterion applies to the first sweep."""
     deciding, *others = (
         _change_with_noise(name, points, quantity)
         for name, points in points_of.items()
@@ -118,9 +118,9 @@ def _evidence(
         if quantity in points
     )
     equal_loss = over_seeds(
-        "log λ_max, for each doubling of η/S, at equal training loss alone: mse",
+        "log λ_max, for each doubling of η/S, at equal training loss: mse",
         per_seed(points_of["mse"], at_equal_loss_alone), "nats",
-        "interpolated along training; noisier runs are older there", below(0),
+        "interpolated along training; at equal loss, noisier runs have trained for longer", below(0),
     )  # fmt: skip
     last = points_of["mse"][points_of["mse"].share == 1]
     noise = last.groupby("batch_size").noise.mean()
@@ -133,7 +133,7 @@ def _evidence(
             f"ηλ_max at η/S = {noise[batch]:.2g}": float((points.learning_rate * points.lambda_max).mean())
             for batch, points in last.groupby("batch_size")
         },
-        beside=(*others, equal_loss, *beside),
+        beside=(*others, equal_loss, *further),
         provenance=provenance,
     )
 
@@ -155,11 +155,11 @@ def per_seed(
 
 
 def given_loss_and_time(points: pd.DataFrame, quantity: str) -> float:
-    """Regress the log of a quantity on log₂ noise, beside a polynomial in log loss and log time.
+    """Regress the log of a quantity on log₂ noise and a polynomial in log loss and log time.
 
-    The coefficient of the noise vanishes for a curvature that is any smooth function of loss and time. Ranks, or the
-    loss itself, would not do: noisier runs have larger losses, so what they leave of such a curvature follows the
-    noise.
+    The coefficient of the noise vanishes if the curvature is a smooth function of loss and time. Ranks, or the loss
+    itself in place of its log, are not enough: noisier runs have larger losses, so the residual of such a curvature
+    follows the noise.
 
     Args:
         points: Measurements of one seed, with their `noise`, `train_loss` and `share`, the time.
@@ -190,8 +190,8 @@ def at_equal_loss_alone(points: pd.DataFrame, quantity: str) -> float:
     high = min(curve.train_loss.max() for curve in curves.values())
     if not low < high:
         return math.nan
-    at = math.sqrt(low * high)
-    logs = [np.interp(at, curve.train_loss, np.log(curve[quantity])) for curve in curves.values()]
+    common_loss = math.sqrt(low * high)
+    logs = [np.interp(common_loss, curve.train_loss, np.log(curve[quantity])) for curve in curves.values()]
     return float(np.polyfit(np.log2(list(curves)), logs, 1)[0])
 
 
@@ -207,7 +207,7 @@ def _change_with_noise(name: str, points: pd.DataFrame, quantity: str) -> Statis
 
 
 def _only_the_ratio_matters(over_batches: pd.DataFrame, over_rates: pd.DataFrame) -> list[Pair]:
-    """Test whether λ_max is the same for (η/k, S) and (η, kS) after the same η·steps, beside a fourfold η/S."""
+    """Test whether λ_max is the same for (η/k, S) and (η, kS) after the same η·steps. The control is a fourfold η/S."""
 
     def logs(points: pd.DataFrame, divisor: int) -> Floats:
         part = points[np.isclose(points.noise, RATES["mse"] / BATCHES["laptop"][0] / divisor)]

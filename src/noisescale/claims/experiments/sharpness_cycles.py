@@ -15,7 +15,7 @@ from noisescale.claims.statistic import over_seeds
 _SEEDS = {"smoke": 4, "laptop": 8}
 _CYCLES = {"smoke": 4, "laptop": 6}
 _STEPS_PER_CYCLE = {"smoke": 800, "laptop": 2000}
-# The smaller η/S of a cycle over the larger.
+# Ratio of the smaller η/S of a cycle to the larger.
 _LOW = 0.125
 
 
@@ -26,8 +26,8 @@ def cycles(request: Request) -> Evidence:
         curves["rate, mse"] = _train(request, "mse", "learning_rate")
         curves["batch, cross_entropy"] = _train(request, "cross_entropy", "batch_size")
     deciding, *others = (
-        over_seeds(f"log λ_max, noisy minus quiet end, {name}", _modulation(runs), "nats",
-                   "third differences of the ends, mean over cycles", below(0))
+        over_seeds(f"log λ_max at noisy ends minus log λ_max at quiet ends, {name}", _modulation(runs), "nats",
+                   "third differences, which remove a drift; mean over cycles", below(0))
         for name, runs in curves.items()
     )  # fmt: skip
     means = curves["batch, mse"].groupby("step").lambda_max.mean()
@@ -67,9 +67,9 @@ def _train(request: Request, loss: str, varied: str) -> pd.DataFrame:
 
 
 def _modulation(curves: pd.DataFrame) -> Floats:
-    """Modulation of log λ_max by seed, from the end of the first cycle on, by third differences.
+    """Compute the modulation of log λ_max by seed, from the end of the first cycle on, by third differences.
 
-    Third differences remove a drift, even one that bends.
+    Third differences remove a drift, even if it bends.
     """
     table = curves.pivot(index="number", columns="step", values="lambda_max")
     logs = np.log(table.to_numpy(dtype=np.float64))[:, 2:]

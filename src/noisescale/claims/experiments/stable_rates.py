@@ -28,7 +28,7 @@ _MARGIN = 0.25
 def stable_rate(request: Request) -> Evidence:
     """C1.6: ε_½ does not depend on width under NTK and falls as 1/width in the standard parameterization."""
     world = World(edge_slope=0.5) if request.null else World(edge_slope=0.0)
-    largest, statistics, curves, beside, sweeps = 0.0, [], [], [], SweepRuns(())
+    largest, statistics, curves, further, sweeps = 0.0, [], [], [], SweepRuns(())
     for name, study, squared_study, slope, world_here in (
         ("NTK", STABLE_RATES, SQUARED_ERROR, 0.0, world),
         ("standard", STANDARD_STABLE_RATES, STANDARD_SQUARED_ERROR, -1.0, world.standard()),
@@ -41,19 +41,19 @@ def stable_rate(request: Request) -> Evidence:
         criterion = within(slope, _MARGIN)
         by_batch = [slope_statistic(f"{name}, B = {law.batch_size:g}", law.law, seeds, criterion) for law in laws]
         statistics.append(by_batch[-1])
-        beside += by_batch[:-1]
+        further += by_batch[:-1]
         curves += [law_points(name, laws[-1].law), line_through(f"slope {slope:g}", laws[-1].law, slope)]
-        if request.scale != "gpu":  # squared error does not decide, and has no sweeps at that scale
+        if request.scale != "gpu":  # squared error is only reported, and has no sweeps at that scale
             squared = obtain(request, squared_study, world_here)
             sweeps += squared
-            beside += _with_squared_error(squared.study, name, criterion)
+            further += _with_squared_error(squared.study, name, criterion)
     panel = Panel("width", f"largest stable rate at B = {largest:g}", tuple(curves), log_x=True, log_y=True)
     return Evidence(
         statistics=tuple(statistics),
         panels=(panel,),
         runs=sweeps.count,
-        setting=f"{sweeps.setting}; ε_½ is the median threshold of the seeds, cross-entropy decides",
-        beside=tuple(beside),
+        setting=f"{sweeps.setting}. ε_½ is the median threshold of the seeds. The verdict rests on cross-entropy.",
+        beside=tuple(further),
         provenance=sweeps.provenance,
     )
 

@@ -34,9 +34,9 @@ def excess(request: Request) -> Evidence:
     )
     return Evidence(
         statistics=(
-            over_seeds("loss over the exact law", farthest_from(1.0, losses / exact[:, None]), "1",
-                       "of the rate farthest off", within(1, 0.01)),
-            over_seeds("loss over (η/4S)·Tr C", losses[0] / linear[0], "1", f"at ηh_max = {_RATES[0]:g}",
+            over_seeds("ratio of the loss to the exact law", farthest_from(1.0, losses / exact[:, None]), "1",
+                       "for the η that deviates most", within(1, 0.01)),
+            over_seeds("ratio of the loss to (η/4S)·Tr C", losses[0] / linear[0], "1", f"at ηh_max = {_RATES[0]:g}",
                        within(1, 0.05)),
         ),
         panels=(Panel("η·h_max", "excess loss", curves, log_x=True, log_y=True),),
@@ -56,7 +56,7 @@ def _simulate(rate: float, chains: int, null: bool, generator: np.random.Generat
     variance = np.array([stationary_variance(rate, curvature, noise) for curvature, noise in directions])
     # Chains start at half of the law's deviation, so that slow directions need less time.
     theta = generator.standard_normal((chains, 4)) * np.sqrt(variance) * 0.5
-    scale = np.sqrt(_NOISES / _BATCH) * (0.7 if null else 1.0)  # the null has half of the noise
+    scale = np.sqrt(_NOISES / _BATCH) * (0.7 if null else 1.0)  # the null has half of the noise variance
     steps, losses = int(12 / (rate * _CURVATURES[0])), []
     for step in range(steps):
         theta -= rate * (_CURVATURES * theta + scale * generator.standard_normal((chains, 4)))

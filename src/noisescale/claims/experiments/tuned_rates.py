@@ -48,8 +48,9 @@ def saturation(request: Request) -> Evidence:
         statistics=(
             over_seeds(f"slope of log ε_opt on log B up to B = {batches[split]:g}",
                        slopes(x[lower], rates.log_rates[:, lower]), "1", "least squares", within(1, 0.25)),
-            over_seeds("slope beyond", slopes(x[upper], rates.log_rates[:, upper]), "1", "least squares", below(0.5)),
-            over_seeds("accuracy at the largest batch minus that below the break", drop, "fraction",
+            over_seeds(f"slope of log ε_opt on log B beyond B = {batches[split]:g}",
+                       slopes(x[upper], rates.log_rates[:, upper]), "1", "least squares", below(0.5)),
+            over_seeds("accuracy at the largest batch minus accuracy below the break", drop, "fraction",
                        "each at its best rate", below(0)),
             *flat,
         ),
@@ -79,11 +80,11 @@ def momentum_helps_late(request: Request) -> Evidence:
     return Evidence(
         statistics=(
             *equivalence(f"B = {batches[0]:g} and {batches[1]:g}", small, large),
-            over_seeds("log ratio of the best ε/(1 − m) there", ratio, "1", "natural logarithm", _SAME_RATE),
+            over_seeds("log ratio of the best ε/(1 − m) at these batches", ratio, "1", "natural logarithm", _SAME_RATE),
             over_seeds(f"gain at B = {batches[-1]:g}", large, "fraction", "accuracy, each at its best rate", above(0)),
         ),
         panels=(
-            Panel("batch size, examples", "accuracy with momentum 0.9 minus that without", curves, log_x=True),
+            Panel("batch size, examples", "accuracy with momentum 0.9 minus accuracy without", curves, log_x=True),
         ),
         runs=len(runs) + len(with_runs),
         setting=both.setting,
@@ -106,7 +107,7 @@ def rates_over_budgets(request: Request) -> Evidence:
         mean_with_errors(f"by {name}", budgets, rates.log_rates.T, logs=True)
         for name, rates in (("test accuracy", by_accuracy), ("training loss", by_loss))
     )
-    convention = "of log ε_opt on log epochs"
+    convention = "slope of log ε_opt on log epochs"
     return Evidence(
         statistics=(
             over_seeds("slope by accuracy − slope by training loss", accuracy_slopes - loss_slopes, "1", convention,
@@ -138,11 +139,11 @@ def best_temperature(request: Request) -> Evidence:
     constant = math.exp(float(log_temperatures["m = 0"][:, lower].mean()))
     curves = (
         *(mean_with_errors(name, batches, values.T, logs=True) for name, values in log_temperatures.items()),
-        Curve("T constant, of m = 0 up to the break", batches, np.full(len(batches), constant), kind="theory"),
+        Curve("constant T, the mean of m = 0 up to the break", batches, np.full(len(batches), constant), kind="theory"),
     )
     seeds = min(len(without.log_rates), len(with_momentum.log_rates))
     difference = (with_momentum.log_rates[:seeds] - without.log_rates[:seeds])[:, lower].mean(1)
-    convention = "of the logarithm of the best temperature"
+    convention = "slope of the log best temperature"
     all_sweeps = sweeps[0] + sweeps[1] + sweeps[2]
     return Evidence(
         statistics=(

@@ -1,4 +1,4 @@
-"""Studies of the largest stable rate over widths: ladders of rates, with next to no grid beside them."""
+"""Studies of the largest stable rate over widths: ladders of rates, with a minimal grid."""
 
 from __future__ import annotations
 
