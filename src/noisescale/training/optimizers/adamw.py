@@ -22,13 +22,13 @@ MEAN, SQUARE = "mean", "square"
 class AdamW(Optimizer):
     """θ ← (1 − ε_t a λ_t) θ − ε_t a m̂/(√v̂ + ϵ), with bias-corrected averages m̂ of g and v̂ of g².
 
-    The step does not change if g and ϵ are multiplied by one number. With a forward multiplier m, W = mθ and c = m²,
-    the rate multiplier a is therefore m = √c, and ϵ of W's gradient is ϵ/√c. µP has a column of its own for Adam, with
-    ϵ as given.
+    The step does not change if g and ϵ are multiplied by the same number. With a forward multiplier m, W = mθ and
+    c = m², the rate multiplier a is therefore m = √c, and ϵ for the gradient in W is ϵ/√c. µP has separate multipliers
+    for Adam, with ϵ unchanged.
 
     Source:
-        Loshchilov, Hutter 2019, algorithm 2, in the form of `torch.optim.AdamW`. µP: Yang et al. 2022, table 3. Noise:
-        Malladi et al. 2022 (the square-root rule).
+        Loshchilov, Hutter 2019, algorithm 2, in the form of `torch.optim.AdamW`; Yang et al. 2022, table 3, for µP;
+        Malladi et al. 2022, for the square-root rule of the noise.
     """
 
     name = "adamw"
@@ -58,10 +58,12 @@ class AdamW(Optimizer):
         return {**super().group(row, options), "betas": betas, "eps": epsilon}
 
     def scale_rows(self, row: Row, tensor: Tensor) -> NoReturn:
-        """Refuse query rows inside a tensor: a torch group has one rate per tensor, and Adam ignores scaled
-        gradients.
+        """Refuse query rows that are a part of a tensor: a torch group has one rate, and Adam ignores scaled gradients.
+
+        Raises:
+            BadInput: Always.
         """
-        required = f"queries in a tensor of their own with the optimizer 'adamw'; {row.name!r} holds other rows too"
+        required = f"queries in a separate tensor with the optimizer 'adamw'; {row.name!r} has other rows too"
         raise BadInput("query_rows", required)
 
     def build(self, groups: list[dict[str, Any]]) -> torch.optim.AdamW:
@@ -80,13 +82,13 @@ class PackedAdamW(PackedOptimizer):
     def __init__(self, optimizer: Optimizer, runs: Sequence[Run], tables: Sequence[Table], like: Tensors) -> None:
         super().__init__(optimizer, runs, tables, like)
         values = [{key: getattr(run, key) for key in AdamW.hyperparameters} for run in runs]
-        self._beta1, self._beta2 = (torch.tensor([own[key] for own in values], dtype=torch.float64)
+        self._beta1, self._beta2 = (torch.tensor([of_run[key] for of_run in values], dtype=torch.float64)
                                     for key in ("beta1", "beta2"))  # fmt: skip
-        one = next(iter(like.values()))
+        like_any = next(iter(like.values()))
         self._new1, self._new2 = (self.run_values((1 - beta).tolist()) for beta in (self._beta1, self._beta2))
         self._kept2 = self.run_values(self._beta2.tolist())
         factors = table_multipliers(tables, like, epsilon_factor)
-        epsilons = torch.tensor([own["epsilon"] for own in values], dtype=torch.float64)
+        epsilons = torch.tensor([of_run["epsilon"] for of_run in values], dtype=torch.float64)
         self._epsilon = RunTensors(
             {name: epsilons.view(-1, *(1,) * (factor.dim() - 1)) * factor for name, factor in factors.items()}, like
         )
@@ -94,7 +96,7 @@ class PackedAdamW(PackedOptimizer):
         self._corrections: dict[int, tuple[Tensor, Tensor]] = {}
         for tensor in like.values():
             shape = (len(runs), *(1,) * (tensor.dim() - 1))
-            self._corrections.setdefault(tensor.dim(), (one.new_ones(shape), one.new_ones(shape)))
+            self._corrections.setdefault(tensor.dim(), (like_any.new_ones(shape), like_any.new_ones(shape)))
         self.rates_changed()
 
     def prepare(self, step: int, rate: float, decay: float) -> None:

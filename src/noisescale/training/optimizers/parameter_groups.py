@@ -1,4 +1,4 @@
-"""A parameterization for any model and its optimizer in `torch.optim`: new initial weights, and parameter groups."""
+"""A parameterization for any model and optimizer of `torch.optim`: new initial weights and parameter groups."""
 
 from __future__ import annotations
 
@@ -59,41 +59,40 @@ def parameterize(
 ) -> ParameterGroups:
     """Re-initialize `model` in a parameterization and return its parameter groups for an optimizer of `torch.optim`.
 
-    Each group has lr = ε a, with a the optimizer's rate multiplier: c for SGD, √c (or the table's own column) for
-    AdamW. The forward pass of the model does not change. Where a part of a tensor makes queries (a fused projection
-    under mup),
-    a hook on that tensor multiplies the gradient of those rows by m²: with the group's rate and decay this is SGD with
-    the rate ε m²c and the decay λ/(m²c) there, with or without momentum.
+    Each group has lr = ε a, with a the rate multiplier of the optimizer: c for SGD, √c (or the column for Adam in the
+    table) for AdamW. The forward pass of the model does not change. If a part of a tensor makes queries (a fused
+    projection under mup), a hook on that tensor multiplies the gradient of those rows by m². With the rate and decay of
+    the group, these rows are trained by SGD with the rate ε m²c and the decay λ/(m²c), also with momentum.
 
     Args:
-        model: The model to train. Its parameters are overwritten, except where the table keeps the module's own start.
-        reference: The same factory at another width, which shows what grows.
+        model: The model to train. Its parameters are overwritten, except those that keep their values in the table.
+        reference: The same model at another width. What differs between the two grows with width.
         name: "standard", "ntk", "improved_standard", "mup" or "own".
-        learning_rate: ε, per step.
-        base: The same factory at the base width, where mup and improved_standard equal standard. Default `reference`,
-            which then must have another width than `model`; a model of the base width itself is its own base.
-        query_rows: For mup, the weights that make an attention's queries, e.g. "blocks.*.qkv.weight[:1/3]"; torch's own
-            attention needs no name.
-        optimizer: A name in `OPTIMIZERS`: "sgd" or "adamw".
-        weight_decay: λ, in the parameterization's coordinates.
-        decay: "coupled", "decoupled" or "independent". Default: the optimizer's own, coupled for SGD, decoupled for
-            AdamW.
-        no_decay: "gains", "biases" or both: parameters without decay.
-        init_scale: σ0². Default 2 (He et al. 2015).
-        seed: Fixes the initial weights, as a run's seed does in a sweep.
-        **hyperparameters: Those of the optimizer: momentum and nesterov of SGD; beta1, beta2 and epsilon of AdamW. The
-            optimizer's own defaults hold for all that are not given.
+        learning_rate: Learning rate ε.
+        base: The same model at the base width, where mup and improved_standard equal standard. None for `reference`,
+            which must then have another width than `model`. To train at the base width, pass the model as its base.
+        query_rows: Weights that make the queries of an attention, for mup, e.g. "blocks.*.qkv.weight[:1/3]". Those of
+            `nn.MultiheadAttention` are known.
+        optimizer: Name in `OPTIMIZERS`: "sgd" or "adamw".
+        weight_decay: Weight decay λ, in the coordinates of the parameterization.
+        decay: "coupled", "decoupled" or "independent". None for the default of the optimizer: coupled for SGD,
+            decoupled for AdamW.
+        no_decay: Parameters without decay: "gains", "biases" or both.
+        init_scale: Initial variance σ0². Default 2 (He et al. 2015).
+        seed: Seed of the initial weights, as in a sweep.
+        **hyperparameters: Hyperparameters of the optimizer: momentum and nesterov for SGD; beta1, beta2 and epsilon for
+            AdamW. Those not given have the defaults of the optimizer.
 
     Returns:
-        A list with one group per distinct setting, in the order of `model.named_parameters()`; its `build()` is the
-        optimizer, its `model` the model.
+        A list with a group for each distinct setting, in the order of `model.named_parameters()`. Its method `build`
+        returns the optimizer, and its attribute `model` is the model.
 
     Raises:
-        BadInput: An unknown name or option, a rate that is not positive, a parameter without a rule, a tied tensor that
-            would need two, a base or a model without growth where that is no use, or query rows that cannot be found.
+        BadInput: A name or an option is unknown, the rate is not positive, a parameter has no rule, a tied tensor has
+            two rules, the base or the growth of the model does not fit, or query rows do not exist.
 
     Source:
-        Park, Sohl-Dickstein, Le, Smith 2019, section 2.1; the map W = mθ, c = m².
+        Park, Sohl-Dickstein, Le, Smith 2019, section 2.1, for the map W = mθ with c = m².
     """
     if not learning_rate > 0:
         raise BadInput("learning_rate", "a positive number", learning_rate)

@@ -1,4 +1,4 @@
-"""What an optimizer is: a row that describes it, and its update of R runs at once."""
+"""The interface of an optimizer: its options and parameter groups, and its update of R runs at once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from noisescale.runs import Run
 from noisescale.training.optimizers.run_tensors import RunTensors, Tensors, along_runs, table_multipliers
 
 # "coupled": λ/c·θ joins the gradient. "decoupled": θ shrinks by the factor 1 − (the tensor's rate)·λ (Loshchilov,
-# Hutter 2019, algorithm 1, as torch.optim.AdamW). "independent": θ shrinks by 1 − ελ, whatever the tensor's multiplier.
+# Hutter 2019, algorithm 1, as torch.optim.AdamW). "independent": θ shrinks by 1 − ελ for every multiplier.
 DECAYS = ("coupled", "decoupled", "independent")
 
 # Kinds of parameters that `training.no_decay` can name: gains of normalization layers, and biases and shifts.
@@ -31,19 +31,19 @@ _CLIP_EPSILON = 1e-6
 class Optimizer(ABC):
     """One optimizer: its options, its update, its parameter groups and its noise law.
 
-    A new optimizer is a subclass in a file of its own, and one row of `OPTIMIZERS`.
+    A new optimizer is a subclass in one new file, and one row of `OPTIMIZERS`.
     """
 
     name: ClassVar[str]
     # Keys of `Run` that belong to this optimizer; each is an axis of the grid.
     hyperparameters: ClassVar[tuple[str, ...]] = ()
-    # Values of those keys where a grid does not give them.
+    # Default values of these keys.
     defaults: ClassVar[dict[str, float]] = {}
     # Accepted values of `training.decay`, the default first.
     decays: ClassVar[tuple[str, ...]] = ("decoupled", "independent")
-    # How rate, batch size and training-set size determine the noise; None where no law is known.
+    # How rate, batch size and training-set size determine the noise; None if no law is known.
     noise: ClassVar[NoiseLaw | None] = None
-    # Whether `training.nesterov` has a meaning.
+    # Whether it accepts `training.nesterov`.
     has_nesterov: ClassVar[bool] = False
 
     def check(self, *, decay: str, nesterov: bool) -> None:
@@ -54,7 +54,7 @@ class Optimizer(ABC):
             nesterov: `training.nesterov`.
 
         Raises:
-            BadInput: The option that it does not have, by its key.
+            BadInput: It does not have the option.
         """
         if decay not in self.decays:
             required = f"one of {', '.join(map(repr, self.decays))} with the optimizer {self.name!r}"
@@ -63,13 +63,20 @@ class Optimizer(ABC):
             raise BadInput("training.nesterov", f"false with the optimizer {self.name!r}", "true")
 
     def slot_names(self, runs: Sequence[Run]) -> tuple[str, ...]:
-        """Return the names of the state tensors that each parameter needs beside itself; all start at zero."""
+        """Return the names of the state tensors of each parameter. All start at zero.
+
+        Args:
+            runs: The runs of the pack.
+        """
         return ()
 
     def rate_multiplier(self, row: Row) -> tuple[float, float]:
         """Return the rate multiplier of a row of a parameterization's table, and the factor of its query rows.
 
-        The default suits an optimizer whose step is proportional to the gradient: with W = mθ the rate is ε·m².
+        The default fits an optimizer whose step is proportional to the gradient: with W = mθ the rate is ε·m².
+
+        Args:
+            row: Row of the table.
         """
         return row.multiplier, row.query_factor**2
 
@@ -84,7 +91,7 @@ class Optimizer(ABC):
         """
 
     def group(self, row: Row, options: GroupOptions) -> dict[str, Any]:
-        """Return the options of a parameter group of `torch_class` for the parameters of one row.
+        """Return the options of a group of the `torch.optim` optimizer for the parameter of a row.
 
         Args:
             row: The parameter's row of the table.
@@ -97,10 +104,14 @@ class Optimizer(ABC):
         return {"lr": options.learning_rate * rate, "weight_decay": group_decay(row, options, rate)}
 
     def scale_rows(self, row: Row, tensor: Tensor) -> RemovableHandle:
-        """Give the query rows of a tensor their rate within its group, by a hook that scales their gradient by m².
+        """Add a hook that scales the gradient of the query rows by m², so that they train at their rate.
+
+        Args:
+            row: Row of the table.
+            tensor: The parameter.
 
         Raises:
-            BadInput: The optimizer cannot do that.
+            BadInput: Scaled gradients do not change the rate of this optimizer.
         """
         scale = row.row_factors(row.query_factor**2)
         handle: RemovableHandle = tensor.register_hook(  # type: ignore[no-untyped-call]
@@ -119,14 +130,14 @@ class Optimizer(ABC):
 
 @dataclass(frozen=True)
 class GroupOptions:
-    """What parameter groups are made of.
+    """Options of parameter groups.
 
     Args:
-        learning_rate: The base rate ε.
-        weight_decay: λ, in the parameterization's coordinates.
+        learning_rate: Base rate ε.
+        weight_decay: Weight decay λ, in the coordinates of the parameterization.
         decay: One of `DECAYS`.
-        no_decay: Names in `NO_DECAY`: the parameters without decay.
-        hyperparameters: The optimizer's own, by key.
+        no_decay: Names in `NO_DECAY` of parameters without decay.
+        hyperparameters: Hyperparameters of the optimizer, by key.
     """
 
     learning_rate: float
@@ -137,8 +148,12 @@ class GroupOptions:
 
 
 def group_decay(row: Row, options: GroupOptions, rate_multiplier: float) -> float:
-    """Return the weight decay of a torch group, which torch multiplies by the group's rate (or adds to the
-    gradient).
+    """Return the `weight_decay` of a torch group.
+
+    Args:
+        row: Row of the table.
+        options: Rate, decay and hyperparameters.
+        rate_multiplier: Rate multiplier of the group.
     """
     if not has_decay(row, options.no_decay):
         return 0.0
