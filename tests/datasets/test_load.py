@@ -151,5 +151,5 @@ def test_real_valued_targets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_every_known_name_has_a_loader_of_its_own() -> None:
-    assert list(KNOWN_DATASETS) == ["mnist1d", "digits", "mnist", "fashion_mnist", "cifar10"]
-    assert len(set(KNOWN_DATASETS.values())) == 5
+    assert {"mnist1d", "digits", "mnist", "fashion_mnist", "cifar10"} <= set(KNOWN_DATASETS)
+    assert len({source.load for source in KNOWN_DATASETS.values()}) == len(KNOWN_DATASETS)

@@ -22,8 +22,8 @@ def test_shapes_and_number_of_layers(depth: int, shape: tuple[int, ...]) -> None
 
 
 def test_an_unknown_activation_is_refused() -> None:
-    with pytest.raises(BadInput, match=r"model\.activation.*relu, tanh.*'gelu'"):
-        mlp(16, (7,), 5, depth=1, activation="gelu")
+    with pytest.raises(BadInput, match=r"model\.activation.*relu, tanh.*'unknown'"):
+        mlp(16, (7,), 5, depth=1, activation="unknown")
 
 
 def test_a_family_by_name_and_a_misspelt_one() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from noisescale.laws.results import Group, Series
+from noisescale.training import OPTIMIZERS
 
 
 def conditions(series: Series, group: Group, time: float, train_size: int, momentum: float) -> tuple[str, ...]:
@@ -51,8 +52,9 @@ def _training_options(group: Group, momentum: float) -> list[str]:
     if options.get("nesterov") and momentum:
         lines.append("Nesterov's form of momentum")
     shrinks = {"decoupled": "1 − ε·c·λ, c the rate multiplier of each tensor", "independent": "1 − ελ"}
-    # SGD's decays differ only with momentum or with a multiplier; AdamW has no coupled decay.
-    differs = options.get("optimizer") == "adamw" or momentum or options.get("decay") == "decoupled"
+    # Without momentum and multipliers, the independent decay of SGD equals the coupled decay.
+    differs = "coupled" not in OPTIMIZERS[options.get("optimizer", "sgd")].decays or momentum
+    differs = differs or options.get("decay") == "decoupled"
     if (factor := shrinks.get(options.get("decay", ""))) and differs and group.number("weight_decay"):
         lines.append(f"{options['decay']} weight decay: every step also multiplies the weights by {factor}")
     if names := options.get("no_decay"):

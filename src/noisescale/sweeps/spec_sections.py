@@ -221,7 +221,8 @@ class TrainingSection(Section):
     )
     loss: Annotated[str, one_of(LOSSES)] = key(
         choices(LOSSES),
-        'cross-entropy in nats, or half the squared distance summed over outputs; real-valued targets need `"mse"`',
+        "cross-entropy in nats, or half the squared distance summed over outputs; real-valued targets need a loss for "
+        'them, such as `"mse"`',
         "mse: Lewkowycz, Bahri, Dyer, Sohl-Dickstein, Gur-Ari 2020, section 2",
         default="cross_entropy",
     )
@@ -285,7 +286,8 @@ class FitSection(Section):
     )
     metric: Annotated[str, one_of(METRICS)] = key(
         choices(METRICS),
-        'metric whose optimum ladders grow towards and that is recommended; real-valued targets need `"loss"`',
+        "metric whose optimum ladders grow towards and that is recommended; real-valued targets need a metric for them, "
+        'such as `"loss"`',
         default="accuracy",
     )
     extend_edges: bool = key(
