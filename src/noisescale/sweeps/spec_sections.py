@@ -286,8 +286,8 @@ class FitSection(Section):
     )
     metric: Annotated[str, one_of(METRICS)] = key(
         choices(METRICS),
-        "metric whose optimum ladders grow towards and that is recommended; real-valued targets need a metric for them, "
-        'such as `"loss"`',
+        "metric whose optimum ladders grow towards and that is recommended; real-valued targets need a metric for "
+        'them, such as `"loss"`',
         default="accuracy",
     )
     extend_edges: bool = key(
