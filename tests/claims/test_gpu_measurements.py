@@ -90,5 +90,5 @@ def test_histories_end_at_the_same_effective_rate(folder: Path, monkeypatch: pyt
 def test_curvature_is_read_along_training(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     evidence = evidence_of("C4.3", folder, monkeypatch)
     assert evidence.runs == 32
-    assert values_of(evidence)["log lambda_max, for each doubling of η/S: mse"] < 0
+    assert values_of(evidence)["change of log lambda_max per doubling of η/S: mse"] < 0
     assert all(statistic.estimate.bounded for statistic in evidence.statistics)

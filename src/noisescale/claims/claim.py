@@ -1,4 +1,4 @@
-"""A claim as data: the statement, the statistic, the criterion and the experiment that decides."""
+"""A claim as data: the statement, the statistic, the criterion and the experiment."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ class Claim:
         id: Identifier, such as "C2.3".
         paper: Name of the paper, a key of `PAPERS`.
         statement: The claim, in a sentence.
-        statistic: The quantity that decides.
+        statistic: The quantity that the criterion tests, in words.
         criterion: The region in which the statistic must lie, in words.
         source: How we know the statement: "read", "derived" or "recalled".
         experiment: The function that returns the evidence. Without one the verdict is "not run".
         minutes: Duration at laptop scale on 2 cores, in minutes.
-        differs: How the setting differs from the paper's.
-        disputed: Where the literature disagrees.
-        studies: The studies that decide at GPU scale. The claim runs there if every one of them has sweeps for a GPU.
+        differs: How the setting differs from the paper's, in sentences.
+        disputed: Where the literature disagrees, in sentences.
+        studies: The studies behind the verdict at GPU scale. The claim runs there if each of them has
+            sweeps for a GPU.
     """
 
     id: str
@@ -71,4 +72,4 @@ class Claim:
         """
         if scale != "gpu" or not self.at_gpu:
             return self.differs
-        return "; ".join(dict.fromkeys(study.gpu.differs for study in self.studies if study.gpu))
+        return " ".join(dict.fromkeys(study.gpu.differs for study in self.studies if study.gpu))

@@ -49,7 +49,7 @@ class Evidence:
     """The result of an experiment.
 
     Args:
-        statistics: The statistics that decide the claim.
+        statistics: The statistics that the criterion tests.
         panels: The figure.
         runs: Number of runs that were trained or simulated.
         setting: What was trained, in a sentence.

@@ -24,7 +24,7 @@ def joint_outcome(statistics: Sequence[Judged], level: float = 0.025) -> Outcome
     """Judge a claim by all of its statistics.
 
     Args:
-        statistics: The statistics that decide.
+        statistics: The statistics that the criterion tests.
         level: Level of each one-sided test; below 0.025 where several claims are tested together.
 
     Returns:

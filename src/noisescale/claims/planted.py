@@ -35,11 +35,11 @@ class World:
         best: Logarithm of the best ḡ at width 64.
         by: The quantity that determines the accuracy: "noise" for ḡ, or the "batch" or the "rate" alone.
         height: Peak accuracy at width 64.
-        gain: Gain in peak accuracy for each doubling of width.
+        gain: Gain in peak accuracy per doubling of width.
         curvature: Curvature of accuracy in log ḡ; 0 where noise has no effect.
         saturates: Whether the peak stops rising at width 64.
-        rate_effect: Gain in accuracy for each doubling of ε at equal ε/B.
-        schedule_effect: Loss of accuracy under a schedule of the batch, compared with one of the rate.
+        rate_effect: Gain in accuracy per doubling of ε at equal ε/B.
+        schedule_effect: Loss of accuracy under a schedule of the batch, compared with a schedule of the rate.
         loss_below: Nats by which the ḡ best for the training loss lies below the ḡ best for accuracy.
         loss_below_growth: Increase of `loss_below` for each nat of log epochs.
         edge: Largest stable rate at width 64 and large batches.

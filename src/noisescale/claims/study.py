@@ -26,7 +26,7 @@ class GpuSweeps:
     Args:
         build: Function from the first seed to the specs.
         setting: What is trained: a list of facts, separated by commas.
-        differs: How the setting differs from the paper's.
+        differs: How the setting differs from the paper's, in sentences.
     """
 
     build: Build

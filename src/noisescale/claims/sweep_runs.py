@@ -84,7 +84,7 @@ class SweepRuns:
         return runs
 
     def late_share(self) -> dict[str, float]:
-        """Return the share of runs whose test accuracy had converged, to report beside the statistics."""
+        """Return the share of runs whose test accuracy had converged, to report with the statistics."""
         runs = pd.concat([study.runs() for study in self.studies], ignore_index=True)
         runs = runs[runs.purpose == "sweep"]
         return {LATE: float(runs.late.mean())}

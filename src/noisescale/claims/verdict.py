@@ -26,8 +26,8 @@ class Verdict:
         source: How we know the statement: "read", "derived" or "recalled".
         differs: How the setting differs from the paper's.
         verdict: The outcome.
-        statistics: The statistics that decide. Each entry has the name, value, low, high, unit, convention, criterion,
-            outcome and p_value.
+        statistics: The statistics that the criterion tests. Each entry has the name, value, low, high, unit,
+            convention, criterion, outcome and p_value.
         scale: Size of the experiment: "smoke", "laptop" or "gpu".
         first_seed: First seed of the set.
         seeds: Number of seeds.

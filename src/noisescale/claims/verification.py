@@ -23,7 +23,7 @@ from noisescale.claims.verdict import Verdict, as_entries
 from noisescale.errors import BadInput
 from noisescale.store import versions, write_atomically
 
-# Name of the folder of sweeps, which lies beside the verdicts.
+# Name of the folder of sweeps, in the folder of the verdicts.
 STUDIES = "studies"
 # Distance between the first seeds of two sets. No experiment uses as many seeds.
 SEEDS_APART = 1000
@@ -50,7 +50,7 @@ class _Examination:
 
     @property
     def p_value(self) -> float | None:
-        """The largest p-value of the statistics that decide."""
+        """The largest p-value of the statistics that the criterion tests."""
         return None if self.evidence is None else max(statistic.p_value for statistic in self.evidence.statistics)
 
 

@@ -54,7 +54,7 @@ BATCH_SCHEDULES = ClaimStudy(
     GpuSweeps(
         _convnets,
         "Convolutional networks on CIFAR-10: two schedules of the rate, the same schedules of the batch, and neither",
-        "a network of five convolutions with rates and cycles of our choice, where the paper has VGG-11",
+        "We train a network of five convolutions, with rates and cycles of our choice. The paper trains VGG-11.",
     ),
 )
 

@@ -74,7 +74,7 @@ def best_rates(runs: pd.DataFrame, axis: str, metric: str = "accuracy") -> BestR
 
 
 def where_all_have_a_peak(*rates: BestRates) -> list[BestRates]:
-    """Return only the ladders on which every one of them has its best rate inside.
+    """Return only the ladders whose best rate lies inside the ladder for every item of `rates`.
 
     Args:
         *rates: Best rates on the same ladders.
@@ -123,8 +123,8 @@ def training_times(runs: pd.DataFrame, rates: BestRates, label: str = "") -> dic
 def _tops(x: Floats, scores: Floats) -> Floats:
     """Top [S] of each seed's smoothed curve, scores [S, C]; an end of the ladder is possible.
 
-    The top of the mean curve would not do: its jackknife interval is too short (a planted null was supported in 7 of 40
-    draws). The claims compare cells, so a bias that all cells share has no effect.
+    The top of the mean curve is not used, because its jackknife interval is too short (a planted null was supported in
+    7 of 40 draws). The claims compare cells, so a bias that all cells share has no effect.
     """
     maps = local_cubic(x)
     tops: Floats = maps.grid[(scores @ maps.height.T).argmax(1)]

@@ -85,7 +85,7 @@ def ghosts_matter(request: Request) -> Evidence:
     return Evidence(
         statistics=(
             over_pairs("difference between the trends", slopes(_log2(batches), gain), "fraction",
-                       "accuracy for each doubling of B, whole − ghost", criterion),
+                       "change of accuracy per doubling of B, whole − ghost", criterion),
         ),
         panels=(Panel(_AXIS, "test accuracy at the best rate", curves, log_x=True),),
         runs=len(ghost_runs) + len(whole_runs),
@@ -108,8 +108,9 @@ def _trends_over_batches(request: Request, study: ClaimStudy, edge: float) -> Ev
         raise NotRun(f"fewer than {_FEWEST_BATCHES} batches have their best rate within the ladder")
 
     def trend(quantity: str, metric: str, unit: str, rate: str) -> Statistic:
-        return over_pairs(f"{quantity} {rate}, for each doubling of B", slopes(_log2(batches), _metric(chosen, metric)),
-                          unit, "least squares on log₂ B", below(0))  # fmt: skip
+        name = f"change of {quantity} per doubling of B, {rate}"
+        values = slopes(_log2(batches), _metric(chosen, metric))
+        return over_pairs(name, values, unit, "least squares on log₂ B", below(0))
 
     accuracy_curves = (_curve(_BY_ACCURACY, chosen), _curve(_BY_LOSS, chosen, "accuracy_by_loss"))
     loss_curves = (_curve(_BY_ACCURACY, chosen, "loss"), _curve(_BY_LOSS, chosen, "loss_by_loss"))

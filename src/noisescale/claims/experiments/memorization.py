@@ -90,7 +90,7 @@ def _along_training(points: pd.DataFrame) -> pd.DataFrame:
 def _rise(name: str, points: pd.DataFrame) -> Statistic:
     values = np.array([_coefficients(part)[0] for _, part in points.groupby("seed")]) * np.log(2)
     convention = "regression within a seed, given memorized accuracy and its square"
-    return over_seeds(f"test accuracy, for each doubling of η/S: {name}", values, "fraction", convention, above(0))
+    return over_seeds(f"change of test accuracy per doubling of η/S: {name}", values, "fraction", convention, above(0))
 
 
 def _coefficients(points: pd.DataFrame, columns: Sequence[str] = ()) -> Floats:
@@ -137,7 +137,7 @@ def _noise_panel(ends: pd.DataFrame) -> Panel:
 
 
 def _plant(first: int) -> pd.DataFrame:
-    """Runs whose test accuracy rises with memorized accuracy, and by a point for each doubling of the noise."""
+    """Runs whose test accuracy rises with memorized accuracy, and by a point per doubling of the noise."""
     generator = np.random.default_rng(first)
     looks = _LOOKS["smoke"]
     grid = itertools.product(range(_SEEDS["smoke"]), [2.0**k for k in range(6)], range(1, looks + 1))

@@ -54,9 +54,7 @@ def more_noise_helps(request: Request) -> Evidence:
 
 def _gain(name: str, runs: pd.DataFrame) -> Statistic:
     convention = "slope of accuracy below the optimum that other seeds choose"
-    return over_seeds(
-        f"gain for each doubling of η/S, {name}", _gain_below_optimum(runs), "fraction", convention, above(0)
-    )
+    return over_seeds(f"gain per doubling of η/S, {name}", _gain_below_optimum(runs), "fraction", convention, above(0))
 
 
 def _gain_below_optimum(runs: pd.DataFrame) -> Floats:

@@ -47,9 +47,9 @@ def peak_rises(request: Request) -> Evidence:
         setting=sweeps.setting,
         reported=sweeps.late_share(),
         beside=(
-            from_t_interval("gain for each doubling of width", rise.gain_per_doubling, rise.seeds, above(0)),
-            over_seeds(f"gain for each doubling, all at B = {batch:g}", slopes(np.log2(widths), fixed.T), "fraction",
-                       "least squares on log₂ width", above(0)),
+            from_t_interval("gain per doubling of width", rise.gain_per_doubling, rise.seeds, above(0)),
+            over_seeds(f"gain per doubling of width, all at B = {batch:g}", slopes(np.log2(widths), fixed.T),
+                       "fraction", "least squares on log₂ width", above(0)),
         ),
         provenance=sweeps.provenance,
     )  # fmt: skip

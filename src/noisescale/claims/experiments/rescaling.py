@@ -66,7 +66,7 @@ def _specs(first: int) -> list[SweepSpec]:
     dataset = {"name": "mnist1d", "train_size": _TRAIN_SIZE, "test_size": 1000}
     model = {"family": "mlp", "depth": 1}
     grid: dict[str, Any] = {"parameterization": ["standard"], "width": list(_WIDTHS)}
-    # Without warm-up training would change at large β in the first steps already, where λ is that of initialization.
+    # Without warm-up, training at large β would change in the first steps, where λ is still λ at initialization.
     training = {
         "loss": "mse", "sampling": "with_replacement", "evaluations": 12,
         "schedule": {"kind": "constant", "warmup": 0.3},

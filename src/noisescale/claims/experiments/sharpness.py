@@ -55,8 +55,8 @@ CURVATURE_OVER_BATCHES = ClaimStudy(
     gpu=GpuSweeps(
         _deep_networks,
         "MLPs of four hidden layers of width 128 on Fashion-MNIST, mse, one η and four S, 40,000 steps",
-        "four hidden layers and mse, where the paper has an MLP of 20 layers, ResNet-56 and cross-entropy; only the "
-        "batch varies",
+        "We train MLPs of four hidden layers with mse. The paper trains an MLP of 20 layers and ResNet-56 with "
+        "cross-entropy. Only the batch varies.",
     ),
 )
 
@@ -118,7 +118,7 @@ def _evidence(
         if quantity in points
     )
     equal_loss = over_seeds(
-        "log λ_max, for each doubling of η/S, at equal training loss: mse",
+        "change of log λ_max per doubling of η/S, at equal training loss: mse",
         per_seed(points_of["mse"], at_equal_loss_alone), "nats",
         "interpolated along training; at equal loss, noisier runs have trained for longer", below(0),
     )  # fmt: skip
@@ -166,7 +166,7 @@ def given_loss_and_time(points: pd.DataFrame, quantity: str) -> float:
         quantity: The quantity.
 
     Returns:
-        Change of the log for each doubling of the noise, in nats.
+        Change of the log per doubling of the noise, in nats.
     """
     loss, time = (_standardize(np.log(points[name].to_numpy(dtype=np.float64))) for name in ("train_loss", "share"))
     powers = [loss**i * time**j for i in range(_DEGREE + 1) for j in range(_DEGREE + 1 - i)]
@@ -183,7 +183,7 @@ def at_equal_loss_alone(points: pd.DataFrame, quantity: str) -> float:
         quantity: The quantity.
 
     Returns:
-        Change of the log for each doubling of the noise, in nats; nan if the noises share no loss.
+        Change of the log per doubling of the noise, in nats; nan if the noises share no loss.
     """
     curves = {float(str(noise)): part.sort_values("train_loss") for noise, part in points.groupby("noise")}
     low = max(curve.train_loss.min() for curve in curves.values())
@@ -203,7 +203,7 @@ def _standardize(values: Floats) -> Floats:
 def _change_with_noise(name: str, points: pd.DataFrame, quantity: str) -> Statistic:
     convention = "regression within a seed, given a cubic in log training loss and log time"
     values = per_seed(points, given_loss_and_time, quantity)
-    return over_seeds(f"log {quantity}, for each doubling of η/S: {name}", values, "nats", convention, below(0))
+    return over_seeds(f"change of log {quantity} per doubling of η/S: {name}", values, "nats", convention, below(0))
 
 
 def _only_the_ratio_matters(over_batches: pd.DataFrame, over_rates: pd.DataFrame) -> list[Pair]:

@@ -1,1 +1,1 @@
-"""The sweeps that claims rest on, by subject. A study of a single experiment may lie beside it instead."""
+"""The sweeps that claims rest on, by subject. A study of one experiment may lie in its module."""

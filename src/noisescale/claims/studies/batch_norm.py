@@ -45,7 +45,7 @@ RESIDUAL_NETWORKS = ClaimStudy(
     GpuSweeps(
         lambda first: _cifar10("gpu-residual-networks", first, {"family": "resnet", "blocks": [2, 2, 2]}),
         "Residual networks of sixteen layers with batch norm under NTK on CIFAR-10, over widths",
-        f"residual networks of 16 layers under NTK, where the paper has wide ones; {OUR_GRID}",
+        f"We train residual networks of 16 layers under NTK. The paper trains wide residual networks. {OUR_GRID}",
     ),
 )
 CONVOLUTIONAL_NETWORKS = ClaimStudy(
@@ -54,6 +54,6 @@ CONVOLUTIONAL_NETWORKS = ClaimStudy(
     GpuSweeps(
         lambda first: _cifar10("gpu-convolutional-networks", first, {"family": "convnet", "depth": 5}),
         "Convolutional networks with batch norm under NTK on CIFAR-10, over widths",
-        f"under NTK; {OUR_GRID}",
+        f"We train convolutional networks under NTK. {OUR_GRID}",
     ),
 )

@@ -58,7 +58,7 @@ EQUAL_STEPS_WITH_GHOST_BATCHES = ClaimStudy(
             {"steps": 9765}, seeds=6,
         ),
         "WRN-16-4 on CIFAR-10, ghost batches of 64, a ladder of rates at each batch, momentum 0.9, 9,765 steps",
-        f"{RECALLED}; 6 seeds",
+        f"{RECALLED} There are 6 seeds.",
     ),
 )  # fmt: skip
 GHOST_BATCHES = ClaimStudy(

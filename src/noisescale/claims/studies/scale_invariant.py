@@ -9,8 +9,8 @@ from noisescale.claims.study import ClaimStudy, GpuSweeps
 from noisescale.sweeps import SweepSpec
 
 _DIFFERS = (
-    "as in the paper except for a fixed read-out, no gains, independent batches, no augmentation and ε = 1e-5 in the "
-    "normalization; 3 seeds"
+    "The setting is the paper's except for a fixed read-out, no gains, independent batches, no augmentation and ε = "
+    "1e-5 in the normalization. There are 3 seeds."
 )
 
 
@@ -51,8 +51,8 @@ NETWORKS_WITH_DECAY = ClaimStudy(
     gpu=GpuSweeps(
         _with_decay,
         "Residual networks of 32 layers with batch norm on CIFAR-10, 8 to 512 times 1/(ηλ) steps, over η and λ",
-        f"{_DIFFERS}; η and λ are larger, so that equilibrium comes sooner; ‖g‖² is computed from the angle of a step, "
-        "so that the norm and the rotation are one test, of stationarity",
+        f"{_DIFFERS} η and λ are larger, so that equilibrium comes sooner. We compute ‖g‖² from the angle of a step, "
+        "so that the norm and the rotation are a single test, of stationarity.",
     ),
 )
 NETWORKS_AFTER_HISTORIES = ClaimStudy(
@@ -61,7 +61,7 @@ NETWORKS_AFTER_HISTORIES = ClaimStudy(
         _after_histories,
         "Residual networks of 32 layers with batch norm on CIFAR-10 after five random histories, 5/(ηλ) steps each, "
         "then as many steps at a common η and λ",
-        f"{_DIFFERS}; histories of two random pieces, 26 epochs in all where the paper has 500; the histories with the "
-        "smallest ηλ do not reach an equilibrium before they merge",
+        f"{_DIFFERS} The histories have two random pieces. We train 26 epochs in all, and the paper 500. The histories "
+        "with the smallest ηλ do not reach an equilibrium before they merge.",
     ),
 )

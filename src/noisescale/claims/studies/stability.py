@@ -51,7 +51,7 @@ STABLE_RATES = ClaimStudy(
     GpuSweeps(
         lambda first: _fashion_stability("gpu-stable-rates", first, "ntk"),
         "Convolutional networks under NTK on Fashion-MNIST, ladders of rates over 300 steps, cross-entropy",
-        f"as in the paper, on Fashion-MNIST, without squared error; {OUR_GRID}",
+        f"We train convolutional networks on Fashion-MNIST, as the paper does, and not with squared error. {OUR_GRID}",
     ),
 )
 STANDARD_STABLE_RATES = ClaimStudy(
@@ -61,7 +61,7 @@ STANDARD_STABLE_RATES = ClaimStudy(
         lambda first: _fashion_stability("gpu-standard-stable-rates", first, "standard"),
         "Convolutional networks in the standard parameterization on Fashion-MNIST, ladders of rates over 300 steps, "
         "cross-entropy",
-        f"as in the paper; {OUR_GRID}",
+        f"We train convolutional networks on Fashion-MNIST, as the paper does. {OUR_GRID}",
     ),
 )
 SQUARED_ERROR = ClaimStudy(

@@ -11,7 +11,7 @@ from noisescale.sweeps import SweepSpec
 NETWORK = "MLP, one hidden layer of width 64, NTK, no batch norm, MNIST-1D, halving schedule"
 _BATCHES = [4, 8, 16, 32, 64, 128, 256]
 WIDE_NETWORK_BATCHES = [64, 128, 256, 512, 1024, 2048, 4096]
-RECALLED = "the grid and the schedule are recalled, not read"
+RECALLED = "We recall the grid and the schedule from memory."
 _WIDE = "WRN-16-4 on CIFAR-10, ghost batches of 64, a ladder of rates at each batch"
 
 
@@ -60,7 +60,7 @@ TUNED_AT_EQUAL_EPOCHS = ClaimStudy(
             "gpu-tuned-at-equal-epochs", first, {"learning_rate": ladder(0.0625, 16.0, 2.0)}, {"epochs": 200}
         ),
         f"{_WIDE}, 200 epochs, without momentum",
-        f"{RECALLED}; 3 seeds",
+        f"{RECALLED} There are 3 seeds.",
     ),
 )
 # The same effective rates ε/(1 − m), and larger ones.
@@ -73,7 +73,7 @@ TUNED_WITH_MOMENTUM = ClaimStudy(
             {"epochs": 200},
         ),
         f"{_WIDE}, 200 epochs, momentum 0.9",
-        f"{RECALLED}; 3 seeds",
+        f"{RECALLED} There are 3 seeds.",
     ),
 )  # fmt: skip
 TUNED_OVER_BUDGETS = ClaimStudy(

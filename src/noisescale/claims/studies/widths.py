@@ -15,8 +15,7 @@ _STABILITY = {"steps": 300, "seeds": 8, "batch_size": [4, 16, 64, 256]}
 _TWO_EXTRA_RUNGS = {"extend_edges": True, "max_edge_rungs": 2}
 NETWORK = "MLP, one hidden layer, no batch norm, MNIST-1D, 20,000 test examples, constant rate"
 
-# The paper's grid, budget and number of seeds are unknown to us.
-OUR_GRID = "the grid, the budget and the number of seeds are ours, because the paper's are unknown to us"
+OUR_GRID = "We chose the grid, the budget and the number of seeds, because the paper's are unknown to us."
 _FASHION_BATCHES = [8, 11, 16, 23, 32, 45, 64]
 _FASHION_STABILITY = {"steps": 300, "seeds": 8, "batch_size": [8, 32, 128, 512]}
 
@@ -109,7 +108,7 @@ OVER_WIDTHS = ClaimStudy(
     GpuSweeps(
         lambda first: _fashion_over_channels("gpu-over-widths", first, "ntk"),
         "Convolutional networks under NTK on Fashion-MNIST, over channels",
-        f"convolutional networks on Fashion-MNIST as in the paper; {OUR_GRID}",
+        f"We train convolutional networks on Fashion-MNIST, as the paper does. {OUR_GRID}",
     ),
 )
 STANDARD_OVER_WIDTHS = ClaimStudy(
@@ -118,7 +117,7 @@ STANDARD_OVER_WIDTHS = ClaimStudy(
     GpuSweeps(
         lambda first: _fashion_over_channels("gpu-standard-over-widths", first, "standard"),
         "Convolutional networks in the standard parameterization on Fashion-MNIST, over channels",
-        f"as in the paper, on Fashion-MNIST; {OUR_GRID}",
+        f"We train convolutional networks on Fashion-MNIST, as the paper does. {OUR_GRID}",
     ),
 )
 OVER_WIDTHS_AT_EQUAL_EPOCHS = ClaimStudy(
@@ -129,7 +128,7 @@ OVER_WIDTHS_AT_EQUAL_EPOCHS = ClaimStudy(
             "gpu-over-widths-at-equal-epochs", first, "ntk", _FASHION_BATCHES, {"epochs": 60, "evaluations": 16}
         ),
         "Convolutional networks under NTK on Fashion-MNIST, over channels, 60 epochs at every batch",
-        f"as in the paper; {OUR_GRID}",
+        f"We train convolutional networks on Fashion-MNIST, as the paper does. {OUR_GRID}",
     ),
 )
 SMALL_DATA_OVER_WIDTHS = ClaimStudy(
