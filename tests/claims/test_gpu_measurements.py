@@ -66,7 +66,7 @@ def values_of(evidence: Evidence) -> dict[str, float]:
 
 def test_norms_and_rotations_agree_with_theory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     norm = evidence_of("C2.3", folder, monkeypatch)
-    assert values_of(norm)["‖w‖⁴ over theory"] == pytest.approx(1, abs=0.2)
+    assert values_of(norm)["ratio of ‖w‖⁴ to theory"] == pytest.approx(1, abs=0.2)
     assert norm.runs == 18
     values = values_of(evidence_of("C2.4", folder, monkeypatch))
     assert values["ratio of rotation to √(2ηλ)"] == pytest.approx(1, abs=0.1)
@@ -76,15 +76,15 @@ def test_norms_and_rotations_agree_with_theory(folder: Path, monkeypatch: pytest
 def test_the_norm_is_far_from_the_theory_of_another_pair(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     evidence = evidence_of("C2.3", folder, monkeypatch, null=True)
     assert joint_outcome(evidence.statistics) != "supported"
-    assert abs(values_of(evidence)["‖w‖⁴ over theory"] - 1) > 0.5
+    assert abs(values_of(evidence)["ratio of ‖w‖⁴ to theory"] - 1) > 0.5
 
 
 def test_histories_end_at_the_same_effective_rate(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     evidence = evidence_of("C2.6", folder, monkeypatch)
     values = values_of(evidence)
     assert evidence.runs == 15
-    assert values["effective rate, one history over the other"] == pytest.approx(1, abs=0.1)
-    assert values["effective rate: control"] > 0.2
+    assert values["ratio of the effective rates of two histories"] == pytest.approx(1, abs=0.1)
+    assert values["ratio of the effective rates: control"] > 0.2
 
 
 def test_curvature_is_read_along_training(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
