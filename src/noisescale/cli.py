@@ -129,7 +129,7 @@ def fit_command(folder: Folder, as_json: AsJson = False) -> int:
     if as_json:
         _print_json(report.as_json())
     else:
-        _print_tables(fit_tables(report))
+        print_tables(fit_tables(report))
     return 0
 
 
@@ -165,7 +165,7 @@ def recommend_command(
     if as_json:
         _print_json(recommendation.as_json())
     else:
-        _print_tables(recommendation_tables(recommendation))
+        print_tables(recommendation_tables(recommendation))
     return 0
 
 
@@ -194,7 +194,7 @@ def measure_command(
     if as_json:
         _print_json(measurement.as_json())
     else:
-        _print_tables(measured_tables(measurement))
+        print_tables(measured_tables(measurement))
     return 0
 
 
@@ -208,7 +208,7 @@ def claims_command(as_json: AsJson = False) -> int:
     if as_json:
         _print_json(claims)
     else:
-        _print_tables(claims_tables(claims))
+        print_tables(claims_tables(claims))
     return 0
 
 
@@ -235,7 +235,7 @@ def verify_command(
     if as_json:
         _print_json([verdict.as_json() for verdict, _ in verdicts])
     else:
-        _print_tables(verdict_tables([verdict for verdict, _ in verdicts]))
+        print_tables(verdict_tables([verdict for verdict, _ in verdicts]))
         print(f"wrote {', '.join(map(str, pages))}")
     return 1 if any(verdict.verdict == "not run" for verdict, _ in verdicts) else 0
 
@@ -358,11 +358,24 @@ def _print_json(value: Any) -> None:
     print(json.dumps(value, indent=1, allow_nan=False))
 
 
-def _print_tables(tables: list[Any]) -> None:
-    # A fixed width without a terminal: a table that folds at 80 columns is hard to read in a log.
-    console = Console() if sys.stdout.isatty() else Console(width=140)
+def print_tables(tables: list[Any]) -> None:
+    """Print tables: in the width of a terminal, or without a terminal in 140 columns or more.
+
+    Args:
+        tables: Tables of rich.
+    """
     for table in tables:
-        console.print(table)
+        Console(width=None if sys.stdout.isatty() else _plain_width(table)).print(table)
+
+
+def _plain_width(table: Any) -> int:
+    """Return the width of a table without a terminal: 140 columns, or more if numbers would be cut."""
+    widths = (
+        max(len(str(entry)) for entry in (column.header, *column.cells)) if column.no_wrap else column.min_width
+        for column in table.columns
+    )
+    padding = 2
+    return max(140, sum(width + padding for width in widths))
 
 
 if __name__ == "__main__":

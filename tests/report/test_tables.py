@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from noisescale.cli import print_tables
 from noisescale.laws import recommend
 from noisescale.laws.fitting import fit
 from noisescale.laws.results import Fit
 from noisescale.report import fit_tables, recommendation_tables
-from noisescale.report.tables import fit_table_data, recommendation_table_data
+from noisescale.report.tables import TableData, fit_table_data, recommendation_table_data
 
 # Width of the command line's output without a terminal.
 COLUMNS = 140
@@ -48,6 +49,15 @@ def test_the_longest_status_fits(fitted: Fit) -> None:
     table = type(data)(data.title, data.columns, (longest,), ()).as_rich()
     text = printed([table])
     assert all(entry in text for entry in longest[:-1]) and "stability-limited" in text
+
+
+def test_a_table_of_many_metrics_is_not_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    row = tuple(f"0.0123 [0.0111, 0.022{k}]" for k in range(9))
+    table = TableData("Laws", row, (row,), ("a note " * 40,)).as_rich()
+    print_tables([table])
+    lines = capsys.readouterr().out.splitlines()
+    assert all(any(entry in line for line in lines) for entry in row)
+    assert "…" in printed([table])
 
 
 def test_tables_show_every_width_and_both_metrics(fitted: Fit) -> None:

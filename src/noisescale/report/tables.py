@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rich import box
+from rich.console import OverflowMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -54,7 +55,9 @@ class TableData:
         for k, column in enumerate(self.columns):
             widest = max((len(row[k]) for row in self.rows), default=0)
             fits = widest <= _WRAP_LENGTH and column != _STATUS
-            table.add_column(Text(column), no_wrap=fits, overflow="fold", min_width=None if fits else _LONGEST_WORD)
+            # A number that a narrow terminal cuts ends in "…".
+            overflow: OverflowMethod = "ellipsis" if fits else "fold"
+            table.add_column(Text(column), no_wrap=fits, overflow=overflow, min_width=None if fits else _LONGEST_WORD)
         for row in self.rows:
             table.add_row(*(Text(entry) for entry in row))
         return table
