@@ -82,7 +82,7 @@ def _table(first: StoredVerdict, second: StoredVerdict | None) -> list[str]:
     lines = ["| statistic | value, 95 % interval | second seeds | criterion | outcome |", "|---|---|---|---|---|"]
     rows, second_rows = _rows(first), _rows(second) if second else {}
     deciding = [key for key in rows if key[0] == "statistics"]
-    # A set decides by the worst of its comparisons, so the second set can decide by another one.
+    # The verdict of a set follows from its worst comparison, which may differ between the two sets.
     deciding += [key for key in second_rows if key[0] == "statistics" and key not in rows]
     for key in [*deciding, *(key for key in rows if key not in deciding)]:
         name, either = rows.get(key) or second_rows[key]
@@ -95,7 +95,7 @@ def _table(first: StoredVerdict, second: StoredVerdict | None) -> list[str]:
         shown = outcome if key in deciding else f"({outcome})"
         lines.append(table_row(name, interval(statistic) if statistic else "–", second_cell, criterion, shown))
     if first["beside"]:
-        lines += ["", "Outcomes in brackets do not decide the claim."]
+        lines += ["", "The verdict does not depend on the outcomes in brackets."]
     return lines
 
 

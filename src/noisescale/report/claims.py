@@ -160,8 +160,8 @@ def _section(verdict: Verdict, svg: str, names: str) -> dict[str, Any]:
     tables = {
         name: TableData(title, _COLUMNS, tuple(_rows(entries, others))) if entries else None
         for name, title, entries, others in (
-            ("statistics", "Statistics that decide", verdict.statistics, verdict.beside),
-            ("beside", "Statistics that do not decide", verdict.beside, verdict.statistics),
+            ("statistics", "Statistics of the verdict", verdict.statistics, verdict.beside),
+            ("beside", "Further statistics", verdict.beside, verdict.statistics),
         )
     }
     return {
