@@ -232,7 +232,7 @@ class RunResult:
         seconds: The time of the pack divided by its number of runs, in seconds.
         device: The device that trained the run.
         threads: Number of threads that trained the pack.
-        kernel: The kernel that computed the pack ("explicit", "vmap" or "loop").
+        kernel: The kernel that computed the pack ("explicit", "vmap", "unfolded" or "loop").
     """
 
     run: Run

@@ -36,7 +36,7 @@ class Verdict:
         reported: Further numbers by name.
         beside: Further statistics, in the format of `statistics`. The verdict does not depend on them.
         seeds_needed: Number of seeds that would settle an inconclusive verdict. None if more seeds would not.
-        level: Level of each one-sided test, after Holm's correction over the claims that were verified together.
+        level: Level of each one-sided test, after Holm's correction over all claims of the paper at this scale.
         criterion_commit: The commit that last changed the criterion, or the reason why there is none.
         versions: Versions of the libraries that affect a result.
         seconds: Duration of the experiment, in seconds.

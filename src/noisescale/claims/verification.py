@@ -158,11 +158,11 @@ def _levels(examined: Sequence[_Examination], scale: Scale) -> dict[str, float]:
     for paper in dict.fromkeys(item.claim.paper for item in examined):
         p_values = {item.claim.id: item.p_value for item in examined if item.claim.paper == paper}
         tested = {id: p_value for id, p_value in p_values.items() if p_value is not None}
-        levels |= holm_levels(tested, _family(paper, scale), _LEVEL)
+        levels |= holm_levels(tested, _claims_of_paper(paper, scale), _LEVEL)
     return levels
 
 
-def _family(paper: str, scale: Scale) -> int:
+def _claims_of_paper(paper: str, scale: Scale) -> int:
     """Count the claims of a paper that can be verified at a scale, whether in this call or in another."""
     return sum(claim.paper == paper and claim.runs_at(scale) for claim in CLAIMS.values())
 
@@ -194,7 +194,7 @@ def _what_would_settle_it(item: _Examination, level: float) -> tuple[int | None,
     assert item.evidence is not None
     statistics = item.evidence.statistics
     # Holm's procedure may have stopped before this claim; this level settles it in any case.
-    target = level or _LEVEL / _family(item.claim.paper, item.request.scale)
+    target = level or _LEVEL / _claims_of_paper(item.claim.paper, item.request.scale)
     undecided = [
         statistic for statistic in statistics if statistic.outcome != "contradicted" and statistic.p_value > target
     ]

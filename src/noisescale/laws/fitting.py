@@ -31,7 +31,7 @@ from noisescale.laws.run_groups import RunGroup, axis_of, complete_budget, run_g
 from noisescale.laws.settings import Settings, StudyLike
 from noisescale.laws.summary import fit_warnings, summary_rows
 from noisescale.laws.trends import Trend, trend
-from noisescale.noise_laws import TEMPERATURE
+from noisescale.noise_laws import NOISE_SCALE, TEMPERATURE
 from noisescale.training import METRICS
 
 Array = NDArray[np.float64]
@@ -233,8 +233,10 @@ def _metric_laws(metric: str, widths: tuple[WidthFit, ...], quantity: str, axis:
     has_noise = quantity != "learning_rate"
     noise = f"optimum {QUANTITIES[quantity if has_noise else 'noise_scale'].words}"
     with_noise, bounded = (used, bounded) if has_noise else ([], [])
-    noise_law = _law(with_noise, [best.curve.value for _, best in with_noise], noise, "1", NORMALIZED)
-    with_bounds = _law_with_bounds(bounded, noise)
+    is_normalized = quantity == "normalized_noise_scale"
+    measure = ("1", NORMALIZED) if is_normalized else (NOISE_SCALE.unit, NOISE_SCALE.formula(False))
+    noise_law = _law(with_noise, [best.curve.value for _, best in with_noise], noise, *measure)
+    with_bounds = _law_with_bounds(bounded, noise, *measure)
     temperatures = [math.log(best.temperature.value) for _, best in with_noise]
     rates = [math.log(best.learning_rate.value) for _, best in used]
     batches = [
@@ -287,11 +289,11 @@ def _law(
     )
 
 
-def _law_with_bounds(rows: list[tuple[WidthFit, MetricOptimum]], quantity: str) -> PowerLaw:
+def _law_with_bounds(rows: list[tuple[WidthFit, MetricOptimum]], quantity: str, unit: str, convention: str) -> PowerLaw:
     """Fit the law again; a width without a shown benefit of noise enters as "at most the upper end of its interval"."""
     logs = [best.curve.value if best.in_law else best.curve.high for _, best in rows]
     kinds = [best.curve.censored if best.in_law else -1 for _, best in rows]
-    return _law(rows, logs, quantity, "1", NORMALIZED, kinds)
+    return _law(rows, logs, quantity, unit, convention, kinds)
 
 
 def _log_error(estimate: Estimate, default: float) -> float:

@@ -119,7 +119,7 @@ def _rows(entries: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, An
 def _page(paper: str, verdicts: Sequence[Verdict], svgs: Mapping[str, str]) -> str:
     counts = Counter(verdict.verdict for verdict in verdicts)
     rows = tuple((verdict.id, verdict.statement, verdict.verdict) for verdict in verdicts)
-    # Holm's levels depend on the claims that are verified together: alone, a claim can have a different verdict.
+    # Repeat all claims of a paper, because Holm's levels use the p-values of all claims in the call.
     all_claims = {verdict.id for verdict in verdicts} == {id for id, claim in CLAIMS.items() if claim.paper == paper}
     names = paper if all_claims else " ".join(verdict.id for verdict in verdicts)
     return template("claims.html.jinja").render(

@@ -171,9 +171,10 @@ def _row(row: SummaryRow, metric: str, quantity: Quantity, varied: str) -> tuple
 def _laws(group: Group, metrics: list[str]) -> TableData:
     laws = {metric: group.series[group.primary].laws[metric] for metric in metrics}
     series = group.series[group.primary]
+    symbol = QUANTITIES[series.quantity].symbol
     quantities: dict[str, Callable[[MetricLaws], PowerLaw | None]] = {
-        "best ḡ": lambda laws: laws.normalized_noise_scale,
-        "best ḡ, with bounds": lambda laws: laws.with_bounds,
+        f"best {symbol}": lambda laws: laws.normalized_noise_scale,
+        f"best {symbol}, with bounds": lambda laws: laws.with_bounds,
         "best ε/(B(1 − m))": lambda laws: laws.temperature,
         "largest B*": lambda laws: laws.largest_batch,
     }
