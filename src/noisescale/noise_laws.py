@@ -26,13 +26,13 @@ class NoiseMeasure:
     """One measure of noise, proportional to the learning rate.
 
     Args:
-        name: The column of a study.
+        name: Name of the measure, and its column in the table of runs.
         unit: The unit, for tables ("1" for none).
         without_replacement: The formula for batches drawn without replacement.
         with_replacement: The formula for batches drawn with replacement.
-        per_rate: (B, N, m, replacement) to the ratio of the measure to ε.
-        rate: (value, B, N, m, replacement) to the learning rate ε with that value.
-        batch_size: (ratio, N, m, replacement) to the batch size B, not rounded, with that ratio.
+        per_rate: Function of (B, N, m, replacement) that returns the measure divided by ε.
+        rate: Function of (value, B, N, m, replacement) that returns the rate ε at which the measure is `value`.
+        batch_size: Function of (ratio, N, m, replacement) that returns the unrounded B at which measure/ε is `ratio`.
     """
 
     name: str
@@ -52,7 +52,7 @@ class NoiseLaw:
     """The measures of noise that an optimizer has.
 
     Args:
-        measures: The measures, the one that laws are fitted in first.
+        measures: The measures. Laws are fitted in the first one.
     """
 
     def __init__(self, *measures: NoiseMeasure) -> None:
@@ -87,14 +87,14 @@ class NoiseLaw:
         self, name: str, value: float, batch_size: float, train_size: float, momentum: float = 0.0, *,
         replacement: bool = False,
     ) -> float:  # fmt: skip
-        """Return the learning rate at which a measure has a value; arguments as in `per_rate`."""
+        """Return the learning rate at which a measure equals `value`. Other arguments are as in `per_rate`."""
         return self._measure(name).rate(value, batch_size, train_size, momentum, replacement)
 
     def batch_size(
         self, name: str, value: float, learning_rate: float, train_size: float, momentum: float = 0.0, *,
         replacement: bool = False,
     ) -> float:  # fmt: skip
-        """Return the batch size, not rounded, at which a measure has a value; arguments as in `per_rate`."""
+        """Return the unrounded batch size at which a measure equals `value`. Other arguments are as in `per_rate`."""
         return self._measure(name).batch_size(value / learning_rate, train_size, momentum, replacement)
 
     def _measure(self, name: str) -> NoiseMeasure:

@@ -26,14 +26,14 @@ def parse_idx(content: bytes, shape: tuple[int, ...], path: Path) -> Array:
         path: The file's name for the message.
 
     Raises:
-        BadInput: Not gzip, a wrong magic number, other sizes, truncated, or longer than its sizes say.
+        BadInput: The file is not gzip, has a wrong magic number or other sizes, is truncated, or is too long.
     """
     # Two zero bytes, 8 for unsigned bytes, the number of dimensions; then each size as a big-endian 32-bit number.
     magic = bytes([0, 0, 8, len(shape)])
     header = magic + np.array(shape, dtype=">u4").tobytes()
     expected_length = len(header) + math.prod(shape)
     try:
-        # One byte more than expected tells a longer file without unpacking all of it.
+        # Reading one byte more than expected shows that a file is too long, without unpacking all of it.
         unpacked = gzip.GzipFile(fileobj=io.BytesIO(content)).read(expected_length + 1)
     except (EOFError, OSError, zlib.error) as error:
         raise BadInput(str(path), "must be a complete gzip file", error) from error

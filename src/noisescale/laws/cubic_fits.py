@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-# 3.2 cells of a factor-√2 ladder on each side. A cubic in a single fixed window of three cells covered a strongly
-# skewed peak in 53 to 66 % of the draws. The sliding tricube of this width covers it in 92 to 96 %; wider windows do
-# not.
+# Half-width of the window: 3.2 cells of a factor-√2 ladder. For a strongly skewed peak, intervals from one cubic in a
+# fixed window of three cells covered the peak in 53 to 66 % of simulated draws. This sliding window with tricube
+# weights covers it in 92 to 96 %, and wider windows cover it less often.
 BANDWIDTH = 3.2 * math.log(math.sqrt(2))
 # A cubic has four coefficients, so averaging starts with the fifth cell.
 MINIMUM_CELLS = 5
-# On a coarse ladder (small batch sizes are integers), the fifth nearest cell lies at this share of the bandwidth.
+# On a coarse ladder, such as that of small whole batch sizes, the window is widened until the fifth nearest cell lies
+# at this fraction of its half-width.
 _FIFTH_CELL = 1 / 1.2
 _POINTS_PER_CELL = 16
 

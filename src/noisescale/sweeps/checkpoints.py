@@ -95,7 +95,7 @@ class CheckpointFile:
 
     @property
     def _ids(self) -> list[str]:
-        """The ids of the runs, in the order of the state's tensors, which do not name their runs."""
+        """The ids of the runs, in the order of the tensors of the state, which do not identify their runs."""
         return [run.run_id for run in self.runs]
 
 

@@ -13,8 +13,8 @@ from noisescale.sweeps.plan import Pack
 # checkpoint.
 SLICE_SECONDS = 20.0
 
-# How often a pack whose worker dies is halved before it fails. If an eighth of the pack does not fit in memory, the
-# size of the pack is not the cause.
+# How many times the number of runs at once is halved after a worker dies, before the pack fails. If an eighth of the
+# pack does not fit in memory, the size of the pack is not the cause.
 _HALVINGS = 3
 
 
@@ -26,7 +26,7 @@ class Job:
         pack: The pack.
         options: The data set to train on.
         shards: The folder of shards.
-        kernels: The folder of `KernelRecord`.
+        kernels: The folder in which `KernelRecord` stores the choice of kernels.
         checkpoints: The folder of checkpoints.
         device: "cpu" or "cuda".
         compile: True asks for `torch.compile`.
@@ -63,11 +63,11 @@ class Outcome:
         pack_id: The id of the pack.
         runs: Number of runs in the pack.
         diverged: Number of runs that diverged.
-        seconds: Seconds by "training", "evaluation" and "storing".
+        seconds: Seconds spent on "training", "evaluation" and "storing", by name.
         error: One line, if the pack failed.
         note: What the user should know about how the runs were computed.
         paused: True if the deadline passed before the pack was done. Its checkpoint keeps the work.
-        warnings: Warnings from models and libraries: the text of the first one, by source line.
+        warnings: The text of the first warning of each source line of models and libraries, by source line.
     """
 
     pack_id: str
@@ -96,7 +96,7 @@ class Retry:
 
 
 def halve_runs_at_once(job: Job) -> Job | None:
-    """Return the job with half as many runs at once, for a worker that may have been killed for its memory.
+    """Return the job with half as many runs at once, to retry after a worker that may have run out of memory.
 
     Args:
         job: The job whose worker died.

@@ -10,11 +10,11 @@ from pathlib import Path
 
 SUFFIX = ".alive"
 
-# Seconds without a progress report after which a worker counts as stuck. A report comes with every slice of training,
-# at most 20 s and one step or evaluation apart, so this is 45 times as long.
+# Seconds without a progress report after which a worker counts as stuck. Workers report every 20 s, plus at most one
+# step or evaluation; this is 45 times as long.
 STUCK_AFTER = 900.0
 
-# Smallest number of reports within the time after which a silent worker counts as stuck, where that time is short.
+# If the time after which a worker counts as stuck is short, workers report more often: at least so many times in it.
 REPORTS_PER_TIMEOUT = 4
 
 
@@ -35,8 +35,8 @@ class AliveFile:
         """Write the file. Training continues where that fails.
 
         Args:
-            before: Share of the steps that earlier workers had done, from 0 to 1.
-            now: Share of the steps that is done now, from 0 to 1.
+            before: Fraction of the steps that earlier workers completed, from 0 to 1.
+            now: Fraction of the steps completed so far, including those of earlier workers, from 0 to 1.
         """
         with contextlib.suppress(OSError):
             self._path.parent.mkdir(exist_ok=True)

@@ -10,22 +10,23 @@ from torch import Tensor
 from noisescale.training.kernels import Kernel, Tensors
 from noisescale.training.metrics import Metric, Split
 
-# Numbers in the widest activation of one chunk (512 KiB in float32): between 512 and 2048 rows measured fastest at
-# widths 32 and 256.
+# Target for the number of elements in the widest activation of a chunk: 512 KiB in float32. At widths 32 and 256,
+# chunks of 512 to 2048 rows were fastest.
 _CHUNK_ELEMENTS = 131_072
 _SMALLEST_CHUNK = 64
-# The most numbers in a chunk's widest activation at any speed, 64 MiB in float32; one example always passes.
+# Limit on the elements in the widest activation of a chunk on a CPU: 64 MiB in float32. A chunk holds at least one
+# example.
 _MOST_ELEMENTS = 2**24
-# A GPU has no such cache and is idle on small chunks.
+# Factor on the chunks of a GPU, which is idle on small chunks.
 _GPU_TIMES = 256
 
 
 def chunk_of(numbers: int, inputs: Tensor) -> int:
-    """Return how many examples pass at once.
+    """Return the number of examples in a chunk, which is one forward pass.
 
     Args:
-        numbers: Numbers in the widest activation of one example.
-        inputs: The inputs, [M, …], for their device.
+        numbers: Number of elements in the widest activation of one example.
+        inputs: The inputs, shape [M, …]. Only their device is used.
     """
     fast = max(_SMALLEST_CHUNK, _CHUNK_ELEMENTS * (_GPU_TIMES if inputs.is_cuda else 1) // numbers)
     return fast if inputs.is_cuda else max(1, min(fast, _MOST_ELEMENTS // numbers))
@@ -39,18 +40,18 @@ def evaluate(
     Args:
         kernel: Computes the outputs.
         metrics: The metrics, by name.
-        parameters: [R, …] each.
-        buffers: [R, …] each.
-        split: M examples.
-        numbers: Numbers in the widest activation of one example, which sizes the chunks.
+        parameters: Parameters by name, shape [R, …] each.
+        buffers: Buffers by name, shape [R, …] each.
+        split: The M examples.
+        numbers: Number of elements in the widest activation of one example. It determines the size of a chunk.
 
     Returns:
         Values [R] in float64 by metric, NaN where a metric needs class labels and targets are real values.
     """
     runs = next(iter(parameters.values())).shape[0]
     examples = split.inputs.shape[0]
-    # One run at a time on a core: the chunk's activations then stay in the cache, which measured faster than whole
-    # packs. A GPU takes as many runs at once as fill it.
+    # A CPU evaluates one run at a time, because the activations of a chunk then stay in the cache. A GPU evaluates as
+    # many runs at once as keep it busy.
     together = max(1, chunk_of(numbers, split.inputs) // max(examples, 1)) if split.inputs.is_cuda else 1
     chunk = chunk_of(numbers * together, split.inputs)
     usable = {name: metric for name, metric in metrics.items() if split.labels is not None or not metric.needs_classes}

@@ -23,8 +23,8 @@ class BestRates:
     Args:
         keys: Position of each ladder on its axis, shape [C].
         log_rates: Logarithm of each seed's best effective rate, shape [S, C].
-        heights: Metric at the best rate, which each half of the seeds chooses for the other, shape [S, C]. A loss has
-            its sign reversed.
+        heights: Metric at the best rate, shape [S, C]. The rate for each half of the seeds is chosen by the other half.
+            A loss has its sign reversed.
         censored: Whether the best rate is an end of the ladder without failures beyond it, shape [C].
     """
 
@@ -84,7 +84,7 @@ def where_all_have_a_peak(*rates: BestRates) -> list[BestRates]:
 
 
 def break_of_proportionality(log_x: Floats, log_y: Floats) -> int:
-    """Return the index at which a line of slope 1 that then stays flat fits best; the last index if it never does.
+    """Return the index at which the best-fitting curve changes from slope 1 to flat; the last index if it never does.
 
     Args:
         log_x: Positions, shape [M].
@@ -103,7 +103,7 @@ def break_of_proportionality(log_x: Floats, log_y: Floats) -> int:
 
 
 def training_times(runs: pd.DataFrame, rates: BestRates, label: str = "") -> dict[str, float]:
-    """Report the training time ε·steps/(1 − m) at the best peak rate of each batch.
+    """Report the training time ε·steps/(1 − m) at the best rate for each batch size.
 
     Where it is equal, only the noise differs.
 

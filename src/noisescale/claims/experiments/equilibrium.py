@@ -123,7 +123,7 @@ def with_momentum(request: Request) -> Evidence:
         ),
         panels=(Panel("seed, counted from 0", "measured / theory", curves, whole_x=True),),
         runs=len(pairs) * len(seeds),
-        setting=f"{NETWORK}; (η, λ) = {in_words(pairs)}; m = {_MOMENTUM:g}; nine labels of ten redrawn",
+        setting=f"{NETWORK}; (η, λ) = {in_words(pairs)}; m = {_MOMENTUM:g}; nine of ten labels redrawn at random",
         reported={"ηλ": float(np.mean(products))},
     )
 

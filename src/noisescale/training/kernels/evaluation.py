@@ -1,4 +1,4 @@
-"""Outputs in evaluation mode, one run after another: the inputs of one run keep the machine busy."""
+"""Outputs in evaluation mode, one run after another. One run already keeps the machine busy."""
 
 from __future__ import annotations
 
