@@ -1,4 +1,4 @@
-"""The command line: exit codes, a single message without a traceback for every mistake of a user, and interrupts."""
+"""The command line: exit codes, and a single message without a traceback for every mistake of a user."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ import os
 import pickle
 import platform
 import signal
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -341,65 +339,3 @@ def test_batches_without_variance_and_vectors_as_images_are_refused(refused: Ref
     for family in ("convnet", "resnet"):
         message = refused(*SWEEP, "--set", 'dataset={name="vectors_of_user:load"}', "--set", f'model.family="{family}"')
         assert "or family 'mlp'" in message and "[70]" in message
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1"}
-
-
-def test_a_closed_output_is_not_an_error() -> None:
-    buffered = {name: value for name, value in environment().items() if name != "PYTHONUNBUFFERED"}
-    command = [sys.executable, "-m", "noisescale", "doctor"]
-    with subprocess.Popen(command, env=buffered, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout is not None and process.stderr is not None
-        process.stdout.close()
-        assert process.stderr.read() == b""
-    assert process.returncode == 0
-
-
-def no_process_is_left(group: int) -> bool:
-    """Return whether a process group is empty, after waiting for processes that are ending."""
-    end = time.monotonic() + 10
-    while time.monotonic() < end:
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            return True
-        time.sleep(0.1)
-    return False
-
-
-def test_an_interrupt_keeps_everything_finished(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A terminal sends Ctrl-C to the driver and its workers at once, here during training."""
-    # There are many packs, so that the sweep still trains on a busy machine when the signal comes.
-    grid = (f"grid.width={list(range(2, 30))}", "training.steps=8000")
-    command = [sys.executable, "-m", "noisescale.cli", *SWEEP, "--jobs", "2", "--set", grid[0], "--set", grid[1]]
-    # A shell starts background jobs with interrupts ignored, and their children inherit this.
-    driver = subprocess.Popen(
-        command, env=environment(), start_new_session=True, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
-    shards = tmp_path / "out" / "shards"
-    end = time.monotonic() + 60
-    while not list(shards.glob("*.parquet")) and driver.poll() is None and time.monotonic() < end:
-        time.sleep(0.05)
-    capsys.readouterr()
-    assert main(["status", "out", "--json"]) == 0
-    state = json.loads(capsys.readouterr().out)
-    assert state["running"] is True
-    assert state["missing"] > 0
-    assert state["heartbeat_age"] < 60
-    os.killpg(driver.pid, signal.SIGINT)
-    _, errors = driver.communicate(timeout=30)
-    assert driver.returncode == 130
-    assert "Traceback" not in errors
-    assert errors.splitlines()[-1] == "noisescale: interrupted; everything finished so far is kept"
-    finished = sorted(shards.glob("[!.]*.parquet"))
-    assert finished
-    # A worker that is killed while it writes may leave its temporary file, which the next driver removes.
-    assert {path.suffix for path in set(shards.iterdir()).difference(finished)} <= {".tmp"}
-    assert no_process_is_left(driver.pid)
-    assert main(["status", "out", "--json"]) == 0
-    after = json.loads(capsys.readouterr().out)
-    assert after["completed"] == 4 * len(finished)
-    assert after["running"] is False
