@@ -121,7 +121,7 @@ def test_an_optimizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         recommendation.optimizer(family_factory(ModelOptions("mlp")))
 
 
-# A loss without a gradient or a constant predictor of its own.
+# A loss without a written gradient and without a constant predictor.
 
 
 def test_a_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,7 +235,7 @@ def test_a_family_in_one_dimension(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert model(torch.zeros(2, 1, 40)).shape == (2, 10) and isinstance(optimizer, torch.optim.SGD)
 
 
-# A claim with an experiment of its own, in a paper of its own.
+# A claim with a new experiment, in a new paper.
 
 
 def test_a_claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

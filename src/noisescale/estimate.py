@@ -28,7 +28,7 @@ class Estimate:
         high: Upper end; ∞ if the data do not bound it, NaN if no interval can be given.
         unit: For example "examples", "steps", "fraction", "nats"; "1" for a pure number.
         convention: The definition of the number, in words or as a formula.
-        standard_error: Standard error; 0 if the number is exact, NaN if the interval was found without one.
+        standard_error: Standard error; 0 if the number is exact, NaN if the interval has none.
     """
 
     value: float

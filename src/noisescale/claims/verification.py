@@ -140,7 +140,7 @@ def _examine(claim: Claim, request: Request, log: Callable[[str], None]) -> _Exa
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Train on one thread in this process: the tensors are too small to share, and sweeps have workers of their own.
+    """Train on one thread in this process: the tensors are too small to share, and sweeps train in other processes.
 
     With two threads, beside other work, one experiment took ten times as long.
     """

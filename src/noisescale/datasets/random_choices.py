@@ -24,7 +24,7 @@ def choose_subset(available: int, size: int | None, key: str, rng: np.random.Gen
 
     Args:
         available: Number of examples to draw from.
-        size: Number of examples to draw; all, in their own order, where None.
+        size: Number of examples to draw; None for all, in their order.
         key: The option's name for the message.
         rng: The stream to draw from.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -108,8 +108,23 @@ def check_loss(loss: str, targets: Tensor) -> None:
     Raises:
         BadInput: An unknown loss, or one of classes on real-valued targets.
     """
-    if loss not in LOSSES:
-        raise unknown_name("training.loss", LOSSES, loss)
-    if LOSSES[loss].needs_classes and targets.is_floating_point():
-        names = " or ".join(repr(name) for name, row in LOSSES.items() if not row.needs_classes)
-        raise BadInput("training.loss", f"{names} for real-valued targets", repr(loss))
+    check_targets("training.loss", {name: row.needs_classes for name, row in LOSSES.items()}, loss, targets)
+
+
+def check_targets(key: str, needs_classes: Mapping[str, bool], name: str, targets: Tensor) -> None:
+    """Refuse a name that is not in a table, or one that needs class labels on real-valued targets.
+
+    Args:
+        key: Key of the spec, for the message.
+        needs_classes: Whether each name of the table needs class labels.
+        name: The name.
+        targets: The targets.
+
+    Raises:
+        BadInput: The name is unknown, or the targets do not allow it.
+    """
+    if name not in needs_classes:
+        raise unknown_name(key, needs_classes, name)
+    if needs_classes[name] and targets.is_floating_point():
+        allowed = " or ".join(repr(other) for other, needs in needs_classes.items() if not needs)
+        raise BadInput(key, f"{allowed} for real-valued targets", repr(name))

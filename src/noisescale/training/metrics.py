@@ -10,8 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from noisescale.errors import BadInput, unknown_name
-from noisescale.training.losses import LOSSES
+from noisescale.training.losses import LOSSES, check_targets
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +105,4 @@ def check_metric(metric: str, targets: Tensor) -> None:
     Raises:
         BadInput: An unknown metric, or one of classes on real-valued targets.
     """
-    if metric not in METRICS:
-        raise unknown_name("fit.metric", METRICS, metric)
-    if METRICS[metric].needs_classes and targets.is_floating_point():
-        names = " or ".join(repr(name) for name, row in METRICS.items() if not row.needs_classes)
-        raise BadInput("fit.metric", f"{names} for real-valued targets", repr(metric))
+    check_targets("fit.metric", {name: row.needs_classes for name, row in METRICS.items()}, metric, targets)

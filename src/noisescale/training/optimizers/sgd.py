@@ -43,7 +43,7 @@ class SGD(Optimizer):
         return PackedSGD(self, runs, tables, like)
 
     def group(self, row: Row, options: GroupOptions) -> dict[str, Any]:
-        """Return a group of `torch.optim.SGD`, whose decay is coupled; other decays are under a key of their own."""
+        """Return a group of `torch.optim.SGD`, whose decay is coupled; other decays have a separate key."""
         rate, decay = options.learning_rate * row.multiplier, group_decay(row, options, row.multiplier)
         coupled = options.decay == "coupled"
         group = {"lr": rate, "weight_decay": decay if coupled else 0.0, **options.hyperparameters}
