@@ -22,7 +22,8 @@ from coverage_table import Row, Tally, write
 from numpy.typing import NDArray
 
 from noisescale.estimate import from_log
-from noisescale.laws.largest_batch import EdgeByBatch, largest_batch
+from noisescale.laws.edge_by_batch import EdgeByBatch
+from noisescale.laws.largest_batch import largest_batch
 from noisescale.laws.optimum import optimum
 from noisescale.laws.planted import PlantedCurve, failures, planted_curve, planted_widths, two_peaks
 from noisescale.laws.stability import stability_edge

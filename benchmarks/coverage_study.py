@@ -15,9 +15,10 @@ from scipy.interpolate import UnivariateSpline
 
 from noisescale.estimate import from_log
 from noisescale.laws.cells import Ladder, build_ladder
+from noisescale.laws.edge_by_batch import EdgeByBatch
 from noisescale.laws.edges import edge_over_batch
 from noisescale.laws.fitting import IN_LAW, NO_BENEFIT, fit
-from noisescale.laws.largest_batch import EdgeByBatch, largest_batch
+from noisescale.laws.largest_batch import largest_batch
 from noisescale.laws.optimum import Optimum, optimum
 from noisescale.laws.planted import failures
 from noisescale.laws.power_laws import PowerLaw, power_law
@@ -182,7 +183,7 @@ def _edge_designs(stability: pd.DataFrame, edges: tuple[EdgeAt, ...], width: flo
         if edge.width != width or edge.edge.label not in BRACKETED:
             continue
         runs = stability[(stability["width"] == width) & (stability["batch_size"] == edge.batch_size)]
-        first = np.log(runs[runs["failed_run"]].groupby("seed")["learning_rate"].min())
+        first = np.log(runs[runs["diverged_or_collapsed"]].groupby("seed")["learning_rate"].min())
         # Seeds that fail in the same cell can still differ by up to one cell.
         spread = max(float(first.std(ddof=1)), edge.edge.step / math.sqrt(12))
         rates = np.sort(runs["learning_rate"].unique()).astype(float)

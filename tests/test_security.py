@@ -96,8 +96,10 @@ def test_a_name_executes_nothing_on_a_page_of_verdicts(working_folder: Path) -> 
         "outcome": SCRIPT,
     }  # fmt: skip
     verdict = Verdict(
-        claim.id, claim.paper, SCRIPT, SCRIPT, SCRIPT, SCRIPT, "supported", (statistic,), "smoke", 0, 1, 1, SCRIPT,
-        {SCRIPT: 1.0}, (statistic,), None, 0.025, SCRIPT, SCRIPT, 1.0, SCRIPT,
+        id=claim.id, paper=claim.paper, statement=SCRIPT, criterion=SCRIPT, source=SCRIPT, differs=SCRIPT,
+        verdict="supported", statistics=(statistic,), scale="smoke", first_seed=0, seeds=1, runs=1, setting=SCRIPT,
+        reported={SCRIPT: 1.0}, beside=(statistic,), level=0.025, criterion_commit=SCRIPT, versions=SCRIPT,
+        seconds=1.0, note=SCRIPT,
     )  # fmt: skip
     (path,) = write_verdicts([(verdict, None)], working_folder)
     page = Page(path.read_text("utf-8"))

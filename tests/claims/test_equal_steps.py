@@ -22,7 +22,7 @@ def runs_at_one_batch(accuracy: dict[float, float], loss: dict[float, float]) ->
     return pd.DataFrame(
         [
             {"seed": seed, "batch_size": 32, "learning_rate": rate, "accuracy": accuracy[rate] + 0.001 * seed,
-             "train_loss": loss[rate], "failed": not np.isfinite(loss[rate])}
+             "train_loss": loss[rate], "diverged_or_collapsed": not np.isfinite(loss[rate])}
             for seed, rate in itertools.product(range(SEEDS), accuracy)
         ]
     )  # fmt: skip

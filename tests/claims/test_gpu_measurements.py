@@ -54,9 +54,9 @@ def evidence_of(id: str, folder: Path, monkeypatch: pytest.MonkeyPatch, null: bo
     claim = CLAIMS[id]
     assert claim.experiment is not None
     evidence = claim.experiment(Request("gpu", 0, folder, null=null))
-    names = [spec.name for decisive in claim.studies for spec in decisive.specs("gpu", 0)]
+    names = [spec.name for decisive in claim.gpu_studies for spec in decisive.specs("gpu", 0)]
     assert list(evidence.provenance.trained) == names and evidence.provenance.device
-    assert claim.studies[0].gpu is not None and evidence.setting == claim.studies[0].gpu.setting
+    assert claim.gpu_studies[0].gpu is not None and evidence.setting == claim.gpu_studies[0].gpu.setting
     return evidence
 
 

@@ -106,9 +106,9 @@ def evidence_of(
     assert claim.experiment is not None
     evidence = claim.experiment(Request("gpu", 1000 * draw, folder))
     # The row of a claim names exactly the studies that its experiment obtains.
-    names = [spec.name for decisive in claim.studies for spec in decisive.specs("gpu", 0)]
+    names = [spec.name for decisive in claim.gpu_studies for spec in decisive.specs("gpu", 0)]
     assert list(evidence.provenance.planted) == names
-    first = claim.studies[0].gpu
+    first = claim.gpu_studies[0].gpu
     assert first is not None and evidence.setting.startswith(first.setting)
     return evidence
 
@@ -123,7 +123,7 @@ def test_every_sweep_of_a_gpu_is_a_spec(item: ClaimStudy) -> None:
 
 def test_every_study_of_a_gpu_decides_a_claim() -> None:
     assert len(WITH_GPU) == 14
-    used = [item for claim in CLAIMS.values() for item in claim.studies]
+    used = [item for claim in CLAIMS.values() for item in claim.gpu_studies]
     assert all(item in used for item in WITH_GPU)
     only_at_gpu = {item.specs("gpu", 0)[0].name for item in WITH_GPU if item.laptop is None}
     assert only_at_gpu == {"gpu-normalized-networks", "gpu-normalized-histories", "gpu-curvature-over-batches"}

@@ -7,7 +7,8 @@ import pytest
 
 from noisescale.errors import BadInput
 from noisescale.estimate import Estimate, from_log
-from noisescale.laws.largest_batch import EdgeByBatch, largest_batch
+from noisescale.laws.edge_by_batch import EdgeByBatch
+from noisescale.laws.largest_batch import largest_batch
 from noisescale.noise_laws import SGD_NOISE
 
 N = 4000

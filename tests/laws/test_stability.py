@@ -131,14 +131,21 @@ def test_edges_from_runs_handle_missing_and_repeated_runs() -> None:
     failed = ladder(8, 9, 10, 10, 11, 12, 12)
     failed[0, 3] = math.nan
     rows = [
-        {"width": 8, "batch_size": 4, "seed": 7 + seed, "learning_rate": rate, "steps": 9, "failed_run": bool(value)}
+        {
+            "width": 8,
+            "batch_size": 4,
+            "seed": 7 + seed,
+            "learning_rate": rate,
+            "steps": 9,
+            "diverged_or_collapsed": bool(value),
+        }
         for seed, failures_of_seed in enumerate(failed)
         for rate, value in zip(RATES, failures_of_seed, strict=True)
         if not math.isnan(value)
     ]
     # If a run is repeated, a failure counts.
     failed[1, 2] = 1
-    runs = pd.DataFrame([*rows, rows[20 + 2] | {"failed_run": True}]).sample(frac=1, random_state=0)
+    runs = pd.DataFrame([*rows, rows[20 + 2] | {"diverged_or_collapsed": True}]).sample(frac=1, random_state=0)
     (edge,) = measured_edges(runs)
     assert (edge.width, edge.batch_size, edge.steps) == (8, 4, 9)
     assert as_json(edge.edge) == as_json(stability_edge(RATES, failed))

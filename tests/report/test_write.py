@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from noisescale.laws.fitting import fit
-from noisescale.laws.optimum import ADVICE
+from noisescale.laws.optimum import OPTIMUM_ADVICE
 from noisescale.report import write_report
 
 SCHEMA = Path(__file__).resolve().parents[2] / "docs" / "schemas" / "report.json"
@@ -112,7 +112,7 @@ def test_the_glossary_explains_every_status(written: tuple[Path, Any]) -> None:
     (section,) = re.findall(r"<section>(.*?)</section>", written[0].read_text(encoding="utf-8"), flags=re.DOTALL)
     assert "Glossary" in section
     explained = {unescape(word): unescape(text) for word, text in re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", section)}
-    for label, advice in ADVICE.items():
+    for label, advice in OPTIMUM_ADVICE.items():
         assert advice in explained[label.replace("_", " ")]
     # These two are spelled as in the tables.
     assert explained["not late"] and explained["stability-limited"]

@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from noisescale.sweeps.axes import Fractions, Momenta, NonNegative, Rates, Sizes, ladder
+from noisescale.sweeps.axes import Fractions, NonNegativeNumbers, PositiveNumbers, WholeNumbers, ladder
 
 
 def parse(axis: Any, value: Any) -> tuple[float, ...]:
@@ -44,45 +44,45 @@ def test_a_longer_ladder_holds_the_very_numbers_of_a_shorter_one() -> None:
 
 
 def test_a_ladder_of_sizes_is_rounded_without_repeats() -> None:
-    assert parse(Sizes, {"from": 1, "to": 8, "factor": math.sqrt(2)}) == (1, 2, 3, 4, 6, 8)
+    assert parse(WholeNumbers, {"from": 1, "to": 8, "factor": math.sqrt(2)}) == (1, 2, 3, 4, 6, 8)
 
 
 def test_a_list_is_sorted_without_repeats() -> None:
-    assert parse(Rates, [2, 0.5, 2.0]) == (0.5, 2.0)
-    assert parse(Momenta, [0.9, 0]) == (0.0, 0.9)
-    assert parse(NonNegative, [0]) == (0.0,)
+    assert parse(PositiveNumbers, [2, 0.5, 2.0]) == (0.5, 2.0)
+    assert parse(Fractions, [0.9, 0]) == (0.0, 0.9)
+    assert parse(NonNegativeNumbers, [0]) == (0.0,)
     assert parse(Fractions, [0.5, 0.0]) == (0.0, 0.5)
 
 
 @pytest.mark.parametrize(
     ("axis", "value"),
     [
-        (Rates, []),
-        (Rates, 0.5),
-        (Rates, "1e-3"),
-        (Rates, ["1e-3"]),
-        (Rates, [-1.0]),
-        (Rates, [0]),
-        (Rates, [math.nan]),
-        (Rates, [math.inf]),
-        (Rates, [True]),
-        (Rates, [10**400]),
-        (Rates, [[1.0]]),
-        (Rates, {"from": 1.0, "to": 2.0}),
-        (Rates, {"from": 1.0, "to": 2.0, "factor": 2.0, "more": 1.0}),
-        (Rates, {"from": 2.0, "to": 1.0, "factor": 2.0}),
-        (Rates, {"from": 1.0, "to": 2.0, "factor": 1.0}),
-        (Rates, {"from": 0.0, "to": 2.0, "factor": 2.0}),
-        (Rates, {"from": 1.0, "to": 2.0, "factor": "2"}),
-        (Rates, {"from": 1e-300, "to": 1e300, "factor": 1.0000001}),
-        (Sizes, [1.5]),
-        (Sizes, [2.0]),
-        (Sizes, [0]),
-        (Sizes, [False]),
-        (Momenta, [1.0]),
-        (Momenta, [-0.1]),
-        (Momenta, {"from": 0.1, "to": 0.9, "factor": 3.0}),
-        (NonNegative, [-1e-9]),
+        (PositiveNumbers, []),
+        (PositiveNumbers, 0.5),
+        (PositiveNumbers, "1e-3"),
+        (PositiveNumbers, ["1e-3"]),
+        (PositiveNumbers, [-1.0]),
+        (PositiveNumbers, [0]),
+        (PositiveNumbers, [math.nan]),
+        (PositiveNumbers, [math.inf]),
+        (PositiveNumbers, [True]),
+        (PositiveNumbers, [10**400]),
+        (PositiveNumbers, [[1.0]]),
+        (PositiveNumbers, {"from": 1.0, "to": 2.0}),
+        (PositiveNumbers, {"from": 1.0, "to": 2.0, "factor": 2.0, "more": 1.0}),
+        (PositiveNumbers, {"from": 2.0, "to": 1.0, "factor": 2.0}),
+        (PositiveNumbers, {"from": 1.0, "to": 2.0, "factor": 1.0}),
+        (PositiveNumbers, {"from": 0.0, "to": 2.0, "factor": 2.0}),
+        (PositiveNumbers, {"from": 1.0, "to": 2.0, "factor": "2"}),
+        (PositiveNumbers, {"from": 1e-300, "to": 1e300, "factor": 1.0000001}),
+        (WholeNumbers, [1.5]),
+        (WholeNumbers, [2.0]),
+        (WholeNumbers, [0]),
+        (WholeNumbers, [False]),
+        (Fractions, [1.0]),
+        (Fractions, [-0.1]),
+        (Fractions, {"from": 0.1, "to": 0.9, "factor": 3.0}),
+        (NonNegativeNumbers, [-1e-9]),
         (Fractions, [1.0]),
     ],
 )

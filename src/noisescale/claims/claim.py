@@ -24,14 +24,14 @@ class Claim:
         paper: Name of the paper, a key of `PAPERS`.
         statement: The claim, in a sentence.
         statistic: The quantity that the criterion tests, in words.
-        criterion: The region in which the statistic must lie, in words.
+        criterion: The region in which the statistic must lie, for a reader. The experiment tests it as a `Criterion`.
         source: How we know the statement: "read", "derived" or "recalled".
         experiment: The function that returns the evidence. Without one the verdict is "not run".
         minutes: Duration at laptop scale on 2 cores, in minutes.
         differs: How the setting differs from the paper's, in sentences.
         disputed: Where the literature disagrees, in sentences.
-        studies: The studies behind the verdict at GPU scale. The claim runs there if each of them has
-            sweeps for a GPU.
+        gpu_studies: The studies behind the verdict at GPU scale, which all have sweeps for a GPU. A claim without
+            them does not run there.
     """
 
     id: str
@@ -44,12 +44,12 @@ class Claim:
     minutes: float = 0.0
     differs: str = ""
     disputed: str = ""
-    studies: tuple[ClaimStudy, ...] = ()
+    gpu_studies: tuple[ClaimStudy, ...] = ()
 
     @property
     def at_gpu(self) -> bool:
         """True if the claim can run at GPU scale."""
-        return bool(self.studies) and all(study.gpu is not None for study in self.studies)
+        return bool(self.gpu_studies) and all(study.gpu is not None for study in self.gpu_studies)
 
     @property
     def paper_title(self) -> str:
@@ -72,4 +72,4 @@ class Claim:
         """
         if scale != "gpu" or not self.at_gpu:
             return self.differs
-        return " ".join(dict.fromkeys(study.gpu.differs for study in self.studies if study.gpu))
+        return " ".join(dict.fromkeys(study.gpu.differs for study in self.gpu_studies if study.gpu))

@@ -13,7 +13,7 @@ from noisescale.claims.panel import Floats
 from noisescale.claims.planted import PlantedStudy
 from noisescale.claims.provenance import Provenance, device_name
 from noisescale.estimate import Estimate
-from noisescale.store import Study
+from noisescale.store import Study, diverged_or_collapsed
 
 LATE = "share of runs whose test accuracy has converged"
 
@@ -69,17 +69,17 @@ class SweepRuns:
     def table(self) -> pd.DataFrame:
         """Return one row per run of the grids. Stability ladders and runs with the status "failed" are left out.
 
-        The column `failed` marks runs that diverged or collapsed. The columns `accuracy`, `loss` and `final_accuracy`
-        count these at chance. The column `budget` is the number of whole passes over the training set, which is the
-        `epochs` of a spec.
+        For runs that diverged or collapsed, the columns `accuracy`, `loss` and `final_accuracy` hold the value of the
+        constant predictor. The column `budget` is the number of epochs, as in a spec.
         """
         runs = pd.concat([study.runs() for study in self.studies], ignore_index=True)
         runs = runs[(runs.purpose == "sweep") & (runs.status != "failed")].copy()
-        failed = (runs.status == "diverged") | runs.collapsed.fillna(False).astype(bool)
+        failed = diverged_or_collapsed(runs)
         for name in ("accuracy", "loss"):
             runs[name] = runs[f"test_{name}"].astype(float).where(~failed, runs[f"chance_{name}"].astype(float))
         final = runs.final_test_accuracy.astype(float)
-        runs["failed"], runs["final_accuracy"] = failed, final.where(~failed, runs.chance_accuracy.astype(float))
+        runs["final_accuracy"] = final.where(~failed, runs.chance_accuracy.astype(float))
+        runs["diverged_or_collapsed"] = failed
         runs["budget"] = (runs.steps / (runs.train_size // runs.batch_size)).round(3)
         return runs
 

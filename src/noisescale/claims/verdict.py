@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from noisescale.claims.statistic import Statistic
@@ -14,9 +14,9 @@ SCHEMA_VERSION = 1
 _ESTIMATE = ("value", "low", "high", "unit", "convention")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """The verdict on a claim.
+    """The verdict on a claim. The defaults are those of a claim whose experiment did not run.
 
     Args:
         id: Identifier of the claim.
@@ -50,18 +50,18 @@ class Verdict:
     criterion: str
     source: str
     differs: str
-    verdict: VerdictName
-    statistics: tuple[dict[str, Any], ...]
+    verdict: VerdictName = "not run"
+    statistics: tuple[dict[str, Any], ...] = ()
     scale: str
     first_seed: int
-    seeds: int
-    runs: int
-    setting: str
-    reported: dict[str, float]
-    beside: tuple[dict[str, Any], ...]
-    seeds_needed: int | None
-    level: float
-    criterion_commit: str
+    seeds: int = 0
+    runs: int = 0
+    setting: str = ""
+    reported: dict[str, float] = field(default_factory=dict)
+    beside: tuple[dict[str, Any], ...] = ()
+    seeds_needed: int | None = None
+    level: float = 0.0
+    criterion_commit: str = "no experiment"
     versions: str
     seconds: float
     note: str = ""

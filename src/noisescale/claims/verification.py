@@ -8,7 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -168,25 +168,44 @@ def _claims_of_paper(paper: str, scale: Scale) -> int:
 
 
 def _verdict(item: _Examination, level: float) -> Verdict:
-    claim, request, evidence = item.claim, item.request, item.evidence
-    differs = claim.differs_at(request.scale)
-    about = (claim.id, claim.paper, claim.statement, claim.criterion, claim.source, differs)
+    claim, scale = item.claim, item.request.scale
+    verdict = Verdict(
+        id=claim.id,
+        paper=claim.paper,
+        statement=claim.statement,
+        criterion=claim.criterion,
+        source=claim.source,
+        differs=claim.differs_at(scale),
+        scale=scale,
+        first_seed=item.request.first_seed,
+        versions=versions(),
+        seconds=item.seconds,
+        note=item.reason,
+    )
+    evidence = item.evidence
     if evidence is None:
-        return Verdict(
-            *about, "not run", (), request.scale, request.first_seed, 0, 0, "", {}, (), None, 0.0, "no experiment",
-            versions(), item.seconds, item.reason,
-        )  # fmt: skip
+        return verdict
     outcome = joint_outcome(evidence.statistics, level)
     seeds_needed, note = _what_would_settle_it(item, level)
-    note = note if outcome == "inconclusive" else ""
-    if evidence.provenance.planted:
-        note = f"{note}; planted runs, no network was trained".removeprefix("; ")
-    return Verdict(
-        *about, outcome, as_entries(evidence.statistics), request.scale, request.first_seed,
-        max(statistic.seeds for statistic in evidence.statistics), evidence.runs, evidence.setting,
-        dict(evidence.reported), as_entries(evidence.beside), seeds_needed, level, criterion_commit(), versions(),
-        item.seconds, note, evidence.provenance.device,
-    )  # fmt: skip
+    notes = [
+        *([note] if outcome == "inconclusive" else []),
+        *(["planted runs, no network was trained"] if evidence.provenance.planted else []),
+    ]
+    return replace(
+        verdict,
+        verdict=outcome,
+        statistics=as_entries(evidence.statistics),
+        seeds=max(statistic.seeds for statistic in evidence.statistics),
+        runs=evidence.runs,
+        setting=evidence.setting,
+        reported=dict(evidence.reported),
+        beside=as_entries(evidence.beside),
+        seeds_needed=seeds_needed,
+        level=level,
+        criterion_commit=criterion_commit(),
+        note="; ".join(notes),
+        device=evidence.provenance.device,
+    )
 
 
 def _what_would_settle_it(item: _Examination, level: float) -> tuple[int | None, str]:

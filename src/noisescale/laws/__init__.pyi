@@ -7,7 +7,7 @@ from .fitting import STABILITY_SHARE as STABILITY_SHARE
 from .fitting import fit as fit
 from .interval import mean_over_seeds as mean_over_seeds
 from .largest_batch import LargestBatch as LargestBatch
-from .optimum import ADVICE as ADVICE
+from .optimum import OPTIMUM_ADVICE as OPTIMUM_ADVICE
 from .planted import skewed as skewed
 from .power_laws import PowerLaw as PowerLaw
 from .power_laws import power_law as power_law

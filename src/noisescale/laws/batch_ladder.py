@@ -9,8 +9,8 @@ import numpy as np
 from noisescale.errors import BadInput
 from noisescale.estimate import Estimate
 from noisescale.families import Normalization
+from noisescale.laws.edge_by_batch import EdgeByBatch
 from noisescale.laws.fitting import STABILITY_SHARE
-from noisescale.laws.largest_batch import EdgeByBatch
 from noisescale.laws.recommendation import Rung
 from noisescale.laws.results import Series
 from noisescale.noise_laws import NOISE_SCALE, SGD_NOISE
@@ -38,8 +38,8 @@ def training_time(series: Series, metric: str, width: float) -> float:
     return cell.learning_rate * cell.steps
 
 
-def passes(series: Series) -> float:
-    """Return the largest number of passes over the training set, among the cells of the largest width."""
+def epochs_of(series: Series) -> float:
+    """Return the largest number of epochs among the cells of the largest width."""
     row = series.widths[-1]
     return max(cell.steps / (row.train_size // cell.batch_size) for cell in row.cells)
 
@@ -94,7 +94,7 @@ def rung_of_noise(
         The rung.
     """
     factor = SGD_NOISE.per_rate(NOISE_SCALE.name, float(batch), train_size, momentum, replacement=replacement)
-    rate = exponential(noise, -math.log(factor), "1", f"ε at B = {batch}")
+    rate = scaled(noise, -math.log(factor), "1", f"ε at B = {batch}")
     # The optimum of a study with fixed epochs holds at that number of epochs; otherwise it holds at its training time.
     steps = epochs * (train_size // batch) if math.isfinite(epochs) else time / rate.value
     return _rung(batch, rate, edge, steps)
@@ -121,9 +121,9 @@ def _rung(batch: int, rate: Estimate, edge: EdgeByBatch | None, steps: float) ->
     return Rung(batch, rate, limit, max(steps, 1), stable)
 
 
-def exponential(estimate: Estimate, shift: float, unit: str, convention: str) -> Estimate:
-    """Return the estimate times exp(shift); open ends stay open."""
-    factor = math.exp(shift)
+def scaled(estimate: Estimate, log_factor: float, unit: str, convention: str) -> Estimate:
+    """Return the estimate times exp(log_factor); open ends stay open."""
+    factor = math.exp(log_factor)
     return Estimate(estimate.value * factor, estimate.low * factor, estimate.high * factor, unit, convention)
 
 

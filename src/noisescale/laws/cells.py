@@ -165,7 +165,9 @@ def _fill_failures(runs: pd.DataFrame, column: str, chance: str) -> Array:
     """Return a metric of every run, with the constant predictor's value for failed runs."""
     values = runs[column].astype(float).to_numpy()
     if chance in runs:
-        values = np.where(runs["failed_run"].to_numpy(dtype=bool), runs[chance].astype(float).to_numpy(), values)
+        values = np.where(
+            runs["diverged_or_collapsed"].to_numpy(dtype=bool), runs[chance].astype(float).to_numpy(), values
+        )
     return np.asarray(values, dtype=np.float64)
 
 
@@ -184,7 +186,7 @@ def _cells(
 ) -> tuple[Cell, ...]:
     names = ("learning_rate", "batch_size", "noise_scale", "normalized_noise_scale", "momentum", "steps")
     first = {name: runs[name].to_numpy() for name in names}
-    failed = runs["failed_run"].to_numpy(dtype=bool)
+    failed = runs["diverged_or_collapsed"].to_numpy(dtype=bool)
     late = runs["late"].fillna(False).astype(bool).to_numpy() if "late" in runs else np.ones(len(runs), dtype=bool)
     cells = []
     for row in rows:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from noisescale.laws.largest_batch import EdgeByBatch
+from noisescale.laws.edge_by_batch import EdgeByBatch
 from noisescale.laws.power_laws import PowerLaw, power_law
 from noisescale.laws.results import EdgeAt, EdgeLaw
 from noisescale.laws.stability import CONVENTION, stability_edge
@@ -22,7 +22,7 @@ def measured_edges(stability: pd.DataFrame) -> tuple[EdgeAt, ...]:
     """Estimate the largest stable learning rate for each (width, batch size) with a stability ladder.
 
     Args:
-        stability: Runs of the stability ladders, one row each, with the column `failed_run`.
+        stability: Runs of the stability ladders, one row each, with the column `diverged_or_collapsed`.
 
     Returns:
         The edges, in order of width and batch size.
@@ -40,7 +40,7 @@ def _failure_table(runs: pd.DataFrame) -> tuple[Array, Array]:
     seeds, rows = np.unique(runs["seed"].to_numpy(), return_inverse=True)
     # A pandas pivot table takes ten times as long, and a study has tens of ladders.
     table = np.full((len(seeds), len(rates)), math.nan)
-    np.fmax.at(table, (rows, columns), runs["failed_run"].to_numpy(dtype=np.float64))
+    np.fmax.at(table, (rows, columns), runs["diverged_or_collapsed"].to_numpy(dtype=np.float64))
     return rates, table
 
 

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from noisescale.estimate import Estimate
 from noisescale.laws.cells import Ladder, build_ladder, ladder_quantity
+from noisescale.laws.edge_by_batch import EdgeByBatch
 from noisescale.laws.edges import edge_laws, edge_over_batch, measured_edges
-from noisescale.laws.largest_batch import ADVICE, CONVENTION, EdgeByBatch, LargestBatch, largest_batch
+from noisescale.laws.largest_batch import CONVENTION, LARGEST_BATCH_ADVICE, LargestBatch, largest_batch
 from noisescale.laws.noise_units import NORMALIZED, NoiseUnits
 from noisescale.laws.optimum import Optimum, optimum
 from noisescale.laws.power_laws import PowerLaw, power_law
@@ -216,7 +217,7 @@ def _stability_limited(rate: float, batch: float, edge: EdgeByBatch | None) -> b
 def _largest_batch(optimum: MetricOptimum, units: NoiseUnits, edge: EdgeByBatch | None) -> LargestBatch:
     if edge is None or units.quantity == "learning_rate" or not optimum.curve.has_value or optimum.curve.censored:
         nothing = Estimate(math.nan, math.nan, math.nan, "examples", CONVENTION)
-        return LargestBatch(nothing, "not_measured", ADVICE["not_measured"])
+        return LargestBatch(nothing, "not_measured", LARGEST_BATCH_ADVICE["not_measured"])
     return largest_batch(
         optimum.noise_scale,
         edge,

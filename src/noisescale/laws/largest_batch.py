@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from noisescale.errors import BadInput
 from noisescale.estimate import Estimate, from_log
+from noisescale.laws.edge_by_batch import EdgeByBatch
 from noisescale.noise_laws import NOISE_SCALE, SGD_NOISE
 
 Array = NDArray[np.float64]
@@ -18,68 +19,6 @@ CONVENTION = "B* solves g_opt = ε_½(B*)·(N/B* - 1)/(1 - m) (N/B* with replace
 # Two grids, the second within one step of the first, give B to one part in 10^4.
 _REFINEMENTS = 2
 _POINTS = 300
-
-
-@dataclass(frozen=True)
-class EdgeByBatch:
-    """The stability edge ε_½(B), interpolated log-log between the measured batch sizes.
-
-    Outside the measured batch sizes the edge is extrapolated conservatively, so that it errs downward. Below them it is
-    proportional to B, because an edge never falls faster than that as the batch shrinks. Above them it is constant,
-    because it never falls as the batch grows.
-
-    Args:
-        batch_sizes: Measured batch sizes, increasing, in examples, shape [batches].
-        log_rates: Log ε_½ at each batch size, shape [batches].
-        log_lows: Log of the lower ends of ε_½, shape [batches].
-        log_highs: Log of the upper ends of ε_½, shape [batches].
-    """
-
-    batch_sizes: tuple[float, ...]
-    log_rates: tuple[float, ...]
-    log_lows: tuple[float, ...]
-    log_highs: tuple[float, ...]
-
-    def measured(self, batch_size: float) -> bool:
-        """Return whether the batch size lies within the measured range."""
-        return self.batch_sizes[0] * (1 - 1e-9) <= batch_size <= self.batch_sizes[-1] * (1 + 1e-9)
-
-    def log_at(self, log_batch: Array, shift: int = 0) -> Array:
-        """Return log ε_½, or an end of its interval, at any batch sizes.
-
-        Edges at different batch sizes come from different runs, so their errors add in quadrature. Between two measured
-        batch sizes, the distance from the value to an end is √((1-w)²δ_a² + w²δ_b²).
-
-        Args:
-            log_batch: Natural logarithms of batch sizes, shape [points].
-            shift: 0 for the value, -1 for the lower end, 1 for the upper end.
-
-        Returns:
-            The logarithms of the learning rates, shape [points].
-        """
-        knots, rates = np.log(self.batch_sizes), np.asarray(self.log_rates)
-        inside = np.clip(log_batch, knots[0], knots[-1])
-        value = np.interp(inside, knots, rates) + np.minimum(log_batch - inside, 0.0)
-        if shift == 0:
-            return np.asarray(value)
-        ends = np.asarray(self.log_lows if shift < 0 else self.log_highs)
-        delta = np.where(np.isfinite(ends), np.abs(ends - rates), np.inf)
-        right = np.clip(np.searchsorted(knots, inside), 1, max(knots.size - 1, 1)) % knots.size
-        left = np.maximum(right - 1, 0)
-        gap = np.where(right > left, knots[right] - knots[left], 1.0)
-        share = np.clip((inside - knots[left]) / gap, 0.0, 1.0)
-        # Zero times infinity would be NaN where the weight of an open end is zero.
-        parts = [
-            np.where(w > 0, w, 1.0) * np.where(w > 0, delta[i], 0.0) for w, i in ((1 - share, left), (share, right))
-        ]
-        return np.asarray(value + shift * np.hypot(parts[0], parts[1]))
-
-    def at(self, batch_size: float) -> Estimate:
-        """Return the edge at a batch size, with its interval."""
-        log_batch = np.array([math.log(batch_size)])
-        value, low, high = (float(self.log_at(log_batch, shift)[0]) for shift in (0, -1, 1))
-        outside = "" if self.measured(batch_size) else "; outside them, extrapolated so that it errs downward"
-        return from_log(value, low, high, "learning rate", f"ε_½(B), log-log between measured batches{outside}")
 
 
 @dataclass(frozen=True)
@@ -98,7 +37,7 @@ class LargestBatch:
     advice: str
 
 
-ADVICE = {
+LARGEST_BATCH_ADVICE = {
     "solved": "within the batch sizes whose stability edge was measured",
     "extrapolated": "outside the batch sizes whose stability edge was measured: measure the edge nearer to it",
     "unreachable": "stable rates give too little noise even at a batch of one example",
@@ -140,14 +79,14 @@ def largest_batch(
         raise BadInput("largest batch", "a stability edge at one batch size or more", "none")
     nothing = Estimate(math.nan, math.nan, math.nan, "examples", CONVENTION)
     if not (math.isfinite(noise_scale.value) and noise_scale.value > 0):
-        return LargestBatch(nothing, "not_measured", ADVICE["not_measured"])
+        return LargestBatch(nothing, "not_measured", LARGEST_BATCH_ADVICE["not_measured"])
 
     def solve(log_noise: float, shift: int) -> float:
         return _solve(log_noise, edge, shift, train_size, momentum, replacement)
 
     center = solve(math.log(noise_scale.value), 0)
     if not math.isfinite(center):
-        return LargestBatch(nothing, "unreachable", ADVICE["unreachable"])
+        return LargestBatch(nothing, "unreachable", LARGEST_BATCH_ADVICE["unreachable"])
     ends = []
     for shift, end in ((-1, noise_scale.high), (1, noise_scale.low)):
         by_edge = solve(math.log(noise_scale.value), shift)
@@ -156,7 +95,7 @@ def largest_batch(
         ends.append(center + shift * math.hypot(*deltas) if all(map(math.isfinite, deltas)) else shift * math.inf)
     value = from_log(center, ends[0], ends[1], "examples", CONVENTION)
     label = "solved" if edge.measured(value.value) else "extrapolated"
-    return LargestBatch(value, label, ADVICE[label])
+    return LargestBatch(value, label, LARGEST_BATCH_ADVICE[label])
 
 
 def _solve(

@@ -24,7 +24,7 @@ Array = NDArray[np.float64]
 
 MINIMUM_SEEDS = 3
 
-ADVICE = {
+OPTIMUM_ADVICE = {
     "interior": "the optimum lies inside the ladder",
     "censored_low": "the best cell is the lowest usable cell: extend the ladder downward, or train longer",
     "censored_high": "the best cell is the highest usable cell: extend the ladder upward, or train longer",
@@ -63,7 +63,7 @@ class Peak(_Located):
     """One maximum of a curve.
 
     Args:
-        label: Key of `ADVICE`.
+        label: Key of `OPTIMUM_ADVICE`.
         place: Position x of the maximum (the end of the ladder if censored) with its 95 % set, open where not
             identified.
         standard_error: Standard error of x: the larger of the jackknife over seeds and the set's half-width over t.
@@ -176,7 +176,9 @@ def optimum(
         label = "too_few_seeds" if seeds < MINIMUM_SEEDS else "too_few_cells"
         height = Estimate(math.nan, math.nan, math.nan, "metric", "no fit")
         no_position = _position(math.nan, math.nan, math.nan)
-        return Optimum(label, ADVICE[label], no_position, math.nan, height, (), (), argmax, equal_cells, seeds, cells)
+        return Optimum(
+            label, OPTIMUM_ADVICE[label], no_position, math.nan, height, (), (), argmax, equal_cells, seeds, cells
+        )
     maps = local_cubic(x, bandwidth)
     ranges = separated_peaks(x, y, local_quadratic(x) @ y.mean(axis=0))
     peaks = tuple(_peak(maps, x, y, report, p.cell, p.first, p.last, confidence) for p in ranges)
@@ -188,7 +190,7 @@ def optimum(
             low, high = min(low, peaks[1].low), max(high, peaks[1].high)
     return Optimum(
         label=label,
-        advice=ADVICE[label],
+        advice=OPTIMUM_ADVICE[label],
         place=_position(best.value, low, high),
         standard_error=best.standard_error,
         height=best.height,

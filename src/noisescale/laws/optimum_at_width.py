@@ -8,23 +8,23 @@ from dataclasses import dataclass
 from noisescale.errors import BadInput
 from noisescale.estimate import Estimate
 from noisescale.laws.fitting import NO_BENEFIT_REASON
-from noisescale.laws.optimum import ADVICE
+from noisescale.laws.optimum import OPTIMUM_ADVICE
 from noisescale.laws.quantities import QUANTITIES
 from noisescale.laws.results import Series
 
 
 @dataclass(frozen=True)
 class OptimumAtWidth:
-    """The optimum of a series at one width, in the series' quantity.
+    """The optimum of a series at one width.
 
     Args:
-        place: Optimum with its interval.
+        value: The series' quantity at the optimum, such as ḡ, with its interval.
         basis: Source of the optimum, in words.
         measured_at: Trained width whose measurement is used; None for a law's prediction.
         warnings: Reasons for caution, one sentence each.
     """
 
-    place: Estimate
+    value: Estimate
     basis: str
     measured_at: float | None
     warnings: tuple[str, ...] = ()
@@ -47,11 +47,11 @@ def optimum_at_width(series: Series, metric: str, width: float) -> OptimumAtWidt
     optima = {row.width: row.optima[metric] for row in series.widths if metric in row.optima}
     trained, warnings = optima.get(float(width)), []
     if trained is not None and trained.in_law and trained.curve.label == "interior":
-        return OptimumAtWidth(series.place(trained), f"optimum measured at width {width:g}", width)
+        return OptimumAtWidth(series.value_at(trained), f"optimum measured at width {width:g}", width)
     if trained is not None and trained.reason == NO_BENEFIT_REASON:
         warning = f"at width {width:g} {NO_BENEFIT_REASON}: the values given are an upper bound"
         basis = f"lowest noise scale on the grid at width {width:g}"
-        return OptimumAtWidth(series.place(trained), basis, width, (warning,))
+        return OptimumAtWidth(series.value_at(trained), basis, width, (warning,))
     if trained is not None and trained.reason:
         warnings.append(f"width {width:g} was trained but is not in the law: {trained.reason}")
     law = series.law(metric)
@@ -71,7 +71,7 @@ def optimum_at_width(series: Series, metric: str, width: float) -> OptimumAtWidt
     warnings.append(f"the law over widths is inconclusive: the {quantity} of width {nearest:g} is used unchanged")
     label = located[nearest].curve.label
     if label != "interior":
-        warnings.append(f"at width {nearest:g} the optimum is known only as a bound ({ADVICE[label]})")
+        warnings.append(f"at width {nearest:g} the optimum is known only as a bound ({OPTIMUM_ADVICE[label]})")
     labels = ", ".join(located[nearest].labels).replace("_", " ")
     basis = f"nearest width with an optimum or a bound: {nearest:g} ({labels})"
-    return OptimumAtWidth(series.place(located[nearest]), basis, nearest, tuple(warnings))
+    return OptimumAtWidth(series.value_at(located[nearest]), basis, nearest, tuple(warnings))

@@ -11,17 +11,17 @@ from noisescale.estimate import Estimate
 from noisescale.laws.batch_ladder import (
     batch_ladder,
     choose_rung,
-    exponential,
+    epochs_of,
     log_ratio_at,
-    passes,
     rung_of_noise,
     rung_of_rate,
+    scaled,
     trainable,
     training_time,
 )
+from noisescale.laws.edge_by_batch import EdgeByBatch
 from noisescale.laws.edges import edge_at_new_width
 from noisescale.laws.fitting import NO_BENEFIT_REASON, fit
-from noisescale.laws.largest_batch import EdgeByBatch
 from noisescale.laws.optimum_at_width import OptimumAtWidth, optimum_at_width
 from noisescale.laws.recommendation import Recommendation, Rung
 from noisescale.laws.results import SCHEMA_VERSION, Fit, Group, Series
@@ -68,9 +68,9 @@ def recommend(
     group = _choose_group(fitted, parameterization)
     edge, edge_basis = edge_at_new_width(group.edges, group.edge_laws, width)
     by_rate = group.series[group.primary].quantity == "learning_rate"
-    plan = _plan_by_rate if by_rate else _plan_by_noise
-    planned = plan(fitted, group, width, batch_size, edge, study)
-    chosen, series, noise = planned.chosen, planned.series, planned.noise
+    select = _select_by_rate if by_rate else _select_by_noise
+    selection = select(fitted, group, width, batch_size, edge, study)
+    chosen, series, noise = selection.chosen, selection.series, selection.noise
     momentum = float(group.hyperparameters["momentum"])
     train_size = series.widths[-1].train_size
     normalized = not by_rate and any(math.isfinite(cell.normalized_noise_scale) for cell in series.widths[-1].cells)
@@ -85,17 +85,17 @@ def recommend(
         batch_size=chosen.batch_size,
         learning_rate=chosen.learning_rate,
         steps=chosen.steps,
-        normalized_noise_scale=planned.optimum.place if normalized else _nothing("no layer grows with width"),
+        normalized_noise_scale=selection.optimum.value if normalized else _nothing("no layer grows with width"),
         noise_scale=noise,
         temperature=_nothing("the optimizer has no temperature") if by_rate else _temperature(chosen, noise, momentum),
         stability_edge=chosen.stability_edge,
-        ladder=planned.ladder,
+        ladder=selection.ladder,
         metric=fitted.metric,
         select_on=fitted.select_on,
         train_size=train_size,
-        basis=(planned.optimum.basis, edge_basis, *_group_basis(fitted, group)),
-        validity=conditions(series, group, planned.time, train_size, momentum),
-        warnings=tuple(dict.fromkeys(planned.warnings)),
+        basis=(selection.optimum.basis, edge_basis, *_group_basis(fitted, group)),
+        validity=conditions(series, group, selection.time, train_size, momentum),
+        warnings=tuple(dict.fromkeys(selection.warnings)),
         input_shape=input_shape,
         num_outputs=num_outputs,
         **_hand_over(group),
@@ -103,7 +103,7 @@ def recommend(
 
 
 @dataclass(frozen=True)
-class _Plan:
+class _Selection:
     """The rungs of a recommendation, with the series and optimum behind them."""
 
     ladder: tuple[Rung, ...]
@@ -115,9 +115,9 @@ class _Plan:
     warnings: list[str]
 
 
-def _plan_by_noise(
+def _select_by_noise(
     fitted: Fit, group: Group, width: float, batch_size: int | None, edge: EdgeByBatch | None, study: Study | None
-) -> _Plan:
+) -> _Selection:
     """Give every batch size the learning rate with the optimal noise scale."""
     series = group.series[group.primary]
     optimum = optimum_at_width(series, fitted.metric, width)
@@ -126,12 +126,12 @@ def _plan_by_noise(
     if batch_size is not None and not (1 <= batch_size < train_size and batch_size == int(batch_size)):
         raise BadInput("batch_size", f"a whole number from 1 to {train_size - 1}", batch_size)
     formula = NOISE_SCALE.formula(fitted.replacement)
-    noise = exponential(optimum.place, -log_ratio_at(series, width), NOISE_SCALE.unit, formula)
+    noise = scaled(optimum.value, -log_ratio_at(series, width), NOISE_SCALE.unit, formula)
     batches = [int(batch_size)] if batch_size is not None else batch_ladder(train_size)
     if study is not None:
         batches = trainable(batches, study, batch_size is not None)
     time = training_time(series, fitted.metric, width if optimum.measured_at is None else optimum.measured_at)
-    epochs = passes(series) if series.budget == "epochs" else math.nan
+    epochs = epochs_of(series) if series.budget == "epochs" else math.nan
     momentum = float(group.hyperparameters["momentum"])
     ladder = tuple(
         rung_of_noise(batch, noise, edge, time, epochs, train_size, momentum, fitted.replacement) for batch in batches
@@ -139,12 +139,12 @@ def _plan_by_noise(
     chosen = choose_rung(ladder, series, warnings)
     _warn_of_width(series, fitted.metric, width, optimum.measured_at, warnings)
     _warn_of_rate(series, ladder, chosen, warnings)
-    return _Plan(ladder, chosen, series, optimum, noise, time, warnings)
+    return _Selection(ladder, chosen, series, optimum, noise, time, warnings)
 
 
-def _plan_by_rate(
+def _select_by_rate(
     fitted: Fit, group: Group, width: float, batch_size: int | None, edge: EdgeByBatch | None, study: Study | None
-) -> _Plan:
+) -> _Selection:
     """Give every trained batch size its best rate; follow the primary series unless the user names a batch size."""
     sizes = [round(series.fixed_value) for series in group.series]
     optimizer = group.hyperparameters.get("optimizer")
@@ -159,12 +159,14 @@ def _plan_by_rate(
     rungs: list[Rung] = []
     for other in group.series if batch_size is None else [series]:
         if any(row.optima[fitted.metric].curve.has_value for row in other.widths if fitted.metric in row.optima):
-            rungs.append(rung_of_rate(other, optimum_at_width(other, fitted.metric, width).place, edge))
+            rungs.append(rung_of_rate(other, optimum_at_width(other, fitted.metric, width).value, edge))
     chosen = next(rung for rung in rungs if rung.batch_size == round(series.fixed_value))
     choose_rung((chosen,), series, warnings)
     time = training_time(series, fitted.metric, width if optimum.measured_at is None else optimum.measured_at)
     _warn_of_width(series, fitted.metric, width, optimum.measured_at, warnings)
-    return _Plan(tuple(rungs), chosen, series, optimum, _nothing("the optimizer has no noise scale"), time, warnings)
+    return _Selection(
+        tuple(rungs), chosen, series, optimum, _nothing("the optimizer has no noise scale"), time, warnings
+    )
 
 
 def _hand_over(group: Group) -> dict[str, Any]:
@@ -185,7 +187,7 @@ def _hand_over(group: Group) -> dict[str, Any]:
 
 def _temperature(rung: Rung, noise: Estimate, momentum: float) -> Estimate:
     factor = rung.learning_rate.value / noise.value / (rung.batch_size * (1 - momentum))
-    return exponential(noise, math.log(factor), TEMPERATURE.unit, TEMPERATURE.formula(False))
+    return scaled(noise, math.log(factor), TEMPERATURE.unit, TEMPERATURE.formula(False))
 
 
 def _nothing(reason: str) -> Estimate:

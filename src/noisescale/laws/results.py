@@ -149,10 +149,10 @@ class Series:
             return None
         return laws.learning_rate if self.quantity == "learning_rate" else laws.normalized_noise_scale
 
-    def place(self, optimum: MetricOptimum) -> Estimate:
-        """Return an optimum in the series' quantity."""
-        estimate: Estimate = getattr(optimum, self.quantity)
-        return estimate
+    def value_at(self, optimum: MetricOptimum) -> Estimate:
+        """Return the series' quantity at an optimum, such as ḡ; `Optimum.place` is its logarithm."""
+        value: Estimate = getattr(optimum, self.quantity)
+        return value
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from noisescale.errors import BadInput
+from noisescale.store import diverged_or_collapsed
 
 # A study has a group for each combination of these. No law is fitted across groups.
 HYPERPARAMETERS = (
@@ -80,9 +81,7 @@ def run_groups(runs: pd.DataFrame) -> list[RunGroup]:
     if missing:
         raise BadInput("runs", f"the columns {', '.join(missing)}", "a table without them")
     table = runs[runs["status"] != "failed"].copy()
-    table["failed_run"] = (table["status"] == "diverged") | (
-        table["collapsed"].fillna(False).astype(bool) if "collapsed" in table else False
-    )
+    table["diverged_or_collapsed"] = diverged_or_collapsed(table)
     for name in ("learning_rate", "batch_size"):
         # Rates derived from a noise axis can differ in the last bit between seeds or widths.
         distinct, inverse = np.unique(table[name].to_numpy(dtype=np.float64), return_inverse=True)

@@ -61,7 +61,7 @@ class StabilityEdge:
         return self.rate.log_error
 
 
-ADVICE = {
+EDGE_ADVICE = {
     "bracketed": "the edge lies inside the ladder",
     "single_cell": "every seed first fails in the same cell, which is the interval: refine the ladder to narrow it",
     "no_failure": "at least half of the seeds never fail: extend the ladder upward",
@@ -130,7 +130,7 @@ def stability_edge(rates: Array, failed: Array, confidence: float = CONFIDENCE) 
         rate=from_log(value, ends[0], ends[1], "learning rate", CONVENTION),
         distribution_free=from_log(middle, outer[0], outer[1], "learning rate", f"{CONVENTION}; any distribution"),
         label=label,
-        advice=ADVICE[label],
+        advice=EDGE_ADVICE[label],
         returning=returning,
         seeds=seeds,
         cells=rates.size,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from noisescale.laws import ADVICE, STABILITY_SHARE
+from noisescale.laws import OPTIMUM_ADVICE, STABILITY_SHARE
 from noisescale.store import LATE_MARGIN
 
 GLOSSARY: tuple[tuple[str, str], ...] = (
@@ -33,15 +33,15 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
         "a cell whose test accuracy has converged: the 95 % interval over seeds of its drift between the last two "
         f"windows lies within ±{LATE_MARGIN:g} (without accuracy: the relative drift of the training loss)",
     ),
-    ("interior", f"{ADVICE['interior']}, and both ends of its interval are known"),
-    ("censored low", f"an upper bound, not a point; {ADVICE['censored_low']}"),
-    ("censored high", f"a lower bound, not a point; {ADVICE['censored_high']}"),
-    ("not identified low", ADVICE["not_identified_low"]),
-    ("not identified high", ADVICE["not_identified_high"]),
-    ("flat", ADVICE["flat"]),
-    ("two peaks", ADVICE["two_peaks"]),
-    ("too few cells", ADVICE["too_few_cells"]),
-    ("too few seeds", ADVICE["too_few_seeds"]),
+    ("interior", f"{OPTIMUM_ADVICE['interior']}, and both ends of its interval are known"),
+    ("censored low", f"an upper bound, not a point; {OPTIMUM_ADVICE['censored_low']}"),
+    ("censored high", f"a lower bound, not a point; {OPTIMUM_ADVICE['censored_high']}"),
+    ("not identified low", OPTIMUM_ADVICE["not_identified_low"]),
+    ("not identified high", OPTIMUM_ADVICE["not_identified_high"]),
+    ("flat", OPTIMUM_ADVICE["flat"]),
+    ("two peaks", OPTIMUM_ADVICE["two_peaks"]),
+    ("too few cells", OPTIMUM_ADVICE["too_few_cells"]),
+    ("too few seeds", OPTIMUM_ADVICE["too_few_seeds"]),
     ("not late", "the cells that decide the optimum have not converged: train longer"),
     (
         "stability-limited",

@@ -108,9 +108,9 @@ class Material:
         optimum = self.width_fit(width).optima.get(metric)
         return optimum if optimum is not None and optimum.curve.has_value else None
 
-    def place(self, optimum: MetricOptimum) -> Estimate:
+    def value_at(self, optimum: MetricOptimum) -> Estimate:
         """Return the position of an optimum on the axis of the figures."""
-        return self.series.place(optimum)
+        return self.series.value_at(optimum)
 
     def height_on_curve(self, metric: str, width: float, place: float) -> float:
         """Return the metric at a position on the noise axis, interpolated between the neighbouring cells."""
@@ -153,7 +153,7 @@ class Material:
         if optimum is None:
             best = cells.iloc[int(np.argmax(METRICS[self.main_metric].sign * cells[self.main_metric]))]
         else:
-            best = cells.iloc[int(np.argmin(np.abs(np.log(cells.place) - math.log(self.place(optimum).value))))]
+            best = cells.iloc[int(np.argmin(np.abs(np.log(cells.place) - math.log(self.value_at(optimum).value))))]
         runs = self.runs[(self.runs.width == width) & (self.runs.steps == best.steps)]
         at_best: pd.DataFrame = runs[
             np.isclose(runs.learning_rate, best.learning_rate) & (runs.batch_size == best.batch_size)

@@ -17,5 +17,6 @@ from .study import LATE_MARGIN as LATE_MARGIN
 from .study import MEASURES as MEASURES
 from .study import Study as Study
 from .study import comparable_runs as comparable_runs
+from .study import diverged_or_collapsed as diverged_or_collapsed
 from .times import record_time as record_time
 from .times import record_times as record_times

@@ -195,6 +195,19 @@ def _late_cells(frame: pd.DataFrame) -> pd.Series:
     return late
 
 
+def diverged_or_collapsed(runs: pd.DataFrame) -> pd.Series:
+    """Return which runs diverged or collapsed. Analyses count their metrics as those of a constant predictor.
+
+    Args:
+        runs: Rows of `Study.runs()`. A table without the column `collapsed` has no collapsed runs.
+
+    Returns:
+        Mask of the rows.
+    """
+    diverged = runs["status"] == "diverged"
+    return diverged | runs["collapsed"].fillna(False).astype(bool) if "collapsed" in runs else diverged
+
+
 def comparable_runs(runs: pd.DataFrame) -> pd.DataFrame:
     """Drop the columns that depend on when and where a run trained, to compare the results of two sweeps.
 

@@ -69,12 +69,9 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, float) and math.isfinite(value)
 
 
-Rates = Annotated[tuple[float, ...], BeforeValidator(_axis(float, "above 0", lambda x: x > 0, ladders=True))]
-Sizes = Annotated[tuple[int, ...], BeforeValidator(_axis(int, "above 0", lambda x: x > 0, ladders=True))]
-Momenta = Annotated[
-    tuple[float, ...], BeforeValidator(_axis(float, "from 0 to below 1", lambda x: 0 <= x < 1, ladders=False))
-]
-NonNegative = Annotated[
+PositiveNumbers = Annotated[tuple[float, ...], BeforeValidator(_axis(float, "above 0", lambda x: x > 0, ladders=True))]
+WholeNumbers = Annotated[tuple[int, ...], BeforeValidator(_axis(int, "above 0", lambda x: x > 0, ladders=True))]
+NonNegativeNumbers = Annotated[
     tuple[float, ...], BeforeValidator(_axis(float, "of at least 0", lambda x: x >= 0, ladders=False))
 ]
 Fractions = Annotated[

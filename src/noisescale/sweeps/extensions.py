@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from noisescale.runs import Run
+from noisescale.store import diverged_or_collapsed
 from noisescale.sweeps.axes import rung
 from noisescale.sweeps.grid import Grid, Point
 from noisescale.training import METRICS
@@ -68,9 +69,9 @@ class _Cells:
         self.records: dict[str, tuple[float, bool, bool]] = {}
         self.ids: dict[Point, list[str]] = {}
         if len(results):
-            alive = (results.status == "completed") & ~results.collapsed.astype(bool)
-            scores = results[f"{grid.spec.fit.select_on}_{metric}"].where(alive, results[f"chance_{metric}"])
-            records = zip(scores.astype(float), alive, results.late, strict=True)
+            trained = ~diverged_or_collapsed(results)
+            scores = results[f"{grid.spec.fit.select_on}_{metric}"].where(trained, results[f"chance_{metric}"])
+            records = zip(scores.astype(float), trained, results.late, strict=True)
             self.records = dict(zip(results.run_id, records, strict=True))
 
     def have_all_runs(self, points: Iterable[Point]) -> bool:
@@ -80,20 +81,20 @@ class _Cells:
         return any(run_id in self.records for run_id in self._run_ids(point))
 
     def best(self, ladder: list[Point]) -> int:
-        """Return the position of the best cell. Failed runs count at chance level; cells without a value are last."""
+        """Return the position of the best cell. Runs that diverged or collapsed count at chance."""
         means = np.array([np.mean([score for score, _, _ in self._records(point)]) for point in ladder])
         return int(np.argmax(np.nan_to_num(self.sign * means, nan=-np.inf)))
 
     def have_converged(self, ladder: list[Point]) -> bool:
         """Return whether the best cell and its neighbours are late.
 
-        A cell in which at most one of several seeds is alive passes.
+        A cell passes too if all of its seeds but one, or all of them, diverged or collapsed.
         """
         best = self.best(ladder)
         for point in ladder[max(0, best - 1) : best + 2]:
             records = self._records(point)
-            alive = sum(is_alive for _, is_alive, _ in records)
-            if not (records[0][2] or alive < 2 <= len(records)):
+            trained = sum(has_trained for _, has_trained, _ in records)
+            if not (records[0][2] or trained < 2 <= len(records)):
                 return False
         return True
 

@@ -134,11 +134,10 @@ class Grid:
         """Return the runs of a cell, one for each seed of the spec."""
         run = self.run(
             parameterization=point.parameterization, width=point.width, batch_size=point.batch_size,
-            learning_rate=point.rate, optimizer=point.optimizer, weight_decay=point.weight_decay,
+            learning_rate=self._learning_rate(point), optimizer=point.optimizer, weight_decay=point.weight_decay,
             init_scale=point.init_scale, label_noise=point.label_noise, schedule=point.schedule, seed=0,
             **dict(point.hyperparameters), **self._length(point),
         )  # fmt: skip
-        run = replace(run, learning_rate=self._learning_rate(run))
         if run.epochs_budget is not None:
             run = replace(run, steps=MovingBatches(run).steps)
         return [replace(run, seed=seed) for seed in self.spec.seeds]
@@ -211,15 +210,20 @@ class Grid:
         moves = kind == "epochs" and parse_schedule(point.schedule).of == "batch_size"
         return {"steps": max(1, round(amount)), "epochs_budget": epochs if moves else None}
 
-    def _learning_rate(self, run: Run) -> float:
-        axis, value = self.spec.grid.rate_axis, run.learning_rate
+    def _learning_rate(self, point: Point) -> float:
+        """Return the learning rate ε of a point, from its value on the rate axis."""
+        axis, value = self.spec.grid.rate_axis, point.rate
         if axis == "learning_rate":
             return value
         if axis == "normalized_noise_scale":
-            axis, value = "noise_scale", value / self.noise_ratio(run.parameterization, run.width, run.init_scale)
-        law, replacement = OPTIMIZERS[run.optimizer].noise, run.sampling == "with_replacement"
+            ratio = self.noise_ratio(point.parameterization, point.width, point.init_scale)
+            axis, value = "noise_scale", value / ratio
+        law = OPTIMIZERS[point.optimizer].noise
         assert law is not None  # the spec refuses this axis for an optimizer without a noise law
-        return law.rate(axis, value, run.batch_size, run.train_size, run.momentum, replacement=replacement)
+        train_size = len(self.dataset(point.label_noise).x_train)
+        momentum = dict(point.hyperparameters).get("momentum", 0.0)
+        replacement = self.spec.training.sampling == "with_replacement"
+        return law.rate(axis, value, point.batch_size, train_size, momentum, replacement=replacement)
 
     @property
     def _query_rows(self) -> tuple[str, ...]:

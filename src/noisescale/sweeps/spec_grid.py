@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import ValidationInfo, field_validator, model_validator
 
 from noisescale.parameterizations import PARAMETERIZATIONS, WITH_BASE_WIDTH
-from noisescale.sweeps.axes import Fractions, Momenta, NonNegative, Rates, Sizes
+from noisescale.sweeps.axes import Fractions, NonNegativeNumbers, PositiveNumbers, WholeNumbers
 from noisescale.sweeps.spec_values import Count, Schedules, Section, choices, key, names_from
 from noisescale.training import OPTIMIZERS
 
@@ -17,11 +17,11 @@ RATE_AXES = ("learning_rate", "noise_scale", "normalized_noise_scale", "temperat
 class GridSection(Section):
     """The axes. The grid is the cross product of all lists here."""
 
-    width: Sizes = key(
+    width: WholeNumbers = key(
         "list or ladder of whole numbers above 0",
         "units of a hidden layer, or what your factory uses the width for",
     )
-    batch_size: Sizes = key(
+    batch_size: WholeNumbers = key(
         "list or ladder of whole numbers from 1 to N; below N where the rate follows from g or ḡ without replacement",
         "examples per step, B",
     )
@@ -41,58 +41,58 @@ class GridSection(Section):
         "Loshchilov, Hutter 2019 for AdamW",
         default=("sgd",),
     )
-    learning_rate: Rates | None = key(
+    learning_rate: PositiveNumbers | None = key(
         "list or ladder of numbers above 0",
         "rate axis: ε, before the parameterization's multipliers",
         default=None,
     )
-    noise_scale: Rates | None = key(
+    noise_scale: PositiveNumbers | None = key(
         "list or ladder of numbers above 0",
         "rate axis: g = ε(N/B − 1)/(1 − m), with replacement εN/(B(1 − m)); examples",
         "Smith, Le 2018; Park et al. 2019, section 2",
         default=None,
     )
-    normalized_noise_scale: Rates | None = key(
+    normalized_noise_scale: PositiveNumbers | None = key(
         "list or ladder of numbers above 0",
         "rate axis: ḡ = g·c/σ² of the read-out (rate multiplier c, initial variance σ²); needs a layer whose fan-in "
         "grows with width",
         "Park et al. 2019",
         default=None,
     )
-    temperature: Rates | None = key(
+    temperature: PositiveNumbers | None = key(
         "list or ladder of numbers above 0",
         "rate axis: T = ε/(B(1 − m)); 1/examples; SGD only",
         default=None,
     )
-    momentum: Momenta = key(
+    momentum: Fractions = key(
         "list of numbers from 0 to below 1",
         "of SGD: m, heavy ball, as in `torch.optim.SGD`",
         default=(0.0,),
     )
-    beta1: Momenta | None = key(
+    beta1: Fractions | None = key(
         "list of numbers from 0 to below 1",
         "of AdamW: decay rate of the average of gradients; not given: 0.9",
         "Kingma, Ba 2015",
         default=None,
     )
-    beta2: Momenta | None = key(
+    beta2: Fractions | None = key(
         "list of numbers from 0 to below 1",
         "of AdamW: decay rate of the average of squared gradients; not given: 0.999",
         "Kingma, Ba 2015",
         default=None,
     )
-    epsilon: Rates | None = key(
+    epsilon: PositiveNumbers | None = key(
         "list or ladder of numbers above 0",
         "of AdamW: the number ϵ added to √v̂; not given: 1e-8",
         "Kingma, Ba 2015",
         default=None,
     )
-    weight_decay: NonNegative = key(
+    weight_decay: NonNegativeNumbers = key(
         "list of numbers of at least 0",
         "λ; `training.decay` says how it acts",
         default=(0.0,),
     )
-    init_scale: Rates = key(
+    init_scale: PositiveNumbers = key(
         "list or ladder of numbers above 0",
         "σ0², the variance of a weight times its fan-in; without effect under own",
         "He, Zhang, Ren, Sun 2015",
@@ -108,12 +108,12 @@ class GridSection(Section):
         "as `training.schedule`, varied; not given: that one",
         default=None,
     )
-    steps: Sizes | None = key(
+    steps: WholeNumbers | None = key(
         "list or ladder of whole numbers above 0",
         "budgets in steps; ladders grow at the longest one only",
         default=None,
     )
-    epochs: Rates | None = key(
+    epochs: PositiveNumbers | None = key(
         "list or ladder of numbers above 0",
         "budgets in epochs; an epoch is ⌊N/B⌋ steps, and the product is rounded",
         default=None,

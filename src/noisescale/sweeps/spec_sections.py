@@ -10,7 +10,7 @@ from pydantic import Field
 from noisescale.datasets import KNOWN_DATASETS, DatasetOptions
 from noisescale.families import ACTIVATIONS, FAMILIES, NORMALIZATIONS, ModelOptions, complete
 from noisescale.measure import INSTRUMENTS
-from noisescale.sweeps.axes import LARGEST_INTEGER, Sizes
+from noisescale.sweeps.axes import LARGEST_INTEGER, WholeNumbers
 from noisescale.sweeps.spec_values import (
     MOST_SEEDS,
     MOST_STEM,
@@ -318,7 +318,7 @@ class StabilitySection(Section):
         "interval",
         default=10,
     )
-    batch_size: Sizes | None = key(
+    batch_size: WholeNumbers | None = key(
         "list or ladder of whole numbers from 1 to N",
         "batches at which the edge is measured; not given: at most five of the grid's, spread evenly in their "
         "logarithm",

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from noisescale.runs import Run
+from noisescale.store import diverged_or_collapsed
 from noisescale.sweeps.axes import rung
 from noisescale.sweeps.grid import Grid
 from noisescale.sweeps.spec_sections import NOT_MEASURED
@@ -49,8 +50,7 @@ def stability_runs(grid: Grid, results: pd.DataFrame) -> list[Run]:
         return []
     failed: dict[str, bool] = {}
     if len(results):
-        has_failed = (results.status != "completed") | results.collapsed.astype(bool)
-        failed = dict(zip(results.run_id, has_failed, strict=True))
+        failed = dict(zip(results.run_id, diverged_or_collapsed(results), strict=True))
     ladders = [_Ladder(base, _seeds(grid), failed) for base in _base_runs(grid)]
     return [
         run
@@ -62,7 +62,13 @@ def stability_runs(grid: Grid, results: pd.DataFrame) -> list[Run]:
 
 @dataclass(frozen=True, slots=True)
 class _Ladder:
-    """One ladder: a template run at the sweep's largest rate, the seeds, and by run id whether the run failed."""
+    """One ladder of rates.
+
+    Args:
+        base: Template of the runs, at the sweep's largest rate.
+        seeds: Seeds of every rung.
+        failed: Whether each finished run diverged or collapsed, by run id.
+    """
 
     base: Run
     seeds: range

@@ -59,7 +59,7 @@ def best_rates(runs: pd.DataFrame, axis: str, metric: str = "accuracy") -> BestR
     for key, ladder in runs.assign(rate=effective).groupby(axis):
         values = by_seed(ladder, "rate", metric)
         # Where training fails the curve falls off a cliff that no cubic can follow: only the cells before it count.
-        sound = ~np.logical_or.accumulate(ladder.groupby("rate").failed.any().to_numpy())
+        sound = ~np.logical_or.accumulate(ladder.groupby("rate").diverged_or_collapsed.any().to_numpy())
         if sound.sum() < MINIMUM_CELLS:
             raise NotRun(f"fewer than {MINIMUM_CELLS} rates at which all seeds train, at {axis} {key}")
         x = values.columns.to_numpy(dtype=np.float64)[sound]

@@ -155,12 +155,12 @@ def _changes(
 
 def _failures(runs: pd.DataFrame, label: str = "") -> dict[str, float]:
     """Number of runs that diverged or collapsed: in all, and in every cell with such runs."""
-    cells = runs[runs.failed].groupby(["batch_size", "learning_rate"]).size().reset_index(name="count")
+    cells = runs[runs.diverged_or_collapsed].groupby(["batch_size", "learning_rate"]).size().reset_index(name="count")
     by_cell = {
         f"{label}failed runs at B = {cell.batch_size:g}, ε = {cell.learning_rate:g}": float(cell["count"])
         for _, cell in cells.iterrows()
     }
-    return {f"{label}failed runs of {len(runs)}": float(runs.failed.sum())} | by_cell
+    return {f"{label}failed runs of {len(runs)}": float(runs.diverged_or_collapsed.sum())} | by_cell
 
 
 def _world(request: Request, edge: float) -> World:

@@ -66,7 +66,7 @@ CLAIMS = (
         differs="We train a small MLP on MNIST-1D with mse, so that the curvature does not vanish with the loss. Only "
         "the batch varies. We also report cross-entropy, a rate that varies, tr H instead of ‖H‖, and whether η and S "
         "matter beyond η/S. The verdict does not depend on them.",
-        studies=(sharpness.CURVATURE_OVER_BATCHES,),
+        gpu_studies=(sharpness.CURVATURE_OVER_BATCHES,),
     ),
     _claim(
         id="C4.4",
@@ -115,7 +115,7 @@ CLAIMS = (
         differs=f"{_DIFFERS} We also report whole training curves. The verdict does not depend on them. A schedule of "
         "the batch has the same ε·steps as the schedule of the rate, and the control without a schedule has more "
         "ε·steps. With 20 seeds instead of 40, one of the two schedules was inconclusive on confirming seeds.",
-        studies=(batch_schedules.BATCH_SCHEDULES,),
+        gpu_studies=(batch_schedules.BATCH_SCHEDULES,),
     ),
     _claim(
         id="C4.8",

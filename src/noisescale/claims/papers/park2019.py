@@ -56,7 +56,7 @@ CLAIMS = (
         experiment=noise_over_widths.noise_in_proportion,
         minutes=9.0,
         differs=_DIFFERS,
-        studies=(OVER_WIDTHS, OVER_WIDTHS_AT_EQUAL_EPOCHS),
+        gpu_studies=(OVER_WIDTHS, OVER_WIDTHS_AT_EQUAL_EPOCHS),
     ),
     _claim(
         id="C1.4",
@@ -67,7 +67,7 @@ CLAIMS = (
         experiment=noise_over_widths.constant_temperature,
         minutes=5.0,
         differs=_DIFFERS,
-        studies=(STANDARD_OVER_WIDTHS,),
+        gpu_studies=(STANDARD_OVER_WIDTHS,),
     ),
     _claim(
         id="C1.5",
@@ -78,7 +78,7 @@ CLAIMS = (
         experiment=peaks_over_widths.peak_rises,
         minutes=5.4,
         differs=_DIFFERS,
-        studies=(OVER_WIDTHS,),
+        gpu_studies=(OVER_WIDTHS,),
     ),
     _claim(
         id="C1.6",
@@ -92,7 +92,7 @@ CLAIMS = (
         disputed="The theory is for squared error and linearized networks. With cross-entropy, others find rates that "
         "fall much more slowly with width in the standard parameterization. Here the verdict rests on cross-entropy. "
         "We also report squared error. The verdict does not depend on it.",
-        studies=(STABLE_RATES, STANDARD_STABLE_RATES),
+        gpu_studies=(STABLE_RATES, STANDARD_STABLE_RATES),
     ),
     _claim(
         id="C1.7",
@@ -103,7 +103,7 @@ CLAIMS = (
         experiment=stable_rates.largest_batch_falls,
         minutes=5.4,
         differs=_DIFFERS,
-        studies=(OVER_WIDTHS,),
+        gpu_studies=(OVER_WIDTHS,),
     ),
     _claim(
         id="C1.8",
@@ -115,7 +115,7 @@ CLAIMS = (
         minutes=9.3,
         differs="We train residual networks of two blocks and networks of three convolutions on 8×8 digits. The paper "
         "trains wide residual networks and convolutional networks on CIFAR.",
-        studies=(RESIDUAL_NETWORKS, CONVOLUTIONAL_NETWORKS),
+        gpu_studies=(RESIDUAL_NETWORKS, CONVOLUTIONAL_NETWORKS),
     ),
     _claim(
         id="C1.9",
@@ -127,7 +127,7 @@ CLAIMS = (
         minutes=9.4,
         differs=f"{_DIFFERS} NTK has ε = 8 and standard has ε = 0.25, each at its best batch. We do not tune ε.",
         disputed="Lee et al. 2020 (arXiv:2007.15801) find that NTK is better at finite width.",
-        studies=(OVER_WIDTHS, STANDARD_OVER_WIDTHS),
+        gpu_studies=(OVER_WIDTHS, STANDARD_OVER_WIDTHS),
     ),
     _claim(
         id="C1.10",

@@ -30,7 +30,7 @@ CLAIMS = (
         experiment=tuned_rates.saturation,
         minutes=3.0,
         differs=_TIME,
-        studies=(TUNED_AT_EQUAL_EPOCHS,),
+        gpu_studies=(TUNED_AT_EQUAL_EPOCHS,),
     ),
     _claim(
         id="C3.2",
@@ -43,7 +43,7 @@ CLAIMS = (
         experiment=tuned_rates.momentum_helps_late,
         minutes=6.0,
         differs=_TIME,
-        studies=(TUNED_AT_EQUAL_EPOCHS, TUNED_WITH_MOMENTUM),
+        gpu_studies=(TUNED_AT_EQUAL_EPOCHS, TUNED_WITH_MOMENTUM),
     ),
     _claim(
         id="C3.3",
@@ -56,7 +56,7 @@ CLAIMS = (
         experiment=equal_steps.with_ghost_batches,
         minutes=7.0,
         differs=_NOISY,
-        studies=(EQUAL_STEPS_WITH_GHOST_BATCHES,),
+        gpu_studies=(EQUAL_STEPS_WITH_GHOST_BATCHES,),
     ),
     _claim(
         id="C3.4",

@@ -85,7 +85,7 @@ def _widths(material: Material, metric: str) -> Figure:
 def _relative(material: Material, curve: pd.DataFrame, metric: str, width: float) -> pd.Series:
     optimum = material.optimum(metric, width)
     if optimum is not None:
-        top = material.height_on_curve(metric, width, material.place(optimum).value)
+        top = material.height_on_curve(metric, width, material.value_at(optimum).value)
     else:
         top = METRICS[metric].sign * (METRICS[metric].sign * curve[metric]).max()
     return curve[metric] - top

@@ -68,7 +68,7 @@ def _optimum(axes: Axes, material: Material, metric: str, width: float, look: Lo
     optimum = material.optimum(metric, width)
     if optimum is None:
         return
-    place, positions = material.place(optimum), material.cells.loc[material.cells.width == width, "place"]
+    place, positions = material.value_at(optimum), material.cells.loc[material.cells.width == width, "place"]
     # The height is reported on the test set, so it does not lie on a curve of validation data.
     height = optimum.height.value if material.split == "test" else math.nan
     height = height if math.isfinite(height) else material.height_on_curve(metric, width, place.value)

@@ -78,7 +78,7 @@ def _law(axes: Axes, material: Material, law: PowerLaw | None) -> None:
 
 
 def _point(axes: Axes, material: Material, width: float, optimum: MetricOptimum, ends: tuple[float, float]) -> None:
-    place = material.place(optimum)
+    place = material.value_at(optimum)
     if optimum.curve.censored:
         marker = "v" if optimum.curve.censored < 0 else "^"
         axes.plot(
