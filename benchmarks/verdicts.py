@@ -13,7 +13,7 @@ import shutil
 from pathlib import Path
 
 from noisescale.claims import CLAIMS, PAPERS, SEEDS_APART, verify
-from noisescale.report import write_verdicts
+from noisescale.report import write_verdict_pages
 from noisescale.store import Study
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -83,7 +83,7 @@ def main() -> None:
     for number in arguments.sets:
         for paper in arguments.papers:
             out = arguments.runs / f"set-{number}"
-            write_verdicts(verify([paper], scale="laptop", out=out, seed_set=number, log=print), out)
+            write_verdict_pages(verify([paper], scale="laptop", out=out, seed_set=number, log=print), out)
     for number in SETS:
         gather(arguments.runs / f"set-{number}", number)
     store_times([arguments.runs / f"set-{number}" / "studies" / f"laptop-{SEEDS_APART * number}" for number in SETS])

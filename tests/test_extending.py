@@ -25,7 +25,7 @@ from noisescale.families import (
 )
 from noisescale.laws import Recommendation, fit, recommend
 from noisescale.parameterizations import Table
-from noisescale.report import fit_tables, recommendation_tables, write_report, write_verdicts
+from noisescale.report import fit_tables, recommendation_tables, write_report, write_verdict_pages
 from noisescale.runs import Run
 from noisescale.store import Study
 from noisescale.sweeps import SweepSpec, sweep
@@ -260,7 +260,7 @@ def test_a_claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )  # fmt: skip
     verdicts = verify("T1", scale="smoke", out=tmp_path)
     assert [verdict.verdict for verdict, _ in verdicts] == ["supported"]
-    pages = write_verdicts(verdicts, tmp_path)
+    pages = write_verdict_pages(verdicts, tmp_path)
     assert any("A larger rate descends faster." in page.read_text("utf-8") for page in pages if page.suffix == ".html")
     evidence = faster_with_a_larger_rate(Request("smoke", 0, tmp_path, null=True))
     assert evidence.statistics[0].outcome != "supported"

@@ -19,7 +19,7 @@ import pytest
 
 from noisescale.claims import CLAIMS, Verdict
 from noisescale.cli import main
-from noisescale.report import write_verdicts
+from noisescale.report import write_verdict_pages
 from noisescale.runs import pack_id
 from noisescale.store import Study
 from noisescale.sweeps.plan import Plan
@@ -101,7 +101,7 @@ def test_a_name_executes_nothing_on_a_page_of_verdicts(working_folder: Path) -> 
         reported={SCRIPT: 1.0}, beside=(statistic,), level=0.025, criterion_commit=SCRIPT, versions=SCRIPT,
         seconds=1.0, note=SCRIPT,
     )  # fmt: skip
-    (path,) = write_verdicts([(verdict, None)], working_folder)
+    (path,) = write_verdict_pages([(verdict, None)], working_folder)
     page = Page(path.read_text("utf-8"))
     assert (page.scripts, page.handlers) == ([], [])
     assert "&lt;script&gt;" in path.read_text("utf-8")

@@ -225,13 +225,13 @@ def verify_command(
 ) -> int:
     """Run the experiments of claims and judge each as supported, contradicted or inconclusive."""
     from noisescale.claims import verify
-    from noisescale.report import verdict_tables, write_verdicts
+    from noisescale.report import verdict_tables, write_verdict_pages
 
     verdicts = verify(
         names, scale=scale, out=out, seed_set=seed_set, max_seconds=max_seconds,
         log=lambda line: print(line, file=sys.stderr),
     )  # fmt: skip
-    pages = write_verdicts(verdicts, out)
+    pages = write_verdict_pages(verdicts, out)
     if as_json:
         _print_json([verdict.as_json() for verdict, _ in verdicts])
     else:

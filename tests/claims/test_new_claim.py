@@ -25,7 +25,7 @@ from noisescale.claims import (
 )
 from noisescale.claims.studies.specs import mnist1d_spec
 from noisescale.cli import main
-from noisescale.report import write_verdicts
+from noisescale.report import write_verdict_pages
 
 RATES = ClaimStudy(
     "MLPs of width 8 on MNIST-1D, two rates",
@@ -70,7 +70,7 @@ def test_a_new_claim_is_verified_from_its_row_to_its_page(row: Claim, tmp_path: 
     assert verdict.verdict == "supported" and evidence is not None and verdict.level == 0.025
     assert verdict.setting == RATES.setting and verdict.device == "" and "planted" in verdict.note
     assert json.loads((tmp_path / "T1.json").read_text())["verdict"] == "supported"
-    (page,) = write_verdicts(verified, tmp_path)
+    (page,) = write_verdict_pages(verified, tmp_path)
     text = page.read_text()
     assert page.name == "toy2024.html" and row.statement in text and text.count("<svg") == 1
     assert [listed["paper"] for listed in listed_claims() if listed["id"] == "T1"] == ["toy2024"]

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from noisescale.claims import CLAIMS, PAPERS, Verdict, verify
-from noisescale.report import row_names, write_verdicts
+from noisescale.report import row_names, write_verdict_pages
 
 ROOT = Path(__file__).resolve().parents[2]
 Load = Callable[[str], ModuleType]
@@ -32,7 +32,7 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Load:
 def planted(tmp_path: Path) -> Verdict:
     """Verify a claim that takes a fifth of a second, with its file, figure and page in `tmp_path`."""
     verified = verify("C2.2", scale="smoke", out=tmp_path)
-    write_verdicts(verified, tmp_path)
+    write_verdict_pages(verified, tmp_path)
     return verified[0][0]
 
 
@@ -175,7 +175,7 @@ def test_verdicts_of_other_sets_are_not_overwritten(load: Load, tmp_path: Path) 
 def test_the_command_on_a_page_repeats_the_claims_of_the_page(planted: Verdict, tmp_path: Path) -> None:
     assert "noisescale verify C2.2 --scale smoke" in (tmp_path / "li2020.html").read_text()
     paper = [replace(planted, id=claim.id) for claim in CLAIMS.values() if claim.paper == "li2020"]
-    write_verdicts([(verdict, None) for verdict in paper], tmp_path)
+    write_verdict_pages([(verdict, None) for verdict in paper], tmp_path)
     assert "noisescale verify li2020 --scale smoke" in (tmp_path / "li2020.html").read_text()
 
 

@@ -27,7 +27,7 @@ from noisescale.claims.experiments import peaks_over_widths
 from noisescale.claims.planted import PlantedStudy, plant
 from noisescale.claims.provenance import device_name
 from noisescale.cli import main
-from noisescale.report import write_verdicts
+from noisescale.report import write_verdict_pages
 from noisescale.sweeps import SweepSpec
 
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
@@ -178,5 +178,5 @@ def test_a_figure_without_points_is_drawn(tmp_path: Path) -> None:
     nothing = np.array([])
     panel = Panel("width", "best noise", (Curve("none", nothing, nothing, nothing, nothing),), log_x=True, log_y=True)
     evidence = Evidence((), (panel,), 0, "")
-    assert [page.name for page in write_verdicts([(verdict, evidence)], tmp_path)] == ["li2020.html"]
+    assert [page.name for page in write_verdict_pages([(verdict, evidence)], tmp_path)] == ["li2020.html"]
     assert (tmp_path / "C2.2.svg").exists()

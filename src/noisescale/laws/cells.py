@@ -35,7 +35,7 @@ class Cell:
         runs: Number of seeds.
         failures: Number of seeds that diverged or collapsed.
         late: True if the drift of the metric is equivalent to zero.
-        usable: True if the search for the optimum may use this cell: no run failed, and the noise is above zero.
+        usable: True if no run diverged or collapsed. The search for the optimum uses only these cells.
         metrics: Mean of each metric over seeds, by name, with its Student t interval. A failed run counts as the
             constant predictor. NaN if the metric was not measured.
     """

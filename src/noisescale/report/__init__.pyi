@@ -1,7 +1,7 @@
 from .claims import claims_tables as claims_tables
 from .claims import row_names as row_names
 from .claims import verdict_tables as verdict_tables
-from .claims import write_verdicts as write_verdicts
+from .claims import write_verdict_pages as write_verdict_pages
 from .figures.claim import claim_figure as claim_figure
 from .figures.claim import figure_title as figure_title
 from .measured_curves import measured_tables as measured_tables

@@ -65,7 +65,7 @@ def verdict_tables(verdicts: Sequence[Verdict]) -> list[Table]:
     return [TableData(f"Verdicts, {_sets(verdicts)}", columns, tuple(rows), tuple(notes)).as_rich()]
 
 
-def write_verdicts(verified: Sequence[tuple[Verdict, Evidence | None]], folder: Path) -> list[Path]:
+def write_verdict_pages(verified: Sequence[tuple[Verdict, Evidence | None]], folder: Path) -> list[Path]:
     """Write the figure of each verdict as `ID.svg` and `ID.png`, and a page for each paper, `PAPER.html`.
 
     A page shows the verdicts of this call only. Claims without runs have no figure.
