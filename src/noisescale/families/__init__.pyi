@@ -13,6 +13,7 @@ from .resnet import ResidualBlock as ResidualBlock
 from .scale_invariance import ScaleDefect as ScaleDefect
 from .scale_invariance import scale_invariance_defects as scale_invariance_defects
 from .spatial import SPATIAL as SPATIAL
+from .spatial import Spatial as Spatial
 from .spatial import spatial_axes as spatial_axes
 from .table import FAMILIES as FAMILIES
 from .table import Family as Family

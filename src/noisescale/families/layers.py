@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from noisescale.errors import BadInput
 from noisescale.families.activations import make_activation
 from noisescale.families.normalization import Normalization
-from noisescale.families.spatial import SPATIAL
+from noisescale.families.spatial import SPATIAL, Spatial
 
 
 class FixedReadOut(nn.Module):
@@ -51,7 +51,8 @@ class Layers:
         activation_name: A name in `ACTIVATIONS`.
         normalizes: The normalization.
         scale_invariant: Whether the network is scale-invariant.
-        spatial: The number of spatial axes of the activations: 0 for [B, C], 1 for [B, C, L], 2 for [B, C, H, W].
+        spatial: Kind of the activations, a key of `SPATIAL`: 0 for [B, C], 1 for [B, C, L], 2 for [B, C, H, W] and
+            "sequence" for [B, L, C].
 
     Raises:
         BadInput: An unknown activation, or a scale-invariant network without normalization.
@@ -60,7 +61,7 @@ class Layers:
     activation_name: str
     normalizes: Normalization
     scale_invariant: bool
-    spatial: int
+    spatial: Spatial
 
     def __post_init__(self) -> None:
         make_activation(self.activation_name)
@@ -98,4 +99,4 @@ class Layers:
         """Return the mean over positions and the read-out."""
         mean = SPATIAL[self.spatial].mean
         assert mean is not None  # `check_positions` refuses vectors
-        return [mean(1), nn.Flatten(), self.read_out(channels, num_classes)]
+        return [mean(), nn.Flatten(), self.read_out(channels, num_classes)]

@@ -1,11 +1,13 @@
-r"""Normalizations as one table, for [B, C], [B, C, L] and [B, C, H, W]: y = γ(x − μ)/√(v + ε) + β, ε = 1e-5.
+r"""Normalizations as one table, for [B, C], [B, C, L], [B, C, H, W] and sequences [B, L, C].
+
+y = γ(x − μ)/√(v + ε) + β, with ε = 1e-5.
 
 | name | μ and v are taken over | in evaluation |
 |---|---|---|
 | none | – | – |
 | batch | examples and positions, per channel | running statistics |
 | ghost_batch | examples of a ghost batch and positions, per channel (`families.ghost_batch`) | running statistics |
-| layer | channels and positions, per example | the same |
+| layer | channels and positions, per example; in a sequence, channels, per position | the same |
 | group | positions and the channels of a group, per example | the same |
 
 v is the biased variance. Batch normalization keeps `running_mean` and `running_var` (of the unbiased variance) as
@@ -26,7 +28,8 @@ from torch import nn
 
 from noisescale.errors import BadInput, unknown_name
 from noisescale.families.ghost_batch import GhostBatchNorm
-from noisescale.families.spatial import SPATIAL
+from noisescale.families.sequences import ChannelsFirst
+from noisescale.families.spatial import SPATIAL, Spatial
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +62,12 @@ class Normalization:
         """Return the options that this kind takes."""
         return NORMALIZATIONS[self.kind].takes
 
-    def module(self, channels: int, *, spatial: int, affine: bool = True) -> nn.Module:
+    def module(self, channels: int, *, spatial: Spatial, affine: bool = True) -> nn.Module:
         """Return the module that normalizes this many channels; an `nn.Identity` for "none".
 
         Args:
             channels: Channels of the activations.
-            spatial: The number of spatial axes of the activations.
+            spatial: Kind of the activations, a key of `SPATIAL`.
             affine: Whether it has a gain γ and a shift β.
 
         Raises:
@@ -91,39 +94,43 @@ class Normalizer:
         batch_fault: (normalization, batch size) to the requirement that the batch does not meet, or None.
     """
 
-    build: Callable[[Normalization, int, int, bool], nn.Module]
+    build: Callable[[Normalization, int, Spatial, bool], nn.Module]
     takes: tuple[str, ...] = ()
     batch_fault: Callable[[Normalization, int], str | None] = lambda normalization, batch_size: None
 
 
-def _none(normalization: Normalization, channels: int, spatial: int, affine: bool) -> nn.Module:
+def _none(normalization: Normalization, channels: int, spatial: Spatial, affine: bool) -> nn.Module:
     return nn.Identity()
 
 
-def _batch(normalization: Normalization, channels: int, spatial: int, affine: bool) -> nn.Module:
-    return SPATIAL[spatial].batch_norm(channels, affine=affine)
+def _batch(normalization: Normalization, channels: int, spatial: Spatial, affine: bool) -> nn.Module:
+    return _channels_first(SPATIAL[spatial].batch_norm(channels, affine=affine), spatial)
 
 
-def _ghost_batch(normalization: Normalization, channels: int, spatial: int, affine: bool) -> nn.Module:
-    return GhostBatchNorm(channels, normalization.ghost_size, affine=affine)
+def _ghost_batch(normalization: Normalization, channels: int, spatial: Spatial, affine: bool) -> nn.Module:
+    return _channels_first(GhostBatchNorm(channels, normalization.ghost_size, affine=affine), spatial)
 
 
-def _layer(normalization: Normalization, channels: int, spatial: int, affine: bool) -> nn.Module:
-    if spatial:
+def _layer(normalization: Normalization, channels: int, spatial: Spatial, affine: bool) -> nn.Module:
+    if spatial and not SPATIAL[spatial].channels_last:
         return nn.GroupNorm(1, channels, affine=affine)
     if channels < 2:
         raise BadInput("grid.width", "at least 2 with normalization 'layer', for one unit has no variance", channels)
     return nn.LayerNorm(channels, elementwise_affine=affine)
 
 
-def _group(normalization: Normalization, channels: int, spatial: int, affine: bool) -> nn.Module:
+def _group(normalization: Normalization, channels: int, spatial: Spatial, affine: bool) -> nn.Module:
     groups = normalization.groups
     if channels % groups:
         raise BadInput("model.groups", "a divisor of the channels at every width", f"{groups} for {channels} channels")
     if not spatial and channels == groups:
         required = "fewer than the units of every width, for a group of one unit has no variance"
         raise BadInput("model.groups", required, f"{groups} for {channels} units")
-    return nn.GroupNorm(groups, channels, affine=affine)
+    return _channels_first(nn.GroupNorm(groups, channels, affine=affine), spatial)
+
+
+def _channels_first(module: nn.Module, spatial: Spatial) -> nn.Module:
+    return ChannelsFirst(module) if SPATIAL[spatial].channels_last else module
 
 
 def _fault_of_one_example(normalization: Normalization, batch_size: int) -> str | None:

@@ -1,37 +1,46 @@
-"""The layers for inputs with no, one or two spatial axes, as one table."""
+"""The layers for each kind of activations, by their positions: none, one axis, two axes, or a sequence."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Literal
 
 from torch import nn
 
 from noisescale.errors import BadInput
+from noisescale.families.sequences import MeanOverPositions
+
+# The number of spatial axes, which follow the channels, or "sequence" for positions that precede the channels.
+Spatial = int | Literal["sequence"]
 
 
 @dataclass(frozen=True, slots=True)
 class SpatialLayers:
-    """The layers for one number of spatial axes.
+    """The layers for one kind of activations.
 
     Args:
         inputs: Kind and shape of an example, for messages.
-        convolution: The convolution; None for vectors, which have no positions.
+        convolution: The convolution; None if there is none for this kind.
         batch_norm: Batch normalization.
-        mean: The mean over positions, as an adaptive pooling layer; None for vectors.
+        mean: Function that returns a layer for the mean over positions; None for vectors, which have no positions.
+        channels_last: Whether the channels follow the positions.
     """
 
     inputs: str
     convolution: type[nn.Conv1d | nn.Conv2d] | None
     batch_norm: type[nn.BatchNorm1d | nn.BatchNorm2d]
-    mean: type[nn.AdaptiveAvgPool1d | nn.AdaptiveAvgPool2d] | None
+    mean: Callable[[], nn.Module] | None
+    channels_last: bool = False
 
 
-# The key is the number of spatial axes. A new kind of input is one more row.
-SPATIAL: dict[int, SpatialLayers] = {
+# A new kind of activations is one more row.
+SPATIAL: dict[Spatial, SpatialLayers] = {
     0: SpatialLayers("vectors [D]", None, nn.BatchNorm1d, None),
-    1: SpatialLayers("sequences of channels [C, L]", nn.Conv1d, nn.BatchNorm1d, nn.AdaptiveAvgPool1d),
-    2: SpatialLayers("images [C, H, W]", nn.Conv2d, nn.BatchNorm2d, nn.AdaptiveAvgPool2d),
+    1: SpatialLayers("signals [C, L]", nn.Conv1d, nn.BatchNorm1d, partial(nn.AdaptiveAvgPool1d, 1)),
+    2: SpatialLayers("images [C, H, W]", nn.Conv2d, nn.BatchNorm2d, partial(nn.AdaptiveAvgPool2d, 1)),
+    "sequence": SpatialLayers("sequences [L, C]", None, nn.BatchNorm1d, MeanOverPositions, channels_last=True),
 }
 
 
