@@ -1,1 +1,1 @@
-"""The papers: each module lists the claims of one paper, a row per claim."""
+"""The papers: each module lists the claims of one paper, one row per claim."""
