@@ -315,7 +315,7 @@ def test_cross_entropy_is_refused_for_real_targets(
 def test_runs_of_different_shapes_are_refused(
     make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
 ) -> None:
-    with pytest.raises(BadInput, match="share everything"):
+    with pytest.raises(BadInput, match="differ only in"):
         make_trainer([make_run(), make_run(width=17)], make_data())
 
 

@@ -13,11 +13,11 @@ from noisescale.measure.problem import Problem
 
 @dataclass(frozen=True)
 class Sharpness:
-    """The largest eigenvalue of the Hessian, plain and invariant.
+    """The largest eigenvalue of the Hessian, in absolute and in relative weight changes.
 
     Args:
-        plain: λ_max of H.
-        invariant: λ_max of |w|H|w|, entry by entry: the curvature per relative change of each weight.
+        plain: Largest eigenvalue of H.
+        invariant: Largest eigenvalue of the matrix |w_i| H_ij |w_j|, the curvature per relative change of each weight.
     """
 
     plain: Eigenvalues
@@ -30,14 +30,14 @@ def sharpness(
 ) -> Sharpness:
     """Compute λ_max of H and of |w|H|w|.
 
-    A ReLU network computes the same function when a unit's incoming weights are multiplied by c and its outgoing
-    weights divided by c; so does a network in which weights before a normalization are multiplied by c. Such changes
-    alter H but not |w|H|w|: with w → Tw, T diagonal, H → T⁻¹HT⁻¹.
+    Some rescalings of the weights do not change the function of a network. A ReLU unit's incoming weights can be
+    multiplied by c and its outgoing weights divided by c. Weights before a normalization can be multiplied by c. Such
+    a change w → Tw with a diagonal matrix T transforms H into T⁻¹HT⁻¹, but it does not change |w|H|w|.
 
     Args:
         problem: The problem, or a model, a loss and data.
         tolerance: Bound on the residuals, as in `hessian_eigenvalues`.
-        max_products: Largest number of Hessian-vector products for each of the two.
+        max_products: Largest number of Hessian-vector products for each of the two eigenvalues.
         seed: Seed of the starting vector.
 
     Returns:
@@ -47,7 +47,8 @@ def sharpness(
         BadInput: `Problem` refuses the input.
 
     Source:
-        Dinh, Pascanu, Bengio, Bengio 2017, for the rescaling; Kwon, Kim, Park, Choi 2021, section 3, for the remedy.
+        Dinh, Pascanu, Bengio, Bengio 2017, for the rescaling; Kwon, Kim, Park, Choi 2021, section 3, for the invariant
+        sharpness.
     """
     relative = problem.with_scale(torch.abs(problem.point), "relative")
     plain, invariant = (

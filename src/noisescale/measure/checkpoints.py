@@ -1,4 +1,4 @@
-"""The model that `"package.module:model"` names, with the weights of a checkpoint."""
+"""Imports the model named by `"package.module:model"`, and loads the weights of a checkpoint."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ def load_model(reference: str, checkpoint: Path | None = None) -> nn.Module:
     Modules in the current folder can be imported.
 
     Args:
-        reference: "package.module:name" of a model, or of a function without arguments that returns one.
-        checkpoint: File that `torch.save(model.state_dict(), …)` wrote. Only tensors are read; no code in it runs.
+        reference: "package.module:name" of a model, or of a function without arguments that returns a model.
+        checkpoint: A file that `torch.save(model.state_dict(), …)` wrote. Only tensors are read, and no code in the
+            file is run.
 
     Returns:
         The model.
 
     Raises:
-        BadInput: The name does not exist or is no model, or the checkpoint does not fit the model.
+        BadInput: The name does not exist or is not a model, or the checkpoint does not fit the model.
     """
     module_name, separator, attribute = reference.partition(":")
     if not separator or not module_name or not attribute:

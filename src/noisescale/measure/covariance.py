@@ -17,13 +17,13 @@ from noisescale.measure.problem import Problem
 
 @dataclass(frozen=True)
 class Covariance:
-    """Σ = Σ_i (g_i − ḡ)(g_i − ḡ)ᵀ/(n − 1) of the data's per-example gradients.
+    """The covariance Σ = Σ_i (g_i − ḡ)(g_i − ḡ)ᵀ/(n − 1) of the per-example gradients g_i.
 
     Args:
-        eigenvalues: The leading eigenvalues [k], the largest first.
-        vectors: Their eigenvectors [P, k].
-        trace: tr Σ.
-        frobenius_norm: ‖Σ‖_F.
+        eigenvalues: The leading eigenvalues, shape [k], the largest first.
+        vectors: The eigenvectors of the leading eigenvalues, shape [P, k].
+        trace: The trace of Σ.
+        frobenius_norm: The Frobenius norm ‖Σ‖_F.
         examples: Number n of examples.
         coordinates: Coordinates of gradients and Hessians, "module" or "optimizer".
         gradients: Number of per-example gradients computed.
@@ -69,7 +69,7 @@ def gradient_covariance(problem: Problem, k: int = 1) -> Covariance:
 
 
 def centred_gradients(problem: Problem) -> Tensor:
-    """Return the matrix of rows (g_i − ḡ)/√(n − 1), shape [n, P], in float64. With C this matrix, Σ = CᵀC.
+    """Return the matrix C with the rows (g_i − ḡ)/√(n − 1), shape [n, P], in float64. The covariance is Σ = CᵀC.
 
     Args:
         problem: The problem.

@@ -23,15 +23,15 @@ from noisescale.measure.sampling_error import FEWEST_SAMPLES, error_safety_facto
 
 @dataclass(frozen=True)
 class NoiseAndCurvature:
-    """The covariance C of per-example gradients beside the Hessian H.
+    """A comparison of the covariance C of per-example gradients with the Hessian H.
 
     Args:
-        trace_ratio: tr C/tr H. tr C is exact, tr H is estimated.
-        cosine: ⟨C, H⟩/(‖C‖‖H‖) in Frobenius' product, 1 where they are proportional.
+        trace_ratio: The ratio tr C/tr H, where tr C is exact and tr H is estimated.
+        cosine: The cosine ⟨C, H⟩/(‖C‖‖H‖) with Frobenius' inner product. It is 1 if C and H are proportional.
         curvatures: Largest eigenvalues λ_i of H, shape [k].
-        noises: vᵢᵀCvᵢ along the eigenvectors v_i of H, shape [k].
+        noises: Variances vᵢᵀCvᵢ of the gradient along the eigenvectors v_i of H, shape [k].
         slope: Least-squares slope of vᵢᵀCvᵢ on λ_i through the origin. Its interval is infinite for k = 1.
-        correlation: Correlation of vᵢᵀCvᵢ and λ_i over the k directions; NaN for k < 3.
+        correlation: Correlation of vᵢᵀCvᵢ and λ_i over the k directions. NaN for k < 3.
         converged: Whether the eigenpairs converged.
         coordinates: Coordinates of gradients and Hessians, "module" or "optimizer".
         products: Number of Hessian-vector products computed.
@@ -54,13 +54,13 @@ class NoiseAndCurvature:
 def noise_and_curvature(
     problem: Problem, k: int = 10, *, error: float = 0.05, max_products: int = 400, seed: int = 0
 ) -> NoiseAndCurvature:
-    """Compare the covariance C of gradients with the Hessian H: traces, angle, and C along the eigenvectors of H.
+    """Compare the covariance C of gradients with the Hessian H: traces, angle, and variances along eigenvectors of H.
 
-    With random signs z: tr H = E zᵀHz, ⟨C, H⟩ = E (Cz)ᵀ(Hz), ‖H‖² = E‖Hz‖². C is exact for the given data.
+    With random signs z, tr H = E zᵀHz, ⟨C, H⟩ = E (Cz)ᵀ(Hz) and ‖H‖² = E‖Hz‖². C is exact for the given data.
 
     Args:
         problem: The problem, or a model, a loss and data. All gradients are kept in memory.
-        k: Number of eigenvectors of H, those of the largest eigenvalues.
+        k: Number of eigenvectors of H. They belong to the largest eigenvalues.
         error: Standard error of the cosine at which sampling stops.
         max_products: Largest number of Hessian-vector products with random signs.
         seed: Seed of the random signs.
@@ -113,11 +113,11 @@ def _cosine(rows: list[tuple[float, float, float]], norm: float) -> Estimate:
 
 
 def _jackknifed(rows: NDArray[np.float64], of: Callable[[NDArray[np.float64]], float]) -> Estimate:
-    """Return a function of column means with the error of the delete-one jackknife."""
-    n, whole = len(rows), rows.mean(0)
-    each = np.array([of((n * whole - row) / (n - 1)) for row in rows])
-    error = math.sqrt((n - 1) / n * float(np.square(each - each.mean()).sum()))
-    return with_t_interval(of(whole), error, n - 1, "ratio")
+    """Return the value of a function of column means, with its error from the delete-one jackknife."""
+    n, mean = len(rows), rows.mean(0)
+    replicates = np.array([of((n * mean - row) / (n - 1)) for row in rows])
+    error = math.sqrt((n - 1) / n * float(np.square(replicates - replicates.mean()).sum()))
+    return with_t_interval(of(mean), error, n - 1, "ratio")
 
 
 def _slope(curvatures: NDArray[np.float64], noises: NDArray[np.float64]) -> Estimate:

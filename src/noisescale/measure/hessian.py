@@ -26,7 +26,7 @@ class Eigenvalues:
 
     Args:
         values: Eigenvalues, shape [k], the outermost first.
-        residuals: ‖Hv − λv‖, shape [k]. An eigenvalue lies within this distance of each value.
+        residuals: ‖Hv − λv‖, shape [k]. The distance from each value to the nearest true eigenvalue is at most this.
         vectors: Eigenvectors, shape [P, k].
         converged: Whether the residuals are below the tolerance and no eigenvalue lies further out.
         coordinates: Coordinates of the Hessian, "module", "optimizer" or "relative".
@@ -47,7 +47,7 @@ class Eigenvalues:
 
 @dataclass(frozen=True)
 class Measured:
-    """A number of the Hessian with its error.
+    """An estimated property of the Hessian (its trace or norm), with its error.
 
     Args:
         estimate: Value, standard error and interval.
@@ -70,9 +70,9 @@ class Density:
 
     Args:
         grid: Eigenvalues, shape [M].
-        density: Density with integral 1, shape [M].
-        standard_error: Standard error over the probes, shape [M].
-        width: Standard deviation of the smoothing, in the unit of the grid.
+        density: Density at each grid point, with integral 1, shape [M].
+        standard_error: Standard error of the density, from the spread over probes, shape [M].
+        width: Standard deviation of the Gaussian that smooths the density, in the unit of the grid.
         coordinates: Coordinates of gradients and Hessians, "module" or "optimizer".
         products: Number of Hessian-vector products computed.
         mode: Mode of the model, "eval" or "train".
@@ -105,7 +105,8 @@ def hessian_eigenvalues(
         problem: The problem, or a model, a loss and data.
         k: Number of eigenvalues.
         which: "LA" for the largest, "SA" for the smallest, "LM" for the largest in absolute value.
-        tolerance: Bound on the residuals relative to the largest value. None for 1e-9 in float64 and 1e-4 in float32.
+        tolerance: Bound on the residuals, relative to the largest eigenvalue in absolute value. None for 1e-9 in
+            float64 and 1e-4 in float32.
         max_products: Largest number of Hessian-vector products.
         seed: Seed of the starting vector.
 
@@ -186,7 +187,7 @@ def hessian_frobenius_norm(
     Source:
         Hutchinson 1990, applied to H².
     """
-    # The relative error of a root is half that of its square.
+    # The relative error of a square root is half the relative error of the square.
     square = _sampled(problem, lambda _, image: float(image @ image), "loss", 2 * relative_error, max_products, seed)
     estimate = square.estimate
     value, low, high = (math.sqrt(max(0.0, end)) for end in (estimate.value, estimate.low, estimate.high))
@@ -212,7 +213,7 @@ def hessian_spectral_density(
         steps: Number of Lanczos steps for each probe.
         probes: Number of random directions. Their spread gives the error.
         points: Number of points of the grid.
-        width: Standard deviation of the smoothing. None for a hundredth of the range of the spectrum.
+        width: Standard deviation of the Gaussian. None for a hundredth of the range of the spectrum.
         seed: Seed of the probes.
 
     Returns:
@@ -225,7 +226,7 @@ def hessian_spectral_density(
         Lin, Saad, Yang 2016; Ghorbani, Krishnan, Xiao 2019.
     """
     if probes < 2:
-        raise BadInput("probes", "at least 2, whose spread is the error", probes)
+        raise BadInput("probes", "at least 2, because the error is computed from their spread", probes)
     generator = torch.Generator().manual_seed(seed)
     product, nodes, weights, spent = double_product(problem), [], [], 0
     for _ in range(probes):
@@ -254,7 +255,7 @@ def _smoothed(
 def _sampled(
     problem: Problem, of: Callable[[Tensor, Tensor], float], unit: str, relative: float, most: int, seed: int
 ) -> Measured:
-    """Average a quantity over random signs until its error is small or all products are used."""
+    """Average a quantity over random signs until its error is small or `most` products are computed."""
     generator = torch.Generator().manual_seed(seed)
     samples: list[float] = []
     while len(samples) < max(most, 2):
@@ -272,7 +273,7 @@ def _sampled(
 
 
 def double_product(problem: Problem) -> Callable[[Tensor], Tensor]:
-    """Return the product with the Hessian for float64 vectors. It is computed in the precision of the model.
+    """Return a function that multiplies the Hessian with float64 vectors, in the precision of the model.
 
     Args:
         problem: The problem.

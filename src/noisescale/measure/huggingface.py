@@ -16,12 +16,12 @@ def watch(trainer: Any, *, every: int = EVERY, parts: int = PARTS) -> NoiseMonit
     """Measure and log the gradient noise scale while a `Trainer` trains.
 
     Args:
-        trainer: A trainer on one device, without gradient accumulation, whose model returns its loss.
+        trainer: A trainer on one device, without gradient accumulation. Its model must return its loss.
         every: Number of steps between measurements.
         parts: Number of parts into which a measured batch is split.
 
     Returns:
-        The monitor. Its `estimate()` is the current noise.
+        The monitor. Its method `estimate` returns the current noise.
 
     Raises:
         BadInput: The trainer accumulates gradients over several batches.
@@ -44,8 +44,8 @@ def watch(trainer: Any, *, every: int = EVERY, parts: int = PARTS) -> NoiseMonit
                 loss: Tensor = trainer.compute_loss(model, part_inputs)
             return loss
 
-        if monitor.update_by(_examples(prepared), loss_of) and (now := monitor.estimate()) is not None:
-            trainer.log(now.logged())
+        if monitor.update_by(_examples(prepared), loss_of) and (noise := monitor.estimate()) is not None:
+            trainer.log(noise.logged())
         loss: Tensor = step(model, prepared, *rest, **named)
         return loss
 

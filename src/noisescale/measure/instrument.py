@@ -13,13 +13,13 @@ from noisescale.measure.problem import Data, LossFunction, Problem
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
 
-# Keyword arguments that an instrument passes on to `Problem`.
+# Keyword arguments that an instrument passes to `Problem`.
 _OPTIONS = ("learning_rate_multipliers", "mode", "chunk")
 _INPUTS = ("model", "loss", "data")
 
 
 class Instrument(Protocol[P, R_co]):
-    """A measurement of a problem, or of a model, a loss and data from which the problem is made."""
+    """A measurement. It takes a `Problem`, or a model, a loss and data from which it builds the problem."""
 
     __name__: str
 
@@ -31,14 +31,14 @@ class Instrument(Protocol[P, R_co]):
 
 
 def instrument(function: Callable[Concatenate[Problem, P], R_co], **defaults: Any) -> Instrument[P, R_co]:
-    """Let a function of a problem take `(model, loss, data, …)` in place of the problem.
+    """Turn a function of a `Problem` into one that also takes `(model, loss, data, …)` in place of the problem.
 
-    It then also takes the keyword arguments `learning_rate_multipliers`, `mode` and `chunk` of `Problem`. A `Problem`
-    checks its data when it is made, so several instruments on one `Problem` check them only once.
+    The new function also takes the keyword arguments `learning_rate_multipliers`, `mode` and `chunk` of `Problem`. A
+    `Problem` checks its data when it is built, so several instruments on one `Problem` check the data only once.
 
     Args:
         function: A measurement of a problem.
-        **defaults: Arguments of `Problem` where they differ from its defaults.
+        **defaults: Arguments of `Problem` that replace its default values.
 
     Returns:
         The instrument, with the name and the documentation of the function.

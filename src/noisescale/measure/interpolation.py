@@ -22,7 +22,7 @@ class Interpolation:
     Args:
         alphas: Values of α, shape [M].
         loss: Loss at each α, shape [M].
-        accuracy: Accuracy at each α, a fraction, shape [M]; NaN if the targets are no class labels.
+        accuracy: Accuracy at each α, as a fraction, shape [M]. NaN if the targets are not class labels.
         status: "exact for these data".
     """
 
@@ -50,7 +50,7 @@ def interpolate(
         model_b: Model at α = 1, of the same architecture.
         loss: Loss of outputs and targets, averaged over the batch.
         data: Data, as in `Problem`.
-        alphas: Values of α, at least one; also below 0 and above 1.
+        alphas: Values of α, at least one. They may lie below 0 or above 1.
         chunk: Number of examples of one forward pass.
 
     Returns:
@@ -82,12 +82,12 @@ def interpolate(
 
 def _loss_and_accuracy(problem: Problem) -> tuple[float, float]:
     loss, correct = 0.0, 0
-    labelled = True
+    has_labels = True
     with torch.no_grad():
         for weight, (inputs, targets) in problem.weighted_batches():
             outputs = problem.outputs(problem.point, inputs)
             loss += weight * float(problem.loss_of_outputs(outputs, targets))
-            labelled = labelled and not targets.is_floating_point() and targets.dim() == 1
-            if labelled:
+            has_labels = has_labels and not targets.is_floating_point() and targets.dim() == 1
+            if has_labels:
                 correct += int((outputs.argmax(-1) == targets).sum())
-    return loss, correct / problem.examples if labelled else float("nan")
+    return loss, correct / problem.examples if has_labels else float("nan")

@@ -10,10 +10,11 @@ from torch import Tensor
 
 Product = Callable[[Tensor], Tensor]
 
-# Residuals that products in each precision reach, relative to the largest eigenvalue.
+# Residuals that Lanczos' method reaches with products in each precision, relative to the largest eigenvalue.
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 
-# A new direction shorter than this, relative to the operator, is rounding: the Krylov space is exhausted.
+# A new direction that is shorter than this, relative to the operator, consists of rounding errors. The Krylov space is
+# then exhausted.
 _BREAKDOWN = 1e-10
 
 
@@ -41,12 +42,12 @@ def extreme_eigenpairs(
 ) -> Ritz:
     """Compute the k outermost eigenpairs of a symmetric operator.
 
-    A Krylov space contains each eigenvalue only once, even if it is repeated. After convergence the method therefore
-    starts again in a random direction orthogonal to all eigenvectors so far. It ends when the new outermost eigenvalue
-    does not lie further out than the k-th one.
+    A Krylov space contains a repeated eigenvalue only once. After convergence, the method therefore starts again in a
+    random direction that is orthogonal to all eigenvectors so far. It ends when the new outermost eigenvalue is not
+    further out than the k-th eigenvalue so far.
 
     Args:
-        product: The product v ↦ Av.
+        product: The operator, a function v ↦ Av.
         size: Length P of the vectors.
         k: Number of eigenpairs.
         which: "LA" for the largest, "SA" for the smallest, "LM" for the largest in absolute value.
@@ -87,12 +88,12 @@ def tridiagonal(product: Product, start: Tensor, steps: int) -> tuple[Tensor, Te
     """Compute the tridiagonal form of an operator in a Krylov space of m ≤ `steps` dimensions.
 
     Args:
-        product: The product v ↦ Av.
+        product: The operator, a function v ↦ Av.
         start: Starting vector, shape [P].
         steps: Largest number of products.
 
     Returns:
-        Diagonal, shape [m], and off-diagonal, shape [m − 1].
+        The diagonal, shape [m], and the off-diagonal, shape [m − 1].
     """
     basis = [start / start.norm()]
     diagonal, off = [], []
@@ -154,8 +155,8 @@ class _Eigenpairs:
         return float(_order(self.values, which)[k - 1])
 
     def outermost(self, k: int, which: str) -> tuple[Tensor, Tensor, Tensor]:
-        places = torch.argsort(_keys(self.values, which), descending=True)[:k]
-        return self.values[places], self.vectors[:, places], self.residuals[places]
+        order = torch.argsort(_keys(self.values, which), descending=True)[:k]
+        return self.values[order], self.vectors[:, order], self.residuals[order]
 
 
 @dataclass(frozen=True)
@@ -182,9 +183,9 @@ def _krylov(
     start = _orthogonalize(start, known)
     if start.norm() <= _BREAKDOWN:
         return None
-    # One basis of known vectors and Krylov vectors. Orthogonalizing against one set after the other would bring back
-    # components of the first, and the error would grow with every step.
-    basis, first = torch.cat([known, (start / start.norm()).unsqueeze(1)], 1), known.shape[1]
+    # Known vectors and Krylov vectors form one basis. Orthogonalizing against one set after the other would bring back
+    # components along the first set, and the error would grow with every step.
+    basis, known_count = torch.cat([known, (start / start.norm()).unsqueeze(1)], 1), known.shape[1]
     diagonal: list[float] = []
     off: list[float] = []
     while True:
@@ -192,16 +193,16 @@ def _krylov(
         diagonal.append(float(basis[:, -1] @ image))
         image = _orthogonalize(image, basis)
         length = float(image.norm())
-        values, inner = _tridiagonal_eigenpairs(diagonal, off)
-        places = torch.argsort(_keys(values, which), descending=True)[:k]
+        values, ritz_vectors = _tridiagonal_eigenpairs(diagonal, off)
+        order = torch.argsort(_keys(values, which), descending=True)[:k]
         scale = max(float(values.abs().max()), 1e-300)
-        residuals = (length * inner[-1, places]).abs()
+        residuals = (length * ritz_vectors[-1, order]).abs()
         exhausted = length <= _BREAKDOWN * scale or basis.shape[1] >= size
         converged = exhausted or (len(values) >= k and bool((residuals <= tolerance * scale).all()))
         if converged or product.is_exhausted:
-            vectors = basis[:, first:] @ inner[:, places].to(basis)
+            vectors = basis[:, known_count:] @ ritz_vectors[:, order].to(basis)
             residuals = (residuals * (0.0 if exhausted else 1.0)).to(basis)
-            return _Krylov(values[places].to(basis), vectors, residuals, scale, converged)
+            return _Krylov(values[order].to(basis), vectors, residuals, scale, converged)
         off.append(length)
         basis = torch.cat([basis, (image / length).unsqueeze(1)], 1)
 

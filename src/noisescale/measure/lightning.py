@@ -46,5 +46,5 @@ class NoiseCallback(Callback):  # type: ignore[misc]  # untyped where the librar
         """Measure at the weights before the step."""
         inputs, targets = batch
         assert self._monitor is not None
-        if self._monitor.update(inputs, targets) and (now := self._monitor.estimate()) is not None:
-            pl_module.log_dict(now.logged())
+        if self._monitor.update(inputs, targets) and (noise := self._monitor.estimate()) is not None:
+            pl_module.log_dict(noise.logged())

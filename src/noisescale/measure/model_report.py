@@ -23,9 +23,9 @@ from noisescale.measure.problem import Problem
 
 SCHEMA_VERSION = 1
 
-# Most numbers in the per-example gradients that the comparison of C with H keeps in memory: 2 GiB in float64. The
-# comparison is left out above it.
-_MOST_NUMBERS = 2**28
+# Largest number of elements in all per-example gradients, which the comparison of gradient covariance and Hessian keeps
+# in memory: 2 GiB in float64. The comparison is left out if there are more.
+_MAX_GRADIENT_ELEMENTS = 2**28
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Quantity:
     Args:
         name: Name of the quantity.
         estimate: Value, standard error and interval.
-        convention: Definition of the number.
-        status: "ok", or what to change.
+        convention: Definition of the quantity.
+        status: "ok", or a sentence that says what to change.
         cost: Number of gradients or products computed, in words.
         seconds: Time of the computation, in seconds.
     """
@@ -57,11 +57,11 @@ class ModelReport:
         quantities: Rows of the table.
         parameters: Number of parameters.
         examples: Number of examples measured.
-        population: Number of examples from which these were drawn.
+        population: Number of examples from which the measured examples were drawn.
         loss: Name of the loss.
         dtype: Precision of the model.
-        coordinates: "module".
-        mode: "eval".
+        coordinates: Coordinates of gradients and Hessians, always "module".
+        mode: Mode of the model, always "eval".
     """
 
     quantities: tuple[Quantity, ...]
@@ -85,7 +85,7 @@ def half_squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
 
     Args:
         outputs: Outputs f, shape [B, K].
-        targets: Targets y, shape [B, K], or labels, shape [B], which become one-hot rows.
+        targets: Targets y, shape [B, K], or class labels, shape [B], which are converted to one-hot rows.
     """
     if not targets.is_floating_point():
         targets = nn.functional.one_hot(targets, outputs.shape[-1])
@@ -105,14 +105,15 @@ def measure_model(model: nn.Module, data: Dataset, *, loss: str, examples: int, 
         model: Model in float32 or float64, on the CPU or a GPU.
         data: Data set. Its training set is measured.
         loss: "cross_entropy" or "mse".
-        examples: Largest number of examples of the training set.
+        examples: Largest number of training examples to measure.
         seed: Seed of the choice of examples and of the random probes.
 
     Returns:
         The table.
 
     Raises:
-        BadInput: The loss does not fit the targets, there are fewer than two examples, or `Problem` refuses the input.
+        BadInput: The loss does not fit the targets, fewer than two examples are requested, or `Problem` refuses the
+            input.
     """
     if loss not in LOSSES or (loss == "cross_entropy" and data.y_train.is_floating_point()):
         raise BadInput("--loss", "'cross_entropy' for labels, 'mse' for labels or real-valued targets", repr(loss))
@@ -126,7 +127,7 @@ def measure_model(model: nn.Module, data: Dataset, *, loss: str, examples: int, 
     problem = _build_problem(model, LOSSES[loss], (inputs, targets), population)
     rows: list[Quantity] = []
     for measure in _MEASUREMENTS:
-        if measure is _alignment and problem.size * len(index) > _MOST_NUMBERS:
+        if measure is _alignment and problem.size * len(index) > _MAX_GRADIENT_ELEMENTS:
             continue
         began = time.perf_counter()
         measured = measure(problem, seed)
@@ -157,7 +158,7 @@ def _noise(problem: Problem, seed: int) -> list[_Row]:
     return [
         ("trace_covariance", noise.trace_covariance, "tr Σ of the per-example gradient", "ok", cost),
         ("gradient_norm_squared", noise.gradient_norm_squared, "|G|² of the training loss", "ok", cost),
-        ("gradient_noise_scale", noise.gradient_noise_scale, "tr Σ/|G|²: the batch at which noise equals signal",
+        ("gradient_noise_scale", noise.gradient_noise_scale, "tr Σ/|G|²: the batch size at which noise equals signal",
          noise.status, cost),
     ]  # fmt: skip
 
@@ -209,7 +210,8 @@ def _tangent(problem: Problem, seed: int) -> list[_Row]:
 
 def _alignment(problem: Problem, seed: int) -> list[_Row]:
     compared = noise_and_curvature(problem, k=1, seed=seed)
-    convention, cost = "cosine of the angle between C and H; 1 if proportional", f"{compared.products:,} products"
+    cost = f"{compared.products:,} products"
+    convention = "cosine between gradient covariance and Hessian; 1 if proportional"
     return [("noise_curvature_cosine", compared.cosine, convention, compared.status, cost)]
 
 

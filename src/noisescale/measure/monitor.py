@@ -17,27 +17,27 @@ from noisescale.estimate import Estimate, with_t_interval
 from noisescale.measure.noise import fieller, ratio_error
 from noisescale.measure.problem import LossFunction
 
-# A measurement costs about as much as a step, so one every hundred steps costs about 1 %.
+# Steps between measurements. A measurement takes about as long as a step, so this adds about 1 % to the training time.
 EVERY = 100
 
-# More parts make a measurement less noisy, but a part must be large enough to keep the device busy.
+# Number of parts of a batch. More parts make a measurement less noisy, but small parts do not keep the device busy.
 PARTS = 4
 
-# Measurements that enter the estimate, and the fewest from which it is given.
-_WINDOW, _FEWEST = 32, 6
+# Number of latest measurements from which the noise is estimated, and the smallest number that is enough.
+_WINDOW, _MIN_MEASUREMENTS = 32, 6
 
 
 @dataclass(frozen=True)
 class MonitoredNoise:
-    """The current gradient noise, from the last measurements.
+    """The current gradient noise, estimated from the last measurements.
 
     Args:
-        trace_covariance: tr Σ of the per-example gradient.
-        gradient_norm_squared: |G|².
-        gradient_noise_scale: tr Σ/|G|², in examples.
+        trace_covariance: Trace of the covariance Σ of per-example gradients, tr Σ.
+        gradient_norm_squared: Squared norm |G|² of the mean gradient.
+        gradient_noise_scale: The ratio tr Σ/|G|², in examples.
         step: Step of the last measurement.
         measurements: Number of measurements used.
-        status: "ok", or what to change.
+        status: "ok", or a sentence that says what to change.
     """
 
     trace_covariance: Estimate
@@ -48,7 +48,7 @@ class MonitoredNoise:
     status: str
 
     def logged(self) -> dict[str, float]:
-        """Return the noise scale and the ends of its interval under the names used in logs."""
+        """Return the noise scale and the ends of its interval, by the names used in logs."""
         scale = self.gradient_noise_scale
         return {
             "gradient_noise_scale": scale.value,
@@ -62,14 +62,15 @@ class NoiseMonitor:
 
     A batch of B examples is split into m parts with gradients g_j. Then tr Σ = (B/m) Σ‖g_j − ḡ‖²/(m − 1) and
     |G|² = ‖ḡ‖² − tr Σ/B are unbiased. Parameters move between measurements. The current value is therefore the end of
-    a least-squares parabola through the last measurements; a line fits badly where |G|² halves among them. Their noise
-    is estimated from successive differences, which a slow drift does not affect.
+    a least-squares parabola through the last measurements. (A line fits badly if |G|² halves within these
+    measurements.) The noise of a measurement is estimated from successive differences, which a slow drift does not
+    affect.
 
     Args:
         model: The model in training. Its `grad` fields are not changed.
-        loss: Loss of outputs and targets, averaged over the batch; not needed for `update_by`.
+        loss: Loss of outputs and targets, averaged over the batch. Not needed for `update_by`.
         every: Number of steps between measurements.
-        parts: Number m of parts, at least 2. Smaller batches are not measured.
+        parts: Number m of parts, at least 2. Batches of fewer than m examples are not measured.
 
     Raises:
         BadInput: A number is out of range, or no parameter of the model takes a gradient.
@@ -116,7 +117,7 @@ class NoiseMonitor:
 
         Args:
             examples: Number of examples in the batch.
-            loss_of: Computes the mean loss over a slice of the batch, with its graph.
+            loss_of: A function that computes the mean loss over a slice of the batch, with its autograd graph.
 
         Returns:
             Whether this step was measured.
@@ -144,16 +145,18 @@ class NoiseMonitor:
     def estimate(self) -> MonitoredNoise | None:
         """Return the current noise, or None before the sixth measurement."""
         n = len(self._measurements)
-        if n < _FEWEST:
+        if n < _MIN_MEASUREMENTS:
             return None
         rows = np.array(self._measurements)
         values, weights = rows[:, 1:], _weights_of_the_end(rows[:, 0])
-        now = weights @ values
+        current = weights @ values
         differences = np.diff(values, axis=0)
         covariance = differences.T @ differences / (2 * (n - 1)) * float(weights @ weights)
         # Neighbouring differences share a measurement, so n − 1 of them count as 2(n − 1)/3 independent ones.
         freedom = 2 * (n - 1) / 3
-        trace, norm = (with_t_interval(float(now[k]), math.sqrt(covariance[k, k]), freedom, "loss²") for k in range(2))
+        trace, norm = (
+            with_t_interval(float(current[k]), math.sqrt(covariance[k, k]), freedom, "loss²") for k in range(2)
+        )
         low, high = fieller(trace.value, norm.value, covariance, freedom)
         value = trace.value / norm.value if norm.value > 0 else math.inf
         ratio = Estimate(value, low, high, "examples", standard_error=ratio_error(trace.value, norm.value, covariance))
@@ -161,7 +164,7 @@ class NoiseMonitor:
 
     def _advice(self, trace: Estimate, norm: Estimate, ratio: Estimate) -> str:
         if self._not_finite:
-            return f"the last {self._not_finite} measurements were not finite: these values are older"
+            return f"the last {self._not_finite} measurements were not finite, so these values are older"
         if not trace.standard_error:
             return "all measurements are equal: is every batch the same?"
         if norm.value <= 0 or math.isinf(ratio.high):
@@ -169,7 +172,7 @@ class NoiseMonitor:
         return "ok"
 
     def _gradients(self, loss_of: Callable[[slice], Tensor], size: int) -> list[tuple[Tensor, ...]]:
-        """Compute the gradient of each part, and restore buffers and generators."""
+        """Compute the gradient of each part. Restore buffers and random generators afterwards."""
         model = self._model
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}

@@ -17,15 +17,15 @@ from noisescale.estimate import CONFIDENCE, Estimate, exact, with_t_interval
 from noisescale.measure.instrument import instrument
 from noisescale.measure.problem import Problem
 
-# Examples in the Gram matrix that estimates tr Σ². The estimate corrects the jackknife and bounds the variance of |G|²
-# from below, for which a subset is enough.
+# Number of examples in the Gram matrix from which tr Σ² is estimated. This estimate corrects the jackknife and bounds
+# the variance of |G|² from below. A subset of the examples is enough for it.
 _GRAM_EXAMPLES = 512
 
-# Most numbers in the gradients of these examples: half a GiB in float64.
+# Largest number of elements in the gradients of these examples: half a GiB in float64.
 _GRAM_NUMBERS = 2**26
 
-# Most numbers in the per-example gradients that are kept for the second pass: 1 GiB in float64. A larger problem
-# computes them twice.
+# Largest number of elements in the per-example gradients that are kept for the second pass: 1 GiB in float64. A larger
+# problem computes the gradients twice.
 _KEPT_NUMBERS = 2**27
 
 
@@ -34,11 +34,11 @@ class GradientNoise:
     """Gradient noise with its error.
 
     Args:
-        trace_covariance: tr Σ of the per-example gradient.
-        gradient_norm_squared: |G|².
-        gradient_noise_scale: tr Σ/|G|², in examples.
+        trace_covariance: Trace of the covariance Σ of per-example gradients, tr Σ.
+        gradient_norm_squared: Squared norm |G|² of the mean gradient of the population.
+        gradient_noise_scale: The ratio tr Σ/|G|², in examples.
         examples: Number n of examples.
-        population: Size N of the population; `math.inf` for fresh data.
+        population: Size N of the population. `math.inf` for fresh data.
         coordinates: Coordinates of gradients and Hessians, "module" or "optimizer".
         gradients: Number of gradients computed.
         status: "exact", "ok", or what to change.
@@ -59,18 +59,19 @@ def gradient_noise(problem: Problem, population: float | None = None) -> Gradien
     """Measure tr Σ = Σ‖g_i − ḡ‖²/(n − 1), |G|² = ‖ḡ‖² − (1 − n/N) tr Σ/n, and tr Σ/|G|².
 
     Args:
-        problem: The problem, or a model, a loss and data, in mode "eval", with at least two examples. In training mode
-            the gradient of an example may depend on its batch; use `batch_gradient_noise`.
-        population: Size N of the population. None for that of the problem. If the problem has none either, the data are
-            the whole population (the training set of a run) and the result is exact. A whole number above n: the data
-            are a random subset of N examples. `math.inf`: the data are fresh and were not trained on.
+        problem: The problem, or a model, a loss and data, in mode "eval", with at least two examples. In training mode,
+            the gradient of an example may depend on its batch; use `batch_gradient_noise` there.
+        population: Size N of the population. If N is a whole number above n, the data are a random subset of N
+            examples. If N is `math.inf`, the data are fresh, i.e. were not used for training. None for the population
+            of the problem. If the problem has no population either, the data are the whole population (the training set
+            of a run), and the result is exact.
 
     Returns:
-        The three numbers. Intervals come from the delete-one jackknife, that of the ratio from Fieller's method. The
-        upper end of the ratio is infinite if |G|² may be 0.
+        The three numbers. The interval of the ratio comes from Fieller's method, the other two intervals come from the
+        delete-one jackknife. The upper end of the ratio is infinite if |G|² may be 0.
 
     Raises:
-        BadInput: `Problem` refuses the input, there are fewer than two examples, or N is below their number.
+        BadInput: `Problem` refuses the input, there are fewer than two examples, or N is below the number of examples.
 
     Source:
         McCandlish, Kaplan, Amodei 2018, section 2.2, for the quantities; Fieller 1954, for the interval of the ratio;
@@ -102,14 +103,14 @@ def batch_gradient_noise(problem: Problem, population: float | None = None) -> G
 
     tr Σ = B·Σ‖g_b − ḡ‖²/(n − 1) and |G|² = ‖ḡ‖² − (1 − nB/N) tr Σ/(nB).
 
-    Use it where per-example gradients do not exist or cost too much. With batch normalization in training mode the
-    gradient of an example depends on its batch, and Σ/B is the covariance of the gradient of a batch.
+    Use this function if per-example gradients do not exist or cost too much. With batch normalization in training mode,
+    the gradient of an example depends on its batch, and Σ/B is the covariance of the gradient of a batch.
 
     Args:
         problem: The problem, or a model, a loss and batches (in mode "train" by default), with at least two batches of
-            equal size. An error needs three.
-        population: Size N of the population, of which the batches are disjoint random parts. None for that of the
-            problem, or `math.inf` (fresh data) if the problem has none.
+            equal size. An estimate of the error needs at least three.
+        population: Size N of the population. The batches are disjoint random parts of it. None for the population of
+            the problem, or for `math.inf` (fresh data) if the problem has no population.
 
     Returns:
         The three numbers, as in `gradient_noise`.
@@ -218,7 +219,7 @@ def noise_of_moments(
 def _without_error(
     trace: float, norm: float, examples: int, population: float, coordinates: str, computed: int
 ) -> GradientNoise:
-    """Return the noise of two gradients, whose single difference has no estimable error."""
+    """Return the noise of two gradients. Two gradients have one difference, so its error cannot be estimated."""
     value = trace / norm if norm > 0 else math.inf
     spread, mean = (Estimate(x, -math.inf, math.inf, "loss²", standard_error=math.inf) for x in (trace, norm))
     ratio = Estimate(value, 0.0, math.inf, "examples", standard_error=math.inf)
@@ -232,7 +233,7 @@ def _gram_rows(problem: Problem) -> int:
 
 
 def _deleted(moments: Moments, share: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Compute tr Σ/B and |G|² with each gradient left out, from sums alone."""
+    """Compute tr Σ/B and |G|² with each gradient left out in turn, from the moments alone."""
     n = len(moments.squares)
     total = moments.squares.sum()
     # ‖nḡ − g_i‖² = n²‖ḡ‖² − 2n⟨g_i, ḡ⟩ + ‖g_i‖².
@@ -242,7 +243,7 @@ def _deleted(moments: Moments, share: float) -> tuple[NDArray[np.float64], NDArr
 
 
 def _degenerate(gram: Tensor, n: int) -> float:
-    """Compute 2 tr(Σ²)/(n(n − 1)), with an unbiased tr Σ² from the U-centered Gram matrix of some of the gradients.
+    """Compute 2 tr(Σ²)/(n(n − 1)). The U-centered Gram matrix of some of the gradients gives an unbiased tr Σ².
 
     Source:
         Song, Smola, Gretton, Bedo, Borgwardt 2012, section 2.2, with a linear kernel.
@@ -258,7 +259,9 @@ def _degenerate(gram: Tensor, n: int) -> float:
 
 
 def fieller(top: float, bottom: float, covariance: NDArray[np.float64], freedom: float) -> tuple[float, float]:
-    """Return the confidence interval of top/bottom, cut at 0: the ratios r for which top − r·bottom may be 0.
+    """Return the confidence interval of the ratio top/bottom, cut at 0.
+
+    It contains the ratios r ≥ 0 for which top − r·bottom does not differ significantly from 0.
 
     Args:
         top: Estimate of the numerator.
@@ -276,22 +279,23 @@ def fieller(top: float, bottom: float, covariance: NDArray[np.float64], freedom:
     a = bottom**2 - t2 * covariance[1, 1]
     b = top * bottom - t2 * covariance[0, 1]
     c = top**2 - t2 * covariance[0, 0]
-    room = b * b - a * c
+    discriminant = b * b - a * c
     if a > 0:
-        if room < 0:
+        if discriminant < 0:
             return 0.0, math.inf
-        root = math.sqrt(room)
+        root = math.sqrt(discriminant)
         # The ratio is positive, so a negative denominator bounds nothing.
         return (max(0.0, (b - root) / a), (b + root) / a) if bottom > 0 else (0.0, math.inf)
-    if room < 0 or c <= 0:
+    if discriminant < 0 or c <= 0:
         return 0.0, math.inf
-    # The set lies outside of two roots, of which one is negative: all ratios above the positive root.
-    roots = sorted(((b - math.sqrt(room)) / a, (b + math.sqrt(room)) / a))
+    # The set lies outside of two roots, one of which is negative. It therefore contains all ratios above the positive
+    # root.
+    roots = sorted(((b - math.sqrt(discriminant)) / a, (b + math.sqrt(discriminant)) / a))
     return max(0.0, roots[1]), math.inf
 
 
 def ratio_error(top: float, bottom: float, covariance: NDArray[np.float64]) -> float:
-    """Return the standard error of top/bottom by the delta method; infinite if the denominator is not above 0.
+    """Return the standard error of the ratio top/bottom (delta method). Infinite unless the denominator is above 0.
 
     Args:
         top: Estimate of the numerator.
@@ -308,8 +312,8 @@ def ratio_error(top: float, bottom: float, covariance: NDArray[np.float64]) -> f
 def _advice(norm: Estimate, ratio: Estimate, target: float) -> str:
     if target <= 0:
         return (
-            "|G|² is estimated below 0: it is too small for so few examples, or the data were trained on; "
-            "then set `population` to the size of the training set"
+            "|G|² is estimated below 0: it is too small for so few examples, or the model was trained on these data. "
+            "In the second case, set `population` to the size of the training set"
         )
     if math.isinf(ratio.high):
         return "|G|² may be 0, so the noise scale has no upper bound: give more examples"

@@ -21,10 +21,10 @@ class TangentKernel:
     """Curvature of the model linearized in its parameters.
 
     Args:
-        eigenvalues: Largest eigenvalues of the kernel JMJᵀ/n over examples and outputs, shape [k]. M holds the rate
-            multipliers.
+        eigenvalues: Largest eigenvalues of the kernel JMJᵀ/n over examples and outputs, shape [k]. The diagonal matrix
+            M contains the rate multipliers.
         gauss_newton: Largest eigenvalue of the Gauss-Newton matrix Σ_i J_iᵀ ℓ''_i J_i/n of the loss.
-        residual: Residual of `gauss_newton`.
+        residual: Residual ‖Av − λv‖ of the eigenvalue `gauss_newton`.
         largest_stable_rate: 2(1 + m)/gauss_newton, the largest rate at which full-batch training of the linearized
             model is stable.
         converged: Whether both eigenvalues converged.
@@ -85,7 +85,7 @@ def ntk_eigenvalues(
             most=max_products, like=problem.point, seed=seed,
         )  # fmt: skip
 
-    # JMJᵀ and M^½JᵀJM^½ have the same eigenvalues. The size of the second does not depend on the data.
+    # JMJᵀ and M^½JᵀJM^½ have the same nonzero eigenvalues. The size of M^½JᵀJM^½ does not depend on the data.
     kernel, newton = outermost(k, False), outermost(1, True)
     largest, products = float(newton.values[0]), kernel.products + newton.products
     converged = kernel.converged and newton.converged
@@ -99,13 +99,13 @@ def ntk_eigenvalues(
 
 
 def _product(problem: Problem, vector: Tensor, curved: bool) -> Tensor:
-    """Return Σ_i J_iᵀ A_i J_i v/n, with A_i the Hessian of the loss in the outputs, or the identity."""
+    """Return Σ_i J_iᵀ A_i J_i v/n. A_i is the Hessian of the loss in the outputs if `curved`, or the identity."""
     total = torch.zeros_like(vector)
     for weight, (inputs, targets) in problem.weighted_batches():
         point = problem.point.clone().requires_grad_()
         with sdpa_kernel(SDPBackend.MATH):  # fused attention has no second derivative
             outputs = problem.outputs(point, inputs)
-        # Jv is the derivative of Jᵀu in u. It takes two backward passes, which every operation has.
+        # Jv is the derivative of Jᵀu with respect to u. It takes two backward passes, which every operation supports.
         probe = torch.zeros_like(outputs, requires_grad=True)
         (pulled,) = torch.autograd.grad(outputs, point, probe, create_graph=True)
         along = (problem.scale * vector.to(problem.point)).detach()

@@ -19,18 +19,19 @@ Batch = tuple[Tensor, Tensor]
 Data = Batch | Iterable[Batch]
 Mode = Literal["eval", "train"]
 
-# Examples of one forward pass where the data are two tensors.
+# Number of examples in one forward pass if the data are two tensors.
 CHUNK = 256
 
-# Most numbers in the per-example gradients that are computed at once: 256 MiB in float32.
-_GRADIENTS_TOGETHER = 2**26
+# Largest number of elements in the per-example gradients that are computed at once: 256 MiB in float32.
+_MAX_GRADIENT_ELEMENTS = 2**26
 
 
 class Problem:
     """The input of every instrument: a model, a loss and data. The model is copied and never changed.
 
-    In the coordinates θ of the optimizer, W = mθ with c = m² the rate multiplier of a parameter, gradients are mg and
-    Hessians mHm. Vectors are flat, in the order of `named_parameters()`, without parameters that take no gradient.
+    The optimizer has the coordinates θ with W = mθ, where c = m² is the rate multiplier of a parameter. In these
+    coordinates, gradients are mg and Hessians are mHm. Vectors are flat, in the order of `named_parameters()`, and
+    leave out parameters that take no gradient.
 
     Args:
         model: Any module.
@@ -38,12 +39,12 @@ class Problem:
         data: (inputs, targets), or an iterable of such batches with the same examples in every pass, in any order. The
             data may be larger than memory.
         population: Size N of the population from which the data were drawn, for gradient noise. None if the data are
-            the whole population; `math.inf` if they are fresh.
+            the whole population. `math.inf` if the data are fresh, i.e. were not used for training.
         learning_rate_multipliers: Rate multiplier c of each parameter, by name: numbers, or tensors that broadcast over
             the parameter. None for the coordinates of the module.
-        mode: "eval" or "train". In training mode normalizations use the statistics of each batch, and the loss is the
+        mode: "eval" or "train". In training mode, normalizations use the statistics of each batch, and the loss is the
             mean over batches.
-        chunk: Number of examples of one forward pass where the data are two tensors.
+        chunk: Number of examples in one forward pass if the data are two tensors.
 
     Raises:
         BadInput: The model, the loss or the data cannot be measured.
@@ -84,7 +85,7 @@ class Problem:
         """Return the problem in other coordinates.
 
         Args:
-            scale: Factor on gradients and, on both sides, on Hessians, shape [P].
+            scale: Factor of gradients, shape [P]. A Hessian is multiplied by it on both sides.
             coordinates: Name of the coordinates.
         """
         other = copy.copy(self)
@@ -172,7 +173,7 @@ class Problem:
             return self.loss_at(point, (inputs.unsqueeze(0), targets.unsqueeze(0)))
 
         vectorized = vmap(grad(example_loss), in_dims=(None, 0, 0))
-        chunk = max(1, _GRADIENTS_TOGETHER // self.size)
+        chunk = max(1, _MAX_GRADIENT_ELEMENTS // self.size)
         for batch in self.batches():
             for inputs, targets in zip(*(torch.split(part, chunk) for part in batch), strict=True):
                 try:

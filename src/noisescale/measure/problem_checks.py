@@ -1,4 +1,4 @@
-"""Checks of a problem: finite weights, batches of a known form, data that repeat, a loss that is a mean."""
+"""Checks of a problem: weights must be finite, batches must be pairs, data must repeat, and the loss must be a mean."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from noisescale.errors import BadInput
 if TYPE_CHECKING:
     from noisescale.measure.problem import Batch, Data, Problem
 
-# Examples on which the loss is checked.
+# Number of examples on which the loss is checked.
 _CHECKED_EXAMPLES = 64
 
 _FORMS = "(inputs, targets) as tensors, or an iterable of such batches"
 
-# Relative error of a sum over the data in another order.
+# Relative rounding error of a sum over the data, if the order of the data changes.
 _ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-3}
 
 
@@ -30,7 +30,7 @@ def check_model(trained: dict[str, Tensor]) -> None:
         trained: The parameters by name.
 
     Raises:
-        BadInput: There is none, one is not finite, or one is neither float32 nor float64.
+        BadInput: There is no such parameter, or a parameter is not finite, or is neither float32 nor float64.
     """
     if not trained:
         raise BadInput("model", "at least one parameter that takes a gradient", "none")
@@ -43,7 +43,7 @@ def check_model(trained: dict[str, Tensor]) -> None:
 
 
 def check_data(data: Data, dtype: torch.dtype) -> Data:
-    """Return the data if they have a known form.
+    """Return the data, or refuse data of an unknown form.
 
     Args:
         data: The data.
@@ -66,14 +66,14 @@ def check_data(data: Data, dtype: torch.dtype) -> Data:
 
 
 def check_batch(batch: Batch, dtype: torch.dtype) -> Batch:
-    """Return the inputs and targets of a batch if they fit each other and the model.
+    """Return the inputs and targets of a batch, or refuse a batch that does not fit the model.
 
     Args:
         batch: The batch.
         dtype: Precision of the model.
 
     Raises:
-        BadInput: The batch is no pair of tensors of equal length, is empty, or has another precision.
+        BadInput: The batch is not a pair of tensors of equal length, is empty, or has another precision than the model.
     """
     pair = isinstance(batch, tuple | list) and len(batch) == 2 and all(isinstance(part, Tensor) for part in batch)
     if not pair or not all(part.dim() for part in batch):
@@ -88,13 +88,14 @@ def check_batch(batch: Batch, dtype: torch.dtype) -> Batch:
 
 
 def check_repeatable(problem: Problem) -> None:
-    """Check that two passes over the data, and two forward passes of the model, give the same.
+    """Check that two passes over the data give the same examples, and two forward passes the same outputs.
 
     Args:
         problem: The problem.
 
     Raises:
-        BadInput: Examples or outputs change from pass to pass, are not finite, or depend on their batch in mode "eval".
+        BadInput: Examples or outputs change from pass to pass or are not finite, or the outputs of an example depend on
+            its batch in mode "eval".
     """
     if not problem.examples:
         raise BadInput("data", "at least one example", "none")
@@ -117,17 +118,19 @@ def check_repeatable(problem: Problem) -> None:
             single, tolerance = _outputs(problem, inputs[:1]), 1e3 * _ROUNDING[first.dtype] / 10
             if not torch.allclose(single, first[:1], rtol=tolerance, atol=tolerance * float(first.abs().max())):
                 required = "outputs of an example that do not depend on its batch, in mode 'eval' (running statistics)"
-                raise BadInput("model", required, "outputs that depend on it")
+                raise BadInput("model", required, "outputs that depend on the batch")
 
 
 def check_mean_loss(problem: Problem) -> None:
-    """Check that the loss of a batch is the mean over its examples, on the batch twice and on each example alone.
+    """Check that the loss of a batch is the mean over its examples.
+
+    The loss of a batch must equal the loss of the same batch repeated, and the mean of the losses of single examples.
 
     Args:
         problem: The problem.
 
     Raises:
-        BadInput: The loss is no number, a sum, or a weighted mean.
+        BadInput: The loss is not a single number, or it is a sum or a weighted mean.
     """
     inputs, targets = (part[:_CHECKED_EXAMPLES] for part in next(iter(problem.batches())))
     loss = problem.loss_of_outputs
@@ -145,11 +148,11 @@ def check_mean_loss(problem: Problem) -> None:
         raise BadInput("loss", "one number, the mean over the batch", shape)
     tolerance = _ROUNDING[problem.point.dtype]
     if not torch.isclose(once, twice, rtol=tolerance, atol=1e-12):
-        got = f"{float(once):.4g} of a batch and {float(twice):.4g} of the same batch twice (a sum?)"
+        got = f"{float(once):.4g} for a batch and {float(twice):.4g} for the same batch repeated (a sum?)"
         raise BadInput("loss", "the mean over the batch", got)
     mean = torch.stack(singles).mean()
     if not torch.isclose(once, mean, rtol=tolerance, atol=1e-12):
-        got = f"{float(once):.4g} of a batch and {float(mean):.4g} as the mean of its examples (weights?)"
+        got = f"{float(once):.4g} for a batch and {float(mean):.4g} as the mean over its examples (weights?)"
         raise BadInput("loss", "the plain mean of single examples' losses", got)
 
 
@@ -165,7 +168,7 @@ def _outputs(problem: Problem, inputs: Tensor) -> Tensor:
 
 
 def _fingerprint(problem: Problem) -> float:
-    """Return a number that depends on every example, and on the batches in mode "train", but not on their order."""
+    """Return a number that depends on all examples and, in mode "train", on their batches, but not on their order."""
     total = 0.0
     for batch in problem.batches():
         parts = [part.detach().cpu().double() for part in batch]

@@ -1,4 +1,4 @@
-"""When an instrument may stop sampling: the error of its mean must be small and known well enough."""
+"""The condition to stop sampling: the error of the mean must be small, and it must be known precisely enough."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import math
 
 from scipy import stats
 
-# Fewest samples from which the t interval of a mean covers.
+# Smallest number of samples for which the t interval of a mean has the right coverage.
 FEWEST_SAMPLES = 12
 
 
 def error_safety_factor(samples: int) -> float:
     """Return the ratio of the upper 95 % limit of a standard error to its estimate, for normal samples.
 
-    A rule that stops at a small estimated error prefers errors that are too small, and its intervals cover too rarely:
-    0.90 for the trace of a matrix with a power law of eigenvalues. Stopping at a small upper limit costs a third more
-    samples and covers above 0.92 (tests/measure/test_dense.py).
+    A rule that stops when the estimated error is small favors estimates that are too small by chance. The coverage of
+    its intervals is too low: 0.90 for the trace of a matrix whose eigenvalues follow a power law. A rule that stops
+    when the upper limit is small takes a third more samples, and its coverage is above 0.92
+    (tests/measure/test_dense.py).
 
     Args:
         samples: Number of samples.

@@ -14,13 +14,13 @@ from noisescale.errors import BadInput
 
 @dataclass(frozen=True)
 class LayerDynamics:
-    """The step of one parameter.
+    """The effect of one step on one parameter w.
 
     Args:
-        norm_squared: ‖w‖² before the step.
+        norm_squared: Squared norm ‖w‖² before the step.
         rotation: Angle between the weights before and after the step, in radians.
-        effective_learning_rate: η/((1 − m)‖w‖²).
-        scale_invariance_defect: ⟨g, w⟩/(‖g‖‖w‖). It is 0 if the loss does not depend on the scale of w.
+        effective_learning_rate: The rate η/((1 − m)‖w‖²).
+        scale_invariance_defect: The cosine ⟨g, w⟩/(‖g‖‖w‖). It is 0 if the loss does not depend on the scale of w.
     """
 
     norm_squared: float
@@ -31,11 +31,11 @@ class LayerDynamics:
 
 @dataclass(frozen=True)
 class WeightDynamics:
-    """The step of all parameters.
+    """The effect of one step on all parameters.
 
     Args:
-        layers: The step of each parameter, by name.
-        total: The step of all weights as one vector.
+        layers: The effect on each parameter, by name.
+        total: The effect on all weights as one vector.
         status: "exact".
     """
 
@@ -51,18 +51,18 @@ def weight_dynamics(
     learning_rate: float | Mapping[str, float],
     momentum: float = 0.0,
 ) -> WeightDynamics:
-    """Compute norm, rotation, effective rate and scale-invariance defect of each parameter and of all together.
+    """Compute norm, rotation, effective rate and scale-invariance defect of each parameter and of all parameters.
 
     Args:
         before: Weights before the step, by parameter name.
         after: Weights after the step, by parameter name.
         gradient: Gradient at `before`, by parameter name.
-        learning_rate: Rate η of this step: a number, or a number for each parameter. The effective rate of the total
-            is NaN if rates differ.
+        learning_rate: Rate η of this step: one number, or a number for each parameter by name. If the numbers differ,
+            the effective rate of `total` is NaN.
         momentum: Momentum m.
 
     Returns:
-        The step of each parameter and of all weights.
+        The effect of the step on each parameter and on all weights.
 
     Raises:
         BadInput: Names or shapes differ, a rate is not positive, or the momentum is out of range.
@@ -106,7 +106,7 @@ def rotation_angles(before: Tensor, after: Tensor) -> Tensor:
 
 def _angle(ww: Tensor, dd: Tensor, wd: Tensor) -> Tensor:
     """Compute the angle between w and w + d from inner products of w and d."""
-    # The tangent keeps the digits of a small angle; the cosine loses half of them.
+    # The tangent keeps all digits of a small angle. The cosine would lose half of the digits.
     return torch.atan2((ww * dd - wd.square()).clamp_min(0).sqrt(), ww + wd)
 
 

@@ -1,4 +1,4 @@
-"""Random changes of training images, on the device: a function of the run's seed and the step alone."""
+"""Random changes of training images, applied on the device. They depend only on the run's seed and the step."""
 
 from __future__ import annotations
 
@@ -13,21 +13,23 @@ from noisescale.errors import BadInput
 from noisescale.families import spatial_axes
 from noisescale.parameterizations import stream
 
-# "flip": the image is mirrored with probability ½. "crop": it is shifted by up to an eighth of its side in both
-# directions, 4 of 32 pixels as in He, Zhang, Ren, Sun 2016, section 4.2. The border is filled with 0, the mean of
-# standardized inputs (in the paper it is black).
+# "flip": the image is mirrored with probability ½. "crop": the image is shifted by up to an eighth of its side in both
+# directions. For a side of 32 pixels this is 4 pixels, as in He, Zhang, Ren, Sun 2016, section 4.2. The border is
+# filled with 0, the mean of standardized inputs (the paper fills it with black).
 AUGMENTATIONS = ("flip", "crop")
-_SHARE_OF_SIDE = 8
+_SIDE_OVER_SHIFT = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Draws:
     """The random changes of each example of a block.
 
+    An image is first padded by the largest shift on each side. A crop of the original size is then taken from it.
+
     Args:
-        flip: Whether the image is mirrored, [R, L].
-        down: Shift in pixels, from 0 to twice the largest, [R, L].
-        right: Shift in pixels, from 0 to twice the largest, [R, L].
+        flip: Whether the image is mirrored, shape [R, L].
+        down: First row of the crop, in pixels, from 0 to twice the largest shift, shape [R, L].
+        right: First column of the crop, in pixels, from 0 to twice the largest shift, shape [R, L].
     """
 
     flip: Tensor
@@ -35,7 +37,7 @@ class Draws:
     right: Tensor
 
     def at(self, part: slice, start: int, end: int) -> Draws:
-        """Return the changes for some runs, of the examples from `start` to `end` of the block."""
+        """Return the changes of the runs in `part`, for the examples from `start` to `end` of the block."""
         return Draws(*(tensor[part, start:end] for tensor in (self.flip, self.down, self.right)))
 
     def to(self, device: str) -> Draws:
@@ -47,7 +49,7 @@ def check_augmentation(names: Sequence[str], input_shape: Sequence[int]) -> None
     """Refuse augmentation of inputs that are not images.
 
     Raises:
-        BadInput: Inputs that are not [channels, height, width].
+        BadInput: There is an augmentation, and inputs do not have the shape [channels, height, width].
     """
     if names and spatial_axes(input_shape) != 2:
         required = "no augmentation where inputs are not images [channels, height, width]"
@@ -61,11 +63,11 @@ def draw_block(names: Sequence[str], seeds: Sequence[int], block: int, examples:
         names: Names in `AUGMENTATIONS`.
         seeds: Seeds of the R runs.
         block: Number of the block.
-        examples: L, the examples of the block.
+        examples: L, the number of examples of the block.
         shape: Shape of one input, (channels, height, width).
 
     Returns:
-        The changes, [R, L] each.
+        The changes, shape [R, L] each.
     """
     by_seed = {seed: _draw(names, seed, block, examples, shape) for seed in set(seeds)}
     return Draws(*(torch.stack([by_seed[seed][place] for seed in seeds]) for place in range(3)))
@@ -89,7 +91,7 @@ def _draw(names: Sequence[str], seed: int, block: int, examples: int, shape: Seq
 
 def largest_shift(side: int) -> int:
     """Return the largest shift of an image with this side, in pixels."""
-    return side // _SHARE_OF_SIDE
+    return side // _SIDE_OVER_SHIFT
 
 
 def augment(images: Tensor, draws: Draws) -> Tensor:
@@ -97,7 +99,7 @@ def augment(images: Tensor, draws: Draws) -> Tensor:
 
     Args:
         images: Images [R·B, C, H, W].
-        draws: The changes of R·B examples, flat or [R, B].
+        draws: The changes of R·B examples, shape [R·B] or [R, B].
 
     Returns:
         The changed images, [R·B, C, H, W].
@@ -108,6 +110,6 @@ def augment(images: Tensor, draws: Draws) -> Tensor:
     columns = torch.where(draws.flip.reshape(-1, 1), width - 1 - columns, columns) + draws.right.reshape(-1, 1)
     rows = torch.arange(height, device=images.device) + draws.down.reshape(-1, 1)
     wide = pad(images, (right, right, down, down))
-    every = torch.arange(count, device=images.device).view(-1, 1, 1, 1)
+    image = torch.arange(count, device=images.device).view(-1, 1, 1, 1)
     channel = torch.arange(channels, device=images.device).view(1, -1, 1, 1)
-    return wide[every, channel, rows.view(count, 1, -1, 1), columns.view(count, 1, 1, -1)]
+    return wide[image, channel, rows.view(count, 1, -1, 1), columns.view(count, 1, 1, -1)]

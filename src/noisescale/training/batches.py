@@ -1,4 +1,4 @@
-"""The batch size of each step, and the place of its batch in the order of the examples."""
+"""The batch size of each step, and the position of the batch in the order of the examples."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from noisescale.training.schedules import Schedule, parse_schedule
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Consecutive steps of one batch size whose examples lie one after the other in one block.
+    """Consecutive steps of one batch size. Their batches follow each other in one block of the order of examples.
 
     Args:
-        first: The first of the steps, counted from 0.
-        steps: Their number.
+        first: Number of the first step, counted from 0.
+        steps: Number of steps.
         batch_size: B, in examples.
-        block: The block of the order of examples.
-        start: Where in the block the first batch begins, in examples.
+        block: Number of the block.
+        start: Position in the block at which the first batch begins, in examples.
         progress: Share of the budget that is done before the first step.
-        pace: What one step adds to it.
+        pace: Share of the budget that one step adds.
     """
 
     first: int
@@ -42,11 +42,11 @@ class Stretch:
         return self.first + self.steps
 
     def progress_at(self, step: int) -> float:
-        """Return the share of the budget that is done before one of the steps."""
+        """Return the share of the budget that is done before a step of the stretch."""
         return self.progress + (step - self.first) * self.pace
 
 
-# Progress is a sum of fractions of the budget.
+# Tolerance for rounding errors of progress, which is a sum of fractions of the budget.
 _ROUNDING = 1e-9
 
 
@@ -61,10 +61,13 @@ class Batches(Protocol):
         """Return the stretch that contains a step, counted from 0."""
 
     def examples(self, steps: int) -> int:
-        """Return the number of examples seen in the first steps."""
+        """Return the number of examples in the first `steps` steps."""
 
     def elapsed(self, steps: int) -> float:
-        """Return the part of the budget that the first steps take, in the budget's unit."""
+        """Return the part of the budget that the first `steps` steps use.
+
+        The unit is one step if the batch size is constant. Otherwise it is the whole budget.
+        """
 
     def step_at(self, share: Fraction) -> int:
         """Return the number of steps after which a share of the budget is done."""
@@ -105,11 +108,12 @@ class ConstantBatches:
 class MovingBatches:
     """Batch sizes that follow a schedule, over a budget of steps or of epochs.
 
-    In an epoch each batch begins where the previous one ended; a batch that no longer fits begins the next epoch. Where
-    batches are drawn afresh, a new size begins a new block.
+    With the sampling "epoch_shuffle", each batch begins where the previous batch ended, and a batch that does not fit
+    into the rest of an epoch begins the next epoch. With other samplings, a new batch size begins a new block.
 
     Args:
-        run: A run whose schedule changes the batch size. If it has `epochs_budget`, its number of steps is ignored.
+        run: A run whose schedule changes the batch size. Its number of steps is ignored if it has
+            `epochs_budget`.
     """
 
     run: Run
@@ -152,7 +156,7 @@ class MovingBatches:
     def stretches(self) -> list[Stretch]:
         """All stretches, in order."""
         # Runs that differ only in these keys have the same stretches, which are computed once.
-        return _walk(replace(self.run, **_ALIKE))
+        return _walk(replace(self.run, **_IRRELEVANT_KEYS))
 
     @cached_property
     def _starts(self) -> list[int]:
@@ -163,8 +167,8 @@ class MovingBatches:
         return [stretch.progress for stretch in self.stretches]
 
 
-# Keys on which the stretches do not depend.
-_ALIKE: dict[str, Any] = {
+# Keys of a run on which the stretches do not depend, with arbitrary values.
+_IRRELEVANT_KEYS: dict[str, Any] = {
     "seed": 0, "learning_rate": 1.0, "momentum": 0.0, "weight_decay": 0.0, "init_scale": 1.0, "width": 1,
     "parameterization": "", "base_width": None,
 }  # fmt: skip
@@ -186,8 +190,8 @@ def _walk(run: Run) -> list[Stretch]:
             epoch, used = epoch + 1, 0
             continue
         last = stretches[-1] if stretches else None
-        same = last is not None and last.batch_size == size
-        if last is not None and same and (last.block == epoch if shuffled else last.steps < FRESH_BLOCK):
+        same_size = last is not None and last.batch_size == size
+        if last is not None and same_size and (last.block == epoch if shuffled else last.steps < FRESH_BLOCK):
             stretches[-1] = replace(last, steps=last.steps + 1)
         else:
             block, start = (epoch, used) if shuffled else (len(stretches), 0)
@@ -197,13 +201,13 @@ def _walk(run: Run) -> list[Stretch]:
 
 
 def batch_size_at(schedule: Schedule, progress: float, batch_size: int, train_size: int) -> int:
-    """Return B(x) = B/f(x), rounded, at most the schedule's bound and the training set.
+    """Return B(x) = B/f(x), rounded, but at most the schedule's bound and the size of the training set.
 
     Args:
         schedule: A schedule that changes the batch size.
         progress: x, the share of the budget that is done.
         batch_size: B, the batch size at f = 1.
-        train_size: N, in examples.
+        train_size: N, the size of the training set, in examples.
     """
     most = min(train_size, schedule.largest_batch or train_size)
     factor = schedule.rate_factor(progress)
@@ -217,13 +221,13 @@ def batches_of(run: Run) -> Batches:
 
 
 def rate_factor_at(run: Run, schedule: Schedule, step: int, stretch: Stretch) -> float:
-    """Return the factor of the peak rate at a step: f(x), or f(x)·B(x)/B where the batch size changes.
+    """Return the factor of the peak rate at a step: f(x), or f(x)·B(x)/B if the schedule changes the batch size.
 
     Args:
         run: Any run of the pack.
         schedule: The run's schedule.
         step: The step, counted from 0.
-        stretch: The stretch that contains it.
+        stretch: The stretch that contains the step.
     """
     progress = stretch.progress_at(step)
     if schedule.of == "batch_size":

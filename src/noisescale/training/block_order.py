@@ -1,4 +1,4 @@
-"""The order of the examples, and their augmentation, in the block in which a pack stands."""
+"""The order of the examples and their augmentation, in the current block of a pack."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from noisescale.training.sampling import FRESH_BLOCK, index_block
 
 
 class BlockOrder:
-    """Indices and draws of one block, kept until another block is asked for.
+    """The example indices and the random changes of one block, kept until another block is requested.
 
-    They follow from the seed of each run and the number of the block, so they are not part of a pack's state.
+    They follow from the seed of each run and the number of the block, so the state of a pack does not include them.
 
     Args:
         runs: The runs of the pack.
@@ -34,7 +34,7 @@ class BlockOrder:
 
     @property
     def augments(self) -> bool:
-        """Whether examples are changed at random."""
+        """Whether examples are augmented."""
         return bool(self._augmentations)
 
     def index(self, stretch: Stretch) -> Tensor:
@@ -49,13 +49,13 @@ class BlockOrder:
         return self._index
 
     def steps(self, stretch: Stretch, part: slice, first: int, stop: int) -> Sequence[Tensor]:
-        """Return the indices [R·B] of each step of a stretch, for some of the runs.
+        """Return the example indices of consecutive steps of a stretch, one tensor [R·B] per step.
 
         Args:
             stretch: Steps of one batch size in one block.
-            part: The runs.
-            first: The number of steps done.
-            stop: The number of steps after the last one.
+            part: The slice of the runs.
+            first: Number of the first step, counted from 0.
+            stop: Number of the step after the last one.
         """
         size = stretch.batch_size
         begin, end = (stretch.start + (step - stretch.first) * size for step in (first, stop))
@@ -63,7 +63,7 @@ class BlockOrder:
         return index.view(len(index), -1, size).transpose(0, 1).flatten(1).unbind()
 
     def augment(self, inputs: Tensor, stretch: Stretch, part: slice, step: int) -> Tensor:
-        """Return the inputs [R·B, …] of a step, counted from 1, changed as the draws of its examples say."""
+        """Return the inputs [R·B, …] of a step, counted from 1, with the random changes of its examples."""
         if not self.augments:
             return inputs
         begin = stretch.start + (step - 1 - stretch.first) * stretch.batch_size

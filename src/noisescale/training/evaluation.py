@@ -13,23 +13,23 @@ from noisescale.training.metrics import Metric, Split
 # Target for the number of elements in the widest activation of a chunk: 512 KiB in float32. At widths 32 and 256,
 # chunks of 512 to 2048 rows were fastest.
 _CHUNK_ELEMENTS = 131_072
-_SMALLEST_CHUNK = 64
+_MIN_CHUNK = 64
 # Limit on the elements in the widest activation of a chunk on a CPU: 64 MiB in float32. A chunk holds at least one
 # example.
-_MOST_ELEMENTS = 2**24
-# Factor on the chunks of a GPU, which is idle on small chunks.
-_GPU_TIMES = 256
+_MAX_ELEMENTS_ON_CPU = 2**24
+# The factor by which chunks are larger on a GPU, because small chunks leave a GPU idle.
+_GPU_CHUNK_FACTOR = 256
 
 
 def chunk_of(numbers: int, inputs: Tensor) -> int:
-    """Return the number of examples in a chunk, which is one forward pass.
+    """Return the number of examples in a chunk, i.e. in one forward pass.
 
     Args:
         numbers: Number of elements in the widest activation of one example.
         inputs: The inputs, shape [M, …]. Only their device is used.
     """
-    fast = max(_SMALLEST_CHUNK, _CHUNK_ELEMENTS * (_GPU_TIMES if inputs.is_cuda else 1) // numbers)
-    return fast if inputs.is_cuda else max(1, min(fast, _MOST_ELEMENTS // numbers))
+    fast = max(_MIN_CHUNK, _CHUNK_ELEMENTS * (_GPU_CHUNK_FACTOR if inputs.is_cuda else 1) // numbers)
+    return fast if inputs.is_cuda else max(1, min(fast, _MAX_ELEMENTS_ON_CPU // numbers))
 
 
 def evaluate(
@@ -39,21 +39,22 @@ def evaluate(
 
     Args:
         kernel: Computes the outputs.
-        metrics: The metrics, by name.
+        metrics: The metrics by name.
         parameters: Parameters by name, shape [R, …] each.
         buffers: Buffers by name, shape [R, …] each.
         split: The M examples.
         numbers: Number of elements in the widest activation of one example. It determines the size of a chunk.
 
     Returns:
-        Values [R] in float64 by metric, NaN where a metric needs class labels and targets are real values.
+        The values by metric name, shape [R] each, in float64. They are NaN if the metric needs class labels and the
+        targets are real values.
     """
     runs = next(iter(parameters.values())).shape[0]
     examples = split.inputs.shape[0]
     # A CPU evaluates one run at a time, because the activations of a chunk then stay in the cache. A GPU evaluates as
     # many runs at once as keep it busy.
-    together = max(1, chunk_of(numbers, split.inputs) // max(examples, 1)) if split.inputs.is_cuda else 1
-    chunk = chunk_of(numbers * together, split.inputs)
+    runs_at_once = max(1, chunk_of(numbers, split.inputs) // max(examples, 1)) if split.inputs.is_cuda else 1
+    chunk = chunk_of(numbers * runs_at_once, split.inputs)
     usable = {name: metric for name, metric in metrics.items() if split.labels is not None or not metric.needs_classes}
     values = {
         name: torch.full((runs,), 0.0 if name in usable else torch.nan, dtype=torch.float64, device=split.inputs.device)
@@ -61,8 +62,8 @@ def evaluate(
     }
     whole = {name: metric.of_set for name, metric in usable.items() if metric.of_set is not None}
     with torch.no_grad():
-        for first in range(0, runs, together):
-            part = slice(first, first + together)
+        for first in range(0, runs, runs_at_once):
+            part = slice(first, first + runs_at_once)
             weights, moving = ({name: t[part] for name, t in tensors.items()} for tensors in (parameters, buffers))
             outputs_of_set = []
             for start in range(0, examples, chunk):

@@ -14,12 +14,12 @@ class _LayerReached(Exception):
 
 
 def exact_statistics(module: nn.Module, inputs: Tensor, chunk: int) -> None:
-    """Set the statistics of every batch normalization to the mean and the biased variance over all inputs.
+    """Set the statistics of every batch-normalization layer to the mean and the biased variance over all inputs.
 
-    Layers are set in the order of the forward pass. Then an evaluation pass equals a training pass whose batch is the
-    whole set. Each layer costs a forward pass up to it. A layer that is used several times gets the statistics of its
-    first use. `torch.optim.swa_utils.update_bn` does not serve here: it averages the unbiased variances of batches, and
-    its later layers see inputs that earlier layers normalized with the statistics of a batch.
+    Layers are set in the order of the forward pass. Afterwards an evaluation pass equals a training pass whose batch is
+    the whole set. Each layer costs a forward pass up to this layer. A layer that is used several times gets the
+    statistics of its first use. `torch.optim.swa_utils.update_bn` computes something else: it averages the unbiased
+    variances of batches, and later layers see inputs that earlier layers normalized with the statistics of a batch.
 
     Args:
         module: The module. Changed in place and left in evaluation mode.

@@ -1,4 +1,4 @@
-"""A training step as one CUDA graph. Launching the kernels of a short step takes longer than their arithmetic."""
+"""A training step as one CUDA graph, because launching the GPU kernels of a short step takes longer than they run."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-# The captured graph holds memory, and speeds up only steps shorter than this.
+# Only shorter steps, in seconds, are captured as a graph. A graph holds memory and does not speed up longer steps.
 SHORT_SECONDS = 0.01
 
-# Steps before the capture. In them libraries choose algorithms and the allocator reserves memory.
+# Number of steps before the capture. During these steps, libraries choose algorithms and the allocator reserves memory.
 _WARM_UP = 3
 
 
@@ -19,9 +19,9 @@ class GraphedStep:
     """A step that is captured once and replayed with other examples.
 
     Args:
-        body: Takes the indices of the examples, computes one step in place and returns losses, shape [R]. It must not
-            wait for the device or read numbers on the host.
-        index: Indices of any step, for their shape.
+        body: A function that takes the indices of the examples, computes one step in place and returns losses, shape
+            [R]. It must not wait for the device or read numbers on the host.
+        index: The indices of any step. Only their shape matters.
         changed: All tensors that `body` changes. Their values are restored after the capture.
     """
 
@@ -41,7 +41,7 @@ class GraphedStep:
             tensor.copy_(value)
 
     def __call__(self, index: Tensor) -> Tensor:
-        """Take one step on the examples at `index` and return losses, shape [R]. The next step overwrites them."""
+        """Take one step on the examples at `index` and return losses, shape [R]. The next call overwrites them."""
         self._index.copy_(index)
         self._graph.replay()
         return self._losses
@@ -51,7 +51,7 @@ def is_short(step: Callable[[], object], changed: Sequence[Tensor]) -> bool:
     """Return whether a step is short enough for a graph. The test runs a few steps and undoes their changes.
 
     Args:
-        step: Takes one step.
+        step: A function that takes one step.
         changed: All tensors that `step` changes.
     """
     before = [tensor.clone() for tensor in changed]

@@ -19,10 +19,10 @@ class InitialPack:
     """The initial state of a pack.
 
     Args:
-        module: Module of the width of the pack, for the forward pass.
-        tables: Table of the parameterization, for each run.
+        module: A module with the width of the pack. Its forward pass is used.
+        tables: The parameterization's table of each run.
         tensors: Initial tensors of each run by name, in float64.
-        buffers: Buffers of each run that the factory draws at random, by name.
+        buffers: For each run, the buffers that the factory draws at random, by name.
     """
 
     module: nn.Module
@@ -31,7 +31,7 @@ class InitialPack:
     buffers: list[dict[str, Tensor]]
 
     def stacked(self, device: str, dtype: torch.dtype) -> dict[str, Tensor]:
-        """Return the initial tensors along the run axis, [R, …] each."""
+        """Return the initial tensors, stacked along the run axis, shape [R, …] each."""
         return {
             row.name: torch.stack([tensors[row.name] for tensors in self.tensors]).to(device=device, dtype=dtype)
             for row in self.tables[0]
@@ -43,9 +43,9 @@ def initialize_pack(runs: Sequence[Run], dataset: Dataset, factory: Factory, ref
 
     Args:
         runs: The runs of a pack.
-        dataset: The data, for shapes.
-        factory: `(width, input_shape, num_classes) -> nn.Module`.
-        reference_width: Another width, which shows what fan-ins grow.
+        dataset: The data. Only the input shape and the number of classes are used.
+        factory: A function `(width, input_shape, num_classes) -> nn.Module`.
+        reference_width: Another width. The comparison with it shows which fan-ins grow with width.
     """
     first, data = runs[0], (dataset.input_shape, dataset.num_classes)
     with torch.random.fork_rng(devices=[]):
@@ -62,7 +62,7 @@ def initialize_pack(runs: Sequence[Run], dataset: Dataset, factory: Factory, ref
 def _random_buffers(
     module: nn.Module, factory: Factory, runs: Sequence[Run], dataset: Dataset
 ) -> list[dict[str, Tensor]]:
-    """Return the buffers that differ from seed to seed, as the factory makes them under the seed of each run."""
+    """Return the buffers that depend on the seed, with the values that the factory draws from the seed of each run."""
     shared = dict(module.named_buffers())
     other = dict(_build(factory, runs[0], dataset, runs[0].seed + 1).named_buffers()) if shared else {}
     drawn = [name for name, buffer in shared.items() if not torch.equal(buffer, other[name])]
@@ -80,7 +80,7 @@ def _build(factory: Factory, run: Run, dataset: Dataset, seed: int) -> nn.Module
 
 
 def _draw(table: Table, factory: Factory, run: Run, dataset: Dataset) -> dict[str, Tensor]:
-    """Draw the initial tensors of a run. A table that keeps values of the module needs it under the run's seed."""
+    """Draw the initial tensors of a run. If the table keeps values of the module, build it with the run's seed."""
     if all(row.init_std is not None for row in table):
         return initial_parameters(table, nn.Module(), run.seed)
     return initial_parameters(table, _build(factory, run, dataset, run.seed), run.seed)

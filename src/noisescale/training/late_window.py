@@ -1,4 +1,4 @@
-"""Late-time averages: the mean of a curve over its last window, and its drift from the window before."""
+"""Late-time averages: the mean of a curve over the last part of training, and its drift from the part before."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ def evaluation_steps(step_at: Callable[[Fraction], int], evaluations: int) -> li
     """Return the steps at which a run is evaluated: 0, and evenly spaced steps up to the end of the budget.
 
     Args:
-        step_at: From a share of the budget to its step.
+        step_at: A function from a share of the budget to the number of steps after which it is done.
         evaluations: The number of evaluations after step 0.
     """
-    return sorted({0} | {step_at(Fraction(part + 1, evaluations)) for part in range(evaluations)})
+    return sorted({0} | {step_at(Fraction(index, evaluations)) for index in range(1, evaluations + 1)})
 
 
 # Average one iterate in every 25 steps. Closer iterates are nearly identical, and each costs about a tenth of a
@@ -31,7 +31,7 @@ def average_steps(first: int, steps: int) -> range:
         steps: The budget, in steps.
 
     Source:
-        Polyak, Juditsky 1992, for the average; the window is that of the late-time means.
+        Polyak, Juditsky 1992, for the average. The window is the late window of `late_windows`.
     """
     window = max(1, steps - first)
     spacing = min(AVERAGE_EVERY, max(1, window // 8))
@@ -42,14 +42,15 @@ def average_steps(first: int, steps: int) -> range:
 def late_windows(evaluated: Sequence[float], late_fraction: float) -> tuple[slice, slice]:
     """Return the late window and the window of equal length before it, as slices of the curves.
 
-    The late window contains the evaluations after (1 − late_fraction) of the budget, at least one.
+    The late window contains the evaluations after (1 − late_fraction) of the budget, and always the last evaluation.
 
     Args:
-        evaluated: The part of the budget before each evaluation, in steps or epochs.
-        late_fraction: The share of the budget that is late.
+        evaluated: The part of the budget that is done at each evaluation, in steps or as a share.
+        late_fraction: The share of the budget that the late window covers.
 
     Source:
-        Park, Sohl-Dickstein, Le, Smith 2019: performance is the mean test accuracy at late times; the window is ours.
+        Park, Sohl-Dickstein, Le, Smith 2019, for performance as the mean test accuracy at late times. We chose the
+        length of the window.
     """
     last = evaluated[-1]
     length = max(1, sum(step > (1 - late_fraction) * last for step in evaluated))
@@ -60,7 +61,7 @@ def late_windows(evaluated: Sequence[float], late_fraction: float) -> tuple[slic
 def late_mean_and_drift(
     curve: Sequence[float], evaluated: Sequence[float], late_fraction: float
 ) -> tuple[float, float]:
-    """Return the mean of a curve over its late window, and that mean minus the mean over the window before."""
+    """Return the mean of a curve over the late window, and its difference from the mean over the window before."""
     late, before = late_windows(evaluated, late_fraction)
     mean = float(np.mean(curve[late]))
     earlier = curve[before]

@@ -1,4 +1,4 @@
-"""The losses of one example, over rows of targets: class probabilities (or one-hot) and real values."""
+"""The losses per example. A target is a row of class probabilities (for example one-hot) or of real values."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ class Loss:
     """A loss per example and its gradient in the outputs.
 
     Args:
-        per_example: From outputs [..., K] and targets [..., K] to losses [...].
+        per_example: A function from outputs [..., K] and targets [..., K] to losses [...].
         unit: The unit, for tables and figures.
-        output_gradient: ∂loss/∂outputs [..., K] from the same arguments. Default: by `torch.func.grad`.
-        constant: From targets [N, K] to the mean loss of the best constant output. Default: by minimization.
+        output_gradient: A function from the same arguments to ∂loss/∂outputs, shape [..., K]. By default,
+            `torch.func.grad` computes the gradient.
+        constant: A function from targets [N, K] to the mean loss of the best constant output. By default, this loss is
+            computed by minimization.
         needs_classes: Whether targets must be class labels.
     """
 
@@ -33,7 +35,7 @@ class Loss:
     needs_classes: bool = False
 
     def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return ∂loss/∂outputs, [..., K]."""
+        """Return ∂loss/∂outputs, shape [..., K]."""
         if self.output_gradient is not None:
             return self.output_gradient(outputs, targets)
         gradient: Tensor = grad(lambda outputs: self.per_example(outputs, targets).sum())(outputs)
@@ -66,7 +68,7 @@ def _cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def _cross_entropy_gradient(outputs: Tensor, targets: Tensor) -> Tensor:
-    # Over the last axis but one of the transpose, which the explicit kernel lays out so that this is fast.
+    # `MLPKernel` stores outputs as [R, K, B]. The softmax of the transpose is therefore fast.
     return torch.softmax(outputs.mT, -2).mT - targets
 
 
@@ -87,8 +89,9 @@ def _half_variance(rows: Tensor) -> float:
     return float(0.5 * (rows - rows.mean(0)).square().sum(1).mean())
 
 
-# "mse" is ½‖f − y‖², summed over outputs: the convention in which the largest stable rate is 2/λ_max of the NTK
-# divided by the number of examples (Lewkowycz, Bahri, Dyer, Sohl-Dickstein, Gur-Ari 2020, section 2).
+# "mse" is ½‖f − y‖², summed over outputs. With this convention, the largest stable rate is 2/λ_max, where λ_max is the
+# largest eigenvalue of the NTK divided by the number of examples (Lewkowycz, Bahri, Dyer, Sohl-Dickstein, Gur-Ari 2020,
+# section 2).
 LOSSES: dict[str, Loss] = {
     "cross_entropy": Loss(_cross_entropy, "nats", _cross_entropy_gradient, _entropy, needs_classes=True),
     "mse": Loss(_squared_error, "squared error", _squared_error_gradient, _half_variance),
@@ -106,19 +109,19 @@ def check_loss(loss: str, targets: Tensor) -> None:
     """Refuse a loss that the targets do not allow.
 
     Raises:
-        BadInput: An unknown loss, or one of classes on real-valued targets.
+        BadInput: The loss is unknown, or it needs class labels and the targets are real values.
     """
     check_targets("training.loss", {name: row.needs_classes for name, row in LOSSES.items()}, loss, targets)
 
 
 def check_targets(key: str, needs_classes: Mapping[str, bool], name: str, targets: Tensor) -> None:
-    """Refuse a name that is not in a table, or one that needs class labels on real-valued targets.
+    """Refuse an unknown name, and a name that needs class labels if the targets are real values.
 
     Args:
-        key: Key of the spec, for the message.
-        needs_classes: Whether each name of the table needs class labels.
-        name: The name.
-        targets: The targets.
+        key: The key of the spec, for the message.
+        needs_classes: For each known name, whether it needs class labels.
+        name: The name of a loss or metric.
+        targets: The targets, shape [N] for class labels or [N, K] for real values.
 
     Raises:
         BadInput: The name is unknown, or the targets do not allow it.
@@ -126,5 +129,5 @@ def check_targets(key: str, needs_classes: Mapping[str, bool], name: str, target
     if name not in needs_classes:
         raise unknown_name(key, needs_classes, name)
     if needs_classes[name] and targets.is_floating_point():
-        allowed = " or ".join(repr(other) for other, needs in needs_classes.items() if not needs)
+        allowed = " or ".join(repr(known) for known, needs in needs_classes.items() if not needs)
         raise BadInput(key, f"{allowed} for real-valued targets", repr(name))

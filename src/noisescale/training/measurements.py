@@ -1,4 +1,4 @@
-"""The instruments along the training of a pack: what is measured, and at which evaluations."""
+"""Measurements during the training of a pack: which quantities, and at which evaluations."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from noisescale.training.metrics import Split
 from noisescale.training.precision import PRECISIONS
 from noisescale.training.state import views
 
-# Vectors of a network's size that a measurement holds at once.
+# Number of vectors of the network's size that a measurement holds at once.
 _VECTORS = 8
 
 
 class Measurements:
-    """The quantities that a run asks for, at the evaluations nearest to the shares of the budget that it names.
+    """Measures the quantities in `run.measure`, at the evaluations nearest to the shares of the budget in `measure_at`.
 
     Args:
         run: Any run of the pack.
-        evaluations: Steps of the evaluations.
-        step_at: From a share of the budget to its step.
+        evaluations: The steps of the evaluations.
+        step_at: A function from a share of the budget to the number of steps after which it is done.
         train: The training set.
         module: The module of the pack.
         loss: The loss of the pack.
-        multipliers: Rate multipliers c by parameter, [R, …] each.
-        numbers: Numbers that one example leaves behind for the backward pass.
-        packable: Whether `torch.func.vmap` can compute the module.
+        multipliers: Rate multipliers c by parameter, shape [R, …] each.
+        numbers: Number of elements that one example keeps for the backward pass.
+        packable: Whether `torch.func.vmap` can compute the module for several runs at once.
     """
 
     def __init__(
@@ -65,19 +65,19 @@ class Measurements:
         """Measure every quantity.
 
         Args:
-            parameters: [R, …] each.
-            buffers: [R, …] each.
-            before: The parameters one step earlier, where a quantity compares two steps.
-            rates: ε of the last step, [R].
-            frozen: Diverged runs, [R].
+            parameters: Parameters by name, shape [R, …] each.
+            buffers: Buffers by name, shape [R, …] each.
+            before: The parameters one step earlier, if a quantity compares two steps; otherwise None.
+            rates: Learning rate ε of the last step, shape [R].
+            frozen: Whether each run has diverged, shape [R].
 
         Returns:
-            Columns [R] by name, NaN for diverged runs.
+            The columns by name, shape [R] each, NaN for diverged runs.
         """
         examples, size = self._examples, sum(tensor[0].numel() for tensor in parameters.values())
         together = max(1, KEPT_NUMBERS // max(len(examples.inputs) * self._numbers, _VECTORS * size))
         parts = []
-        # In the precision of the parameters, whatever the precision of training.
+        # Measurements use the precision of the parameters, even if training uses a lower precision.
         with PRECISIONS["float32"].apply(frozen.device.type), torch.autocast(frozen.device.type, enabled=False):
             for begin in range(0, len(frozen), together):
                 part = slice(begin, begin + together)

@@ -1,4 +1,4 @@
-"""The memory of a step: what one example leaves behind, and how many runs train together in a cache or on a GPU."""
+"""The memory that a training step needs, and the number of runs that can train together in a cache or on a GPU."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-# Bytes of parameters and of one step's activations of the runs that train together: with gradients, about a core's
-# second-level cache. More runs stream their weights from memory at every step (measured: half the speed at width 128
-# with 64 runs); fewer runs share the overhead of a step among too few.
+# Largest number of bytes for the parameters and activations of the runs that train together. With their gradients, they
+# about fill a core's second-level cache. With more runs, the weights are read from memory at every step, which halves
+# the speed at width 128 with 64 runs. With fewer runs, each run bears a larger part of a step's overhead.
 PART_BYTES = 2 << 20
 
 # The share of a GPU's free memory that a step may fill. The rest is for evaluation and fragmentation.
@@ -22,11 +22,13 @@ SHARE_OF_FREE = 0.6
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """Numbers per example.
+    """The number of tensor elements that one example needs.
 
     Args:
-        kept: The input, and the outputs of all modules that own parameters, which a backward pass keeps.
-        largest: The largest intermediate tensor, attention scores included, which sizes the chunks of an evaluation.
+        kept: Elements of the input and of the outputs of all modules with parameters. They are kept for the backward
+            pass.
+        largest: Elements of the largest intermediate tensor, including attention scores. It determines the size of the
+            chunks of an evaluation.
     """
 
     kept: int
@@ -38,7 +40,7 @@ def footprint(module: nn.Module, inputs: Tensor) -> Footprint:
 
     Args:
         module: The module.
-        inputs: A few examples, [B, …].
+        inputs: A few examples, shape [B, …].
     """
     trial = copy.deepcopy(module).eval()
     kept: list[int] = []
@@ -50,15 +52,15 @@ def footprint(module: nn.Module, inputs: Tensor) -> Footprint:
     for part in trial.modules():
         if any(True for _ in part.parameters(recurse=False)):
             part.register_forward_hook(note)
-    with torch.no_grad(), _Widest() as widest:
+    with torch.no_grad(), _LargestTensor() as widest:
         trial(inputs)
-    return Footprint(inputs[0].numel() + sum(kept), max(1, -(-widest.numbers // len(inputs))))
+    return Footprint(inputs[0].numel() + sum(kept), max(1, -(-widest.elements // len(inputs))))
 
 
-class _Widest(TorchFunctionMode):
-    """Records the size of the largest tensor that any operation returns."""
+class _LargestTensor(TorchFunctionMode):
+    """Records the number of elements of the largest tensor that any operation returns."""
 
-    numbers = 0
+    elements = 0
 
     def __torch_function__(
         self,
@@ -69,35 +71,37 @@ class _Widest(TorchFunctionMode):
     ) -> Any:
         result = function(*args, **(kwargs or {}))
         if isinstance(result, Tensor) and result.dim():
-            self.numbers = max(self.numbers, result.numel())
+            self.elements = max(self.elements, result.numel())
         return result
 
 
 def part_size(parameters: dict[str, Tensor], batch_size: int, kept: int) -> int:
-    """Return how many runs train together, so that parts are equal and each stays in the cache; at least one.
+    """Return the number of runs that train together, at least one. They fit into the cache, and all parts are equal.
 
     Args:
-        parameters: [R, …] each.
+        parameters: Parameters by name, shape [R, …] each.
         batch_size: B, in examples.
-        kept: Numbers that one example leaves behind for the backward pass.
+        kept: Number of elements that one example keeps for the backward pass.
     """
     tensors = list(parameters.values())
     runs = tensors[0].shape[0]
-    numbers = sum(tensor[0].numel() for tensor in tensors) + batch_size * kept
-    return equal_parts(runs, max(1, PART_BYTES // (numbers * tensors[0].element_size())))
+    elements = sum(tensor[0].numel() for tensor in tensors) + batch_size * kept
+    return equal_parts(runs, max(1, PART_BYTES // (elements * tensors[0].element_size())))
 
 
 def equal_parts(runs: int, most: int) -> int:
-    """Return the size of equal parts, the fewest that contain at most `most` runs each."""
+    """Return the size of the parts when runs are split into the fewest equal parts of at most `most` runs."""
     parts = -(-runs // most)
     return -(-runs // parts)
 
 
 def runs_in_memory(peak: Callable[[int], int], free: int, runs: int) -> int:
-    """Return how many runs fit into the free memory, by a line through the peaks of one run and of two; at least one.
+    """Return the number of runs that fit into the free memory of a GPU, at least one.
+
+    The peak memory is measured for one run and for two runs, and extrapolated linearly to more runs.
 
     Args:
-        peak: From a number of runs to the peak memory of their step, in bytes.
+        peak: A function from a number of runs to the peak memory of their step, in bytes.
         free: Free memory, in bytes.
         runs: The number of runs in the pack.
     """
@@ -109,14 +113,14 @@ def runs_in_memory(peak: Callable[[int], int], free: int, runs: int) -> int:
 
 
 def cuda_peak(step: Callable[[int], None], device: str) -> Callable[[int], int]:
-    """Return a function that measures the peak memory of a step on a GPU by taking it.
+    """Return a function that takes a step on a GPU and measures its peak memory.
 
     Args:
-        step: Takes one step of a number of runs.
+        step: A function that takes one step of a number of runs.
         device: The GPU.
 
     Returns:
-        From a number of runs to bytes.
+        A function from a number of runs to bytes.
     """
 
     def measure(runs: int) -> int:

@@ -18,9 +18,9 @@ class Split:
     """One part of the data on the device.
 
     Args:
-        inputs: [M, …].
-        rows: Targets as rows, [M, K].
-        labels: [M], or None where targets are real values.
+        inputs: Inputs, shape [M, …].
+        rows: Targets as rows, shape [M, K].
+        labels: Class labels, shape [M]. None if the targets are real values.
     """
 
     inputs: Tensor
@@ -28,7 +28,7 @@ class Split:
     labels: Tensor | None
 
     def take(self, index: Tensor | slice) -> Split:
-        """Return the examples at an index [n], or of a slice."""
+        """Return the examples that an index tensor [n] or a slice selects."""
         labels = None if self.labels is None else self.labels[index]
         return Split(self.inputs[index], self.rows[index], labels)
 
@@ -42,11 +42,12 @@ class Metric:
     Args:
         direction: Whether larger ("max") or smaller ("min") is better.
         unit: The unit, for tables and figures.
-        constant: From a split to the value of the best constant predictor.
-        of_examples: From outputs [R, M, K] and a split of M examples to values [R, M], whose mean is the metric.
-        of_set: From outputs [R, M, K] and the whole split to values [R].
+        constant: A function from a split to the metric of the best constant predictor.
+        of_examples: A function from outputs [R, M, K] and a split of M examples to values [R, M]. Their mean over
+            examples is the metric.
+        of_set: A function from outputs [R, M, K] and the whole split to values [R].
         needs_classes: Whether targets must be class labels.
-        percent: Whether tables show it in percent.
+        percent: Whether tables show the metric in percent.
     """
 
     direction: Literal["max", "min"]
@@ -59,7 +60,7 @@ class Metric:
 
     @property
     def sign(self) -> float:
-        """1 where larger is better, −1 where smaller is."""
+        """1 if larger values are better, −1 if smaller values are better."""
         return 1.0 if self.direction == "max" else -1.0
 
 
@@ -74,7 +75,7 @@ def _share_of_largest_class(split: Split) -> float:
 
 ACCURACY, LOSS = "accuracy", "loss"
 
-# The loss is the one that the run minimizes; its values and unit come from `LOSSES`.
+# The metric "loss" is the loss that a run minimizes. `metrics_of` takes its values and its unit from `LOSSES`.
 METRICS: dict[str, Metric] = {
     ACCURACY: Metric("max", "fraction", _share_of_largest_class, of_examples=_hits, needs_classes=True, percent=True),
     LOSS: Metric("min", "nats", lambda split: LOSSES["cross_entropy"].of_constant(split.rows)),
@@ -82,7 +83,7 @@ METRICS: dict[str, Metric] = {
 
 
 def metrics_of(loss: str, names: str = "") -> Mapping[str, Metric]:
-    """Return the metrics that a run is evaluated by: its loss, its accuracy, and those that it names.
+    """Return the metrics with which a run is evaluated: its loss, its accuracy and further metrics.
 
     Args:
         loss: The run's loss, a name in `LOSSES`.
@@ -103,6 +104,6 @@ def check_metric(metric: str, targets: Tensor) -> None:
     """Refuse a metric that the targets do not allow.
 
     Raises:
-        BadInput: An unknown metric, or one of classes on real-valued targets.
+        BadInput: The metric is unknown, or it needs class labels and the targets are real values.
     """
     check_targets("fit.metric", {name: row.needs_classes for name, row in METRICS.items()}, metric, targets)

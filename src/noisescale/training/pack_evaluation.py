@@ -1,4 +1,4 @@
-"""The evaluation of a pack: its metrics on every part of the data, with the batch statistics that the runs ask for."""
+"""The evaluation of a pack: its metrics on each split of the data, with the batch statistics that the runs specify."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ from noisescale.training.losses import target_rows
 from noisescale.training.metrics import Split, metrics_of
 from noisescale.training.state import PackState
 
-# The short ladder of the largest stable rate only asks whether a run has collapsed: enough to tell 0.1 from 0.13. They
-# are drawn at random, because a user's arrays may be sorted by class.
+# Number of training examples on which stability runs are evaluated. They only show whether a run collapses, and for
+# this it is enough to distinguish an accuracy of 0.1 from 0.13. The examples are drawn at random, because a user's
+# arrays may be sorted by class.
 STABILITY_EXAMPLES = 1000
 
 
 def move_splits(runs: Sequence[Run], dataset: Dataset, device: str, dtype: torch.dtype) -> dict[str, Split]:
-    """Put the parts of the data that the runs need on the device.
+    """Move the splits of the data that the runs need to the device.
 
     Args:
-        runs: The runs of a pack; stability runs need the training set alone.
+        runs: The runs of a pack. Stability runs need only the training set.
         dataset: The data.
         device: "cpu", "cuda", …
         dtype: Precision of inputs and real-valued targets.
 
     Returns:
-        Splits by name, without empty ones.
+        The splits that are not empty, by name.
     """
     parts = {"train": (dataset.x_train, dataset.y_train)}
     if runs[0].purpose == "sweep":
@@ -52,17 +53,17 @@ class PackEvaluation:
 
     Args:
         run: Any run of the pack.
-        splits: The parts of the data on the device.
-        module: The module of the pack, into which the parameters of a run are loaded where statistics are exact.
-        kernel: Computes outputs.
-        numbers: Numbers in the widest activation of one example.
+        splits: The splits of the data, on the device.
+        module: The module of the pack. To compute exact statistics, the parameters of each run are loaded into it.
+        kernel: The kernel that computes outputs.
+        numbers: Number of elements in the widest activation of one example.
     """
 
     def __init__(self, run: Run, splits: dict[str, Split], module: nn.Module, kernel: Kernel, numbers: int) -> None:
         self._exact = run.batch_statistics == "exact"
         self._train, self._module, self._kernel, self._numbers = splits["train"], module, kernel, numbers
         self._metrics = metrics_of(run.loss, run.metrics)
-        self.splits = {"train": _some(self._train, run)} if run.purpose == "stability" else splits
+        self.splits = {"train": _random_part(self._train, run)} if run.purpose == "stability" else splits
 
     def of_state(self, state: PackState) -> tuple[dict[str, Tensor], Tensors]:
         """Evaluate the current parameters.
@@ -71,17 +72,17 @@ class PackEvaluation:
             state: The state of the pack.
 
         Returns:
-            Metrics [R] by name, NaN for frozen runs, and the buffers that were used.
+            The metrics by name, shape [R] each, NaN for frozen runs; and the buffers that were used.
         """
         buffers = self.exact_buffers(state, state.parameters) if self._exact else state.buffers
         return self._evaluate(state, state.parameters, buffers), buffers
 
     def of_averages(self, state: PackState) -> dict[str, Tensor]:
-        """Evaluate the averages of late iterates; no iterate has their batch statistics, so these are measured."""
+        """Evaluate the averages of late iterates. Their batch statistics are computed, because no iterate has them."""
         return self._evaluate(state, state.averages, self.exact_buffers(state, state.averages))
 
     def exact_buffers(self, state: PackState, parameters: Tensors) -> Tensors:
-        """Return the buffers with the statistics of batch normalization over the whole training set, run after run."""
+        """Return the buffers, with the statistics of batch normalization computed over the whole training set."""
         buffers = {name: buffer.clone() for name, buffer in state.buffers.items()}
         chunk = chunk_of(self._numbers, self._train.inputs)
         for run in torch.nonzero(~state.frozen).flatten().tolist() if buffers else ():
@@ -103,7 +104,7 @@ class PackEvaluation:
         return values
 
 
-def _some(train: Split, run: Run) -> Split:
-    """Return a random part of the training set, as stability runs are evaluated on."""
+def _random_part(train: Split, run: Run) -> Split:
+    """Return the random part of the training set on which stability runs are evaluated."""
     index = torch.randperm(len(train.inputs), generator=stream(run.data_seed, "stability examples"))
     return train.take(index[:STABILITY_EXAMPLES].to(train.inputs.device))

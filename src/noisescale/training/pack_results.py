@@ -1,4 +1,4 @@
-"""From the state of a trained pack to one result per run."""
+"""Computes one result per run from the state of a trained pack."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from noisescale.training.metrics import Split, metrics_of
 from noisescale.training.optimizers import OPTIMIZERS
 from noisescale.training.state import NOT_DIVERGED, PackState
 
-# A run has collapsed if its training accuracy is within this of the share of the largest class.
+# A run has collapsed if its training accuracy exceeds the share of the largest class by at most this margin, or, with
+# real-valued targets, if its training loss is at least 1 − margin times the loss of the best constant output.
 COLLAPSE_MARGIN = 0.02
 
 
@@ -35,11 +36,11 @@ def pack_results(
 
     Args:
         runs: The runs of the pack.
-        state: The state at the end.
+        state: The state at the end of training.
         train: The training examples that were evaluated.
-        elapsed: Part of the budget before each evaluation.
-        along: Quantities that all runs share, one value per evaluation.
-        initial: Initial state of the pack, for its tables and tensors.
+        elapsed: The part of the budget that is done at each evaluation, in steps or as a share.
+        along: Curves that all runs share, by name, with one value per evaluation.
+        initial: Initial state of the pack. Its tables and tensors are used.
         device: The device of the pack.
         kernel: The name of the kernel.
     """
@@ -57,7 +58,7 @@ def pack_results(
 
 
 def _noise(run: Run) -> dict[str, float]:
-    """Return every measure of noise that the run's optimizer has."""
+    """Return the values of all noise measures of the run's optimizer."""
     law, replacement = OPTIMIZERS[run.optimizer].noise, run.sampling == "with_replacement"
     setting = run.batch_size, run.train_size, run.momentum
     if law is None:

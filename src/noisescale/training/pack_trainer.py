@@ -1,4 +1,4 @@
-"""The packed trainer: R runs of equal shapes trained as one program."""
+"""The packed trainer: R runs whose tensors have equal shapes are trained as one program."""
 
 from __future__ import annotations
 
@@ -31,34 +31,37 @@ from noisescale.training.precision import PRECISIONS, check_precision
 from noisescale.training.schedules import parse_schedule
 from noisescale.training.state import NOT_DIVERGED, PackState, clear_runs, finite_runs, views, zeros_like
 
-# Steps between checks for a loss that is not finite. A run that has one never recovers, so a rarer check loses nothing
-# but the exact step; at 25 its cost is below 1 % of a step.
+# Steps between checks for a loss that is not finite. A run with such a loss never recovers, so rarer checks lose only
+# the exact step of divergence. With a check every 25 steps, checks add less than 1 % to the time of training.
 CHECK_EVERY = 25
 
-# A training loss this many times its initial value at two evaluations in a row is divergence; a catapult's spike is
-# not (Lewkowycz et al. 2020). The bound is the one of Sohl-Dickstein 2024 for a loss that has left every scale.
+# A run has diverged if its training loss exceeds this many times the initial loss at two evaluations in a row. A single
+# spike is not enough, because runs recover from a catapult (Lewkowycz et al. 2020). Sohl-Dickstein 2024 uses the same
+# bound.
 EXPLOSION = 1e6
 
-# Seconds of training between two looks at the clock: short beside the 30 s that a kill may cost.
+# Seconds of training between two looks at the clock. They are few compared with the 30 s of training that a killed
+# process may lose.
 _LOOK_SECONDS = 2.0
 
 
 class PackTrainer:
-    """Trains the runs of one pack; `state` is all that changes.
+    """Trains the runs of one pack. Everything that training changes is in `state`.
 
     Args:
-        runs: Runs that are equal except in the keys that `runs.PER_RUN` lists.
+        runs: Runs that may differ only in the keys that `runs.PER_RUN` lists.
         dataset: The data, as `load_dataset` returns them.
-        factory: `(width, input_shape, num_classes) -> nn.Module`.
-        reference_width: Another width, which shows what fan-ins grow.
+        factory: A function `(width, input_shape, num_classes) -> nn.Module`.
+        reference_width: Another width. The comparison with it shows which fan-ins grow with width.
         device: "cpu", "cuda", …
         kernel: "auto", a name in `KERNELS`, or the `choice` of an earlier trainer.
-        compile: Whether to use `torch.compile`; results do not depend on it.
-        on_step: Called before each update with the step's number, the runs that train together and their gradients.
+        compile: Whether to use `torch.compile`. Results do not depend on it.
+        on_step: A function that is called before each update with the number of the step, the slice of the runs that
+            train together, and their gradients.
 
     Raises:
-        BadInput: Runs of different shapes, data other than the runs name, a batch above the training set, or a loss,
-            precision or augmentation that the data or the device do not allow.
+        BadInput: The runs differ in other keys, the training set does not have the size that the runs state, the batch
+            size exceeds the training set, or the data or the device do not allow the loss, precision or augmentation.
     """
 
     def __init__(
@@ -92,13 +95,13 @@ class PackTrainer:
         trial = self._trial(batch, train.rows[: len(batch)])
         with self._precision.apply(device):
             together = self._together(trial)
-            # A core may gain by more runs at once than its cache holds; a GPU may not exceed its memory.
+            # On a CPU, more runs at once than the cache holds may be faster. On a GPU, the memory is a strict limit.
             most = together if device == "cuda" else len(runs)
             self._choice = choose_kernel(copy.deepcopy(module), self._loss, trial, kernel, together, most)
         gradients = self._choice.kernel.losses_and_gradients
         gradients = torch.compile(gradients) if compile else gradients
         order = BlockOrder(runs, len(dataset.x_train), dataset.input_shape, device)
-        # Runs are independent, so a large pack trains part after part, in parts of equal size.
+        # Runs are independent, so a large pack is split into parts of equal size that train one after another.
         size, optimizer = equal_parts(len(runs), self._choice.together), OPTIMIZERS[first.optimizer]
         self._order, self._parts = order, []
         for part in (slice(start, start + size) for start in range(0, len(runs), size)):
@@ -111,12 +114,12 @@ class PackTrainer:
 
     @property
     def kernel(self) -> str:
-        """The name of the kernel in use, as the column `kernel` of a study shows it."""
+        """The name of the kernel in use, which the column `kernel` of a study shows."""
         return self._choice.kernel.name
 
     @property
     def choice(self) -> str:
-        """The value of `kernel` with which this pack is computed again to the bit: a kernel and its runs at once."""
+        """The value of `kernel` that reproduces this pack to the bit: a kernel with its number of runs at once."""
         return self._choice.name
 
     @property
@@ -126,12 +129,12 @@ class PackTrainer:
 
     @property
     def note(self) -> str:
-        """What a user should know of how the runs are computed; empty for most."""
+        """The reason why runs are computed one at a time, for the user. Empty if they are not."""
         return self._choice.note
 
     @property
     def state(self) -> PackState:
-        """The state of the pack. Setting it continues from there."""
+        """The state of the pack. After it is set, training continues from the new state."""
         return self._state
 
     @state.setter
@@ -147,11 +150,11 @@ class PackTrainer:
         return self._state.step >= self.runs[0].steps or bool(self._state.frozen.all())
 
     def advance(self, until: int | None = None, seconds: float | None = None) -> None:
-        """Train up to a step, evaluating on the way.
+        """Train up to a step, including the evaluations due before and at this step.
 
         Args:
             until: The number of steps at which to stop. Default: the whole budget.
-            seconds: The time after which to return early. The same numbers follow from there.
+            seconds: The time after which to return early, in seconds. It does not affect the results of training.
         """
         state, first = self._state, self.runs[0]
         until = first.steps if until is None else min(until, first.steps)
@@ -165,7 +168,7 @@ class PackTrainer:
                 stop = min(until, next_evaluation, stretch.end, state.step + self._look_every())
                 before = None
                 if self._measurements is not None and next_evaluation - 1 in self._measurements.before:
-                    # The last step before the measurement runs alone, so that the weights before it can be kept.
+                    # The last step before the measurement runs separately, so that the weights before it can be copied.
                     if state.step == next_evaluation - 1:
                         before = {name: tensor.clone() for name, tensor in state.parameters.items()}
                     else:
@@ -179,7 +182,7 @@ class PackTrainer:
                 self._evaluate_averages()
 
     def results(self) -> list[RunResult]:
-        """Return one result per run; call it once `done`."""
+        """Return one result per run. Call this method only after training, when `done` is true."""
         elapsed = [self._batches.elapsed(step) for step in self._state.evaluated_steps]
         return pack_results(
             self.runs, self._state, self._evaluation.splits["train"], elapsed, self._shared_curves(), self._initial,
@@ -201,7 +204,7 @@ class PackTrainer:
         )
 
     def _run_buffers(self, moving: Tensors) -> Tensors:
-        """Return the buffers [R, …] that differ between runs: those that training moves, those that a factory draws."""
+        """Return the buffers that differ between runs, because training changes them or the factory draws them."""
         buffers = {name: buffer.expand(len(self.runs), *buffer.shape).clone() for name, buffer in moving.items()}
         for name in self._initial.buffers[0]:
             drawn = torch.stack([buffers_of_run[name] for buffers_of_run in self._initial.buffers])
@@ -210,7 +213,7 @@ class PackTrainer:
         return buffers
 
     def _trial(self, inputs: Tensor, targets: Tensor) -> Trial:
-        """Return a step in which every run sees the same examples."""
+        """Return the tensors of a step in which every run sees the same examples."""
         parameters, buffers, runs = self._state.parameters, self._state.buffers, len(self.runs)
         return Trial(parameters, buffers, inputs.expand(runs, *inputs.shape), targets.expand(runs, *targets.shape))
 
@@ -222,15 +225,17 @@ class PackTrainer:
         kernel = GenericKernel(copy.deepcopy(self._module), self._loss)
 
         def step(count: int) -> None:
-            some = trial.first(count)
+            tensors = trial.first(count)
             with torch.no_grad():
-                kernel.losses_and_gradients(some.parameters, some.buffers, some.inputs, some.targets)
+                kernel.losses_and_gradients(tensors.parameters, tensors.buffers, tensors.inputs, tensors.targets)
 
         try:
-            step(1)  # libraries allocate their workspace in the first step, which the line through two peaks leaves out
+            # In the first step, libraries allocate their workspace, which must not count as the memory of a run.
+            step(1)
             torch.cuda.empty_cache()
             return runs_in_memory(cuda_peak(step, self.device), torch.cuda.mem_get_info()[0], runs)
-        except Exception:  # a user's module may raise anything; what cannot be packed is trained one run at a time
+        # A user's module may raise any error. A module that cannot be packed is trained one run at a time.
+        except Exception:
             return 1
 
     def _make_measurements(self) -> Measurements:
@@ -261,7 +266,7 @@ class PackTrainer:
         for step, index in enumerate(self._order.steps(stretch, part.part, state.step, stop), state.step + 1):
             decay = self._schedule.decay_factor(stretch.progress_at(step - 1))
             part.update.prepare(step, rate_factor_at(first, self._schedule, step - 1, stretch), decay)
-            # At fixed steps only: an interruption must not change at which step divergence is seen.
+            # Only at fixed steps, because an interruption must not change the step at which divergence is detected.
             check = step % CHECK_EVERY == 0
             losses = part.take(state, stretch, index, step, check)
             if check and losses is not None:
@@ -275,10 +280,10 @@ class PackTrainer:
 
     def _freeze(self, failing: Tensor, step: int) -> None:
         state = self._state
-        new = failing & ~state.frozen
-        if new.any():
-            state.diverged_at[new] = step
-            clear_runs(state.changed_by_steps(), new)
+        newly_diverged = failing & ~state.frozen
+        if newly_diverged.any():
+            state.diverged_at[newly_diverged] = step
+            clear_runs(state.changed_by_steps(), newly_diverged)
             for part in self._parts:
                 part.update.freeze(state.frozen[part.part])
 
@@ -294,7 +299,7 @@ class PackTrainer:
         state.seconds["evaluation"] += time.perf_counter() - started
 
     def _failing(self) -> Tensor:
-        """Return the runs [R] that are not finite, or whose loss has exploded at two evaluations in a row."""
+        """Return whether each run has infinite numbers, or an exploded loss at two evaluations in a row, shape [R]."""
         state, losses = self._state, self._state.curves["train_loss"]
         above = (losses[-1] > EXPLOSION * losses[0]).to(state.exploded.device)
         state.exploded = torch.where(above, state.exploded + 1, 0)
@@ -302,7 +307,7 @@ class PackTrainer:
         return ~finite | (state.exploded >= 2)
 
     def _measure(self, measurements: Measurements, buffers: Tensors, before: Tensors | None) -> dict[str, Tensor]:
-        """Return what is measured at this step, with the buffers of the evaluation; empty at other steps."""
+        """Return the quantities measured at this step, with the buffers of the evaluation. Empty at other steps."""
         state = self._state
         if state.step not in measurements.steps or bool(state.frozen.all()):
             return {}
@@ -317,7 +322,7 @@ class PackTrainer:
         state.seconds["evaluation"] += time.perf_counter() - started
 
     def _shared_curves(self) -> dict[str, list[float]]:
-        """Return what a schedule does to all runs alike, at every evaluation: the values of the step before it."""
+        """Return the schedule's curves, which all runs share: at each evaluation, the values of the step before it."""
         first, evaluated = self.runs[0], self._state.evaluated_steps
         if first.schedule == "constant":
             return {}
@@ -337,7 +342,7 @@ class PackTrainer:
 def _check(runs: Sequence[Run], dataset: Dataset, device: str) -> None:
     first, examples = runs[0], len(dataset.x_train)
     if any(run.shape_key != first.shape_key for run in runs):
-        raise BadInput("runs", "runs of one pack that share everything but rate, momentum, decay, variance and seed")
+        raise BadInput("runs", "runs of one pack that differ only in rate, momentum, decay, initial variance and seed")
     check_loss(first.loss, dataset.y_train)
     check_precision(first.precision, device)
     check_augmentation(first.augmentation.split(), dataset.input_shape)

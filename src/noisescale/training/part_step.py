@@ -16,7 +16,8 @@ from noisescale.training.metrics import Split
 from noisescale.training.optimizers import PackedOptimizer, Tensors
 from noisescale.training.state import PackState, views
 
-# Called before each update with the step's number, the runs that train together and their gradients, [R, …] each.
+# Called before each update with the number of the step, the slice of the runs that train together, and their gradients
+# by parameter name, shape [R, …] each.
 OnStep = Callable[[int, slice, Tensors], None]
 
 
@@ -25,13 +26,13 @@ class PartStep:
 
     Args:
         runs: All runs of the pack.
-        part: The runs that train together.
-        update: The optimizer's update of those runs.
-        choice: The kernel, and what it needs.
-        gradients: The kernel's losses and gradients, compiled or not.
+        part: The slice of the runs that train together.
+        update: The optimizer's update of the runs in `part`.
+        choice: The kernel of the pack, and whether it needs random seeds.
+        gradients: The kernel's method `losses_and_gradients`, possibly compiled.
         train: The training set.
         order: The order of the examples.
-        on_step: Observes the gradients of every step; None for no observer.
+        on_step: A function that observes the gradients of every step. None for no observer.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class PartStep:
         self._graph_is_tried = False
 
     def forget_graph(self) -> None:
-        """Drop a captured CUDA graph, whose tensors are no longer the state's."""
+        """Drop the captured CUDA graph, because the tensors of the state were replaced."""
         self._graph, self._graph_is_tried = None, False
 
     def take(self, state: PackState, stretch: Stretch, index: Tensor, step: int, with_losses: bool) -> Tensor | None:
@@ -60,13 +61,13 @@ class PartStep:
 
         Args:
             state: The state of the pack.
-            stretch: The steps of one batch size that this step is one of.
+            stretch: The consecutive steps of one batch size to which this step belongs.
             index: Indices [R·B] of the examples.
             step: The number of the step, from 1.
-            with_losses: Whether losses are asked for.
+            with_losses: Whether to compute losses.
 
         Returns:
-            Losses [R], or None.
+            Losses, shape [R], or None.
         """
         if self._train.inputs.is_cuda and not self._graph_is_tried:
             self._capture(state, stretch, index)
@@ -93,9 +94,10 @@ class PartStep:
     def _capture(self, state: PackState, stretch: Stretch, index: Tensor) -> None:
         """Capture the step as a CUDA graph if it is short and depends on nothing but the index."""
         self._graph_is_tried = True
-        moves = "batch_size" in self._runs[0].schedule  # a graph for each batch size would serve a few steps
-        bound = moves or self._order.augments or self._choice.draws or self._on_step is not None
-        if bound or self._choice.kernel.name == "loop":
+        # If the batch size changes, each size would need a graph, which only a few steps could use.
+        batch_size_changes = "batch_size" in self._runs[0].schedule
+        depends_on_step = batch_size_changes or self._order.augments or self._choice.draws or self._on_step is not None
+        if depends_on_step or self._choice.kernel.name == "loop":
             return
         changed = [tensor[self.part] for tensors in state.changed_by_steps() for tensor in tensors.values()]
 

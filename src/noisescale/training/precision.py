@@ -1,4 +1,4 @@
-"""The arithmetic in which a pack is trained, recorded with every run."""
+"""The floating-point precision with which a pack is trained. It is recorded with every run."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from noisescale.errors import BadInput
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """An arithmetic.
+    """The floating-point formats of training.
 
     Args:
         dtype: Precision of parameters, optimizer and losses.
-        lowered: Precision of matrix products and convolutions if it differs (`torch.autocast`; normalization and losses
-            stay in `dtype`).
+        lowered: Precision of matrix products and convolutions under `torch.autocast`. Normalization and losses keep
+            `dtype`. None if everything is computed in `dtype`.
         tf32: Whether the GPU may round the factors of a float32 product to 10 bits of mantissa.
     """
 
@@ -28,7 +28,7 @@ class Precision:
 
     @contextmanager
     def apply(self, device: str) -> Iterator[None]:
-        """Compute in this arithmetic within the block; the settings of the process are restored afterwards."""
+        """Compute with this precision within the `with` block. The settings of the process are restored afterwards."""
         products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
         before = products.allow_tf32, convolutions.allow_tf32
         products.allow_tf32 = convolutions.allow_tf32 = self.tf32
@@ -50,10 +50,10 @@ PRECISIONS: dict[str, Precision] = {
 
 
 def check_precision(name: str, device: str) -> None:
-    """Refuse an arithmetic that the device does not have.
+    """Refuse a precision that the device does not have.
 
     Raises:
-        BadInput: tf32 on a CPU.
+        BadInput: The precision is tf32 and the device is not a CUDA GPU.
     """
     if PRECISIONS[name].tf32 and device != "cuda":
-        raise BadInput("training.precision", "'tf32' with --device cuda only; here 'float32'", repr(name))
+        raise BadInput("training.precision", "'tf32' with --device cuda only, and 'float32' on a CPU", repr(name))

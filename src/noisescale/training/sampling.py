@@ -1,4 +1,4 @@
-"""The examples that each step of each run sees: a function of the run's seed and the step alone."""
+"""The training examples of each step of a run. They depend only on the run's seed and the step."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from torch import Tensor
 
 from noisescale.parameterizations import stream
 
-# Steps drawn at once where a block has no natural length. It changes only the number of generator calls.
+# Steps in one block, except with "epoch_shuffle", where a block is one epoch. The length of a block affects only the
+# number of generator calls, not the distribution of the batches.
 FRESH_BLOCK = 64
 
 
@@ -25,8 +26,8 @@ def _with_replacement(generator: torch.Generator, examples: int, batch: int, ste
     return torch.randint(examples, (steps * batch,), generator=generator)
 
 
-# "epoch_shuffle": a new order each epoch, the last partial batch dropped; "subset": a fresh subset each step, without
-# replacement; "with_replacement": independent examples.
+# "epoch_shuffle" draws a new order for each epoch, and the last partial batch is dropped. "subset" draws a new subset
+# without replacement for each step. "with_replacement" draws examples independently.
 SAMPLINGS: dict[str, Callable[[torch.Generator, int, int, int], Tensor]] = {
     "epoch_shuffle": _epoch_shuffle,
     "subset": _subset,
@@ -37,10 +38,10 @@ SAMPLINGS: dict[str, Callable[[torch.Generator, int, int, int], Tensor]] = {
 def index_block(
     sampling: str, seeds: Sequence[int], block: int, examples: int, batch: int, steps: int = FRESH_BLOCK
 ) -> Tensor:
-    """Return the indices [R, L] of the examples of one block: an epoch, or a number of steps.
+    """Return the indices of the examples of one block, shape [R, L]. A block is an epoch or a number of steps.
 
-    The order of a run comes from its seed and the number of the block. It does not depend on the pack, and a resumed
-    pack needs no generator state.
+    The order of a run depends only on its seed and the number of the block. It is the same in every pack, and a resumed
+    pack needs no stored generator state.
 
     Args:
         sampling: A name in `SAMPLINGS`.
@@ -48,7 +49,7 @@ def index_block(
         block: Number of the block, from 0.
         examples: N, the number of training examples.
         batch: B, in examples.
-        steps: Length of the block in steps, where it has no natural length.
+        steps: Length of the block, in steps. Not used with "epoch_shuffle", whose blocks are epochs.
     """
     draw = SAMPLINGS[sampling]
     # Runs that differ only in their learning rate share their seed.

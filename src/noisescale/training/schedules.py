@@ -12,31 +12,31 @@ from typing import Any, ClassVar, Literal
 
 from noisescale.errors import BadInput, did_you_mean
 
-# Progress is usually a fraction of few digits, and (0.6 − 0.5)/0.05 must be two periods, not one.
+# Tolerance for rounding errors of progress. For example, (0.6 − 0.5)/0.05 must count as two periods, not as one.
 _ROUNDING = 1e-9
 
-# A double holds whole numbers below this exactly.
-_LARGEST = 2**53
+# A double represents all whole numbers below this bound exactly.
+_LARGEST_WHOLE = 2**53
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """A factor f(x) of the peak learning rate ε at the share x of the budget: ε(x) = ε·f(x).
+    """A factor f(x) that multiplies the peak learning rate ε after the share x of the budget: ε(x) = ε·f(x).
 
-    With `of = "batch_size"` the batch grows where the rate would fall, B(x) = B/f(x), so that the temperature ε/B
-    follows the rate schedule. The rate makes up for rounding and for the bound `largest_batch`.
+    With `of = "batch_size"`, the batch size grows instead, B(x) = B/f(x), so that ε/B follows the schedule. The
+    learning rate compensates for the rounding of B(x) and for the bound `largest_batch`.
 
     Args:
-        warmup: Share of the budget over which the rate rises from the start, in proportion to the step.
-        of: "learning_rate" or "batch_size".
-        largest_batch: Bound of a growing batch, in examples. None: the training set.
+        warmup: Share of the budget during which the rate rises linearly from the start.
+        of: The quantity that changes, "learning_rate" or "batch_size".
+        largest_batch: Upper bound of the batch size, in examples. None for the size of the training set.
 
     Raises:
-        BadInput: The key, what is required and what was got.
+        BadInput: An option has a value that is not allowed.
 
     Source:
-        Warm-up: Goyal et al. 2017, section 2.2. The batch in place of the rate: Jastrzębski et al. 2017, section 4.3;
-        Smith, Kindermans, Ying, Le 2018.
+        Goyal et al. 2017, section 2.2, for the warm-up. Jastrzębski et al. 2017, section 4.3, and Smith, Kindermans,
+        Ying, Le 2018, for the change of the batch size in place of the rate.
     """
 
     kind: ClassVar[str] = "constant"
@@ -56,7 +56,7 @@ class Schedule:
         _require("warmup", not (grows and self.warmup), "no warm-up where of = 'batch_size'", self.warmup)
 
     def rate_factor(self, progress: float) -> float:
-        """Return f(x) without the warm-up, in [0, 1]."""
+        """Return f(x) without the warm-up, a number in [0, 1]."""
         return 1.0
 
     def decay_factor(self, progress: float) -> float:
@@ -68,26 +68,26 @@ class Schedule:
 
         Args:
             progress: x, the share of the budget that is done.
-            steps: Steps of the whole budget.
+            steps: Number of steps of the whole budget.
         """
         rise = 1.0 if self.warmup == 0 else min(1.0, (progress + 1 / steps) / self.warmup)
         return rise * self.rate_factor(progress)
 
     @property
     def text(self) -> str:
-        """The kind and the options that differ from their defaults: `step at=[0.5,0.75] factor=0.1`."""
+        """The kind and the options that differ from their defaults, e.g. `step at=[0.5,0.8] factor=0.2`."""
         options = _options(self).items()
         return " ".join([self.kind, *(f"{name}={json.dumps(value, separators=(',', ':'))}" for name, value in options)])
 
     @property
     def table(self) -> dict[str, Any]:
-        """The table that states the schedule in a spec."""
+        """The table that describes the schedule in a spec."""
         return {"kind": self.kind, **_options(self)}
 
 
 @dataclass(frozen=True, slots=True)
 class Step(Schedule):
-    """f is multiplied by `factor` at each of the shares `at` of the budget."""
+    """f is multiplied by `factor` at each share of the budget in `at`."""
 
     kind: ClassVar[str] = "step"
 
@@ -142,10 +142,13 @@ class Linear(Schedule):
 
 @dataclass(frozen=True, slots=True)
 class Cyclic(Schedule):
-    """`cycles` equal cycles between 1 and `low`: halves at 1 and at `low` ("square"), or low → 1 → low ("triangle").
+    """f has `cycles` equal cycles between 1 and `low`.
+
+    With the form "square", f is 1 in the first half of a cycle and `low` in the second half. With the form "triangle",
+    f rises linearly from `low` to 1 and falls back to `low`.
 
     Source:
-        square: Jastrzębski et al. 2017, section 4.3. Triangle: L. N. Smith 2017, section 3.1.
+        Jastrzębski et al. 2017, section 4.3, for the square form. L. N. Smith 2017, section 3.1, for the triangle.
     """
 
     kind: ClassVar[str] = "cyclic"
@@ -169,11 +172,11 @@ class Cyclic(Schedule):
 
 @dataclass(frozen=True, slots=True)
 class Halving(Schedule):
-    """Constant for the share `constant` of the budget, then halved there and after each further share `every`.
+    """f is 1 up to the share `constant` of the budget. It is halved there, and again after each further share `every`.
 
     Source:
-        Smith, Elsen, De 2020: the form (constant for half of the budget, then halved twenty times less often than the
-        budget is long) is recalled, not read; ending the constant part with the first halving is our choice.
+        Smith, Elsen, De 2020, from memory: constant for half of the budget, then halved after every twentieth of the
+        budget. That the constant part ends with the first halving is our choice.
     """
 
     kind: ClassVar[str] = "halving"
@@ -187,18 +190,19 @@ class Halving(Schedule):
         _require("every", 0.001 <= self.every <= 1, "from 0.001 to 1", self.every)
 
     def rate_factor(self, progress: float) -> float:
-        beyond = (progress - self.constant) / self.every + _ROUNDING
-        return 1.0 if beyond < _ROUNDING * 0.5 else 0.5 ** (1 + math.floor(beyond))
+        periods = (progress - self.constant) / self.every + _ROUNDING
+        return 1.0 if periods < _ROUNDING * 0.5 else 0.5 ** (1 + math.floor(periods))
 
 
 @dataclass(frozen=True, slots=True)
 class RandomPieces(Schedule):
-    """Random factors of rate and decay in `pieces` equal pieces up to the share `until` of the budget; then both are 1.
+    """Random factors of the rate and of the decay up to the share `until` of the budget. Afterwards both are 1.
 
-    In every piece both factors are drawn log-uniformly from [low, 1] by `seed`: histories that differ and end alike.
+    The first part of the budget has `pieces` equal pieces. In each piece, both factors are drawn log-uniformly from
+    [low, 1]. Runs with different values of `seed` therefore have different histories and the same end.
 
     Source:
-        Li, Lyu, Arora 2020, section 5: random schedules of rate and decay, then the same for all.
+        Li, Lyu, Arora 2020, section 5: random schedules of rate and decay, followed by a common schedule.
     """
 
     kind: ClassVar[str] = "random"
@@ -221,31 +225,31 @@ class RandomPieces(Schedule):
     def decay_factor(self, progress: float) -> float:
         return self._drawn(progress, 1)
 
-    def _drawn(self, progress: float, which: int) -> float:
+    def _drawn(self, progress: float, column: int) -> float:
         if progress >= self.until - _ROUNDING:
             return 1.0
-        place = min(self.pieces - 1, math.floor(progress / self.until * self.pieces + _ROUNDING))
-        return _random_factors(self.seed, self.pieces, self.low)[place][which]
+        piece = min(self.pieces - 1, math.floor(progress / self.until * self.pieces + _ROUNDING))
+        return _random_factors(self.seed, self.pieces, self.low)[piece][column]
 
 
 @cache
 def _random_factors(seed: int, pieces: int, low: float) -> list[tuple[float, float]]:
-    """Return the factors of rate and decay of every piece."""
+    """Return the factors of rate and decay for every piece."""
     generator = random.Random(f"random schedule {seed}")
     return [(low ** generator.random(), low ** generator.random()) for _ in range(pieces)]
 
 
-# A row is a kind of schedule, as a spec names it.
+# The schedules, by the value of `kind` in a spec.
 SCHEDULES: dict[str, type[Schedule]] = {
     kind.kind: kind for kind in (Schedule, Step, Cosine, Linear, Cyclic, Halving, RandomPieces)
 }
 
 
 def schedule_from(table: Mapping[str, Any]) -> Schedule:
-    """Return the schedule that a table of a spec states.
+    """Return the schedule that a table of a spec describes.
 
     Raises:
-        BadInput: An unknown kind or option, or a value out of range; the message names the key of the table.
+        BadInput: The kind or an option is unknown, or a value is out of range. The message names the key of the table.
     """
     kind = table.get("kind")
     if not isinstance(kind, str) or kind not in SCHEDULES:
@@ -272,8 +276,8 @@ def parse_schedule(text: str) -> Schedule:
 
 
 def _checked(name: str, value: Any, default: Any) -> Any:
-    """Return the value as the type of the option's default; whole numbers are accepted as numbers."""
-    whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST
+    """Return the value with the type of the option's default. A whole number is accepted for a float."""
+    whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST_WHOLE
     number = whole or (isinstance(value, float) and math.isfinite(value))
     if isinstance(default, tuple):
         entries = value if isinstance(value, list | tuple) else ()
@@ -295,8 +299,9 @@ def _require(name: str, holds: bool, required: str, got: Any) -> None:
 
 
 def _options(schedule: Schedule) -> dict[str, Any]:
-    """Return the options that differ from their defaults: those of the kind, then those of every kind."""
+    """Return the options that differ from their defaults. The kind's options come before the options of all kinds."""
     shared = len(fields(Schedule))
     ordered = (*fields(schedule)[shared:], *fields(schedule)[:shared])
     pairs = ((f.name, getattr(schedule, f.name), f.default) for f in ordered)
-    return {name: list(own) if isinstance(own, tuple) else own for name, own, default in pairs if own != default}
+    changed = ((name, value) for name, value, default in pairs if value != default)
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in changed}

@@ -1,4 +1,4 @@
-"""The whole state of a pack in training, as one value that can be written and read back."""
+"""The whole state of a pack in training, as one object that can be written and read back."""
 
 from __future__ import annotations
 
@@ -9,29 +9,31 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# A run may diverge at step 0, so 0 cannot mark a run that has not.
+# Entry of `diverged_at` for a run that has not diverged. It is not 0, because a run may diverge at step 0.
 NOT_DIVERGED = -1
 
-
-_ALONG_RUNS = ("parameters", "buffers", "averages")
+# The fields with tensors of shape [R, …] by parameter or buffer.
+_PER_RUN = ("parameters", "buffers", "averages")
 
 
 @dataclass(slots=True)
 class PackState:
-    """Everything that the next step of a pack depends on. The order of examples follows from seed and step.
+    """Everything on which the next step of a pack depends, except the order of examples, which seed and step determine.
 
     Args:
-        step: Steps done.
-        parameters: [R, …] each.
-        slots: The optimizer's state by slot and parameter, [R, …] each.
-        buffers: The buffers that training changes (running statistics), [R, …] each.
-        diverged_at: The step at which divergence was seen, or `NOT_DIVERGED`, [R].
-        exploded: Consecutive evaluations with a training loss above the bound, [R].
-        averages: The mean of the late iterates so far, [R, …] each; empty if no run asks for it.
-        averaged: The metrics of that mean, [R] each; empty before the end.
-        curves: A list of [R] tensors per metric, one entry per evaluation.
-        measured: A list of [R] tensors per measured quantity, NaN at evaluations without a measurement.
-        evaluated_steps: The steps of the evaluations.
+        step: Number of steps done.
+        parameters: Parameters by name, shape [R, …] each.
+        slots: The optimizer's state by slot and parameter, shape [R, …] each.
+        buffers: The buffers that training changes (running statistics), by name, shape [R, …] each.
+        diverged_at: The step at which divergence was detected, or `NOT_DIVERGED`, shape [R].
+        exploded: Number of consecutive evaluations with a training loss above the bound, shape [R].
+        averages: The mean of the late iterates so far, by parameter, shape [R, …] each. Empty if the runs do not
+            average.
+        averaged: The metrics of this mean, by name, shape [R] each. Empty before the end of training.
+        curves: For each metric, a list of tensors of shape [R], one per evaluation.
+        measured: For each measured quantity, a list of tensors of shape [R], one per evaluation. They are NaN at
+            evaluations without a measurement.
+        evaluated_steps: The steps of the evaluations so far.
         seconds: Time spent on "training" and "evaluation", in seconds.
     """
 
@@ -54,11 +56,11 @@ class PackState:
 
     @property
     def frozen(self) -> Tensor:
-        """The runs that have diverged, [R]."""
+        """Whether each run has diverged, shape [R]."""
         return self.diverged_at != NOT_DIVERGED
 
     def add_measured(self, columns: dict[str, Tensor], runs: int) -> None:
-        """Append the columns [R] of a measurement; columns that it lacks get NaN."""
+        """Append the columns of a measurement, shape [R] each. Earlier columns that are not measured now get NaN."""
         missing = torch.full((runs,), torch.nan, dtype=torch.float64)
         for name in columns:
             self.measured.setdefault(name, [missing] * (len(self.evaluated_steps) - 1))
@@ -68,26 +70,26 @@ class PackState:
     def to(self, device: str) -> PackState:
         """Return the state with its tensors on a device. Curves stay on the CPU."""
         moved: dict[str, Any] = {
-            name: {key: tensor.to(device) for key, tensor in getattr(self, name).items()} for name in _ALONG_RUNS
+            name: {key: tensor.to(device) for key, tensor in getattr(self, name).items()} for name in _PER_RUN
         }
         slots = {slot: {key: t.to(device) for key, t in tensors.items()} for slot, tensors in self.slots.items()}
         diverged_at, exploded = self.diverged_at.to(device), self.exploded.to(device)
         return replace(self, **moved, slots=slots, diverged_at=diverged_at, exploded=exploded)
 
     def is_like(self, other: PackState) -> bool:
-        """Return whether all tensors have the names, shapes and precision of another state."""
+        """Return whether all tensors have the same names, shapes and precision as in another state."""
         slots, others = ({slot: _shapes(t) for slot, t in state.slots.items()} for state in (self, other))
         return slots == others and all(
-            _shapes(getattr(self, name)) == _shapes(getattr(other, name)) for name in _ALONG_RUNS
+            _shapes(getattr(self, name)) == _shapes(getattr(other, name)) for name in _PER_RUN
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Return tensors, numbers, lists and dictionaries only, which `torch.load(weights_only=True)` reads back."""
+        """Return the state as tensors, numbers, lists and dictionaries, for `torch.load(weights_only=True)`."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> PackState:
-        """Return the state that `as_dict` gave."""
+        """Return the state from the values that `as_dict` returned."""
         return cls(**values)
 
 
@@ -96,22 +98,25 @@ def _shapes(tensors: dict[str, Tensor]) -> dict[str, tuple[torch.Size, torch.dty
 
 
 def clear_runs(parts: Iterable[dict[str, Tensor]], runs: Tensor) -> None:
-    """Set the tensors of some runs, marked in `runs` [R], to zero, so that later steps stay finite."""
+    """Set the tensors of the runs marked in `runs` [R] to zero, so that later steps stay finite."""
     for tensors in parts:
         for tensor in tensors.values():
             tensor[runs] = 0
 
 
 def finite_runs(parameters: dict[str, Tensor]) -> Tensor:
-    """Return the runs [R] whose parameters are all finite; behind a dead unit, infinity does not reach the loss."""
+    """Return whether all parameters of each run are finite, shape [R].
+
+    The loss does not always show an infinite parameter, because a dead unit may hide it.
+    """
     return torch.stack([tensor.reshape(len(tensor), -1).isfinite().all(1) for tensor in parameters.values()]).all(0)
 
 
 def views(tensors: dict[str, Tensor], part: slice) -> dict[str, Tensor]:
-    """Return the tensors of some of the runs, as views."""
+    """Return views of the tensors of the runs in `part`."""
     return {name: tensor[part] for name, tensor in tensors.items()}
 
 
 def zeros_like(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return zeros of the same shapes."""
+    """Return zeros with the shapes of the tensors."""
     return {name: torch.zeros_like(tensor) for name, tensor in tensors.items()}

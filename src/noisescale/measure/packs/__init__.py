@@ -1,4 +1,4 @@
-"""Instruments for packs: R networks measured as one program, at steps of a sweep."""
+"""Instruments for packs. R networks are measured as one program, at some steps of their training."""
 
 from noisescale.measure.packs.problem import PackProblem as PackProblem
 from noisescale.measure.packs.snapshot import Snapshot as Snapshot

@@ -10,16 +10,16 @@ from noisescale.measure.packs.snapshot import Snapshot
 
 
 def alignment(snapshot: Snapshot) -> dict[str, Tensor]:
-    """Measure the alignment of each linear and convolutional layer, log_n(‖Wh‖/(‖W‖‖h‖)) in root mean squares.
+    """Measure the alignment log_n(‖Wh‖/(‖W‖‖h‖)) of each linear and convolutional layer.
 
-    n > 1 is the fan-in. The value is ½ for independent weights and activations and 1 for fully aligned ones. Zero
-    padding lowers it slightly.
+    Here ‖·‖ is a root mean square, and n > 1 is the fan-in. The alignment is ½ for independent weights and activations,
+    and 1 if they are fully aligned. Zero padding lowers it slightly.
 
     Args:
         snapshot: The pack at a step.
 
     Returns:
-        Alignments by column, shape [R] each.
+        The alignments by column name, shape [R] each.
 
     Source:
         Everett et al. 2024, section 3, for the log alignment ratio.

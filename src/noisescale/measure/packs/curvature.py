@@ -1,4 +1,4 @@
-"""Curvature of a pack: the trace of each Hessian, and the largest eigenvalue of each Hessian and tangent kernel."""
+"""Curvature of a pack: the traces of the Hessians, and the largest eigenvalues of Hessians and tangent kernels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from noisescale.measure.sampling_error import FEWEST_SAMPLES, error_safety_facto
 
 Bounded = dict[str, Tensor]
 
-# Largest number of products. A run that has not converged after them is reported with the error it has reached.
+# Largest number of products. A run that has not converged by then is reported with its current error.
 _MOST_PRODUCTS = 200
 
 # Relative error at which sampling stops for a run, as in `hessian_trace` on one model.
@@ -49,7 +49,9 @@ def ntk_lambda_max(snapshot: Snapshot) -> Bounded:
 
 
 def hessian_trace(snapshot: Snapshot) -> Bounded:
-    """Measure tr H: exactly for plain ReLU MLPs, else as E zᵀHz over random signs z until the error of a run is small.
+    """Measure tr H: exactly for plain ReLU MLPs, and otherwise as E zᵀHz over random signs z.
+
+    Sampling stops for a run when its error is small.
 
     Args:
         snapshot: The pack at a step.
@@ -69,23 +71,23 @@ def hessian_trace(snapshot: Snapshot) -> Bounded:
     multiplied, product, samples = unfinished, problem.hessian_products(), value.new_zeros(0, problem.runs)
     while len(samples) < _MOST_PRODUCTS and len(unfinished):
         if 2 * len(unfinished) <= len(multiplied):
-            # Half of the runs are finished: leave them out of the products.
+            # Half of the runs are finished. Leave them out of the products.
             multiplied, product = unfinished, problem.of_runs(unfinished).hessian_products()
         signs = torch.randint(2, (problem.size,), generator=generator).to(problem.point) * 2 - 1
         image = product(signs.expand(len(multiplied), -1))
-        new = value.new_zeros(1, problem.runs)
-        new[0, multiplied] = (image * signs).sum(1, dtype=torch.float64)
-        samples = torch.cat([samples, new])
+        sample = value.new_zeros(1, problem.runs)
+        sample[0, multiplied] = (image * signs).sum(1, dtype=torch.float64)
+        samples = torch.cat([samples, sample])
         count = len(samples)
         if count < FEWEST_SAMPLES:
             continue
-        of_unfinished = samples[:, unfinished]
-        mean, error = of_unfinished.mean(0), of_unfinished.std(0) / math.sqrt(count)
+        unfinished_samples = samples[:, unfinished]
+        mean, error = unfinished_samples.mean(0), unfinished_samples.std(0) / math.sqrt(count)
         value[unfinished] = mean
         half_width[unfinished] = float(stats.t.ppf(0.5 + CONFIDENCE / 2, count - 1)) * error
         # More samples do not help a run with infinite values.
         too_large = error_safety_factor(count) * error > _RELATIVE_ERROR * mean.abs()
-        unfinished = unfinished[too_large & of_unfinished[-1].isfinite()]
+        unfinished = unfinished[too_large & unfinished_samples[-1].isfinite()]
     return {"hessian_trace": value, "hessian_trace_low": value - half_width, "hessian_trace_high": value + half_width}
 
 

@@ -10,10 +10,12 @@ from torch import Tensor
 from noisescale.measure.lanczos import tridiagonal_matrix
 from noisescale.measure.packs.problem import Product
 
-# Steps before the first check of the residuals, and their growth between checks. A check costs several products.
+# Number of steps before the first check of the residuals, and the factor by which this number grows from check to
+# check. A check takes as long as several products.
 _FIRST_CHECK, _CHECK_GROWTH = 6, 1.25
 
-# A new direction shorter than this, relative to the operator, is rounding: the Krylov space is exhausted.
+# A new direction that is shorter than this, relative to the operator, consists of rounding errors. The Krylov space is
+# then exhausted.
 _BREAKDOWN = 1e-6
 
 
@@ -25,7 +27,7 @@ class Largest:
         values: Eigenvalues, shape [R].
         residuals: ‖Av − λv‖, shape [R].
         converged: Whether each residual is below the tolerance, shape [R].
-        products: Number of products, each with all operators.
+        products: Number of products. Each product multiplies all R operators.
     """
 
     values: Tensor
@@ -37,12 +39,12 @@ class Largest:
 def largest_eigenvalues(product: Product, start: Tensor, tolerance: float, most: int) -> Largest:
     """Compute the largest eigenvalue of each of R symmetric operators.
 
-    Without reorthogonalization the recurrence repeats eigenvalues, but the largest Ritz value and the residual
-    |β_m s_m| stay accurate, so three vectors are enough. Each value is that of the first check at which its residual is
-    below the tolerance, so it does not depend on the other operators.
+    The recurrence without reorthogonalization repeats eigenvalues, but the largest Ritz value and its residual
+    |β_m s_m| stay accurate. Therefore only three vectors are stored for each operator. Each value is taken at the first
+    check at which its residual is below the tolerance, so it does not depend on the other operators.
 
     Args:
-        product: The product V ↦ AV, shape [R, P] each.
+        product: The operators, a function from R vectors [R, P] to the R products [R, P].
         start: Starting vectors, shape [R, P].
         tolerance: Bound on the residuals, relative to the largest Ritz value in absolute value.
         most: Largest number of products.
@@ -75,16 +77,16 @@ def largest_eigenvalues(product: Product, start: Tensor, tolerance: float, most:
             if bool(largest.converged.all()):
                 break
         off.append(torch.where(empty, 0.0, length.double()))
-        # An exhausted space has no further direction.
+        # An exhausted Krylov space has no further direction.
         before, current = current, torch.where(empty.unsqueeze(1), 0.0, image / length.clamp_min(1e-30).unsqueeze(1))
     return largest
 
 
 def _update(largest: Largest, diagonal: list[Tensor], off: list[Tensor], last: Tensor, tolerance: float) -> Largest:
-    """Compute values and residuals of the operators that have not converged."""
+    """Update the values and residuals of the operators that have not converged."""
     entries = torch.stack(diagonal, 1)
     matrix = tridiagonal_matrix(entries, torch.stack(off, 1) if off else entries[:, :0])
-    # A NaN in one run must not fail the pack.
+    # A NaN in one run must not stop the measurement of the pack.
     finite = torch.isfinite(matrix).flatten(1).all(1)
     values, vectors = torch.linalg.eigh(torch.where(finite[:, None, None], matrix, 0.0))
     residuals = torch.where(finite, (last * vectors[:, -1, -1]).abs(), torch.nan)

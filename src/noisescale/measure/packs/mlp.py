@@ -21,7 +21,7 @@ class _Recorded:
     hidden: list[Tensor]  # h_0 … h_{L−1}, each [R, n, units]
     deltas: list[Tensor]  # δ_1 … δ_L, each [R, n, units]
     outputs: Tensor
-    slope: Tensor  # of the loss in the outputs, with its graph
+    slope: Tensor  # ∂loss/∂outputs, with its autograd graph
 
 
 @dataclass(frozen=True)
@@ -44,15 +44,17 @@ class GradientMoments:
 class PlainMLP:
     """Products with the Hessian of an MLP, and moments of its per-example gradients.
 
-    With z_l = h_{l−1}W_lᵀ + b_l, h_l = φ(z_l), δ_l = ∂loss/∂z_l and a dot for the derivative along V = (V_l, v_l):
-    ż_l = ḣ_{l−1}W_lᵀ + h_{l−1}V_lᵀ + v_l, δ̇_L = ℓ''ż_L, δ̇_{l−1} = φ'(δ̇_lW_l + δ_lV_l) + φ''ż_{l−1}(δ_lW_l), and the
-    product is δ̇_lᵀh_{l−1} + δ_lᵀḣ_{l−1} for the weights, Σδ̇_l for the biases. The gradient of an example in W_l is δhᵀ,
-    so inner products of gradients are products of inner products of δ and h.
+    Let z_l = h_{l−1}W_lᵀ + b_l, h_l = φ(z_l) and δ_l = ∂loss/∂z_l. A dot denotes the derivative along V = (V_l, v_l).
+    Then ż_l = ḣ_{l−1}W_lᵀ + h_{l−1}V_lᵀ + v_l, δ̇_L = ℓ''ż_L and δ̇_{l−1} = φ'(δ̇_lW_l + δ_lV_l) + φ''ż_{l−1}(δ_lW_l).
+    The Hessian-vector product is δ̇_lᵀh_{l−1} + δ_lᵀḣ_{l−1} for the weights and Σδ̇_l for the biases.
+
+    The gradient of an example with respect to W_l is δhᵀ. The inner product of two such gradients is therefore the
+    inner product of the two δ times the inner product of the two h.
 
     Args:
         layers: Names and activation of the layers, from `mlp_layers`.
-        per_example: Losses, shape [...], of outputs, shape [..., K], and targets, shape [..., K].
-        parameters: Parameters by name, shape [R, …] each: weight and bias of each layer.
+        per_example: A function from outputs [..., K] and targets [..., K] to losses [...].
+        parameters: The weight and the bias of each layer, by name, shape [R, …] each.
 
     Source:
         Pearlmutter 1994, for HV; Goodfellow 2015, for the norms of gradients.
@@ -64,7 +66,7 @@ class PlainMLP:
         self._biases = [parameters[f"{name}.bias"] for name in layers.names]
 
     def record(self, inputs: Tensor, targets: Tensor) -> _Recorded:
-        """Compute a forward and a backward pass on inputs, shape [n, …], and targets, shape [n, K]."""
+        """Compute a forward and a backward pass on inputs of shape [n, …] and targets of shape [n, K]."""
         runs = len(self._weights[0])
         hidden = [inputs.flatten(1).expand(runs, -1, -1)]
         for weight, bias in zip(self._weights[:-1], self._biases[:-1], strict=True):
@@ -148,10 +150,10 @@ class PlainMLP:
         return GradientMoments(squares, along, total, gram)
 
     def trace(self, recorded: _Recorded, multipliers: Tensors) -> Tensor:
-        """Compute the exact trace of the Hessian of the sum of losses, for piecewise linear activations.
+        """Compute the exact trace of the Hessian of the summed losses, for piecewise linear activations.
 
-        H = Jᵀℓ''J + Σ_k ℓ'_k ∇²f_k. The output is piecewise linear in each single weight, so the second part has a zero
-        diagonal, and tr Jᵀℓ''J takes one backward pass for each output.
+        H = Jᵀℓ''J + Σ_k ℓ'_k ∇²f_k. The outputs f_k are piecewise linear in each single weight, so the diagonal of the
+        second part is zero. The trace of Jᵀℓ''J takes one backward pass for each output.
 
         Args:
             recorded: The recorded pass.

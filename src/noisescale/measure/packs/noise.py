@@ -1,4 +1,4 @@
-"""Gradient noise of a pack: tr Σ of per-example gradients and tr Σ/|G|², with their intervals."""
+"""Gradient noise of a pack: tr Σ of per-example gradients, |G|² and their ratio, with intervals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""R networks of one module, the loss of each and its derivatives, as functions of flat vectors of parameters."""
+"""R networks of one architecture: their losses and the derivatives, as functions of flat vectors of parameters."""
 
 from __future__ import annotations
 
@@ -16,29 +16,30 @@ from noisescale.measure.packs.mlp import GradientMoments, PerExample, PlainMLP, 
 
 Product = Callable[[Tensor], Tensor]
 
-# Most numbers in the activations whose graph is kept between products: 128 MiB in float32. A larger problem repeats the
-# forward passes for each product.
+# Largest number of elements in the activations whose autograd graph is kept between products: 128 MiB in float32. A
+# larger problem repeats the forward passes for each product.
 KEPT_NUMBERS = 2**25
 
-# Most numbers in the per-example gradients that are computed at once: 4 MiB in float32, which stays in the cache.
-_GRADIENTS_TOGETHER = 2**20
+# Largest number of elements in the per-example gradients that are computed at once: 4 MiB in float32, which fit into
+# the cache.
+_MAX_GRADIENT_ELEMENTS = 2**20
 
 
 class PackProblem:
-    """R networks, the loss of each on the same examples, and its derivatives in the coordinates of the optimizer.
+    """R networks, their losses on the same examples, and the derivatives in the coordinates of the optimizer.
 
-    With W = mθ and c = m² the rate multiplier of a parameter, gradients are mg and Hessians mHm. Vectors are flat, of
-    shape [R, P]. The module is in evaluation mode.
+    In these coordinates W = mθ, where c = m² is the rate multiplier of a parameter. Gradients are mg and Hessians are
+    mHm. Vectors are flat, of shape [R, P]. The module is in evaluation mode.
 
     Args:
-        module: Module whose forward pass is used.
-        per_example: Losses, shape [...], of outputs, shape [..., K], and targets, shape [..., K].
+        module: The module. Its forward pass is used, its parameters are not.
+        per_example: A function from outputs [..., K] and targets [..., K] to losses [...].
         parameters: Parameters by name, shape [R, …] each.
         buffers: Buffers that differ between runs, by name, shape [R, …] each.
-        multipliers: Rate multipliers c by name, shape [R, …] each, which broadcast over the parameter.
+        multipliers: Rate multipliers c by parameter, shape [R, …] each. They broadcast over the parameter.
         inputs: Inputs, shape [n, …].
         targets: Targets, shape [n, K].
-        numbers: Number of activations of one example in the module.
+        numbers: Number of elements that one example needs for the backward pass of the module.
         packable: Whether `torch.func.vmap` can compute the module for several runs at once.
     """
 
@@ -123,10 +124,11 @@ class PackProblem:
         """Compute a number for each linear and convolutional layer, averaged over chunks of the examples.
 
         Args:
-            of: Number of a layer of one run, from the layer, its inputs and its outputs; None to leave the layer out.
+            of: A function that computes the number of one run from a layer, its inputs and its outputs. It returns None
+                to leave the layer out.
 
         Returns:
-            Numbers by the name of the layer, shape [R] each.
+            The numbers by layer name, shape [R] each.
         """
         total: Tensors = {}
         for part in self._parts():
@@ -166,17 +168,17 @@ class PackProblem:
         return {name: torch.stack([tensors[name] for tensors in each]) for name in each[0]}
 
     def hessian_products(self) -> Product:
-        """Return the product V ↦ HV, shape [R, P] each, with the Hessian of the mean loss of each run."""
+        """Return the function V ↦ HV, shape [R, P] each, where H is the Hessian of the mean loss of each run."""
         if self._plain is None:
             return self._products(self._slope, self._curve)
         return self._products(self._plain.record, self._plain.multiply)
 
     def tangent_products(self) -> Product:
-        """Return the product V ↦ M^½JᵀJM^½V/n, which has the eigenvalues of the tangent kernel JMJᵀ/n."""
+        """Return the function V ↦ M^½JᵀJM^½V/n. Its nonzero eigenvalues are those of the tangent kernel JMJᵀ/n."""
         return self._products(self._pull, self._push)
 
     def gradient_moments(self, few: int) -> GradientMoments:
-        """Compute moments of the per-example gradients, and the Gram matrix of the first of them.
+        """Compute moments of the per-example gradients, and the Gram matrix of the first gradients.
 
         Args:
             few: Number of gradients in the Gram matrix.
@@ -187,7 +189,7 @@ class PackProblem:
         squares: list[Tensor] = []
         along: list[Tensor] = []
         first: list[Tensor] = []
-        for part in self.per_example_gradients(_GRADIENTS_TOGETHER):
+        for part in self.per_example_gradients(_MAX_GRADIENT_ELEMENTS):
             squares.append(part.square().sum(2, dtype=torch.float64))
             along.append(torch.bmm(part, mean.unsqueeze(2)).squeeze(2).double())
             if sum(gradients.shape[1] for gradients in first) < few:
@@ -211,7 +213,7 @@ class PackProblem:
         """Yield the gradients of single examples, in chunks of shape [R, b, P].
 
         Args:
-            together: Most numbers in a chunk.
+            together: Largest number of elements in a chunk.
         """
         chunk = max(1, together // (self.runs * self.size))
 
@@ -250,7 +252,7 @@ class PackProblem:
         return torch.cat([tensors[name].flatten(1) for name in self.parameters], 1)
 
     def _single_gradients(self, run: int, inputs: Tensor, targets: Tensor) -> Tensor:
-        """Compute the gradients of examples in one run, shape [b, P], one backward pass after another."""
+        """Compute per-example gradients of one run, shape [b, P], with one backward pass for each example."""
         leaves = {name: tensor.detach().requires_grad_() for name, tensor in _select_run(self.parameters, run).items()}
         buffers = _select_run(self._buffers, run)
         rows = []
@@ -268,21 +270,21 @@ class PackProblem:
         record: Callable[[Tensor, Tensor], Any],
         multiply: Callable[[Any, Tensor], Tensor],
     ) -> Product:
-        """Return products from a recorded pass, which is kept if it fits into memory and repeated otherwise."""
+        """Return a product that uses a recorded pass. The pass is kept if it fits into memory, otherwise repeated."""
         parts = self._parts()
-        kept = self._record(record, parts[0]) if len(parts) == 1 else None
+        recorded = self._record(record, parts[0]) if len(parts) == 1 else None
 
         def product(vectors: Tensor) -> Tensor:
             along, total = self.scale * vectors, torch.zeros_like(vectors)
             for part in parts:
                 with sdpa_kernel(SDPBackend.MATH), torch.enable_grad():
-                    total += multiply(kept if kept is not None else self._record(record, part), along)
+                    total += multiply(recorded if recorded is not None else self._record(record, part), along)
             return total * self.scale / self.examples
 
         return product
 
     def _parts(self, times: int = 1) -> list[slice]:
-        """Split the examples into chunks whose activations, `times` over, fit into the memory allowed."""
+        """Split the examples into chunks. The activations of a chunk, `times` times, have at most `KEPT_NUMBERS`."""
         chunk = max(1, KEPT_NUMBERS // (self.runs * self._numbers * times))
         return [slice(begin, begin + chunk) for begin in range(0, self.examples, chunk)]
 
@@ -311,7 +313,7 @@ class PackProblem:
     def _pull(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
         point = self.point.detach().requires_grad_()
         outputs = self.outputs(point, inputs)
-        # Jv is the derivative of Jᵀu in u. It takes two backward passes, which every operation has.
+        # Jv is the derivative of Jᵀu with respect to u. It takes two backward passes, which every operation supports.
         probe = torch.zeros_like(outputs, requires_grad=True)
         (pulled,) = torch.autograd.grad(outputs, point, probe, create_graph=True)
         return point, outputs, probe, pulled

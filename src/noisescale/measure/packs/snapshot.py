@@ -12,7 +12,7 @@ from noisescale.measure.noise import GradientNoise, Moments, noise_of_moments
 from noisescale.measure.packs.mlp import Tensors
 from noisescale.measure.packs.problem import PackProblem
 
-# Examples in the Gram matrix that bounds the variance of |G|² from below. Each run of the pack has such a matrix.
+# Number of examples in the Gram matrix, which bounds the variance of |G|² from below. Each run has such a matrix.
 _GRAM_EXAMPLES = 64
 
 
@@ -21,10 +21,10 @@ class Snapshot:
     """A pack at one step of training.
 
     Args:
-        problem: Networks, loss and examples.
-        before: Parameters before the last step, by name, shape [R, …] each; None at step 0.
+        problem: The networks, the loss and the examples.
+        before: Parameters before the last step, by name, shape [R, …] each. None at step 0.
         learning_rates: Learning rate ε of the last step, shape [R].
-        population: Number N of training examples, of which the examples of the problem are a random subset.
+        population: Number N of training examples. The examples of the problem are a random subset.
     """
 
     problem: PackProblem
@@ -34,7 +34,7 @@ class Snapshot:
 
     @cached_property
     def start(self) -> Tensor:
-        """A random direction, shape [R, P], equal for all runs, so that no run depends on the others."""
+        """A random direction, shape [R, P], the same for all runs. So the result of a run is the same in any pack."""
         point = self.problem.point
         direction = torch.randn(self.problem.size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         return direction.to(point).expand_as(point)

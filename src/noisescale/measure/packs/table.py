@@ -1,4 +1,4 @@
-"""The table of instruments for packs. A new instrument is a function of a snapshot and one row."""
+"""The table of instruments for packs. To add an instrument, write a function of a snapshot and add one row."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ class PackInstrument:
     """An instrument for packs.
 
     Args:
-        measure: Returns the columns of curves, shape [R] each: the quantity, with `_low` and `_high` if it is an
-            estimate, or one column for each weight tensor, named `quantity.tensor`.
+        measure: A function that returns the columns for the curves of runs, shape [R] each. There is one column for the
+            quantity, with further columns `_low` and `_high` if it is an estimate, or one column `quantity.tensor` for
+            each weight tensor.
         across: Whether the instrument needs the parameters before the last step.
     """
 
@@ -49,7 +50,7 @@ def measure_pack(snapshot: Snapshot, quantities: Sequence[str]) -> dict[str, Ten
         quantities: Names in `INSTRUMENTS`.
 
     Returns:
-        Values by column, shape [R] each, on the CPU in float64.
+        The values by column name, shape [R] each, on the CPU in float64.
     """
     columns: dict[str, Tensor] = {}
     for name in quantities:

@@ -1,4 +1,4 @@
-"""Norms, effective rates and rotations of the weight tensors of a pack. They are exact."""
+"""Exact norms, effective learning rates and rotations of the weight tensors of a pack."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ def weight_norm_squared(snapshot: Snapshot) -> dict[str, Tensor]:
         snapshot: The pack at a step.
 
     Returns:
-        Squared norms by column, shape [R] each.
+        The squared norms by column name, shape [R] each.
     """
     return {f"weight_norm_squared.{name}": _square(weight) for name, weight in _weights(snapshot).items()}
 
 
 def effective_learning_rate(snapshot: Snapshot) -> dict[str, Tensor]:
-    """Compute εc/‖W‖² of each weight tensor, which is ε/‖θ‖² with W = mθ and c = m².
+    """Compute the effective learning rate εc/‖W‖² of each weight tensor. With W = mθ and c = m², it equals ε/‖θ‖².
 
     Args:
         snapshot: The pack at a step.
 
     Returns:
-        Effective rates by column, shape [R] each.
+        The effective rates by column name, shape [R] each.
 
     Source:
-        Li, Lyu, Arora 2020, section 3. With momentum μ a step is as long as at the rate ε/(1 − μ).
+        Li, Lyu, Arora 2020, section 3. Momentum μ is not included: it lengthens a step as if the rate were ε/(1 − μ).
     """
     return {
         f"effective_learning_rate.{name}": snapshot.learning_rates.double()
@@ -42,13 +42,13 @@ def effective_learning_rate(snapshot: Snapshot) -> dict[str, Tensor]:
 
 
 def rotation(snapshot: Snapshot) -> dict[str, Tensor]:
-    """Compute the angle between each weight tensor before and after the last step, in radians; NaN at step 0.
+    """Compute the angle between each weight tensor before and after the last step, in radians. NaN at step 0.
 
     Args:
         snapshot: The pack at a step.
 
     Returns:
-        Angles by column, shape [R] each.
+        The angles by column name, shape [R] each.
     """
     weights, before = _weights(snapshot), snapshot.before
     return {

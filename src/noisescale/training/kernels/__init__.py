@@ -1,6 +1,6 @@
 """Kernels compute losses, gradients and outputs of R runs at once.
 
-The trainer, the optimizers and the store know only the interface of a kernel, and a kernel knows none of them.
+The trainer, the optimizers and the store use only the interface of a kernel. A kernel uses none of them.
 """
 
 from noisescale.training.kernels.choose import KERNELS as KERNELS

@@ -1,4 +1,4 @@
-"""Chooses the kernel of a pack: the explicit one for plain MLPs, the fastest on trial steps for all other modules."""
+"""Chooses the kernel of a pack: `MLPKernel` for plain MLPs, or the kernel with the fastest trial steps."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ KERNELS: dict[str, MakeKernel] = {
     "unfolded": lambda module, loss: GenericKernel(module, loss, unfolded=True),
     "loop": LoopKernel,
 }
-# Relative gain in the time of a run that justifies more runs at once. Repeated measurements differ by less.
-_GAIN = 0.05
-# Timed steps after a warm-up step. The fastest counts, because disturbances only slow a step down.
+# Smallest relative gain in the time per run that justifies more runs at once. Repeated measurements differ by less.
+_MIN_GAIN = 0.05
+# Number of timed steps after a warm-up step. The fastest step counts, because disturbances only slow a step down.
 _REPETITIONS = 3
 
 
@@ -52,24 +52,24 @@ class Choice:
 
     @property
     def name(self) -> str:
-        """The `kind` with which `choose_kernel` repeats the choice, as in "vmap 8"."""
+        """The value of `kind` with which `choose_kernel` makes this choice again, e.g. "vmap 8"."""
         return f"{self.kernel.name} {self.together}"
 
 
 def choose_kernel(
     module: nn.Module, loss: Loss, trial: Trial, kind: str = "auto", together: int = 1, most: int | None = None
 ) -> Choice:
-    """Choose the explicit kernel for a plain MLP, and the fastest kernel on trial steps for any other module.
+    """Choose `MLPKernel` for a plain MLP, and the kernel with the fastest trial steps for any other module.
 
-    The number of runs at once starts at what fits into the cache and doubles as long as a run gets faster. In a small
-    network the overhead of a call costs more than cache misses.
+    The number of runs at once starts at the number that fits into the cache. It doubles as long as the time per run
+    falls: in a small network, the overhead of a call costs more than cache misses.
 
     Args:
         module: The module.
         loss: The loss.
-        trial: A step of all runs of the pack.
-        kind: "auto", or a name in `KERNELS`, or a name and a number: "vmap 8" is that kernel with at most 8 runs at
-            once.
+        trial: The tensors of one step of all runs of the pack.
+        kind: "auto", a name in `KERNELS` or "explicit" (`MLPKernel`), or a name and a number: "vmap 8" means the kernel
+            "vmap" with at most 8 runs at once.
         together: Number of runs that fit into the cache together.
         most: Largest number of runs to try at once; None for all.
 
@@ -110,18 +110,18 @@ _ONE_AT_A_TIME = "the model's runs are trained one at a time, because they canno
 class _Timing:
     kernel: Kernel
     together: int  # runs at once
-    seconds: float  # of one step of one run
+    seconds: float  # per step and run
 
 
 def _time(kernel: Kernel, trial: Trial, together: int, most: int) -> _Timing:
-    """Time a kernel, with the number of runs at once at which a run is fastest."""
+    """Find the number of runs at once at which a kernel takes the least time per run, and return this time."""
     runs, size = min(most, len(trial.inputs)), together
     best = _step_seconds(kernel, trial.first(size)) / size
-    # The loop computes one run at a time, whatever the number.
+    # `LoopKernel` always computes one run at a time.
     while size < runs and not isinstance(kernel, LoopKernel):
         larger = min(2 * size, runs)
         seconds = _step_seconds(kernel, trial.first(larger)) / larger
-        if seconds > (1 - _GAIN) * best:
+        if seconds > (1 - _MIN_GAIN) * best:
             break
         best, size = seconds, larger
     return _Timing(kernel, size, best)
@@ -131,12 +131,11 @@ def _step_seconds(kernel: Kernel, trial: Trial) -> float:
     """Return the time of the fastest of a few steps, in seconds."""
     times = []
     for _ in range(_REPETITIONS + 1):
-        copy = trial.first(len(trial.inputs))
+        fresh = trial.first(len(trial.inputs))
         _synchronize(trial)
         began = time.perf_counter()
         with torch.no_grad():
-            kernel.losses_and_gradients(copy.parameters, copy.buffers, copy.inputs, copy.targets, False)
-
+            kernel.losses_and_gradients(fresh.parameters, fresh.buffers, fresh.inputs, fresh.targets, False)
         _synchronize(trial)
         times.append(time.perf_counter() - began)
     return min(times[1:])

@@ -18,7 +18,7 @@ from noisescale.training.losses import Loss
 class GenericKernel(RunByRunEvaluation):
     """Computes gradients of any module, vectorized over runs by `torch.func.vmap`.
 
-    A convolution of R runs becomes one grouped convolution, or, unfolded, one batched matrix product.
+    The convolutions of R runs become one grouped convolution or, if unfolded, one batched matrix product.
 
     Args:
         module: The module. Its forward pass and its constant buffers are used, its parameters are not.
@@ -49,8 +49,8 @@ class GenericKernel(RunByRunEvaluation):
         draws: Sequence[int] | None = None,
     ) -> tuple[Tensor | None, Tensors]:
         leaves = {name: tensor.detach().requires_grad_() for name, tensor in parameters.items()}
-        # The loss of a run depends on no other run, so the gradient of the sum holds the gradient of each run. Autograd
-        # around the vectorized pass takes a tenth less time than `grad` within it.
+        # The loss of a run does not depend on other runs, so the gradient of the summed losses contains the gradient of
+        # each run. Autograd around the vectorized pass takes a tenth less time than `torch.func.grad` within it.
         with torch.enable_grad(), self._convolutions:
             losses = self._loss.per_example(self._training_outputs(leaves, buffers, inputs), targets).mean(1)
             gradients = torch.autograd.grad(losses.sum(), list(leaves.values()), materialize_grads=True)

@@ -14,7 +14,7 @@ class Kernel(Protocol):
     """Computes losses, gradients and outputs of R runs at once. The first axis of every parameter is the run."""
 
     name: str
-    """The name in the column `kernel` of a study."""
+    """The name of the kernel, which the column `kernel` of a study shows."""
 
     def losses_and_gradients(
         self,
@@ -32,13 +32,13 @@ class Kernel(Protocol):
             buffers: Buffers that a training pass changes (running statistics), shape [R, …] each. Changed in place.
             inputs: Batch of each run, shape [R, B, …].
             targets: Targets of each batch, shape [R, B, K].
-            with_losses: Whether to compute losses. The trainer needs them only where it checks for divergence; a step
-                of a small network takes a sixth less time without them.
-            draws: Seed of each run for random operations of the forward pass (dropout). None where the module has no
-                such operation.
+            with_losses: Whether to compute losses. The trainer needs them only at steps at which it checks for
+                divergence. Without losses, a step of a small network takes a sixth less time.
+            draws: Seed of each run for random operations of the forward pass (dropout). None if the module has no such
+                operation.
 
         Returns:
-            The losses, shape [R], or None; and the gradients by parameter, shape [R, …] each.
+            The losses, shape [R], or None; and the gradients by parameter name, shape [R, …] each.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""The kernel that computes one run after another: for wide networks and for modules that cannot be packed."""
+"""The kernel that computes one run after another. It serves wide networks and modules that cannot be packed."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ class LoopKernel(RunByRunEvaluation):
             with torch.enable_grad(), _Seeded(draws[run] if draws is not None else None, inputs.device):
                 outputs = functional_call(self._trained, (leaves, statistics), (inputs[run],))
                 loss = self._loss.per_example(outputs, targets[run]).mean()
-                of_run = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
+                run_gradients = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
             losses[run] = loss.detach()
-            for name, gradient in zip(leaves, of_run, strict=True):
+            for name, gradient in zip(leaves, run_gradients, strict=True):
                 gradients[name][run] = gradient
         return losses, gradients
 
 
 class _Seeded:
-    """Seeds the global generators within a block and restores them after it. Without a seed, does nothing."""
+    """Seeds the global generators within a `with` block and restores them afterwards. Does nothing without a seed."""
 
     def __init__(self, seed: int | None, device: torch.device) -> None:
         self._seed = seed

@@ -34,7 +34,6 @@ class MLPKernel:
 
     Args:
         layers: Names and activation of the layers, from `mlp_layers`.
-
         loss: The loss, averaged over the batch.
     """
 
@@ -56,9 +55,10 @@ class MLPKernel:
         draws: Sequence[int] | None = None,
     ) -> tuple[Tensor | None, Tensors]:
         hidden = self._hidden(parameters, inputs.flatten(2))
-        # Outputs are laid out [R, K, B]: a softmax over few classes is some times faster when they are not innermost.
+        # Outputs are stored as [R, K, B], because a softmax over few classes is a few times faster if the axis of
+        # classes is not the innermost.
         weight, bias = parameters[self._weights[-1]], parameters[self._biases[-1]]
-        # Under autocast products come in the lower precision; losses and gradients are in that of the parameters.
+        # Under autocast, products have the lower precision. Losses and gradients have the precision of the parameters.
         outputs = torch.baddbmm(bias.unsqueeze(2), weight, hidden[-1].mT).mT.to(weight.dtype)
         losses = self._loss.per_example(outputs.contiguous(), targets).mean(1) if with_losses else None
         delta = self._loss.gradient(outputs, targets).div_(inputs.shape[1])
@@ -76,7 +76,7 @@ class MLPKernel:
         return _affine(parameters, self._weights[-1], self._biases[-1], hidden[-1])
 
     def _hidden(self, parameters: dict[str, Tensor], inputs: Tensor) -> list[Tensor]:
-        """h_0 … h_{L−1}, each [R, B, units]."""
+        """Return h_0 … h_{L−1}, shape [R, B, units] each."""
         hidden = [inputs]
         for weight, bias in zip(self._weights[:-1], self._biases[:-1], strict=True):
             hidden.append(self._activation.forward_(_affine(parameters, weight, bias, hidden[-1])))

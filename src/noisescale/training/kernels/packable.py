@@ -1,4 +1,4 @@
-"""Tests whether a module can be packed, and names the operation that prevents it."""
+"""Tests whether several runs of a module can be computed at once (packed), and names the operation that prevents it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from noisescale.training.kernels.kernel import Tensors
 from noisescale.training.kernels.loop import LoopKernel
 from noisescale.training.losses import Loss
 
-# Relative difference between packed and single gradients. Rounding is far below it, an operation that mixes runs far
-# above it. bfloat16 has eight bits.
-_AGREEMENT = 1e-3
-_LOWERED_AGREEMENT = 0.1
+# Largest relative difference between the gradients of packed runs and of single runs. Rounding errors are far below
+# this bound, and errors of an operation that mixes runs are far above it. The bound for lower precision is larger,
+# because bfloat16 has only eight significant bits.
+_TOLERANCE = 1e-3
+_LOWERED_TOLERANCE = 0.1
 # Torch's names for the running statistics of its normalizations.
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
@@ -40,7 +41,7 @@ class Trial:
     targets: Tensor
 
     def first(self, runs: int) -> Trial:
-        """Return the first runs, with a copy of their buffers."""
+        """Return the tensors of the first runs, with copies of the buffers."""
         parameters = {name: tensor[:runs] for name, tensor in self.parameters.items()}
         buffers = {name: tensor[:runs].clone() for name, tensor in self.buffers.items()}
         return Trial(parameters, buffers, self.inputs[:runs], self.targets[:runs])
@@ -49,8 +50,8 @@ class Trial:
 def moving_buffers(module: nn.Module, inputs: Tensor) -> Tensors:
     """Return the buffers that training changes (running statistics), with their values in the module.
 
-    They are the buffers that a forward pass in training mode changes. Torch's running statistics are also recognized
-    by name, because a first pass may leave their values equal.
+    These are the buffers that a forward pass in training mode changes. Torch's running statistics are also recognized
+    by name, because a first pass may leave their values unchanged.
 
     Args:
         module: The module.
@@ -99,7 +100,7 @@ def reason_against_packing(module: nn.Module, loss: Loss, trial: Trial) -> str |
     packed_trial, single_trial = trial.first(2), trial.first(2)
     try:
         with warnings.catch_warnings():
-            # Torch warns of an operation that it computes run after run, which is slower than no packing.
+            # Torch warns of an operation that it can only compute run after run. This is slower than not packing.
             warnings.filterwarnings("error", message=".*performance drop")
             _, packed = GenericKernel(module, loss).losses_and_gradients(
                 packed_trial.parameters, packed_trial.buffers, packed_trial.inputs, packed_trial.targets
@@ -110,7 +111,7 @@ def reason_against_packing(module: nn.Module, loss: Loss, trial: Trial) -> str |
         single_trial.parameters, single_trial.buffers, single_trial.inputs, single_trial.targets
     )
     lowered = torch.is_autocast_enabled(trial.inputs.device.type) or torch.backends.cuda.matmul.allow_tf32
-    tolerance = _LOWERED_AGREEMENT if lowered else _AGREEMENT
+    tolerance = _LOWERED_TOLERANCE if lowered else _TOLERANCE
     for name, gradient in single.items():
         if not (packed[name] - gradient).norm() <= tolerance * gradient.norm() + 1e-12:
             return f"the gradient of {name} differs when several runs are computed at once"
@@ -118,7 +119,7 @@ def reason_against_packing(module: nn.Module, loss: Loss, trial: Trial) -> str |
 
 
 def _place(error: Exception, module: nn.Module) -> str:
-    """Return the innermost module whose forward pass raised, and the line of its code."""
+    """Describe where an error was raised: the innermost module, and the line of code in its forward pass."""
     names = {id(part): name for name, part in module.named_modules()}
     place, frame = "", error.__traceback__
     while frame is not None:

@@ -14,8 +14,8 @@ from torch.overrides import TorchFunctionMode
 class UnfoldedConvolutions(TorchFunctionMode):
     """Computes 2-d convolutions by `unfold` and one matrix product while the mode is active.
 
-    For a pack this is one batched matrix product, which is faster than a grouped convolution on some devices. Grouped
-    convolutions and convolutions with named padding are not changed.
+    For a pack of runs, this gives one batched matrix product. On some devices it is faster than a grouped convolution.
+    Grouped convolutions and convolutions with named padding ("same", "valid") are computed as usual.
     """
 
     def __torch_function__(

@@ -22,9 +22,9 @@ MEAN, SQUARE = "mean", "square"
 class AdamW(Optimizer):
     """θ ← (1 − ε_t a λ_t) θ − ε_t a m̂/(√v̂ + ϵ), with bias-corrected averages m̂ of g and v̂ of g².
 
-    The step does not change if g and ϵ are multiplied by the same number. With a forward multiplier m, W = mθ and
-    c = m², the rate multiplier a is therefore m = √c, and ϵ for the gradient in W is ϵ/√c. µP has separate multipliers
-    for Adam, with ϵ unchanged.
+    The step does not change if g and ϵ are multiplied by the same number. A parameterization has W = mθ with a forward
+    multiplier m, and c = m². Therefore the rate multiplier a is m = √c, and ϵ for the gradient in W is ϵ/√c. µP has
+    separate multipliers for Adam, and its ϵ is unchanged.
 
     Source:
         Loshchilov, Hutter 2019, algorithm 2, in the form of `torch.optim.AdamW`; Yang et al. 2022, table 3, for µP;
@@ -43,7 +43,7 @@ class AdamW(Optimizer):
         return (MEAN, SQUARE)
 
     def rate_multiplier(self, row: Row) -> tuple[float, float]:
-        """Return the table's column for Adam, or else √c, and the factor m of query rows."""
+        """Return the table's multiplier for Adam, or √c if there is none; and the factor m of the query rows."""
         multiplier = math.sqrt(row.multiplier) if row.adam_multiplier is None else row.adam_multiplier
         return multiplier, row.query_factor
 
@@ -58,7 +58,9 @@ class AdamW(Optimizer):
         return {**super().group(row, options), "betas": betas, "eps": epsilon}
 
     def scale_rows(self, row: Row, tensor: Tensor) -> NoReturn:
-        """Refuse query rows that are a part of a tensor: a torch group has one rate, and Adam ignores scaled gradients.
+        """Refuse query rows that are only a part of a tensor.
+
+        A torch parameter group has a single rate, and Adam's step does not change if the gradient is scaled.
 
         Raises:
             BadInput: Always.
@@ -72,7 +74,7 @@ class AdamW(Optimizer):
 
 
 def epsilon_factor(row: Row) -> tuple[float, float]:
-    """Return the factor of ϵ for a row of a parameterization's table, and that of its query rows."""
+    """Return the factor of ϵ for a row of a parameterization's table, and the factor of ϵ for its query rows."""
     return (1 / math.sqrt(row.multiplier) if row.adam_multiplier is None else 1.0), 1 / row.query_factor
 
 
@@ -85,14 +87,16 @@ class PackedAdamW(PackedOptimizer):
         self._beta1, self._beta2 = (torch.tensor([of_run[key] for of_run in values], dtype=torch.float64)
                                     for key in ("beta1", "beta2"))  # fmt: skip
         like_any = next(iter(like.values()))
-        self._new1, self._new2 = (self.run_values((1 - beta).tolist()) for beta in (self._beta1, self._beta2))
-        self._kept2 = self.run_values(self._beta2.tolist())
+        self._mean_weight = self.run_values((1 - self._beta1).tolist())
+        self._square_weight = self.run_values((1 - self._beta2).tolist())
+        self._square_decay = self.run_values(self._beta2.tolist())
         factors = table_multipliers(tables, like, epsilon_factor)
         epsilons = torch.tensor([of_run["epsilon"] for of_run in values], dtype=torch.float64)
         self._epsilon = RunTensors(
             {name: epsilons.view(-1, *(1,) * (factor.dim() - 1)) * factor for name, factor in factors.items()}, like
         )
-        # 1/(1 − β1^t) and 1/√(1 − β2^t), set before each step, [R, 1, …] by the number of axes.
+        # The factors 1/(1 − β1^t) and 1/√(1 − β2^t), shape [R, 1, …], by a parameter's number of axes. They are updated
+        # by `prepare` before each step.
         self._corrections: dict[int, tuple[Tensor, Tensor]] = {}
         for tensor in like.values():
             shape = (len(runs), *(1,) * (tensor.dim() - 1))
@@ -100,7 +104,7 @@ class PackedAdamW(PackedOptimizer):
         self.rates_changed()
 
     def prepare(self, step: int, rate: float, decay: float) -> None:
-        """Set the schedule's factors and the corrections of the averages, which start at zero."""
+        """Apply the schedule's factors, and update the bias corrections of the averages."""
         super().prepare(step, rate, decay)
         mean, square = 1 / (1 - self._beta1**step), (1 - self._beta2**step).rsqrt()
         for of_mean, of_square in self._corrections.values():
@@ -111,7 +115,7 @@ class PackedAdamW(PackedOptimizer):
         """Move one parameter and its averages by one step."""
         mean, square = slots[MEAN], slots[SQUARE]
         of_mean, of_square = self._corrections[tensor.dim()]
-        mean.lerp_(gradient, self._new1[name])
-        square.mul_(self._kept2[name]).add_(gradient.square().mul_(self._new2[name]))
+        mean.lerp_(gradient, self._mean_weight[name])
+        square.mul_(self._square_decay[name]).add_(gradient.square().mul_(self._square_weight[name]))
         denominator = square.sqrt().mul_(of_square).add_(self._epsilon[name])
         tensor.sub_(mean.div(denominator).mul_(self.rate[name] * of_mean))

@@ -1,4 +1,4 @@
-"""A parameterization for any model and optimizer of `torch.optim`: new initial weights and parameter groups."""
+"""A parameterization for any model and any `torch.optim` optimizer: new initial weights and parameter groups."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class ParameterGroups(list[dict[str, Any]]):
     """Parameter groups for an optimizer, and the model whose parameters they hold.
 
     Args:
-        groups: The groups, as the optimizer of `torch.optim` takes them.
+        groups: The groups, as the `torch.optim` optimizer takes them.
         model: The re-initialized model.
-        optimizer: The row of the optimizer.
+        optimizer: The entry of the optimizer in `OPTIMIZERS`.
     """
 
     def __init__(self, groups: list[dict[str, Any]], model: nn.Module, optimizer: Optimizer) -> None:
@@ -37,7 +37,7 @@ class ParameterGroups(list[dict[str, Any]]):
         self._optimizer = optimizer
 
     def build(self) -> torch.optim.Optimizer:
-        """Return the optimizer of `torch.optim` for these groups."""
+        """Return the `torch.optim` optimizer for these groups."""
         return self._optimizer.build(self)
 
 
@@ -57,42 +57,45 @@ def parameterize(
     seed: int = 0,
     **hyperparameters: Any,
 ) -> ParameterGroups:
-    """Re-initialize `model` in a parameterization and return its parameter groups for an optimizer of `torch.optim`.
+    """Re-initialize `model` in a parameterization and return its parameter groups for a `torch.optim` optimizer.
 
-    Each group has lr = ε a, with a the rate multiplier of the optimizer: c for SGD, √c (or the column for Adam in the
-    table) for AdamW. The forward pass of the model does not change. If a part of a tensor makes queries (a fused
-    projection under mup), a hook on that tensor multiplies the gradient of those rows by m². With the rate and decay of
-    the group, these rows are trained by SGD with the rate ε m²c and the decay λ/(m²c), also with momentum.
+    Each group has lr = ε a, where a is the rate multiplier of the optimizer. For SGD, a = c. For AdamW, a is the
+    multiplier for Adam in the table, or √c if there is none. The forward pass of the model does not change. If only
+    some rows of a tensor make queries (a fused projection under mup), a hook on the tensor multiplies the gradient of
+    these rows by m². With the rate and decay of the group, SGD then trains these rows with the rate ε m²c and the decay
+    λ/(m²c), also with momentum.
 
     Args:
-        model: The model to train. Its parameters are overwritten, except those that keep their values in the table.
-        reference: The same model at another width. What differs between the two grows with width.
-        name: "standard", "ntk", "improved_standard", "mup" or "own".
+        model: The model to train. Its parameters are overwritten, except those that keep their values according to the
+            table.
+        reference: The same model at another width. Dimensions that differ between the two models grow with width.
+        name: Name of the parameterization: "standard", "ntk", "improved_standard", "mup" or "own".
         learning_rate: Learning rate ε.
-        base: The same model at the base width, where mup and improved_standard equal standard. None for `reference`,
-            which must then have another width than `model`. To train at the base width, pass the model as its base.
-        query_rows: Weights that make the queries of an attention, for mup, e.g. "blocks.*.qkv.weight[:1/3]". Those of
-            `nn.MultiheadAttention` are known.
+        base: The same model at the base width, at which mup and improved_standard equal standard. If None, `reference`
+            is the base and must have another width than `model`. To train at the base width, pass the model itself as
+            `base`.
+        query_rows: Weights that make the queries of an attention, for mup, e.g. "blocks.*.qkv.weight[:1/3]". The query
+            rows of `nn.MultiheadAttention` are recognized without an entry.
         optimizer: Name in `OPTIMIZERS`: "sgd" or "adamw".
         weight_decay: Weight decay λ, in the coordinates of the parameterization.
         decay: "coupled", "decoupled" or "independent". None for the default of the optimizer: coupled for SGD,
             decoupled for AdamW.
-        no_decay: Parameters without decay: "gains", "biases" or both.
+        no_decay: The kinds of parameters without decay: "gains", "biases" or both.
         init_scale: Initial variance σ0². Default 2 (He et al. 2015).
         seed: Seed of the initial weights, as in a sweep.
-        **hyperparameters: Hyperparameters of the optimizer: momentum and nesterov for SGD; beta1, beta2 and epsilon for
-            AdamW. Those not given have the defaults of the optimizer.
+        **hyperparameters: Hyperparameters of the optimizer: momentum and nesterov for SGD, or beta1, beta2 and epsilon
+            for AdamW. The optimizer's defaults apply to hyperparameters that are not given.
 
     Returns:
-        A list with a group for each distinct setting, in the order of `model.named_parameters()`. Its method `build`
-        returns the optimizer, and its attribute `model` is the model.
+        A list with one group for each distinct setting, in the order of `model.named_parameters()`. The list's method
+        `build` returns the optimizer, and its attribute `model` is the model.
 
     Raises:
         BadInput: A name or an option is unknown, the rate is not positive, a parameter has no rule, a tied tensor has
             two rules, the base or the growth of the model does not fit, or query rows do not exist.
 
     Source:
-        Park, Sohl-Dickstein, Le, Smith 2019, section 2.1, for the map W = mθ with c = m².
+        Park, Sohl-Dickstein, Le, Smith 2019, section 2.1, for the relation W = mθ with c = m².
     """
     if not learning_rate > 0:
         raise BadInput("learning_rate", "a positive number", learning_rate)
@@ -144,5 +147,5 @@ def _options(
     return GroupOptions(learning_rate, weight_decay, kind, tuple(no_decay), given)
 
 
-# The hooks of this module, so that parameterizing a model again replaces them.
+# The gradient hooks that `parameterize` has added. Parameterizing a model again replaces its hooks.
 _HOOKS: MutableMapping[Tensor, RemovableHandle] = WeakTensorKeyDictionary()

@@ -17,14 +17,15 @@ from noisescale.parameterizations import Row, Table
 from noisescale.runs import Run
 from noisescale.training.optimizers.run_tensors import RunTensors, Tensors, along_runs, table_multipliers
 
-# "coupled": λ/c·θ joins the gradient. "decoupled": θ shrinks by the factor 1 − (the tensor's rate)·λ (Loshchilov,
-# Hutter 2019, algorithm 1, as torch.optim.AdamW). "independent": θ shrinks by 1 − ελ for every multiplier.
+# "coupled": λ/c·θ is added to the gradient. "decoupled": θ is multiplied by 1 − (the tensor's rate)·λ (Loshchilov,
+# Hutter 2019, algorithm 1, as in torch.optim.AdamW). "independent": θ is multiplied by 1 − ελ, whatever the tensor's
+# rate multiplier.
 DECAYS = ("coupled", "decoupled", "independent")
 
 # Kinds of parameters that `training.no_decay` can name: gains of normalization layers, and biases and shifts.
 NO_DECAY = ("gains", "biases")
 
-# As in `torch.nn.utils.clip_grad_norm_`: a gradient of zero must not divide by zero.
+# Added to the gradient norm, which may be zero, before the division by it, as in `torch.nn.utils.clip_grad_norm_`.
 _CLIP_EPSILON = 1e-6
 
 
@@ -35,26 +36,26 @@ class Optimizer(ABC):
     """
 
     name: ClassVar[str]
-    # Keys of `Run` that belong to this optimizer; each is an axis of the grid.
+    # Keys of `Run` that belong to this optimizer. Each key is an axis of the grid.
     hyperparameters: ClassVar[tuple[str, ...]] = ()
-    # Default values of these keys.
+    # Default values of the hyperparameters.
     defaults: ClassVar[dict[str, float]] = {}
     # Accepted values of `training.decay`, the default first.
     decays: ClassVar[tuple[str, ...]] = ("decoupled", "independent")
-    # How rate, batch size and training-set size determine the noise; None if no law is known.
+    # The law by which rate, batch size and training-set size determine the noise. None if no law is known.
     noise: ClassVar[NoiseLaw | None] = None
-    # Whether it accepts `training.nesterov`.
+    # Whether the optimizer accepts `training.nesterov`.
     has_nesterov: ClassVar[bool] = False
 
     def check(self, *, decay: str, nesterov: bool) -> None:
         """Refuse options that this optimizer does not have.
 
         Args:
-            decay: `training.decay`.
-            nesterov: `training.nesterov`.
+            decay: The value of `training.decay`.
+            nesterov: The value of `training.nesterov`.
 
         Raises:
-            BadInput: It does not have the option.
+            BadInput: The optimizer does not have this decay or Nesterov's momentum.
         """
         if decay not in self.decays:
             required = f"one of {', '.join(map(repr, self.decays))} with the optimizer {self.name!r}"
@@ -63,7 +64,7 @@ class Optimizer(ABC):
             raise BadInput("training.nesterov", f"false with the optimizer {self.name!r}", "true")
 
     def slot_names(self, runs: Sequence[Run]) -> tuple[str, ...]:
-        """Return the names of the state tensors of each parameter. All start at zero.
+        """Return the names of the state tensors of each parameter. All state tensors start at zero.
 
         Args:
             runs: The runs of the pack.
@@ -73,7 +74,7 @@ class Optimizer(ABC):
     def rate_multiplier(self, row: Row) -> tuple[float, float]:
         """Return the rate multiplier of a row of a parameterization's table, and the factor of its query rows.
 
-        The default fits an optimizer whose step is proportional to the gradient: with W = mθ the rate is ε·m².
+        The default is for optimizers whose step is proportional to the gradient: with W = mθ, the rate of W is ε·m².
 
         Args:
             row: Row of the table.
@@ -87,14 +88,14 @@ class Optimizer(ABC):
         Args:
             runs: The runs of the pack.
             tables: The parameterization's table of each run.
-            like: The parameters, [R, …] each, for shapes, precision and device.
+            like: The parameters, shape [R, …] each. Only their shapes, precision and device are used.
         """
 
     def group(self, row: Row, options: GroupOptions) -> dict[str, Any]:
-        """Return the options of a group of the `torch.optim` optimizer for the parameter of a row.
+        """Return the options of the `torch.optim` parameter group for the parameter of a row.
 
         Args:
-            row: The parameter's row of the table.
+            row: The row of the parameter in the parameterization's table.
             options: Rate, decay and hyperparameters.
 
         Returns:
@@ -104,14 +105,14 @@ class Optimizer(ABC):
         return {"lr": options.learning_rate * rate, "weight_decay": group_decay(row, options, rate)}
 
     def scale_rows(self, row: Row, tensor: Tensor) -> RemovableHandle:
-        """Add a hook that scales the gradient of the query rows by m², so that they train at their rate.
+        """Add a hook that scales the gradient of the query rows by m², so that the query rows train at their rate.
 
         Args:
-            row: Row of the table.
+            row: The row of the parameter in the parameterization's table.
             tensor: The parameter.
 
         Raises:
-            BadInput: Scaled gradients do not change the rate of this optimizer.
+            BadInput: Scaling the gradient does not change the step of this optimizer.
         """
         scale = row.row_factors(row.query_factor**2)
         handle: RemovableHandle = tensor.register_hook(  # type: ignore[no-untyped-call]
@@ -120,7 +121,7 @@ class Optimizer(ABC):
         return handle
 
     def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        """Return the optimizer of `torch.optim` for parameter groups.
+        """Return the `torch.optim` optimizer for parameter groups.
 
         Raises:
             BadInput: `torch.optim` has no such optimizer.
@@ -136,7 +137,7 @@ class GroupOptions:
         learning_rate: Base rate ε.
         weight_decay: Weight decay λ, in the coordinates of the parameterization.
         decay: One of `DECAYS`.
-        no_decay: Names in `NO_DECAY` of parameters without decay.
+        no_decay: The kinds of parameters without decay, names in `NO_DECAY`.
         hyperparameters: Hyperparameters of the optimizer, by key.
     """
 
@@ -148,10 +149,10 @@ class GroupOptions:
 
 
 def group_decay(row: Row, options: GroupOptions, rate_multiplier: float) -> float:
-    """Return the `weight_decay` of a torch group.
+    """Return the `weight_decay` of a torch parameter group.
 
     Args:
-        row: Row of the table.
+        row: The row of the parameter in the parameterization's table.
         options: Rate, decay and hyperparameters.
         rate_multiplier: Rate multiplier of the group.
     """
@@ -172,15 +173,15 @@ def has_decay(row: Row, no_decay: Sequence[str]) -> bool:
 class PackedOptimizer(ABC):
     """The update of R runs at once, in place.
 
-    Rates, decays and clipping are common to all optimizers and handled here. Every hyperparameter is a tensor
-    [R, 1, …], or [R, rows, 1, …] where the rows of a parameter differ, so that a compiled step never holds an old
-    number.
+    This class handles rates, decays and clipping, which are common to all optimizers. Every hyperparameter is a tensor
+    of shape [R, 1, …], or [R, rows, 1, …] if the rows of a parameter differ. A compiled step therefore contains no
+    hyperparameter as a constant, which could become outdated.
 
     Args:
-        optimizer: The row of the optimizer.
+        optimizer: The optimizer of the runs.
         runs: The runs of the pack.
         tables: The parameterization's table of each run.
-        like: The parameters, [R, …] each, for shapes, precision and device.
+        like: The parameters, shape [R, …] each. Only their shapes, precision and device are used.
 
     Source:
         Clipping: Pascanu, Mikolov, Bengio 2013, section 3.2.
@@ -193,7 +194,7 @@ class PackedOptimizer(ABC):
         rates = [run.learning_rate for run in runs]
         rate = {name: along_runs(rates, tensor) * self.multiplier[name] for name, tensor in like.items()}
         self._full_rate = RunTensors(rate, like)
-        # The rates before the schedule's factor; those of frozen runs are zero.
+        # The rates before they are multiplied by the schedule's factor. The rates of frozen runs are zero.
         self._base_rate = self._full_rate.copy()
         self.rate = self._full_rate.copy()
         decays = any(run.weight_decay for run in runs)
@@ -201,15 +202,15 @@ class PackedOptimizer(ABC):
         self.shrinks = decays and first.decay != "coupled"
         self._full_decay = RunTensors(self._decays(runs, tables), like)
         self.decay = self._full_decay.copy()
-        # 1 − (rate times decay), the factor of a parameter under decay apart from the gradient.
-        self.kept = self._full_rate.copy()
+        # 1 − rate·decay, the factor by which decay multiplies a parameter if decay does not act through the gradient.
+        self.shrink_factor = self._full_rate.copy()
         self._bound = first.clip_norm
         squares = table_multipliers(tables, like, lambda row: (row.multiplier, row.query_factor**2))
         self._norm_multiplier = {name: squares[name].to(tensor) for name, tensor in like.items()}
         self._factors = 1.0, 1.0
 
     def prepare(self, step: int, rate: float, decay: float) -> None:
-        """Set what changes from step to step, before the step.
+        """Apply the schedule's factors of a step, before the step.
 
         Args:
             step: The number of the step, from 1.
@@ -229,28 +230,29 @@ class PackedOptimizer(ABC):
         """Take one step, in place.
 
         Args:
-            parameters: [R, …] each.
-            slots: The optimizer's state by slot and parameter, [R, …] each.
-            gradients: [R, …] each.
+            parameters: Parameters by name, shape [R, …] each.
+            slots: The optimizer's state by slot and parameter, shape [R, …] each.
+            gradients: Gradients by parameter, shape [R, …] each.
         """
         if self._bound is not None:
             gradients = self._clipped(gradients, self._bound)
         for name, tensor in parameters.items():
             gradient = gradients[name]
             if self.couples:
-                # In place, which saves a pass through memory; a gradient of zeros may be one number seen many times.
+                # Adding in place saves a pass through memory. A gradient of zeros may be an expanded view of one
+                # number, which cannot be changed in place, so it is copied.
                 gradient = gradient if gradient.is_contiguous() else gradient.contiguous()
                 gradient.addcmul_(tensor, self.decay[name])
             if self.shrinks:
-                tensor.mul_(self.kept[name])
+                tensor.mul_(self.shrink_factor[name])
             self.update(name, tensor, {slot: tensors[name] for slot, tensors in slots.items()}, gradient)
 
     @abstractmethod
     def update(self, name: str, tensor: Tensor, slots: Tensors, gradient: Tensor) -> None:
-        """Move one parameter, and its slots, by one step; clipping and decay have acted already."""
+        """Move one parameter and its slots by one step. Clipping and decay were applied before."""
 
     def freeze(self, frozen: Tensor) -> None:
-        """Stop the runs marked in `frozen` [R] by setting their rates to zero; restore those of all others."""
+        """Stop the runs marked in `frozen` [R] by setting their rates to zero. Restore the rates of all other runs."""
         self._base_rate.flat.copy_(self._full_rate.flat)
         for rate in self._base_rate.values():
             rate[frozen] = 0.0
@@ -258,19 +260,19 @@ class PackedOptimizer(ABC):
         self.rates_changed()
 
     def rates_changed(self) -> None:
-        """Recompute what follows from rates and decays."""
+        """Recompute the numbers that depend on rates and decays."""
         if self.shrinks:
-            torch.mul(self.rate.flat, self.decay.flat, out=self.kept.flat).neg_().add_(1)
+            torch.mul(self.rate.flat, self.decay.flat, out=self.shrink_factor.flat).neg_().add_(1)
 
     def run_values(self, values: Sequence[float]) -> RunTensors:
-        """Return one number per run for every parameter, with as many entries as the rates have."""
+        """Return one number per run for every parameter, in the shape of the rate multipliers."""
         return RunTensors(
             {name: along_runs(values, tensor).expand_as(self.multiplier[name]) for name, tensor in self._like.items()},
             self._like,
         )
 
     def _decays(self, runs: Sequence[Run], tables: Sequence[Table]) -> Tensors:
-        """Return the number that multiplies θ (coupled) or the tensor's rate (otherwise), in float64."""
+        """Return the numbers by which decay multiplies θ (coupled) or the tensor's rate (otherwise), in float64."""
         kind, no_decay = runs[0].decay, runs[0].no_decay.split()
         acts = {row.name: has_decay(row, no_decay) for row in tables[0]}
         coupled = table_multipliers(tables, self._like, lambda row: (row.multiplier, row.query_factor**2))
@@ -285,7 +287,7 @@ class PackedOptimizer(ABC):
     def _clipped(self, gradients: Tensors, bound: float) -> Tensors:
         """Scale the gradients of each run to a norm √(Σ c‖g‖²) of at most the bound.
 
-        That is the norm in the parameterization's coordinates: W = mθ, c = m².
+        This is the norm of the gradient in θ, the parameterization's coordinates, where W = mθ and c = m².
         """
         squares = [self._square(gradient, self._norm_multiplier[name]) for name, gradient in gradients.items()]
         factor = (bound / (torch.stack(squares).sum(0).sqrt() + _CLIP_EPSILON)).clamp(max=1.0)

@@ -11,16 +11,17 @@ from noisescale.parameterizations import Row, Table
 
 Tensors = dict[str, Tensor]
 
-# The multiplier of one row of a parameterization's table: a number, and the factor of the tensor's query rows.
+# A function from a row of a parameterization's table to a multiplier and a factor. The factor further multiplies the
+# tensor's query rows.
 Multiplier = Callable[[Row], tuple[float, float]]
 
 
 class RunTensors(Tensors):
-    """Small tensors by name that are views of one flat tensor, so that one operation changes them all.
+    """Small tensors by name. They are views of one flat tensor, so that one operation can change all of them.
 
     Args:
-        tensors: One tensor per parameter, [R, 1, …] each, or [R, rows, 1, …] where the rows of a parameter differ.
-        like: The parameters, for precision and device.
+        tensors: One tensor per parameter, shape [R, 1, …], or [R, rows, 1, …] if the rows of a parameter differ.
+        like: The parameters by name. Only their precision and device are used.
     """
 
     def __init__(self, tensors: Tensors, like: Tensors) -> None:
@@ -35,7 +36,7 @@ class RunTensors(Tensors):
 
 
 def along_runs(values: Sequence[float], tensor: Tensor) -> Tensor:
-    """Return one number per run in float64, shaped [R, 1, …] to multiply a parameter [R, …]."""
+    """Return one number per run, in float64, with the shape [R, 1, …] that multiplies a parameter [R, …]."""
     return torch.tensor(values, dtype=torch.float64).view(len(values), *(1,) * (tensor.dim() - 1))
 
 
@@ -44,11 +45,11 @@ def table_multipliers(tables: Sequence[Table], like: Tensors, multiplier: Multip
 
     Args:
         tables: The parameterization's table of each run.
-        like: The parameters, [R, …] each.
-        multiplier: From a row of a table to its multiplier and the factor of its query rows.
+        like: The parameters by name, shape [R, …] each.
+        multiplier: A function from a row of a table to its multiplier and the further factor of its query rows.
 
     Returns:
-        Tensors [R, 1, …], or [R, rows, 1, …] where a tensor's query rows have a factor.
+        The multipliers by parameter, shape [R, 1, …], or [R, rows, 1, …] if the query rows of a tensor have a factor.
     """
     columns = {row.name: [table[place] for table in tables] for place, row in enumerate(tables[0])}
     return {name: _multipliers(columns[name], tensor, multiplier) for name, tensor in like.items()}
@@ -59,10 +60,10 @@ def rate_multipliers(tables: Sequence[Table], like: Tensors) -> Tensors:
 
     Args:
         tables: The parameterization's table of each run.
-        like: The parameters, [R, …] each.
+        like: The parameters by name, shape [R, …] each.
 
     Returns:
-        Tensors [R, 1, …], or [R, rows, 1, …] where a tensor's query rows differ.
+        The multipliers by parameter, shape [R, 1, …], or [R, rows, 1, …] if the query rows of a tensor have a factor.
     """
     multipliers = table_multipliers(tables, like, lambda row: (row.multiplier, row.query_factor**2))
     return {name: multiplier.to(like[name]) for name, multiplier in multipliers.items()}
@@ -70,7 +71,7 @@ def rate_multipliers(tables: Sequence[Table], like: Tensors) -> Tensors:
 
 def _multipliers(rows: Sequence[Row], tensor: Tensor, multiplier: Multiplier) -> Tensor:
     pairs = [multiplier(row) for row in rows]
-    whole = along_runs([number for number, _ in pairs], tensor)
+    multipliers = along_runs([number for number, _ in pairs], tensor)
     if all(row.query_factor == 1.0 for row in rows):
-        return whole
-    return whole * torch.stack([row.row_factors(factor) for row, (_, factor) in zip(rows, pairs, strict=True)])
+        return multipliers
+    return multipliers * torch.stack([row.row_factors(factor) for row, (_, factor) in zip(rows, pairs, strict=True)])

@@ -20,11 +20,11 @@ VELOCITY = "velocity"
 class SGD(Optimizer):
     """θ ← θ − ε_t c v, v ← m v + g + (λ_t/c) θ, as `torch.optim.SGD` does for the groups of `parameterize`.
 
-    Nesterov's form takes g + (λ_t/c) θ + m v in the place of v.
+    In the update of θ, Nesterov's form has g + (λ_t/c) θ + m v in place of v.
 
     Source:
-        Nesterov: Sutskever, Martens, Dahl, Hinton 2013, in the form of `torch.optim.SGD`. Noise: Smith, Le 2018; Park,
-        Sohl-Dickstein, Le, Smith 2019, section 2.
+        Sutskever, Martens, Dahl, Hinton 2013, for Nesterov's momentum, in the form of `torch.optim.SGD`. Smith, Le 2018
+        and Park, Sohl-Dickstein, Le, Smith 2019, section 2, for the noise.
     """
 
     name = "sgd"
@@ -43,14 +43,14 @@ class SGD(Optimizer):
         return PackedSGD(self, runs, tables, like)
 
     def group(self, row: Row, options: GroupOptions) -> dict[str, Any]:
-        """Return a group of `torch.optim.SGD`, whose decay is coupled; other decays have a separate key."""
+        """Return a group of `torch.optim.SGD`. Its `weight_decay` is a coupled decay; other decays have another key."""
         rate, decay = options.learning_rate * row.multiplier, group_decay(row, options, row.multiplier)
         coupled = options.decay == "coupled"
         group = {"lr": rate, "weight_decay": decay if coupled else 0.0, **options.hyperparameters}
         return group if coupled else {**group, "shrinking_decay": decay}
 
     def build(self, groups: list[dict[str, Any]]) -> torch.optim.SGD:
-        """Return `torch.optim.SGD`; where the decay is not coupled, a hook shrinks the weights before each step."""
+        """Return `torch.optim.SGD`. If the decay is not coupled, a hook shrinks the weights before each step."""
         optimizer = torch.optim.SGD(groups, lr=groups[0]["lr"])
         if any(group.get("shrinking_decay") for group in groups):
             optimizer.register_step_pre_hook(lambda optimizer, *_arguments: _shrink(optimizer.param_groups))
@@ -72,8 +72,8 @@ class PackedSGD(PackedOptimizer):
         super().__init__(optimizer, runs, tables, like)
         self._momentum = self.run_values([run.momentum for run in runs])
         self._nesterov = runs[0].nesterov
-        # The rate of the velocity in Nesterov's form, ε c m.
-        self._ahead = self.rate.copy()
+        # The factor of the velocity in Nesterov's update, ε c m.
+        self._velocity_rate = self.rate.copy()
         self.rates_changed()
 
     def update(self, name: str, tensor: Tensor, slots: Tensors, gradient: Tensor) -> None:
@@ -84,7 +84,7 @@ class PackedSGD(PackedOptimizer):
             torch.addcmul(gradient, velocity, self._momentum[name], out=velocity)
             if self._nesterov:
                 tensor.addcmul_(gradient, rate, value=-1)
-                rate = self._ahead[name]
+                rate = self._velocity_rate[name]
             gradient = velocity
         tensor.addcmul_(gradient, rate, value=-1)
 
@@ -92,4 +92,4 @@ class PackedSGD(PackedOptimizer):
         """Recompute the factors of decay and of Nesterov's velocity."""
         super().rates_changed()
         if self._nesterov:
-            torch.mul(self.rate.flat, self._momentum.flat, out=self._ahead.flat)
+            torch.mul(self.rate.flat, self._momentum.flat, out=self._velocity_rate.flat)
