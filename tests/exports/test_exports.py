@@ -56,6 +56,24 @@ def test_varying_keys_are_hyperparameters(study: Study) -> None:
     assert all(math.isfinite(value) for entry in runs for pairs in entry.curves.values() for _, value in pairs)
 
 
+@pytest.fixture(scope="module")
+def study_of_two_optimizers(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    grid = SPEC["grid"] | {"optimizer": ["sgd", "adamw"], "learning_rate": [0.01], "beta2": [0.9, 0.99]}
+    spec = SPEC | {"grid": grid, "stability": {"seeds": 0}, "training": SPEC["training"] | {"decay": "decoupled"}}
+    return sweep(SweepSpec.from_dict(spec), tmp_path_factory.mktemp("optimizers") / "out", jobs=1, quiet=True)
+
+
+def test_a_run_has_the_hyperparameters_of_its_optimizer(study_of_two_optimizers: Study) -> None:
+    runs = list(entries(study_of_two_optimizers))
+    assert {entry.hyperparameters["optimizer"] for entry in runs} == {"sgd", "adamw"}
+    adamw = [entry for entry in runs if entry.hyperparameters["optimizer"] == "adamw"]
+    assert {entry.hyperparameters["beta2"] for entry in adamw} == {0.9, 0.99}
+    assert all(entry.constants["beta1"] == 0.9 for entry in adamw)
+    for entry in runs:
+        values = entry.hyperparameters | entry.constants
+        assert ("beta2" in values) == (entry in adamw) and ("momentum" in entry.constants)
+
+
 def test_optuna_reads_it(study: Study, tmp_path: Path) -> None:
     optuna = pytest.importorskip("optuna", reason="the extra `optuna` is not installed")
     path = export(study, "optuna", tmp_path / "study.db")
@@ -69,6 +87,14 @@ def test_optuna_reads_it(study: Study, tmp_path: Path) -> None:
         assert (trial.state == optuna.trial.TrialState.FAIL) == (row.status == "diverged")
         if row.status == "completed":
             assert len(trial.intermediate_values) == 5
+
+
+def test_optuna_reads_hyperparameters_of_one_optimizer(study_of_two_optimizers: Study, tmp_path: Path) -> None:
+    optuna = pytest.importorskip("optuna", reason="the extra `optuna` is not installed")
+    path = export(study_of_two_optimizers, "optuna", tmp_path / "study.db")
+    trials = optuna.load_study(study_name="exported", storage=f"sqlite:///{path}").trials
+    assert {trial.params["optimizer"] for trial in trials} == {"sgd", "adamw"}
+    assert all(("beta2" in trial.params) == (trial.params["optimizer"] == "adamw") for trial in trials)
 
 
 def test_tensorboard_reads_it(study: Study, tmp_path: Path) -> None:

@@ -11,11 +11,12 @@ import pandas as pd
 
 from noisescale.errors import BadInput
 from noisescale.store import MEASURES, Study
+from noisescale.training import hyperparameter_names
 
-# Keys of a run that are hyperparameters for a tracker if they vary in the study.
+# Keys of a run that are hyperparameters for a tracker if they vary in the study, beside those of the optimizer.
 HYPERPARAMETERS = (
-    "parameterization", "width", "learning_rate", "batch_size", "momentum", "weight_decay", "init_scale", "label_noise",
-    "schedule", "steps", "seed",
+    "parameterization", "width", "learning_rate", "batch_size", "optimizer", "weight_decay", "init_scale",
+    "label_noise", "schedule", "steps", "seed",
 )  # fmt: skip
 RESULTS = (
     *MEASURES, "final_test_accuracy", "best_test_accuracy", "noise_scale", "temperature", "normalized_noise_scale",
@@ -62,14 +63,17 @@ def entries(study: Study) -> Iterator[Entry]:
     if runs.empty:
         raise BadInput(str(study.folder), "a study with at least one finished run of its grid", "none")
     curves = dict(tuple(study.curves().groupby("run_id", sort=False)))
-    varied = [name for name in HYPERPARAMETERS if runs[name].nunique(dropna=False) > 1]
+    names = (*HYPERPARAMETERS, *hyperparameter_names(), "dataset", "family")
+    varied = {name for name in names if runs[name].nunique() > 1}
     for row in runs.to_dict("records"):
+        # A run lacks the hyperparameters of other optimizers.
+        values = {name: row[name] for name in names if not pd.isna(row[name])}
         yield Entry(
             run_id=row["run_id"],
             status=row["status"],
             seconds=float(row["seconds"]),
-            hyperparameters={name: row[name] for name in varied},
-            constants={name: row[name] for name in (*HYPERPARAMETERS, "dataset", "family") if name not in varied},
+            hyperparameters={name: value for name, value in values.items() if name in varied},
+            constants={name: value for name, value in values.items() if name not in varied},
             results={name: float(row[name]) for name in RESULTS if _is_number(row.get(name))},
             curves=_pairs(curves.get(row["run_id"], pd.DataFrame())),
         )

@@ -30,12 +30,13 @@ def write_optuna(study: Study, path: Path) -> None:
     distributions = _distributions([entry.hyperparameters for entry in runs])
 
     def trial(entry: Entry) -> FrozenTrial:
+        settings = {name: _number_or_text(setting) for name, setting in entry.hyperparameters.items()}
         value = entry.results.get(f"test_{metric}")
         return create_trial(
             state=TrialState.COMPLETE if value is not None else TrialState.FAIL,
             value=value,
-            params={name: _number_or_text(setting) for name, setting in entry.hyperparameters.items()},
-            distributions=distributions,
+            params=settings,
+            distributions={name: distributions[name] for name in settings},
             intermediate_values=dict(entry.curves.get(f"test_{metric}", [])),
             user_attrs={"run_id": entry.run_id, "status": entry.status, "seconds": entry.seconds, **entry.results},
         )
@@ -65,8 +66,8 @@ def _distributions(trials: list[dict[str, Any]]) -> dict[str, Any]:
             return IntDistribution(low, high, log=low > 0)
         return FloatDistribution(low, high, log=low > 0)
 
-    names = trials[0] if trials else {}
-    return {name: distribution([_number_or_text(trial[name]) for trial in trials]) for name in names}
+    names = dict.fromkeys(name for trial in trials for name in trial)
+    return {name: distribution([_number_or_text(trial[name]) for trial in trials if name in trial]) for name in names}
 
 
 def _number_or_text(value: Any) -> Any:

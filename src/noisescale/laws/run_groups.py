@@ -11,20 +11,8 @@ import pandas as pd
 
 from noisescale.errors import BadInput
 from noisescale.store import diverged_or_collapsed
+from noisescale.training import hyperparameter_names
 
-# A study has a group for each combination of these. No law is fitted across groups.
-HYPERPARAMETERS = (
-    "optimizer",
-    "parameterization",
-    "momentum",
-    "beta1",
-    "beta2",
-    "epsilon",
-    "weight_decay",
-    "init_scale",
-    "label_noise",
-    "schedule",
-)
 # Options that some parameterizations need. Each has a single value per parameterization and study.
 TABLE_OPTIONS = ("base_width", "query_rows")
 # Options of the optimizer. Each has a single value per study, and a recommendation holds for that value.
@@ -88,7 +76,7 @@ def run_groups(runs: pd.DataFrame) -> list[RunGroup]:
         table[name] = np.array([float(f"{value:.10g}") for value in distinct])[inverse]
     if not (table["purpose"] == "sweep").any():
         raise BadInput("study", _A_RUN, "none: `noisescale sweep` trains them")
-    names = [name for name in HYPERPARAMETERS if name in table.columns]
+    names = [name for name in _group_keys() if name in table.columns]
     options = [name for name in (*TABLE_OPTIONS, *TRAINING_OPTIONS) if name in table.columns]
     groups = []
     ladders, grid = table[table["purpose"] == "stability"], table[table["purpose"] == "sweep"]
@@ -100,6 +88,12 @@ def run_groups(runs: pd.DataFrame) -> list[RunGroup]:
         stability = ladders if ladders.empty else ladders.merge(sweep[shared].iloc[:1], on=shared)
         groups.append(RunGroup(values, {name: values[name] for name in varied}, sweep, stability))
     return groups
+
+
+def _group_keys() -> tuple[str, ...]:
+    """Return the keys of a run that define its group. No law is fitted across groups."""
+    shared = ("weight_decay", "init_scale", "label_noise", "schedule")
+    return ("optimizer", "parameterization", *hyperparameter_names(), *shared)
 
 
 def _varies(grid: pd.DataFrame, name: str) -> bool:

@@ -9,7 +9,7 @@ from pydantic import ValidationInfo, field_validator, model_validator
 from noisescale.parameterizations import PARAMETERIZATIONS, WITH_BASE_WIDTH
 from noisescale.sweeps.axes import Fractions, NonNegativeNumbers, PositiveNumbers, WholeNumbers
 from noisescale.sweeps.spec_values import Count, Schedules, Section, choices, key, names_from
-from noisescale.training import OPTIMIZERS
+from noisescale.training import OPTIMIZERS, hyperparameter_names
 
 RATE_AXES = ("learning_rate", "noise_scale", "normalized_noise_scale", "temperature")
 
@@ -156,7 +156,7 @@ class GridSection(Section):
                 raise ValueError(
                     f"learning_rate as the axis of rates with the optimizer {row.name!r}; got {self.rate_axis}"
                 )
-        for name in ("momentum", "beta1", "beta2", "epsilon"):
+        for name in hyperparameter_names():
             values = getattr(self, name)
             is_given = values not in (None, type(self).model_fields[name].default)
             if is_given and not any(name in row.hyperparameters for row in rows):

@@ -19,6 +19,7 @@ from .optimizers import Optimizer as Optimizer
 from .optimizers import PackedOptimizer as PackedOptimizer
 from .optimizers import ParameterGroups as ParameterGroups
 from .optimizers import Tensors as Tensors
+from .optimizers import hyperparameter_names as hyperparameter_names
 from .optimizers import parameterize as parameterize
 from .pack_trainer import PackTrainer as PackTrainer
 from .precision import PRECISIONS as PRECISIONS

@@ -9,3 +9,4 @@ from .run_tensors import Tensors as Tensors
 from .run_tensors import along_runs as along_runs
 from .run_tensors import rate_multipliers as rate_multipliers
 from .table import OPTIMIZERS as OPTIMIZERS
+from .table import hyperparameter_names as hyperparameter_names
