@@ -1,6 +1,6 @@
-"""The papers' claims as commands: each runs its experiment and returns a verdict.
+"""The papers' claims as data, with experiments that test them and return verdicts.
 
-A new claim is one module with an experiment, a function from a `Request` to its `Evidence`, and one row in `CLAIMS`.
+A new claim needs an experiment, which is a function from a `Request` to its `Evidence`, and one row in `CLAIMS`.
 """
 
 import lazy_loader

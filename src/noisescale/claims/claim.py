@@ -24,14 +24,14 @@ class Claim:
         paper: Name of the paper, a key of `PAPERS`.
         statement: The claim, in a sentence.
         statistic: The quantity that the criterion tests, in words.
-        criterion: The region in which the statistic must lie, for a reader. The experiment tests it as a `Criterion`.
+        criterion: The region in which the statistic must lie, in words. The experiment tests it as a `Criterion`.
         source: How we know the statement: "read", "derived" or "recalled".
-        experiment: The function that returns the evidence. Without one the verdict is "not run".
-        minutes: Duration at laptop scale on 2 cores, in minutes.
+        experiment: The function that returns the evidence. If it is None, the verdict is "not run".
+        minutes: Duration of the experiment at laptop scale on 2 cores, in minutes.
         differs: How the setting differs from the paper's, in sentences.
-        disputed: Where the literature disagrees, in sentences.
-        gpu_studies: The studies behind the verdict at GPU scale, which all have sweeps for a GPU. A claim without
-            them does not run there.
+        disputed: How the literature disagrees with the statement, in sentences.
+        gpu_studies: The studies behind the verdict at GPU scale. All of them have sweeps for a GPU. A claim without
+            such studies does not run at GPU scale.
     """
 
     id: str
@@ -53,7 +53,7 @@ class Claim:
 
     @property
     def paper_title(self) -> str:
-        """Authors, year and number of the paper, or its name where `PAPERS` does not list it."""
+        """Authors, year and arXiv number of the paper, or its name if it is not a key of `PAPERS`."""
         return PAPERS.get(self.paper, self.paper)
 
     def runs_at(self, scale: Scale) -> bool:

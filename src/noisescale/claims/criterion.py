@@ -1,4 +1,4 @@
-"""Criteria: the region in which a statistic must lie, fixed before the run that confirms a claim."""
+"""Criteria: regions in which statistics must lie. They are fixed before the runs that confirm a claim."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Criterion:
 def within(target: float, margin: float) -> Criterion:
     """Require the interval to lie within target ± margin.
 
-    This is an equivalence test: it shows agreement. A test that fails to find a difference does not.
+    This is an equivalence test, which shows agreement. A test for a difference does not show agreement if it fails.
 
     Args:
         target: Center of the region.
@@ -59,9 +59,9 @@ def below(bound: float) -> Criterion:
 
 
 def below_or_open(bound: float) -> Criterion:
-    """Require the interval to lie below a bound; above the bound the claim stays open.
+    """Require the interval to lie below a bound. An interval above the bound leaves the claim open.
 
-    Use it for a claim that something exists: if it does not appear here, it may exist elsewhere.
+    This suits a claim that something exists. If one experiment does not find it, it may still exist elsewhere.
 
     Args:
         bound: Upper end of the region.
@@ -70,7 +70,7 @@ def below_or_open(bound: float) -> Criterion:
 
 
 def different_from(value: float) -> Criterion:
-    """Require the interval to exclude a value, on either side; an interval that includes it leaves the claim open.
+    """Require the interval to exclude a value, on either side. An interval that includes it leaves the claim open.
 
     Args:
         value: The excluded value.

@@ -1,4 +1,4 @@
-"""Cross-fitting: each seed is reported at the cell that other seeds choose."""
+"""Cross-fitting: other seeds choose the cell at which a seed is reported."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from noisescale.claims.panel import Floats
 
 
 def chosen_by_others(scores: Floats, by: Literal["pairs", "halves"]) -> NDArray[np.intp]:
-    """Return the cell with the highest score for each seed, chosen by seeds other than itself.
+    """Return for each seed the cell that has the highest score among other seeds.
 
-    "pairs": the other seed of its pair chooses; seeds (0, 1), (2, 3), … form the pairs. The choices of different pairs
-    are independent, so an interval over pairs contains the uncertainty of the choice.
+    With "pairs", seeds (0, 1), (2, 3), … form pairs, and each seed chooses the cell for the other seed of its pair. The
+    choices of different pairs are independent, so an interval over pairs contains the uncertainty of the choice.
 
-    "halves": the mean over the other half of the seeds chooses. The choice is more accurate, but all seeds of a half
-    share it.
+    With "halves", the mean over each half of the seeds chooses the cell for the other half. The choice is more
+    accurate, but all seeds of a half share it.
 
     Args:
         scores: Scores by seed and cell, shape [S, C]; larger is better. S is even for pairs.
-        by: Which seeds choose.
+        by: Who chooses: "pairs" for the other seed of each pair, "halves" for the other half of the seeds.
 
     Returns:
         Indices of cells, shape [S].
@@ -30,9 +30,9 @@ def chosen_by_others(scores: Floats, by: Literal["pairs", "halves"]) -> NDArray[
     if by == "pairs":
         partners: NDArray[np.intp] = scores.argmax(1)[np.arange(seeds) ^ 1]
         return partners
-    half = seeds // 2
-    first, second = scores[half:].mean(0).argmax(), scores[:half].mean(0).argmax()
-    return np.repeat([first, second], [half, seeds - half])
+    size = seeds // 2
+    for_first_half, for_second_half = scores[size:].mean(0).argmax(), scores[:size].mean(0).argmax()
+    return np.repeat([for_first_half, for_second_half], [size, seeds - size])
 
 
 def at_cells(values: Floats, cells: NDArray[np.intp]) -> Floats:

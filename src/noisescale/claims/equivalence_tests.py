@@ -1,4 +1,4 @@
-"""Equivalence tests: do two settings agree, at one level or at each of several, compared with a control?"""
+"""Equivalence tests of two settings, with a margin that comes from a control."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ def equivalence(name: str, difference: Floats, control: Floats, unit: str = "fra
     Args:
         name: Name of the comparison.
         difference: Difference of the two settings by seed, shape [S].
-        control: Difference between one of the settings and a third that must differ, on either side, shape [S].
+        control: Difference between one of the settings and a third setting by seed, shape [S]. The test of the control
+            requires this difference to be positive or negative.
         unit: Unit of the differences.
 
     Returns:
-        The one-sided test with the larger p-value, and the test of the control.
+        The one-sided test of equivalence with the larger p-value, and the test of the control.
 
     Source:
         Schuirmann 1987, for the two one-sided tests; `docs/verdicts.md`, for the margins.
@@ -33,12 +34,12 @@ def equivalence(name: str, difference: Floats, control: Floats, unit: str = "fra
     effect = controls if controls.mean() >= 0 else -controls
     margin = SHARE * effect if SHARE * effect.mean() > MARGIN else np.full_like(differences, MARGIN)
     convention = "paired difference, from the one-sided test with the larger p-value"
-    sides = [
+    one_sided_tests = [
         over_seeds(f"{name}: |difference| − margin", sign * differences - margin, unit, convention, below(0))
         for sign in (1.0, -1.0)
     ]
     return (
-        max(sides, key=lambda side: side.p_value),
+        max(one_sided_tests, key=lambda test: test.p_value),
         over_seeds(f"{name}: control", controls, unit, "paired difference of the control", different_from(0)),
     )
 
@@ -46,7 +47,7 @@ def equivalence(name: str, difference: Floats, control: Floats, unit: str = "fra
 def worst_level(pairs: Sequence[Pair]) -> Pair:
     """Return the equivalence test that is farthest from passing, with its control.
 
-    Every level passes if this one does. An intersection of regions needs no correction for the number of tests.
+    If this level passes, every level passes. The number of tests needs no correction, because all of them must pass.
 
     Args:
         pairs: Equivalence tests with their controls, one per level.
@@ -60,12 +61,12 @@ def worst_level(pairs: Sequence[Pair]) -> Pair:
 def equivalent_means(name: str, levels: Sequence[str], differences: Floats, control: Floats) -> list[Pair]:
     """Test at each level whether a mean difference lies within max(½ point, a quarter of a control).
 
-    All levels share one control. A control at each level would fail near an optimum: the accuracy is the same on both
-    of its sides, and nothing is detected.
+    All levels share one control. A separate control would fail at a level near an optimum, because accuracies on both
+    sides of the optimum are equal.
 
     Args:
         name: Name of the comparison.
-        levels: Names of the levels, length M.
+        levels: Names of the levels, such as values of ε/B, length M.
         differences: Differences by seed and level, shape [S, M].
         control: Difference of the control by seed, shape [S].
     """
@@ -76,10 +77,10 @@ def equivalent_means(name: str, levels: Sequence[str], differences: Floats, cont
 
 
 def equivalent_curves(name: str, difference: Floats, control: Floats) -> Pair:
-    """Test whether two curves agree: the mean square of their difference lies below the square of the margin.
+    """Test whether the mean square difference of two curves lies below the square of the margin.
 
-    Squares keep differences of opposite signs from cancelling. The estimate is unbiased, so that noise between seeds
-    does not inflate it and more seeds do not make two settings more alike.
+    In a mean square, differences of opposite signs do not cancel. The estimate is unbiased: noise between seeds does
+    not increase it, and its expectation does not depend on the number of seeds.
 
     Args:
         name: Name of the comparison.
@@ -101,7 +102,7 @@ def equivalent_curves(name: str, difference: Floats, control: Floats) -> Pair:
 
 
 def mean_squares(differences: Floats) -> Floats:
-    """Compute jackknife pseudo-values of the unbiased mean square of the mean difference.
+    """Compute jackknife pseudo-values of an unbiased estimate of the mean square of the mean difference.
 
     Args:
         differences: Differences by seed and position, shape [S, M].

@@ -1,4 +1,4 @@
-"""What an experiment receives, what it returns, and how it declines."""
+"""The request that an experiment receives, the evidence that it returns, and its refusal if it has no evidence."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Request:
     Args:
         scale: Size of the experiment.
         first_seed: First seed of the set. Sets that start 1,000 apart share no seed.
-        folder: Folder of the sweeps. Experiments share the sweeps in it.
-        null: Whether to remove the effect that the claim states. The claim must then not be supported.
-        max_seconds: Time in seconds after which a sweep pauses; the next request continues it. None sets no limit.
+        folder: Folder of the sweeps, which experiments share.
+        null: Whether the experiment removes the effect that the claim states. The claim must then not be supported.
+        max_seconds: Time in seconds after which a sweep pauses. The next request continues it. None sets no limit.
     """
 
     scale: Scale
@@ -50,10 +50,10 @@ class Evidence:
 
     Args:
         statistics: The statistics that the criterion tests.
-        panels: The figure.
+        panels: The panels of the figure.
         runs: Number of runs that were trained or simulated.
         setting: What was trained, in a sentence.
-        reported: Further numbers by name, without an interval.
+        reported: Further numbers without intervals, by name.
         beside: Further statistics, such as the same comparison at equal training time. The verdict does not depend on
             them.
         provenance: The sweeps and devices behind the statistics.
@@ -69,7 +69,7 @@ class Evidence:
 
 
 class NotRun(Exception):
-    """The experiment has no evidence; the message gives the reason."""
+    """The experiment has no evidence. The message gives the reason."""
 
 
 Experiment = Callable[[Request], Evidence]

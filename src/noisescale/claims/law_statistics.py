@@ -17,7 +17,7 @@ from noisescale.laws import Group, MetricOptimum, PowerLaw, Series, StudyLike, f
 
 
 def primary_series(study: StudyLike) -> tuple[Group, Series]:
-    """Fit a study and return its first group with the series of the primary ladder.
+    """Fit a study, and return its first group and the primary series of this group.
 
     Args:
         study: A stored or planted study.
@@ -27,7 +27,7 @@ def primary_series(study: StudyLike) -> tuple[Group, Series]:
 
 
 def seeds_of(series: Series) -> int:
-    """Return the largest number of seeds of a width.
+    """Return the largest number of seeds at any width.
 
     Args:
         series: The fit of one ladder over widths.
@@ -36,7 +36,7 @@ def seeds_of(series: Series) -> int:
 
 
 def slope_statistic(name: str, law: PowerLaw, seeds: int, criterion: Criterion) -> Statistic:
-    """Make a statistic of the slope of a power law. It is open where the law is inconclusive.
+    """Make a statistic of the slope of a power law. It has no interval if the law is inconclusive.
 
     Args:
         name: Name of the statistic.
@@ -65,7 +65,7 @@ def law_at_optima(
 
     Args:
         axis: Position of each optimum on the axis, positive, length M.
-        optima: The optima, length M. Those outside the ladder or unfit for a law are left out.
+        optima: The optima, length M. Optima outside the ladder or unfit for a law are left out.
         values: The quantity at each optimum, length M.
         quantity: Name of the quantity.
         axis_name: Name of the axis.
@@ -99,7 +99,7 @@ def line_through(label: str, law: PowerLaw, slope: float, kind: Literal["theory"
         label: Text in the legend.
         law: The power law.
         slope: Slope on logarithmic axes.
-        kind: Whether the slope is a theory's or guides the eye.
+        kind: "theory" if a theory predicts the slope, "reference" if the line only guides the eye.
     """
     x = np.sort(law.widths)
     if not len(x):

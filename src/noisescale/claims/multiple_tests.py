@@ -17,7 +17,7 @@ class Judged(Protocol):
 
     @property
     def p_value(self) -> float:
-        """The p-value of the test that the truth lies in the region."""
+        """The p-value of the test of whether the truth lies in the region."""
 
 
 def joint_outcome(statistics: Sequence[Judged], level: float = 0.025) -> Outcome:
@@ -25,7 +25,7 @@ def joint_outcome(statistics: Sequence[Judged], level: float = 0.025) -> Outcome
 
     Args:
         statistics: The statistics that the criterion tests.
-        level: Level of each one-sided test; below 0.025 where several claims are tested together.
+        level: Level of each one-sided test. It is below 0.025 if several claims are tested together.
 
     Returns:
         "supported" if every statistic is supported at the level, "contradicted" if any is contradicted, and
@@ -42,16 +42,16 @@ def joint_outcome(statistics: Sequence[Judged], level: float = 0.025) -> Outcome
 def holm_levels(p_values: Mapping[str, float], family: int, level: float = 0.025) -> dict[str, float]:
     """Compute the level of each test such that the probability of any false support stays below `level`.
 
-    Holm's procedure compares the smallest p-value with level/k, the next with level/(k − 1), and stops at the first
-    that fails.
+    Holm's procedure compares the smallest p-value with level/k, the second smallest with level/(k − 1), and so on. It
+    stops at the first p-value that is larger than its level.
 
     Args:
         p_values: The p-value of each claim, by id.
-        family: Number k of tests in all. Tests that are not among `p_values` rank last.
-        level: Level of the family.
+        family: Total number k of tests. Tests without a p-value in `p_values` rank last.
+        level: Level for all tests together.
 
     Returns:
-        The level of each claim, by id; 0 from the first failure on.
+        The level of each claim, by id. It is 0 from the first failure on.
 
     Source:
         Holm 1979.

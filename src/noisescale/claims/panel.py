@@ -1,4 +1,4 @@
-"""Figures as data: curves, and the panels that hold them."""
+"""Figures as data: curves, and the panels that contain them."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Curve:
         y: Vertical positions, shape [M].
         low: Lower ends of the intervals, shape [M], or None.
         high: Upper ends of the intervals, shape [M], or None.
-        kind: "measured"; "theory" for a prediction, such as a value or a slope; or "reference" for a guide to the eye,
-            such as zero difference, a bound or another slope.
+        kind: "measured", "theory" or "reference". A theory curve shows a prediction, such as a value or a slope. A
+            reference curve guides the eye, such as zero difference, a bound or another slope.
     """
 
     label: str
@@ -43,7 +43,7 @@ class Panel:
         curves: The curves to draw.
         log_x: Whether the horizontal axis is logarithmic.
         log_y: Whether the vertical axis is logarithmic.
-        whole_x: Whether x holds whole numbers, so that ticks fall on them.
+        whole_x: Whether ticks of the horizontal axis are only at whole numbers.
     """
 
     x_label: str
@@ -58,28 +58,28 @@ def mean_with_errors(label: str, x: Floats, values: Floats, *, logs: bool = Fals
     """Draw the mean over seeds with ± 2 standard errors.
 
     Args:
-        label: Text in the legend; the meaning of the bars is added to it.
+        label: Text in the legend. The meaning of the bars is added to it.
         x: Horizontal positions, shape [M].
         values: Values by position and seed, shape [M, S].
-        logs: Whether the values are natural logarithms; the curve then shows their exponentials.
+        logs: Whether the values are natural logarithms. The curve then shows their exponentials.
     """
-    half = 2 * values.std(1, ddof=1) / np.sqrt(values.shape[1])
-    return _mean_with_bars(f"{label}, ± 2 standard errors", x, values.mean(1), half, logs)
+    two_errors = 2 * values.std(1, ddof=1) / np.sqrt(values.shape[1])
+    return _mean_with_bars(f"{label}, ± 2 standard errors", x, values.mean(1), two_errors, logs)
 
 
 def mean_with_deviations(label: str, x: Floats, values: Floats, *, logs: bool = False) -> Curve:
     """Draw the mean over seeds with ± 1 standard deviation of the seeds.
 
     Args:
-        label: Text in the legend; the meaning of the bars is added to it.
+        label: Text in the legend. The meaning of the bars is added to it.
         x: Horizontal positions, shape [M].
         values: Values by position and seed, shape [M, S].
-        logs: Whether the values are natural logarithms; the curve then shows their exponentials.
+        logs: Whether the values are natural logarithms. The curve then shows their exponentials.
     """
     spread = values.std(1, ddof=1)
     return _mean_with_bars(f"{label}, ± standard deviation of seeds", x, values.mean(1), spread, logs)
 
 
-def _mean_with_bars(label: str, x: Floats, mean: Floats, half: Floats, logs: bool) -> Curve:
-    middle, low, high = (np.exp(part) if logs else part for part in (mean, mean - half, mean + half))
-    return Curve(label, x, middle, low, high)
+def _mean_with_bars(label: str, x: Floats, mean: Floats, bar: Floats, logs: bool) -> Curve:
+    center, low, high = (np.exp(part) if logs else part for part in (mean, mean - bar, mean + bar))
+    return Curve(label, x, center, low, high)

@@ -1,4 +1,4 @@
-"""Planted studies: the cells of a real spec with the outcomes of a world whose laws are known."""
+"""Planted studies: the runs of a real spec with simulated outcomes, which follow known laws."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from noisescale.sweeps import SweepSpec
 _CHANCE = 0.1
 _TRAIN_SIZE = 4000
 _noise_per_rate = partial(SGD_NOISE.per_rate, NOISE_SCALE.name)
-# The batches of the GPU sweeps are too large for 4,000 examples.
+# The batch sizes of the GPU sweeps are too large for 4,000 examples.
 _LARGER_TRAIN_SIZES = {"fashion_mnist": 60_000, "cifar10": 50_000}
-# Nats of ḡ over which the noise of a seed stays correlated, so that neighboring cells of a seed are alike.
+# Distance in log ḡ over which the noise of a seed is correlated, so that neighboring cells of a seed are alike.
 _CORRELATION_LENGTH = 0.7
 
 
@@ -39,12 +39,12 @@ class World:
         curvature: Curvature of accuracy in log ḡ; 0 where noise has no effect.
         saturates: Whether the peak stops rising at width 64.
         rate_effect: Gain in accuracy per doubling of ε at equal ε/B.
-        schedule_effect: Loss of accuracy under a schedule of the batch, compared with a schedule of the rate.
-        loss_below: Nats by which the ḡ best for the training loss lies below the ḡ best for accuracy.
-        loss_below_growth: Increase of `loss_below` for each nat of log epochs.
+        schedule_effect: Accuracy with a schedule of the rate minus accuracy with the same schedule of the batch.
+        loss_below: Log of the best ḡ for accuracy minus log of the best ḡ for training loss.
+        loss_below_growth: Increase of `loss_below` when log epochs grow by 1.
         edge: Largest stable rate at width 64 and large batches.
         edge_slope: Exponent of width in the largest stable rate.
-        noise: Standard deviation of a run's accuracy.
+        noise: Standard deviation of the accuracy of runs in one cell.
         shuffled: Whether the labels of the widths are permuted.
     """
 
@@ -67,7 +67,7 @@ class World:
     def standard(self, best_batch: int = 18) -> World:
         """Return this world in the standard parameterization, for sweeps at ε = 0.25.
 
-        ḡ is g·width/2 there, and the largest stable rate falls faster with width.
+        In that parameterization, ḡ is g·width/2, and the largest stable rate falls faster with width.
 
         Args:
             best_batch: Best batch size at width 64, in examples.
@@ -78,7 +78,7 @@ class World:
 
 @dataclass(frozen=True)
 class PlantedStudy:
-    """A study with planted runs, as the laws read it.
+    """A study with planted runs, in the form in which laws are fitted to studies.
 
     Args:
         spec: The spec as plain values.
@@ -94,12 +94,12 @@ class PlantedStudy:
 
 
 def plant(spec: SweepSpec, world: World, generator: np.random.Generator) -> PlantedStudy:
-    """Plant the runs of a spec, its stability ladder included.
+    """Simulate the runs of a spec, including its stability ladder.
 
     Args:
         spec: A spec with learning rates and batch sizes.
         world: The laws that the runs follow.
-        generator: Source of the noise. The cells of a seed share part of it.
+        generator: Random generator of the noise. The noise of the cells of one seed is correlated.
     """
     frame = _cells(spec)
     frame["status"], frame["collapsed"], frame["late"] = "completed", False, True
@@ -111,7 +111,7 @@ def plant(spec: SweepSpec, world: World, generator: np.random.Generator) -> Plan
     below_peak = skewed(distance, world.curvature)
     noise = _seed_noise(frame, position, world.noise, generator)
     accuracy = peak + below_peak + world.rate_effect * np.log2(rate) + noise
-    # A schedule ends with little noise and gains accuracy, whether it moves the rate or the batch.
+    # A schedule ends with little noise, which raises accuracy, whether it changes the rate or the batch size.
     constant, moves_batch = frame.schedule == "constant", frame.schedule.str.contains("batch_size")
     accuracy += np.where(constant, 0.0, 0.03) - np.where(moves_batch, world.schedule_effect, 0.0)
     frame["test_accuracy"] = np.clip(accuracy, _CHANCE, 1)
@@ -131,7 +131,7 @@ def plant(spec: SweepSpec, world: World, generator: np.random.Generator) -> Plan
 
 
 def _position(frame: pd.DataFrame, world: World) -> Floats:
-    """Logarithm of ḡ for each run, or of the ḡ that the batch or the rate alone would give."""
+    """Return log ḡ of each run, or the log of a substitute for ḡ that depends on the batch or the rate alone."""
     if world.by == "noise":
         noise = frame.normalized_noise_scale.to_numpy(float)
     elif world.by == "batch":
@@ -142,7 +142,7 @@ def _position(frame: pd.DataFrame, world: World) -> Floats:
 
 
 def _cells(spec: SweepSpec) -> pd.DataFrame:
-    """One row per run of the grid, with the columns that follow from the spec."""
+    """Return one row per run of the grid, with the columns that follow from the spec."""
     grid = spec.grid
     axes = {
         "parameterization": grid.parameterization, "width": grid.width, "learning_rate": grid.learning_rate or (),
@@ -170,21 +170,22 @@ def _cells(spec: SweepSpec) -> pd.DataFrame:
 
 
 def _seed_noise(frame: pd.DataFrame, position: Floats, size: float, generator: np.random.Generator) -> Floats:
-    """Noise that is smooth along the ladder of a seed and width, plus independent noise of each run."""
+    """Draw noise that is smooth along the ladder of each seed and width, plus independent noise for each run."""
     noise = np.zeros(len(frame))
-    roots: dict[bytes, NDArray[np.floating[Any]]] = {}  # seeds share the positions of their ladders
+    # Seeds share the positions of their ladders, so each factor is computed once.
+    cholesky_factors: dict[bytes, NDArray[np.floating[Any]]] = {}
     keys = ["parameterization", "width", "seed", "momentum", "schedule", "steps"]
     for _, rows in frame.groupby(keys).indices.items():
         key = position[rows].tobytes()
-        if key not in roots:
+        if key not in cholesky_factors:
             distance = (position[rows, None] - position[None, rows]) / _CORRELATION_LENGTH
-            roots[key] = np.linalg.cholesky(np.exp(-0.5 * distance**2) + 0.2 * np.eye(len(rows)))
-        noise[rows] = size * roots[key] @ generator.standard_normal(len(rows))
+            cholesky_factors[key] = np.linalg.cholesky(np.exp(-0.5 * distance**2) + 0.2 * np.eye(len(rows)))
+        noise[rows] = size * cholesky_factors[key] @ generator.standard_normal(len(rows))
     return noise
 
 
 def _edge(world: World, width: Floats, batch: Floats, momentum: Floats | float = 0.0) -> Floats:
-    """The largest stable rate, which falls at small batches and rises with momentum."""
+    """Return the largest stable rate. It falls at small batch sizes and rises with momentum."""
     edge: Floats = world.edge * (width / 64) ** world.edge_slope * (1 + momentum) / (1 + 4 / batch)
     return edge
 
@@ -192,7 +193,7 @@ def _edge(world: World, width: Floats, batch: Floats, momentum: Floats | float =
 def _stability_ladder(
     spec: SweepSpec, frame: pd.DataFrame, world: World, generator: np.random.Generator
 ) -> pd.DataFrame:
-    """Runs at rates on a √2 ladder around the edge, with a threshold for each seed."""
+    """Simulate runs at rates on a √2 ladder around the edge. Each seed has its own threshold of divergence."""
     stability = spec.stability
     if not stability.seeds:
         return frame.iloc[:0]
@@ -218,8 +219,8 @@ def _stability_ladder(
 
 @cache
 def _permuted(widths: tuple[int, ...]) -> dict[int, int]:
-    """A new label for each width, in the order with the least correlation with the widths."""
+    """Return a new label for each width, in the order that has the least correlation with the widths."""
     ranks = np.arange(len(widths)) - (len(widths) - 1) / 2
     orders = itertools.permutations(range(len(widths)))
-    order = min(orders, key=lambda places: abs(float(ranks @ ranks[list(places)])))
-    return {widths[place]: width for place, width in zip(order, widths, strict=True)}
+    order = min(orders, key=lambda indices: abs(float(ranks @ ranks[list(indices)])))
+    return {widths[index]: width for index, width in zip(order, widths, strict=True)}

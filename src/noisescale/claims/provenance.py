@@ -1,4 +1,4 @@
-"""Where the runs of an experiment come from: the sweeps, and the devices that trained them."""
+"""The sweeps behind an experiment's evidence, and the devices that trained their runs."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Provenance:
     Args:
         trained: Names of the sweeps that were trained.
         planted: Names of the sweeps that were planted instead of trained.
-        devices: The devices that trained the runs, as `device_name` writes them. Empty where the experiment trains
-            in its own process.
+        devices: Names of the devices that trained the runs, as `device_name` returns them. It is empty if the
+            experiment trains in its own process.
     """
 
     trained: tuple[str, ...] = ()
@@ -26,15 +26,15 @@ class Provenance:
 
     @property
     def device(self) -> str:
-        """The devices in words; empty where any sweep was planted."""
+        """The names of the devices in one text. It is empty if any sweep was planted."""
         return "" if self.planted else "; ".join(dict.fromkeys(self.devices or (device_name(),)))
 
 
 def device_name(device: str = "cpu") -> str:
     """Name a GPU by its model and a CPU by its number of usable cores.
 
-    The GPU's model and the number of cores are those of the machine that judges. It is also the machine that trained
-    where sweeps are verified in place.
+    The model and the number of cores come from the machine that computes the verdict. They are wrong if another machine
+    trained the sweeps.
 
     Args:
         device: The device in the table of runs: "cpu" or "cuda".

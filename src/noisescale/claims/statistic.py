@@ -23,12 +23,12 @@ class Statistic:
     Args:
         name: Name of the quantity.
         estimate: The estimate with its 95% interval.
-        errors: (standard error, degrees of freedom) of every t test that more seeds make sharper. The interval is the
-            widest of the intervals from `errors` and `scatter`.
+        errors: One (standard error, degrees of freedom) for each t test whose standard error falls with more seeds. The
+            interval of the estimate is the widest interval from `errors` and `scatter`.
         seeds: Number of seeds.
         criterion: The criterion.
-        scatter: (standard error, degrees of freedom) of every t test of the scatter about a line over widths. More
-            seeds alone do not reduce it.
+        scatter: One (standard error, degrees of freedom) for each t test that uses the scatter of widths about a line.
+            More seeds do not reduce this scatter.
     """
 
     name: str
@@ -53,9 +53,9 @@ class Statistic:
 
     @property
     def p_value(self) -> float:
-        """The larger p-value of the two one-sided tests that the truth lies in the region; 1 without an interval.
+        """The larger p-value of the two one-sided tests of whether the truth lies in the region; 1 without an interval.
 
-        With a criterion that accepts either side, it is the p-value of the two-sided test.
+        If the criterion only excludes a value, this is the p-value of the two-sided test.
         """
         if not self.estimate.bounded or not (self.errors or self.scatter):
             return 1.0
@@ -68,10 +68,10 @@ class Statistic:
             level: Level of each one-sided test.
 
         Returns:
-            The number of seeds. None if the value lies outside the region, or if the scatter about a line over widths
-            already fails the test: more seeds do not reduce that scatter.
+            The number of seeds. None if the value lies outside the region, or if a test that uses the scatter about a
+            line over widths fails, because more seeds do not reduce this scatter.
         """
-        if not self.estimate.bounded or not self.errors or not self._room > 0:
+        if not self.estimate.bounded or not self.errors or not self._distance_inside > 0:
             return None
         if any(self._p_value(error, degrees) > level for error, degrees in self.scatter):
             return None
@@ -89,26 +89,26 @@ class Statistic:
         return seeds
 
     @property
-    def _room(self) -> float:
-        """Distance from the value to the nearer end of the region; negative outside the region."""
+    def _distance_inside(self) -> float:
+        """Distance from the value to the nearest end of the region. It is negative outside the region."""
         value, region = self.estimate.value, self.criterion
         return abs(value - region.low) if region.either_side else min(value - region.low, region.high - value)
 
     def _p_value(self, error: float, degrees: float) -> float:
-        one_sided = _tail(self._room, error, degrees)
+        one_sided = _tail(self._distance_inside, error, degrees)
         return min(1.0, 2 * one_sided) if self.criterion.either_side else one_sided
 
 
-def _tail(room: float, error: float, degrees: float) -> float:
+def _tail(distance: float, error: float, degrees: float) -> float:
     if not error:
-        return 0.0 if room > 0 else 1.0
-    return float(stdtr(degrees, -room / error))
+        return 0.0 if distance > 0 else 1.0
+    return float(stdtr(degrees, -distance / error))
 
 
 def over_seeds(
     name: str, values: Floats, unit: str, convention: str, criterion: Criterion, resolution: float = 0.0
 ) -> Statistic:
-    """Estimate the mean over seeds with its t interval; a single seed has no interval.
+    """Estimate the mean over seeds with its t interval. A single seed has no interval.
 
     Args:
         name: Name of the quantity.
@@ -116,22 +116,22 @@ def over_seeds(
         unit: Unit of the values.
         convention: How the values are computed.
         criterion: The criterion.
-        resolution: Step of a quantity that is counted. Its variance, step²/12, is added to the variance of the seeds,
-            so that equal counts do not look like certainty.
+        resolution: Step between the possible values of a quantity that is counted. The variance step²/12 is added to
+            the variance of the seeds, so that the interval has a width even if all counts are equal.
 
     Source:
         Sheppard 1898, for step²/12.
     """
     estimate = mean_over_seeds(np.asarray(values, dtype=np.float64), unit, convention)
     if resolution and len(values) > 1:
-        half = two_sided(len(values) - 1) * math.sqrt(resolution**2 / 12 / len(values))
-        wider = math.hypot((estimate.high - estimate.low) / 2, half)
-        estimate = replace(estimate, low=estimate.value - wider, high=estimate.value + wider)
+        step_width = two_sided(len(values) - 1) * math.sqrt(resolution**2 / 12 / len(values))
+        half_width = math.hypot((estimate.high - estimate.low) / 2, step_width)
+        estimate = replace(estimate, low=estimate.value - half_width, high=estimate.value + half_width)
     return from_t_interval(name, estimate, len(values), criterion)
 
 
 def over_pairs(name: str, values: Floats, unit: str, convention: str, criterion: Criterion) -> Statistic:
-    """Estimate the mean over pairs of seeds with its t interval, where the two seeds of a pair depend on each other.
+    """Estimate the mean over pairs of seeds with its t interval. The two seeds of a pair may depend on each other.
 
     Args:
         name: Name of the quantity.
@@ -159,7 +159,7 @@ def pair_means(values: Floats) -> Floats:
 
 
 def from_t_interval(name: str, estimate: Estimate, seeds: int, criterion: Criterion) -> Statistic:
-    """Make a statistic of an estimate whose interval is the t interval of its seeds.
+    """Make a statistic from an estimate whose interval is the t interval over seeds.
 
     Args:
         name: Name of the quantity.
@@ -172,16 +172,16 @@ def from_t_interval(name: str, estimate: Estimate, seeds: int, criterion: Criter
 
 
 def farthest_from(target: float, values: Floats) -> Floats:
-    """Return the setting whose mean over seeds is farthest from a target.
+    """Return the values of the setting whose mean over seeds is farthest from a target.
 
-    A mean over settings would let their errors cancel.
+    In a mean over settings, deviations of opposite sign would cancel.
 
     Args:
         target: The value that theory predicts.
         values: Values by setting and seed, shape [K, S].
 
     Returns:
-        Values of one setting, shape [S].
+        Values of this setting, shape [S].
     """
     farthest: Floats = values[np.abs(values.mean(1) - target).argmax()]
     return farthest

@@ -1,4 +1,4 @@
-"""A claim's study as a value: the sweeps at each scale, and how an experiment obtains their runs."""
+"""Studies behind claims: their sweeps at each scale, and the function that trains them or reads their runs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class GpuSweeps:
 
     Args:
         build: Function from the first seed to the specs.
-        setting: What is trained: a list of facts, separated by commas.
+        setting: Description of what is trained, as facts separated by commas.
         differs: How the setting differs from the paper's, in sentences.
     """
 
@@ -36,12 +36,12 @@ class GpuSweeps:
 
 @dataclass(frozen=True)
 class ClaimStudy:
-    """A study that claims rest on. Every claim that obtains it shares its runs.
+    """A study that provides the runs for one or more claims.
 
     Args:
-        setting: What is trained at laptop scale: a list of facts, separated by commas.
-        laptop: Function from the first seed to the specs at laptop scale. At smoke scale the same specs are planted.
-            None where an experiment trains in its own process instead.
+        setting: Description of what is trained at laptop scale, as facts separated by commas.
+        laptop: Function from the first seed to the specs at laptop scale. At smoke scale, the outcomes of the same
+            specs are simulated. None if the experiment trains in its own process instead.
         gpu: The sweeps at GPU scale, or None.
     """
 
@@ -50,7 +50,7 @@ class ClaimStudy:
     gpu: GpuSweeps | None = None
 
     def setting_at(self, scale: Scale) -> str:
-        """Return what is trained at a scale.
+        """Return the description of what is trained at a scale.
 
         Args:
             scale: Size of the sweeps.
@@ -79,10 +79,10 @@ def obtain(request: Request, study: ClaimStudy, world: World | None = None) -> S
     Args:
         request: The request.
         study: The study.
-        world: The world of the planted runs. By default the papers' claims hold in it.
+        world: The laws of the planted runs. By default they are the papers' laws.
 
     Raises:
-        NotRun: The study has no sweeps at this scale, or its time is up.
+        NotRun: The study has no sweeps at this scale, or the time limit was reached.
     """
     specs = study.specs(request.scale, request.first_seed)
     studies: list[Study | PlantedStudy] = []
@@ -103,7 +103,7 @@ def train(spec: SweepSpec, request: Request) -> Study:
         request: The request.
 
     Raises:
-        NotRun: The time is up; the next request continues the sweep.
+        NotRun: The time limit was reached. The next request continues the sweep.
     """
     folder = request.folder / spec.name
     study = sweep(spec, folder, max_seconds=request.max_seconds, quiet=True)
@@ -113,7 +113,7 @@ def train(spec: SweepSpec, request: Request) -> Study:
 
 
 def completed_runs(study: Study) -> pd.DataFrame:
-    """Return the runs of a sweep in which every run must be complete.
+    """Return the runs of a sweep, and require that every run is complete.
 
     Args:
         study: The stored sweep.

@@ -1,4 +1,4 @@
-"""The runs of a study's sweeps: their table, their training curves, and what they count."""
+"""The runs of a study's sweeps: their number, their table and their training curves."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ LATE = "share of runs whose test accuracy has converged"
 class SweepRuns:
     """The runs of one or more sweeps.
 
-    The sum of two of these pools their runs.
+    Adding two `SweepRuns` pools their runs.
 
     Args:
         studies: The stored or planted studies, one per sweep.
-        settings: What was trained: a list of facts, separated by commas, for each study of a claim.
+        settings: For each study, a description of what was trained, as facts separated by commas.
     """
 
     studies: tuple[Study | PlantedStudy, ...]
@@ -37,7 +37,7 @@ class SweepRuns:
 
     @property
     def setting(self) -> str:
-        """The settings in a sentence, which does not repeat the facts that later settings share with the first."""
+        """The settings in one text, without the facts that a later setting shares with the start of the first."""
         first, *others = dict.fromkeys(self.settings)
         return "; also ".join([first, *(_without_shared_start(setting, first) for setting in others)])
 
@@ -92,8 +92,8 @@ class SweepRuns:
     def training_curves(self) -> pd.DataFrame:
         """Return test accuracy at every evaluation after step 0, with the keys of each run.
 
-        The column `place` numbers the evaluations of a run. A planted run has no curve; it gets one that approaches
-        its late accuracy.
+        The column `evaluation` numbers the evaluations of each run from 0. Planted runs have no curves, so they get
+        curves that approach their test accuracy.
         """
         curves = pd.concat([_training_curves(study) for study in self.studies], ignore_index=True)
         return curves[curves.epoch > 0]
@@ -113,13 +113,15 @@ def _training_curves(study: Study | PlantedStudy) -> pd.DataFrame:
     if isinstance(study, Study):
         keys = ["run_id", "learning_rate", "batch_size", "schedule", "seed"]
         curves: pd.DataFrame = study.curves()[["run_id", "epoch", "test_accuracy"]].merge(runs[keys], on="run_id")
-        curves["place"] = curves.groupby("run_id").cumcount()
+        curves["evaluation"] = curves.groupby("run_id").cumcount()
         return curves
     parts = [
         runs.assign(
-            place=place, epoch=10.0 * place, test_accuracy=0.1 + (runs.test_accuracy - 0.1) * (1 - math.exp(-place))
-        )
-        for place in range(8)
+            evaluation=index,
+            epoch=10.0 * index,
+            test_accuracy=0.1 + (runs.test_accuracy - 0.1) * (1 - math.exp(-index)),
+        )  # fmt: skip
+        for index in range(8)
     ]
     return pd.concat(parts, ignore_index=True)
 
@@ -161,29 +163,29 @@ def slopes(x: Floats, values: Floats) -> Floats:
         values: Values by seed and position, shape [S, M].
 
     Returns:
-        Slopes, shape [S]; nan if there are fewer than two positions.
+        Slopes, shape [S]. They are nan if there are fewer than two positions.
     """
     if len(x) < 2:
         return np.full(len(values), math.nan)
     centered = x - x.mean()
-    # Subtracting each seed's first value makes the slope of equal values exactly 0, whatever the rounding.
+    # Subtracting each seed's first value makes the slope of equal values exactly 0 despite rounding.
     slope: Floats = (values - values[:, :1]) @ centered / np.sum(centered**2)
     return slope
 
 
-def surviving_share(effect: str, whole: Estimate, left: Estimate, power: float = 1.0) -> dict[str, float]:
-    """Report the share of an effect that is left under other conditions.
+def surviving_share(effect: str, whole: Estimate, remaining: Estimate, power: float = 1.0) -> dict[str, float]:
+    """Report the share of an effect that remains under other conditions.
 
     Args:
-        effect: Name of the effect and of the other conditions.
-        whole: The effect.
-        left: The effect under the other conditions.
-        power: Power of the share; ½ where both estimates are squares.
+        effect: Text that names the effect and the other conditions.
+        whole: Estimate of the effect.
+        remaining: Estimate of the effect under the other conditions.
+        power: Power to which the share is raised. It is ½ if both estimates are squares.
 
     Returns:
         One number by name: the share, or the size of the effect if it is not detected.
     """
     if whole.covers(0) or not whole.bounded:
         return {f"no effect is detected, so no share {effect}; size of the effect": whole.value}
-    share = left.value / whole.value
+    share = remaining.value / whole.value
     return {f"share {effect}": math.copysign(abs(share) ** power, share)}

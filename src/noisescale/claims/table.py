@@ -21,7 +21,7 @@ def choose_claims(names: list[str]) -> list[Claim]:
         names: Ids of claims and names of papers.
 
     Raises:
-        BadInput: A name is neither.
+        BadInput: A name is neither an id nor a paper.
     """
     chosen: dict[str, Claim] = {}
     for name in names:

@@ -29,19 +29,21 @@ class Verdict:
         statistics: The statistics that the criterion tests. Each entry has the name, value, low, high, unit,
             convention, criterion, outcome and p_value.
         scale: Size of the experiment: "smoke", "laptop" or "gpu".
-        first_seed: First seed of the set.
+        first_seed: First seed of the seed set.
         seeds: Number of seeds.
         runs: Number of runs that were trained or simulated.
         setting: What was trained, in a sentence.
-        reported: Further numbers by name.
+        reported: Further numbers without intervals, by name.
         beside: Further statistics, in the format of `statistics`. The verdict does not depend on them.
-        seeds_needed: Number of seeds that would settle an inconclusive verdict. None if more seeds would not.
+        seeds_needed: Number of seeds that would settle an inconclusive verdict. None if more seeds would not
+            settle it.
         level: Level of each one-sided test, after Holm's correction over all claims of the paper at this scale.
         criterion_commit: The commit that last changed the criterion, or the reason why there is none.
         versions: Versions of the libraries that affect a result.
         seconds: Duration of the experiment, in seconds.
-        note: A remark for the reader.
-        device: The devices that trained the runs, a GPU by its model. Empty where nothing was trained.
+        note: A remark for readers of the verdict.
+        device: Names of the devices that trained the runs, such as the model of a GPU. It is empty if nothing was
+            trained.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""A batch size that grows, in place of a learning rate that falls."""
+"""Schedules that increase the batch size, compared with schedules that lower the learning rate."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from noisescale.claims.study import ClaimStudy, GpuSweeps, obtain
 from noisescale.claims.sweep_runs import by_seed
 from noisescale.sweeps import SweepSpec
 
-_OF_BATCH = ' of="batch_size"'
+_BATCH_SUFFIX = ' of="batch_size"'
 
 
 def _schedules(cycles: int, low: float) -> list[dict[str, Any]]:
@@ -60,7 +60,7 @@ BATCH_SCHEDULES = ClaimStudy(
 
 
 def replaces_the_rate(request: Request) -> Evidence:
-    """C4.7: a schedule of the batch can replace the schedule of the rate."""
+    """C4.7: a schedule of the batch size can replace a schedule of the learning rate."""
     sweeps = obtain(request, BATCH_SCHEDULES, World(schedule_effect=0.02 if request.null else 0.0))
     runs, curves = sweeps.table(), sweeps.training_curves()
     chance = float(runs.chance_accuracy.max())
@@ -75,10 +75,12 @@ def replaces_the_rate(request: Request) -> Evidence:
 
     statistics: list[Statistic] = []
     further: list[Statistic] = []
-    schedules = sorted(text.removesuffix(_OF_BATCH) for text in runs.schedule.unique() if text.endswith(_OF_BATCH))
+    schedules = sorted(
+        text.removesuffix(_BATCH_SUFFIX) for text in runs.schedule.unique() if text.endswith(_BATCH_SUFFIX)
+    )
     kinds = {schedule: schedule.split()[0] for schedule in schedules}
     for schedule, kind in kinds.items():
-        of_batch = schedule + _OF_BATCH
+        of_batch = schedule + _BATCH_SUFFIX
         statistics += equivalence(kind, final(of_batch) - final(schedule), final("constant") - final(schedule))
         further += equivalent_curves(
             f"{kind}, whole curves",
@@ -90,7 +92,7 @@ def replaces_the_rate(request: Request) -> Evidence:
         "test accuracy of a seed with a schedule of the rate",
         "test accuracy of the same seed",
         (
-            *(Curve(f"schedule of the batch, {kind}", final(text), final(text + _OF_BATCH))
+            *(Curve(f"schedule of the batch, {kind}", final(text), final(text + _BATCH_SUFFIX))
               for text, kind in kinds.items()),
             Curve("no schedule", final(schedules[0]), final("constant")),
             Curve("equal accuracies", diagonal, diagonal, kind="reference"),
@@ -108,6 +110,6 @@ def replaces_the_rate(request: Request) -> Evidence:
 
 
 def _trajectory(curves: pd.DataFrame, chance: float) -> Floats:
-    """Return the test accuracy [S, T]. A run that diverged counts at chance."""
-    trajectory: Floats = by_seed(curves, "place", "test_accuracy").fillna(chance).to_numpy(dtype=np.float64)
+    """Return the test accuracy [S, T]. A diverged run has the accuracy of chance."""
+    trajectory: Floats = by_seed(curves, "evaluation", "test_accuracy").fillna(chance).to_numpy(dtype=np.float64)
     return trajectory

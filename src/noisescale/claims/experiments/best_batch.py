@@ -1,4 +1,4 @@
-"""The best batch size at each learning rate."""
+"""The best batch size as a function of the learning rate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each seed's best effective learning rate on every ladder, and the metric there."""
+"""The best effective learning rate of each seed on every ladder of rates, and the metric at this rate."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ class BestRates:
     """The best effective rates ε/(1 − m) on C ladders.
 
     Args:
-        keys: Position of each ladder on its axis, shape [C].
+        keys: Value of the axis at each ladder, such as its batch size, shape [C].
         log_rates: Logarithm of each seed's best effective rate, shape [S, C].
-        heights: Metric at the best rate, shape [S, C]. The rate for each half of the seeds is chosen by the other half.
-            A loss has its sign reversed.
-        censored: Whether the best rate is an end of the ladder without failures beyond it, shape [C].
+        heights: Metric at the best rate, shape [S, C]. Each half of the seeds chooses the rate for the other half. The
+            sign of a loss is reversed.
+        censored: Whether the median best rate of the seeds is the lowest rate of its ladder, or the highest rate of a
+            ladder on which no run fails, shape [C].
     """
 
     keys: Floats
@@ -33,13 +34,15 @@ class BestRates:
     heights: Floats
     censored: NDArray[np.bool_]
 
-    def at(self, cells: NDArray[np.bool_]) -> BestRates:
-        """Return some of the ladders.
+    def at(self, selected: NDArray[np.bool_]) -> BestRates:
+        """Return only the selected ladders.
 
         Args:
-            cells: Whether to keep each ladder, shape [C].
+            selected: Whether to keep each ladder, shape [C].
         """
-        return BestRates(self.keys[cells], self.log_rates[:, cells], self.heights[:, cells], self.censored[cells])
+        return BestRates(
+            self.keys[selected], self.log_rates[:, selected], self.heights[:, selected], self.censored[selected]
+        )
 
 
 def best_rates(runs: pd.DataFrame, axis: str, metric: str = "accuracy") -> BestRates:
@@ -58,18 +61,19 @@ def best_rates(runs: pd.DataFrame, axis: str, metric: str = "accuracy") -> BestR
     keys, log_rates, heights, censored = [], [], [], []
     for key, ladder in runs.assign(rate=effective).groupby(axis):
         values = by_seed(ladder, "rate", metric)
-        # Where training fails the curve falls off a cliff that no cubic can follow: only the cells before it count.
-        sound = ~np.logical_or.accumulate(ladder.groupby("rate").diverged_or_collapsed.any().to_numpy())
-        if sound.sum() < MINIMUM_CELLS:
+        # The metric jumps at the first rate at which training fails, and no cubic fits this jump. Only lower rates are
+        # used.
+        all_train = ~np.logical_or.accumulate(ladder.groupby("rate").diverged_or_collapsed.any().to_numpy())
+        if all_train.sum() < MINIMUM_CELLS:
             raise NotRun(f"fewer than {MINIMUM_CELLS} rates at which all seeds train, at {axis} {key}")
-        x = values.columns.to_numpy(dtype=np.float64)[sound]
-        scores = sign * values.to_numpy(dtype=np.float64)[:, sound]
-        best = _tops(x, scores)
-        middle = float(np.median(best))
+        x = values.columns.to_numpy(dtype=np.float64)[all_train]
+        scores = sign * values.to_numpy(dtype=np.float64)[:, all_train]
+        best = _positions_of_maxima(x, scores)
+        median = float(np.median(best))
         keys.append(float(str(key)))
         log_rates.append(best)
         heights.append(at_cells(scores, chosen_by_others(scores, "halves")))
-        censored.append(middle == x[0] or (bool(sound.all()) and middle == x[-1]))
+        censored.append(median == x[0] or (bool(all_train.all()) and median == x[-1]))
     return BestRates(np.array(keys), np.stack(log_rates, 1), np.stack(heights, 1), np.array(censored))
 
 
@@ -84,7 +88,7 @@ def where_all_have_a_peak(*rates: BestRates) -> list[BestRates]:
 
 
 def break_of_proportionality(log_x: Floats, log_y: Floats) -> int:
-    """Return the index at which the best-fitting curve changes from slope 1 to flat; the last index if it never does.
+    """Return the index at which the best-fitting curve of slope 1 becomes flat, or the last index if it never does.
 
     Args:
         log_x: Positions, shape [M].
@@ -94,8 +98,8 @@ def break_of_proportionality(log_x: Floats, log_y: Floats) -> int:
         NotRun: There are fewer than three positions.
     """
 
-    def misfit(place: int) -> float:
-        return float(np.var(log_y - np.minimum(log_x, log_x[place])))
+    def misfit(index: int) -> float:
+        return float(np.var(log_y - np.minimum(log_x, log_x[index])))
 
     if len(log_x) < 3:
         raise NotRun("fewer than three batches have their best rate within the ladder")
@@ -105,7 +109,7 @@ def break_of_proportionality(log_x: Floats, log_y: Floats) -> int:
 def training_times(runs: pd.DataFrame, rates: BestRates, label: str = "") -> dict[str, float]:
     """Report the training time ε·steps/(1 − m) at the best rate for each batch size.
 
-    Where it is equal, only the noise differs.
+    Batch sizes with equal training times differ only in their noise.
 
     Args:
         runs: The table of runs.
@@ -120,12 +124,13 @@ def training_times(runs: pd.DataFrame, rates: BestRates, label: str = "") -> dic
     }
 
 
-def _tops(x: Floats, scores: Floats) -> Floats:
-    """Top [S] of each seed's smoothed curve, scores [S, C]; an end of the ladder is possible.
+def _positions_of_maxima(x: Floats, scores: Floats) -> Floats:
+    """Return the position [S] of the maximum of each seed's smoothed curve, from scores [S, C].
 
-    The top of the mean curve is not used, because its jackknife interval is too short (a planted null was supported in
-    7 of 40 draws). The claims compare cells, so a bias that all cells share has no effect.
+    The position can be an end of the ladder. We do not use the maximum of the mean curve, because its jackknife
+    interval is too short: it supported a false claim in 7 of 40 simulated studies. Claims compare ladders, so a bias
+    that all ladders share has no effect.
     """
     maps = local_cubic(x)
-    tops: Floats = maps.grid[(scores @ maps.height.T).argmax(1)]
-    return tops
+    positions: Floats = maps.grid[(scores @ maps.height.T).argmax(1)]
+    return positions

@@ -20,12 +20,12 @@ _SEEDS = {"smoke": 3, "laptop": 6}
 _WIDTH = {"smoke": 6, "laptop": 16}
 _EXAMPLES = {"smoke": 150, "laptop": 600}
 _BATCH, _RATE = 16, 0.1
-# Rows of the Hessian that are computed at once.
+# Number of rows of the Hessian that are computed at once.
 _ROWS = 128
-# Near interpolation C vanishes faster than H.
-_LOOKS = ("moderate loss", "small loss", "near interpolation")
+# Three levels of training loss, because C vanishes faster than H near interpolation.
+_LOSS_LEVELS = ("moderate loss", "small loss", "near interpolation")
 _STEPS = {"smoke": (100, 500, 2000), "laptop": (300, 3000, 10_000)}
-# Largest eigenvalues over which the exponent is fitted.
+# Number of largest eigenvalues of H to which the exponent is fitted.
 _EIGENVALUES = 20
 
 
@@ -43,28 +43,28 @@ class Matrices:
 
     @property
     def cosine(self) -> float:
-        """⟨C, H⟩/(‖C‖‖H‖) in the Frobenius product, 1 if C and H are proportional."""
+        """Cosine ⟨C, H⟩/(‖C‖‖H‖) in the Frobenius product. It is 1 if C and H are proportional."""
         product = (self.covariance * self.hessian).sum()
         return float(product / (self.covariance.norm() * self.hessian.norm()))
 
     @property
     def trace_ratio(self) -> float:
-        """tr C/tr H."""
+        """Ratio tr C/tr H of the traces."""
         return float(self.covariance.trace() / self.hessian.trace())
 
     @property
     def exponent(self) -> float:
-        """Slope of log vᵢᵀCvᵢ on log λᵢ over the largest eigenvalues of H, 1 if C and H are proportional."""
+        """Slope of log vᵢᵀCvᵢ on log λᵢ over the largest eigenvalues λᵢ of H. It is 1 if C and H are proportional."""
         values, vectors = np.linalg.eigh(self.hessian.numpy())
-        along = (vectors * (self.covariance.numpy() @ vectors)).sum(0)
-        return float(np.polyfit(np.log(values[-_EIGENVALUES:]), np.log(along[-_EIGENVALUES:]), 1)[0])
+        variances = (vectors * (self.covariance.numpy() @ vectors)).sum(0)
+        return float(np.polyfit(np.log(values[-_EIGENVALUES:]), np.log(variances[-_EIGENVALUES:]), 1)[0])
 
 
 def alignment(request: Request) -> Evidence:
-    """C4.6: the covariance of gradients points where the Hessian does, at moderate loss and near interpolation."""
+    """C4.6: the covariance of per-example gradients is aligned with the Hessian, at moderate and small losses."""
     steps = _STEPS[request.scale]
     matrices, losses = _along_training(request, steps)
-    if request.null:  # the null takes the covariance of another seed's network
+    if request.null:  # the null takes C from the network of another seed
         matrices = [
             [Matrices(first.covariance, second.hessian) for first, second in zip(row, row[1:] + row[:1], strict=True)]
             for row in matrices
@@ -80,7 +80,7 @@ def alignment(request: Request) -> Evidence:
     return Evidence(
         statistics=tuple(
             over_seeds(f"cosine of C and H, {name}", values, "1", "Frobenius product, exact matrices", above(0.5))
-            for name, values in zip(_LOOKS, cosines, strict=True)
+            for name, values in zip(_LOSS_LEVELS, cosines, strict=True)
         ),
         panels=(
             Panel(label, "cosine of C and H", (mean_with_deviations("mean of seeds", x, cosines),), log_x=True),
@@ -92,13 +92,13 @@ def alignment(request: Request) -> Evidence:
         reported={
             f"{quantity}, {name}": float(value)
             for quantity, values in means.items()
-            for name, value in zip(_LOOKS, values, strict=True)
+            for name, value in zip(_LOSS_LEVELS, values, strict=True)
         },
     )
 
 
 def _along_training(request: Request, steps: tuple[int, ...]) -> tuple[list[list[Matrices]], Floats]:
-    """C and H by look and seed, and training losses [looks, S]."""
+    """Return C and H at each measurement step and seed, and the training losses, shape [steps, S]."""
     seeds = request.seeds(_SEEDS)
     spec = small_spec(
         "alignment", seeds,
@@ -115,9 +115,9 @@ def _along_training(request: Request, steps: tuple[int, ...]) -> tuple[list[list
     for step in steps:
         trainer.advance(step)
         row = [
-            _matrices(module, {name: tensor[place].double() for name, tensor in trainer.state.parameters.items()},
+            _matrices(module, {name: tensor[run_index].double() for name, tensor in trainer.state.parameters.items()},
                       inputs, labels)
-            for place in range(len(seeds))
+            for run_index in range(len(seeds))
         ]  # fmt: skip
         matrices.append([pair for pair, _ in row])
         losses.append([loss for _, loss in row])

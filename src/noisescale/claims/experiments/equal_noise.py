@@ -25,21 +25,23 @@ from noisescale.claims.sweep_runs import SweepRuns, by_seed, cell_values, slopes
 from noisescale.store import Study
 
 # Levels of ε/B that both rates of the criterion share, and levels that at least three rates of the larger grid share.
-# The control compares two levels that lie an octave and a half apart. Its margin is then no wider than the margin of a
-# fourfold ε/B, and the two levels do not have the same accuracy on both sides of an optimum.
+# The control compares two levels that differ by a factor of three. Its margin is no wider than the margin from a
+# fourfold ε/B. The two levels also do not lie on opposite sides of an optimum, where their accuracies could be equal.
 _LEVELS = (1 / 6, 0.25, 1 / 3, 0.5)
 _LEVELS_OF_LARGER_RATES = (*_LEVELS, 2 / 3)
 _CONTROL_LEVELS = (0.5, 1 / 6)
 _CHANGE, _CHANGE_OF_LARGER = "change from ε = 1 to 4", "change from ε = 2 to 8 (least squares over the rates)"
-# Rates of the larger grid, with fewer seeds, that the figure shows too; factor between the x of neighboring rates.
-_ALSO_SHOWN, _OFFSET = (2.0, 8.0), 1.025
+# The figure also shows these rates of the larger grid, which has fewer seeds.
+_ALSO_SHOWN = (2.0, 8.0)
+# The figure shifts x by this factor from one rate to the next, so that points do not overlap.
+_SHIFT = 1.025
 _CHANCE = 0.1
 
 
 def collapse(request: Request) -> Evidence:
-    """C1.2: late accuracy is a function of ε/B alone where training starts below 2/λ_max, at every level of ε/B.
+    """C1.2: test accuracy late in training is a function of ε/B alone, at rates below 2/λ_max at initialization.
 
-    We also report larger rates, which start above 2/λ_max. The verdict does not depend on them.
+    We also report larger rates, which lie above 2/λ_max at initialization. The verdict does not depend on them.
     """
     deciding, larger, equal_time, start = _obtain_all(request)
     runs, larger_runs = deciding.table(), larger.table()
@@ -84,7 +86,7 @@ def collapse(request: Request) -> Evidence:
 
 
 def curves_coincide(request: Request) -> Evidence:
-    """C4.1: training curves at equal η/S coincide where training starts below 2/λ_max, at every level of η/S."""
+    """C4.1: training curves with equal η/S coincide, at rates below 2/λ_max at initialization."""
     deciding, larger, equal_time, start = _obtain_all(request)
     curves = deciding.training_curves()
     control = _control_of_curves(curves, RATE_WITH_BOTH_BUDGETS)
@@ -120,7 +122,7 @@ def curves_coincide(request: Request) -> Evidence:
 
 
 def _obtain_all(request: Request) -> tuple[SweepRuns, SweepRuns, SweepRuns, SweepRuns]:
-    """Obtain the rates of the criterion, larger rates, one rate at equal ε·steps, and the curvature at the start."""
+    """Obtain the runs at the rates of the criterion, at larger rates, at equal ε·steps, and at initialization."""
     # In the null a fourfold rate at equal ε/B moves the accuracy by a little more than a quarter of the control.
     world = World(rate_effect=0.003) if request.null else World()
     deciding, larger, equal_time = (
@@ -130,20 +132,20 @@ def _obtain_all(request: Request) -> tuple[SweepRuns, SweepRuns, SweepRuns, Swee
 
 
 def _at_level(runs: pd.DataFrame, level: float) -> tuple[Floats, Floats]:
-    """The rates [M] with cells at a level of ε/B, and their accuracies [M, S]."""
+    """Return the rates [M] that have a cell at this level of ε/B, and the accuracies [M, S] of these cells."""
     cells = runs[np.isclose(runs.learning_rate / runs.batch_size, level, rtol=0.01)]
     accuracies = np.array([cell_values(cell) for _, cell in cells.groupby("learning_rate")])
     return np.sort(cells.learning_rate.unique()), accuracies
 
 
 def _changes(runs: pd.DataFrame, levels: Sequence[float]) -> Floats:
-    """Change of accuracy [S, M] for a fourfold ε at each level of ε/B, by least squares over the rates."""
+    """Return the change of accuracy [S, M] for a fourfold ε at each level of ε/B, by least squares over the rates."""
     at_levels = [_at_level(runs, level) for level in levels]
     return np.stack([2 * slopes(np.log2(rates), accuracies.T) for rates, accuracies in at_levels], 1)
 
 
 def _control(runs: pd.DataFrame) -> Floats:
-    """Change of accuracy [S] between the levels of the control, mean over the rates that have both."""
+    """Return the change of accuracy [S] between the two levels of the control, averaged over the rates."""
     high, low = (_at_level(runs, level)[1].mean(0) for level in _CONTROL_LEVELS)
     change: Floats = high - low
     return change
@@ -161,7 +163,7 @@ def _mean_changes(name: str, levels: Sequence[float], changes: Floats) -> dict[s
 def _sharpness_at_the_start(start: SweepRuns) -> tuple[list[Statistic], dict[str, float]]:
     """Compute ε·λ_max at initialization for rates 4 and 8, and the share of seeds with ε·λ_max below 2 at rate 4.
 
-    Planted runs have no curvature, so there is nothing to report.
+    Planted runs have no curvature, so both results are empty.
     """
     if not isinstance(start.study, Study):
         return [], {}
@@ -174,12 +176,12 @@ def _sharpness_at_the_start(start: SweepRuns) -> tuple[list[Statistic], dict[str
 
 
 def _control_of_curves(curves: pd.DataFrame, rate: float) -> Floats:
-    """Difference [S, T] of the curves at the two levels of the control."""
+    """Return the difference [S, T] between the curves at the two levels of the control."""
     return _difference(curves, (rate, _CONTROL_LEVELS[0]), (rate, _CONTROL_LEVELS[1]))
 
 
 def _curves_of_larger_rates(larger: SweepRuns) -> list[Statistic]:
-    """The distances of the curves of η = 2 and 8; the larger rate starts above 2/λ_max."""
+    """Test the distance between the curves of η = 2 and 8. The larger rate lies above 2/λ_max at initialization."""
     curves = larger.training_curves()
     control = _control_of_curves(curves, 2.0)
     return [
@@ -190,13 +192,13 @@ def _curves_of_larger_rates(larger: SweepRuns) -> list[Statistic]:
 
 
 def _difference(curves: pd.DataFrame, first: tuple[float, float], second: tuple[float, float]) -> Floats:
-    """Difference [S, T] of the curves of two (η, η/S)."""
+    """Return the difference [S, T] between two curves. Each curve is given by its (η, η/S)."""
     return _trajectory(curves, first[0], first[0] / first[1]) - _trajectory(curves, second[0], second[0] / second[1])
 
 
 def _trajectory(curves: pd.DataFrame, rate: float, batch: float) -> Floats:
-    """Return the test accuracy [S, T] of a cell. A run that diverged counts at chance."""
-    table = by_seed(_cell(curves, rate, batch), "place", "test_accuracy")
+    """Return the test accuracy [S, T] of a cell. A diverged run has the accuracy of chance."""
+    table = by_seed(_cell(curves, rate, batch), "evaluation", "test_accuracy")
     trajectory: Floats = table.fillna(_CHANCE).to_numpy(dtype=np.float64)
     return trajectory
 
@@ -208,8 +210,8 @@ def _cell(curves: pd.DataFrame, rate: float, batch: float) -> pd.DataFrame:
 def _accuracy_panel(runs: pd.DataFrame) -> Panel:
     cells = runs.groupby(["learning_rate", "batch_size"]).accuracy.agg(["mean", "sem"]).reset_index()
     curves = []
-    for place, (rate, part) in enumerate(cells.groupby("learning_rate")):
-        x = _OFFSET**place * (part.learning_rate / part.batch_size).to_numpy()
+    for index, (rate, part) in enumerate(cells.groupby("learning_rate")):
+        x = _SHIFT**index * (part.learning_rate / part.batch_size).to_numpy()
         curves.append(curve_of_means(f"ε = {rate:g}", x, part))
     label = "ε/B, 1/examples (points at one ε/B are drawn side by side)"
     return Panel(label, "late test accuracy", tuple(curves), log_x=True)
@@ -218,20 +220,20 @@ def _accuracy_panel(runs: pd.DataFrame) -> Panel:
 def _curves_panel(curves: pd.DataFrame) -> Panel:
     means = curves.groupby(["learning_rate", "batch_size", "epoch"]).test_accuracy.agg(["mean", "sem"]).reset_index()
     shown = []
-    for noise in _CONTROL_LEVELS:
+    for level in _CONTROL_LEVELS:
         for rate in (1.0, 4.0):
-            part = _cell(means, rate, rate / noise)
-            shown.append(curve_of_means(f"η = {rate:g}, S = {rate / noise:g}", part.epoch.to_numpy(), part))
+            part = _cell(means, rate, rate / level)
+            shown.append(curve_of_means(f"η = {rate:g}, S = {rate / level:g}", part.epoch.to_numpy(), part))
     return Panel("epochs", "test accuracy", tuple(shown))
 
 
 def curve_of_means(label: str, x: Floats, cells: pd.DataFrame) -> Curve:
-    """Draw means with ± 2 standard errors, from the columns `mean` and `sem`.
+    """Draw means with ± 2 standard errors.
 
     Args:
         label: Text in the legend; the meaning of the bars is added to it.
         x: Horizontal positions, shape [M].
-        cells: One row per position.
+        cells: One row per position, with the columns `mean` and `sem`.
     """
     mean, half = cells["mean"].to_numpy(dtype=np.float64), 2 * cells["sem"].to_numpy(dtype=np.float64)
     return Curve(f"{label}, ± 2 standard errors", x, mean, mean - half, mean + half)

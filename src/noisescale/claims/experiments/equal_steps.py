@@ -1,4 +1,4 @@
-"""The effect of noise where every batch size trains for the same number of steps, or large batches for more."""
+"""The effect of noise at an equal number of steps for all batch sizes, or with more steps for large batches."""
 
 from __future__ import annotations
 
@@ -25,28 +25,29 @@ from noisescale.claims.study import ClaimStudy, obtain
 from noisescale.claims.sweep_runs import slopes
 from noisescale.laws import MARGIN
 
-# A line through three batches gives the middle one no weight.
+# A line through three batch sizes gives the middle batch size no weight.
 _FEWEST_BATCHES = 4
 _BY_ACCURACY, _BY_LOSS = "at the rate best for test accuracy", "at the rate best for the training loss"
 _AXIS = "batch size, examples"
 
 
 def with_ghost_batches(request: Request) -> Evidence:
-    """C3.3: at equal steps test accuracy falls with the batch while the training loss falls too."""
+    """C3.3: at equal steps, test accuracy falls as the batch grows, although the training loss falls too."""
     return _trends_over_batches(request, EQUAL_STEPS_WITH_GHOST_BATCHES, 1.5)
 
 
 def without_batch_norm(request: Request) -> Evidence:
-    """C3.8: the effect exists without batch norm too."""
+    """C3.8: the effect of C3.3 also exists without batch norm."""
     return _trends_over_batches(request, EQUAL_STEPS, 24.0)
 
 
 def gap_stays(request: Request) -> Evidence:
-    """C3.4: the gap stays when large batches train for many times the steps."""
+    """C3.4: the gap in test accuracy remains when large batches train for many times the steps."""
     short, long = obtain(request, EQUAL_STEPS, _world(request, 24.0)), obtain(request, MORE_STEPS, _world(request, 1.5))
     short_runs, long_runs = short.table(), long.table()
     largest = long_runs.batch_size.iloc[0]
-    # One choice covers the rates of both budgets. Two choices in turn would make the interval too short.
+    # A single choice covers the rates of both budgets. Choosing a rate and then a budget would make the interval too
+    # short.
     either_budget = pd.concat([short_runs[short_runs.batch_size == largest], long_runs])
     chosen, chosen_long = choose_within_ladders(short_runs), choose_within_ladders(long_runs)
     smallest = min(chosen)
@@ -69,8 +70,8 @@ def gap_stays(request: Request) -> Evidence:
 
 
 def ghosts_matter(request: Request) -> Evidence:
-    """C3.7: with whole-batch statistics instead of ghost batches the trend in B is confounded."""
-    # In the null the same noise is best with both.
+    """C3.7: batch norm over whole batches, instead of ghost batches, confounds the trend of accuracy over B."""
+    # In the null, ghost batches and whole batches have the same best noise.
     ghost = obtain(request, GHOST_BATCHES)
     whole = obtain(request, WHOLE_BATCHES, World() if request.null else World(rate_effect=-0.01))
     ghost_runs, whole_runs = ghost.table(), whole.table()
@@ -144,17 +145,17 @@ def _changes(
 ) -> tuple[Statistic, ...]:
     """Compute the changes of values [S, M] from each batch to the next.
 
-    A line through all batches gives the middle little weight.
+    A line through all batch sizes gives little weight to the changes in the middle.
     """
     return tuple(
-        over_pairs(f"{quantity}, B = {larger} minus B = {smaller}", values[:, place + 1] - values[:, place], unit,
+        over_pairs(f"{quantity}, B = {larger} minus B = {smaller}", values[:, index + 1] - values[:, index], unit,
                    convention, criterion)
-        for place, (smaller, larger) in enumerate(itertools.pairwise(batches))
+        for index, (smaller, larger) in enumerate(itertools.pairwise(batches))
     )  # fmt: skip
 
 
 def _failures(runs: pd.DataFrame, label: str = "") -> dict[str, float]:
-    """Number of runs that diverged or collapsed: in all, and in every cell with such runs."""
+    """Count the runs that diverged or collapsed, in total and in each cell that has such runs."""
     cells = runs[runs.diverged_or_collapsed].groupby(["batch_size", "learning_rate"]).size().reset_index(name="count")
     by_cell = {
         f"{label}failed runs at B = {cell.batch_size:g}, ε = {cell.learning_rate:g}": float(cell["count"])
@@ -164,9 +165,9 @@ def _failures(runs: pd.DataFrame, label: str = "") -> dict[str, float]:
 
 
 def _world(request: Request, edge: float) -> World:
-    """Large batches cannot reach the best noise before the edge.
+    """Return the world of the planted runs, in which large batches diverge before they reach the best noise.
 
-    In the null the accuracy depends on the rate alone, the best rate lies within every ladder, and no run fails.
+    In the null, accuracy depends only on the rate, the best rate lies within every ladder, and no run fails.
     """
     if request.null:
         return World(by="rate", best=math.log(250), edge=1e6)
@@ -178,7 +179,7 @@ def _log2(batches: list[int]) -> Floats:
 
 
 def _metric(chosen: dict[int, ChosenRuns], metric: str) -> Floats:
-    """A metric [S, M] at the chosen rates, batches in ascending order."""
+    """Return a metric [S, M] at the chosen rates, with batch sizes in ascending order."""
     return np.stack([getattr(chosen[batch], metric) for batch in sorted(chosen)], 1)
 
 

@@ -24,17 +24,17 @@ from noisescale.theory import equilibrium
 _WITHIN_5_PERCENT, _NO_SLOPE = within(1, 0.05), within(0, 0.25)
 _SEEDS_WITH_MOMENTUM = {"smoke": 16, "laptop": 20}
 _MOMENTUM, _PAIRS_WITH_MOMENTUM = 0.9, ((0.05, 0.02), (0.02, 0.05))
-# The law with momentum holds for gradients that are independent from step to step. With true labels successive
-# gradients share a signal, and the ratio of measurement to theory was 0.85 on development seeds.
+# The law with momentum holds if the gradients of successive steps are independent. With true labels, successive
+# gradients are correlated, and the ratio of measurement to theory was 0.85 on development seeds.
 _LABEL_NOISE = 0.9
 _PRODUCT_LABEL = "intrinsic learning rate ηλ"
 
 
 def equilibrium_norm(request: Request) -> Evidence:
-    """C2.3: ‖w‖⁴ = ηS/(λ(2 − ηλ)) with S measured."""
+    """C2.3: ‖w‖⁴ = ηS/(λ(2 − ηλ)) at equilibrium, with the measured S."""
     runs = equilibrium_runs(request)
     pairs = runs.pairs
-    # In the null the theory uses the rate and decay of another pair.
+    # In the null, the theory uses the rate and decay of another pair.
     ratios = norms_over_theory(runs.trace, (*pairs[-1:], *pairs[:-1]) if request.null else pairs)
     products = np.array([rate * decay for rate, decay in pairs])
     order = np.argsort(products)
@@ -55,7 +55,7 @@ def equilibrium_norm(request: Request) -> Evidence:
 
 
 def rotation_of_products(request: Request) -> Evidence:
-    """C2.4: the effective rate, the rotation, the training loss and the test accuracy depend on ηλ alone."""
+    """C2.4: effective rate, rotation, training loss and test accuracy at equilibrium depend only on ηλ."""
     runs = equilibrium_runs(request)
     pairs, trace = runs.pairs, runs.trace
     rates, decays = np.array(pairs).T
@@ -150,5 +150,5 @@ def _by_rate(values: Floats, products: Floats, rates: Floats) -> tuple[Curve, ..
 
 
 def _rotation(product: float, momentum: float = 0.0) -> float:
-    """Return the theory's rotation per step. It depends on η and λ only through ηλ, and not on S."""
+    """Return the theoretical rotation per step. It depends on η and λ only through ηλ, and not on S."""
     return equilibrium(1.0, product, 1.0, momentum).rotation

@@ -1,4 +1,4 @@
-"""Runs of scale-invariant networks at the equilibrium of their norms, from a pack or from a stored sweep."""
+"""Runs of scale-invariant networks at the equilibrium of their weight norms."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from noisescale.store import Study
 from noisescale.theory import equilibrium
 
 _SEEDS = {"smoke": 6, "laptop": 10}
-# Looks at loss and accuracy, over which both are averaged.
-_LOOKS = 20
-# (η, λ): products from 0.0005 to 0.02. Where a product occurs twice, it has a large and a small rate.
+# Number of evaluations over which loss and accuracy are averaged.
+_EVALUATIONS = 20
+# Pairs (η, λ) with products ηλ from 0.002 to 0.02. A product that occurs twice has a large and a small rate.
 _PAIRS = {
     "smoke": ((0.2, 0.05), (0.05, 0.2), (0.2, 0.1)),
     "laptop": ((0.4, 0.005), (0.1, 0.02), (0.4, 0.0125), (0.1, 0.05), (0.4, 0.05), (0.1, 0.2)),
@@ -35,15 +35,15 @@ _PAIRS = {
 
 @dataclass(frozen=True)
 class EquilibriumRuns:
-    """Runs at equilibrium: P pairs (η, λ) with S seeds each, R = P·S. The seeds of a pair lie side by side.
+    """R = P·S runs at equilibrium: P pairs (η, λ) with S seeds each. The seeds of a pair are adjacent.
 
     Args:
         pairs: (η, λ) of each pair, length P.
         trace: Norms, gradients and rotations of the R runs.
-        training_loss: Training loss, mean over late times, shape [R], in nats.
-        test_accuracy: Test accuracy, mean over late times, shape [R].
+        training_loss: Training loss, averaged over evaluations at equilibrium, shape [R], in nats.
+        test_accuracy: Test accuracy, averaged over evaluations at equilibrium, shape [R].
         setting: What was trained, in a sentence.
-        provenance: The sweeps and devices.
+        provenance: The sweeps and devices behind the runs.
     """
 
     pairs: tuple[RateAndDecay, ...]
@@ -55,12 +55,12 @@ class EquilibriumRuns:
 
     @property
     def seeds(self) -> int:
-        """Number S of seeds of a pair."""
+        """Number S of seeds per pair."""
         return len(self.training_loss) // len(self.pairs)
 
 
 def by_pair(values: Floats, pairs: Sequence[RateAndDecay]) -> Floats:
-    """Separate the values of runs by pair.
+    """Arrange the values of runs by pair and seed.
 
     Args:
         values: Values by run, shape [P·S].
@@ -73,15 +73,15 @@ def by_pair(values: Floats, pairs: Sequence[RateAndDecay]) -> Floats:
 
 
 def norms_over_theory(trace: NormTrace, pairs: Sequence[RateAndDecay], momentum: float = 0.0) -> Floats:
-    """Divide the measured ‖w‖⁴ by the theory's, with the measured S.
+    """Divide the measured ‖w‖⁴ by the theoretical ‖w‖⁴ at the measured S.
 
     Args:
         trace: The trace of the runs.
-        pairs: (η, λ) that the theory uses.
-        momentum: Momentum that the theory uses.
+        pairs: Pairs (η, λ) for the theory, in the order of the runs.
+        momentum: Momentum for the theory.
 
     Returns:
-        Ratios, mean over layers, shape [P, S].
+        Ratios by pair and seed, averaged over layers, shape [P, S].
     """
     seeds = trace.squares.shape[1] // len(pairs)
     second_moments = trace.unit_gradients.mean(0)
@@ -92,7 +92,7 @@ def norms_over_theory(trace: NormTrace, pairs: Sequence[RateAndDecay], momentum:
 
 
 def equilibrium_runs(request: Request) -> EquilibriumRuns:
-    """Return runs at equilibrium: of a pack, or of a sweep at GPU scale.
+    """Return runs at equilibrium, from a pack in this process or, at GPU scale, from a stored sweep.
 
     Args:
         request: The request.
@@ -113,8 +113,8 @@ def equilibrium_runs(request: Request) -> EquilibriumRuns:
     pack.train(settling_time(slowest(pairs)))
     trace = pack.record(steps)
     losses_and_accuracies = []
-    for _ in range(_LOOKS):
-        pack.train(max(1, steps // _LOOKS))
+    for _ in range(_EVALUATIONS):
+        pack.train(max(1, steps // _EVALUATIONS))
         losses_and_accuracies.append(np.stack([pack.training_losses().numpy(), pack.accuracies()[1]]))
     training_loss, test_accuracy = np.mean(losses_and_accuracies, 0)
     return EquilibriumRuns(pairs, trace, training_loss, test_accuracy, f"{NETWORK}; (η, λ) = {in_words(pairs)}")
@@ -123,8 +123,9 @@ def equilibrium_runs(request: Request) -> EquilibriumRuns:
 def equilibrium_runs_of(study: Study) -> EquilibriumRuns:
     """Read runs at equilibrium from a sweep over rates and decays that measured norms and rotations.
 
-    With g ⊥ w, a step of plain SGD turns w by θ to the norm ‖w'‖, where η‖g‖ = ‖w'‖ sin θ and
-    (1 − ηλ)‖w‖ = ‖w'‖ cos θ. These give ‖g‖² and the norm before the step.
+    The gradient g is orthogonal to w. A step of plain SGD therefore rotates w by an angle θ and changes its norm to
+    ‖w'‖, where η‖g‖ = ‖w'‖ sin θ and (1 − ηλ)‖w‖ = ‖w'‖ cos θ. These equations give ‖g‖² and the norm ‖w‖ before the
+    step.
 
     Args:
         study: The stored sweep.
@@ -146,31 +147,31 @@ def equilibrium_runs_of(study: Study) -> EquilibriumRuns:
 
 
 def window(pairs: Sequence[RateAndDecay], factor: float = 1.0) -> int:
-    """Return the steps of a window of four relaxation times 1/(4ηλ) of the slowest pair, at least 200.
+    """Return the length of the measurement: four relaxation times 1/(4ηλ) of the slowest pair, at least 200 steps.
 
     Args:
         pairs: (η, λ) of the runs.
-        factor: Factor on the relaxation time; 1 − m with momentum.
+        factor: Factor that multiplies the relaxation time; 1 − m with momentum m.
     """
     return max(200, int(4 / (4 * slowest(pairs, factor))))
 
 
 def slowest(pairs: Sequence[RateAndDecay], factor: float = 1.0) -> float:
-    """Return the smallest ηλ, divided by the factor on the relaxation time.
+    """Return the smallest ηλ, divided by the factor of the relaxation time.
 
     Args:
         pairs: (η, λ) of the runs.
-        factor: Factor on the relaxation time; 1 − m with momentum.
+        factor: Factor that multiplies the relaxation time; 1 − m with momentum m.
     """
     return min(rate * decay for rate, decay in pairs) / factor
 
 
 def settling_time(intrinsic: float) -> int:
-    """Return the steps after which the norm is independent of its start.
+    """Return the number of steps after which the norm no longer depends on its initial value.
 
-    These are ten relaxation times 1/(4ηλ), and a thousand steps for learning.
+    It is ten relaxation times 1/(4ηλ), plus a thousand steps for learning.
 
     Args:
-        intrinsic: ηλ.
+        intrinsic: Intrinsic learning rate ηλ, per step.
     """
     return 1000 + int(10 / (4 * intrinsic))

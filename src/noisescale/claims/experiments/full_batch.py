@@ -15,23 +15,24 @@ from noisescale.claims.statistic import over_seeds
 
 _SEEDS = {"smoke": 3, "laptop": 6}
 _EXAMPLES, _RATE, _DECAY = 200, 2.0, 0.0025
-# Steps before and after decay is switched off. Spikes are counted in the second half of each.
+# Number of steps before decay is switched off, and again after it. Spikes are counted in the second half of each part.
 _STEPS = {"smoke": 300, "laptop": 1200}
+# Number of steps between two recorded losses.
 _EVERY = 2
-# Nats above the median at which a spike begins, and below which the loss must fall before the next can begin. Without
-# decay the loss moves by less than either in the whole window.
+# A spike begins when the loss rises more than `_HIGH` nats above its median. The next spike can begin only after the
+# loss has fallen to within `_LOW` nats of the median. Without decay, the loss varies by less than `_LOW` in all steps.
 _HIGH, _LOW = 0.03, 0.015
-# L = x²/(x² + y²), the paper's smallest example.
+# The toy problem L = x²/(x² + y²) is the paper's smallest example.
 _TOY_RATE, _TOY_DECAY, _TOY_STEPS, _TOY_HIGH, _TOY_LOW = 0.1, 0.05, 4000, 0.1, 0.01
 _TOY_SHOWN = 300
 
 
 def spikes_of_descent(request: Request) -> Evidence:
-    """C2.10: with decay the loss spikes again and again; without decay, or once it is switched off, it does not."""
+    """C2.10: the loss spikes repeatedly with decay, and not without decay or after decay is switched off."""
     seeds, steps = request.seeds(_SEEDS), _STEPS[request.scale]
-    decay = 0.0 if request.null else _DECAY  # in the null nothing decays
+    decay = 0.0 if request.null else _DECAY  # in the null, no run has decay
     count = len(seeds)
-    # The same runs three times: with decay throughout, with decay that is switched off, and without decay.
+    # Each seed trains three times: with decay throughout, with decay that is switched off, and without decay.
     pairs = [(_RATE, decay)] * 2 + [(_RATE, 0.0)]
     pack = ScaleInvariantPack(pairs, seeds, train_size=_EXAMPLES, batch_size=_EXAMPLES)
     before = _losses(pack, steps)
@@ -63,7 +64,7 @@ def spikes_of_descent(request: Request) -> Evidence:
 
 
 def _panels(losses: Floats, toy: Sequence[Floats]) -> tuple[Panel, Panel]:
-    """The losses [M, 3] of the first seed, and the last steps of the small example."""
+    """Draw the losses [M, 3] of the first seed, and the last steps of the toy problem."""
     names = ("with decay", "decay switched off half way", "without decay")
     x, toy_x = _EVERY * np.arange(1.0, len(losses) + 1), np.arange(float(_TOY_SHOWN))
     curves = tuple(Curve(name, x, values) for name, values in zip(names, losses.T, strict=True))
@@ -78,7 +79,7 @@ def _panels(losses: Floats, toy: Sequence[Floats]) -> tuple[Panel, Panel]:
 
 
 def _losses(pack: ScaleInvariantPack, steps: int) -> Floats:
-    """Training loss [M, R] at every second step."""
+    """Train, and return the training loss [M, R] at every second step."""
     rows = []
     for _ in range(steps // _EVERY):
         pack.train(_EVERY)
@@ -87,7 +88,10 @@ def _losses(pack: ScaleInvariantPack, steps: int) -> Floats:
 
 
 def _spikes(losses: Floats, high: float, low: float) -> Floats:
-    """How often each column of [M, R] rises by `high` above its median, after a fall to within `low` of it."""
+    """Count the spikes in each column of the losses [M, R].
+
+    A spike is a rise above the median by more than `high`, after a fall to within `low` of the median.
+    """
     above_median = losses - np.median(losses, axis=0)
     spikes, in_spike = np.zeros(losses.shape[1]), np.zeros(losses.shape[1], dtype=bool)
     for row in above_median:
@@ -97,7 +101,7 @@ def _spikes(losses: Floats, high: float, low: float) -> Floats:
 
 
 def _toy_losses(seeds: Sequence[int], decay: float) -> Floats:
-    """x²/(x² + y²) [T, S] along descent with decay; each seed starts in its own direction."""
+    """Return x²/(x² + y²), shape [T, S], along descent with decay. Each seed starts in a different direction."""
     angles = np.array([np.random.default_rng(seed).uniform(0.2, 1.3) for seed in seeds])
     w = np.stack([np.sin(angles), np.cos(angles)])
     losses = []

@@ -1,4 +1,4 @@
-"""Runs with different histories, after the learning rate and the weight decay become the same for all."""
+"""Runs with different histories, which merge: from some step on, they share one learning rate and one weight decay."""
 
 from __future__ import annotations
 
@@ -23,27 +23,33 @@ from noisescale.claims.study import completed_runs, obtain
 from noisescale.store import Study
 from noisescale.training import RandomPieces, schedule_from
 
-# The margin of `docs/verdicts.md` at equilibrium. At merging, the histories must differ by several times this.
+# The margin of `docs/verdicts.md` at equilibrium. Before the merge, the log effective rates must differ by more than
+# 0.2, several times this margin.
 _WITHIN_5_PERCENT, _DETECTED = within(1, 0.05), above(0.2)
 _SEEDS = {"smoke": 8, "laptop": 10}
-# (η, λ): products that differ by a factor of 16, each from another rate; then the pair that all histories share.
+# Pairs (η, λ) of the histories. The largest product ηλ is 16 times the smallest, and every history has another rate.
 _HISTORIES = {
     "smoke": ((0.8, 0.02), (0.1, 0.01)),
     "laptop": ((0.8, 0.02), (0.1, 0.01), (0.05, 0.32), (0.4, 0.01)),
 }
+# The pair (η, λ) that all histories share after the merge.
 _COMMON = {"smoke": (0.2, 0.04), "laptop": (0.2, 0.02)}
 _STEPS_APART = {"smoke": 500, "laptop": 2000}
-# Looks in each 1/(ηλ), which is four relaxation times; the window of the comparison, in units of 1/(ηλ).
-_LOOKS, _FROM, _TO = 8, 4, 5
+# Number of measurements in each 1/(ηλ), which is four relaxation times.
+_MEASUREMENTS = 8
+# The histories are compared from 4/(ηλ) to 5/(ηλ) steps after the merge.
+_FROM, _TO = 4, 5
 
 
 @dataclass(frozen=True)
 class MergedHistories:
-    """H histories with S runs each, at M looks, one every 1/8 of 1/(ηλ), from 1/(ηλ) before they merge.
+    """H histories with S runs each, measured M times.
+
+    Measurements start 1/(ηλ) steps before the merge. They come every 1/8 of 1/(ηλ) steps.
 
     Args:
         pairs: (η, λ) of each history before it merges, length H.
-        log_rates: Logarithm of the effective rate, mean over layers, shape [M, H, S].
+        log_rates: Logarithm of the effective rate, averaged over layers, shape [M, H, S].
         train: Training accuracy, shape [M, H, S].
         test: Test accuracy, shape [M, H, S].
     """
@@ -55,18 +61,18 @@ class MergedHistories:
 
 
 def same_equilibrium(request: Request) -> Evidence:
-    """C2.6: after different histories the same (η, λ) leads to the same effective rate and the same accuracies."""
+    """C2.6: histories that merge reach the same effective rate and the same accuracies."""
     if request.scale == "gpu":
         return _of_sweep(request)
     data = {"digits": "digits"} | ({"mnist1d": "MNIST-1D"} if request.scale == "laptop" else {})
     merged = {name: _merge(dataset, request) for dataset, name in data.items()}
     digits, *others = merged.values()
     pairs, seeds, common = digits.pairs, digits.test.shape[2], _COMMON[request.scale]
-    looks = np.arange(len(digits.test)) / _LOOKS - 1
-    accuracy_panels = [_accuracy_panel(f"test accuracy, {name}", looks, runs) for name, runs in merged.items()]
+    times = np.arange(len(digits.test)) / _MEASUREMENTS - 1
+    accuracy_panels = [_accuracy_panel(f"test accuracy, {name}", times, runs) for name, runs in merged.items()]
     return Evidence(
         statistics=_statistics(digits),
-        panels=(_rate_panel(looks, digits), *accuracy_panels),
+        panels=(_rate_panel(times, digits), *accuracy_panels),
         runs=len(pairs) * seeds * len(merged),
         setting=f"{NETWORK_WITHOUT_DATA}; histories (η, λ) = {in_words(pairs)} of {_STEPS_APART[request.scale]} steps, "
         f"each from its own initial weights, then {in_words([common])}; mean from {_FROM}/(ηλ) to {_TO}/(ηλ)",
@@ -77,17 +83,17 @@ def same_equilibrium(request: Request) -> Evidence:
 
 
 def _of_sweep(request: Request) -> Evidence:
-    """Evidence from a stored sweep, whose schedules are the histories."""
+    """Return the evidence from a stored sweep, whose schedules produce the histories."""
     if request.null:
         raise NotRun("no null at this scale")
     sweeps = obtain(request, NETWORKS_AFTER_HISTORIES)
     assert isinstance(sweeps.study, Study)
     merged = merged_histories_of(sweeps.study)
-    assert len(merged.test) == (1 + _TO) * _LOOKS
-    looks = np.arange(1, len(merged.test) + 1) / _LOOKS - 1
+    assert len(merged.test) == (1 + _TO) * _MEASUREMENTS
+    times = np.arange(1, len(merged.test) + 1) / _MEASUREMENTS - 1
     return Evidence(
         statistics=_statistics(merged),
-        panels=(_rate_panel(looks, merged), _accuracy_panel("test accuracy", looks, merged)),
+        panels=(_rate_panel(times, merged), _accuracy_panel("test accuracy", times, merged)),
         runs=merged.test.shape[1] * merged.test.shape[2],
         setting=sweeps.setting,
         provenance=sweeps.provenance,
@@ -95,7 +101,7 @@ def _of_sweep(request: Request) -> Evidence:
 
 
 def merged_histories_of(study: Study) -> MergedHistories:
-    """Read the histories from a sweep over schedules of random pieces that end in one (η, λ).
+    """Read the histories from a sweep over schedules. Each schedule has random pieces and ends in a common (η, λ).
 
     Args:
         study: A stored sweep that measured weight norms.
@@ -121,16 +127,16 @@ def merged_histories_of(study: Study) -> MergedHistories:
 
 
 def _merge(dataset: str, request: Request) -> MergedHistories:
-    """Train the histories apart, then together. Every run has its own initial weights and batches."""
+    """Train runs with different (η, λ), then with a common (η, λ). No two runs share initial weights or batches."""
     pairs, common, seeds = _HISTORIES[request.scale], _COMMON[request.scale], request.seeds(_SEEDS)
     runs = len(pairs) * len(seeds)
     pack = ScaleInvariantPack([common], range(seeds[0], seeds[0] + runs), dataset=dataset)
     pack.change([pair for pair in pairs for _ in seeds])
-    steps = int(1 / (common[0] * common[1] * _LOOKS))
+    steps = int(1 / (common[0] * common[1] * _MEASUREMENTS))
     pack.train(_STEPS_APART[request.scale])
     rows = []
-    for look in range((1 + _TO) * _LOOKS):
-        if look == _LOOKS and not request.null:  # in the null the histories continue apart
+    for index in range((1 + _TO) * _MEASUREMENTS):
+        if index == _MEASUREMENTS and not request.null:  # in the null, the histories never merge
             pack.change([common] * runs)
         pack.train(steps)
         rows.append([_log_rates(pack), *pack.accuracies()])
@@ -139,20 +145,20 @@ def _merge(dataset: str, request: Request) -> MergedHistories:
 
 
 def _log_rates(pack: ScaleInvariantPack) -> Floats:
-    """Logarithm of the effective rate [R], mean over layers."""
+    """Return the logarithm of the effective rate [R], averaged over layers."""
     squares = np.stack([w.flatten(1).square().sum(1).numpy() for w in pack.trainer.state.parameters.values()])
     log_rates: Floats = np.log(np.array([run.learning_rate for run in pack.runs]) / squares).mean(0)
     return log_rates
 
 
 def _statistics(merged: MergedHistories) -> tuple[Statistic, ...]:
-    """Compare the histories with the largest and the smallest ηλ, in the window and, as the control, at merging."""
-    before, after = slice(_LOOKS), slice((1 + _FROM) * _LOOKS, None)
+    """Compare the histories with the largest and the smallest ηλ after the merge and, as a control, before it."""
+    before, after = slice(_MEASUREMENTS), slice((1 + _FROM) * _MEASUREMENTS, None)
     products = [rate * decay for rate, decay in merged.pairs]
     largest, smallest = int(np.argmax(products)), int(np.argmin(products))
 
-    def difference(values: Floats, looks: slice) -> Floats:
-        means = values[looks].mean(0)
+    def difference(values: Floats, times: slice) -> Floats:
+        means = values[times].mean(0)
         contrast: Floats = means[largest] - means[smallest]
         return contrast
 
@@ -168,19 +174,19 @@ def _statistics(merged: MergedHistories) -> tuple[Statistic, ...]:
     return tuple(statistics)
 
 
-def _rate_panel(looks: Floats, merged: MergedHistories) -> Panel:
+def _rate_panel(times: Floats, merged: MergedHistories) -> Panel:
     relative = np.exp(merged.log_rates - merged.log_rates.mean(1, keepdims=True)).mean(2)
-    theory = Curve("1", looks[[0, -1]], np.ones(2), kind="theory")
-    curves = (*_by_history(looks, relative, merged), theory)
+    theory = Curve("1", times[[0, -1]], np.ones(2), kind="theory")
+    curves = (*_by_history(times, relative, merged), theory)
     return Panel("ηλ·steps since merging", "effective rate / geometric mean of all histories", curves, log_y=True)
 
 
-def _accuracy_panel(label: str, looks: Floats, merged: MergedHistories) -> Panel:
-    return Panel("ηλ·steps since merging", label, _by_history(looks, merged.test.mean(2), merged))
+def _accuracy_panel(label: str, times: Floats, merged: MergedHistories) -> Panel:
+    return Panel("ηλ·steps since merging", label, _by_history(times, merged.test.mean(2), merged))
 
 
-def _by_history(looks: Floats, values: Floats, merged: MergedHistories) -> tuple[Curve, ...]:
-    """A curve for each history, values [M, H]."""
+def _by_history(times: Floats, values: Floats, merged: MergedHistories) -> tuple[Curve, ...]:
+    """Draw a curve for each history, from values [M, H]."""
     return tuple(
-        Curve(f"(η, λ) = {in_words([pair])}", looks, curve) for pair, curve in zip(merged.pairs, values.T, strict=True)
+        Curve(f"(η, λ) = {in_words([pair])}", times, curve) for pair, curve in zip(merged.pairs, values.T, strict=True)
     )

@@ -1,4 +1,4 @@
-"""Training of a spec in this process, for experiments that take seconds or that need the weights."""
+"""Training in this process, for experiments that take seconds or need the weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from noisescale.runs import Run
 from noisescale.sweeps import SweepSpec
 from noisescale.training import PackTrainer
 
-# Independent examples, as the theory assumes, and the standard parameterization, as in the paper.
+# The theory assumes independent examples. The papers use the standard parameterization.
 _TRAINING = {"sampling": "with_replacement"}
 _GRID = {"parameterization": ["standard"]}
 
@@ -62,7 +62,7 @@ def train_curves(spec: SweepSpec) -> pd.DataFrame:
         spec: The spec.
 
     Returns:
-        One row per evaluation, with the keys of the run and its number `number`, counted from 0.
+        One row per evaluation, with the keys of its run. The column `number` numbers the runs from 0.
     """
     parts: list[pd.DataFrame] = []
     for trainer in pack_trainers(spec):

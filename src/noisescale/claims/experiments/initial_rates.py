@@ -14,10 +14,10 @@ from noisescale.claims.experiments.scale_invariant_pack import NETWORK_WITHOUT_D
 from noisescale.claims.panel import Curve, Floats, Panel, mean_with_deviations
 
 _SEEDS = {"smoke": 5, "laptop": 10}
-# The decay is common, so the rates and the products ηλ have the same ratio.
+# Both rates have the same decay, so their products ηλ have the same ratio as the rates.
 _LARGE, _RATIO, _DECAY = 0.2, 10, 0.01
 _SMALL = _LARGE / _RATIO
-# The rate of all runs at the end, a tenth of the small rate.
+# All runs end with this rate, which is a tenth of the small rate.
 _FINAL = 0.002
 _STEPS = {"smoke": 100, "laptop": 1000}
 _FINAL_STEPS = {"smoke": 100, "laptop": 500}
@@ -29,7 +29,7 @@ class _FinalAccuracies:
 
     Args:
         large: Test accuracy with the large rate, shape [S].
-        steps: Steps of the small rate before the final decay, length M.
+        steps: Numbers of steps at the small rate before the final decay, length M.
         small: Test accuracy with the small rate after these steps, shape [M, S].
     """
 
@@ -39,7 +39,7 @@ class _FinalAccuracies:
 
 
 def small_initial_rate(request: Request) -> Evidence:
-    """C2.9: a rate ten times smaller matches the large rate after ten times the steps; at equal steps they differ."""
+    """C2.9: a ten times smaller rate reaches the accuracy of the large rate after ten times the steps."""
     seeds, steps, final_steps = request.seeds(_SEEDS), _STEPS[request.scale], _FINAL_STEPS[request.scale]
     data = {"digits": "digits"} | ({"mnist1d": "MNIST-1D"} if request.scale == "laptop" else {})
     accuracies = {name: _train(dataset, seeds, steps, final_steps) for dataset, name in data.items()}
@@ -57,7 +57,7 @@ def small_initial_rate(request: Request) -> Evidence:
 
 
 def _equivalence(accuracies: _FinalAccuracies, null: bool) -> Pair:
-    # In the null the small rate trains for as many steps as the large rate.
+    # In the null, the small rate trains for as many steps as the large rate.
     end = accuracies.small[0 if null else -1]
     control = accuracies.large - accuracies.small[0]
     return equivalence("test accuracy, small rate for ten times the steps", end - accuracies.large, control)
@@ -67,14 +67,14 @@ def _train(dataset: str, seeds: Sequence[int], steps: int, final_steps: int) -> 
     large = ScaleInvariantPack([(_LARGE, _DECAY)], seeds, dataset=dataset)
     large.train(steps)
     small = ScaleInvariantPack([(_SMALL, _DECAY)], seeds, dataset=dataset)
-    looks, rows = [steps, 3 * steps, _RATIO * steps], []
-    for look in looks:
-        small.train(look - small.trainer.state.step)
+    step_counts, rows = [steps, 3 * steps, _RATIO * steps], []
+    for count in step_counts:
+        small.train(count - small.trainer.state.step)
         state = copy.deepcopy(small.trainer.state)
         rows.append(_accuracy_after_decay(small, final_steps))
         small.change([(_SMALL, _DECAY)] * len(seeds))
         small.trainer.state = state
-    return _FinalAccuracies(_accuracy_after_decay(large, final_steps), looks, np.stack(rows))
+    return _FinalAccuracies(_accuracy_after_decay(large, final_steps), step_counts, np.stack(rows))
 
 
 def _accuracy_after_decay(pack: ScaleInvariantPack, steps: int) -> Floats:

@@ -1,4 +1,4 @@
-"""Straight lines between a quiet and a noisy minimum: the side on which the loss stays low for longer."""
+"""The loss on the straight line through two minima: a quiet minimum from small noise, a noisy one from large noise."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ from noisescale.training import LOSSES, PackTrainer, target_rows
 _SEEDS = {"smoke": 5, "laptop": 10}
 _WIDTH, _EXAMPLES = 64, 1000
 _RATE = {"mse": 0.02, "cross_entropy": 0.1}
-# Batches of the quiet and the noisy run. Both runs have the same rate and steps, hence the same training time.
+# Batch sizes of the quiet and of the noisy run. Both runs have the same rate and number of steps, and therefore the
+# same training time.
 _BATCHES = {"smoke": (64, 4), "laptop": (128, 8)}
 _STEPS = {"smoke": 2000, "laptop": 10_000}
-# Distances beyond either minimum, in lengths of the line.
+# Distances beyond each minimum, in units of the distance between the minima.
 _BEYOND = {"mse": np.linspace(0, 5, 101), "cross_entropy": np.linspace(0, 1, 101)}
+# Largest distance in the figure.
 _SHOWN = 2.0
 _ENDS = ("quiet", "noisy")
 
 
 def widths(request: Request) -> Evidence:
-    """C4.10: on the line from a quiet to a noisy minimum, the loss stays low for longer beyond the noisy minimum."""
+    """C4.10: on the line through a quiet and a noisy minimum, the loss stays low farther beyond the noisy minimum."""
     losses = ["mse"] if request.scale == "smoke" or request.null else ["mse", "cross_entropy"]
     profiles = {loss: _profiles(request, loss) for loss in losses}
     width = {loss: _widths(profile, _BEYOND[loss]) for loss, profile in profiles.items()}
@@ -43,27 +45,28 @@ def widths(request: Request) -> Evidence:
         setting=f"MLP of width {_WIDTH}, standard parameterization, {_EXAMPLES} examples of MNIST-1D, mse; same "
         f"initial weights, η = {_RATE['mse']:g}, S = {batches[0]} and {batches[1]}, {_STEPS[request.scale]} steps",
         reported={
-            f"{quantity}, {end} end, {loss}": float(values[side].mean())
+            f"{quantity}, {end} end, {loss}": float(values[minimum].mean())
             for loss in losses
             for quantity, values in (("width", width[loss]), ("training loss", profiles[loss][:, 0]))
-            for side, end in enumerate(_ENDS)
+            for minimum, end in enumerate(_ENDS)
         },
         beside=tuple(others),
     )
 
 
 def _profiles(request: Request, loss: str) -> Floats:
-    """Compute the training loss [2, A, S] beyond the quiet and the noisy minimum, away from the other minimum."""
+    """Compute the training loss [2, A, S] beyond each of the two minima, in the direction away from the other."""
     batches = _BATCHES[request.scale]
-    if request.null:  # the null compares two minima of equal noise, from different initial weights
+    if request.null:  # the null compares two minima with equal noise and different initial weights
         ends = [_train(request, loss, batches[1], offset) for offset in (0, 100)]
     else:
         ends = [_train(request, loss, batch, 0) for batch in batches]
     quiet, noisy = ({name: w.clone() for name, w in end.state.parameters.items()} for end in ends)
     profiles = []
-    for here, there in ((quiet, noisy), (noisy, quiet)):
+    for minimum, other in ((quiet, noisy), (noisy, quiet)):
         points = (
-            {name: torch.lerp(here[name], there[name], -float(distance)) for name in here} for distance in _BEYOND[loss]
+            {name: torch.lerp(minimum[name], other[name], -float(distance)) for name in minimum}
+            for distance in _BEYOND[loss]
         )
         profiles.append([_training_loss(ends[0], point, loss) for point in points])
     return np.array(profiles)
@@ -81,7 +84,7 @@ def _train(request: Request, loss: str, batch: int, offset: int) -> PackTrainer:
 
 
 def _training_loss(trainer: PackTrainer, parameters: dict[str, Tensor], loss: str) -> Floats:
-    """Training loss [S] of a pack's networks at other weights."""
+    """Return the training loss [S] of a pack's networks at the given weights."""
     data = trainer.dataset
     rows = target_rows(data.y_train, data.num_classes, torch.float32)
     per_example = LOSSES[loss].per_example(outputs(trainer, data.x_train, parameters), rows)
@@ -96,14 +99,14 @@ def _widths(profiles: Floats, beyond: Floats) -> Floats:
     """
     bound = 2 * profiles[:, 0].min(0)
     distances = np.full((2, profiles.shape[2]), beyond[-1])
-    for side, seed in np.ndindex(distances.shape):
-        relative = profiles[side, :, seed] / bound[seed]
+    for minimum, seed in np.ndindex(distances.shape):
+        relative = profiles[minimum, :, seed] / bound[seed]
         above_bound = np.flatnonzero(relative > 1)
         if len(above_bound) and above_bound[0]:
-            first = above_bound[0]
-            distances[side, seed] = np.interp(1.0, relative[first - 1 : first + 1], beyond[first - 1 : first + 1])
+            crossing = slice(above_bound[0] - 1, above_bound[0] + 1)
+            distances[minimum, seed] = np.interp(1.0, relative[crossing], beyond[crossing])
         elif len(above_bound):
-            distances[side, seed] = beyond[1]
+            distances[minimum, seed] = beyond[1]
     return distances
 
 
@@ -116,5 +119,5 @@ def _panel(profiles: Floats, batches: tuple[int, int]) -> Panel:
     ]
     bound = Curve("end of the width: twice the lower loss", np.array([0.0, _SHOWN]), np.full(2, 2.0),
                   kind="reference")  # fmt: skip
-    label = "distance beyond the minimum, in lengths of the line"
+    label = "distance beyond the minimum, in units of the distance between the minima"
     return Panel(label, "training loss / training loss of the lower minimum", (*curves, bound))

@@ -1,4 +1,4 @@
-"""The quantities that a stored sweep measured during training, as arrays by measurement, run and weight tensor."""
+"""Quantities that a stored sweep measured during training, as arrays over measurements, runs and weight tensors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from noisescale.store import Study
 def norm_measurements(study: Study) -> pd.DataFrame:
     """Return the rows of the curves at which weight norms were measured.
 
-    The column `place` numbers the measurements of a run.
+    The column `measurement` numbers the measurements of each run from 0.
 
     Args:
         study: A stored sweep that measured `weight_norm_squared`.
@@ -20,15 +20,15 @@ def norm_measurements(study: Study) -> pd.DataFrame:
     curves = study.curves()
     columns = _columns(curves, "weight_norm_squared")
     curves = curves[curves[columns].notna().all(axis=1)].sort_values("step")
-    return curves.assign(place=curves.groupby("run_id").cumcount())
+    return curves.assign(measurement=curves.groupby("run_id").cumcount())
 
 
 def by_weight(measurements: pd.DataFrame, runs: pd.DataFrame, quantity: str) -> Floats:
     """Return a quantity of every weight tensor.
 
     Args:
-        measurements: Rows of the curves, with their `place`.
-        runs: The table of runs; it fixes their order.
+        measurements: The rows, as `norm_measurements` returns them.
+        runs: The table of runs. The values have the order of its rows.
         quantity: Name of the quantity.
 
     Returns:
@@ -41,14 +41,14 @@ def by_run(measurements: pd.DataFrame, runs: pd.DataFrame, column: str) -> Float
     """Return a column of the measurements.
 
     Args:
-        measurements: Rows of the curves, with their `place`.
-        runs: The table of runs; it fixes their order.
+        measurements: The rows, as `norm_measurements` returns them.
+        runs: The table of runs. The values have the order of its rows.
         column: Name of the column.
 
     Returns:
         Values by measurement and run, shape [T, R].
     """
-    table = measurements.pivot(index="place", columns="run_id", values=column)
+    table = measurements.pivot(index="measurement", columns="run_id", values=column)
     values: Floats = table[runs.run_id.tolist()].to_numpy(dtype=np.float64)
     return values
 

@@ -1,4 +1,4 @@
-"""Redrawn labels: test accuracy over the noise of SGD, at equal accuracy on the redrawn labels."""
+"""Test accuracy over the noise of SGD, for networks that have memorized equally many redrawn labels."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ _RATES = (0.025, 0.05, 0.1)
 _BATCHES = {"smoke": (4, 16), "laptop": (4, 8, 16, 32, 64)}
 _LABEL_NOISE = 0.25
 _MOMENTUM = 0.9
-_LOOKS = {"smoke": 6, "laptop": 20}
-# Memorized accuracies that count along training: below, nothing is memorized beyond chance; above, runs pile up.
+_MEASUREMENTS = {"smoke": 6, "laptop": 20}
+# The regression along training uses memorized accuracies in this range. Below it, no more labels than by chance are
+# memorized. Above it, many runs have nearly the same value.
 _RANGE = (0.15, 0.95)
 
 
@@ -36,7 +37,7 @@ def memorization(request: Request) -> Evidence:
     points = _plant(request.first_seed) if planted else _train_all(request)
     if request.null:
         points = _exchange_noises(points, np.random.default_rng(request.first_seed))
-    ends, along = _ends(points), _along_training(points)
+    ends, along_training = _ends(points), _along_training(points)
     further: tuple[Statistic, ...] = ()
     runs = len(ends)
     if request.scale == "laptop" and not request.null:
@@ -45,7 +46,7 @@ def memorization(request: Request) -> Evidence:
         runs += len(_ends(with_momentum))
     return Evidence(
         statistics=(
-            _rise(f"along training, {_RANGE[0]:g} to {_RANGE[1]:g} memorized", along),
+            _rise(f"along training, {_RANGE[0]:g} to {_RANGE[1]:g} memorized", along_training),
             _rise("ends of runs", ends),
         ),
         panels=(_memorization_panel(points, ends), _noise_panel(ends)),
@@ -78,13 +79,13 @@ def _effect_of_momentum(points: pd.DataFrame, with_momentum: pd.DataFrame) -> tu
 
 
 def _ends(points: pd.DataFrame) -> pd.DataFrame:
-    ends: pd.DataFrame = points[points.look == points.look.max()]
+    ends: pd.DataFrame = points[points.measurement == points.measurement.max()]
     return ends
 
 
 def _along_training(points: pd.DataFrame) -> pd.DataFrame:
-    along: pd.DataFrame = points[points.memorized.between(*_RANGE)]
-    return along
+    along_training: pd.DataFrame = points[points.memorized.between(*_RANGE)]
+    return along_training
 
 
 def _rise(name: str, points: pd.DataFrame) -> Statistic:
@@ -104,7 +105,7 @@ def _coefficients(points: pd.DataFrame, columns: Sequence[str] = ()) -> Floats:
 
 
 def _exchange_noises(points: pd.DataFrame, generator: np.random.Generator) -> pd.DataFrame:
-    """The null: within a seed, runs exchange their noises."""
+    """Permute the noises within each seed, for the null."""
     noises = np.sort(points.noise.unique())
     for seed in points.seed.unique():
         rows = points.seed == seed
@@ -114,12 +115,12 @@ def _exchange_noises(points: pd.DataFrame, generator: np.random.Generator) -> pd
 
 
 def _memorization_panel(points: pd.DataFrame, ends: pd.DataFrame) -> Panel:
-    """Test over memorized accuracy: at the ends, and along training for the least, a middle and the largest noise."""
+    """Draw test accuracy over memorized accuracy, at the ends of all runs, and along training for three noises."""
     noises = np.sort(points.noise.unique())
     curves = [Curve("ends of runs, mean of seeds", *_mean_accuracies(ends, "noise"))]
     for noise in noises[[0, len(noises) // 2, -1]]:
-        along = _mean_accuracies(points[points.noise == noise], "look")
-        curves.append(Curve(f"along training, η/S = {noise:.2g}", *along))
+        along_training = _mean_accuracies(points[points.noise == noise], "measurement")
+        curves.append(Curve(f"along training, η/S = {noise:.2g}", *along_training))
     return Panel("accuracy on redrawn labels, fraction", "clean test accuracy, fraction", tuple(curves))
 
 
@@ -137,13 +138,13 @@ def _noise_panel(ends: pd.DataFrame) -> Panel:
 
 
 def _plant(first: int) -> pd.DataFrame:
-    """Runs whose test accuracy rises with memorized accuracy, and by a point per doubling of the noise."""
+    """Plant runs whose test accuracy rises with memorized accuracy, and by one point per doubling of the noise."""
     generator = np.random.default_rng(first)
-    looks = _LOOKS["smoke"]
-    grid = itertools.product(range(_SEEDS["smoke"]), [2.0**k for k in range(6)], range(1, looks + 1))
-    points = pd.DataFrame(list(grid), columns=["seed", "noise", "look"])
+    measurements = _MEASUREMENTS["smoke"]
+    grid = itertools.product(range(_SEEDS["smoke"]), [2.0**k for k in range(6)], range(1, measurements + 1))
+    points = pd.DataFrame(list(grid), columns=["seed", "noise", "measurement"])
     errors = generator.standard_normal((2, len(points)))
-    points["memorized"] = np.clip(points.look / looks - 0.02 + 0.02 * errors[0], 0, 1)
+    points["memorized"] = np.clip(points.measurement / measurements - 0.02 + 0.02 * errors[0], 0, 1)
     points["test"] = 0.2 + 0.1 * points.memorized + 0.01 * np.log2(points.noise) + 0.003 * errors[1]
     return points
 
@@ -153,8 +154,8 @@ def _train_all(request: Request, momentum: float = 0.0) -> pd.DataFrame:
 
 
 def _train(request: Request, batch: int, momentum: float) -> pd.DataFrame:
-    """One row per run and look, of all effective rates η/(1 − m) at one batch."""
-    looks = _LOOKS[request.scale]
+    """Train all effective rates η/(1 − m) at one batch size, and return one row per run and measurement."""
+    measurements = _MEASUREMENTS[request.scale]
     spec = small_spec(
         "memorization", request.seeds(_SEEDS),
         dataset={"train_size": _TRAIN_SIZE[request.scale], "test_size": 5000, "label_noise": _LABEL_NOISE},
@@ -166,9 +167,9 @@ def _train(request: Request, batch: int, momentum: float) -> pd.DataFrame:
     data, steps = trainer.dataset, trainer.runs[0].steps
     redrawn = data.y_train != load_dataset(spec.dataset.options(0.0)).y_train
     parts = []
-    for look in range(1, looks + 1):
-        # Looks are denser early, when a few steps memorize most labels.
-        trainer.advance(round(steps * (look / looks) ** 2))
+    for measurement in range(1, measurements + 1):
+        # Measurements are denser early, when a few steps memorize most labels.
+        trainer.advance(round(steps * (measurement / measurements) ** 2))
         on_redrawn = outputs(trainer, data.x_train[redrawn]).argmax(-1) == data.y_train[redrawn]
         on_test = outputs(trainer, data.x_test).argmax(-1) == data.y_test
         parts.append(
@@ -178,7 +179,7 @@ def _train(request: Request, batch: int, momentum: float) -> pd.DataFrame:
                     "noise": [run.learning_rate / (1 - momentum) / batch for run in trainer.runs],
                     "memorized": on_redrawn.double().mean(1).numpy(),
                     "test": on_test.double().mean(1).numpy(),
-                    "look": look,
+                    "measurement": measurement,
                 }
             )
         )

@@ -1,4 +1,4 @@
-"""The gain in test accuracy from more noise, below the best noise."""
+"""The gain in test accuracy from more noise, at noises below the optimum."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _gain(name: str, runs: pd.DataFrame) -> Statistic:
 
 
 def _gain_below_optimum(runs: pd.DataFrame) -> Floats:
-    """Slope of accuracy on log₂(η/S) over the cells up to the optimum, mean over rates, one value per seed.
+    """Return each seed's slope of accuracy on log₂(η/S) over the cells up to the optimum, averaged over rates.
 
     Each half of the seeds chooses the optimum for the other half.
     """
@@ -69,7 +69,8 @@ def _gain_below_optimum(runs: pd.DataFrame) -> Floats:
         optima = chosen_by_others(accuracy, "halves")
         slope = np.empty(len(accuracy))
         for optimum in np.unique(optima):
-            # Batches ascend, so noise falls: the cells from the optimum on lie below it. A slope needs two of them.
+            # Batch sizes ascend, so the noise falls, and the cells after the optimum have less noise. A slope needs at
+            # least two cells.
             below = slice(min(int(optimum), accuracy.shape[1] - 2), None)
             seeds = optima == optimum
             slope[seeds] = slopes(x[below], accuracy[seeds][:, below])
@@ -79,7 +80,7 @@ def _gain_below_optimum(runs: pd.DataFrame) -> Floats:
 
 
 def _late_cells(runs: pd.DataFrame) -> pd.DataFrame | None:
-    """Runs of cells whose test accuracy has converged; None if a rate has fewer than two such cells."""
+    """Return the runs of cells whose test accuracy has converged, or None if a rate has fewer than two such cells."""
     late = runs[runs.late.fillna(False).astype(bool)]
     cells = late.groupby("learning_rate").batch_size.nunique()
     enough = len(cells) == runs.learning_rate.nunique() and bool((cells > 1).all())
@@ -87,7 +88,7 @@ def _late_cells(runs: pd.DataFrame) -> pd.DataFrame | None:
 
 
 def _curve(name: str, runs: pd.DataFrame) -> Curve:
-    """Accuracy over noise at the largest rate."""
+    """Draw accuracy over noise at the largest rate."""
     rate = float(runs.learning_rate.max())
     cells = runs[runs.learning_rate == rate].groupby("batch_size").accuracy.agg(["mean", "sem"]).reset_index()
     return curve_of_means(f"η = 8, {name}", rate / cells.batch_size.to_numpy(), cells)

@@ -32,7 +32,7 @@ _SLOPE_BY_LOSS = "slope by test loss, at equal ε·steps"
 
 
 def noise_in_proportion(request: Request) -> Evidence:
-    """C1.3: under NTK the best ḡ is proportional to width."""
+    """C1.3: in the NTK parameterization without batch norm, the best ḡ is proportional to width."""
     world = World(shuffled=request.null)
     equal_time = obtain(request, OVER_WIDTHS, world)
     equal_epochs = obtain(request, OVER_WIDTHS_AT_EQUAL_EPOCHS, world)
@@ -65,7 +65,8 @@ def noise_in_proportion(request: Request) -> Evidence:
 
 def constant_temperature(request: Request) -> Evidence:
     """C1.4: in the standard parameterization the best ε/B does not depend on width."""
-    # Under the papers' law the best ḡ = g·d/σ0² grows with width here too. The null has the same best ḡ at all widths.
+    # In the papers' law, the best ḡ = g·d/σ0² grows with width in this parameterization too. In the null, it is the
+    # same at all widths.
     world = (World(slope=0.0) if request.null else World()).standard()
     sweeps = obtain(request, STANDARD_OVER_WIDTHS, world)
     _, series = primary_series(sweeps.study)
@@ -92,8 +93,8 @@ def constant_temperature(request: Request) -> Evidence:
 
 
 def with_batch_norm(request: Request) -> Evidence:
-    """C1.8: with batch norm the best ḡ grows with width in residual networks and not in convolutional networks."""
-    # The null permutes the labels of the widths.
+    """C1.8: with batch norm, the best ḡ grows with width for residual but not for convolutional networks."""
+    # In the null, the labels of the widths are permuted.
     residual_world = World(best=5.5 + math.log(8), shuffled=request.null)
     residual = obtain(request, RESIDUAL_NETWORKS, residual_world)
     convolutional = obtain(request, CONVOLUTIONAL_NETWORKS, World(best=5.5, slope=0.0))

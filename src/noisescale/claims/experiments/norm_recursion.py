@@ -20,14 +20,14 @@ from noisescale.theory import norm_recursion
 _SEEDS = {"smoke": 6, "laptop": 10}
 _PAIR = (0.2, 0.02)
 _TORCH_EPSILON = 1e-5
-# Zeros have no place on a logarithmic axis.
+# Smaller values are drawn at this value, because a logarithmic axis has no zero.
 _SMALLEST = 1e-18
 
 
 def recursion(request: Request) -> Evidence:
     """C2.1: ‖w‖² follows its recursion, and gradients are orthogonal to weights."""
     seeds, steps = request.seeds(_SEEDS), 60 if request.scale == "smoke" else 500
-    # In the null ε = 1, and the network is not scale invariant at all.
+    # In the null, ε = 1, and the network is not scale invariant.
     traces = {
         epsilon: ScaleInvariantPack([_PAIR], seeds, epsilon=epsilon).record(steps)
         for epsilon in (1.0 if request.null else EPSILON, _TORCH_EPSILON)
@@ -57,9 +57,9 @@ def recursion(request: Request) -> Evidence:
 
 
 def symmetry(request: Request) -> Evidence:
-    """C2.2: (w, η, λ) → (cw, c²η, λ/c²) leaves every output unchanged."""
+    """C2.2: the change (w, η, λ) → (cw, c²η, λ/c²) leaves the outputs of the network the same."""
     seeds, steps, interval, c = request.seeds(_SEEDS), 50, 5, 3.0
-    power = 1.0 if request.null else 2.0  # in the null the rate scales as the weights do
+    power = 1.0 if request.null else 2.0  # in the null, the rate is multiplied by c, as the weights are
     rescaled = (_PAIR[0] * c**power, _PAIR[1] / c**power)
     pack = ScaleInvariantPack([_PAIR, rescaled], seeds)
     pack.scale([1.0] * len(seeds) + [c] * len(seeds))
@@ -85,7 +85,7 @@ def symmetry(request: Request) -> Evidence:
 
 
 def _errors(trace: NormTrace, pair: RateAndDecay) -> Floats:
-    """Relative errors [T, R, L] of single steps."""
+    """Return the relative error [T, R, L] of the recursion in each step."""
     before, after = trace.squares[:-1], trace.squares[1:]
     predicted = norm_recursion(before, trace.unit_gradients[None], *pair)[1]
     errors: Floats = np.abs(after / predicted - 1)

@@ -1,4 +1,4 @@
-"""The learning rate of each batch, chosen in pairs of seeds: each seed trains at the rate that the other finds best."""
+"""Learning rates chosen in pairs of seeds: each seed uses the rate that is best for the other seed of its pair."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from noisescale.claims.sweep_runs import by_seed
 
 @dataclass(frozen=True)
 class ChosenRuns:
-    """The runs of one batch size at the rates that the other seed of each pair chooses.
+    """The runs of one batch size, each at the rate that the other seed of its pair chooses.
 
-    Where two rates are equally good by the metric that chooses and differ in the metric that is reported, the choice
-    decides the answer. Pairs choose independently of each other, so an interval over pairs shows how the choice could
-    have gone. Two halves of the seeds would each make one choice for the whole other half, and the spread over seeds
-    would not show it.
+    Two rates can be equally good in the metric that chooses and differ in the metric that is reported. The choice then
+    decides the result. Pairs choose independently of each other, so an interval over pairs contains the uncertainty of
+    the choice. If one half of the seeds chose a single rate for the other half, the spread over seeds would not contain
+    this uncertainty.
 
     Args:
         accuracy: Test accuracy at the rate best for test accuracy, shape [S].
-        loss: Training loss of the same runs, shape [S].
+        loss: Training loss of the same runs, shape [S], in nats.
         accuracy_by_loss: Test accuracy at the rate best for the training loss, shape [S].
-        loss_by_loss: Training loss of the same runs, shape [S].
-        at_end: Whether the rate best for test accuracy, in the mean over seeds, is an end of the ladder. A better rate
-            may then lie beyond it.
-        at_end_by_loss: Whether the rate best for the training loss is an end of the ladder.
+        loss_by_loss: Training loss at the rate best for the training loss, shape [S], in nats.
+        at_end: Whether the rate with the best mean test accuracy is an end of the ladder. A better rate may then lie
+            beyond the ladder.
+        at_end_by_loss: Whether the rate with the best mean training loss is an end of the ladder.
     """
 
     accuracy: Floats
@@ -46,10 +46,10 @@ def choose_in_pairs(runs: pd.DataFrame, columns: str | list[str] = "learning_rat
 
     Args:
         runs: The runs of one batch size.
-        columns: The columns that make up the choice.
+        columns: The columns whose values are chosen.
     """
     accuracy, loss = (by_seed(runs, columns, name).to_numpy(dtype=np.float64) for name in ("accuracy", "train_loss"))
-    # A run that diverged has no training loss; a rate at which any seed diverged is not best for it.
+    # A run that diverged has no training loss. With an infinite loss, its rate is never the best.
     loss = np.where(np.isfinite(loss), loss, math.inf)
     by_accuracy, by_loss = chosen_by_others(accuracy, "pairs"), chosen_by_others(-loss, "pairs")
     return ChosenRuns(
@@ -65,15 +65,15 @@ def choose_within_ladders(runs: pd.DataFrame) -> dict[int, ChosenRuns]:
         runs: The runs of all batch sizes.
 
     Raises:
-        NotRun: Fewer than two batch sizes remain, of two or more.
+        NotRun: There are two or more batch sizes, and fewer than two of them remain.
     """
     chosen = {int(str(batch)): choose_in_pairs(part) for batch, part in runs.groupby("batch_size")}
-    inside = {batch: runs_at_batch for batch, runs_at_batch in chosen.items() if not runs_at_batch.at_end}
-    if len(inside) < min(2, len(chosen)):
+    within_ladders = {batch: runs_at_batch for batch, runs_at_batch in chosen.items() if not runs_at_batch.at_end}
+    if len(within_ladders) < min(2, len(chosen)):
         raise NotRun("the best rates lie at the ends of their ladders: widen the ladders")
-    return inside
+    return within_ladders
 
 
 def _is_end(scores: Floats) -> bool:
-    """Whether the column with the largest mean over seeds is the first or the last."""
+    """Return whether the column with the largest mean over seeds is the first or the last column."""
     return int(scores.mean(0).argmax()) in (0, scores.shape[1] - 1)

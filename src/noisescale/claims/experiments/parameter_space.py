@@ -16,11 +16,11 @@ from noisescale.claims.statistic import over_seeds
 
 _SEEDS = {"smoke": 10, "laptop": 16}
 _PAIR = {"smoke": (0.2, 0.08), "laptop": (0.2, 0.02)}
-# Steps before the first snapshot. Snapshots then come every 1/(ηλ) steps.
+# Number of steps before the first snapshot. Snapshots then follow every 1/(ηλ) steps.
 _SETTLING = {"smoke": 600, "laptop": 1500}
 _SNAPSHOTS = 21
-# Lags, in units of 1/(ηλ), between which the distance must still grow. An Ornstein-Uhlenbeck process would have
-# stopped.
+# The distance must still grow between these lags, which are in units of 1/(ηλ). In an Ornstein-Uhlenbeck process, it
+# would have stopped growing.
 _SHORT_LAG, _LONG_LAG = 3, 10
 _POSITIONS = np.linspace(0, 1, 9)
 
@@ -29,9 +29,10 @@ Directions = Mapping[str, Tensor]
 
 
 def no_mixing(request: Request) -> Evidence:
-    """C2.8: a barrier lies between seeds and none within a trajectory, whose directions keep moving apart.
+    """C2.8: the loss has a barrier between seeds but not within a trajectory.
 
-    Averaging two directions helps within a trajectory and harms between seeds.
+    The directions of a trajectory keep moving apart. The mean of two directions has a lower loss than the directions if
+    they come from one trajectory, and a higher loss if they come from two seeds.
     """
     seeds, (rate, decay) = request.seeds(_SEEDS), _PAIR[request.scale]
     pack = ScaleInvariantPack([(rate, decay)], seeds)
@@ -40,17 +41,17 @@ def no_mixing(request: Request) -> Evidence:
     for _ in range(_SNAPSHOTS):
         snapshots.append(_directions(pack))
         pack.train(int(1 / (rate * decay)))
-    if request.null:  # in the null the order is random, and a snapshot of the same trajectory replaces the other seed
+    if request.null:  # in the null, the order is random, and a snapshot of the same trajectory replaces the other seed
         order = np.random.default_rng(request.first_seed).permutation(_SNAPSHOTS)
-        snapshots = [snapshots[place] for place in order]
+        snapshots = [snapshots[index] for index in order]
     last, earlier = snapshots[-1], snapshots[-1 - _LONG_LAG]
     # Each network occurs in one pair only, so that barriers are independent.
-    half = len(seeds) // 2
-    other = snapshots[0] if request.null else _roll(last, half)
-    within, between = _losses_on_line(pack, earlier, last), _losses_on_line(pack, other, last)
+    pairs = len(seeds) // 2
+    other_seeds = snapshots[0] if request.null else _roll(last, pairs)
+    within, between = _losses_on_line(pack, earlier, last), _losses_on_line(pack, other_seeds, last)
     distances = np.stack([_distance_at_lag(snapshots, lag) for lag in range(1, _SNAPSHOTS)])
     between_seeds = _squared_distance(last, _roll(last, 1))
-    barriers = (_barrier(between) - _barrier(within))[:half]
+    barriers = (_barrier(between) - _barrier(within))[:pairs]
     growth = distances[_LONG_LAG - 1] - distances[_SHORT_LAG - 1]
     lags = np.arange(1.0, _SNAPSHOTS)
     loss_curves = (
@@ -72,7 +73,7 @@ def no_mixing(request: Request) -> Evidence:
                        "over starts", above(0)),
             over_seeds("gain from averaging within a trajectory", _gain_of_averaging(within), "nats",
                        f"{gain}; directions {_LONG_LAG}/(ηλ) apart", above(0)),
-            over_seeds("gain from averaging across seeds", _gain_of_averaging(between)[:half], "nats", gain, below(0)),
+            over_seeds("gain from averaging across seeds", _gain_of_averaging(between)[:pairs], "nats", gain, below(0)),
         ),
         panels=(
             Panel("position on the line", "training loss, nats", loss_curves),
@@ -93,26 +94,26 @@ def _directions(pack: ScaleInvariantPack) -> Directions:
 
 
 def _roll(directions: Directions, shift: int) -> Directions:
-    """Exchange the seeds."""
+    """Shift the runs, so that each seed is paired with another."""
     return {name: weights.roll(shift, 0) for name, weights in directions.items()}
 
 
 def _squared_distance(first: Directions, second: Directions) -> Floats:
-    """Squared distance [R], mean over layers."""
+    """Return the squared distance [R], averaged over layers."""
     layers = [(weights - second[name]).flatten(1).square().sum(1) for name, weights in first.items()]
     distance: Floats = torch.stack(layers).mean(0).numpy()
     return distance
 
 
 def _distance_at_lag(snapshots: Sequence[Directions], lag: int) -> Floats:
-    """Squared distance [R] of snapshots at a lag, mean over starts."""
+    """Return the squared distance [R] between snapshots at a lag, averaged over the first snapshot."""
     pairs = zip(snapshots[:-lag], snapshots[lag:], strict=True)
     distance: Floats = np.mean([_squared_distance(first, second) for first, second in pairs], 0)
     return distance
 
 
 def _losses_on_line(pack: ScaleInvariantPack, first: Directions, second: Directions) -> Floats:
-    """Training loss [M, R] along the straight line between two directions."""
+    """Compute the training loss [M, R] along the straight line between two directions."""
     rows = []
     for position in _POSITIONS:
         mixed = {name: torch.lerp(weights, second[name], float(position)) for name, weights in first.items()}
@@ -121,13 +122,13 @@ def _losses_on_line(pack: ScaleInvariantPack, first: Directions, second: Directi
 
 
 def _gain_of_averaging(losses: Floats) -> Floats:
-    """Mean loss [R] of both ends of a line minus the loss in its middle."""
+    """Return the mean loss [R] of both ends of a line minus the loss at its center."""
     gain: Floats = (losses[0] + losses[-1]) / 2 - losses[len(_POSITIONS) // 2]
     return gain
 
 
 def _barrier(losses: Floats) -> Floats:
-    """Largest rise [R] of the loss [M, R] above the straight line between its ends."""
+    """Return the largest rise [R] of the loss [M, R] above the straight line between the losses at both ends."""
     chord = losses[0] + _POSITIONS[:, None] * (losses[-1] - losses[0])
     barrier: Floats = (losses - chord).max(0)
     return barrier

@@ -22,8 +22,9 @@ _FEWEST_WIDTHS = 6
 
 
 def peak_rises(request: Request) -> Evidence:
-    """C1.5: each at its own optimum, wider networks have higher test accuracy."""
-    # In the null every width has the same peak. Permuted labels would leave an order among the widths with an optimum.
+    """C1.5: wider networks have higher test accuracy when each width is trained at its own optimum."""
+    # In the null, every width has the same peak. Permuting the widths would not do: the widths with an optimum could
+    # still be correlated with accuracy.
     sweeps = obtain(request, OVER_WIDTHS, World(gain=0.0) if request.null else World())
     _, series = primary_series(sweeps.study)
     peaks = _peaks(series)
@@ -56,7 +57,7 @@ def peak_rises(request: Request) -> Evidence:
 
 
 def ntk_is_worse(request: Request) -> Evidence:
-    """C1.9: at finite width NTK networks generalize worse than standard networks, each at its optimum."""
+    """C1.9: at finite width, NTK networks generalize worse than standard networks, each at its optimum."""
     loss = 0.0 if request.null else 0.01
     ntk = obtain(request, OVER_WIDTHS, World(height=0.6 - loss))
     standard = obtain(request, STANDARD_OVER_WIDTHS, World().standard())
@@ -83,9 +84,9 @@ def ntk_is_worse(request: Request) -> Evidence:
 
 
 def critical_width(request: Request) -> Evidence:
-    """C1.10: constant SGD stops improving beyond some width.
+    """C1.10: the accuracy of SGD with a constant learning rate stops improving beyond some width.
 
-    Such a width among the trained widths supports the claim; without one the claim stays open.
+    If there is no such width among the trained widths, the claim stays open.
     """
     sweeps = obtain(request, SMALL_DATA_OVER_WIDTHS, World(slope=0.0, saturates=not request.null))
     runs = sweeps.table()
@@ -95,12 +96,12 @@ def critical_width(request: Request) -> Evidence:
         np.stack([cell_values(runs, width=width, batch_size=batch) for batch in batches], 1) for width in widths
     ]
     cells = np.stack([chosen_by_others(values, "halves") for values in accuracy])
-    # A width whose best batch is an end of the ladder has no peak to compare.
-    inside = ((cells > 0) & (cells < len(batches) - 1)).all(1)
-    if inside.sum() < _FEWEST_WIDTHS:
+    # A width whose best batch is an end of the ladder may have its peak beyond the ladder.
+    within_ladder = ((cells > 0) & (cells < len(batches) - 1)).all(1)
+    if within_ladder.sum() < _FEWEST_WIDTHS:
         raise NotRun("fewer than six widths have their best batch within the ladder")
-    peaks = np.stack([at_cells(values, cell) for values, cell in zip(accuracy, cells, strict=True)])[inside]
-    left_out, widths = widths[~inside], widths[inside]
+    peaks = np.stack([at_cells(values, cell) for values, cell in zip(accuracy, cells, strict=True)])[within_ladder]
+    left_out, widths = widths[~within_ladder], widths[within_ladder]
     narrow, wide = widths[0], widths[-1]
     first_gain = _at_width(peaks, widths, 4 * narrow) - peaks[0]
     last_gain = peaks[-1] - _at_width(peaks, widths, wide / 4)
@@ -128,7 +129,7 @@ def _widths_in_words(widths: Floats, left_out: Floats) -> str:
 
 
 def _peaks(series: Series) -> dict[float, tuple[float, ...]]:
-    """Accuracy at the optimum by width, one value per seed, of the widths with a peak within the ladder."""
+    """Return each seed's accuracy at the optimum, for every width whose peak lies within the ladder."""
     return {
         width.width: width.optima["accuracy"].curve.height_by_seed
         for width in series.widths

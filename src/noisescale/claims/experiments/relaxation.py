@@ -1,4 +1,4 @@
-"""The relaxation of the norm: twins with the same batches, one with larger and one with smaller weights."""
+"""The relaxation of the norm, from twins: two runs with the same batches, with larger and with smaller weights."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _SAME_RATE, _PROPORTIONAL = within(1, 0.10), within(1, 0.25)
 _SEEDS = {"smoke": 6, "laptop": 40}
 # Factors on the weights of the twins, in opposite directions, so that second-order terms cancel.
 _UP, _DOWN = 1.1, 0.9
-# Numbers of relaxation times 1/(4ηλ): before the directions and S are stationary, and in the window of the fit.
+# Number of relaxation times 1/(4ηλ) until directions and S are stationary, and number in the window of the fit.
 _SETTLING, _WINDOW = 12, 2
-# (η, λ): products over 1.5 decades, from large and from small rates.
+# Pairs (η, λ). The products ηλ cover 1.5 decades, with large and with small rates.
 _PAIRS = {
     "smoke": ((0.4, 0.01), (0.1, 0.08), (0.4, 0.04)),
     "laptop": ((0.4, 0.00125), (0.1, 0.01), (0.4, 0.005), (0.1, 0.04), (0.4, 0.02), (0.1, 0.16)),
 }
 # The rate is 4ηλ if S is constant. S is constant if the direction of the weights does not depend on the size of the
-# steps, which holds if the mean gradient vanishes and the weights only diffuse. With fixed labels, true or redrawn, S
-# is not constant: a smaller effective rate learns more of them.
+# steps. This holds if the mean gradient vanishes and the weights only diffuse. S is not constant if every image has a
+# single label, because networks with a smaller effective rate then learn more labels.
 _NOTHING_TO_LEARN: dict[str, Any] = {"every_label": True, "read_out": 0.1, "depth": 1}
 _LEARNING_STEPS = 1000
 _SETTING = (
@@ -46,9 +46,9 @@ class _Relaxation:
 
     Args:
         product: ηλ.
-        log_ratio: Log ratio of ‖w‖⁴ of the twins, mean over layers, shape [T + 1, S].
-        rates: Rate κ of its decay per step, shape [S].
-        elasticity: d ln S/d ln ‖w‖⁴ between the twins, shape [S].
+        log_ratio: Log ratio of ‖w‖⁴ between the twins, averaged over layers, shape [T + 1, S].
+        rates: Decay rate κ of the log ratio, per step, shape [S].
+        elasticity: Estimate of d ln S/d ln ‖w‖⁴ from the two twins, shape [S].
     """
 
     product: float
@@ -58,13 +58,13 @@ class _Relaxation:
 
 
 def relaxation_rate(request: Request) -> Evidence:
-    """C2.5: ‖w‖⁴ relaxes at the rate 4ηλ where S is constant."""
+    """C2.5: ‖w‖⁴ relaxes to its equilibrium at the rate 4ηλ per step if S is constant."""
     pairs, seeds = _PAIRS[request.scale], request.seeds(_SEEDS)
     relaxations = sorted((_without_learning(pair, seeds) for pair in pairs), key=lambda item: item.product)
     learning = _with_learning(pairs[-1], seeds)
     products = np.array([item.product for item in relaxations])
     rates = np.stack([item.rates for item in relaxations])
-    # In the null every rate is compared with another product: the rate at the largest ηλ with the smallest ηλ.
+    # In the null, the products are in reverse order: the rate at the largest ηλ is compared with the smallest ηλ.
     compared = products[::-1] if request.null else products
     ratios = rates / (4 * compared[:, None])
     x = np.log(compared) - np.log(compared).mean()
@@ -96,7 +96,7 @@ def relaxation_rate(request: Request) -> Evidence:
 
 def _without_learning(pair: RateAndDecay, seeds: Sequence[int]) -> _Relaxation:
     pack = ScaleInvariantPack([pair, pair], seeds, **_NOTHING_TO_LEARN)
-    # A single layer that starts far above equilibrium would need many relaxation times to reach it.
+    # A layer whose norm starts far above equilibrium would need many relaxation times to reach it.
     trace = pack.record(50)
     second_moments = trace.unit_gradients.mean((0, 2))
     norms = np.array([equilibrium(*pair, second_moment).norm for second_moment in second_moments])
@@ -111,7 +111,7 @@ def _with_learning(pair: RateAndDecay, seeds: Sequence[int]) -> _Relaxation:
 
 
 def _relax(pack: ScaleInvariantPack, pair: RateAndDecay, seeds: int) -> _Relaxation:
-    """Bring twins to equilibrium, separate them, and fit the rate at which they approach each other."""
+    """Bring twins to equilibrium, separate their norms, and fit the rate at which the norms approach each other."""
     product = pair[0] * pair[1]
     time = 1 / (4 * product)
     pack.train(int(_SETTLING * time))
@@ -126,14 +126,14 @@ def _relax(pack: ScaleInvariantPack, pair: RateAndDecay, seeds: int) -> _Relaxat
     return _Relaxation(product, log_ratio, rates, elasticity)
 
 
-def _fit_rate(log_ratio: Floats, near: float) -> float:
-    """κ of a log ratio [T + 1] that falls as e^{−κt} from its known start, by least squares."""
+def _fit_rate(log_ratio: Floats, expected_rate: float) -> float:
+    """Fit the rate κ of a log ratio [T + 1] that falls as e^(−κt) from its first value, by least squares."""
     steps = np.arange(len(log_ratio))
 
     def misfit(log_rate: float) -> float:
         return float(((log_ratio - log_ratio[0] * np.exp(-math.exp(log_rate) * steps)) ** 2).sum())
 
-    bounds = (math.log(near) - math.log(10), math.log(near) + math.log(10))
+    bounds = (math.log(expected_rate) - math.log(10), math.log(expected_rate) + math.log(10))
     return math.exp(float(minimize_scalar(misfit, bounds=bounds, method="bounded").x))
 
 

@@ -1,4 +1,4 @@
-"""Learning rate and batch rescaled together: the factor at which training changes, and its relation to λ."""
+"""Learning rate and batch size multiplied by one factor β: the largest β that does not change training."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _WIDTHS = (64, 96, 128, 192, 256)
 _FACTORS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 _RATE, _BATCH, _STEPS, _CONTROL_BATCH = 0.004, 8, 12_000, 2
 _TRAIN_SIZE = 4000
-# The excess loss of a direction is 2/(2 − βηλ) times the excess loss at small rates. This factor is 1 + δ at
+# The excess loss of a direction is 2/(2 − βηλ) times the excess loss at small rates. This ratio is 1 + δ at
 # βηλ = 2δ/(1 + δ). Four times the noise adds three times the excess, and the margin is a quarter of this addition.
 _EXCESS = 3 * _SHARE_OF_CONTROL
 _THEORY = 2 * _EXCESS / (1 + _EXCESS)
@@ -52,17 +52,17 @@ class RescaledRuns:
         """Leave out one seed.
 
         Args:
-            seed: Place of the seed among the S seeds.
+            seed: Index of the seed, from 0.
         """
         return RescaledRuns(*(np.delete(values, seed, -1) for values in (self.loss, self.control, self.curvature)))
 
     def with_exchanged_curvature(self) -> RescaledRuns:
-        """Give every width the curvature of another."""
+        """Give every width the curvature of another width."""
         return RescaledRuns(self.loss, self.control, np.roll(self.curvature, len(_WIDTHS) // 2, 0))
 
 
 def _specs(first: int) -> list[SweepSpec]:
-    """The rescaled runs at equal epochs, and a control at four times the noise and the same steps."""
+    """Build the spec of the rescaled runs at equal epochs, and the spec of a control at four times the noise."""
     dataset = {"name": "mnist1d", "train_size": _TRAIN_SIZE, "test_size": 1000}
     model = {"family": "mlp", "depth": 1}
     grid: dict[str, Any] = {"parameterization": ["standard"], "width": list(_WIDTHS)}
@@ -99,7 +99,7 @@ def largest_factor(request: Request) -> Evidence:
     else:
         sweeps = obtain(request, RESCALED)
         runs, provenance = _read(sweeps), sweeps.provenance
-    if request.null:  # in the null every width has the λ of another width
+    if request.null:  # in the null, every width has the λ of another width
         runs = runs.with_exchanged_curvature()
     seeds, curvature = runs.curvature.shape[1], runs.curvature
     slope, factors = _slope(runs)
@@ -127,10 +127,10 @@ def largest_factor(request: Request) -> Evidence:
 
 
 def _slope(runs: RescaledRuns) -> tuple[float, Floats]:
-    """Slope of log β_max on log 1/(ηλ_ref) over widths, and β_max [W].
+    """Return the slope of log β_max on log 1/(ηλ_ref) over widths, and β_max, shape [W].
 
-    β_max comes from the mean curve. The curve of a single seed does not always cross the margin where the mean curve
-    does. It then crosses only several octaves later.
+    β_max comes from the mean curve of the seeds, because the curve of a single seed can cross the margin several
+    doublings later than the mean curve.
     """
     margin = _SHARE_OF_CONTROL * np.abs(runs.control - runs.loss[:, 0]).mean(1)
     factors = largest_factors(runs.loss.mean(2), margin)
@@ -153,11 +153,11 @@ def largest_factors(loss: Floats, margin: Floats) -> Floats:
     log_factors = np.log(_FACTORS)
     log_largest = np.full(len(loss), math.nan)
     for width, row in enumerate(distance):
-        beyond = np.flatnonzero(row > 1)
-        if len(beyond):
-            first = beyond[0]
-            share = (1 - row[first - 1]) / (row[first] - row[first - 1])
-            log_largest[width] = log_factors[first - 1] + share * (log_factors[first] - log_factors[first - 1])
+        crossings = np.flatnonzero(row > 1)
+        if len(crossings):
+            after, before = crossings[0], crossings[0] - 1
+            share = (1 - row[before]) / (row[after] - row[before])
+            log_largest[width] = log_factors[before] + share * (log_factors[after] - log_factors[before])
     factors: Floats = np.exp(log_largest)
     return factors
 
@@ -182,13 +182,13 @@ def _with_chance(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _plant(first: int) -> RescaledRuns:
-    """Plant noisy losses that depart from the loss at β = 1 where βηλ = 2, and λ in proportion to width."""
+    """Plant λ in proportion to width, and noisy losses that differ from the loss at β = 1 if βηλ > 2."""
     generator = np.random.default_rng(first)
     seeds = _SEEDS["smoke"]
     widths, factors = np.array(_WIDTHS, dtype=np.float64), np.array(_FACTORS, dtype=np.float64)
     curvature = 0.25 * widths[:, None] * np.exp(0.05 * generator.standard_normal((len(widths), seeds)))
-    beyond = np.maximum(0.0, np.log(factors[None, :, None] * _RATE * curvature[:, None] / 2))
-    loss = 0.36 - 0.03 * beyond + 5e-4 * generator.standard_normal(beyond.shape)
+    excess = np.maximum(0.0, np.log(factors[None, :, None] * _RATE * curvature[:, None] / 2))
+    loss = 0.36 - 0.03 * excess + 5e-4 * generator.standard_normal(excess.shape)
     return RescaledRuns(loss, np.full((len(widths), seeds), 0.38), curvature)
 
 

@@ -22,7 +22,7 @@ RateAndDecay = tuple[float, float]
 
 NETWORK_WITHOUT_DATA = "MLP of two hidden layers of width 32, batch norm without gains, fixed read-out, B = 32, float64"
 NETWORK = f"{NETWORK_WITHOUT_DATA}, digits"
-# ε of the normalizations. With torch's default of 1e-5 the network is scale invariant only to that precision.
+# ε of the normalizations. With torch's default of 1e-5, the network is only approximately scale invariant.
 EPSILON = 1e-11
 
 _SPEC: dict[str, Any] = {
@@ -30,7 +30,7 @@ _SPEC: dict[str, Any] = {
     "seeds": 1,
     "model": {"family": "mlp", "depth": 2, "normalization": "batch", "scale_invariant": True},
     "grid": {"parameterization": ["standard"], "width": [32], "batch_size": [32], "learning_rate": [0.1]},
-    # A budget that no experiment reaches, without evaluations on the way.
+    # A number of steps that no experiment reaches, so that the trainer makes no evaluations on the way.
     "training": {"steps": 10**7, "evaluations": 2, "precision": "float64", "sampling": "with_replacement"},
     "stability": {"seeds": 0},
 }
@@ -43,7 +43,7 @@ class NormTrace:
     Args:
         squares: ‖w‖² before the first step and after every step, shape [T + 1, R, L].
         gradients: ‖g‖² of the batch's gradient, shape [T, R, L].
-        radial: ⟨g, w⟩, shape [T, R, L].
+        radial: Inner product ⟨g, w⟩, shape [T, R, L].
         rotations: Angle of each step, in radians, shape [T, R, L].
     """
 
@@ -62,16 +62,16 @@ class NormTrace:
 class ScaleInvariantPack:
     """A pack of scale-invariant MLPs in float64, one run for each (rate, decay) and seed.
 
-    Hidden layers have 32 units and batch normalization without affine parameters; the read-out is fixed. Batches are
-    drawn with replacement, hence independent, as the theory assumes.
+    Hidden layers have 32 units and batch normalization without affine parameters. The read-out is fixed. Batches are
+    drawn with replacement. They are therefore independent, as the theory assumes.
 
     Args:
-        pairs: (η, λ) of the runs, each with every seed. The seeds of a pair lie side by side.
+        pairs: Pairs (η, λ). Each pair is trained with every seed, and the runs of a pair are adjacent.
         seeds: Seeds of the initial weights and of the batches.
         momentum: Momentum of all runs.
         epsilon: ε of the normalizations.
-        label_noise: Fraction of labels redrawn. With most labels redrawn, the gradients are noise that does not change
-            as training proceeds.
+        label_noise: Fraction of labels that are redrawn at random. If it is large, gradients are mostly noise that does
+            not change during training.
         dataset: Name of the data set.
         train_size: Size of a subset of the training set, in examples; None for the whole set.
         batch_size: B, in examples. If it equals `train_size`, every batch is the whole subset.
@@ -127,7 +127,7 @@ class ScaleInvariantPack:
         self.trainer = self._trainer(self.runs)
 
     def change(self, pairs: Sequence[RateAndDecay]) -> None:
-        """Change the rates and decays; weights, velocities and batches continue.
+        """Change the rates and decays. Weights, velocities and the sequence of batches are kept.
 
         Args:
             pairs: (η, λ) of each run.
@@ -152,7 +152,7 @@ class ScaleInvariantPack:
                 tensor.mul_(torch.tensor(factors, dtype=tensor.dtype).view(-1, *(1,) * (tensor.dim() - 1)))
 
     def train(self, steps: int) -> None:
-        """Train without a record.
+        """Train without recording.
 
         Args:
             steps: Number of steps.
@@ -229,7 +229,7 @@ class ScaleInvariantPack:
         return self.data.x_train.double()
 
     def _outputs(self, inputs: Tensor, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor]) -> Tensor:
-        """Outputs [R, M, K]: with buffers [R, …] in evaluation mode, without them in training mode."""
+        """Compute outputs [R, M, K], in evaluation mode if there are buffers [R, …] and in training mode otherwise."""
         module = self._factory(self.runs[0].width, self.data.input_shape, self.data.num_classes).double()
         module.train(not buffers)
         state = {**parameters, **buffers}
@@ -245,12 +245,12 @@ class ScaleInvariantPack:
         )
 
     def _observe(self, step: int, part: slice, gradients: Mapping[str, Tensor]) -> None:
-        """Keep the gradients of a step that is recorded; the parts of a pack come in order."""
+        """Store the gradients of a recorded step. The trainer calls this for the parts of the pack in order."""
         if self._observed is not None:
             self._observed.append({name: gradient.flatten(1).clone() for name, gradient in gradients.items()})
 
     def _gradients(self) -> list[Tensor]:
-        """Gradients of the last step, [R, P] for each weight tensor."""
+        """Return the gradients of the last step, shape [R, P] for each weight tensor."""
         parts = self._observed or []
         return [torch.cat([part[name] for part in parts]) for name in self.trainer.state.parameters]
 

@@ -1,4 +1,4 @@
-"""The noise of SGD and the sharpness of the minima that it reaches, at constant η/S."""
+"""The noise of SGD, and the sharpness of the minima that SGD reaches at constant η/S."""
 
 from __future__ import annotations
 
@@ -22,20 +22,22 @@ from noisescale.store import Study
 from noisescale.sweeps import SweepSpec
 
 WIDTH = 64
-# Far below 2/λ_max, so that the edge of stability plays no role. Cross-entropy has its own scale of curvature.
+# Rates far below 2/λ_max, so that the edge of stability plays no role. The losses have different rates because their
+# curvatures have different scales.
 RATES = {"mse": 0.02, "cross_entropy": 0.1}
 BATCHES = {"smoke": (4, 8, 16, 32), "laptop": (8, 16, 32, 64)}
 # Training examples on which λ_max is measured.
 EXAMPLES = 256
 _SEEDS = {"smoke": 4, "laptop": 8}
 _STEPS = {"smoke": 3000, "laptop": 6000}
-# Shares of the budget at which curvature is measured.
+# Shares of the training steps at which curvature is measured.
 _SHARES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _QUANTITIES = {"smoke": ("lambda_max",), "laptop": ("lambda_max", "hessian_trace")}
-# Degree of the polynomial in log loss and log time. A curvature t^−0.3/(L − 0.3) of the losses of real runs, on
-# development seeds, looked like an effect of noise in 22 of 100 draws with degree 2, and in 3 of them with degree 3.
+# Degree of the polynomial in log loss and log time. As a test, we replaced the curvature of real runs on development
+# seeds by t^−0.3/(L − 0.3), which does not depend on the noise. The regression found an effect of noise in 22 of 100
+# draws with degree 2, and in 3 of 100 draws with degree 3.
 _DEGREE = 3
-# Divisors of η at fixed S, or factors of S at fixed η: the same η/S.
+# Each number divides η at fixed S, or multiplies S at fixed η. Both give the same η/S.
 _DIVISORS = (1, 2, 4)
 
 
@@ -62,7 +64,7 @@ CURVATURE_OVER_BATCHES = ClaimStudy(
 
 
 def flatter_minima(request: Request) -> Evidence:
-    """C4.3: given training loss and time, λ_max falls with η/S, at one learning rate with different batches."""
+    """C4.3: λ_max falls with η/S at given training loss and time, at one learning rate with different batches."""
     if request.scale == "gpu":
         if request.null:
             raise NotRun("no null at this scale")
@@ -157,12 +159,12 @@ def per_seed(
 def given_loss_and_time(points: pd.DataFrame, quantity: str) -> float:
     """Regress the log of a quantity on log₂ noise and a polynomial in log loss and log time.
 
-    The coefficient of the noise vanishes if the curvature is a smooth function of loss and time. Ranks, or the loss
-    itself in place of its log, are not enough: noisier runs have larger losses, so the residual of such a curvature
-    follows the noise.
+    The coefficient of the noise vanishes if the curvature is a smooth function of loss and time. A regression on ranks,
+    or on the loss instead of its log, is not enough. Noisier runs have larger losses, so the residuals of such a
+    regression depend on the noise.
 
     Args:
-        points: Measurements of one seed, with their `noise`, `train_loss` and `share`, the time.
+        points: Measurements of one seed, with the columns `noise`, `train_loss` and `share`, which is the time.
         quantity: The quantity.
 
     Returns:
@@ -176,14 +178,14 @@ def given_loss_and_time(points: pd.DataFrame, quantity: str) -> float:
 
 
 def at_equal_loss_alone(points: pd.DataFrame, quantity: str) -> float:
-    """Regress the log of a quantity on log₂ noise at one training loss that all noises share.
+    """Regress the log of a quantity on log₂ noise, at one training loss that runs with every noise reach.
 
     Args:
         points: Measurements of one seed. The quantity is interpolated along training.
         quantity: The quantity.
 
     Returns:
-        Change of the log per doubling of the noise, in nats; nan if the noises share no loss.
+        Change of the log per doubling of the noise, in nats. It is nan if no training loss is reached with every noise.
     """
     curves = {float(str(noise)): part.sort_values("train_loss") for noise, part in points.groupby("noise")}
     low = max(curve.train_loss.min() for curve in curves.values())
@@ -207,7 +209,7 @@ def _change_with_noise(name: str, points: pd.DataFrame, quantity: str) -> Statis
 
 
 def _only_the_ratio_matters(over_batches: pd.DataFrame, over_rates: pd.DataFrame) -> list[Pair]:
-    """Test whether λ_max is the same for (η/k, S) and (η, kS) after the same η·steps. The control is a fourfold η/S."""
+    """Test whether (η/k, S) and (η, kS) have the same λ_max after the same η·steps. The control is a fourfold η/S."""
 
     def logs(points: pd.DataFrame, divisor: int) -> Floats:
         part = points[np.isclose(points.noise, RATES["mse"] / BATCHES["laptop"][0] / divisor)]
@@ -227,7 +229,7 @@ def _over_batches(request: Request, loss: str) -> pd.DataFrame:
     rate, batches = RATES[loss], BATCHES[request.scale]
     parts = []
     for place, batch in enumerate(batches):
-        # The null varies the seeds instead of the noise.
+        # In the null, the seeds differ instead of the noise.
         trained_batch, offset = (batches[1], 100 * place) if request.null else (batch, 0)
         points = _train(request, loss, rate, trained_batch, _STEPS[request.scale], offset)
         parts.append(points.assign(noise=rate / batch, batch_size=batch))
@@ -235,7 +237,7 @@ def _over_batches(request: Request, loss: str) -> pd.DataFrame:
 
 
 def _over_rates(request: Request) -> pd.DataFrame:
-    """Points over η at fixed S, after the same time η·steps."""
+    """Train several η at one S for the same time η·steps, and return the measurements."""
     batch, steps = BATCHES["laptop"][0], _STEPS[request.scale]
     parts = []
     for divisor in _DIVISORS:
@@ -245,7 +247,7 @@ def _over_rates(request: Request) -> pd.DataFrame:
 
 
 def _train(request: Request, loss: str, rate: float, batch: int, steps: int, offset: int) -> pd.DataFrame:
-    """One row per measurement."""
+    """Train a pack, and return one row per measurement."""
     quantities = list(_QUANTITIES[request.scale])
     spec = small_spec(
         "flatter", request.seeds(_SEEDS, offset), dataset={"test_size": 1000},

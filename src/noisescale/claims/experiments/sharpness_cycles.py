@@ -1,4 +1,4 @@
-"""Cycles of η/S and the sharpness along them."""
+"""Cycles of η/S, and the sharpness λ_max at the ends of their halves."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from noisescale.claims.statistic import over_seeds
 _SEEDS = {"smoke": 4, "laptop": 8}
 _CYCLES = {"smoke": 4, "laptop": 6}
 _STEPS_PER_CYCLE = {"smoke": 800, "laptop": 2000}
-# Ratio of the smaller η/S of a cycle to the larger.
+# Ratio of the smaller η/S of a cycle to the larger η/S.
 _LOW = 0.125
 
 
@@ -53,27 +53,27 @@ def cycles(request: Request) -> Evidence:
 
 def _train(request: Request, loss: str, varied: str) -> pd.DataFrame:
     count = _CYCLES[request.scale]
-    # In the null both halves have the same noise, within one percent.
+    # In the null, both halves have the same noise, within one percent.
     low = 0.99 if request.null else _LOW
     spec = small_spec(
         "cycles", request.seeds(_SEEDS), dataset={"test_size": 1000},
         grid={"width": [WIDTH], "learning_rate": [RATES[loss]], "batch_size": [BATCHES["laptop"][0]]},
         training={"steps": count * _STEPS_PER_CYCLE[request.scale], "loss": loss, "evaluations": 2 * count,
                   "schedule": {"kind": "cyclic", "cycles": count, "low": low, "of": varied}},
-        measure={"quantities": ["lambda_max"], "at": [half / (2 * count) for half in range(2 * count + 1)],
+        measure={"quantities": ["lambda_max"], "at": [index / (2 * count) for index in range(2 * count + 1)],
                  "examples": EXAMPLES},
     )  # fmt: skip
     return train_curves(spec)
 
 
 def _modulation(curves: pd.DataFrame) -> Floats:
-    """Compute the modulation of log λ_max by seed, from the end of the first cycle on, by third differences.
+    """Compute the modulation of log λ_max for each seed, by third differences after the first cycle.
 
-    Third differences remove a drift, even if it bends.
+    Third differences remove a drift that is linear or quadratic in time.
     """
     table = curves.pivot(index="number", columns="step", values="lambda_max")
     logs = np.log(table.to_numpy(dtype=np.float64))[:, 2:]
-    thirds = (3 * (logs[:, 1:-2] - logs[:, 2:-1]) + logs[:, 3:] - logs[:, :-3]) / 4
-    # The first difference starts at a quiet end, and every second one has the opposite sign.
-    modulation: Floats = (thirds * (-1.0) ** np.arange(thirds.shape[1])).mean(1)
+    third_differences = (3 * (logs[:, 1:-2] - logs[:, 2:-1]) + logs[:, 3:] - logs[:, :-3]) / 4
+    # The first difference starts at the end of a quiet half. Every second difference has the opposite sign.
+    modulation: Floats = (third_differences * (-1.0) ** np.arange(third_differences.shape[1])).mean(1)
     return modulation

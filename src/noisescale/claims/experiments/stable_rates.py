@@ -1,4 +1,4 @@
-"""The largest stable rate and the largest batch over widths."""
+"""The largest stable learning rate over widths, and the largest batch size at which the best noise can be reached."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _MARGIN = 0.25
 
 
 def stable_rate(request: Request) -> Evidence:
-    """C1.6: ε_½ does not depend on width under NTK and falls as 1/width in the standard parameterization."""
+    """C1.6: ε_½, the largest stable rate, does not depend on width under NTK and falls as 1/width under standard."""
     world = World(edge_slope=0.5) if request.null else World(edge_slope=0.0)
     largest, statistics, curves, further, sweeps = 0.0, [], [], [], SweepRuns(())
-    for name, study, squared_study, slope, world_here in (
+    for name, study, squared_study, slope, planted_world in (
         ("NTK", STABLE_RATES, SQUARED_ERROR, 0.0, world),
         ("standard", STANDARD_STABLE_RATES, STANDARD_SQUARED_ERROR, -1.0, world.standard()),
     ):
-        ladders = obtain(request, study, world_here)
+        ladders = obtain(request, study, planted_world)
         sweeps += ladders
         (group,) = fit(ladders.study).groups
         laws = sorted(group.edge_laws, key=lambda law: law.batch_size)
@@ -43,8 +43,8 @@ def stable_rate(request: Request) -> Evidence:
         statistics.append(by_batch[-1])
         further += by_batch[:-1]
         curves += [law_points(name, laws[-1].law), line_through(f"slope {slope:g}", laws[-1].law, slope)]
-        if request.scale != "gpu":  # squared error is only reported, and has no sweeps at that scale
-            squared = obtain(request, squared_study, world_here)
+        if request.scale != "gpu":  # squared error is only reported, and has no sweeps at GPU scale
+            squared = obtain(request, squared_study, planted_world)
             sweeps += squared
             further += _with_squared_error(squared.study, name, criterion)
     panel = Panel("width", f"largest stable rate at B = {largest:g}", tuple(curves), log_x=True, log_y=True)
@@ -59,7 +59,7 @@ def stable_rate(request: Request) -> Evidence:
 
 
 def _with_squared_error(study: Study | PlantedStudy, name: str, criterion: Criterion) -> list[Statistic]:
-    """Slopes with squared error at B = N: of ε_½, and of 2/λ_max of the tangent kernel where it is measured."""
+    """Fit slopes with squared error at B = N: of ε_½ and, in trained studies, of 2/λ_max of the tangent kernel."""
     (group,) = fit(study).groups
     (law,) = group.edge_laws
     seeds = max(edge.edge.seeds for edge in group.edges)
@@ -79,8 +79,8 @@ def _with_squared_error(study: Study | PlantedStudy, name: str, criterion: Crite
 
 
 def largest_batch_falls(request: Request) -> Evidence:
-    """C1.7: the largest batch that is consistent with the best noise falls with width."""
-    # In the null the stable rates grow faster with width than the best noise does.
+    """C1.7: the largest batch size B* at which the best noise scale can be reached falls with width."""
+    # In the null, the largest stable rate grows faster with width than the best noise.
     sweeps = obtain(request, OVER_WIDTHS, World(edge_slope=2.0) if request.null else World())
     _, series = primary_series(sweeps.study)
     law = series.laws["accuracy"].largest_batch

@@ -12,11 +12,12 @@ from noisescale.theory import excess_loss, stationary_variance
 
 _SEEDS = {"smoke": 8, "laptop": 20}
 _CHAINS = {"smoke": 800, "laptop": 4000}
-# Curvatures, and the noise along their eigenvectors. They are not proportional: the law holds for any C.
+# Curvatures of H, and noises of C along the same directions. They are not proportional, because the law holds for
+# any C.
 _CURVATURES = np.array([0.02, 0.1, 0.3, 1.0])
 _NOISES = np.array([1.0, 0.2, 0.5, 2.0])
 _BATCH = 16.0
-# η·h_max from the linear regime to near the edge at 2.
+# Values of η·h_max, from the linear regime to near the stability edge at 2.
 _RATES = (0.05, 0.2, 0.8, 1.5, 1.9)
 
 
@@ -51,10 +52,10 @@ def _law(rate: float, finite_steps: bool) -> float:
 
 
 def _simulate(rate: float, chains: int, null: bool, generator: np.random.Generator) -> float:
-    """Mean excess loss of independent chains after twelve relaxation times of the slowest direction."""
+    """Return the mean excess loss of independent chains near twelve relaxation times of the slowest direction."""
     directions = zip(_CURVATURES, _NOISES / _BATCH, strict=True)
     variance = np.array([stationary_variance(rate, curvature, noise) for curvature, noise in directions])
-    # Chains start at half of the law's deviation, so that slow directions need less time.
+    # Chains start with half of the stationary standard deviation, so that slow directions need less time.
     theta = generator.standard_normal((chains, 4)) * np.sqrt(variance) * 0.5
     scale = np.sqrt(_NOISES / _BATCH) * (0.7 if null else 1.0)  # the null has half of the noise variance
     steps, losses = int(12 / (rate * _CURVATURES[0])), []

@@ -1,4 +1,4 @@
-"""The best learning rate at each batch size, momentum and budget, with a schedule that ends at a small rate."""
+"""The best learning rate at each batch size, momentum and epoch budget, with a schedule that ends at a small rate."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ _STABLE = 1e6
 
 
 def saturation(request: Request) -> Evidence:
-    """C3.1: at equal epochs the best rate grows with B, then saturates, and accuracy is flat, then falls."""
-    # In the null every rate is stable.
+    """C3.1: at equal epochs, the best rate grows with B and then saturates; accuracy is constant and then falls."""
+    # In the null, every rate is stable.
     sweeps = obtain(request, TUNED_AT_EQUAL_EPOCHS, World(edge=_STABLE if request.null else 40.0))
     runs = sweeps.table()
     (rates,) = where_all_have_a_peak(best_rates(runs, "batch_size"))
     batches, x, means = rates.keys, np.log(rates.keys), rates.log_rates.mean(0)
-    split = break_of_proportionality(x, means)
-    lower, upper = slice(None, split + 1), slice(split, None)
+    break_index = break_of_proportionality(x, means)
+    lower, upper = slice(None, break_index + 1), slice(break_index, None)
     drop = rates.heights[:, -1] - rates.heights[:, lower].mean(1)
     curves = (
         mean_with_errors("best rate", batches, rates.log_rates.T, logs=True),
-        Curve("ε ∝ B", batches, np.exp(means[split] + x - x[split]), kind="theory"),
+        Curve("ε ∝ B", batches, np.exp(means[break_index] + x - x[break_index]), kind="theory"),
     )
     flat = equivalence(
-        "accuracy from the smallest batch to the break", rates.heights[:, split] - rates.heights[:, 0], drop
+        "accuracy from the smallest batch to the break", rates.heights[:, break_index] - rates.heights[:, 0], drop
     )
     return Evidence(
         statistics=(
-            over_seeds(f"slope of log ε_opt on log B up to B = {batches[split]:g}",
+            over_seeds(f"slope of log ε_opt on log B up to B = {batches[break_index]:g}",
                        slopes(x[lower], rates.log_rates[:, lower]), "1", "least squares", within(1, 0.25)),
-            over_seeds(f"slope of log ε_opt on log B beyond B = {batches[split]:g}",
+            over_seeds(f"slope of log ε_opt on log B beyond B = {batches[break_index]:g}",
                        slopes(x[upper], rates.log_rates[:, upper]), "1", "least squares", below(0.5)),
             over_seeds("accuracy at the largest batch minus accuracy below the break", drop, "fraction",
                        "each at its best rate", below(0)),
@@ -63,7 +63,7 @@ def saturation(request: Request) -> Evidence:
 
 
 def momentum_helps_late(request: Request) -> Evidence:
-    """C3.2: momentum does not help at small batches and helps at large batches."""
+    """C3.2: momentum does not improve accuracy at small batches, but it does at large batches."""
     world = World(edge=_STABLE if request.null else 40.0)
     sweeps, with_sweeps = obtain(request, TUNED_AT_EQUAL_EPOCHS, world), obtain(request, TUNED_WITH_MOMENTUM, world)
     runs, with_runs = sweeps.table(), with_sweeps.table()
@@ -96,7 +96,7 @@ def momentum_helps_late(request: Request) -> Evidence:
 
 
 def rates_over_budgets(request: Request) -> Evidence:
-    """C3.5: the rate best for test accuracy falls slower with the epoch budget than the rate best for training loss."""
+    """C3.5: with a growing epoch budget, the rate best for accuracy falls more slowly than the rate best for loss."""
     sweeps = obtain(request, TUNED_OVER_BUDGETS, World(loss_below_growth=0.0 if request.null else 0.8))
     runs = sweeps.table()
     by_accuracy, by_loss = where_all_have_a_peak(best_rates(runs, "budget"), best_rates(runs, "budget", "train_loss"))

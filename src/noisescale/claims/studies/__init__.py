@@ -1,1 +1,1 @@
-"""The sweeps that claims rest on, by subject. A study of one experiment may lie in its module."""
+"""The sweeps behind the claims, by subject. The study of a single experiment may be in its module."""

@@ -26,8 +26,8 @@ def _digits(name: str, first: int, model: dict[str, Any]) -> list[SweepSpec]:
 
 
 def _cifar10(name: str, first: int, model: dict[str, Any]) -> list[SweepSpec]:
-    # Under NTK ḡ is εN/B. In the standard parameterization ḡ = g·d/σ0² at one rate grows with width even if the best
-    # batch is the same at all widths.
+    # This study uses NTK, where ḡ is about εN/B. In the standard parameterization, ḡ = g·d/σ0² grows with width even if
+    # all widths have the same best batch size.
     grid = {
         "parameterization": ["ntk"], "width": [8, 11, 16, 23, 32, 45], "learning_rate": [4.0],
         "batch_size": [16, 23, 32, 45, 64, 91, 128, 181],

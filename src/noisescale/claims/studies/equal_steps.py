@@ -44,8 +44,8 @@ MORE_STEPS = ClaimStudy(
     f"{NETWORK}, NTK, no batch norm, B = 512, 24,000 steps",
     lambda first: _plain("more-steps", first, (0.125, 2.0), [512], 4 * _STEPS),
 )
-# The smallest batch passes over the training set more than thirty times. A quarter of these steps, as in
-# `GHOST_BATCHES`, does not suffice to learn it.
+# Runs with the smallest batch size pass over the training set more than thirty times. A quarter as many passes, as in
+# `GHOST_BATCHES`, do not suffice to learn it.
 EQUAL_STEPS_WITH_GHOST_BATCHES = ClaimStudy(
     f"{NETWORK}, batch norm over 16 examples, 4,000 steps",
     lambda first: _normalized(

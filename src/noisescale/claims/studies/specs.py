@@ -1,4 +1,4 @@
-"""Specs of the claims' sweeps: what they share, with the sections that differ."""
+"""Functions that build the specs of the claims' sweeps from shared defaults and the sections that differ."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from noisescale.sweeps import SweepSpec
 
 Section = dict[str, Any]
 
-# A fifth of the labels redrawn.
+# A fifth of the labels are redrawn at random.
 NOISY_LABELS = {"label_noise": 0.2}
 HALVING = {"kind": "halving"}
 
 
 def claim_spec(name: str, first: int, seeds: int, **sections: Mapping[str, Any]) -> SweepSpec:
-    """Build a spec without extended ends. It has no stability ladder unless a section adds one.
+    """Build a spec whose ladders are not extended, without a stability ladder. Sections can change both.
 
     Args:
         name: Name of the sweep and of its folder.

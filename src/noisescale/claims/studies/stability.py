@@ -1,4 +1,4 @@
-"""Studies of the largest stable rate over widths: ladders of rates, with a minimal grid."""
+"""Studies of the largest stable rate over widths, with ladders of rates and a minimal grid."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ TUNED_AT_EQUAL_EPOCHS = ClaimStudy(
         f"{RECALLED} There are 3 seeds.",
     ),
 )
-# The same effective rates ε/(1 − m), and larger ones.
+# The effective rates ε/(1 − m) include all rates of `TUNED_AT_EQUAL_EPOCHS` and larger rates.
 TUNED_WITH_MOMENTUM = ClaimStudy(
     f"{NETWORK}, 30 epochs, momentum 0.9, a ladder of rates at each of seven batches",
     lambda first: _tuned("tuned-with-momentum", first, _BATCHES, (0.05, 12.9), momentum=[0.9]),

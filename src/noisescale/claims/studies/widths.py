@@ -1,4 +1,4 @@
-"""Studies over widths: the best noise at each width, in two parameterizations."""
+"""Studies of the best noise over widths, in two parameterizations."""
 
 from __future__ import annotations
 
