@@ -157,7 +157,7 @@ class BareKernel:
         )
         self._parameters = {name: tensor[: self.runs].clone() for name, tensor in whole.items()}
         table = build_table("own", describe_parameters(module, module))
-        self._sgd = OPTIMIZERS["sgd"].pack(pack(row)[: self.runs], [table] * self.runs, self._parameters)
+        self._sgd = OPTIMIZERS["sgd"].for_pack(pack(row)[: self.runs], [table] * self.runs, self._parameters)
         index = order(row, self.runs)[0]
         self._steps = row.steps
         self._inputs = data.x_train[index]

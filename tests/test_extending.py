@@ -84,7 +84,7 @@ class SignDescent(Optimizer):
     def rate_multiplier(self, row: Any) -> tuple[float, float]:
         return row.multiplier**0.5, row.query_factor
 
-    def pack(self, runs: Sequence[Run], tables: Sequence[Table], like: Tensors) -> PackedOptimizer:
+    def for_pack(self, runs: Sequence[Run], tables: Sequence[Table], like: Tensors) -> PackedOptimizer:
         return PackedSignDescent(self, runs, tables, like)
 
 
@@ -95,7 +95,7 @@ class PackedSignDescent(PackedOptimizer):
         super().__init__(optimizer, runs, tables, like)
         self._kept_share = self.run_values([run.momentum for run in runs])
 
-    def update(self, name: str, tensor: Tensor, slots: Tensors, gradient: Tensor) -> None:
+    def update_parameter(self, name: str, tensor: Tensor, slots: Tensors, gradient: Tensor) -> None:
         average = slots["average"]
         average.mul_(self._kept_share[name]).add_(gradient * (1 - self._kept_share[name]))
         tensor.sub_(average.sign() * self.rate[name])

@@ -145,9 +145,9 @@ def test_more_runs_at_once_are_taken_while_they_gain(
 
     monkeypatch.setattr("noisescale.training.kernels.choose._step_seconds", seconds)
     choice = choose_kernel(module, LOSSES["mse"], trial)
-    assert choice.measured and choice.name == f"vmap {together}"
-    again = choose_kernel(module, LOSSES["mse"], trial, choice.name)
-    assert again.name == choice.name and not again.measured
+    assert choice.measured and choice.text == f"vmap {together}"
+    again = choose_kernel(module, LOSSES["mse"], trial, choice.text)
+    assert again.text == choice.text and not again.measured
 
 
 @pytest.mark.parametrize("kind", ["vmapp", "vmap x", "vmap -1", "2", ""])

@@ -41,7 +41,7 @@ def plain(width: int, shape: tuple[int, ...], classes: int) -> nn.Module:
 def test_the_operation_is_named_and_the_runs_are_trained(make_run: MakeRun, make_data: MakeData) -> None:
     runs = [make_run(seed=seed, steps=30) for seed in range(3)]
     trainer = PackTrainer(runs, make_data(), branching, reference_width=32)
-    assert trainer.kernel == "loop" and not trainer.measured
+    assert trainer.kernel == "loop" and not trainer.choice_is_measured
     assert "one at a time" in trainer.note and "Branching" in trainer.note and ".item()" in trainer.note
     trainer.advance()
     alone = PackTrainer(runs[1:2], make_data(), branching, reference_width=32)
@@ -72,7 +72,7 @@ def test_an_interrupted_run_with_dropout_goes_on_as_if_it_had_not_been(make_run:
 
 def test_a_module_that_can_be_packed_is_measured_and_says_nothing(make_run: MakeRun, make_data: MakeData) -> None:
     trainer = PackTrainer([make_run(seed=seed) for seed in range(3)], make_data(), plain, reference_width=32)
-    assert trainer.measured and trainer.note == "" and trainer.kernel in ("vmap", "loop")
+    assert trainer.choice_is_measured and trainer.note == "" and trainer.kernel in ("vmap", "loop")
 
 
 def test_an_unknown_kernel_is_refused(make_run: MakeRun, make_data: MakeData) -> None:

@@ -106,7 +106,7 @@ def _train_together(
     if checkpoint is not None and checkpoint.state.is_like(trainer.state):
         trainer.state = checkpoint.state
     else:
-        if trainer.measured and (choice := kernels.store(runs[0], trainer.choice)) != trainer.choice:
+        if trainer.choice_is_measured and (choice := kernels.store(runs[0], trainer.choice)) != trainer.choice:
             trainer = _trainer(job, runs, dataset, choice)
     trained.note = trained.note or trainer.note
     trained.files.append(file)

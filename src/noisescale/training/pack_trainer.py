@@ -102,11 +102,11 @@ class PackTrainer:
         gradients = torch.compile(gradients) if compile else gradients
         order = BlockOrder(runs, len(dataset.x_train), dataset.input_shape, device)
         # Runs are independent, so a large pack is split into parts of equal size that train one after another.
-        size, optimizer = equal_parts(len(runs), self._choice.together), OPTIMIZERS[first.optimizer]
+        size, row = equal_parts(len(runs), self._choice.together), OPTIMIZERS[first.optimizer]
         self._order, self._parts = order, []
         for part in (slice(start, start + size) for start in range(0, len(runs), size)):
-            update = optimizer.pack(self.runs[part], self.tables[part], views(parameters, part))
-            self._parts.append(PartStep(runs, part, update, self._choice, gradients, train, order, on_step))
+            optimizer = row.for_pack(self.runs[part], self.tables[part], views(parameters, part))
+            self._parts.append(PartStep(runs, part, optimizer, self._choice, gradients, train, order, on_step))
         self._evaluation = PackEvaluation(first, self._splits, module, self._choice.kernel, self._footprint.largest)
         self._evaluations = evaluation_steps(self._batches.step_at, first.evaluations)
         self._measurements = self._make_measurements() if first.measure else None
@@ -120,10 +120,10 @@ class PackTrainer:
     @property
     def choice(self) -> str:
         """The value of `kernel` that reproduces this pack to the bit: a kernel with its number of runs at once."""
-        return self._choice.name
+        return self._choice.text
 
     @property
-    def measured(self) -> bool:
+    def choice_is_measured(self) -> bool:
         """Whether a measurement chose the kernel or, on a GPU, the number of runs at once."""
         return self._choice.measured or self.device == "cuda"
 
@@ -142,7 +142,7 @@ class PackTrainer:
         self._state = state.to(self.device)
         for part in self._parts:
             part.forget_graph()
-            part.update.freeze(self._state.frozen[part.part])
+            part.optimizer.freeze(self._state.frozen[part.part])
 
     @property
     def done(self) -> bool:
@@ -265,7 +265,7 @@ class PackTrainer:
         averages, parameters = views(state.averages, part.part), views(state.parameters, part.part)
         for step, index in enumerate(self._order.steps(stretch, part.part, state.step, stop), state.step + 1):
             decay = self._schedule.decay_factor(stretch.progress_at(step - 1))
-            part.update.prepare(step, rate_factor_at(first, self._schedule, step - 1, stretch), decay)
+            part.optimizer.prepare(step, rate_factor_at(first, self._schedule, step - 1, stretch), decay)
             # Only at fixed steps, because an interruption must not change the step at which divergence is detected.
             check = step % CHECK_EVERY == 0
             losses = part.take(state, stretch, index, step, check)
@@ -285,7 +285,7 @@ class PackTrainer:
             state.diverged_at[newly_diverged] = step
             clear_runs(state.changed_by_steps(), newly_diverged)
             for part in self._parts:
-                part.update.freeze(state.frozen[part.part])
+                part.optimizer.freeze(state.frozen[part.part])
 
     def _evaluate(self, before: Tensors | None = None) -> None:
         started, state = time.perf_counter(), self._state

@@ -27,7 +27,7 @@ class PartStep:
     Args:
         runs: All runs of the pack.
         part: The slice of the runs that train together.
-        update: The optimizer's update of the runs in `part`.
+        optimizer: The optimizer of the runs in `part`.
         choice: The kernel of the pack, and whether it needs random seeds.
         gradients: The kernel's method `losses_and_gradients`, possibly compiled.
         train: The training set.
@@ -39,14 +39,14 @@ class PartStep:
         self,
         runs: Sequence[Run],
         part: slice,
-        update: PackedOptimizer,
+        optimizer: PackedOptimizer,
         choice: Choice,
         gradients: Callable[..., tuple[Tensor | None, Tensors]],
         train: Split,
         order: BlockOrder,
         on_step: OnStep | None = None,
     ) -> None:
-        self.part, self.update = part, update
+        self.part, self.optimizer = part, optimizer
         self._runs, self._choice, self._gradients = runs[part], choice, gradients
         self._train, self._order, self._on_step = train, order, on_step
         self._graph: GraphedStep | None = None
@@ -88,7 +88,7 @@ class PartStep:
         losses, gradients = self._gradients(parameters, buffers, inputs, targets, with_losses, draws)
         if self._on_step is not None:
             self._on_step(step, self.part, gradients)
-        self.update.step(parameters, slots, gradients)
+        self.optimizer.step(parameters, slots, gradients)
         return losses
 
     def _capture(self, state: PackState, stretch: Stretch, index: Tensor) -> None:

@@ -51,13 +51,13 @@ class Choice:
     measured: bool = False
 
     @property
-    def name(self) -> str:
-        """The value of `kind` with which `choose_kernel` makes this choice again, e.g. "vmap 8"."""
+    def text(self) -> str:
+        """The choice as text, "vmap 8", with which `choose_kernel` makes it again."""
         return f"{self.kernel.name} {self.together}"
 
 
 def choose_kernel(
-    module: nn.Module, loss: Loss, trial: Trial, kind: str = "auto", together: int = 1, most: int | None = None
+    module: nn.Module, loss: Loss, trial: Trial, choice: str = "auto", together: int = 1, most: int | None = None
 ) -> Choice:
     """Choose `MLPKernel` for a plain MLP, and the kernel with the fastest trial steps for any other module.
 
@@ -68,8 +68,8 @@ def choose_kernel(
         module: The module.
         loss: The loss.
         trial: The tensors of one step of all runs of the pack.
-        kind: "auto", a name in `KERNELS` or "explicit" (`MLPKernel`), or a name and a number: "vmap 8" means the kernel
-            "vmap" with at most 8 runs at once.
+        choice: "auto", a name in `KERNELS` or "explicit" (`MLPKernel`), or a name and a number: "vmap 8" means the
+            kernel "vmap" with at most 8 runs at once.
         together: Number of runs that fit into the cache together.
         most: Largest number of runs to try at once; None for all.
 
@@ -77,14 +77,14 @@ def choose_kernel(
         The kernel and the number of runs at once.
 
     Raises:
-        BadInput: `kind` is unknown.
+        BadInput: The choice names no known kernel.
     """
-    name, _, number = kind.partition(" ")
+    name, _, number = choice.partition(" ")
     explicit = name in ("auto", MLPKernel.name)
     layers = mlp_layers(module) if explicit else None
     known = name in ("auto", *KERNELS) or layers is not None
-    if not known or not (number.isdecimal() or kind == name):
-        raise BadInput("kernel", f"auto, {', '.join(KERNELS)}, or for a plain MLP {MLPKernel.name}", repr(kind))
+    if not known or not (number.isdecimal() or choice == name):
+        raise BadInput("kernel", f"auto, {', '.join(KERNELS)}, or for a plain MLP {MLPKernel.name}", repr(choice))
     together = int(number) if number else together
     if layers is not None:
         return Choice(MLPKernel(layers, loss), together)

@@ -47,7 +47,7 @@ class AdamW(Optimizer):
         multiplier = math.sqrt(row.multiplier) if row.adam_multiplier is None else row.adam_multiplier
         return multiplier, row.query_factor
 
-    def pack(self, runs: Sequence[Run], tables: Sequence[Table], like: Tensors) -> PackedAdamW:
+    def for_pack(self, runs: Sequence[Run], tables: Sequence[Table], like: Tensors) -> PackedAdamW:
         """Return the update of R runs at once."""
         return PackedAdamW(self, runs, tables, like)
 
@@ -103,15 +103,15 @@ class PackedAdamW(PackedOptimizer):
             self._corrections.setdefault(tensor.dim(), (like_any.new_ones(shape), like_any.new_ones(shape)))
         self.rates_changed()
 
-    def prepare(self, step: int, rate: float, decay: float) -> None:
+    def prepare(self, step: int, rate_factor: float, decay_factor: float) -> None:
         """Apply the schedule's factors, and update the bias corrections of the averages."""
-        super().prepare(step, rate, decay)
+        super().prepare(step, rate_factor, decay_factor)
         mean, square = 1 / (1 - self._beta1**step), (1 - self._beta2**step).rsqrt()
         for of_mean, of_square in self._corrections.values():
             of_mean.copy_(mean.view_as(of_mean))
             of_square.copy_(square.view_as(of_square))
 
-    def update(self, name: str, tensor: Tensor, slots: Tensors, gradient: Tensor) -> None:
+    def update_parameter(self, name: str, tensor: Tensor, slots: Tensors, gradient: Tensor) -> None:
         """Move one parameter and its averages by one step."""
         mean, square = slots[MEAN], slots[SQUARE]
         of_mean, of_square = self._corrections[tensor.dim()]

@@ -15,7 +15,13 @@ from noisescale.errors import BadInput
 from noisescale.noise_laws import NoiseLaw
 from noisescale.parameterizations import Row, Table
 from noisescale.runs import Run
-from noisescale.training.optimizers.run_tensors import RunTensors, Tensors, along_runs, table_multipliers
+from noisescale.training.optimizers.run_tensors import (
+    RunTensors,
+    Tensors,
+    along_runs,
+    gradient_multiplier,
+    table_multipliers,
+)
 
 # "coupled": λ/c·θ is added to the gradient. "decoupled": θ is multiplied by 1 − (the tensor's rate)·λ (Loshchilov,
 # Hutter 2019, algorithm 1, as in torch.optim.AdamW). "independent": θ is multiplied by 1 − ελ, whatever the tensor's
@@ -79,10 +85,10 @@ class Optimizer(ABC):
         Args:
             row: Row of the table.
         """
-        return row.multiplier, row.query_factor**2
+        return gradient_multiplier(row)
 
     @abstractmethod
-    def pack(self, runs: Sequence[Run], tables: Sequence[Table], like: Tensors) -> PackedOptimizer:
+    def for_pack(self, runs: Sequence[Run], tables: Sequence[Table], like: Tensors) -> PackedOptimizer:
         """Return the update of R runs at once.
 
         Args:
@@ -193,37 +199,37 @@ class PackedOptimizer(ABC):
         self.multiplier = table_multipliers(tables, like, optimizer.rate_multiplier)
         rates = [run.learning_rate for run in runs]
         rate = {name: along_runs(rates, tensor) * self.multiplier[name] for name, tensor in like.items()}
-        self._full_rate = RunTensors(rate, like)
+        self._peak_rate = RunTensors(rate, like)
         # The rates before they are multiplied by the schedule's factor. The rates of frozen runs are zero.
-        self._base_rate = self._full_rate.copy()
-        self.rate = self._full_rate.copy()
+        self._active_peak_rate = self._peak_rate.copy()
+        self.rate = self._peak_rate.copy()
         decays = any(run.weight_decay for run in runs)
         self.couples = decays and first.decay == "coupled"
         self.shrinks = decays and first.decay != "coupled"
-        self._full_decay = RunTensors(self._decays(runs, tables), like)
-        self.decay = self._full_decay.copy()
+        self._peak_decay = RunTensors(self._decays(runs, tables), like)
+        self.decay = self._peak_decay.copy()
         # 1 − rate·decay, the factor by which decay multiplies a parameter if decay does not act through the gradient.
-        self.shrink_factor = self._full_rate.copy()
+        self.shrink_factor = self._peak_rate.copy()
         self._bound = first.clip_norm
-        squares = table_multipliers(tables, like, lambda row: (row.multiplier, row.query_factor**2))
+        squares = table_multipliers(tables, like, gradient_multiplier)
         self._norm_multiplier = {name: squares[name].to(tensor) for name, tensor in like.items()}
         self._factors = 1.0, 1.0
 
-    def prepare(self, step: int, rate: float, decay: float) -> None:
+    def prepare(self, step: int, rate_factor: float, decay_factor: float) -> None:
         """Apply the schedule's factors of a step, before the step.
 
         Args:
             step: The number of the step, from 1.
-            rate: The schedule's factor of the learning rate.
-            decay: The schedule's factor of the weight decay.
+            rate_factor: The schedule's factor of the learning rate.
+            decay_factor: The schedule's factor of the weight decay.
         """
-        if self._factors == (rate, decay):
+        if self._factors == (rate_factor, decay_factor):
             return
-        if self._factors[0] != rate:
-            torch.mul(self._base_rate.flat, rate, out=self.rate.flat)
-        if self._factors[1] != decay:
-            torch.mul(self._full_decay.flat, decay, out=self.decay.flat)
-        self._factors = rate, decay
+        if self._factors[0] != rate_factor:
+            torch.mul(self._active_peak_rate.flat, rate_factor, out=self.rate.flat)
+        if self._factors[1] != decay_factor:
+            torch.mul(self._peak_decay.flat, decay_factor, out=self.decay.flat)
+        self._factors = rate_factor, decay_factor
         self.rates_changed()
 
     def step(self, parameters: Tensors, slots: dict[str, Tensors], gradients: Tensors) -> None:
@@ -245,18 +251,18 @@ class PackedOptimizer(ABC):
                 gradient.addcmul_(tensor, self.decay[name])
             if self.shrinks:
                 tensor.mul_(self.shrink_factor[name])
-            self.update(name, tensor, {slot: tensors[name] for slot, tensors in slots.items()}, gradient)
+            self.update_parameter(name, tensor, {slot: tensors[name] for slot, tensors in slots.items()}, gradient)
 
     @abstractmethod
-    def update(self, name: str, tensor: Tensor, slots: Tensors, gradient: Tensor) -> None:
+    def update_parameter(self, name: str, tensor: Tensor, slots: Tensors, gradient: Tensor) -> None:
         """Move one parameter and its slots by one step. Clipping and decay were applied before."""
 
     def freeze(self, frozen: Tensor) -> None:
         """Stop the runs marked in `frozen` [R] by setting their rates to zero. Restore the rates of all other runs."""
-        self._base_rate.flat.copy_(self._full_rate.flat)
-        for rate in self._base_rate.values():
+        self._active_peak_rate.flat.copy_(self._peak_rate.flat)
+        for rate in self._active_peak_rate.values():
             rate[frozen] = 0.0
-        torch.mul(self._base_rate.flat, self._factors[0], out=self.rate.flat)
+        torch.mul(self._active_peak_rate.flat, self._factors[0], out=self.rate.flat)
         self.rates_changed()
 
     def rates_changed(self) -> None:
@@ -275,7 +281,7 @@ class PackedOptimizer(ABC):
         """Return the numbers by which decay multiplies θ (coupled) or the tensor's rate (otherwise), in float64."""
         kind, no_decay = runs[0].decay, runs[0].no_decay.split()
         acts = {row.name: has_decay(row, no_decay) for row in tables[0]}
-        coupled = table_multipliers(tables, self._like, lambda row: (row.multiplier, row.query_factor**2))
+        coupled = table_multipliers(tables, self._like, gradient_multiplier)
         values = [run.weight_decay for run in runs]
         decays = {}
         for name, tensor in self._like.items():

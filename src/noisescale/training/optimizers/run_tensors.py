@@ -55,6 +55,18 @@ def table_multipliers(tables: Sequence[Table], like: Tensors, multiplier: Multip
     return {name: _multipliers(columns[name], tensor, multiplier) for name, tensor in like.items()}
 
 
+def gradient_multiplier(row: Row) -> tuple[float, float]:
+    """Return the rate multiplier c = m² of an optimizer whose step is proportional to the gradient.
+
+    Args:
+        row: Row of a parameterization's table.
+
+    Returns:
+        The multiplier, and the factor of the tensor's query rows.
+    """
+    return row.multiplier, row.query_factor**2
+
+
 def rate_multipliers(tables: Sequence[Table], like: Tensors) -> Tensors:
     """Return SGD's rate multiplier c = m² of every parameter and run, in the precision of the parameters.
 
@@ -65,7 +77,7 @@ def rate_multipliers(tables: Sequence[Table], like: Tensors) -> Tensors:
     Returns:
         The multipliers by parameter, shape [R, 1, …], or [R, rows, 1, …] if the query rows of a tensor have a factor.
     """
-    multipliers = table_multipliers(tables, like, lambda row: (row.multiplier, row.query_factor**2))
+    multipliers = table_multipliers(tables, like, gradient_multiplier)
     return {name: multiplier.to(like[name]) for name, multiplier in multipliers.items()}
 
 

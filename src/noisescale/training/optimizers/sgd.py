@@ -38,7 +38,7 @@ class SGD(Optimizer):
         """Return the velocity, if any run of the pack has momentum."""
         return (VELOCITY,) if any(run.momentum for run in runs) else ()
 
-    def pack(self, runs: Sequence[Run], tables: Sequence[Table], like: Tensors) -> PackedSGD:
+    def for_pack(self, runs: Sequence[Run], tables: Sequence[Table], like: Tensors) -> PackedSGD:
         """Return the update of R runs at once."""
         return PackedSGD(self, runs, tables, like)
 
@@ -76,7 +76,7 @@ class PackedSGD(PackedOptimizer):
         self._velocity_rate = self.rate.copy()
         self.rates_changed()
 
-    def update(self, name: str, tensor: Tensor, slots: Tensors, gradient: Tensor) -> None:
+    def update_parameter(self, name: str, tensor: Tensor, slots: Tensors, gradient: Tensor) -> None:
         """Move one parameter and its velocity by one step."""
         rate = self.rate[name]
         if slots:
