@@ -12,7 +12,7 @@ from noisescale.report.figures.metric_by_noise import metric_by_noise
 from noisescale.report.figures.noise_law import noise_law
 from noisescale.report.headline import headline
 from noisescale.report.material import Material
-from noisescale.report.style import log_ticks, looks, pictures, plain, save, thinned
+from noisescale.report.style import line_styles, log_ticks, pictures, plain, save, thinned
 from noisescale.store import Study
 
 SMALL = {"widths": (32, 64), "batches": (4, 8, 16, 32, 64, 128), "seeds": 3, "stability": False}
@@ -106,6 +106,6 @@ def test_axes_carry_plain_numbers() -> None:
 
 
 def test_widths_differ_in_colour_and_marker() -> None:
-    styles = looks([16, 32, 64, 128, 256, 512, 1024])
-    assert len({look.color for look in styles.values()}) == len({look.marker for look in styles.values()}) == 7
-    assert "D" not in {look.marker for look in styles.values()}
+    styles = line_styles([16, 32, 64, 128, 256, 512, 1024])
+    assert len({style.color for style in styles.values()}) == len({style.marker for style in styles.values()}) == 7
+    assert "D" not in {style.marker for style in styles.values()}

@@ -1,4 +1,4 @@
-"""The figures of a page, in order, each with its title and a caption that explains the computation."""
+"""The figures of a page in their order, with titles and with captions that explain the computation."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Entry:
     """A figure of the page.
 
     Args:
-        name: Stem of its file names.
+        name: Stem of the figure's file names.
         title: Title above the figure.
         caption: Description of the figure and its computation.
         draw: Function that draws the figure.
@@ -40,7 +40,7 @@ class Entry:
 
 
 def catalogue(material: Material, recommendation: Recommendation | None) -> Iterator[Entry]:
-    """Yield the figures of one group in the order of the argument: curves, law, peak, edge, recommendation, grid."""
+    """Yield the figures of one group in this order: curves, law, peak, edge, recommendation, grid, learning curves."""
     noise = material.quantity.words
     metrics = " and ".join(material.metrics)
     yield Entry(
@@ -70,14 +70,15 @@ def _setting(material: Material) -> str:
 
 
 def _by_noise(material: Material) -> str:
-    text = f"Mean over seeds of the late-time average, with its 95 % interval; {_setting(material)}. "
-    text += "Diamonds: the optimum of each width with its 95 % interval, from inverting a t test on the derivative of "
-    text += "each seed's local cubic. An arrow marks an end that the data do not bound. "
+    text = "Points show the mean over seeds of the average over the last evaluations, with its 95 % interval. "
+    text += f"Here {_setting(material)}. "
+    text += "Diamonds show the optimum of each width with its 95 % interval, from inverting a t test on the derivative "
+    text += "of each seed's local cubic. An arrow marks an end that the data do not bound. "
     if not material.cells.late.all():
-        text += "Open markers: cells that are not late (their accuracy still drifts by more than 0.01). "
+        text += "Open markers show cells that are not late: their accuracy still drifts by more than 0.01. "
     if int(material.cells.failures.sum()):
-        text += "The strip below counts diverged and collapsed runs, which count at chance in the means. "
-    return text + "Cells far below the peaks lie outside the frame; the heat map shows all cells."
+        text += "The strip below counts diverged and collapsed runs. In the means, they have the accuracy of chance. "
+    return text + "Cells far below the peaks lie outside the frame. The heat map shows all cells."
 
 
 def _noise_law(material: Material) -> str:
@@ -87,50 +88,63 @@ def _noise_law(material: Material) -> str:
 
 def _peak(material: Material) -> str:
     text = "Each seed's curve is evaluated at the position that the other seeds choose, so that selecting the best "
-    text += "cell does not bias its height. Bars: 95 % intervals over seeds. "
+    text += "cell does not bias its height. Bars show 95 % intervals over seeds. "
     return text + " ".join(peak_sentence(material, metric) for metric in material.metrics)
 
 
 def _stability(material: Material) -> str:
     if not material.edges:
         return "Without a stability ladder, neither stability-limited optima nor the largest batch size are known."
-    steps = max(at.steps for at in material.group.edges)
-    text = f"Left: the rate at which the median seed first diverges or collapses within {steps} steps, from separate "
-    text += "stability runs, with 95 % intervals, for each measured batch size. Right: the largest batch at which "
-    return text + "stable rates still reach the best noise scale, from an equation in B because ε½ depends on B."
+    steps = max(measured.steps for measured in material.group.edges)
+    text = (
+        "The left panel shows, for each measured batch size, the rate at which the median seed diverges or collapses "
+    )
+    text += (
+        f"within {steps} steps. The rates come from separate stability runs and have 95 % intervals. The right panel "
+    )
+    text += "shows the largest batch size at which a stable rate still reaches the best noise scale. It solves an "
+    return text + "equation in B, because ε½ depends on B."
 
 
 def _recommended(recommendation: Recommendation) -> str:
-    text = "All points of the dashed line have the same noise; the band is the 95 % interval. Star: the default, B = "
-    text += f"{recommendation.batch_size}, ε = {number(recommendation.learning_rate.value)}"
+    text = "All points of the dashed line have the same noise. The band is the 95 % interval. The star shows the "
+    text += f"default, B = {recommendation.batch_size} and ε = {number(recommendation.learning_rate.value)}. "
     if any(rung.stable for rung in recommendation.ladder):
-        text += ", the largest batch whose rate is at most half of the stability edge and whose interval stays below it"
+        text += (
+            "This is the largest batch size whose rate is at most half of the stability edge and whose interval lies "
+        )
+        text += "below the edge. "
     else:
-        text += "; no batch size is known to be safely stable, and the warnings explain the choice"
-    return f"{text}. Source: {'; '.join(recommendation.basis)}."
+        text += "No batch size is known to be safely stable, and the warnings explain the choice. "
+    return f"{text}Source: {'; '.join(recommendation.basis)}."
 
 
 def _heat_map(material: Material) -> str:
-    text = f"Mean {material.split} {material.main_metric} of every cell"
+    text = f"Colors show the mean {material.split} {material.main_metric} of every cell"
     text += " (%)" if METRICS[material.main_metric].percent else ""
-    text += ". Frame: the best cell of each width. Hatching: not late. Cross: some runs diverged or collapsed."
+    text += (
+        ". A frame marks the best cell of each width. Hatching marks cells that are not late. A cross marks cells in "
+    )
+    text += "which some runs diverged or collapsed."
     if material.two_dimensional:
-        text += " If ε/B alone decides, the colour is constant along lines of equal ε/B."
+        text += " If only ε/B matters, the color is constant along lines of equal ε/B."
     return text
 
 
 def _collapse(material: Material) -> str:
     if material.two_dimensional:
-        return "One panel per width. If ε/B alone decides, the curves of different learning rates coincide."
-    text = "With a single value of the fixed axis, rates cannot be compared at equal ε/B. The figure shows the widths "
+        return "There is one panel per width. If only ε/B matters, the curves of different learning rates coincide."
+    fixed = material.series.fixed.replace("_", " ")
+    text = f"The grid has a single {fixed}, so rates cannot be compared at equal ε/B. The figure shows the widths "
     law = material.noise_law(material.main_metric)
     if law is None or law.status != "ok":
         return text + "as measured, each relative to its optimum."
-    text += "as measured, and shifted by the fitted power of width. The shift aligns their tops if the law holds, so "
-    return text + "the remaining differences are differences in shape. Bars: 95 % intervals over seeds."
+    text += "as measured, and shifted by the fitted power of width. The shift aligns their optima if the law holds, so "
+    return text + "the remaining differences are differences in shape. Bars show 95 % intervals over seeds."
 
 
 def _learning(material: Material) -> str:
     metric = material.main_metric
-    text = f"Mean over seeds at the cell nearest to each width's optimum by {metric}. Band: one standard deviation."
-    return text + " The optimum uses the late-time average, the last part of these curves."
+    text = f"Lines show the mean over seeds at the cell nearest to each width's optimum by {metric}. The band is one "
+    text += "standard deviation. "
+    return text + "The optimum uses the average over the last evaluations, which are the last part of these curves."

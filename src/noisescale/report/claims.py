@@ -28,7 +28,7 @@ def claims_tables(listed: Sequence[dict[str, Any]]) -> list[Table]:
         listed: Claims, as `listed_claims` returns them.
 
     Returns:
-        A table for each paper.
+        One table per paper.
     """
     tables = []
     for paper in dict.fromkeys(claim["paper"] for claim in listed):
@@ -52,7 +52,7 @@ def verdict_tables(verdicts: Sequence[Verdict]) -> list[Table]:
     Returns:
         A list with the table.
     """
-    rows, notes = [], ["Brackets: 95% intervals over seeds."]
+    rows, notes = [], ["Brackets show 95% intervals over seeds."]
     for verdict in verdicts:
         for index, row in enumerate(_rows(verdict.statistics)):
             id_and_verdict = (verdict.id, verdict.verdict) if not index else ("", "")
@@ -93,13 +93,13 @@ def write_verdict_pages(verified: Sequence[tuple[Verdict, Evidence | None]], fol
 
 
 def row_names(entries: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Name each statistic of a claim, with its convention if another statistic has the same name.
+    """Name each statistic of a claim. If several have the same name, the convention is added to it.
 
     Args:
         entries: Statistics, as a verdict stores them.
 
     Returns:
-        A name for each statistic.
+        One name per statistic.
     """
     counts = Counter(entry["name"] for entry in entries)
     return [
@@ -108,7 +108,7 @@ def row_names(entries: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _rows(entries: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]] = ()) -> list[tuple[str, ...]]:
-    """Return a row for each entry, with a name that differs from the names of all entries and others."""
+    """Return one row per entry. The name of a row is unique among `entries` and `others`."""
     return [
         (name, f"{number(entry['value'], 4)} [{number(entry['low'], 4)}, {number(entry['high'], 4)}]",
          entry["criterion"], entry["outcome"])

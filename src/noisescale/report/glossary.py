@@ -1,4 +1,4 @@
-"""The glossary of the report. Labels are those of `noisescale.laws`, with spaces for underscores."""
+"""The glossary of the report. It has the labels of `noisescale.laws`, with spaces instead of underscores."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from noisescale.store import LATE_MARGIN
 GLOSSARY: tuple[tuple[str, str], ...] = (
     (
         "learning rate ε",
-        "the rate before the parameterization's multipliers; the rate of each tensor is ε times its multiplier c",
+        "the rate before the multipliers of the parameterization; the rate of each tensor is ε times its multiplier c",
     ),
     ("batch size B", "training examples per step"),
     (
@@ -23,10 +23,10 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
     ),
     (
         "largest stable rate ε½",
-        "the rate at which half of the seeds fail (diverge, or collapse to chance) within the steps of the stability "
-        "ladder, at a stated batch size",
+        "the rate at which half of the seeds diverge, or collapse to chance, within the steps of the stability ladder; "
+        "it depends on the batch size",
     ),
-    ("largest batch B*", "the largest batch size at which the rate ε½ still reaches the best noise scale"),
+    ("largest batch B*", "the largest batch size at which a rate of ε½ still reaches the best noise scale"),
     ("cell", "a learning rate and batch size at one width, trained with every seed"),
     (
         "late",

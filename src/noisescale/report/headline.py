@@ -1,4 +1,4 @@
-"""The main results in sentences, for the top of the page."""
+"""The main results of a study as sentences, for the top of the page."""
 
 from __future__ import annotations
 
@@ -13,19 +13,21 @@ from noisescale.training import METRICS
 
 
 def headline(material: Material, recommendation: Recommendation | None) -> list[str]:
-    """Describe the laws by each metric, special widths, the peak and the recommendation.
+    """Describe the law of each metric, special widths, the peak and the recommendation.
 
     Args:
-        material: Group of the study.
-        recommendation: Recommendation to describe; None to leave it out.
+        material: Data of one group of the study.
+        recommendation: Recommendation to describe, or None for no description.
 
     Returns:
-        Sentences, the study's metric first.
+        The sentences. The law of the study's main metric comes first.
     """
-    first = material.main_metric
-    sentences = [law_sentence(material, metric) for metric in sorted(material.metrics, key=lambda name: name != first)]
-    sentences += _special_widths(material, first)
-    sentences.append(peak_sentence(material, first))
+    main_metric = material.main_metric
+    sentences = [
+        law_sentence(material, metric) for metric in sorted(material.metrics, key=lambda name: name != main_metric)
+    ]
+    sentences += _special_widths(material, main_metric)
+    sentences.append(peak_sentence(material, main_metric))
     if recommendation is not None:
         text = (
             f"For width {recommendation.width:g} ({recommendation.parameterization} parameterization), the "
@@ -45,7 +47,7 @@ def headline(material: Material, recommendation: Recommendation | None) -> list[
 
 
 def law_sentence(material: Material, metric: str) -> str:
-    """Describe the law of the optimum over width: the slope, its interval and its meaning."""
+    """Describe the law of the optimum over width by its slope, the interval of the slope and its meaning."""
     law = material.noise_law(metric)
     criterion = f"By {material.split} {metric}"
     if law is None or law.status != "ok" or not law.fitted:
@@ -78,26 +80,27 @@ def _end(value: float) -> str:
 
 
 def _special_widths(material: Material, metric: str) -> Iterator[str]:
-    optima = {width: best for width in material.widths if (best := material.optimum(metric, width)) is not None}
+    fitted = {width: material.optimum(metric, width) for width in material.widths}
+    optima = {width: optimum for width, optimum in fitted.items() if optimum is not None}
     axis = "learning rate" if material.quantity.name == "learning_rate" else "noise scale"
     name = metric.replace("_", " ")
 
-    def where(holds: Callable[[MetricOptimum], bool | None]) -> str:
-        widths = [width for width, best in optima.items() if holds(best)]
+    def widths_with(condition: Callable[[MetricOptimum], bool | None]) -> str:
+        widths = [width for width, optimum in optima.items() if condition(optimum)]
         return f"At {_widths(widths)}" if widths else ""
 
-    if place := where(lambda best: best.curve.label == "censored_low"):
-        yield f"{place} the lowest {axis} on the grid gave the best {name}, so the optimum may lie below the grid."
-    if place := where(lambda best: best.curve.label in ("not_identified_low", "flat")):
+    if at_widths := widths_with(lambda optimum: optimum.curve.label == "censored_low"):
+        yield f"{at_widths} the lowest {axis} on the grid gave the best {name}, so the optimum may lie below the grid."
+    if at_widths := widths_with(lambda optimum: optimum.curve.label in ("not_identified_low", "flat")):
         text = f"the lowest {axis} on the grid is statistically as good as the best"
-        yield f"{place} {text}, so the optimum may lie below the grid."
-    if place := where(lambda best: best.curve.label == "censored_high"):
-        yield f"{place} the highest {axis} on the grid gave the best {name}, so the optimum may lie above the grid."
-    if place := where(lambda best: best.stability_limited):
+        yield f"{at_widths} {text}, so the optimum may lie below the grid."
+    if at_widths := widths_with(lambda optimum: optimum.curve.label == "censored_high"):
+        yield f"{at_widths} the highest {axis} on the grid gave the best {name}, so the optimum may lie above the grid."
+    if at_widths := widths_with(lambda optimum: optimum.stability_limited):
         text = "it shows where training becomes unstable, not which noise is best"
-        yield f"{place} the optimum is stability-limited: {text}."
-    if place := where(lambda best: not best.late):
-        yield f"{place} the cells that decide the optimum have not converged: train longer before using it."
+        yield f"{at_widths} the optimum is stability-limited: {text}."
+    if at_widths := widths_with(lambda optimum: not optimum.late):
+        yield f"{at_widths} the cells that decide the optimum have not converged: train longer before using it."
     missing = [width for width in material.widths if width not in optima]
     if missing:
         yield f"At {_widths(missing)} there is no optimum."
@@ -108,7 +111,7 @@ def _widths(widths: list[float]) -> str:
 
 
 def peak_sentence(material: Material, metric: str) -> str:
-    """Describe the trend of the metric at the optimum over width; empty without a trend."""
+    """Describe the trend of the metric at the optimum over width. The text is empty if there is no trend."""
     laws = material.series.laws.get(metric)
     trend = None if laws is None else laws.height
     if trend is None:
@@ -116,9 +119,12 @@ def peak_sentence(material: Material, metric: str) -> str:
     narrowest, widest = (material.optimum(metric, width) for width in (trend.widths[0], trend.widths[-1]))
     if narrowest is None or widest is None:
         return ""
-    show = percent if METRICS[metric].percent else with_interval
+    format_value = percent if METRICS[metric].percent else with_interval
     verb = {"rising": "rises", "falling": "falls", "mixed": "changes in both directions", "flat": "shows no change"}[
         trend.direction
     ]
-    values = f"width {trend.widths[0]:g}: {show(narrowest.height)}; width {trend.widths[-1]:g}: {show(widest.height)}"
-    return f"Test {metric} at the optimum {verb} with width ({values})."
+    first, last = (
+        f"width {width:g}: {format_value(optimum.height)}"
+        for width, optimum in ((trend.widths[0], narrowest), (trend.widths[-1], widest))
+    )
+    return f"Test {metric} at the optimum {verb} with width ({first}; {last})."

@@ -1,4 +1,4 @@
-"""The data behind the figures of one group: its fit, its cells as a table, its runs and their curves."""
+"""The data behind the figures of one group: its fit, its table of cells, its runs and their curves."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class Material:
 
     Args:
         group: Fit of the group.
-        runs: Grid runs of the group, one row each.
+        runs: Table of the group's grid runs, one row per run.
         curves: Learning curves, as `Study.curves()` returns them.
-        split: Data set that chooses the optima, "test" or "validation".
+        split: Data set on which the optima are chosen, "test" or "validation".
         units: Unit of each metric, by name.
         metric: Metric of the study.
     """
@@ -49,7 +49,7 @@ class Material:
 
     @property
     def series(self) -> Series:
-        """Series that summary and recommendation use."""
+        """The primary series, which summary and recommendation use."""
         return self.group.series[self.group.primary]
 
     @property
@@ -59,14 +59,14 @@ class Material:
 
     @cached_property
     def all_cells(self) -> pd.DataFrame:
-        """Cells of every series, one row each: the fields of `Cell`, and `width`, `place` and `primary`.
+        """Table of the cells of every series, one row per cell: the fields of `Cell`, `width`, `place` and `primary`.
 
-        `place` is the cell's value of the ladder's quantity. A metric's column holds its mean, and the column with the
-        suffix `_half` holds the half-width of its interval.
+        `place` is the position of the cell on the horizontal axis, a value of `quantity`. The column of a metric has
+        its mean. The column with the suffix `_half` has the half-width of the interval of this mean.
         """
         rows = [
-            {"width": fit.width, "primary": k == self.group.primary, **_values(cell)}
-            for k, series in enumerate(self.group.series)
+            {"width": fit.width, "primary": index == self.group.primary, **_values(cell)}
+            for index, series in enumerate(self.group.series)
             for fit in series.widths
             for cell in fit.cells
         ]
@@ -76,12 +76,12 @@ class Material:
 
     @cached_property
     def cells(self) -> pd.DataFrame:
-        """Cells of the primary series, one row each."""
+        """Table of the cells of the primary series, one row per cell."""
         return self.all_cells[self.all_cells.primary]
 
     @property
     def quantity(self) -> Quantity:
-        """Quantity of the ladders and their optima."""
+        """Quantity in which ladders and optima are expressed."""
         return QUANTITIES[self.series.quantity]
 
     @property
@@ -91,12 +91,12 @@ class Material:
 
     @property
     def metrics(self) -> list[str]:
-        """Measured metrics, by name."""
+        """Names of the measured metrics."""
         return [metric for metric in self.units if self.all_cells[metric].notna().any()]
 
     @property
     def main_metric(self) -> str:
-        """Metric of the study, or another measured metric if that was not measured."""
+        """Metric of the study. If it was not measured, the first metric that was measured."""
         return self.metric if self.metric in self.metrics else next(iter(self.metrics), self.metric)
 
     def width_fit(self, width: float) -> WidthFit:
@@ -130,8 +130,8 @@ class Material:
     def edges(self) -> dict[float, dict[float, StabilityEdge]]:
         """Stability edges by batch size, then by width."""
         table: dict[float, dict[float, StabilityEdge]] = {}
-        for at in self.group.edges:
-            table.setdefault(at.batch_size, {})[at.width] = at.edge
+        for measured in self.group.edges:
+            table.setdefault(measured.batch_size, {})[measured.width] = measured.edge
         return dict(sorted(table.items()))
 
     def metric_label(self, metric: str, split: str | None = None) -> str:
@@ -151,14 +151,14 @@ class Material:
             return self.runs.iloc[:0]
         optimum = self.optimum(self.main_metric, width)
         if optimum is None:
-            best = cells.iloc[int(np.argmax(METRICS[self.main_metric].sign * cells[self.main_metric]))]
+            cell = cells.iloc[int(np.argmax(METRICS[self.main_metric].sign * cells[self.main_metric]))]
         else:
-            best = cells.iloc[int(np.argmin(np.abs(np.log(cells.place) - math.log(self.value_at(optimum).value))))]
-        runs = self.runs[(self.runs.width == width) & (self.runs.steps == best.steps)]
-        at_best: pd.DataFrame = runs[
-            np.isclose(runs.learning_rate, best.learning_rate) & (runs.batch_size == best.batch_size)
+            cell = cells.iloc[int(np.argmin(np.abs(np.log(cells.place) - math.log(self.value_at(optimum).value))))]
+        runs = self.runs[(self.runs.width == width) & (self.runs.steps == cell.steps)]
+        runs_of_cell: pd.DataFrame = runs[
+            np.isclose(runs.learning_rate, cell.learning_rate) & (runs.batch_size == cell.batch_size)
         ]
-        return at_best
+        return runs_of_cell
 
 
 AXES = {
@@ -170,6 +170,6 @@ AXES = {
 
 def _values(cell: Cell) -> dict[str, Any]:
     values = {name: metric.value for name, metric in cell.metrics.items()}
-    halves = {f"{name}_half": metric.high - metric.value for name, metric in cell.metrics.items()}
+    half_widths = {f"{name}_half": metric.high - metric.value for name, metric in cell.metrics.items()}
     scalars = {field.name: getattr(cell, field.name) for field in fields(cell) if field.name != "metrics"}
-    return {**scalars, **values, **halves}
+    return {**scalars, **values, **half_widths}

@@ -1,4 +1,4 @@
-"""The results of `noisescale measure` as a table for the terminal."""
+"""The table of results of `noisescale measure`, for the terminal."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def measured_tables(report: ModelReport) -> list[Table]:
         (_NAMES[row.name], *_value(row.estimate), row.estimate.unit, row.convention, f"{row.cost}, {row.seconds:.1f} s")
         for row in report.quantities
     )
-    part = "all" if report.examples == report.population else f"{report.examples:,} of"
+    share = "all" if report.examples == report.population else f"{report.examples:,} of"
     size = f"{report.parameters:,} parameters, {report.loss}, {report.dtype}"
-    title = f"{size}, on {part} {report.population:,} training examples"
+    title = f"{size}, on {share} {report.population:,} training examples"
     notes = [
-        "Brackets: 95 % intervals; for eigenvalues, the residual. '>': the data do not bound that end.",
-        "Gradient noise refers to the whole training set, curvature to the loss on these examples.",
+        "Brackets show 95 % intervals, for eigenvalues the residual. '>' means that the data do not bound this end.",
+        "The gradient noise is that of the whole training set. The curvature is that of the loss on these examples.",
     ]
     notes += [f"{_NAMES[row.name]}: {row.status}" for row in report.quantities if row.status not in ("ok", "exact")]
     columns = ("", "value ± error", "interval", "unit", "meaning", "cost")

@@ -1,4 +1,4 @@
-"""Formats of numbers: three significant digits, intervals in brackets, signs for open ends."""
+"""Formats of numbers, with three significant digits, intervals in brackets and signs for open ends."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from noisescale.estimate import Estimate
 
 NONE = "–"
 LEGEND = (
-    "Brackets: 95 % intervals. '<' or '>' in a bracket: the data do not bound that end. '≤' or '≥': the optimum lies "
-    "at or beyond that end of the grid. '–': not measured or no estimate."
+    "Brackets show 95 % intervals. '<' or '>' in a bracket means that the data do not bound this end. '≤' or '≥' means "
+    "that the optimum lies at this end of the grid or beyond it. '–' means that there is no measurement or no estimate."
 )
 
 
@@ -32,13 +32,13 @@ def with_interval(
 ) -> str:
     """Format an estimate as `value [low, high]`.
 
-    An open end is `<` or `>`. A bound carries the sign `≤` or `≥`.
+    An open end appears as `<` or `>`. A value that is only a bound has the sign `≤` or `≥`.
 
     Args:
         estimate: Estimate to format. Ends of ±inf are open; NaN ends mean that there is no interval.
         digits: Number of significant digits.
-        censored: -1 if the true value is at or below the value, 1 if at or above, 0 otherwise.
-        write: Format of each number. Default: `number` with `digits`.
+        censored: -1 if the value is an upper bound, 1 if it is a lower bound, 0 otherwise.
+        write: Function that formats a number. By default it is `number` with `digits`.
 
     Returns:
         The text.
@@ -58,7 +58,7 @@ def with_interval(
 
 
 def batch_size(estimate: Estimate, censored: int = 0) -> str:
-    """Format an estimated batch size: a whole number from ten on, two digits below."""
+    """Format an estimated batch size, as a whole number from ten on and with two digits below ten."""
     return with_interval(
         estimate, censored=censored, write=lambda value: f"{value:,.0f}" if value >= 9.95 else number(value, 2)
     )
@@ -79,5 +79,5 @@ def seconds(value: float) -> str:
     minutes, rest = divmod(round(value), 60)
     if minutes < 1:
         return f"{rest} s"
-    hours, left = divmod(minutes, 60)
-    return f"{hours} h {left} min" if hours else f"{minutes} min {rest} s"
+    hours, rest_minutes = divmod(minutes, 60)
+    return f"{hours} h {rest_minutes} min" if hours else f"{minutes} min {rest} s"

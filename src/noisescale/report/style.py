@@ -1,4 +1,4 @@
-"""The style of the figures: sizes, colours that survive a grey print, axes with plain numbers."""
+"""The style of the figures: sizes, colors that remain distinct in a gray print, and axes with plain numbers."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-# In inches. On a page of 760 pixels, a font of 10 points (72 per inch) appears 11 pixels high.
+# Width of a figure in inches. On a page of 760 pixels, a font of 10 points then appears 11 pixels high.
 PAGE_WIDTH = 9.2
 DOTS_PER_INCH = 130
 
 Color = str | tuple[float, float, float, float]
 INK, MUTED, ACCENT = "#1b1b1b", "#6b6b6b", "#c2410c"
 LINES = ("-", "--", "-.", ":")
-# The diamond is reserved for optima.
+# There is no diamond, because diamonds mark optima.
 MARKERS = ("o", "s", "^", "v", "P", "X", "<", ">", "*", "p")
 
 _SETTINGS: Any = {
@@ -51,7 +51,7 @@ _SETTINGS: Any = {
 }
 
 # Largest number of labelled ticks on an axis half a page wide.
-_MOST_TICKS = 7
+_MAX_TICKS = 7
 
 
 @contextmanager
@@ -62,13 +62,13 @@ def pictures() -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Look:
-    """The colour, marker and line style of a curve.
+class LineStyle:
+    """The color, marker and line style of a curve.
 
     Args:
-        color: Colour.
-        marker: Marker.
-        line: Line style.
+        color: Color, as matplotlib accepts it.
+        marker: Name of the marker.
+        line: Line style, one of `LINES`.
     """
 
     color: Color
@@ -76,17 +76,18 @@ class Look:
     line: str
 
 
-def looks(keys: Sequence[float]) -> dict[float, Look]:
-    """Return a look for each value, from dark to light so that the order survives a grey print."""
+def line_styles(keys: Sequence[float]) -> dict[float, LineStyle]:
+    """Return a style for each value, from dark to light, so that the order remains visible in a gray print."""
     ordered = sorted(set(keys))
     colors = mpl.colormaps["viridis"](np.linspace(0.0, 0.82, max(len(ordered), 2)))
     return {
-        key: Look(tuple(colors[i]), MARKERS[i % len(MARKERS)], LINES[i % len(LINES)]) for i, key in enumerate(ordered)
+        key: LineStyle(tuple(colors[index]), MARKERS[index % len(MARKERS)], LINES[index % len(LINES)])
+        for index, key in enumerate(ordered)
     }
 
 
 def new_figure(height: float, width: float = PAGE_WIDTH) -> Figure:
-    """Make an empty figure of the page's width, outside of pyplot's global state."""
+    """Make an empty figure without pyplot's global state. By default it has the width of the page."""
     figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
     return figure
@@ -105,36 +106,36 @@ def plain(value: float) -> str:
     return f"{value:,.0f}" if size >= 1000 else f"{value:.3g}"
 
 
-def log_ticks(low: float, high: float, most: int = _MOST_TICKS) -> list[float]:
-    """Return round numbers between two positive ends, as dense as `most` labels allow."""
+def log_ticks(low: float, high: float, max_ticks: int = _MAX_TICKS) -> list[float]:
+    """Return round numbers between two positive ends, at most `max_ticks` of them."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for leads in ((1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
         ticks = [lead * 10.0**power for power in powers for lead in leads]
-        inside = [tick for tick in ticks if low * 0.999 <= tick <= high * 1.001]
-        if len(inside) <= most:
-            return inside
-    return inside[:: math.ceil(len(inside) / most)]
+        ticks_in_range = [tick for tick in ticks if low * 0.999 <= tick <= high * 1.001]
+        if len(ticks_in_range) <= max_ticks:
+            return ticks_in_range
+    return ticks_in_range[:: math.ceil(len(ticks_in_range) / max_ticks)]
 
 
-def thinned(values: Sequence[float], most: int) -> list[float]:
-    """Return the values for ticks on a log axis, without those that leave no room for their labels."""
+def thinned(values: Sequence[float], max_ticks: int) -> list[float]:
+    """Return the values that become ticks on a log axis. Values too close to the previous tick are left out."""
     ordered = sorted(set(values))
     if len(ordered) < 2:
         return ordered
-    room = math.log(ordered[-1] / ordered[0]) / most
+    spacing = math.log(ordered[-1] / ordered[0]) / max_ticks
     ticks = [ordered[0]]
     for value in ordered[1:]:
-        if math.log(value / ticks[-1]) >= room * 0.999:
+        if math.log(value / ticks[-1]) >= spacing * 0.999:
             ticks.append(value)
     return ticks
 
 
-def log_scale(axes: Axes, which: str, values: Sequence[float] | None = None, most: int = _MOST_TICKS) -> None:
-    """Make an axis logarithmic, with plain numbers at the given values or at round numbers of its range."""
+def log_scale(axes: Axes, which: str, values: Sequence[float] | None = None, max_ticks: int = _MAX_TICKS) -> None:
+    """Make an axis logarithmic, with ticks at the given values or at round numbers of its range."""
     getattr(axes, f"set_{which}scale")("log")
     axis: Axis = getattr(axes, f"{which}axis")
     low, high = getattr(axes, f"get_{which}lim")()
-    ticks = log_ticks(low, high, most) if values is None else thinned(values, most)
+    ticks = log_ticks(low, high, max_ticks) if values is None else thinned(values, max_ticks)
     if len(ticks) < 2 and values is None:
         # Over less than a factor of two, linear ticks are almost evenly spaced.
         ticks = [tick for tick in MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(low, high) if low <= tick <= high]
@@ -145,10 +146,10 @@ def log_scale(axes: Axes, which: str, values: Sequence[float] | None = None, mos
 
 def pad_log(axes: Axes, which: str, values: Sequence[float], share: float = 0.06) -> None:
     """Set the limits of a log axis slightly beyond the positive, finite values."""
-    inside = [value for value in values if math.isfinite(value) and value > 0]
-    if not inside:
+    positive = [value for value in values if math.isfinite(value) and value > 0]
+    if not positive:
         return
-    low, high = math.log(min(inside)), math.log(max(inside))
+    low, high = math.log(min(positive)), math.log(max(positive))
     room = max(share * (high - low), 0.12)
     getattr(axes, f"set_{which}lim")(math.exp(low - room), math.exp(high + room))
 
@@ -159,7 +160,7 @@ def legend_below(figure: Figure, handles: Sequence[object], columns: int, title:
 
 
 def panel_grid(figure: Figure, count: int, columns: int, xlabel: str, ylabel: str) -> list[Axes]:
-    """Make panels row by row on shared scales; only the lowest panel of a column labels its x axis."""
+    """Make panels row by row with shared scales. Only the lowest panel of a column labels its x axis."""
     columns = min(columns, count)
     rows = math.ceil(count / columns)
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
@@ -194,9 +195,9 @@ def save(figure: Figure, folder: Path, name: str) -> str:
         name: Stem of the file names.
 
     Returns:
-        The svg element for a page, with the name as prefix of its ids so that a page can contain several figures.
+        The svg element for a page. Its ids start with the name, so that a page can contain several figures.
     """
-    # Compute the layout once; savefig would compute it twice for each of the two files.
+    # Compute the layout once, because savefig would compute it twice for each of the two files.
     if (engine := figure.get_layout_engine()) is not None:
         engine.execute(figure)
         figure.set_layout_engine("none")

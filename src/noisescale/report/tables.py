@@ -47,15 +47,15 @@ class TableData:
     notes: tuple[str, ...] = ()
 
     def as_rich(self) -> Table:
-        """Return the table for a terminal. Numbers stay on one line; sentences and notes may wrap."""
+        """Return the table for a terminal. Numbers stay on one line. Sentences and notes may wrap."""
         table = Table(
             title=Text(self.title, style="bold"), caption=Text("\n".join(self.notes)), box=box.SIMPLE_HEAD,
             title_justify="left", caption_justify="left", padding=(0, 1), collapse_padding=True, pad_edge=False,
         )  # fmt: skip
-        for k, column in enumerate(self.columns):
-            widest = max((len(row[k]) for row in self.rows), default=0)
+        for index, column in enumerate(self.columns):
+            widest = max((len(row[index]) for row in self.rows), default=0)
             fits = widest <= _WRAP_LENGTH and column != _STATUS
-            # A number that a narrow terminal cuts ends in "…".
+            # If a narrow terminal cuts a number, the number ends in "…".
             overflow: OverflowMethod = "ellipsis" if fits else "fold"
             table.add_column(Text(column), no_wrap=fits, overflow=overflow, min_width=None if fits else _LONGEST_WORD)
         for row in self.rows:
@@ -63,7 +63,7 @@ class TableData:
         return table
 
 
-# Longer entries are sentences and may wrap; so may the status. Numbers may not.
+# Entries longer than this are sentences, which may wrap. The status may also wrap. Numbers may not.
 _WRAP_LENGTH = 44
 _STATUS, _LONGEST_WORD = "status", len("stability-limited")
 
@@ -75,7 +75,7 @@ def fit_tables(fit: Fit) -> list[Table]:
         fit: Fit of a study.
 
     Returns:
-        For each group, a table of optima for each metric, a table of laws and, if measured, a table of stability edges.
+        For each group: one table of optima per metric, a table of laws and, if measured, a table of stability edges.
     """
     return [data.as_rich() for data in fit_table_data(fit)]
 
@@ -87,7 +87,7 @@ def recommendation_tables(recommendation: Recommendation) -> list[Table]:
         recommendation: Recommendation for a width.
 
     Returns:
-        The default with its intervals, basis, validity and warnings, then the ladder of (batch size, learning rate).
+        The table of the default with its source, validity and warnings, and the table of rates for all batch sizes.
     """
     return [data.as_rich() for data in recommendation_table_data(recommendation)]
 
@@ -115,7 +115,7 @@ def group_name(group: Group) -> str:
     return ", ".join([*prefix, group.parameterization, *varied])
 
 
-# These come before the other varied hyperparameters.
+# The name of a group has these hyperparameters first.
 _NAMED_FIRST = ("optimizer", "parameterization")
 
 
@@ -130,11 +130,11 @@ def _optima(fit: Fit, group: Group, metric: str) -> TableData:
     columns = ("width", f"best {quantity.symbol}", *setting, height, "ε½ (at B)", "B*", _STATUS)
     others = f"; the grid has {len(group.series) - 1} more values of {symbol}" if len(group.series) > 1 else ""
     title = f"Optimum by {fit.select_on} {metric}: {group_name(group)}, {symbol} = {series.fixed_value:g}{others}"
-    body = tuple(_row(row, metric, quantity, varied) for row in rows)
+    entries = tuple(_row(row, metric, quantity, varied) for row in rows)
     notes = _excluded(series.laws[metric])
     if metric == "loss":
         notes = ("Convergence is judged by accuracy. The test loss may still be changing when training stops.", *notes)
-    return TableData(title, columns, body, notes)
+    return TableData(title, columns, entries, notes)
 
 
 def _excluded(laws: MetricLaws) -> tuple[str, ...]:
@@ -154,7 +154,7 @@ def _row(row: SummaryRow, metric: str, quantity: Quantity, varied: str) -> tuple
     edge = with_interval(
         row.largest_stable_rate, censored={"no_failure": 1, "all_fail": -1}.get(row.stability_label, 0)
     )
-    # More noise means a smaller batch, so a bound changes its direction.
+    # More noise means a smaller batch, so a lower bound of the noise is an upper bound of the batch size.
     setting = batch_size(row.batch_size, -censored) if varied == "B" else with_interval(row.learning_rate, 3, censored)
     largest = batch_size(row.largest_batch)
     return (
@@ -180,12 +180,12 @@ def _laws(group: Group, metrics: list[str]) -> TableData:
     }
     if series.quantity == "learning_rate":
         quantities = {f"best ε at B = {series.fixed_value:g}": lambda laws: laws.learning_rate}
-    columns = ["exponent of width", *(part for m in metrics for part in (f"by {m}", "widths"))]
+    columns = ["exponent of width", *(heading for metric in metrics for heading in (f"by {metric}", "widths"))]
     rows = [
-        (name, *(entry for metric in metrics for entry in _law(read(laws[metric]))))
-        for name, read in quantities.items()
+        (name, *(entry for metric in metrics for entry in _law(law_of(laws[metric]))))
+        for name, law_of in quantities.items()
     ]
-    rows.append(("peak, per doubling", *(e for m in metrics for e in _trend(laws[m]))))
+    rows.append(("peak, per doubling", *(entry for metric in metrics for entry in _trend(laws[metric]))))
     return TableData(
         f"Laws against width: {group_name(group)}", tuple(columns), tuple(rows), _law_notes(series, metrics)
     )
@@ -237,8 +237,8 @@ def _edges(group: Group) -> TableData:
     steps = max(edge.steps for edge in group.edges)
     title = f"Largest stable rate ε½ against width: {group_name(group)}, within {steps} steps"
     note = (
-        "B*: the largest batch size at which a stable rate still reaches the best noise scale; *: outside the measured "
-        "edges."
+        "B* is the largest batch size at which a stable rate still reaches the best noise scale. A star after its "
+        "value means that it lies outside the measured edges."
     )
     return TableData(title, ("B", "slope", "width: ε½"), tuple(rows), (note,))
 
@@ -272,7 +272,7 @@ def recommendation_table_data(recommendation: Recommendation) -> list[TableData]
 
 def _ladder(recommendation: Recommendation, by_rate: bool) -> TableData:
     stable = {True: "yes", False: "no", None: NONE}
-    # No batch size far above the edge is a choice. Two rows above the edge show where it lies.
+    # Batch sizes with rates far above the stability edge are left out. Two rows above the edge show where it lies.
     above = [rung.learning_rate.low > rung.stability_edge.high for rung in recommendation.ladder]
     shown = [rung for rung, passed in zip(recommendation.ladder, [False, False, *above], strict=False) if not passed]
     if not any(rung.batch_size == recommendation.batch_size for rung in shown):
@@ -290,8 +290,8 @@ def _ladder(recommendation: Recommendation, by_rate: bool) -> TableData:
     ]
     columns = ("B", "ε", *(() if by_rate else ("ε/(B(1 − m))", "g")), "steps", "ε½", "safely stable")
     note = (
-        "safely stable: ε is at most half of ε½, and the upper end of its interval is at most ε½. ←: the default. "
-        + LEGEND
+        "A rate ε is safely stable if it is at most half of ε½ and the upper end of its interval is at most ε½. The "
+        "arrow marks the default. " + LEGEND
     )
     if len(shown) < len(recommendation.ladder):
         note = f"Batch sizes above {shown[-1].batch_size} are left out, because their rates lie far above ε½. " + note

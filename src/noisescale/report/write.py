@@ -24,16 +24,16 @@ from noisescale.store import Study, write_atomically
 
 SCHEMA_VERSION = 1
 
-# The report recommends for twice the largest trained width, as the quickstart does.
+# The report recommends for the largest trained width times this factor, as the quickstart does.
 RECOMMENDED_FACTOR = 2
 
-# Each group has eight figures, so the page shows the first groups only.
+# The page shows the figures of at most this many groups, because each group has eight figures.
 MAX_DRAWN_GROUPS = 4
 
 
 @dataclass(frozen=True)
 class _Drawn:
-    """A figure as the page shows it."""
+    """A drawn figure with its title and caption."""
 
     name: str
     title: str
@@ -45,7 +45,7 @@ def write_report(study: Study) -> Path:
     """Write DIR/report: one self-contained page, report.json, and every figure as PNG and SVG.
 
     Args:
-        study: Study, finished or still running.
+        study: A finished study, or a study that still runs.
 
     Returns:
         The path of index.html.
@@ -129,7 +129,7 @@ def _group_sentences(result: Fit, material: Material, recommendation: Recommenda
 
 
 def _follows(recommendation: Recommendation, group: Group) -> bool:
-    """Return whether a recommendation follows this group."""
+    """Return whether a recommendation is based on this group."""
     hyperparameters = group.hyperparameters
     pairs = (
         (recommendation.parameterization, group.parameterization),
@@ -143,11 +143,11 @@ def _follows(recommendation: Recommendation, group: Group) -> bool:
 def _draw(materials: list[Material], recommendation: Recommendation | None, folder: Path) -> list[_Drawn]:
     drawn = []
     with pictures():
-        for k, material in enumerate(materials[:MAX_DRAWN_GROUPS]):
+        for index, material in enumerate(materials[:MAX_DRAWN_GROUPS]):
             several = len(materials) > 1
             follows = recommendation is not None and _follows(recommendation, material.group)
             for entry in catalogue(material, recommendation if follows else None):
-                name = f"{entry.name}-{k + 1}" if several else entry.name
+                name = f"{entry.name}-{index + 1}" if several else entry.name
                 title = f"{entry.title} ({group_name(material.group)})" if several else entry.title
                 drawn.append(_Drawn(name, title, entry.caption, save(entry.draw(), folder, name)))
     return drawn
@@ -160,7 +160,7 @@ def _omission_warning(result: Fit) -> list[str]:
 
 
 def _sentence(text: str) -> str:
-    # A sentence that starts with a key keeps the spelling of the key.
+    # If a sentence starts with a key, the key keeps its spelling.
     starts_with_key = "_" in text.split(" ", 1)[0]
     return (text if starts_with_key else text[:1].upper() + text[1:]).rstrip(".") + "."
 
@@ -214,7 +214,7 @@ def _facts(runs: pd.DataFrame, spec: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _times(folder: Path) -> list[dict[str, Any]]:
-    """Read the entries of times.jsonl, without invalid lines such as a line cut short by a kill."""
+    """Read the valid entries of times.jsonl. A line is invalid if the process was killed while it wrote the line."""
     try:
         text = (folder / "times.jsonl").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -234,7 +234,7 @@ def _is_time(value: object) -> bool:
     return isinstance(value, int | float) and abs(value) < _MAX_SECONDS
 
 
-# Infinity and NaN fail the comparison too.
+# Longer times are invalid. Infinity and NaN are also invalid, because they fail the comparison.
 _MAX_SECONDS = 1e12
 
 
@@ -246,11 +246,11 @@ def _times_table(times: list[dict[str, Any]]) -> TableData | None:
         (str(entry.get("command", "")), *(seconds(float(entry[name])) if name in entry else "–" for name in names))
         for entry in times
     ]
-    notes = ("All times except wall are sums over workers.",)
+    notes = ("All times except `wall` are sums over workers.",)
     return TableData("Times of the commands on this folder", ("command", *names), tuple(rows), notes)
 
 
 def _script_json(data: object) -> str:
-    """Return JSON whose strings cannot end a script element."""
+    """Return JSON for a script element. No string in it can end the element."""
     text = json.dumps(data, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")

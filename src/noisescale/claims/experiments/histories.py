@@ -157,8 +157,8 @@ def _statistics(merged: MergedHistories) -> tuple[Statistic, ...]:
     products = [rate * decay for rate, decay in merged.pairs]
     largest, smallest = int(np.argmax(products)), int(np.argmin(products))
 
-    def difference(values: Floats, times: slice) -> Floats:
-        means = values[times].mean(0)
+    def difference(values: Floats, window: slice) -> Floats:
+        means = values[window].mean(0)
         contrast: Floats = means[largest] - means[smallest]
         return contrast
 

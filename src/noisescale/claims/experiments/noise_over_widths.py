@@ -65,8 +65,8 @@ def noise_in_proportion(request: Request) -> Evidence:
 
 def constant_temperature(request: Request) -> Evidence:
     """C1.4: in the standard parameterization the best ε/B does not depend on width."""
-    # In the papers' law, the best ḡ = g·d/σ0² grows with width in this parameterization too. In the null, it is the
-    # same at all widths.
+    # In the papers' law, the best ḡ = g·d/σ0² grows with width in this parameterization too. In the null, the best
+    # ḡ is the same at all widths.
     world = (World(slope=0.0) if request.null else World()).standard()
     sweeps = obtain(request, STANDARD_OVER_WIDTHS, world)
     _, series = primary_series(sweeps.study)

@@ -49,7 +49,7 @@ def choose_in_pairs(runs: pd.DataFrame, columns: str | list[str] = "learning_rat
         columns: The columns whose values are chosen.
     """
     accuracy, loss = (by_seed(runs, columns, name).to_numpy(dtype=np.float64) for name in ("accuracy", "train_loss"))
-    # A run that diverged has no training loss. With an infinite loss, its rate is never the best.
+    # A run that diverged has no training loss. Its loss counts as infinite, so that its rate is not chosen.
     loss = np.where(np.isfinite(loss), loss, math.inf)
     by_accuracy, by_loss = chosen_by_others(accuracy, "pairs"), chosen_by_others(-loss, "pairs")
     return ChosenRuns(

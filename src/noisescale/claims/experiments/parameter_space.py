@@ -19,8 +19,8 @@ _PAIR = {"smoke": (0.2, 0.08), "laptop": (0.2, 0.02)}
 # Number of steps before the first snapshot. Snapshots then follow every 1/(ηλ) steps.
 _SETTLING = {"smoke": 600, "laptop": 1500}
 _SNAPSHOTS = 21
-# The distance must still grow between these lags, which are in units of 1/(ηλ). In an Ornstein-Uhlenbeck process, it
-# would have stopped growing.
+# The distance must still grow between these lags, which are in units of 1/(ηλ). In an Ornstein-Uhlenbeck process, the
+# distance would have stopped growing.
 _SHORT_LAG, _LONG_LAG = 3, 10
 _POSITIONS = np.linspace(0, 1, 9)
 

@@ -22,7 +22,7 @@ _SAME_RATE, _PROPORTIONAL = within(1, 0.10), within(1, 0.25)
 _SEEDS = {"smoke": 6, "laptop": 40}
 # Factors on the weights of the twins, in opposite directions, so that second-order terms cancel.
 _UP, _DOWN = 1.1, 0.9
-# Number of relaxation times 1/(4ηλ) until directions and S are stationary, and number in the window of the fit.
+# Number of relaxation times 1/(4ηλ) until directions and S are stationary, and in the window of the fit.
 _SETTLING, _WINDOW = 12, 2
 # Pairs (η, λ). The products ηλ cover 1.5 decades, with large and with small rates.
 _PAIRS = {

@@ -1,1 +1,1 @@
-"""The figures of a report, one per file. Each is a function from a group's material to a matplotlib figure."""
+"""The figures of a report, one per file. Each file has a function from a group's `Material` to a figure."""

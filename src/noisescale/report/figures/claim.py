@@ -1,4 +1,4 @@
-"""The figure of a verdict: its panels, one below the other."""
+"""The figure of a verdict, with its panels one below the other."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from noisescale.claims import Curve, Panel, Verdict
-from noisescale.report.style import INK, LINES, MARKERS, Color, legend_below, log_scale, looks, new_figure
+from noisescale.report.style import INK, LINES, MARKERS, Color, legend_below, line_styles, log_scale, new_figure
 
-# Longer curves with ascending x are drawn as lines, other curves as points.
+# Curves with more points than this and with ascending x are drawn as lines. Other curves are drawn as points.
 _MAX_POINTS = 30
 _PANEL_HEIGHT = 4.2
 
 
 def claim_figure(verdict: Verdict, panels: Sequence[Panel]) -> Figure:
-    """Draw measurements as points or coloured lines, and theory and references as black lines.
+    """Draw measurements as points or colored lines, and theory and references as black lines.
 
     Args:
         verdict: Verdict, for the title.
@@ -57,9 +57,9 @@ def figure_title(id: str, verdict: str, scale: str, seeds: int, first_seed: int)
 
 def _draw(axes: Axes, panel: Panel) -> None:
     measured = [curve for curve in panel.curves if curve.kind == "measured"]
-    shades = looks([float(index) for index in range(len(measured))])
+    styles = line_styles([float(index) for index in range(len(measured))])
     for index, curve in enumerate(measured):
-        _draw_measured(axes, curve, index, shades[float(index)].color)
+        _draw_measured(axes, curve, index, styles[float(index)].color)
     for index, curve in enumerate(curve for curve in panel.curves if curve.kind != "measured"):
         label = f"theory: {curve.label}" if curve.kind == "theory" else curve.label
         axes.plot(curve.x, curve.y, color=INK, ls=LINES[1 + index % 3], lw=1.4, label=label)

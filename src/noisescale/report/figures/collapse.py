@@ -1,4 +1,4 @@
-"""The metric against ε/B: one panel per width, or the widths aligned by the law."""
+"""The metric against ε/B, in one panel per width or with the widths aligned by the law."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from noisescale.report.material import AXES, Material
-from noisescale.report.style import Look, legend_below, log_scale, looks, new_figure, pad_log, panel_grid
+from noisescale.report.style import LineStyle, legend_below, line_styles, log_scale, new_figure, pad_log, panel_grid
 from noisescale.training import METRICS
 
 _COLUMNS = 3
 
 
 def collapse(material: Material) -> Figure:
-    """Draw a panel per width with a curve for each rate; if the grid has a single series, overlay the widths."""
+    """Draw a panel per width with a curve for each rate. If the grid has a single series, draw all widths together."""
     metric = material.main_metric
     return _rates(material, metric) if material.two_dimensional else _widths(material, metric)
 
 
 def _rates(material: Material, metric: str) -> Figure:
     cells = material.all_cells
-    look = looks(cells.learning_rate.tolist())
+    styles = line_styles(cells.learning_rate.tolist())
     figure = new_figure(0.9 + 2.5 * math.ceil(len(material.widths) / _COLUMNS))
     labels = AXES["temperature"], material.metric_label(metric)
     panels = panel_grid(figure, len(material.widths), _COLUMNS, *labels)
     for axes, width in zip(panels, material.widths, strict=True):
-        for rate, style in look.items():
+        for rate, style in styles.items():
             curve = cells[(cells.width == width) & (cells.learning_rate == rate)].sort_values("temperature")
             axes.errorbar(curve.temperature, curve[metric], yerr=np.nan_to_num(curve[f"{metric}_half"], posinf=0.0),
                           color=style.color, ls="none", elinewidth=0.8, zorder=2)  # fmt: skip
@@ -40,16 +40,17 @@ def _rates(material: Material, metric: str) -> Figure:
             )
         axes.set_title(f"width {width:g}")
         pad_log(axes, "x", cells.temperature.tolist())
-        log_scale(axes, "x", most=5)
+        log_scale(axes, "x", max_ticks=5)
     handles = [
-        Line2D([], [], color=style.color, marker=style.marker, label=f"ε = {rate:.3g}") for rate, style in look.items()
+        Line2D([], [], color=style.color, marker=style.marker, label=f"ε = {rate:.3g}")
+        for rate, style in styles.items()
     ]
     legend_below(figure, handles, columns=min(len(handles), 7))
     return figure
 
 
 def _widths(material: Material, metric: str) -> Figure:
-    cells, look = material.cells, looks(material.widths)
+    cells, styles = material.cells, line_styles(material.widths)
     law = material.noise_law(metric)
     slope = law.slope.value if law is not None and law.status == "ok" else math.nan
     shifted = len(material.widths) > 1 and math.isfinite(slope)
@@ -60,9 +61,9 @@ def _widths(material: Material, metric: str) -> Figure:
         curve = cells[cells.width == width].sort_values("temperature")
         height = _relative(material, curve, metric, width)
         half = np.nan_to_num(curve[f"{metric}_half"], posinf=0.0)
-        _curve(panels[0], curve.temperature, height, half, look[width])
+        _curve(panels[0], curve.temperature, height, half, styles[width])
         if shifted:
-            _curve(panels[1], curve.temperature * (width / base) ** -slope, height, half, look[width])
+            _curve(panels[1], curve.temperature * (width / base) ** -slope, height, half, styles[width])
     for axes in panels:
         axes.relim()
         pad_log(axes, "x", np.concatenate([line.get_xdata() for line in axes.lines]).tolist(), 0.03)
@@ -75,7 +76,7 @@ def _widths(material: Material, metric: str) -> Figure:
         panels[1].set_xlabel(f"ε/(B(1−m)) · (width/{base:g})$^{{{-slope:.2f}}}$")
         panels[1].set_title("shifted by the law")
     handles = [
-        Line2D([], [], color=look[w].color, marker=look[w].marker, ls=look[w].line, label=f"width {w:g}")
+        Line2D([], [], color=styles[w].color, marker=styles[w].marker, ls=styles[w].line, label=f"width {w:g}")
         for w in material.widths
     ]
     legend_below(figure, handles, columns=min(len(handles), 7))
@@ -85,12 +86,12 @@ def _widths(material: Material, metric: str) -> Figure:
 def _relative(material: Material, curve: pd.DataFrame, metric: str, width: float) -> pd.Series:
     optimum = material.optimum(metric, width)
     if optimum is not None:
-        top = material.height_on_curve(metric, width, material.value_at(optimum).value)
+        reference = material.height_on_curve(metric, width, material.value_at(optimum).value)
     else:
-        top = METRICS[metric].sign * (METRICS[metric].sign * curve[metric]).max()
-    return curve[metric] - top
+        reference = METRICS[metric].sign * (METRICS[metric].sign * curve[metric]).max()
+    return curve[metric] - reference
 
 
-def _curve(axes: Axes, x: pd.Series, y: pd.Series, half: NDArray[np.float64], style: Look) -> None:
+def _curve(axes: Axes, x: pd.Series, y: pd.Series, half: NDArray[np.float64], style: LineStyle) -> None:
     axes.errorbar(x, y, yerr=half, color=style.color, ls="none", elinewidth=0.8, zorder=1.5)
     axes.plot(x, y, color=style.color, marker=style.marker, ls=style.line, ms=4.5, lw=1.2)

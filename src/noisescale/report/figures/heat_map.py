@@ -1,4 +1,4 @@
-"""A heat map of the metric: over (learning rate, batch size) for each width, or over (width, ladder)."""
+"""A heat map of the metric, over learning rate and batch size for each width, or over width and one of the two."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MAX_TICKS = 12
 
 
 def heat_map(material: Material) -> Figure:
-    """Draw a panel per width over (ε, B), or a single panel over (width, B) or (width, ε) for a grid with one series.
+    """Draw a panel over (ε, B) for each width. If the grid has one series, draw one panel over width and B or ε.
 
     Hatching marks cells that are not late, a cross marks failed runs, and a frame marks the best cell of each width.
     """
@@ -68,7 +68,7 @@ def _draw(
     axes.grid(False)
     axes.set_xlim(-0.5, len(xs) - 0.5)
     axes.set_ylim(-0.5, len(ys) - 0.5)
-    numbers = len(xs) <= _MAX_COLUMNS
+    show_numbers = len(xs) <= _MAX_COLUMNS
     colors = _colors(metric)
     for cell in cells.itertuples():
         i, j, value = xs.index(getattr(cell, column)), ys.index(getattr(cell, row)), getattr(cell, metric)
@@ -81,11 +81,11 @@ def _draw(
             axes.fill_between([i - 0.5, i + 0.5], j - 0.5, j + 0.5, facecolor="none", edgecolor="#ffffff90",
                               hatch=hatch, lw=0)  # fmt: skip
         ink = "white" if np.dot(color[:3], (0.3, 0.59, 0.11)) < 0.55 else "black"
-        if numbers:
+        if show_numbers:
             text = f"{100 * value:.1f}" if METRICS[metric].percent else f"{value:.2f}"
             axes.text(i, j, text, ha="center", va="center", fontsize=8.5, color=ink)
         if cell.failures:
-            position = (i + 0.36, j + 0.28) if numbers else (i, j)
+            position = (i + 0.36, j + 0.28) if show_numbers else (i, j)
             axes.plot(*position, marker="x", color=ink, ms=4, mew=1.2)
     for _, part in cells.groupby(row) if best_in_row else [(None, cells)]:
         _frame_best(axes, part, xs, ys, column, row, metric)
@@ -117,13 +117,13 @@ def _colors(metric: str) -> Colormap:
 
 
 def _range(cells: pd.DataFrame, metric: str) -> tuple[float, float]:
-    """Return the ends of the colour scale, without the tail of failing cells, which would hide other differences."""
+    """Return the ends of the color scale. Very bad values are cut off, because they would hide other differences."""
     values = cells.loc[cells.failures == 0, metric].dropna()
     values = values if len(values) else cells[metric].dropna()
     low, high = float(values.min()), float(values.max())
-    middle = float(values.median())
+    median = float(values.median())
     if METRICS[metric].percent:
-        low = max(low, middle - 4 * (high - middle) - 0.02)
+        low = max(low, median - 4 * (high - median) - 0.02)
     else:
-        high = min(high, middle + 4 * (middle - low) + 0.02)
+        high = min(high, median + 4 * (median - low) + 0.02)
     return low, max(high, low + 1e-6)

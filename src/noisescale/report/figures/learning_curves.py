@@ -1,4 +1,4 @@
-"""Learning curves of the cell nearest to each width's optimum: the mean over seeds with a band."""
+"""Learning curves of the cell nearest to the optimum of each width, as a mean over seeds with a band."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from noisescale.report.material import Material
-from noisescale.report.style import INK, Look, legend_below, looks, message, new_figure, plain
+from noisescale.report.style import INK, LineStyle, legend_below, line_styles, message, new_figure, plain
 
 Columns = list[tuple[str, str]]
 
 
 def learning_curves(material: Material) -> Figure:
-    """Draw accuracy and loss against steps at each width's best cell: mean and one standard deviation."""
+    """Draw the mean accuracy and loss against steps at each width's best cell, with one standard deviation."""
     runs = {width: material.runs_at_optimum(width) for width in material.widths}
     runs = {width: at_optimum for width, at_optimum in runs.items() if not at_optimum.empty}
     if not runs:
@@ -27,11 +27,11 @@ def learning_curves(material: Material) -> Figure:
     panels = [panel for panel in _panels(material) if _measured(curves, panel[1])]
     figure = new_figure(4.0)
     all_axes = figure.subplots(1, len(panels), squeeze=False)[0]
-    look = looks(material.widths)
+    styles = line_styles(material.widths)
     for axes, (label, columns) in zip(all_axes, panels, strict=True):
         for width in runs:
             for column, dashed in columns:
-                _band(axes, curves[curves.width == width], column, look[width], bool(dashed))
+                _band(axes, curves[curves.width == width], column, styles[width], bool(dashed))
         axes.set_xlabel("training step")
         axes.set_ylabel(label)
         axes.set_xlim(left=0)
@@ -39,7 +39,7 @@ def learning_curves(material: Material) -> Figure:
         axes.locator_params(axis="x", nbins=5)
     _limit_loss(all_axes[-1], curves, panels[-1][1])
     handles: list[Line2D | Patch] = [
-        Line2D([], [], color=look[w].color, label=f"width {w:g}", lw=2.2) for w in material.widths if w in runs
+        Line2D([], [], color=styles[w].color, label=f"width {w:g}", lw=2.2) for w in material.widths if w in runs
     ]
     handles += [Line2D([], [], color=INK, ls=ls, label=label) for ls, label in (("-", material.split), ("--", "train"))]
     handles.append(Patch(color=INK, alpha=0.15, lw=0, label="± 1 s.d. over seeds"))
@@ -59,13 +59,13 @@ def _panels(material: Material) -> list[tuple[str, Columns]]:
     ]
 
 
-def _band(axes: Axes, curves: pd.DataFrame, column: str, look: Look, dashed: bool) -> None:
+def _band(axes: Axes, curves: pd.DataFrame, column: str, style: LineStyle, dashed: bool) -> None:
     if column not in curves or curves[column].isna().all():
         return
     table = curves.pivot_table(index="step", columns="run_id", values=column)
     mean, spread = table.mean(axis=1), table.std(axis=1, ddof=1).fillna(0.0)
-    axes.fill_between(mean.index, mean - spread, mean + spread, color=look.color, alpha=0.15, lw=0)
-    axes.plot(mean.index, mean, color=look.color, ls="--" if dashed else "-", lw=1.1 if dashed else 1.6)
+    axes.fill_between(mean.index, mean - spread, mean + spread, color=style.color, alpha=0.15, lw=0)
+    axes.plot(mean.index, mean, color=style.color, ls="--" if dashed else "-", lw=1.1 if dashed else 1.6)
 
 
 def _limit_loss(axes: Axes, curves: pd.DataFrame, columns: Columns) -> None:

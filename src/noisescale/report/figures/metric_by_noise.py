@@ -11,10 +11,20 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from noisescale.report.material import Material
-from noisescale.report.style import INK, Look, legend_below, log_scale, looks, message, new_figure, pad_log, plain
+from noisescale.report.style import (
+    INK,
+    LineStyle,
+    legend_below,
+    line_styles,
+    log_scale,
+    message,
+    new_figure,
+    pad_log,
+    plain,
+)
 from noisescale.training import METRICS
 
-# Distance of the arrow of an open end from the last cell, as a share of the axis.
+# Distance of an open end's arrow from the last cell, as a share of the logarithmic range of the cells.
 _ARROW = 0.017
 
 
@@ -23,7 +33,7 @@ def metric_by_noise(material: Material) -> Figure:
 
     Open markers show cells that are not late.
     """
-    cells, metrics, look = material.all_cells, material.metrics, looks(material.widths)
+    cells, metrics, styles = material.all_cells, material.metrics, line_styles(material.widths)
     if not metrics:
         return message("No metric was measured.")
     failing = sorted(material.cells.loc[material.cells.failures > 0, "width"].unique())
@@ -33,38 +43,38 @@ def metric_by_noise(material: Material) -> Figure:
     panels = figure.subplots(len(ratios), 1, sharex=True, squeeze=False, height_ratios=ratios)[:, 0]
     pad_log(panels[-1], "x", cells.place.tolist(), 0.04)
     for axes in panels:
-        log_scale(axes, "x", most=11)
+        log_scale(axes, "x", max_ticks=11)
     for axes, metric in zip(panels, metrics, strict=False):
-        _panel(axes, material, metric, look)
+        _panel(axes, material, metric, styles)
     if failing:
-        _failures(panels[-1], material.cells, failing, look)
+        _failures(panels[-1], material.cells, failing, styles)
     panels[-1].set_xlabel(material.place_label)
-    legend_below(figure, _legend(material, look), columns=5)
+    legend_below(figure, _legend(material, styles), columns=5)
     return figure
 
 
-def _panel(axes: Axes, material: Material, metric: str, look: dict[float, Look]) -> None:
+def _panel(axes: Axes, material: Material, metric: str, styles: dict[float, LineStyle]) -> None:
     for width in material.widths:
         cells = material.all_cells[material.all_cells.width == width]
-        _curve(axes, cells[cells.primary], metric, look[width])
+        _curve(axes, cells[cells.primary], metric, styles[width])
         for _, curve in cells[~cells.primary].groupby(material.series.fixed):
-            axes.plot(curve.place, curve[metric], color=look[width].color, lw=0.9, alpha=0.45, zorder=1.5)
+            axes.plot(curve.place, curve[metric], color=styles[width].color, lw=0.9, alpha=0.45, zorder=1.5)
     for width in material.widths:
-        _optimum(axes, material, metric, width, look[width])
+        _optimum(axes, material, metric, width, styles[width])
     axes.set_ylabel(material.metric_label(metric))
     axes.set_ylim(*_limits(material, metric))
 
 
-def _curve(axes: Axes, curve: pd.DataFrame, metric: str, look: Look) -> None:
+def _curve(axes: Axes, curve: pd.DataFrame, metric: str, style: LineStyle) -> None:
     x, y = curve.place.to_numpy(float), curve[metric].to_numpy(float)
     error = np.nan_to_num(curve[f"{metric}_half"].to_numpy(float), posinf=0.0)
-    axes.errorbar(x, y, yerr=error, color=look.color, ls=look.line, lw=1.3, elinewidth=0.9, zorder=2)
+    axes.errorbar(x, y, yerr=error, color=style.color, ls=style.line, lw=1.3, elinewidth=0.9, zorder=2)
     late = curve.late.to_numpy(bool)
-    for mask, face in ((late, look.color), (~late, "white")):
-        axes.plot(x[mask], y[mask], marker=look.marker, ls="none", mfc=face, mec=look.color, mew=1.2, zorder=3)
+    for mask, face in ((late, style.color), (~late, "white")):
+        axes.plot(x[mask], y[mask], marker=style.marker, ls="none", mfc=face, mec=style.color, mew=1.2, zorder=3)
 
 
-def _optimum(axes: Axes, material: Material, metric: str, width: float, look: Look) -> None:
+def _optimum(axes: Axes, material: Material, metric: str, width: float, style: LineStyle) -> None:
     optimum = material.optimum(metric, width)
     if optimum is None:
         return
@@ -82,15 +92,17 @@ def _optimum(axes: Axes, material: Material, metric: str, width: float, look: Lo
             axes.plot([end * factor], [height], color=INK, zorder=5, marker=arrow, ms=7, clip_on=False)
         elif math.isfinite(given):
             axes.plot([end], [height], color=INK, zorder=5, marker="|", ms=8)
-    axes.plot([place.value], [height], marker="D", ms=8, mfc=look.color, mec=INK, mew=1.3, ls="none", zorder=6)
+    axes.plot([place.value], [height], marker="D", ms=8, mfc=style.color, mec=INK, mew=1.3, ls="none", zorder=6)
 
 
-def _failures(axes: Axes, cells: pd.DataFrame, widths: list[float], look: dict[float, Look]) -> None:
+def _failures(axes: Axes, cells: pd.DataFrame, widths: list[float], styles: dict[float, LineStyle]) -> None:
     """Draw a strip with the number of diverged and collapsed runs of each cell, one row per width."""
     for row, width in enumerate(widths):
         failing = cells[(cells.width == width) & (cells.failures > 0)]
         for place, failures, runs in zip(failing.place, failing.failures, failing.runs, strict=True):
-            axes.text(place, row, f"{failures}/{runs}", ha="center", va="center", fontsize=7.5, color=look[width].color)
+            axes.text(
+                place, row, f"{failures}/{runs}", ha="center", va="center", fontsize=7.5, color=styles[width].color
+            )
     axes.set_ylim(-0.6, len(widths) - 0.4)
     axes.set_yticks(range(len(widths)), [f"width {width:g}" for width in widths], fontsize=7.5)
     axes.set_ylabel("failed", fontsize=9)
@@ -98,7 +110,7 @@ def _failures(axes: Axes, cells: pd.DataFrame, widths: list[float], look: dict[f
 
 
 def _limits(material: Material, metric: str) -> tuple[float, float]:
-    """Return limits without the far tail of bad values: cells near divergence would flatten all peaks."""
+    """Return axis limits that cut off very bad values. Cells near divergence would otherwise flatten all peaks."""
     sign = METRICS[metric].sign
     values = sign * material.all_cells[metric].dropna()
     tops = values.groupby(material.all_cells.width).max()
@@ -109,9 +121,9 @@ def _limits(material: Material, metric: str) -> tuple[float, float]:
     return min(ends), max(ends)
 
 
-def _legend(material: Material, look: dict[float, Look]) -> list[Line2D]:
+def _legend(material: Material, styles: dict[float, LineStyle]) -> list[Line2D]:
     handles = [
-        Line2D([], [], color=look[w].color, marker=look[w].marker, ls=look[w].line, label=f"width {w:g}")
+        Line2D([], [], color=styles[w].color, marker=styles[w].marker, ls=styles[w].line, label=f"width {w:g}")
         for w in material.widths
     ]
     handles.append(Line2D([], [], color=INK, marker="D", ls="-", lw=2, mfc="white", label="optimum, 95 % interval"))

@@ -1,4 +1,4 @@
-"""The best noise scale against width, with the fitted law and its band, for each metric."""
+"""The best noise scale against width for each metric, with the fitted law and its band."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BAND_POINTS = 25
 
 
 def noise_law(material: Material) -> Figure:
-    """Draw the optimum with its interval at each width, and the law with its 95 % band; arrows for censored widths."""
+    """Draw the optimum of each width with its interval, and the law with its 95 % band. Arrows show bounds."""
     metrics = [m for m in material.metrics if any(material.optimum(m, w) for w in material.widths)]
     if not metrics:
         return message("No width has an optimum to draw. The table gives the reasons.")
@@ -28,8 +28,8 @@ def noise_law(material: Material) -> Figure:
     pad_log(panels[0], "y", material.all_cells.place.tolist(), 0.03)
     for axes, metric in zip(panels, metrics, strict=True):
         pad_log(axes, "x", material.widths)
-        log_scale(axes, "x", material.widths, most=10)
-        log_scale(axes, "y", most=9)
+        log_scale(axes, "x", material.widths, max_ticks=10)
+        log_scale(axes, "y", max_ticks=9)
         axes.set_xlabel("width")
         axes.set_title(_title(metric, material.noise_law(metric)))
         _panel(axes, material, metric)
@@ -37,7 +37,7 @@ def noise_law(material: Material) -> Figure:
     handles: list[Line2D | Patch] = [
         Line2D([], [], color=INK, marker="D", label="optimum in the law, 95 % interval"),
         Line2D([], [], color=MUTED, marker="D", mfc="white", label="optimum not in the law"),
-        Line2D([], [], color=ACCENT, marker="v", ls="none", label="censored: at or beyond this end"),
+        Line2D([], [], color=ACCENT, marker="v", ls="none", label="bound: at or beyond this end"),
         Line2D([], [], color=ACCENT, label="law"),
         Patch(color=ACCENT, alpha=0.15, lw=0, label="95 % band of the law's line"),
         Line2D([], [], color=MUTED, ls=":", label="ends of the usable cells"),

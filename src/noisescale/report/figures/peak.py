@@ -34,7 +34,7 @@ def peak(material: Material) -> Figure:
         axes.set_xlabel("width")
         axes.set_ylabel(f"{material.metric_label(metric, 'test')}\nat the optimum")
         pad_log(axes, "x", material.widths)
-        log_scale(axes, "x", material.widths, most=10)
+        log_scale(axes, "x", material.widths, max_ticks=10)
     handles = [
         Line2D([], [], color=INK, marker="D", label="interior optimum, 95 % interval"),
         Line2D([], [], color=INK, marker="D", mfc="white", label="optimum not bounded on both sides"),

@@ -44,8 +44,8 @@ def recommended(material: Material, recommendation: Recommendation) -> Figure:
         axes.plot(*np.array(unstable).T, "x", color=MUTED, ms=6, mew=1.4, label="not safely stable", zorder=4)
     default = [recommendation.batch_size], [recommendation.learning_rate.value]
     axes.plot(*default, marker="*", ms=17, color=INK, mfc="#ffd166", ls="none", label="recommended", zorder=6)
-    log_scale(axes, "x", _powers(batches), most=14)
-    log_scale(axes, "y", most=9)
+    log_scale(axes, "x", _powers(batches), max_ticks=14)
+    log_scale(axes, "y", max_ticks=9)
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel(AXES["batch_size"])
     axes.set_ylabel(AXES["learning_rate"])

@@ -9,9 +9,19 @@ from matplotlib.figure import Figure
 
 from noisescale.estimate import Estimate
 from noisescale.report.material import AXES, Material
-from noisescale.report.style import ACCENT, INK, Color, legend_below, log_scale, looks, message, new_figure, pad_log
+from noisescale.report.style import (
+    ACCENT,
+    INK,
+    Color,
+    legend_below,
+    line_styles,
+    log_scale,
+    message,
+    new_figure,
+    pad_log,
+)
 
-# An arrow at this factor beyond the value marks an open end of an interval.
+# An arrow marks an open end of an interval, at the end times or divided by this factor.
 _ARROW = 1.12
 
 
@@ -29,20 +39,20 @@ def stability(material: Material) -> Figure:
     for axes in panels:
         axes.set_xlabel("width")
         pad_log(axes, "x", material.widths)
-        log_scale(axes, "x", material.widths, most=10)
-        log_scale(axes, "y", most=8)
+        log_scale(axes, "x", material.widths, max_ticks=10)
+        log_scale(axes, "y", max_ticks=8)
     handles = [handle for axes in panels for handle in axes.get_legend_handles_labels()[0]]
     legend_below(figure, handles, columns=4)
     return figure
 
 
 def _edges(axes: Axes, material: Material, metric: str) -> None:
-    look = looks(list(material.edges))
+    styles = line_styles(list(material.edges))
     values: list[float] = []
     for k, (batch, edges) in enumerate(material.edges.items()):
         # A small shift separates the intervals of several batch sizes at the same width.
-        shift = 1.035 ** (k - (len(look) - 1) / 2)
-        style, rates = look[batch], {w: e.rate for w, e in edges.items() if math.isfinite(e.rate.value)}
+        shift = 1.035 ** (k - (len(styles) - 1) / 2)
+        style, rates = styles[batch], {w: e.rate for w, e in edges.items() if math.isfinite(e.rate.value)}
         axes.plot([w * shift for w in rates], [rate.value for rate in rates.values()], color=style.color, lw=1.2,
                   marker=style.marker, ls=style.line, label=f"ε½ at B = {batch:g}")  # fmt: skip
         for width, rate in rates.items():
