@@ -162,7 +162,7 @@ def buffer(width, shape, classes):
     [
         ("fixed", "mup", "a layer whose fan-in grows"),
         ("fixed", "improved_standard", "a layer whose fan-in grows"),
-        ("buffer", "mup", "a weight whose fan-in alone grows"),
+        ("buffer", "mup", "a weight of which only the fan-in grows"),
         ("tied", "mup", "'mup' has two for the tied 'classes.weight' and 'read_out.weight'"),
         ("tied", "improved_standard", "'improved_standard' has two for the tied"),
     ],

@@ -53,7 +53,7 @@ def test_a_pickle_that_calls_a_function_is_refused_and_the_function_named(
 ) -> None:
     trace = tmp_path / "trace"
     content = pickle.dumps({"data": Calls(function, f"touch {trace}")}, protocol=protocol)
-    with pytest.raises(BadInput, match=rf"data_batch_1: .*it asks for {name}\.$"):
+    with pytest.raises(BadInput, match=rf"data_batch_1: .*a reference to {name}\.$"):
         load_restricted_pickle(content, PATH)
     assert not trace.exists()
 

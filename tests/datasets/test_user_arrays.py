@@ -62,14 +62,14 @@ def with_bad_entries(array: np.ndarray, *entries: float) -> np.ndarray:
         ("x_train", VECTORS[0], r"vectors \[N, D\], sequences .* or images.*Got: shape \[3\]"),
         ("x_train", VECTORS[:, None, None, None], r"sequences \[N, C, L\] or images.*Got: shape \[6, 1, 1, 1, 3\]"),
         ("x_train", VECTORS[:0], r"at least one example.*Got: shape \[0, 3\]"),
-        ("x_test", TEST_VECTORS[:, :2], r"shape of those of x_train, \[3\]. Got: \[2\]"),
+        ("x_test", TEST_VECTORS[:, :2], r"same shape as in x_train, \[3\]. Got: \[2\]"),
         ("y_train", LABELS[:5], "as long as its inputs, 6. Got: 5"),
         ("y_test", TEST_LABELS[:, None], r"integer labels of shape \[N\].*Got: int64 of shape \[4, 1\]"),
         ("y_train", np.zeros((6, 0)), r"real-valued targets.*Got: float64 of shape \[6, 0\]"),
         ("y_train", np.array(1.0), r"real-valued targets.*Got: float64 of shape \[\]"),
-        ("y_train", LABELS - 1, "0 to K - 1. Got: 2 negative labels, the least -1"),
+        ("y_train", LABELS - 1, "0 to K - 1. Got: 2 negative labels, the smallest -1"),
         ("y_test", TEST_LABELS * 1000, "at most the number of examples, 10. Got: a largest label of 3000"),
-        ("y_test", np.ones((4, 2)), "kind of y_train, class labels. Got: real-valued targets of 2 columns"),
+        ("y_test", np.ones((4, 2)), "same kind as y_train, class labels. Got: real-valued targets of 2 columns"),
     ],
 )
 def test_what_cannot_be_used_is_refused_by_its_name(name: str, value: Any, message: str) -> None:
@@ -85,5 +85,7 @@ def test_a_single_class_is_refused() -> None:
 
 
 def test_targets_that_overflow_float32_are_refused() -> None:
-    with pytest.raises(BadInput, match="own y_train: must hold finite float32 numbers only. Got: 0 NaN and 6 infinite"):
+    with pytest.raises(
+        BadInput, match="own y_train: must contain only finite float32 numbers. Got: 0 NaN and 6 infinite"
+    ):
         check_arrays("own", VECTORS, np.full(6, 1e300), TEST_VECTORS, np.ones(4))

@@ -112,5 +112,5 @@ def test_at_the_base_width_they_are_standard(name: str) -> None:
 
 
 def test_a_base_of_the_models_own_width_needs_another_width_to_see_growth() -> None:
-    with pytest.raises(BadInput, match="seen from the same model at another width"):
+    with pytest.raises(BadInput, match="must differ from the same model at another width"):
         parameterize(network(BASE), network(BASE), "mup", 0.1)

@@ -242,7 +242,7 @@ def test_a_multiplier_that_no_parameter_can_absorb_is_refused() -> None:
 
 def test_two_growing_axes_of_no_layer_have_no_rule_in_mup() -> None:
     modules = [Square(width) for width in (8, 4, 4)]
-    with pytest.raises(BadInput, match="'square', of no known layer, of which more than one axis grows"):
+    with pytest.raises(BadInput, match="'square': it is in no known layer, and several of its axes grow"):
         build_table("mup", describe_parameters(*modules))
     build_table("improved_standard", describe_parameters(*modules))
 

@@ -1,4 +1,4 @@
-"""On what is trained: published data sets and a user's own arrays, split, noised and standardized by one seed."""
+"""Data sets: published ones and a user's arrays. One seed fixes their subset, split and label noise."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""A cache of generated arrays in files. A cache that cannot be read or written is ignored."""
+"""A cache of generated arrays in files. If a file cannot be read or written, the cache is not used."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from noisescale.datasets.dataset import Array
 
 
 def load_arrays(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array] | None:
-    """Return the arrays of a file written by `save_arrays`, or None if the file is absent, damaged or does not fit.
+    """Return the arrays of a file that `save_arrays` wrote. None if the file is absent, damaged or has other arrays.
 
     Args:
         path: An `.npz` file.
-        shapes: The shape that each array of finite numbers must have, by name.
+        shapes: The required shape of each array, by name. All entries must be finite numbers.
     """
     try:
         # We open the file, because numpy does not close a damaged file that it opened.
@@ -33,7 +33,7 @@ def _is_usable(array: Array, shape: tuple[int, ...]) -> bool:
 
 
 def save_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
-    """Write arrays so that a reader sees all of the file or none; do nothing where the folder cannot be written.
+    """Write arrays so that a reader sees the complete file or no file. Do nothing if the folder cannot be written.
 
     Args:
         path: The `.npz` file to write.

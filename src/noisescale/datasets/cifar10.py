@@ -1,4 +1,4 @@
-"""CIFAR-10: 50,000 training and 10,000 test images of 3 by 32 by 32 in 10 classes.
+"""CIFAR-10: 50,000 training and 10,000 test images in 10 classes, each of shape [3, 32, 32].
 
 Source: Krizhevsky, "Learning multiple layers of features from tiny images", 2009.
 """
@@ -25,7 +25,7 @@ BATCH_MD5 = {
     "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
     "test_batch": "40351d587109b95175f43aff81a1287e",
 }
-# The published batches have 31 million bytes each.
+# Largest accepted size of a batch file in the archive. The published batches have 31 million bytes each.
 MOST_BYTES = 2**26
 ARCHIVE = PublishedFile(
     folder="cifar10",
@@ -39,11 +39,11 @@ ARCHIVE = PublishedFile(
 
 
 def load_cifar10(options: DatasetOptions) -> RawArrays:
-    """Return CIFAR-10 as images [N, 3, 32, 32] of 0 to 255, from the unpacked folder or from the archive.
+    """Return CIFAR-10 as images [N, 3, 32, 32] with values 0 to 255, from the unpacked folder or from the archive.
 
     Raises:
-        BadInput: Nothing is found and nothing can be downloaded, a file is not the published one, or a pickle asks
-            for anything but numpy arrays and plain containers.
+        BadInput: The files are missing and cannot be downloaded, a file differs from the published one, or a pickle
+            refers to anything but numpy arrays and plain containers.
     """
     images, labels = {}, {}
     for name, content, path in _published_batches():
@@ -60,14 +60,14 @@ def load_cifar10(options: DatasetOptions) -> RawArrays:
 
 
 def parse_batch(content: bytes, path: Path) -> tuple[Array, Array]:
-    """Return images [N, 3, 32, 32] of dtype uint8 and labels [N] of one batch file.
+    """Return the images, uint8 of shape [N, 3, 32, 32], and the labels [N] of one batch file.
 
     Args:
-        content: The file's bytes, a pickled dict with b"data" [N, 3072] and b"labels".
-        path: The file's name for the message.
+        content: The file's bytes: a pickled dict with the entries b"data", shape [N, 3072], and b"labels".
+        path: The file's name, for messages.
 
     Raises:
-        BadInput: The pickle asks for anything but arrays and containers, or holds something else than such a batch.
+        BadInput: The pickle refers to anything but arrays and containers, or does not contain such a batch.
     """
     batch = load_restricted_pickle(content, path)
     pixels = batch.get(b"data") if isinstance(batch, dict) else None
@@ -84,7 +84,7 @@ def _is_label(value: object) -> bool:
 
 
 def _published_batches() -> Iterator[tuple[str, bytes, Path]]:
-    """Yield (name, bytes, path) of each batch file."""
+    """Yield the name, the bytes and the path of each batch file."""
     folder = find_local(ARCHIVE.folder, BATCH_FOLDER)
     if folder is not None:
         for name in BATCH_MD5:
@@ -92,11 +92,11 @@ def _published_batches() -> Iterator[tuple[str, bytes, Path]]:
         return
     archive = find_or_download(ARCHIVE)
     try:
-        # Read in place: nothing is unpacked to disk, so no half-written or foreign file can result.
+        # The archive is read in place. Nothing is unpacked to disk, so no incomplete or foreign file can remain there.
         with tarfile.open(archive) as members:
             for name in BATCH_MD5:
                 info = members.getmember(f"{BATCH_FOLDER}/{name}")
-                # Links can run in circles, and sparse files be larger than any memory.
+                # Links can form circles, and sparse files can be larger than the memory, so both are refused.
                 plain = info.isreg() and not info.issparse() and info.size <= MOST_BYTES
                 member = members.extractfile(info) if plain else None
                 if member is None:

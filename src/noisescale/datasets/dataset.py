@@ -1,4 +1,4 @@
-"""Options of a data set, the arrays of a source, and the data set used for training."""
+"""The options of a data set, the arrays of its source, and the final data set used for training."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class DatasetOptions:
-    """The choice of a data set, and the seed of all random choices about it.
+    """The choice of a data set, and the seed of all random choices about the data.
 
     Args:
-        name: A known data set, or `"package.module:function"` that returns `(x_train, y_train, x_test, y_test)`.
-        train_size: Number of examples of the subset of the training set, counted before the validation set is split
-            off; all examples where None.
-        test_size: Number of test examples; all where None.
-        validation_fraction: Part of the `train_size` examples, in [0, 1), that becomes the validation set. SGD sees
-            `train_size - round(validation_fraction * train_size)` examples.
-        label_noise: Part of the remaining training labels, in [0, 1), that is redrawn uniformly over the classes.
-        data_seed: Fixes subset, split and label noise, each by an independent random stream.
+        name: Name of a known data set, or of a function `"package.module:function"` that returns
+            `(x_train, y_train, x_test, y_test)`.
+        train_size: Number of examples drawn from the training set, before the validation set is split off. None for all
+            examples.
+        test_size: Number of test examples. None for all examples.
+        validation_fraction: Share of the `train_size` examples, in [0, 1), that becomes the validation set. SGD is
+            trained on the other `train_size - round(validation_fraction * train_size)` examples.
+        label_noise: Share of the remaining training labels, in [0, 1), that is redrawn uniformly over the classes.
+        data_seed: Seed of the subset, the split and the label noise. Each of them has an independent random stream.
 
     Raises:
-        BadInput: A size is not a positive whole number, a fraction lies outside [0, 1), the seed is negative.
+        BadInput: A size is not a positive whole number, a fraction lies outside [0, 1), or the seed is negative.
     """
 
     name: str
@@ -56,13 +57,13 @@ class RawArrays:
     """The arrays of a source, before subset, split, label noise and standardization.
 
     Args:
-        x_train: Training inputs, vectors [N, D], sequences [N, C, L] or images [N, C, H, W], of any real dtype.
+        x_train: Training inputs of any real dtype: vectors [N, D], sequences [N, C, L] or images [N, C, H, W].
         y_train: Class labels [N] of an integer dtype, or real-valued targets [N, K] of a floating dtype.
-        x_test: Test inputs, of the same shape but for N.
-        y_test: Test labels or targets, of the same kind.
+        x_test: Test inputs. Their shape differs from the training inputs only in N.
+        y_test: Test labels or targets, of the same kind as `y_train`.
         num_outputs: K, the number of classes or of real-valued targets.
-        digest_shape: Shape of one example in the data set's digest, where that is not the shape of its inputs: studies
-            name their data by the digest.
+        digest_shape: Shape of one example in the hash of the data, by which studies identify their data. None if it is
+            the shape of the inputs.
     """
 
     x_train: Array
@@ -79,15 +80,15 @@ class Dataset:
 
     Args:
         name: Name in the options.
-        x_train: Training inputs, float32, [N, D], [N, C, L] or [N, C, H, W].
+        x_train: Training inputs in float32, shape [N, D], [N, C, L] or [N, C, H, W].
         y_train: Class labels [N] of dtype int64, or real-valued targets [N, K] of dtype float32.
-        x_validation: Validation inputs, split from the training set; of length 0 without a validation set.
+        x_validation: Validation inputs, split from the training set. Their length is 0 if there is no validation set.
         y_validation: Validation labels (without label noise) or targets.
         x_test: Test inputs.
         y_test: Test labels or targets.
         input_shape: Shape of one example, (D,), (C, L) or (C, H, W).
-        num_classes: K, the number of outputs a model needs.
-        chance_accuracy: Share of the largest class in `y_train`; NaN for real-valued targets.
+        num_classes: K, the number of outputs that a model needs.
+        chance_accuracy: Share of the largest class in `y_train`. NaN for real-valued targets.
         hash: SHA-256, in hex, of the six arrays with their shapes and dtypes.
     """
 

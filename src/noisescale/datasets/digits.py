@@ -1,6 +1,6 @@
-"""Handwritten digits of scikit-learn: 1,797 images of 8 by 8 grey pixels in 10 classes; for testing machinery.
+"""Handwritten digits of scikit-learn: 1,797 images of 8 by 8 gray pixels in 10 classes, for quick tests.
 
-Source: Alpaydin, Kaynak, "Optical recognition of handwritten digits", UCI, 1998 (its test set).
+Source: Alpaydin, Kaynak, "Optical recognition of handwritten digits", UCI, 1998 (the test set).
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import numpy as np
 from noisescale.datasets.dataset import DatasetOptions, RawArrays
 from noisescale.datasets.random_choices import random_stream
 
-# A fifth of the examples: scikit-learn's copy has no split of its own.
+# A fifth of the examples, because scikit-learn does not split them into training and test examples.
 TEST_EXAMPLES = 360
 
 
 def load_digits(options: DatasetOptions) -> RawArrays:
-    """Return 1,437 training and 360 test images [N, 1, 8, 8] of 0 to 16, split by `options.data_seed`."""
-    # Imported here: it takes a second that no other data set needs.
+    """Return 1,437 training and 360 test images [N, 1, 8, 8] with values 0 to 16, split by `options.data_seed`."""
+    # Imported here, because the import takes a second and no other data set needs it.
     from sklearn.datasets import load_digits as load_sklearn_digits
 
     bunch = load_sklearn_digits()

@@ -1,4 +1,4 @@
-"""Finds published files: in the folder NOISESCALE_DATA, then the user cache, then a download."""
+"""Finds published files: first in the folder NOISESCALE_DATA, then in the user's cache, and else by a download."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ DATA_FOLDER_VARIABLE = "NOISESCALE_DATA"
 
 @dataclass(frozen=True)
 class PublishedFile:
-    """A file whose bytes are known.
+    """A published file with a known checksum.
 
     Args:
-        folder: The data set's folder below each place that is searched.
-        name: The file's name in that folder.
-        md5: The checksum of its bytes, in hex.
-        addresses: Where it can be downloaded, in the order to try.
+        folder: Name of the data set's folder, within NOISESCALE_DATA and within the user's cache.
+        name: Name of the file in the data set's folder.
+        md5: MD5 checksum of the file's bytes, in hex.
+        addresses: URLs for the download, in the order in which they are tried.
     """
 
     folder: str
@@ -32,35 +32,37 @@ class PublishedFile:
 
 
 def user_cache() -> Path:
-    """Return the folder for downloaded and generated data; it need not exist."""
+    """Return the folder for downloaded and generated data, which may not exist yet."""
     return Path(pooch.os_cache("noisescale"))
 
 
 def find_local(folder: str, name: str) -> Path | None:
-    """Return where a file or folder lies on this machine, NOISESCALE_DATA before the user cache, or None.
+    """Return the path of a file or folder on this machine, or None if there is none.
+
+    NOISESCALE_DATA is searched before the user's cache.
 
     Args:
-        folder: The data set's folder below each place.
-        name: The name to look for in it.
+        folder: Name of the data set's folder.
+        name: Name of the file or folder within it.
 
     Raises:
-        BadInput: NOISESCALE_DATA is set but names no folder.
+        BadInput: NOISESCALE_DATA is set but does not name an existing folder.
     """
-    places = [user_cache()]
-    chosen = os.environ.get(DATA_FOLDER_VARIABLE)
-    if chosen:
-        if not Path(chosen).is_dir():
-            raise BadInput(DATA_FOLDER_VARIABLE, "must name an existing folder", chosen)
-        places.insert(0, Path(chosen))
-    candidates = (place / folder / name for place in places)
+    roots = [user_cache()]
+    data_folder = os.environ.get(DATA_FOLDER_VARIABLE)
+    if data_folder:
+        if not Path(data_folder).is_dir():
+            raise BadInput(DATA_FOLDER_VARIABLE, "must name an existing folder", data_folder)
+        roots.insert(0, Path(data_folder))
+    candidates = (root / folder / name for root in roots)
     return next((path for path in candidates if path.exists()), None)
 
 
 def find_or_download(file: PublishedFile) -> Path:
-    """Return the path of a published file, downloaded into the user cache where this machine has none.
+    """Return the path of a published file. If this machine does not have it, download it into the user's cache.
 
     Raises:
-        BadInput: No address delivers the file; the message says where to put it by hand.
+        BadInput: The file cannot be downloaded. The message names the folder into which it can be copied by hand.
     """
     local = find_local(file.folder, file.name)
     if local is not None:
@@ -70,13 +72,14 @@ def find_or_download(file: PublishedFile) -> Path:
     for address in file.addresses:
         try:
             return Path(pooch.retrieve(address, known_hash=f"md5:{file.md5}", fname=file.name, path=cache))
-        except (OSError, ValueError) as error:  # network, HTTP status and disk; a wrong checksum
+        # An OSError comes from the network, the HTTP status or the disk, and a ValueError from a wrong checksum.
+        except (OSError, ValueError) as error:
             failures.append(f"{address} ({type(error).__name__})")
     raise BadInput(
         f"{file.folder}/{file.name}",
         f"this file (md5 {file.md5}) is needed and could not be downloaded; put it into {cache}, "
-        f"or into the subfolder {file.folder} of a folder named by {DATA_FOLDER_VARIABLE}",
-        f"no answer or a wrong one from {', '.join(failures)}",
+        f"or into the subfolder {file.folder} of the folder that {DATA_FOLDER_VARIABLE} names",
+        f"no answer or a wrong file from {', '.join(failures)}",
     )
 
 
@@ -93,7 +96,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def check_md5(content: bytes, md5: str, path: Path) -> None:
-    """Check that a file holds the published bytes.
+    """Check that a file has the published checksum.
 
     Raises:
         BadInput: The checksum differs.

@@ -1,4 +1,4 @@
-"""The IDX format of MNIST: a magic number, the sizes, then the bytes of the array.
+"""The IDX format of MNIST: a magic number, the sizes of the array's axes, and the bytes of the array.
 
 Source: LeCun, Cortes, Burges, "The MNIST database", section "File formats".
 """
@@ -18,17 +18,18 @@ from noisescale.errors import BadInput
 
 
 def parse_idx(content: bytes, shape: tuple[int, ...], path: Path) -> Array:
-    """Return the uint8 array of a gzip-compressed IDX file that must hold exactly `shape`.
+    """Return the uint8 array of a gzip-compressed IDX file. Its shape must be `shape`.
 
     Args:
         content: The compressed bytes.
-        shape: The published array's shape: [N, H, W] for images, [N] for labels.
-        path: The file's name for the message.
+        shape: Shape of the published array: [N, H, W] for images, [N] for labels.
+        path: The file's name, for messages.
 
     Raises:
         BadInput: The file is not gzip, has a wrong magic number or other sizes, is truncated, or is too long.
     """
-    # Two zero bytes, 8 for unsigned bytes, the number of dimensions; then each size as a big-endian 32-bit number.
+    # The magic number is two zero bytes, 8 for unsigned bytes, and the number of axes. The size of each axis follows,
+    # as a big-endian 32-bit number.
     magic = bytes([0, 0, 8, len(shape)])
     header = magic + np.array(shape, dtype=">u4").tobytes()
     expected_length = len(header) + math.prod(shape)

@@ -1,4 +1,4 @@
-"""Loads a data set: source, subset, validation split, label noise, standardization, hash."""
+"""Loads a data set: reads its source, draws subset, validation split and label noise, standardizes, and hashes."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ class Source:
     """The source of a data set.
 
     Args:
-        load: Returns the arrays for the options.
-        file: Folder and name of one published file, if the data are read from disk; None for embedded data.
+        load: A function that returns the arrays for the options.
+        file: Folder and name of one published file, if the data are read from disk. None for generated data and for
+            data that a library contains.
     """
 
     load: Callable[[DatasetOptions], RawArrays]
@@ -44,20 +45,21 @@ KNOWN_DATASETS: dict[str, Source] = {
 
 
 def load_dataset(options: DatasetOptions, *, standardized: bool = True) -> Dataset:
-    """Load a data set and make all random choices about it. Equal options give equal data.
+    """Load a data set and make all random choices about the data. Equal options give equal data.
 
-    In this order: a subset of `train_size` examples is drawn; `round(validation_fraction * train_size)` of them
-    become the validation set; `round(label_noise * N)` of the N remaining labels are redrawn; inputs are shifted
-    and scaled by one mean and one standard deviation per channel (vectors: one of each), taken from those N examples.
+    First, a subset of `train_size` training examples is drawn. Then `round(validation_fraction * train_size)` of these
+    examples become the validation set. Of the N remaining labels, `round(label_noise * N)` are redrawn. Finally, inputs
+    are standardized: shifted and scaled by the mean and the standard deviation of each channel over the N examples. All
+    entries of a vector count as one channel.
 
     Args:
-        options: Which data, how many, and the seed.
-        standardized: Whether inputs are shifted and scaled; False leaves them as the source gives them, in float32.
+        options: The name and the sizes of the data set, and the seed.
+        standardized: Whether to standardize inputs. False leaves inputs as the source gives them, in float32.
 
     Raises:
-        BadInput: An unknown name, a size above what is available, label noise on real-valued targets, constant
-            inputs, a file that is missing or not the published one, arrays of a user that cannot be used, or data that
-            the memory does not hold.
+        BadInput: The name is unknown, a size is larger than the data set, there is label noise on real-valued targets,
+            inputs are constant, a file is missing or differs from the published one, a user's arrays cannot be used, or
+            the data do not fit into memory.
     """
     try:
         return _load_dataset(options, standardized)
@@ -76,8 +78,8 @@ def _load_dataset(options: DatasetOptions, standardized: bool) -> Dataset:
 
     subset = choose_subset(len(raw.x_train), options.train_size, "dataset.train_size", stream("train subset"))
     test = choose_subset(len(raw.x_test), options.test_size, "dataset.test_size", stream("test subset"))
-    kept, held_out = split_validation(len(subset), options.validation_fraction, stream("validation split"))
-    train, validation = subset[kept], subset[held_out]
+    remaining, held_out = split_validation(len(subset), options.validation_fraction, stream("validation split"))
+    train, validation = subset[remaining], subset[held_out]
 
     y_train = raw.y_train[train]
     if is_classification:

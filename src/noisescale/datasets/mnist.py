@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST: 60,000 training and 10,000 test images of 28 by 28 grey pixels in 10 classes.
+"""MNIST and Fashion-MNIST: 60,000 training and 10,000 test images of 28 by 28 gray pixels in 10 classes.
 
 Sources: LeCun, Cortes, Burges, "The MNIST database", 1998; Xiao, Rasul, Vollgraf, arXiv:1708.07747, 2017.
 """
@@ -42,19 +42,19 @@ FASHION_MNIST_MD5 = {
 
 
 def load_mnist(options: DatasetOptions) -> RawArrays:
-    """Return MNIST as images [N, 1, 28, 28] of 0 to 255.
+    """Return MNIST as images [N, 1, 28, 28] with values 0 to 255.
 
     Raises:
-        BadInput: A file is missing and cannot be downloaded, or is not the published one.
+        BadInput: A file is missing and cannot be downloaded, or differs from the published file.
     """
     return _load("mnist", MNIST_MD5, MNIST_ADDRESSES)
 
 
 def load_fashion_mnist(options: DatasetOptions) -> RawArrays:
-    """Return Fashion-MNIST as images [N, 1, 28, 28] of 0 to 255.
+    """Return Fashion-MNIST as images [N, 1, 28, 28] with values 0 to 255.
 
     Raises:
-        BadInput: A file is missing and cannot be downloaded, or is not the published one.
+        BadInput: A file is missing and cannot be downloaded, or differs from the published file.
     """
     return _load("fashion_mnist", FASHION_MNIST_MD5, FASHION_MNIST_ADDRESSES)
 
@@ -64,7 +64,7 @@ def _load(folder: str, md5: dict[str, str], addresses: tuple[str, ...]) -> RawAr
         file = PublishedFile(folder, name, md5[name], tuple(address + name for address in addresses))
         path = find_or_download(file)
         content = read_bytes(path)
-        # Parsed first: what is wrong with a file says more than that its checksum differs.
+        # The file is parsed before its checksum is compared, because an error in its content is more informative.
         array = parse_idx(content, FILE_SHAPES[name], path)
         if array.ndim == 1 and array.max() > 9:
             raise BadInput(str(path), "labels must be 0 to 9", int(array.max()))

@@ -2,12 +2,14 @@
 
 Source: Greydanus, Kobak, "Scaling down deep learning with MNIST-1D", arXiv:2011.14439.
 
-The generator's default call draws 5,000 curves with seed 42, 500 of each class, shuffles them, shifts and scales all
-entries by one mean and one standard deviation, and splits them into 4,000 training and 1,000 test examples: the
-published set. Where more are asked for, they come in further blocks of 5,000 with other seeds (the test set from
-10,000 on, the training set from 20,000 on), from the same templates and transformations, with the published set's
-mean and standard deviation instead of the block's own, so that the distribution is the same. A larger set replaces
-the published one wholly; the first examples of two larger sets are the same.
+The published set comes from the generator's default call. It draws 5,000 curves with seed 42, 500 of each class, and
+shuffles them. It shifts and scales all entries by one mean and one standard deviation, and splits the curves into 4,000
+training and 1,000 test examples.
+
+A larger set is made of blocks of 5,000 curves with other seeds: 10,000, 10,001, … for test sets and 20,000, 20,001, …
+for training sets. They use the same templates and transformations. They are shifted and scaled by the mean and standard
+deviation of the published set, so that the distribution is the same. A larger set contains no example of the published
+set. Of two such larger sets, the smaller one equals the beginning of the other one.
 """
 
 from __future__ import annotations
@@ -31,14 +33,14 @@ PUBLISHED_TEST = 1_000
 BLOCK = PUBLISHED_TRAIN + PUBLISHED_TEST
 FIRST_TEST_SEED = 10_000
 FIRST_TRAIN_SEED = 20_000
-# The seeds of test blocks must stay below those of training blocks; this is 200 blocks, about 6 minutes to generate.
+# 200 blocks, which take about 6 minutes to generate. The seeds of test blocks must stay below those of training blocks.
 MOST_EXAMPLES = 1_000_000
 
-# Of the 5,000 curves of the published set before its own standardization, all entries together.
+# Mean and standard deviation of all entries of the published set's 5,000 curves, before they are standardized.
 PUBLISHED_MEAN = -0.0055075064312771795
 PUBLISHED_STD = 0.15467803420593054
 
-# Labels and checksum of two curves of each class, drawn with the published seed by the versions below.
+# Labels and checksum of two curves of each class, which the versions below draw with the published seed.
 CHECKED_PER_CLASS = 2
 CHECKED_LABELS = [4, 8, 2, 2, 8, 1, 3, 6, 7, 0, 4, 0, 5, 5, 7, 3, 9, 1, 9, 6]
 CHECKED_SUM = 1.5240284537323872
@@ -46,11 +48,11 @@ TESTED_VERSIONS = "mnist1d 0.0.2.post1, numpy 2.4.6, scipy 1.17.1"
 
 
 def load_mnist1d(options: DatasetOptions) -> RawArrays:
-    """Return MNIST-1D as one channel of 40 positions, [N, 1, 40]: the published set, or more where `options` ask.
+    """Return MNIST-1D as one channel of 40 positions, shape [N, 1, 40]: the published set, or larger sets if requested.
 
     Raises:
-        BadInput: More examples than `MOST_EXAMPLES` are asked for, or the installed package generates other values
-            than those published.
+        BadInput: `options` requests more than `MOST_EXAMPLES` examples, or the installed package does not generate the
+            published values.
     """
     train_size = _size("dataset.train_size", options.train_size, PUBLISHED_TRAIN)
     test_size = _size("dataset.test_size", options.test_size, PUBLISHED_TEST)
@@ -62,21 +64,21 @@ def load_mnist1d(options: DatasetOptions) -> RawArrays:
         x_test, y_test = _examples(FIRST_TEST_SEED, test_size)
     else:
         x_test, y_test = (array[PUBLISHED_TRAIN:] for array in _block(PUBLISHED_SEED))
-    # Version 0.1 had vectors [N, 40]; the digest of the data stays theirs.
+    # Version 0.1 had vectors [N, 40]. The hash of the data is computed with this shape, so that it did not change.
     shape = (40,)
     return RawArrays(x_train[:, None], y_train, x_test[:, None], y_test, num_outputs=10, digest_shape=shape)
 
 
 def generate_curves(seed: int, per_class: int) -> tuple[Array, Array]:
-    """Return shuffled curves [10 * per_class, 40], not standardized, and labels, as the package draws them.
+    """Return shuffled curves [10 * per_class, 40], not standardized, and their labels, as the package draws them.
 
-    The package draws from the global random states of numpy and Python; the caller's are restored.
+    The package draws from the global random states of numpy and Python. Both states are restored afterwards.
 
     Args:
-        seed: The package's seed.
+        seed: The seed for the package.
         per_class: Number of curves of each of the ten classes.
     """
-    # Imported here: the package imports matplotlib, which takes a second that a cached block does not need.
+    # Imported here, because the package imports matplotlib, which takes a second. A cached block does not need it.
     from mnist1d.data import get_dataset_args, get_templates
     from mnist1d.transform import transform
     from mnist1d.utils import set_seed
@@ -99,14 +101,15 @@ def _size(key: str, size: int | None, published: int) -> int:
 
 
 def _examples(first_seed: int, size: int) -> tuple[Array, Array]:
-    """Return the first `size` examples of the blocks with seeds from `first_seed` on."""
+    """Return the first `size` examples of the blocks with the seeds `first_seed`, `first_seed` + 1, …"""
     blocks = [_block(first_seed + i) for i in range(math.ceil(size / BLOCK))]
     return np.concatenate([x for x, _ in blocks])[:size], np.concatenate([y for _, y in blocks])[:size]
 
 
 def _block(seed: int) -> tuple[Array, Array]:
-    """Return the 5,000 examples of one seed, float32 [5000, 40] and labels, from the user cache where it has them."""
-    # The versions are part of the name, so that another generator is checked anew and cannot meet old values.
+    """Return the 5,000 curves, float32 [5000, 40], and labels of one seed, from the user's cache if possible."""
+    # The versions are part of the file's name. Another version of the generator is therefore checked again and does not
+    # use old values.
     name = f"block-{seed}-mnist1d-{version('mnist1d')}-numpy-{version('numpy')}-scipy-{version('scipy')}.npz"
     path = user_cache() / "mnist1d" / name
     cached = load_arrays(path, {"x": (BLOCK, 40), "y": (BLOCK,)})
@@ -114,14 +117,14 @@ def _block(seed: int) -> tuple[Array, Array]:
         return cached["x"], cached["y"]
     _check_generator()
     curves, labels = generate_curves(seed, BLOCK // 10)
-    # float32 hides the last bits, in which the generator differs between machines, from the data's hash.
+    # Rounding to float32 drops the last bits, which differ between machines, so that the hash of the data does not.
     x = ((curves - PUBLISHED_MEAN) / PUBLISHED_STD).astype(np.float32)
     save_arrays(path, {"x": x, "y": labels})
     return x, labels
 
 
 def _check_generator() -> None:
-    """Compare twenty curves with those that the published set's generator gives."""
+    """Compare twenty generated curves with the published values."""
     curves, labels = generate_curves(PUBLISHED_SEED, CHECKED_PER_CLASS)
     if labels.tolist() != CHECKED_LABELS or abs(checksum(curves) - CHECKED_SUM) > 1e-9:
         got = ", ".join(f"{package} {version(package)}" for package in ("mnist1d", "numpy", "scipy"))
@@ -130,7 +133,7 @@ def _check_generator() -> None:
 
 
 def checksum(curves: Array) -> float:
-    """Return the sum of all entries weighted by cos(0), cos(1), ...: it moves with any entry, rounding aside."""
+    """Return the sum of all entries with the weights cos(0), cos(1), … It depends on every entry."""
     return float(np.cos(np.arange(curves.size)) @ curves.ravel())
 
 

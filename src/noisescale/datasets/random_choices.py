@@ -1,4 +1,4 @@
-"""The random choices about a data set: subset, validation split, label noise, each from an independent stream."""
+"""The random choices about a data set: subset, validation split and label noise. Each has an independent stream."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from noisescale.errors import BadInput
 
 
 def random_stream(data_seed: int, purpose: str) -> np.random.Generator:
-    """Return the generator of one purpose: streams of different purposes or seeds are independent.
+    """Return the random generator for one purpose. Streams of different purposes or seeds are independent.
 
     Args:
         data_seed: The data set's seed, 0 or larger.
-        purpose: A fixed word such as `"train subset"`.
+        purpose: The name of the purpose, such as `"train subset"`.
     """
     purpose_key = int.from_bytes(purpose.encode(), "little")
     return np.random.default_rng(np.random.SeedSequence(data_seed, spawn_key=(purpose_key,)))
 
 
 def choose_subset(available: int, size: int | None, key: str, rng: np.random.Generator) -> Array:
-    """Return the indices of `size` examples drawn without replacement; a smaller subset lies within a larger one.
+    """Return the indices of `size` examples drawn without replacement. A larger subset contains all smaller ones.
 
     Args:
         available: Number of examples to draw from.
-        size: Number of examples to draw; None for all, in their order.
-        key: The option's name for the message.
+        size: Number of examples to draw. None for all examples, in their order.
+        key: The option's name, for messages.
         rng: The stream to draw from.
 
     Raises:
@@ -39,15 +39,15 @@ def choose_subset(available: int, size: int | None, key: str, rng: np.random.Gen
 
 
 def split_validation(examples: int, fraction: float, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Split `round(fraction * examples)` examples off; return the indices of (training, validation) examples.
+    """Split off `round(fraction * examples)` examples. Return the indices of training and of validation examples.
 
     Args:
         examples: Number of examples to split.
-        fraction: Part of them, in [0, 1), that becomes the validation set.
+        fraction: Share of the examples, in [0, 1), that becomes the validation set.
         rng: The stream to draw from.
 
     Raises:
-        BadInput: A positive fraction leaves no example on one of the two sides.
+        BadInput: The fraction is positive but leaves no example for validation or none for training.
     """
     held_out = round(fraction * examples)
     if fraction > 0 and not 0 < held_out < examples:
@@ -58,15 +58,15 @@ def split_validation(examples: int, fraction: float, rng: np.random.Generator) -
 
 
 def redraw_labels(labels: Array, fraction: float, num_classes: int, rng: np.random.Generator) -> Array:
-    """Return labels of which exactly `round(fraction * N)` are redrawn uniformly over the classes.
+    """Return the labels after exactly `round(fraction * N)` of them are redrawn uniformly over the classes.
 
-    A redrawn label may repeat the true one, so the expected part of wrong labels is `fraction * (K - 1) / K`.
-    The labels redrawn at a smaller fraction are among those of a larger one, with the same new values.
+    A redrawn label may equal the true label, so the expected share of wrong labels is `fraction * (K - 1) / K`. The
+    labels redrawn at a smaller fraction are also redrawn at a larger fraction, with the same new values.
 
     Args:
-        labels: True class labels [N].
-        fraction: Part of them, in [0, 1), to redraw.
-        num_classes: K.
+        labels: True class labels, shape [N].
+        fraction: Share of the labels to redraw, in [0, 1).
+        num_classes: K, the number of classes.
         rng: The stream to draw from.
     """
     order = rng.permutation(len(labels))

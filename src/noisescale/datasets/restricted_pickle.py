@@ -1,4 +1,4 @@
-"""Read a pickle of numpy arrays and plain containers, and refuse one that would load anything else."""
+"""Reads pickles of numpy arrays and plain containers, and refuses pickles that would load anything else."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from noisescale.errors import BadInput
 
-# The function with which numpy unpickles an array. We take it from an array, because its old import path warns.
+# The function with which numpy unpickles an array. It is taken from an array, because its old import path warns.
 _reconstruct = np.zeros(0).__reduce__()[0]
 
 ADMITTED: dict[tuple[str, str], Any] = {
@@ -23,17 +23,17 @@ ADMITTED: dict[tuple[str, str], Any] = {
 
 
 def load_restricted_pickle(content: bytes, path: Path) -> Any:
-    """Return the object of a pickle that holds numpy arrays, numbers, strings and plain containers only.
+    """Return the object of a pickle that contains only numpy arrays, numbers, strings and plain containers.
 
-    Strings of Python 2 come back as bytes.
+    Strings from Python 2 are returned as bytes.
 
     Args:
         content: The pickle's bytes.
-        path: The file's name for the message.
+        path: The file's name, for messages.
 
     Raises:
-        BadInput: The pickle cannot be read, or it names a function or class that is not in `ADMITTED`. No such name is
-            imported.
+        BadInput: The pickle cannot be read, or it names a function or class that is not in `ADMITTED`. Such a function
+            or class is never imported.
     """
     try:
         return _RestrictedUnpickler(content, path).load()
@@ -52,5 +52,5 @@ class _RestrictedUnpickler(pickle.Unpickler):
         try:
             return ADMITTED[module, name]
         except KeyError:
-            required = "the pickle may hold numpy arrays and plain containers only; nothing of it was run"
-            raise BadInput(str(self.path), required, f"it asks for {module}.{name}") from None
+            required = "the pickle may contain only numpy arrays and plain containers; none of its code was run"
+            raise BadInput(str(self.path), required, f"a reference to {module}.{name}") from None

@@ -1,4 +1,4 @@
-"""Shift and scale inputs by one mean and one standard deviation per channel, measured on the training set."""
+"""Shifts and scales inputs by the mean and the standard deviation of each channel of the training set."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from noisescale.errors import BadInput
 
 @dataclass(frozen=True, eq=False)
 class ChannelScale:
-    """Mean and standard deviation of each channel, float64 [C]; C = 1 for vectors."""
+    """The mean and the standard deviation of each channel, float64 of shape [C]. C = 1 for vectors."""
 
     mean: Array
     std: Array
@@ -22,21 +22,22 @@ def measure_channels(x_train: Array, name: str) -> ChannelScale:
     """Measure each channel's mean and standard deviation over examples and positions.
 
     Args:
-        x_train: Vectors [N, D], taken as one channel, or inputs [N, C, …] with positions.
-        name: The data set's name for the message.
+        x_train: Vectors [N, D], which count as one channel, or inputs [N, C, …] with positions.
+        name: The data set's name, for messages.
 
     Raises:
         BadInput: A channel is constant, or so large that its standard deviation is not finite.
     """
     x_channels = _by_channel(x_train)
-    # Not from the standard deviation: that of equal values can come out as a rounding error instead of zero.
+    # Compare extreme values, because the computed standard deviation of equal values can be a rounding error above
+    # zero.
     constant = x_channels.min(axis=(0, 2)) == x_channels.max(axis=(0, 2))
     if constant.any():
         where = f"channel {int(constant.argmax())} is" if x_train.ndim > 2 else "all entries are"
         raise BadInput(f"{name} x_train", "inputs must vary, or they cannot be standardized", f"{where} constant")
     channels = range(x_channels.shape[1])
     with np.errstate(over="ignore", invalid="ignore"):
-        # Channel by channel, so that the float64 temporaries stay small beside a set of images.
+        # One channel after another, so that the float64 copies need little memory compared with the images.
         mean = np.array([x_channels[:, c].mean(dtype=np.float64) for c in channels])
         std = np.array([x_channels[:, c].std(dtype=np.float64) for c in channels])
     if not (np.isfinite(std).all() and (std > 0).all()):
@@ -48,19 +49,19 @@ def leave_channels(x_train: Array) -> ChannelScale:
     """Return the scale that leaves inputs unchanged.
 
     Args:
-        x_train: Vectors [N, D], taken as one channel, or inputs [N, C, …] with positions.
+        x_train: Vectors [N, D], which count as one channel, or inputs [N, C, …] with positions.
     """
     channels = _by_channel(x_train).shape[1]
     return ChannelScale(np.zeros(channels), np.ones(channels))
 
 
 def standardize(x: Array, scale: ChannelScale, name: str) -> Array:
-    """Return (x - mean) / std per channel as float32, of the shape of `x`.
+    """Return (x - mean) / std of each channel as float32, in the shape of `x`.
 
     Args:
         x: Vectors [N, D] or inputs [N, C, …] with positions.
-        scale: The training set's mean and standard deviation per channel.
-        name: The array's name for the message.
+        scale: The mean and the standard deviation of each channel of the training set.
+        name: The array's name, for messages.
 
     Raises:
         BadInput: An entry overflows float32.

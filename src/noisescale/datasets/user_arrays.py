@@ -1,4 +1,4 @@
-"""Check a user's arrays before anything is trained on them; each message names the array and what is wrong."""
+"""Checks a user's arrays before anything is trained on them. Each message names the array and its fault."""
 
 from __future__ import annotations
 
@@ -10,26 +10,27 @@ from noisescale.errors import BadInput
 
 
 def check_arrays(name: str, x_train: object, y_train: object, x_test: object, y_test: object) -> RawArrays:
-    """Return a user's arrays, as numpy arrays that are known to be usable.
+    """Check a user's arrays and return them as numpy arrays.
 
     Args:
-        name: Where they come from, for the messages.
+        name: Name of the function that returned the arrays, for messages.
         x_train: Training inputs, vectors [N, D], sequences [N, C, L] or images [N, C, H, W], numpy or torch.
         y_train: Integer class labels [N], or real-valued targets [N] or [N, K].
         x_test: Test inputs.
         y_test: Test labels or targets.
 
     Raises:
-        BadInput: A wrong type, dtype, shape or length, NaN or infinite entries, or labels outside 0 to K - 1.
+        BadInput: An array has a wrong type, dtype, shape or length, or NaN or infinite entries, or there are labels
+            outside 0 to K - 1.
     """
     x_train, x_test = _inputs(x_train, f"{name} x_train"), _inputs(x_test, f"{name} x_test")
     if x_test.shape[1:] != x_train.shape[1:]:
-        required = f"examples must have the shape of those of x_train, {list(x_train.shape[1:])}"
+        required = f"examples must have the same shape as in x_train, {list(x_train.shape[1:])}"
         raise BadInput(f"{name} x_test", required, list(x_test.shape[1:]))
     y_train = _outputs(y_train, f"{name} y_train", len(x_train))
     y_test = _outputs(y_test, f"{name} y_test", len(x_test))
     if y_test.shape[1:] != y_train.shape[1:]:
-        required = f"must be of the kind of y_train, {_kind(y_train)}"
+        required = f"must be of the same kind as y_train, {_kind(y_train)}"
         raise BadInput(f"{name} y_test", required, _kind(y_test))
     if y_train.ndim == 2:
         return RawArrays(x_train, y_train, x_test, y_test, num_outputs=y_train.shape[1])
@@ -77,7 +78,7 @@ def _real_array(value: object, name: str) -> Array:
 
 
 def _tensor_to_numpy(tensor: torch.Tensor, name: str) -> Array:
-    if tensor.dtype == torch.bfloat16:  # which numpy lacks
+    if tensor.dtype == torch.bfloat16:  # numpy has no bfloat16
         tensor = tensor.float()
     try:
         array: Array = tensor.detach().cpu().numpy()
@@ -91,13 +92,13 @@ def _check_finite(array: Array, name: str) -> None:
     nan, infinite = int(np.isnan(array).sum()), int(np.isinf(array).sum())
     if nan or infinite:
         got = f"{nan} NaN and {infinite} infinite of {array.size} entries"
-        raise BadInput(name, f"must hold finite {array.dtype} numbers only", got)
+        raise BadInput(name, f"must contain only finite {array.dtype} numbers", got)
 
 
 def _count_classes(name: str, y_train: Array, y_test: Array) -> int:
     for array_name, labels in (("y_train", y_train), ("y_test", y_test)):
         if labels.min() < 0:
-            got = f"{int((labels < 0).sum())} negative labels, the least {int(labels.min())}"
+            got = f"{int((labels < 0).sum())} negative labels, the smallest {int(labels.min())}"
             raise BadInput(f"{name} {array_name}", "labels must be 0 to K - 1", got)
     classes = int(max(y_train.max(), y_test.max())) + 1
     examples = len(y_train) + len(y_test)

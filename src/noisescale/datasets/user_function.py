@@ -1,4 +1,4 @@
-"""Data of a user: import `package.module:function`, call it, and check what it returns."""
+"""A user's data: imports `package.module:function`, calls the function, and checks the arrays that it returns."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from noisescale.errors import BadInput
 
 
 def load_user_function(options: DatasetOptions) -> RawArrays:
-    """Return the checked arrays of the function that `options.name` names.
+    """Call the function that `options.name` names, and return its arrays after checking them.
 
-    It is called without arguments, once in every process that needs the data, and must return the same values each
-    time. Modules in the current working directory can be imported.
+    The function is called without arguments, once in every process that needs the data. It must return the same values
+    each time. Modules in the current working directory can be imported.
 
     Raises:
-        BadInput: The module or function is missing or raises, or what it returns cannot be used.
+        BadInput: The module or function is missing or raises an error, or the returned arrays cannot be used.
     """
     with _working_directory_importable():
         function = _import_function(options.name)
@@ -49,14 +49,14 @@ def _import_function(name: str) -> Callable[[], Any]:
         raise BadInput("dataset.name", required, _one_line(error)) from error
     function = getattr(module, function_name, None)
     if not callable(function):
-        what = "no such name" if not hasattr(module, function_name) else f"a {type(function).__name__}"
-        raise BadInput("dataset.name", f"{module_name} must have a function {function_name}", what)
+        got = "no such name" if not hasattr(module, function_name) else f"a {type(function).__name__}"
+        raise BadInput("dataset.name", f"{module_name} must have a function {function_name}", got)
     return function  # type: ignore[no-any-return]
 
 
 @contextmanager
 def _working_directory_importable() -> Iterator[None]:
-    """Put the working directory first among the places of modules, for the import and for imports within the call."""
+    """Put the working directory first in Python's module search path, for this import and for imports in the call."""
     folder = os.getcwd()
     sys.path.insert(0, folder)
     try:

@@ -1,4 +1,4 @@
-"""SQLite files for libraries that address a database by URL. A URL cannot hold every path."""
+"""SQLite files for libraries that open a database by its URL, although not every path can be part of a URL."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path
 
 @contextmanager
 def sqlite_at(path: Path) -> Iterator[str]:
-    """Give the URL of a new SQLite file, and move the file to its path at the end.
+    """Yield the URL of a new SQLite file, and copy the file to its final path at the end of the `with` block.
 
-    The file is written elsewhere, because `?`, `#` and `%20` have a meaning in a URL.
+    The file is written to a temporary folder, because `?`, `#` and `%20` in a path have a special meaning in a URL.
 
     Args:
-        path: The path of the file at the end.
+        path: The final path of the file.
 
     Yields:
         The URL.

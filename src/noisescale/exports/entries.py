@@ -1,4 +1,4 @@
-"""Runs as experiment trackers store them: hyperparameters, results and curves."""
+"""Runs in the form in which experiment trackers store them: hyperparameters, results and curves."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class Entry:
         run_id: The id of the run.
         status: "completed" or "diverged".
         seconds: Training time, in seconds.
-        hyperparameters: Hyperparameters that vary in the study, by name.
-        constants: Other keys of the run, by name.
-        results: Finite results (late-time means) by column.
-        curves: Pairs (step, value) with finite values, by quantity.
+        hyperparameters: Values of the hyperparameters that vary in the study, by name.
+        constants: Values of the other keys of the run, by name.
+        results: Results (late-time means) that are finite, by column name.
+        curves: For each quantity, a list of pairs (step, value) with finite values.
     """
 
     run_id: str
@@ -47,7 +47,7 @@ class Entry:
 
 
 def entries(study: Study) -> Iterator[Entry]:
-    """Yield every finished run of the grid, without the stability ladder, which a tracker should not compare.
+    """Yield every finished run of the grid, without the runs of the stability ladder, which cannot be compared with it.
 
     Args:
         study: The study.
@@ -88,7 +88,7 @@ def _pairs(curves: pd.DataFrame) -> dict[str, list[tuple[int, float]]]:
         for name in MEASURES
         if name in curves
     }  # fmt: skip
-    return {name: points for name, points in pairs.items() if points}
+    return {name: curve for name, curve in pairs.items() if curve}
 
 
 def _is_number(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""The formats by name, and the function that exports a study to them."""
+"""The export formats by name, and the function that exports a study."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def export(study: Study, to: str, out: str | Path) -> Path:
     Args:
         study: The study.
         to: The format, a key of `FORMATS`.
-        out: A path that does not exist yet: of the folder, or for "optuna" of the database file.
+        out: The path of the new folder, or for "optuna" of the new database file. It must not exist yet.
 
     Returns:
-        The path. After an error nothing exists there.
+        The path. After an error, nothing exists at this path.
 
     Raises:
         BadInput: The format is unknown, the path exists or cannot be created, the study has no finished run, or the

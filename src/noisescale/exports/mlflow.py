@@ -1,4 +1,4 @@
-"""Export of a study as an MLflow experiment, in an SQLite file in a folder."""
+"""Exports a study as an MLflow experiment. It is stored in an SQLite file in a new folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _BATCH = 1000
 
 
 def write_mlflow(study: Study, path: Path) -> None:
-    """Write one MLflow run per run, with parameters, and with late-time means and curves as metrics.
+    """Write one MLflow run for each run of the study. Late-time means and curves become metrics.
 
     `mlflow ui --backend-store-uri` opens the file.
 

@@ -1,4 +1,4 @@
-"""Export of a study as an Optuna study in an SQLite file, which optuna-dashboard opens."""
+"""Exports a study as an Optuna study in an SQLite file, which optuna-dashboard can open."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from noisescale.training import METRICS
 
 
 def write_optuna(study: Study, path: Path) -> None:
-    """Write one Optuna trial per run.
+    """Write one Optuna trial for each run.
 
-    The hyperparameters that vary are its parameters, the metric of the spec's fit is its value, and the curve of that
-    metric gives its intermediate values. A diverged run is a failed trial. Positive numbers have logarithmic
-    distributions.
+    The parameters of a trial are the hyperparameters that vary. The value of a trial is the metric of the spec's fit,
+    and its intermediate values are the curve of this metric. A diverged run is a failed trial. Parameters whose values
+    are all positive have logarithmic distributions.
 
     Args:
         study: The study.

@@ -1,4 +1,4 @@
-"""Export of runs, curves and layers as plain tables."""
+"""Exports the runs, curves and layers of a study as plain tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Export of a study as TensorBoard event files, in one folder per run."""
+"""Exports a study as TensorBoard event files, in one folder for each run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from noisescale.store import Study
 
 
 def write_tensorboard(study: Study, path: Path) -> None:
-    """Write the curves as scalars by step, and the varying hyperparameters and results for the HParams tab.
+    """Write the curves as scalars by step. The HParams tab shows the results and the hyperparameters that vary.
 
     Args:
         study: The study.

@@ -1,4 +1,4 @@
-"""Who is trained: factories `(width, input_shape, num_classes) -> nn.Module`."""
+"""Families of networks: factories `(width, input_shape, num_classes) -> nn.Module`."""
 
 import lazy_loader
 

@@ -8,7 +8,8 @@ from noisescale.families.layers import Layers
 from noisescale.families.normalization import NO_NORMALIZATION, Normalization
 from noisescale.families.spatial import check_positions
 
-# Maps are not shrunk any further once their shorter side is this short: a kernel of 3 would see mostly padding.
+# Feature maps whose shorter side is at most this long are not shrunk further, because a kernel of size 3 would see
+# mostly padding.
 SMALLEST_MAP = 4
 
 
@@ -22,13 +23,13 @@ def convnet(
     normalization: Normalization = NO_NORMALIZATION,
     scale_invariant: bool = False,
 ) -> nn.Module:
-    """Build `depth` layers (convolution of size 3, normalization, activation), then mean over positions and read-out.
+    """Build `depth` times (convolution of size 3, normalization, activation), mean over positions, linear read-out.
 
-    The second, fourth, … convolution has stride 2 while the shorter side is above 4: 28×28 becomes 14×14, 7×7, 4×4; 40
-    positions become 20, 10, 5, 3.
+    The second, fourth, … convolution has stride 2 as long as the shorter side is above 4. Images of 28×28 become 14×14,
+    7×7 and 4×4, and 40 positions become 20, 10, 5 and 3.
 
     Args:
-        width: Channels of every convolution.
+        width: Number of channels of every convolution.
         input_shape: Shape of one example, (C, L) or (C, H, W).
         num_classes: Number of outputs.
         depth: Number of convolutions.
@@ -40,13 +41,13 @@ def convnet(
         The network, an `nn.Sequential`.
 
     Raises:
-        BadInput: Inputs without positions, or options that cannot be built.
+        BadInput: Inputs have no positions or are too small, or a network with these options cannot be built.
     """
     layers = Layers(activation, normalization, scale_invariant, spatial=check_positions("convnet", input_shape, 2))
     channels, side = input_shape[0], min(input_shape[1:])
     modules: list[nn.Module] = []
-    for position in range(depth):
-        stride = 2 if position % 2 and side > SMALLEST_MAP else 1
+    for layer in range(depth):
+        stride = 2 if layer % 2 and side > SMALLEST_MAP else 1
         modules += [layers.convolution(channels, width, stride=stride), *layers.after(width)]
         channels, side = width, -(-side // stride)
     return nn.Sequential(*modules, *layers.pooled_read_out(width, num_classes))

@@ -1,4 +1,4 @@
-"""The user's own model: `"package.module:factory"`."""
+"""A user's model, named as `"package.module:factory"`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def load_factory(reference: str) -> Factory:
     """Import the user's factory.
 
     Args:
-        reference: "package.module:factory".
+        reference: Name of the factory, "package.module:factory".
 
     Raises:
         BadInput: The module or the function does not exist.
@@ -35,11 +35,11 @@ def import_named(reference: str, key: str) -> Any:
     """Import an object by name. Modules in the current folder can be imported, as with `python -m`.
 
     Args:
-        reference: "package.module:name".
-        key: Key or argument that holds the reference, for the message.
+        reference: Name of the object, "package.module:name".
+        key: The key of the spec or the argument that contains the name, for messages.
 
     Returns:
-        The object; None if the module has no such name.
+        The object. None if the module has no such name.
 
     Raises:
         BadInput: The module cannot be imported.
@@ -62,13 +62,13 @@ def build_custom(
 
     Args:
         factory: The factory.
-        reference: Its name, for the message.
+        reference: Name of the factory, for messages.
         width: Width of the model.
         input_shape: Shape of one example.
         num_classes: Number of outputs.
 
     Raises:
-        BadInput: The factory raises, or returns something that is not a module.
+        BadInput: The factory raises an error, or returns something that is not a module.
     """
     try:
         module = factory(width, input_shape, num_classes)

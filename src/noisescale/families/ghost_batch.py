@@ -1,11 +1,12 @@
-"""Ghost batch normalization: statistics over fixed-size parts of a batch, which do not depend on the batch size."""
+"""Ghost batch normalization: statistics are taken over parts of a batch of fixed size, whatever the batch size."""
 
 from __future__ import annotations
 
 from torch import Tensor
 from torch.nn import functional as F
 
-# The base of torch's own BatchNorm1d and BatchNorm2d: whatever looks for batch normalization finds this one too.
+# The base class of torch's BatchNorm1d and BatchNorm2d. Code that looks for batch normalization therefore recognizes
+# `GhostBatchNorm` too.
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from noisescale.errors import BadInput
@@ -13,24 +14,25 @@ from noisescale.families.spatial import SPATIAL, spatial_axes
 
 
 class GhostBatchNorm(_BatchNorm):
-    """Batch normalization over ghost batches: the examples 1 … S, S+1 … 2S, … of a batch are normalized separately.
+    """Batch normalization over ghost batches. The examples 1 … S, S+1 … 2S, … of a batch are normalized separately.
 
-    A batch of at most S examples is one ghost batch, as in plain batch normalization. In training mode the running
-    statistics move by `momentum` towards the mean and the unbiased variance, averaged over the ghost batches, once for
-    each batch. Evaluation mode uses them. Activations have the shape [B, C], [B, C, L] or [B, C, H, W].
+    A batch of at most S examples is one ghost batch, as in plain batch normalization. In training mode, each batch
+    moves the running statistics by the fraction `momentum` towards the mean and the unbiased variance, averaged over
+    the ghost batches. Evaluation mode uses the running statistics. Activations have the shape [B, C], [B, C, L] or [B,
+    C, H, W].
 
     Args:
         channels: Number C of channels.
-        ghost_size: Number S of examples in a ghost batch. It divides every larger batch.
-        eps: ε added to the variance.
-        momentum: Factor on the change of the running statistics.
+        ghost_size: Number S of examples in a ghost batch. Every larger batch size must be a multiple of it.
+        eps: Number ε that is added to the variance.
+        momentum: Fraction by which one batch moves the running statistics.
         affine: Whether to learn a gain and a shift for each channel.
 
     Raises:
-        BadInput: In training mode, a batch is above the ghost size and not a multiple of it.
+        BadInput: In training mode, the size of a batch is above the ghost size and not a multiple of it.
 
     Source:
-        Hoffer, Hubara, Soudry 2017, algorithm 1 (there the running statistics move once a ghost batch).
+        Hoffer, Hubara, Soudry 2017, algorithm 1. In this algorithm, every ghost batch moves the running statistics.
     """
 
     running_mean: Tensor
@@ -44,16 +46,16 @@ class GhostBatchNorm(_BatchNorm):
         self.ghost_size = ghost_size
 
     def forward(self, input: Tensor) -> Tensor:
-        """Return outputs of the same shape; in training mode the buffers change in place."""
+        """Return outputs with the shape of the inputs. In training mode, the buffers change in place."""
         examples = input.shape[0]
         if not self.training or examples <= self.ghost_size:
             return super().forward(input)
         if examples % self.ghost_size:
             raise BadInput("model.ghost_size", f"a divisor of the batch of {examples}", self.ghost_size)
         self.num_batches_tracked.add_(1)
-        # Without a momentum, average over all batches, as torch's layers do (`torch.optim.swa_utils.update_bn`).
+        # If the momentum is None, average over all batches, as torch's layers do (`torch.optim.swa_utils.update_bn`).
         momentum = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-        # Ghost batches become channels, the layout in which one call of torch's kernel normalizes all of them.
+        # Ghost batches become further channels, so that one call of torch's kernel normalizes all ghost batches.
         ghosts, (channels, *positions) = examples // self.ghost_size, input.shape[1:]
         parts = input.reshape(ghosts, self.ghost_size, channels, *positions).transpose(0, 1).flatten(1, 2)
         mean, variance = self.running_mean.repeat(ghosts), self.running_var.repeat(ghosts)

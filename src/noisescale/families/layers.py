@@ -1,4 +1,4 @@
-"""The parts of the built-in families: weight layers, what follows them, and the read-out."""
+"""The parts of the built-in families: weight layers, normalizations, activations and the read-out."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from noisescale.families.spatial import SPATIAL, Spatial
 
 
 class FixedReadOut(nn.Module):
-    """A linear read-out that is never trained: a buffer, equal in all runs of a width.
+    """A linear read-out z = Wx that is never trained. W is a buffer that is the same in all runs of a width.
 
-    z = Wx with W ~ N(0, 1/width), drawn from a generator that does not depend on the seed. Inputs of unit size give
-    outputs of unit size.
+    The entries of W are drawn from N(0, 1/width) by a generator that does not depend on the seed of a run. Inputs of
+    unit size therefore give outputs of unit size.
 
     Args:
         width: Number of inputs.
         num_classes: Number of outputs.
 
     Source:
-        Hoffer, Hubara, Soudry 2018 ("Fix your classifier"); Li, Lyu, Arora 2020 for its use in scale-invariant nets.
+        Hoffer, Hubara, Soudry 2018 ("Fix your classifier"). Li, Lyu, Arora 2020, for the use in scale-invariant
+        networks.
     """
 
     weight: Tensor
@@ -44,8 +45,8 @@ class FixedReadOut(nn.Module):
 class Layers:
     """The layers of one network.
 
-    A weight layer has a bias where no normalization is used. In a scale-invariant network a normalization without
-    affine parameters must follow every weight layer, and the read-out is fixed.
+    A weight layer has a bias if there is no normalization. In a scale-invariant network, every weight layer is followed
+    by a normalization without gain and shift, and the read-out is fixed.
 
     Args:
         activation_name: A name in `ACTIVATIONS`.
@@ -55,7 +56,7 @@ class Layers:
             "sequence" for [B, L, C].
 
     Raises:
-        BadInput: An unknown activation, or a scale-invariant network without normalization.
+        BadInput: The activation is unknown, or a scale-invariant network has no normalization.
     """
 
     activation_name: str
@@ -74,13 +75,13 @@ class Layers:
         return nn.Linear(fan_in, units, bias=not self.normalizes)
 
     def convolution(self, channels_in: int, channels: int, *, size: int = 3, stride: int = 1) -> nn.Module:
-        """Return a convolution whose padding keeps the number of positions, which its stride then divides."""
+        """Return a convolution. Its padding keeps the number of positions, which only the stride reduces."""
         layer = SPATIAL[self.spatial].convolution
         assert layer is not None  # `check_positions` refuses vectors
         return layer(channels_in, channels, size, stride, padding=size // 2, bias=not self.normalizes)
 
     def normalization(self, channels: int) -> nn.Module:
-        """Return the normalization, an `nn.Identity` if there is none."""
+        """Return the normalization, or an `nn.Identity` if there is none."""
         return self.normalizes.module(channels, spatial=self.spatial, affine=not self.scale_invariant)
 
     def activation(self) -> nn.Module:
@@ -88,11 +89,11 @@ class Layers:
         return make_activation(self.activation_name)
 
     def after(self, channels: int) -> list[nn.Module]:
-        """Return what follows a weight layer: the normalization, if there is one, and the activation."""
+        """Return the modules that follow a weight layer: the normalization, if there is one, and the activation."""
         return [*([self.normalization(channels)] if self.normalizes else []), self.activation()]
 
     def read_out(self, width: int, num_classes: int) -> nn.Module:
-        """Return the last layer: trained, or fixed in a scale-invariant network."""
+        """Return the last layer. It is trained, except in a scale-invariant network."""
         return FixedReadOut(width, num_classes) if self.scale_invariant else nn.Linear(width, num_classes)
 
     def pooled_read_out(self, channels: int, num_classes: int) -> list[nn.Module]:

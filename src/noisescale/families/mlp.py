@@ -23,8 +23,8 @@ def mlp(
     """Build an MLP on flattened inputs: `depth` times (Linear, normalization, activation), then a linear read-out.
 
     Args:
-        width: Units of every hidden layer.
-        input_shape: Shape of one example, of any kind; it is flattened.
+        width: Number of units of every hidden layer.
+        input_shape: Shape of one example. Inputs of any shape are flattened.
         num_classes: Number of outputs.
         depth: Number of hidden layers.
         activation: A name in `ACTIVATIONS`.
@@ -35,7 +35,7 @@ def mlp(
         The network, an `nn.Sequential`.
 
     Raises:
-        BadInput: An activation that is not in the table, or a normalization that the width does not allow.
+        BadInput: The activation is unknown, or the width does not allow the normalization.
     """
     layers = Layers(activation, normalization, scale_invariant, spatial=0)
     fan_in = math.prod(input_shape)

@@ -10,13 +10,14 @@ y = γ(x − μ)/√(v + ε) + β, with ε = 1e-5.
 | layer | channels and positions, per example; in a sequence, channels, per position | the same |
 | group | positions and the channels of a group, per example | the same |
 
-v is the biased variance. Batch normalization keeps `running_mean` and `running_var` (of the unbiased variance) as
-buffers, moved by momentum 0.1. Under `functional_call(module, (parameters, buffers), x)` in training mode the buffers
-that were passed change in place. So they do inside `vmap(f)`, with buffers [R, …], one set a run, if f takes them
-as an argument: torch refuses to change a tensor that f has captured.
+v is the biased variance. Batch normalization has the buffers `running_mean` and `running_var` (of the unbiased
+variance). Each training batch moves them by the fraction 0.1. A call of `functional_call(module, (parameters, buffers),
+x)` in training mode changes the given buffers in place. Inside `vmap(f)`, it changes buffers [R, …], with one set for
+each run. Then f must take the buffers as an argument, because torch refuses to change a tensor that f has captured.
 
-Sources: Ioffe, Szegedy 2015; Hoffer, Hubara, Soudry 2017 (ghost batches); Ba, Kiros, Hinton 2016 (layer; with positions
-one group, as in Wu, He 2018); Wu, He 2018 (group). ε and momentum are torch's defaults.
+Sources: Ioffe, Szegedy 2015 (batch); Hoffer, Hubara, Soudry 2017 (ghost batches); Ba, Kiros, Hinton 2016 (layer; with
+positions it is the normalization of one group, as in Wu, He 2018); Wu, He 2018 (group). ε and momentum are torch's
+defaults.
 """
 
 from __future__ import annotations
@@ -38,12 +39,12 @@ class Normalization:
 
     Args:
         kind: A name in `NORMALIZATIONS`.
-        groups: Groups of channels for "group". Default 2, which divides every even width; the 32 of Wu, He 2018 divide
-            none below 32.
-        ghost_size: Examples normalized together by "ghost_batch". Default 64 (Smith, Elsen, De 2020).
+        groups: Number of groups of channels, for "group". Default 2, because it divides every even width. The value 32
+            of Wu, He 2018 divides no width below 32.
+        ghost_size: Number of examples that "ghost_batch" normalizes together. Default 64 (Smith, Elsen, De 2020).
 
     Raises:
-        BadInput: An unknown kind.
+        BadInput: The kind is unknown.
     """
 
     kind: str = "none"
@@ -59,39 +60,39 @@ class Normalization:
 
     @property
     def takes(self) -> tuple[str, ...]:
-        """Return the options that this kind takes."""
+        """Return the names of the options of this kind."""
         return NORMALIZATIONS[self.kind].takes
 
     def module(self, channels: int, *, spatial: Spatial, affine: bool = True) -> nn.Module:
-        """Return the module that normalizes this many channels; an `nn.Identity` for "none".
+        """Return the module that normalizes activations. For "none", it is an `nn.Identity`.
 
         Args:
-            channels: Channels of the activations.
+            channels: Number of channels of the activations.
             spatial: Kind of the activations, a key of `SPATIAL`.
-            affine: Whether it has a gain γ and a shift β.
+            affine: Whether the module has a gain γ and a shift β.
 
         Raises:
-            BadInput: Channels that cannot be normalized in this way.
+            BadInput: This normalization cannot be applied to this number of channels.
         """
         return NORMALIZATIONS[self.kind].build(self, channels, spatial, affine)
 
     def batch_fault(self, batch_size: int) -> str | None:
-        """Return the requirement that a batch of this size does not meet; None if the batch can be trained on."""
+        """Return the requirement that a batch of this size violates. None if the batch can be trained on."""
         return NORMALIZATIONS[self.kind].batch_fault(self, batch_size)
 
     def falls_back(self, batch_size: int) -> bool:
-        """Return whether a batch is so small that it is one ghost batch: plain batch normalization."""
+        """Return whether a batch is smaller than a ghost batch, so that it gets plain batch normalization."""
         return self.kind == "ghost_batch" and batch_size < self.ghost_size
 
 
 @dataclass(frozen=True, slots=True)
 class Normalizer:
-    """A row of the table.
+    """A row of the table of normalizations.
 
     Args:
-        build: (normalization, channels, spatial, affine) to the module.
-        takes: The keys of `[model]` that it needs besides its name.
-        batch_fault: (normalization, batch size) to the requirement that the batch does not meet, or None.
+        build: A function from (normalization, channels, spatial, affine) to the module.
+        takes: The keys of `[model]` for the sizes of the normalization.
+        batch_fault: A function from (normalization, batch size) to the requirement that the batch violates, or None.
     """
 
     build: Callable[[Normalization, int, Spatial, bool], nn.Module]
@@ -115,7 +116,8 @@ def _layer(normalization: Normalization, channels: int, spatial: Spatial, affine
     if spatial and not SPATIAL[spatial].channels_last:
         return nn.GroupNorm(1, channels, affine=affine)
     if channels < 2:
-        raise BadInput("grid.width", "at least 2 with normalization 'layer', for one unit has no variance", channels)
+        required = "at least 2 with normalization 'layer', because one unit has no variance"
+        raise BadInput("grid.width", required, channels)
     return nn.LayerNorm(channels, elementwise_affine=affine)
 
 
@@ -124,7 +126,7 @@ def _group(normalization: Normalization, channels: int, spatial: Spatial, affine
     if channels % groups:
         raise BadInput("model.groups", "a divisor of the channels at every width", f"{groups} for {channels} channels")
     if not spatial and channels == groups:
-        required = "fewer than the units of every width, for a group of one unit has no variance"
+        required = "fewer than the units of every width, because a group of one unit has no variance"
         raise BadInput("model.groups", required, f"{groups} for {channels} units")
     return _channels_first(nn.GroupNorm(groups, channels, affine=affine), spatial)
 
@@ -134,13 +136,14 @@ def _channels_first(module: nn.Module, spatial: Spatial) -> nn.Module:
 
 
 def _fault_of_one_example(normalization: Normalization, batch_size: int) -> str | None:
-    return "at least 2 with batch normalization, for one example has no variance" if batch_size < 2 else None
+    return "at least 2 with batch normalization, because one example has no variance" if batch_size < 2 else None
 
 
 def _fault_of_ghosts(normalization: Normalization, batch_size: int) -> str | None:
     size = normalization.ghost_size
     if batch_size > size and batch_size % size:
-        # Ghost batches of equal size are one reshape, and the same noise in every one of them.
+        # With equal sizes, one reshape splits a batch, and the noise of the statistics is the same in all ghost
+        # batches.
         return f"multiples of model.ghost_size = {size}, or sizes below it, which are normalized as a whole"
     return _fault_of_one_example(normalization, batch_size)
 

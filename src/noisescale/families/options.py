@@ -1,4 +1,4 @@
-"""`ModelOptions`: everything that fixes an architecture except its width."""
+"""`ModelOptions`: everything that determines an architecture, except its width."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from noisescale.runs import Run
 class ModelOptions:
     """The keys of `[model]` in a spec. Equal options build equal networks.
 
-    None stands for a default that only some families or normalizations have; `families.complete` fills it in.
+    None stands for a default that only some families or normalizations have. `families.complete` replaces it by the
+    default.
 
     Args:
-        family: Name in `FAMILIES`, or `"package.module:factory"`, which takes no other option.
+        family: Name in `FAMILIES`, or `"package.module:factory"`. A factory has no other options.
         depth: Number of hidden layers of an MLP, or of convolutions of a convnet.
         activation: "relu" or "tanh".
         normalization: Name in `NORMALIZATIONS`.
         groups: Number of groups of channels, for "group".
         ghost_size: Number of examples that are normalized together, for "ghost_batch".
         blocks: Number of residual blocks in each stage of a resnet.
-        stem: Channels of the first convolution of a resnet; None for the width.
+        stem: Number of channels of the first convolution of a resnet. None for the width.
         scale_invariant: Whether the loss is invariant to the scale of each weight (`families.scale_invariance`).
     """
 
@@ -40,21 +41,21 @@ class ModelOptions:
 
     @classmethod
     def of_run(cls, run: Run) -> ModelOptions:
-        """The options of a run's model."""
+        """Return the options of a run's model."""
         values = {f.name: getattr(run, f.name) for f in fields(cls)}
         return cls(**{**values, "blocks": None if run.blocks is None else tuple(json.loads(run.blocks))})
 
     def run_fields(self) -> dict[str, Any]:
-        """The same as fields of `Run`."""
+        """Return the options as fields of `Run`."""
         blocks = None if self.blocks is None else json.dumps(self.blocks)
         return {**{f.name: getattr(self, f.name) for f in fields(self)}, "blocks": blocks}
 
     @property
     def sizes(self) -> Normalization:
-        """The normalization with its sizes."""
+        """The normalization, with its number of groups or its ghost size."""
         sizes = {"groups": self.groups, "ghost_size": self.ghost_size}
         return Normalization(self.normalization, **{name: size for name, size in sizes.items() if size is not None})
 
     def given(self) -> dict[str, Any]:
-        """The options, beside the family, whose value is not the default."""
+        """Return the options other than the family whose values differ from their defaults."""
         return {f.name: getattr(self, f.name) for f in fields(self)[1:] if getattr(self, f.name) != f.default}

@@ -12,18 +12,18 @@ from noisescale.families.spatial import check_positions
 
 
 class ResidualBlock(nn.Module):
-    """y = S(x) + α F(x), F = conv ∘ φ ∘ norm ∘ conv ∘ φ ∘ norm; S is the identity, or a convolution of size 1 of
-    φ(norm(x)).
+    """A residual block y = S(x) + α F(x), with F = conv ∘ φ ∘ norm ∘ conv ∘ φ ∘ norm.
 
-    α is 1 with normalization. Without normalization it is a learnable number that starts at 0 (SkipInit), so that a
-    network of any depth begins as its stem, projections and read-out. In a scale-invariant network F and the projection
-    each end with a normalization, so that no weight enters a sum unnormalized.
+    The shortcut S(x) is x itself, or a projection: a convolution of size 1 applied to φ(norm(x)). With normalization, α
+    is 1. Without normalization, α is a learnable number that starts at 0 (SkipInit), so that all blocks are initially
+    their shortcuts. In a scale-invariant network, F and the projection each end with a normalization, so that every
+    weight is normalized before the sum.
 
     Args:
-        channels_in: Channels of the input.
-        channels: Channels of the output.
+        channels_in: Number of channels of the input.
+        channels: Number of channels of the output.
         stride: Stride of the first convolution and of the projection.
-        projects: Whether S is a convolution.
+        projects: Whether the shortcut is a projection.
         layers: The layers of the network.
 
     Source:
@@ -44,7 +44,7 @@ class ResidualBlock(nn.Module):
         self.norm2 = layers.normalization(channels)
         self.conv2 = layers.convolution(channels, channels)
         self.branch_norm = last_norm()
-        # One number with an axis, because query rows and masks index the first axis of a tensor.
+        # The number has an axis, because the code for query rows and for masks indexes the first axis of a tensor.
         self.branch_scale = None if layers.normalizes else nn.Parameter(torch.zeros(1))
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -71,17 +71,19 @@ def resnet(
 ) -> nn.Module:
     """Build a residual network: stem of size 3, residual blocks, normalization, activation, mean, linear read-out.
 
-    Stage s = 0, 1, … has blocks[s] blocks of 2^s·width channels and, from s = 1 on, begins with stride 2. A block
-    projects where its shape changes; the first one also wherever `stem` is given, so that a network has the same
-    parameters, by name, at every width. Blocks [5, 5, 5] at width 16 are PreResNet-32; [2, 2, 2] at width 64 with stem
-    16 are WRN-16-4. Without normalization convolutions have biases, and branches a SkipInit scale (`ResidualBlock`).
+    Stage s = 0, 1, … has blocks[s] blocks of 2^s·width channels. The stages from s = 1 on begin with stride 2. The
+    shortcut of a block is a projection if the block changes the shape. If `stem` is given, the first block has a
+    projection at every width, so that a network has the same parameters, by name, at every width. Without
+    normalization, convolutions have biases, and each block has a learnable scale (SkipInit, see `ResidualBlock`).
+
+    Blocks [5, 5, 5] at width 16 give PreResNet-32. Blocks [2, 2, 2] at width 64 with stem 16 give WRN-16-4.
 
     Args:
-        width: Channels of the first stage.
+        width: Number of channels of the first stage.
         input_shape: Shape of one example, (C, L) or (C, H, W).
         num_classes: Number of outputs.
-        blocks: Residual blocks of each stage.
-        stem: Channels of the stem; None for the width.
+        blocks: Number of residual blocks of each stage.
+        stem: Number of channels of the stem. None for the width.
         activation: A name in `ACTIVATIONS`.
         normalization: The normalization before each activation.
         scale_invariant: Whether the loss is invariant to the scale of each weight.
@@ -90,10 +92,11 @@ def resnet(
         The network, an `nn.Sequential`.
 
     Raises:
-        BadInput: Inputs without positions, or too small for so many stages, or options that cannot be built.
+        BadInput: Inputs have no positions or are too small for the number of stages, or a network with these options
+            cannot be built.
 
     Source:
-        He, Zhang, Ren, Sun 2016; Zagoruyko, Komodakis 2016 for the wide ones.
+        He, Zhang, Ren, Sun 2016; Zagoruyko, Komodakis 2016, for wide residual networks.
     """
     if not blocks or min(blocks) < 1:
         raise BadInput("model.blocks", "a non-empty list of numbers above 0", list(blocks))
@@ -105,10 +108,10 @@ def resnet(
         modules.append(layers.normalization(channels_in))
     for stage, count in enumerate(blocks):
         channels = 2**stage * width
-        for position in range(count):
-            first = position == 0
-            stride = 2 if first and stage else 1
-            projects = first and (stage > 0 or stem is not None)
+        for block in range(count):
+            is_first = block == 0
+            stride = 2 if is_first and stage else 1
+            projects = is_first and (stage > 0 or stem is not None)
             modules.append(ResidualBlock(channels_in, channels, stride, projects, layers))
             channels_in = channels
     return nn.Sequential(*modules, *layers.after(channels_in), *layers.pooled_read_out(channels_in, num_classes))

@@ -1,8 +1,9 @@
-"""How far a network is from scale invariance: the defect that the ε of its normalizations causes.
+"""Measures how far a network is from scale invariance, because of the ε in its normalizations.
 
-With a normalization after every weight layer, no affine parameters and a fixed read-out, the loss is a function of
-each weight's direction alone: L(cw) = L(w) for c > 0, hence ⟨g, w⟩ = 0 (Euler). That holds for ε = 0; with √(v + ε) in
-the denominator, scaling the weights by c is the same as dividing ε by c², so the defect shrinks in proportion to ε/v.
+With a normalization after every weight layer, no gains and shifts, and a fixed read-out, the loss depends only on the
+direction of each weight: L(cw) = L(w) for c > 0, and therefore ⟨g, w⟩ = 0 for the gradient g. This holds exactly only
+for ε = 0. With √(v + ε) in the denominator, scaling the weights by c has the same effect as dividing ε by c². The
+defect is therefore proportional to ε/v.
 
 Source: Li, Lyu, Arora 2020, section 2; Arora, Li, Lyu 2019 for the lemma.
 """
@@ -19,7 +20,7 @@ from torch.func import functional_call
 
 from noisescale.errors import BadInput
 
-# Torch's default ε, and smaller ones down to where float64 ends.
+# Torch's default ε, and smaller values down to the precision of float64.
 EPSILONS = (1e-5, 1e-7, 1e-9, 1e-11)
 
 
@@ -29,9 +30,9 @@ class ScaleDefect:
 
     Args:
         parameter: Name of the weight tensor, or "all" if all tensors are scaled at once.
-        epsilon: ε of every normalization.
-        loss_change: |L(cw) − L(w)|, in the loss's unit.
-        alignment: |⟨g, w⟩|/(‖g‖‖w‖).
+        epsilon: The ε of every normalization.
+        loss_change: The change |L(cw) − L(w)| of the loss, in the unit of the loss.
+        alignment: The cosine |⟨g, w⟩|/(‖g‖‖w‖) between gradient and weights.
     """
 
     parameter: str
@@ -48,21 +49,23 @@ def scale_invariance_defects(
     epsilons: Sequence[float] = EPSILONS,
     scale: float = 2.0,
 ) -> list[ScaleDefect]:
-    """Measure both defects in float64 and training mode, for each parameter and for all; the model is not changed.
+    """Measure the change of the loss and the alignment, for each parameter and for all parameters together.
+
+    The measurement uses float64 and training mode. The model is not changed.
 
     Args:
         model: Any module with normalization layers.
-        loss: (outputs, targets) -> mean over the batch.
+        loss: A function (outputs, targets) that returns the mean loss over the batch.
         data: One batch of inputs and targets.
-        epsilons: Values of ε to put into every normalization.
-        scale: Factor c > 0 on the weights. Default 2: for a small ε the defect is near ε/v·(1 − 1/c²) of its
-            slope, so a larger c adds little.
+        epsilons: Values of ε to use in every normalization.
+        scale: Factor c > 0 by which weights are multiplied. Default 2. For a small ε, the change of the loss is
+            proportional to (1 − 1/c²)·ε/v, so a larger c adds little.
 
     Returns:
-        One row for each ε and parameter, in the order of `named_parameters()`, then "all".
+        One entry for each ε and parameter, in the order of `named_parameters()`. The last entry of each ε is "all".
 
     Raises:
-        BadInput: A model without normalization, or a scale that is not positive.
+        BadInput: The model has no normalization, or the scale is not positive.
     """
     if not scale > 0:
         raise BadInput("scale", "a positive number", scale)

@@ -53,15 +53,15 @@ def check_positions(family: str, input_shape: Sequence[int], smallest: int) -> i
     """Refuse inputs on which convolutions cannot work.
 
     Args:
-        family: The family, for the message.
+        family: Name of the family, for messages.
         input_shape: Shape of one example, (C, L) or (C, H, W).
-        smallest: Positions that the shortest side must have.
+        smallest: Smallest number of positions along every axis.
 
     Returns:
         The number of spatial axes.
 
     Raises:
-        BadInput: Vectors, inputs of an unknown kind, or inputs that are too small.
+        BadInput: The inputs are vectors, are of an unknown kind, or are too small.
     """
     axes = spatial_axes(input_shape)
     if axes not in SPATIAL or SPATIAL[axes].convolution is None:

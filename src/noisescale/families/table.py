@@ -1,4 +1,4 @@
-"""The table of families, and what an option means where it is left out or not taken."""
+"""The table of families, the defaults of their options, and the check that a family has an option."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from noisescale.families.resnet import resnet
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A row of the table.
+    """A row of the table of families.
 
     Args:
-        build: `(width, input_shape, num_classes, **options)`.
-        takes: The options of `ModelOptions` that it is given; "normalization" stands for its sizes too.
-        defaults: Of options that no other family has.
+        build: A function `(width, input_shape, num_classes, **options) -> nn.Module`.
+        takes: The options of `ModelOptions` that the family accepts. "normalization" includes its sizes.
+        defaults: Default values of options that no other family has.
     """
 
     build: Callable[..., nn.Module]
@@ -35,7 +35,7 @@ class Family:
 FAMILIES: dict[str, Family] = {
     "mlp": Family(mlp, ("depth", "activation", "normalization", "scale_invariant")),
     "convnet": Family(convnet, ("depth", "activation", "normalization", "scale_invariant")),
-    # The smallest net with both kinds of stages trains in seconds on small images.
+    # The default is the smallest network with both kinds of stages. It trains in seconds on small images.
     "resnet": Family(
         resnet, ("blocks", "stem", "activation", "normalization", "scale_invariant"), defaults={"blocks": (1, 1)}
     ),
@@ -46,13 +46,13 @@ def complete(options: ModelOptions) -> ModelOptions:
     """Fill in the defaults of the family and the normalization.
 
     Args:
-        options: The options, with None for defaults.
+        options: The options. None stands for a default.
 
     Returns:
         The complete options.
 
     Raises:
-        BadInput: The family is unknown, or it does not take one of the options.
+        BadInput: The family is unknown, or it does not have one of the given options.
     """
     family = _family(options.family)
     sizes = options.sizes

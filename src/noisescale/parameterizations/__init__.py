@@ -1,4 +1,4 @@
-"""How width enters: tables over an unmodified module."""
+"""Parameterizations: tables of initial standard deviations and rate multipliers, applied to an unmodified module."""
 
 import lazy_loader
 

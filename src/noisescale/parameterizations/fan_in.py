@@ -1,4 +1,4 @@
-"""How each parameter grows with width: its fan-in and its outputs, and their ratios to the base width."""
+"""The growth of each parameter with width: its fan-in, its number of outputs, and their ratios to the base width."""
 
 from __future__ import annotations
 
@@ -18,19 +18,21 @@ class Parameter:
     """A named parameter of a module, and how it grows with width.
 
     Args:
-        name: Name in the module.
+        name: Name of the parameter in the module.
         shape: Shape of the tensor.
-        role: "weight", "bias" or "other".
-        fan_in: Fan-in d of the layer: inputs of each output unit. It is kernel_size² · channels for a convolution and 1
-            for an embedding, whose input is one-hot.
-        grows: Whether d grows with width. False for biases and others.
+        role: Role of the parameter: "weight", "bias" or "other".
+        fan_in: Fan-in d of the layer, the number of inputs of each output unit. It is kernel_size² · channels for a
+            convolution, and 1 for an embedding, because the input of an embedding is one-hot.
+        grows: Whether d grows with width. False if the role is "bias" or "other".
         has_constant_start: Whether all entries start at the same value, as the gain of a normalization does.
-        fan_in_ratio: d over d at the base width, for a weight; else 1.
-        outputs_grow: Whether the number of output units grows with width; for "other", whether the tensor grows.
-        output_ratio: Number of output units over that at the base width. None if several axes of an "other" grow.
+        fan_in_ratio: For a weight, the ratio of d to its value at the base width. Otherwise 1.
+        outputs_grow: Whether the number of output units grows with width. If the role is "other", whether the tensor
+            grows.
+        output_ratio: The ratio of the number of output units to its value at the base width. None if the role is
+            "other" and several axes grow.
         query_rows: Half-open ranges of the rows that make the queries of an attention.
-        query_ratio: Entries of one query over those at the base width.
-        tied: The other places of the same tensor.
+        query_ratio: The ratio of the number of entries of one query to its value at the base width.
+        tied: Descriptions of the same tensor under its other names.
     """
 
     name: str
@@ -54,9 +56,9 @@ def describe_parameters(
 
     Args:
         module: The model at the width to train.
-        reference: The same model at another width. What differs between the two grows with width.
-        base: The same model at the base width, for the ratios. None for ratios of 1.
-        query_rows: Patterns of rows that make queries, as in `select_query_rows`.
+        reference: The same model at another width. Dimensions that differ between the two models grow with width.
+        base: The same model at the base width, for the ratios. If None, all ratios are 1.
+        query_rows: Patterns that name the rows of queries, as in `select_query_rows`.
 
     Returns:
         The parameters, in the order of `named_parameters()`.
@@ -66,7 +68,7 @@ def describe_parameters(
     """
     for name, tensor in module.named_parameters():
         if not tensor.requires_grad:
-            required = f"parameters that all train; register {name!r} as a buffer where it stays as it is"
+            required = f"parameters that are all trained; register {name!r} as a buffer if it is not trained"
             raise BadInput("model.family", required, "requires_grad = False")
     places, other_places = find_places(module), find_places(reference)
     base_places = places if base is None else find_places(base)
@@ -94,7 +96,7 @@ def describe_parameters(
 
 
 def read_out(parameters: tuple[Parameter, ...]) -> Parameter | None:
-    """Return the reference layer of the normalized noise scale: the last weight whose fan-in grows with width.
+    """Return the read-out, the last weight whose fan-in grows with width. The normalized noise scale refers to it.
 
     Args:
         parameters: The parameters, from `describe_parameters`.
@@ -126,7 +128,10 @@ def _describe(name: str, place: Place, other: Place, base: Place) -> Parameter:
 
 
 def _output_growth(place: Place, other: Place, base: Place) -> tuple[bool, float | None]:
-    """Return whether the output units grow, and their ratio to the base; without a known layer, of the growing axis."""
+    """Return whether the number of output units grows, and its ratio to the base width.
+
+    For a parameter of an unknown layer, the growing axis counts as the axis of output units.
+    """
     sizes = list(zip(place.shape, other.shape, base.shape, strict=True))
     growing = [axis for axis, axis_sizes in enumerate(sizes) if len(set(axis_sizes)) > 1]
     if place.output_axis is not None:
@@ -137,7 +142,7 @@ def _output_growth(place: Place, other: Place, base: Place) -> tuple[bool, float
 
 
 def _query_ratio(place: Place, base: Place) -> float:
-    """Return the growth of one query. The number of heads is assumed fixed if the layer does not tell it."""
+    """Return the growth ratio of one query. If the size of a head is unknown, the number of heads is assumed fixed."""
     if place.head_size is not None:
         return _ratio(place.head_size, base.head_size)
     return _ratio(count_rows(place.query_rows), count_rows(base.query_rows))

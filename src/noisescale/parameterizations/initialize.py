@@ -1,4 +1,4 @@
-"""Initial weights of a run. They depend only on its seed and its table."""
+"""The initial weights of a run. They depend only on the seed and the table of the run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from noisescale.parameterizations.tables import Table
 
 
 def stream(seed: int, *labels: str | int) -> torch.Generator:
-    """Return an independent generator for one use of the seed of a run.
+    """Return a random generator for one use of a run's seed. Generators for different uses are independent.
 
     Args:
         seed: Seed of the run.
@@ -21,7 +21,7 @@ def stream(seed: int, *labels: str | int) -> torch.Generator:
 
 
 def stream_number(seed: int, *labels: str | int) -> int:
-    """Return the seed of `stream`, for generators other than torch's.
+    """Return the seed that `stream` uses, for generators other than torch's.
 
     Args:
         seed: Seed of the run.
@@ -33,26 +33,26 @@ def stream_number(seed: int, *labels: str | int) -> int:
 
 
 def initial_parameters(table: Table, factory_output: nn.Module, seed: int) -> dict[str, Tensor]:
-    """Draw the initial parameters of a run, in float64, so that all precisions start from the same weights.
+    """Draw the initial parameters of a run. They are in float64, so that all precisions start from the same weights.
 
-    Weights are drawn from N(0, σ_l²) in the order of the table, query rows from N(0, m²σ_l²). A parameter without σ_l
-    keeps its value in the module.
+    Weights are drawn from N(0, σ_l²) in the order of the table, and query rows from N(0, m²σ_l²). A parameter without
+    σ_l keeps its value in the module.
 
     Args:
-        table: Table of the run.
-        factory_output: Module that the factory built under the seed of the run.
+        table: The parameterization's table of the run.
+        factory_output: The module that the factory built with the seed of the run.
         seed: Seed of the run.
 
     Returns:
-        Parameters by name.
+        The initial parameters by name.
     """
     generator = stream(seed, "initial weights")
-    of_module = dict(factory_output.named_parameters())
+    module_values = dict(factory_output.named_parameters())
     start: dict[str, Tensor] = {}
     for row in table:
         shape = row.parameter.shape
         if row.init_std is None:
-            start[row.name] = of_module[row.name].detach().double().clone()
+            start[row.name] = module_values[row.name].detach().double().clone()
         elif row.init_std == 0.0:
             start[row.name] = torch.zeros(shape, dtype=torch.float64)
         else:
@@ -63,12 +63,12 @@ def initial_parameters(table: Table, factory_output: nn.Module, seed: int) -> di
 
 
 def initial_std(table: Table, start: dict[str, Tensor]) -> dict[str, float]:
-    """Return σ_l of every parameter: that of the table, or the standard deviation of the start if the table has none.
+    """Return σ_l of every parameter: from the table, or else the standard deviation of the initial values.
 
-    For a tensor with query rows it is σ_l of the other rows.
+    For a tensor with query rows, it is the σ_l of the rows that are not queries.
 
     Args:
-        table: Table of the run.
+        table: The parameterization's table of the run.
         start: Initial parameters by name.
     """
     return {

@@ -13,18 +13,18 @@ from noisescale.parameterizations.tables import Table
 
 
 def layer_rows(table: Table, start: dict[str, Tensor], noise_scale: float) -> list[dict[str, Any]]:
-    """Compute the normalized noise scale ḡ_l = g c_l/σ_l² of each parameter. It does not change with W = mθ.
+    """Compute the normalized noise scale ḡ_l = g c_l/σ_l² of each parameter. It is the same for W and for θ in W = mθ.
 
     Args:
-        table: Table of the run.
+        table: The parameterization's table of the run.
         start: Initial parameters of the run, by name.
-        noise_scale: Noise scale g, in examples times rate.
+        noise_scale: Noise scale g, in the unit of examples times learning rate.
 
     Returns:
         A row for each parameter with `layer`, `fan_in` d_l, `init_variance` σ_l², `multiplier` c_l,
         `normalized_noise_scale` ḡ_l (NaN if the parameter starts at a constant) and `is_reference` (true for the last
-        weight whose fan-in grows). For a tensor with query rows σ_l² and c_l are those of the other rows; ḡ_l is equal
-        in all rows.
+        weight whose fan-in grows). If a tensor has query rows, σ_l² and c_l are the values of its other rows. ḡ_l is
+        the same in all rows.
 
     Source:
         Park, Sohl-Dickstein, Le, Smith 2019: weights measured in units of their initial standard deviation.

@@ -23,13 +23,13 @@ class Place:
 
     Args:
         shape: Shape of the tensor.
-        role: "weight", "bias" or "other".
-        fan_in: Fan-in d of the layer: inputs of each output unit. None if the layer is of no known type.
-        output_axis: Axis of the output units; None if the layer is of no known type.
-        weight: Name of the weight of the same layer, for a bias.
-        takes_rows: Whether a user may name rows of the tensor as queries: it is the weight of a linear map.
+        role: Role of the parameter: "weight", "bias" or "other".
+        fan_in: Fan-in d of the layer, the number of inputs of each output unit. None if the layer is of no known type.
+        output_axis: Axis of the output units. None if the layer is of no known type.
+        weight: For a bias, the name of the weight of the same layer.
+        takes_rows: Whether a user may name rows of the tensor as queries. This is so for the weights of linear maps.
         query_rows: Half-open ranges of the rows that are known to make queries.
-        head_size: Entries of one query in these rows.
+        head_size: Number of entries of one query in the query rows.
         is_constant: Whether all entries have the same value.
     """
 
@@ -51,7 +51,7 @@ def find_places(module: nn.Module) -> dict[str, Place]:
         module: The module.
 
     Returns:
-        Roles by name, in the order of registration.
+        The places by name, in the order of registration.
     """
     tensors = dict(module.named_parameters(remove_duplicate=False))
     places = {name: Place(tuple(tensor.shape)) for name, tensor in tensors.items()}
@@ -65,7 +65,7 @@ def find_places(module: nn.Module) -> dict[str, Place]:
 
 
 def _parameters_of(owner: nn.Module) -> Iterator[tuple[str, Place]]:
-    """Yield the parameters of a layer of a known type, by their names in the layer."""
+    """Yield the parameters of a layer of a known type, with their names in the layer."""
     if isinstance(owner, _LINEAR_MAPS):
         shape = tuple(owner.weight.shape)
         fan_in = math.prod(shape[1:])
@@ -73,14 +73,14 @@ def _parameters_of(owner: nn.Module) -> Iterator[tuple[str, Place]]:
         if owner.bias is not None:
             yield "bias", Place(tuple(owner.bias.shape), "bias", fan_in, output_axis=0, weight="weight")
     elif isinstance(owner, nn.Embedding) and owner.padding_idx is None and owner.max_norm is None:
-        # The input is one-hot: each output unit has one input that is not zero, at every width.
+        # The input is one-hot, so each output unit has one input that is not zero, at every width.
         yield "weight", Place(tuple(owner.weight.shape), "weight", 1, output_axis=1)
     elif isinstance(owner, nn.MultiheadAttention):
         yield from _attention(owner)
 
 
 def _attention(owner: nn.MultiheadAttention) -> Iterator[tuple[str, Place]]:
-    """Yield the projections of torch's attention. Their first rows make the queries. The output layer is a `Linear`."""
+    """Yield the input projections of torch's attention. The first rows make queries. The output layer is a `Linear`."""
     queries: Rows = ((0, owner.embed_dim),)
     for name in ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight"):
         weight: torch.Tensor | None = getattr(owner, name)

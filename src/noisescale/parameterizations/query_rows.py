@@ -1,4 +1,4 @@
-"""Query rows: the rows of a projection that make the queries of an attention, as named by the user."""
+"""Query rows: the rows of a projection that make the queries of an attention. The user names them by patterns."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ _PATTERN = re.compile(r"(?P<name>[^\s\[\]]+)(\[(?P<start>[^\s:\]]*):(?P<stop>[^\
 
 
 def select_query_rows(patterns: Sequence[str], places: Mapping[str, Place]) -> dict[str, Rows]:
-    """Select the rows named by patterns. The bias of a layer gets the rows of its weight.
+    """Select the rows named by patterns. The bias of a layer gets the same rows as the weight.
 
-    A pattern is the name of a linear layer's weight, in which * and ? are wildcards, with an optional range of rows:
-    "attention.query.weight", "blocks.*.qkv.weight[:1/3]". Ranges are fractions, because rows grow with width. Several
-    patterns may name several ranges of one tensor.
+    A pattern is the name of a linear layer's weight, with an optional range of rows. Examples are
+    "attention.query.weight" and "blocks.*.qkv.weight[:1/3]". In the name, * and ? are wildcards. Ranges are fractions,
+    because the number of rows grows with width. Several patterns may name several ranges of one tensor.
 
     Args:
         patterns: Patterns from the user.
-        places: Roles of the parameters, from `find_places`.
+        places: The places of the parameters, from `find_places`.
 
     Returns:
-        Rows by the name of the parameter.
+        The query rows by parameter name.
 
     Raises:
-        BadInput: A pattern has another form, matches nothing, ends between rows, or names a tensor without queries.
+        BadInput: A pattern has another form, matches no parameter, ends between two rows, or names a tensor that cannot
+            make queries.
     """
     chosen: dict[str, set[tuple[int, int]]] = {}
     for pattern in patterns:
@@ -77,7 +78,7 @@ def _rows(pattern: str, name: str, place: Place, start: Fraction, stop: Fraction
     if any(end.denominator != 1 for end in ends):
         raise BadInput(KEY, f"fractions that are whole rows of {name!r}, which has {units} rows", repr(pattern))
     rows = int(ends[0]), int(ends[1])
-    # The queries of torch's attention are known. Naming them again changes nothing.
+    # The query rows of torch's attention are known. A pattern may name exactly these rows again.
     if not place.takes_rows and place.query_rows != (rows,):
         required = (
             "the weight of a linear layer that makes queries (its bias is included); no other tensor can take the "

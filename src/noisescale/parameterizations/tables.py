@@ -1,34 +1,38 @@
 r"""Parameterizations: tables of the initial standard deviation σ_l and the rate multiplier c_l of each parameter.
 
-A table is applied to an unmodified module. SGD on θ with a forward multiplier m, z = mθx, equals SGD on W = mθ with the
-rate times c = m² (Δθ = −ε∂L/∂θ = −εm∂L/∂W, hence ΔW = mΔθ = −εm²∂L/∂W), so no forward pass changes. In the table, d is
-the fan-in of the layer, σ0² is `init_scale`, and r_in and r_out are the fan-in and the number of outputs of the layer
-over those at the base width (1 if they do not grow):
+A table is applied to an unmodified module, so the forward pass does not change. SGD on θ with a forward multiplier m,
+z = mθx, equals SGD on W = mθ if the rate is multiplied by c = m². The reason: Δθ = −ε∂L/∂θ = −εm∂L/∂W, and therefore
+ΔW = mΔθ = −εm²∂L/∂W.
 
-| name | weight: σ_l², c_l | bias: start, c_l | constant start (gains): c_l |
+In the table, d is the fan-in of the layer, and σ0² is `init_scale`. The ratios r_in and r_out compare the fan-in and
+the number of outputs of the layer with their values at the base width. They are 1 if these numbers do not grow.
+
+| name | weight: σ_l², c_l | bias: initial value, c_l | constant initial value (gains): c_l |
 |---|---|---|---|
 | standard | σ0²/d, 1 | 0, 1 | 1 |
 | ntk | σ0²/d, σ0²/d | 0, 1 | 1 |
 | improved_standard | σ0²/d, 1/r_in | 0, 1 | 1 |
 | mup | σ0²/d, r_out/r_in; a read-out (only its fan-in grows): σ0²/(d r_in), 1/r_in | 0, r_out | r_out |
-| own | that of the module, 1 | that of the module, 1 | 1 |
+| own | as in the module, 1 | as in the module, 1 | 1 |
 
-The step of Adam does not depend on the size of the gradient, so its rate multiplier is m = √c. mup has other
-multipliers for Adam, those of Yang et al. 2022: 1/r_in for weights and 1 for biases and gains.
+The step of Adam does not depend on the size of the gradient, so the rate multiplier for Adam is m = √c. For mup, the
+multipliers for Adam are 1/r_in for weights and 1 for biases and gains, as in Yang et al. 2022.
 
-improved_standard writes z = θx/√r_in + b with θ ~ N(0, σ0² r_in/d): m² = 1/r_in. mup, written with one rate for all,
-has m² = r_out/r_in: z = √r_out θx with θ ~ N(0, σ0²/(d r_out)) in input layers, z = θx with θ ~ N(0, σ0²/d) in hidden
-ones, z = θx/√r_in with θ ~ N(0, σ0²/d) in the read-out, and √r_out θ for biases and gains. Then the activations of
-every layer change by an amount that does not depend on width. Both equal `standard` at the base width.
+improved_standard is z = θx/√r_in + b with θ ~ N(0, σ0² r_in/d), so m² = 1/r_in. mup with the same rate for all
+parameters has m² = r_out/r_in. In input layers, z = √r_out θx with θ ~ N(0, σ0²/(d r_out)). In hidden layers, z = θx
+with θ ~ N(0, σ0²/d). In the read-out, z = θx/√r_in with θ ~ N(0, σ0²/d). Biases and gains are √r_out θ. With these
+factors, the change of activations in every layer does not depend on width. Both parameterizations equal `standard` at
+the base width.
 
-Attention divides by √d_head in the module and by d_head in mup. W_Q and its bias take the factor m² = 1/r, with r the
-growth of one query, in the rows that `query_rows` names. For torch's attention these rows are known.
+Attention in the module divides by √d_head. mup divides by d_head instead, so W_Q and its bias get the factor m² = 1/r,
+where r is the growth of one query. The factor applies to the rows that `query_rows` names. For torch's attention, these
+rows are recognized.
 
-An embedding is an input layer whose input is one-hot: d = 1 at every width.
+An embedding is an input layer. Its input is one-hot, so d = 1 at every width.
 
-Sources: Park, Sohl-Dickstein, Le, Smith 2019, section 2.1, for the first two; Jacot, Gabriel, Hongler 2018 for the
-NTK form; Sohl-Dickstein, Novak, Schoenholz, Lee 2020 for improved_standard; Yang, Hu 2021 and Yang et al. 2022, for
-SGD, for mup; the equivalences are derived above and tested to 1e-12.
+Sources: Park, Sohl-Dickstein, Le, Smith 2019, section 2.1, for standard and ntk; Jacot, Gabriel, Hongler 2018 for the
+NTK form; Sohl-Dickstein, Novak, Schoenholz, Lee 2020 for improved_standard; Yang, Hu 2021 and Yang et al. 2022 for mup
+with SGD. The equivalences are derived above and tested to 1e-12.
 """
 
 from __future__ import annotations
@@ -44,10 +48,10 @@ from torch import Tensor
 from noisescale.errors import BadInput
 from noisescale.parameterizations.fan_in import Parameter, count_rows
 
-# He, Zhang, Ren, Sun 2015: the variance that keeps the size of ReLU activations is 2/fan-in.
+# With the variance 2/fan-in, ReLU activations keep their size from layer to layer (He, Zhang, Ren, Sun 2015).
 DEFAULT_INIT_SCALE = 2.0
 
-# Parameterizations that need the base width, at which they equal `standard`, and those that need the query rows.
+# Parameterizations that need a base width, at which they equal `standard`; and parameterizations that need query rows.
 WITH_BASE_WIDTH = ("improved_standard", "mup")
 WITH_QUERY_ROWS = ("mup",)
 
@@ -56,15 +60,16 @@ _KEY = "grid.parameterization"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The row of one parameter.
+    """The row of a table for one parameter.
 
     Args:
         parameter: The parameter.
-        init_std: Initial standard deviation σ_l; 0 for a start at zero, None to keep the initial value in the module.
-        multiplier: Factor c_l on the learning rate of SGD.
-        query_factor: Factor m of the query rows, if they are a part of the tensor. Their standard deviation is mσ_l and
-            their rate multiplier m²c_l.
-        adam_multiplier: Factor on the learning rate of Adam; None for √c_l.
+        init_std: Initial standard deviation σ_l. 0 if the parameter starts at zero, None if it keeps its initial value
+            in the module.
+        multiplier: Factor c_l of the learning rate of SGD.
+        query_factor: Factor m of the query rows, if only a part of the rows make queries. Query rows have the standard
+            deviation mσ_l and the rate multiplier m²c_l.
+        adam_multiplier: Factor of the learning rate of Adam. None for √c_l.
     """
 
     parameter: Parameter
@@ -95,7 +100,7 @@ def build_table(name: str, parameters: tuple[Parameter, ...], init_scale: float 
     Args:
         name: Key of `PARAMETERIZATIONS`.
         parameters: Parameters from `describe_parameters`.
-        init_scale: σ0². Default 2 (He et al. 2015).
+        init_scale: Initial variance σ0². Default 2 (He et al. 2015).
 
     Returns:
         A row for each parameter.
@@ -132,7 +137,7 @@ def _improved_standard(parameter: Parameter, init_scale: float) -> Row:
 
 def _mup(parameter: Parameter, init_scale: float) -> Row:
     if parameter.output_ratio is None:
-        required = f"a rule for the parameter {parameter.name!r}, of no known layer, of which more than one axis grows"
+        required = f"a rule for the parameter {parameter.name!r}: it is in no known layer, and several of its axes grow"
         raise BadInput(_KEY, f"{required}; use parameterization 'own'", f"shape {parameter.shape}")
     row = replace(
         _variance_rule(parameter, init_scale, 1.0),
@@ -145,7 +150,7 @@ def _mup(parameter: Parameter, init_scale: float) -> Row:
 
 
 def _absorb_in_queries(row: Row) -> Row:
-    """Change the factor of attention from 1/√d_head to 1/d_head by m² = 1/r of the query rows."""
+    """Change the factor of attention from 1/√d_head to 1/d_head, by the factor m² = 1/r of the query rows."""
     parameter = row.parameter
     if not parameter.query_rows:
         return row
@@ -183,10 +188,12 @@ def _check_growth(name: str, parameters: tuple[Parameter, ...]) -> None:
         return
     growing = [place for parameter in parameters for place in (parameter, *parameter.tied) if place.grows]
     if not growing:
-        required = f"for {name!r} a model with a layer whose fan-in grows, seen from the same model at another width"
+        required = (
+            f"for {name!r} a model with a layer whose fan-in grows: it must differ from the same model at another width"
+        )
         raise BadInput(_KEY, required, "none")
     if name == "mup" and all(place.outputs_grow for place in growing):
-        required = "for 'mup' a read-out: a weight whose fan-in alone grows, to absorb its factor 1/r"
+        required = "for 'mup' a read-out: a weight of which only the fan-in grows, to absorb the factor 1/r"
         raise BadInput(_KEY, required, "no such parameter")
 
 
@@ -197,11 +204,11 @@ def _check_tie(name: str, row: Row, other: Row) -> None:
     )
     if first != second:
         required = (
-            f"one initial deviation and one multiplier for a tensor: {name!r} has two for the tied {row.name!r} and "
-            f"{other.name!r}; untie them or use parameterization 'own'"
+            f"one initial standard deviation and one multiplier for each tensor: {name!r} has two for the tied "
+            f"{row.name!r} and {other.name!r}; untie them or use parameterization 'own'"
         )
         got = " and ".join(
-            f"(σ = {tied.init_std}, c = {tied.multiplier}, m of its queries = {tied.query_factor})"
+            f"(σ = {tied.init_std}, c = {tied.multiplier}, m of the query rows = {tied.query_factor})"
             for tied in (row, other)
         )
         raise BadInput(_KEY, required, got)

@@ -1,4 +1,4 @@
-"""Closed forms of SGD for problems with a known gradient and known noise."""
+"""Closed-form results for SGD on problems with known gradients and known noise."""
 
 import lazy_loader
 

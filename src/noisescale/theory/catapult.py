@@ -1,4 +1,4 @@
-"""The catapult: gradient descent on a two-layer linear network above the linearised stability limit."""
+"""The catapult: gradient descent on a two-layer linear network above the linearized stability limit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def catapult_map(
     """Compute the exact output and curvature of f = u·v/√n under the loss ½f² at every step.
 
     f' = f(1 − ελ + ε²f²/n), λ' = λ + (εf²/n)(ελ − 4), with λ = (‖u‖² + ‖v‖²)/n. For ε < 2/λ the output decreases. For ε
-    between 2/λ and 4/λ it first grows, until the curvature falls below 2/ε. For ε > 4/λ it diverges.
+    between 2/λ and 4/λ the output first grows, until the curvature falls below 2/ε. For ε > 4/λ the output diverges.
 
     Args:
         output: Initial output f_0.

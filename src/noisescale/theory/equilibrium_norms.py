@@ -1,4 +1,4 @@
-"""Scale-invariant weights under weight decay: the recursion of their norm, and its equilibrium."""
+"""Scale-invariant weights under weight decay: the recursion and the equilibrium of their norms."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Equilibrium:
     """The equilibrium of a scale-invariant weight.
 
     Args:
-        norm: Norm ‖w‖.
+        norm: Norm ‖w‖ of the weight.
         effective_learning_rate: Effective learning rate η/‖w‖².
-        rotation: Root mean square angle of a step, in radians.
+        rotation: Root mean square of the angle by which a step rotates the weight, in radians.
         relaxation: Rate at which ‖w‖⁴ approaches equilibrium, per step.
     """
 
@@ -33,13 +33,13 @@ def norm_recursion(
 ) -> NDArray[np.float64]:
     """Compute the exact squared norms R_t = ‖w_t‖² of scale-invariant weights under SGD with decay.
 
-    R_{t+1} = (1 − η_tλ_t)² R_t + η_t²‖ĝ_t‖²/R_t, with ĝ the gradient at w/‖w‖, without momentum.
+    R_{t+1} = (1 − η_tλ_t)² R_t + η_t²‖ĝ_t‖²/R_t without momentum, where ĝ is the gradient at w/‖w‖.
 
     Args:
-        norm_squared: Initial squared norm R_0, a number or shape [...].
-        unit_gradients_squared: ‖ĝ_t‖², shape [T] or [T, ...].
-        rates: Learning rates η_t, a number, shape [T] or [T, ...]; axes after the first broadcast.
-        decays: Weight decays λ_t, a number, shape [T] or [T, ...]; axes after the first broadcast.
+        norm_squared: Initial squared norm R_0, a number or an array of shape [...].
+        unit_gradients_squared: Squared gradient norms ‖ĝ_t‖², shape [T] or [T, ...].
+        rates: Learning rates η_t: a number, or shape [T] or [T, ...]. Axes after the first broadcast.
+        decays: Weight decays λ_t: a number, or shape [T] or [T, ...]. Axes after the first broadcast.
 
     Returns:
         Squared norms, shape [T + 1, ...].
@@ -67,7 +67,7 @@ def equilibrium(rate: float, decay: float, unit_gradient_squared: float, momentu
     Args:
         rate: Learning rate η.
         decay: Coupled weight decay λ.
-        unit_gradient_squared: Second moment S = E‖ĝ‖² of a batch's gradient on the unit sphere, including the mean.
+        unit_gradient_squared: Second moment S = E‖ĝ‖² of a batch gradient at ‖w‖ = 1. It includes the mean gradient.
         momentum: Momentum m of heavy-ball SGD.
 
     Returns:
@@ -100,23 +100,23 @@ def equilibrium(rate: float, decay: float, unit_gradient_squared: float, momentu
 def intrinsic_learning_rate(rate: float, decay: float, rate_growth: float = 0.0, momentum: float = 0.0) -> float:
     """Return the intrinsic learning rate λ_e = ηλ/(1 − m) + ½ d ln η/dt of a scale-invariant network.
 
-    λ_e governs the training of such a network; the rate η alone does not.
+    The training of such a network depends on λ_e, and not on the rate η alone.
 
     Args:
         rate: Learning rate η.
         decay: Weight decay λ.
-        rate_growth: Growth d ln η/dt of the log rate, per step.
+        rate_growth: Growth d ln η/dt of the logarithm of the rate, per step.
         momentum: Momentum m.
 
     Returns:
-        λ_e, per step.
+        The intrinsic learning rate λ_e, per step.
 
     Raises:
         BadInput: The momentum is not in [0, 1).
 
     Source:
-        Li, Lyu, Arora 2020, section 3. The term for a changing rate is derived: without decay it gives the exponential
-        schedule that is equivalent to decay (Li, Arora 2020).
+        Li, Lyu, Arora 2020, section 3. We derived the term for a changing rate. Without decay, it gives the exponential
+        schedule of the rate that is equivalent to weight decay (Li, Arora 2020).
     """
     if not 0 <= momentum < 1:
         raise BadInput("momentum", "from 0 to below 1", momentum)

@@ -1,4 +1,4 @@
-"""The Gibbs law e^(−L/n) for isotropic noise: the odds of two wells or regions."""
+"""The Gibbs distribution e^(−L/n) of the weights under isotropic noise: the odds of two minima or two regions."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from noisescale.errors import BadInput
 
 
 def log_odds_of_wells(noise: float, loss_difference: float, curvatures_a: ArrayLike, curvatures_b: ArrayLike) -> float:
-    """Return the log odds of two wells, each approximated by the parabola at its bottom.
+    """Return the log odds of two wells of the loss, each approximated by a parabola around its minimum.
 
     log p_A/p_B = ½ log(det H_B/det H_A) − (L_A − L_B)/n
 
     Args:
-        noise: Noise n = σ²η/(2S), for a batch gradient with variance σ²/S along every axis.
+        noise: Noise n = σ²η/(2S), where a batch gradient has the variance σ²/S along every axis.
         loss_difference: Difference L_A − L_B of the minimal losses.
         curvatures_a: Eigenvalues of the Hessian of well A, shape [K].
         curvatures_b: Eigenvalues of the Hessian of well B, shape [K].
@@ -38,10 +38,10 @@ def log_odds_of_wells(noise: float, loss_difference: float, curvatures_a: ArrayL
 
 
 def log_odds_of_regions(noise: float, losses: ArrayLike, in_a: ArrayLike) -> float:
-    """Return the log odds of two regions, from the Gibbs law summed over an evenly spaced grid.
+    """Return the log odds of two regions, from the Gibbs distribution summed over an evenly spaced grid.
 
     Args:
-        noise: Noise n.
+        noise: Noise n, as in `log_odds_of_wells`.
         losses: Loss L at the grid points, shape [M].
         in_a: Mask of the grid points in region A, shape [M]; all other points are in region B.
 

@@ -18,8 +18,8 @@ class BatchNoise:
 
     Args:
         variance: Variance Var ξ_t.
-        between: Covariance Cov(ξ_s, ξ_t) of two steps in the same epoch.
-        epoch: Number of steps per epoch; steps of different epochs are independent. 1 if all steps are independent.
+        between: Covariance Cov(ξ_s, ξ_t) of the noise of two steps in the same epoch.
+        epoch: Number of steps per epoch. Steps of different epochs are independent. 1 if all steps are independent.
     """
 
     variance: float
@@ -30,15 +30,15 @@ class BatchNoise:
 def gradient_noise(curvature: float, spread: float, batch_size: int, examples: int, sampling: str) -> BatchNoise:
     """Return the noise of a batch of B out of N examples.
 
-    With S² = Σ(c_i − c̄)²/N, the variance is h²S²/B with replacement and h²S²(N − B)/(B(N − 1)) without. Two batches of
-    the same epoch have the covariance −h²S²/(N − 1).
+    With S² = Σ(c_i − c̄)²/N, the variance is h²S²/B for sampling with replacement, and h²S²(N − B)/(B(N − 1)) for
+    sampling without replacement. The noises of two batches of the same epoch have the covariance −h²S²/(N − 1).
 
     Args:
         curvature: Curvature h.
         spread: Population variance S² of the minima c_i.
         batch_size: Batch size B, in examples.
         examples: Number of examples N.
-        sampling: "with_replacement", "subset" or "epoch_shuffle". The last drops the partial batch of an epoch.
+        sampling: "with_replacement", "subset" or "epoch_shuffle". "epoch_shuffle" drops the partial batch of an epoch.
 
     Returns:
         The moments of the noise.
@@ -47,7 +47,8 @@ def gradient_noise(curvature: float, spread: float, batch_size: int, examples: i
         BadInput: The sampling is unknown.
 
     Source:
-        Finite-population sampling: Cochran 1977, section 2.6. Model: Schaul, Zhang, LeCun 2013; Zhang et al. 2019.
+        Cochran 1977, section 2.6, for sampling from a finite population. Schaul, Zhang, LeCun 2013 and Zhang et al.
+        2019, for the model.
     """
     scale = curvature**2 * spread
     if sampling == "with_replacement":
@@ -63,7 +64,7 @@ def gradient_noise(curvature: float, spread: float, batch_size: int, examples: i
 def stationary_variance(rate: float, curvature: float, noise_variance: float, momentum: float = 0.0) -> float:
     """Return the stationary variance of θ under SGD with heavy-ball momentum and independent noise at every step.
 
-    Var θ = ε s²(1 + m) / (h(1 − m)(2(1 + m) − εh)), and without momentum ε s²/(h(2 − εh)).
+    Var θ = ε s²(1 + m) / (h(1 − m)(2(1 + m) − εh)). Without momentum, Var θ = ε s²/(h(2 − εh)).
 
     Args:
         rate: Learning rate ε.
@@ -72,10 +73,10 @@ def stationary_variance(rate: float, curvature: float, noise_variance: float, mo
         momentum: Momentum m, in [0, 1).
 
     Returns:
-        Var θ.
+        The variance Var θ.
 
     Raises:
-        BadInput: SGD is unstable at this rate, εh ≥ 2(1 + m), or the rate is not positive.
+        BadInput: The rate is not positive, or SGD is unstable at this rate, i.e. εh ≥ 2(1 + m).
 
     Source:
         Derived from the recursion of `second_moments`. Without momentum, the limit εh → 0 is Mandt, Hoffman, Blei 2017,
@@ -97,10 +98,10 @@ def second_moments(
     nesterov: bool = False,
     start: float = 0.0,
 ) -> Floats:
-    """Compute E(θ_t − c̄)² at every step, from an initial velocity of zero.
+    """Compute the second moment E(θ_t − c̄)² at every step. The initial velocity is zero.
 
-    With x = (θ − c̄, v), a step is x' = Ax + bξ. Let P = E xxᵀ and M = E xξ_s for a later step s of the same epoch. Then
-    P' = APAᵀ + AMbᵀ + bMᵀAᵀ + Var ξ bbᵀ and M' = AM + Cov b, with M = 0 at the start of every epoch.
+    With x = (θ − c̄, v), a step is x' = Ax + bξ. Let P = E xxᵀ and M = E xξ_s for a later step s of the same epoch.
+    Then P' = APAᵀ + AMbᵀ + bMᵀAᵀ + Var ξ bbᵀ and M' = AM + Cov b, with M = 0 at the start of every epoch.
 
     Args:
         rate: Learning rate ε.
@@ -112,7 +113,7 @@ def second_moments(
         start: Initial distance θ_0 − c̄.
 
     Returns:
-        Second moments, shape [T + 1]; the first is start².
+        The second moments, shape [T + 1]. The first entry is start².
     """
     # With v' = mv + g, heavy-ball momentum moves θ by v' = g + mv, and Nesterov's form by g + mv' = (1 + m)g + m²v.
     gradient_factor, velocity_factor = (1 + momentum, momentum**2) if nesterov else (1.0, momentum)

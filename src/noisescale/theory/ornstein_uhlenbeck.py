@@ -39,24 +39,23 @@ def excess_loss(
 ) -> float:
     """Return the excess loss of the stationary state, E L − L* = ½ Σ h_k Var θ_k.
 
-    For finite steps without momentum it is (ε/4) Σ s_k²/(1 − εh_k/2). In the limit of small steps it is
-    ε tr Σ/(4(1 − m)). The principal axes of the noise need not match those of the curvature. Only the diagonal of the
-    noise covariance in the eigenbasis of the curvature matters, because the variance along each eigenvector obeys a
-    separate equation.
+    For finite steps without momentum, the excess loss is (ε/4) Σ s_k²/(1 − εh_k/2). In the limit of small steps, it is
+    ε tr Σ/(4(1 − m)). The noise covariance Σ may have other eigenvectors than the Hessian. Only the diagonal entries of
+    Σ in the eigenbasis of the Hessian matter, because the variance along each eigenvector obeys a separate equation.
 
     Args:
         rate: Learning rate ε.
         curvatures: Curvatures h_k, shape [K].
-        noise_variances: Variances s_k² = u_kᵀΣu_k of a batch gradient along the eigenvectors u_k of the curvature,
+        noise_variances: Variances s_k² = u_kᵀΣu_k of a batch gradient, along the eigenvectors u_k of the Hessian,
             shape [K].
         momentum: Momentum m.
-        finite_steps: True to include the correction for finite steps.
+        finite_steps: Whether to include the correction for finite steps.
 
     Returns:
         The excess loss.
 
     Raises:
-        BadInput: The shapes differ, or the rate is unstable along an eigenvector.
+        BadInput: The shapes differ, or SGD is unstable along an eigenvector.
 
     Source:
         Jastrzębski et al. 2017, section 3, in the limit of small steps: (η/4S) tr C with C = S·s². The correction
