@@ -13,20 +13,26 @@ LADDER_KEYS = {"from", "to", "factor"}
 # The largest integer that a double, and with it a table, holds exactly.
 LARGEST_INTEGER = 2**53
 
-# Far above any grid that is meant: a factor of 1.0000001 is a slip of the pen, and would fill the memory.
+# No useful ladder is longer. A factor of 1.0000001 is a typing error, and its ladder would fill the memory.
 MOST_RUNGS = 1000
 
 
 def rung(value: float) -> float:
-    """A rung of a ladder, rounded to 9 digits: the same number from whichever end or length it was computed."""
+    """Round a rung to 9 digits, so that two ladders with the same rung contain exactly the same number."""
     return float(f"{value:.9g}")
 
 
 def ladder(start: float, end: float, factor: float) -> tuple[float, ...]:
-    """start, start·factor, …: round(log(end/start)/log(factor)) + 1 values, both ends included.
+    """Return a geometric ladder of round(log(end/start)/log(factor)) + 1 values.
+
+    Args:
+        start: The first value.
+        end: The last value.
+        factor: The ratio of neighbouring values. It is adjusted so that the ladder ends exactly at `end`.
 
     Raises:
-        ValueError: Ends that are not positive and rising, a factor that is not above 1, or too many values.
+        ValueError: The ends are not positive or do not increase, the factor is not above 1, or there are too many
+            values.
     """
     if not (0 < start <= end and factor > 1):
         raise ValueError("0 < from <= to and factor > 1")
@@ -34,7 +40,6 @@ def ladder(start: float, end: float, factor: float) -> tuple[float, ...]:
     rungs = round((high - low) / math.log(factor))
     if rungs >= MOST_RUNGS:
         raise ValueError(f"a ladder of at most {MOST_RUNGS} values; got {rungs + 1}")
-    # Both ends exactly, so that a ladder written with a rounded factor still ends where it says.
     between = (rung(math.exp(low + (high - low) * step / rungs)) for step in range(1, rungs))
     return (start, *between, end) if rungs else (start,)
 
@@ -53,7 +58,7 @@ def _axis(kind: type, bound: str, accepts: Callable[[float], bool], ladders: boo
         for entry in value:
             whole = kind is float or (isinstance(entry, int) and not isinstance(entry, bool))
             if not (_is_number(entry) and whole and accepts(entry)):
-                raise ValueError(f"{required}; the entry {entry!r} is none")
+                raise ValueError(f"{required}; got the entry {entry!r}")
         return tuple(sorted({kind(entry) for entry in value}))
 
     return parse

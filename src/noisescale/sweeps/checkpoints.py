@@ -95,7 +95,7 @@ class CheckpointFile:
 
     @property
     def _ids(self) -> list[str]:
-        """The ids of the runs, in the order of the tensors of the state, which do not identify their runs."""
+        """The ids of the runs, in their order along the first axis of the state's tensors."""
         return [run.run_id for run in self.runs]
 
 

@@ -30,8 +30,8 @@ class Shape:
         parameters: Number of parameters of the model of one run.
         activations: Number of activations for one example.
         examples: Number of examples per evaluation (training + validation + test).
-        operations: Multiplications in the forward pass of one example, where they exceed the number of parameters: a
-            convolution uses each weight at every pixel.
+        operations: Multiplications by weights in the forward pass of one example. A convolution uses each weight at
+            every pixel, so this can be larger than the number of parameters.
     """
 
     parameters: int
@@ -41,7 +41,7 @@ class Shape:
 
     @property
     def work(self) -> int:
-        """Multiplications in the forward pass of one example, at least one per parameter."""
+        """Multiplications in the forward pass of one example; at least one per parameter."""
         return max(self.parameters, self.operations)
 
 

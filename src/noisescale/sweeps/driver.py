@@ -111,7 +111,7 @@ class Driver:
             self.log.write(text)
 
     def run(self) -> None:
-        """Train everything that is missing, until nothing is or the deadline passes."""
+        """Train the missing runs, round after round, until no run is missing or the deadline passes."""
         workers, executor = self.workers, type(self.executor).__name__
         driver = f"process {os.getpid()} on {platform.node()}, {workers.count} workers of {workers.threads} threads"
         self.log.write(f"started by {driver}, {workers.device}, {executor}; {versions()}")
@@ -208,7 +208,7 @@ class Driver:
         for name, value in outcome.seconds.items():
             self.seconds[name] += value
         record = self.folder / FAILURES / f"{pack.pack_id}.json"
-        if outcome.error is None:  # also for a paused pack, which started again and has not failed this time
+        if outcome.error is None:  # a paused pack, too, has not failed at this attempt
             record.unlink(missing_ok=True)
             return
         self.failed.update(run.run_id for run in pack.runs)

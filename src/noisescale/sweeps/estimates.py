@@ -1,4 +1,4 @@
-"""`--dry-run`: estimates of what a sweep would do. Nothing is written."""
+"""The estimates that `--dry-run` prints. Nothing is written."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _BYTES_PER_NUMBER, _BYTES_PER_RUN = 8, 600
 
 @dataclass(frozen=True, slots=True)
 class DryRun:
-    """Estimates before a sweep runs. Longer ladders and longer budgets may add to them.
+    """Estimates before a sweep runs. Extensions of ladders and budgets may add to them.
 
     Args:
         runs: Number of runs of the sweep.

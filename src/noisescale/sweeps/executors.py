@@ -29,7 +29,7 @@ class Executor(Protocol):
         """Release it. After an exception no pack is left in training."""
 
     def notes(self) -> list[str]:
-        """Return what the user should know about where packs train. Called after `__enter__`."""
+        """Return notes for the user about where packs train. The driver calls this after `__enter__`."""
 
     def run(
         self, jobs: Sequence[Job], stop: Callable[[], bool], refresh: Callable[[], None]
@@ -39,8 +39,8 @@ class Executor(Protocol):
         Args:
             jobs: The packs to train, in this order.
             stop: Returns True when no further pack may start.
-            refresh: Called after every slice of training where packs train in this process, because nothing can be
-                yielded meanwhile.
+            refresh: Called after every slice of training by an executor that trains in this process, which cannot
+                yield during training.
 
         Yields:
             Outcomes, retries, or None.
@@ -50,7 +50,8 @@ class Executor(Protocol):
         """
 
 
-# By name: the module, the class, and the library that it needs. The extra that installs the library has the same name.
+# The module, the class and the required library of each executor. The extra that installs the library has the name of
+# the executor.
 _KNOWN = {
     "local": ("noisescale.sweeps.local_executor", "LocalExecutor", "torch"),
     "ray": ("noisescale.sweeps.ray_executor", "RayExecutor", "ray"),

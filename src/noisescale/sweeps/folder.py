@@ -37,7 +37,7 @@ def create_folder(folder: Path) -> None:
 
 
 def prepare_folder(folder: Path, spec: SweepSpec) -> None:
-    """Check the folder, store the spec in it, and remove what killed writers left. The caller holds the lock.
+    """Check the folder, store the spec in it, and remove files of killed processes. The caller holds the lock.
 
     Args:
         folder: The folder of the sweep.
@@ -62,7 +62,7 @@ def prepare_folder(folder: Path, spec: SweepSpec) -> None:
 
 
 def mark_done(folder: Path) -> None:
-    """Mark the sweep as finished. Where that fails, `status` still says that the sweep may plan further runs."""
+    """Mark the sweep as finished. If that fails, `status` reports that the sweep may plan further runs."""
     with contextlib.suppress(OSError):
         (folder / UNFINISHED).unlink(missing_ok=True)
 
@@ -100,7 +100,7 @@ def _shortened(folder: Path) -> str:
 
 
 def _is_startup_file(entry: Path) -> bool:
-    """Return whether a driver that is killed before it has stored its spec may leave this file."""
+    """Return whether a driver writes this file before it stores the spec. A killed driver may leave it."""
     return entry.name == LOCK or entry.name.startswith(f".{SPEC}.")
 
 

@@ -1,4 +1,4 @@
-"""The state of a sweep, read from its folder alone, so that it works from another terminal while the sweep runs."""
+"""The state of a sweep, read from its folder alone, so another terminal can show it while the sweep runs."""
 
 from __future__ import annotations
 

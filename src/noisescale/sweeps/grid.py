@@ -28,7 +28,7 @@ from noisescale.training import (
 
 
 def reference_width(width: int) -> int:
-    """Return another width, at which a second module is built to see which fan-ins grow.
+    """Return another width, at which a second module shows which fan-ins grow.
 
     Args:
         width: Width of the runs.
@@ -44,7 +44,7 @@ class Point:
         parameterization: Name of the parameterization.
         width: Width of the model.
         batch_size: Batch size, in examples.
-        rate: Value on the rate axis of the spec, one of `learning_rate`, `noise_scale`, `normalized_noise_scale` and
+        rate: Value on the spec's rate axis, which is `learning_rate`, `noise_scale`, `normalized_noise_scale` or
             `temperature`.
         optimizer: Name of the optimizer.
         hyperparameters: Hyperparameters of the optimizer, by key.
@@ -102,7 +102,7 @@ class Grid:
 
     @property
     def largest_batch(self) -> int:
-        """Largest batch size: the training set, or one less if rates follow from the noise scale, which is then 0."""
+        """Largest batch size: the size of the training set, or one less if rates follow from a noise scale above 0."""
         examples = len(self.dataset(self.label_noises[0]).x_train)
         noise_axis = self.spec.grid.rate_axis in ("noise_scale", "normalized_noise_scale")
         return examples - (noise_axis and self.spec.training.sampling != "with_replacement")

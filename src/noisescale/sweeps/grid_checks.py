@@ -54,7 +54,7 @@ def _check_batches(grid: Grid, key: str, sizes: tuple[int, ...], most: int) -> N
             raise BadInput(key, fault, size)
         if size > most:
             examples = len(grid.dataset(grid.label_noises[0]).x_train)
-            below = "" if most == examples else ", and below them where the rate follows from a noise scale"
+            below = "" if most == examples else ", or one less if the rate follows from a noise scale"
             raise BadInput(key, f"at most the {examples} training examples{below}", size)
 
 

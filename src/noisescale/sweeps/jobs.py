@@ -9,8 +9,8 @@ from pathlib import Path
 from noisescale.datasets import DatasetOptions
 from noisescale.sweeps.plan import Pack
 
-# Seconds of training between two checkpoints, which bounds the work that a kill can lose. Shorter packs write no
-# checkpoint.
+# Seconds of training between two checkpoints. A killed worker loses at most this much work. Packs that train for a
+# shorter time write no checkpoint.
 SLICE_SECONDS = 20.0
 
 # How many times the number of runs at once is halved after a worker dies, before the pack fails. If an eighth of the
@@ -33,8 +33,8 @@ class Job:
         deadline: The time of `time.monotonic` at which the pack pauses, in seconds.
         max_seconds: Seconds of training and evaluation after which the pack fails.
         slice_seconds: Seconds of training between two checkpoints, and between two reports of progress.
-        max_at_once: Largest number of runs that train together; None for all runs of the pack. It is set when memory is
-            known to hold no more.
+        max_at_once: Largest number of runs that train together, where memory is known to hold no more; None for all
+            runs of the pack.
     """
 
     pack: Pack
@@ -65,9 +65,9 @@ class Outcome:
         diverged: Number of runs that diverged.
         seconds: Seconds spent on "training", "evaluation" and "storing", by name.
         error: One line, if the pack failed.
-        note: What the user should know about how the runs were computed.
+        note: A note for the user about how the runs were computed; empty for most packs.
         paused: True if the deadline passed before the pack was done. Its checkpoint keeps the work.
-        warnings: The text of the first warning of each source line of models and libraries, by source line.
+        warnings: Warnings of models and libraries: the first of each source line, by that line.
     """
 
     pack_id: str
@@ -86,7 +86,7 @@ class Retry:
 
     Args:
         pack_id: The id of the pack.
-        reason: Why the worker ended, for people.
+        reason: Why the worker ended, as text for the log.
         runs_at_once: The number of runs that train together in this attempt.
     """
 

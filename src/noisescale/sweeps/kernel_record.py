@@ -1,4 +1,4 @@
-"""The record of measured choices: which kernel, and how many runs at once, for each shape of pack.
+"""The record of measured choices: the kernel and the number of runs at once for each shape of pack.
 
 The first pack of a shape measures and stores the choice. Kernels agree to rounding, not to the bit, so a pack that
 trains again after a kill must use the same choice.

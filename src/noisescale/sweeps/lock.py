@@ -1,4 +1,4 @@
-"""One driver per folder: a lock that the kernel releases when its process dies, and the mark of an unfinished sweep."""
+"""The lock that gives a folder to one driver, and the mark of an unfinished sweep."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 # Error codes returned by file systems that do not support locks.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
 
-# Seconds between attempts to take the lock. `status` holds it for an instant, so a single refusal means nothing.
+# Seconds between attempts to take the lock. `status` holds the lock for an instant, so one refusal does not show that a
+# sweep is running.
 _PAUSES = (0.1, 0.2, 0.4)
 
 

@@ -17,13 +17,13 @@ if TYPE_CHECKING:  # `status` describes runs without loading torch
 
 FILE = "log.txt"
 
-# The keys by which a description tells packs apart.
+# The keys of a run that describe its pack in the log.
 _DESCRIBED = ("parameterization", "width", "batch_size", "steps", "learning_rate", "momentum", "weight_decay", "seed",
               "purpose")  # fmt: skip
 
 
 class SweepLog:
-    """The log file of one sweep; the sweep continues where the file cannot be written.
+    """The log file of one sweep. A sweep continues if the file cannot be written.
 
     Args:
         folder: The folder of the sweep.
@@ -40,7 +40,7 @@ class SweepLog:
             file.write(f"{when} {' '.join(text.split())}\n")
 
     def write_outcome(self, pack: Pack, outcome: Outcome) -> None:
-        """Append what became of a pack."""
+        """Append the outcome of a pack."""
         if outcome.error is not None:
             result = f"failed: {outcome.error}"
         elif outcome.paused:

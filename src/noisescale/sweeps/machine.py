@@ -13,7 +13,7 @@ from joblib import cpu_count
 
 from noisescale.errors import BadInput
 
-# Assumed memory of a GPU that this machine cannot see, in bytes. Few GPUs that people train on have less.
+# Assumed memory of a GPU on another machine, in bytes. Few GPUs that people train on have less.
 REMOTE_GPU_MEMORY = float(16 << 30)
 
 # Files with the memory limit of a container on Linux, for both versions of control groups.

@@ -30,9 +30,11 @@ CPU_MEMORY_SHARE = 0.25
 # not limit its packs. Each pack measures at its start how many of its runs train together.
 GPU_MEMORY_SHARE = 0.5
 
-# A pack is halved if it takes longer than an equal share of all work divided by the first number, if each half takes at
-# most this part of the pack's time, and if the pack takes more than this many seconds, because workers start slowly.
-HALF_TAKES_AT_MOST, MIN_SECONDS_TO_HALVE = 0.8, 10.0
+# A pack is halved only if each half takes at most this fraction of the pack's time, and a worker's equal share of all
+# work takes less than this fraction of it.
+HALF_TAKES_AT_MOST = 0.8
+# A pack that takes fewer seconds is not halved, because workers start slowly.
+MIN_SECONDS_TO_HALVE = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,7 @@ def _pack(runs: Sequence[Run], shapes: dict[int, Shape]) -> Pack:
 
 
 def _balanced(packs: Iterable[Pack], shapes: dict[int, Shape], workers: int) -> list[Pack]:
-    """Halve the longest pack as long as the other workers would wait for it alone. Return packs longest first."""
+    """Halve the longest pack, repeatedly, as long as other workers would wait for it. Return packs longest first."""
     ordered = sorted(packs, key=lambda pack: -pack.seconds)
     share = sum(pack.seconds for pack in ordered) / workers
     while ordered and (longest := ordered[0]).seconds > max(MIN_SECONDS_TO_HALVE, share / HALF_TAKES_AT_MOST):

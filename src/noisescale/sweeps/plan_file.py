@@ -47,7 +47,7 @@ def planned_runs(record: dict[str, Any], path: Path) -> tuple[Run, ...]:
         The runs of the pack.
 
     Raises:
-        BadInput: The runs are not those that were planned.
+        BadInput: The runs do not match the id of the pack.
     """
     try:
         runs = tuple(Run.from_record(run) for run in record["runs"])
@@ -55,11 +55,11 @@ def planned_runs(record: dict[str, Any], path: Path) -> tuple[Run, ...]:
             return runs
     except (ValueError, TypeError):
         pass
-    raise _damaged(path, f"other runs of pack {record['pack_id']} than were planned")
+    raise _damaged(path, f"runs that do not match the id {record['pack_id']} of their pack")
 
 
 def planned_sizes(path: Path) -> dict[str, int]:
-    """Return the number of runs of each planned pack by its id, in a tenth of the time that `Plan` takes."""
+    """Return the number of runs of each planned pack, by pack id, in a tenth of the time that `Plan` takes."""
     return {record["pack_id"]: len(record["runs"]) for record in plan_records(path)}
 
 
@@ -76,7 +76,7 @@ def planned_data(path: Path) -> dict[float, str]:
 
 
 def _checked(record: Any) -> dict[str, Any]:
-    """Check one line of a plan. Its runs are not checked, except that there are some."""
+    """Check one line of a plan. There must be runs, but their contents are not checked."""
     name, seconds, runs = record["pack_id"], record["seconds"], record["runs"]
     is_time = type(seconds) in (int, float) and math.isfinite(seconds)
     if not (is_time and isinstance(name, str) and isinstance(runs, list) and isinstance(runs[0], dict)):

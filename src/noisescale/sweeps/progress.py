@@ -29,13 +29,13 @@ class Counts:
 
     Args:
         done: Number of runs finished by this sweep.
-        total: Number of runs that this sweep has started or has to start.
+        total: Number of runs of all rounds that this sweep has started.
         diverged: Number of finished runs that diverged.
         failed: Number of runs in failed packs.
-        work_done: Work of packs that this sweep has finished, without the work of earlier sweeps on them.
-        work_left: Work of all other packs, including what is done of packs in training.
-        work_begun: Work that this sweep has done on packs in training.
-        work_kept: Work that earlier sweeps had done on packs in training.
+        work_done: Work that this sweep has done on packs that are finished.
+        work_left: Whole work of all unfinished packs.
+        work_begun: The part of it that this sweep has done.
+        work_kept: The part of it that earlier sweeps did.
         began: The time of `time.monotonic` at which this sweep started.
     """
 

@@ -22,10 +22,10 @@ from noisescale.sweeps.machine import Workers
 from noisescale.sweeps.remote import to_wall_clock, train_elsewhere
 from noisescale.sweeps.task_executor import TaskExecutor, WorkerDied
 
-# How often Ray runs a pack again after its worker or node died, and after its node ran out of memory. After the latter
-# this package halves the pack.
+# How often Ray retries a pack after its worker or node died, and after its node ran out of memory. If memory still does
+# not suffice, this package halves the pack.
 _RETRIES, _MEMORY_RETRIES = 3, 1
-# Submitted tasks for each task in training, so that no worker is ever idle.
+# Submitted tasks per task in training. Waiting tasks keep every worker busy.
 _QUEUE_FACTOR = 2
 # Seconds within which the head of a cluster must accept a connection.
 _CONNECT_SECONDS = 10.0
@@ -38,8 +38,8 @@ class RayExecutor(TaskExecutor):
     dashboard, and stops at the end.
 
     Args:
-        workers: Number of packs at once on a cluster that starts here, and CPUs per pack, at most those of the smallest
-            node. With "cuda" each pack gets one GPU.
+        workers: Number of packs at once, for a cluster that starts here, and CPUs per pack. A pack gets at most the
+            CPUs of the smallest node. With "cuda" it gets one GPU.
         folder: The folder of the sweep. Every node must see it under the same path.
         stuck_after: Seconds without a progress report after which a task is cancelled.
 
@@ -100,7 +100,7 @@ class RayExecutor(TaskExecutor):
                 signal.signal(signal.SIGTERM, handler)
 
     def _threads_of_nodes(self) -> int:
-        """Return the CPUs per task: at most those of the smallest node that can train, per GPU where packs need one."""
+        """Return the CPUs per task: at most the CPUs, or the CPUs per GPU, of the smallest node that can train."""
         nodes: Callable[[], list[dict[str, Any]]] = ray.nodes
         resources = [node["Resources"] for node in nodes() if node["Alive"]]
         if self.device == "cuda":
@@ -118,7 +118,7 @@ class RayExecutor(TaskExecutor):
         return [f"packs train on {where}, {self.max_tasks() // _QUEUE_FACTOR} at once"]
 
     def max_tasks(self) -> int:
-        """Return how many tasks the cluster runs at once, plus as many that wait."""
+        """Return twice the number of tasks that the cluster runs at once, so that no worker waits for a task."""
         resources: Callable[[], dict[str, float]] = ray.cluster_resources
         capacity = resources().get("GPU" if self.device == "cuda" else "CPU", 1.0)
         per_task = 1 if self.device == "cuda" else self.threads

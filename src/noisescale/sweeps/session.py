@@ -1,4 +1,4 @@
-"""`sweep`: train the runs that are missing in a folder."""
+"""The function `sweep`, which trains the runs that a folder lacks."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def sweep(
 def _refuse_unguarded_script() -> None:
     """Refuse a script without a main guard. Every worker imports the script, which would start the sweep again."""
     if getattr(multiprocessing.current_process(), "_inheriting", False):
-        required = "`if __name__ == '__main__':` around it, because workers import the script"
+        required = "`if __name__ == '__main__':` around the call, because workers import the script"
         raise BadInput("a script that calls sweep()", required, "a call at the script's top level")
 
 

@@ -18,8 +18,8 @@ from noisescale.sweeps.machine import Workers
 from noisescale.sweeps.remote import to_wall_clock, train_elsewhere
 from noisescale.sweeps.task_executor import TaskExecutor, WorkerDied
 
-# Largest number of jobs in the queue (clusters limit arrays, often to 1,001 jobs), and how many of these must be free
-# before the next array is submitted. One call of sbatch costs a cluster as much as many jobs of one array.
+# Largest number of jobs in the queue, because clusters limit arrays, often to 1,001 jobs. The next array is submitted
+# when the second number of jobs has ended, because one call of sbatch costs a cluster as much as many jobs of an array.
 _MAX_ARRAY, _MIN_FREE = 500, 100
 # Time limit of a job: this many times the pack's estimated time, plus minutes to start. A checkpoint keeps the work
 # of a job that exceeds it.
@@ -112,7 +112,7 @@ class SlurmExecutor(TaskExecutor):
         return done
 
     def _has_outcome(self, task: Any) -> bool:
-        """Return whether an ended job has a result, or has had none for too long."""
+        """Return whether an ended job has a result, or ended so long ago that none will appear."""
         if task.paths.result_pickle.exists():
             return True
         since = self._ended_at.setdefault(task.job_id, time.monotonic())
@@ -121,7 +121,7 @@ class SlurmExecutor(TaskExecutor):
     def outcome(self, task: Any) -> Outcome:
         """Return the outcome of a job."""
         log = f"see {task.paths.stderr.relative_to(self._folder.resolve())} in the sweep's folder"
-        # Only some clusters report out-of-memory ends. A time limit or a cancellation is certainly not one.
+        # Only some clusters report that a job ran out of memory, but all report cancellations and time limits.
         memory_suspected = not str(task.state).startswith(("TIMEOUT", "CANCELLED"))
         if not task.paths.result_pickle.exists():
             raise WorkerDied(f"its job ended without a result, {log}", memory_suspected)

@@ -1,4 +1,4 @@
-"""`SweepSpec`: what to run, as a TOML file states it."""
+"""The class `SweepSpec`, the checked contents of a TOML file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class SweepSpec(SpecFields):
     """
 
     def runs(self) -> list[Run]:
-        """Return every run of the grid, with the learning rate that a noise axis gives it; loads the data.
+        """Load the data and return every run of the grid. Noise scales are converted to learning rates.
 
         Raises:
             BadInput: The data or the model cannot be used.
@@ -33,7 +33,7 @@ class SweepSpec(SpecFields):
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], source: str = "the spec") -> SweepSpec:
-        """Check a dictionary; the first fault is reported by its key."""
+        """Check a dictionary. The error names the key of the first fault."""
         try:
             return cls.model_validate(values)
         except ValidationError as error:
@@ -45,7 +45,7 @@ class SweepSpec(SpecFields):
 
         Args:
             path: The file.
-            overrides: `"section.key=value"`, the value written as in TOML.
+            overrides: Replacements such as "training.steps=100", with the value written as in TOML.
         """
         try:
             values = tomllib.loads(Path(path).read_text(encoding="utf-8"))

@@ -24,16 +24,16 @@ class SpecFields(Section):
     name: str = key("string", "name of the study, shown in the report")
     seeds: Seeds = key(
         f"number of seeds, 1 to {MOST_SEEDS}, or list of whole numbers from 0 to below 2^32",
-        "each cell is trained once per seed; a number n means 0, 1, …, n − 1",
+        "each cell of the grid is trained once per seed. A number n stands for the seeds 0, 1, …, n − 1",
     )
-    dataset: DatasetSection = key("section", "the data")
+    dataset: DatasetSection = key("section", "the data set")
     model: ModelSection = key("section", "the network")
-    grid: GridSection = key("section", "the axes")
-    training: TrainingSection = key("section", "how each run is trained; holds the budget unless `[grid]` does")
-    measure: MeasureSection = key("section", "instruments along the training", default=MeasureSection())
+    grid: GridSection = key("section", "the axes of the grid")
+    training: TrainingSection = key("section", "how each run is trained. It states the budget unless `[grid]` does")
+    measure: MeasureSection = key("section", "what is measured during training", default=MeasureSection())
     fit: FitSection = key("section", "how the optimum is chosen", default=FitSection())
     stability: StabilitySection = key(
-        "section", "the short ladder of the largest stable rate", default=StabilitySection()
+        "section", "the ladder of short runs that locates the largest stable rate", default=StabilitySection()
     )
 
     @model_validator(mode="after")

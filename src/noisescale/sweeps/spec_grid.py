@@ -19,108 +19,109 @@ class GridSection(Section):
 
     width: WholeNumbers = key(
         "list or ladder of whole numbers above 0",
-        "units of a hidden layer, or what your factory uses the width for",
+        "width of the network: units of a hidden layer, or whatever your factory uses the width for",
     )
     batch_size: WholeNumbers = key(
-        "list or ladder of whole numbers from 1 to N; below N where the rate follows from g or ḡ without replacement",
-        "examples per step, B",
+        "list or ladder of whole numbers from 1 to N; below N if the rate axis is g or ḡ and batches are drawn without "
+        "replacement",
+        "batch size B, in examples",
     )
     parameterization: Annotated[tuple[str, ...], names_from(PARAMETERIZATIONS)] = key(
         "list of " + choices(PARAMETERIZATIONS),
-        "how width enters: initial standard deviation and rate multiplier c of each tensor. With d the fan-in of a "
-        "weight, standard: √(σ0²/d) and 1; ntk: √(σ0²/d) and σ0²/d; improved_standard: √(σ0²/d) and base fan-in/d; "
-        "mup: a table for SGD and one for Adam, equal to standard at a base width; own: your module's initialization"
-        " and 1. AdamW multiplies its rate by √c except in mup",
+        "sets the initial standard deviation and the rate multiplier c of each tensor. For a weight with fan-in d: "
+        "standard has √(σ0²/d) and 1; ntk has √(σ0²/d) and σ0²/d; improved_standard has √(σ0²/d) and base fan-in/d; "
+        "mup has one table for SGD and one for Adam, and equals standard at the base width; own keeps your module's "
+        "initialization, with c = 1. AdamW multiplies its rate by √c, except in mup",
         "Park, Sohl-Dickstein, Le, Smith 2019, section 2.1; Jacot, Gabriel, Hongler 2018; Sohl-Dickstein, Novak, "
         "Schoenholz, Lee 2020; Yang, Hu 2021",
         default=("ntk",),
     )
     optimizer: Annotated[tuple[str, ...], names_from(OPTIMIZERS)] = key(
         "list of " + choices(OPTIMIZERS),
-        "the optimizer; each has its own optima and laws",
+        "the optimizer. Optima and laws are fitted for each optimizer separately",
         "Loshchilov, Hutter 2019 for AdamW",
         default=("sgd",),
     )
     learning_rate: PositiveNumbers | None = key(
         "list or ladder of numbers above 0",
-        "rate axis: ε, before the parameterization's multipliers",
+        "rate axis: the learning rate ε. The parameterization multiplies it by c",
         default=None,
     )
     noise_scale: PositiveNumbers | None = key(
         "list or ladder of numbers above 0",
-        "rate axis: g = ε(N/B − 1)/(1 − m), with replacement εN/(B(1 − m)); examples",
+        "rate axis: the noise scale g = ε(N/B − 1)/(1 − m), or εN/(B(1 − m)) with replacement, in examples; SGD only",
         "Smith, Le 2018; Park et al. 2019, section 2",
         default=None,
     )
     normalized_noise_scale: PositiveNumbers | None = key(
         "list or ladder of numbers above 0",
-        "rate axis: ḡ = g·c/σ² of the read-out (rate multiplier c, initial variance σ²); needs a layer whose fan-in "
-        "grows with width",
+        "rate axis: the normalized noise scale ḡ = g·c/σ² of the read-out, with its rate multiplier c and its initial "
+        "variance σ². The model needs a layer whose fan-in grows with width; SGD only",
         "Park et al. 2019",
         default=None,
     )
     temperature: PositiveNumbers | None = key(
         "list or ladder of numbers above 0",
-        "rate axis: T = ε/(B(1 − m)); 1/examples; SGD only",
+        "rate axis: the temperature T = ε/(B(1 − m)), in 1/examples; SGD only",
         default=None,
     )
     momentum: Fractions = key(
         "list of numbers from 0 to below 1",
-        "of SGD: m, heavy ball, as in `torch.optim.SGD`",
+        "momentum m of SGD, as in `torch.optim.SGD`",
         default=(0.0,),
     )
     beta1: Fractions | None = key(
         "list of numbers from 0 to below 1",
-        "of AdamW: decay rate of the average of gradients; not given: 0.9",
+        "AdamW's decay rate of the average of gradients; 0.9 if not given",
         "Kingma, Ba 2015",
         default=None,
     )
     beta2: Fractions | None = key(
         "list of numbers from 0 to below 1",
-        "of AdamW: decay rate of the average of squared gradients; not given: 0.999",
+        "AdamW's decay rate of the average of squared gradients; 0.999 if not given",
         "Kingma, Ba 2015",
         default=None,
     )
     epsilon: PositiveNumbers | None = key(
         "list or ladder of numbers above 0",
-        "of AdamW: the number ϵ added to √v̂; not given: 1e-8",
+        "the number ϵ that AdamW adds to √v̂; 1e-8 if not given",
         "Kingma, Ba 2015",
         default=None,
     )
     weight_decay: NonNegativeNumbers = key(
         "list of numbers of at least 0",
-        "λ; `training.decay` says how it acts",
+        "weight decay λ; `training.decay` says how it acts",
         default=(0.0,),
     )
     init_scale: PositiveNumbers = key(
         "list or ladder of numbers above 0",
-        "σ0², the variance of a weight times its fan-in; without effect under own",
+        "σ0², the initial variance of a weight times its fan-in; has no effect with own",
         "He, Zhang, Ren, Sun 2015",
         default=(2.0,),
     )
     label_noise: Fractions | None = key(
         "list of numbers from 0 to below 1",
-        "as `dataset.label_noise`, varied; not given: that one value",
+        "values of `dataset.label_noise` to compare; that key's value if not given",
         default=None,
     )
     schedule: Schedules | None = key(
         "list of tables, see [Schedules](#schedules)",
-        "as `training.schedule`, varied; not given: that one",
+        "schedules to compare; `training.schedule` if not given",
         default=None,
     )
     steps: WholeNumbers | None = key(
         "list or ladder of whole numbers above 0",
-        "budgets in steps; ladders grow at the longest one only",
+        "budgets to compare, in steps. Ladders are extended at the longest budget only",
         default=None,
     )
     epochs: PositiveNumbers | None = key(
         "list or ladder of numbers above 0",
-        "budgets in epochs; an epoch is ⌊N/B⌋ steps, and the product is rounded",
+        "budgets to compare, in epochs. An epoch is ⌊N/B⌋ steps; the number of steps is rounded",
         default=None,
     )
     base_width: Count | None = key(
         "whole number above 0",
-        "where improved_standard and mup equal standard; not given: the smallest width",
+        "the width at which improved_standard and mup equal standard; the smallest width if not given",
         default=None,
         validate_default=True,
     )

@@ -1,4 +1,4 @@
-"""The stability ladder: short runs at rising rates until every seed fails, then bisection of the stability edge."""
+"""The stability ladder: short runs at increasing rates until every seed fails, then bisection of the stability edge."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FIRST_RUNGS = tuple(2.0**octave for octave in range(-1, 6))
 # Distance from the sweep's first seed to the first seed of the ladder.
 FIRST_SEED = 1_000_000
 
-# Largest number of further octaves. After these the edge stays unbracketed.
+# Largest number of further octaves. If no edge is bracketed by then, the ladder ends without one.
 MAX_OCTAVES = 10
 
 # Number of bisections of the octave in which seeds start to fail: 1 gives steps of √2, 2 gives fourth roots of 2.
@@ -109,7 +109,7 @@ def _base_runs(grid: Grid) -> Iterator[Run]:
     top: dict[Run, float] = {}
     for point in grid.points():
         run = grid.cell(point)[0]
-        # What runs of one ladder share with the sweep; batch size, seed, steps and schedule differ.
+        # The keys that the runs of one ladder share with the sweep. Batch size, seed, steps and schedule differ.
         key = replace(
             run, learning_rate=0.0, batch_size=0, seed=0, steps=0, schedule="", epochs_budget=None, metrics=""
         )

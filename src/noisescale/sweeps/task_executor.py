@@ -1,4 +1,4 @@
-"""The base class of executors: submit packs as tasks, wait for them, submit them again, cancel them."""
+"""The base class of executors that submit packs as tasks, wait for them, retry them and cancel them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class WorkerDied(Exception):
     """The worker of a pack ended without an outcome.
 
     Args:
-        reason: What happened, for people.
+        reason: What happened, as text for the log.
         memory_suspected: True if the system may have killed the worker for its memory.
     """
 
@@ -30,8 +30,8 @@ class WorkerDied(Exception):
 class TaskExecutor(ABC):
     """Trains each pack as one task, on any machine that sees the sweep's folder.
 
-    A pack whose worker died is submitted once more. If it dies again and memory may be the cause, the pack is submitted
-    with half as many runs at once.
+    If the worker of a pack dies, the pack is submitted once more. If the worker dies again and memory may be the cause,
+    the pack is submitted with half as many runs at once.
 
     Args:
         folder: The folder of the sweep.
@@ -46,14 +46,14 @@ class TaskExecutor(ABC):
 
     @abstractmethod
     def max_tasks(self) -> int:
-        """Return the largest number of tasks that may be submitted and not ended."""
+        """Return the largest number of tasks that may be unfinished at the same time."""
 
     def notes(self) -> list[str]:
-        """Return what the user should know about where packs train."""
+        """Return notes for the user about where packs train."""
         return []
 
     def min_tasks(self) -> int:
-        """Return the smallest number of tasks to submit together, as long as so many packs wait."""
+        """Return the smallest number of tasks per submission, except for the last packs."""
         return 1
 
     @abstractmethod

@@ -21,7 +21,8 @@ from noisescale.sweeps.jobs import Job
 from noisescale.sweeps.kernel_record import KernelRecord
 from noisescale.training import PackTrainer
 
-# Called after every slice of training with two shares of the steps: done by earlier workers, and done now.
+# Called after every slice of training with two fractions of the steps: those that earlier workers did, and all that are
+# done so far.
 ReportProgress = Callable[[float, float], None]
 
 
@@ -32,7 +33,7 @@ class TrainedPack:
     Args:
         results: One result per run; fewer if the pack paused.
         seconds: Seconds by "training" and "evaluation".
-        note: What the user should know about how the runs were computed.
+        note: A note for the user about how the runs were computed; empty for most packs.
         paused: True if the deadline passed before the pack was done.
         files: The checkpoint files of the pack.
     """

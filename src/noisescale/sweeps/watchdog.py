@@ -14,14 +14,14 @@ SUFFIX = ".alive"
 # step or evaluation; this is 45 times as long.
 STUCK_AFTER = 900.0
 
-# If the time after which a worker counts as stuck is short, workers report more often: at least so many times in it.
+# Workers report at least this many times within the time after which they count as stuck.
 REPORTS_PER_TIMEOUT = 4
 
 
 class AliveFile:
     """The file in which a worker reports its progress on one pack.
 
-    It holds two shares of the pack's steps: what earlier workers had done, and what is done now.
+    It holds two fractions of the pack's steps: those that earlier workers did, and all that are done so far.
 
     Args:
         folder: The folder of checkpoints.
@@ -55,7 +55,7 @@ def read_step_shares(folder: Path) -> dict[str, tuple[float, float]]:
         folder: The folder of checkpoints.
 
     Returns:
-        By pack id, the share of the steps that earlier workers had done, and the share that is done now.
+        By pack id, the fraction of the steps that earlier workers did, and the fraction that is done so far.
     """
     shares = {}
     for path in folder.glob(f"*{SUFFIX}"):
@@ -88,8 +88,8 @@ class Watchdog:
     def __init__(self, folder: Path, patience: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.patience = patience
         self._folder, self._clock = folder, clock
-        # By pack: the modification time of the last report, and when this process saw it. A report of an earlier worker
-        # does not count.
+        # By pack: the modification time of the last report, and the time at which this process saw it; infinity until a
+        # worker reports, because an old report may come from an earlier worker.
         self._seen: dict[str, tuple[int | None, float]] = {}
 
     def watch(self, pack_id: str) -> None:
@@ -97,7 +97,7 @@ class Watchdog:
         self._seen[pack_id] = self._modified(pack_id), math.inf
 
     def has_started(self, pack_id: str) -> bool:
-        """Return whether a worker has reported progress since the pack was submitted."""
+        """Return whether a worker has reported progress on the pack since it was submitted."""
         self.stuck([pack_id])
         return math.isfinite(self._seen[pack_id][1])
 
@@ -128,5 +128,5 @@ class Watchdog:
 
     @property
     def reason(self) -> str:
-        """The reason for a failure of a stuck pack, for people."""
+        """Why a stuck pack failed, as text for the log."""
         return f"reported no progress for {self.patience:g} s"
