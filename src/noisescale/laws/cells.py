@@ -1,4 +1,4 @@
-"""The cells of one width: their positions on the noise axis, their metrics by seed, and which of them are usable."""
+"""The cells of one width: their positions on the ladder, their metrics by seed, and which cells a fit may use."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def ladder_quantity(sweep: pd.DataFrame) -> str:
 
 
 def build_ladder(runs: pd.DataFrame, quantity: str, select_on: str, units: Mapping[str, str]) -> Ladder:
-    """Order the runs of one width of one series into a ladder.
+    """Collect the runs of one width of one series in cells, and order the cells into a ladder.
 
     Args:
         runs: Runs of one width, one row for each cell and seed.

@@ -55,9 +55,9 @@ def largest_batch(
 ) -> LargestBatch:
     """Solve g_opt = ε_½(B)·(N/B - 1)/(1 - m) for the largest B.
 
-    The interval adds the two uncertainties in quadrature on the log scale, separately for each side. The lower end
-    combines two shifts of log B*: the shift by the edge's lower end alone and the shift by the optimum's upper end
-    alone. This recovery of variance estimates allows for asymmetric intervals.
+    Each end of the interval adds two shifts of log B* in quadrature. For the lower end, these are the shift if the edge
+    is replaced by its lower end, and the shift if the optimum is replaced by its upper end. The method allows for
+    asymmetric intervals.
 
     Args:
         noise_scale: Optimal noise scale g_opt with its interval, in natural units.

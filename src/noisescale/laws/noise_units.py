@@ -22,7 +22,7 @@ class NoiseUnits:
         train_size: N, in examples.
         momentum: m.
         replacement: Whether batches are drawn with replacement.
-        fixed: Quantity that the series holds fixed, "learning_rate" or "batch_size".
+        fixed: Quantity that is equal in all cells of the series, "learning_rate" or "batch_size".
         fixed_value: Value of the fixed quantity.
     """
 
@@ -51,7 +51,7 @@ class NoiseUnits:
         return SGD_NOISE.batch_size(NOISE_SCALE.name, noise, *setting, replacement=self.replacement)
 
     def log_temperature(self, x: float) -> float:
-        """Return the log temperature at a position on the axis; infinite positions stay infinite."""
+        """Return the log temperature at a position on the axis; the position itself if it is infinite."""
         if not math.isfinite(x):
             return x
         return math.log(self.rate(x) / (self.batch(x) * (1 - self.momentum)))

@@ -38,7 +38,7 @@ OPTIMUM_ADVICE = {
 
 
 class _Located:
-    """A result with a position on the ladder's axis."""
+    """Access to the position of a result on the ladder's axis."""
 
     place: Estimate
 
@@ -247,7 +247,7 @@ def _height_by_curves(heights: Array, confidence: float) -> tuple[Estimate, Arra
 
 
 def _position(value: float, low: float, high: float) -> Estimate:
-    return Estimate(value, low, high, "1", "natural logarithm of the ladder's quantity: ḡ, or g if no layer grows")
+    return Estimate(value, low, high, "1", "natural logarithm of the ladder's quantity: ḡ, g or ε")
 
 
 def _climb(mean: Array, start: int) -> int:

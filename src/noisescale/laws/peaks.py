@@ -25,7 +25,7 @@ class PeakRange:
     """The cell of a peak and the range of cells on its side of the valley.
 
     Args:
-        cell: Index of the peak.
+        cell: Index of the peak's cell.
         first: Index of the first cell of the range.
         last: Index of the last cell of the range.
     """

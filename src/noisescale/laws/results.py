@@ -23,19 +23,18 @@ class MetricOptimum:
 
     Args:
         metric: Name of the metric, such as accuracy or loss.
-        curve: Optimum on the log axis of the ladder (log ḡ, or log g if no layer grows), with peaks and diagnostics.
+        curve: Position of the optimum on the ladder's axis, which is the logarithm of the series' quantity, with peaks
+            and diagnostics.
         normalized_noise_scale: ḡ at the optimum; NaN if no layer grows with width.
         noise_scale: Noise scale g at the optimum.
-        learning_rate: Learning rate ε at the optimum, for the batch size of the series; the fixed rate if the batch
-            size varies.
-        batch_size: Batch size B at the optimum, in examples, for the rate of the series; the fixed batch size if the
-            rate varies.
+        learning_rate: Learning rate ε at the optimum. It is the rate of the series if the batch size varies.
+        batch_size: Batch size B at the optimum, in examples. It is the batch size of the series if the rate varies.
         temperature: Temperature ε/(B(1 - m)) at the optimum.
         height: Metric at the optimum on the test set, cross-fitted over seeds.
-        late: True if the cells that decide the optimum have converged. Otherwise they are used all the same, for the
-            figure.
+        late: True if the cells that decide the optimum have converged. If False, the optimum includes cells that have
+            not converged, and only figures use it.
         stability_limited: True if the rate exceeds half of the stability edge at its batch size; None without an edge.
-        labels: Label of the curve, and "not_late" and "stability_limited" if they apply.
+        labels: Label of `curve`, and "not_late" and "stability_limited" if they apply.
         in_law: True if the noise law uses this width, as a point or as an inequality.
         reason: Reason why the law does not use this width; empty if it does.
     """
@@ -100,8 +99,8 @@ class MetricLaws:
     Args:
         metric: Name of the metric, such as accuracy or loss.
         normalized_noise_scale: Optimal ḡ (g if no layer grows) against width, over the widths at which noise helps.
-        with_bounds: The law that also includes, as bounds, the widths at which the lowest noise scale on the grid is
-            statistically as good as the best.
+        with_bounds: The same law, fitted with bounds from further widths. At these widths the lowest noise scale on the
+            grid is statistically as good as the best.
         temperature: Optimal temperature ε/(B(1 - m)) against width.
         learning_rate: Optimal ε against width, at the fixed batch size of the series; None if the series fixes the
             rate.
@@ -122,13 +121,13 @@ class MetricLaws:
 
 @dataclass(frozen=True)
 class Series:
-    """Ladders over widths: the batch size varies at a fixed rate, or the rate at a fixed batch size.
+    """One ladder for each width. Either the batch size varies at a fixed rate, or the rate at a fixed batch size.
 
     Args:
         axis: Column that varies, "batch_size" or "learning_rate".
         fixed: Column that is fixed, "learning_rate" or "batch_size".
         fixed_value: Value of the fixed column.
-        quantity: Quantity of the optima and their law, a key of `QUANTITIES`.
+        quantity: Quantity that orders the ladders and in which the law is stated, a key of `QUANTITIES`.
         budget: Budget that the cells of a width share, "steps" or "epochs".
         widths: Fit of each width, in increasing order of width.
         laws: Laws by each metric.
@@ -197,8 +196,8 @@ class Group:
         edges: Stability edge of each width and batch size.
         edge_laws: Law of the stability edge over width, for each batch size.
         series: Series of the group, one for each value of the fixed axis.
-        primary: Index of the series that summary and recommendation use: conclusive laws first, then those with most
-            widths, then the narrowest slope.
+        primary: Index of the series that summary and recommendation use. Series with a conclusive law come first, then
+            series with more widths, then series with a narrower interval of the slope.
     """
 
     parameterization: str
@@ -230,8 +229,8 @@ class SummaryRow:
         temperature: Temperature ε/(B(1 - m)) at the optimum.
         height: Metric at the optimum, on the test set.
         largest_stable_rate: Stability edge ε_½ at `stability_batch_size`.
-        stability_batch_size: Batch size with a measured edge that is nearest to the optimum, in examples; NaN without a
-            stability ladder.
+        stability_batch_size: The batch size, in examples, that is nearest to the optimum among those with a measured
+            edge; NaN without a stability ladder.
         stability_label: Label of the edge; "not_measured" without a stability ladder.
         largest_batch: Largest batch size B*, in examples.
         largest_batch_label: Label of B*.

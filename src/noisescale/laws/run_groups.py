@@ -13,9 +13,9 @@ from noisescale.errors import BadInput
 from noisescale.store import diverged_or_collapsed
 from noisescale.training import hyperparameter_names
 
-# Options that some parameterizations need. Each has a single value per parameterization and study.
+# Options that some parameterizations need. A study has one value of each per parameterization.
 TABLE_OPTIONS = ("base_width", "query_rows")
-# Options of the optimizer. Each has a single value per study, and a recommendation holds for that value.
+# Options of the training. A study has one value of each, and a recommendation holds for that value.
 TRAINING_OPTIONS = ("nesterov", "decay", "no_decay", "clip_norm", "augmentation")
 _A_RUN = "at least one finished run of the grid"
 _REQUIRED = (

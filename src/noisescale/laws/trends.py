@@ -1,4 +1,4 @@
-"""The trend of peak performance with width, from trends of single seeds, with Student t intervals."""
+"""The trend of a metric with width: the mean of the trends of single seeds, with Student t intervals."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ class Trend:
 
     Args:
         direction: rising, falling, mixed (some neighbouring widths rise and others fall) or flat (no change detected).
-        gain_per_doubling: Change of the metric per doubling of width, by least squares, mean over seeds.
-        spearman: Rank correlation of the metric with width within a seed, mean over seeds, ends clipped to [-1, 1].
+        gain_per_doubling: Change of the metric per doubling of width, by least squares, averaged over seeds.
+        spearman: Rank correlation of the metric with width within a seed, averaged over seeds. The ends of its interval
+            are clipped to [-1, 1].
         steps: Change from each width to the next, with intervals that hold simultaneously at 95 % (Bonferroni).
         widths: Widths, increasing.
         means: Mean of the metric at each width, each with a separate interval.
