@@ -20,7 +20,7 @@ from rich.console import Console
 from noisescale.errors import BadInput
 
 app = typer.Typer(
-    help="Find, explain and transfer the hyperparameters of SGD: learning rate, batch size, width.",
+    help="Find, explain and transfer the hyperparameters of training: learning rate, batch size, width, weight decay.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -52,7 +52,7 @@ def options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Find, explain and transfer the hyperparameters of SGD: learning rate, batch size, width."""
+    """Find, explain and transfer the hyperparameters of training: learning rate, batch size, width, weight decay."""
 
 
 @app.command("sweep")

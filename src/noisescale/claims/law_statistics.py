@@ -16,7 +16,7 @@ from noisescale.estimate import Estimate, two_sided
 from noisescale.laws import Group, MetricOptimum, PowerLaw, Series, StudyLike, fit, power_law
 
 
-def primary_series(study: StudyLike) -> tuple[Group, Series]:
+def fit_primary_series(study: StudyLike) -> tuple[Group, Series]:
     """Fit a study, and return its first group and the primary series of this group.
 
     Args:

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from noisescale.claims.criterion import within
 from noisescale.claims.evidence import Evidence, Request
-from noisescale.claims.law_statistics import law_at_optima, law_points, line_through, primary_series, slope_statistic
+from noisescale.claims.law_statistics import (
+    fit_primary_series,
+    law_at_optima,
+    law_points,
+    line_through,
+    slope_statistic,
+)
 from noisescale.claims.panel import Panel
 from noisescale.claims.planted import World
 from noisescale.claims.studies.equal_noise import EQUAL_EPOCHS, EQUAL_TIME, MORE_EQUAL_EPOCHS, MORE_EQUAL_TIME
@@ -43,7 +49,7 @@ def best_batch(request: Request) -> Evidence:
 
 
 def _best_batch_law(sweeps: SweepRuns) -> PowerLaw:
-    fits = [primary_series(study)[1] for study in sweeps.studies]
+    fits = [fit_primary_series(study)[1] for study in sweeps.studies]
     optima = [series.widths[0].optima["accuracy"] for series in fits]
     batches = [optimum.batch_size for optimum in optima]
     return law_at_optima([series.fixed_value for series in fits], optima, batches, "best batch", "rate")

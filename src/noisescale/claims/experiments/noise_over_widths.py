@@ -7,10 +7,10 @@ import math
 from noisescale.claims.criterion import above, within
 from noisescale.claims.evidence import Evidence, Request
 from noisescale.claims.law_statistics import (
+    fit_primary_series,
     law_at_optima,
     law_points,
     line_through,
-    primary_series,
     seeds_of,
     slope_statistic,
 )
@@ -36,8 +36,8 @@ def noise_in_proportion(request: Request) -> Evidence:
     world = World(shuffled=request.null)
     equal_time = obtain(request, OVER_WIDTHS, world)
     equal_epochs = obtain(request, OVER_WIDTHS_AT_EQUAL_EPOCHS, world)
-    _, series = primary_series(equal_time.study)
-    _, epochs_series = primary_series(equal_epochs.study)
+    _, series = fit_primary_series(equal_time.study)
+    _, epochs_series = fit_primary_series(equal_epochs.study)
     seeds = seeds_of(series)
     law = series.laws["accuracy"].normalized_noise_scale
     epochs_law = epochs_series.laws["accuracy"].normalized_noise_scale
@@ -69,7 +69,7 @@ def constant_temperature(request: Request) -> Evidence:
     # ḡ is the same at all widths.
     world = (World(slope=0.0) if request.null else World()).standard()
     sweeps = obtain(request, STANDARD_OVER_WIDTHS, world)
-    _, series = primary_series(sweeps.study)
+    _, series = fit_primary_series(sweeps.study)
     seeds = seeds_of(series)
     law, loss_law = series.laws["accuracy"].temperature, series.laws["loss"].temperature
     curves = (
@@ -103,7 +103,7 @@ def with_batch_norm(request: Request) -> Evidence:
         ("residual", residual, above(0)),
         ("convolutional", convolutional, _CONSTANT),
     ):
-        _, series = primary_series(sweep.study)
+        _, series = fit_primary_series(sweep.study)
         law = series.laws["accuracy"].normalized_noise_scale
         statistics.append(slope_statistic(f"slope of log ḡ_opt, {name} networks", law, seeds_of(series), criterion))
         curves.append(law_points(f"{name} networks", law))
@@ -122,7 +122,7 @@ def noise_over_init_variance(request: Request) -> Evidence:
     """C1.11: the best g is proportional to the initial variance σ0²."""
     world = World(by="batch" if request.null else "noise").standard(best_batch=14)
     sweeps = obtain(request, INIT_SCALES, world)
-    fits = [primary_series(study) for study in sweeps.studies]
+    fits = [fit_primary_series(study) for study in sweeps.studies]
     optima = [series.widths[0].optima["accuracy"] for _, series in fits]
     scales = [float(group.hyperparameters["init_scale"]) for group, _ in fits]
     noise_scales = [optimum.noise_scale for optimum in optima]

@@ -9,7 +9,7 @@ import numpy as np
 from noisescale.claims.criterion import above, below, below_or_open
 from noisescale.claims.cross_fitting import at_cells, chosen_by_others
 from noisescale.claims.evidence import Evidence, NotRun, Request
-from noisescale.claims.law_statistics import primary_series, seeds_of
+from noisescale.claims.law_statistics import fit_primary_series, seeds_of
 from noisescale.claims.panel import Curve, Floats, Panel, mean_with_errors
 from noisescale.claims.planted import World
 from noisescale.claims.statistic import from_t_interval, over_seeds
@@ -26,7 +26,7 @@ def peak_rises(request: Request) -> Evidence:
     # In the null, every width has the same peak. Permuting the widths would not remove the effect: the
     # widths with an optimum could still be correlated with accuracy.
     sweeps = obtain(request, OVER_WIDTHS, World(gain=0.0) if request.null else World())
-    _, series = primary_series(sweeps.study)
+    _, series = fit_primary_series(sweeps.study)
     peaks = _peaks(series)
     if len(peaks) < 2:
         raise NotRun("fewer than two widths have an optimum within their ladder")
@@ -61,7 +61,7 @@ def ntk_is_worse(request: Request) -> Evidence:
     loss = 0.0 if request.null else 0.01
     ntk = obtain(request, OVER_WIDTHS, World(height=0.6 - loss))
     standard = obtain(request, STANDARD_OVER_WIDTHS, World().standard())
-    series = {name: primary_series(sweep.study)[1] for name, sweep in (("NTK", ntk), ("standard", standard))}
+    series = {name: fit_primary_series(sweep.study)[1] for name, sweep in (("NTK", ntk), ("standard", standard))}
     peaks = {name: _peaks(fitted) for name, fitted in series.items()}
     widths = sorted(set(peaks["NTK"]) & set(peaks["standard"]))
     if not widths:

@@ -6,7 +6,7 @@ import numpy as np
 
 from noisescale.claims.criterion import Criterion, below, within
 from noisescale.claims.evidence import Evidence, Request
-from noisescale.claims.law_statistics import law_points, line_through, primary_series, seeds_of, slope_statistic
+from noisescale.claims.law_statistics import fit_primary_series, law_points, line_through, seeds_of, slope_statistic
 from noisescale.claims.panel import Panel
 from noisescale.claims.planted import PlantedStudy, World
 from noisescale.claims.statistic import Statistic, over_seeds
@@ -82,7 +82,7 @@ def largest_batch_falls(request: Request) -> Evidence:
     """C1.7: the largest batch size B* at which the best noise scale can be reached falls with width."""
     # In the null, the largest stable rate grows faster with width than the best noise.
     sweeps = obtain(request, OVER_WIDTHS, World(edge_slope=2.0) if request.null else World())
-    _, series = primary_series(sweeps.study)
+    _, series = fit_primary_series(sweeps.study)
     law = series.laws["accuracy"].largest_batch
     curves = (law_points("measured", law), line_through("ε_½ constant: B* ∝ 1/width", law, -1.0))
     return Evidence(
