@@ -145,7 +145,7 @@ def test_a_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert recommendation.metric == "loss"
 
 
-# A metric of the whole evaluation set that is better when smaller.
+# A metric of a whole evaluation set. Smaller is better.
 
 
 def test_a_metric(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,7 +71,7 @@ PACKAGES = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.pyi"))
 
 
 def imported_modules(tree: ast.AST, module: tuple[str, ...], is_package: bool) -> list[tuple[int, tuple[str, ...]]]:
-    """(line, module path below `noisescale`) of every import from the package: at the top, in functions, for typing.
+    """List (line, module path below `noisescale`) of every import from the package: at the top, in functions, for typing.
 
     `from noisescale import name` gives `name`; a name that is not a layer is part of the public surface, `__init__`.
     """
@@ -80,7 +80,7 @@ def imported_modules(tree: ast.AST, module: tuple[str, ...], is_package: bool) -
         if isinstance(node, ast.Import):
             paths = [tuple(alias.name.split(".")) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            # One dot is the package of the module: the parent of a module, an __init__ itself.
+            # One dot means the package of the module: the parent folder of a module, or the folder of an `__init__`.
             anchor = module[: len(module) - node.level + is_package] if node.level else ()
             base = anchor + tuple(node.module.split(".") if node.module else ())
             paths = [base + (alias.name,) for alias in node.names] if base == ("noisescale",) else [base]
@@ -94,7 +94,7 @@ def imported_modules(tree: ast.AST, module: tuple[str, ...], is_package: bool) -
 
 
 def violations(source: str, file: Path) -> list[str]:
-    """Every import of `file` (relative to the package's folder) that breaks a rule, one line each."""
+    """List the imports of `file`, relative to the package's folder, that break a rule."""
     parts = ("noisescale", *file.with_suffix("").parts)
     is_package = parts[-1] == "__init__"
     layer = parts[1]
@@ -140,7 +140,7 @@ def test_every_name_of_a_face_is_that_name(package: str) -> None:
         ("datasets/mnist.py", "from noisescale.training import train", 1),
         ("datasets/mnist.py", "import noisescale.sweeps.plan", 1),
         ("datasets/mnist.py", "from noisescale import errors, laws", 1),
-        ("datasets/mnist.py", "from noisescale import fit", 1),  # the public surface pulls everything in
+        ("datasets/mnist.py", "from noisescale import fit", 1),  # the public surface imports everything
         ("datasets/mnist.py", "from .cifar import load", 0),
         ("datasets/mnist.py", "from ..store import Study", 1),
         ("datasets/mnist.py", "from .. import store", 1),

@@ -15,12 +15,12 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 SOURCES = sorted((REPOSITORY / "src" / "noisescale").rglob("*.py"))
 MOST_LINES = 500
 
-# A path that starts at the root of somebody's disk: not the path of a web address, not a path inside the repository.
+# A path that starts at the root of a disk, unlike the path of a web address or a path inside the repository.
 MACHINE_PATH = re.compile(r"(?<![\w.:/~)\]}-])(?:/(?:home|Users|root|work|mnt|scratch)/\w|[A-Za-z]:\\Users\\\w)")
 
 
 def repository_files() -> list[Path]:
-    """Files that are, or would be, committed; all text files of the known folders where git is absent."""
+    """List the files that are, or would be, committed; without git, all text files of the known folders."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     try:
         listing = subprocess.run(command, cwd=REPOSITORY, capture_output=True, check=True).stdout.decode()
@@ -33,7 +33,7 @@ def repository_files() -> list[Path]:
 
 
 def public_without_docstring(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """(line, name) of the public classes and functions of a module that have no docstring.
+    """List (line, name) of the public classes and functions of a module that have no docstring.
 
     Methods are left to judgement: one that fills in a documented protocol has nothing to add.
     """

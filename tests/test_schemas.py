@@ -16,13 +16,13 @@ from noisescale.sweeps.doctor import examine
 from noisescale.sweeps.folder_status import Status
 
 SCHEMAS = Path(__file__).parents[1] / "docs" / "schemas"
-# Fields whose key in JSON is another: a method has the name.
+# Fields with another key in JSON, because a method has the name of the key.
 RENAMED = {"optimizer_name": "optimizer"}
 WHOLE = {"fit": Fit, "recommend": Recommendation, "status": Status}
 
 
 def schema(name: str) -> dict[str, Any]:
-    """One schema as a dictionary."""
+    """Return one schema as a dictionary."""
     values: dict[str, Any] = json.loads((SCHEMAS / f"{name}.json").read_text(encoding="utf-8"))
     return values
 

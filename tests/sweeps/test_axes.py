@@ -36,7 +36,7 @@ def test_a_ladder_has_both_ends_and_the_stated_number_of_equal_steps(
         assert ratios == pytest.approx([(end / start) ** (1 / rungs)] * rungs, rel=1e-8)
 
 
-def test_a_longer_ladder_holds_the_very_numbers_of_a_shorter_one() -> None:
+def test_a_longer_ladder_contains_exactly_the_numbers_of_a_shorter_one() -> None:
     short = ladder(0.25, 8.0, math.sqrt(2))
     assert len(short) == 11
     assert set(short) < set(ladder(0.25, 128.0, math.sqrt(2)))
@@ -86,7 +86,7 @@ def test_a_list_is_sorted_without_repeats() -> None:
         (Fractions, [1.0]),
     ],
 )
-def test_what_is_no_axis_is_refused(axis: Any, value: Any) -> None:
+def test_a_value_that_is_not_an_axis_is_refused(axis: Any, value: Any) -> None:
     with pytest.raises(ValidationError, match="from|a non-empty list|at most 1000"):
         parse(axis, value)
 

@@ -152,7 +152,7 @@ def test_budgets_are_doubled_until_the_deciding_cells_are_late(
     done = finish(rule_of(grid), results_frame, late_from(late))
     assert {run.steps for run in done} == {12 * 2**level for level in range(int(math.log2(longest / 12)) + 1)}
     per_budget = [sum(run.steps == steps for run in done) for steps in {run.steps for run in done}]
-    assert set(per_budget) == {8}  # the rule_of width, every time
+    assert set(per_budget) == {8}  # every cell and seed of the width
 
 
 def test_only_the_best_and_its_neighbours_decide(make_grid: MakeGrid, results_frame: Frame) -> None:
