@@ -71,7 +71,7 @@ PACKAGES = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.pyi"))
 
 
 def imported_modules(tree: ast.AST, module: tuple[str, ...], is_package: bool) -> list[tuple[int, tuple[str, ...]]]:
-    """List (line, module path below `noisescale`) of every import from the package: at the top, in functions, for typing.
+    """List (line, module path below `noisescale`) of every import from the package, wherever it is in the file.
 
     `from noisescale import name` gives `name`; a name that is not a layer is part of the public surface, `__init__`.
     """
