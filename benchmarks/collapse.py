@@ -28,7 +28,7 @@ def by_seed(runs: pd.DataFrame, rate: float, batch: int) -> Any:
 
 
 def rows(runs: pd.DataFrame) -> Iterator[dict[str, str]]:
-    """Yield a row for each pair at equal ε/B and its control."""
+    """Yield one row per pair of cells at equal ε/B, with the control of the pair."""
     for rate in sorted(runs.learning_rate.unique()):
         for batch in sorted(runs.batch_size.unique()):
             first, second = by_seed(runs, rate, batch), by_seed(runs, 2 * rate, 2 * batch)
@@ -49,7 +49,7 @@ def rows(runs: pd.DataFrame) -> Iterator[dict[str, str]]:
 
 
 def main() -> None:
-    """Run what is missing of the sweep and write the table."""
+    """Train the missing runs of the sweep, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "mnist1d-collapse")
     parser.add_argument("--jobs", type=int)

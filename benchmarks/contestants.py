@@ -1,4 +1,4 @@
-"""The programs under test: each trains networks with 10 outputs on the same synthetic data."""
+"""The programs that are timed. Each trains networks with 10 outputs on the same synthetic data."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Row:
         width: Units of each hidden layer.
         batch: Examples in a batch.
         runs: Runs in a pack.
-        inputs: Numbers in an input.
+        inputs: Number of elements of an input.
     """
 
     width: int
@@ -48,7 +48,7 @@ class Row:
 
     @property
     def steps(self) -> int:
-        """Steps in one call of `advance`: enough to time them, few enough to stop on time."""
+        """Number of steps in one call of `advance`: enough to time them, and few enough to stop on time."""
         return 128 if self.width < 512 else 16
 
     @property
@@ -118,7 +118,7 @@ def order(row: Row | ImageRow, runs: int) -> Tensor:
 
 
 class PlainLoop:
-    """The usual training loop: a module, autograd and `torch.optim.SGD`, with nothing but training in the loop.
+    """The usual training loop with a module, autograd and `torch.optim.SGD`. The loop only trains.
 
     Args:
         row: The networks and the data.
@@ -146,7 +146,7 @@ class BareKernel:
 
     Args:
         row: The networks and the data.
-        kind: "auto" for the explicit kernel, "vmap" for `torch.func` (all runs of the row at once).
+        kind: "auto" for the explicit kernel, or "vmap" for `torch.func` with all runs of the row at once.
     """
 
     def __init__(self, row: Row, kind: str) -> None:
@@ -175,7 +175,7 @@ class BareKernel:
 
 
 class Trainer:
-    """`PackTrainer.advance` as a sweep calls it, with sampling and the check for divergence; it evaluates once."""
+    """`PackTrainer.advance` as a sweep calls it, with sampling and the check for divergence. It evaluates once."""
 
     def __init__(self, row: Row | ImageRow) -> None:
         self.runs, factory = row.runs, family_factory(row.options)
@@ -191,7 +191,7 @@ class Trainer:
 def pack(row: Row | ImageRow) -> list[Run]:
     """Return the runs of a row.
 
-    Each run has its seed, so no order of examples is shared, and a budget that the benchmark never reaches.
+    Every run has another seed, so no two runs share an order of examples. The benchmark never reaches their budget.
     """
     return [
         Run(

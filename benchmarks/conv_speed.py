@@ -24,14 +24,14 @@ NETWORKS = {
     "resnet, batch norm": ModelOptions("resnet", blocks=(1, 1), normalization="batch"),
 }
 WIDTHS = (4, 8, 16, 32)
-# One loop, as most people run it, and one loop on each core.
+# One plain loop, which is the usual way to train, and one plain loop on each core.
 PLAIN_LOOP = [(kind, 1, threads) for kind in PLAIN for threads in (1, 2)]
 TWO_LOOPS = [(kind, 2, 1) for kind in PLAIN]
 TRAINERS = [("trainer", 1, 2), ("trainer", 2, 1)]
 
 
 def measure(workers: Workers, row: ImageRow, rounds: int, seconds: float) -> dict[str, tuple[float, str]]:
-    """Time all programs and return the fastest of each group.
+    """Time all programs, and return the fastest program of each group.
 
     Args:
         workers: Processes that run the programs.
@@ -40,7 +40,7 @@ def measure(workers: Workers, row: ImageRow, rounds: int, seconds: float) -> dic
         seconds: Time for each program in each round, in seconds.
 
     Returns:
-        Median run-steps per second and the program's name, by group.
+        Median run-steps per second and name of the fastest program, by group.
     """
     groups = {"plain": PLAIN_LOOP, "two": TWO_LOOPS, "trainer": TRAINERS}
     programs = [program for group in groups.values() for program in group]

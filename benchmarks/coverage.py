@@ -39,7 +39,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def jitter(generator: np.random.Generator) -> float:
-    """Draw a shift of up to half a cell, because the coverage must not depend on where the truth lies between cells."""
+    """Draw a shift of up to half a cell, because the coverage must hold for any position of the truth between cells."""
     return float(generator.uniform(-0.5, 0.5)) * STEP
 
 
@@ -67,14 +67,14 @@ OPTIMA: dict[str, tuple[Callable[[np.random.Generator], PlantedCurve], str]] = {
 
 
 def tent_curve(x: Array, top: float, tip: float = 0.02) -> PlantedCurve:
-    """Plant a peak that is about as sharp as its ladder is fine, like that of the quickstart's widest network.
+    """Plant a peak that is hardly wider than the steps of its ladder, like the peak of the quickstart's widest network.
 
     The left side rises by 0.044 and the right side falls by 0.12 for each unit of x. The tip is a hyperbola. The
     standard deviation over seeds is 0.004.
 
     Args:
         x: Ladder, in nats.
-        top: Place of the maximum.
+        top: Position of the maximum, in nats.
         tip: Width of the rounded tip, in nats.
     """
     mean, tilt = 0.082, 0.038
@@ -85,7 +85,7 @@ def tent_curve(x: Array, top: float, tip: float = 0.02) -> PlantedCurve:
 
 
 def optima(draws: int, seeds: int) -> Iterator[Row]:
-    """Cover the optimum and the metric at the optimum."""
+    """Measure the coverage of the optimum and of the metric at the optimum."""
     for case, (make, note) in OPTIMA.items():
         generator = np.random.default_rng(1)
         location, height = Tally("optimum", case, seeds, note), Tally("peak height", case, seeds)
@@ -104,21 +104,21 @@ def optima(draws: int, seeds: int) -> Iterator[Row]:
         if height.draws:
             yield height.row
     generator = np.random.default_rng(2)
-    each = Tally("optimum", "two peaks, each where both are found", seeds)
+    both_peaks = Tally("optimum", "two peaks, each where both are found", seeds)
     for _ in range(draws):
         curve = two_peaks(LADDER, LADDER[5], LADDER[13])
         estimate = optimum(curve.x, curve.draw(generator, seeds))
         if estimate.label != "two_peaks":
-            each.exclude()
+            both_peaks.exclude()
             continue
         peaks = sorted(estimate.peaks, key=lambda peak: peak.value)
         for peak, truth in zip(peaks, (curve.second, curve.optimum), strict=True):
-            each.add(peak.low, truth, peak.high)
-    yield each.row
+            both_peaks.add(peak.low, truth, peak.high)
+    yield both_peaks.row
 
 
 def slopes(draws: int, seeds: int) -> Iterator[Row]:
-    """Cover the slope over six widths, and the prediction for a width twice as large as the largest."""
+    """Measure the coverage of the slope over six widths, and of the prediction for twice the largest width."""
     cases: list[tuple[str, float, float, int]] = [
         ("no lack of fit", 0.0, 0.08, 0),
         ("lack of fit 0.1", 0.1, 0.08, 0),
@@ -156,7 +156,7 @@ def slopes(draws: int, seeds: int) -> Iterator[Row]:
 
 
 def edges(draws: int, seeds: int) -> Iterator[Row]:
-    """Cover the largest stable rate on a √2 ladder, for seeds that differ by less or by more than a cell."""
+    """Measure the coverage of the largest stable rate on a √2 ladder. Seeds differ by less or by more than a cell."""
     rates = np.exp(np.arange(-12, 13) * STEP)
     for cells, fractal in ((0.1, 0.0), (0.3, 0.0), (0.5, 0.0), (1.0, 0.0), (1.0, 0.1), (2.0, 0.0), (4.0, 0.0)):
         generator = np.random.default_rng(4)
@@ -168,7 +168,7 @@ def edges(draws: int, seeds: int) -> Iterator[Row]:
         for _ in range(draws):
             median = math.exp(jitter(generator))
             failed = failures(generator, rates, median, cells * STEP, seeds, fractal)
-            # Where stability returns, the first failure comes later, and the estimator counts the first failure.
+            # The estimator uses the first failure, which comes later if training is stable again at some higher rates.
             truth = median if not fractal else median * math.exp(_delay(fractal, cells))
             edge = stability_edge(rates, failed)
             rate.add_log(edge.rate, truth)
@@ -178,7 +178,7 @@ def edges(draws: int, seeds: int) -> Iterator[Row]:
 
 
 def _delay(fractal: float, cells: float) -> float:
-    """Return the median shift of the first failure, in nats, if each failing rate is spared with this probability."""
+    """Return the median shift of the first failure, in nats, if each failing rate succeeds with this probability."""
     generator = np.random.default_rng(5)
     thresholds = cells * generator.standard_normal(200_000) + generator.uniform(-0.5, 0.5, 200_000)
     spared = generator.geometric(1 - fractal, 200_000) - 1
@@ -186,7 +186,7 @@ def _delay(fractal: float, cells: float) -> float:
 
 
 def batches(draws: int, seeds: int) -> Iterator[Row]:
-    """Cover the largest batch, where both the optimum and the stability edges are drawn."""
+    """Measure the coverage of the largest batch size. Both the optimum and the stability edges are drawn."""
     size, measured = 4000, (1, 2, 4, 8, 32)
     for cells in (0.3, 1.0, 2.0):
         generator = np.random.default_rng(6)
@@ -214,7 +214,7 @@ def batches(draws: int, seeds: int) -> Iterator[Row]:
 
 
 def trends(draws: int, seeds: int) -> Iterator[Row]:
-    """Cover the gain of peak accuracy for each doubling of width, and its rank correlation with width."""
+    """Measure the coverage of the gain in peak accuracy per doubling of width, and of the rank correlation."""
     widths, means = np.array(WIDTHS, dtype=float), 0.5 + 0.005 * np.arange(len(WIDTHS))
     generator = np.random.default_rng(7)
 

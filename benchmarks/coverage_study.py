@@ -1,4 +1,4 @@
-"""Measure coverage on the design of a study: its widths, ladders, seed counts, smoothed curves and seed noise."""
+"""Measure coverage on the design of a study, with its widths, ladders, numbers of seeds, curves and noise."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def noise_law(widths: Sequence[float], optima: Sequence[Optimum], bounded: bool 
     Args:
         widths: Width of each optimum.
         optima: The optima, in log ḡ.
-        bounded: Fit the line with bounds instead, in which widths where the lowest noise may be as good as the best
-            enter as inequalities.
+        bounded: Whether to fit the line with bounds. Widths at which the lowest noise may be as good as the best noise
+            then enter as inequalities.
     """
     labels = IN_LAW + NO_BENEFIT if bounded else IN_LAW
     rows = [
@@ -56,7 +56,7 @@ def noise_law(widths: Sequence[float], optima: Sequence[Optimum], bounded: bool 
 
 
 def by_batch(edges: dict[int, StabilityEdge]) -> EdgeByBatch:
-    """Join the stability edges of several batch sizes as `fit` does."""
+    """Combine the stability edges of several batch sizes as `fit` does."""
     joined = edge_over_batch(tuple(EdgeAt(1.0, float(batch), 0, edge) for batch, edge in edges.items()), 1.0)
     assert joined is not None
     return joined
@@ -85,14 +85,14 @@ class WidthDesign:
 
     Args:
         width: The width.
-        x: Ladder, in log g.
+        x: Positions of the ladder, in log g.
         curve: Smoothed metric over the ladder.
-        top: Place of the curve's maximum.
+        top: Position of the curve's maximum, in log g.
         factor: Factor F of the residual covariance FFᵀ, shape [cells, seeds].
         law_value: Optimum that the study's law gives for this width, in log ḡ.
         seeds: Number of seeds.
         log_ratio: log ḡ − log g.
-        train_size: Training examples.
+        train_size: Number of training examples.
         momentum: Momentum m.
         edges: Stability ladders, by batch size.
     """
@@ -111,15 +111,15 @@ class WidthDesign:
 
     def draw(self, generator: np.random.Generator, top: float) -> Array:
         """Draw the metric, shape [seeds, cells], from the curve shifted so that its maximum lies at `top`."""
-        moved = self.x - (top - self.top)
-        inside = np.clip(moved, self.x[0], self.x[-1])
+        shifted = self.x - (top - self.top)
+        clipped = np.clip(shifted, self.x[0], self.x[-1])
         # The curve continues as a straight line outside its ladder.
-        mean = self.curve(inside) + self.curve.derivative()(inside) * (moved - inside)
+        mean = self.curve(clipped) + self.curve.derivative()(clipped) * (shifted - clipped)
         return np.asarray(mean + generator.standard_normal((self.seeds, self.factor.shape[1])) @ self.factor.T)
 
 
 def study_rows(study: StudyLike, draws: int) -> Iterator[Row]:
-    """Plant the study's curves with their maxima on its law, draw the study many times, and yield the coverage.
+    """Place the maxima of the study's curves on its law, simulate the study many times, and yield the coverage.
 
     Args:
         study: The study.
@@ -158,8 +158,8 @@ def _width_design(
         return None
     x, y = ladder.x[usable], values[:, usable]
     errors = y.std(axis=0, ddof=1) / math.sqrt(y.shape[0])
-    # A quartic smoothing spline, one standard error from the means, follows the steep side of a skewed peak, which the
-    # five-cell quadratic does not. It also differs from the smoother of the estimator under test.
+    # A quartic smoothing spline that stays about one standard error from the means follows the steep side of a skewed
+    # peak. A quadratic through five cells does not. The spline also differs from the smoother of the tested estimator.
     curve = UnivariateSpline(x, y.mean(axis=0), w=1 / np.maximum(errors, 1e-9), k=4, s=x.size)
     fine = np.linspace(x[0], x[-1], 4001)
     return WidthDesign(
@@ -222,7 +222,7 @@ def _group_rows(designs: list[WidthDesign], law: PowerLaw, name: str, draws: int
 def _draw_edges(
     generator: np.random.Generator, design: WidthDesign, tally: Tally
 ) -> tuple[dict[int, float], dict[int, StabilityEdge]]:
-    """Draw an edge for each batch size, and return the true medians and the estimated edges that are bracketed."""
+    """Simulate an edge for each batch size. Return the true medians and the estimates of the bracketed edges."""
     medians, edges = {}, {}
     for batch, ladder in design.edges.items():
         # The truth can lie anywhere between two rates of the ladder.

@@ -1,4 +1,4 @@
-"""Count how often intervals contain the truth, and write the table."""
+"""Count the intervals that contain the truth, and write the table."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from noisescale.estimate import Estimate
 
 @dataclass
 class Tally:
-    """The counts of one case.
+    """Counts of the intervals of one case.
 
     Args:
-        quantity: What the interval is for.
+        quantity: Quantity that the interval is for.
         case: The planted problem.
-        seeds: Seeds in a draw.
+        seeds: Number of seeds in each draw.
         note: Remark for the table.
         draws: Number of draws.
         held: Draws whose interval contains the truth.
@@ -65,7 +65,7 @@ class Tally:
 
     @property
     def row(self) -> Row:
-        """The line of the table."""
+        """The line of the table for this case."""
         used = max(self.draws - self.excluded, 1)
         return Row(
             self.quantity,
@@ -83,19 +83,19 @@ class Tally:
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table, with shares in place of counts.
+    """A line of the table, with shares instead of counts.
 
     Args:
-        quantity: What the interval is for.
+        quantity: Quantity that the interval is for.
         case: The planted problem.
-        seeds: Seeds in a draw.
+        seeds: Number of seeds in each draw.
         draws: Number of draws.
         coverage: Share of intervals that contain the truth.
         unbounded: Share of intervals with an infinite end.
         censored: Share of draws whose optimum is at an end of the ladder.
         excluded: Share of draws without an interval.
         half_width: Median half-width of the bounded intervals, in nats or in the unit of the quantity.
-        note: Remark.
+        note: Remark for the table.
     """
 
     quantity: str
@@ -115,8 +115,8 @@ def write(rows: list[Row], name: str, folder: Path, heading: str) -> None:
 
     Args:
         rows: Lines of the table.
-        name: Stem of the files' names.
-        folder: Where they are written.
+        name: Stem of the file names.
+        folder: Folder for the files.
         heading: Title of the page.
     """
     folder.mkdir(parents=True, exist_ok=True)

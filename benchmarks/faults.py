@@ -24,14 +24,14 @@ from disturbances.subject import Size, Subject
 
 RESULTS = Path(__file__).resolve().parent / "results" / "faults.md"
 
-# Kills of one sweep before the next sweep starts. A sweep of the large size takes more kills than this to finish.
+# Number of kills of one sweep before the next sweep starts. A sweep of the large size is not finished by then.
 KILLS_PER_SWEEP = 10
 LARGE = Size(widths=(4, 8, 16, 32), steps=600, seeds=4)
 SMALL = Size(widths=(4, 8), steps=600, seeds=2)
-# Packs take seconds, so that a Ray worker that is seen training is still training when the fault happens.
+# Packs take seconds, so that a Ray worker is still training when the fault happens.
 LONG = Size(widths=(4, 8), steps=6000, seeds=2)
 
-# The fault and the size of its sweep, by name.
+# The fault and the size of its sweep, by name of the fault.
 FAULTS: dict[str, tuple[Fault, Size]] = {
     "Ctrl-C": (partial(kill, kinds=["interrupt"] * 3), SMALL),
     "Ctrl-C twice": (partial(kill, kinds=["interrupt twice"] * 3), SMALL),
@@ -55,9 +55,9 @@ class Row:
 
     Args:
         name: Name of the fault.
-        report: What the fault did; if it was not possible, the description says why.
-        after: The checks afterwards; None if the fault was not possible.
-        seconds: Time that it took.
+        report: Report of the fault. If the fault was not possible, the description gives the reason.
+        after: Checks after the fault, or None if the fault was not possible.
+        seconds: Duration of the fault and its checks, in seconds.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Row:
 
     @property
     def passed(self) -> bool:
-        """All checks passed, or the fault was not possible."""
+        """True if all checks passed, or if the fault was not possible."""
         return self.after is None or (self.after.passed and all(self.report.checks.values()))
 
     def line(self) -> str:
@@ -104,10 +104,10 @@ def main() -> int:
 
 
 def disturb(folder: Path, kills: int, seed: int, only: list[str] | None) -> Iterator[Row]:
-    """Yield the row of every fault, each on a separate sweep; the kills come first, on as many sweeps as they need.
+    """Yield one row per fault. Every fault has a separate sweep. The kills come first and can need several sweeps.
 
     Args:
-        folder: Where the sweeps are stored.
+        folder: Folder of the sweeps.
         kills: Number of kills.
         seed: Seed of the random moments.
         only: Names of the faults; None for all.
@@ -135,8 +135,8 @@ def trial(name: str, subject: Subject, fault: Fault, generator: random.Random, u
         name: Name of the fault.
         subject: The sweep.
         fault: The fault.
-        generator: Source of randomness.
-        undisturbed: The sweeps to compare with.
+        generator: Random generator.
+        undisturbed: Undisturbed sweeps for the comparison.
     """
     began = time.monotonic()
     try:
@@ -148,12 +148,12 @@ def trial(name: str, subject: Subject, fault: Fault, generator: random.Random, u
 
 
 def page(rows: list[Row], options: str, seconds: float) -> list[str]:
-    """Format the table, and below it the checks during the faults.
+    """Format the page, with the table and the checks during the faults.
 
     Args:
         rows: Lines of the table.
         options: Options of the command.
-        seconds: Time of all faults.
+        seconds: Duration of all faults, in seconds.
     """
     kills = [row for row in rows if row.name == "kill -9"]
     total = sum(row.report.times for row in kills)

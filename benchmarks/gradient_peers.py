@@ -14,7 +14,7 @@ EXAMPLES = 128
 
 
 def plain_convnet(width: int) -> nn.Module:
-    """Build a convnet of modules that every tool supports."""
+    """Build a convnet from modules that every tool supports."""
     torch.manual_seed(0)
     return nn.Sequential(
         nn.Conv2d(1, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 3, stride=2, padding=1), nn.ReLU(),
@@ -57,7 +57,7 @@ def gradient_tools(width: int, inputs: Tensor, targets: Tensor) -> dict[str, Cal
 
 
 def gradient_table(rounds: int) -> list[str]:
-    """Tabulate median time, memory and largest error, for two widths.
+    """Tabulate the median time, the memory and the largest error for two widths.
 
     Args:
         rounds: Number of timed runs of each tool.
@@ -87,7 +87,7 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def _peak_memory(work: Callable[[], object]) -> float:
-    """Return the peak memory of tensors in MiB, by torch's profiler."""
+    """Return the peak memory of tensors in MiB, from torch's profiler."""
     from torch.profiler import ProfilerActivity, profile
 
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:

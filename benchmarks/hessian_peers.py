@@ -20,7 +20,7 @@ LOSS = nn.CrossEntropyLoss()
 
 
 class TopEigenvalue(NamedTuple):
-    """A tool's answer for the largest eigenvalue."""
+    """The largest eigenvalue from one tool."""
 
     value: float
     products: int
@@ -28,7 +28,7 @@ class TopEigenvalue(NamedTuple):
 
 
 class TraceEstimate(NamedTuple):
-    """A tool's answer for the trace, with the ends of its 95 % interval (NaN without one)."""
+    """The trace from one tool, with the ends of its 95 % interval, or NaN if the tool has no interval."""
 
     value: float
     low: float
@@ -69,7 +69,7 @@ def dense_hessian(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
 
 
 class Quadratic(nn.Module):
-    """½wᵀHw, a model whose Hessian is H."""
+    """The model ½wᵀHw, whose Hessian is H."""
 
     def __init__(self, matrix: Tensor) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ def noisescale_top(matrix: Tensor, seed: int, tolerance: float) -> TopEigenvalue
 
 
 def arpack_top(matrix: Tensor, seed: int, tolerance: float) -> TopEigenvalue:
-    """Compute it as curvlinops documents: its operator passed to SciPy's `eigsh`."""
+    """Compute the largest eigenvalue as curvlinops documents: pass its operator to SciPy's `eigsh`."""
     from scipy.sparse.linalg import LinearOperator, eigsh
 
     product = CountedProducts(matrix)
@@ -115,13 +115,13 @@ def arpack_top(matrix: Tensor, seed: int, tolerance: float) -> TopEigenvalue:
 
 
 def eigenthings_top(matrix: Tensor, seed: int, tolerance: float, iterations: int | None = None) -> TopEigenvalue:
-    """Compute it with hessian-eigenthings.
+    """Compute the largest eigenvalue with hessian-eigenthings.
 
     Args:
         matrix: The Hessian.
         seed: Seed of the starting vector.
         tolerance: Relative tolerance.
-        iterations: Largest number of Lanczos iterations; None for the tool's default of 20.
+        iterations: Largest number of Lanczos iterations, or None for the tool's default of 20.
     """
     import hessian_eigenthings as peer
 
@@ -133,7 +133,7 @@ def eigenthings_top(matrix: Tensor, seed: int, tolerance: float, iterations: int
 
 
 def eigenthings_long_top(matrix: Tensor, seed: int, tolerance: float) -> TopEigenvalue:
-    """Compute it with hessian-eigenthings, doubling the iterations until it converges."""
+    """Compute the largest eigenvalue with hessian-eigenthings, and double the iterations until it converges."""
     for iterations in (20, 40, 80, 160):
         result = eigenthings_top(matrix, seed, tolerance, iterations)
         if result.converged:
@@ -143,7 +143,7 @@ def eigenthings_long_top(matrix: Tensor, seed: int, tolerance: float) -> TopEige
 
 @contextlib.contextmanager
 def pyhessian_on(matrix: Tensor) -> Iterator[tuple[Any, CountedProducts]]:
-    """Run PyHessian's loops on counted products with a dense matrix."""
+    """Let PyHessian multiply with a dense matrix, and count its products."""
     import pyhessian
 
     module: Any = sys.modules[pyhessian.hessian.__module__]
@@ -175,7 +175,7 @@ class _FlatModel(nn.Module):
 
 
 def pyhessian_top(matrix: Tensor, seed: int, tolerance: float) -> TopEigenvalue:
-    """Compute it with PyHessian."""
+    """Compute the largest eigenvalue with PyHessian."""
     torch.manual_seed(seed)
     with pyhessian_on(matrix) as (peer, product):
         values, _ = peer.eigenvalues(maxIter=1000, tol=tolerance, top_n=1)
@@ -192,7 +192,7 @@ EIGENVALUE_TOOLS: list[tuple[str, EigenvalueTool, tuple[float, ...]]] = [
 
 
 def eigenvalue_table(seeds: int) -> list[str]:
-    """Tabulate error against products for the largest eigenvalue, over trained networks.
+    """Tabulate the error and the number of products for the largest eigenvalue of trained networks.
 
     Args:
         seeds: Number of networks.
@@ -228,8 +228,9 @@ def trace_tools(matrix: Tensor) -> dict[str, TraceTool]:
             product = CountedProducts(matrix)
             operator = peer.LambdaOperator(product, len(matrix), dtype=torch.float64)
             result = peer.trace(operator, num_matvecs=products, method=method, seed=seed)
-            half = 1.96 * result.stderr
-            return TraceEstimate(result.estimate, result.estimate - half, result.estimate + half, product.count)
+            half_width = 1.96 * result.stderr
+            low, high = result.estimate - half_width, result.estimate + half_width
+            return TraceEstimate(result.estimate, low, high, product.count)
 
         return run
 

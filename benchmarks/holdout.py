@@ -39,7 +39,7 @@ class Narrower:
 
     Args:
         study: The study.
-        below: Width from which networks are removed.
+        below: Networks of this width and wider are removed.
     """
 
     study: Study
@@ -51,7 +51,7 @@ class Narrower:
         return self.study.spec
 
     def runs(self) -> pd.DataFrame:
-        """Return the runs of the narrower networks."""
+        """Return the runs of networks narrower than `below`."""
         runs = self.study.runs()
         return runs[runs.width < self.below]
 
@@ -95,15 +95,15 @@ def fixed_rate(result: Fit) -> float:
 def candidates(result: Fit, recommendation: Recommendation) -> list[Candidate]:
     """Return the recommendation, its ladder, and the rivals that are single settings.
 
-    All have the recommended training time ε·steps. "reused" keeps the rate and batch size of the narrow network.
-    "linear" multiplies its ε/B by the ratio of widths, which is the law with slope one. The recommended noise scale at
-    the study's rate shows the cost of the larger batch.
+    All of them have the recommended training time ε·steps. "reused" keeps the rate and batch size of the narrow
+    network. "linear" multiplies the ε/B of the narrow network by the ratio of widths, as a law with slope one does. The
+    recommended noise scale at the study's rate shows the cost of the larger batch.
     """
     rate, batch, steps = recommendation.learning_rate.value, recommendation.batch_size, recommendation.steps
     narrow = narrowest(result)
-    best = narrow.optima["accuracy"]
-    linear_batch = max(1, round(rate / (best.temperature.value * recommendation.width / narrow.width)))
-    narrow_rate, narrow_batch = best.learning_rate.value, max(1, round(best.batch_size.value))
+    optimum = narrow.optima["accuracy"]
+    linear_batch = max(1, round(rate / (optimum.temperature.value * recommendation.width / narrow.width)))
+    narrow_rate, narrow_batch = optimum.learning_rate.value, max(1, round(optimum.batch_size.value))
     study_rate = fixed_rate(result)
     study_batch = max(1, round(recommendation.train_size / (recommendation.noise_scale.value / study_rate + 1)))
     rungs = {max(1, round(batch * factor)) for factor in RUNGS}
@@ -117,14 +117,14 @@ def candidates(result: Fit, recommendation: Recommendation) -> list[Candidate]:
 
 
 def train(study: Study, width: int, candidate: Candidate, folder: Path, jobs: int | None) -> np.ndarray[Any, Any]:
-    """Train a setting on fresh seeds and return the late-time test accuracy of each; failed runs count as chance.
+    """Train a setting on fresh seeds, and return the late test accuracy of each seed. A failed run counts as chance.
 
     Args:
         study: The study whose spec is used.
         width: Width of the network.
         candidate: The setting.
-        folder: Where the sweeps are stored.
-        jobs: Worker processes.
+        folder: Folder of the sweeps.
+        jobs: Number of worker processes.
     """
     spec = json.loads(json.dumps(study.spec))
     spec["seeds"] = FRESH_SEEDS
@@ -153,14 +153,14 @@ def cross_fitted_best(ladder: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def compare(study: Study, result: Fit, width: int, folder: Path, jobs: int | None) -> Iterator[dict[str, str]]:
-    """Yield a row with the regret of each way to choose.
+    """Yield one row per choice, with its regret.
 
     Args:
         study: The study.
         result: The fit that the recommendation comes from.
         width: Width of the network.
-        folder: Where the sweeps are stored.
-        jobs: Worker processes.
+        folder: Folder of the sweeps.
+        jobs: Number of worker processes.
     """
     recommendation = recommend(result, width=width)
     accuracies = {
@@ -170,7 +170,8 @@ def compare(study: Study, result: Fit, width: int, folder: Path, jobs: int | Non
     best = cross_fitted_best(rungs)
     for candidate, values in accuracies.items():
         yield row(width, candidate.name, f"{candidate.learning_rate:.3g}", f"{candidate.batch_size}", values, best)
-    # One random rung costs as much as the recommendation. Three cost three times as much, each judged by one run.
+    # One random rung costs as much as the recommendation. Three rungs cost three times as much, and each is judged by
+    # one run.
     generator = np.random.default_rng(0)
     single = rungs[generator.integers(len(rungs), size=(1000, rungs.shape[1])), np.arange(rungs.shape[1])].mean(0)
     yield row(width, "random search, 1 trial", "–", "–", single, best)
@@ -190,7 +191,7 @@ def _best_of_three(rungs: np.ndarray[Any, Any], generator: np.random.Generator) 
 def row(
     width: int, name: str, rate: str, batch: str, values: np.ndarray[Any, Any], best: np.ndarray[Any, Any]
 ) -> dict[str, str]:
-    """Format a line of the table, in points of accuracy.
+    """Format a line of the table, with accuracies in percentage points.
 
     Args:
         width: Width of the network.
@@ -215,7 +216,7 @@ def row(
 
 
 def main() -> None:
-    """Compare the choices at both widths and write the table."""
+    """Compare the choices at both widths, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--study", type=Path, default=ROOT / "runs" / "mnist1d")
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "holdout")

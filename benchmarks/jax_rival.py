@@ -1,4 +1,4 @@
-"""Packed training in JAX: `vmap` over runs and `scan` over steps, compiled; batches are gathered in the scan."""
+"""Packed training in JAX, compiled, with `vmap` over runs and `scan` over steps. The scan gathers the batches."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contestants import LEARNING_RATE, Row, dataset, model, order
 
 
 class JaxScan:
-    """All runs of a row at once. JAX uses as many threads as there are cores.
+    """Training of all runs of a row at once. JAX uses as many threads as there are cores.
 
     Args:
         row: The networks and the data.

@@ -33,8 +33,8 @@ DESIGNS = {
     "mnist1d-rates": "batch and steps fixed, rate varied",
     "mnist1d-standard": "standard parameterization; rate and steps fixed, batch varied",
 }
-# Set D was trained for the main design after the estimators had their present form. The other sets were also fitted
-# with an earlier form.
+# Set D was trained for the main design after the last change of the estimators. The other sets were also fitted with
+# an earlier form of the estimators.
 SEED_SETS = {"A": range(100, 120), "B": range(120, 140), "C": range(140, 160), "D": range(180, 200)}
 LAWS = {
     "ḡ": "normalized_noise_scale",
@@ -43,8 +43,8 @@ LAWS = {
     "B*": "largest_batch",
 }
 MARKERS = {"A": "o", "B": "s", "C": "^", "D": "D"}
-EDGE_COLOUR = "#b03a2e"
-COLOURS = {"A": "#000000", "B": "#3b6fb6", "C": "#c26a1c", "D": "#6b6b6b"}
+EDGE_COLOR = "#b03a2e"
+COLORS = {"A": "#000000", "B": "#3b6fb6", "C": "#c26a1c", "D": "#6b6b6b"}
 
 
 @dataclass(frozen=True)
@@ -69,14 +69,14 @@ class Fitted:
 
 
 def run(design: str, name: str, folder: Path, jobs: int | None, finished: bool) -> Fitted:
-    """Run what is missing of a design on a seed set, and fit it.
+    """Train the missing runs of a design on a seed set, and fit the design.
 
     Args:
         design: Name of the design.
         name: Name of the seed set.
-        folder: Where the sweeps are stored.
-        jobs: Worker processes.
-        finished: Train nothing and fit what is stored.
+        folder: Folder of the sweeps.
+        jobs: Number of worker processes.
+        finished: Whether to train nothing and to fit the stored runs.
     """
     out = folder / f"{design}-{name}"
     if finished:
@@ -87,7 +87,7 @@ def run(design: str, name: str, folder: Path, jobs: int | None, finished: bool) 
 
 
 def slope_rows(fitted: list[Fitted]) -> Iterator[dict[str, object]]:
-    """Yield a row for each design, seed set, metric and law."""
+    """Yield one row per design, seed set, metric and law."""
     for entry in fitted:
         for metric, laws in entry.series.laws.items():
             for symbol, attribute in LAWS.items():
@@ -109,19 +109,19 @@ def slope_rows(fitted: list[Fitted]) -> Iterator[dict[str, object]]:
 
 
 def slope_of(row: dict[str, object]) -> str:
-    """Format the slope of a row with its interval, marked if the law is inconclusive."""
+    """Format the slope of a row with its interval, with a mark if the law is inconclusive."""
     value, low, high = (float(str(row[key])) for key in ("slope", "low", "high"))
     text = span(Estimate(value, low, high, "1", ""))
     return text if row["status"] == "ok" or text == "–" else f"inconclusive: {text}"
 
 
 def excluded(laws: MetricLaws) -> str:
-    """Format the widths that the noise law excludes, each with its reason."""
+    """Format the widths that the noise law excludes, with the reason for each width."""
     return "; ".join(f"{entry.width:g}: {entry.reason}" for entry in laws.excluded)
 
 
 def optimum_rows(fitted: list[Fitted]) -> Iterator[dict[str, str]]:
-    """Yield a row for each design, width and metric, with the seed sets in columns."""
+    """Yield one row per design, width and metric, with one column per seed set."""
     for design in dict.fromkeys(entry.design for entry in fitted):
         entries = [entry for entry in fitted if entry.design == design]
         for index, width in enumerate(entries[0].series.widths):
@@ -136,7 +136,7 @@ def optimum_rows(fitted: list[Fitted]) -> Iterator[dict[str, str]]:
 
 
 def span(estimate: Estimate) -> str:
-    """Format a value and its interval in three digits; "open" stands for an infinite end."""
+    """Format a value and its interval with three digits. The word "open" replaces an infinite end."""
     if not math.isfinite(estimate.value):
         return "–"
     low, high = (f"{end:.3g}" if math.isfinite(end) else "open" for end in (estimate.low, estimate.high))
@@ -144,14 +144,14 @@ def span(estimate: Estimate) -> str:
 
 
 def markdown(rows: list[dict[str, str]]) -> str:
-    """Format rows as a Markdown table; a seed set that was not run is blank."""
+    """Format rows as a Markdown table. Cells of seed sets that were not run are blank."""
     head = list(dict.fromkeys(name for row in rows for name in row))
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     return "\n".join(lines + ["| " + " | ".join(row.get(name, "") for name in head) + " |" for row in rows])
 
 
 def figure(fitted: list[Fitted]) -> Figure:
-    """Draw best ḡ against width, with a panel for each design and metric and a marker for each seed set."""
+    """Draw the best ḡ against width, with one panel per design and metric, and one marker per seed set."""
     designs = list(dict.fromkeys(entry.design for entry in fitted))
     result = Figure(figsize=(3.1 * len(designs), 6.2), layout="constrained")
     axes = result.subplots(2, len(designs), sharex=True, sharey=True, squeeze=False)
@@ -162,15 +162,15 @@ def figure(fitted: list[Fitted]) -> Figure:
         axes[row][0].set_ylabel("optimal ḡ (examples)")
     for axis in axes[-1]:
         axis.set_xlabel("width (hidden units)")
-    # The axes are shared, and the lower end leaves room for the legends.
+    # All panels share their axes. The lower end leaves room for the legends.
     axes[0][0].set_ylim(15, 1.5 * max(axis.dataLim.y1 for axis in axes.flat))
     return result
 
 
 def draw(axis: Axes, fitted: list[Fitted], metric: str) -> None:
-    """Draw a panel: filled points belong to the law, open points do not, and a dotted interval is open on one side."""
+    """Draw a panel. Filled points belong to the law, and a dotted interval is open on one side."""
     for shift, entry in enumerate(fitted):
-        colour, marker = COLOURS[entry.seeds], MARKERS[entry.seeds]
+        color, marker = COLORS[entry.seeds], MARKERS[entry.seeds]
         for width in entry.series.widths:
             optimum = width.optima[metric]
             value = optimum.normalized_noise_scale
@@ -179,16 +179,16 @@ def draw(axis: Axes, fitted: list[Fitted], metric: str) -> None:
             x = width.width * 1.04 ** (shift - 1)
             low = value.low if math.isfinite(value.low) and value.low > 0 else value.value / 2
             high = value.high if math.isfinite(value.high) else value.value * 2
-            axis.plot([x, x], [low, high], color=colour, linewidth=1, linestyle="-" if value.bounded else ":")
-            face = colour if optimum.in_law and value.bounded else "white"
-            axis.plot(x, value.value, marker, color=colour, markerfacecolor=face, markersize=5)
+            axis.plot([x, x], [low, high], color=color, linewidth=1, linestyle="-" if value.bounded else ":")
+            face = color if optimum.in_law and value.bounded else "white"
+            axis.plot(x, value.value, marker, color=color, markerfacecolor=face, markersize=5)
         law = entry.series.laws[metric].normalized_noise_scale
         label = f"{entry.seeds}: no law"
         if law.status == "ok":
             ends = [entry.series.widths[0].width, entry.series.widths[-1].width]
-            axis.plot(ends, [math.exp(law.log_at(end)) for end in ends], color=colour, linewidth=1, alpha=0.6)
+            axis.plot(ends, [math.exp(law.log_at(end)) for end in ends], color=color, linewidth=1, alpha=0.6)
             label = f"{entry.seeds}: slope {law.slope.value:.2f} [{law.slope.low:.2f}, {law.slope.high:.2f}]"
-        axis.plot([], [], marker, color=colour, label=label)
+        axis.plot([], [], marker, color=color, label=label)
     draw_edge(axis, fitted)
     axis.set_xscale("log", base=2)
     axis.set_yscale("log")
@@ -201,7 +201,10 @@ def draw(axis: Axes, fitted: list[Fitted], metric: str) -> None:
 
 
 def draw_edge(axis: Axes, fitted: list[Fitted]) -> None:
-    """Draw ḡ at the largest stable rate, and at half of it, where the rate is varied. The law excludes optima above."""
+    """Draw ḡ at the largest stable rate and at half of it, for designs that vary the rate.
+
+    The law excludes optima above half of the largest stable rate.
+    """
     by_width: dict[float, list[float]] = {}
     for entry in fitted:
         if entry.series.axis != "learning_rate":
@@ -217,16 +220,16 @@ def draw_edge(axis: Axes, fitted: list[Fitted]) -> None:
                 by_width.setdefault(edge.width, []).append(noise * math.exp(row.log_ratio))
     if by_width:
         medians = {width: statistics.median(by_width[width]) for width in sorted(by_width)}
-        half = [value / 2 for value in medians.values()]
+        half_edges = [value / 2 for value in medians.values()]
         axis.plot(
             list(medians),
             list(medians.values()),
-            color=EDGE_COLOUR,
+            color=EDGE_COLOR,
             linewidth=1,
             linestyle="--",
             label="stability edge",
         )
-        axis.plot(list(medians), half, color=EDGE_COLOUR, linewidth=1, linestyle=":", label="half of it")
+        axis.plot(list(medians), half_edges, color=EDGE_COLOR, linewidth=1, linestyle=":", label="half of it")
 
 
 def write(fitted: list[Fitted], results: Path) -> None:

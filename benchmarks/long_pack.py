@@ -105,7 +105,7 @@ def main() -> int:
 
 
 def kill(spec: Path, out: Path, generator: random.Random, apart: float) -> str:
-    """Start the sweep, kill it at a random moment, and return a line about its checkpoint.
+    """Start the sweep, kill it at a random moment, and return a line of the table about its checkpoint.
 
     Args:
         spec: The spec file.
@@ -133,7 +133,7 @@ def command(spec: Path, out: Path) -> list[str]:
 
 
 def planned(out: Path) -> tuple[Run, ...]:
-    """Return the runs of the only pack."""
+    """Return the runs of the single pack."""
     (pack,) = Plan(out / "plan.jsonl").packs.values()
     return pack.runs
 

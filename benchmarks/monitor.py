@@ -28,7 +28,7 @@ CASES = {
 
 
 def data(images: bool) -> tuple[Tensor, Tensor]:
-    """Load inputs and targets: images, or vectors for an MLP."""
+    """Load inputs and targets, as images or as vectors for an MLP."""
     dataset = load_dataset(DatasetOptions("digits" if images else "mnist1d"))
     return dataset.x_train, dataset.y_train
 
@@ -38,7 +38,7 @@ class Loop:
 
     Args:
         case: Key of `CASES`.
-        every: Steps between two measurements; None for no monitor.
+        every: Number of steps between two measurements, or None for no monitor.
     """
 
     def __init__(self, case: str, every: int | None) -> None:
@@ -51,7 +51,7 @@ class Loop:
         self._generator = torch.Generator().manual_seed(0)
 
     def run(self, steps: int) -> float:
-        """Train some steps and return the seconds that they took."""
+        """Train some steps and return the time in seconds."""
         began = time.perf_counter()
         for _ in range(steps):
             index = torch.randint(len(self._inputs), (self._batch,), generator=self._generator)
@@ -69,7 +69,7 @@ def _number(value: float) -> str:
 
 
 def main() -> None:
-    """Time the loops in turns, then read the monitors after 1,000 steps."""
+    """Time the loops in turns. Then read the estimates of the monitors after 1,000 steps."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--results", type=Path, default=RESULTS)

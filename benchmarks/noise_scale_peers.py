@@ -34,11 +34,12 @@ class SmoothedRatio:
 def peer_estimators(parts: int, size: int) -> dict[str, Callable[[Tensor], float]]:
     """Return the estimators of three tools, by name.
 
-    Each takes the mean gradients of the parts of a batch, shape [parts, P], and returns a noise scale in examples.
+    An estimator takes the mean gradient of each part of a batch, shape [parts, P], and returns a noise scale in
+    examples.
 
     Args:
         parts: Number of parts of a batch.
-        size: Examples in a part.
+        size: Number of examples in a part.
     """
     whole = parts * size
     averages = {
@@ -70,8 +71,8 @@ def noise_scale_rows(streams: int, steps: int, falling: bool) -> list[str]:
 
     Args:
         streams: Number of streams.
-        steps: Measurements in a stream.
-        falling: Let |G| fall to a tenth along the stream; otherwise it is constant.
+        steps: Number of measurements in a stream.
+        falling: Whether |G| falls to a tenth along the stream. Otherwise it is constant.
     """
     ratios: dict[str, list[tuple[float, float, float]]] = {}
     for seed in range(streams):
@@ -82,7 +83,7 @@ def noise_scale_rows(streams: int, steps: int, falling: bool) -> list[str]:
 
 
 def stream(seed: int, steps: int, falling: bool) -> dict[str, tuple[float, float, float]]:
-    """Run all estimators on one stream and return their last value and interval, relative to the truth, by name."""
+    """Run all estimators on one stream, and return their last values and intervals divided by the truth, by name."""
     generator = torch.Generator().manual_seed(seed)
     model = nn.Linear(DIMENSION, 1, bias=False).double()
     monitor = measure.NoiseMonitor(model, lambda outputs, _: outputs.mean(), every=1, parts=PARTS)

@@ -44,7 +44,7 @@ def trainer_for(row: Row, run: Run, changes: dict[str, Any]) -> PackTrainer:
 
 
 def seconds(trainer: PackTrainer, steps: int) -> float:
-    """Train some more steps and return the time in seconds."""
+    """Train further steps, and return the time in seconds."""
     began = time.perf_counter()
     trainer.advance(trainer.state.step + steps)
     return time.perf_counter() - began
@@ -60,9 +60,9 @@ def times(row: Row, options: dict[str, dict[str, Any]], rounds: int, share: floa
         share: Time for each option in each round, in seconds.
 
     Returns:
-        Median seconds of a step, by name.
+        Median time of a step in seconds, by name of the option.
     """
-    # The budget is never reached, and all of it counts as late, so that averages are computed at every step.
+    # The number of steps is never reached. All steps count as late, so that averages are computed at every step.
     run = replace(pack(row)[0], steps=100_000, evaluations=1, late_fraction=1.0)
     trainers = {name: trainer_for(row, run, changes) for name, changes in options.items()}
     for trainer in trainers.values():

@@ -23,16 +23,16 @@ RUNS, WIDTH, INPUTS, OUTPUTS = 64, 32, 40, 10
 EXAMPLES = (64, 128, 512)
 ACTIVATIONS = ("relu", "tanh")
 QUANTITIES = ("lambda_max", "hessian_trace", "trace_covariance")
-# The limit on products for a trace. It is the same for all, so the error depends on what these products allow.
-MOST_PRODUCTS = 200
-# The examples count as a sample of this many, so that tr Σ is an estimate with an error.
+# Limit on the number of products for a trace. It is the same for all tools.
+MAX_PRODUCTS = 200
+# The examples count as a sample from this many examples, so that tr Σ is an estimate with an error.
 POPULATION = 4000
-# Networks that are measured one by one; their time is scaled to all 64.
+# Number of networks that are measured one by one. Their time is scaled to all 64 networks.
 SINGLES = 8
 
 
 def models(activation: str) -> list[nn.Module]:
-    """Train networks of two hidden layers for some steps, so that their curvature is not that of the start."""
+    """Train networks of two hidden layers for some steps, so that their curvature differs from initialization."""
     inputs, targets = data(512)
     networks = []
     for seed in range(RUNS):
@@ -54,7 +54,7 @@ def data(examples: int) -> tuple[Tensor, Tensor]:
 
 
 def measure_together(networks: list[nn.Module], examples: int) -> dict[str, Tensor]:
-    """Measure all networks as one pack; each quantity has shape [R]."""
+    """Measure all networks as one pack, and return each quantity, shape [R], by name."""
     inputs, targets = data(examples)
     parameters = {
         name: torch.stack([dict(network.named_parameters())[name].detach() for network in networks])
@@ -73,7 +73,7 @@ def measure_single(network: nn.Module, examples: int) -> dict[str, float]:
     arguments = network, nn.CrossEntropyLoss(), data(examples)
     return {
         "lambda_max": float(measure.hessian_eigenvalues(*arguments, chunk=examples).values[0]),
-        "hessian_trace": measure.hessian_trace(*arguments, max_products=MOST_PRODUCTS, chunk=examples).estimate.value,
+        "hessian_trace": measure.hessian_trace(*arguments, max_products=MAX_PRODUCTS, chunk=examples).estimate.value,
         "trace_covariance": measure.gradient_noise(*arguments, POPULATION, chunk=examples).trace_covariance.value,
     }
 
@@ -81,19 +81,19 @@ def measure_single(network: nn.Module, examples: int) -> dict[str, float]:
 def measure_with_curvlinops(network: nn.Module, examples: int, products: int) -> dict[str, float]:
     """Measure one network with curvlinops: ARPACK on its Hessian and its trace estimator.
 
-    It has no tr Σ, so that number comes from `noisescale.measure`.
+    curvlinops has no tr Σ, so `noisescale.measure` computes it.
 
     Args:
         network: The network.
         examples: Number of examples.
-        products: Products for the trace.
+        products: Number of products for the trace.
     """
     from curvlinops import HessianLinearOperator, hutchinson_trace
     from scipy.sparse.linalg import eigsh
 
     batch, loss = data(examples), nn.CrossEntropyLoss()
     operator = HessianLinearOperator(network, loss, list(network.parameters()), [batch], check_deterministic=False)
-    # The accuracy of `measure.hessian_eigenvalues`, which stops at a residual of 1e-4 of the eigenvalue.
+    # The tolerance of `measure.hessian_eigenvalues`, which stops at a residual of 1e-4 of the eigenvalue.
     value = eigsh(operator.to_scipy(), k=1, which="LA", tol=1e-4, return_eigenvectors=False)[0]
     trace = hutchinson_trace(operator, num_matvecs=products, distribution="rademacher")
     noise = measure.gradient_noise(network, loss, batch, POPULATION, chunk=examples)
@@ -103,7 +103,7 @@ def measure_with_curvlinops(network: nn.Module, examples: int, products: int) ->
 
 
 def seconds(work: Callable[[], object], rounds: int) -> float:
-    """Return the median time of some calls in seconds, after one call that is not counted."""
+    """Return the median time of several calls in seconds, after one call that is not timed."""
     work()
     times = []
     for _ in range(rounds):
@@ -121,7 +121,7 @@ def compare(activation: str, networks: list[nn.Module], examples: int, rounds: i
     """
     together = measure_together(networks, examples)
     few, arguments = networks[:SINGLES], (nn.CrossEntropyLoss(), data(examples))
-    products = [measure.hessian_trace(network, *arguments, max_products=MOST_PRODUCTS).products for network in few]
+    products = [measure.hessian_trace(network, *arguments, max_products=MAX_PRODUCTS).products for network in few]
     scale = RUNS / SINGLES
     pack = seconds(lambda: measure_together(networks, examples), rounds)
     single = scale * seconds(lambda: [measure_single(network, examples) for network in few], rounds)
@@ -141,7 +141,7 @@ def compare(activation: str, networks: list[nn.Module], examples: int, rounds: i
 
 
 def main() -> None:
-    """Compare packs of both activations and write the page."""
+    """Compare packs with both activations, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
@@ -170,7 +170,7 @@ def main() -> None:
         f"λ_max and tr Σ of pack and single measurement differ by at most {max(worst for _, worst in rows):.0e} of",
         "their size. Speedup: the faster of both single measurements over the pack. The pack computes the trace of",
         "ReLU networks exactly, with one backward pass for each output. A single measurement samples it to 5 % or",
-        f"{MOST_PRODUCTS} products, and so does the pack for tanh. On few examples a product is mostly overhead, which",
+        f"{MAX_PRODUCTS} products, and so does the pack for tanh. On few examples a product is mostly overhead, which",
         "the pack shares. On many examples it is arithmetic, and the speedup comes only from passes that the pack does",
         "not repeat.",
     ]

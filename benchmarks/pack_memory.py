@@ -24,7 +24,7 @@ from noisescale.training import PackTrainer
 
 RESULTS = Path(__file__).resolve().parent / "results" / "pack_memory.md"
 
-# Data set, model, width, batch size, runs.
+# Data set, model, width, batch size and number of runs of each case.
 CASES: list[tuple[str, dict[str, Any], int, int, int]] = [
     ("mnist1d", {"family": "mlp"}, 64, 16, 100),
     ("mnist1d", {"family": "mlp"}, 64, 512, 100),
@@ -65,7 +65,7 @@ def main() -> int:
 
 
 def measured(number: int) -> tuple[float, float, int]:
-    """Return planned and used memory of a case in MB, and the number of runs in the largest pack that is planned."""
+    """Return the planned and the used memory of a case in MB, and the number of runs in the largest planned pack."""
     data, model, width, batch, count = CASES[number]
     spec = SweepSpec.from_dict(
         {
@@ -78,7 +78,7 @@ def measured(number: int) -> tuple[float, float, int]:
     runs, shape = grid.runs(), model_shapes(grid, [width])[width]
     dataset = load_dataset(spec.dataset.options(0.0))
     factory = family_factory(ModelOptions.of_run(runs[0]))
-    # Torch allocates some memory once, independent of the pack.
+    # Torch allocates some memory only once, whatever the pack.
     PackTrainer(runs[:1], dataset, factory, reference_width=reference_width(width)).advance(until=1)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     trainer = PackTrainer(runs, dataset, factory, reference_width=reference_width(width))

@@ -22,7 +22,7 @@ PARTS = ("planning", "training", "evaluation", "storing", "sweep", "fit", "repor
 
 
 def quickstart(folder: Path) -> dict[str, float]:
-    """Run the commands in a folder and return the wall time and that of each part, in seconds."""
+    """Run the commands in a folder, and return the wall time and the time of each part, in seconds."""
     shutil.rmtree(folder, ignore_errors=True)
     commands = (["sweep", str(SPEC), "--out"], ["fit"], ["recommend", "--width", "256"], ["report"])
     began = time.perf_counter()
@@ -41,8 +41,8 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results" / "quickstart.md")
     arguments = parser.parse_args()
     load = os.getloadavg()[0]
-    rounds = [quickstart(arguments.folder / str(place)) for place in range(arguments.rounds)]
-    head = ["", *(f"run {place + 1}" for place in range(arguments.rounds)), "median"]
+    rounds = [quickstart(arguments.folder / str(number)) for number in range(arguments.rounds)]
+    head = ["", *(f"run {number + 1}" for number in range(arguments.rounds)), "median"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for part in ("all", *PARTS):
         values = [times[part] for times in rounds]

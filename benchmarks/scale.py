@@ -56,16 +56,16 @@ extend_edges = false
 seeds = 0
 """
 
-# The columns that are costs.
+# Columns of the table with costs, which are modelled as a function of the number of runs.
 _MODELLED = ("sweep (s)", "driver (MB)", "packs", "shards", "shards (MB)", "again (s)", "again (MB)", "status (s)",
              "fit (s)", "report (s)", "report (MB)", "page (MB)")  # fmt: skip
 _OF_MEMORY = ("driver (MB)", "report (MB)")
-# A larger exponent is growth worse than linear. Two hundredths are the noise of one measurement.
+# Exponents above this limit count as growth faster than linear. The margin of 0.02 is the noise of one measurement.
 LINEAR = 1.02
-# Memory of the machine on which such a sweep is analysed.
+# Memory of the machine that analyses a sweep, in GB.
 MACHINE_GB = 16
 
-# Runs a command in this process and writes the peak memory of the process to a file, in MB.
+# Program that runs a command in its process, and writes the peak memory of the process to a file, in MB.
 RUN_AND_MEASURE = (
     "import resource, sys; from noisescale.cli import main\n"
     "try: main(sys.argv[2:])\n"
@@ -123,9 +123,9 @@ def measure_sweep(folder: Path, count: int, cores: int) -> dict[str, str]:
     """Train a sweep, run every command on it, and return a row of the table.
 
     Args:
-        folder: Where the sweep is stored.
+        folder: Folder of the sweep.
         count: Number of runs.
-        cores: Cores of the machine.
+        cores: Number of cores of the machine.
     """
     spec, out = folder / "spec.toml", folder / "out"
     folder.mkdir()
@@ -148,7 +148,7 @@ def measure_copies(source: Path, folder: Path, count: int) -> dict[str, str]:
 
     Args:
         source: Folder of the sweep that is copied.
-        folder: Where the copies are stored.
+        folder: Folder of the copies.
         count: Number of runs.
     """
     spec, out = folder / "spec.toml", folder / "out"
@@ -182,7 +182,7 @@ def measure_copies(source: Path, folder: Path, count: int) -> dict[str, str]:
 
 
 def measure_commands(spec: Path, out: Path, count: int) -> dict[str, str]:
-    """Measure every other command on a finished folder, and the sweep once more, which has nothing left to train."""
+    """Measure every other command on a finished folder, and the sweep command, which has nothing left to train."""
     costs = {
         "again": run_command("sweep", str(spec), "--out", str(out)),
         **{name: run_command(name, str(out)) for name in ("status", "fit", "report")},
@@ -210,10 +210,10 @@ def run_command(*words: str) -> tuple[float, float]:
 
 
 def measure_shards(folder: Path, count: int) -> list[dict[str, str]]:
-    """Time the reading of shards of ten runs before and after they are merged, and return two rows of the table.
+    """Time the reading of shards with ten runs, before and after they are merged. Return two rows of the table.
 
     Args:
-        folder: Where the shards are written.
+        folder: Folder of the shards.
         count: Number of shards.
     """
     shards = folder / "shards"
@@ -248,14 +248,14 @@ def measure_shards(folder: Path, count: int) -> list[dict[str, str]]:
 
 
 def reading_time(shards: Path, curves: bool, count: int) -> float:
-    """Return the median time of five readings in seconds, after one that is not counted.
+    """Return the median time of five readings in seconds, after one reading that is not counted.
 
-    It stops early once the readings have taken a minute.
+    There are fewer readings if they take more than a minute.
 
     Args:
         shards: Folder of the shards.
-        curves: Read the curves too.
-        count: Number of runs that must be read.
+        curves: Whether to read the curves too.
+        count: Expected number of runs.
     """
     seconds: list[float] = []
     while len(seconds) < 6 and (len(seconds) < 2 or sum(seconds) < 60):
@@ -267,7 +267,7 @@ def reading_time(shards: Path, curves: bool, count: int) -> float:
 
 
 def with_seed(result: RunResult, seed: int, generator: np.random.Generator) -> RunResult:
-    """Return a result with another seed and perturbed curves, so that merged files compress as real ones do."""
+    """Return a result with another seed and perturbed curves, so that merged files compress as real files do."""
     curves = {
         name: values if name == "step" else list(np.array(values) * generator.lognormal(0.0, 0.1, len(values)))
         for name, values in result.curves.items()
@@ -276,7 +276,7 @@ def with_seed(result: RunResult, seed: int, generator: np.random.Generator) -> R
 
 
 def limits(sweeps: pd.DataFrame) -> list[str]:
-    """Say whether the largest sweep keeps the limits that are set for 10⁵ runs."""
+    """State whether the largest sweep stays within the limits for 10⁵ runs."""
     last = sweeps.iloc[-1]
     allowed = {
         "outside (%)": ("of the time outside training", 20.0), "driver (MB)": ("of the driver's memory", 1000.0),

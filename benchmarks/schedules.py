@@ -34,14 +34,14 @@ def final(runs: pd.DataFrame, schedule: str, metric: str) -> pd.Series:
 
 
 def rows(runs: pd.DataFrame, metric: str, scale: float, unit: str, digits: int) -> list[str]:
-    """Tabulate each pair of schedules: both means, the difference, the control and the verdict.
+    """Tabulate each pair of schedules with both means, the difference, the control and the verdict.
 
     Args:
         runs: Runs of the study.
         metric: Name of the metric.
-        scale: Factor from the metric to the unit of the table.
+        scale: Factor that converts the metric to the unit of the table.
         unit: Unit of the table.
-        digits: Decimals of the table.
+        digits: Number of decimals in the table.
     """
     lines = []
     for batch_schedule in sorted(schedule for schedule in runs.schedule.unique() if schedule.endswith(BATCH)):
@@ -100,7 +100,7 @@ def draw(study: Study, path: Path) -> None:
 
 
 def main() -> None:
-    """Run what is missing of the sweep, and write the table and the figure."""
+    """Train the missing runs of the sweep, and write the table and the figure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "batch-schedule")
     parser.add_argument("--jobs", type=int)

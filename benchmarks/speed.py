@@ -23,7 +23,8 @@ from timing import PLAIN, Workers
 ROWS = (Row(32, 16, 64, 40), Row(128, 16, 64, 40), Row(128, 128, 32, 40), Row(512, 32, 16, 784), Row(512, 128, 16, 784))
 RESULTS = Path(__file__).parent / "results"
 
-# Columns of the table: label, and the variants (program, processes, threads of each), of which the fastest counts.
+# Columns of the table. Each has a label and variants: a program, its number of processes and threads per process. The
+# fastest variant counts.
 COLUMNS: dict[str, tuple[str, list[tuple[str, int, int]]]] = {
     "plain": ("plain loop", [(kind, 1, threads) for kind in PLAIN for threads in (1, 2)]),
     "plain_two": ("two plain loops at once", [(kind, 2, 1) for kind in PLAIN]),
@@ -41,7 +42,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.5, help="time for each program in each round")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
-    # Threads of one program wait for each other. On a busy machine they stall, and the ratios mislead.
+    # The threads of one program wait for each other. On a busy machine they stall, and the ratios are misleading.
     load = os.getloadavg()[0]
     with Workers(2) as workers:
         rows = [measure_row(workers, row, options.rounds, options.seconds) for row in ROWS]
@@ -68,8 +69,8 @@ def measure_row(workers: Workers, row: Row, rounds: int, seconds: float) -> dict
         seconds: Time for each program in each round, in seconds.
 
     Returns:
-        Median run-steps per second of each program, the GEMM peak in operations per second, the best of each column,
-        and the ratios between columns.
+        Median run-steps per second of each program, the GEMM peak in operations per second, the fastest variant of
+        each column, and the ratios between columns.
     """
     programs = sorted({program for _, group in COLUMNS.values() for program in group})
     if not _has_jax():
@@ -171,10 +172,10 @@ def _number(ratio: float | None) -> str:
     return "–" if ratio is None else f"{ratio:.2f}" if ratio < 10 else f"{ratio:.1f}"
 
 
-def _ratio(best: dict[str, Any], over: str, under: str) -> float | None:
-    if under not in best:
+def _ratio(best: dict[str, Any], numerator: str, denominator: str) -> float | None:
+    if denominator not in best:
         return None
-    return float(best[over]["run_steps_per_second"] / best[under]["run_steps_per_second"])
+    return float(best[numerator]["run_steps_per_second"] / best[denominator]["run_steps_per_second"])
 
 
 def _has_jax() -> bool:

@@ -1,4 +1,4 @@
-"""How long the command line and the import take, as ratios to an empty Python program."""
+"""Measure the times of the command line and of the import, as ratios to an empty Python program."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ steps = 20
 
 
 def seconds_and_megabytes(command: list[str]) -> tuple[float, float]:
-    """Run a command and return its median wall time and the peak memory of the largest child so far."""
+    """Run a command several times, and return its median wall time and its peak memory."""
     times = []
     for _ in range(REPEATS + 1):
         began = time.perf_counter()
@@ -42,7 +42,7 @@ def seconds_and_megabytes(command: list[str]) -> tuple[float, float]:
     return statistics.median(times[1:]), float(memory)
 
 
-# A process of its own, because the peak over children only grows.
+# Each command is measured in a separate process, because the peak over children never falls.
 _MEASURE = """
 import resource, subprocess, sys
 subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
@@ -76,7 +76,7 @@ def table(folder: Path) -> str:
 
 
 def main() -> None:
-    """Measure on a study of the user's, or on a small one that is trained first."""
+    """Measure on a given study, or on a small study that is trained first."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--study", type=Path, help="folder of a sweep")
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Read where the time of a sweep went, from the record in its folder."""
+"""Read the times of the parts of a sweep from the record in its folder."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def sweep_time(study: Path) -> dict[str, float]:
-    """Return the seconds of each part, summed over the commands that were run on the folder.
+    """Return the seconds of each part, summed over all commands on the folder.
 
     Args:
         study: Folder of the sweep, with its `times.jsonl`.

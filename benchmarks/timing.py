@@ -30,10 +30,10 @@ class Workers:
         context = multiprocessing.get_context("spawn")
         self._ends, self._processes = [], []
         for _ in range(count):
-            here, there = context.Pipe()
-            process = context.Process(target=_serve, args=(there,), daemon=True)
+            parent_end, child_end = context.Pipe()
+            process = context.Process(target=_serve, args=(child_end,), daemon=True)
             process.start()
-            self._ends.append(here)
+            self._ends.append(parent_end)
             self._processes.append(process)
 
     def __enter__(self) -> Workers:
@@ -53,7 +53,7 @@ class Workers:
         """Time a program and return its run-steps per second, summed over its processes.
 
         Args:
-            program: Name, number of processes, threads of each process.
+            program: Name, number of processes, and number of threads of each process.
             row: The networks.
             seconds: Shortest time to measure, in seconds.
         """
@@ -61,14 +61,14 @@ class Workers:
         return sum(self._ask(self._ends[:processes], ("rate", name, row, threads, seconds)))
 
     def kernel(self, row: AnyRow) -> str:
-        """Return the kernel that the trainer of a row has chosen; the trainer must have been timed before."""
+        """Return the kernel that the trainer of a row has chosen. The trainer must have been timed before."""
         self._ends[0].send(("kernel", row))
         return str(self._ends[0].recv())
 
     def gemm_peak(self) -> float:
         """Return the operations per second of large square products.
 
-        The larger of one process with two threads and all processes with one thread each.
+        It is the larger of two rates: one process with two threads, and all processes with one thread each.
         """
         return max(self._ask(self._ends[:1], ("gemm", 2))[0], sum(self._ask(self._ends, ("gemm", 1))))
 

@@ -1,8 +1,8 @@
 """Verify the papers' claims twice, on seeds that development never used, and store the verdicts (`make verdicts`).
 
-Experiments are developed on seed set 0. Set 9 decides; set 10 never does, and shows how far a verdict depends on its
-seeds. The two share no seed with each other or with the earlier rounds (sets 1 to 8). Stored sweeps are not trained
-again, so the work can be split over several sittings.
+Experiments are developed on seed set 0. Set 9 decides. Set 10 only shows how much a verdict depends on its seeds. The
+two sets share no seed with each other or with the earlier rounds (sets 1 to 8). Stored sweeps are not trained again, so
+the work can be split over several sittings.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def refuse_other_sets(stored: Path = STORED) -> None:
     """Stop before verdicts of other seed sets are overwritten.
 
     Raises:
-        SystemExit: The folder holds verdicts of seed sets other than `SETS`.
+        SystemExit: The folder has verdicts of seed sets other than `SETS`.
     """
     first_seeds = [json.loads(path.read_text(encoding="utf-8"))["first_seed"] for path in stored.glob("C*.json")]
     if others := sorted({seed // SEEDS_APART for seed in first_seeds} - set(SETS)):
@@ -36,7 +36,7 @@ def refuse_other_sets(stored: Path = STORED) -> None:
 
 
 def gather(folder: Path, number: int) -> None:
-    """Copy the verdicts of a folder to docs/verdicts, and the figures if they decide.
+    """Copy the verdicts of a folder to docs/verdicts. Also copy the figures if this seed set decides.
 
     Args:
         folder: Folder in which the claims were verified.
@@ -53,7 +53,7 @@ def gather(folder: Path, number: int) -> None:
 
 
 def store_times(folders: list[Path]) -> None:
-    """Store the time that each sweep took; where there are two sweeps of a name, the shorter time.
+    """Store the training time of each sweep. If two seed sets have a sweep of one name, store the shorter time.
 
     A sweep writes a line to `times.jsonl` each time it is started or continued.
     """
@@ -72,7 +72,7 @@ def store_times(folders: list[Path]) -> None:
 
 
 def main() -> None:
-    """Verify the chosen papers on the chosen sets and store what came out."""
+    """Verify the chosen papers on the chosen sets, and store the verdicts."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--papers", nargs="*", choices=list(PAPERS), default=list(PAPERS))
     parser.add_argument("--sets", nargs="*", type=int, choices=SETS, default=SETS)

@@ -1,4 +1,4 @@
-"""Write the tables of docs/spec.md from the fields of the spec: every key, its default and its meaning."""
+"""Write the tables of docs/spec.md from the fields of the spec, with the default and the meaning of every key."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def is_section(field: FieldInfo) -> bool:
 
 
 def default_of(field: FieldInfo) -> str:
-    """Return a default as TOML writes it, in backticks, or in words if TOML has none."""
+    """Return a default in the syntax of TOML, in backticks. If TOML has no syntax for it, return it in words."""
     if field.is_required():
         return "required"
     value = field.get_default(call_default_factory=True)
@@ -40,7 +40,7 @@ def default_of(field: FieldInfo) -> str:
         return f"`{{ kind = {json.dumps(value.kind)} }}`"
     if is_section(field):
         return "its defaults"
-    # JSON writes strings, numbers, booleans and lists of them as TOML does.
+    # JSON and TOML have the same syntax for strings, numbers, booleans and lists of these.
     return "not given" if value is None else f"`{json.dumps(value)}`"
 
 
@@ -62,7 +62,7 @@ def render(page: str) -> str:
         page: The page with a heading and a table for each section.
 
     Returns:
-        The page with the tables that the fields of the spec give.
+        The page with new tables.
     """
     for name, model in sections():
         heading = re.escape(f"## {name}" if name == TOP else f"## [{name}]")

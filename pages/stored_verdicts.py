@@ -18,12 +18,12 @@ StoredVerdict = dict[str, Any]
 
 @dataclass(frozen=True)
 class Judgement:
-    """The verdict on a claim, judged together with every stored verdict of its paper.
+    """The verdict on a claim when it is judged together with every stored verdict of its paper.
 
     Args:
         verdict: The verdict.
-        level: Holm's level of each one-sided test; 0 where the procedure stopped earlier.
-        alone: The verdict that the same numbers give when the claim is verified by itself, at the first level.
+        level: Holm's level of each one-sided test. It is 0 if the procedure stopped before this claim.
+        alone: The verdict from the same numbers when only this claim is verified, at the first of Holm's levels.
         p_value: The largest p-value of the claim's statistics.
         family: Number of claims tested together.
     """
@@ -42,12 +42,12 @@ class _Statistic:
 
 
 def read(path: Path) -> StoredVerdict | None:
-    """Read the verdict in a file, or return None where there is no file."""
+    """Read the verdict in a file, or return None if there is no file."""
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def stored(claim_id: str, folder: Path = FOLDER) -> tuple[StoredVerdict | None, StoredVerdict | None]:
-    """Read the verdict that decides a claim, and the one on the second seeds."""
+    """Read the verdict that decides a claim, and the verdict on the second seeds."""
     return read(folder / f"{claim_id}.json"), read(folder / f"{claim_id}-second.json")
 
 
@@ -59,7 +59,7 @@ def seed_set(verdict: StoredVerdict) -> int:
 def changed(verdict: StoredVerdict) -> list[str]:
     """List the parts of a verdict that differ from today's claim: its statement, criterion or differences.
 
-    At `gpu` scale the sweeps state how they differ from the paper, and this page does not know them.
+    The differences are not compared at `gpu` scale, where the sweeps state them and not the claim.
     """
     names = ("statement", "criterion", *(("differs",) if verdict["scale"] != "gpu" else ()))
     return [name for name in names if verdict[name] != getattr(CLAIMS[verdict["id"]], name)]
@@ -68,13 +68,13 @@ def changed(verdict: StoredVerdict) -> list[str]:
 def judged(verdicts: list[StoredVerdict]) -> dict[str, Judgement]:
     """Judge the verdicts of one paper together, from their stored p-values.
 
-    Claims that were verified in separate calls have levels that knew only part of the p-values.
+    If claims were verified in separate calls, their levels used only the p-values of one call.
 
     Args:
         verdicts: Stored verdicts of one paper on one seed set.
 
     Returns:
-        Judgement of each claim that has statistics, by id.
+        The judgement of each claim with statistics, by id.
     """
     statistics = {
         verdict["id"]: [_Statistic(entry["outcome"], entry["p_value"]) for entry in verdict["statistics"]]
@@ -99,14 +99,14 @@ def judged(verdicts: list[StoredVerdict]) -> dict[str, Judgement]:
 
 
 def of_paper(paper: str) -> tuple[list[StoredVerdict], list[StoredVerdict]]:
-    """Read the stored verdicts of a paper: those that decide, and those on the second seeds."""
+    """Read the stored verdicts of a paper: the verdicts that decide, and the verdicts on the second seeds."""
     pairs = [stored(claim.id) for claim in CLAIMS.values() if claim.paper == paper]
-    first, second = ([pair[place] for pair in pairs] for place in (0, 1))
-    return [verdict for verdict in first if verdict], [verdict for verdict in second if verdict]
+    deciding, second = ([pair[index] for pair in pairs] for index in (0, 1))
+    return [verdict for verdict in deciding if verdict], [verdict for verdict in second if verdict]
 
 
 def drawn_title(claim_id: str) -> str | None:
-    """Read the title of a claim's figure from the comment beside it, since text in a figure is drawn as paths."""
+    """Read the title of a claim's figure from a comment in its file, because the file draws text as paths."""
     path = FIGURES / f"{claim_id}.svg"
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     match = re.search(rf"<!-- ({re.escape(claim_id)}: .*?) -->", text)
@@ -114,5 +114,5 @@ def drawn_title(claim_id: str) -> str | None:
 
 
 def title(verdict: StoredVerdict) -> str:
-    """Return the title of a figure that is drawn with this verdict."""
+    """Return the title that a figure of this verdict has."""
     return figure_title(verdict["id"], verdict["verdict"], verdict["scale"], verdict["seeds"], verdict["first_seed"])

@@ -1,4 +1,4 @@
-"""Write the result of a study into a page: its sentences, tables and figure (`make readme`, `make convnet`)."""
+"""Write the sentences, tables and figure of a study into a page (`make readme`, `make convnet`)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FIGURE = "noise-law.svg"
 
 
 def as_text(tables: list[Table]) -> str:
-    """Print tables as plain text, as the command line does where its output is not a terminal."""
+    """Print tables as plain text, as the command line does if its output is not a terminal."""
     stream = io.StringIO()
     console = Console(file=stream, width=140)
     for table in tables:
@@ -35,8 +35,8 @@ def result(folder: Path, picture: Path, page: Path) -> str:
 
     Args:
         folder: Folder of the study.
-        picture: Where the figure is copied to.
-        page: The page, for the link to the figure.
+        picture: Path to which the figure is copied.
+        page: Path of the page, from which the link to the figure starts.
     """
     study = Study.open(folder)
     report = write_report(study)
@@ -60,7 +60,7 @@ def result(folder: Path, picture: Path, page: Path) -> str:
 
 
 def cost(study: Study, folder: Path) -> str:
-    """Say how many runs a study has and how long they took."""
+    """State how many runs a study has and how long they took."""
     runs = study.runs()
     grid = (runs.purpose == "sweep").sum()
     sessions = [json.loads(line) for line in (folder / "times.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -72,7 +72,7 @@ def cost(study: Study, folder: Path) -> str:
 
 
 def main() -> None:
-    """Replace the part of the page between its markers."""
+    """Replace the part of the page between the two markers."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--study", type=Path, default=ROOT / "runs" / "mnist1d")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "quickstart.md")

@@ -27,7 +27,7 @@ SWEEPS = FOLDER / "sweeps.json"
 
 
 def overview() -> str:
-    """Write the overview: how to read verdicts, how many there are of each kind, and a table of all claims."""
+    """Write the overview, which explains and counts the verdicts and lists all claims."""
     return "\n".join(
         [
             "# Verdicts on the papers' claims",
@@ -41,13 +41,13 @@ def overview() -> str:
             *wrapped(" ".join(moved_verdicts())),
             *wrapped(_figures()),
             *wrapped(_reanalysed()),
-            "[Earlier rounds](verdicts-history.md): what they taught, and what was changed after each.",
+            "[Earlier rounds](verdicts-history.md) describes the rounds before and the changes after each of them.",
             "",
-            "Each paper has a page that shows its claims with their figures:",
+            "Each paper has a page with its claims and their figures:",
             "",
             *(f"- [{name}](verdicts/{paper}.md)" for paper, name in PAPERS.items()),
             "",
-            "The number in brackets is the seed set.",
+            "The number in parentheses is the seed set.",
             "",
             "| id | statement | verdict | second seeds |",
             "|---|---|---|---|",
@@ -59,7 +59,7 @@ def overview() -> str:
 
 
 def at_gpu() -> str:
-    """Say which verdicts exist at `gpu` scale."""
+    """List the verdicts at `gpu` scale."""
     verdicts = [verdict for claim_id in CLAIMS if (verdict := read(FOLDER / "gpu" / f"{claim_id}.json"))]
     if not verdicts:
         return "There are no verdicts at `gpu` scale yet, because no GPU was available."
@@ -87,7 +87,7 @@ def moved_verdicts() -> list[str]:
 
 
 def redrawn() -> list[str]:
-    """Name the claims whose figure does not show the verdict that decides, one a line."""
+    """Name the claims whose figure does not show the deciding verdict, one claim per line."""
     return [
         f"{claim_id}: the figure says “{drawn_title(claim_id)}”, the verdict says “{title(verdict)}”"
         for claim_id in CLAIMS
@@ -100,7 +100,7 @@ def _rows(paper: str) -> list[str]:
     rows = []
     for claim in (claim for claim in CLAIMS.values() if claim.paper == paper):
         pair = stored(claim.id)
-        # A verdict belongs to the statement that was tested, even if the claim reads differently today.
+        # A verdict belongs to the statement that was tested, even if the statement has changed since.
         statement = pair[0]["statement"] if pair[0] else claim.statement
         anchor = claim.id.lower().replace(".", "")
         cells = (_first_cell(pair[0], judgements[0]), _second_cell(pair[1], judgements[1], pair[0]))
@@ -124,14 +124,14 @@ def _second_cell(verdict: StoredVerdict | None, judgements: dict[str, Judgement]
     text = f"{word(verdict, judgements)} ({seed_set(verdict)})"
     if first and seed_set(verdict) < seed_set(first):
         text += ", seen before"
-    # The first cell already says so.
+    # If the claim has changed, the first cell already says so.
     if first and changed(first):
         return text
     return f"{text}; {since(verdict)}" if changed(verdict) else text
 
 
 def _counts() -> str:
-    """Count the verdicts on the first seeds, and compare them with those on the second."""
+    """Count the verdicts on the first seeds, and compare them with the verdicts on the second seeds."""
     words = {}
     for paper in PAPERS:
         judgements = [judged(verdicts) for verdicts in of_paper(paper)]
@@ -145,11 +145,12 @@ def _counts() -> str:
     both = {claim_id: pair for claim_id, pair in words.items() if all(pair)}
     opposite = sum(set(pair) == {"supported", "contradicted"} for pair in both.values())
     differ = [f"{claim_id} ({first}, then {second})" for claim_id, (first, second) in both.items() if first != second]
+    counted = ", ".join(f"{count} {result}" for result, count in counts.most_common())
     return (
-        f"First seeds: {', '.join(f'{count} {result}' for result, count in counts.most_common())}, in {minutes:.0f} "
-        f"minutes plus the time of sweeps that had been stored. {len(both)} claims were run on a second set: "
-        f"{len(both) - len(differ)} gave the same verdict"
-        f"{f', {len(differ)} another: {listed(differ)}' if differ else ''}; {opposite} gave the opposite verdict."
+        f"Verdicts on the first seeds: {counted}. They took {minutes:.0f} minutes, plus the time of sweeps that had "
+        f"been stored. {len(both)} claims were run on a second set. There, {len(both) - len(differ)} claims gave the "
+        f"same verdict{f' and {len(differ)} another: {listed(differ)}' if differ else ''}. "
+        f"{opposite or 'None'} gave the opposite verdict."
         f"{' The other claims have one set.' if 0 < len(both) < sum(bool(pair[0]) for pair in words.values()) else ''}"
     )
 
@@ -160,7 +161,7 @@ def _figures() -> str:
     if not others:
         return ""
     return (
-        f"{others} of {shown} figures show an earlier run or an earlier drawing; their titles and the pages of the "
+        f"{others} of {shown} figures show an earlier run or an earlier drawing. Their titles and the pages of the "
         "papers say so."
     )
 
@@ -170,13 +171,13 @@ def _reanalysed() -> str:
     if not ids:
         return ""
     return (
-        f"{listed(ids)} were recomputed from the same runs after their verdicts had been seen, with another statistic "
-        "and the same criterion. Their entries say why."
+        f"{listed(ids)} were recomputed from the same runs after their verdicts had been seen. The statistic was "
+        "changed, and the criterion was not. The entries of these claims give the reason."
     )
 
 
 def _sweeps() -> list[str]:
-    """Tabulate the time that the shared sweeps took."""
+    """Tabulate the training times of the shared sweeps."""
     if not SWEEPS.exists():
         return []
     sweeps = json.loads(SWEEPS.read_text(encoding="utf-8"))
@@ -186,8 +187,8 @@ def _sweeps() -> list[str]:
         "## The sweeps",
         "",
         *wrapped(
-            f"Several claims can share a sweep, which is trained once. Wall time on 2 cores, including stability "
-            f"ladders; {total:.0f} minutes in all. Each row shows the shorter time of the two seed sets."
+            "Several claims can share a sweep, which is trained once. The times are wall times on 2 cores, including "
+            f"stability ladders. Their sum is {total:.0f} minutes. Each row has the shorter time of the two seed sets."
         ),
         "| sweep | runs | seconds |",
         "|---|---:|---:|",

@@ -1,4 +1,4 @@
-"""Sentences and Markdown that the overview of all verdicts and the page of a paper share."""
+"""Sentences and Markdown that are common to the overview of all verdicts and the page of a paper."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ ABOUT = (
     "Every criterion was committed before the runs that test it, and those runs use seeds that development never "
     "used. A claim is `supported` only if every statistic lies inside its region, both with its whole 95 % interval "
     "and at Holm's level over all claims of the paper. It is `contradicted` if the 95 % interval of a statistic lies "
-    "outside its region. A claim can therefore be `inconclusive` although the interval shown lies inside. Margins: 5 % "
-    "for values at equilibrium, 10 % for rates, 0.25 for slopes that should be equal, 0.5 for slopes that should be 1 "
-    "rather than ½, and the larger of ½ point and a quarter of a detected control for accuracies. We know each "
-    "statement in one of three ways: read (in the paper), recalled (from memory) or derived (from the paper's "
-    "equations). `criterion_commit` in a JSON file names the last change to the code of any claim or law before the "
-    "verdict was computed; the stored sweeps can be older."
+    "outside its region. A claim can therefore be `inconclusive` although the interval shown lies inside. The margins "
+    "are 5 % for values at equilibrium, 10 % for relaxation rates, 0.25 for slopes that should be equal and 0.5 for "
+    "slopes that should be 1 rather than ½. For accuracies, the margin is the larger of ½ point and a quarter of a "
+    "detected control. We know each statement in one of three ways: read (in the paper), recalled (from memory) or "
+    "derived (from the paper's equations). `criterion_commit` in a JSON file names the last change to the code of any "
+    "claim or law before the verdict was computed. The stored sweeps can be older."
 )
-# The parts of a verdict, as the pages name them.
+# Names of the parts of a verdict on the pages.
 _PARTS = {"statement": "statement", "criterion": "criterion", "differs": "account of the differences from the paper"}
 
 
 def seed_sets(paper: str | None = None) -> str:
-    """Say which seed set decides which claim, from the stored files.
+    """State which seed set decides which claim, from the stored files.
 
     Args:
         paper: Key of one paper; None for all claims.
@@ -36,9 +36,11 @@ def seed_sets(paper: str | None = None) -> str:
     }
     if not sets:
         return ""
-    usual = Counter(sets.values()).most_common(1)[0][0]
-    sentences = [f"Seed set {usual[0]} decides{f'; set {usual[1]} is the second' if len(usual) > 1 else ''}."]
-    for other in sorted(set(sets.values()) - {usual}):
+    most_common = Counter(sets.values()).most_common(1)[0][0]
+    sentences = [
+        f"Seed set {most_common[0]} decides{f'; set {most_common[1]} is the second' if len(most_common) > 1 else ''}."
+    ]
+    for other in sorted(set(sets.values()) - {most_common}):
         ids = listed([claim_id for claim_id, pair in sets.items() if pair == other])
         second = f"; set {other[1]} is the second" if len(other) > 1 else "; there is no second set"
         sentences.append(f"For {ids}, set {other[0]} decides{second}.")
@@ -48,12 +50,12 @@ def seed_sets(paper: str | None = None) -> str:
 
 
 def since(verdict: StoredVerdict) -> str:
-    """Say which parts of a claim were changed after its verdict."""
+    """State which parts of a claim were changed after its verdict."""
     return f"{listed([_PARTS[name] for name in changed(verdict)])} changed since: to be run again"
 
 
 def outdated() -> list[str]:
-    """Name the claims whose statement, criterion or differences changed after their verdict, one a line."""
+    """Name the claims whose statement, criterion or differences changed after their verdict, one claim per line."""
     return [
         f"{claim_id}: {since(verdict)}"
         for claim_id in CLAIMS
@@ -63,13 +65,13 @@ def outdated() -> list[str]:
 
 
 def word(verdict: StoredVerdict, judgements: dict[str, Judgement]) -> str:
-    """Return the verdict of a claim among all claims of its paper."""
+    """Return the verdict of a claim when it is judged among all claims of its paper."""
     claim_id = verdict["id"]
     return judgements[claim_id].verdict if claim_id in judgements else str(verdict["verdict"])
 
 
 def interval(statistic: StoredVerdict) -> str:
-    """Format a value with its 95 % interval, in four digits."""
+    """Format a value with its 95 % interval, with four digits."""
     value, low, high = (
         "–" if statistic[name] is None else f"{statistic[name]:.4g}" for name in ("value", "low", "high")
     )

@@ -1,1 +1,1 @@
-"""Faults that disturb a sweep from outside, one kind in each module, and what must hold after each."""
+"""Faults that disturb a sweep from outside, one kind per module, and the checks after each fault."""

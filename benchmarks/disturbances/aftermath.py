@@ -19,10 +19,10 @@ class Aftermath:
 
     Args:
         finished: Number of shards that were finished before a fault.
-        kept: Each of these shards is unchanged, to the bit.
-        once: Every planned run is in exactly one shard.
-        completes: The same command ends with exit code 0 and leaves no temporary file.
-        equal: Runs and curves equal those of an undisturbed sweep, to the last digit.
+        kept: Whether each of these shards is unchanged, to the bit.
+        once: Whether every planned run is in exactly one shard.
+        completes: Whether the same command ends with exit code 0 and leaves no temporary file.
+        equal: Whether runs and curves equal the runs and curves of an undisturbed sweep, to the last digit.
         runs: Number of runs.
     """
 
@@ -35,17 +35,17 @@ class Aftermath:
 
     @property
     def passed(self) -> bool:
-        """All checks passed."""
+        """True if all checks passed."""
         return self.kept and self.once and self.completes and self.equal
 
 
 class Undisturbed:
     """Undisturbed sweeps with the same plans as the disturbed sweeps.
 
-    A pack is the same in every sweep that plans it, so it is trained only once.
+    A pack gives the same results in every sweep, so it is trained only once.
 
     Args:
-        folder: Where these sweeps are stored.
+        folder: Folder of these sweeps.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -70,7 +70,7 @@ class Undisturbed:
 
 
 def aftermath(subject: Subject, undisturbed: Undisturbed) -> Aftermath:
-    """Run the disturbed sweep to its end with the command that started it, and check it."""
+    """Complete the disturbed sweep with the command that started it, and check the sweep."""
     finished = len(subject.finished)
     subject.record_finished()
     code = subject.complete().code

@@ -14,7 +14,8 @@ from disturbances.subject import TIMEOUT, Subject, wait_for_exit
 from noisescale.errors import BadInput
 from noisescale.sweeps.folder_status import Status, status
 
-# Python imports `sitecustomize` first in every process, so driver and workers all lose an hour every second.
+# Python imports `sitecustomize` first in every process, so the clocks of driver and workers all lose an hour per
+# second.
 _SITECUSTOMIZE = """
 import time
 _time, _began = time.time, time.monotonic()
@@ -23,7 +24,7 @@ time.time = lambda: _time() - 3600.0 * int(time.monotonic() - _began)
 
 
 def set_back(subject: Subject, generator: random.Random) -> Report:
-    """Run a sweep under a clock that loses an hour every second, and read its status meanwhile."""
+    """Run a sweep with a clock that loses an hour every second, and read the status of the sweep meanwhile."""
     report = Report("clock set back by an hour every second, through the whole sweep", 0)
     injected = subject.folder / "clock"
     injected.mkdir()
@@ -42,7 +43,7 @@ def set_back(subject: Subject, generator: random.Random) -> Report:
 
 
 def _record_status(subject: Subject, seen: list[Status]) -> bool:
-    """Record the status by this clock and by a clock that is a day behind; always return False."""
+    """Record the status with this clock and with a clock that is a day behind. Always return False."""
     try:
         seen.append(status(subject.out))
         behind = time.time() - 86_400.0

@@ -15,9 +15,9 @@ from disturbances.processes import descendants, wait_until, with_command
 from disturbances.subject import TIMEOUT, Outcome, Subject, wait_for_exit
 from noisescale.sweeps import failures
 
-# The process name that Ray gives a worker that trains a pack.
+# Ray gives this process name to a worker that trains a pack.
 _TASK = "ray::train_elsewhere"
-# Ray's smallest object store, in bytes; packs do not use it.
+# Size of Ray's smallest object store, in bytes. Packs do not use the store.
 _STORE = 80_000_000
 
 
@@ -65,7 +65,7 @@ def _tasks() -> list[int]:
 
 @contextlib.contextmanager
 def _cluster() -> Iterator[tuple[Any, dict[str, str]]]:
-    """Start a head without CPUs and two nodes of one CPU; yield the cluster and the environment of its driver."""
+    """Start a head without CPUs and two nodes with one CPU. Yield the cluster and the environment of its driver."""
     try:
         from ray.cluster_utils import Cluster
     except ImportError:

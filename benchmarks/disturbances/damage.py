@@ -10,7 +10,7 @@ from disturbances.subject import Subject
 
 
 def truncate(path: Path, generator: random.Random) -> None:
-    """Truncate a file at a random byte; it can become empty."""
+    """Truncate a file at a random byte. The file can become empty."""
     data = path.read_bytes()
     path.write_bytes(data[: generator.randrange(len(data))])
 
@@ -23,15 +23,15 @@ def flip(path: Path, generator: random.Random) -> None:
 
 
 def damage(subject: Subject, generator: random.Random, kind: str) -> Report:
-    """Damage half of the shards of a finished sweep and run it again. It must train only the damaged packs.
+    """Damage half of the shards of a finished sweep, and run the sweep again. Only damaged packs must be trained.
 
     Args:
         subject: The sweep.
-        generator: Source of randomness.
+        generator: Random generator.
         kind: "truncated" or "flipped".
     """
-    what = "truncated at a random byte" if kind == "truncated" else "with one random bit flipped"
-    report = Report(f"half of the shards {what}", 0)
+    damage_done = "truncated at a random byte" if kind == "truncated" else "with one random bit flipped"
+    report = Report(f"half of the shards {damage_done}", 0)
     report.check("the sweep completes before it is damaged", subject.complete().code == 0)
     subject.record_finished()
     paths = sorted((subject.out / "shards").glob("*.parquet"))
@@ -44,6 +44,6 @@ def damage(subject: Subject, generator: random.Random, kind: str) -> Report:
     report.check(
         "the sweep names every damaged shard", all(f"{path.name} is damaged" in again.stderr for path in damaged)
     )
-    aside = {path.name for path in (subject.out / "damaged").iterdir()}
-    report.check("exactly the damaged shards are moved to damaged/", aside == {path.name for path in damaged})
+    moved = {path.name for path in (subject.out / "damaged").iterdir()}
+    report.check("exactly the damaged shards are moved to damaged/", moved == {path.name for path in damaged})
     return report

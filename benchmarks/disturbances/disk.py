@@ -1,4 +1,4 @@
-"""Take away the disk: a full file system, a limit on file sizes, folders that nobody can write to."""
+"""Disk faults: a full file system, a limit on file sizes, and folders that nobody can write to."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from disturbances.kills import interrupt
 from disturbances.processes import start
 from disturbances.subject import Outcome, Subject, digests, wait_for_exit
 
-# Successive sizes of a small file system, in kB. The sweep needs more than all but the last.
-# Successive limits on the size of a file, in bytes. The first allows no file at all; the last allows shards but no
-# longer plan.
+# Successive sizes of a small file system, in kB. Only the last is large enough for the sweep.
 DISKS = (64, 160, 320, 65536)
+# Successive limits on the size of a file, in bytes. The first limit allows no file at all. The last limit allows
+# shards, but no longer plan.
 FILES = (1_000, 12_000, 40_000)
 
 _FULL = """
@@ -58,7 +58,7 @@ def full_disk(subject: Subject, generator: random.Random) -> Report:
 
 
 def small_files(subject: Subject, generator: random.Random) -> Report:
-    """Limit the size of files, as a quota does, in a sweep that has its first plan and some packs."""
+    """Limit the size of files, as a quota does, in a sweep that has a plan and some finished packs."""
     report = Report(f"files limited to {', then '.join(f'{size} bytes' for size in FILES)}", len(FILES))
     driver = subject.start()
     subject.wait_for_packs(2, driver)
@@ -87,14 +87,14 @@ def proc(subject: Subject, generator: random.Random) -> Report:
 
 
 def immutable(subject: Subject, generator: random.Random) -> Report:
-    """Make the folder of shards immutable while the sweep runs, then the whole folder before the next start."""
+    """Make the folder of shards immutable while the sweep runs. Then make the whole folder immutable before a start."""
     report = Report("folder made immutable (chattr +i), during the sweep and before a start", 2)
     driver = subject.start()
     running = subject.wait_for_packs(2, driver)
     with _immutable(subject.out / "shards"):
         subject.record_finished()
         outcome = wait_for_exit(driver)
-        # Exit code 2, because the path is at fault and not the disk.
+        # The exit code is 2, because the path is at fault and not the disk.
         report.check(
             "exit code 2 and one line during the sweep",
             running and outcome.code == 2 and _message_contains(outcome, "not permitted"),
@@ -152,7 +152,7 @@ def _private_mounts() -> list[str]:
     """Return the command that runs another command with private mounts.
 
     Raises:
-        NotPossible: This system does not allow it.
+        NotPossible: This system does not allow private mounts.
     """
     if shutil.which("unshare") is None:
         raise NotPossible("unshare is not installed")

@@ -11,12 +11,12 @@ from disturbances.subject import Subject
 
 @dataclass
 class Report:
-    """What a fault did, and what was checked meanwhile.
+    """The report of a fault, with the checks during the fault.
 
     Args:
-        description: What was done, in words.
-        times: How often it was done.
-        checks: Facts that had to hold during the fault, beside those of `Aftermath`.
+        description: Description of the fault.
+        times: Number of times that the fault happened.
+        checks: Facts that must hold during the fault, in addition to the facts of `Aftermath`, with their results.
     """
 
     description: str
@@ -24,13 +24,13 @@ class Report:
     checks: dict[str, bool] = field(default_factory=dict)
 
     def check(self, fact: str, holds: bool) -> None:
-        """Record a fact. A fact that failed once stays failed."""
+        """Record whether a fact holds. If it fails once, it counts as failed."""
         self.checks[fact] = self.checks.get(fact, True) and holds
 
 
 class NotPossible(Exception):
-    """The fault is not possible on this system; the message says why."""
+    """The fault is not possible on this system. The message gives the reason."""
 
 
-# Disturbs a sweep and records the finished shards on the way. Afterwards no driver is running.
+# A fault disturbs a sweep and records the shards that are finished before. At its end, no driver is running.
 Fault = Callable[[Subject, random.Random], Report]

@@ -14,18 +14,18 @@ from disturbances.fault import Report
 from disturbances.processes import members, wait_until, workers
 from disturbances.subject import TIMEOUT, Subject, wait_for_exit
 
-# What is killed: the whole process group, the driver alone, or one worker alone.
+# Processes that a kill can hit: the whole process group, the driver alone, or one worker alone.
 KILLED = ("group", "driver", "worker")
 
-# Workers whose driver died must exit within this many seconds, whether or not they finish their shard.
+# If the driver dies, its workers must exit within this many seconds, with or without a finished shard.
 EXIT_TIMEOUT = 30.0
 
-# After this many packs the driver has survived a worker's death: the two packs in training, and one more.
+# If this many packs finish after a worker's death, the driver has survived it. Two of them were already in training.
 _PACKS_AFTER_A_WORKER = 3
 
 
 def kill(subject: Subject, generator: random.Random, kinds: Sequence[str]) -> Report:
-    """Kill a sweep once for each kind, restarting it where needed, until it has finished.
+    """Kill a sweep once for each kind, and restart it when needed, until it has finished.
 
     Args:
         subject: The sweep.
@@ -65,13 +65,13 @@ def kill(subject: Subject, generator: random.Random, kinds: Sequence[str]) -> Re
 
 
 def await_moment(subject: Subject, driver: subprocess.Popen[str], generator: random.Random, at_work: bool) -> None:
-    """Wait for a random moment: during the first imports, or up to some packs later.
+    """Wait until a random moment, which can be during the first imports or some packs later.
 
     Args:
         subject: The sweep.
         driver: Its driver.
         generator: Source of the random moment.
-        at_work: Wait until workers exist.
+        at_work: Whether to wait until workers exist.
     """
     packs = generator.randrange(3)
     if at_work:
@@ -79,12 +79,12 @@ def await_moment(subject: Subject, driver: subprocess.Popen[str], generator: ran
         packs += 1
     subject.wait_for_packs(packs, driver)
     wait_until(lambda: driver.poll() is not None, generator.uniform(0.0, 1.0 if packs else 6.0))
-    if at_work:  # between two rounds the pool is started again
+    if at_work:  # the pool of workers is started again between two rounds
         wait_until(lambda: driver.poll() is not None or bool(workers(driver.pid)), TIMEOUT)
 
 
 def interrupt(driver: subprocess.Popen[str], times: int) -> None:
-    """Send Ctrl-C as a terminal does, to the driver and its workers; the second 0.1 s after the first."""
+    """Send Ctrl-C to the driver and its workers, as a terminal does. A second Ctrl-C follows after 0.1 s."""
     for count in range(times):
         if count:
             time.sleep(0.1)

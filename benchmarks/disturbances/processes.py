@@ -18,12 +18,12 @@ def start(
 
     Args:
         command: The command.
-        environment: Variables that are added to those of this process.
+        environment: Environment variables in addition to the variables of this process.
         largest_file: Limit on the size of a file, in bytes.
     """
 
     def prepare() -> None:
-        # A shell starts background jobs with interrupts ignored, and children inherit that.
+        # A shell starts background jobs with interrupts ignored, and child processes inherit this setting.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         if largest_file is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
@@ -81,7 +81,7 @@ def workers(group: int) -> list[int]:
 
 
 def wait_until(holds: Callable[[], bool], seconds: float) -> bool:
-    """Wait until a condition holds, and return False if it does not within the time limit."""
+    """Wait until a condition holds. Return False if it does not hold within the time limit."""
     end = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > end:

@@ -22,16 +22,17 @@ def two_drivers(subject: Subject, generator: random.Random) -> Report:
     interrupt(first, 1)
     wait_for_exit(first)
     subject.record_finished()
-    both = [subject.start("--max-seconds", "5") for _ in range(2)]
-    codes = [driver.wait(TIMEOUT) for driver in both]
-    loser = codes.index(2) if 2 in codes else 0
+    rivals = [subject.start("--max-seconds", "5") for _ in range(2)]
+    codes = [driver.wait(TIMEOUT) for driver in rivals]
+    refused = codes.index(2) if 2 in codes else 0
     report.check(
-        "of two at once, one is refused and names the other", _names(wait_for_exit(both[loser]), both[1 - loser])
+        "of two at once, one is refused and names the other",
+        _names(wait_for_exit(rivals[refused]), rivals[1 - refused]),
     )
-    report.check("of two at once, the other continues", codes[1 - loser] in (0, 130))
+    report.check("of two at once, the other continues", codes[1 - refused] in (0, 130))
     return report
 
 
-def _names(refused: Outcome, driver: subprocess.Popen[str]) -> bool:
-    named = f"process {driver.pid} on {platform.node()}"
-    return refused.code == 2 and refused.is_one_message and named in refused.last_line
+def _names(outcome: Outcome, driver: subprocess.Popen[str]) -> bool:
+    name = f"process {driver.pid} on {platform.node()}"
+    return outcome.code == 2 and outcome.is_one_message and name in outcome.last_line

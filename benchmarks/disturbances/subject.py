@@ -60,9 +60,9 @@ class Subject:
     """A sweep in a separate folder.
 
     Args:
-        folder: Holds the spec and the sweep's output.
+        folder: Folder of the spec and of the sweep's output.
         size: Size of the sweep.
-        finished: Digest of every shard when it was first seen, by file name.
+        finished: Digest of every shard, from when the shard was first recorded, by file name.
     """
 
     folder: Path
@@ -87,8 +87,8 @@ class Subject:
         """Return the command that sweeps with two workers.
 
         Args:
-            out: Another folder for the output.
-            more: More options.
+            out: Folder of the output, or None for `self.out`.
+            more: Further options of the command.
         """
         target = str(out or self.out)
         return [sys.executable, "-m", "noisescale", "sweep", str(self.spec), "--out", target, "--jobs", "2", *more]
@@ -96,11 +96,11 @@ class Subject:
     def start(
         self, *more: str, environment: Mapping[str, str] | None = None, largest_file: int | None = None
     ) -> subprocess.Popen[str]:
-        """Start the sweep; see `processes.start`."""
+        """Start the sweep. The arguments are as in `processes.start`."""
         return start(self.command(None, *more), environment, largest_file)
 
     def complete(self, out: Path | None = None) -> Outcome:
-        """Run the sweep to its end, here or in another folder."""
+        """Run the sweep to its end, in its folder or in another."""
         return wait_for_exit(start(self.command(out)))
 
     def shards(self) -> dict[str, str]:
@@ -136,7 +136,7 @@ class Outcome:
 
     Args:
         code: Exit code.
-        stderr: Its messages.
+        stderr: Messages of the command.
     """
 
     code: int
@@ -149,7 +149,7 @@ class Outcome:
 
     @property
     def is_one_message(self) -> bool:
-        """The command ended with one message, as every refusal does, and not with a traceback."""
+        """True if the command ended with one message and not with a traceback."""
         return self.last_line.startswith("noisescale: ") and "Traceback" not in self.stderr
 
 

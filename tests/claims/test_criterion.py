@@ -1,4 +1,4 @@
-"""Criteria: which intervals support a claim, which contradict it, and how often a planted null is supported."""
+"""Criteria: intervals that support or contradict a claim, and the rate at which planted nulls are supported."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_outcomes(values: list[float], criterion: Criterion, outcome: str) -> No
     assert (judged.outcome == "supported") == (judged.p_value <= 0.025)
 
 
-def test_seeds_that_would_settle_it() -> None:
+def test_the_number_of_seeds_that_would_settle_a_claim() -> None:
     wide = statistic([0.8, 1.2, 0.9, 1.1], within(1, 0.1))
     assert wide.outcome == "inconclusive" and 10 < (wide.seeds_needed() or 0) < 40
     assert statistic([1.5, 1.6, 1.4], within(1, 0.1)).seeds_needed() is None
@@ -61,20 +61,21 @@ def test_seeds_that_would_settle_it() -> None:
 
 
 def slope(error_of_seeds: float, scatter: float) -> Statistic:
-    """A slope of 1.1 over eight widths, 10 seeds, judged within 1 ± 0.5: room of 0.4 on the nearer side."""
+    """Return a slope of 1.1 over eight widths and 10 seeds, for the region 1 ± 0.5. Its nearest end is 0.4 away."""
     widest = max(two_sided(63.0) * error_of_seeds, two_sided(6.0) * scatter)
     estimate = Estimate(1.1, 1.1 - widest, 1.1 + widest, "1", "")
     return Statistic("s", estimate, ((error_of_seeds, 63.0),), 10, within(1, 0.5), ((scatter, 6.0),))
 
 
 def test_seeds_settle_a_slope_only_if_their_error_fails_the_test() -> None:
-    # With the error of the seeds alone: t = 0.4/0.25 at 10 seeds, 2 at 10·(0.25·2/0.4)² = 16.
+    # Only the error of the seeds fails the test: t = 0.4/0.25 at 10 seeds, and t = 2 at 10·(0.25·2/0.4)² = 16 seeds.
     by_seeds = slope(0.25, 0.1)
     assert by_seeds.outcome == "inconclusive" and 14 <= (by_seeds.seeds_needed() or 0) <= 18
-    # With the scatter of the widths about the line: 0.4/0.25 on 6 degrees fails with any number of seeds.
+    # The scatter of the widths about the line fails the test: t = 0.4/0.25 with 6 degrees of freedom for any number of
+    # seeds.
     by_widths = slope(0.1, 0.25)
     assert by_widths.outcome == "inconclusive" and by_widths.seeds_needed() is None
-    # The scatter may also fail a stricter level.
+    # At a stricter level, the scatter of the first slope fails the test too.
     assert by_seeds.seeds_needed(0.001) is None
 
 
@@ -105,7 +106,7 @@ def test_equivalence_needs_a_control_that_is_detected() -> None:
         return joint_outcome(equivalence("pair", about(difference), about(control)))
 
     assert outcome(0.001, 0.05) == "supported" == outcome(-0.001, -0.05)
-    assert outcome(0.001, 0.0) == "inconclusive"  # a difference would not have been seen
+    assert outcome(0.001, 0.0) == "inconclusive"  # the control is not detected
     assert outcome(0.02, 0.05) == "contradicted"
     # An asymmetric interval is judged by the end that faces the bound.
     skewed = Statistic("s", Estimate(1.0, 0.99, 1.3, "1", ""), (), 11, within(1, 0.1), ((0.1, 3.0),))
@@ -126,7 +127,7 @@ def test_the_farthest_setting_decides() -> None:
     assert farthest_from(1.0, values).tolist() == [0.9, 0.92]
 
 
-def test_holm() -> None:
+def test_the_levels_of_holms_procedure() -> None:
     levels = holm_levels({"a": 0.001, "b": 0.02, "c": 0.02, "d": 0.0}, 4)
     assert levels == {"d": 0.025 / 4, "a": 0.025 / 3, "b": 0.0, "c": 0.0}
     assert holm_levels({"only": 0.024}, 1) == {"only": 0.025}
@@ -136,7 +137,7 @@ def test_holm() -> None:
 
 @pytest.mark.parametrize("criterion", [within(1, 0.1), above(0.9), below(1.1)])
 def test_planted_nulls_at_the_end_of_the_region_are_seldom_supported(criterion: Criterion) -> None:
-    """The mean lies on the end of the region, the worst null: 2.5% expected, at most 8% of 200 draws allowed."""
+    """The worst null has its mean at the end of the region. It should be supported in 2.5% of draws; 8% are allowed."""
     end = criterion.high if math.isfinite(criterion.high) else criterion.low
     generator = np.random.default_rng(1)
     draws = [statistic(end + 0.02 * generator.standard_normal(8), criterion).outcome for _ in range(200)]

@@ -1,4 +1,4 @@
-"""Trends over batches: the runs behind them, the change that a straight line hides, and the failed runs."""
+"""Trends over batches: their runs, a change that a straight line hides, and failed runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SEEDS = 8
 
 
 def runs_at_one_batch(accuracy: dict[float, float], loss: dict[float, float]) -> pd.DataFrame:
-    """Runs that are the same in every seed, except for an offset of each seed's accuracy."""
+    """Return runs that are the same for every seed, except for an offset of the accuracy."""
     return pd.DataFrame(
         [
             {"seed": seed, "batch_size": 32, "learning_rate": rate, "accuracy": accuracy[rate] + 0.001 * seed,
@@ -41,7 +41,7 @@ def test_both_metrics_come_from_the_same_runs() -> None:
 
 
 def test_a_rise_in_the_middle_appears_beside_the_line() -> None:
-    """A least-squares line through three batches at equal ratios gives the middle one no weight at all."""
+    """A least-squares line through three batches at equal ratios gives no weight to the middle batch."""
     x, values = np.log2([32.0, 128.0, 512.0]), np.tile([0.60, 0.63, 0.58], (SEEDS, 1))
     values += 0.001 * np.random.default_rng(0).standard_normal(values.shape)
     lowered = values - [0, 0.1, 0]
@@ -52,10 +52,10 @@ def test_a_rise_in_the_middle_appears_beside_the_line() -> None:
 
 
 def test_the_interval_contains_the_choice_between_two_tied_rates() -> None:
-    """At the smaller batch two rates tie in accuracy and differ by 0.1 nats; at the larger one the first is best.
+    """At the smaller batch, two rates tie in accuracy and differ by 0.1 nats. At the larger batch, the first is best.
 
-    In the mean over choices the loss rises by 0.048 with the batch. If each half of the seeds chose for all of the
-    other half, both would choose the first rate in a quarter of the draws, and the loss would then fall for certain.
+    In the mean over choices, the loss rises by 0.048 with the batch. If each half of the seeds chose one rate for the
+    other half, both halves would choose the first rate in a quarter of the draws. The loss would then always fall.
     """
     generator, draws = np.random.default_rng(0), 200
     accuracy, loss = {32: [0.60, 0.60, 0.3], 512: [0.60, 0.55, 0.3]}, np.array([1.3, 1.2, 2.0])
@@ -76,7 +76,7 @@ def test_the_interval_contains_the_choice_between_two_tied_rates() -> None:
 
 
 def test_no_seed_chooses_its_own_cell() -> None:
-    """Each seed is best at a cell of its own, so its choice by others is that of its partner or of the other half."""
+    """Every seed is best at another cell, so the chosen cell shows which other seeds chose it."""
     scores = np.eye(4)
     assert chosen_by_others(scores, "pairs").tolist() == [1, 0, 3, 2]
     weighted = scores * [[1], [2], [1], [2]]

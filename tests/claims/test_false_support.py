@@ -1,7 +1,7 @@
 """How often planted studies without an effect support a claim: at most 5%, so 16 of 200 draws, or 8%.
 
-Draws without evidence do not count: a claim must not look better by refusing most of its nulls. The null of C4.3,
-curvature of loss and time alone, is in `test_sharpness.py`.
+Draws without evidence do not count, so that a claim does not look better if it refuses most of its nulls. The null of
+C4.3 is a curvature that depends only on loss and time. It is in `test_sharpness.py`.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from noisescale.laws import Fit, fit
 from noisescale.sweeps import SweepSpec
 
 PLANTED = [id for id, claim in CLAIMS.items() if "planted" in inspect.getsource(inspect.getmodule(claim.experiment))]
-# These fit studies of thousands of runs, tenths of a second a draw; the others take hundredths.
+# Whole fits take the longest per draw, because they fit studies of thousands of runs. A draw of the second group takes
+# tenths of a second, and a draw of the other claims hundredths.
 WHOLE_FITS = ["C1.1", "C1.3", "C1.4", "C1.5", "C1.6", "C1.7", "C1.8", "C1.9"]
 TENTHS = ["C1.2", "C1.11", "C4.1", "C4.4"]
 QUICK = [id for id in PLANTED if id not in WHOLE_FITS + TENTHS]
-# The deciding statistics of these do not need the ladder of stable rates, which takes half of a draw's time.
+# The deciding statistics of these claims do not need the ladder of stable rates, which takes half of a draw's time.
 WITHOUT_LADDER = ["C1.11", *(id for id in WHOLE_FITS if id not in ("C1.6", "C1.7"))]
-# Studies whose statistics do not decide, by the beginning of their names: planted and fitted once.
+# Beginnings of the names of studies whose statistics do not decide. They are planted and fitted only once.
 NOT_DECIDING = {
     "C1.2": ("equal-time", "equal-epochs"), "C1.3": ("over-widths-at",), "C1.4": ("over-widths",),
     "C1.6": ("squared-error",),
@@ -62,14 +63,14 @@ def skip_what_does_not_decide(name: str, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def supported(name: str, draws: int, folder: Path) -> tuple[int, int]:
-    """Count the planted nulls that support a claim, and the draws with evidence; every draw has other seeds."""
+    """Count the planted nulls that support a claim, and the draws with evidence. Every draw has other seeds."""
     experiment = CLAIMS[name].experiment
     assert experiment is not None
     supports = judged = 0
     for draw in range(PATIENCE * draws):
         try:
             evidence = experiment(Request("smoke", 1000 * draw, folder, null=True))
-        except NotRun:  # without an effect the best cell of a ladder is often its end
+        except NotRun:  # without an effect, the best cell of a ladder is often its end
             continue
         assert evidence.provenance.planted
         judged += 1
@@ -98,5 +99,5 @@ def test_few_nulls_are_supported_in_the_long_run(name: str, tmp_path: Path, monk
     skip_what_does_not_decide(name, monkeypatch)
     supports, judged = supported(name, 200, tmp_path)
     assert judged >= 50
-    # 16 of 200, or 8%; an equally improbable number where fewer draws have evidence.
+    # At most 16 of 200 draws, or 8%. With fewer draws, the limit is equally improbable.
     assert supports <= binom.ppf(0.97, judged, 0.05)

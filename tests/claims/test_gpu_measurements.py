@@ -1,4 +1,4 @@
-"""Claims that sweeps' measurements decide at GPU scale, on sweeps of the same shape that take seconds."""
+"""Claims that need measurements from sweeps at GPU scale, tested on small sweeps that take seconds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from noisescale.sweeps import SweepSpec, sweep
 
 pytestmark = pytest.mark.full
 
-# Changes that make each sweep small, by its name. Larger decays need fewer steps.
+# Changes that make a sweep small, by name of the sweep. Larger decays need fewer steps.
 _NETWORK: dict[str, dict[str, Any]] = {
     "dataset": {"name": "digits"},
     "model": {"family": "mlp", "depth": 2, "normalization": "batch", "scale_invariant": True},
@@ -35,12 +35,12 @@ SMALL: dict[str, dict[str, dict[str, Any]]] = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of sweeps that several claims share."""
+    """Return a folder of sweeps that several claims share."""
     return tmp_path_factory.mktemp("sweeps")
 
 
 def evidence_of(id: str, folder: Path, monkeypatch: pytest.MonkeyPatch, null: bool = False) -> Evidence:
-    """Run a claim at GPU scale with small sweeps in place of its own."""
+    """Run a claim at GPU scale with small sweeps instead of its sweeps."""
 
     def train_small(spec: SweepSpec, request: Request) -> Study:
         values = spec.model_dump(mode="json", exclude_defaults=True)

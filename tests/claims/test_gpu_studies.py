@@ -1,4 +1,4 @@
-"""The sweeps of a GPU, planted: the claims that have some find a planted effect, and no support in its absence."""
+"""Claims at GPU scale with planted runs: a planted effect is found, and a planted null is not supported."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ from noisescale.claims import studies as studies_package
 from noisescale.claims.planted import PlantedStudy, plant
 from noisescale.sweeps import SweepSpec
 
-# What sweeps measure of weights and curvature decides these. Planted studies have no such measurements, so these claims
-# are in `test_gpu_measurements.py`.
+# These claims need measurements of weights or curvature. Planted studies have no such measurements, so these claims are
+# in `test_gpu_measurements.py`.
 MEASURED = ["C2.3", "C2.4", "C2.6", "C4.3"]
 AT_GPU = [claim.id for claim in CLAIMS.values() if claim.at_gpu and claim.id not in MEASURED]
 # The same batch is best at every width, and no width is better than another.
 NO_WIDTH = World(slope=0.0, by="batch", gain=0.0)
 # Noise has no effect, and every rate is stable.
 NOTHING = World(curvature=0.0, gain=0.0, edge=1e9)
-# The best ε/B is 1/256 at equal epochs and ten times that at equal steps; the largest batches cannot reach it.
+# The best ε/B is 1/256 at equal epochs and 10/256 at equal steps. The largest batches cannot reach it.
 EQUAL_EPOCHS = World(best=8.74, edge=8.0)
 EQUAL_STEPS = World(best=11.04, edge=3.0, loss_below=6.0)
 
@@ -80,7 +80,7 @@ EFFECTS = {
     "C3.3": everywhere(EQUAL_STEPS),
 }  # fmt: skip
 NULLS = {
-    # The claim is that nothing moves in the standard parameterization; here the best batch falls as 1/width.
+    # The claim is that nothing moves in the standard parameterization. In this null, the best batch falls as 1/width.
     "C1.4": everywhere(World(by="batch")),
     "C1.6": by_name({"standard": World(edge_slope=-0.5)}, World(edge_slope=0.5)),
     "C1.7": everywhere(World(edge_slope=1.5)),
@@ -95,7 +95,7 @@ def evidence_of(
 
     def plant_instead(spec: SweepSpec, request: Request) -> PlantedStudy:
         world = world_of(spec.name)
-        if world.best == World().best:  # the peak belongs in the middle of the ladders, wherever they are
+        if world.best == World().best:  # the peak should lie in the middle of the ladders
             cells = planted._cells(spec)
             slope = world.slope * np.log(cells.width.to_numpy(float) / 64)
             world = replace(world, best=float(np.median(planted._position(cells, world) - slope)))
@@ -131,10 +131,9 @@ def test_every_study_of_a_gpu_decides_a_claim() -> None:
 
 @pytest.mark.parametrize("id", AT_GPU)
 def test_planted_effects_are_judged(id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every sweep that an experiment obtains exists, and the planted effect is seen.
+    """Every sweep that an experiment obtains exists, and the planted effect is detected.
 
-    Wide networks have three seeds, which do not support every one of several statistics. These must not be
-    contradicted.
+    Wide networks have only three seeds. Their claims may stay open, but they must not be contradicted.
     """
     evidence = evidence_of(id, EFFECTS[id], 0, tmp_path, monkeypatch)
     assert evidence.statistics and all(statistic.estimate.bounded for statistic in evidence.statistics)
@@ -148,13 +147,13 @@ def test_planted_effects_are_judged(id: str, tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.parametrize("id", AT_GPU)
 def test_planted_nulls_are_not_supported(id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A unit that grows with width would support them."""
+    """A null must not be supported only because a unit grows with width."""
     outcomes = []
     for draw in range(2):
-        with contextlib.suppress(NotRun):  # the best cell of a ladder is its end: no evidence
+        with contextlib.suppress(NotRun):  # no evidence, because the best cell of a ladder is its end
             evidence = evidence_of(id, NULLS.get(id, everywhere(NOTHING)), draw, tmp_path, monkeypatch)
             outcomes.append(joint_outcome(evidence.statistics))
-            # The residual networks alone: the convolutional networks must not be what saves the claim.
+            # The residual networks alone must not support the claim, whatever the convolutional networks do.
             if id == "C1.8":
                 outcomes.append(joint_outcome(evidence.statistics[:1]))
     assert "supported" not in outcomes

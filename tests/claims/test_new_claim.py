@@ -1,4 +1,4 @@
-"""A new claim is one module with an experiment and one row in the table; nothing else knows about it."""
+"""A new claim needs one module with an experiment and one row in the table, and no other change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parts of experiments with a known truth: unbiased squares, largest factors, gains below an optimum."""
+"""Parts of experiments on data with known answers: unbiased squares, largest factors, gains below an optimum."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def outcome_at_five_levels(differences: np.ndarray, control: np.ndarray) -> str:
 
 
 def test_other_levels_do_not_compensate_for_a_level_that_fails() -> None:
-    """At one of five levels the settings differ by 0.9 points, with a margin of ½ point.
+    """At one of five levels, the settings differ by 0.9 points. The margin is ½ point.
 
-    As a mean square over levels this was supported in 81 of 100 draws. Exactly on the margin 2.5% are expected, and 8%
-    of 200 draws allowed.
+    A mean square over all levels would support agreement in 81 of 100 draws. For a difference exactly on the margin,
+    2.5% of draws are expected to support it, and 8% of 200 draws are allowed.
     """
     generator = np.random.default_rng(5)
     nothing, beyond, on_margin = np.zeros(5), np.array([0, 0, 0, 0.009, 0]), np.array([0, 0, 0, 0.005, 0])
@@ -64,21 +64,23 @@ def test_levels_that_agree_prove_nothing_if_the_control_agrees_too() -> None:
     assert outcome_at_five_levels(differences, control - control.mean()) == "inconclusive"
 
 
-def test_the_surviving_share_is_of_a_detected_effect() -> None:
-    whole, left, lost = (Estimate(value, value - 0.01, value + 0.01, "fraction", "") for value in (0.04, 0.03, 0.005))
-    assert surviving_share("of it", whole, left) == {"share of it": pytest.approx(0.75)}
-    squares = [Estimate(estimate.value**2, 1e-5, 1.0, "1", "") for estimate in (whole, left)]
+def test_a_share_survives_only_of_a_detected_effect() -> None:
+    whole, remaining, lost = (
+        Estimate(value, value - 0.01, value + 0.01, "fraction", "") for value in (0.04, 0.03, 0.005)
+    )
+    assert surviving_share("of it", whole, remaining) == {"share of it": pytest.approx(0.75)}
+    squares = [Estimate(estimate.value**2, 1e-5, 1.0, "1", "") for estimate in (whole, remaining)]
     assert surviving_share("of it", *squares, power=0.5) == {"share of it": pytest.approx(0.75)}
-    (name,) = surviving_share("of it", lost, left)
+    (name,) = surviving_share("of it", lost, remaining)
     assert name.startswith("no effect is detected")
 
 
 def test_the_largest_factor_is_interpolated_in_log_beta() -> None:
     loss = np.zeros((2, len(rescaling._FACTORS)))
-    loss[0, rescaling._FACTORS.index(16) :] = -2.0  # leaves between 12 and 16, half way up at the margin
+    loss[0, rescaling._FACTORS.index(16) :] = -2.0  # crosses the margin half way between 12 and 16
     factors = rescaling.largest_factors(loss, np.array([1.0, 1.0]))
     assert factors[0] == pytest.approx(np.sqrt(12 * 16))
-    assert np.isnan(factors[1])  # the loss never leaves, so there is no point for a line
+    assert np.isnan(factors[1])  # the loss never crosses the margin
 
 
 def test_the_break_of_a_line_that_becomes_flat() -> None:
@@ -92,7 +94,7 @@ def test_equal_values_have_no_slope() -> None:
     assert np.array_equal(slopes(x, np.full((4, 3), 0.1)), np.zeros(4))
 
 
-def test_the_gain_is_that_below_the_optimum() -> None:
+def test_the_gain_uses_only_cells_below_the_optimum() -> None:
     batches = np.array([4, 8, 16, 32])
     rows = [
         {"learning_rate": rate, "batch_size": batch, "seed": seed, "accuracy": 0.5 - 0.02 * abs(np.log2(batch / 8))}
@@ -100,5 +102,5 @@ def test_the_gain_is_that_below_the_optimum() -> None:
         for batch in batches
         for seed in range(4)
     ]
-    # From B = 32 down to the best, 8, each doubling of the noise gains two points. B = 4, beyond it, does not count.
+    # From B = 32 down to the best batch, B = 8, each doubling of the noise gains two points. B = 4 does not count.
     assert more_noise._gain_below_optimum(pd.DataFrame(rows)) == pytest.approx(np.full(4, 0.02))

@@ -1,7 +1,7 @@
-"""Curvature given loss and time: a curvature that is planted as a function of both alone does not depend on the noise.
+"""Curvature given loss and time: a planted curvature that is a function of both shows no effect of the noise.
 
-Losses and times have the form and the size of the experiment's: noisier runs have larger losses after the same time,
-and the ranges of the noises overlap.
+The planted losses and times resemble the experiment: noisier runs have larger losses after the same time, and the
+ranges of losses at different noises overlap.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def supported(law: Law, draws: int) -> int:
 
 @pytest.mark.parametrize("name", LAWS)
 def test_loss_and_time_alone_seldom_look_like_noise(name: str) -> None:
-    # 2.5% expected; more than 6 of 60 draws would occur once in a thousand. By ranks all of 100 draws of the first two
-    # laws were supported.
+    # 2.5% of draws are expected, and more than 6 of 60 occur once in a thousand. A regression on ranks supported all of
+    # 100 draws of the first two laws.
     assert supported(LAWS[name], 60) <= 6
 
 
@@ -62,7 +62,7 @@ def test_loss_and_time_alone_seldom_look_like_noise_in_the_long_run(name: str) -
 def test_an_effect_of_noise_is_detected_with_its_size(name: str) -> None:
     effect = statistic(planted(LAWS[name], np.random.default_rng(1), exponent=-0.12))
     assert effect.outcome == "supported"
-    # In nats for each doubling; the interval of 8 seeds is about ± 0.01.
+    # The effect is in nats per doubling. The interval of 8 seeds is about ± 0.01.
     assert effect.estimate.value == pytest.approx(-0.12 * np.log(2), abs=0.02)
 
 

@@ -1,4 +1,4 @@
-"""Studies that claims share: planted at smoke scale, otherwise trained once."""
+"""Studies that claims share are planted at smoke scale, and trained once at other scales."""
 
 from __future__ import annotations
 

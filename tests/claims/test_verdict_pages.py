@@ -1,4 +1,4 @@
-"""The verdict pages say what the stored verdicts say: which set decided, what changed since, whose figures appear."""
+"""The verdict pages agree with the stored verdicts about deciding sets, later changes and figures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Load = Callable[[str], ModuleType]
 
 @pytest.fixture
 def load(monkeypatch: pytest.MonkeyPatch) -> Load:
-    # At the end of the path, so that these modules do not hide those of libraries.
+    # The folders are at the end of the path, so that their modules do not hide modules of libraries.
     monkeypatch.setattr(sys, "path", [*sys.path, str(ROOT / "pages"), str(ROOT / "benchmarks")])
     return importlib.import_module
 
@@ -57,7 +57,7 @@ def stored_verdict(
 
 
 @pytest.mark.parametrize("name", ["statement", "criterion", "differs"])
-def test_a_change_of_the_claim_since_its_verdict_is_seen(load: Load, name: str) -> None:
+def test_a_change_of_the_claim_since_its_verdict_is_detected(load: Load, name: str) -> None:
     changed = load("stored_verdicts").changed
     for claim_id in CLAIMS:
         assert changed(stored_verdict(claim_id)) == []
@@ -89,7 +89,7 @@ def test_the_committed_pages_are_those_of_the_stored_verdicts(load: Load) -> Non
 def test_the_verdicts_of_a_paper_are_judged_together_from_their_files(load: Load) -> None:
     judgements = load("stored_verdicts").judged(
         [
-            # Eight claims: 0.025/8 = 0.0031, 0.025/7 = 0.0036, 0.025/6 = 0.0042.
+            # The paper has eight claims: 0.025/8 = 0.0031, 0.025/7 = 0.0036, 0.025/6 = 0.0042.
             stored_verdict("C3.1", statistic("a", 1e-5), statistic("b", 0.001)),
             stored_verdict("C3.2", statistic("a", 0.0034)),
             stored_verdict("C3.3", statistic("a", 0.0043)),
@@ -150,7 +150,7 @@ def test_the_second_seeds_are_shown_where_another_comparison_decides_there(load:
     ]  # fmt: skip
 
 
-def test_a_verdict_recomputed_after_it_was_seen_says_so(load: Load) -> None:
+def test_a_page_says_that_a_verdict_was_recomputed_after_it_was_seen(load: Load) -> None:
     reanalyses = load("reanalyses")
     for claim_id in CLAIMS:
         for number in (8, 9, 10, 11):

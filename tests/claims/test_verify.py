@@ -97,7 +97,7 @@ def test_other_seeds_give_other_numbers(tmp_path: Path) -> None:
 
 def test_a_verdict_names_the_device_that_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     devices = {verdict.id: verdict.device for verdict, _ in verify(["C2.2", "C1.10"], scale="smoke", out=tmp_path)}
-    assert devices == {"C2.2": device_name(), "C1.10": ""}  # the second is planted: nothing was trained
+    assert devices == {"C2.2": device_name(), "C1.10": ""}  # the runs of C1.10 are planted
     assert device_name().startswith("CPU, ") and device_name("cuda") == "cuda"
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.get_device_name", lambda: "NVIDIA H100")
@@ -125,7 +125,7 @@ def test_no_claim_takes_longer_than_ten_minutes_and_all_of_them_ninety() -> None
 def test_a_best_width_out_of_reach_is_open_and_the_setting_names_the_missing_widths(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The best batch of the narrowest width is the end of its ladder: doublings are counted from the next width on."""
+    """The best batch of the narrowest width is the end of its ladder, so doublings start at the next width."""
 
     def plant_best_at_end(spec: SweepSpec, world: World, generator: np.random.Generator) -> PlantedStudy:
         planted = plant(spec, world, generator)
@@ -145,7 +145,7 @@ def test_a_best_width_out_of_reach_is_open_and_the_setting_names_the_missing_wid
 
 
 def test_peaks_are_interpolated_in_log_width() -> None:
-    """Where a width is missing its neighbors give its peak, half way in log width."""
+    """The peak of a missing width is interpolated from its neighbors, which are equally far in log width."""
     widths = np.array([8.0, 16, 64, 128])
     peaks = np.outer(np.log2(widths), np.array([1.0, 2.0]))
     assert peaks_over_widths._at_width(peaks, widths, 32.0) == pytest.approx([5.0, 10.0])

@@ -1,4 +1,4 @@
-"""Fixtures: synthetic studies with known curves, in the files of a sweep."""
+"""Fixtures that write synthetic studies with known curves, in the files of a sweep."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def write_study(
     momenta: Sequence[float] = (0.0,),
     name: str = "synthetic",
 ) -> Study:
-    """Write a study whose best noise scale is 8 × width; runs above the noise scale `diverged` × width diverge."""
+    """Write a study whose best noise scale is 8 × width. Runs above the noise scale `diverged` × width diverge."""
     generator = np.random.default_rng(0)
     results = []
     for width in widths:

@@ -1,4 +1,4 @@
-"""Figures of claims: labels of theories, and axes of whole numbers."""
+"""Figures of claims: labels of theory curves, and axes with whole numbers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from noisescale.claims import Curve, Panel, verify
 from noisescale.report import claim_figure
 
 
-def test_only_theories_are_labelled_as_theory(tmp_path: Path) -> None:
+def test_only_theory_curves_are_labelled_as_theory(tmp_path: Path) -> None:
     ((verdict, _),) = verify("C2.2", scale="smoke", out=tmp_path)
     x = np.arange(5.0)
     curves = (

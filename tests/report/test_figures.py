@@ -99,13 +99,13 @@ def test_the_figure_counts_failed_runs(make_study: Any) -> None:
     assert any(text.get_text() == "3/3" for axes in figure.axes for text in axes.texts)
 
 
-def test_axes_carry_plain_numbers() -> None:
+def test_axes_have_plain_numbers() -> None:
     assert [plain(value) for value in (0.25, 32, 4000, 3e6, 1e-5)] == ["0.25", "32", "4,000", "3·10⁶", "10⁻⁵"]
     assert log_ticks(90, 4100, 7) == [100.0, 200.0, 500.0, 1000.0, 2000.0]
     assert thinned([2, 3, 4, 6, 8, 11, 16], 3) == [2, 4, 8, 16]
 
 
-def test_widths_differ_in_colour_and_marker() -> None:
+def test_widths_differ_in_color_and_marker() -> None:
     styles = line_styles([16, 32, 64, 128, 256, 512, 1024])
     assert len({style.color for style in styles.values()}) == len({style.marker for style in styles.values()}) == 7
     assert "D" not in {style.marker for style in styles.values()}

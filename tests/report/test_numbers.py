@@ -17,7 +17,7 @@ def estimate(value: float, low: float, high: float) -> Estimate:
     [(0.03124, "0.0312"), (4.25, "4.25"), (63.94, "63.9"), (999.7, "1,000"), (4184.0, "4,180"), (0.0, "0"),
      (-0.5, "-0.500"), (math.nan, "–"), (math.inf, "–"), (2.5e-7, "2.50e-07")],
 )  # fmt: skip
-def test_three_digits(value: float, text: str) -> None:
+def test_numbers_have_three_digits(value: float, text: str) -> None:
     assert number(value) == text
 
 

@@ -18,7 +18,7 @@ NASTY = '</script><img src=x onerror=alert(1)> & "quotes"'
 
 
 class Page(HTMLParser):
-    """The tags, text and data of a page, and the addresses that it would load."""
+    """Parser of a page that collects its tags, its text, its data and the addresses that it would load."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ def test_every_group_of_a_study_has_its_table_and_its_figures(make_study: Any) -
     assert [group["varied"] for group in data["fit"]["groups"]] == [{"momentum": 0.0}, {"momentum": 0.5}]
     names = [figure["name"] for figure in data["figures"]]
     first, second = ({name[:-2] for name in names if name.endswith(f"-{k}")} for k in (1, 2))
-    # The study has one recommendation; each group has all other figures.
+    # The study has one recommendation. Each group has all other figures.
     assert len(second) > 5 and first ^ second == {"recommendation"}
     text = parsed(path).text
     assert "momentum 0" in text and "momentum 0.5" in text
@@ -114,7 +114,7 @@ def test_the_glossary_explains_every_status(written: tuple[Path, Any]) -> None:
     explained = {unescape(word): unescape(text) for word, text in re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", section)}
     for label, advice in OPTIMUM_ADVICE.items():
         assert advice in explained[label.replace("_", " ")]
-    # These two are spelled as in the tables.
+    # These two labels have the spelling of the tables.
     assert explained["not late"] and explained["stability-limited"]
     assert "Recommendation.parameter_groups" in explained["NTK parameterization"]
 
