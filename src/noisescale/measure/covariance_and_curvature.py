@@ -112,12 +112,12 @@ def _cosine(rows: list[tuple[float, float, float]], norm: float) -> Estimate:
     return _jackknifed(np.array(rows), lambda means: means[1] / (norm * math.sqrt(max(means[2], 1e-300))))
 
 
-def _jackknifed(rows: NDArray[np.float64], of: Callable[[NDArray[np.float64]], float]) -> Estimate:
+def _jackknifed(rows: NDArray[np.float64], statistic: Callable[[NDArray[np.float64]], float]) -> Estimate:
     """Return the value of a function of column means, with its error from the delete-one jackknife."""
     n, mean = len(rows), rows.mean(0)
-    replicates = np.array([of((n * mean - row) / (n - 1)) for row in rows])
+    replicates = np.array([statistic((n * mean - row) / (n - 1)) for row in rows])
     error = math.sqrt((n - 1) / n * float(np.square(replicates - replicates.mean()).sum()))
-    return with_t_interval(of(mean), error, n - 1, "ratio")
+    return with_t_interval(statistic(mean), error, n - 1, "ratio")
 
 
 def _slope(curvatures: NDArray[np.float64], noises: NDArray[np.float64]) -> Estimate:
@@ -127,5 +127,5 @@ def _slope(curvatures: NDArray[np.float64], noises: NDArray[np.float64]) -> Esti
     if not freedom:
         return Estimate(value, -math.inf, math.inf, "ratio", standard_error=math.inf)
     error = math.sqrt(float(np.square(noises - value * curvatures).sum()) / freedom / squares)
-    half = float(stats.t.ppf(0.975, freedom)) * error
-    return Estimate(value, value - half, value + half, "ratio", standard_error=error)
+    half_width = float(stats.t.ppf(0.975, freedom)) * error
+    return Estimate(value, value - half_width, value + half_width, "ratio", standard_error=error)

@@ -239,9 +239,9 @@ def hessian_spectral_density(
     lowest, highest = min(map(np.min, nodes)), max(map(np.max, nodes))
     spread = width or 0.01 * max(highest - lowest, 1e-12)
     grid = np.linspace(lowest - 5 * spread, highest + 5 * spread, points)
-    each = np.stack([_smoothed(grid, node, weight, spread) for node, weight in zip(nodes, weights, strict=True)])
-    error = each.std(axis=0, ddof=1) / math.sqrt(probes)
-    return Density(grid, each.mean(0), error, float(spread), problem.coordinates, spent, problem.mode)
+    densities = np.stack([_smoothed(grid, node, weight, spread) for node, weight in zip(nodes, weights, strict=True)])
+    error = densities.std(axis=0, ddof=1) / math.sqrt(probes)
+    return Density(grid, densities.mean(0), error, float(spread), problem.coordinates, spent, problem.mode)
 
 
 def _smoothed(
@@ -253,14 +253,14 @@ def _smoothed(
 
 
 def _sampled(
-    problem: Problem, of: Callable[[Tensor, Tensor], float], unit: str, relative: float, most: int, seed: int
+    problem: Problem, quantity: Callable[[Tensor, Tensor], float], unit: str, relative: float, most: int, seed: int
 ) -> Measured:
     """Average a quantity over random signs until its error is small or `most` products are computed."""
     generator = torch.Generator().manual_seed(seed)
     samples: list[float] = []
     while len(samples) < max(most, 2):
         signs = torch.randint(2, (problem.size,), generator=generator).to(problem.point) * 2 - 1
-        samples.append(of(signs.double(), problem.hessian_product(signs).double()))
+        samples.append(quantity(signs.double(), problem.hessian_product(signs).double()))
         count = len(samples)
         if count >= FEWEST_SAMPLES:
             bound = relative * abs(float(np.mean(samples)))

@@ -127,11 +127,11 @@ class NoiseMonitor:
             return False
         size = examples // self._parts
         gradients = self._gradients(loss_of, size)
-        mean = [torch.stack(of_parameter).mean(0) for of_parameter in zip(*gradients, strict=True)]
+        mean = [torch.stack(parts_of_parameter).mean(0) for parts_of_parameter in zip(*gradients, strict=True)]
         spread = sum(
             float((gradient - center).double().square().sum())
-            for of_part in gradients
-            for gradient, center in zip(of_part, mean, strict=True)
+            for part_gradients in gradients
+            for gradient, center in zip(part_gradients, mean, strict=True)
         ) / (self._parts - 1)
         trace = size * spread
         square = sum(float(gradient.double().square().sum()) for gradient in mean)

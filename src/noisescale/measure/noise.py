@@ -81,20 +81,20 @@ def gradient_noise(problem: Problem, population: float | None = None) -> Gradien
     size = _population(population, problem.examples)
     rows = _gram_rows(problem)
     keep = problem.examples * problem.size <= _KEPT_NUMBERS
-    kept = [part.double() for part in problem.per_example_gradients()] if keep else None
-    mean = _mean(problem, kept)
+    stored = [part.double() for part in problem.per_example_gradients()] if keep else None
+    mean = _mean(problem, stored)
     squares, along, computed = [], [], problem.examples
-    first: list[Tensor] = []
-    for part in kept if kept is not None else problem.per_example_gradients():
+    gram_gradients: list[Tensor] = []
+    for part in stored if stored is not None else problem.per_example_gradients():
         gradients = part.double()
         squares.append(gradients.square().sum(1))
         along.append(gradients @ mean)
-        if sum(map(len, first)) < rows:
-            first.append(gradients[: rows - sum(map(len, first))].clone())
+        if sum(map(len, gram_gradients)) < rows:
+            gram_gradients.append(gradients[: rows - sum(map(len, gram_gradients))].clone())
     computed += 0 if keep else problem.examples
     moments = Moments(torch.cat(squares).cpu().numpy(), torch.cat(along).cpu().numpy(), float(mean @ mean))
-    few = torch.cat(first)
-    return noise_of_moments(moments, few @ few.T, size, problem.coordinates, computed, 1)
+    gram_rows = torch.cat(gram_gradients)
+    return noise_of_moments(moments, gram_rows @ gram_rows.T, size, problem.coordinates, computed, 1)
 
 
 @partial(instrument, mode="train")
@@ -164,9 +164,9 @@ def _population(population: float | None, examples: int) -> float:
     return float(population)
 
 
-def _mean(problem: Problem, kept: list[Tensor] | None) -> Tensor:
+def _mean(problem: Problem, stored: list[Tensor] | None) -> Tensor:
     total = torch.zeros(problem.size, dtype=torch.float64, device=problem.point.device)
-    for part in kept if kept is not None else problem.per_example_gradients():
+    for part in stored if stored is not None else problem.per_example_gradients():
         total += part.double().sum(0)
     return total / problem.examples
 

@@ -88,9 +88,9 @@ class Problem:
             scale: Factor of gradients, shape [P]. A Hessian is multiplied by it on both sides.
             coordinates: Name of the coordinates.
         """
-        other = copy.copy(self)
-        other.scale, other.coordinates = scale, coordinates
-        return other
+        transformed = copy.copy(self)
+        transformed.scale, transformed.coordinates = scale, coordinates
+        return transformed
 
     @property
     def size(self) -> int:

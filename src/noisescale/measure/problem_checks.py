@@ -108,15 +108,15 @@ def check_repeatable(problem: Problem) -> None:
         raise BadInput("data", required, "different examples in the second pass")
     inputs = next(iter(problem.batches()))[0]
     with torch.no_grad():
-        first, second = (_outputs(problem, inputs) for _ in range(2))
-        if not torch.equal(first, second) and not torch.allclose(first, second, rtol=1e-4, equal_nan=True):
+        outputs, repeated = (_outputs(problem, inputs) for _ in range(2))
+        if not torch.equal(outputs, repeated) and not torch.allclose(outputs, repeated, rtol=1e-4, equal_nan=True):
             required = "outputs that are the same in every pass; in training mode switch dropout off (p = 0)"
             raise BadInput("model", required, "outputs that differ between two passes")
-        if not torch.isfinite(first).all():
+        if not torch.isfinite(outputs).all():
             raise BadInput("model", "finite outputs on the data", "NaN or infinity")
         if problem.mode == "eval" and len(inputs) > 1:
-            single, tolerance = _outputs(problem, inputs[:1]), 1e3 * _ROUNDING[first.dtype] / 10
-            if not torch.allclose(single, first[:1], rtol=tolerance, atol=tolerance * float(first.abs().max())):
+            single, tolerance = _outputs(problem, inputs[:1]), 1e3 * _ROUNDING[outputs.dtype] / 10
+            if not torch.allclose(single, outputs[:1], rtol=tolerance, atol=tolerance * float(outputs.abs().max())):
                 required = "outputs of an example that do not depend on its batch, in mode 'eval' (running statistics)"
                 raise BadInput("model", required, "outputs that depend on the batch")
 

@@ -71,8 +71,8 @@ def weight_dynamics(
         Li, Lyu, Arora 2020, section 3: the effective rate of a scale-invariant weight is η/‖w‖².
     """
     for label, tensors in (("after", after), ("gradient", gradient)):
-        same = tensors.keys() == before.keys()
-        if not same or any(tensors[name].shape != tensor.shape for name, tensor in before.items()):
+        names_match = tensors.keys() == before.keys()
+        if not names_match or any(tensors[name].shape != tensor.shape for name, tensor in before.items()):
             raise BadInput(label, "the names and shapes of `before`", "different names or shapes")
     rates = learning_rate if isinstance(learning_rate, Mapping) else dict.fromkeys(before, learning_rate)
     if rates.keys() != before.keys() or not all(rate > 0 for rate in rates.values()):

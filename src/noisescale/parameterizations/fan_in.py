@@ -91,7 +91,8 @@ def describe_parameters(
     for name, tensor in module.named_parameters(remove_duplicate=False):
         names[id(tensor)].append(name)
     return tuple(
-        replace(described[first], tied=tuple(described[name] for name in others)) for first, *others in names.values()
+        replace(described[name], tied=tuple(described[name] for name in other_names))
+        for name, *other_names in names.values()
     )
 
 
@@ -109,15 +110,15 @@ def _names_and_axes(places: dict[str, Place]) -> list[tuple[str, int]]:
     return [(name, len(place.shape)) for name, place in places.items()]
 
 
-def _describe(name: str, place: Place, other: Place, base: Place) -> Parameter:
+def _describe(name: str, place: Place, reference: Place, base: Place) -> Parameter:
     """Describe a parameter from its places at the width to train, at another width and at the base width."""
-    outputs_grow, output_ratio = _output_growth(place, other, base)
+    outputs_grow, output_ratio = _output_growth(place, reference, base)
     return Parameter(
         name=name,
         shape=place.shape,
         role=place.role,
         fan_in=place.fan_in,
-        grows=place.role == "weight" and len({place.fan_in, other.fan_in, base.fan_in}) > 1,
+        grows=place.role == "weight" and len({place.fan_in, reference.fan_in, base.fan_in}) > 1,
         has_constant_start=place.is_constant,
         fan_in_ratio=_ratio(place.fan_in, base.fan_in) if place.role == "weight" else 1.0,
         outputs_grow=outputs_grow,
@@ -127,12 +128,12 @@ def _describe(name: str, place: Place, other: Place, base: Place) -> Parameter:
     )
 
 
-def _output_growth(place: Place, other: Place, base: Place) -> tuple[bool, float | None]:
+def _output_growth(place: Place, reference: Place, base: Place) -> tuple[bool, float | None]:
     """Return whether the number of output units grows, and its ratio to the base width.
 
     For a parameter of an unknown layer, the growing axis counts as the axis of output units.
     """
-    sizes = list(zip(place.shape, other.shape, base.shape, strict=True))
+    sizes = list(zip(place.shape, reference.shape, base.shape, strict=True))
     growing = [axis for axis, axis_sizes in enumerate(sizes) if len(set(axis_sizes)) > 1]
     if place.output_axis is not None:
         growing = [axis for axis in growing if axis == place.output_axis]

@@ -117,8 +117,8 @@ def build_table(name: str, parameters: tuple[Parameter, ...], init_scale: float 
     _check_growth(name, parameters)
     table = tuple(rule(parameter, init_scale) for parameter in parameters)
     for row in table:
-        for other in row.parameter.tied:
-            _check_tie(name, row, rule(other, init_scale))
+        for tied in row.parameter.tied:
+            _check_tie(name, row, rule(tied, init_scale))
     return table
 
 
@@ -198,11 +198,11 @@ def _check_growth(name: str, parameters: tuple[Parameter, ...]) -> None:
 
 
 def _check_tie(name: str, row: Row, other: Row) -> None:
-    first, second = (
+    entries, tied_entries = (
         (tied.init_std, tied.multiplier, tied.query_factor, tied.query_factor != 1.0 and tied.parameter.query_rows)
         for tied in (row, other)
     )
-    if first != second:
+    if entries != tied_entries:
         required = (
             f"one initial standard deviation and one multiplier for each tensor: {name!r} has two for the tied "
             f"{row.name!r} and {other.name!r}; untie them or use parameterization 'own'"

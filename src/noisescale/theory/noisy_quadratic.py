@@ -119,15 +119,15 @@ def second_moments(
     gradient_factor, velocity_factor = (1 + momentum, momentum**2) if nesterov else (1.0, momentum)
     step = np.array([[1 - rate * gradient_factor * curvature, -rate * velocity_factor], [curvature, momentum]])
     noise_in = np.array([-rate * gradient_factor, 1.0])
-    second = np.zeros((2, 2))
-    second[0, 0] = start**2
-    moments = [second[0, 0]]
+    second_moment = np.zeros((2, 2))
+    second_moment[0, 0] = start**2
+    moments = [second_moment[0, 0]]
     with_later_noise = np.zeros(2)
     for t in range(steps):
         if t % noise.epoch == 0:
             with_later_noise = np.zeros(2)
         cross = np.outer(step @ with_later_noise, noise_in)
-        second = step @ second @ step.T + cross + cross.T + noise.variance * np.outer(noise_in, noise_in)
+        second_moment = step @ second_moment @ step.T + cross + cross.T + noise.variance * np.outer(noise_in, noise_in)
         with_later_noise = step @ with_later_noise + noise.between * noise_in
-        moments.append(second[0, 0])
+        moments.append(second_moment[0, 0])
     return np.array(moments)

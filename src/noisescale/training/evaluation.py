@@ -60,10 +60,10 @@ def evaluate(
         name: torch.full((runs,), 0.0 if name in usable else torch.nan, dtype=torch.float64, device=split.inputs.device)
         for name in metrics
     }
-    whole = {name: metric.of_set for name, metric in usable.items() if metric.of_set is not None}
+    set_metrics = {name: metric.of_set for name, metric in usable.items() if metric.of_set is not None}
     with torch.no_grad():
-        for first in range(0, runs, runs_at_once):
-            part = slice(first, first + runs_at_once)
+        for first_run in range(0, runs, runs_at_once):
+            part = slice(first_run, first_run + runs_at_once)
             weights, moving = ({name: t[part] for name, t in tensors.items()} for tensors in (parameters, buffers))
             outputs_of_set = []
             for start in range(0, examples, chunk):
@@ -72,8 +72,8 @@ def evaluate(
                 for name, metric in usable.items():
                     if metric.of_examples is not None:
                         values[name][part] += metric.of_examples(outputs, examined).sum(1)
-                if whole:
+                if set_metrics:
                     outputs_of_set.append(outputs)
-            for name, of_set in whole.items():
-                values[name][part] = of_set(torch.cat(outputs_of_set, 1), split).double()
-    return {name: value if name in whole else value / examples for name, value in values.items()}
+            for name, compute in set_metrics.items():
+                values[name][part] = compute(torch.cat(outputs_of_set, 1), split).double()
+    return {name: value if name in set_metrics else value / examples for name, value in values.items()}

@@ -47,13 +47,13 @@ def initialize_pack(runs: Sequence[Run], dataset: Dataset, factory: Factory, ref
         factory: A function `(width, input_shape, num_classes) -> nn.Module`.
         reference_width: Another width. The comparison with it shows which fan-ins grow with width.
     """
-    first, data = runs[0], (dataset.input_shape, dataset.num_classes)
+    any_run, data = runs[0], (dataset.input_shape, dataset.num_classes)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(first.seed)
-        module = factory(first.width, *data)
+        torch.manual_seed(any_run.seed)
+        module = factory(any_run.width, *data)
         reference = factory(reference_width, *data)
-        base = None if first.base_width is None else factory(first.base_width, *data)
-    described = describe_parameters(module, reference, base, first.query_rows.split())
+        base = None if any_run.base_width is None else factory(any_run.base_width, *data)
+    described = describe_parameters(module, reference, base, any_run.query_rows.split())
     tables = [build_table(run.parameterization, described, run.init_scale) for run in runs]
     tensors = [_draw(table, factory, run, dataset) for table, run in zip(tables, runs, strict=True)]
     return InitialPack(module, tables, tensors, _random_buffers(module, factory, runs, dataset))
@@ -64,8 +64,8 @@ def _random_buffers(
 ) -> list[dict[str, Tensor]]:
     """Return the buffers that depend on the seed, with the values that the factory draws from the seed of each run."""
     shared = dict(module.named_buffers())
-    other = dict(_build(factory, runs[0], dataset, runs[0].seed + 1).named_buffers()) if shared else {}
-    drawn = [name for name, buffer in shared.items() if not torch.equal(buffer, other[name])]
+    rebuilt = dict(_build(factory, runs[0], dataset, runs[0].seed + 1).named_buffers()) if shared else {}
+    drawn = [name for name, buffer in shared.items() if not torch.equal(buffer, rebuilt[name])]
     if not drawn:
         return [{} for _ in runs]
     seeds = {run.seed for run in runs}

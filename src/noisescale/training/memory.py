@@ -107,9 +107,9 @@ def runs_in_memory(peak: Callable[[int], int], free: int, runs: int) -> int:
     """
     if runs == 1:
         return 1
-    one, two = peak(1), peak(2)
-    each = max(two - one, 1)
-    return max(1, min(runs, int((SHARE_OF_FREE * free - (one - each)) // each)))
+    peak_of_one, peak_of_two = peak(1), peak(2)
+    bytes_per_run = max(peak_of_two - peak_of_one, 1)
+    return max(1, min(runs, int((SHARE_OF_FREE * free - (peak_of_one - bytes_per_run)) // bytes_per_run)))
 
 
 def cuda_peak(step: Callable[[int], None], device: str) -> Callable[[int], int]:

@@ -76,13 +76,13 @@ class PackTrainer:
         compile: bool = False,
         on_step: OnStep | None = None,
     ) -> None:
-        first = runs[0]
+        any_run = runs[0]
         _check(runs, dataset, device)
         self.runs, self.dataset, self.device = list(runs), dataset, device
-        self._precision = PRECISIONS[first.precision]
+        self._precision = PRECISIONS[any_run.precision]
         self._dtype = self._precision.dtype
-        self._loss = LOSSES[first.loss]
-        self._schedule, self._batches = parse_schedule(first.schedule), batches_of(first)
+        self._loss = LOSSES[any_run.loss]
+        self._schedule, self._batches = parse_schedule(any_run.schedule), batches_of(any_run)
         self._initial = initialize_pack(runs, dataset, factory, reference_width)
         self.tables = self._initial.tables
         module = self._module = self._initial.module.to(device=device, dtype=self._dtype)
@@ -102,15 +102,15 @@ class PackTrainer:
         gradients = torch.compile(gradients) if compile else gradients
         order = BlockOrder(runs, len(dataset.x_train), dataset.input_shape, device)
         # Runs are independent, so a large pack is split into parts of equal size that train one after another.
-        size, row = equal_parts(len(runs), self._choice.together), OPTIMIZERS[first.optimizer]
+        size, row = equal_parts(len(runs), self._choice.together), OPTIMIZERS[any_run.optimizer]
         self._order, self._parts = order, []
         for part in (slice(start, start + size) for start in range(0, len(runs), size)):
             optimizer = row.for_pack(self.runs[part], self.tables[part], views(parameters, part))
             self._parts.append(PartStep(runs, part, optimizer, self._choice, gradients, train, order, on_step))
-        self._evaluation = PackEvaluation(first, self._splits, module, self._choice.kernel, self._footprint.largest)
-        self._evaluations = evaluation_steps(self._batches.step_at, first.evaluations)
-        self._measurements = self._make_measurements() if first.measure else None
-        self._averaged_at = average_steps(self._batches.step_at(Fraction(1 - first.late_fraction)), first.steps)
+        self._evaluation = PackEvaluation(any_run, self._splits, module, self._choice.kernel, self._footprint.largest)
+        self._evaluations = evaluation_steps(self._batches.step_at, any_run.evaluations)
+        self._measurements = self._make_measurements() if any_run.measure else None
+        self._averaged_at = average_steps(self._batches.step_at(Fraction(1 - any_run.late_fraction)), any_run.steps)
 
     @property
     def kernel(self) -> str:
@@ -156,8 +156,8 @@ class PackTrainer:
             until: The number of steps at which to stop. Default: the whole budget.
             seconds: The time after which to return early, in seconds. It does not affect the results of training.
         """
-        state, first = self._state, self.runs[0]
-        until = first.steps if until is None else min(until, first.steps)
+        state, any_run = self._state, self.runs[0]
+        until = any_run.steps if until is None else min(until, any_run.steps)
         started = time.perf_counter()
         with self._precision.apply(self.device):
             if state.step == 0 and not state.evaluated_steps:
@@ -178,7 +178,7 @@ class PackTrainer:
                     self._evaluate(before)
                 if seconds is not None and time.perf_counter() - started > seconds:
                     break
-            if self.done and first.average and not state.averaged:
+            if self.done and any_run.average and not state.averaged:
                 self._evaluate_averages()
 
     def results(self) -> list[RunResult]:
@@ -261,11 +261,11 @@ class PackTrainer:
         state.seconds["training"] += time.perf_counter() - started
 
     def _train_part(self, part: PartStep, stretch: Stretch, stop: int) -> None:
-        state, first = self._state, self.runs[0]
+        state, any_run = self._state, self.runs[0]
         averages, parameters = views(state.averages, part.part), views(state.parameters, part.part)
         for step, index in enumerate(self._order.steps(stretch, part.part, state.step, stop), state.step + 1):
             decay = self._schedule.decay_factor(stretch.progress_at(step - 1))
-            part.optimizer.prepare(step, rate_factor_at(first, self._schedule, step - 1, stretch), decay)
+            part.optimizer.prepare(step, rate_factor_at(any_run, self._schedule, step - 1, stretch), decay)
             # Only at fixed steps, because an interruption must not change the step at which divergence is detected.
             check = step % CHECK_EVERY == 0
             losses = part.take(state, stretch, index, step, check)
@@ -323,15 +323,15 @@ class PackTrainer:
 
     def _shared_curves(self) -> dict[str, list[float]]:
         """Return the schedule's curves, which all runs share: at each evaluation, the values of the step before it."""
-        first, evaluated = self.runs[0], self._state.evaluated_steps
-        if first.schedule == "constant":
+        any_run, evaluated = self.runs[0], self._state.evaluated_steps
+        if any_run.schedule == "constant":
             return {}
         steps = [max(step - 1, 0) for step in evaluated]
         stretches = [self._batches.at(step) for step in steps]
         examples = len(self.dataset.x_train)
         return {
             "rate_factor": [
-                rate_factor_at(first, self._schedule, step, stretch)
+                rate_factor_at(any_run, self._schedule, step, stretch)
                 for step, stretch in zip(steps, stretches, strict=True)
             ],
             "batch_size": [float(stretch.batch_size) for stretch in stretches],
@@ -340,13 +340,15 @@ class PackTrainer:
 
 
 def _check(runs: Sequence[Run], dataset: Dataset, device: str) -> None:
-    first, examples = runs[0], len(dataset.x_train)
-    if any(run.shape_key != first.shape_key for run in runs):
+    any_run, examples = runs[0], len(dataset.x_train)
+    if any(run.shape_key != any_run.shape_key for run in runs):
         raise BadInput("runs", "runs of one pack that differ only in rate, momentum, decay, initial variance and seed")
-    check_loss(first.loss, dataset.y_train)
-    check_precision(first.precision, device)
-    check_augmentation(first.augmentation.split(), dataset.input_shape)
-    if first.train_size != examples:
-        raise BadInput(f"dataset {first.dataset}", f"the {first.train_size} training examples of the runs", examples)
-    if not 0 < first.batch_size <= examples:
-        raise BadInput("grid.batch_size", f"between 1 and the {examples} training examples", first.batch_size)
+    check_loss(any_run.loss, dataset.y_train)
+    check_precision(any_run.precision, device)
+    check_augmentation(any_run.augmentation.split(), dataset.input_shape)
+    if any_run.train_size != examples:
+        raise BadInput(
+            f"dataset {any_run.dataset}", f"the {any_run.train_size} training examples of the runs", examples
+        )
+    if not 0 < any_run.batch_size <= examples:
+        raise BadInput("grid.batch_size", f"between 1 and the {examples} training examples", any_run.batch_size)

@@ -49,8 +49,8 @@ class Schedule:
         _require("warmup", 0 <= self.warmup < 1, "from 0 to below 1", self.warmup)
         known = ("learning_rate", "batch_size")
         _require("of", self.of in known, f"one of {', '.join(map(repr, known))}", self.of)
-        bound, whole = self.largest_batch, type(self.largest_batch) is int
-        _require("largest_batch", bound is None or (whole and bound > 0), "a whole number above 0", bound)
+        bound, is_whole = self.largest_batch, type(self.largest_batch) is int
+        _require("largest_batch", bound is None or (is_whole and bound > 0), "a whole number above 0", bound)
         grows = self.of == "batch_size"
         _require("largest_batch", grows or bound is None, "no bound where of = 'learning_rate'", bound)
         _require("warmup", not (grows and self.warmup), "no warm-up where of = 'batch_size'", self.warmup)
@@ -277,8 +277,8 @@ def parse_schedule(text: str) -> Schedule:
 
 def _checked(name: str, value: Any, default: Any) -> Any:
     """Return the value with the type of the option's default. A whole number is accepted for a float."""
-    whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST_WHOLE
-    number = whole or (isinstance(value, float) and math.isfinite(value))
+    is_whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST_WHOLE
+    number = is_whole or (isinstance(value, float) and math.isfinite(value))
     if isinstance(default, tuple):
         entries = value if isinstance(value, list | tuple) else ()
         _require(name, bool(entries), "a list of numbers", value)
@@ -289,7 +289,7 @@ def _checked(name: str, value: Any, default: Any) -> Any:
     if isinstance(default, str):
         _require(name, isinstance(value, str), "a name", value)
     elif value is not None:
-        _require(name, whole, "a whole number", value)
+        _require(name, is_whole, "a whole number", value)
     return value
 
 

@@ -78,8 +78,8 @@ class PackState:
 
     def is_like(self, other: PackState) -> bool:
         """Return whether all tensors have the same names, shapes and precision as in another state."""
-        slots, others = ({slot: _shapes(t) for slot, t in state.slots.items()} for state in (self, other))
-        return slots == others and all(
+        slots, other_slots = ({slot: _shapes(t) for slot, t in state.slots.items()} for state in (self, other))
+        return slots == other_slots and all(
             _shapes(getattr(self, name)) == _shapes(getattr(other, name)) for name in _PER_RUN
         )
 

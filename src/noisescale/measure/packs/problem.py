@@ -164,8 +164,8 @@ class PackProblem:
         """Apply a function of the parameters and buffers of one run to all runs, at once if the module allows it."""
         if self._packable:
             return vmap(of_run)(parameters, self._buffers)
-        each = [of_run(_select_run(parameters, run), _select_run(self._buffers, run)) for run in range(self.runs)]
-        return {name: torch.stack([tensors[name] for tensors in each]) for name in each[0]}
+        results = [of_run(_select_run(parameters, run), _select_run(self._buffers, run)) for run in range(self.runs)]
+        return {name: torch.stack([tensors[name] for tensors in results]) for name in results[0]}
 
     def hessian_products(self) -> Product:
         """Return the function V ↦ HV, shape [R, P] each, where H is the Hessian of the mean loss of each run."""
@@ -188,13 +188,13 @@ class PackProblem:
         mean = self.gradients()
         squares: list[Tensor] = []
         along: list[Tensor] = []
-        first: list[Tensor] = []
+        gram_gradients: list[Tensor] = []
         for part in self.per_example_gradients(_MAX_GRADIENT_ELEMENTS):
             squares.append(part.square().sum(2, dtype=torch.float64))
             along.append(torch.bmm(part, mean.unsqueeze(2)).squeeze(2).double())
-            if sum(gradients.shape[1] for gradients in first) < few:
-                first.append(part[:, :few].double())
-        rows = torch.cat(first, 1)[:, :few]
+            if sum(gradients.shape[1] for gradients in gram_gradients) < few:
+                gram_gradients.append(part[:, :few].double())
+        rows = torch.cat(gram_gradients, 1)[:, :few]
         norms = mean.double().square().sum(1)
         return GradientMoments(torch.cat(squares, 1), torch.cat(along, 1), norms, rows @ rows.mT)
 

@@ -116,15 +116,15 @@ class _Timing:
 def _time(kernel: Kernel, trial: Trial, together: int, most: int) -> _Timing:
     """Find the number of runs at once at which a kernel takes the least time per run, and return this time."""
     runs, size = min(most, len(trial.inputs)), together
-    best = _step_seconds(kernel, trial.first(size)) / size
+    run_seconds = _step_seconds(kernel, trial.first(size)) / size
     # `LoopKernel` always computes one run at a time.
     while size < runs and not isinstance(kernel, LoopKernel):
         larger = min(2 * size, runs)
         seconds = _step_seconds(kernel, trial.first(larger)) / larger
-        if seconds > (1 - _MIN_GAIN) * best:
+        if seconds > (1 - _MIN_GAIN) * run_seconds:
             break
-        best, size = seconds, larger
-    return _Timing(kernel, size, best)
+        run_seconds, size = seconds, larger
+    return _Timing(kernel, size, run_seconds)
 
 
 def _step_seconds(kernel: Kernel, trial: Trial) -> float:

@@ -83,15 +83,14 @@ class PackedAdamW(PackedOptimizer):
 
     def __init__(self, optimizer: Optimizer, runs: Sequence[Run], tables: Sequence[Table], like: Tensors) -> None:
         super().__init__(optimizer, runs, tables, like)
-        values = [{key: getattr(run, key) for key in AdamW.hyperparameters} for run in runs]
-        self._beta1, self._beta2 = (torch.tensor([of_run[key] for of_run in values], dtype=torch.float64)
-                                    for key in ("beta1", "beta2"))  # fmt: skip
+        self._beta1, self._beta2, epsilons = (
+            torch.tensor([getattr(run, key) for run in runs], dtype=torch.float64) for key in AdamW.hyperparameters
+        )
         like_any = next(iter(like.values()))
         self._mean_weight = self.run_values((1 - self._beta1).tolist())
         self._square_weight = self.run_values((1 - self._beta2).tolist())
         self._square_decay = self.run_values(self._beta2.tolist())
         factors = table_multipliers(tables, like, epsilon_factor)
-        epsilons = torch.tensor([of_run["epsilon"] for of_run in values], dtype=torch.float64)
         self._epsilon = RunTensors(
             {name: epsilons.view(-1, *(1,) * (factor.dim() - 1)) * factor for name, factor in factors.items()}, like
         )
@@ -107,15 +106,15 @@ class PackedAdamW(PackedOptimizer):
         """Apply the schedule's factors, and update the bias corrections of the averages."""
         super().prepare(step, rate_factor, decay_factor)
         mean, square = 1 / (1 - self._beta1**step), (1 - self._beta2**step).rsqrt()
-        for of_mean, of_square in self._corrections.values():
-            of_mean.copy_(mean.view_as(of_mean))
-            of_square.copy_(square.view_as(of_square))
+        for mean_correction, square_correction in self._corrections.values():
+            mean_correction.copy_(mean.view_as(mean_correction))
+            square_correction.copy_(square.view_as(square_correction))
 
     def update_parameter(self, name: str, tensor: Tensor, slots: Tensors, gradient: Tensor) -> None:
         """Move one parameter and its averages by one step."""
         mean, square = slots[MEAN], slots[SQUARE]
-        of_mean, of_square = self._corrections[tensor.dim()]
+        mean_correction, square_correction = self._corrections[tensor.dim()]
         mean.lerp_(gradient, self._mean_weight[name])
         square.mul_(self._square_decay[name]).add_(gradient.square().mul_(self._square_weight[name]))
-        denominator = square.sqrt().mul_(of_square).add_(self._epsilon[name])
-        tensor.sub_(mean.div(denominator).mul_(self.rate[name] * of_mean))
+        denominator = square.sqrt().mul_(square_correction).add_(self._epsilon[name])
+        tensor.sub_(mean.div(denominator).mul_(self.rate[name] * mean_correction))

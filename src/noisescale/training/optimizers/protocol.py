@@ -194,7 +194,7 @@ class PackedOptimizer(ABC):
     """
 
     def __init__(self, optimizer: Optimizer, runs: Sequence[Run], tables: Sequence[Table], like: Tensors) -> None:
-        first = runs[0]
+        any_run = runs[0]
         self._like = like
         self.multiplier = table_multipliers(tables, like, optimizer.rate_multiplier)
         rates = [run.learning_rate for run in runs]
@@ -204,13 +204,13 @@ class PackedOptimizer(ABC):
         self._active_peak_rate = self._peak_rate.copy()
         self.rate = self._peak_rate.copy()
         decays = any(run.weight_decay for run in runs)
-        self.couples = decays and first.decay == "coupled"
-        self.shrinks = decays and first.decay != "coupled"
+        self.couples = decays and any_run.decay == "coupled"
+        self.shrinks = decays and any_run.decay != "coupled"
         self._peak_decay = RunTensors(self._decays(runs, tables), like)
         self.decay = self._peak_decay.copy()
         # 1 − rate·decay, the factor by which decay multiplies a parameter if decay does not act through the gradient.
         self.shrink_factor = self._peak_rate.copy()
-        self._bound = first.clip_norm
+        self._bound = any_run.clip_norm
         squares = table_multipliers(tables, like, gradient_multiplier)
         self._norm_multiplier = {name: squares[name].to(tensor) for name, tensor in like.items()}
         self._factors = 1.0, 1.0
