@@ -28,7 +28,7 @@ class Claim:
         source: How we know the statement: "read", "derived" or "recalled".
         experiment: The function that returns the evidence. If it is None, the verdict is "not run".
         minutes: Duration of the experiment at laptop scale on 2 cores, in minutes.
-        differs: How the setting differs from the paper's, in sentences.
+        differs: How the setting differs from the setting of the paper, in sentences.
         disputed: How the literature disagrees with the statement, in sentences.
         gpu_studies: The studies behind the verdict at GPU scale. All of them have sweeps for a GPU. A claim without
             such studies does not run at GPU scale.
@@ -57,7 +57,7 @@ class Claim:
         return PAPERS.get(self.paper, self.paper)
 
     def runs_at(self, scale: Scale) -> bool:
-        """Tell if the claim has an experiment at a scale.
+        """Return whether the claim has an experiment at a scale.
 
         Args:
             scale: Size of the experiment.
@@ -65,7 +65,7 @@ class Claim:
         return self.experiment is not None and (scale != "gpu" or self.at_gpu)
 
     def differs_at(self, scale: Scale) -> str:
-        """Return how the setting at a scale differs from the paper's.
+        """Return how the setting at a scale differs from the setting of the paper.
 
         Args:
             scale: Size of the experiment.

@@ -31,7 +31,7 @@ class Criterion:
 def within(target: float, margin: float) -> Criterion:
     """Require the interval to lie within target ± margin.
 
-    This is an equivalence test, which shows agreement. A test for a difference does not show agreement if it fails.
+    This is an equivalence test, which shows agreement. A test that fails to detect a difference does not.
 
     Args:
         target: Center of the region.

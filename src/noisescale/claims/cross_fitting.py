@@ -1,4 +1,4 @@
-"""Cross-fitting: other seeds choose the cell at which a seed is reported."""
+"""Cross-fitting: other seeds choose the cell at which a seed is reported, so the choice does not bias the value."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from noisescale.claims.panel import Floats
 
 
 def chosen_by_others(scores: Floats, by: Literal["pairs", "halves"]) -> NDArray[np.intp]:
-    """Return for each seed the cell that has the highest score among other seeds.
+    """Return the index of each seed's cell, which has the highest score for other seeds.
 
     With "pairs", seeds (0, 1), (2, 3), … form pairs, and each seed chooses the cell for the other seed of its pair. The
     choices of different pairs are independent, so an interval over pairs contains the uncertainty of the choice.

@@ -47,7 +47,8 @@ def equivalence(name: str, difference: Floats, control: Floats, unit: str = "fra
 def worst_level(pairs: Sequence[Pair]) -> Pair:
     """Return the equivalence test that is farthest from passing, with its control.
 
-    If this level passes, every level passes. The number of tests needs no correction, because all of them must pass.
+    If this test passes, the tests of all levels pass. No correction for the number of tests is needed, because all
+    tests must pass.
 
     Args:
         pairs: Equivalence tests with their controls, one per level.

@@ -47,7 +47,7 @@ def slope_statistic(name: str, law: PowerLaw, seeds: int, criterion: Criterion) 
     if law.status != "ok":
         return Statistic(name, Estimate(math.nan, -math.inf, math.inf, "1", law.advice), (), seeds, criterion)
     errors = law.slope_errors()
-    if not errors:  # a likelihood interval, calibrated to the t distribution with the line's degrees of freedom
+    if not errors:  # the interval comes from a likelihood and is calibrated to the t distribution of the line
         degrees = len(law.widths) - 2.0
         scatter = (((law.slope.high - law.slope.low) / 2 / two_sided(degrees), degrees),)
         return Statistic(name, law.slope, (), seeds, criterion, scatter)

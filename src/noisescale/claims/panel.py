@@ -58,7 +58,7 @@ def mean_with_errors(label: str, x: Floats, values: Floats, *, logs: bool = Fals
     """Draw the mean over seeds with ± 2 standard errors.
 
     Args:
-        label: Text in the legend. The meaning of the bars is added to it.
+        label: Text in the legend, to which the meaning of the bars is added.
         x: Horizontal positions, shape [M].
         values: Values by position and seed, shape [M, S].
         logs: Whether the values are natural logarithms. The curve then shows their exponentials.
@@ -71,7 +71,7 @@ def mean_with_deviations(label: str, x: Floats, values: Floats, *, logs: bool = 
     """Draw the mean over seeds with ± 1 standard deviation of the seeds.
 
     Args:
-        label: Text in the legend. The meaning of the bars is added to it.
+        label: Text in the legend, to which the meaning of the bars is added.
         x: Horizontal positions, shape [M].
         values: Values by position and seed, shape [M, S].
         logs: Whether the values are natural logarithms. The curve then shows their exponentials.

@@ -30,13 +30,15 @@ _CORRELATION_LENGTH = 0.7
 class World:
     """The laws that planted runs follow. By default they are the papers' laws.
 
+    ε is the learning rate, B the batch size and ḡ the normalized noise scale.
+
     Args:
         slope: Exponent of width in the best ḡ.
         best: Logarithm of the best ḡ at width 64.
         by: The quantity that determines the accuracy: "noise" for ḡ, or the "batch" or the "rate" alone.
         height: Peak accuracy at width 64.
         gain: Gain in peak accuracy per doubling of width.
-        curvature: Curvature of accuracy in log ḡ; 0 where noise has no effect.
+        curvature: Curvature of accuracy in log ḡ. It is 0 if noise has no effect.
         saturates: Whether the peak stops rising at width 64.
         rate_effect: Gain in accuracy per doubling of ε at equal ε/B.
         schedule_effect: Accuracy with a schedule of the rate minus accuracy with the same schedule of the batch.

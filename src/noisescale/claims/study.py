@@ -26,7 +26,7 @@ class GpuSweeps:
     Args:
         build: Function from the first seed to the specs.
         setting: Description of what is trained, as facts separated by commas.
-        differs: How the setting differs from the paper's, in sentences.
+        differs: How the setting differs from the setting of the paper, in sentences.
     """
 
     build: Build

@@ -132,10 +132,10 @@ def cell_values(runs: pd.DataFrame, column: str = "accuracy", **keys: float) -> 
     Args:
         runs: The table of runs.
         column: The column to return.
-        **keys: The cell: a value for each column that selects it.
+        **keys: Values of the columns that select the cell.
 
     Returns:
-        Values, shape [S]; empty if the table has no such cell.
+        Values, shape [S]. They are empty if the table has no such cell.
     """
     for name, value in keys.items():
         runs = runs[np.isclose(runs[name].astype(float), value, rtol=1e-6)]
@@ -148,7 +148,7 @@ def by_seed(runs: pd.DataFrame, columns: str | Sequence[str], values: str) -> pd
 
     Args:
         runs: The table of runs.
-        columns: The keys that become columns.
+        columns: Columns of `runs` whose values become the columns of the result.
         values: The column of values.
     """
     table: pd.DataFrame = runs.pivot(index="seed", columns=columns, values=values).sort_index()

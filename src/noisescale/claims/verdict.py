@@ -24,7 +24,7 @@ class Verdict:
         statement: The claim, in a sentence.
         criterion: The criterion, in words.
         source: How we know the statement: "read", "derived" or "recalled".
-        differs: How the setting differs from the paper's.
+        differs: How the setting differs from the setting of the paper.
         verdict: The outcome.
         statistics: The statistics that the criterion tests. Each entry has the name, value, low, high, unit,
             convention, criterion, outcome and p_value.
@@ -70,7 +70,7 @@ class Verdict:
     device: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain values; numbers that are not finite become null."""
+        """Return plain values. Numbers that are not finite become null."""
         return {"schema_version": SCHEMA_VERSION, **{name: _plain(value) for name, value in asdict(self).items()}}
 
 

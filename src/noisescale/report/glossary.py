@@ -18,8 +18,8 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
     ("temperature", "ε/(B(1 − m)); in 1/examples"),
     (
         "normalized noise scale ḡ",
-        "g·c/σ² of the read-out, with rate multiplier c and initial variance σ²: the noise in units of the initial "
-        "weights; under NTK ḡ = g",
+        "g·c/σ², where c is the rate multiplier and σ² the initial variance of the read-out; it is the noise in units "
+        "of the initial weights, and under NTK ḡ = g",
     ),
     (
         "largest stable rate ε½",
@@ -30,12 +30,12 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
     ("cell", "a learning rate and batch size at one width, trained with every seed"),
     (
         "late",
-        "a cell whose test accuracy has converged: the 95 % interval over seeds of its drift between the last two "
-        f"windows lies within ±{LATE_MARGIN:g} (without accuracy: the relative drift of the training loss)",
+        "a cell is late if its test accuracy has converged: the 95 % interval over seeds of its drift between the last "
+        f"two windows lies within ±{LATE_MARGIN:g}; without accuracy, the relative drift of the training loss",
     ),
-    ("interior", f"{OPTIMUM_ADVICE['interior']}, and both ends of its interval are known"),
-    ("censored low", f"an upper bound, not a point; {OPTIMUM_ADVICE['censored_low']}"),
-    ("censored high", f"a lower bound, not a point; {OPTIMUM_ADVICE['censored_high']}"),
+    ("interior", f"{OPTIMUM_ADVICE['interior']}, and both ends of the optimum's interval are known"),
+    ("censored low", f"the position is an upper bound; {OPTIMUM_ADVICE['censored_low']}"),
+    ("censored high", f"the position is a lower bound; {OPTIMUM_ADVICE['censored_high']}"),
     ("not identified low", OPTIMUM_ADVICE["not_identified_low"]),
     ("not identified high", OPTIMUM_ADVICE["not_identified_high"]),
     ("flat", OPTIMUM_ADVICE["flat"]),
@@ -55,7 +55,7 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
     ),
     (
         "standard parameterization",
-        "weights start with variance σ0²/d, biases at 0, and every tensor has the rate ε",
+        "weights start with variance σ0²/d (fan-in d), biases start at 0, and every tensor has the rate ε",
     ),
-    ("own parameterization", "the module's own initialization; every tensor has the rate ε"),
+    ("own parameterization", "the module keeps its initialization, and every tensor has the rate ε"),
 )

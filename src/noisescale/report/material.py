@@ -54,7 +54,7 @@ class Material:
 
     @property
     def widths(self) -> list[float]:
-        """Widths of the primary series, increasing."""
+        """Widths of the primary series, in increasing order."""
         return [fit.width for fit in self.series.widths]
 
     @cached_property
@@ -104,7 +104,7 @@ class Material:
         return next(fit for fit in self.series.widths if fit.width == width)
 
     def optimum(self, metric: str, width: float) -> MetricOptimum | None:
-        """Return the optimum of a width; None if the metric was not measured or the fit gave no position."""
+        """Return the optimum of a width, or None if the metric was not measured or the fit gave no position."""
         optimum = self.width_fit(width).optima.get(metric)
         return optimum if optimum is not None and optimum.curve.has_value else None
 
@@ -113,16 +113,16 @@ class Material:
         return self.series.value_at(optimum)
 
     def height_on_curve(self, metric: str, width: float, place: float) -> float:
-        """Return the metric at a position on the noise axis, interpolated between the neighbouring cells."""
+        """Return the metric at a position on the noise axis, interpolated between the neighboring cells."""
         cells = self.cells[(self.cells.width == width) & self.cells[metric].notna()]
         return float(np.interp(math.log(place), np.log(cells.place), cells[metric])) if len(cells) else math.nan
 
     def noise_law(self, metric: str) -> PowerLaw | None:
-        """Return the law of the optimum over width; None if the metric was not measured."""
+        """Return the law of the optimum over width, or None if the metric was not measured."""
         return self.series.law(metric)
 
     def largest_batch(self, metric: str, width: float) -> LargestBatch | None:
-        """Return the largest batch of a width; None if it has no value."""
+        """Return the largest batch size of a width, or None if it has no value."""
         batch = self.width_fit(width).largest_batch.get(metric)
         return batch if batch is not None and math.isfinite(batch.batch_size.value) else None
 

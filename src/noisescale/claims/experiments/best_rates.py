@@ -21,7 +21,7 @@ class BestRates:
     """The best effective rates ε/(1 − m) on C ladders.
 
     Args:
-        keys: Value of the axis at each ladder, such as its batch size, shape [C].
+        keys: Value that distinguishes each ladder, such as its batch size, shape [C].
         log_rates: Logarithm of each seed's best effective rate, shape [S, C].
         heights: Metric at the best rate, shape [S, C]. Each half of the seeds chooses the rate for the other half. The
             sign of a loss is reversed.
@@ -50,11 +50,11 @@ def best_rates(runs: pd.DataFrame, axis: str, metric: str = "accuracy") -> BestR
 
     Args:
         runs: The table of runs, as `SweepRuns.table` returns it.
-        axis: The column that separates the ladders.
+        axis: The column of `runs` that distinguishes the ladders, such as "batch_size".
         metric: "accuracy", which is maximized, or a loss, which is minimized.
 
     Raises:
-        NotRun: A ladder has too few rates at which every seed trains.
+        NotRun: A ladder has too few rates at which all seeds train without failure.
     """
     effective = np.log(runs.learning_rate / (1 - runs.momentum)).round(6)
     sign = 1.0 if metric == "accuracy" else -1.0

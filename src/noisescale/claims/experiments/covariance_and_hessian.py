@@ -64,7 +64,7 @@ def alignment(request: Request) -> Evidence:
     """C4.6: the covariance of per-example gradients is aligned with the Hessian, at moderate and small losses."""
     steps = _STEPS[request.scale]
     matrices, losses = _along_training(request, steps)
-    if request.null:  # the null takes C from the network of another seed
+    if request.null:  # the null experiment takes C from the network of another seed
         matrices = [
             [Matrices(first.covariance, second.hessian) for first, second in zip(row, row[1:] + row[:1], strict=True)]
             for row in matrices

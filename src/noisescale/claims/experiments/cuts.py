@@ -1,4 +1,4 @@
-"""Cuts of the learning rate and of the weight decay, from equilibrium."""
+"""The effective rate after the learning rate or the weight decay is cut at equilibrium."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _WINDOW = 200
 
 
 def cuts(request: Request) -> Evidence:
-    """C2.11: after η or λ is divided by k, the effective rate at equal S ends at 1/√k of its value before."""
+    """C2.11: after η or λ is divided by k, the effective rate at equal S ends at 1/√k of its old value."""
     seeds, k = request.seeds(_SEEDS), _FACTOR
     pack = ScaleInvariantPack([(_RATE, _DECAY)] * 3, seeds)
     pack.train(settling_time(_RATE * _DECAY))
     before = pack.record(_WINDOW)
-    divisor = 1.0 if request.null else k  # in the null nothing is cut
+    divisor = 1.0 if request.null else k  # in the null experiment, nothing is cut
     pairs = [(_RATE / divisor, _DECAY), (_RATE, _DECAY / divisor), (_RATE, _DECAY)]
     pack.change([pair for pair in pairs for _ in seeds])
     relaxation = equilibrium(_RATE, _DECAY / k, 1.0).relaxation

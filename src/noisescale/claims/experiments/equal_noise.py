@@ -123,7 +123,8 @@ def curves_coincide(request: Request) -> Evidence:
 
 def _obtain_all(request: Request) -> tuple[SweepRuns, SweepRuns, SweepRuns, SweepRuns]:
     """Obtain the runs at the rates of the criterion, at larger rates, at equal ε·steps, and at initialization."""
-    # In the null a fourfold rate at equal ε/B moves the accuracy by a little more than a quarter of the control.
+    # In the null experiment, a fourfold rate at equal ε/B moves the accuracy by a little more than a quarter of the
+    # control.
     world = World(rate_effect=0.003) if request.null else World()
     deciding, larger, equal_time = (
         obtain(request, study, world) for study in (BELOW_THE_EDGE, EQUAL_EPOCHS, ONE_RATE_AT_EQUAL_TIME)
@@ -231,7 +232,7 @@ def curve_of_means(label: str, x: Floats, cells: pd.DataFrame) -> Curve:
     """Draw means with ± 2 standard errors.
 
     Args:
-        label: Text in the legend; the meaning of the bars is added to it.
+        label: Text in the legend, to which the meaning of the bars is added.
         x: Horizontal positions, shape [M].
         cells: One row per position, with the columns `mean` and `sem`.
     """

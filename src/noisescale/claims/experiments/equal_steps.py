@@ -71,7 +71,7 @@ def gap_stays(request: Request) -> Evidence:
 
 def ghosts_matter(request: Request) -> Evidence:
     """C3.7: batch norm over whole batches, instead of ghost batches, confounds the trend of accuracy over B."""
-    # In the null, ghost batches and whole batches have the same best noise.
+    # In the null experiment, ghost batches and whole batches have the same best noise.
     ghost = obtain(request, GHOST_BATCHES)
     whole = obtain(request, WHOLE_BATCHES, World() if request.null else World(rate_effect=-0.01))
     ghost_runs, whole_runs = ghost.table(), whole.table()
@@ -167,7 +167,7 @@ def _failures(runs: pd.DataFrame, label: str = "") -> dict[str, float]:
 def _world(request: Request, edge: float) -> World:
     """Return the world of the planted runs, in which large batches diverge before they reach the best noise.
 
-    In the null, accuracy depends only on the rate, the best rate lies within every ladder, and no run fails.
+    In the null experiment, accuracy depends only on the rate, the best rate lies within every ladder, and no run fails.
     """
     if request.null:
         return World(by="rate", best=math.log(250), edge=1e6)

@@ -34,7 +34,7 @@ def equilibrium_norm(request: Request) -> Evidence:
     """C2.3: ‖w‖⁴ = ηS/(λ(2 − ηλ)) at equilibrium, with the measured S."""
     runs = equilibrium_runs(request)
     pairs = runs.pairs
-    # In the null, the theory uses the rate and decay of another pair.
+    # In the null experiment, the theory uses the rate and decay of another pair.
     ratios = norms_over_theory(runs.trace, (*pairs[-1:], *pairs[:-1]) if request.null else pairs)
     products = np.array([rate * decay for rate, decay in pairs])
     order = np.argsort(products)
@@ -64,7 +64,7 @@ def rotation_of_products(request: Request) -> Evidence:
     rotation = by_pair(np.sqrt((trace.rotations**2).mean(0)).mean(1), pairs)
     rate_of_run = np.repeat(rates, runs.seeds)
     effective_rates = by_pair((rate_of_run[:, None] / trace.squares.mean(0)).mean(1), pairs)
-    if request.null:  # in the null every pair has the product ηλ of another pair
+    if request.null:  # in the null experiment, every pair has the product ηλ of another pair
         products = np.roll(products, 1)
     ratios = rotation / np.array([[_rotation(product)] for product in products])
     # Regress the log effective rate on log ηλ and log η over the pairs, one regression per seed.
@@ -100,7 +100,7 @@ def rotation_of_products(request: Request) -> Evidence:
 def with_momentum(request: Request) -> Evidence:
     """C2.12: with heavy-ball momentum m, ‖w‖⁴ = ηS/(λ(1 − m)(2 − ηλ/(1 + m))) and the rotation is √(2ηλ/(1 + m))."""
     pairs, seeds = _PAIRS_WITH_MOMENTUM, request.seeds(_SEEDS_WITH_MOMENTUM)
-    theory_momentum = 0.0 if request.null else _MOMENTUM  # the null uses the law without momentum
+    theory_momentum = 0.0 if request.null else _MOMENTUM  # the null experiment uses the law without momentum
     pack = ScaleInvariantPack(pairs, seeds, momentum=_MOMENTUM, label_noise=_LABEL_NOISE)
     pack.train(settling_time(slowest(pairs, 1 - _MOMENTUM)))
     trace = pack.record(window(pairs, 1 - _MOMENTUM))

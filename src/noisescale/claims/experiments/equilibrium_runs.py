@@ -98,7 +98,7 @@ def equilibrium_runs(request: Request) -> EquilibriumRuns:
         request: The request.
 
     Raises:
-        NotRun: The time of the sweep is up, or a run diverged.
+        NotRun: The time limit of the sweep was reached, or a run diverged.
     """
     if request.scale == "gpu":
         sweeps = obtain(request, NETWORKS_WITH_DECAY)

@@ -30,7 +30,7 @@ _TOY_SHOWN = 300
 def spikes_of_descent(request: Request) -> Evidence:
     """C2.10: the loss spikes repeatedly with decay, and not without decay or after decay is switched off."""
     seeds, steps = request.seeds(_SEEDS), _STEPS[request.scale]
-    decay = 0.0 if request.null else _DECAY  # in the null, no run has decay
+    decay = 0.0 if request.null else _DECAY  # in the null experiment, no run has decay
     count = len(seeds)
     # Each seed trains three times: with decay throughout, with decay that is switched off, and without decay.
     pairs = [(_RATE, decay)] * 2 + [(_RATE, 0.0)]

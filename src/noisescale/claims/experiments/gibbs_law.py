@@ -74,7 +74,8 @@ def _simulate(n: float, request: Request, generator: np.random.Generator) -> flo
     chains, steps = _CHAINS[request.scale], _STEPS[request.scale]
     x = np.where(np.arange(chains) % 2, 1.0, -1.0) * _DISTANCE / 2
     # θ ← θ − η(L' + noise) with Var = 2n/η, which is σ²/S for n = σ²η/(2S).
-    noise_size = np.sqrt(2 * n * _RATE) * (0.7 if request.null else 1.0)  # the null has half of the noise variance
+    # The null experiment has half of the noise variance.
+    noise_size = np.sqrt(2 * n * _RATE) * (0.7 if request.null else 1.0)
     in_a = total = 0
     for step in range(steps):
         gradient = np.where(_in_a(x), _CURVATURE_A * (x + _DISTANCE / 2), _CURVATURE_B * (x - _DISTANCE / 2))

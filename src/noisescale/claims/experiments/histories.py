@@ -45,7 +45,7 @@ _FROM, _TO = 4, 5
 class MergedHistories:
     """H histories with S runs each, measured M times.
 
-    Measurements start 1/(ηλ) steps before the merge. They come every 1/8 of 1/(ηλ) steps.
+    Measurements start 1/(ηλ) steps before the merge. The interval between measurements is 1/(8ηλ) steps.
 
     Args:
         pairs: (η, λ) of each history before it merges, length H.
@@ -136,7 +136,7 @@ def _merge(dataset: str, request: Request) -> MergedHistories:
     pack.train(_STEPS_APART[request.scale])
     rows = []
     for index in range((1 + _TO) * _MEASUREMENTS):
-        if index == _MEASUREMENTS and not request.null:  # in the null, the histories never merge
+        if index == _MEASUREMENTS and not request.null:  # in the null experiment, the histories never merge
             pack.change([common] * runs)
         pack.train(steps)
         rows.append([_log_rates(pack), *pack.accuracies()])

@@ -29,7 +29,7 @@ def small_spec(name: str, seeds: Sequence[int], **sections: Mapping[str, Any]) -
     Args:
         name: Name of the spec.
         seeds: The seeds.
-        **sections: Sections of the spec; their keys replace the default keys.
+        **sections: Sections of the spec. Their keys replace the default keys.
     """
     grid, training = _GRID | dict(sections.pop("grid", {})), _TRAINING | dict(sections.pop("training", {}))
     spec = mnist1d_spec(name, 0, 1, grid=grid, training=training, **sections)
@@ -79,7 +79,7 @@ def outputs(trainer: PackTrainer, inputs: Tensor, parameters: Mapping[str, Tenso
     Args:
         trainer: The trainer of the pack.
         inputs: Inputs, shape [M, …].
-        parameters: Parameters by name, shape [R, …]; None for the current parameters.
+        parameters: Parameters by name, shape [R, …], or None for the current parameters.
 
     Returns:
         Outputs, shape [R, M, K].

@@ -1,4 +1,4 @@
-"""A small and a large initial learning rate, at equal steps and at steps in proportion to 1/(ηλ)."""
+"""A small and a large initial learning rate, with equal numbers of steps and with steps in proportion to 1/(ηλ)."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def small_initial_rate(request: Request) -> Evidence:
 
 
 def _equivalence(accuracies: _FinalAccuracies, null: bool) -> Pair:
-    # In the null, the small rate trains for as many steps as the large rate.
+    # In the null experiment, the small rate trains for as many steps as the large rate.
     end = accuracies.small[0 if null else -1]
     control = accuracies.large - accuracies.small[0]
     return equivalence("test accuracy, small rate for ten times the steps", end - accuracies.large, control)

@@ -57,7 +57,7 @@ def widths(request: Request) -> Evidence:
 def _profiles(request: Request, loss: str) -> Floats:
     """Compute the training loss [2, A, S] beyond each of the two minima, in the direction away from the other."""
     batches = _BATCHES[request.scale]
-    if request.null:  # the null compares two minima with equal noise and different initial weights
+    if request.null:  # the null experiment compares two minima with equal noise and different initial weights
         ends = [_train(request, loss, batches[1], offset) for offset in (0, 100)]
     else:
         ends = [_train(request, loss, batch, 0) for batch in batches]

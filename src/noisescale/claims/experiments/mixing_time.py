@@ -117,7 +117,7 @@ def _predicted_classes(product: float, request: Request) -> torch.Tensor:
     pack.train(_STEPS_APART[request.scale] + int(1.5 / product))
     rows = []
     for index in range(3 * _MEASUREMENTS // 2 + 1):
-        if index == _MEASUREMENTS // 2 + 1 and not request.null:  # in the null, the histories never merge
+        if index == _MEASUREMENTS // 2 + 1 and not request.null:  # in the null experiment, the histories never merge
             pack.change([(_RATE, decay)] * (2 * runs))
         pack.train(round((index + 1) / (product * _MEASUREMENTS)) - round(index / (product * _MEASUREMENTS)))
         rows.append(pack.predictions(pack.data.x_test.double()).reshape(2, runs, -1))
@@ -125,7 +125,7 @@ def _predicted_classes(product: float, request: Request) -> torch.Tensor:
 
 
 def _distances(classes: torch.Tensor) -> Floats:
-    """Return the squared distance [L] between class frequencies of classes [L, 2, R, M], without its bias."""
+    """Return the unbiased squared distance [L] between the class frequencies of two histories, from [L, 2, R, M]."""
     frequencies = torch.nn.functional.one_hot(classes).double().mean(2)
     chance = (frequencies * (1 - frequencies)).sum(-1) / (classes.shape[2] - 1)
     squares = (frequencies[:, 0] - frequencies[:, 1]).square().sum(-1)

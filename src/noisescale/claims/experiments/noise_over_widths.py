@@ -65,8 +65,8 @@ def noise_in_proportion(request: Request) -> Evidence:
 
 def constant_temperature(request: Request) -> Evidence:
     """C1.4: in the standard parameterization the best ε/B does not depend on width."""
-    # In the papers' law, the best ḡ = g·d/σ0² grows with width in this parameterization too. In the null, the best
-    # ḡ is the same at all widths.
+    # In the papers' law, the best ḡ = g·d/σ0² grows with width in this parameterization too. In the null experiment,
+    # the best ḡ is the same at all widths.
     world = (World(slope=0.0) if request.null else World()).standard()
     sweeps = obtain(request, STANDARD_OVER_WIDTHS, world)
     _, series = fit_primary_series(sweeps.study)
@@ -94,7 +94,7 @@ def constant_temperature(request: Request) -> Evidence:
 
 def with_batch_norm(request: Request) -> Evidence:
     """C1.8: with batch norm, the best ḡ grows with width for residual but not for convolutional networks."""
-    # In the null, the labels of the widths are permuted.
+    # In the null experiment, the labels of the widths are permuted.
     residual_world = World(best=5.5 + math.log(8), shuffled=request.null)
     residual = obtain(request, RESIDUAL_NETWORKS, residual_world)
     convolutional = obtain(request, CONVOLUTIONAL_NETWORKS, World(best=5.5, slope=0.0))

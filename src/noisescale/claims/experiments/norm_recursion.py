@@ -27,7 +27,7 @@ _SMALLEST = 1e-18
 def recursion(request: Request) -> Evidence:
     """C2.1: ‖w‖² follows its recursion, and gradients are orthogonal to weights."""
     seeds, steps = request.seeds(_SEEDS), 60 if request.scale == "smoke" else 500
-    # In the null, ε = 1, and the network is not scale invariant.
+    # In the null experiment, ε = 1, and the network is not scale invariant.
     traces = {
         epsilon: ScaleInvariantPack([_PAIR], seeds, epsilon=epsilon).record(steps)
         for epsilon in (1.0 if request.null else EPSILON, _TORCH_EPSILON)
@@ -59,7 +59,7 @@ def recursion(request: Request) -> Evidence:
 def symmetry(request: Request) -> Evidence:
     """C2.2: the change (w, η, λ) → (cw, c²η, λ/c²) leaves the outputs of the network the same."""
     seeds, steps, interval, c = request.seeds(_SEEDS), 50, 5, 3.0
-    power = 1.0 if request.null else 2.0  # in the null, the rate is multiplied by c, as the weights are
+    power = 1.0 if request.null else 2.0  # in the null experiment, the rate is multiplied by c, as the weights are
     rescaled = (_PAIR[0] * c**power, _PAIR[1] / c**power)
     pack = ScaleInvariantPack([_PAIR, rescaled], seeds)
     pack.scale([1.0] * len(seeds) + [c] * len(seeds))

@@ -41,7 +41,8 @@ def no_mixing(request: Request) -> Evidence:
     for _ in range(_SNAPSHOTS):
         snapshots.append(_directions(pack))
         pack.train(int(1 / (rate * decay)))
-    if request.null:  # in the null, the order is random, and a snapshot of the same trajectory replaces the other seed
+    # In the null experiment, the order is random, and a snapshot of the same trajectory replaces the other seed.
+    if request.null:
         order = np.random.default_rng(request.first_seed).permutation(_SNAPSHOTS)
         snapshots = [snapshots[index] for index in order]
     last, earlier = snapshots[-1], snapshots[-1 - _LONG_LAG]

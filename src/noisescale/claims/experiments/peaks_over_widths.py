@@ -23,7 +23,7 @@ _FEWEST_WIDTHS = 6
 
 def peak_rises(request: Request) -> Evidence:
     """C1.5: wider networks have higher test accuracy when each width is trained at its own optimum."""
-    # In the null, every width has the same peak. Permuting the widths would not remove the effect: the
+    # In the null experiment, every width has the same peak. Permuting the widths would not remove the effect: the
     # widths with an optimum could still be correlated with accuracy.
     sweeps = obtain(request, OVER_WIDTHS, World(gain=0.0) if request.null else World())
     _, series = fit_primary_series(sweeps.study)

@@ -1,4 +1,4 @@
-"""The relaxation of the norm, from twins: two runs with the same batches, with larger and with smaller weights."""
+"""The relaxation of the weight norm, measured with twins: two runs with equal batches and different weight norms."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from noisescale.claims.panel import Curve, Floats, Panel, mean_with_deviations
 from noisescale.claims.statistic import farthest_from, over_seeds
 from noisescale.theory import equilibrium
 
-# Margins of `docs/verdicts.md`: 10% for rates, a quarter for slopes.
+# Margins of `docs/verdicts.md`: 10% for relaxation rates, a quarter for slopes.
 _SAME_RATE, _PROPORTIONAL = within(1, 0.10), within(1, 0.25)
 _SEEDS = {"smoke": 6, "laptop": 40}
 # Factors on the weights of the twins, in opposite directions, so that second-order terms cancel.
@@ -45,7 +45,7 @@ class _Relaxation:
     """Twins of S seeds at one (η, λ), over T steps.
 
     Args:
-        product: ηλ.
+        product: Product ηλ.
         log_ratio: Log ratio of ‖w‖⁴ between the twins, averaged over layers, shape [T + 1, S].
         rates: Decay rate κ of the log ratio, per step, shape [S].
         elasticity: Estimate of d ln S/d ln ‖w‖⁴ from the two twins, shape [S].
@@ -64,7 +64,8 @@ def relaxation_rate(request: Request) -> Evidence:
     learning = _with_learning(pairs[-1], seeds)
     products = np.array([item.product for item in relaxations])
     rates = np.stack([item.rates for item in relaxations])
-    # In the null, the products are in reverse order: the rate at the largest ηλ is compared with the smallest ηλ.
+    # In the null experiment, the products are in reverse order: the rate at the largest ηλ is compared with the
+    # smallest ηλ.
     compared = products[::-1] if request.null else products
     ratios = rates / (4 * compared[:, None])
     x = np.log(compared) - np.log(compared).mean()

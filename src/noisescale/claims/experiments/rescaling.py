@@ -20,7 +20,7 @@ from noisescale.claims.sweep_runs import SweepRuns
 from noisescale.store import Study
 from noisescale.sweeps import SweepSpec
 
-# Margins of `docs/verdicts.md`: a quarter for slopes; two settings agree within a quarter of the control.
+# Margins of `docs/verdicts.md`: 0.25 for slopes, and a quarter of the control for two settings that should agree.
 _PROPORTIONAL, _SHARE_OF_CONTROL = within(1, 0.25), 0.25
 _SEEDS = {"smoke": 8, "laptop": 40}
 # In the standard parameterization λ grows with width, so that 1/(ηλ) varies at fixed η and S.
@@ -39,8 +39,8 @@ class RescaledRuns:
     """Runs of W widths, F factors β and S seeds.
 
     Args:
-        loss: Late training loss, shape [W, F, S]; the loss of a constant output if a run diverged.
-        control: Late training loss at four times the noise, shape [W, S].
+        loss: Training loss late in training, shape [W, F, S]. A diverged run has the loss of a constant output.
+        control: Training loss late in training at four times the noise, shape [W, S].
         curvature: λ_max at the end of the run at β = 1, shape [W, S].
     """
 
@@ -93,13 +93,13 @@ RESCALED = ClaimStudy(
 
 
 def largest_factor(request: Request) -> Evidence:
-    """C4.2: the largest β at which (βη, βS) trains as (η, S) does is proportional to 1/(ηλ_ref)."""
+    """C4.2: the largest β for which (βη, βS) trains like (η, S) is proportional to 1/(ηλ_ref)."""
     if request.scale == "smoke":
         runs, provenance = _plant(request.first_seed), Provenance(planted=("rescaled",))
     else:
         sweeps = obtain(request, RESCALED)
         runs, provenance = _read(sweeps), sweeps.provenance
-    if request.null:  # in the null, every width has the λ of another width
+    if request.null:  # in the null experiment, every width has the λ of another width
         runs = runs.with_exchanged_curvature()
     seeds, curvature = runs.curvature.shape[1], runs.curvature
     slope, factors = _slope(runs)
@@ -147,7 +147,7 @@ def largest_factors(loss: Floats, margin: Floats) -> Floats:
         margin: Largest difference that counts as equal, shape [W].
 
     Returns:
-        Factors, shape [W]; nan if the loss never differs by the margin, so that no line can be fitted.
+        Factors, shape [W]. A factor is nan if the loss never differs by the margin, so that no line can be fitted.
     """
     distance = np.abs(loss - loss[:, :1]) / margin[:, None]
     log_factors = np.log(_FACTORS)

@@ -41,8 +41,8 @@ class NormTrace:
     """Norms, gradients and rotations of R runs with L weight tensors, over T steps.
 
     Args:
-        squares: ‖w‖² before the first step and after every step, shape [T + 1, R, L].
-        gradients: ‖g‖² of the batch's gradient, shape [T, R, L].
+        squares: Squared norm ‖w‖² before the first step and after every step, shape [T + 1, R, L].
+        gradients: Squared norm ‖g‖² of the gradient of the batch, shape [T, R, L].
         radial: Inner product ⟨g, w⟩, shape [T, R, L].
         rotations: Angle of each step, in radians, shape [T, R, L].
     """
@@ -73,8 +73,8 @@ class ScaleInvariantPack:
         label_noise: Fraction of labels that are redrawn at random. If it is large, gradients are mostly noise that does
             not change during training.
         dataset: Name of the data set.
-        train_size: Size of a subset of the training set, in examples; None for the whole set.
-        batch_size: B, in examples. If it equals `train_size`, every batch is the whole subset.
+        train_size: Number of training examples to use, or None for all of them.
+        batch_size: Batch size B, in examples. If it equals `train_size`, every batch has all of these examples.
         read_out: Factor on the weights of the fixed read-out. With a small factor the loss is nearly linear in the
             outputs.
         every_label: Whether each example occurs once with every label, so that there is nothing to learn.
@@ -121,7 +121,7 @@ class ScaleInvariantPack:
             for rate, decay in pairs
             for seed in seeds
         ]
-        # The gradients of a recorded step, one entry for each part of the pack; None while nothing is recorded.
+        # The gradients of a recorded step, one entry per part of the pack. None if the step is not recorded.
         self._observed: list[dict[str, Tensor]] | None = None
         self._factory = _modified(family_factory(ModelOptions.of_run(template)), epsilon, read_out)
         self.trainer = self._trainer(self.runs)
@@ -185,7 +185,7 @@ class ScaleInvariantPack:
 
         Args:
             inputs: Inputs of all runs, shape [M, …].
-            parameters: Parameters by name, shape [R, …]; None for the current parameters.
+            parameters: Parameters by name, shape [R, …], or None for the current parameters.
 
         Returns:
             Outputs, shape [R, M, K].
@@ -196,7 +196,7 @@ class ScaleInvariantPack:
         """Compute the cross-entropy on the whole training set, in training mode.
 
         Args:
-            parameters: Parameters by name, shape [R, …]; None for the current parameters.
+            parameters: Parameters by name, shape [R, …], or None for the current parameters.
 
         Returns:
             Losses, shape [R], in nats.

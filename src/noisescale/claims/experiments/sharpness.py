@@ -178,7 +178,7 @@ def given_loss_and_time(points: pd.DataFrame, quantity: str) -> float:
 
 
 def at_equal_loss_alone(points: pd.DataFrame, quantity: str) -> float:
-    """Regress the log of a quantity on log₂ noise, at one training loss that runs with every noise reach.
+    """Regress the log of a quantity on log₂ noise, at a training loss that is reached with every noise.
 
     Args:
         points: Measurements of one seed. The quantity is interpolated along training.
@@ -229,7 +229,7 @@ def _over_batches(request: Request, loss: str) -> pd.DataFrame:
     rate, batches = RATES[loss], BATCHES[request.scale]
     parts = []
     for place, batch in enumerate(batches):
-        # In the null, the seeds differ instead of the noise.
+        # In the null experiment, the seeds differ instead of the noise.
         trained_batch, offset = (batches[1], 100 * place) if request.null else (batch, 0)
         points = _train(request, loss, rate, trained_batch, _STEPS[request.scale], offset)
         parts.append(points.assign(noise=rate / batch, batch_size=batch))

@@ -1,4 +1,4 @@
-"""Cycles of η/S, and the sharpness λ_max at the ends of their halves."""
+"""Cycles of η/S, and the sharpness λ_max at the ends of their noisy and quiet halves."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def cycles(request: Request) -> Evidence:
 
 def _train(request: Request, loss: str, varied: str) -> pd.DataFrame:
     count = _CYCLES[request.scale]
-    # In the null, both halves have the same noise, within one percent.
+    # In the null experiment, both halves have the same noise, within one percent.
     low = 0.99 if request.null else _LOW
     spec = small_spec(
         "cycles", request.seeds(_SEEDS), dataset={"test_size": 1000},
@@ -67,7 +67,7 @@ def _train(request: Request, loss: str, varied: str) -> pd.DataFrame:
 
 
 def _modulation(curves: pd.DataFrame) -> Floats:
-    """Compute the modulation of log λ_max for each seed, by third differences after the first cycle.
+    """Compute for each seed how much log λ_max differs between noisy and quiet ends, after the first cycle.
 
     Third differences remove a drift that is linear or quadratic in time.
     """

@@ -80,7 +80,7 @@ def _with_squared_error(study: Study | PlantedStudy, name: str, criterion: Crite
 
 def largest_batch_falls(request: Request) -> Evidence:
     """C1.7: the largest batch size B* at which the best noise scale can be reached falls with width."""
-    # In the null, the largest stable rate grows faster with width than the best noise.
+    # In the null experiment, the largest stable rate grows faster with width than the best noise.
     sweeps = obtain(request, OVER_WIDTHS, World(edge_slope=2.0) if request.null else World())
     _, series = fit_primary_series(sweeps.study)
     law = series.laws["accuracy"].largest_batch

@@ -52,12 +52,12 @@ def _law(rate: float, finite_steps: bool) -> float:
 
 
 def _simulate(rate: float, chains: int, null: bool, generator: np.random.Generator) -> float:
-    """Return the mean excess loss of independent chains near twelve relaxation times of the slowest direction."""
+    """Return the mean excess loss of independent chains, late in twelve relaxation times of the slowest direction."""
     directions = zip(_CURVATURES, _NOISES / _BATCH, strict=True)
     variance = np.array([stationary_variance(rate, curvature, noise) for curvature, noise in directions])
     # Chains start with half of the stationary standard deviation, so that slow directions need less time.
     theta = generator.standard_normal((chains, 4)) * np.sqrt(variance) * 0.5
-    scale = np.sqrt(_NOISES / _BATCH) * (0.7 if null else 1.0)  # the null has half of the noise variance
+    scale = np.sqrt(_NOISES / _BATCH) * (0.7 if null else 1.0)  # the null experiment has half of the noise variance
     steps, losses = int(12 / (rate * _CURVATURES[0])), []
     for step in range(steps):
         theta -= rate * (_CURVATURES * theta + scale * generator.standard_normal((chains, 4)))

@@ -29,7 +29,7 @@ _STABLE = 1e6
 
 def saturation(request: Request) -> Evidence:
     """C3.1: at equal epochs, the best rate grows with B and then saturates; accuracy is constant and then falls."""
-    # In the null, every rate is stable.
+    # In the null experiment, every rate is stable.
     sweeps = obtain(request, TUNED_AT_EQUAL_EPOCHS, World(edge=_STABLE if request.null else 40.0))
     runs = sweeps.table()
     (rates,) = where_all_have_a_peak(best_rates(runs, "batch_size"))

@@ -22,7 +22,7 @@ _MORE_BATCHES = {5.0: [8, 10, 15, 20, 30], 10.0: [15, 20, 30, 40, 60]}
 # Rates below 2/λ_max at initialization, which is 5.2 in the mean of development seeds. At each rate, ε/B is 1/2, 1/3,
 # 1/4 and 1/6.
 _BATCHES_BELOW_THE_EDGE = {1.0: [2, 3, 4, 6], 4.0: [8, 12, 16, 24]}
-# The rate below the edge that is trained at equal epochs and at equal ε·steps.
+# This rate below the edge is trained both at equal epochs and at equal ε·steps.
 RATE_WITH_BOTH_BUDGETS = 4.0
 
 NETWORK = "MLP, one hidden layer of width 64, NTK, no batch norm, MNIST-1D"

@@ -39,7 +39,7 @@ EQUAL_STEPS = ClaimStudy(
     f"{NETWORK}, NTK, no batch norm, 6,000 steps",
     lambda first: _plain("equal-steps", first, (0.5, 64.0), [16, 32, 64, 128, 256, 512], _STEPS),
 )
-# The largest batch of `EQUAL_STEPS` with four times the steps.
+# This study trains the largest batch size of `EQUAL_STEPS` for four times the steps.
 MORE_STEPS = ClaimStudy(
     f"{NETWORK}, NTK, no batch norm, B = 512, 24,000 steps",
     lambda first: _plain("more-steps", first, (0.125, 2.0), [512], 4 * _STEPS),

@@ -1,4 +1,4 @@
-"""Studies of scale-invariant residual networks with weight decay, which have sweeps only for a GPU."""
+"""Studies of scale-invariant residual networks with weight decay. They have sweeps only for a GPU."""
 
 from __future__ import annotations
 

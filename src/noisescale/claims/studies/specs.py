@@ -40,7 +40,7 @@ def mnist1d_spec(name: str, first: int, seeds: int, **sections: Mapping[str, Any
         name: Name of the sweep and of its folder.
         first: First seed.
         seeds: Number of seeds.
-        **sections: Sections of the spec; their keys replace the default keys.
+        **sections: Sections of the spec. Their keys replace the default keys.
     """
     defaults: dict[str, Section] = {
         "dataset": {"name": "mnist1d", "test_size": 20_000},

@@ -8,7 +8,7 @@ from noisescale.claims.studies.specs import NOISY_LABELS, claim_spec, mnist1d_sp
 from noisescale.claims.study import ClaimStudy, GpuSweeps
 from noisescale.sweeps import SweepSpec
 
-# ε·steps, the training time of the stochastic differential equation, as in examples/mnist1d.toml.
+# Training time ε·steps, as in examples/mnist1d.toml.
 TIME = 400_000
 _BATCHES = [8, 11, 16, 23, 33]
 _STABILITY = {"steps": 300, "seeds": 8, "batch_size": [4, 16, 64, 256]}
