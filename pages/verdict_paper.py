@@ -39,8 +39,8 @@ def _claim(
         "Disputed": claim.disputed,
         "Recomputed": reanalysis(first),
         "Seeds and runs": f"{first['seeds']} seeds from {first['first_seed']}, {first['runs']:,} runs",
-        "Also": "; ".join(numbers),
-        "Known to us as": first["source"],
+        "Further numbers": "; ".join(numbers),
+        "How we know the statement": first["source"],
         **_tested(first, judgements[0].get(claim.id)),
     }
     lines += [*_figure(first), "", *_table(first, second), ""]
@@ -67,14 +67,19 @@ def _tested(verdict: StoredVerdict, judgement: Judgement | None) -> dict[str, st
     )
     if judgement is None:
         return {"Repeat": together}
-    level = f"at Holm's level {judgement.level:.2g}" if judgement.level else "Holm's procedure had stopped earlier"
+    level = (
+        f"at Holm's level {judgement.level:.2g}"
+        if judgement.level
+        else "not at all, because Holm's procedure stopped earlier"
+    )
     same_set = [
         other for verdicts in of_paper(verdict["paper"]) for other in verdicts if seed_set(other) == seed_set(verdict)
     ]
     return {
-        "Tested": f"{level}; the largest p-value is {judgement.p_value:.2g}; the paper has {judgement.family} claims",
-        "Repeat": f"{together} judges all claims of the paper on that set and gives: "
-        f"{word(verdict, judged(same_set))}; {alone} tests at 0.025/{judgement.family} and gives: {judgement.alone}",
+        "Tested": f"{level}. The largest p-value is {judgement.p_value:.2g}. The paper has {judgement.family} claims.",
+        "Repeat": f"{together} judges all claims of the paper on this set and gives: "
+        f"{word(verdict, judged(same_set))}. {alone} tests only this claim, at level 0.025/{judgement.family}, and gives: "
+        f"{judgement.alone}.",
     }
 
 

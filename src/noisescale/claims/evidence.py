@@ -52,7 +52,7 @@ class Evidence:
         statistics: The statistics that the criterion tests.
         panels: The panels of the figure.
         runs: Number of runs that were trained or simulated.
-        setting: What was trained, in a sentence.
+        setting: Description of what was trained, as facts separated by commas.
         reported: Further numbers without intervals, by name.
         beside: Further statistics, such as the same comparison at equal training time. The verdict does not depend on
             them.

@@ -32,7 +32,7 @@ class Verdict:
         first_seed: First seed of the seed set.
         seeds: Number of seeds.
         runs: Number of runs that were trained or simulated.
-        setting: What was trained, in a sentence.
+        setting: Description of what was trained, as facts separated by commas.
         reported: Further numbers without intervals, by name.
         beside: Further statistics, in the format of `statistics`. The verdict does not depend on them.
         seeds_needed: Number of seeds that would settle an inconclusive verdict. None if more seeds would not

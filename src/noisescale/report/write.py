@@ -208,7 +208,9 @@ def _facts(runs: pd.DataFrame, spec: Mapping[str, Any]) -> dict[str, str]:
         "Optimum chosen on": f"{select_on} examples; heights are reported on the test set",
         "Data (SHA-256)": ", ".join(sorted(runs.dataset_hash.unique())),
         "Versions": "; ".join(sorted(runs.versions.unique())),
-        "Device": ", ".join(sorted({f"{d}, {t} threads" for d, t in zip(runs.device, runs.threads, strict=True)})),
+        "Device": ", ".join(
+            sorted({f"{device}, {threads} threads" for device, threads in zip(runs.device, runs.threads, strict=True)})
+        ),
         "Training time": f"{seconds(float(runs.seconds.sum()))} on a single worker, summed over all runs",
     }
 

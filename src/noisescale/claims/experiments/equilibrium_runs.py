@@ -42,7 +42,7 @@ class EquilibriumRuns:
         trace: Norms, gradients and rotations of the R runs.
         training_loss: Training loss, averaged over evaluations at equilibrium, shape [R], in nats.
         test_accuracy: Test accuracy, averaged over evaluations at equilibrium, shape [R].
-        setting: What was trained, in a sentence.
+        setting: Description of what was trained, as facts separated by commas.
         provenance: The sweeps and devices behind the runs.
     """
 

@@ -85,7 +85,7 @@ def same_equilibrium(request: Request) -> Evidence:
 def _of_sweep(request: Request) -> Evidence:
     """Return the evidence from a stored sweep, whose schedules produce the histories."""
     if request.null:
-        raise NotRun("no null at this scale")
+        raise NotRun("there is no null experiment at this scale")
     sweeps = obtain(request, NETWORKS_AFTER_HISTORIES)
     assert isinstance(sweeps.study, Study)
     merged = merged_histories_of(sweeps.study)

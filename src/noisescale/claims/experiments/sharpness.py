@@ -67,7 +67,7 @@ def flatter_minima(request: Request) -> Evidence:
     """C4.3: λ_max falls with η/S at given training loss and time, at one learning rate with different batches."""
     if request.scale == "gpu":
         if request.null:
-            raise NotRun("no null at this scale")
+            raise NotRun("there is no null experiment at this scale")
         sweeps = obtain(request, CURVATURE_OVER_BATCHES)
         assert isinstance(sweeps.study, Study)
         points = curvature_points(sweeps.study)

@@ -60,10 +60,10 @@ def _widths(material: Material, metric: str) -> Figure:
     for width in material.widths:
         curve = cells[cells.width == width].sort_values("temperature")
         height = _relative(material, curve, metric, width)
-        half = np.nan_to_num(curve[f"{metric}_half"], posinf=0.0)
-        _curve(panels[0], curve.temperature, height, half, styles[width])
+        half_width = np.nan_to_num(curve[f"{metric}_half"], posinf=0.0)
+        _curve(panels[0], curve.temperature, height, half_width, styles[width])
         if shifted:
-            _curve(panels[1], curve.temperature * (width / base) ** -slope, height, half, styles[width])
+            _curve(panels[1], curve.temperature * (width / base) ** -slope, height, half_width, styles[width])
     for axes in panels:
         axes.relim()
         pad_log(axes, "x", np.concatenate([line.get_xdata() for line in axes.lines]).tolist(), 0.03)
@@ -76,8 +76,8 @@ def _widths(material: Material, metric: str) -> Figure:
         panels[1].set_xlabel(f"ε/(B(1−m)) · (width/{base:g})$^{{{-slope:.2f}}}$")
         panels[1].set_title("shifted by the law")
     handles = [
-        Line2D([], [], color=styles[w].color, marker=styles[w].marker, ls=styles[w].line, label=f"width {w:g}")
-        for w in material.widths
+        Line2D([], [], color=style.color, marker=style.marker, ls=style.line, label=f"width {width:g}")
+        for width, style in styles.items()
     ]
     legend_below(figure, handles, columns=min(len(handles), 7))
     return figure
@@ -92,6 +92,6 @@ def _relative(material: Material, curve: pd.DataFrame, metric: str, width: float
     return curve[metric] - reference
 
 
-def _curve(axes: Axes, x: pd.Series, y: pd.Series, half: NDArray[np.float64], style: LineStyle) -> None:
-    axes.errorbar(x, y, yerr=half, color=style.color, ls="none", elinewidth=0.8, zorder=1.5)
+def _curve(axes: Axes, x: pd.Series, y: pd.Series, half_width: NDArray[np.float64], style: LineStyle) -> None:
+    axes.errorbar(x, y, yerr=half_width, color=style.color, ls="none", elinewidth=0.8, zorder=1.5)
     axes.plot(x, y, color=style.color, marker=style.marker, ls=style.line, ms=4.5, lw=1.2)

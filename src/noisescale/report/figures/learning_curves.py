@@ -39,7 +39,9 @@ def learning_curves(material: Material) -> Figure:
         axes.locator_params(axis="x", nbins=5)
     _limit_loss(all_axes[-1], curves, panels[-1][1])
     handles: list[Line2D | Patch] = [
-        Line2D([], [], color=styles[w].color, label=f"width {w:g}", lw=2.2) for w in material.widths if w in runs
+        Line2D([], [], color=styles[width].color, label=f"width {width:g}", lw=2.2)
+        for width in material.widths
+        if width in runs
     ]
     handles += [Line2D([], [], color=INK, ls=ls, label=label) for ls, label in (("-", material.split), ("--", "train"))]
     handles.append(Patch(color=INK, alpha=0.15, lw=0, label="± 1 s.d. over seeds"))

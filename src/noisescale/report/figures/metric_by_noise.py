@@ -123,8 +123,8 @@ def _limits(material: Material, metric: str) -> tuple[float, float]:
 
 def _legend(material: Material, styles: dict[float, LineStyle]) -> list[Line2D]:
     handles = [
-        Line2D([], [], color=styles[w].color, marker=styles[w].marker, ls=styles[w].line, label=f"width {w:g}")
-        for w in material.widths
+        Line2D([], [], color=style.color, marker=style.marker, ls=style.line, label=f"width {width:g}")
+        for width, style in styles.items()
     ]
     handles.append(Line2D([], [], color=INK, marker="D", ls="-", lw=2, mfc="white", label="optimum, 95 % interval"))
     if not material.cells.late.all():

@@ -20,7 +20,9 @@ _BAND_POINTS = 25
 
 def noise_law(material: Material) -> Figure:
     """Draw the optimum of each width with its interval, and the law with its 95 % band. Arrows show bounds."""
-    metrics = [m for m in material.metrics if any(material.optimum(m, w) for w in material.widths)]
+    metrics = [
+        metric for metric in material.metrics if any(material.optimum(metric, width) for width in material.widths)
+    ]
     if not metrics:
         return message("No width has an optimum to draw. The table gives the reasons.")
     figure = new_figure(4.4)
@@ -69,11 +71,12 @@ def _panel(axes: Axes, material: Material, metric: str) -> None:
 def _law(axes: Axes, material: Material, law: PowerLaw | None) -> None:
     if law is None or law.status != "ok" or len(law.widths) < 2:
         return
-    widths = [float(w) for w in np.geomspace(min(law.widths), max(law.widths), _BAND_POINTS)]
-    axes.plot(widths, [math.exp(law.log_at(w)) for w in widths], color=ACCENT, zorder=2)
-    band = [law.at(w, new=False) for w in widths]
+    widths = [float(width) for width in np.geomspace(min(law.widths), max(law.widths), _BAND_POINTS)]
+    axes.plot(widths, [math.exp(law.log_at(width)) for width in widths], color=ACCENT, zorder=2)
+    band = [law.at(width, new=False) for width in widths]
     low, high = axes.get_ylim()
-    axes.fill_between(widths, [max(e.low, low) for e in band], [min(e.high, high) for e in band],
+    axes.fill_between(widths, [max(estimate.low, low) for estimate in band],
+                      [min(estimate.high, high) for estimate in band],
                       color=ACCENT, alpha=0.15, lw=0)  # fmt: skip
 
 

@@ -16,7 +16,9 @@ def peak(material: Material) -> Figure:
     heights = {}
     for metric in material.metrics:
         optima = [(width, material.optimum(metric, width)) for width in material.widths]
-        shown = [(width, best) for width, best in optima if best is not None and math.isfinite(best.height.value)]
+        shown = [
+            (width, optimum) for width, optimum in optima if optimum is not None and math.isfinite(optimum.height.value)
+        ]
         if shown:
             heights[metric] = shown
     if not heights:
@@ -24,12 +26,14 @@ def peak(material: Material) -> Figure:
     figure = new_figure(3.7)
     panels = figure.subplots(1, len(heights), squeeze=False)[0]
     for axes, (metric, shown) in zip(panels, heights.items(), strict=True):
-        axes.plot([width for width, _ in shown], [best.height.value for _, best in shown], color=MUTED, lw=1, zorder=1)
-        for width, best in shown:
-            height = best.height
+        axes.plot(
+            [width for width, _ in shown], [optimum.height.value for _, optimum in shown], color=MUTED, lw=1, zorder=1
+        )
+        for width, optimum in shown:
+            height = optimum.height
             if height.bounded:
                 axes.plot([width] * 2, [height.low, height.high], color=INK, marker="_", ms=8, lw=1.4)
-            face = INK if best.curve.label == "interior" else "white"
+            face = INK if optimum.curve.label == "interior" else "white"
             axes.plot([width], [height.value], marker="D", color=INK, mfc=face, ms=6, ls="none")
         axes.set_xlabel("width")
         axes.set_ylabel(f"{material.metric_label(metric, 'test')}\nat the optimum")

@@ -56,12 +56,13 @@ def recommended(material: Material, recommendation: Recommendation) -> Figure:
 
 def _band(axes: Axes, batches: list[float], estimates: list[Estimate], color: Color, line: str, label: str) -> None:
     low, high = axes.get_ylim()
-    lows = [e.low if math.isfinite(e.low) else low for e in estimates]
-    highs = [e.high if math.isfinite(e.high) else high for e in estimates]
+    lows = [estimate.low if math.isfinite(estimate.low) else low for estimate in estimates]
+    highs = [estimate.high if math.isfinite(estimate.high) else high for estimate in estimates]
     axes.fill_between(
         batches, np.maximum(lows, low), np.minimum(highs, high), color=color, alpha=0.13, lw=0, zorder=1.5
     )
-    axes.plot(batches, [e.value for e in estimates], color=color, ls=line, marker=".", ms=4, label=label, zorder=3)
+    values = [estimate.value for estimate in estimates]
+    axes.plot(batches, values, color=color, ls=line, marker=".", ms=4, label=label, zorder=3)
 
 
 def _noise(material: Material, recommendation: Recommendation) -> float:

@@ -49,15 +49,18 @@ def stability(material: Material) -> Figure:
 def _edges(axes: Axes, material: Material, metric: str) -> None:
     styles = line_styles(list(material.edges))
     values: list[float] = []
-    for k, (batch, edges) in enumerate(material.edges.items()):
+    for index, (batch, edges) in enumerate(material.edges.items()):
         # A small shift separates the intervals of several batch sizes at the same width.
-        shift = 1.035 ** (k - (len(styles) - 1) / 2)
-        style, rates = styles[batch], {w: e.rate for w, e in edges.items() if math.isfinite(e.rate.value)}
-        axes.plot([w * shift for w in rates], [rate.value for rate in rates.values()], color=style.color, lw=1.2,
-                  marker=style.marker, ls=style.line, label=f"ε½ at B = {batch:g}")  # fmt: skip
+        shift = 1.035 ** (index - (len(styles) - 1) / 2)
+        style = styles[batch]
+        rates = {width: edge.rate for width, edge in edges.items() if math.isfinite(edge.rate.value)}
+        axes.plot([width * shift for width in rates], [rate.value for rate in rates.values()], color=style.color,
+                  lw=1.2, marker=style.marker, ls=style.line, label=f"ε½ at B = {batch:g}")  # fmt: skip
         for width, rate in rates.items():
             values += _interval(axes, width * shift, rate, style.color)
-    optima = [(w, best.learning_rate) for w in material.widths if (best := material.optimum(metric, w))]
+    optima = [
+        (width, optimum.learning_rate) for width in material.widths if (optimum := material.optimum(metric, width))
+    ]
     values += _optima(axes, optima, f"ε at the optimum by {metric}")
     pad_log(axes, "y", values)
     axes.set_ylabel(AXES["learning_rate"])
@@ -76,9 +79,9 @@ def _batches(axes: Axes, material: Material, metric: str) -> None:
             values += _interval(axes, width, batch_size, ACCENT)
         if batches:
             text = "largest batch B*" if label == "solved" else "B*, outside the measured edges"
-            axes.plot([w for w, _ in batches], [size.value for _, size in batches], marker="s", ms=7,
+            axes.plot([width for width, _ in batches], [size.value for _, size in batches], marker="s", ms=7,
                       color=ACCENT, mfc=face, ls="none", label=text)  # fmt: skip
-    optima = [(w, best.batch_size) for w in material.widths if (best := material.optimum(metric, w))]
+    optima = [(width, optimum.batch_size) for width in material.widths if (optimum := material.optimum(metric, width))]
     values += _optima(axes, optima, f"B at the optimum by {metric}")
     pad_log(axes, "y", values)
     axes.set_ylabel(AXES["batch_size"])
@@ -88,8 +91,8 @@ def _batches(axes: Axes, material: Material, metric: str) -> None:
 def _optima(axes: Axes, optima: list[tuple[float, Estimate]], label: str) -> list[float]:
     if not optima:
         return []
-    axes.plot([w for w, _ in optima], [e.value for _, e in optima], marker="D", ms=6, color=INK, mfc="white",
-              ls="none", label=label, zorder=4)  # fmt: skip
+    axes.plot([width for width, _ in optima], [estimate.value for _, estimate in optima], marker="D", ms=6, color=INK,
+              mfc="white", ls="none", label=label, zorder=4)  # fmt: skip
     return [value for width, estimate in optima for value in _interval(axes, width, estimate, INK)]
 
 
