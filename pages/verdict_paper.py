@@ -78,8 +78,8 @@ def _tested(verdict: StoredVerdict, judgement: Judgement | None) -> dict[str, st
     return {
         "Tested": f"{level}. The largest p-value is {judgement.p_value:.2g}. The paper has {judgement.family} claims.",
         "Repeat": f"{together} judges all claims of the paper on this set and gives: "
-        f"{word(verdict, judged(same_set))}. {alone} tests only this claim, at level 0.025/{judgement.family}, and gives: "
-        f"{judgement.alone}.",
+        f"{word(verdict, judged(same_set))}. {alone} tests only this claim, at level 0.025/{judgement.family}, and "
+        f"gives: {judgement.alone}.",
     }
 
 
