@@ -14,7 +14,7 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def cache(shared_cache: Path) -> Iterator[None]:
-    """Keep these tests out of the user's own cache, and generate MNIST-1D once for all of them."""
+    """Use a temporary cache in place of the user's cache, and generate MNIST-1D only once for all tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pooch, "os_cache", lambda project: shared_cache)
         yield
@@ -22,7 +22,7 @@ def cache(shared_cache: Path) -> Iterator[None]:
 
 @pytest.fixture
 def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache without any file, and no other place to look in."""
+    """Use an empty cache, and no other folder."""
     monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "cache")
     monkeypatch.delenv("NOISESCALE_DATA", raising=False)
     return tmp_path / "cache"
@@ -30,6 +30,6 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def published_data(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of the published files, as the loaders find it."""
+    """Return the folder of the published files, after making the loaders search in it."""
     monkeypatch.setenv("NOISESCALE_DATA", str(data_folder))
     return data_folder

@@ -12,7 +12,7 @@ ARRAYS = {"x": np.arange(6.0).reshape(2, 3)}
 SHAPES = {"x": (2, 3)}
 
 
-def test_arrays_come_back_and_no_other_file_is_left(tmp_path: Path) -> None:
+def test_saved_arrays_are_loaded_and_no_other_file_remains(tmp_path: Path) -> None:
     path = tmp_path / "folder" / "arrays.npz"
     save_arrays(path, ARRAYS)
     loaded = load_arrays(path, SHAPES)
@@ -21,17 +21,17 @@ def test_arrays_come_back_and_no_other_file_is_left(tmp_path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_an_absent_file_is_as_none(tmp_path: Path) -> None:
+def test_an_absent_file_gives_none(tmp_path: Path) -> None:
     assert load_arrays(tmp_path / "arrays.npz", SHAPES) is None
 
 
 @pytest.mark.parametrize("shapes", [{"x": (3, 2)}, {"y": (2, 3)}])
-def test_other_arrays_are_as_none(shapes: dict[str, tuple[int, ...]], tmp_path: Path) -> None:
+def test_a_file_with_other_arrays_gives_none(shapes: dict[str, tuple[int, ...]], tmp_path: Path) -> None:
     save_arrays(tmp_path / "arrays.npz", ARRAYS)
     assert load_arrays(tmp_path / "arrays.npz", shapes) is None
 
 
-def test_a_damaged_file_is_as_none(tmp_path: Path) -> None:
+def test_a_damaged_file_gives_none(tmp_path: Path) -> None:
     path = tmp_path / "arrays.npz"
     save_arrays(path, ARRAYS)
     whole = path.read_bytes()
@@ -40,7 +40,7 @@ def test_a_damaged_file_is_as_none(tmp_path: Path) -> None:
         assert load_arrays(path, SHAPES) is None
 
 
-def test_a_folder_that_cannot_be_made_does_nothing(tmp_path: Path) -> None:
+def test_nothing_is_saved_if_the_folder_cannot_be_created(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     save_arrays(tmp_path / "file" / "arrays.npz", ARRAYS)
     assert (tmp_path / "file").read_bytes() == b""

@@ -24,7 +24,7 @@ def small_batch(index: int) -> dict[bytes, Any]:
 
 @pytest.fixture
 def small_cifar10(stand_in_batches: StandIn) -> Path:
-    """A folder of six small batches that stand for the published ones."""
+    """Create a folder of six small batches in place of the published batches."""
     return stand_in_batches(small_batch)
 
 
@@ -46,7 +46,7 @@ def test_batches_are_joined_in_order_from_the_folder_or_the_archive(packed: bool
     assert raw.x_train.shape == (15, 3, 32, 32)
     assert raw.y_train.tolist() == [0, 1, 9, 1, 2, 9, 2, 3, 9, 3, 4, 9, 4, 5, 9]
     assert raw.y_test.tolist() == [5, 6, 9]
-    # Red plane first, then row by row.
+    # The red plane comes first, row by row.
     np.testing.assert_array_equal(raw.x_test[0, 1, 2], small_batch(5)[b"data"][0, 1024 + 64 : 1024 + 96])
 
 
@@ -74,7 +74,7 @@ def test_a_pickle_that_runs_code_is_refused_with_file_and_function(small_cifar10
         ({b"data": np.zeros((2, 3072), dtype=np.uint8), b"labels": [1, 10]}, "b'labels', a list of 2"),
     ],
 )
-def test_what_is_no_batch_is_refused(batch: object, message: str) -> None:
+def test_a_pickle_that_is_not_a_batch_is_refused(batch: object, message: str) -> None:
     with pytest.raises(BadInput, match=message):
         cifar10.parse_batch(pickle.dumps(batch, protocol=4), Path("data_batch_1"))
 
@@ -99,7 +99,7 @@ def test_a_truncated_archive_is_refused_by_its_path(small_cifar10: Path) -> None
     assert refused.value.name == str(archive)
 
 
-def test_an_archive_of_something_else_is_refused(small_cifar10: Path) -> None:
+def test_an_archive_of_other_files_is_refused(small_cifar10: Path) -> None:
     archive = pack_and_remove(small_cifar10)
     with tarfile.open(archive, "w:gz") as members:
         members.addfile(tarfile.TarInfo("other"), io.BytesIO())
@@ -112,6 +112,6 @@ def test_the_published_files(published_data: Path) -> None:
     assert raw.x_train.shape == (50_000, 3, 32, 32)
     assert raw.y_train[:5].tolist() == [6, 9, 9, 4, 1]
     assert np.bincount(raw.y_test).tolist() == [1_000] * 10
-    # Means as commonly published for normalization: 0.4914, 0.4822, 0.4465 of the full scale.
+    # The commonly published means are 0.4914, 0.4822 and 0.4465 of the full scale.
     means = raw.x_train.mean(axis=(0, 2, 3)) / 255
     np.testing.assert_allclose(means, [0.4914, 0.4822, 0.4465], atol=5e-5)

@@ -22,7 +22,7 @@ class QuietHandler(SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Serve good/file and damaged/file on this machine."""
+    """Serve the files good/file and damaged/file on this machine."""
     for folder, content in (("good", CONTENT), ("damaged", b"other bytes")):
         (tmp_path / "served" / folder).mkdir(parents=True)
         (tmp_path / "served" / folder / "file").write_bytes(content)
@@ -38,7 +38,7 @@ def published(*addresses: str) -> PublishedFile:
     return PublishedFile("mnist", "file", MD5, addresses)
 
 
-def test_the_named_folder_comes_before_the_cache(
+def test_the_named_folder_is_searched_before_the_cache(
     empty_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert find_local("mnist", "file") is None
@@ -68,7 +68,7 @@ def test_a_damaged_download_is_not_kept(server: str, empty_cache: Path) -> None:
     assert list((empty_cache / "mnist").iterdir()) == []
 
 
-def test_without_an_answer_the_message_says_which_file_to_put_where(server: str, empty_cache: Path) -> None:
+def test_if_no_address_answers_the_message_names_the_file_and_its_folder(server: str, empty_cache: Path) -> None:
     with pytest.raises(BadInput) as refused:
         find_or_download(published(f"{server}/absent/file", "http://127.0.0.1:9/file"))
     assert refused.value.name == "mnist/file"
@@ -82,7 +82,7 @@ def test_without_an_answer_the_message_says_which_file_to_put_where(server: str,
         assert part in str(refused.value)
 
 
-def test_another_checksum_is_refused_by_the_path() -> None:
+def test_a_wrong_checksum_is_refused_by_the_path() -> None:
     check_md5(CONTENT, MD5, Path("some/file"))
     with pytest.raises(BadInput, match=rf"some/file: must be the published file, md5 {MD5}"):
         check_md5(b"other", MD5, Path("some/file"))

@@ -45,12 +45,12 @@ def test_a_file_cut_anywhere_is_refused_by_its_name(length: int) -> None:
         (HEADER + IMAGES.tobytes() + b"x", "40 bytes, header included.*Got: more"),
     ],
 )
-def test_what_is_wrong_is_named(unpacked: bytes, message: str) -> None:
+def test_the_message_names_the_error(unpacked: bytes, message: str) -> None:
     with pytest.raises(BadInput, match=message):
         parse_idx(gzip.compress(unpacked), (2, 3, 4), PATH)
 
 
 @pytest.mark.parametrize("content", [b"plain text", COMPLETE[:-8] + bytes(4) + COMPLETE[-4:]])
-def test_what_is_not_gzip_or_fails_its_own_checksum_is_refused(content: bytes) -> None:
+def test_a_file_that_is_not_gzip_or_fails_gzips_checksum_is_refused(content: bytes) -> None:
     with pytest.raises(BadInput, match="must be a complete gzip file"):
         parse_idx(content, (2, 3, 4), PATH)

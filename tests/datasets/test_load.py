@@ -47,15 +47,15 @@ def test_equal_options_give_equal_data() -> None:
     "change",
     [{"data_seed": 4}, {"label_noise": 0.3}, {"validation_fraction": 0.2}, {"train_size": 501}, {"test_size": 99}],
 )
-def test_the_hash_tells_other_data(change: dict[str, float]) -> None:
+def test_other_data_have_another_hash(change: dict[str, float]) -> None:
     assert load_dataset(replace(FULL, **change)).hash != load_dataset(FULL).hash  # type: ignore[arg-type]
 
 
-def test_label_noise_touches_training_labels_only() -> None:
+def test_label_noise_changes_only_training_labels() -> None:
     noisy, clean = load_dataset(FULL), load_dataset(replace(FULL, label_noise=0.0))
     assert not same(noisy, clean, "y_train")
     assert all(same(noisy, clean, name) for name in ARRAYS if name != "y_train")
-    # 90 labels redrawn, each wrong with probability 0.9: 81 on average, standard deviation 2.8.
+    # Each of 90 redrawn labels is wrong with probability 0.9. The mean is 81 and the standard deviation is 2.8.
     assert 70 <= (noisy.y_train != clean.y_train).sum() <= 90
 
 
@@ -64,10 +64,10 @@ def test_the_size_of_the_test_set_does_not_change_the_training_set() -> None:
     assert all(same(one, other, name) for name in ("x_train", "y_train", "x_validation"))
 
 
-def test_every_part_keeps_its_labels_and_is_scaled_by_the_examples_that_sgd_sees(
+def test_every_split_keeps_its_labels_and_is_scaled_by_the_training_examples(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Each example's number is its input, and its label is the number's last digit.
+    # The input of each example is its number, and its label is the last digit of the number.
     (tmp_path / "own_numbers.py").write_text(
         "import numpy as np\n"
         "def arrays():\n"
@@ -78,7 +78,7 @@ def test_every_part_keeps_its_labels_and_is_scaled_by_the_examples_that_sgd_sees
     options = DatasetOptions("own_numbers:arrays", train_size=200, test_size=50, validation_fraction=0.25, data_seed=3)
     dataset = load_dataset(options)
 
-    # The test numbers fix the scale; the training numbers must have that mean and standard deviation.
+    # The mean and the standard deviation follow from the test inputs. The training inputs must have the same.
     drawn = random_stream(3, "test subset").permutation(200)[:50] + 1000
     std, mean = np.polyfit(dataset.x_test[:, 0].double().numpy(), drawn, deg=1)
     parts = {}
@@ -101,7 +101,7 @@ def test_chance_accuracy_is_the_share_of_the_largest_class() -> None:
     assert dataset.chance_accuracy == dataset.y_train.bincount().max().item() / 450
 
 
-def test_the_global_random_states_are_left_alone(empty_cache: Path) -> None:
+def test_the_global_random_states_do_not_change(empty_cache: Path) -> None:
     random.seed(1)
     np.random.seed(1)  # noqa: NPY002
     torch.manual_seed(1)
@@ -125,7 +125,7 @@ def test_the_global_random_states_are_left_alone(empty_cache: Path) -> None:
         (DatasetOptions("imagenet"), r"dataset\.name: must be one of .*Got: 'imagenet'\.$"),
     ],
 )
-def test_what_is_wrong_is_named(options: DatasetOptions, message: str) -> None:
+def test_the_message_names_the_error(options: DatasetOptions, message: str) -> None:
     with pytest.raises(BadInput, match=message):
         load_dataset(options)
 
@@ -142,7 +142,7 @@ def test_real_valued_targets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert dataset.y_train.dtype == torch.float32
     assert dataset.num_classes == 2
     assert np.isnan(dataset.chance_accuracy)
-    # Targets stay as they are, and belong to their inputs.
+    # Targets do not change, and they still belong to their inputs.
     assert dataset.y_test.tolist() == [[0.5, 1.5], [4.5, 5.5], [8.5, 9.5]]
     ratio = (dataset.x_train[:, 0] - dataset.x_train[0, 0]) / (dataset.y_train[:, 0] - dataset.y_train[0, 0])
     assert ratio[1:].max() - ratio[1:].min() < 1e-5
@@ -150,6 +150,6 @@ def test_real_valued_targets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         load_dataset(DatasetOptions("own_targets:arrays", label_noise=0.1))
 
 
-def test_every_known_name_has_a_loader_of_its_own() -> None:
+def test_every_known_name_has_a_separate_loader() -> None:
     assert {"mnist1d", "digits", "mnist", "fashion_mnist", "cifar10"} <= set(KNOWN_DATASETS)
     assert len({source.load for source in KNOWN_DATASETS.values()}) == len(KNOWN_DATASETS)

@@ -17,7 +17,7 @@ LABELS = {"labels.gz": bytes([3, 1, 4, 1]), "test-labels.gz": bytes([5, 9])}
 
 @pytest.fixture
 def small_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of four small files that stand for the published ones."""
+    """Create a folder of four small files in place of the published files."""
     folder = tmp_path / "mnist"
     folder.mkdir()
     for name, shape in SMALL_SHAPES.items():
@@ -70,5 +70,5 @@ def test_the_published_files(name: str, first_labels: list[int], published_data:
     assert raw.x_train.shape == (60_000, 1, 28, 28)
     assert raw.x_test.shape == (10_000, 1, 28, 28)
     assert raw.y_train[:5].tolist() == first_labels
-    # Means as commonly published for normalization: 0.1307 and 0.2860 of the full scale.
+    # The commonly published means are 0.1307 and 0.2860 of the full scale.
     assert raw.x_train.mean() / 255 == pytest.approx({"mnist": 0.1307, "fashion_mnist": 0.2860}[name], abs=5e-5)

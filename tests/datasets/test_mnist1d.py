@@ -12,11 +12,11 @@ from noisescale.datasets.mnist1d import generate_curves, load_mnist1d
 from noisescale.datasets.restricted_pickle import load_restricted_pickle
 from noisescale.errors import BadInput
 
-# Standardized values reach about 4; float32 rounds them by at most 2.4e-7.
+# Standardized values are at most about 4, so rounding to float32 changes them by at most 2.4e-7.
 TOLERANCE = 2.5e-7
 
 
-def test_the_values_are_those_published(published_data: Path) -> None:
+def test_the_values_equal_the_published_values(published_data: Path) -> None:
     path = published_data / "mnist1d" / "mnist1d_data.pkl"
     published = load_restricted_pickle(path.read_bytes(), path)
     raw = load_mnist1d(DatasetOptions("mnist1d"))
@@ -34,7 +34,7 @@ def test_embedded_values_of_the_published_set() -> None:
     assert mnist1d.checksum(everything) == pytest.approx(445.7184519659723, abs=1e-3)
 
 
-def test_curves_are_those_that_the_package_makes() -> None:
+def test_curves_equal_those_of_the_package() -> None:
     arguments = get_dataset_args()
     arguments.num_samples, arguments.seed = 200, 7
     made = make_dataset(arguments)
@@ -44,14 +44,14 @@ def test_curves_are_those_that_the_package_makes() -> None:
     np.testing.assert_array_equal(labels[160:], made["y_test"])
 
 
-def test_the_published_mean_and_standard_deviation_are_those_of_its_curves() -> None:
+def test_the_constants_equal_the_mean_and_standard_deviation_of_the_published_curves() -> None:
     raw = load_mnist1d(DatasetOptions("mnist1d"))
     everything = np.concatenate([raw.x_train, raw.x_test]).astype(np.float64)
     assert everything.mean() == pytest.approx(0, abs=1e-9)
     assert everything.std() == pytest.approx(1, abs=1e-8)
 
 
-def test_the_global_random_states_are_left_alone() -> None:
+def test_the_global_random_states_do_not_change() -> None:
     states = random.getstate(), np.random.get_state()  # noqa: NPY002
     generate_curves(seed=1, per_class=1)
     assert random.getstate() == states[0]
@@ -61,7 +61,7 @@ def test_the_global_random_states_are_left_alone() -> None:
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch, empty_cache: Path) -> None:
-    """Blocks of 50 examples instead of 5,000, so that many can be drawn."""
+    """Use blocks of 50 examples instead of 5,000, so that many blocks can be drawn."""
     monkeypatch.setattr(mnist1d, "BLOCK", 50)
     monkeypatch.setattr(mnist1d, "PUBLISHED_TRAIN", 40)
     monkeypatch.setattr(mnist1d, "PUBLISHED_TEST", 10)
@@ -85,15 +85,20 @@ def test_sizes_up_to_the_published_ones_keep_the_published_set(small_blocks: Non
     np.testing.assert_array_equal(whole.x_test, small.x_test)
 
 
-def test_a_larger_test_set_has_the_distribution_of_the_published_one() -> None:
+def test_a_larger_test_set_has_the_distribution_of_the_published_set() -> None:
     published = load_mnist1d(DatasetOptions("mnist1d"))
     larger = load_mnist1d(DatasetOptions("mnist1d", test_size=5_000))
     assert np.bincount(larger.y_test).tolist() == [500] * 10
     for label in range(10):
-        ours, theirs = larger.x_test[larger.y_test == label], published.x_train[published.y_train == label]
-        standard_error = np.sqrt(ours.var(axis=0) / len(ours) + theirs.var(axis=0) / len(theirs))
-        # 400 comparisons in all: the largest of them exceeds 4.5 standard errors once in 400 such sets.
-        assert (np.abs(ours.mean(axis=0) - theirs.mean(axis=0)) / standard_error).max() < 4.5
+        generated, published_curves = (
+            larger.x_test[larger.y_test == label],
+            published.x_train[published.y_train == label],
+        )
+        standard_error = np.sqrt(
+            generated.var(axis=0) / len(generated) + published_curves.var(axis=0) / len(published_curves)
+        )
+        # There are 400 comparisons. The largest deviation exceeds 4.5 standard errors once in 400 such sets.
+        assert (np.abs(generated.mean(axis=0) - published_curves.mean(axis=0)) / standard_error).max() < 4.5
 
 
 def test_a_second_load_reads_the_cache(small_blocks: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,12 +113,12 @@ def test_a_cache_that_cannot_be_written_changes_nothing(small_blocks: None, empt
 
 
 @pytest.mark.parametrize("key", ["train_size", "test_size"])
-def test_more_than_can_be_drawn_is_refused_by_its_key(key: str) -> None:
+def test_too_many_examples_are_refused_by_key(key: str) -> None:
     with pytest.raises(BadInput, match=rf"dataset\.{key}: must be at most 1000000"):
         load_mnist1d(DatasetOptions("mnist1d", **{key: 1_000_001}))
 
 
-def test_a_generator_that_gives_other_values_is_refused_with_its_versions(
+def test_a_generator_with_other_values_is_refused_and_its_versions_are_named(
     small_blocks: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def shifted(seed: int, per_class: int) -> tuple[np.ndarray, np.ndarray]:

@@ -48,7 +48,7 @@ class Calls:
         (collections.OrderedDict, r"collections\.OrderedDict"),
     ],
 )
-def test_a_pickle_that_calls_a_function_is_refused_and_the_function_named(
+def test_a_pickle_that_calls_a_function_is_refused_by_the_name_of_the_function(
     function: Callable[..., Any], name: str, protocol: int, tmp_path: Path
 ) -> None:
     trace = tmp_path / "trace"

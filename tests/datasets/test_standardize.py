@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from noisescale.datasets.standardize import measure_channels, standardize
 from noisescale.errors import BadInput
 
-# float32 holds seven digits; sums over a few hundred entries lose little more.
+# float32 has seven digits, and sums over a few hundred entries lose few of them.
 TOLERANCE = 1e-5
 
 
 @pytest.mark.parametrize(("shape", "axes"), [((50, 7), (0, 1)), ((20, 3, 4, 5), (0, 2, 3))])
 @given(shift=st.floats(-1e6, 1e6), spread=st.floats(1e-2, 1e6))
-def test_training_inputs_come_out_with_mean_0_and_standard_deviation_1(
+def test_standardized_training_inputs_have_mean_0_and_standard_deviation_1(
     shape: tuple[int, ...], axes: tuple[int, ...], shift: float, spread: float
 ) -> None:
     x = shift + spread * np.random.default_rng(0).standard_normal(shape)
@@ -35,7 +35,7 @@ def test_bytes_do_not_wrap_around() -> None:
     np.testing.assert_array_equal(standardize(x, measure_channels(x, "own"), "own x_train"), [[-1, 1]])
 
 
-def test_constant_vectors_are_refused_even_where_rounding_hides_it() -> None:
+def test_constant_vectors_are_refused_even_if_rounding_hides_it() -> None:
     with pytest.raises(BadInput, match=r"own x_train: .*all entries are constant"):
         measure_channels(np.full((300, 3), 0.1), "own")
 

@@ -22,21 +22,21 @@ def test_classes_are_counted_over_training_and_test_labels() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint64])
-def test_labels_of_any_integer_dtype_come_out_as_int64(dtype: type) -> None:
+def test_labels_of_any_integer_dtype_become_int64(dtype: type) -> None:
     raw = check_arrays("own", VECTORS, LABELS.astype(dtype), TEST_VECTORS, TEST_LABELS)
     assert raw.y_train.dtype == np.int64
     np.testing.assert_array_equal(raw.y_train, LABELS)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
-def test_tensors_are_taken_like_arrays(dtype: torch.dtype) -> None:
+def test_tensors_are_accepted_like_arrays(dtype: torch.dtype) -> None:
     x_train = torch.tensor(VECTORS, dtype=dtype, requires_grad=True)
     raw = check_arrays("own", x_train, torch.tensor(LABELS), torch.tensor(TEST_VECTORS), torch.tensor(TEST_LABELS))
     np.testing.assert_allclose(raw.x_train, VECTORS, rtol=0.01)
 
 
 @pytest.mark.parametrize("columns", [None, 1, 5])
-def test_real_targets_come_out_as_columns_of_float32(columns: int | None) -> None:
+def test_real_targets_become_columns_of_float32(columns: int | None) -> None:
     shape = () if columns is None else (columns,)
     raw = check_arrays("own", VECTORS, np.ones((6, *shape)), TEST_VECTORS, np.ones((4, *shape)))
     assert raw.y_train.dtype == np.float32
@@ -72,7 +72,7 @@ def with_bad_entries(array: np.ndarray, *entries: float) -> np.ndarray:
         ("y_test", np.ones((4, 2)), "same kind as y_train, class labels. Got: real-valued targets of 2 columns"),
     ],
 )
-def test_what_cannot_be_used_is_refused_by_its_name(name: str, value: Any, message: str) -> None:
+def test_unusable_arrays_are_refused_by_name(name: str, value: Any, message: str) -> None:
     with pytest.raises(BadInput, match=message) as refused:
         check_arrays("own", **{**USABLE, name: value})
     assert name in refused.value.name

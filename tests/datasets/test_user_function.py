@@ -32,7 +32,7 @@ not_a_function = 3
 
 @pytest.fixture(autouse=True)
 def own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A package in the current working directory."""
+    """Create a package in the current working directory."""
     package = tmp_path / "own_data"
     package.mkdir()
     (package / "__init__.py").touch()
@@ -67,6 +67,6 @@ def test_a_function_in_the_working_directory_is_called() -> None:
         ("own_data.load:", 'is named as "package.module:function"'),
     ],
 )
-def test_what_is_wrong_is_named(name: str, message: str) -> None:
+def test_the_message_names_the_error(name: str, message: str) -> None:
     with pytest.raises(BadInput, match=message):
         load_dataset(DatasetOptions(name))

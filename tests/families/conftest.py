@@ -1,4 +1,4 @@
-"""Every family with every normalization, and a pack of runs by `torch.func`, as a kernel would train it."""
+"""Every family with every normalization, and a pack of runs that `torch.func` computes, as in a kernel."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PackedStep = Callable[[nn.Module, Tensors, Tensors, Tensor, Tensor], tuple[Tenso
 
 @pytest.fixture(scope="session")
 def packed_step() -> PackedStep:
-    """Gradients and losses of R runs; the buffers [R, …] are an argument and change in place."""
+    """Return gradients and losses of R runs. The buffers [R, …] are an argument and change in place."""
 
     def step(module: nn.Module, parameters: Tensors, buffers: Tensors, inputs: Tensor, labels: Tensor) -> tuple:
         def loss(parameters: Tensors, buffers: Tensors, inputs: Tensor, labels: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ def test_every_second_convolution_halves_the_image_down_to_four_pixels(
     assert module(inputs).shape == (2, 5)
 
 
-def test_the_last_map_is_averaged_over_its_pixels() -> None:
+def test_the_last_feature_map_is_averaged_over_its_pixels() -> None:
     module = convnet(6, (1, 12, 8), 5, depth=2, activation="tanh")
     assert isinstance(module, nn.Sequential)
     inputs = torch.randn(3, 1, 12, 8)
@@ -40,7 +40,7 @@ def test_the_order_is_convolution_normalization_activation() -> None:
     kinds = [type(layer) for layer in module.children()]
     layer = [nn.Conv2d, nn.BatchNorm2d, nn.ReLU]
     assert kinds == [*layer, *layer, nn.AdaptiveAvgPool2d, nn.Flatten, nn.Linear]
-    # 9·(1 + 6)·6 weights, two numbers a channel, and the read-out.
+    # 9·(1 + 6)·6 weights, a gain and a shift for each channel, and the read-out.
     assert sum(tensor.numel() for tensor in module.parameters()) == 9 * 7 * 6 + 2 * 2 * 6 + 7 * 5
 
 

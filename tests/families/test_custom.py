@@ -1,4 +1,4 @@
-"""The user's own factory, and every way in which it can be wrong."""
+"""A user's factory, and the errors that it can have."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ def test_a_factory_is_found_in_the_current_folder(user_module: str) -> None:
         ("broken_models:factory", "ZeroDivisionError"),
     ],
 )
-def test_whatever_is_wrong_is_bad_input_that_names_the_key(user_module: str, reference: str, message: str) -> None:
+def test_every_error_is_bad_input_that_names_the_key(user_module: str, reference: str, message: str) -> None:
     with pytest.raises(BadInput, match=message) as caught:
         build(reference)
     assert str(caught.value).startswith("model.family")
 
 
-def test_a_users_factory_takes_no_options(user_module: str) -> None:
+def test_a_users_factory_has_no_options(user_module: str) -> None:
     with pytest.raises(BadInput, match=r"model\.depth: left out for family 'users_own_models:good'.*Got: 3"):
         family_factory(ModelOptions(f"{user_module}:good", depth=3))

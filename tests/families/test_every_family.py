@@ -1,4 +1,4 @@
-"""What holds for every row of both tables: shapes, equal names at every width, determinism, and training in packs."""
+"""Properties of every family with every normalization: shapes, names, determinism, and training in packs."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_a_pack_by_vmap_equals_each_run_by_autograd(
 
 
 @every_case
-def test_biases_gains_and_the_read_out_are_where_they_should_be(options: ModelOptions) -> None:
+def test_which_layers_have_biases_gains_and_a_trained_read_out(options: ModelOptions) -> None:
     names = [name for name, _ in built(options).named_parameters()]
     tensors = dict(built(options).named_parameters())
     fixed = [module for module in built(options).modules() if isinstance(module, FixedReadOut)]
@@ -102,7 +102,7 @@ def test_biases_gains_and_the_read_out_are_where_they_should_be(options: ModelOp
     assert has_bias == [options.normalization == "none"] * (len(weights) - 1) + [True]
 
 
-def test_a_fixed_read_out_is_equal_in_every_run_and_of_unit_size() -> None:
+def test_a_fixed_read_out_is_equal_in_every_run_and_has_unit_size() -> None:
     torch.manual_seed(1)
     one = FixedReadOut(400, 10)
     torch.manual_seed(2)

@@ -26,7 +26,7 @@ def test_an_unknown_activation_is_refused() -> None:
         mlp(16, (7,), 5, depth=1, activation="unknown")
 
 
-def test_a_family_by_name_and_a_misspelt_one() -> None:
+def test_a_family_is_built_by_name_and_a_misspelled_name_is_refused() -> None:
     module = family_factory(ModelOptions("mlp", depth=2))(8, (3,), 2)
     assert sum(isinstance(layer, nn.Linear) for layer in module.modules()) == 3
     with pytest.raises(BadInput, match=r"model\.family.*did you mean 'mlp'"):
@@ -34,13 +34,13 @@ def test_a_family_by_name_and_a_misspelt_one() -> None:
     assert set(FAMILIES) >= {"mlp"}
 
 
-def test_normalization_stands_between_linear_layer_and_activation() -> None:
+def test_normalization_is_between_linear_layer_and_activation() -> None:
     module = mlp(6, (7,), 5, depth=2, activation="relu", normalization=Normalization("batch"))
     kinds = [type(layer) for layer in module.children()]
     assert kinds == [nn.Flatten, *[nn.Linear, nn.BatchNorm1d, nn.ReLU] * 2, nn.Linear]
 
 
-def test_without_normalization_nothing_but_the_plain_layers_is_there() -> None:
-    """A kernel recognises exactly these."""
+def test_without_normalization_there_are_only_linear_layers_and_activations() -> None:
+    """The explicit kernel recognizes exactly these networks."""
     kinds = [type(layer) for layer in mlp(6, (7,), 5, depth=2, activation="relu").children()]
     assert kinds == [nn.Flatten, *[nn.Linear, nn.ReLU] * 2, nn.Linear]

@@ -1,4 +1,4 @@
-"""Normalizations equal the formulas they stand for, and torch's own; their statistics stay with their run."""
+"""Normalizations equal their formulas and torch's layers, and each run of a pack has separate statistics."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def drawn(shape: tuple[int, ...], seed: int = 0) -> Tensor:
 
 
 def module_of(kind: Normalization, shape: tuple[int, ...], affine: bool = True) -> nn.Module:
-    """The module in float64, its gains and biases away from their start."""
+    """Return the module in float64, with random gains and shifts."""
     module = kind.module(shape[1], spatial=len(shape) - 2, affine=affine).double()
     with torch.no_grad():
         for position, tensor in enumerate(module.parameters()):
@@ -67,7 +67,7 @@ FORMULAS: dict[str, tuple[Normalization, Callable[[Tensor], Tensor]]] = {
 }
 
 
-def test_every_normalization_has_its_formula_here() -> None:
+def test_there_is_a_formula_for_every_normalization() -> None:
     assert FORMULAS.keys() == NORMALIZATIONS.keys()
 
 
@@ -83,13 +83,13 @@ def test_outputs_and_gradients_follow_the_formula(name: str, shape: tuple[int, .
     torch.testing.assert_close(outputs, expected, **EXACT)
     weights = drawn(shape, seed=8)
     leaves = [x, *module.parameters()]
-    ours, theirs = (torch.autograd.grad((y * weights).sum(), leaves) for y in (outputs, expected))
-    torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-11)
+    gradients, expected_gradients = (torch.autograd.grad((y * weights).sum(), leaves) for y in (outputs, expected))
+    torch.testing.assert_close(gradients, expected_gradients, rtol=1e-11, atol=1e-11)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=["vectors", "images"])
 @pytest.mark.parametrize("kind", [Normalization("batch"), Normalization("ghost_batch", ghost_size=4)])
-def test_running_statistics_move_by_the_unbiased_variance_and_serve_evaluation(
+def test_running_statistics_follow_the_unbiased_variance_and_are_used_in_evaluation(
     kind: Normalization, shape: tuple[int, ...]
 ) -> None:
     module = module_of(kind, shape)
@@ -113,8 +113,8 @@ def test_running_statistics_move_by_the_unbiased_variance_and_serve_evaluation(
 
 @pytest.mark.parametrize("shape", SHAPES, ids=["vectors", "images"])
 @pytest.mark.parametrize("name", [name for name in NORMALIZATIONS if name != "none"])
-def test_runs_of_a_pack_keep_their_own_statistics(name: str, shape: tuple[int, ...], packed_step: Callable) -> None:
-    """Three steps of four runs at once equal three steps of each run alone by torch's autograd."""
+def test_runs_of_a_pack_have_separate_statistics(name: str, shape: tuple[int, ...], packed_step: Callable) -> None:
+    """Three steps of four runs at once equal three steps of each single run by torch's autograd."""
     runs, module = 4, nn.Sequential(module_of(FORMULAS[name][0], shape), nn.Flatten()).train()
     parameters = {
         key: torch.stack([tensor.detach() + 0.1 * run for run in range(runs)])
@@ -194,9 +194,7 @@ def test_channels_that_cannot_be_normalized_are_refused(
         (Normalization("ghost_batch", ghost_size=8), (2, 3, 8, 16, 24), (1, 9, 12, 20)),
     ],
 )
-def test_batches_that_can_be_trained_on(
-    kind: Normalization, allowed: tuple[int, ...], refused: tuple[int, ...]
-) -> None:
+def test_batch_sizes_that_are_allowed(kind: Normalization, allowed: tuple[int, ...], refused: tuple[int, ...]) -> None:
     assert [kind.batch_fault(size) for size in allowed] == [None] * len(allowed)
     assert all(kind.batch_fault(size) for size in refused)
     assert [size for size in allowed if kind.falls_back(size)] == ([2, 3] if kind.kind == "ghost_batch" else [])

@@ -1,4 +1,4 @@
-"""Options: one set of defaults everywhere, back and forth between spec, options and run, and what is refused."""
+"""Model options: their defaults, their conversion between spec and run, and refused options."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from noisescale.runs import LATER_KEYS
 EVERYTHING = ModelOptions("resnet", 3, "tanh", "group", 4, 32, (1, 2, 3), 8, True)
 
 
-def test_options_are_keys_of_a_dictionary() -> None:
+def test_options_can_be_keys_of_a_dictionary() -> None:
     assert {EVERYTHING: 1}[dataclasses.replace(EVERYTHING)] == 1
     assert ModelOptions("mlp") != ModelOptions("mlp", depth=2)
 
 
-def test_a_run_means_the_same_defaults() -> None:
+def test_a_run_has_the_same_defaults() -> None:
     fields = complete(ModelOptions("mlp")).run_fields()
     later = {name: LATER_KEYS[name] for name in fields if name in LATER_KEYS}
     assert later and {name: fields[name] for name in later} == later
@@ -40,11 +40,11 @@ def test_defaults_are_filled_in_where_they_apply(options: ModelOptions, filled: 
     assert complete(complete(options)) == complete(options)
 
 
-def test_a_column_reads_as_the_spec_is_written() -> None:
+def test_columns_have_the_values_of_the_spec() -> None:
     assert EVERYTHING.run_fields()["blocks"] == "[1, 2, 3]"
 
 
-def test_every_option_is_taken_by_some_family_or_normalization() -> None:
+def test_every_option_belongs_to_a_family_or_a_normalization() -> None:
     taken = {name for family in FAMILIES.values() for name in family.takes}
     taken |= {name for normalizer in NORMALIZATIONS.values() for name in normalizer.takes}
     assert taken | {"family"} == {field.name for field in dataclasses.fields(ModelOptions)}
@@ -68,7 +68,7 @@ def test_every_option_is_taken_by_some_family_or_normalization() -> None:
         ({"family": "mlp", "normalization": "bacth"}, r"model\.normalization: .*did you mean 'batch'"),
     ],
 )
-def test_what_a_family_does_not_take_is_refused_by_key(options: dict[str, Any], message: str) -> None:
+def test_options_that_a_family_does_not_have_are_refused_by_key(options: dict[str, Any], message: str) -> None:
     with pytest.raises(BadInput, match=message):
         family_factory(ModelOptions(**options))
 
@@ -82,6 +82,8 @@ def test_what_a_family_does_not_take_is_refused_by_key(options: dict[str, Any], 
         ({"normalization": "group", "groups": 3}, r"model\.groups: a divisor .*Got: 3 for 8 channels"),
     ],
 )
-def test_what_no_width_can_have_is_refused_when_built(family: str, options: dict[str, Any], message: str) -> None:
+def test_options_that_do_not_fit_a_width_are_refused_when_the_model_is_built(
+    family: str, options: dict[str, Any], message: str
+) -> None:
     with pytest.raises(BadInput, match=message):
         family_factory(ModelOptions(family, **options))(8, (1, 8, 8), 3)

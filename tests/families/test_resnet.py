@@ -19,7 +19,7 @@ def numbers(module: nn.Module) -> int:
 
 
 def test_preresnet_32_has_the_parameters_of_the_paper() -> None:
-    """Counted by hand: a convolution a·b·k², two numbers a channel for each normalization, 10 outputs with biases."""
+    """Count parameters: a·b·k² for a convolution, two per channel for a normalization, and 10 outputs with biases."""
     stem = 27 * 16
     first = 5 * (2 * 9 * 16**2 + 2 * 2 * 16)
     second = 2 * 16 + 9 * 16 * 32 + 2 * 32 + 9 * 32**2 + 16 * 32 + 4 * (2 * 9 * 32**2 + 2 * 2 * 32)
@@ -54,7 +54,7 @@ def test_stages_double_channels_and_halve_the_image(side: int) -> None:
     assert shapes == [(4, halves[0], halves[0]), *[(8, halves[1], halves[1])] * 2, (16, halves[2], halves[2])]
 
 
-def test_a_block_is_shortcut_plus_branch_of_the_pre_activation() -> None:
+def test_a_block_adds_shortcut_and_branch() -> None:
     module = resnet(4, (3, 8, 8), 5, blocks=(1, 1), stem=None, activation="relu", normalization=BATCH).eval()
     plain, projecting = (block for block in module.modules() if isinstance(block, ResidualBlock))
     assert plain.projection is None and projecting.projection is not None
@@ -66,8 +66,8 @@ def test_a_block_is_shortcut_plus_branch_of_the_pre_activation() -> None:
     torch.testing.assert_close(projecting(x), projecting.projection(active) + branch)
 
 
-def test_a_given_stem_projects_at_every_width() -> None:
-    """Else a width equal to the stem would have other parameters, and no growth could be inferred."""
+def test_with_a_stem_the_first_block_has_a_projection_at_every_width() -> None:
+    """Otherwise a network whose width equals the stem would have other parameters than at other widths."""
     names = [
         [name for name, _ in family_factory(ModelOptions("resnet", stem=8))(width, (1, 8, 8), 3).named_parameters()]
         for width in (4, 8, 16)
@@ -77,7 +77,7 @@ def test_a_given_stem_projects_at_every_width() -> None:
 
 
 def losses_of(blocks: tuple[int, ...], rate: float, steps: int, skip_init: bool) -> list[float]:
-    """Training losses of an un-normalized net; without SkipInit every branch has the fixed scale 1."""
+    """Return the training losses of a network without normalization. Without SkipInit, every branch has the scale 1."""
     factory = family_factory(ModelOptions("resnet", blocks=blocks))
     module = factory(8, (1, 8, 8), 4)
     start = initial_parameters(
@@ -111,11 +111,11 @@ def test_a_deep_net_without_normalization_trains_because_of_skip_init() -> None:
     for rate in (1e-1, 1e-3, 1e-5):
         without = losses_of(deep, rate, 15, skip_init=False)
         assert without[0] > 100 * chance
-        assert not without[-1] < 2 * chance  # far above, or not a number
+        assert not without[-1] < 2 * chance  # The loss is far above chance, or NaN.
 
 
 @pytest.mark.parametrize("kind", ["none", "batch"])
-def test_branch_scales_exist_without_normalization_alone_and_start_at_zero(kind: str) -> None:
+def test_branch_scales_exist_only_without_normalization_and_start_at_zero(kind: str) -> None:
     module = family_factory(ModelOptions("resnet", normalization=kind))(4, (1, 8, 8), 3)
     scales = [tensor for name, tensor in module.named_parameters() if name.endswith("branch_scale")]
     assert len(scales) == (2 if kind == "none" else 0)
@@ -131,6 +131,8 @@ def test_branch_scales_exist_without_normalization_alone_and_start_at_zero(kind:
         ((1, 8, 8), (1, 0), r"model\.blocks"),
     ],
 )
-def test_what_cannot_be_built_is_refused(shape: tuple[int, ...], blocks: tuple[int, ...], message: str) -> None:
+def test_networks_that_cannot_be_built_are_refused(
+    shape: tuple[int, ...], blocks: tuple[int, ...], message: str
+) -> None:
     with pytest.raises(BadInput, match=message):
         resnet(4, shape, 5, blocks=blocks, stem=None, activation="relu")

@@ -12,7 +12,7 @@ from noisescale.families import FAMILIES, NORMALIZATIONS, ModelOptions, family_f
 LABELS = torch.arange(8) % 5
 LOSS = nn.CrossEntropyLoss()
 
-# Small enough to be nothing beside any variance in float64, where torch refuses 0 itself.
+# Negligible compared with any variance in float64. Torch refuses 0.
 NO_EPSILON = 1e-30
 
 
@@ -26,7 +26,9 @@ def built(family: str, normalization: str, scale_invariant: bool = True) -> nn.M
 @pytest.mark.parametrize("scale", [1e-3, 0.3, 7.0])
 @pytest.mark.parametrize("normalization", [name for name in NORMALIZATIONS if name != "none"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_loss_depends_on_directions_alone(family: str, normalization: str, scale: float, images: Tensor) -> None:
+def test_the_loss_depends_only_on_the_directions_of_weights(
+    family: str, normalization: str, scale: float, images: Tensor
+) -> None:
     module = built(family, normalization)
     defects = scale_invariance_defects(module, LOSS, (images, LABELS), epsilons=[NO_EPSILON], scale=scale)
     assert [row.parameter for row in defects] == [*dict(module.named_parameters()), "all"]
@@ -35,8 +37,8 @@ def test_the_loss_depends_on_directions_alone(family: str, normalization: str, s
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_by_hand_for_one_tensor_after_the_other(family: str, images: Tensor) -> None:
-    """The same without the function under test."""
+def test_the_defects_of_single_tensors_equal_a_direct_computation(family: str, images: Tensor) -> None:
+    """Compute the defects without the function under test."""
     module = built(family, "batch").double().train()
     for layer in module.modules():
         if hasattr(layer, "eps"):
@@ -62,8 +64,8 @@ def test_the_defect_shrinks_in_proportion_to_epsilon(family: str, images: Tensor
     assert worst[2] == pytest.approx(worst[1] / 100, rel=0.1)
 
 
-def test_scaling_the_weights_is_dividing_epsilon(images: Tensor) -> None:
-    """L(cw; ε) = L(w; ε/c²), which is where the defect comes from."""
+def test_scaling_the_weights_equals_dividing_epsilon(images: Tensor) -> None:
+    """L(cw; ε) = L(w; ε/c²), which explains the defect."""
 
     def loss_at(scale: float, epsilon: float) -> float:
         module = built("convnet", "layer").double()
@@ -79,7 +81,7 @@ def test_scaling_the_weights_is_dividing_epsilon(images: Tensor) -> None:
     assert abs(loss_at(3.0, 1e-2) - loss_at(1.0, 1e-2)) > 1e-6
 
 
-def test_a_network_that_is_not_invariant_shows_it_and_stays_as_it_was(images: Tensor) -> None:
+def test_a_network_that_is_not_invariant_has_a_defect_and_does_not_change(images: Tensor) -> None:
     module = built("resnet", "batch", scale_invariant=False)
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     rows = scale_invariance_defects(module, LOSS, (images, LABELS), epsilons=[NO_EPSILON])
@@ -88,7 +90,7 @@ def test_a_network_that_is_not_invariant_shows_it_and_stays_as_it_was(images: Te
     assert {getattr(layer, "eps", 1e-5) for layer in module.modules()} == {1e-5}
 
 
-def test_what_cannot_be_measured_is_refused(images: Tensor) -> None:
+def test_models_and_scales_that_cannot_be_measured_are_refused(images: Tensor) -> None:
     with pytest.raises(BadInput, match="normalization layers"):
         scale_invariance_defects(nn.Linear(3, 3), LOSS, (images, LABELS))
     with pytest.raises(BadInput, match="a positive number"):

@@ -1,4 +1,4 @@
-"""Puts the networks beside the tests into reach (test folders are no packages)."""
+"""Makes the module `networks` importable, because test folders are not packages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small networks of every kind, their losses and data, and everything about them as dense matrices."""
+"""Small networks of every kind, their losses and data, and their dense Jacobians, gradients and Hessians."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EXAMPLES, OUTPUTS = 20, 3
 
 
 class Attention(nn.Module):
-    """One block of attention over four tokens."""
+    """A block of attention over four tokens."""
 
     def __init__(self, width: int, tokens: int, inputs: int) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ LOSSES: dict[str, Loss] = {"cross_entropy": nn.CrossEntropyLoss(), "mse": half_s
 
 @dataclass(frozen=True)
 class Case:
-    """A network, its data, and its dense matrices at hand."""
+    """A network, its loss and data, and its dense matrices."""
 
     model: nn.Module
     loss: Loss
@@ -84,11 +84,11 @@ class Case:
         return torch.autograd.functional.hessian(lambda v: self.loss(self.outputs(v), self.targets), self.point)
 
     def jacobian(self) -> Tensor:
-        """[n·K, P]."""
+        """Return the Jacobian of the outputs, shape [n·K, P]."""
         return torch.autograd.functional.jacobian(self.outputs, self.point).flatten(0, 1)
 
     def gradients(self) -> Tensor:
-        """Of single examples, one backward pass each, [n, P]."""
+        """Return the per-example gradients, shape [n, P], with one backward pass for each example."""
         rows = []
         for place in range(len(self.inputs)):
             part = slice(place, place + 1)
@@ -99,7 +99,7 @@ class Case:
 
 
 def make_case(network: str = "mlp", loss: str = "cross_entropy", dtype: torch.dtype = torch.float64) -> Case:
-    """A network off every special point, with running statistics of its data, in evaluation mode."""
+    """Build a network at a generic point, in evaluation mode, with running statistics of its data."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         model = NETWORKS[network]().to(dtype)

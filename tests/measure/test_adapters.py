@@ -1,4 +1,4 @@
-"""The monitor inside Lightning and the Hugging Face Trainer: the same numbers as by hand, and training as without."""
+"""The monitor in Lightning and in the Hugging Face Trainer: the values are right, and training does not change."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from noisescale.errors import BadInput
 
 pytestmark = [
     pytest.mark.full,
-    pytest.mark.filterwarnings("ignore"),  # those libraries warn about the machine
+    pytest.mark.filterwarnings("ignore"),  # These libraries warn about the machine.
 ]
 STEPS, EVERY, BATCH = 80, 5, 16
 
@@ -103,7 +103,7 @@ class Rows(Dataset[dict[str, Tensor]]):
 
 
 class WithLoss(nn.Module):
-    """As the models of that library: it returns its loss."""
+    """A model that returns its loss, like the models of the library."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""`noisescale measure`: its table, its JSON, and one message for whatever a user gets wrong."""
+"""The command `noisescale measure`: its table, its JSON, and its messages for wrong input."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def run_measure(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str
     return values
 
 
-def test_json_holds_what_the_instruments_say(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_contains_the_values_of_the_instruments(capsys: pytest.CaptureFixture[str]) -> None:
     values, listed = run_measure(capsys, "users_model:model", "--examples", "5000"), json.loads(SCHEMA.read_text())
     assert set(values) == set(listed["required"]) and set(listed["properties"]) == set(values)
     assert set(listed["properties"]["quantities"]["required"]) == set(values["quantities"]) - {"noise_curvature_cosine"}
@@ -110,7 +110,9 @@ class Bomb:
         (["users_model:model", "--checkpoint", "other.pt"], "other.pt"),
     ],
 )
-def test_one_message(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_wrong_input_gets_one_message(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     (tmp_path / "bomb.pt").write_bytes(pickle.dumps(Bomb()))
     torch.save({"0.weight": torch.zeros(2)}, tmp_path / "other.pt")
     assert main(["measure", *arguments, "--data", "digits"]) == 2

@@ -1,4 +1,4 @@
-"""Every instrument against dense matrices in float64, on a table of small networks."""
+"""Every instrument compared with dense matrices in float64, on a table of small networks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ALL = [(network, loss) for network in NETWORKS for loss in LOSSES]
 
 
 def multipliers(model: nn.Module) -> dict[str, float | Tensor]:
-    """Other than 1 everywhere, and different from row to row in one tensor."""
+    """Return multipliers that are nowhere 1. In one tensor, they differ from row to row."""
     fixed: dict[str, float | Tensor] = {
         name: 0.3 + 0.5 * place for place, (name, _) in enumerate(model.named_parameters())
     }
@@ -31,7 +31,7 @@ def multipliers(model: nn.Module) -> dict[str, float | Tensor]:
 
 
 def root(model: nn.Module, given: dict[str, float | Tensor] | None) -> Tensor:
-    """M^½ as a vector."""
+    """Return the diagonal of M^½."""
     parts = [
         (
             torch.ones_like(one) if given is None else torch.as_tensor(given[name], dtype=one.dtype).expand_as(one)
@@ -137,7 +137,7 @@ def test_chunks_change_nothing() -> None:
     assert whole.loss() == pytest.approx(parts.loss(), rel=1e-12)
 
 
-def test_repeated_eigenvalues_are_all_found() -> None:
+def test_all_repeated_eigenvalues_are_computed() -> None:
     values = torch.tensor([5.0, 5.0, 5.0, 2.0, 2.0, 1.0, *[0.1] * 30], dtype=torch.float64)
     rotation = torch.linalg.qr(torch.randn(36, 36, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))[0]
     matrix = rotation @ torch.diag(values) @ rotation.T
@@ -146,8 +146,8 @@ def test_repeated_eigenvalues_are_all_found() -> None:
     torch.testing.assert_close(pairs.values, values[:5], rtol=1e-9, atol=1e-9)
 
 
-def test_a_flag_that_says_converged_can_be_trusted() -> None:
-    """With too few products it is not converged, and says so; residuals bound the error either way."""
+def test_converged_values_are_correct() -> None:
+    """With too few products, `converged` is false. The residuals bound the error in any case."""
     case = make_case("mlp")
     exact = torch.linalg.eigvalsh(case.hessian()).flip(0).numpy()
     seen = set()
@@ -164,8 +164,8 @@ def test_a_flag_that_says_converged_can_be_trusted() -> None:
     assert seen == {True, False}
 
 
-def test_the_largest_rate_under_ntk_is_that_of_the_explicit_network() -> None:
-    """f(x) = (σ0/√n) a·tanh((σ0/√d) Wx + b) + c, written out, against the module's own tensors with its multipliers."""
+def test_the_largest_rate_under_ntk_equals_that_of_the_explicit_network() -> None:
+    """Compare f(x) = (σ0/√n) a·tanh((σ0/√d) Wx + b) + c, with the unmodified module and its multipliers."""
     torch.manual_seed(0)
     n, d, outputs = 7, 5, 3
     inputs, targets = torch.randn(30, d).double(), torch.randint(outputs, (30,))
@@ -190,7 +190,7 @@ def test_the_largest_rate_under_ntk_is_that_of_the_explicit_network() -> None:
     reference = nn.Sequential(nn.Linear(d, n + 1), nn.Tanh(), nn.Linear(n + 1, outputs))
     rows = build_table("ntk", describe_parameters(plain, reference), 2.0)
     given = {row.name: row.multiplier for row in rows}
-    # The first layer's fan-in does not grow, and has its 2/d all the same.
+    # The first layer has the multiplier 2/d too, although its fan-in does not grow.
     assert given == pytest.approx({"0.weight": 2 / d, "0.bias": 1.0, "2.weight": 2 / n, "2.bias": 1.0})
     loss = nn.CrossEntropyLoss()
     for of in (
@@ -204,7 +204,7 @@ def test_the_largest_rate_under_ntk_is_that_of_the_explicit_network() -> None:
 
 
 class Streamed:
-    """Batches that are made when they are asked for, and counted while anybody holds them."""
+    """Batches that are created on demand. The class counts the batches that exist at the same time."""
 
     def __init__(self) -> None:
         self.alive = weakref.WeakSet[Tensor]()
@@ -219,8 +219,8 @@ class Streamed:
             yield inputs, torch.randint(3, (8,), generator=generator)
 
 
-def test_data_larger_than_memory_pass_by() -> None:
-    """No instrument but those that say so holds more than a few batches, and each equals itself on all data at once."""
+def test_data_can_be_larger_than_memory() -> None:
+    """Only documented instruments hold more than a few batches. The results equal those on all data at once."""
     torch.manual_seed(0)
     model, loss, streamed = nn.Linear(6, 3).double(), nn.CrossEntropyLoss(), Streamed()
     whole = tuple(torch.cat(part) for part in zip(*streamed, strict=True))
@@ -236,7 +236,7 @@ def test_data_larger_than_memory_pass_by() -> None:
 
 
 class Quadratic(nn.Module):
-    """½wᵀHw, whose Hessian is H."""
+    """The loss ½wᵀHw, whose Hessian is H."""
 
     def __init__(self, matrix: Tensor) -> None:
         super().__init__()
@@ -257,7 +257,7 @@ SPECTRA = {
 @pytest.mark.full
 @pytest.mark.parametrize("spectrum", SPECTRA)
 def test_coverage_of_the_trace(spectrum: str) -> None:
-    """Over 500 random bases and probes; the stopping rule looks at the data, and must not spoil the interval."""
+    """Over 500 random bases and probes, intervals must cover although the stopping rule depends on the samples."""
     values, one = SPECTRA[spectrum], torch.ones(1, 1).double()
     generator, covered = torch.Generator().manual_seed(0), 0
     for seed in range(500):
@@ -279,8 +279,8 @@ FLAT = {
 
 @pytest.mark.parametrize("which", ["LA", "SA", "LM"])
 @pytest.mark.parametrize("spectrum", FLAT)
-def test_spectra_that_take_many_products(spectrum: str, which: str) -> None:
-    """Where a basis that loses its orthogonality finds eigenvalues that do not exist."""
+def test_spectra_that_need_many_products(spectrum: str, which: str) -> None:
+    """On these spectra, a basis that loses its orthogonality would give eigenvalues that do not exist."""
     values = FLAT[spectrum].double()
     size = len(values)
     basis = torch.linalg.qr(torch.randn(size, size, generator=torch.Generator().manual_seed(0)).double()).Q
@@ -297,8 +297,8 @@ def test_spectra_that_take_many_products(spectrum: str, which: str) -> None:
 
 
 @pytest.mark.parametrize("most", range(3, 40, 4))
-def test_a_budget_that_ends_too_early_is_said(most: int) -> None:
-    """Two equal largest values: with few products the second is not seen, and nothing may say that it is not there."""
+def test_too_few_products_are_reported_as_not_converged(most: int) -> None:
+    """Two largest values are equal. With few products only one is known, so the result must not be "converged"."""
     values = torch.cat([torch.tensor([2.0, 2.0, 1.0]), torch.linspace(0, 0.1, 60)]).double()
     basis = torch.linalg.qr(torch.randn(63, 63, generator=torch.Generator().manual_seed(0)).double()).Q
     matrix = basis @ torch.diag(values) @ basis.T

@@ -1,4 +1,4 @@
-"""The monitor: it changes nothing, and its interval holds while the parameters drift."""
+"""The monitor does not change training, and its interval has the right coverage while the parameters drift."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SIZE = 30
 
 
 class Rows(nn.Module):
-    """Outputs θ·x, so that the gradient of an example's output is x itself."""
+    """Outputs θ·x, so that the gradient of an example's output is x."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ def output(outputs: Tensor, _targets: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("network", ["mlp", "convnet, batch"])
-def test_training_is_the_same_to_the_bit_with_and_without_it(network: str) -> None:
+def test_training_is_the_same_to_the_bit_with_and_without_the_monitor(network: str) -> None:
     ends = []
     for watched in (False, True):
         torch.manual_seed(0)
@@ -51,8 +51,8 @@ def test_training_is_the_same_to_the_bit_with_and_without_it(network: str) -> No
 
 
 @pytest.mark.parametrize("drift", [0.0, 1.5])
-def test_its_intervals_hold_while_the_gradient_drifts(drift: float) -> None:
-    """Batches of known mean and covariance, whose mean falls by `drift` in its size over the window."""
+def test_intervals_cover_while_the_gradient_drifts(drift: float) -> None:
+    """Yield batches of known mean and covariance. The norm of the mean falls by the share `drift` over the window."""
     generator, hits, bounded, draws = torch.Generator().manual_seed(3), np.zeros(3), 0, 120
     for _ in range(draws):
         monitor = NoiseMonitor(Rows(), output, every=1)
@@ -70,12 +70,12 @@ def test_its_intervals_hold_while_the_gradient_drifts(drift: float) -> None:
     assert bounded == draws
 
 
-def test_it_measures_every_so_many_steps_and_waits_for_enough() -> None:
+def test_it_measures_at_regular_steps_and_estimates_after_enough_measurements() -> None:
     monitor = NoiseMonitor(Rows(), output, every=5)
     measured = [monitor.update(torch.randn(8, SIZE), torch.zeros(8)) for _ in range(29)]
     assert [place for place, is_measured in enumerate(measured, 1) if is_measured] == [5, 10, 15, 20, 25]
     assert monitor.estimate() is None
-    assert not monitor.update(torch.randn(3, SIZE), torch.zeros(3))  # fewer examples than parts
+    assert not monitor.update(torch.randn(3, SIZE), torch.zeros(3))  # The batch has fewer examples than parts.
     for _ in range(5):
         monitor.update(torch.randn(8, SIZE), torch.zeros(8))
     assert monitor.estimate() is not None

@@ -1,4 +1,4 @@
-"""Gradient noise on problems with known answers: unbiased, covered, honest where |G|² is not told from 0."""
+"""Gradient noise on problems with known answers: bias, coverage, and the case that |G|² may be 0."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SIZE = 12
 
 
 class Rows(nn.Module):
-    """Outputs θ·x, so that the gradient of an example's output is x itself."""
+    """Outputs θ·x, so that the gradient of an example's output is x."""
 
     def __init__(self, size: int = SIZE) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ Draw = Callable[[np.random.Generator, int], np.ndarray]
 
 @dataclass(frozen=True)
 class Setting:
-    """Per-example gradients with known mean and covariance."""
+    """Draw per-example gradients with a known mean and covariance."""
 
     mean: np.ndarray
     root: np.ndarray
@@ -80,7 +80,7 @@ N = 64
 
 
 def repeat(setting: Setting, draws: int, finite: bool) -> tuple[dict[str, tuple[int, int]], dict[str, list[float]]]:
-    """How often each interval held the truth, of how many that were bounded, and the values."""
+    """Return how often each interval contained the true value, the number of bounded intervals, and the values."""
     generator = np.random.default_rng(5)
     hits = dict.fromkeys(("trace", "norm", "scale", "bounded", "clear", "clear bounded"), 0)
     values: dict[str, list[float]] = {"trace": [], "norm": []}
@@ -143,8 +143,8 @@ def test_intervals_cover_in_many_draws(name: str, finite: bool) -> None:
     check_coverage(name, finite, 1000)
 
 
-def test_the_jackknife_is_the_one_that_leaves_examples_out() -> None:
-    """From sums, and by leaving each example out in turn."""
+def test_the_jackknife_equals_leaving_out_each_example() -> None:
+    """Compare the formula from sums with leaving out each example in turn."""
     gradients = np.random.default_rng(0).standard_normal((9, SIZE)) + 0.3
     noise = noise_of(gradients, math.inf)
     left = [noise_of(np.delete(gradients, place, 0), math.inf) for place in range(9)]
@@ -153,7 +153,7 @@ def test_the_jackknife_is_the_one_that_leaves_examples_out() -> None:
     assert noise.trace_covariance.standard_error == pytest.approx(error, rel=1e-10)
 
 
-def test_more_data_than_are_kept_at_once_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_problem_larger_than_the_memory_limit_gives_the_same_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     gradients = np.random.default_rng(0).standard_normal((40, SIZE)) + 0.3
     kept = noise_of(gradients, math.inf)
     monkeypatch.setattr("noisescale.measure.noise._KEPT_NUMBERS", 0)
@@ -163,14 +163,14 @@ def test_more_data_than_are_kept_at_once_give_the_same(monkeypatch: pytest.Monke
     assert again.gradient_norm_squared.standard_error == pytest.approx(kept.gradient_norm_squared.standard_error)
 
 
-def test_what_was_trained_on_is_no_fresh_data() -> None:
+def test_training_data_are_not_fresh_data() -> None:
     gradients = np.random.default_rng(0).standard_normal((200, SIZE))
     noise = noise_of(gradients - gradients.mean(0), math.inf)
     assert noise.gradient_norm_squared.value < 0 and "trained on" in noise.status
     assert noise.gradient_noise_scale.interval == (0.0, math.inf)
 
 
-def test_noise_of_whole_batches_is_that_of_their_examples() -> None:
+def test_noise_of_batches_equals_noise_of_their_examples() -> None:
     generator, setting = np.random.default_rng(1), SETTINGS["strong"]
     shares = []
     for _ in range(60):

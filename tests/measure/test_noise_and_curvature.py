@@ -1,4 +1,4 @@
-"""C against H by dense matrices, and sharpness under a rescaling that leaves the function as it is."""
+"""C and H compared by dense matrices, and sharpness under rescalings that do not change the function."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_against_dense_matrices(network: str) -> None:
 
 
 def test_proportional_matrices_have_cosine_one() -> None:
-    """Least squares at its own minimum with noise in the targets: C → s²H as data grow."""
+    """Least squares at the minimum, with noise in the targets: C approaches s²H for many examples."""
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(20_000, 5, generator=generator, dtype=torch.float64)
     targets = inputs.sum(1, keepdim=True) + 0.5 * torch.randn(20_000, 1, generator=generator, dtype=torch.float64)
@@ -67,7 +67,7 @@ def test_sharpness_under_rescaling(loss: str) -> None:
 
 
 class Fused(nn.Module):
-    """Attention as torch computes it in one operation, which has no second derivative of its own."""
+    """Torch's fused attention, which has no second derivative."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A pack measured at once equals its runs measured one by one, and no run depends on another."""
+"""Measurements of a pack equal measurements of its runs one by one, and no run depends on another run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def per_example(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def make_pack(network: str, runs: int = RUNS) -> tuple[list[nn.Module], Tensor, Tensor]:
-    """Models that differ in every tensor, off every special point, and shared examples."""
+    """Return models at generic points that differ in every tensor, and shared examples."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         inputs, targets = torch.randn(EXAMPLES, 1, 4, 4).double(), torch.randint(OUTPUTS, (EXAMPLES,))
@@ -131,7 +131,7 @@ def test_no_run_depends_on_another() -> None:
 
 
 def test_the_largest_eigenvalue_of_known_matrices() -> None:
-    """Repeated, negative and zero spectra, of operators that need very different numbers of products."""
+    """The operators have repeated, negative and zero eigenvalues, and need very different numbers of products."""
     size, generator = 40, torch.Generator().manual_seed(1)
     basis = torch.linalg.qr(torch.randn(4, size, size, generator=generator, dtype=torch.float64)).Q
     spectra = torch.stack(
@@ -149,8 +149,8 @@ def test_the_largest_eigenvalue_of_known_matrices() -> None:
     assert largest.converged.all()
 
 
-def test_alignment_of_a_layer_that_is_aligned_and_of_one_that_is_not() -> None:
-    """A weight of equal entries meets equal activations: exponent 1. Random ones: ½."""
+def test_alignment_of_equal_and_of_random_weights() -> None:
+    """If all weights are equal and all activations are equal, the alignment is 1. If they are random, it is ½."""
     width = 400
     model = nn.Sequential(nn.Linear(width, width, bias=False)).double()
     inputs = torch.cat([torch.ones(1, width), torch.randn(1, width, generator=torch.Generator().manual_seed(0))])

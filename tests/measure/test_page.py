@@ -1,4 +1,4 @@
-"""The page of the instruments names each of them, and its examples run."""
+"""The page of the instruments names every instrument, and its examples run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from noisescale import measure
 PAGE = (Path(__file__).parents[2] / "docs" / "measure.md").read_text(encoding="utf-8")
 
 
-# Exported for other packages of this project: the command `noisescale measure`, sweeps and claims.
+# Names that are exported only for other packages: the command `noisescale measure`, sweeps and claims.
 INTERNAL = {"load_model", "measure_model", "measure_pack", "rotation_angles"}
 
 

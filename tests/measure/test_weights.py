@@ -1,4 +1,4 @@
-"""Norms, rotation and effective rates against their definitions, and loss along a line."""
+"""Norms, rotation and effective rates compared with their definitions, and the loss along a line."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def test_a_step_of_a_scale_invariant_layer() -> None:
     generator = torch.Generator().manual_seed(0)
     w = torch.randn(5, 3, dtype=torch.float64, generator=generator)
     g = torch.randn(5, 3, dtype=torch.float64, generator=generator)
-    g = g - (g * w).sum() / w.square().sum() * w  # what a scale-invariant loss would give
+    g = g - (g * w).sum() / w.square().sum() * w  # The gradient of a scale-invariant loss is orthogonal to w.
     rate = 0.3
     dynamics = measure.weight_dynamics({"w": w}, {"w": w - rate * g}, {"w": g}, rate).layers["w"]
     assert dynamics.norm_squared == pytest.approx(float(w.square().sum()))
     assert dynamics.effective_learning_rate == pytest.approx(rate / float(w.square().sum()))
     assert abs(dynamics.scale_invariance_defect) < 1e-15
-    # A right-angled triangle: the tangent of the rotation is η‖g‖/‖w‖.
+    # In a right-angled triangle, the tangent of the rotation is η‖g‖/‖w‖.
     assert math.tan(dynamics.rotation) == pytest.approx(rate * float(g.norm() / w.norm()), rel=1e-12)
 
 
@@ -34,7 +34,7 @@ def test_a_tiny_rotation_keeps_its_digits() -> None:
     assert dynamics.total.rotation == pytest.approx(1e-7, rel=1e-6)
 
 
-def test_the_total_is_that_of_one_long_vector() -> None:
+def test_the_total_treats_all_weights_as_one_vector() -> None:
     parts = {name: torch.randn(4, dtype=torch.float64) for name in "ab"}
     after = {name: tensor + 0.1 * torch.randn(4) for name, tensor in parts.items()}
     slopes = {name: torch.randn(4, dtype=torch.float64) for name in "ab"}
@@ -48,7 +48,7 @@ def test_the_total_is_that_of_one_long_vector() -> None:
     assert rates.layers["b"].effective_learning_rate == pytest.approx(0.2 / rates.layers["b"].norm_squared)
 
 
-def test_other_names_are_refused() -> None:
+def test_different_names_are_refused() -> None:
     weights = {"w": torch.ones(2)}
     with pytest.raises(BadInput, match="after"):
         measure.weight_dynamics(weights, {"v": torch.ones(2)}, weights, 0.1)
@@ -59,7 +59,7 @@ def test_other_names_are_refused() -> None:
 
 
 @pytest.mark.parametrize("network", ["mlp", "convnet, batch"])
-def test_the_ends_of_the_line_are_the_models(network: str) -> None:
+def test_the_ends_of_the_line_have_the_losses_of_the_models(network: str) -> None:
     one = make_case(network)
     other = make_case(network)
     with torch.no_grad():
@@ -81,7 +81,7 @@ def test_momentum_lengthens_the_effective_rate() -> None:
     dynamics = measure.weight_dynamics(weights, weights, weights, 0.1, momentum=0.9)
     assert dynamics.total.effective_learning_rate == pytest.approx(0.1 / 0.1 / 25)
     assert intrinsic_learning_rate(0.1, 0.01, momentum=0.9) == pytest.approx(0.01)
-    # Without decay, a rate that grows as e^(2at) is as good as decay with ηλ = a.
+    # Without decay, a rate that grows as e^(2at) is equivalent to decay with ηλ = a.
     assert intrinsic_learning_rate(0.1, 0.0, rate_growth=0.02) == pytest.approx(0.01)
     for momentum in (-0.1, 1.0):
         with pytest.raises(BadInput, match="momentum"):

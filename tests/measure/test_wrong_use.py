@@ -1,4 +1,4 @@
-"""Wrong use gets one clear message; the model that was measured is never changed."""
+"""Wrong use gets one clear message, and a measured model is never changed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_loss_that_sums_is_refused(instrument: Callable[..., Any]) -> None:
 
 
 @every
-def test_weights_that_are_no_numbers_are_named(instrument: Callable[..., Any]) -> None:
+def test_the_message_names_weights_that_are_not_finite(instrument: Callable[..., Any]) -> None:
     case = make_case()
     with torch.no_grad():
         case.model[1].weight[0, 0] = math.nan  # type: ignore[index]
@@ -72,7 +72,9 @@ def test_data_that_differ_from_pass_to_pass_are_refused(instrument: Callable[...
 def test_dropout_that_is_left_on_is_refused(instrument: Callable[..., Any]) -> None:
     case = make_case()
     model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(16, 3)).double()
-    instrument(model.train(), case.loss, case.data)  # evaluated without it, whatever its mode
+    instrument(
+        model.train(), case.loss, case.data
+    )  # The copy is evaluated without dropout, whatever the mode of the model.
     with pytest.raises(BadInput, match="switch dropout off"):
         instrument(model, case.loss, [case.data], mode="train")
 
@@ -96,7 +98,7 @@ def test_gradients_of_single_examples_do_not_exist_in_training_mode() -> None:
         (lambda case: 3, r"\(inputs, targets\)"),
     ],
 )
-def test_data_that_are_none_are_refused(data: Callable[..., Any], named: str) -> None:
+def test_empty_data_are_refused(data: Callable[..., Any], named: str) -> None:
     case = make_case()
     with pytest.raises(BadInput, match=named):
         measure.gradient_noise(case.model, case.loss, data(case))
@@ -117,7 +119,7 @@ def test_multipliers_must_fit(multipliers: dict[str, float], named: str) -> None
 
 @every
 @pytest.mark.parametrize("mode", [True, False])
-def test_the_model_is_left_as_it_was(instrument: Callable[..., Any], mode: bool) -> None:
+def test_the_model_is_not_changed(instrument: Callable[..., Any], mode: bool) -> None:
     case = make_case("convnet, batch")
     model = case.model.train(mode)
     before = copy.deepcopy(model.state_dict())
@@ -134,7 +136,7 @@ def test_a_frozen_parameter_is_left_out() -> None:
     assert measure.hessian_eigenvalues(case.model, case.loss, case.data).vectors.shape == (rest, 1)
 
 
-def test_float32_is_measured_in_its_own_precision() -> None:
+def test_float32_models_are_measured_in_float32() -> None:
     single, double = make_case(dtype=torch.float32), make_case()
     for name, tensor in single.model.state_dict().items():
         double.model.state_dict()[name].copy_(tensor)
@@ -156,16 +158,16 @@ def test_float32_is_measured_in_its_own_precision() -> None:
         lambda outputs, targets: 0.5,
     ],
 )
-def test_a_loss_that_is_no_plain_mean_is_refused(instrument: Callable[..., Any], loss: Any) -> None:
-    """Weights of classes, ignored labels: per-example gradients and chunks would then give another loss."""
+def test_a_loss_that_is_not_a_plain_mean_is_refused(instrument: Callable[..., Any], loss: Any) -> None:
+    """With class weights or ignored labels, per-example gradients and chunks would give another loss."""
     case = make_case()
     with pytest.raises(BadInput, match="loss"):
         instrument(case.model, loss, case.data)
 
 
 @every
-def test_random_flips_are_seen(instrument: Callable[..., Any]) -> None:
-    """Flips leave every sum as it is."""
+def test_random_flips_are_detected(instrument: Callable[..., Any]) -> None:
+    """Flips do not change any sum over an image."""
     case, calls = make_case(), iter(range(1000))
 
     class Flipped:
@@ -177,7 +179,7 @@ def test_random_flips_are_seen(instrument: Callable[..., Any]) -> None:
         instrument(case.model, case.loss, Flipped())
 
 
-def test_batches_that_are_shuffled_matter_in_training_mode_only() -> None:
+def test_shuffled_batches_are_refused_only_in_training_mode() -> None:
     case, generator = make_case("convnet, batch"), torch.Generator().manual_seed(0)
 
     class Shuffled:
@@ -215,7 +217,7 @@ def test_normalization_that_always_uses_the_batch_is_refused(instrument: Callabl
         (lambda case: [case.data, (case.inputs * math.nan, case.targets)], "finite inputs"),
     ],
 )
-def test_data_of_another_form_get_a_message(
+def test_data_of_an_unknown_form_are_refused(
     instrument: Callable[..., Any], data: Callable[..., Any], named: str
 ) -> None:
     case = make_case()
@@ -224,7 +226,7 @@ def test_data_of_another_form_get_a_message(
 
 
 @pytest.mark.parametrize("population", ["all", True, -1, 3, 20.5, math.nan])
-def test_a_population_that_cannot_be(population: Any) -> None:
+def test_an_impossible_population_is_refused(population: Any) -> None:
     case = make_case()
     with pytest.raises(BadInput, match="population"):
         measure.gradient_noise(case.model, case.loss, case.data, population)
@@ -247,7 +249,7 @@ def test_two_gradients_have_no_error_bar() -> None:
 
 
 def test_batches_of_a_finite_population() -> None:
-    """All of it: |G|² is exact. Per-example gradients of the same data have the same |G|²."""
+    """For the whole population |G|² is exact, and per-example gradients of the same data give the same |G|²."""
     case = make_case()
     batches = list(zip(case.inputs.split(4), case.targets.split(4), strict=True))
     whole = measure.batch_gradient_noise(case.model, case.loss, batches, 20, mode="eval")
@@ -260,13 +262,13 @@ def test_batches_of_a_finite_population() -> None:
     assert (part.examples, part.population) == (20, 40)
 
 
-def test_a_loss_without_curvature_has_no_edge() -> None:
+def test_a_loss_without_curvature_has_no_largest_stable_rate() -> None:
     case = make_case()
     kernel = measure.ntk_eigenvalues(case.model, lambda outputs, targets: outputs.mean(), case.data)
     assert math.isinf(kernel.largest_stable_rate) and "no curvature" in kernel.status
 
 
-def test_a_monitor_says_that_it_is_stale() -> None:
+def test_the_monitor_reports_that_its_values_are_older() -> None:
     case = make_case()
     monitor = measure.NoiseMonitor(case.model, case.loss, every=1)
     generator = torch.Generator().manual_seed(0)

@@ -30,12 +30,13 @@ from noisescale.training import parameterize
 WIDTHS = (64, 128, 256, 512)
 BASE, SEEDS, STEPS = 32, 12, 5
 
-# To first order, in float64: changes of 1e-6 of the activations keep nine digits.
+# The changes are to first order: about 1e-6 of the activations, which leaves nine digits in float64.
 SMALL = 1e-6
-# At this rate the loss falls to less than a half in these steps.
+# At this rate the loss falls to less than half of its initial value in these steps.
 LARGE = 0.5
 
-# Exponents lie a half apart. What finite widths and twelve seeds add is at most 0.13 here, and 0.08 from 128 to 1024.
+# Different theories differ by ½ in the exponent. Errors from finite widths and twelve seeds are at most 0.13 here, and
+# 0.08 for widths from 128 to 1024.
 TOLERANCE = 0.15
 
 SLOPES = {
@@ -67,7 +68,7 @@ def outputs_of_layers(model: nn.Module, x: Tensor) -> list[Tensor]:
 
 
 def log_changes(name: str, depth: int, width: int, rate: float, seed: int) -> list[float]:
-    """Log of the root mean square, over examples and units, of each layer's change."""
+    """Return the log of the root mean square change of each layer's activations, over examples and units."""
     model = network(width, depth)
     base = network(BASE, depth) if name in WITH_BASE_WIDTH else None
     optimizer = torch.optim.SGD(parameterize(model, network(width + 1, depth), name, rate, base=base, seed=seed))
@@ -92,7 +93,8 @@ def test_activations_change_with_width_as_the_theory_says(name: str, depth: int,
     assert slopes == pytest.approx(np.array(SLOPES[name, depth, rate]), abs=TOLERANCE)
 
 
-# Of convolutional networks: a ReLU's half and pooling change no exponent. Channels are few, so finite widths add more.
+# For convolutional networks. ReLU and pooling do not change the exponents. There are few channels, so the errors from
+# finite widths are larger.
 CONVOLUTIONS = {"ntk": (-0.5, -0.5, 0.0), "mup": (0.0, 0.0, 0.0), "standard": (-0.5, 0.5, 1.0)}
 
 
@@ -120,14 +122,14 @@ def changes_of_a_convnet(name: str, width: int, seed: int) -> list[float]:
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONS)
-def test_so_do_those_of_a_convnet(name: str) -> None:
+def test_activations_of_a_convnet_change_with_width_as_the_theory_says(name: str) -> None:
     widths = (32, 64, 128)
     means = [np.mean([changes_of_a_convnet(name, width, seed) for seed in range(8)], axis=0) for width in widths]
     slopes = np.polyfit(np.log(widths), np.array(means), 1)[0]
     assert slopes == pytest.approx(np.array(CONVOLUTIONS[name]), abs=0.2)
 
 
-# Adam, in float32, from small to large rates: the change of every layer's pre-activations after five steps.
+# The change of every layer's pre-activations after five steps of Adam, in float32, for small to large rates.
 ADAM_WIDTHS, ADAM_BASE, ADAM_SEEDS = (128, 256, 512, 1024, 2048), 128, 4
 
 
@@ -160,7 +162,7 @@ def exponents_under_adam(name: str, rate: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize("rate", [1e-4, 1e-3, 1e-2])
-def test_under_adam_mups_activations_change_alike_at_every_width(rate: float) -> None:
+def test_under_adam_and_mup_activations_change_equally_at_every_width(rate: float) -> None:
     assert exponents_under_adam("mup", rate) == pytest.approx(np.zeros(4), abs=TOLERANCE)
 
 

@@ -25,7 +25,7 @@ def test_every_parameter_is_in_one_group_with_its_rate_and_decay() -> None:
         assert decay == pytest.approx(0.01 / expected[name])
 
 
-def test_momentum_is_the_optimizers_own_unless_it_is_given() -> None:
+def test_momentum_has_the_optimizers_default_unless_it_is_given() -> None:
     optimizer = torch.optim.SGD(parameterize(network(12), network(24), "ntk", 0.5), momentum=0.9)
     assert {group["momentum"] for group in optimizer.param_groups} == {0.9}
     given = torch.optim.SGD(parameterize(network(12), network(24), "ntk", 0.5, momentum=0.3), momentum=0.9)
@@ -40,7 +40,7 @@ def test_the_seed_fixes_the_weights() -> None:
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
-def test_own_leaves_the_model_as_it_is() -> None:
+def test_own_does_not_change_the_model() -> None:
     model = network(12)
     before = {name: tensor.detach().clone() for name, tensor in model.named_parameters()}
     groups = parameterize(model, network(24), "own", 0.1)

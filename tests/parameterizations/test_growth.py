@@ -1,4 +1,4 @@
-"""What is inferred from other widths: which fan-ins and outputs grow, by how much, and the rules that follow."""
+"""Growth with width, inferred from a model at another width: fan-ins, outputs, ratios and the resulting rules."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BASED = ("improved_standard", "mup")
 
 
 class Convolutional(nn.Module):
-    """Convolutions plain, grouped and by channel, gains that grow and one that does not, and two growing axes."""
+    """A network with plain, grouped and depthwise convolutions, growing and constant gains, and two growing axes."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ def rows_of(
     return {row.name: row for row in build_table(name, describe_parameters(*modules), init_scale)}
 
 
-def test_ratios_are_those_to_the_base_and_growth_is_seen_at_any_width() -> None:
+def test_ratios_refer_to_the_base_and_growth_is_detected_at_any_width() -> None:
     def look(width: int) -> dict[str, tuple[bool, float, bool, float | None]]:
         described = describe_parameters(Convolutional(width), Convolutional(6), Convolutional(4))
         return {p.name: (p.grows, p.fan_in_ratio, p.outputs_grow, p.output_ratio) for p in described}
@@ -85,7 +85,7 @@ def test_the_multipliers_of_a_convolutional_network() -> None:
 
 
 @pytest.mark.parametrize("name", BASED)
-def test_the_initial_variance_is_that_of_the_fan_in_and_smaller_at_the_read_out_of_mup(name: str) -> None:
+def test_the_initial_variance_follows_the_fan_in_and_is_smaller_in_the_read_out_of_mup(name: str) -> None:
     rows = rows_of(Convolutional, name, 12, 4, init_scale=1.5)
     fans = {"first.weight": 18, "second.weight": 25 * 12, "by_channel.weight": 9, "grouped.weight": 12}
     for layer, fan_in in fans.items():
@@ -110,7 +110,7 @@ def test_inputs_and_outputs_that_grow_differently_give_their_ratio() -> None:
 
 
 class Language(nn.Module):
-    """Tokens in, a read-out; tied to each other or not."""
+    """A network with an embedding and a read-out, which may be tied."""
 
     def __init__(self, width: int, tied: bool = False, **options: int) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ class Language(nn.Module):
 
 
 class OneHot(Language):
-    """The same with the embedding written as a linear layer on one-hot inputs."""
+    """The same network with the embedding written as a linear layer on one-hot inputs."""
 
     def __init__(self, width: int) -> None:
         super().__init__(width)
@@ -137,10 +137,10 @@ class OneHot(Language):
 
 @pytest.mark.parametrize("name", ["standard", "ntk", *BASED])
 def test_an_embedding_is_an_input_layer_on_one_hot_inputs(name: str) -> None:
-    ours, theirs = (Language(12).double(), OneHot(12).double())
+    embedding, one_hot = (Language(12).double(), OneHot(12).double())
     bases: list[nn.Module | None] = [Language(4), OneHot(4)] if name in BASED else [None, None]
-    groups = parameterize(ours, Language(4), name, 0.1, base=bases[0])
-    others = parameterize(theirs, OneHot(4), name, 0.1, base=bases[1])
+    groups = parameterize(embedding, Language(4), name, 0.1, base=bases[0])
+    one_hot_groups = parameterize(one_hot, OneHot(4), name, 0.1, base=bases[1])
     rates = [
         {
             key: group["lr"]
@@ -148,12 +148,12 @@ def test_an_embedding_is_an_input_layer_on_one_hot_inputs(name: str) -> None:
             for key, tensor in model.named_parameters()
             if any(tensor is one for one in group["params"])
         }
-        for model, all_groups in ((ours, groups), (theirs, others))
+        for model, all_groups in ((embedding, groups), (one_hot, one_hot_groups))
     ]
-    # Of eleven inputs one is not zero: the fan-in of the one-hot layer is 1, where its shape says 11.
+    # One of eleven inputs is not zero. The fan-in of the embedding is 1, while that of the linear layer is 11.
     expected = {key: rate * (11 if name == "ntk" and key == "tokens.weight" else 1) for key, rate in rates[1].items()}
     assert rates[0] == pytest.approx(expected, rel=1e-15)
-    assert float(ours.tokens.weight.detach().var()) == pytest.approx(2.0, rel=4 * math.sqrt(2 / 132))
+    assert float(embedding.tokens.weight.detach().var()) == pytest.approx(2.0, rel=4 * math.sqrt(2 / 132))
 
 
 @pytest.mark.parametrize("name", ["standard", "ntk", *BASED])
@@ -167,7 +167,7 @@ def test_a_tied_tensor_that_needs_two_rows_of_the_table_is_refused(name: str) ->
     assert len(build_table("own", described)) == 3
 
 
-def test_a_tensor_tied_to_its_like_has_one_row() -> None:
+def test_a_tensor_that_is_tied_between_equal_layers_has_one_row() -> None:
     class Twice(nn.Module):
         def __init__(self, width: int) -> None:
             super().__init__()
@@ -183,7 +183,7 @@ def test_a_tensor_tied_to_its_like_has_one_row() -> None:
     assert "again.weight" not in rows
 
 
-def test_queries_tied_to_keys_cannot_have_a_factor_of_their_own() -> None:
+def test_queries_tied_to_keys_cannot_have_a_separate_factor() -> None:
     class Shared(nn.Module):
         def __init__(self, width: int) -> None:
             super().__init__()
@@ -209,7 +209,7 @@ def fixed_width(width: int) -> nn.Module:
 
 
 class FixedReadOut(nn.Module):
-    """The read-out is a buffer: nothing can absorb its multiplier."""
+    """A network whose read-out is a buffer, so that no parameter can absorb its multiplier."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -218,7 +218,7 @@ class FixedReadOut(nn.Module):
 
 
 class Square(nn.Module):
-    """A parameter of no layer, of which two axes grow."""
+    """A module with a parameter that is in no layer and has two growing axes."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -240,14 +240,14 @@ def test_a_multiplier_that_no_parameter_can_absorb_is_refused() -> None:
     build_table("improved_standard", describe_parameters(*modules))
 
 
-def test_two_growing_axes_of_no_layer_have_no_rule_in_mup() -> None:
+def test_a_parameter_in_no_layer_with_two_growing_axes_has_no_rule_in_mup() -> None:
     modules = [Square(width) for width in (8, 4, 4)]
     with pytest.raises(BadInput, match="'square': it is in no known layer, and several of its axes grow"):
         build_table("mup", describe_parameters(*modules))
     build_table("improved_standard", describe_parameters(*modules))
 
 
-def test_a_base_where_it_is_no_use_is_refused() -> None:
+def test_a_base_is_refused_if_the_parameterization_does_not_use_it() -> None:
     with pytest.raises(BadInput, match="base: a parameterization that uses it: improved_standard, mup"):
         parameterize(Language(8), Language(4), "ntk", 0.1, base=Language(4))
 
@@ -257,6 +257,6 @@ def test_a_base_with_other_parameters_is_refused() -> None:
         describe_parameters(Language(8), Language(4), Square(4))
 
 
-def test_a_parameter_is_a_plain_value() -> None:
-    ours, theirs = (describe_parameters(Language(8), Language(4), Language(4)) for _ in range(2))
-    assert ours == theirs and isinstance(ours[0], Parameter) and len({*ours, *theirs}) == len(ours)
+def test_descriptions_of_parameters_can_be_compared_and_hashed() -> None:
+    described, again = (describe_parameters(Language(8), Language(4), Language(4)) for _ in range(2))
+    assert described == again and isinstance(described[0], Parameter) and len({*described, *again}) == len(described)

@@ -1,4 +1,4 @@
-"""The normalized noise scale of every layer: ḡ = g c/σ², and what it does not depend on."""
+"""The normalized noise scale ḡ = g c/σ² of every layer, and its invariance."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def test_standard_has_noise_times_fan_in(width: int, init_scale: float, noise: f
 
 
 @given(st.floats(0.01, 100))
-def test_it_is_invariant_under_a_rescaling_of_the_weights(factor: float) -> None:
-    # W = mθ: the deviation of θ is σ/m and its multiplier c/m².
+def test_the_normalized_noise_scale_is_invariant_under_rescaling_of_weights(factor: float) -> None:
+    # With W = mθ, the standard deviation of θ is σ/m and its multiplier is c/m².
     table, start = table_and_start("standard", 8)
     scaled = tuple(
         replace(row, init_std=row.init_std / factor, multiplier=row.multiplier / factor**2)
@@ -61,9 +61,9 @@ def test_mup_grows_with_width_and_improved_standard_stays_at_the_base(
     modules = [mlp(size, (9,), 3, depth=2, activation="relu") for size in (width, width + 1, base)]
     expected = {
         "standard": (9, width, width),
-        # The first layer's fan-in does not grow; its multiplier does.
+        # The multiplier of the first layer grows, although its fan-in does not.
         "mup": (9 * width / base, width, width),
-        # g·N_base/σ0²
+        # g·N_base/σ0², where N_base is the base width.
         "improved_standard": (9, base, base),
     }
     for name, noises in expected.items():
@@ -75,7 +75,7 @@ def test_mup_grows_with_width_and_improved_standard_stays_at_the_base(
             assert row["normalized_noise_scale"] == pytest.approx(noise * factor / init_scale, rel=1e-12)
 
 
-def test_own_measures_the_deviation_of_the_start() -> None:
+def test_own_uses_the_standard_deviation_of_the_initial_values() -> None:
     table, start = table_and_start("own", 8)
     for row in layer_rows(table, start, 3.0):
         variance = float(start[row["layer"]].var(correction=0))
@@ -83,7 +83,7 @@ def test_own_measures_the_deviation_of_the_start() -> None:
         assert row["normalized_noise_scale"] == pytest.approx(3.0 / variance, rel=1e-12)
 
 
-def test_one_layer_is_the_reference_and_a_bias_at_zero_has_none() -> None:
+def test_one_layer_is_the_reference_and_zero_biases_have_no_noise_scale() -> None:
     rows = layer_rows(*table_and_start("ntk", 8), 3.0)
     assert [row["layer"] for row in rows if row["is_reference"]] == ["5.weight"]
     for row in rows:

@@ -1,4 +1,4 @@
-"""Attention's 1/√d_head as 1/d_head: a factor absorbed in the rows that make queries, named or known."""
+"""A factor in the query rows changes attention's 1/√d_head to 1/d_head, for named and for recognized rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from noisescale.errors import BadInput
 from noisescale.parameterizations import build_table, describe_parameters
 from noisescale.training import ParameterGroups, parameterize
 
-# Float64 over 50 steps: both are the same sums in another order (2e-15 was measured).
+# In float64 over 50 steps, both compute the same sums in another order. The measured difference is 2e-15.
 TOLERANCE = 1e-12
 STEPS = 50
 HEADS, TOKENS, INPUTS, OUTPUTS = 2, 5, 3, 4
@@ -24,7 +24,7 @@ RATIO = WIDTH / BASE
 
 
 class Attention(nn.Module):
-    """Self-attention over tokens with a read-out; `power` is that of the head's size in the scores.
+    """Self-attention over tokens with a read-out. The scores are divided by d_head to the power `power`.
 
     At ½ it is what everybody writes, at 1 what mup asks for, equal to the other at the base width.
     """
@@ -49,7 +49,7 @@ class Attention(nn.Module):
 
 
 class TorchAttention(nn.Module):
-    """The same around torch's own attention."""
+    """The same network with torch's `nn.MultiheadAttention`."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ FUSED, SEPARATE = ("qkv.weight[:1/3]",), ("query.weight",)
 
 
 def train(model: nn.Module, groups: Iterable[dict[str, Any]], momentum: float, nesterov: bool, parts: int = 1) -> None:
-    """Some steps; the gradient of every batch is added up over `parts` backward passes."""
+    """Take some steps. The gradient of every batch is accumulated over `parts` backward passes."""
     optimizer = torch.optim.SGD(groups, momentum=momentum, nesterov=nesterov)
     generator = torch.Generator().manual_seed(3)
     for _ in range(STEPS):
@@ -89,39 +89,40 @@ def made(fused: bool, decay: float = 0.0, query_rows: tuple[str, ...] | None = N
 @pytest.mark.parametrize("decay", [0.0, 0.02])
 @pytest.mark.parametrize(("momentum", "nesterov"), [(0.0, False), (0.9, False), (0.9, True)])
 @pytest.mark.parametrize("fused", [False, True])
-def test_named_rows_make_the_modules_attention_that_of_mup(
+def test_naming_query_rows_gives_the_attention_of_mup(
     fused: bool, momentum: float, nesterov: bool, decay: float
 ) -> None:
     groups = made(fused, decay)
-    ours, theirs = groups.model, Attention(WIDTH, fused, power=1.0).double()
-    # The same function: queries √r as large, scores 1/√r as large; then mup without a word about attention.
-    plain = parameterize(theirs, Attention(BASE, fused), "mup", RATE, weight_decay=decay)
+    by_rows, by_power = groups.model, Attention(WIDTH, fused, power=1.0).double()
+    # The second network computes the same function: its queries are multiplied by √r and its scores by 1/√r. It is
+    # trained with mup without query rows.
+    plain = parameterize(by_power, Attention(BASE, fused), "mup", RATE, weight_decay=decay)
     queries = slice(0, WIDTH)
     name = "qkv" if fused else "query"
     with torch.no_grad():
-        for key, tensor in theirs.named_parameters():
-            tensor.copy_(ours.get_parameter(key))
+        for key, tensor in by_power.named_parameters():
+            tensor.copy_(by_rows.get_parameter(key))
         for kind in ("weight", "bias"):
-            theirs.get_parameter(f"{name}.{kind}")[queries] *= math.sqrt(RATIO)
-    start = ours.get_parameter(f"{name}.weight").detach().clone()
-    train(ours, groups, momentum, nesterov)
-    train(theirs, plain, momentum, nesterov)
-    assert not torch.allclose(start[queries], ours.get_parameter(f"{name}.weight")[queries], rtol=1e-2)
-    for key, tensor in theirs.named_parameters():
+            by_power.get_parameter(f"{name}.{kind}")[queries] *= math.sqrt(RATIO)
+    start = by_rows.get_parameter(f"{name}.weight").detach().clone()
+    train(by_rows, groups, momentum, nesterov)
+    train(by_power, plain, momentum, nesterov)
+    assert not torch.allclose(start[queries], by_rows.get_parameter(f"{name}.weight")[queries], rtol=1e-2)
+    for key, tensor in by_power.named_parameters():
         expected = tensor.detach().clone()
         if key.startswith(name):
             expected[queries] /= math.sqrt(RATIO)
-        torch.testing.assert_close(ours.get_parameter(key).detach(), expected, rtol=TOLERANCE, atol=TOLERANCE)
+        torch.testing.assert_close(by_rows.get_parameter(key).detach(), expected, rtol=TOLERANCE, atol=TOLERANCE)
 
 
-def test_the_start_of_the_named_rows_is_smaller_and_that_of_others_is_not() -> None:
+def test_named_rows_start_smaller_than_other_rows() -> None:
     named, plain = made(True).model, made(True, query_rows=()).model
     ratio = named.get_parameter("qkv.weight") / plain.get_parameter("qkv.weight")
     torch.testing.assert_close(ratio[:WIDTH], torch.full_like(ratio[:WIDTH], RATIO**-0.5))
     assert torch.equal(ratio[WIDTH:], torch.ones_like(ratio[WIDTH:]))
 
 
-def test_torchs_own_attention_needs_no_name_and_takes_its_own() -> None:
+def test_query_rows_of_torchs_attention_are_recognized_and_may_be_named() -> None:
     def parameters(query_rows: tuple[str, ...]) -> dict[str, Tensor]:
         groups = parameterize(TorchAttention(WIDTH).double(), TorchAttention(BASE), "mup", RATE, query_rows=query_rows)
         train(groups.model, groups, 0.9, False)
@@ -140,7 +141,7 @@ def test_torchs_own_attention_needs_no_name_and_takes_its_own() -> None:
 
 
 def log_change_of_scores(width: int, seed: int, query_rows: tuple[str, ...]) -> float:
-    """Log of the root mean square change of attention's scores in eight steps."""
+    """Return the log of the root mean square change of the attention scores in eight steps."""
     model = Attention(width, True).double()
     groups = parameterize(model, Attention(BASE, True), "mup", 0.05, query_rows=query_rows, seed=seed)
     optimizer = torch.optim.SGD(groups)
@@ -160,10 +161,10 @@ def log_change_of_scores(width: int, seed: int, query_rows: tuple[str, ...]) -> 
     return float((scores() - before).square().mean().log() / 2)
 
 
-def test_the_change_of_the_scores_grows_with_width_only_where_no_rows_are_named() -> None:
-    """Changed queries and keys are aligned: their product is O(d), over √d it is √n, over d it is flat.
+def test_the_change_of_scores_grows_with_width_only_if_no_rows_are_named() -> None:
+    """Changes of queries and keys are aligned, so their product is O(d). Only after division by √d it grows, as √n.
 
-    Beside it stands the product with what did not change, of n^−½ where the other is flat: the slope lies below 0.
+    Products of a change with an unchanged factor decrease as n^−½, so the slope without growth lies below 0.
     """
     widths, slopes = (32, 64, 128, 256), {}
     for query_rows in (FUSED, ()):
@@ -173,7 +174,7 @@ def test_the_change_of_the_scores_grows_with_width_only_where_no_rows_are_named(
     assert slopes[()] == pytest.approx(0.5, abs=0.15)
 
 
-def test_heads_of_a_fixed_size_in_torchs_own_attention_need_no_factor() -> None:
+def test_heads_of_fixed_size_in_torchs_attention_need_no_factor() -> None:
     modules = [nn.Sequential(nn.MultiheadAttention(width, width // 4), nn.Linear(width, 2)) for width in (16, 8)]
     described = describe_parameters(modules[0], modules[1], modules[1])
     assert all(row.query_factor == 1.0 for row in build_table("mup", described))
@@ -186,21 +187,21 @@ def test_other_parameterizations_keep_the_modules_attention() -> None:
         assert all(row.query_factor == 1.0 for row in table)
 
 
-def test_gradients_that_add_up_are_scaled_once() -> None:
+def test_accumulated_gradients_are_scaled_once() -> None:
     whole, parts = made(True), made(True)
     train(whole.model, whole, 0.9, False)
     train(parts.model, parts, 0.9, False, parts=4)
-    for ours, theirs in zip(parts.model.parameters(), whole.model.parameters(), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=TOLERANCE, atol=TOLERANCE)
+    for actual, expected in zip(parts.model.parameters(), whole.model.parameters(), strict=True):
+        torch.testing.assert_close(actual, expected, rtol=TOLERANCE, atol=TOLERANCE)
 
 
-def test_parameterizing_again_replaces_what_was_done_before() -> None:
+def test_parameterizing_again_replaces_the_hooks() -> None:
     once, again = made(True), made(True)
     twice = parameterize(again.model, Attention(BASE, True), "mup", RATE, query_rows=FUSED)
     train(once.model, once, 0.0, False)
     train(again.model, twice, 0.0, False)
-    for ours, theirs in zip(again.model.parameters(), once.model.parameters(), strict=True):
-        assert torch.equal(ours, theirs)
+    for actual, expected in zip(again.model.parameters(), once.model.parameters(), strict=True):
+        assert torch.equal(actual, expected)
     parameterize(again.model, Attention(BASE, True), "ntk", 0.2)
     weight = again.model.get_parameter("qkv.weight")
     (gradient,) = torch.autograd.grad((weight * 2).sum(), weight)
@@ -237,7 +238,7 @@ def test_a_pattern_that_cannot_be_used_is_refused(pattern: str, required: str) -
     assert repr(pattern) in str(refused.value)
 
 
-def test_what_makes_no_rows_cannot_absorb_the_factor() -> None:
+def test_tensors_without_query_rows_cannot_absorb_the_factor() -> None:
     class Normalized(Attention):
         def __init__(self, width: int) -> None:
             super().__init__(width, True)

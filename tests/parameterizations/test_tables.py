@@ -32,7 +32,7 @@ class Convolutional(nn.Module):
 
 
 class Tokens(nn.Module):
-    """A parameter of no known layer that starts at random."""
+    """A module with a random parameter that belongs to no known layer."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ def test_fan_ins_of_convolutions_and_roles_of_other_layers() -> None:
     assert read_out(tuple(parameters.values())) == parameters["read_out.weight"]
 
 
-def test_the_read_out_is_the_last_weight_that_grows_and_none_where_nothing_does() -> None:
+def test_the_read_out_is_the_last_weight_whose_fan_in_grows() -> None:
     name = read_out(described(network(16, depth=1), network(8, depth=1)))
     assert name is not None and name.name == "3.weight"
     assert read_out(described(network(16))) is None
@@ -84,7 +84,7 @@ def test_the_tables_entries() -> None:
         assert (ntk[name].init_std, ntk[name].multiplier) == (standard[name].init_std, 1.0) == (0.0, 1.0)
 
 
-def test_what_starts_at_a_constant_keeps_its_start_and_anything_else_without_a_fan_in_is_refused() -> None:
+def test_constant_parameters_keep_their_values_and_others_without_a_fan_in_are_refused() -> None:
     table = {row.name: row for row in build_table("ntk", described(Convolutional(8), Convolutional(4)))}
     assert (table["norm.weight"].init_std, table["norm.weight"].multiplier) == (None, 1.0)
     with pytest.raises(BadInput, match=r"'table'.*use parameterization 'own'"):
@@ -92,12 +92,12 @@ def test_what_starts_at_a_constant_keeps_its_start_and_anything_else_without_a_f
     assert len(build_table("own", described(Tokens(8), Tokens(4)))) == 3
 
 
-def test_an_unknown_name_is_refused_with_the_nearest() -> None:
+def test_an_unknown_name_is_refused_with_a_suggestion() -> None:
     with pytest.raises(BadInput, match="did you mean 'standard'"):
         build_table("standart", described(network(4)))
 
 
-def test_initial_weights_have_the_tables_deviation_and_depend_on_the_seed_alone() -> None:
+def test_initial_weights_have_the_tables_deviation_and_depend_only_on_the_seed() -> None:
     module = network(256)
     table = build_table("ntk", described(module, network(128)), 2.0)
     start, again, other = (initial_parameters(table, module, seed) for seed in (3, 3, 4))
@@ -105,7 +105,7 @@ def test_initial_weights_have_the_tables_deviation_and_depend_on_the_seed_alone(
         assert torch.equal(start[row.name], again[row.name]) and start[row.name].dtype == torch.float64
         if row.init_std:
             numbers = start[row.name].numel()
-            # Four standard errors of a deviation estimated from this many numbers.
+            # Four standard errors of a standard deviation that is estimated from this many numbers.
             error = 4 / math.sqrt(2 * numbers)
             assert float(start[row.name].std()) == pytest.approx(row.init_std, rel=error)
             assert not torch.equal(start[row.name], other[row.name])

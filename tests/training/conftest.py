@@ -1,4 +1,4 @@
-"""Small runs and data sets, and the plain loop (found here because test folders are no packages)."""
+"""Small runs and data sets. The plain loop is imported from here, because test folders are not packages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from noisescale.training import PackTrainer
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-# A pool of compiler processes, each of which imports torch, costs more than the few small graphs compiled here.
+# A pool of compiler processes would take longer than compiling the few small graphs, because each imports torch.
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 
 DEFAULTS: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Covering arrays: few cases in which every pair of options occurs."""
+"""Covering arrays: a small number of cases in which every possible pair of options occurs."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ Case = dict[str, Any]
 
 
 def covering_array(cases: list[Case]) -> list[Case]:
-    """Greedily, the case that covers most of the pairs that are left; a pair that no case holds is not asked for."""
+    """Choose cases one by one. Each chosen case covers the largest number of pairs that are not covered yet."""
     pairs = [set(itertools.combinations(case.items(), 2)) for case in cases]
     left, chosen = set().union(*pairs), []
     while left:
-        best = max(range(len(cases)), key=lambda position: len(pairs[position] & left))
-        chosen.append(cases[best])
-        left -= pairs[best]
+        position = max(range(len(cases)), key=lambda position: len(pairs[position] & left))
+        chosen.append(cases[position])
+        left -= pairs[position]
     return chosen
 
 
@@ -24,5 +24,5 @@ def name(case: Case) -> str:
 
 
 def having(cases: list[Case], **fixed: Any) -> list[Case]:
-    """The cases with these values."""
+    """Return the cases with these values."""
     return [case for case in cases if case.items() >= fixed.items()]

@@ -1,8 +1,8 @@
-"""An independent plain PyTorch loop: what the packed trainer must equal.
+"""An independent plain PyTorch loop, whose weights the packed trainer must reproduce.
 
-Its own modules (for MLPs), `torch.optim.SGD` and autograd. Of the package it takes only the streams of random numbers:
-the order of the examples and the draws of the initial weights, and the values of a schedule; other families' modules
-are the package's, unmodified. Parameterizations are written out with forward factors: it tests their tables too.
+The loop uses separate modules (for MLPs), `torch.optim` and autograd. It takes only a few things from the package: the
+random numbers for the order of examples and for initial weights, the values of schedules, and the unmodified modules of
+other families. Parameterizations are written out with forward factors, so their tables are tested too.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from noisescale.training.schedules import parse_schedule
 
 
 class Scaled(nn.Module):
-    """z = m θx + m' β with θ ~ N(0, std²) and β = 0: one rate for all."""
+    """A layer z = m θx + m' β with θ ~ N(0, std²) and β = 0, in which all parameters have the same rate."""
 
     def __init__(self, fan_in: int, fan_out: int, factor: float, bias_factor: float, std: float) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class Scaled(nn.Module):
 
 
 def factors(run: Run, fan_in: int, is_first: bool, is_last: bool) -> tuple[float, float, float]:
-    """Forward factors of weight and bias, and the weight's initial standard deviation, as the papers write them."""
+    """Return the forward factors of weight and bias and the weight's initial standard deviation, as in the papers."""
     deviation = math.sqrt(run.init_scale / fan_in)
     growth = run.width / (run.base_width or run.width)
     from_below = 1.0 if is_first else growth
@@ -46,20 +46,20 @@ def factors(run: Run, fan_in: int, is_first: bool, is_last: bool) -> tuple[float
         "standard": (1.0, 1.0, deviation),
         "ntk": (deviation, 1.0, 1.0),
         "improved_standard": (from_below**-0.5, 1.0, deviation * from_below**0.5),
-        # Yang, Hu 2021, table 1: a = −½, 0, ½ and b = ½ (the fan-in of the first layer does not grow).
+        # Yang, Hu 2021, table 1: a = −½, 0, ½ and b = ½. The fan-in of the first layer does not grow.
         "mup": ((outwards / from_below) ** 0.5, outwards**0.5, deviation * (from_below / growth) ** 0.5),
     }[run.parameterization]
 
 
 def build(run: Run, dataset: Dataset, dtype: torch.dtype) -> nn.Module:
-    """The run's network with its initial weights: a plain MLP from modules of its own, others from their family."""
+    """Build the run's network with its initial weights: a separate MLP, or the module of another family."""
     if run.family == "mlp" and run.normalization == "none":
-        return _own_mlp(run, dataset, dtype)
+        return _plain_mlp(run, dataset, dtype)
     return _scaled_family(run, dataset, dtype)
 
 
 class _Times(nn.Module):
-    """W = mθ for a tensor of any module."""
+    """Computes W = mθ for a tensor of any module."""
 
     def __init__(self, factor: float) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ def _scaled_family(run: Run, dataset: Dataset, dtype: torch.dtype) -> nn.Module:
                 layer.bias.zero_()
                 _scale(layer, "bias", m_bias)
         for part in model.modules():
-            # Gains and shifts of a normalization grow with width, and start at 1 and 0 in the network's own terms.
+            # Gains and shifts of a normalization get forward factors. The products still start at 1 and 0.
             if isinstance(part, _NormBase | nn.LayerNorm | nn.GroupNorm) and run.parameterization == "mup":
                 for name in ("weight", "bias"):
                     if getattr(part, name) is not None:
@@ -102,7 +102,7 @@ def _scale(module: nn.Module, name: str, factor: float) -> None:
         parametrize.register_parametrization(module, name, _Times(factor))
 
 
-def _own_mlp(run: Run, dataset: Dataset, dtype: torch.dtype) -> nn.Sequential:
+def _plain_mlp(run: Run, dataset: Dataset, dtype: torch.dtype) -> nn.Sequential:
     activation = {"relu": nn.ReLU, "tanh": nn.Tanh}[run.activation]
     fans = [math.prod(dataset.input_shape)] + [run.width] * run.depth + [dataset.num_classes]
     with torch.random.fork_rng(devices=[]):
@@ -137,9 +137,9 @@ def loss_function(run: Run, dataset: Dataset, dtype: torch.dtype) -> Callable[[T
 
 
 def weights(model: nn.Module) -> list[Tensor]:
-    """Every tensor that is trained, in the order of `named_parameters()`, forward factors absorbed."""
+    """Return every trained tensor W = mθ, in the order of `named_parameters()`."""
     if not any(isinstance(layer, Scaled) for layer in model.modules()):
-        return [tensor for module in model.modules() for tensor in _own_tensors(module)]
+        return [tensor for module in model.modules() for tensor in _direct_tensors(module)]
     tensors: list[Tensor] = []
     for layer in model.modules():
         if isinstance(layer, Scaled):
@@ -147,7 +147,7 @@ def weights(model: nn.Module) -> list[Tensor]:
     return tensors
 
 
-def _own_tensors(module: nn.Module) -> list[Tensor]:
+def _direct_tensors(module: nn.Module) -> list[Tensor]:
     if isinstance(module, parametrize.ParametrizationList):
         return []
     names = [name for name, _ in module.named_parameters(recurse=False)]
@@ -157,7 +157,7 @@ def _own_tensors(module: nn.Module) -> list[Tensor]:
 
 
 def batches(run: Run, steps: int, examples: int) -> Iterator[tuple[float, Tensor]]:
-    """The share of the budget that is done and the examples of every step, one step after the other."""
+    """Yield, for every step, the share of the budget that is done and the indices of the examples."""
     schedule = parse_schedule(run.schedule)
     shuffled = run.sampling == "epoch_shuffle"
     block, left, order, size = -1, 0, torch.empty(0, dtype=torch.int64), 0
@@ -179,7 +179,7 @@ def batches(run: Run, steps: int, examples: int) -> Iterator[tuple[float, Tensor
 
 
 def forward_factors(model: nn.Module) -> dict[nn.Parameter, float]:
-    """m of every trained tensor: W = mθ."""
+    """Return the factor m in W = mθ of every trained tensor."""
     factors: dict[nn.Parameter, float] = {}
     for module in model.modules():
         if isinstance(module, Scaled):
@@ -190,7 +190,7 @@ def forward_factors(model: nn.Module) -> dict[nn.Parameter, float]:
 
 
 def no_decay(run: Run, model: nn.Module) -> set[nn.Parameter]:
-    """The tensors without weight decay: biases and shifts, and gains of normalization layers."""
+    """Return the tensors without weight decay: biases and shifts, and gains of normalization layers."""
     names, exempt = run.no_decay.split(), set()
     for module in model.modules():
         gains = isinstance(module, _NormBase | nn.LayerNorm | nn.GroupNorm)
@@ -205,9 +205,9 @@ def no_decay(run: Run, model: nn.Module) -> set[nn.Parameter]:
 
 
 def decay_factors(run: Run, model: nn.Module) -> dict[nn.Parameter, float]:
-    """By how much λ is multiplied in θ's coordinates, where plain decay is "independent": once the base rate."""
+    """Return the factor of λ for θ. For θ, whose rate is the base rate, plain decay is the "independent" decay."""
     skipped = no_decay(run, model)
-    rate = {"sgd": 2, "adamw": 1}[run.optimizer]  # W's rate is ε m² for SGD and ε m for Adam
+    rate = {"sgd": 2, "adamw": 1}[run.optimizer]  # The rate of W is ε m² for SGD and ε m for Adam.
     return {
         parameter: 0.0 if parameter in skipped else m**rate if run.decay == "decoupled" else 1.0
         for parameter, m in forward_factors(model).items()
@@ -215,7 +215,7 @@ def decay_factors(run: Run, model: nn.Module) -> dict[nn.Parameter, float]:
 
 
 def build_optimizer(run: Run, model: nn.Module) -> torch.optim.Optimizer:
-    """One group a tensor, in the coordinates of θ."""
+    """Build the optimizer of θ, with one parameter group for each tensor."""
     groups = [{"params": [parameter]} for parameter in model.parameters()]
     if run.optimizer == "adamw":
         assert run.beta1 is not None and run.beta2 is not None and run.epsilon is not None
@@ -225,7 +225,7 @@ def build_optimizer(run: Run, model: nn.Module) -> torch.optim.Optimizer:
 
 
 def train_plain(run: Run, dataset: Dataset, steps: int) -> nn.Module:
-    """The run's network after some steps, by `torch.optim`."""
+    """Train the run's network for some steps with `torch.optim`, and return it."""
     dtype = {"float64": torch.float64, "float32": torch.float32}[run.precision]
     model, loss = build(run, dataset, dtype), loss_function(run, dataset, dtype)
     inputs, targets, schedule = dataset.x_train.to(dtype), dataset.y_train, parse_schedule(run.schedule)
@@ -242,7 +242,7 @@ def train_plain(run: Run, dataset: Dataset, steps: int) -> nn.Module:
         optimizer.zero_grad()
         loss(model(inputs[index]), targets[index]).backward()
         if run.clip_norm is not None:
-            # Of θ: the parameterization's own coordinates, in which the forward factors are written out.
+            # The norm is that of the gradient in θ, the coordinates of the parameterization.
             nn.utils.clip_grad_norm_(model.parameters(), run.clip_norm)
         if not in_torch:
             with torch.no_grad():

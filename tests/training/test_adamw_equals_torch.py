@@ -1,4 +1,4 @@
-"""Every option of AdamW is what `torch.optim.AdamW` makes of it, under every parameterization, over 50 steps."""
+"""Every option of AdamW gives the same weights as `torch.optim.AdamW`, under every parameterization, over 50 steps."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def runs_of(case: Case, make_run: MakeRun) -> list[Run]:
 
 
 def train_mup(run: Run, dataset: Dataset, steps: int) -> list[Tensor]:
-    """µP's table for Adam written out on W itself: rates ε for input weights and biases, ε n₀/n for all others."""
+    """Write out µP for Adam on W: the rate is ε for input weights and biases, and ε n₀/n for all other parameters."""
     model, loss, schedule = build(run, dataset, torch.float64), loss_function(run, dataset, torch.float64), run.schedule
     layers = [layer for layer in model if isinstance(layer, Scaled)]
     growth, groups, norms = run.width / BASE, [], []
@@ -126,9 +126,9 @@ def check(case: Case, make_run: MakeRun, make_data: MakeData, make_trainer: Make
         alone = make_trainer([run], dataset)
         alone.advance()
         for trainer, place in ((packed, position), (alone, 0)):
-            for ours, theirs in zip(trainer.state.parameters.values(), plain, strict=True):
-                assert torch.isfinite(theirs).all()
-                torch.testing.assert_close(ours[place], theirs, rtol=0, atol=TOLERANCE)
+            for actual, expected in zip(trainer.state.parameters.values(), plain, strict=True):
+                assert torch.isfinite(expected).all()
+                torch.testing.assert_close(actual[place], expected, rtol=0, atol=TOLERANCE)
 
 
 @pytest.mark.short
@@ -152,7 +152,7 @@ def test_every_combination_equals_torch(
 
 @pytest.mark.parametrize("normalization", ["batch", "layer"])
 @pytest.mark.parametrize("no_decay", ["gains", "biases", "gains biases"])
-def test_gains_and_biases_can_be_left_without_decay(
+def test_gains_and_biases_can_have_no_decay(
     normalization: str, no_decay: str, make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
 ) -> None:
     run = make_run(
@@ -162,11 +162,13 @@ def test_gains_and_biases_can_be_left_without_decay(
     dataset = make_data((7,))
     trainer = make_trainer([run], dataset)
     trainer.advance()
-    for ours, theirs in zip(trainer.state.parameters.values(), weights(train_plain(run, dataset, STEPS)), strict=True):
-        torch.testing.assert_close(ours[0], theirs, rtol=0, atol=TOLERANCE)
+    for actual, expected in zip(
+        trainer.state.parameters.values(), weights(train_plain(run, dataset, STEPS)), strict=True
+    ):
+        torch.testing.assert_close(actual[0], expected, rtol=0, atol=TOLERANCE)
 
 
-def test_a_resumed_pack_equals_an_uninterrupted_one_to_the_bit(
+def test_a_resumed_pack_equals_an_uninterrupted_pack_to_the_bit(
     make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
 ) -> None:
     dataset = make_data((7,))
@@ -181,7 +183,7 @@ def test_a_resumed_pack_equals_an_uninterrupted_one_to_the_bit(
     assert set(whole.state.slots) == {"mean", "square"}
 
 
-def test_a_run_does_not_depend_on_its_pack_mates(
+def test_a_run_does_not_depend_on_the_other_runs_of_its_pack(
     make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
 ) -> None:
     dataset = make_data((7,))

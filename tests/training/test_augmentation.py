@@ -1,4 +1,4 @@
-"""Augmentation against the words of its definition, one image at a time, and its place in training."""
+"""Augmentation compared with its definition, image by image, and in training."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHAPE = (2, 16, 9)
 
 
 def by_hand(image: Tensor, flip: bool, down: int, right: int) -> Tensor:
-    """A window of the padded image, mirrored or not."""
+    """Return a window of the padded image, mirrored or not."""
     vertical, horizontal = largest_shift(image.shape[1]), largest_shift(image.shape[2])
     wide = nn.ZeroPad2d((horizontal, horizontal, vertical, vertical))(image)
     window = wide[:, down : down + image.shape[1], right : right + image.shape[2]]
@@ -40,7 +40,7 @@ def test_every_image_is_shifted_and_mirrored_as_drawn(names: list[str]) -> None:
     assert (len(downs.unique()), len(rights.unique())) == ((5, 3) if "crop" in names else (1, 1))
 
 
-def test_draws_depend_on_seed_and_block_alone() -> None:
+def test_draws_depend_only_on_seed_and_block() -> None:
     one, two = draw_block(["flip"], [4, 7], 3, 30, SHAPE), draw_block(["flip"], [7], 3, 30, SHAPE)
     assert torch.equal(one.flip[1], two.flip[0]) and not torch.equal(one.flip[0], one.flip[1])
     assert not torch.equal(two.flip, draw_block(["flip"], [7], 4, 30, SHAPE).flip)
@@ -76,6 +76,8 @@ def test_an_augmented_pack_equals_a_plain_loop_over_the_same_images(
             torch.testing.assert_close(packed[position], plain.detach(), rtol=1e-9, atol=1e-9, msg=name)
 
 
-def test_what_is_no_image_is_refused(make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer) -> None:
+def test_inputs_that_are_not_images_are_refused(
+    make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
+) -> None:
     with pytest.raises(BadInput, match="training.augmentation: no augmentation where inputs are not images"):
         make_trainer([make_run(augmentation="flip")], make_data())

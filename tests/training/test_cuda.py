@@ -1,4 +1,4 @@
-"""The same numbers on a GPU; skipped where there is none."""
+"""Training on a GPU gives the same numbers as on a CPU. The tests are skipped on a machine without a GPU."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a C
         {"family": "resnet", "blocks": "[1]", "normalization": "batch", "width": 4, "average": True},
     ],
 )
-def test_a_pack_on_a_gpu_equals_one_on_a_cpu(
+def test_a_pack_on_a_gpu_equals_a_pack_on_a_cpu(
     changes: dict[str, Any], make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
 ) -> None:
     base = make_run(**{"steps": 40, "learning_rate": 0.02, **changes})
@@ -43,7 +43,7 @@ def test_a_pack_on_a_gpu_equals_one_on_a_cpu(
         torch.testing.assert_close(ends[1][name], tensor, rtol=1e-8, atol=1e-10)
 
 
-def test_a_short_step_is_a_graph_and_computes_the_same(
+def test_a_short_step_is_captured_as_a_graph_and_gives_the_same_weights(
     make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = [make_run(steps=60, precision="float32", momentum=0.9, schedule="cosine", seed=seed) for seed in range(8)]

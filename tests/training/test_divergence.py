@@ -1,4 +1,4 @@
-"""Runs that diverge, explode or collapse: what is frozen, when, and what is recorded."""
+"""Runs that diverge, explode or collapse: when they are frozen, and what is recorded."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_divergence_is_frozen_and_recorded_with_its_step(
     assert (calm.status, calm.diverged_at_step) == ("completed", None)
     for position, result in enumerate(wild, 1):
         assert result.status == "diverged" and not result.collapsed
-        # Losses are looked at every 25 steps, so the step is at most 25 after the first loss that is not finite.
+        # Losses are checked every 25 steps, so divergence is detected at most 25 steps after the first infinite loss.
         assert result.diverged_at_step is not None and 1 <= result.diverged_at_step <= 50
         assert all(math.isnan(value) for value in result.late_means.values())
         assert all(math.isnan(value) for value in result.curves["train_loss"][1:])
@@ -35,7 +35,7 @@ def test_divergence_is_frozen_and_recorded_with_its_step(
         assert all(not tensor.any() for tensor in (weights[position] for weights in trainer.state.parameters.values()))
 
 
-def test_a_pack_that_has_diverged_ends_early_and_keeps_its_evaluations_on_the_grid(
+def test_a_diverged_pack_ends_early_and_its_evaluations_are_at_the_planned_steps(
     make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
 ) -> None:
     trainer = make_trainer([make_run(loss="mse", learning_rate=1e30, steps=400, evaluations=4)], make_data())
@@ -46,7 +46,7 @@ def test_a_pack_that_has_diverged_ends_early_and_keeps_its_evaluations_on_the_gr
 
 
 class Constant(nn.Module):
-    """Outputs that the inputs do not change: `scale` sets the loss of half the squares."""
+    """Outputs that do not depend on the inputs. `scale` determines the squared error."""
 
     def __init__(self, outputs: int) -> None:
         super().__init__()
@@ -56,12 +56,12 @@ class Constant(nn.Module):
         return self.scale.expand(len(x), -1)
 
 
-def test_a_parameter_that_is_not_finite_is_divergence_though_the_loss_is_finite(
+def test_an_infinite_parameter_counts_as_divergence_even_if_the_loss_is_finite(
     make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
 ) -> None:
     trainer = make_trainer([make_run(seed=0), make_run(seed=1)], make_data())
     trainer.advance(2)
-    trainer.state.parameters["1.bias"][1, 0] = -torch.inf  # the unit is dead: its output is 0
+    trainer.state.parameters["1.bias"][1, 0] = -torch.inf  # The unit is dead, so its output is 0.
     trainer.advance()
     assert [result.diverged_at_step for result in trainer.results()] == [None, 10]
 
@@ -85,11 +85,13 @@ def test_explosion_needs_two_evaluations_in_a_row(
         assert result.diverged_at_step == 20
 
 
-def test_a_network_that_died_is_collapsed(make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer) -> None:
+def test_a_network_of_dead_units_has_collapsed(
+    make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
+) -> None:
     runs = [make_run(steps=300, learning_rate=rate, width=64, loss="mse", batch_size=20) for rate in (0.02, 0.02)]
     trainer = make_trainer(runs, make_data())
     trainer.advance(1)
-    trainer.state.parameters["1.bias"][1].fill_(-1e3)  # no unit is active for any input
+    trainer.state.parameters["1.bias"][1].fill_(-1e3)  # No unit is active for any input.
     trainer.advance()
     alive, dead = trainer.results()
     assert (alive.collapsed, dead.collapsed) == (False, True)
@@ -97,7 +99,7 @@ def test_a_network_that_died_is_collapsed(make_run: MakeRun, make_data: MakeData
     assert dead.late_means["train_loss"] == pytest.approx(dead.chance["loss"], rel=0.05)
 
 
-def test_collapse_on_real_targets_is_seen_in_the_loss(
+def test_collapse_on_real_targets_is_detected_by_the_loss(
     make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
 ) -> None:
     base = make_run(steps=500, learning_rate=0.02, width=64, loss="mse", batch_size=20)

@@ -1,4 +1,4 @@
-"""What an evaluation holds at once does not grow with the data, the runs or a model's widest tensor."""
+"""The memory of an evaluation does not grow with the data, the number of runs or the largest tensor of a model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WIDEST: list[int] = []
 
 
 class Scores(nn.Module):
-    """Every input attends to every other: tokens² numbers an example, in no module's output."""
+    """Attention whose scores, tokens² numbers for each example, are not the output of any module."""
 
     def __init__(self, width: int, tokens: int) -> None:
         super().__init__()
@@ -28,12 +28,12 @@ class Scores(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         h = self.embed(x.unsqueeze(-1))
         scores = h @ h.mT
-        # In a packed pass the runs are an axis that the module does not see.
+        # In a packed pass, the axis of the runs is hidden from the module.
         WIDEST.append(scores.numel())
         return self.read_out((torch.softmax(scores, -1) @ h).mean(1))
 
 
-def test_scores_of_attention_bound_the_chunk(make_run: MakeRun, make_data: MakeData) -> None:
+def test_attention_scores_determine_the_chunk(make_run: MakeRun, make_data: MakeData) -> None:
     tokens, data = 300, make_data((300,), examples=600)
 
     def factory(width: int, shape: tuple[int, ...], classes: int) -> nn.Module:
@@ -48,10 +48,10 @@ def test_scores_of_attention_bound_the_chunk(make_run: MakeRun, make_data: MakeD
     assert len(trainer.results()[0].curves["train_loss"]) == 2
 
 
-def test_the_widest_tensor_is_found() -> None:
+def test_the_largest_tensor_is_measured() -> None:
     assert footprint(Scores(2, 50), torch.randn(3, 50)).largest == 50 * 50
 
 
 @pytest.mark.parametrize(("numbers", "examples"), [(1, 131_072), (2048, 64), (10_000, 64), (2**20, 16), (2**30, 1)])
-def test_chunks(numbers: int, examples: int) -> None:
+def test_the_size_of_chunks(numbers: int, examples: int) -> None:
     assert chunk_of(numbers, torch.zeros(1)) == examples

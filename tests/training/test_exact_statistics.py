@@ -22,7 +22,7 @@ def network() -> nn.Module:
     ).double()  # fmt: skip
 
 
-def test_an_evaluation_pass_then_equals_a_training_pass_over_everything() -> None:
+def test_an_evaluation_pass_equals_a_training_pass_over_the_whole_set() -> None:
     module, inputs = network(), torch.randn(50, 2, 6, 6, dtype=torch.float64) + 3
     whole = copy.deepcopy(module).train()(inputs)
     for chunk in (7, 50, 64):
@@ -31,7 +31,7 @@ def test_an_evaluation_pass_then_equals_a_training_pass_over_everything() -> Non
         torch.testing.assert_close(corrected(inputs), whole, rtol=1e-10, atol=1e-10)
 
 
-def test_a_module_without_batch_normalization_is_left_alone() -> None:
+def test_a_module_without_batch_normalization_does_not_change() -> None:
     module = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2))
     before = copy.deepcopy(module.state_dict())
     exact_statistics(module, torch.randn(9, 3), 4)
@@ -40,10 +40,10 @@ def test_a_module_without_batch_normalization_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize(("normalization", "family"), [("batch", "convnet"), ("ghost_batch", "resnet")])
-def test_a_run_that_asks_for_it_is_evaluated_so(
+def test_a_run_with_exact_statistics_is_evaluated_with_them(
     normalization: str, family: str, make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
 ) -> None:
-    """Its training loss is that of one training pass over the whole set, the set being one ghost batch at most."""
+    """The training loss equals the loss of one training pass over the whole set, which is at most one ghost batch."""
     options = {"depth": 2} if family == "convnet" else {"depth": 1, "blocks": "[1]"}
     if normalization == "ghost_batch":
         options["ghost_size"] = 64

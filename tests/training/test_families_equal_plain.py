@@ -1,4 +1,4 @@
-"""Every family, normalization and kernel in a pack is what a plain loop makes of it, running statistics included."""
+"""Every family, normalization and kernel gives the same weights and running statistics as a plain loop."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-9
 STEPS = 20
-# Groups of two units, as at width 4, normalize to ±1: a rounding of the inputs by 1e-15 moves a plain loop's weights by
-# 5e-9 in these steps, and by 1e-13 with three units.
+# Groups of two units, as at width 4, are normalized to ±1. A rounding error of 1e-15 in the inputs then changes the
+# weights of a plain loop by 5e-9 in these steps. With three units, it changes them by 1e-13.
 WIDTHS = (6, 12)
 
 OPTIONS: dict[str, tuple[Any, ...]] = {
@@ -33,7 +33,7 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
 
 
 def product() -> list[Case]:
-    """All cases that can be built: scale invariance needs a normalization, and some tables a read-out that trains."""
+    """Return the cases that can be built: scale invariance needs a normalization, some tables a trained read-out."""
     cases = [dict(zip(OPTIONS, values, strict=True)) for values in itertools.product(*OPTIONS.values())]
     return [
         case
@@ -73,9 +73,9 @@ def check_case(case: Case, make_run: MakeRun, make_data: MakeData, make_trainer:
             model = train_plain(run, dataset, STEPS)
             plain = weights(model)
             assert len(plain) == len(trainer.state.parameters)
-            for ours, theirs in zip(trainer.state.parameters.values(), plain, strict=True):
-                assert torch.isfinite(theirs).all(), "a run that diverges compares nothing"
-                torch.testing.assert_close(ours[position], theirs, rtol=TOLERANCE, atol=TOLERANCE)
+            for actual, expected in zip(trainer.state.parameters.values(), plain, strict=True):
+                assert torch.isfinite(expected).all(), "a run that diverges compares nothing"
+                torch.testing.assert_close(actual[position], expected, rtol=TOLERANCE, atol=TOLERANCE)
             buffers = dict(model.named_buffers())
             for key, buffer in trainer.state.buffers.items():
                 torch.testing.assert_close(buffer[position], buffers[key], rtol=TOLERANCE, atol=TOLERANCE)

@@ -1,4 +1,4 @@
-"""The seam: both kernels, the losses, and the evaluation above them."""
+"""The kernels, the losses and the evaluation."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def choose(module: nn.Module, parameters: dict[str, Tensor], loss: str, kind: st
 
 
 def mean_loss(loss: str, outputs: Tensor, labels: Tensor, rows: Tensor) -> Tensor:
-    """Cross-entropy and squared error written out; any further loss from its row."""
+    """Compute cross-entropy and squared error by explicit formulas, and other losses from their rows of the table."""
     if loss == "cross_entropy":
         return nn.functional.cross_entropy(outputs, labels)
     if loss == "mse":
@@ -48,7 +48,7 @@ def mean_loss(loss: str, outputs: Tensor, labels: Tensor, rows: Tensor) -> Tenso
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 @pytest.mark.parametrize("kind", ["auto", "vmap", "loop"])
 @pytest.mark.parametrize("depth", [1, 2, 4])
-def test_losses_and_gradients_are_those_of_autograd(loss: str, activation: str, kind: str, depth: int) -> None:
+def test_losses_and_gradients_equal_those_of_autograd(loss: str, activation: str, kind: str, depth: int) -> None:
     module, parameters, inputs, labels = problem(depth, activation)
     rows = target_rows(labels, OUTPUTS, torch.float64)
     kernel = choose(module, parameters, loss, kind)
@@ -108,7 +108,7 @@ def test_only_plain_mlps_get_the_explicit_kernel(layers: list[nn.Module], plain:
     assert (mlp_layers(nn.Sequential(*layers)) is not None) == plain
 
 
-def test_one_layer_used_twice_is_no_plain_mlp() -> None:
+def test_an_mlp_that_uses_a_layer_twice_is_not_a_plain_mlp() -> None:
     shared = nn.Linear(4, 4)
     module = nn.Sequential(nn.Flatten(), shared, nn.ReLU(), shared)
     assert mlp_layers(module) is None
@@ -116,7 +116,7 @@ def test_one_layer_used_twice_is_no_plain_mlp() -> None:
 
 @pytest.mark.parametrize("kind", ["auto", "vmap", "loop"])
 @pytest.mark.parametrize("examples", [1, 70, 20_000])
-def test_evaluation_equals_each_run_on_all_examples(kind: str, examples: int) -> None:
+def test_a_packed_evaluation_equals_the_evaluation_of_each_run(kind: str, examples: int) -> None:
     module, parameters, _, _ = problem()
     inputs, labels = torch.randn(examples, INPUTS, dtype=torch.float64), torch.randint(OUTPUTS, (examples,))
     kernel, metrics = choose(module, parameters, "cross_entropy", kind), metrics_of("cross_entropy")
@@ -132,7 +132,7 @@ def test_evaluation_equals_each_run_on_all_examples(kind: str, examples: int) ->
 
 
 @pytest.mark.parametrize(("per_run", "together"), [((4.0, 2.0, 1.0), 4), ((4.0, 3.9, 1.0), 1), ((4.0, 2.0, 2.0), 2)])
-def test_more_runs_at_once_are_taken_while_they_gain(
+def test_the_number_of_runs_at_once_grows_as_long_as_runs_get_faster(
     per_run: tuple[float, ...], together: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = nn.Sequential(nn.Flatten(), nn.Linear(INPUTS, 3), nn.GELU(), nn.Linear(3, OUTPUTS)).double()
@@ -151,7 +151,7 @@ def test_more_runs_at_once_are_taken_while_they_gain(
 
 
 @pytest.mark.parametrize("kind", ["vmapp", "vmap x", "vmap -1", "2", ""])
-def test_an_unknown_choice_is_refused(kind: str) -> None:
+def test_an_unknown_kernel_is_refused(kind: str) -> None:
     module, parameters, inputs, labels = problem()
     trial = Trial(parameters, {}, inputs, target_rows(labels, OUTPUTS, torch.float64))
     with pytest.raises(BadInput, match="kernel"):

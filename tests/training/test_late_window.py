@@ -34,7 +34,7 @@ def test_mean_and_drift_of_a_curve() -> None:
     assert (mean, drift) == (6.0, 4.0)
 
 
-def test_without_a_window_before_there_is_no_drift() -> None:
+def test_the_drift_is_nan_without_an_earlier_window() -> None:
     mean, drift = late_mean_and_drift([2.0], [7], 0.25)
     assert mean == 2.0 and math.isnan(drift)
 

@@ -1,4 +1,4 @@
-"""Measuring a pack along its training: nothing of the training changes, and a resumed pack measures the same."""
+"""Measurements during training do not change the training, and a resumed pack measures the same values."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ ALL = {"measure": " ".join(INSTRUMENTS), "measure_at": "0.0 0.5 1.0", "measure_e
 OPTIONS = {"evaluations": 4, "steps": 40, "momentum": 0.5, "weight_decay": 0.01, "schedule": "constant"}
 
 
-def equal(one: list[RunResult], other: list[RunResult], names: set[str] | None = None) -> None:
-    for a, b in zip(one, other, strict=True):
+def equal(results: list[RunResult], expected: list[RunResult], names: set[str] | None = None) -> None:
+    for a, b in zip(results, expected, strict=True):
         for name in names or a.curves.keys():
             np.testing.assert_array_equal(a.curves[name], b.curves[name], err_msg=name)
 
 
-def test_training_is_the_same_with_and_without(
+def test_training_is_the_same_with_and_without_measurements(
     make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
 ) -> None:
     plain, measured = (
@@ -56,10 +56,10 @@ def test_a_resumed_pack_measures_the_same(
     equal(whole.results(), part.results())
 
 
-def test_what_is_stored_is_what_the_instruments_say(
+def test_stored_measurements_equal_those_of_the_instruments(
     make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
 ) -> None:
-    """Of the last weights, in the coordinates of the parameterization, on all training examples."""
+    """Compare the last measurement with instruments on single models, in the optimizer's coordinates."""
     runs = [
         make_run(seed=seed, parameterization="ntk", **OPTIONS, **{**ALL, "measure_examples": 1000}) for seed in range(2)
     ]
@@ -83,7 +83,7 @@ def test_what_is_stored_is_what_the_instruments_say(
         assert np.isnan(curves["rotation.1.weight"]).tolist() == [True, True, False, True, False]
 
 
-def test_a_diverged_run_is_not_measured_and_disturbs_nobody(
+def test_a_diverged_run_is_not_measured_and_does_not_disturb_other_runs(
     make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
 ) -> None:
     options = {"loss": "mse", **{**OPTIONS, **ALL}}
@@ -97,7 +97,9 @@ def test_a_diverged_run_is_not_measured_and_disturbs_nobody(
         np.testing.assert_allclose(curve, well.curves[name], rtol=1e-7, err_msg=name)
 
 
-def test_rotation_is_that_of_one_step(make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer) -> None:
+def test_rotation_is_the_rotation_of_the_last_step(
+    make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
+) -> None:
     run = make_run(**{**OPTIONS, **ALL})
     trainer = make_trainer([run], make_data())
     trainer.advance(39)

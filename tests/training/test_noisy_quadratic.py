@@ -1,4 +1,4 @@
-"""On the noisy quadratic model the trainer's second moments are the exact ones, for every sampling and momentum."""
+"""On the noisy quadratic model, the second moments of training agree with theory, for all samplings and momenta."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STEPS = (1, 3, 6, 8, 12, 36, 37, 40)
 
 
 class Quadratic(nn.Module):
-    """Outputs √h_k θ_k whatever the input, so that the squared error to √h_k c_ik is Σ_k h_k(θ_k − c_ik)²/2."""
+    """Outputs √h_k θ_k for all inputs, so that the squared error for targets √h_k c_ik is Σ_k h_k(θ_k − c_ik)²/2."""
 
     def __init__(self, width: int, _shape: tuple[int, ...], outputs: int) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ def minima() -> Tensor:
 def moments_of_the_trainer(
     minima: Tensor, make_run: MakeRun, sampling: str, momentum: float, nesterov: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(θ − c̄)² of every run at every step that is looked at, and its steps: [steps, R, K]."""
+    """Return (θ − c̄)² of every run at the observed steps, shape [steps, R, K], and these steps."""
     targets = minima * torch.tensor(CURVATURES, dtype=torch.float64).sqrt()
     empty = torch.zeros(0, 1)
     data = Dataset("quadratic", torch.zeros(EXAMPLES, 1), targets, empty, empty, torch.zeros(2, 1), targets[:2],
@@ -79,12 +79,12 @@ def test_second_moments_are_exact_within_their_errors(
         axis=1,
     )  # fmt: skip
     scores = (mean - theory) / error
-    # 24 numbers; the largest is beyond this once in a thousand times.
+    # The largest of 24 deviations exceeds this bound once in a thousand tests.
     assert np.abs(scores).max() < stats.norm.isf(0.0005 / scores.size)
 
 
-def test_the_samplings_can_be_told_apart(minima: Tensor, make_run: MakeRun) -> None:
-    """The test above has power: with another sampling's theory it fails by far."""
+def test_the_theory_of_another_sampling_does_not_fit(minima: Tensor, make_run: MakeRun) -> None:
+    """The test above has power: with the theory of another sampling, the deviations are far too large."""
     squares, steps = moments_of_the_trainer(minima, make_run, "epoch_shuffle", 0.0, False)
     mean, error = squares.mean(1)[:, 2], squares.std(1, ddof=1)[:, 2] / np.sqrt(RUNS)
     for sampling in ("subset", "with_replacement"):
@@ -95,7 +95,7 @@ def test_the_samplings_can_be_told_apart(minima: Tensor, make_run: MakeRun) -> N
 
 @pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
 @pytest.mark.parametrize("rate", [0.01, 0.3, 1.5])
-def test_the_stationary_variance_is_where_the_moments_go(momentum: float, rate: float) -> None:
+def test_the_second_moments_converge_to_the_stationary_variance(momentum: float, rate: float) -> None:
     noise = gradient_noise(1.2, 0.7, 5, 40, "subset")
     moments = second_moments(rate, 1.2, noise, 6000, momentum=momentum, start=2.0)
     assert moments[-1] == pytest.approx(stationary_variance(rate, 1.2, noise.variance, momentum), rel=1e-9)

@@ -1,4 +1,4 @@
-"""Every option of SGD is what `torch.optim.SGD` makes of it, under every parameterization, over 50 steps."""
+"""Every option of SGD gives the same weights as `torch.optim.SGD`, under every parameterization, over 50 steps."""
 
 from __future__ import annotations
 
@@ -78,14 +78,14 @@ def runs_of(case: Case, make_run: MakeRun) -> list[Run]:
 def check(case: Case, make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer) -> None:
     dataset, runs = make_data((7,)), runs_of(case, make_run)
     trainer = make_trainer(runs, dataset)
-    # In pieces, as a trainer goes that looks at the clock: no step may depend on where they end.
+    # Train in several calls, as a trainer with a time limit does. No step may depend on where a call ends.
     for until in (1, 17, 30, STEPS):
         trainer.advance(until)
     for position, run in enumerate(runs):
         plain = weights(train_plain(run, dataset, STEPS))
-        for ours, theirs in zip(trainer.state.parameters.values(), plain, strict=True):
-            assert torch.isfinite(theirs).all()
-            torch.testing.assert_close(ours[position], theirs, rtol=TOLERANCE, atol=TOLERANCE)
+        for actual, expected in zip(trainer.state.parameters.values(), plain, strict=True):
+            assert torch.isfinite(expected).all()
+            torch.testing.assert_close(actual[position], expected, rtol=TOLERANCE, atol=TOLERANCE)
 
 
 @pytest.mark.short
@@ -119,7 +119,7 @@ def test_every_combination_equals_torch(
         {"sampling": "subset"},
     ],
 )
-def test_every_option_matters(
+def test_every_option_changes_the_result(
     changes: dict[str, Any], make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
 ) -> None:
     base = make_run(momentum=0.9, weight_decay=0.1, steps=STEPS)

@@ -1,4 +1,4 @@
-"""Buffers of a user's module: drawn at random by each seed, or moved by training though a first pass leaves them."""
+"""Buffers of a user's module: random buffers that depend on the seed, and buffers that only later passes change."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class RandomFeatures(nn.Module):
-    """A fixed random first layer, drawn by the factory."""
+    """A first layer of fixed random weights, which the factory draws."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class RandomFeatures(nn.Module):
 
 
 class Still(nn.Module):
-    """Normalizes what is zero at first, so that a first pass leaves the running mean at zero; and cannot be packed."""
+    """Normalizes initially zero activations, so the first pass leaves the running mean at zero. It cannot be packed."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Still(nn.Module):
 
 
 def trained_alone(model: nn.Module, run: object, data: object) -> nn.Module:
-    """A plain loop over the run's own order of examples."""
+    """Train with a plain loop over the run's order of examples."""
     optimizer = torch.optim.SGD(model.parameters(), lr=run.learning_rate)  # type: ignore[attr-defined]
     for step in range(run.steps):  # type: ignore[attr-defined]
         block, place = divmod(step, 60 // 8)
@@ -57,7 +57,9 @@ def trained_alone(model: nn.Module, run: object, data: object) -> nn.Module:
 
 
 @pytest.mark.parametrize(("module", "kernel"), [(RandomFeatures, "auto"), (RandomFeatures, "loop"), (Still, "auto")])
-def test_every_run_has_its_own(module: type[nn.Module], kernel: str, make_run: MakeRun, make_data: MakeData) -> None:
+def test_every_run_has_separate_buffers(
+    module: type[nn.Module], kernel: str, make_run: MakeRun, make_data: MakeData
+) -> None:
     data = make_data()
     runs = [make_run(parameterization="own", seed=seed, steps=20, learning_rate=0.3) for seed in (4, 1)]
 

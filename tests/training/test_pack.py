@@ -1,4 +1,4 @@
-"""The life of a pack: alone or with other runs, interrupted, resumed, refused."""
+"""Training of a pack: runs alone and together, interruption and resumption, and refused input."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def test_a_run_alone_equals_the_same_run_in_a_pack(
     for position, run in enumerate(runs):
         alone = make_trainer([run], make_data(), kernel=kernel)
         alone.advance()
-        for ours, single in zip(weights_of(pack, position), weights_of(alone, 0), strict=True):
-            torch.testing.assert_close(ours, single, rtol=tolerance, atol=tolerance)
+        for actual, single in zip(weights_of(pack, position), weights_of(alone, 0), strict=True):
+            torch.testing.assert_close(actual, single, rtol=tolerance, atol=tolerance)
 
 
 def test_a_pack_in_several_parts_equals_one_part(
@@ -58,7 +58,7 @@ def test_a_pack_in_several_parts_equals_one_part(
     runs = [make_run(seed=seed, momentum=0.9 * (seed == 4), steps=30) for seed in range(5)]
     whole = make_trainer(runs, make_data())
     whole.advance()
-    # Two runs of 204 float64 parameters and 8·(7 + 20) numbers of activations.
+    # Room for two runs, each with 204 parameters and 8·(7 + 20) activations in float64.
     monkeypatch.setattr("noisescale.training.memory.PART_BYTES", 2 * 8 * (204 + 8 * 27))
     parts = make_trainer(runs, make_data())
     parts.advance()
@@ -68,13 +68,13 @@ def test_a_pack_in_several_parts_equals_one_part(
 
 
 def test_parts_are_equal_and_hold_at_least_one_run() -> None:
-    # Per run 100·40 numbers and 2·140 of activations in float32: 122 of them in 2 MiB.
+    # A run has 100·40 parameters and 2·140 activations in float32, so 122 runs fit into 2 MiB.
     assert part_size({"w": torch.zeros(122, 100, 40)}, 2, 140) == 122
     assert part_size({"w": torch.zeros(123, 100, 40)}, 2, 140) == 62
     assert part_size({"w": torch.zeros(2, 1000, 1000)}, 2, 140) == 1
 
 
-def test_a_run_that_is_beyond_all_numbers_before_its_first_step_has_diverged_there(
+def test_a_run_with_infinite_initial_weights_has_diverged_at_step_0(
     make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
 ) -> None:
     runs = [make_run(steps=20, precision="float32", init_scale=scale) for scale in (2.0, 1e60)]
@@ -85,13 +85,13 @@ def test_a_run_that_is_beyond_all_numbers_before_its_first_step_has_diverged_the
     assert (broken.status, broken.diverged_at_step) == ("diverged", 0)
 
 
-def test_collapse_is_judged_on_random_examples_where_a_users_are_sorted_by_class(
+def test_stability_runs_are_evaluated_on_random_examples_even_if_the_data_are_sorted_by_class(
     make_run: MakeRun, make_trainer: MakeTrainer, make_data: MakeData
 ) -> None:
     mixed = make_data(examples=3000)
     order = mixed.y_train.argsort()
     data = replace(mixed, x_train=mixed.x_train[order], y_train=mixed.y_train[order])
-    # At no rate to speak of the network stays what it is: no better than chance.
+    # At a tiny rate the network hardly changes, so its accuracy stays at chance.
     runs = [make_run(purpose="stability", learning_rate=1e-12, steps=5, seed=seed) for seed in range(4)]
     trainer = make_trainer(runs, data)
     trainer.advance()
@@ -100,7 +100,7 @@ def test_collapse_is_judged_on_random_examples_where_a_users_are_sorted_by_class
         assert 0.1 < result.final["train_accuracy"] < 0.45
 
 
-def test_a_run_is_unchanged_when_its_mate_diverges(
+def test_a_run_does_not_change_when_another_run_of_the_pack_diverges(
     make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
 ) -> None:
     calm = make_run(steps=60, loss="mse", learning_rate=0.02)
@@ -108,8 +108,8 @@ def test_a_run_is_unchanged_when_its_mate_diverges(
     together, apart = make_trainer([calm, wild], make_data()), make_trainer([calm, calm], make_data())
     together.advance()
     apart.advance()
-    for ours, theirs in zip(weights_of(together, 0), weights_of(apart, 0), strict=True):
-        assert torch.equal(ours, theirs)
+    for actual, expected in zip(weights_of(together, 0), weights_of(apart, 0), strict=True):
+        assert torch.equal(actual, expected)
     assert [result.status for result in together.results()] == ["completed", "diverged"]
 
 
@@ -118,7 +118,8 @@ def test_a_run_is_unchanged_when_its_mate_diverges(
 def test_resumed_equals_uninterrupted_to_the_bit(
     momentum: float, cuts: tuple[int, ...], make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
 ) -> None:
-    # Seven steps an epoch, evaluations at 10, 20 and 30: cuts within an epoch, at its end and at an evaluation.
+    # An epoch has seven steps, and evaluations are at steps 10, 20 and 30. The cuts are within an epoch, at the end of
+    # an epoch and at an evaluation.
     base = make_run(steps=30, evaluations=3, loss="mse", momentum=momentum, precision="float32", weight_decay=0.01)
     check_resumed(base, make_data(), cuts, make_trainer)
 
@@ -140,7 +141,7 @@ def test_resumed_with_any_option_equals_uninterrupted_to_the_bit(
 
 
 def check_resumed(base: Run, data: Dataset, cuts: tuple[int, ...], make_trainer: MakeTrainer) -> None:
-    """A trainer that is written, read and made anew at every cut, beside one that is not."""
+    """Compare a trainer that is saved and rebuilt at every cut with an uninterrupted trainer."""
     runs = [base, replace(base, seed=2, learning_rate=1e8), replace(base, seed=1, learning_rate=0.02)]
     straight = make_trainer(runs, data)
     straight.advance()
@@ -156,13 +157,13 @@ def check_resumed(base: Run, data: Dataset, cuts: tuple[int, ...], make_trainer:
     assert not straight.state.frozen[0] and straight.state.frozen[1]
     for name, tensor in straight.state.parameters.items():
         assert torch.equal(tensor, trainer.state.parameters[name])
-    for ours, theirs in zip(trainer.results(), straight.results(), strict=True):
-        assert repr(replace_seconds(ours.curves)) == repr(replace_seconds(theirs.curves))
-        assert repr(ours.averaged) == repr(theirs.averaged) and bool(ours.averaged) == base.average
-        assert ours.diverged_at_step == theirs.diverged_at_step
+    for actual, expected in zip(trainer.results(), straight.results(), strict=True):
+        assert repr(replace_seconds(actual.curves)) == repr(replace_seconds(expected.curves))
+        assert repr(actual.averaged) == repr(expected.averaged) and bool(actual.averaged) == base.average
+        assert actual.diverged_at_step == expected.diverged_at_step
 
 
-def test_a_trainer_that_looks_at_the_clock_returns_and_goes_on(
+def test_a_trainer_with_a_time_limit_returns_early_and_can_continue(
     make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("noisescale.training.pack_trainer._LOOK_SECONDS", 1e-9)
@@ -206,7 +207,7 @@ def replace_seconds(curves: dict[str, list[float]]) -> dict[str, list[float]]:
     return {name: values for name, values in curves.items() if name != "seconds"}
 
 
-def test_a_pack_goes_on_from_a_copy_of_its_state(
+def test_training_continues_from_a_copy_of_the_state(
     make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
 ) -> None:
     trainer = make_trainer([make_run(momentum=0.9)], make_data())
@@ -217,11 +218,11 @@ def test_a_pack_goes_on_from_a_copy_of_its_state(
     again = make_trainer([make_run(momentum=0.9)], make_data())
     again.state = early
     again.advance(20)
-    for ours, theirs in zip(weights_of(trainer, 0), weights_of(again, 0), strict=True):
-        assert torch.equal(ours, theirs)
+    for actual, expected in zip(weights_of(trainer, 0), weights_of(again, 0), strict=True):
+        assert torch.equal(actual, expected)
 
 
-def test_an_earlier_state_thaws_a_run_that_diverged_later(
+def test_restoring_an_earlier_state_unfreezes_a_run_that_diverged_later(
     make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
 ) -> None:
     runs = [make_run(loss="mse", learning_rate=rate, steps=60) for rate in (0.02, 50.0)]
@@ -236,7 +237,7 @@ def test_an_earlier_state_thaws_a_run_that_diverged_later(
     assert not torch.equal(before, weights_of(trainer, 1)[0])
 
 
-def test_chance_loss_is_that_of_the_best_constant(
+def test_chance_loss_is_the_loss_of_the_best_constant_output(
     make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
 ) -> None:
     data = make_data()
@@ -248,7 +249,7 @@ def test_chance_loss_is_that_of_the_best_constant(
         assert trainer.results()[0].chance["loss"] == pytest.approx(expected, rel=1e-12)
 
 
-def test_results_hold_curves_means_and_layers(
+def test_results_contain_curves_means_and_layers(
     make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
 ) -> None:
     runs = [make_run(steps=40, evaluations=4, late_fraction=0.5, seed=seed) for seed in (0, 1)]
@@ -267,7 +268,7 @@ def test_results_hold_curves_means_and_layers(
         assert result.seconds > 0
 
 
-def test_a_stability_run_is_evaluated_on_the_training_set_alone(make_run: MakeRun, make_data: MakeData) -> None:
+def test_a_stability_run_is_evaluated_only_on_the_training_set(make_run: MakeRun, make_data: MakeData) -> None:
     factory = family_factory(ModelOptions("mlp"))
     trainer = PackTrainer([make_run(purpose="stability")], make_data(), factory, reference_width=8)
     trainer.advance()
@@ -275,7 +276,7 @@ def test_a_stability_run_is_evaluated_on_the_training_set_alone(make_run: MakeRu
     assert result.curves.keys() == {"step", "train_loss", "train_accuracy"}
 
 
-def test_own_starts_from_the_module_built_under_the_seed(
+def test_own_keeps_the_initial_values_of_the_module_built_with_the_seed(
     make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
 ) -> None:
     runs: list[Run] = [make_run(parameterization="own", seed=seed) for seed in (4, 9)]
@@ -298,7 +299,7 @@ def test_own_starts_from_the_module_built_under_the_seed(
         ({"family": "mlpp"}, "did you mean 'mlp'"),
     ],
 )
-def test_what_cannot_be_trained_is_refused(
+def test_runs_that_cannot_be_trained_are_refused(
     changes: dict[str, object], named: str, make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
 ) -> None:
     with pytest.raises(BadInput, match=named):
@@ -319,8 +320,8 @@ def test_runs_of_different_shapes_are_refused(
         make_trainer([make_run(), make_run(width=17)], make_data())
 
 
-def test_runs_that_a_gpus_memory_holds_follow_from_two_peaks() -> None:
-    # 100 bytes that are taken once, and 10 a run: 0.6 of 1,000 hold 50.
+def test_the_number_of_runs_in_a_gpus_memory_follows_from_two_peaks() -> None:
+    # 100 bytes for the pack and 10 bytes for each run: 60 % of 1,000 bytes suffice for 50 runs.
     assert runs_in_memory(lambda runs: 100 + 10 * runs, 1000, 400) == 50
     assert runs_in_memory(lambda runs: 100 + 10 * runs, 1000, 7) == 7
     assert runs_in_memory(lambda runs: 5000 * runs, 1000, 7) == 1

@@ -1,4 +1,4 @@
-"""Modules that cannot be packed: the message names the operation, and the runs are trained all the same, one by one."""
+"""Modules that cannot be packed. The message names the operation, and the runs are trained one by one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Branching(nn.Module):
-    """Looks at a value: what no traced pass can do for several runs at once."""
+    """Branches on a value, which a vectorized pass over several runs cannot do."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ def plain(width: int, shape: tuple[int, ...], classes: int) -> nn.Module:
     return nn.Sequential(nn.Linear(7, width), nn.GELU(), nn.Linear(width, 4))
 
 
-def test_the_operation_is_named_and_the_runs_are_trained(make_run: MakeRun, make_data: MakeData) -> None:
+def test_the_message_names_the_operation_and_the_runs_are_trained(make_run: MakeRun, make_data: MakeData) -> None:
     runs = [make_run(seed=seed, steps=30) for seed in range(3)]
     trainer = PackTrainer(runs, make_data(), branching, reference_width=32)
     assert trainer.kernel == "loop" and not trainer.choice_is_measured
@@ -49,7 +49,7 @@ def test_the_operation_is_named_and_the_runs_are_trained(make_run: MakeRun, make
     assert trainer.results()[1].final == alone.results()[0].final
 
 
-def test_random_operations_depend_on_the_runs_seed_alone(make_run: MakeRun, make_data: MakeData) -> None:
+def test_random_operations_depend_only_on_the_seed_of_the_run(make_run: MakeRun, make_data: MakeData) -> None:
     runs = [make_run(seed=seed, steps=30) for seed in (3, 4)]
     trainers = [PackTrainer(pack, make_data(), dropping, reference_width=32) for pack in (runs, runs[1:], runs[::-1])]
     before = torch.get_rng_state()
@@ -62,7 +62,7 @@ def test_random_operations_depend_on_the_runs_seed_alone(make_run: MakeRun, make
     assert together[0].final != together[1].final
 
 
-def test_an_interrupted_run_with_dropout_goes_on_as_if_it_had_not_been(make_run: MakeRun, make_data: MakeData) -> None:
+def test_an_interrupted_run_with_dropout_equals_an_uninterrupted_run(make_run: MakeRun, make_data: MakeData) -> None:
     straight, broken = (PackTrainer([make_run(steps=30)], make_data(), dropping, reference_width=32) for _ in range(2))
     straight.advance()
     broken.advance(11)
@@ -70,7 +70,7 @@ def test_an_interrupted_run_with_dropout_goes_on_as_if_it_had_not_been(make_run:
     assert straight.results()[0].final == broken.results()[0].final
 
 
-def test_a_module_that_can_be_packed_is_measured_and_says_nothing(make_run: MakeRun, make_data: MakeData) -> None:
+def test_the_kernel_of_a_packable_module_is_measured_and_has_no_note(make_run: MakeRun, make_data: MakeData) -> None:
     trainer = PackTrainer([make_run(seed=seed) for seed in range(3)], make_data(), plain, reference_width=32)
     assert trainer.choice_is_measured and trainer.note == "" and trainer.kernel in ("vmap", "loop")
 

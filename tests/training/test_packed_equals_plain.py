@@ -1,4 +1,4 @@
-"""The central invariant: every run of a pack is what an independent plain loop makes of it."""
+"""The central invariant: every run of a pack has the same weights as in an independent plain training loop."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from noisescale.runs import Run
 if TYPE_CHECKING:
     from conftest import MakeData, MakeRun, MakeTrainer
 
-# Float64 over 20 steps: rounding only. A wrong factor anywhere is seen at 1e-3 and above.
+# In float64 over 20 steps, only rounding errors remain. Any wrong factor would give differences of at least 1e-3.
 TOLERANCE = 1e-9
 STEPS = 20
 WIDTHS = (16, 64, 256)
@@ -44,10 +44,10 @@ def product() -> list[Case]:
 def check_case(
     case: Case, make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer, compile: bool = False
 ) -> None:
-    """Train packs of all widths, one after the other in this process, and compare every run with its plain loop."""
+    """Train packs of all widths in this process, one after another, and compare every run with its plain loop."""
     dataset = make_data(case["shape"], real=case["loss"] == "mse real")
     shared = {key: case[key] for key in ("parameterization", "sampling", "depth", "activation")}
-    # Squared error grows with the outputs: at rates that cross-entropy bears the widest networks diverge.
+    # Squared error grows with the outputs. The widest networks would diverge at the rates used with cross-entropy.
     low = 0.002 if case["loss"].startswith("mse") else 0.005
     rates = (0.02, 0.3) if case["parameterization"] == "ntk" else (low, 4 * low)
     base_width = WIDTHS[0] if case["parameterization"] in WITH_BASE_WIDTH else None
@@ -74,9 +74,9 @@ def compare(
     for position, run in enumerate(runs):
         plain = weights(train_plain(run, dataset, steps))
         assert len(plain) == len(packed)
-        for ours, theirs in zip(packed, plain, strict=True):
-            assert torch.isfinite(theirs).all(), "a run that diverges compares nothing"
-            torch.testing.assert_close(ours[position], theirs, rtol=tolerance, atol=tolerance)
+        for actual, expected in zip(packed, plain, strict=True):
+            assert torch.isfinite(expected).all(), "a run that diverges compares nothing"
+            torch.testing.assert_close(actual[position], expected, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.short
@@ -115,7 +115,7 @@ needs_compiler = pytest.mark.skipif(
 )
 
 
-# Widths one after the other in one process: a scalar that a compiled step closed over (1/√width) would go stale.
+# Several widths follow each other in one process. A compiled step that contained 1/√width as a constant would fail.
 @needs_compiler
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, while it compiles
 @pytest.mark.parametrize("case", COMPILED[:1], ids=name)
@@ -138,7 +138,7 @@ def test_float32_pack_equals_plain_early_and_in_distribution_late(make_run: Make
     from plain_loop import train_plain
 
     dataset = load_dataset(DatasetOptions("digits", train_size=300))
-    # Noisy enough that rounding makes single runs differ at the end.
+    # The training is so noisy that rounding errors make single runs differ at the end.
     base = make_run(precision="float32", width=32, learning_rate=0.3, batch_size=4, steps=250, evaluations=1)
     runs = [replace(base, seed=seed) for seed in range(12)]
     trainer = make_trainer(runs, dataset)
@@ -155,6 +155,6 @@ def test_float32_pack_equals_plain_early_and_in_distribution_late(make_run: Make
     difference = packed - np.array(plain)
     half_width = stats.t.ppf(0.975, len(runs) - 1) * difference.std(ddof=1) / np.sqrt(len(runs))
     assert abs(difference.mean()) <= half_width + 1e-12
-    # Margin of a bug: a trainer that is off by a step or by a factor 2 in its rate differs by more.
+    # A trainer with a wrong number of steps, or with twice the rate, differs by more than this margin.
     assert half_width < 0.02
     assert packed.mean() > 0.8

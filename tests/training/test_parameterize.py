@@ -1,4 +1,4 @@
-"""`parameterize` for a plain `torch.optim.SGD` trains what the packed trainer trains."""
+"""A plain `torch.optim.SGD` with the groups of `parameterize` gives the same weights as the packed trainer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def train_plainly(model: nn.Module, optimizer: torch.optim.SGD, run: Run, data: Dataset) -> None:
-    """The run's own order of examples: seven batches of eight an epoch."""
+    """Return the run's order of examples. An epoch has seven batches of eight."""
     orders = [index_block(run.sampling, [run.seed], block, 60, 8)[0, :56].view(7, 8) for block in range(3)]
     for index in torch.cat(orders)[: run.steps]:
         optimizer.zero_grad()
@@ -67,10 +67,10 @@ def test_groups_of_a_plain_optimizer_equal_the_packed_trainer_run_for_run(
 @pytest.mark.parametrize(
     "options", [{"family": "convnet", "depth": 2}, {"family": "resnet", "depth": 1, "blocks": "[1, 1]"}]
 )
-def test_convolutional_networks_too(
+def test_groups_of_a_convolutional_network_equal_the_packed_trainer(
     name: str, options: dict[str, Any], make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
 ) -> None:
-    """With batch normalization, whose gains and shifts have rows of their own."""
+    """Batch normalization adds gains and shifts, which have separate rows of the table."""
     base_width = 2 if name in WITH_BASE_WIDTH else None
     data, options = make_data((1, 6, 6)), {**options, "normalization": "batch", "width": 4, "base_width": base_width}
     runs = [make_run(parameterization=name, momentum=0.5, seed=seed, **options) for seed in range(2)]
@@ -88,7 +88,7 @@ def test_convolutional_networks_too(
 
 
 class Transformer(nn.Module):
-    """A block as a user writes it: attention of either kind, gains, two widths of hidden layers, positions from 0."""
+    """A user's transformer block: two kinds of attention, gains, two hidden widths, and positions that start at 0."""
 
     def __init__(self, width: int, shape: tuple[int, ...], classes: int, fused: bool) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Precision is explicit: what is lowered, what is not, and where it is refused."""
+"""The precision of training: which numbers have lower precision, and on which devices a precision is refused."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def test_bfloat16_rounds_products_and_keeps_parameters_in_float32(
     )
     scale = exact.norm()
     assert (single - exact).norm() < 1e-4 * scale
-    # Eight bits of mantissa: seen at once, and no more than it should be.
+    # bfloat16 has eight significant bits, so the difference is visible but small.
     assert 1e-4 * scale < (lowered - exact).norm() < 0.1 * scale
 
 
-def test_the_processes_own_settings_hold_again_afterwards() -> None:
+def test_the_settings_of_the_process_are_restored_afterwards() -> None:
     products = torch.backends.cuda.matmul
     before = products.allow_tf32
     try:

@@ -1,4 +1,4 @@
-"""Schedules: their values against torch's own schedulers, and the batch sizes that follow from them."""
+"""The values of schedules compared with torch's schedulers, and the batch sizes that follow from schedules."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ TABLES: list[dict[str, Any]] = [
 
 
 def of_torch(make: Callable[[Optimizer], Any]) -> list[float]:
-    """The rates of a scheduler over a run, at a peak of 1."""
+    """Return the rates of a torch scheduler at every step, for a peak rate of 1."""
     optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     scheduler, rates = make(optimizer), []
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # no step was taken: only the rates are asked for
+        warnings.simplefilter("ignore")  # The optimizer takes no step, because only the rates are needed.
         for _ in range(STEPS):
             rates.append(optimizer.param_groups[0]["lr"])
             scheduler.step()
@@ -58,14 +58,14 @@ def of_torch(make: Callable[[Optimizer], Any]) -> list[float]:
         (TABLES[3], lambda one: lr_scheduler.LinearLR(one, 1.0, 0.0, STEPS)),
         (TABLES[5], lambda one: lr_scheduler.CyclicLR(one, 0.25, 1.0, STEPS // 8, cycle_momentum=False)),
         ({"kind": "constant", "warmup": 0.25}, lambda one: lr_scheduler.LinearLR(one, 0.1, 1.0, 9)),
-        # Twenty steps at 1, then ten halvings two steps apart, as the words of the paper's schedule say.
+        # Twenty steps at 1, then a halving every two steps, as the paper describes the schedule.
         (TABLES[6], lambda one: lr_scheduler.MultiStepLR(one, list(range(20, 40, 2)), 0.5)),
     ],
 )
-def test_rates_are_those_of_torch(table: dict[str, Any], scheduler: Callable[[Optimizer], Any]) -> None:
+def test_rates_equal_those_of_torchs_schedulers(table: dict[str, Any], scheduler: Callable[[Optimizer], Any]) -> None:
     schedule = schedule_from(table)
-    ours = [schedule.warmed(step / STEPS, STEPS) for step in range(STEPS)]
-    np.testing.assert_allclose(ours, of_torch(scheduler), rtol=1e-12, atol=1e-15)
+    actual = [schedule.warmed(step / STEPS, STEPS) for step in range(STEPS)]
+    np.testing.assert_allclose(actual, of_torch(scheduler), rtol=1e-12, atol=1e-15)
 
 
 def test_a_square_cycle_is_high_then_low() -> None:
@@ -80,14 +80,14 @@ def test_random_pieces_differ_by_seed_in_rate_and_decay_and_end_alike() -> None:
     assert one.rate_factor(0.3) == one.rate_factor(0.37) != one.decay_factor(0.3)
     for schedule in (one, other):
         assert (schedule.rate_factor(0.5), schedule.decay_factor(0.9)) == (1.0, 1.0)
-    # Log-uniform: the mean logarithm of many pieces is half of log 0.1.
+    # The factors are log-uniform, so the mean of their logarithms is half of log 0.1.
     many = schedule_from({"kind": "random", "pieces": 1000, "until": 1.0, "low": 0.1})
     logs = [math.log(many.rate_factor((place + 0.5) / 1000)) for place in range(1000)]
     assert abs(np.mean(logs) - math.log(0.1) / 2) < 4 * math.log(10) / math.sqrt(12 * 1000)
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: "-".join(map(str, table.values())))
-def test_text_and_table_say_the_same(table: dict[str, Any]) -> None:
+def test_a_schedule_can_be_read_back_from_its_text_and_its_table(table: dict[str, Any]) -> None:
     schedule = schedule_from(table)
     assert parse_schedule(schedule.text) == schedule_from(schedule.table) == schedule
     assert schedule.text.split(" ")[0] == table["kind"]
@@ -115,13 +115,13 @@ def test_every_factor_lies_between_0_and_1(kind: str, progress: float, warmup: f
         ({"kind": "cosine", "of": "batch_size", "largest_batch": 0}, "largest_batch: a whole number above 0"),
     ],
 )
-def test_what_is_refused_is_named(table: dict[str, Any], named: str) -> None:
+def test_a_message_names_the_refused_option(table: dict[str, Any], named: str) -> None:
     with pytest.raises(BadInput, match=named):
         schedule_from(table)
 
 
 def steps_of(run: Run) -> list[tuple[int, int, int]]:
-    """Batch size, block and place in the block of every step."""
+    """Return the batch size, the block and the position in the block of every step."""
     plan, batches = batches_of(run), []
     for step in range(run.steps):
         stretch = plan.at(step)
@@ -135,7 +135,7 @@ def test_a_constant_batch_drops_the_rest_of_an_epoch(make_run: MakeRun) -> None:
     assert steps_of(run) == [(10, 0, 0), (10, 0, 10), (10, 1, 0), (10, 1, 10), (10, 2, 0)]
 
 
-def test_a_growing_batch_goes_on_in_the_epoch_where_it_was(make_run: MakeRun) -> None:
+def test_a_growing_batch_continues_at_the_same_position_of_the_epoch(make_run: MakeRun) -> None:
     schedule = schedule_from({"kind": "step", "at": [0.5], "factor": 0.5, "of": "batch_size"})
     run = make_run(train_size=25, batch_size=5, steps=8, schedule=schedule.text)
     assert steps_of(run) == [
@@ -147,7 +147,7 @@ def test_a_growing_batch_goes_on_in_the_epoch_where_it_was(make_run: MakeRun) ->
 
 
 @pytest.mark.parametrize("sampling", ["epoch_shuffle", "subset"])
-def test_an_epochs_budget_takes_fewer_steps_where_the_batch_grows(make_run: MakeRun, sampling: str) -> None:
+def test_a_budget_in_epochs_has_fewer_steps_if_the_batch_grows(make_run: MakeRun, sampling: str) -> None:
     schedule = schedule_from({"kind": "step", "at": [0.5], "factor": 0.5, "of": "batch_size"})
     run = make_run(train_size=40, batch_size=5, schedule=schedule.text, epochs_budget=4.0, sampling=sampling)
     plan = MovingBatches(run)
@@ -155,7 +155,7 @@ def test_an_epochs_budget_takes_fewer_steps_where_the_batch_grows(make_run: Make
     assert plan.examples(plan.steps) == 4 * 40
     assert [plan.at(step).batch_size for step in (0, 15, 16, 23)] == [5, 5, 10, 10]
     assert plan.at(16).progress_at(16) == pytest.approx(0.5)
-    # Three quarters of the epochs are done after two epochs of small batches and one of large ones.
+    # Three quarters of the epochs are done after two epochs of small batches and one epoch of large batches.
     assert [plan.step_at(Fraction(k, 4)) for k in range(5)] == [0, 8, 16, 20, 24]
     assert [plan.elapsed(step) for step in (0, 8, 20, 24)] == pytest.approx([0, 0.25, 0.75, 1])
 
@@ -183,5 +183,5 @@ def test_the_temperature_follows_the_schedule_exactly(
         assert temperature == pytest.approx(expected, rel=1e-12)
 
 
-def test_a_constant_schedule_is_what_older_runs_meant() -> None:
+def test_runs_without_a_schedule_have_the_constant_schedule() -> None:
     assert Schedule().text == "constant" and Schedule().table == {"kind": "constant"}
