@@ -199,7 +199,7 @@ def _stability_ladder(
     stability = spec.stability
     if not stability.seeds:
         return frame.iloc[:0]
-    parts = []
+    ladders = []
     for parameterization, width in itertools.product(spec.grid.parameterization, spec.grid.width):
         cell = frame[(frame.parameterization == parameterization) & (frame.width == width)].iloc[0].to_dict()
         batches_and_seeds = pd.DataFrame(
@@ -215,8 +215,8 @@ def _stability_ladder(
         runs["status"] = np.where(runs.learning_rate >= runs.pop("threshold"), "diverged", "completed")
         runs["purpose"], runs["steps"] = "stability", stability.steps
         shared = pd.DataFrame({key: [value] for key, value in cell.items() if key not in runs})
-        parts.append(runs.merge(shared, how="cross"))
-    return pd.concat(parts, ignore_index=True)
+        ladders.append(runs.merge(shared, how="cross"))
+    return pd.concat(ladders, ignore_index=True)
 
 
 @cache

@@ -63,7 +63,7 @@ class SweepRuns:
         planted = [study for study in self.studies if isinstance(study, PlantedStudy)]
         trained = [study for study in self.studies if isinstance(study, Study)]
         devices = [device_name(device) for study in trained for device in study.runs().device.unique()]
-        names, planted_names = (tuple(str(study.spec["name"]) for study in part) for part in (trained, planted))
+        names, planted_names = (tuple(str(study.spec["name"]) for study in studies) for studies in (trained, planted))
         return Provenance(names, planted_names, tuple(dict.fromkeys(devices)))
 
     def table(self) -> pd.DataFrame:
@@ -115,7 +115,7 @@ def _training_curves(study: Study | PlantedStudy) -> pd.DataFrame:
         curves: pd.DataFrame = study.curves()[["run_id", "epoch", "test_accuracy"]].merge(runs[keys], on="run_id")
         curves["evaluation"] = curves.groupby("run_id").cumcount()
         return curves
-    parts = [
+    curves_by_evaluation = [
         runs.assign(
             evaluation=index,
             epoch=10.0 * index,
@@ -123,7 +123,7 @@ def _training_curves(study: Study | PlantedStudy) -> pd.DataFrame:
         )  # fmt: skip
         for index in range(8)
     ]
-    return pd.concat(parts, ignore_index=True)
+    return pd.concat(curves_by_evaluation, ignore_index=True)
 
 
 def cell_values(runs: pd.DataFrame, column: str = "accuracy", **keys: float) -> Floats:

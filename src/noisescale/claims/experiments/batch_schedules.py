@@ -28,19 +28,19 @@ def _schedules(cycles: int, low: float) -> list[dict[str, Any]]:
     return [*pairs, {"kind": "constant"}]
 
 
-def _mlps(first: int) -> list[SweepSpec]:
+def _mlps(first_seed: int) -> list[SweepSpec]:
     grid = {"learning_rate": [4.0], "batch_size": [8], "schedule": _schedules(cycles=4, low=0.25)}
     return [
         mnist1d_spec(
-            "batch-schedules", first, 40, dataset={"test_size": 5000}, grid=grid,
+            "batch-schedules", first_seed, 40, dataset={"test_size": 5000}, grid=grid,
             training={"epochs": 60, "evaluations": 24},
         )
     ]  # fmt: skip
 
 
-def _convnets(first: int) -> list[SweepSpec]:
+def _convnets(first_seed: int) -> list[SweepSpec]:
     spec = claim_spec(
-        "gpu-batch-schedules", first, 5, dataset={"name": "cifar10"}, model={"family": "convnet", "depth": 5},
+        "gpu-batch-schedules", first_seed, 5, dataset={"name": "cifar10"}, model={"family": "convnet", "depth": 5},
         grid={"parameterization": ["standard"], "width": [64], "learning_rate": [0.005], "batch_size": [128],
               "schedule": _schedules(cycles=30, low=0.2)},
         training={"epochs": 300, "evaluations": 30, "augmentation": ["flip", "crop"]},

@@ -32,7 +32,7 @@ _LEVELS_OF_LARGER_RATES = (*_LEVELS, 2 / 3)
 _CONTROL_LEVELS = (0.5, 1 / 6)
 _CHANGE, _CHANGE_OF_LARGER = "change from ε = 1 to 4", "change from ε = 2 to 8 (least squares over the rates)"
 # The figure also shows these rates of the larger grid, which has fewer seeds.
-_ALSO_SHOWN = (2.0, 8.0)
+_LARGER_RATES_SHOWN = (2.0, 8.0)
 # The figure shifts x by this factor from one rate to the next, so that points do not overlap.
 _SHIFT = 1.025
 _CHANCE = 0.1
@@ -58,7 +58,7 @@ def collapse(request: Request) -> Evidence:
         for budget, table in (("epochs", one_rate), ("ε·steps", equal_time.table()))
     )  # fmt: skip
     sharpness, share_below_two = _sharpness_at_the_start(start)
-    shown = pd.concat([runs, larger_runs[larger_runs.learning_rate.isin(_ALSO_SHOWN)]])
+    shown = pd.concat([runs, larger_runs[larger_runs.learning_rate.isin(_LARGER_RATES_SHOWN)]])
     return Evidence(
         statistics=worst_level(levels),
         panels=(_accuracy_panel(shown),),
@@ -170,8 +170,8 @@ def _sharpness_at_the_start(start: SweepRuns) -> tuple[list[Statistic], dict[str
         return [], {}
     curvature = start.study.curves().lambda_max.dropna().to_numpy(dtype=np.float64)
     products = [
-        over_seeds(f"ε·λ_max at the start, ε = {rate:g}", rate * curvature, "1", "all training examples", side(2))
-        for rate, side in ((4.0, below), (8.0, above))
+        over_seeds(f"ε·λ_max at the start, ε = {rate:g}", rate * curvature, "1", "all training examples", criterion(2))
+        for rate, criterion in ((4.0, below), (8.0, above))
     ]
     return products, {"share of seeds with ε·λ_max below 2 at the start, ε = 4": float((4 * curvature < 2).mean())}
 
@@ -192,9 +192,9 @@ def _curves_of_larger_rates(larger: SweepRuns) -> list[Statistic]:
     ]  # fmt: skip
 
 
-def _difference(curves: pd.DataFrame, first: tuple[float, float], second: tuple[float, float]) -> Floats:
+def _difference(curves: pd.DataFrame, cell: tuple[float, float], other: tuple[float, float]) -> Floats:
     """Return the difference [S, T] between two curves. Each curve is given by its (η, η/S)."""
-    return _trajectory(curves, first[0], first[0] / first[1]) - _trajectory(curves, second[0], second[0] / second[1])
+    return _trajectory(curves, cell[0], cell[0] / cell[1]) - _trajectory(curves, other[0], other[0] / other[1])
 
 
 def _trajectory(curves: pd.DataFrame, rate: float, batch: float) -> Floats:
@@ -211,9 +211,9 @@ def _cell(curves: pd.DataFrame, rate: float, batch: float) -> pd.DataFrame:
 def _accuracy_panel(runs: pd.DataFrame) -> Panel:
     cells = runs.groupby(["learning_rate", "batch_size"]).accuracy.agg(["mean", "sem"]).reset_index()
     curves = []
-    for index, (rate, part) in enumerate(cells.groupby("learning_rate")):
-        x = _SHIFT**index * (part.learning_rate / part.batch_size).to_numpy()
-        curves.append(curve_of_means(f"ε = {rate:g}", x, part))
+    for index, (rate, cells_at_rate) in enumerate(cells.groupby("learning_rate")):
+        x = _SHIFT**index * (cells_at_rate.learning_rate / cells_at_rate.batch_size).to_numpy()
+        curves.append(curve_of_means(f"ε = {rate:g}", x, cells_at_rate))
     label = "ε/B, 1/examples (points at one ε/B are drawn side by side)"
     return Panel(label, "late test accuracy", tuple(curves), log_x=True)
 
@@ -223,8 +223,8 @@ def _curves_panel(curves: pd.DataFrame) -> Panel:
     shown = []
     for level in _CONTROL_LEVELS:
         for rate in (1.0, 4.0):
-            part = _cell(means, rate, rate / level)
-            shown.append(curve_of_means(f"η = {rate:g}, S = {rate / level:g}", part.epoch.to_numpy(), part))
+            cell = _cell(means, rate, rate / level)
+            shown.append(curve_of_means(f"η = {rate:g}, S = {rate / level:g}", cell.epoch.to_numpy(), cell))
     return Panel("epochs", "test accuracy", tuple(shown))
 
 
@@ -236,5 +236,5 @@ def curve_of_means(label: str, x: Floats, cells: pd.DataFrame) -> Curve:
         x: Horizontal positions, shape [M].
         cells: One row per position, with the columns `mean` and `sem`.
     """
-    mean, half = cells["mean"].to_numpy(dtype=np.float64), 2 * cells["sem"].to_numpy(dtype=np.float64)
-    return Curve(f"{label}, ± 2 standard errors", x, mean, mean - half, mean + half)
+    mean, two_errors = cells["mean"].to_numpy(dtype=np.float64), 2 * cells["sem"].to_numpy(dtype=np.float64)
+    return Curve(f"{label}, ± 2 standard errors", x, mean, mean - two_errors, mean + two_errors)

@@ -68,7 +68,7 @@ def _effect_of_momentum(points: pd.DataFrame, with_momentum: pd.DataFrame) -> tu
     both = pd.concat([points.assign(momentum=0.0), with_momentum.assign(momentum=1.0)], ignore_index=True)
     statistics: list[Statistic] = []
     for name, select in (("along training", _along_training), ("ends of runs", _ends)):
-        differences = np.array([_coefficients(part, ["momentum"])[1] for _, part in select(both).groupby("seed")])
+        differences = np.array([_coefficients(of_seed, ["momentum"])[1] for _, of_seed in select(both).groupby("seed")])
         statistics += [
             _rise(f"{name}, momentum {_MOMENTUM:g}", select(with_momentum)),
             over_seeds(f"test accuracy with momentum minus test accuracy without: {name}", differences, "fraction",
@@ -89,7 +89,7 @@ def _along_training(points: pd.DataFrame) -> pd.DataFrame:
 
 
 def _rise(name: str, points: pd.DataFrame) -> Statistic:
-    values = np.array([_coefficients(part)[0] for _, part in points.groupby("seed")]) * np.log(2)
+    values = np.array([_coefficients(of_seed)[0] for _, of_seed in points.groupby("seed")]) * np.log(2)
     convention = "regression within a seed, given memorized accuracy and its square"
     return over_seeds(f"change of test accuracy per doubling of η/S: {name}", values, "fraction", convention, above(0))
 
@@ -137,9 +137,9 @@ def _noise_panel(ends: pd.DataFrame) -> Panel:
     return Panel("η/S", "clean test accuracy at the end, fraction", (curve,), log_x=True)
 
 
-def _plant(first: int) -> pd.DataFrame:
+def _plant(first_seed: int) -> pd.DataFrame:
     """Plant runs whose test accuracy rises with memorized accuracy, and by one point per doubling of the noise."""
-    generator = np.random.default_rng(first)
+    generator = np.random.default_rng(first_seed)
     measurements = _MEASUREMENTS["smoke"]
     grid = itertools.product(range(_SEEDS["smoke"]), [2.0**k for k in range(6)], range(1, measurements + 1))
     points = pd.DataFrame(list(grid), columns=["seed", "noise", "measurement"])
@@ -166,13 +166,13 @@ def _train(request: Request, batch: int, momentum: float) -> pd.DataFrame:
     (trainer,) = pack_trainers(spec)
     data, steps = trainer.dataset, trainer.runs[0].steps
     redrawn = data.y_train != load_dataset(spec.dataset.options(0.0)).y_train
-    parts = []
+    measured_points = []
     for measurement in range(1, measurements + 1):
         # Measurements are denser early, when a few steps memorize most labels.
         trainer.advance(round(steps * (measurement / measurements) ** 2))
         on_redrawn = outputs(trainer, data.x_train[redrawn]).argmax(-1) == data.y_train[redrawn]
         on_test = outputs(trainer, data.x_test).argmax(-1) == data.y_test
-        parts.append(
+        measured_points.append(
             pd.DataFrame(
                 {
                     "seed": [run.seed for run in trainer.runs],
@@ -183,4 +183,4 @@ def _train(request: Request, batch: int, momentum: float) -> pd.DataFrame:
                 }
             )
         )
-    return pd.concat(parts)
+    return pd.concat(measured_points)

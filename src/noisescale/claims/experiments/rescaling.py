@@ -61,7 +61,7 @@ class RescaledRuns:
         return RescaledRuns(self.loss, self.control, np.roll(self.curvature, len(_WIDTHS) // 2, 0))
 
 
-def _specs(first: int) -> list[SweepSpec]:
+def _specs(first_seed: int) -> list[SweepSpec]:
     """Build the spec of the rescaled runs at equal epochs, and the spec of a control at four times the noise."""
     dataset = {"name": "mnist1d", "train_size": _TRAIN_SIZE, "test_size": 1000}
     model = {"family": "mlp", "depth": 1}
@@ -72,13 +72,13 @@ def _specs(first: int) -> list[SweepSpec]:
         "schedule": {"kind": "constant", "warmup": 0.3},
     }  # fmt: skip
     rescaled = claim_spec(
-        "rescaled", first, _SEEDS["laptop"], dataset=dataset, model=model,
+        "rescaled", first_seed, _SEEDS["laptop"], dataset=dataset, model=model,
         grid={**grid, "temperature": [_RATE / _BATCH], "batch_size": [_BATCH * factor for factor in _FACTORS]},
         training={**training, "epochs": _STEPS * _BATCH / _TRAIN_SIZE},
         measure={"quantities": ["lambda_max"], "at": [1.0], "examples": 256},
     )  # fmt: skip
     control = claim_spec(
-        "rescaled-control", first, _SEEDS["laptop"], dataset=dataset, model=model,
+        "rescaled-control", first_seed, _SEEDS["laptop"], dataset=dataset, model=model,
         grid={**grid, "learning_rate": [_RATE], "batch_size": [_CONTROL_BATCH]},
         training={**training, "steps": _STEPS},
     )  # fmt: skip
@@ -181,9 +181,9 @@ def _with_chance(runs: pd.DataFrame) -> pd.DataFrame:
     return runs.assign(train_loss=runs.train_loss.fillna(runs.chance_loss))
 
 
-def _plant(first: int) -> RescaledRuns:
+def _plant(first_seed: int) -> RescaledRuns:
     """Plant λ in proportion to width, and noisy losses that differ from the loss at β = 1 if βηλ > 2."""
-    generator = np.random.default_rng(first)
+    generator = np.random.default_rng(first_seed)
     seeds = _SEEDS["smoke"]
     widths, factors = np.array(_WIDTHS, dtype=np.float64), np.array(_FACTORS, dtype=np.float64)
     curvature = 0.25 * widths[:, None] * np.exp(0.05 * generator.standard_normal((len(widths), seeds)))

@@ -41,9 +41,10 @@ _DEGREE = 3
 _DIVISORS = (1, 2, 4)
 
 
-def _deep_networks(first: int) -> list[SweepSpec]:
+def _deep_networks(first_seed: int) -> list[SweepSpec]:
     spec = claim_spec(
-        "gpu-curvature-over-batches", first, 8, dataset={"name": "fashion_mnist"}, model={"family": "mlp", "depth": 4},
+        "gpu-curvature-over-batches", first_seed, 8, dataset={"name": "fashion_mnist"},
+        model={"family": "mlp", "depth": 4},
         grid={"parameterization": ["standard"], "width": [128], "learning_rate": [0.02],
               "batch_size": [8, 16, 32, 64]},
         training={"steps": 40_000, "loss": "mse", "evaluations": 10, "sampling": "with_replacement"},

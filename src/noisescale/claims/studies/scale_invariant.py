@@ -15,10 +15,10 @@ _DIFFERS = (
 
 
 def _residual_networks(
-    name: str, first: int, grid: dict[str, Any], training: dict[str, Any], measure: dict[str, Any]
+    name: str, first_seed: int, grid: dict[str, Any], training: dict[str, Any], measure: dict[str, Any]
 ) -> list[SweepSpec]:
     spec = claim_spec(
-        name, first, 3, dataset={"name": "cifar10"},
+        name, first_seed, 3, dataset={"name": "cifar10"},
         model={"family": "resnet", "blocks": [5, 5, 5], "normalization": "batch", "scale_invariant": True},
         grid={"parameterization": ["standard"], "width": [16], "batch_size": [128], **grid},
         training={"sampling": "with_replacement", **training}, measure={"examples": 128, **measure},
@@ -26,20 +26,20 @@ def _residual_networks(
     return [spec]
 
 
-def _with_decay(first: int) -> list[SweepSpec]:
+def _with_decay(first_seed: int) -> list[SweepSpec]:
     quantities = ["weight_norm_squared", "rotation"]
     return _residual_networks(
-        "gpu-normalized-networks", first,
+        "gpu-normalized-networks", first_seed,
         grid={"learning_rate": [0.1, 0.4], "weight_decay": [0.002, 0.008, 0.032]},
         training={"steps": 40_000, "evaluations": 80},
         measure={"quantities": quantities, "at": [0.5 + place / 80 for place in range(1, 41)]},
     )  # fmt: skip
 
 
-def _after_histories(first: int) -> list[SweepSpec]:
+def _after_histories(first_seed: int) -> list[SweepSpec]:
     histories = [{"kind": "random", "pieces": 2, "low": 0.0625, "until": 0.5, "seed": seed} for seed in range(5)]
     return _residual_networks(
-        "gpu-normalized-histories", first,
+        "gpu-normalized-histories", first_seed,
         grid={"learning_rate": [0.4], "weight_decay": [0.00125], "schedule": histories},
         training={"steps": 20_000, "evaluations": 80},
         measure={"quantities": ["weight_norm_squared"], "at": [0.4 + place / 80 for place in range(1, 49)]},

@@ -14,18 +14,18 @@ NOISY_LABELS = {"label_noise": 0.2}
 HALVING = {"kind": "halving"}
 
 
-def claim_spec(name: str, first: int, seeds: int, **sections: Mapping[str, Any]) -> SweepSpec:
+def claim_spec(name: str, first_seed: int, seeds: int, **sections: Mapping[str, Any]) -> SweepSpec:
     """Build a spec whose ladders are not extended, without a stability ladder. Sections can change both.
 
     Args:
         name: Name of the sweep and of its folder.
-        first: First seed.
+        first_seed: First seed.
         seeds: Number of seeds.
         **sections: Sections of the spec.
     """
     values: Section = {
         "name": name,
-        "seeds": list(range(first, first + seeds)),
+        "seeds": list(range(first_seed, first_seed + seeds)),
         "fit": {"extend_edges": False},
         "stability": {"seeds": 0},
         **sections,
@@ -33,12 +33,12 @@ def claim_spec(name: str, first: int, seeds: int, **sections: Mapping[str, Any])
     return SweepSpec.from_dict(values, f"the claims' study {name}")
 
 
-def mnist1d_spec(name: str, first: int, seeds: int, **sections: Mapping[str, Any]) -> SweepSpec:
+def mnist1d_spec(name: str, first_seed: int, seeds: int, **sections: Mapping[str, Any]) -> SweepSpec:
     """Build a spec of MLPs with one hidden layer on MNIST-1D.
 
     Args:
         name: Name of the sweep and of its folder.
-        first: First seed.
+        first_seed: First seed.
         seeds: Number of seeds.
         **sections: Sections of the spec. Their keys replace the default keys.
     """
@@ -52,7 +52,7 @@ def mnist1d_spec(name: str, first: int, seeds: int, **sections: Mapping[str, Any
     }
     keys = dict.fromkeys((*defaults, *sections))
     merged = {key: {**defaults.get(key, {}), **sections.get(key, {})} for key in keys}
-    return claim_spec(name, first, seeds, **merged)
+    return claim_spec(name, first_seed, seeds, **merged)
 
 
 def ladder(low: float, high: float, factor: float) -> dict[str, float]:

@@ -16,25 +16,25 @@ _WIDE = "WRN-16-4 on CIFAR-10, ghost batches of 64, a ladder of rates at each ba
 
 
 def _tuned(
-    name: str, first: int, batches: list[int], rates: tuple[float, float], **grid: list[float]
+    name: str, first_seed: int, batches: list[int], rates: tuple[float, float], **grid: list[float]
 ) -> list[SweepSpec]:
     training = {"schedule": HALVING, **({} if "epochs" in grid else {"epochs": 30})}
     rate_ladder = ladder(*rates, 2**0.5)
     return [
         mnist1d_spec(
-            name, first, 16, grid={"learning_rate": rate_ladder, "batch_size": batches, **grid}, training=training
+            name, first_seed, 16, grid={"learning_rate": rate_ladder, "batch_size": batches, **grid}, training=training
         )
     ]
 
 
 def wide_networks(
-    name: str, first: int, grid: dict[str, Any], training: dict[str, Any], seeds: int = 3
+    name: str, first_seed: int, grid: dict[str, Any], training: dict[str, Any], seeds: int = 3
 ) -> list[SweepSpec]:
     """Build a sweep of WRN-16-4 on CIFAR-10, with ghost batches of 64 examples and decay 5e-4.
 
     Args:
         name: Name of the sweep.
-        first: First seed.
+        first_seed: First seed.
         grid: Keys of the section `grid`.
         training: Keys of the section `training`.
         seeds: Number of seeds.
@@ -43,7 +43,7 @@ def wide_networks(
         Smith, Elsen, De 2020, recalled.
     """
     spec = claim_spec(
-        name, first, seeds, dataset={"name": "cifar10"},
+        name, first_seed, seeds, dataset={"name": "cifar10"},
         model={"family": "resnet", "blocks": [2, 2, 2], "normalization": "ghost_batch", "ghost_size": 64},
         grid={"parameterization": ["standard"], "width": [64], "weight_decay": [5e-4],
               "batch_size": WIDE_NETWORK_BATCHES, **grid},
@@ -54,10 +54,10 @@ def wide_networks(
 
 TUNED_AT_EQUAL_EPOCHS = ClaimStudy(
     f"{NETWORK}, 30 epochs, a ladder of rates at each of seven batches",
-    lambda first: _tuned("tuned-at-equal-epochs", first, _BATCHES, (0.5, 46.0)),
+    lambda first_seed: _tuned("tuned-at-equal-epochs", first_seed, _BATCHES, (0.5, 46.0)),
     GpuSweeps(
-        lambda first: wide_networks(
-            "gpu-tuned-at-equal-epochs", first, {"learning_rate": ladder(0.0625, 16.0, 2.0)}, {"epochs": 200}
+        lambda first_seed: wide_networks(
+            "gpu-tuned-at-equal-epochs", first_seed, {"learning_rate": ladder(0.0625, 16.0, 2.0)}, {"epochs": 200}
         ),
         f"{_WIDE}, 200 epochs, without momentum",
         f"{RECALLED} There are 3 seeds.",
@@ -66,10 +66,10 @@ TUNED_AT_EQUAL_EPOCHS = ClaimStudy(
 # The effective rates ε/(1 − m) include all rates of `TUNED_AT_EQUAL_EPOCHS` and larger rates.
 TUNED_WITH_MOMENTUM = ClaimStudy(
     f"{NETWORK}, 30 epochs, momentum 0.9, a ladder of rates at each of seven batches",
-    lambda first: _tuned("tuned-with-momentum", first, _BATCHES, (0.05, 12.9), momentum=[0.9]),
+    lambda first_seed: _tuned("tuned-with-momentum", first_seed, _BATCHES, (0.05, 12.9), momentum=[0.9]),
     GpuSweeps(
-        lambda first: wide_networks(
-            "gpu-tuned-with-momentum", first, {"learning_rate": ladder(0.0078125, 2.0, 2.0), "momentum": [0.9]},
+        lambda first_seed: wide_networks(
+            "gpu-tuned-with-momentum", first_seed, {"learning_rate": ladder(0.0078125, 2.0, 2.0), "momentum": [0.9]},
             {"epochs": 200},
         ),
         f"{_WIDE}, 200 epochs, momentum 0.9",
@@ -78,5 +78,5 @@ TUNED_WITH_MOMENTUM = ClaimStudy(
 )  # fmt: skip
 TUNED_OVER_BUDGETS = ClaimStudy(
     f"{NETWORK}, B = 16, a ladder of rates at each of four budgets",
-    lambda first: _tuned("tuned-over-budgets", first, [16], (1.0, 46.0), epochs=[10.0, 20.0, 40.0, 80.0]),
+    lambda first_seed: _tuned("tuned-over-budgets", first_seed, [16], (1.0, 46.0), epochs=[10.0, 20.0, 40.0, 80.0]),
 )

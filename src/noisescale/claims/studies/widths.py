@@ -21,13 +21,13 @@ _FASHION_STABILITY = {"steps": 300, "seeds": 8, "batch_size": [8, 32, 128, 512]}
 
 
 def fashion_convnets(
-    name: str, first: int, parameterization: str, batches: list[int], training: dict[str, Any], **sections: Any
+    name: str, first_seed: int, parameterization: str, batches: list[int], training: dict[str, Any], **sections: Any
 ) -> list[SweepSpec]:
     """Build the sweep of convolutional networks over channels on Fashion-MNIST.
 
     Args:
         name: Name of the sweep.
-        first: First seed.
+        first_seed: First seed.
         parameterization: "ntk" or "standard".
         batches: Batch sizes, in examples.
         training: The section `training`.
@@ -39,61 +39,64 @@ def fashion_convnets(
         "batch_size": batches,
     }  # fmt: skip
     spec = claim_spec(
-        name, first, 10, dataset={"name": "fashion_mnist", "label_noise": 0.1},
+        name, first_seed, 10, dataset={"name": "fashion_mnist", "label_noise": 0.1},
         model={"family": "convnet", "depth": 3}, grid=grid, training=training, **sections,
     )  # fmt: skip
     return [spec]
 
 
-def _fashion_over_channels(name: str, first: int, parameterization: str) -> list[SweepSpec]:
+def _fashion_over_channels(name: str, first_seed: int, parameterization: str) -> list[SweepSpec]:
     return fashion_convnets(
-        name, first, parameterization, _FASHION_BATCHES, {"steps": 100_000, "evaluations": 16},
+        name, first_seed, parameterization, _FASHION_BATCHES, {"steps": 100_000, "evaluations": 16},
         fit={"extend_edges": True}, stability=_FASHION_STABILITY,
     )  # fmt: skip
 
 
-def _over_widths(first: int) -> list[SweepSpec]:
+def _over_widths(first_seed: int) -> list[SweepSpec]:
     grid = {"width": [32, 40, 48, 64, 80, 96, 112, 128], "batch_size": _BATCHES}
     spec = mnist1d_spec(
-        "over-widths", first, 24, grid=grid, training={"steps": TIME // 8}, fit=_TWO_EXTRA_RUNGS, stability=_STABILITY
-    )
-    return [spec]
-
-
-def _standard_over_widths(first: int) -> list[SweepSpec]:
-    grid = {
-        "parameterization": ["standard"], "width": [32, 48, 56, 64, 80, 96, 112, 128], "learning_rate": [0.25],
-        "batch_size": _BATCHES,
-    }  # fmt: skip
-    spec = mnist1d_spec(
-        "standard-over-widths", first, 12, grid=grid, training={"steps": 50_000}, fit=_TWO_EXTRA_RUNGS,
+        "over-widths", first_seed, 24, grid=grid, training={"steps": TIME // 8}, fit=_TWO_EXTRA_RUNGS,
         stability=_STABILITY,
     )  # fmt: skip
     return [spec]
 
 
-def _over_widths_at_equal_epochs(first: int) -> list[SweepSpec]:
+def _standard_over_widths(first_seed: int) -> list[SweepSpec]:
+    grid = {
+        "parameterization": ["standard"], "width": [32, 48, 56, 64, 80, 96, 112, 128], "learning_rate": [0.25],
+        "batch_size": _BATCHES,
+    }  # fmt: skip
+    spec = mnist1d_spec(
+        "standard-over-widths", first_seed, 12, grid=grid, training={"steps": 50_000}, fit=_TWO_EXTRA_RUNGS,
+        stability=_STABILITY,
+    )  # fmt: skip
+    return [spec]
+
+
+def _over_widths_at_equal_epochs(first_seed: int) -> list[SweepSpec]:
     grid = {"width": [32, 48, 64, 80, 96, 128], "batch_size": _BATCHES}
     return [
-        mnist1d_spec("over-widths-at-equal-epochs", first, 8, grid=grid, training={"epochs": 150}, fit=_TWO_EXTRA_RUNGS)
+        mnist1d_spec(
+            "over-widths-at-equal-epochs", first_seed, 8, grid=grid, training={"epochs": 150}, fit=_TWO_EXTRA_RUNGS
+        )
     ]
 
 
-def _small_data_over_widths(first: int) -> list[SweepSpec]:
+def _small_data_over_widths(first_seed: int) -> list[SweepSpec]:
     grid = {
         "width": [8, 16, 32, 64, 128, 256, 512], "learning_rate": [4.0], "batch_size": [1, 2, 4, 8, 16, 32, 64],
     }  # fmt: skip
     spec = mnist1d_spec(
-        "small-data-over-widths", first, 8, dataset={"train_size": 500, **NOISY_LABELS}, grid=grid,
+        "small-data-over-widths", first_seed, 8, dataset={"train_size": 500, **NOISY_LABELS}, grid=grid,
         training={"steps": 10_000},
     )  # fmt: skip
     return [spec]
 
 
-def _init_scales(first: int) -> list[SweepSpec]:
+def _init_scales(first_seed: int) -> list[SweepSpec]:
     return [
         mnist1d_spec(
-            f"init-scale-{scale:g}", first, 8,
+            f"init-scale-{scale:g}", first_seed, 8,
             grid={"parameterization": ["standard"], "learning_rate": [0.25], "init_scale": [scale],
                   "batch_size": [6, 8, 11, 16, 23, 32, 45]},
             training={"steps": 50_000}, stability={"steps": 300, "seeds": 8, "batch_size": [4, 16, 64]},
@@ -106,7 +109,7 @@ OVER_WIDTHS = ClaimStudy(
     f"{NETWORK}, NTK, ε = 8, ε·steps = 400,000, widths 32 to 128, B = 8 to 33",
     _over_widths,
     GpuSweeps(
-        lambda first: _fashion_over_channels("gpu-over-widths", first, "ntk"),
+        lambda first_seed: _fashion_over_channels("gpu-over-widths", first_seed, "ntk"),
         "Convolutional networks under NTK on Fashion-MNIST, over channels",
         f"We train convolutional networks on Fashion-MNIST, as the paper does. {OUR_GRID}",
     ),
@@ -115,7 +118,7 @@ STANDARD_OVER_WIDTHS = ClaimStudy(
     f"{NETWORK}, standard parameterization, ε = 0.25, 50,000 steps, widths 32 to 128, B = 8 to 33",
     _standard_over_widths,
     GpuSweeps(
-        lambda first: _fashion_over_channels("gpu-standard-over-widths", first, "standard"),
+        lambda first_seed: _fashion_over_channels("gpu-standard-over-widths", first_seed, "standard"),
         "Convolutional networks in the standard parameterization on Fashion-MNIST, over channels",
         f"We train convolutional networks on Fashion-MNIST, as the paper does. {OUR_GRID}",
     ),
@@ -124,8 +127,8 @@ OVER_WIDTHS_AT_EQUAL_EPOCHS = ClaimStudy(
     f"{NETWORK}, NTK, ε = 8, 150 epochs at every batch, widths 32 to 128",
     _over_widths_at_equal_epochs,
     GpuSweeps(
-        lambda first: fashion_convnets(
-            "gpu-over-widths-at-equal-epochs", first, "ntk", _FASHION_BATCHES, {"epochs": 60, "evaluations": 16}
+        lambda first_seed: fashion_convnets(
+            "gpu-over-widths-at-equal-epochs", first_seed, "ntk", _FASHION_BATCHES, {"epochs": 60, "evaluations": 16}
         ),
         "Convolutional networks under NTK on Fashion-MNIST, over channels, 60 epochs at every batch",
         f"We train convolutional networks on Fashion-MNIST, as the paper does. {OUR_GRID}",
