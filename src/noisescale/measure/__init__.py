@@ -1,4 +1,4 @@
-"""Instruments on anyone's PyTorch model: gradient noise, curvature, effective rates, every number with its error."""
+"""Instruments for any PyTorch model: gradient noise, curvature and effective rates. Every number has an error."""
 
 import lazy_loader
 

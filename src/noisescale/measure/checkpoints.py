@@ -13,12 +13,12 @@ from noisescale.families import import_named
 
 
 def load_model(reference: str, checkpoint: Path | None = None) -> nn.Module:
-    """Import a model, or a function that returns one, and load the weights of a checkpoint.
+    """Import a model, or call a function that returns a model, and load the weights of a checkpoint.
 
     Modules in the current folder can be imported.
 
     Args:
-        reference: "package.module:name" of a model, or of a function without arguments that returns a model.
+        reference: Name "package.module:name" of a model, or of a function without arguments that returns a model.
         checkpoint: A file that `torch.save(model.state_dict(), …)` wrote. Only tensors are read, and no code in the
             file is run.
 

@@ -27,7 +27,7 @@ class Covariance:
         examples: Number n of examples.
         coordinates: Coordinates of gradients and Hessians, "module" or "optimizer".
         gradients: Number of per-example gradients computed.
-        status: "exact for these data".
+        status: Always "exact for these data".
     """
 
     eigenvalues: NDArray[np.float64]

@@ -35,7 +35,7 @@ class NoiseAndCurvature:
         converged: Whether the eigenpairs converged.
         coordinates: Coordinates of gradients and Hessians, "module" or "optimizer".
         products: Number of Hessian-vector products computed.
-        status: "ok", or what to change.
+        status: "ok", or a sentence that says what to change.
     """
 
     trace_ratio: Estimate

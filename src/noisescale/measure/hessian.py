@@ -31,7 +31,7 @@ class Eigenvalues:
         converged: Whether the residuals are below the tolerance and no eigenvalue lies further out.
         coordinates: Coordinates of the Hessian, "module", "optimizer" or "relative".
         products: Number of Hessian-vector products computed.
-        status: "ok", or what to change.
+        status: "ok", or a sentence that says what to change.
         mode: Mode of the model, "eval" or "train".
     """
 
@@ -53,7 +53,7 @@ class Measured:
         estimate: Value, standard error and interval.
         coordinates: Coordinates of gradients and Hessians, "module" or "optimizer".
         products: Number of Hessian-vector products computed.
-        status: "ok", or what to change.
+        status: "ok", or a sentence that says what to change.
         mode: Mode of the model, "eval" or "train".
     """
 
@@ -69,14 +69,14 @@ class Density:
     """The spectral density of the Hessian, smoothed.
 
     Args:
-        grid: Eigenvalues, shape [M].
+        grid: Grid of eigenvalues, shape [M].
         density: Density at each grid point, with integral 1, shape [M].
         standard_error: Standard error of the density, from the spread over probes, shape [M].
         width: Standard deviation of the Gaussian that smooths the density, in the unit of the grid.
         coordinates: Coordinates of gradients and Hessians, "module" or "optimizer".
         products: Number of Hessian-vector products computed.
         mode: Mode of the model, "eval" or "train".
-        status: "ok".
+        status: Always "ok".
     """
 
     grid: NDArray[np.float64]
@@ -104,7 +104,7 @@ def hessian_eigenvalues(
     Args:
         problem: The problem, or a model, a loss and data.
         k: Number of eigenvalues.
-        which: "LA" for the largest, "SA" for the smallest, "LM" for the largest in absolute value.
+        which: Which eigenvalues: "LA" for the largest, "SA" for the smallest, "LM" for the largest in absolute value.
         tolerance: Bound on the residuals, relative to the largest eigenvalue in absolute value. None for 1e-9 in
             float64 and 1e-4 in float32.
         max_products: Largest number of Hessian-vector products.

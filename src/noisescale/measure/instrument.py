@@ -31,7 +31,7 @@ class Instrument(Protocol[P, R_co]):
 
 
 def instrument(function: Callable[Concatenate[Problem, P], R_co], **defaults: Any) -> Instrument[P, R_co]:
-    """Turn a function of a `Problem` into one that also takes `(model, loss, data, …)` in place of the problem.
+    """Turn a function of a `Problem` into a function that also takes `(model, loss, data, …)` in place of the problem.
 
     The new function also takes the keyword arguments `learning_rate_multipliers`, `mode` and `chunk` of `Problem`. A
     `Problem` checks its data when it is built, so several instruments on one `Problem` check the data only once.

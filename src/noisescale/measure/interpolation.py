@@ -23,7 +23,7 @@ class Interpolation:
         alphas: Values of α, shape [M].
         loss: Loss at each α, shape [M].
         accuracy: Accuracy at each α, as a fraction, shape [M]. NaN if the targets are not class labels.
-        status: "exact for these data".
+        status: Always "exact for these data".
     """
 
     alphas: NDArray[np.float64]

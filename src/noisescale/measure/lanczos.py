@@ -50,7 +50,7 @@ def extreme_eigenpairs(
         product: The operator, a function v ↦ Av.
         size: Length P of the vectors.
         k: Number of eigenpairs.
-        which: "LA" for the largest, "SA" for the smallest, "LM" for the largest in absolute value.
+        which: Which eigenvalues: "LA" for the largest, "SA" for the smallest, "LM" for the largest in absolute value.
         tolerance: Bound on the residuals, relative to the largest eigenvalue in absolute value.
         most: Largest number of products.
         like: A tensor on the device to use. Vectors are in float64.

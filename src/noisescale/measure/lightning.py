@@ -43,7 +43,7 @@ class NoiseCallback(Callback):  # type: ignore[misc]  # untyped where the librar
         self._monitor = NoiseMonitor(pl_module, self._loss, **self._options)
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """Measure at the weights before the step."""
+        """Measure the noise at the weights before the step, if a measurement is due."""
         inputs, targets = batch
         assert self._monitor is not None
         if self._monitor.update(inputs, targets) and (noise := self._monitor.estimate()) is not None:

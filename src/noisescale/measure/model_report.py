@@ -104,7 +104,7 @@ def measure_model(model: nn.Module, data: Dataset, *, loss: str, examples: int, 
     Args:
         model: Model in float32 or float64, on the CPU or a GPU.
         data: Data set. Its training set is measured.
-        loss: "cross_entropy" or "mse".
+        loss: Name of the loss, "cross_entropy" or "mse".
         examples: Largest number of training examples to measure.
         seed: Seed of the choice of examples and of the random probes.
 

@@ -152,7 +152,7 @@ class NoiseMonitor:
         current = weights @ values
         differences = np.diff(values, axis=0)
         covariance = differences.T @ differences / (2 * (n - 1)) * float(weights @ weights)
-        # Neighbouring differences share a measurement, so n − 1 of them count as 2(n − 1)/3 independent ones.
+        # Neighboring differences share a measurement, so n − 1 differences count as 2(n − 1)/3 independent differences.
         freedom = 2 * (n - 1) / 3
         trace, norm = (
             with_t_interval(float(current[k]), math.sqrt(covariance[k, k]), freedom, "loss²") for k in range(2)

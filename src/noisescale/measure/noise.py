@@ -41,7 +41,7 @@ class GradientNoise:
         population: Size N of the population. `math.inf` for fresh data.
         coordinates: Coordinates of gradients and Hessians, "module" or "optimizer".
         gradients: Number of gradients computed.
-        status: "exact", "ok", or what to change.
+        status: "exact", "ok", or a sentence that says what to change.
     """
 
     trace_covariance: Estimate
@@ -140,9 +140,9 @@ class Moments:
     """Moments of n gradients from which their noise is computed.
 
     Args:
-        squares: ‖g_i‖², shape [n].
-        along: ⟨g_i, ḡ⟩, shape [n].
-        mean_square: ‖ḡ‖².
+        squares: Squared norms ‖g_i‖² of the gradients, shape [n].
+        along: Inner products ⟨g_i, ḡ⟩ with the mean gradient ḡ, shape [n].
+        mean_square: Squared norm ‖ḡ‖² of the mean gradient.
     """
 
     squares: NDArray[np.float64]

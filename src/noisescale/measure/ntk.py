@@ -21,8 +21,8 @@ class TangentKernel:
     """Curvature of the model linearized in its parameters.
 
     Args:
-        eigenvalues: Largest eigenvalues of the kernel JMJᵀ/n over examples and outputs, shape [k]. The diagonal matrix
-            M contains the rate multipliers.
+        eigenvalues: Largest eigenvalues of the kernel JMJᵀ/n over examples and outputs, shape [k]. J is the Jacobian of
+            the outputs, and the diagonal matrix M contains the rate multipliers.
         gauss_newton: Largest eigenvalue of the Gauss-Newton matrix Σ_i J_iᵀ ℓ''_i J_i/n of the loss.
         residual: Residual ‖Av − λv‖ of the eigenvalue `gauss_newton`.
         largest_stable_rate: 2(1 + m)/gauss_newton, the largest rate at which full-batch training of the linearized
@@ -30,7 +30,7 @@ class TangentKernel:
         converged: Whether both eigenvalues converged.
         coordinates: Coordinates of gradients and Hessians, "module" or "optimizer".
         products: Number of products with J and Jᵀ computed.
-        status: "ok", or what to change.
+        status: "ok", or a sentence that says what to change.
     """
 
     eigenvalues: NDArray[np.float64]

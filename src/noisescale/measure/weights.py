@@ -36,7 +36,7 @@ class WeightDynamics:
     Args:
         layers: The effect on each parameter, by name.
         total: The effect on all weights as one vector.
-        status: "exact".
+        status: Always "exact".
     """
 
     layers: dict[str, LayerDynamics]

@@ -1,4 +1,4 @@
-"""How: packs of runs trained as one program."""
+"""The trainer. Runs of equal shapes form a pack, which is trained as one program."""
 
 import lazy_loader
 

@@ -22,7 +22,7 @@ _SIDE_OVER_SHIFT = 8
 
 @dataclass(frozen=True, slots=True)
 class Draws:
-    """The random changes of each example of a block.
+    """The random changes of each example of a block (an epoch, or a number of steps).
 
     An image is first padded by the largest shift on each side. A crop of the original size is then taken from it.
 

@@ -22,7 +22,7 @@ class Stretch:
         first: Number of the first step, counted from 0.
         steps: Number of steps.
         batch_size: B, in examples.
-        block: Number of the block.
+        block: Number of the block, which is an epoch or a number of steps (see `sampling`).
         start: Position in the block at which the first batch begins, in examples.
         progress: Share of the budget that is done before the first step.
         pace: Share of the budget that one step adds.
@@ -112,8 +112,7 @@ class MovingBatches:
     into the rest of an epoch begins the next epoch. With other samplings, a new batch size begins a new block.
 
     Args:
-        run: A run whose schedule changes the batch size. Its number of steps is ignored if it has
-            `epochs_budget`.
+        run: A run whose schedule changes the batch size. Its number of steps is ignored if it has `epochs_budget`.
     """
 
     run: Run

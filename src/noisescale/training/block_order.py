@@ -13,7 +13,9 @@ from noisescale.training.sampling import FRESH_BLOCK, index_block
 
 
 class BlockOrder:
-    """The example indices and the random changes of one block, kept until another block is requested.
+    """The example indices and the random changes of one block (an epoch, or a number of steps).
+
+    They are kept until another block is requested.
 
     They follow from the seed of each run and the number of the block, so the state of a pack does not include them.
 

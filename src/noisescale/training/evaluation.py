@@ -1,4 +1,4 @@
-"""The metrics of a whole pack on a whole evaluation set, in chunks that bound memory."""
+"""The metrics of all runs of a pack on an evaluation set, in chunks that limit the memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from noisescale.training.kernels import Kernel, Tensors
 from noisescale.training.metrics import Metric, Split
 
 # Target for the number of elements in the widest activation of a chunk: 512 KiB in float32. At widths 32 and 256,
-# chunks of 512 to 2048 rows were fastest.
+# chunks of 512 to 2048 examples were fastest.
 _CHUNK_ELEMENTS = 131_072
 _MIN_CHUNK = 64
 # Limit on the elements in the widest activation of a chunk on a CPU: 64 MiB in float32. A chunk holds at least one
@@ -38,7 +38,7 @@ def evaluate(
     """Evaluate every run on the same examples.
 
     Args:
-        kernel: Computes the outputs.
+        kernel: The kernel that computes the outputs.
         metrics: The metrics by name.
         parameters: Parameters by name, shape [R, …] each.
         buffers: Buffers by name, shape [R, …] each.

@@ -18,8 +18,8 @@ def evaluation_steps(step_at: Callable[[Fraction], int], evaluations: int) -> li
     return sorted({0} | {step_at(Fraction(index, evaluations)) for index in range(1, evaluations + 1)})
 
 
-# Average one iterate in every 25 steps. Closer iterates are nearly identical, and each costs about a tenth of a
-# training step.
+# Average one iterate in every 25 steps. Closer iterates are nearly identical, and adding an iterate to the average
+# takes about a tenth of the time of a training step.
 AVERAGE_EVERY = 25
 
 

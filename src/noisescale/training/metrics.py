@@ -1,4 +1,4 @@
-"""The metrics by which runs are compared: each has a direction and the value of its best constant predictor."""
+"""The metrics by which runs are compared. Each has a direction and a value for the best constant predictor."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Metric:
     Exactly one of `of_examples` and `of_set` is given.
 
     Args:
-        direction: Whether larger ("max") or smaller ("min") is better.
+        direction: "max" if larger values are better, "min" if smaller values are better.
         unit: The unit, for tables and figures.
         constant: A function from a split to the metric of the best constant predictor.
         of_examples: A function from outputs [R, M, K] and a split of M examples to values [R, M]. Their mean over

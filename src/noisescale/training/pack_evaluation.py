@@ -29,7 +29,7 @@ def move_splits(runs: Sequence[Run], dataset: Dataset, device: str, dtype: torch
     Args:
         runs: The runs of a pack. Stability runs need only the training set.
         dataset: The data.
-        device: "cpu", "cuda", …
+        device: Name of the device: "cpu", "cuda", …
         dtype: Precision of inputs and real-valued targets.
 
     Returns:

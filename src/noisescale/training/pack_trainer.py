@@ -53,8 +53,8 @@ class PackTrainer:
         dataset: The data, as `load_dataset` returns them.
         factory: A function `(width, input_shape, num_classes) -> nn.Module`.
         reference_width: Another width. The comparison with it shows which fan-ins grow with width.
-        device: "cpu", "cuda", …
-        kernel: "auto", a name in `KERNELS`, or the `choice` of an earlier trainer.
+        device: Name of the device: "cpu", "cuda", …
+        kernel: "auto", a name in `KERNELS`, or the attribute `choice` of an earlier trainer.
         compile: Whether to use `torch.compile`. Results do not depend on it.
         on_step: A function that is called before each update with the number of the step, the slice of the runs that
             train together, and their gradients.

@@ -23,7 +23,7 @@ class PackState:
     Args:
         step: Number of steps done.
         parameters: Parameters by name, shape [R, …] each.
-        slots: The optimizer's state by slot and parameter, shape [R, …] each.
+        slots: The optimizer's state tensors (e.g. the velocity), by slot and parameter, shape [R, …] each.
         buffers: The buffers that training changes (running statistics), by name, shape [R, …] each.
         diverged_at: The step at which divergence was detected, or `NOT_DIVERGED`, shape [R].
         exploded: Number of consecutive evaluations with a training loss above the bound, shape [R].

@@ -16,7 +16,7 @@ def alignment(snapshot: Snapshot) -> dict[str, Tensor]:
     and 1 if they are fully aligned. Zero padding lowers it slightly.
 
     Args:
-        snapshot: The pack at a step.
+        snapshot: The pack at one step of training.
 
     Returns:
         The alignments by column name, shape [R] each.

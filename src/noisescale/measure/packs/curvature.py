@@ -28,10 +28,10 @@ def lambda_max(snapshot: Snapshot) -> Bounded:
     """Measure the largest eigenvalue of the Hessian. An eigenvalue lies between the value and value + residual.
 
     Args:
-        snapshot: The pack at a step.
+        snapshot: The pack at one step of training.
 
     Returns:
-        Value and bounds, shape [R] each.
+        The value and its bounds by column name, shape [R] each.
     """
     return _largest(snapshot, snapshot.problem.hessian_products(), "lambda_max")
 
@@ -39,11 +39,13 @@ def lambda_max(snapshot: Snapshot) -> Bounded:
 def ntk_lambda_max(snapshot: Snapshot) -> Bounded:
     """Measure the largest eigenvalue of the empirical tangent kernel JMJᵀ/n over examples and outputs.
 
+    J is the Jacobian of the outputs, and the diagonal matrix M contains the rate multipliers.
+
     Args:
-        snapshot: The pack at a step.
+        snapshot: The pack at one step of training.
 
     Returns:
-        Value and bounds, shape [R] each.
+        The value and its bounds by column name, shape [R] each.
     """
     return _largest(snapshot, snapshot.problem.tangent_products(), "ntk_lambda_max")
 
@@ -54,10 +56,10 @@ def hessian_trace(snapshot: Snapshot) -> Bounded:
     Sampling stops for a run when its error is small.
 
     Args:
-        snapshot: The pack at a step.
+        snapshot: The pack at one step of training.
 
     Returns:
-        Value and interval, shape [R] each.
+        The value and its interval by column name, shape [R] each.
 
     Source:
         Hutchinson 1990.

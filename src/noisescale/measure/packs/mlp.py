@@ -29,10 +29,10 @@ class GradientMoments:
     """Moments of n per-example gradients for each run, in float64.
 
     Args:
-        squares: ‖g_i‖², shape [R, n].
-        along: ⟨g_i, ḡ⟩, shape [R, n].
-        mean_square: ‖ḡ‖², shape [R].
-        gram: ⟨g_i, g_j⟩ of the first m examples, shape [R, m, m].
+        squares: Squared norms ‖g_i‖² of the gradients, shape [R, n].
+        along: Inner products ⟨g_i, ḡ⟩ with the mean gradient ḡ, shape [R, n].
+        mean_square: Squared norm ‖ḡ‖² of the mean gradient, shape [R].
+        gram: Inner products ⟨g_i, g_j⟩ of the gradients of the first m examples, shape [R, m, m].
     """
 
     squares: Tensor
@@ -87,10 +87,10 @@ class PlainMLP:
 
         Args:
             recorded: The recorded pass.
-            along: V, shape [R, P].
+            along: Direction V, shape [R, P].
 
         Returns:
-            HV, shape [R, P].
+            The products HV, shape [R, P].
         """
         hidden, deltas, last = recorded.hidden, recorded.deltas, len(self._weights) - 1
         v, w = self._split(along), self._weights

@@ -13,10 +13,10 @@ def trace_covariance(snapshot: Snapshot) -> dict[str, Tensor]:
     """Measure tr Σ of the per-example gradient over the training set, as `gradient_noise` does.
 
     Args:
-        snapshot: The pack at a step.
+        snapshot: The pack at one step of training.
 
     Returns:
-        Value and interval, shape [R] each.
+        The value and its interval by column name, shape [R] each.
     """
     return _columns("trace_covariance", [noise.trace_covariance for noise in snapshot.noise])
 
@@ -25,10 +25,10 @@ def gradient_noise_scale(snapshot: Snapshot) -> dict[str, Tensor]:
     """Measure |G|² and tr Σ/|G|², in examples.
 
     Args:
-        snapshot: The pack at a step.
+        snapshot: The pack at one step of training.
 
     Returns:
-        Values and intervals, shape [R] each.
+        The values and their intervals by column name, shape [R] each.
     """
     norms = _columns("gradient_norm_squared", [noise.gradient_norm_squared for noise in snapshot.noise])
     return norms | _columns("gradient_noise_scale", [noise.gradient_noise_scale for noise in snapshot.noise])

@@ -124,8 +124,8 @@ class PackProblem:
         """Compute a number for each linear and convolutional layer, averaged over chunks of the examples.
 
         Args:
-            of: A function that computes the number of one run from a layer, its inputs and its outputs. It returns None
-                to leave the layer out.
+            of: A function that computes the number for one run from a layer, its inputs and its outputs. It returns
+                None to leave the layer out.
 
         Returns:
             The numbers by layer name, shape [R] each.
@@ -199,7 +199,7 @@ class PackProblem:
         return GradientMoments(torch.cat(squares, 1), torch.cat(along, 1), norms, rows @ rows.mT)
 
     def exact_hessian_trace(self) -> Tensor | None:
-        """Compute the exact trace of each Hessian, shape [R], for plain ReLU MLPs; return None for other modules."""
+        """Compute the exact trace of each Hessian, shape [R], for plain ReLU MLPs. Return None for other modules."""
         if self._plain is None or not self._plain.piecewise_linear or not self._multipliers_are_scalars:
             return None
         total = self.point.new_zeros(self.runs, dtype=torch.float64)
@@ -284,7 +284,7 @@ class PackProblem:
         return product
 
     def _parts(self, times: int = 1) -> list[slice]:
-        """Split the examples into chunks. The activations of a chunk, `times` times, have at most `KEPT_NUMBERS`."""
+        """Split the examples into chunks, so that `times` times a chunk's activations fit into `KEPT_NUMBERS`."""
         chunk = max(1, KEPT_NUMBERS // (self.runs * self._numbers * times))
         return [slice(begin, begin + chunk) for begin in range(0, self.examples, chunk)]
 

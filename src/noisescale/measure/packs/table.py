@@ -46,7 +46,7 @@ def measure_pack(snapshot: Snapshot, quantities: Sequence[str]) -> dict[str, Ten
     """Measure quantities of a pack.
 
     Args:
-        snapshot: The pack at a step.
+        snapshot: The pack at one step of training.
         quantities: Names in `INSTRUMENTS`.
 
     Returns:

@@ -13,7 +13,7 @@ def weight_norm_squared(snapshot: Snapshot) -> dict[str, Tensor]:
     """Compute ‖W‖² of each weight tensor of the module.
 
     Args:
-        snapshot: The pack at a step.
+        snapshot: The pack at one step of training.
 
     Returns:
         The squared norms by column name, shape [R] each.
@@ -25,7 +25,7 @@ def effective_learning_rate(snapshot: Snapshot) -> dict[str, Tensor]:
     """Compute the effective learning rate εc/‖W‖² of each weight tensor. With W = mθ and c = m², it equals ε/‖θ‖².
 
     Args:
-        snapshot: The pack at a step.
+        snapshot: The pack at one step of training.
 
     Returns:
         The effective rates by column name, shape [R] each.
@@ -45,7 +45,7 @@ def rotation(snapshot: Snapshot) -> dict[str, Tensor]:
     """Compute the angle between each weight tensor before and after the last step, in radians. NaN at step 0.
 
     Args:
-        snapshot: The pack at a step.
+        snapshot: The pack at one step of training.
 
     Returns:
         The angles by column name, shape [R] each.

@@ -20,7 +20,7 @@ from noisescale.training.losses import Loss
 
 MakeKernel = Callable[[nn.Module, Loss], Kernel]
 
-# Kernels for any module. A new one is one row.
+# Kernels for any module. A new kernel is one more row.
 KERNELS: dict[str, MakeKernel] = {
     "vmap": GenericKernel,
     "unfolded": lambda module, loss: GenericKernel(module, loss, unfolded=True),
@@ -52,7 +52,7 @@ class Choice:
 
     @property
     def text(self) -> str:
-        """The choice as text, "vmap 8", with which `choose_kernel` makes it again."""
+        """The choice as text, e.g. "vmap 8". With this text, `choose_kernel` makes the same choice again."""
         return f"{self.kernel.name} {self.together}"
 
 

@@ -1,4 +1,4 @@
-"""Optimizers, one file each behind one protocol; a new optimizer is one file and one row of `OPTIMIZERS`."""
+"""Optimizers. Each is a subclass of `Optimizer`. A new optimizer is one more file and one more row of `OPTIMIZERS`."""
 
 import lazy_loader
 

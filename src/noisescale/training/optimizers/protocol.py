@@ -70,7 +70,7 @@ class Optimizer(ABC):
             raise BadInput("training.nesterov", f"false with the optimizer {self.name!r}", "true")
 
     def slot_names(self, runs: Sequence[Run]) -> tuple[str, ...]:
-        """Return the names of the state tensors of each parameter. All state tensors start at zero.
+        """Return the names of the slots, the optimizer's state tensors for each parameter. All of them start at zero.
 
         Args:
             runs: The runs of the pack.
@@ -142,7 +142,7 @@ class GroupOptions:
     Args:
         learning_rate: Base rate ε.
         weight_decay: Weight decay λ, in the coordinates of the parameterization.
-        decay: One of `DECAYS`.
+        decay: The kind of weight decay, one of `DECAYS`.
         no_decay: The kinds of parameters without decay, names in `NO_DECAY`.
         hyperparameters: Hyperparameters of the optimizer, by key.
     """
@@ -237,7 +237,7 @@ class PackedOptimizer(ABC):
 
         Args:
             parameters: Parameters by name, shape [R, …] each.
-            slots: The optimizer's state by slot and parameter, shape [R, …] each.
+            slots: The optimizer's state tensors (e.g. the velocity), by slot and parameter, shape [R, …] each.
             gradients: Gradients by parameter, shape [R, …] each.
         """
         if self._bound is not None:
