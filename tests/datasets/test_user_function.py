@@ -63,8 +63,8 @@ def test_a_function_in_the_working_directory_is_called() -> None:
         ("own_data.load:raises", "own_data.load:raises must return arrays. Got: OSError: no disk at all"),
         ("own_data.load:three", r"must return \(x_train, y_train, x_test, y_test\). Got: 3 values"),
         ("own_data.load:nothing", r"must return \(x_train, y_train, x_test, y_test\). Got: a NoneType"),
-        ("own_data/load.py:arrays", 'is named as "package.module:function"'),
-        ("own_data.load:", 'is named as "package.module:function"'),
+        ("own_data/load.py:arrays", 'must name your function as "package.module:function"'),
+        ("own_data.load:", 'must name your function as "package.module:function"'),
     ],
 )
 def test_the_message_names_the_error(name: str, message: str) -> None:

@@ -54,7 +54,7 @@ def test_a_factory_is_found_in_the_current_folder(user_module: str) -> None:
     ("reference", "message"),
     [
         ("users_own_models:raises", "RuntimeError: no such width"),
-        ("users_own_models:returns_none", r"returns a torch\.nn\.Module.*NoneType"),
+        ("users_own_models:returns_none", r"must return a torch\.nn\.Module.*NoneType"),
         ("users_own_models:takes_too_little", "TypeError"),
         ("users_own_models:missing", "a function 'missing' in module 'users_own_models'"),
         ("users_own_models:not_callable", "a function 'not_callable'"),
@@ -69,5 +69,5 @@ def test_every_error_is_bad_input_that_names_the_key(user_module: str, reference
 
 
 def test_a_users_factory_has_no_options(user_module: str) -> None:
-    with pytest.raises(BadInput, match=r"model\.depth: left out for family 'users_own_models:good'.*Got: 3"):
+    with pytest.raises(BadInput, match=r"model\.depth: must be left out for family 'users_own_models:good'.*Got: 3"):
         family_factory(ModelOptions(f"{user_module}:good", depth=3))

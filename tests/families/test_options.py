@@ -55,14 +55,17 @@ def test_every_option_belongs_to_a_family_or_a_normalization() -> None:
     [
         (
             {"family": "convnet", "blocks": (1, 1)},
-            r"model\.blocks: left out for family 'convnet', which takes depth, act",
+            r"model\.blocks: must be left out for family 'convnet', which has depth, act",
         ),
-        ({"family": "mlp", "stem": 4}, r"model\.stem: left out for family 'mlp'.*Got: 4"),
-        ({"family": "resnet", "depth": 5}, r"model\.depth: left out for family 'resnet', which takes blocks, stem"),
+        ({"family": "mlp", "stem": 4}, r"model\.stem: must be left out for family 'mlp'.*Got: 4"),
+        (
+            {"family": "resnet", "depth": 5},
+            r"model\.depth: must be left out for family 'resnet', which has blocks, stem",
+        ),
         ({"family": "mlp", "normalization": "layer", "groups": 4}, r"model\.groups: .*normalization = 'group'.*Got: 4"),
         ({"family": "mlp", "ghost_size": 8}, r"model\.ghost_size: .*normalization = 'ghost_batch'"),
-        ({"family": "torch.nn:Linear", "groups": 4}, r"model\.groups: left out for family 'torch.nn:Linear'"),
-        ({"family": "torch.nn:Linear", "activation": "tanh"}, r"model\.activation: .*takes none of these"),
+        ({"family": "torch.nn:Linear", "groups": 4}, r"model\.groups: must be left out for family 'torch.nn:Linear'"),
+        ({"family": "torch.nn:Linear", "activation": "tanh"}, r"model\.activation: .*has no such options"),
         ({"family": "torch.nn:Linear", "scale_invariant": True}, r"model\.scale_invariant: "),
         ({"family": "covnet"}, r"model\.family: one of mlp, convnet, resnet, .*\(did you mean 'convnet'\?\)"),
         ({"family": "mlp", "normalization": "bacth"}, r"model\.normalization: .*did you mean 'batch'"),

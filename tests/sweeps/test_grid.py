@@ -191,8 +191,8 @@ def load():
     ("message", "model", "changes"),
     [
         ("model.family: .*did you mean 'resnet'", {"family": "resnt"}, {}),
-        ("model.blocks: left out for family 'convnet'", {"family": "convnet", "blocks": [1, 1]}, {}),
-        ("model.groups: left out, unless model.normalization = 'group'", {"family": "mlp", "groups": 4}, {}),
+        ("model.blocks: must be left out for family 'convnet'", {"family": "convnet", "blocks": [1, 1]}, {}),
+        ("model.groups: must be left out, unless model.normalization = 'group'", {"family": "mlp", "groups": 4}, {}),
         ("model.groups: a divisor .*Got: 4 for 6 channels",
          {"family": "convnet", "normalization": "group", "groups": 4}, {"grid__width": [4, 8, 6]}),
         ("model.groups: a divisor .*Got: 4 for 6 channels",

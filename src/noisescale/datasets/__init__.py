@@ -1,4 +1,4 @@
-"""Data sets: published ones and a user's arrays. One seed fixes their subset, split and label noise."""
+"""Published data sets and a user's arrays. One seed fixes their subset, split and label noise."""
 
 import lazy_loader
 

@@ -33,7 +33,8 @@ PUBLISHED_TEST = 1_000
 BLOCK = PUBLISHED_TRAIN + PUBLISHED_TEST
 FIRST_TEST_SEED = 10_000
 FIRST_TRAIN_SEED = 20_000
-# 200 blocks, which take about 6 minutes to generate. The seeds of test blocks must stay below those of training blocks.
+# Largest size of a set: 200 blocks, which take about 6 minutes to generate. The seeds of test blocks must stay below
+# those of training blocks.
 MOST_EXAMPLES = 1_000_000
 
 # Mean and standard deviation of all entries of the published set's 5,000 curves, before they are standardized.

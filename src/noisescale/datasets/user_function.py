@@ -39,7 +39,7 @@ def load_user_function(options: DatasetOptions) -> RawArrays:
 def _import_function(name: str) -> Callable[[], Any]:
     form = re.fullmatch(r"(\w+(?:\.\w+)*):(\w+)", name)
     if form is None:
-        raise BadInput("dataset.name", 'your function is named as "package.module:function"', repr(name))
+        raise BadInput("dataset.name", 'must name your function as "package.module:function"', repr(name))
     module_name, function_name = form.groups()
     try:
         importlib.invalidate_caches()

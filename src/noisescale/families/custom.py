@@ -73,8 +73,8 @@ def build_custom(
     try:
         module = factory(width, input_shape, num_classes)
     except Exception as error:  # a user's factory may raise anything
-        required = f"{reference}(width={width}, input_shape={input_shape}, num_classes={num_classes}) returns a module"
-        raise BadInput("model.family", required, f"{type(error).__name__}: {error}") from error
+        call = f"{reference}(width={width}, input_shape={input_shape}, num_classes={num_classes})"
+        raise BadInput("model.family", f"{call} must return a module", f"{type(error).__name__}: {error}") from error
     if not isinstance(module, nn.Module):
-        raise BadInput("model.family", f"{reference} returns a torch.nn.Module", type(module).__name__)
+        raise BadInput("model.family", f"{reference} must return a torch.nn.Module", type(module).__name__)
     return module

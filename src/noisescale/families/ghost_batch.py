@@ -18,8 +18,9 @@ class GhostBatchNorm(_BatchNorm):
 
     A batch of at most S examples is one ghost batch, as in plain batch normalization. In training mode, each batch
     moves the running statistics by the fraction `momentum` towards the mean and the unbiased variance, averaged over
-    the ghost batches. Evaluation mode uses the running statistics. Activations have the shape [B, C], [B, C, L] or [B,
-    C, H, W].
+    the ghost batches. Evaluation mode uses the running statistics.
+
+    Activations have the shape [B, C], [B, C, L] or [B, C, H, W].
 
     Args:
         channels: Number C of channels.

@@ -50,7 +50,7 @@ class Layers:
 
     Args:
         activation_name: A name in `ACTIVATIONS`.
-        normalizes: The normalization.
+        normalizes: The normalization that follows weight layers.
         scale_invariant: Whether the network is scale-invariant.
         spatial: Kind of the activations, a key of `SPATIAL`: 0 for [B, C], 1 for [B, C, L], 2 for [B, C, H, W] and
             "sequence" for [B, L, C].

@@ -7,13 +7,14 @@ y = γ(x − μ)/√(v + ε) + β, with ε = 1e-5.
 | none | – | – |
 | batch | examples and positions, per channel | running statistics |
 | ghost_batch | examples of a ghost batch and positions, per channel (`families.ghost_batch`) | running statistics |
-| layer | channels and positions, per example; in a sequence, channels, per position | the same |
+| layer | channels and positions, per example (in a sequence: channels, per position) | the same |
 | group | positions and the channels of a group, per example | the same |
 
 v is the biased variance. Batch normalization has the buffers `running_mean` and `running_var` (of the unbiased
-variance). Each training batch moves them by the fraction 0.1. A call of `functional_call(module, (parameters, buffers),
-x)` in training mode changes the given buffers in place. Inside `vmap(f)`, it changes buffers [R, …], with one set for
-each run. Then f must take the buffers as an argument, because torch refuses to change a tensor that f has captured.
+variance). Each training batch moves them towards its statistics by the fraction 0.1. A call of `functional_call(module,
+(parameters, buffers), x)` in training mode changes the given buffers in place. Inside `vmap(f)`, it changes buffers [R,
+…], with one set for each run. Then f must take the buffers as an argument, because torch refuses to change a tensor
+that f has captured.
 
 Sources: Ioffe, Szegedy 2015 (batch); Hoffer, Hubara, Soudry 2017 (ghost batches); Ba, Kiros, Hinton 2016 (layer; with
 positions it is the normalization of one group, as in Wu, He 2018); Wu, He 2018 (group). ε and momentum are torch's

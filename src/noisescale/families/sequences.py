@@ -9,7 +9,7 @@ class ChannelsFirst(nn.Module):
     """Applies a layer for activations [B, C, L] to activations [B, L, C].
 
     Args:
-        layer: The layer; it keeps the shape.
+        layer: The layer. It must keep the shape of its inputs.
     """
 
     def __init__(self, layer: nn.Module) -> None:

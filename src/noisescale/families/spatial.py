@@ -22,9 +22,9 @@ class SpatialLayers:
 
     Args:
         inputs: Kind and shape of an example, for messages.
-        convolution: The convolution; None if there is none for this kind.
-        batch_norm: Batch normalization.
-        mean: Function that returns a layer for the mean over positions; None for vectors, which have no positions.
+        convolution: The class of the convolution. None if there is no convolution for this kind.
+        batch_norm: The class of batch normalization.
+        mean: A function that returns a layer for the mean over positions. None for vectors, which have no positions.
         channels_last: Whether the channels follow the positions.
     """
 

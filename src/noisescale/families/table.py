@@ -60,10 +60,11 @@ def complete(options: ModelOptions) -> ModelOptions:
         owner = next((kind for kind, normalizer in NORMALIZATIONS.items() if name in normalizer.takes), None)
         if owner is not None and "normalization" in family.takes:
             if name not in sizes.takes:
-                raise BadInput(f"model.{name}", f"left out, unless model.normalization = {owner!r}", repr(value))
+                required = f"must be left out, unless model.normalization = {owner!r}"
+                raise BadInput(f"model.{name}", required, repr(value))
         elif name not in family.takes:
-            taken = f"which takes {', '.join(family.takes)}" if family.takes else "whose factory takes none of these"
-            raise BadInput(f"model.{name}", f"left out for family {options.family!r}, {taken}", repr(value))
+            taken = f"which has {', '.join(family.takes)}" if family.takes else "whose factory has no such options"
+            raise BadInput(f"model.{name}", f"must be left out for family {options.family!r}, {taken}", repr(value))
     defaults = {**family.defaults, **{name: getattr(sizes, name) for name in sizes.takes}}
     return replace(options, **{name: value for name, value in defaults.items() if getattr(options, name) is None})
 

@@ -64,7 +64,7 @@ def describe_parameters(
         The parameters, in the order of `named_parameters()`.
 
     Raises:
-        BadInput: The parameters differ between widths, a parameter does not train, or a pattern does not fit.
+        BadInput: The names of parameters differ between widths, a parameter is not trained, or a pattern does not fit.
     """
     for name, tensor in module.named_parameters():
         if not tensor.requires_grad:

@@ -24,7 +24,7 @@ with θ ~ N(0, σ0²/d). In the read-out, z = θx/√r_in with θ ~ N(0, σ0²/d
 factors, the change of activations in every layer does not depend on width. Both parameterizations equal `standard` at
 the base width.
 
-Attention in the module divides by √d_head. mup divides by d_head instead, so W_Q and its bias get the factor m² = 1/r,
+Attention in the module divides scores by √d_head. mup divides by d_head, so W_Q and its bias get the factor m² = 1/r,
 where r is the growth of one query. The factor applies to the rows that `query_rows` names. For torch's attention, these
 rows are recognized.
 

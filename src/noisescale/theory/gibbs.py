@@ -43,7 +43,7 @@ def log_odds_of_regions(noise: float, losses: ArrayLike, in_a: ArrayLike) -> flo
     Args:
         noise: Noise n, as in `log_odds_of_wells`.
         losses: Loss L at the grid points, shape [M].
-        in_a: Mask of the grid points in region A, shape [M]; all other points are in region B.
+        in_a: Mask of the grid points in region A, shape [M]. All other points are in region B.
 
     Returns:
         The log odds log p_A/p_B.

@@ -79,8 +79,8 @@ def stationary_variance(rate: float, curvature: float, noise_variance: float, mo
         BadInput: The rate is not positive, or SGD is unstable at this rate, i.e. εh ≥ 2(1 + m).
 
     Source:
-        Derived from the recursion of `second_moments`. Without momentum, the limit εh → 0 is Mandt, Hoffman, Blei 2017,
-        section 3.
+        Derived from the recursion of `second_moments`. Without momentum, the limit εh → 0 is the result of Mandt,
+        Hoffman, Blei 2017, section 3.
     """
     if not 0 < rate * curvature < 2 * (1 + momentum):
         raise BadInput("rate", f"above 0 and below {2 * (1 + momentum) / curvature:g} at this curvature", rate)
@@ -109,7 +109,7 @@ def second_moments(
         noise: Moments of the gradient noise.
         steps: Number of steps T.
         momentum: Momentum m, with v ← mv + g as in `torch.optim.SGD`.
-        nesterov: True if θ moves by g + mv (Nesterov's form).
+        nesterov: Whether θ moves by g + mv (Nesterov's form).
         start: Initial distance θ_0 − c̄.
 
     Returns:

@@ -1,6 +1,4 @@
-"""SVAG: SGD whose rate is divided by l while the noise stays equal. For large l it follows a stochastic differential
-equation.
-"""
+"""SVAG: SGD with the rate ε/l and unchanged noise. For large l, it follows a stochastic differential equation."""
 
 from __future__ import annotations
 
