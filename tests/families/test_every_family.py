@@ -40,11 +40,11 @@ every_case = pytest.mark.parametrize("options", CASES, ids=name_of)
 
 @every_case
 def test_shapes_and_determinism(options: ModelOptions, images: Tensor) -> None:
-    one, two = built(options).double(), built(options).double()
+    module, rebuilt = built(options).double(), built(options).double()
     for training in (True, False):
-        outputs = one.train(training)(images)
+        outputs = module.train(training)(images)
         assert outputs.shape == (8, 5)
-        assert torch.equal(outputs, two.train(training)(images))
+        assert torch.equal(outputs, rebuilt.train(training)(images))
 
 
 @every_case
@@ -104,10 +104,10 @@ def test_which_layers_have_biases_gains_and_a_trained_read_out(options: ModelOpt
 
 def test_a_fixed_read_out_is_equal_in_every_run_and_has_unit_size() -> None:
     torch.manual_seed(1)
-    one = FixedReadOut(400, 10)
+    read_out = FixedReadOut(400, 10)
     torch.manual_seed(2)
-    assert torch.equal(one.weight, FixedReadOut(400, 10).weight)
-    assert not list(one.parameters())
-    assert "weight" in one.state_dict()
-    assert one.weight.var().item() * 400 == pytest.approx(1, abs=0.1)
-    assert one.double()(torch.ones(2, 400, dtype=torch.float64)).shape == (2, 10)
+    assert torch.equal(read_out.weight, FixedReadOut(400, 10).weight)
+    assert not list(read_out.parameters())
+    assert "weight" in read_out.state_dict()
+    assert read_out.weight.var().item() * 400 == pytest.approx(1, abs=0.1)
+    assert read_out.double()(torch.ones(2, 400, dtype=torch.float64)).shape == (2, 10)

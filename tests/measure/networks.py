@@ -70,12 +70,12 @@ class Case:
 
     def _at(self, vector: Tensor) -> dict[str, Tensor]:
         named = dict(self.model.named_parameters())
-        parts = vector.split([one.numel() for one in named.values()])
-        return {name: part.view(one.shape) for (name, one), part in zip(named.items(), parts, strict=True)}
+        parts = vector.split([tensor.numel() for tensor in named.values()])
+        return {name: part.view(tensor.shape) for (name, tensor), part in zip(named.items(), parts, strict=True)}
 
     @property
     def point(self) -> Tensor:
-        return torch.cat([one.detach().flatten() for one in self.model.parameters()])
+        return torch.cat([tensor.detach().flatten() for tensor in self.model.parameters()])
 
     def outputs(self, vector: Tensor) -> Tensor:
         return functional_call(self.model, self._at(vector), (self.inputs,))
@@ -92,8 +92,8 @@ class Case:
         rows = []
         for place in range(len(self.inputs)):
             part = slice(place, place + 1)
-            one = functional_call(self.model, dict(self.model.named_parameters()), (self.inputs[part],))
-            gradients = torch.autograd.grad(self.loss(one, self.targets[part]), list(self.model.parameters()))
+            outputs = functional_call(self.model, dict(self.model.named_parameters()), (self.inputs[part],))
+            gradients = torch.autograd.grad(self.loss(outputs, self.targets[part]), list(self.model.parameters()))
             rows.append(torch.cat([gradient.flatten() for gradient in gradients]))
         return torch.stack(rows)
 

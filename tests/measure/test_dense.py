@@ -25,8 +25,8 @@ def multipliers(model: nn.Module) -> dict[str, float | Tensor]:
     fixed: dict[str, float | Tensor] = {
         name: 0.3 + 0.5 * place for place, (name, _) in enumerate(model.named_parameters())
     }
-    name, one = next((name, one) for name, one in model.named_parameters() if one.dim() > 1)
-    rows = torch.linspace(0.5, 2.0, len(one), dtype=torch.float64).view(-1, *(1,) * (one.dim() - 1))
+    name, tensor = next((name, tensor) for name, tensor in model.named_parameters() if tensor.dim() > 1)
+    rows = torch.linspace(0.5, 2.0, len(tensor), dtype=torch.float64).view(-1, *(1,) * (tensor.dim() - 1))
     return {**fixed, name: rows}
 
 
@@ -34,9 +34,11 @@ def root(model: nn.Module, given: dict[str, float | Tensor] | None) -> Tensor:
     """Return the diagonal of M^½."""
     parts = [
         (
-            torch.ones_like(one) if given is None else torch.as_tensor(given[name], dtype=one.dtype).expand_as(one)
+            torch.ones_like(tensor)
+            if given is None
+            else torch.as_tensor(given[name], dtype=tensor.dtype).expand_as(tensor)
         ).flatten()
-        for name, one in model.named_parameters()
+        for name, tensor in model.named_parameters()
     ]
     return torch.cat(parts).sqrt()
 
@@ -131,10 +133,10 @@ def test_the_density_integrates_to_one_and_to_the_trace(network: str) -> None:
 def test_chunks_change_nothing() -> None:
     case = make_case("convnet, batch")
     batches = [(case.inputs[start : start + 6], case.targets[start : start + 6]) for start in range(0, 20, 6)]
-    whole, parts = (Problem(case.model, case.loss, data) for data in (case.data, batches))
-    vector = torch.randn(whole.size, dtype=torch.float64)
-    torch.testing.assert_close(whole.hessian_product(vector), parts.hessian_product(vector))
-    assert whole.loss() == pytest.approx(parts.loss(), rel=1e-12)
+    single, parts = (Problem(case.model, case.loss, data) for data in (case.data, batches))
+    vector = torch.randn(single.size, dtype=torch.float64)
+    torch.testing.assert_close(single.hessian_product(vector), parts.hessian_product(vector))
+    assert single.loss() == pytest.approx(parts.loss(), rel=1e-12)
 
 
 def test_all_repeated_eigenvalues_are_computed() -> None:
@@ -223,7 +225,7 @@ def test_data_can_be_larger_than_memory() -> None:
     """Only documented instruments hold more than a few batches. The results equal those on all data at once."""
     torch.manual_seed(0)
     model, loss, streamed = nn.Linear(6, 3).double(), nn.CrossEntropyLoss(), Streamed()
-    whole = tuple(torch.cat(part) for part in zip(*streamed, strict=True))
+    complete = tuple(torch.cat(part) for part in zip(*streamed, strict=True))
     streamed.most = 0
     for of in (
         lambda data: measure.hessian_eigenvalues(model, loss, data).values[0],
@@ -231,7 +233,7 @@ def test_data_can_be_larger_than_memory() -> None:
         lambda data: measure.gradient_noise(model, loss, data, math.inf).trace_covariance.value,
         lambda data: measure.ntk_eigenvalues(model, loss, data).gauss_newton,
     ):
-        assert of(streamed) == pytest.approx(of(whole), rel=1e-9)
+        assert of(streamed) == pytest.approx(of(complete), rel=1e-9)
     assert streamed.most <= 4
 
 
@@ -258,12 +260,12 @@ SPECTRA = {
 @pytest.mark.parametrize("spectrum", SPECTRA)
 def test_coverage_of_the_trace(spectrum: str) -> None:
     """Over 500 random bases and probes, intervals must cover although the stopping rule depends on the samples."""
-    values, one = SPECTRA[spectrum], torch.ones(1, 1).double()
+    values, unit = SPECTRA[spectrum], torch.ones(1, 1).double()
     generator, covered = torch.Generator().manual_seed(0), 0
     for seed in range(500):
         basis = torch.linalg.qr(torch.randn(60, 60, generator=generator, dtype=torch.float64)).Q
         model = Quadratic(basis @ torch.diag(values) @ basis.T)
-        trace = measure.hessian_trace(model, lambda outputs, _: outputs.mean(), (one, one), seed=seed).estimate
+        trace = measure.hessian_trace(model, lambda outputs, _: outputs.mean(), (unit, unit), seed=seed).estimate
         covered += trace.low <= float(values.sum()) <= trace.high
     assert 0.92 <= covered / 500 <= 0.98
 

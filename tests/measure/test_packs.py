@@ -41,8 +41,8 @@ def make_pack(network: str, runs: int = RUNS) -> tuple[list[nn.Module], Tensor, 
 def multipliers(models: list[nn.Module]) -> list[dict[str, Tensor]]:
     return [
         {
-            name: torch.full((1,) * one.dim(), 0.3 + 0.5 * place + run, dtype=one.dtype)
-            for place, (name, one) in enumerate(model.named_parameters())
+            name: torch.full((1,) * tensor.dim(), 0.3 + 0.5 * place + run, dtype=tensor.dtype)
+            for place, (name, tensor) in enumerate(model.named_parameters())
         }
         for run, model in enumerate(models)
     ]
@@ -60,7 +60,7 @@ def snapshot(models: list[nn.Module], inputs: Tensor, targets: Tensor, packable:
         models[0], per_example, parameters, buffers, stacked(multipliers(models)), inputs, rows, numbers=200,
         packable=packable,
     )  # fmt: skip
-    before = {name: one + 1e-3 * torch.cos(7 * one) for name, one in parameters.items()}
+    before = {name: tensor + 1e-3 * torch.cos(7 * tensor) for name, tensor in parameters.items()}
     return Snapshot(problem, before, torch.linspace(0.1, 0.3, len(models)).double(), POPULATION)
 
 
@@ -85,7 +85,7 @@ def test_a_pack_equals_its_runs(network: str, packable: bool) -> None:
         close("ntk_lambda_max", measure.ntk_eigenvalues(*arguments, **setting).eigenvalues[0], 1e-8)
         if network == "mlp, relu":
             dense = dense_hessian(model, inputs, targets)
-            root = torch.cat([given[name].expand_as(one).flatten() for name, one in model.named_parameters()])
+            root = torch.cat([given[name].expand_as(tensor).flatten() for name, tensor in model.named_parameters()])
             for end in ("", "_low", "_high"):
                 close(f"hessian_trace{end}", float((dense.diagonal() * root).sum()), 1e-9)
         else:
@@ -98,7 +98,7 @@ def test_a_pack_equals_its_runs(network: str, packable: bool) -> None:
             for end, value in (("", estimate.value), ("_low", estimate.low), ("_high", estimate.high)):
                 close(f"{name}{end}", value, 1e-8)
         after = dict(model.named_parameters())
-        before = {name: one[run] for name, one in (pack.before or {}).items()}
+        before = {name: tensor[run] for name, tensor in (pack.before or {}).items()}
         rates = {name: float(pack.learning_rates[run] * given[name]) for name in after}
         step = measure.weight_dynamics(before, after, after, rates)
         for name, layer in step.layers.items():
@@ -119,13 +119,13 @@ def test_values_lie_within_their_bounds() -> None:
 
 def test_no_run_depends_on_another() -> None:
     models, inputs, targets = make_pack("mlp", 4)
-    whole = measure_pack(snapshot(models, inputs, targets), ["lambda_max", "hessian_trace", "trace_covariance"])
+    measured = measure_pack(snapshot(models, inputs, targets), ["lambda_max", "hessian_trace", "trace_covariance"])
     models[3] = copy.deepcopy(models[3])
     with torch.no_grad():
         for parameter in models[3].parameters():
             parameter.mul_(math.nan)
     spoilt = measure_pack(snapshot(models, inputs, targets), ["lambda_max", "hessian_trace", "trace_covariance"])
-    for name, values in whole.items():
+    for name, values in measured.items():
         np.testing.assert_allclose(values[:3], spoilt[name][:3], rtol=1e-9)
         assert spoilt[name][3].isnan(), name
 
@@ -159,7 +159,7 @@ def test_alignment_of_equal_and_of_random_weights() -> None:
             model[0].weight.copy_(torch.ones(width, width) if expected == 1 else model[0].weight)
             if expected != 1:
                 model[0].weight.normal_(generator=torch.Generator().manual_seed(1))
-        parameters = {name: one.detach().unsqueeze(0) for name, one in model.named_parameters()}
+        parameters = {name: tensor.detach().unsqueeze(0) for name, tensor in model.named_parameters()}
         ones = {name: torch.ones(1, 1, 1).double() for name in parameters}
         problem = PackProblem(
             model, per_example, parameters, {}, ones, rows.double(), torch.zeros(1, width).double(), numbers=width

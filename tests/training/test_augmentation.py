@@ -79,5 +79,5 @@ def test_an_augmented_pack_equals_a_plain_loop_over_the_same_images(
 def test_inputs_that_are_not_images_are_refused(
     make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
 ) -> None:
-    with pytest.raises(BadInput, match="training.augmentation: no augmentation where inputs are not images"):
+    with pytest.raises(BadInput, match="training.augmentation: no augmentation, because inputs are not images"):
         make_trainer([make_run(augmentation="flip")], make_data())

@@ -44,8 +44,8 @@ def test_a_resumed_pack_measures_the_same(
     stops: tuple[int, ...], make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
 ) -> None:
     runs = [make_run(seed=seed, **OPTIONS, **ALL) for seed in range(2)]
-    whole = make_trainer(runs, make_data())
-    whole.advance()
+    uninterrupted = make_trainer(runs, make_data())
+    uninterrupted.advance()
     part = make_trainer(runs, make_data())
     for stop in stops:
         part.advance(stop)
@@ -53,7 +53,7 @@ def test_a_resumed_pack_measures_the_same(
         part = make_trainer(runs, make_data())
         part.state = state
     part.advance()
-    equal(whole.results(), part.results())
+    equal(uninterrupted.results(), part.results())
 
 
 def test_stored_measurements_equal_those_of_the_instruments(

@@ -53,13 +53,13 @@ def of_torch(make: Callable[[Optimizer], Any]) -> list[float]:
 @pytest.mark.parametrize(
     ("table", "scheduler"),
     [
-        (TABLES[1], lambda one: lr_scheduler.MultiStepLR(one, [10, 24], 0.5)),
-        (TABLES[2], lambda one: lr_scheduler.CosineAnnealingLR(one, STEPS, eta_min=0.1)),
-        (TABLES[3], lambda one: lr_scheduler.LinearLR(one, 1.0, 0.0, STEPS)),
-        (TABLES[5], lambda one: lr_scheduler.CyclicLR(one, 0.25, 1.0, STEPS // 8, cycle_momentum=False)),
-        ({"kind": "constant", "warmup": 0.25}, lambda one: lr_scheduler.LinearLR(one, 0.1, 1.0, 9)),
+        (TABLES[1], lambda optimizer: lr_scheduler.MultiStepLR(optimizer, [10, 24], 0.5)),
+        (TABLES[2], lambda optimizer: lr_scheduler.CosineAnnealingLR(optimizer, STEPS, eta_min=0.1)),
+        (TABLES[3], lambda optimizer: lr_scheduler.LinearLR(optimizer, 1.0, 0.0, STEPS)),
+        (TABLES[5], lambda optimizer: lr_scheduler.CyclicLR(optimizer, 0.25, 1.0, STEPS // 8, cycle_momentum=False)),
+        ({"kind": "constant", "warmup": 0.25}, lambda optimizer: lr_scheduler.LinearLR(optimizer, 0.1, 1.0, 9)),
         # Twenty steps at 1, then a halving every two steps, as the paper describes the schedule.
-        (TABLES[6], lambda one: lr_scheduler.MultiStepLR(one, list(range(20, 40, 2)), 0.5)),
+        (TABLES[6], lambda optimizer: lr_scheduler.MultiStepLR(optimizer, list(range(20, 40, 2)), 0.5)),
     ],
 )
 def test_rates_equal_those_of_torchs_schedulers(table: dict[str, Any], scheduler: Callable[[Optimizer], Any]) -> None:
@@ -74,11 +74,11 @@ def test_a_square_cycle_is_high_then_low() -> None:
 
 
 def test_random_pieces_differ_by_seed_in_rate_and_decay_and_end_alike() -> None:
-    one, other = (schedule_from({"kind": "random", "pieces": 4, "low": 0.1, "seed": seed}) for seed in (1, 2))
-    pieces = [[s.rate_factor(x) for x in np.arange(0, 0.5, 0.125)] for s in (one, other)]
+    first, second = (schedule_from({"kind": "random", "pieces": 4, "low": 0.1, "seed": seed}) for seed in (1, 2))
+    pieces = [[s.rate_factor(x) for x in np.arange(0, 0.5, 0.125)] for s in (first, second)]
     assert len({*pieces[0], *pieces[1]}) == 8 and min(map(min, pieces)) >= 0.1
-    assert one.rate_factor(0.3) == one.rate_factor(0.37) != one.decay_factor(0.3)
-    for schedule in (one, other):
+    assert first.rate_factor(0.3) == first.rate_factor(0.37) != first.decay_factor(0.3)
+    for schedule in (first, second):
         assert (schedule.rate_factor(0.5), schedule.decay_factor(0.9)) == (1.0, 1.0)
     # The factors are log-uniform, so the mean of their logarithms is half of log 0.1.
     many = schedule_from({"kind": "random", "pieces": 1000, "until": 1.0, "low": 0.1})

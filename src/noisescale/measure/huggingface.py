@@ -28,7 +28,7 @@ def watch(trainer: Any, *, every: int = EVERY, parts: int = PARTS) -> NoiseMonit
     """
     accumulated = trainer.args.gradient_accumulation_steps
     if accumulated != 1:
-        raise BadInput("gradient_accumulation_steps", "1: the monitor measures single batches", accumulated)
+        raise BadInput("gradient_accumulation_steps", "1, because the monitor measures single batches", accumulated)
     monitor = NoiseMonitor(trainer.model, every=every, parts=parts)
     step = trainer.training_step
 

@@ -39,7 +39,7 @@ class NoiseCallback(Callback):  # type: ignore[misc]  # untyped where the librar
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         accumulated = trainer.accumulate_grad_batches
         if accumulated != 1:
-            raise BadInput("accumulate_grad_batches", "1: the monitor measures single batches", accumulated)
+            raise BadInput("accumulate_grad_batches", "1, because the monitor measures single batches", accumulated)
         self._monitor = NoiseMonitor(pl_module, self._loss, **self._options)
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:

@@ -201,7 +201,7 @@ def _tangent(problem: Problem, seed: int) -> list[_Row]:
         (
             "largest_stable_rate",
             edge,
-            "2/λ_max of the linearized model: full batches, no momentum",
+            "2/λ_max of the linearized model, for full batches without momentum",
             kernel.status,
             cost,
         ),

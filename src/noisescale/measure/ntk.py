@@ -91,7 +91,7 @@ def ntk_eigenvalues(
     converged = kernel.converged and newton.converged
     status = "ok" if converged else f"not converged in {products} products: raise max_products or tolerance"
     if not largest > 0:
-        status = "the loss has no curvature in the outputs: every rate is stable for its linearized model"
+        status = "the loss has no curvature in the outputs, so every rate is stable for the linearized model"
     return TangentKernel(
         kernel.values.cpu().numpy(), largest, float(newton.residuals[0]),
         2 * (1 + momentum) / largest if largest > 0 else float("inf"), converged, problem.coordinates, products, status,

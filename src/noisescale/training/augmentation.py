@@ -52,7 +52,7 @@ def check_augmentation(names: Sequence[str], input_shape: Sequence[int]) -> None
         BadInput: There is an augmentation, and inputs do not have the shape [channels, height, width].
     """
     if names and spatial_axes(input_shape) != 2:
-        required = "no augmentation where inputs are not images [channels, height, width]"
+        required = "no augmentation, because inputs are not images [channels, height, width]"
         raise BadInput("training.augmentation", required, f"inputs of shape {list(input_shape)}")
 
 

@@ -52,8 +52,8 @@ class Schedule:
         bound, is_whole = self.largest_batch, type(self.largest_batch) is int
         _require("largest_batch", bound is None or (is_whole and bound > 0), "a whole number above 0", bound)
         grows = self.of == "batch_size"
-        _require("largest_batch", grows or bound is None, "no bound where of = 'learning_rate'", bound)
-        _require("warmup", not (grows and self.warmup), "no warm-up where of = 'batch_size'", self.warmup)
+        _require("largest_batch", grows or bound is None, "no bound if of = 'learning_rate'", bound)
+        _require("warmup", not (grows and self.warmup), "no warm-up if of = 'batch_size'", self.warmup)
 
     def rate_factor(self, progress: float) -> float:
         """Return f(x) without the warm-up, a number in [0, 1]."""
