@@ -20,8 +20,8 @@ def equivalence(name: str, difference: Floats, control: Floats, unit: str = "fra
     Args:
         name: Name of the comparison.
         difference: Difference of the two settings by seed, shape [S].
-        control: Difference between one of the settings and a third setting by seed, shape [S]. The test of the control
-            requires this difference to be positive or negative.
+        control: Difference between one of the settings and a third setting by seed, shape [S]. The control is detected
+            if its mean differs from 0.
         unit: Unit of the differences.
 
     Returns:
@@ -62,8 +62,8 @@ def worst_level(pairs: Sequence[Pair]) -> Pair:
 def equivalent_means(name: str, levels: Sequence[str], differences: Floats, control: Floats) -> list[Pair]:
     """Test at each level whether a mean difference lies within max(½ point, a quarter of a control).
 
-    All levels share one control. A separate control would fail at a level near an optimum, because accuracies on both
-    sides of the optimum are equal.
+    All levels share one control, a change from one level to another. A control for each level would fail near an
+    optimum, where such a change leads from one side of the optimum to the other, at equal accuracy.
 
     Args:
         name: Name of the comparison.
@@ -103,7 +103,9 @@ def equivalent_curves(name: str, difference: Floats, control: Floats) -> Pair:
 
 
 def mean_squares(differences: Floats) -> Floats:
-    """Compute jackknife pseudo-values of an unbiased estimate of the mean square of the mean difference.
+    """Estimate the square of the mean difference over seeds, averaged over positions, without bias.
+
+    The values by seed are jackknife pseudo-values: their mean over seeds is the estimate.
 
     Args:
         differences: Differences by seed and position, shape [S, M].

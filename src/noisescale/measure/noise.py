@@ -109,8 +109,8 @@ def batch_gradient_noise(problem: Problem, population: float | None = None) -> G
     Args:
         problem: The problem, or a model, a loss and batches (in mode "train" by default), with at least two batches of
             equal size. An estimate of the error needs at least three.
-        population: Size N of the population. The batches are disjoint random parts of it. None for the population of
-            the problem, or for `math.inf` (fresh data) if the problem has no population.
+        population: Size N of the population. The batches are disjoint random parts of it. None takes the population of
+            the problem; if the problem has none, the data count as fresh (N = `math.inf`).
 
     Returns:
         The three numbers, as in `gradient_noise`.
@@ -120,7 +120,7 @@ def batch_gradient_noise(problem: Problem, population: float | None = None) -> G
             below the number of examples.
 
     Source:
-        McCandlish, Kaplan, Amodei 2018, appendix A.1, for the two batch sizes.
+        McCandlish, Kaplan, Amodei 2018, appendix A.1, which compares two batch sizes, here one batch and all batches.
     """
     given = problem.population if population is None else population
     population = math.inf if given is None else given
@@ -219,7 +219,7 @@ def noise_of_moments(
 def _without_error(
     trace: float, norm: float, examples: int, population: float, coordinates: str, computed: int
 ) -> GradientNoise:
-    """Return the noise of two gradients. Two gradients have one difference, so its error cannot be estimated."""
+    """Return the noise of two gradients. They have a single difference, so the error of the noise is unknown."""
     value = trace / norm if norm > 0 else math.inf
     spread, mean = (Estimate(x, -math.inf, math.inf, "loss²", standard_error=math.inf) for x in (trace, norm))
     ratio = Estimate(value, 0.0, math.inf, "examples", standard_error=math.inf)

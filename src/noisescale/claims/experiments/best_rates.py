@@ -88,7 +88,7 @@ def where_all_have_a_peak(*rates: BestRates) -> list[BestRates]:
 
 
 def break_of_proportionality(log_x: Floats, log_y: Floats) -> int:
-    """Return the index at which the best-fitting curve of slope 1 becomes flat, or the last index if it never does.
+    """Return the index at which the best-fitting curve changes from slope 1 to slope 0; the last index if it does not.
 
     Args:
         log_x: Positions, shape [M].

@@ -22,7 +22,8 @@ _SAME_RATE, _PROPORTIONAL = within(1, 0.10), within(1, 0.25)
 _SEEDS = {"smoke": 6, "laptop": 40}
 # Factors on the weights of the twins, in opposite directions, so that second-order terms cancel.
 _UP, _DOWN = 1.1, 0.9
-# Number of relaxation times 1/(4ηλ) until directions and S are stationary, and in the window of the fit.
+# Number of relaxation times 1/(4ηλ) until the directions of the weights and S, the mean square of the gradient at unit
+# norm, are stationary; and number of relaxation times in the window of the fit.
 _SETTLING, _WINDOW = 12, 2
 # Pairs (η, λ). The products ηλ cover 1.5 decades, with large and with small rates.
 _PAIRS = {
@@ -35,7 +36,7 @@ _PAIRS = {
 _NOTHING_TO_LEARN: dict[str, Any] = {"every_label": True, "read_out": 0.1, "depth": 1}
 _LEARNING_STEPS = 1000
 _SETTING = (
-    "MLP of one hidden layer of width 32, batch norm without gains, a tenth of the fixed read-out, every digit under "
+    "MLP of one hidden layer of width 32, batch norm without gains, the fixed read-out times 0.1, every digit with "
     "every label, B = 32, float64"
 )
 

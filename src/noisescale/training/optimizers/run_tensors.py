@@ -11,8 +11,8 @@ from noisescale.parameterizations import Row, Table
 
 Tensors = dict[str, Tensor]
 
-# A function from a row of a parameterization's table to a multiplier and a factor. The factor further multiplies the
-# tensor's query rows.
+# A function from a row of a parameterization's table to two numbers: the multiplier of the whole parameter, and an
+# additional factor for its query rows, the rows that compute the queries of attention.
 Multiplier = Callable[[Row], tuple[float, float]]
 
 
@@ -56,7 +56,7 @@ def table_multipliers(tables: Sequence[Table], like: Tensors, multiplier: Multip
 
 
 def gradient_multiplier(row: Row) -> tuple[float, float]:
-    """Return the rate multiplier c = m² of an optimizer whose step is proportional to the gradient.
+    """Return the rate multiplier c of an optimizer whose step is proportional to the gradient.
 
     Args:
         row: Row of a parameterization's table.
