@@ -57,7 +57,7 @@ class RawArrays:
     """The arrays of a source, before subset, split, label noise and standardization.
 
     Args:
-        x_train: Training inputs of any real dtype: vectors [N, D], sequences [N, C, L] or images [N, C, H, W].
+        x_train: Training inputs of any real dtype: vectors [N, D], signals [N, C, L] or images [N, C, H, W].
         y_train: Class labels [N] of an integer dtype, or real-valued targets [N, K] of a floating dtype.
         x_test: Test inputs. Their shape differs from the training inputs only in N.
         y_test: Test labels or targets, of the same kind as `y_train`.

@@ -14,7 +14,7 @@ def check_arrays(name: str, x_train: object, y_train: object, x_test: object, y_
 
     Args:
         name: Name of the function that returned the arrays, for messages.
-        x_train: Training inputs, vectors [N, D], sequences [N, C, L] or images [N, C, H, W], numpy or torch.
+        x_train: Training inputs, vectors [N, D], signals [N, C, L] or images [N, C, H, W], numpy or torch.
         y_train: Integer class labels [N], or real-valued targets [N] or [N, K].
         x_test: Test inputs.
         y_test: Test labels or targets.
@@ -40,7 +40,7 @@ def check_arrays(name: str, x_train: object, y_train: object, x_test: object, y_
 def _inputs(value: object, name: str) -> Array:
     array = _real_array(value, name)
     if array.ndim not in (2, 3, 4) or 0 in array.shape:
-        kinds = "vectors [N, D], sequences [N, C, L] or images [N, C, H, W]"
+        kinds = "vectors [N, D], signals [N, C, L] or images [N, C, H, W]"
         required = f"inputs must be {kinds} with at least one example and no empty axis"
         raise BadInput(name, required, f"shape {list(array.shape)}")
     return array
