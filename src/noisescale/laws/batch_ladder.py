@@ -1,4 +1,4 @@
-"""The rungs of a recommendation: batch sizes with their learning rates, and the choice of a rung."""
+"""The rungs of a recommendation, each a batch size with its learning rate, and the choice of a rung."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def training_time(series: Series, metric: str, width: float) -> float:
     """Return ε·steps of the cell nearest to the optimum, at the trained width nearest to `width`.
 
     Args:
-        series: Ladders over widths.
+        series: Series, with one ladder of learning rates or batch sizes for each width.
         metric: Metric of the optimum.
         width: Any width.
 
@@ -85,7 +85,7 @@ def rung_of_noise(
         noise: Target noise scale g.
         edge: Stability edge at the width; None if not measured.
         time: Training time ε·steps to keep.
-        epochs: Number of epochs to keep instead, if the study fixed it; NaN otherwise.
+        epochs: Number of epochs to keep instead of the training time, if the study fixed the epochs; NaN otherwise.
         train_size: Training set size N, in examples.
         momentum: Momentum m.
         replacement: Whether batches are drawn with replacement.
@@ -95,7 +95,7 @@ def rung_of_noise(
     """
     factor = SGD_NOISE.per_rate(NOISE_SCALE.name, float(batch), train_size, momentum, replacement=replacement)
     rate = scaled(noise, -math.log(factor), "1", f"ε at B = {batch}")
-    # The optimum of a study with fixed epochs holds at that number of epochs; otherwise it holds at its training time.
+    # An optimum measured at a fixed number of epochs holds at that number. Other optima hold at their training time.
     steps = epochs * (train_size // batch) if math.isfinite(epochs) else time / rate.value
     return _rung(batch, rate, edge, steps)
 
@@ -109,7 +109,8 @@ def rung_of_rate(series: Series, rate: Estimate, edge: EdgeByBatch | None) -> Ru
         edge: Stability edge at the target width; None if not measured.
 
     Returns:
-        The rung, with the steps of the series' cells: equal batch size and steps mean equal examples.
+        The rung, with the largest number of steps in the series. At the same batch size, equal steps mean equal
+        examples.
     """
     return _rung(round(series.fixed_value), rate, edge, max(row.steps for row in series.widths))
 
@@ -122,7 +123,7 @@ def _rung(batch: int, rate: Estimate, edge: EdgeByBatch | None, steps: float) ->
 
 
 def scaled(estimate: Estimate, log_factor: float, unit: str, convention: str) -> Estimate:
-    """Return the estimate times exp(log_factor); open ends stay open."""
+    """Return the estimate times exp(log_factor); infinite ends stay infinite."""
     factor = math.exp(log_factor)
     return Estimate(estimate.value * factor, estimate.low * factor, estimate.high * factor, unit, convention)
 
@@ -132,7 +133,7 @@ def choose_rung(ladder: tuple[Rung, ...], series: Series, warnings: list[str]) -
 
     Args:
         ladder: Rungs, in increasing order of batch size.
-        series: Ladders over widths, with the rates that were trained.
+        series: Series whose cells have the learning rates that were trained.
         warnings: List to which warnings are appended.
 
     Returns:
@@ -160,18 +161,21 @@ def choose_rung(ladder: tuple[Rung, ...], series: Series, warnings: list[str]) -
             "rate that trained without failure"
         )
         return (within or list(ladder[:1]))[-1]
-    half = [rung for rung in ladder if rung.learning_rate.value <= STABILITY_SHARE * rung.stability_edge.value]
-    if half:
+    below_half = [rung for rung in ladder if rung.learning_rate.value <= STABILITY_SHARE * rung.stability_edge.value]
+    if below_half:
         warnings.append(
             "the rate is below half of the stability edge, but the upper end of its interval exceeds the edge"
         )
-        return half[-1]
+        return below_half[-1]
     warnings.append("even a batch of one example cannot reach the noise scale below half of the stability edge")
     return ladder[0]
 
 
 def log_ratio_at(series: Series, width: float) -> float:
-    """Return log(ḡ/g) at a width, from a line over log width (of slope 0 or 1 in the known parameterizations)."""
+    """Return log(ḡ/g), the log ratio of normalized noise scale to noise scale, at a width.
+
+    The ratio is a line over log width. Its slope is 0 or 1 in the known parameterizations.
+    """
     log_widths = np.log([row.width for row in series.widths])
     ratios = np.array([row.log_ratio for row in series.widths])
     if log_widths.size < 2:

@@ -1,4 +1,8 @@
-"""The cells of one width: their positions on the ladder, their metrics by seed, and which cells a fit may use."""
+"""The cells of one width, ordered into a ladder.
+
+A cell is a pair (learning rate, batch size), trained with several seeds. A ladder has the cells of one width in order
+of their noise. It also has the metrics of every seed, and the mask of the cells that a fit may use.
+"""
 
 from __future__ import annotations
 
@@ -29,15 +33,15 @@ class Cell:
         learning_rate: Learning rate ε.
         batch_size: Batch size B, in examples.
         noise_scale: Noise scale g.
-        normalized_noise_scale: Normalized noise scale ḡ of the reference layer; NaN if no layer grows with width.
-        temperature: Temperature ε/(B(1 - m)).
+        normalized_noise_scale: Normalized noise scale ḡ of the read-out (last layer); NaN if no layer grows with width.
+        temperature: Temperature ε/(B(1 - m)), with momentum m.
         steps: Training budget, in steps.
         runs: Number of seeds.
         failures: Number of seeds that diverged or collapsed.
-        late: True if the drift of the metric is equivalent to zero.
+        late: True if the metric has stopped drifting in every run, by an equivalence test of its drift with zero.
         usable: True if no run diverged or collapsed. The search for the optimum uses only these cells.
-        metrics: Mean of each metric over seeds, by name, with its Student t interval. A failed run counts as the
-            constant predictor. NaN if the metric was not measured.
+        metrics: Mean of each metric over seeds, by name, with its Student t interval. A failed run enters with the
+            metric of the constant predictor. NaN if the metric was not measured.
     """
 
     learning_rate: float
@@ -54,7 +58,7 @@ class Cell:
 
     @model_serializer(mode="wrap")
     def _flat(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Put the metrics beside the other fields, as JSON shows a cell."""
+        """Write the metrics as keys of the cell itself, not as a nested object."""
         values: dict[str, Any] = handler(self)
         return {**values, **values.pop("metrics")}
 
@@ -65,8 +69,8 @@ class Ladder:
 
     Args:
         cells: Cells, in increasing order of noise.
-        x: Natural logarithm of the ladder's quantity, shape [cells].
-        seeds: Seeds that every cell has.
+        x: Natural logarithm of the ladder's quantity (ḡ, g or ε), shape [cells].
+        seeds: Seeds that every cell has. If these are fewer than three, the seeds that most cells have.
         values: Table of each measured metric ("test_accuracy", ...), by name, shape [seeds, cells].
         log_ratio: log(ḡ/g) at this width; 0 if the ladder's quantity is not ḡ.
         train_size: Training set size N, in examples.
@@ -86,7 +90,7 @@ class Ladder:
 
     @property
     def late(self) -> NDArray[np.bool_]:
-        """Mask of the cells that have stopped drifting, shape [cells]."""
+        """Mask of the cells whose metric has stopped drifting, shape [cells]."""
         return np.array([cell.late for cell in self.cells], dtype=bool)
 
 
@@ -115,7 +119,7 @@ def build_ladder(runs: pd.DataFrame, quantity: str, select_on: str, units: Mappi
         units: Unit of each metric, by name.
 
     Returns:
-        The ladder, without the cells that have no noise (B = N without replacement).
+        The ladder. Cells without gradient noise (B = N, drawn without replacement) are left out.
     """
     runs = runs[runs[quantity] > 0]
     # Cells are row indices into column arrays: building a table for each cell would take most of a fit's time.
@@ -156,9 +160,9 @@ def _shared_seeds(sets: list[set[int]]) -> tuple[int, ...]:
     shared = set.intersection(*sets)
     if len(shared) >= _MINIMUM_SEEDS:
         return tuple(sorted(shared))
-    every = sorted(set.union(*sets))
-    half = len(sets) / 2
-    return tuple(seed for seed in every if sum(seed in cell_seeds for cell_seeds in sets) > half)
+    all_seeds = sorted(set.union(*sets))
+    half_of_cells = len(sets) / 2
+    return tuple(seed for seed in all_seeds if sum(seed in cell_seeds for cell_seeds in sets) > half_of_cells)
 
 
 def _fill_failures(runs: pd.DataFrame, column: str, chance: str) -> Array:
@@ -185,7 +189,7 @@ def _cells(
     units: Mapping[str, str],
 ) -> tuple[Cell, ...]:
     names = ("learning_rate", "batch_size", "noise_scale", "normalized_noise_scale", "momentum", "steps")
-    first = {name: runs[name].to_numpy() for name in names}
+    columns = {name: runs[name].to_numpy() for name in names}
     failed = runs["diverged_or_collapsed"].to_numpy(dtype=bool)
     late = runs["late"].fillna(False).astype(bool).to_numpy() if "late" in runs else np.ones(len(runs), dtype=bool)
     cells = []
@@ -196,7 +200,7 @@ def _cells(
             means[metric] = mean_over_seeds(
                 values[~np.isnan(values)], units[metric], f"{select_on} {metric}, late-time mean"
             )
-        rate, batch, noise, normalized, momentum, steps = (first[name][row[0]] for name in names)
+        rate, batch, noise, normalized, momentum, steps = (columns[name][row[0]] for name in names)
         failures = int(failed[row].sum())
         cells.append(
             Cell(

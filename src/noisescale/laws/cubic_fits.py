@@ -1,4 +1,4 @@
-"""Height and slope of a measured curve at any point of the ladder, by a local cubic fit."""
+"""Height and slope of a measured curve at any point between its cells, by a local cubic fit."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-# Half-width of the window: 3.2 cells of a factor-√2 ladder. For a strongly skewed peak, intervals from one cubic in a
-# fixed window of three cells covered the peak in 53 to 66 % of simulated draws. This sliding window with tricube
-# weights covers it in 92 to 96 %, and wider windows cover it less often.
+# Half-width of the window: 3.2 cells of a ladder whose neighbouring cells differ by a factor √2. For a strongly skewed
+# peak, intervals from one cubic in a fixed window of three cells covered the peak in 53 to 66 % of simulated draws.
+# Intervals from this sliding window with tricube weights cover it in 92 to 96 %. Wider windows cover it less often.
 BANDWIDTH = 3.2 * math.log(math.sqrt(2))
 # A cubic has four coefficients, so averaging starts with the fifth cell.
 MINIMUM_CELLS = 5
-# On a coarse ladder, such as that of small whole batch sizes, the window is widened until the fifth nearest cell lies
-# at this fraction of its half-width.
+# On a coarse ladder, such as the batch sizes 1, 2, 3 and 4, the window is widened until the fifth nearest cell lies at
+# this fraction of its half-width.
 _FIFTH_CELL = 1 / 1.2
 _POINTS_PER_CELL = 16
 

@@ -1,4 +1,4 @@
-"""The stability edge of one width as a function of batch size."""
+"""The stability edge (largest stable learning rate) of one width as a function of batch size."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class EdgeByBatch:
-    """The stability edge ε_½(B), interpolated log-log between the measured batch sizes.
+    """The stability edge ε_½ at batch size B, interpolated log-log between the measured batch sizes.
 
     Outside the measured batch sizes the edge is extrapolated conservatively, so that it errs downward. Below them it is
     proportional to B, because an edge never falls faster than that as the batch shrinks. Above them it is constant,
@@ -40,8 +40,9 @@ class EdgeByBatch:
     def log_at(self, log_batch: Array, shift: int = 0) -> Array:
         """Return log ε_½, or an end of its interval, at any batch sizes.
 
-        Edges at different batch sizes come from different runs, so their errors add in quadrature. Between two measured
-        batch sizes, the distance from the value to an end is √((1-w)²δ_a² + w²δ_b²).
+        Edges at different batch sizes come from different runs, so their errors add in quadrature. Between the measured
+        batch sizes a and b, the distance from the value to an end is √((1-w)²δ_a² + w²δ_b²). Here w is the weight of b
+        in the interpolation, and δ_a and δ_b are the distances at a and b.
 
         Args:
             log_batch: Natural logarithms of batch sizes, shape [points].
@@ -61,7 +62,7 @@ class EdgeByBatch:
         left = np.maximum(right - 1, 0)
         gap = np.where(right > left, knots[right] - knots[left], 1.0)
         share = np.clip((inside - knots[left]) / gap, 0.0, 1.0)
-        # Zero times infinity would be NaN where the weight of an open end is zero.
+        # An infinite end with the weight 0 must add 0, but 0·∞ is NaN.
         parts = [
             np.where(w > 0, w, 1.0) * np.where(w > 0, delta[i], 0.0) for w, i in ((1 - share, left), (share, right))
         ]

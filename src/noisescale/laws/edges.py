@@ -1,4 +1,8 @@
-"""The stability edges of a group, as measured, as a law over width and as a curve over batch size."""
+"""The stability edges of a group of runs: measured edges, their laws over width, and curves over batch size.
+
+The stability edge is the largest learning rate at which training is stable. A stability ladder, a sequence of
+increasing rates, measures it at one width and one batch size.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,7 @@ _CENSORED = {"all_fail": -1, "no_failure": 1}
 
 
 def measured_edges(stability: pd.DataFrame) -> tuple[EdgeAt, ...]:
-    """Estimate the largest stable learning rate for each (width, batch size) with a stability ladder.
+    """Estimate the largest stable learning rate for each (width, batch size) that has a stability ladder.
 
     Args:
         stability: Runs of the stability ladders, one row each, with the column `diverged_or_collapsed`.
@@ -51,7 +55,8 @@ def edge_laws(edges: tuple[EdgeAt, ...]) -> tuple[EdgeLaw, ...]:
         edges: Measured edges of one group.
 
     Returns:
-        The laws, in order of batch size. Edges with too few seeds are left out; open edges enter as inequalities.
+        The laws, in order of batch size. Edges with too few seeds are left out. An edge below or above its ladder
+        enters as an inequality.
     """
     laws = []
     for batch in sorted({edge.batch_size for edge in edges}):
@@ -84,7 +89,7 @@ def edge_over_batch(edges: tuple[EdgeAt, ...], width: float) -> EdgeByBatch | No
         width: Measured width.
 
     Returns:
-        The interpolated edge; None if no edge at this width is bracketed.
+        The interpolated edge; None if no edge at this width lies inside its ladder.
     """
     at_width = [edge for edge in edges if edge.width == width and edge.edge.label in ("bracketed", "single_cell")]
     if not at_width:
@@ -108,16 +113,17 @@ def edge_at_new_width(
         width: Any width.
 
     Returns:
-        The edge and a sentence that names its source: the width itself if it was measured, else the conclusive laws
-        over width, else the nearest measured width. The edge is None if no edge is bracketed.
+        The edge, and a sentence that names its source. The source is the measurement at this width if there is one,
+        else the conclusive laws over width, else the nearest measured width. The edge is None if no measured edge lies
+        inside its ladder.
     """
     measured = edge_over_batch(edges, width)
     if measured is not None:
         return measured, "stability edge measured at this width"
-    usable: list[PowerLaw] = [law.law for law in laws if law.law.status == "ok"]
+    conclusive: list[PowerLaw] = [law.law for law in laws if law.law.status == "ok"]
     batches = [law.batch_size for law in laws if law.law.status == "ok"]
-    if usable:
-        predicted = [law.at(width) for law in usable]
+    if conclusive:
+        predicted = [law.at(width) for law in conclusive]
         return (
             EdgeByBatch(
                 tuple(batches),

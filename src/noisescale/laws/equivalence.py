@@ -1,4 +1,7 @@
-"""An equivalence test of two settings, with a margin tied to the effect of a detected control."""
+"""An equivalence test of two settings, with a margin that may grow with the effect of a control.
+
+The control is a third setting that is known to differ. If its effect is not detected, the test cannot show equivalence.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,9 @@ from noisescale.laws.interval import mean_over_seeds
 
 Array = NDArray[np.float64]
 
-# Half a percentage point of accuracy, and a quarter of the effect of the control.
+# Half a percentage point of accuracy.
 MARGIN = 0.005
+# A quarter of the effect of the control.
 SHARE = 0.25
 
 
@@ -26,9 +30,11 @@ class Equivalence:
         result: "equivalent", "different" or "inconclusive".
         reason: The reason for the result, in one sentence.
         difference: Mean paired difference of the two settings.
-        control: Mean paired difference of the control, with its sign chosen so that the mean is not negative.
-        margin: Margin of the test, max(margin, share × control).
-        contrast: |difference| - margin, with one-sided 95 % ends. Its upper end is below zero if equivalent.
+        control: Mean paired difference between the first setting and the control setting, with its sign chosen so that
+            the mean is not negative.
+        margin: Margin that was applied: the fixed margin or share × control, whichever is larger.
+        contrast: |difference| - margin, with one-sided 95 % ends. If the settings are equivalent, its upper end is
+            below zero.
         seeds: Number of seeds.
     """
 
@@ -81,11 +87,11 @@ def equivalence(
     c = c if c.mean() >= 0 else -c
     difference_estimate = mean_over_seeds(d, unit, "paired difference", confidence)
     control_estimate = mean_over_seeds(c, unit, "paired difference of the control", confidence)
-    tied = share * c.mean() > margin
-    allowed = share * c if tied else np.full_like(d, margin)
+    follows_control = share * c.mean() > margin
+    margins = share * c if follows_control else np.full_like(d, margin)
     # Each end of a two-sided interval at level 2c - 1 is a one-sided bound at level c.
-    sides = [mean_over_seeds(sign * d - allowed, unit, "", 2 * confidence - 1) for sign in (1.0, -1.0)]
-    text = f"|D| - {share:g} D_control" if tied else f"|D| - {margin:g}"
+    sides = [mean_over_seeds(sign * d - margins, unit, "", 2 * confidence - 1) for sign in (1.0, -1.0)]
+    text = f"|D| - {share:g} D_control" if follows_control else f"|D| - {margin:g}"
     contrast = Estimate(
         max(side.value for side in sides),
         max(side.low for side in sides),

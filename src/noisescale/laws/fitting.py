@@ -39,10 +39,12 @@ Array = NDArray[np.float64]
 
 # An optimum above this share of the stability edge shows where training breaks down, not which noise is best.
 STABILITY_SHARE = 0.5
-# A flat curve or one with two peaks has no single optimum; with too few cells or seeds there is no interval.
+# Labels of the optima that a law uses. A flat curve or a curve with two peaks has no single optimum. An optimum from
+# too few cells or seeds has no interval.
 IN_LAW = ("interior", "not_identified_high", "censored_high")
-# At these widths the lowest noise scale may be as good as the best, so they carry no information about the exponent.
-# The law uses only widths at which noise helps; a second line adds these widths as bounds.
+# Labels of optima that may lie below the ladder. At such a width the lowest noise scale may be as good as the best, so
+# the width carries no information about the exponent. The law uses only widths at which noise helps. A second fit of
+# the law adds the other widths as bounds.
 NO_BENEFIT = ("not_identified_low", "censored_low")
 NO_BENEFIT_REASON = (
     "the lowest noise scale on the grid is statistically as good as the best, so the optimum may lie below the grid"
@@ -167,11 +169,11 @@ def _metric_optimum(
     curve = optimum(ladder.x, values, usable & ladder.late, maximize=maximize, report=report)
     late = True
     if not bool((usable & ladder.late)[usable].all()):
-        # Cells that still drift may hold the peak. The figure shows the optimum that includes them; the law excludes
-        # it.
+        # The peak may lie at a cell whose metric still drifts. Figures then show the optimum over all usable cells, and
+        # the law does not use it.
         with_drifting = optimum(ladder.x, values, usable, maximize=maximize, report=report)
-        best = np.argmin(np.abs(ladder.x - with_drifting.argmax)) if usable.any() else 0
-        if not curve.has_value or (usable.any() and not ladder.late[best]):
+        best_cell = np.argmin(np.abs(ladder.x - with_drifting.argmax)) if usable.any() else 0
+        if not curve.has_value or (usable.any() and not ladder.late[best_cell]):
             curve, late = with_drifting, False
     estimates = units.estimates(curve.value, curve.low, curve.high)
     limited = _stability_limited(estimates["learning_rate"].value, estimates["batch_size"].value, edge)
@@ -216,8 +218,8 @@ def _stability_limited(rate: float, batch: float, edge: EdgeByBatch | None) -> b
 
 def _largest_batch(optimum: MetricOptimum, units: NoiseUnits, edge: EdgeByBatch | None) -> LargestBatch:
     if edge is None or units.quantity == "learning_rate" or not optimum.curve.has_value or optimum.curve.censored:
-        nothing = Estimate(math.nan, math.nan, math.nan, "examples", CONVENTION)
-        return LargestBatch(nothing, "not_measured", LARGEST_BATCH_ADVICE["not_measured"])
+        no_batch = Estimate(math.nan, math.nan, math.nan, "examples", CONVENTION)
+        return LargestBatch(no_batch, "not_measured", LARGEST_BATCH_ADVICE["not_measured"])
     return largest_batch(
         optimum.noise_scale,
         edge,
@@ -229,20 +231,22 @@ def _largest_batch(optimum: MetricOptimum, units: NoiseUnits, edge: EdgeByBatch 
 
 def _metric_laws(metric: str, widths: tuple[WidthFit, ...], quantity: str, axis: str) -> MetricLaws:
     rows = [(width, width.optima[metric]) for width in widths if metric in width.optima]
-    used = [(width, best) for width, best in rows if best.in_law]
-    bounded = [(width, best) for width, best in rows if best.in_law or best.reason == NO_BENEFIT_REASON]
+    used = [(width, at_optimum) for width, at_optimum in rows if at_optimum.in_law]
+    bounded = [
+        (width, at_optimum) for width, at_optimum in rows if at_optimum.in_law or at_optimum.reason == NO_BENEFIT_REASON
+    ]
     has_noise = quantity != "learning_rate"
     noise = f"optimum {QUANTITIES[quantity if has_noise else 'noise_scale'].words}"
     with_noise, bounded = (used, bounded) if has_noise else ([], [])
     is_normalized = quantity == "normalized_noise_scale"
     measure = ("1", NORMALIZED) if is_normalized else (NOISE_SCALE.unit, NOISE_SCALE.formula(False))
-    noise_law = _law(with_noise, [best.curve.value for _, best in with_noise], noise, *measure)
+    noise_law = _law(with_noise, [at_optimum.curve.value for _, at_optimum in with_noise], noise, *measure)
     with_bounds = _law_with_bounds(bounded, noise, *measure)
-    temperatures = [math.log(best.temperature.value) for _, best in with_noise]
-    rates = [math.log(best.learning_rate.value) for _, best in used]
+    temperatures = [math.log(at_optimum.temperature.value) for _, at_optimum in with_noise]
+    rates = [math.log(at_optimum.learning_rate.value) for _, at_optimum in used]
     batches = [
-        (width, best, width.largest_batch[metric])
-        for width, best in used
+        (width, at_optimum, width.largest_batch[metric])
+        for width, at_optimum in used
         if width.largest_batch[metric].label == "solved"
     ]
     return MetricLaws(
@@ -258,14 +262,16 @@ def _metric_laws(metric: str, widths: tuple[WidthFit, ...], quantity: str, axis:
         largest_batch=power_law(
             np.array([width.width for width, _, _ in batches]),
             np.array([math.log(batch.batch_size.value) for _, _, batch in batches]),
-            np.array([_log_error(batch.batch_size, best.curve.standard_error) for _, best, batch in batches]),
-            degrees=np.array([best.curve.seeds - 1.0 for _, best, _ in batches]),
+            np.array(
+                [_log_error(batch.batch_size, at_optimum.curve.standard_error) for _, at_optimum, batch in batches]
+            ),
+            degrees=np.array([at_optimum.curve.seeds - 1.0 for _, at_optimum, _ in batches]),
             quantity="largest batch",
             unit="examples",
             convention=CONVENTION,
         ),
         height=_height_trend(rows),
-        excluded=tuple(Excluded(width.width, best.reason) for width, best in rows if not best.in_law),
+        excluded=tuple(Excluded(width.width, at_optimum.reason) for width, at_optimum in rows if not at_optimum.in_law),
     )
 
 
@@ -277,7 +283,7 @@ def _law(
     convention: str,
     kinds: list[int] | None = None,
 ) -> PowerLaw:
-    curves: list[Optimum] = [best.curve for _, best in used]
+    curves: list[Optimum] = [at_optimum.curve for _, at_optimum in used]
     return power_law(
         np.array([width.width for width, _ in used]),
         np.array(logs),
@@ -291,27 +297,27 @@ def _law(
 
 
 def _law_with_bounds(rows: list[tuple[WidthFit, MetricOptimum]], quantity: str, unit: str, convention: str) -> PowerLaw:
-    """Fit the law again; a width without a shown benefit of noise enters as "at most the upper end of its interval"."""
-    logs = [best.curve.value if best.in_law else best.curve.high for _, best in rows]
-    kinds = [best.curve.censored if best.in_law else -1 for _, best in rows]
+    """Fit the law with bounds: a width at which noise shows no benefit enters as "at most its interval's upper end"."""
+    logs = [at_optimum.curve.value if at_optimum.in_law else at_optimum.curve.high for _, at_optimum in rows]
+    kinds = [at_optimum.curve.censored if at_optimum.in_law else -1 for _, at_optimum in rows]
     return _law(rows, logs, quantity, unit, convention, kinds)
 
 
 def _log_error(estimate: Estimate, default: float) -> float:
-    """Return the standard error of the logarithm, or `default` if an end of the interval is open."""
+    """Return the standard error of the logarithm, or `default` if an end of the interval is infinite."""
     error = estimate.log_error
     return error if math.isfinite(error) else default
 
 
 def _height_trend(rows: list[tuple[WidthFit, MetricOptimum]]) -> Trend | None:
-    """Fit the trend of the metric over the widths with an optimum, using the seeds that all of them share."""
-    fitted = [(width, best) for width, best in rows if best.curve.height_by_seed]
+    """Fit the trend of the metric over the widths with an optimum, using the seeds that all these widths share."""
+    fitted = [(width, at_optimum) for width, at_optimum in rows if at_optimum.curve.height_by_seed]
     shared = set.intersection(*(set(width.seeds) for width, _ in fitted)) if fitted else set()
     if len(fitted) < 2 or len(shared) < 3:
         return None
     values = [
-        [height for seed, height in zip(width.seeds, best.curve.height_by_seed, strict=True) if seed in shared]
-        for width, best in fitted
+        [height for seed, height in zip(width.seeds, at_optimum.curve.height_by_seed, strict=True) if seed in shared]
+        for width, at_optimum in fitted
     ]
     unit = fitted[0][1].height.unit
     return trend(np.array([width.width for width, _ in fitted]), np.array(values).T, unit=unit)

@@ -22,10 +22,11 @@ def mean_over_seeds(
         confidence: Level of the interval.
 
     Returns:
-        The estimate, with an open interval for a single value and NaN for none. Its convention adds "mean over seeds".
+        The estimate, with an infinite interval for a single value, and NaN for no value. Its convention ends with "mean
+        over seeds".
     """
     mean = float(values.mean()) if values.size else math.nan
     error = float(values.std(ddof=1)) / math.sqrt(values.size) if values.size > 1 else math.nan
-    half = two_sided(values.size - 1, confidence) * error
-    low, high = (mean - half, mean + half) if math.isfinite(half) else (-math.inf, math.inf)
+    half_width = two_sided(values.size - 1, confidence) * error
+    low, high = (mean - half_width, mean + half_width) if math.isfinite(half_width) else (-math.inf, math.inf)
     return Estimate(mean, low, high, unit, f"{convention}, mean over seeds", error)

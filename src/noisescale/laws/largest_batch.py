@@ -16,7 +16,8 @@ from noisescale.noise_laws import NOISE_SCALE, SGD_NOISE
 Array = NDArray[np.float64]
 
 CONVENTION = "B* solves g_opt = ε_½(B*)·(N/B* - 1)/(1 - m) (N/B* with replacement)"
-# Two grids, the second within one step of the first, give B to one part in 10^4.
+# The solver scans a grid of log B, then a second grid within one step of the first. Two grids of 300 points give B to
+# one part in 10^4.
 _REFINEMENTS = 2
 _POINTS = 300
 
@@ -77,16 +78,16 @@ def largest_batch(
     """
     if not edge.batch_sizes:
         raise BadInput("largest batch", "a stability edge at one batch size or more", "none")
-    nothing = Estimate(math.nan, math.nan, math.nan, "examples", CONVENTION)
+    no_batch = Estimate(math.nan, math.nan, math.nan, "examples", CONVENTION)
     if not (math.isfinite(noise_scale.value) and noise_scale.value > 0):
-        return LargestBatch(nothing, "not_measured", LARGEST_BATCH_ADVICE["not_measured"])
+        return LargestBatch(no_batch, "not_measured", LARGEST_BATCH_ADVICE["not_measured"])
 
     def solve(log_noise: float, shift: int) -> float:
         return _solve(log_noise, edge, shift, train_size, momentum, replacement)
 
     center = solve(math.log(noise_scale.value), 0)
     if not math.isfinite(center):
-        return LargestBatch(nothing, "unreachable", LARGEST_BATCH_ADVICE["unreachable"])
+        return LargestBatch(no_batch, "unreachable", LARGEST_BATCH_ADVICE["unreachable"])
     ends = []
     for shift, end in ((-1, noise_scale.high), (1, noise_scale.low)):
         by_edge = solve(math.log(noise_scale.value), shift)
@@ -107,8 +108,8 @@ def _solve(
         factor = SGD_NOISE.per_rate(NOISE_SCALE.name, np.exp(log_batch), train_size, momentum, replacement=replacement)
         return edge.log_at(log_batch, shift) + np.log(factor) - log_noise
 
-    # The noise at the edge falls with B wherever the edge rises slower than B. Where it rises faster there can be
-    # several solutions, and the scan from above finds the largest.
+    # The noise at the edge falls with B where the edge rises more slowly than B. Where the edge rises faster than B,
+    # there can be several solutions. The last grid point with enough noise brackets the largest.
     low, high = 0.0, math.log(train_size) - 1e-9
     for _ in range(_REFINEMENTS):
         grid = np.linspace(low, high, _POINTS)

@@ -1,4 +1,7 @@
-"""Conversion of a position on a ladder's axis to a learning rate, a batch size and a temperature."""
+"""Conversion of a position on a ladder's axis to a learning rate, a batch size and a temperature.
+
+The axis is the logarithm of the quantity that orders the ladder: a noise scale (ḡ or g) or the learning rate.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,9 @@ class NoiseUnits:
 
     Args:
         quantity: Name of the ladder's quantity, a key of `QUANTITIES`; the axis is its logarithm.
-        log_ratio: log(ḡ/g); 0 where the quantity is not ḡ.
-        train_size: N, in examples.
-        momentum: m.
+        log_ratio: log(ḡ/g); 0 if the quantity is not ḡ.
+        train_size: Training set size N, in examples.
+        momentum: Momentum m.
         replacement: Whether batches are drawn with replacement.
         fixed: Quantity that is equal in all cells of the series, "learning_rate" or "batch_size".
         fixed_value: Value of the fixed quantity.
@@ -68,7 +71,7 @@ class NoiseUnits:
             Estimates of the normalized_noise_scale, noise_scale, learning_rate, batch_size and temperature, by name.
         """
         positions = (value, low, high)
-        rates, batches = ([_or_open(convert, x) for x in positions] for convert in (self.rate, self.batch))
+        rates, batches = ([_unless_infinite(convert, x) for x in positions] for convert in (self.rate, self.batch))
         if self.fixed == "learning_rate":
             rate = Estimate(self.fixed_value, self.fixed_value, self.fixed_value, "1", "fixed in the series")
             # More noise means a smaller batch, so the ends swap.
@@ -82,14 +85,14 @@ class NoiseUnits:
     def _noise(self, positions: tuple[float, float, float]) -> dict[str, Estimate]:
         noise_formula, temperature_formula = (m.formula(self.replacement) for m in (NOISE_SCALE, TEMPERATURE))
         if self.quantity == "learning_rate":
-            nothing = _nothing("the optimizer has no noise scale")
-            return {"normalized_noise_scale": nothing, "noise_scale": nothing, "temperature": nothing}
+            undefined = _undefined("the optimizer has no noise scale")
+            return {"normalized_noise_scale": undefined, "noise_scale": undefined, "temperature": undefined}
         normalized = self.quantity == "normalized_noise_scale"
         noise = [x - self.log_ratio for x in positions]
         temperatures = [self.log_temperature(x) for x in positions]
         return {
             "normalized_noise_scale": (
-                from_log(*positions, "1", NORMALIZED) if normalized else _nothing("no layer grows with width")
+                from_log(*positions, "1", NORMALIZED) if normalized else _undefined("no layer grows with width")
             ),
             "noise_scale": from_log(noise[0], noise[1], noise[2], NOISE_SCALE.unit, noise_formula),
             "temperature": from_log(
@@ -98,11 +101,11 @@ class NoiseUnits:
         }
 
 
-def _nothing(reason: str) -> Estimate:
+def _undefined(reason: str) -> Estimate:
     return Estimate(math.nan, math.nan, math.nan, "1", reason)
 
 
-def _or_open(function: Callable[[float], float], x: float) -> float:
+def _unless_infinite(function: Callable[[float], float], x: float) -> float:
     return function(x) if math.isfinite(x) else x
 
 

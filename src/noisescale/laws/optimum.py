@@ -1,8 +1,8 @@
 """The position of a metric's optimum along a ladder of rates or noise scales, with a confidence set.
 
 The set inverts a test. It contains a position if two Student t tests over seeds do not reject it: the derivative of the
-mean curve there is zero, and the curve there is as high as at its top. Both statistics are linear in each seed's curve.
-The unit of sampling is therefore the seed, paired over cells, and no distribution of the argmax is assumed.
+mean curve there is zero, and the curve there is as high as at its top. Both statistics are linear in each seed's curve,
+so each seed is one independent sample. The test assumes no distribution of the argmax.
 """
 
 from __future__ import annotations
@@ -64,12 +64,13 @@ class Peak(_Located):
 
     Args:
         label: Key of `OPTIMUM_ADVICE`.
-        place: Position x of the maximum (the end of the ladder if censored) with its 95 % set, open where not
-            identified.
-        standard_error: Standard error of x: the larger of the jackknife over seeds and the set's half-width over t.
+        place: Position x of the maximum (the end of the ladder if censored) with its 95 % set. An end of the set is
+            infinite if it is not identified.
+        standard_error: Standard error of x: the jackknife error over seeds, or the set's half-width divided by the t
+            quantile if that is larger.
         height: Mean metric at the maximum, cross-fitted: each seed's curve is evaluated at the position that the other
-            seeds choose. The interval is Student's t over seeds. For a peak too sharp for its ladder, the median over
-            several curves through the means, with an interval that includes each of their intervals.
+            seeds choose. The interval is Student's t over seeds. If the peak is too sharp for its ladder, the height is
+            the median over several curves through the means, and its interval contains the interval of each curve.
         height_by_seed: Cross-fitted metric of each seed.
     """
 
@@ -88,10 +89,13 @@ class Optimum(_Located):
         label: interior, censored_low, censored_high, not_identified_low, not_identified_high, flat, two_peaks,
             too_few_cells or too_few_seeds.
         advice: Meaning of the label, and the remedy.
-        place: Position x of the optimum (of the higher of two peaks) with its 95 % set, open where not identified; NaN
-            without a fit. If there are two peaks and neither is significantly higher, the set spans both.
-        standard_error: Standard error of x: the larger of the jackknife over seeds and the set's half-width over t.
-        height: Mean metric at the optimum, cross-fitted over seeds.
+        place: Position x of the optimum (the higher peak, if there are two) with its 95 % set; NaN without a fit. An
+            end of the set is infinite if it is not identified. If there are two peaks and neither is significantly
+            higher, the set spans both.
+        standard_error: Standard error of x: the jackknife error over seeds, or the set's half-width divided by the t
+            quantile if that is larger.
+        height: Mean metric at the optimum, cross-fitted: each seed's curve is evaluated at the position that the other
+            seeds choose.
         height_by_seed: Cross-fitted metric of each seed.
         peaks: The higher peak, then the second peak if there is one; empty without a fit.
         argmax: Position x of the cell with the best mean (a diagnostic).
@@ -138,13 +142,14 @@ def optimum(
 
     Let h_s(x) and d_s(x) be the height and derivative of seed s's local cubic, and x̂ the top of the mean curve. The set
     is the smallest interval that contains all x with |mean d_s(x)| <= t·SE (two-sided) and
-    mean(h_s(x̂) - h_s(x)) <= t·SE (one-sided, same level). The bias of the local cubic widens it. A set that reaches an
-    end of the ladder is open there.
+    mean(h_s(x̂) - h_s(x)) <= t·SE (one-sided, same level). Both ends then move outward by the bias of the local cubic. A
+    set that reaches an end of the ladder is infinite there.
 
     Args:
         x: Natural logarithm of the learning rate or of the noise scale, increasing, shape [cells].
         y: Metric of each seed, paired over cells, shape [seeds, cells].
-        usable: Mask of the cells to use (no run failed, and the cell is late), shape [cells]. Default: all cells.
+        usable: Mask of the cells to use (no run failed, and the metric has stopped drifting), shape [cells]. Default:
+            all cells.
         maximize: False for a loss.
         report: Metric whose height is reported at the optimum, shape [seeds, cells]. Default: `y`.
         bandwidth: Bandwidth of the local cubic, in units of x.
@@ -263,7 +268,8 @@ def _climb(mean: Array, start: int) -> int:
 def _crossing(grid: Array, slope: Array, near: float) -> float:
     """Return the first zero of the slope uphill from `near`, or the end of the grid if there is none.
 
-    The search goes uphill only: a curve that falls from the first cell on has its top there, even if it wiggles below.
+    The search goes uphill only. A curve that falls after the first cell has its top at this cell, even if it has small
+    bumps further down.
     """
     k = int(np.argmin(np.abs(grid - near)))
     if slope[k] > 0:

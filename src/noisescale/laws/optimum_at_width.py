@@ -34,7 +34,7 @@ def optimum_at_width(series: Series, metric: str, width: float) -> OptimumAtWidt
     """Return the optimum measured at this width, else the law's prediction, else the optimum of the nearest width.
 
     Args:
-        series: Ladders over widths.
+        series: Series, with one ladder of learning rates or batch sizes for each width.
         metric: Metric of the optimum.
         width: Any width.
 
@@ -59,13 +59,15 @@ def optimum_at_width(series: Series, metric: str, width: float) -> OptimumAtWidt
         widths = ", ".join(f"{value:g}" for value in law.widths)
         basis = f"law of the {law.quantity} over widths {widths}, with its prediction interval"
         return OptimumAtWidth(law.at(width), basis, None, tuple(warnings))
-    located = {trained_width: best for trained_width, best in optima.items() if best.curve.has_value}
+    located = {trained_width: optimum for trained_width, optimum in optima.items() if optimum.curve.has_value}
     if not located:
-        reasons = "; ".join(f"width {trained_width:g}: {best.curve.advice}" for trained_width, best in optima.items())
+        reasons = "; ".join(
+            f"width {trained_width:g}: {optimum.curve.advice}" for trained_width, optimum in optima.items()
+        )
         raise BadInput("recommend", "an optimum at one width or more", reasons or f"no {metric} at any width")
-    # A bound, or an optimum that still drifts, at a near width is more informative than a converged optimum far away.
-    # An optimum near the stability edge is not informative.
-    informative = [trained_width for trained_width, best in located.items() if not best.stability_limited]
+    # A bound or an unconverged optimum at a near width is more informative than a converged optimum far away. An
+    # optimum above half of the stability edge is not informative.
+    informative = [trained_width for trained_width, optimum in located.items() if not optimum.stability_limited]
     nearest = min(informative or located, key=lambda trained_width: abs(math.log(trained_width / width)))
     quantity = "learning rate" if series.quantity == "learning_rate" else QUANTITIES["noise_scale"].words
     warnings.append(f"the law over widths is inconclusive: the {quantity} of width {nearest:g} is used unchanged")

@@ -13,7 +13,7 @@ from noisescale.estimate import student_quantile
 Array = NDArray[np.float64]
 
 _SMOOTHED_CELLS = 5
-# Peaks closer than an octave count as one: for choosing a rate they are the same.
+# Two peaks less than an octave (a factor 2) apart count as one, because they lead to the same choice of a rate.
 SEPARATION = math.log(2)
 # One-sided level of each of the two tests "peak above valley". The same seeds choose the valley, so the level is
 # stricter than 2.5 %; benchmarks/coverage.py measures how often a single peak is reported as two.
@@ -22,7 +22,7 @@ _LEVEL = 0.005
 
 @dataclass(frozen=True)
 class PeakRange:
-    """The cell of a peak and the range of cells on its side of the valley.
+    """The cell of a peak, and the range of cells on its side of the valley (all cells if there is a single peak).
 
     Args:
         cell: Index of the peak's cell.
@@ -71,19 +71,19 @@ def separated_peaks(x: Array, y: Array, smooth: Array) -> tuple[PeakRange, ...]:
     maxima = np.flatnonzero((padded[1:-1] > padded[:-2]) & (padded[1:-1] >= padded[2:]))
     top = int(np.argmax(smooth))
     threshold = student_quantile(y.shape[0] - 1, 1 - _LEVEL)
-    second, valley, evidence = -1, -1, threshold
-    for other in (int(cell) for cell in maxima if cell != top):
-        if abs(x[other] - x[top]) < SEPARATION or abs(other - top) < 2:
+    second_peak, valley, evidence = -1, -1, threshold
+    for candidate in (int(cell) for cell in maxima if cell != top):
+        if abs(x[candidate] - x[top]) < SEPARATION or abs(candidate - top) < 2:
             continue
-        between = np.arange(min(top, other) + 1, max(top, other))
-        lowest = int(between[np.argmin(smooth[between])])
-        strength = min(_paired_t(y[:, top] - y[:, lowest]), _paired_t(y[:, other] - y[:, lowest]))
+        cells_between = np.arange(min(top, candidate) + 1, max(top, candidate))
+        lowest = int(cells_between[np.argmin(smooth[cells_between])])
+        strength = min(_paired_t(y[:, top] - y[:, lowest]), _paired_t(y[:, candidate] - y[:, lowest]))
         if strength > evidence:
-            second, valley, evidence = other, lowest, strength
-    if second < 0:
+            second_peak, valley, evidence = candidate, lowest, strength
+    if second_peak < 0:
         return (PeakRange(top, 0, x.size - 1),)
     sides = {True: (0, valley), False: (valley, x.size - 1)}
-    return (PeakRange(top, *sides[top < valley]), PeakRange(second, *sides[second < valley]))
+    return (PeakRange(top, *sides[top < valley]), PeakRange(second_peak, *sides[second_peak < valley]))
 
 
 def _paired_t(difference: Array) -> float:

@@ -1,4 +1,4 @@
-"""Planted problems: curves, thresholds and laws with a known truth, to check the coverage of intervals."""
+"""Planted problems: simulated curves, thresholds and laws whose truth is known, to check the coverage of intervals."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def skewed(u: Array, curvature: float = 0.08, skew: float = 1.5) -> Array:
     """Return a peak at u = 0 that falls faster on the right: -curvature·(exp(skew·u) - 1 - skew·u)/skew².
 
     The defaults resemble the test accuracy of a two-layer network on MNIST-1D against its log noise scale. Accuracy
-    falls by two percentage points one nat below the peak, and by eight one nat above it.
+    falls by two percentage points a factor e below the peak, and by eight a factor e above it.
 
     Args:
         u: Log distance from the peak.
@@ -104,8 +104,8 @@ def two_peaks(x: Array, left: float, right: float, *, deviation: float = 0.01) -
         bumps = 0.1 * np.exp(-0.5 * (z - left) ** 2) + 0.105 * np.exp(-0.5 * (z - right) ** 2)
         return np.asarray(0.5 + bumps)
 
-    near = np.linspace(-0.7, 0.7, 4001)
-    tops = [float(side + near[np.argmax(mean(side + near))]) for side in (left, right)]
+    offsets = np.linspace(-0.7, 0.7, 4001)
+    tops = [float(bump + offsets[np.argmax(mean(bump + offsets))]) for bump in (left, right)]
     return PlantedCurve(x, mean(x), seed_noise(x, deviation), tops[1], tops[0])
 
 
@@ -120,15 +120,15 @@ def planted_widths(
     curvature: float = 0.08,
     deviation: float = 0.01,
 ) -> list[PlantedCurve]:
-    """Return curves whose optima follow a power law of width, up to a normal lack of fit.
+    """Return curves whose optima scatter about a power law of width, with normal deviations.
 
     Args:
-        generator: Random generator of the lack of fit.
+        generator: Random generator of the deviations.
         widths: Widths, shape [widths].
         x: Log positions of the cells, shared by all widths, shape [cells].
         slope: Exponent of width.
         middle: Position x of the optimum at the mean log width.
-        lack_of_fit: Standard deviation τ of the departure of each width from the law.
+        lack_of_fit: Standard deviation τ of the deviation of each width's log optimum from the law.
         curvature: Curvature at the peak, as in `skewed`.
         deviation: Deviation of the seeds, as in `seed_noise`.
 

@@ -15,12 +15,13 @@ from noisescale.laws.tobit import CensoredLine
 
 Array = NDArray[np.float64]
 
-# The jackknife over ten seeds can be near zero by chance; 0.02 is 2 % of the rate, below the step of any ladder.
+# Smallest standard error of a log value, because a jackknife error over ten seeds can be near zero by chance. It is 2 %
+# of the rate, less than the step of any ladder.
 ERROR_FLOOR = 0.02
 MINIMUM_WIDTHS = 4
-# An optimum with an error above a factor √2 and above three times the median error adds almost nothing to a line. It
-# keeps its small weight but does not count as a degree of freedom. If it counted, four widths that include one such
-# optimum would have a coverage of only 0.88.
+# A vague optimum has a standard error above a factor √2 and above three times the median error, and adds almost nothing
+# to a line. It keeps its small weight but does not count as a degree of freedom. If it counted, intervals from four
+# widths with one vague optimum would cover the truth in only 88 % of the draws.
 _VAGUE_ERROR = math.log(math.sqrt(2))
 _VAGUE_RATIO = 3.0
 
@@ -36,11 +37,12 @@ class PowerLaw:
         method: "least_squares", "tobit" (censored widths enter as inequalities) or "none".
         slope: Exponent of width, with its 95 % interval.
         log_center: Log quantity at `center`, with its interval.
-        center: Mean log width of the uncensored widths.
-        lack_of_fit: Standard deviation τ of the log quantity between widths, in excess of the noise of the seeds.
+        center: Mean log width of the widths with a measured value.
+        lack_of_fit: Standard deviation τ of the scatter of the log quantity about the line, without the part that the
+            noise of the seeds explains.
         residual: Residual standard deviation of the log quantity about the line.
-        widths: Uncensored widths.
-        censored: Widths that enter as inequalities.
+        widths: Widths with a measured value.
+        censored: Widths with only a bound; they enter as inequalities.
         log_values: Log quantity at each of `widths`.
         standard_errors: Standard error of each of `log_values`, at least 0.02.
         degrees: Degrees of freedom of each standard error.
@@ -108,8 +110,8 @@ class PowerLaw:
     def slope_errors(self) -> tuple[tuple[float, float], ...]:
         """Return (standard error, degrees of freedom) of the slope, from the seeds' noise and from the residuals.
 
-        The slope's interval is the wider of the two, so a test of the slope must pass with both. The result is empty if
-        there is no line or if widths enter as inequalities.
+        The slope's interval is the wider of the two intervals that these errors give. A test of the slope must
+        therefore pass with both errors. The result is empty if there is no line or if widths enter as inequalities.
         """
         if self.method != "least_squares":
             return ()
@@ -139,12 +141,15 @@ def power_law(
 ) -> PowerLaw:
     """Fit the line log quantity = a + slope · log width.
 
-    Without censored widths, the fit is least squares with weights 1/(SE² + τ²). τ² makes the mean square of the
-    weighted residuals 1. The half-width of an interval is max(t_{W-2}·SE_residual, t_ν·SE_within), with ν by
-    Satterthwaite. Equal errors give ordinary least squares. A width whose optimum is poorly identified gets a small
-    weight and does not count in W. With censored widths, the fit maximizes a Tobit likelihood with a between-width
-    variance. Its intervals come from the profile likelihood ratio, with a threshold that matches t with W-2 degrees of
-    freedom.
+    If every width has a measured value, the fit is least squares with weights 1/(SE² + τ²). τ² makes the mean square of
+    the weighted residuals 1. With equal standard errors this is ordinary least squares. A width whose optimum is poorly
+    identified gets a small weight and does not count in the number W of widths. The half-width of an interval is
+    max(t_{W-2}·SE_residual, t_ν·SE_within): SE_residual follows from the scatter about the line, and SE_within from the
+    noise of the seeds, with ν degrees of freedom by Satterthwaite.
+
+    If some widths have only a bound (censored), the fit maximizes a Tobit likelihood with the variance τ² between
+    widths. Its intervals come from the profile likelihood ratio, with a threshold that matches Student's t with W-2
+    degrees of freedom.
 
     Args:
         widths: Widths, shape [W].
@@ -157,7 +162,7 @@ def power_law(
         convention: Definition of the quantity.
 
     Returns:
-        The law, inconclusive with fewer than four informative uncensored widths.
+        The law. It is inconclusive with fewer than four widths that have a well-determined measured value.
 
     Raises:
         BadInput: The shapes differ, or a value is not finite.
@@ -185,8 +190,8 @@ def power_law(
         else f"a law needs {MINIMUM_WIDTHS} widths with a well-determined optimum (got {count}): "
         "add widths, seeds or rungs"
     )
-    nothing = Estimate(math.nan, math.nan, math.nan, "1", "no line")
-    slope, log_center, method, lack, residual = nothing, nothing, "none", math.nan, math.nan
+    no_line = Estimate(math.nan, math.nan, math.nan, "1", "no line")
+    slope, log_center, method, lack, residual = no_line, no_line, "none", math.nan, math.nan
     center = float(np.mean(np.log(w[free]))) if free.any() else math.nan
     slope_text = f"exponent of width in {quantity}"
     if free.sum() >= 2 and np.ptp(w[free]) > 0:
@@ -229,7 +234,7 @@ def power_law(
 
 
 def informative(error: Array) -> NDArray[np.bool_]:
-    """Return the mask of the widths that count as points of the line, by their standard errors, shape [W]."""
+    """Return the mask of the widths whose standard error is small enough to count as points, shape [W]."""
     limit = max(_VAGUE_ERROR, _VAGUE_RATIO * float(np.median(error))) if error.size else _VAGUE_ERROR
     return np.asarray(error <= limit)
 
@@ -248,7 +253,7 @@ class _WeightedLine:
         residuals = y - self._design @ self._coefficients
         self.residual = math.sqrt(float(np.sum(residuals**2)) / self.free) if self.free > 0 else math.nan
         weighted = float(np.sum(self._weights * residuals**2))
-        # Below 1 only if the noise of the seeds alone explains the scatter (τ = 0).
+        # This mean square is below 1 only if the noise of the seeds alone explains the scatter (τ = 0).
         self._scale = weighted / self.free if self.free > 0 else math.nan
 
     @property
@@ -265,7 +270,7 @@ class _WeightedLine:
         return max(two_sided(nu) * error for error, nu in self.errors(combination, degrees, new_width=new_width))
 
     def errors(self, combination: Array, degrees: Array, *, new_width: bool = False) -> tuple[tuple[float, float], ...]:
-        """Return (standard error, degrees of freedom) from the seeds and, if there are residuals, from these."""
+        """Return (standard error, degrees of freedom) from the seeds' noise and, with three widths, from residuals."""
         points = self._maps.T @ combination
         variances = points**2 * self.error**2
         satterthwaite = float(np.sum(variances) ** 2 / np.sum(variances**2 / degrees))

@@ -1,4 +1,4 @@
-"""The quantities along a ladder, in which optima and their laws over width are stated."""
+"""The quantities that can order a ladder. Optima and their laws over width are stated in the same quantities."""
 
 from __future__ import annotations
 

@@ -23,9 +23,10 @@ class Rung:
     Args:
         batch_size: Batch size B, in examples.
         learning_rate: Learning rate ε, with its interval.
-        stability_edge: Stability edge ε_½ at this batch size and width; NaN if not measured.
+        stability_edge: Largest stable learning rate ε_½ at this batch size and width; NaN if not measured.
         steps: Training steps that keep the study's training time ε·steps, or its epochs if the study fixed these.
-        stable: True if ε is at most half of the edge and its upper end at most the edge; None without an edge.
+        stable: True if ε is at most half of the edge and the upper end of its interval at most the edge; None if no
+            edge was measured.
     """
 
     batch_size: int
@@ -42,17 +43,19 @@ class Recommendation:
     Args:
         schema_version: Version of the JSON form.
         width: Width of the network.
-        parameterization: Parameterization of the group that the recommendation follows.
+        parameterization: Parameterization of the group of runs that the recommendation follows. The runs of a group
+            have equal hyperparameters.
         init_scale: Initial scale σ0² of the group; NaN if not recorded.
         momentum: Momentum m of the group.
         weight_decay: Weight decay λ of the group.
         batch_size: Recommended batch size B, in examples.
         learning_rate: Recommended learning rate ε at this batch size.
         steps: Training steps that keep the study's training time ε·steps, or its epochs if the study fixed these.
-        normalized_noise_scale: ḡ at this width, with its prediction interval; NaN if the optimizer has no noise scale.
+        normalized_noise_scale: Normalized noise scale ḡ at this width, with its prediction interval; NaN if the
+            optimizer has no noise scale.
         noise_scale: Noise scale g; NaN if the optimizer has none.
         temperature: Temperature ε/(B(1 - m)); NaN if the optimizer has none.
-        stability_edge: Stability edge ε_½ at this batch size and width.
+        stability_edge: Largest stable learning rate ε_½ at this batch size and width.
         ladder: All batch sizes with their learning rates.
         metric: Metric that chose the optima, "accuracy" or "loss".
         select_on: Data set that chose the optima, "test" or "validation".
@@ -62,8 +65,9 @@ class Recommendation:
         warnings: Reasons for caution.
         input_shape: Shape of one input of the study's data; empty if the recommendation was made from a fit.
         num_outputs: Number of outputs of the study's models; 0 if the recommendation was made from a fit.
-        base_width: Width at which the parameterization equals standard; None if it has no base width.
-        query_rows: Weights that compute an attention's queries, as the study's spec names them for mup.
+        base_width: Width at which the parameterization equals "standard"; None if it has no base width.
+        query_rows: Weights that compute an attention's queries, as the study's spec names them for the parameterization
+            "mup".
         nesterov: Whether momentum has Nesterov's form.
         optimizer_name: Optimizer, "sgd" or "adamw".
         hyperparameters: Hyperparameters of the optimizer, by key.
@@ -113,7 +117,7 @@ class Recommendation:
             clipping.
 
         Raises:
-            BadInput: `parameter_groups` raises it.
+            BadInput: In the cases that `parameter_groups` lists.
         """
         groups = self.parameter_groups(factory, seed=seed)
         return groups.model, groups.build()
@@ -162,7 +166,7 @@ class Recommendation:
         )
 
     def as_json(self) -> dict[str, object]:
-        """Return the JSON form; open ends and missing values become None."""
+        """Return the JSON form; infinite ends and missing values become None."""
         values: dict[str, object] = as_json(self)
         # Python needs the longer name because `optimizer` is a method; JSON does not.
         return {("optimizer" if name == "optimizer_name" else name): value for name, value in values.items()}

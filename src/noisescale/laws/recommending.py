@@ -44,9 +44,10 @@ def recommend(
 ) -> Recommendation:
     """Recommend a learning rate and a batch size for a width.
 
-    The law gives ḡ at the width, and from it g and a learning rate ε = g(1 - m)/(N/B - 1) for every batch size B. The
-    default is the largest B of a factor-√2 ladder whose rate is at most half of the stability edge and whose upper end
-    is at most the edge. For an optimizer without a noise scale, the law gives ε at each batch size of the grid.
+    The law gives the normalized noise scale ḡ at the width. The noise scale g follows from ḡ, and a learning rate
+    ε = g(1 - m)/(N/B - 1) follows for every batch size B. Candidates for B are rounded powers of √2. By default the
+    largest B is chosen whose rate is at most half of the stability edge, while the upper end of the rate's interval is
+    at most the edge. For an optimizer without a noise scale, the law gives ε at each batch size of the grid.
 
     Args:
         study_or_fit: Study, or its fit.
@@ -85,9 +86,11 @@ def recommend(
         batch_size=chosen.batch_size,
         learning_rate=chosen.learning_rate,
         steps=chosen.steps,
-        normalized_noise_scale=selection.optimum.value if normalized else _nothing("no layer grows with width"),
+        normalized_noise_scale=selection.optimum.value if normalized else _undefined("no layer grows with width"),
         noise_scale=noise,
-        temperature=_nothing("the optimizer has no temperature") if by_rate else _temperature(chosen, noise, momentum),
+        temperature=_undefined("the optimizer has no temperature")
+        if by_rate
+        else _temperature(chosen, noise, momentum),
         stability_edge=chosen.stability_edge,
         ladder=selection.ladder,
         metric=fitted.metric,
@@ -98,7 +101,7 @@ def recommend(
         warnings=tuple(dict.fromkeys(selection.warnings)),
         input_shape=input_shape,
         num_outputs=num_outputs,
-        **_hand_over(group),
+        **_building_fields(group),
     )
 
 
@@ -157,19 +160,19 @@ def _select_by_rate(
     optimum = optimum_at_width(series, fitted.metric, width)
     warnings = [*fitted.warnings, *optimum.warnings]
     rungs: list[Rung] = []
-    for other in group.series if batch_size is None else [series]:
-        if any(row.optima[fitted.metric].curve.has_value for row in other.widths if fitted.metric in row.optima):
-            rungs.append(rung_of_rate(other, optimum_at_width(other, fitted.metric, width).value, edge))
+    for candidate in group.series if batch_size is None else [series]:
+        if any(row.optima[fitted.metric].curve.has_value for row in candidate.widths if fitted.metric in row.optima):
+            rungs.append(rung_of_rate(candidate, optimum_at_width(candidate, fitted.metric, width).value, edge))
     chosen = next(rung for rung in rungs if rung.batch_size == round(series.fixed_value))
     choose_rung((chosen,), series, warnings)
     time = training_time(series, fitted.metric, width if optimum.measured_at is None else optimum.measured_at)
     _warn_of_width(series, fitted.metric, width, optimum.measured_at, warnings)
     return _Selection(
-        tuple(rungs), chosen, series, optimum, _nothing("the optimizer has no noise scale"), time, warnings
+        tuple(rungs), chosen, series, optimum, _undefined("the optimizer has no noise scale"), time, warnings
     )
 
 
-def _hand_over(group: Group) -> dict[str, Any]:
+def _building_fields(group: Group) -> dict[str, Any]:
     """Return the fields of a recommendation that are needed to build the model and its optimizer."""
     options = group.hyperparameters
     optimizer = OPTIMIZERS[options.get("optimizer") or "sgd"]
@@ -190,7 +193,7 @@ def _temperature(rung: Rung, noise: Estimate, momentum: float) -> Estimate:
     return scaled(noise, math.log(factor), TEMPERATURE.unit, TEMPERATURE.formula(False))
 
 
-def _nothing(reason: str) -> Estimate:
+def _undefined(reason: str) -> Estimate:
     return Estimate(math.nan, math.nan, math.nan, "1", reason)
 
 
@@ -219,7 +222,9 @@ def _group_basis(fitted: Fit, group: Group) -> list[str]:
     """Name the chosen group among several, by the hyperparameters that differ."""
     if len(fitted.groups) == 1:
         return []
-    settings = [{"parameterization": other.parameterization, **other.hyperparameters} for other in fitted.groups]
+    settings = [
+        {"parameterization": candidate.parameterization, **candidate.hyperparameters} for candidate in fitted.groups
+    ]
     chosen = {"parameterization": group.parameterization, **group.hyperparameters}
     differ = [f"{name} {value}" for name, value in chosen.items() if any(s.get(name) != value for s in settings)]
     return [f"the group with the best peak at its largest width, of {len(fitted.groups)} groups: {', '.join(differ)}"]
@@ -248,7 +253,7 @@ def _warn_of_rate(series: Series, ladder: tuple[Rung, ...], chosen: Rung, warnin
         f"the rate {rate:.4g} lies above {largest:g}, the largest rate of the grid: it relies on the assumption that "
         "equal noise at equal ε·steps gives equal accuracy"
     )
-    # Batch sizes are whole numbers, so a rung may exceed the trained rate slightly.
+    # Batch sizes are whole numbers, so the rate of a rung may exceed the largest trained rate slightly.
     within = [rung.batch_size for rung in ladder if rung.learning_rate.value <= largest * 1.05]
     if within:
         text += f"; batch size {within[-1]} stays within the grid but needs more steps"

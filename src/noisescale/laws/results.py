@@ -25,7 +25,7 @@ class MetricOptimum:
         metric: Name of the metric, such as accuracy or loss.
         curve: Position of the optimum on the ladder's axis, which is the logarithm of the series' quantity, with peaks
             and diagnostics.
-        normalized_noise_scale: ḡ at the optimum; NaN if no layer grows with width.
+        normalized_noise_scale: Normalized noise scale ḡ at the optimum; NaN if no layer grows with width.
         noise_scale: Noise scale g at the optimum.
         learning_rate: Learning rate ε at the optimum. It is the rate of the series if the batch size varies.
         batch_size: Batch size B at the optimum, in examples. It is the batch size of the series if the rate varies.
@@ -62,8 +62,8 @@ class WidthFit:
         width: Width of the network.
         steps: Largest number of training steps among the cells.
         train_size: Training set size N, in examples.
-        log_ratio: log(ḡ/g) at this width.
-        seeds: Seeds that every cell has.
+        log_ratio: log(ḡ/g) at this width; 0 if the quantity of the series is not ḡ.
+        seeds: Seeds that every cell has. If these are fewer than three, the seeds that most cells have.
         cells: Cells, in increasing order of noise.
         optima: Optimum by each metric.
         largest_batch: Largest batch size B* by each metric.
@@ -121,7 +121,7 @@ class MetricLaws:
 
 @dataclass(frozen=True)
 class Series:
-    """One ladder for each width. Either the batch size varies at a fixed rate, or the rate at a fixed batch size.
+    """One ladder of cells for each width. The batch size varies at a fixed rate, or the rate at a fixed batch size.
 
     Args:
         axis: Column that varies, "batch_size" or "learning_rate".
@@ -224,7 +224,7 @@ class SummaryRow:
         width: Width of the network.
         learning_rate: Learning rate ε at the optimum.
         batch_size: Batch size B at the optimum, in examples.
-        normalized_noise_scale: ḡ at the optimum.
+        normalized_noise_scale: Normalized noise scale ḡ at the optimum.
         noise_scale: Noise scale g at the optimum.
         temperature: Temperature ε/(B(1 - m)) at the optimum.
         height: Metric at the optimum, on the test set.
@@ -283,7 +283,7 @@ class Fit:
     warnings: tuple[str, ...]
 
     def as_json(self) -> dict[str, object]:
-        """Return the JSON form; open ends and missing values become None."""
+        """Return the JSON form; infinite ends and missing values become None."""
         result = as_json(self)
         assert isinstance(result, dict)
         return result

@@ -1,4 +1,4 @@
-"""The runs of a study, split into groups, series and widths."""
+"""The runs of a study, split into groups (equal hyperparameters) and series (equal learning rate or batch size)."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def run_groups(runs: pd.DataFrame) -> list[RunGroup]:
     table = runs[runs["status"] != "failed"].copy()
     table["diverged_or_collapsed"] = diverged_or_collapsed(table)
     for name in ("learning_rate", "batch_size"):
-        # Rates derived from a noise axis can differ in the last bit between seeds or widths.
+        # Rates computed from a noise scale can differ in the last bit between seeds or widths.
         distinct, inverse = np.unique(table[name].to_numpy(dtype=np.float64), return_inverse=True)
         table[name] = np.array([float(f"{value:.10g}") for value in distinct])[inverse]
     if not (table["purpose"] == "sweep").any():
@@ -83,7 +83,8 @@ def run_groups(runs: pd.DataFrame) -> list[RunGroup]:
     varied = [name for name in names if _varies(grid, name)]
     for sweep in [part for _, part in grid.groupby(varied, sort=False, dropna=False)] if varied else [grid]:
         values = {name: _plain(sweep[name].iloc[0]) for name in names + options}
-        # Stability ladders use a constant rate; the peak rate of a schedule is compared with their edge.
+        # Stability ladders train at a constant rate, and the stability edge that they measure is compared with the peak
+        # rate of a schedule. All schedules therefore share the ladders.
         shared = [name for name in names if name != "schedule"]
         stability = ladders if ladders.empty else ladders.merge(sweep[shared].iloc[:1], on=shared)
         groups.append(RunGroup(values, {name: values[name] for name in varied}, sweep, stability))
@@ -107,7 +108,8 @@ def axis_of(sweep: pd.DataFrame, quantity: str) -> str:
     """Return the column along which the ladders of a group run.
 
     The column is "batch_size" if there are more batch sizes per rate than rates per batch size, and "learning_rate"
-    otherwise. Without a noise scale it is always "learning_rate", because batch sizes then do not form an axis.
+    otherwise. For an optimizer without a noise scale (`quantity` is "learning_rate") the column is always
+    "learning_rate", because no law then relates different batch sizes.
     """
     if quantity == "learning_rate":
         return "learning_rate"
@@ -137,8 +139,9 @@ def complete_budget(runs: pd.DataFrame, budget: str) -> pd.DataFrame:
     """
     levels = runs["steps"]
     if budget == "epochs":
-        # An epoch consists of the whole batches of one pass, so the number of passes equals the spec's epochs at every
-        # batch size. A batch size that changes during training has no such number, and its run records the epochs.
+        # An epoch consists of the whole batches of one pass, so steps divided by batches per pass is the spec's number
+        # of epochs at every batch size. If the batch size changes during a run, this quotient is not defined; such a
+        # run records its epochs in `epochs_budget`.
         levels = (runs["steps"] / (runs["train_size"] // runs["batch_size"])).round()
         if "epochs_budget" in runs:
             levels = runs["epochs_budget"].astype(float).fillna(levels)

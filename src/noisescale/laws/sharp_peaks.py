@@ -15,14 +15,16 @@ from noisescale.laws.cubic_fits import MINIMUM_CELLS, LocalCubic
 
 Array = NDArray[np.float64]
 
-# Bias of the smoother that the seeds cannot reveal, in nats, on a ladder of factor √2. The local cubic misplaces
-# noiseless skewed peaks (`planted.skewed`, default skew) by at most 0.009, and those of the quickstart's design, with
-# five or six cells, by up to 0.03. With a bias of 0.01 the worst width of that design is covered in 91 % of the draws,
-# with 0.015 in 96 %, with 0.02 in 97 %. A test detects larger misfits.
+# Allowance for the bias of the local cubic, which the scatter of the seeds does not show, on a ladder of factor √2. The
+# unit is that of x, a natural logarithm. The local cubic misplaces noiseless skewed peaks (`planted.skewed`, default
+# skew) by at most 0.009. On ladders like those of the quickstart, with five or six cells, it misplaces them by up to
+# 0.03. At the worst width of these ladders, intervals cover the peak in 91 % of the draws with an allowance of 0.01, in
+# 96 % with 0.015 and in 97 % with 0.02. `sharp_peak` tests for larger misfits.
 _BIAS = 0.02
-# Missing a real misfit is costly; a false alarm is cheap. With six seeds, the tip of a tent between the cells of a √2
-# ladder is covered in 83 % of the draws at a level of 20 % and in 91 % at this level, while the half-width for a skewed
-# peak grows by a tenth (`benchmarks/coverage.py`).
+# Level of the test for a misfit. It is high, because missing a real misfit is costly and a false alarm is cheap. For a
+# tent-shaped curve with its tip between the cells of a √2 ladder and six seeds, intervals cover the tip in 83 % of the
+# draws at a level of 20 % and in 91 % at this level. The half-width for a smooth skewed peak grows by a tenth
+# (`benchmarks/coverage.py`).
 _MISFIT_LEVEL = 0.5
 
 
@@ -32,8 +34,8 @@ class SharpPeak:
 
     Args:
         positions: Position x of each curve's top, shape [curves].
-        heights: Reported metric at the top, from each seed's curve, shape [curves, seeds]. For the splines, the other
-            seeds choose the position.
+        heights: Reported metric at the top, from each seed's curve, shape [curves, seeds]. For the splines, the
+            position of a seed's top is chosen by the other seeds.
     """
 
     positions: Array
@@ -48,7 +50,7 @@ def bias(x: Array, position: float) -> float:
         position: Position x of the peak.
 
     Returns:
-        0.02 nats on a ladder of factor √2 or finer; 0.057 nats on a ladder of factor 2.
+        The distance in units of x: 0.02 on a ladder of factor √2 or finer, 0.057 on a ladder of factor 2.
 
     Source:
         Coverage of ladders of factor √2 and 2 in `benchmarks/coverage.py`.
@@ -59,7 +61,7 @@ def bias(x: Array, position: float) -> float:
 
 
 def sharp_peak(
-    maps: LocalCubic, x: Array, y: Array, report: Array, value: float, side: tuple[float, float]
+    maps: LocalCubic, x: Array, y: Array, report: Array, value: float, ends: tuple[float, float]
 ) -> SharpPeak | None:
     """Return the tops of alternative curves through the means, if the local cubic does not fit the means.
 
@@ -73,7 +75,7 @@ def sharp_peak(
         y: Metric to maximize, shape [seeds, cells].
         report: Metric whose height is reported, shape [seeds, cells].
         value: Position of the local cubic's top.
-        side: The two ends of this peak's part of the ladder.
+        ends: Positions x of the first and last cell of this peak's part of the ladder.
 
     Returns:
         The tops of the other curves, or None if the local cubic fits the means within the noise.
@@ -84,12 +86,13 @@ def sharp_peak(
     near = np.argsort(np.abs(x - value), kind="stable")[:MINIMUM_CELLS]
     at_cells = np.searchsorted(maps.grid, x[near] - 1e-9)
     residuals = y[:, near] - y @ maps.height[at_cells].T
-    # Rounding errors on an exact cubic are not a misfit, although noiseless seeds agree on them.
+    # If the means lie on a cubic, the residuals are rounding errors. They are not a misfit, although they may be equal
+    # for all seeds.
     residuals[np.abs(residuals) < 1e-9 * np.ptp(y)] = 0.0
     misfit = np.abs(t_statistic(residuals)).max()
     if misfit <= student_quantile(y.shape[0] - 1, 1 - _MISFIT_LEVEL / (2 * near.size)):
         return None
-    inside = (maps.grid >= max(side[0], x[near].min())) & (maps.grid <= min(side[1], x[near].max()))
+    inside = (maps.grid >= max(ends[0], x[near].min())) & (maps.grid <= min(ends[1], x[near].max()))
     grid, mean = maps.grid[inside], y.mean(axis=0)
     left_out = (y.sum(axis=0) - y) / (y.shape[0] - 1)
     positions, heights = [], []
@@ -137,7 +140,7 @@ def t_statistic(values: Array) -> Array:
     """Return Student's t of the mean over seeds (rows); infinite where all seeds have the same nonzero value."""
     mean = values.mean(axis=0)
     error = values.std(axis=0, ddof=1) / math.sqrt(values.shape[0])
-    # Rounding leaves differences of 1e-16 where seeds are copies of each other.
+    # Identical seeds still differ by rounding errors near 1e-16.
     tiny = 1e-12 * (np.abs(values).max() + 1e-300)
     certain = np.where(np.abs(mean) > tiny, np.copysign(math.inf, mean), 0.0)
     return np.where(error > tiny, mean / np.where(error > tiny, error, 1.0), certain)

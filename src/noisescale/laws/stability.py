@@ -1,9 +1,12 @@
 """The largest stable learning rate: the median over seeds of interval-censored failure thresholds.
 
-There are two intervals. The likelihood interval assumes log thresholds that are normal over seeds. Its coverage is
+A stability ladder trains increasing learning rates with several seeds. Here a cell is the gap between two neighbouring
+rates. The threshold of a seed lies in the cell where it first fails.
+
+The edge has two intervals. The likelihood interval assumes log thresholds that are normal over seeds. Its coverage is
 close to 95 %, and it is as narrow as the ladder allows. The distribution-free interval holds for any distribution, but
-it is never narrower than a cell of the ladder. It covers in more than 98 % of the draws if the seeds differ by less
-than two cells.
+it is never narrower than a cell. It covers the edge in more than 98 % of the draws if the seeds differ by less than two
+cells.
 """
 
 from __future__ import annotations
@@ -22,7 +25,8 @@ Array = NDArray[np.float64]
 
 # With five seeds the widest order-statistic interval of a median has a confidence of only 1 - 2/2^5 = 0.9375.
 MINIMUM_SEEDS = 6
-# Grid points of the profile likelihood. Twice as many move an end by less than 1 % of a cell.
+# Grid points of the profile likelihood along the median and along the spread. Doubling both moves an end by less than
+# 1 % of a cell.
 _MEDIANS = 321
 _SPREADS = 40
 CONVENTION = "median over seeds of the rate at which training first fails, within the stability steps"
@@ -40,7 +44,8 @@ class StabilityEdge:
         label: bracketed, single_cell (every seed fails in the same cell, which is the interval), no_failure (at least
             half of the seeds never fail), all_fail (at least half fail at the lowest rate) or too_few_seeds.
         advice: Meaning of the label, and the remedy.
-        returning: Share of the seeds that are stable again above their first failure (the boundary is fractal).
+        returning: Share of the seeds that are stable again at a rate above their first failure. It is positive if the
+            boundary between stable and unstable rates is fractal.
         seeds: Number of seeds.
         cells: Number of learning rates on the ladder.
         step: Median log ratio of neighbouring rates around the edge.
@@ -57,7 +62,7 @@ class StabilityEdge:
 
     @property
     def standard_error(self) -> float:
-        """Standard error of the log rate; NaN if its interval is open."""
+        """Standard error of the log rate; NaN if an end of its interval is infinite."""
         return self.rate.log_error
 
 
@@ -119,16 +124,18 @@ def stability_edge(rates: Array, failed: Array, confidence: float = CONFIDENCE) 
     else:
         value, *ends_list = _likelihood_interval(low, high, step, confidence)
         ends = (ends_list[0], ends_list[1])
-    middle, outer = _turnbull_median(low, high), (math.nan, math.nan)
+    median, order_ends = _turnbull_median(low, high), (math.nan, math.nan)
     if seeds >= MINIMUM_SEEDS:
-        outer = _order_statistics(low, high, confidence)
+        order_ends = _order_statistics(low, high, confidence)
         # If the median is not bracketed, only the distribution-free end on the bracketed side is known.
-        ends = {"no_failure": (outer[0], math.inf), "all_fail": (-math.inf, outer[1])}.get(label, ends)
+        ends = {"no_failure": (order_ends[0], math.inf), "all_fail": (-math.inf, order_ends[1])}.get(label, ends)
     elif label in ("bracketed", "single_cell"):
         label, ends = "too_few_seeds", (math.nan, math.nan)
     return StabilityEdge(
         rate=from_log(value, ends[0], ends[1], "learning rate", CONVENTION),
-        distribution_free=from_log(middle, outer[0], outer[1], "learning rate", f"{CONVENTION}; any distribution"),
+        distribution_free=from_log(
+            median, order_ends[0], order_ends[1], "learning rate", f"{CONVENTION}; any distribution"
+        ),
         label=label,
         advice=EDGE_ADVICE[label],
         returning=returning,
@@ -154,7 +161,7 @@ def _thresholds(log_rates: Array, failed: Array) -> tuple[Array, Array, float]:
 
 
 def _likelihood_interval(low: Array, high: Array, step: float, confidence: float) -> tuple[float, float, float]:
-    """Return the most likely log median and the ends of its profile-likelihood interval; infinite if it is open."""
+    """Return the most likely log median and the ends of its profile-likelihood interval, which may be infinite."""
     pairs, counts = np.unique(np.stack([low, high], axis=1), axis=0, return_counts=True)
     ends = pairs[np.isfinite(pairs)]
     reach = 3 * step + (ends.max() - ends.min())

@@ -30,7 +30,7 @@ def summary_rows(group: Group, metric: str) -> Iterator[SummaryRow]:
             continue
         edge = _nearest_edge(group.edges, width.width, optimum.batch_size.value)
         batch = width.largest_batch[metric]
-        nothing = Estimate(math.nan, math.nan, math.nan, "learning rate", CONVENTION)
+        no_edge = Estimate(math.nan, math.nan, math.nan, "learning rate", CONVENTION)
         yield SummaryRow(
             parameterization=group.parameterization,
             varied=group.varied,
@@ -41,7 +41,7 @@ def summary_rows(group: Group, metric: str) -> Iterator[SummaryRow]:
             noise_scale=optimum.noise_scale,
             temperature=optimum.temperature,
             height=optimum.height,
-            largest_stable_rate=edge.edge.rate if edge else nothing,
+            largest_stable_rate=edge.edge.rate if edge else no_edge,
             stability_batch_size=edge.batch_size if edge else math.nan,
             stability_label=edge.edge.label if edge else "not_measured",
             largest_batch=batch.batch_size,

@@ -30,8 +30,8 @@ class CensoredLine:
         x: Positions, shape [points].
         y: Values, or bounds if censored, shape [points].
         error: Standard errors, shape [points].
-        kind: 0 if measured, -1 if at or below y, 1 if at or above y, shape [points].
-        count: Number W of informative measured points; fewer than the measured points if some are poorly determined.
+        kind: 0 for a measured point; -1 if the true value is at or below y, 1 if at or above y; shape [points].
+        count: Number W of well-determined measured points. Points with a large error do not count.
 
     Source:
         Tobin 1958; the threshold is the exact likelihood ratio of the normal linear model.
@@ -44,7 +44,7 @@ class CensoredLine:
         line = np.polyfit(x[measured], y[measured], 1)
         scatter = float(np.std(y[measured] - np.polyval(line, x[measured])))
         reach = 4 * scatter + float(np.ptp(y))
-        # The likelihood is flat in τ, and a grid search cannot stop at a local optimum.
+        # The likelihood is nearly flat in τ. A grid search, unlike a gradient search, cannot stop at a local maximum.
         self._taus = np.concatenate([[0.0], np.geomspace(0.01, max(1.0, reach), 23)])
         self._center = float(np.mean(x[measured]))
         self._unit = max(scatter, float(np.mean(error))) / max(float(np.std(x[measured])), 1e-12)

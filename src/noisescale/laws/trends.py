@@ -1,4 +1,4 @@
-"""The trend of a metric with width: the mean of the trends of single seeds, with Student t intervals."""
+"""The trend of a metric with width: the mean over seeds of each seed's trend, with Student t intervals."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ class Trend:
         steps: Change from each width to the next, with intervals that hold simultaneously at 95 % (Bonferroni).
         widths: Widths, increasing.
         means: Mean of the metric at each width, each with a separate interval.
-        isotonic: Closest non-decreasing sequence to `means`, by pooling neighbours that violate the order.
+        isotonic: Non-decreasing sequence that is closest to `means`. Neighbouring means that violate the order are
+            pooled.
         seeds: Number of seeds that every width has.
     """
 
@@ -50,7 +51,7 @@ def trend(widths: Array, values: Array, *, unit: str = "fraction", confidence: f
 
     Args:
         widths: At least two widths, increasing, shape [W].
-        values: Quantity of at least three seeds, paired over widths, shape [seeds, W].
+        values: Quantity of at least three seeds, shape [seeds, W]. A row holds one seed at all widths.
         unit: Unit of the quantity.
         confidence: Level of the intervals.
 

@@ -33,7 +33,8 @@ def conditions(series: Series, group: Group, time: float, train_size: int, momen
     if series.axis == "batch_size" and series.budget == "steps":
         rate = f"{series.fixed_value:g}"
         lines.append(
-            f"measured at ε = {rate} and a fixed number of steps: at another rate keep ε·steps, as the steps given do"
+            f"measured at ε = {rate} and a fixed number of steps: at another rate keep ε·steps; the recommended steps "
+            "already do this"
         )
     elif series.budget == "epochs":
         lines.append(
@@ -51,7 +52,7 @@ def _training_options(group: Group, momentum: float) -> list[str]:
     options, lines = group.hyperparameters, []
     if options.get("nesterov") and momentum:
         lines.append("Nesterov's form of momentum")
-    shrinks = {"decoupled": "1 − ε·c·λ, c the rate multiplier of each tensor", "independent": "1 − ελ"}
+    shrinks = {"decoupled": "1 − ε·c·λ, where c is the rate multiplier of the tensor", "independent": "1 − ελ"}
     # Without momentum and multipliers, the independent decay of SGD equals the coupled decay.
     differs = "coupled" not in OPTIMIZERS[options.get("optimizer", "sgd")].decays or momentum
     differs = differs or options.get("decay") == "decoupled"
@@ -60,7 +61,7 @@ def _training_options(group: Group, momentum: float) -> list[str]:
     if names := options.get("no_decay"):
         lines.append(f"no weight decay on {names.replace(' ', ' and ')}")
     if (bound := options.get("clip_norm")) is not None:
-        lines.append(f"gradients clipped at √(Σ c‖g‖²) = {bound:g}, c the groups' rates over ε")
+        lines.append(f"gradients clipped at √(Σ c‖g‖²) = {bound:g}, where c is a group's rate divided by ε")
     if names := options.get("augmentation"):
         lines.append(f"random augmentation of the training images: {names.replace(' ', ', ')}")
     return lines
