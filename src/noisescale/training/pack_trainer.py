@@ -23,7 +23,7 @@ from noisescale.training.late_window import average_steps, evaluation_steps
 from noisescale.training.losses import LOSSES, check_loss
 from noisescale.training.measurements import Measurements
 from noisescale.training.memory import cuda_peak, equal_parts, footprint, part_size, runs_in_memory
-from noisescale.training.optimizers import OPTIMIZERS, rate_multipliers
+from noisescale.training.optimizers import OPTIMIZERS, sgd_multipliers
 from noisescale.training.pack_evaluation import PackEvaluation, move_splits
 from noisescale.training.pack_results import pack_results
 from noisescale.training.part_step import OnStep, PartStep
@@ -142,7 +142,7 @@ class PackTrainer:
         self._state = state.to(self.device)
         for part in self._parts:
             part.forget_graph()
-            part.optimizer.freeze(self._state.frozen[part.part])
+            part.optimizer.freeze(self._state.frozen[part.runs_slice])
 
     @property
     def done(self) -> bool:
@@ -241,7 +241,7 @@ class PackTrainer:
     def _make_measurements(self) -> Measurements:
         return Measurements(
             self.runs[0], self._evaluations, self._batches.step_at, self._splits["train"], self._module, self._loss,
-            rate_multipliers(self.tables, self._state.parameters), numbers=self._footprint.kept,
+            sgd_multipliers(self.tables, self._state.parameters), numbers=self._footprint.kept,
             packable=not self._choice.note,
         )  # fmt: skip
 
@@ -255,15 +255,15 @@ class PackTrainer:
         started, state = time.perf_counter(), self._state
         with torch.no_grad():
             for part in self._parts:
-                if not state.frozen[part.part].all():
+                if not state.frozen[part.runs_slice].all():
                     self._train_part(part, stretch, stop)
         state.step = stop
         state.seconds["training"] += time.perf_counter() - started
 
     def _train_part(self, part: PartStep, stretch: Stretch, stop: int) -> None:
         state, any_run = self._state, self.runs[0]
-        averages, parameters = views(state.averages, part.part), views(state.parameters, part.part)
-        for step, index in enumerate(self._order.steps(stretch, part.part, state.step, stop), state.step + 1):
+        averages, parameters = views(state.averages, part.runs_slice), views(state.parameters, part.runs_slice)
+        for step, index in enumerate(self._order.steps(stretch, part.runs_slice, state.step, stop), state.step + 1):
             decay = self._schedule.decay_factor(stretch.progress_at(step - 1))
             part.optimizer.prepare(step, rate_factor_at(any_run, self._schedule, step - 1, stretch), decay)
             # Only at fixed steps, because an interruption must not change the step at which divergence is detected.
@@ -271,7 +271,7 @@ class PackTrainer:
             losses = part.take(state, stretch, index, step, check)
             if check and losses is not None:
                 failing = torch.zeros_like(state.frozen)
-                failing[part.part] = ~torch.isfinite(losses)
+                failing[part.runs_slice] = ~torch.isfinite(losses)
                 self._freeze(failing, step)
             if averages and step in self._averaged_at:
                 weight = 1 / (1 + self._averaged_at.index(step))
@@ -285,7 +285,7 @@ class PackTrainer:
             state.diverged_at[newly_diverged] = step
             clear_runs(state.changed_by_steps(), newly_diverged)
             for part in self._parts:
-                part.optimizer.freeze(state.frozen[part.part])
+                part.optimizer.freeze(state.frozen[part.runs_slice])
 
     def _evaluate(self, before: Tensors | None = None) -> None:
         started, state = time.perf_counter(), self._state

@@ -26,8 +26,8 @@ class PartStep:
 
     Args:
         runs: All runs of the pack.
-        part: The slice of the runs that train together.
-        optimizer: The optimizer of the runs in `part`.
+        runs_slice: The slice of the runs that train together.
+        optimizer: The optimizer of the runs in `runs_slice`.
         choice: The kernel of the pack, and whether it needs random seeds.
         gradients: The kernel's method `losses_and_gradients`, possibly compiled.
         train: The training set.
@@ -38,7 +38,7 @@ class PartStep:
     def __init__(
         self,
         runs: Sequence[Run],
-        part: slice,
+        runs_slice: slice,
         optimizer: PackedOptimizer,
         choice: Choice,
         gradients: Callable[..., tuple[Tensor | None, Tensors]],
@@ -46,8 +46,8 @@ class PartStep:
         order: BlockOrder,
         on_step: OnStep | None = None,
     ) -> None:
-        self.part, self.optimizer = part, optimizer
-        self._runs, self._choice, self._gradients = runs[part], choice, gradients
+        self.runs_slice, self.optimizer = runs_slice, optimizer
+        self._runs, self._choice, self._gradients = runs[runs_slice], choice, gradients
         self._train, self._order, self._on_step = train, order, on_step
         self._graph: GraphedStep | None = None
         self._graph_is_tried = False
@@ -79,15 +79,17 @@ class PartStep:
         self, state: PackState, stretch: Stretch, index: Tensor, step: int, with_losses: bool
     ) -> Tensor | None:
         size, runs = stretch.batch_size, len(self._runs)
-        parameters, buffers = views(state.parameters, self.part), views(state.buffers, self.part)
-        slots = {slot: views(tensors, self.part) for slot, tensors in state.slots.items()}
-        inputs = self._order.augment(self._train.inputs.index_select(0, index), stretch, self.part, step)
+        parameters, buffers = views(state.parameters, self.runs_slice), views(state.buffers, self.runs_slice)
+        slots = {slot: views(tensors, self.runs_slice) for slot, tensors in state.slots.items()}
+        inputs = self._order.augment(self._train.inputs.index_select(0, index), stretch, self.runs_slice, step)
         targets = self._train.rows.index_select(0, index).view(runs, size, -1)
-        draws = [stream_number(run.seed, "forward pass", step) for run in self._runs] if self._choice.draws else None
+        seeds = (
+            [stream_number(run.seed, "forward pass", step) for run in self._runs] if self._choice.needs_seeds else None
+        )
         inputs = inputs.view(runs, size, *inputs.shape[1:])
-        losses, gradients = self._gradients(parameters, buffers, inputs, targets, with_losses, draws)
+        losses, gradients = self._gradients(parameters, buffers, inputs, targets, with_losses, seeds)
         if self._on_step is not None:
-            self._on_step(step, self.part, gradients)
+            self._on_step(step, self.runs_slice, gradients)
         self.optimizer.step(parameters, slots, gradients)
         return losses
 
@@ -96,10 +98,12 @@ class PartStep:
         self._graph_is_tried = True
         # If the batch size changes, each size would need a graph, which only a few steps could use.
         batch_size_changes = "batch_size" in self._runs[0].schedule
-        depends_on_step = batch_size_changes or self._order.augments or self._choice.draws or self._on_step is not None
+        depends_on_step = (
+            batch_size_changes or self._order.augments or self._choice.needs_seeds or self._on_step is not None
+        )
         if depends_on_step or self._choice.kernel.name == "loop":
             return
-        changed = [tensor[self.part] for tensors in state.changed_by_steps() for tensor in tensors.values()]
+        changed = [tensor[self.runs_slice] for tensors in state.changed_by_steps() for tensor in tensors.values()]
 
         def body(index: Tensor) -> Tensor:
             losses = self._compute(state, stretch, index, 1, True)

@@ -40,14 +40,14 @@ class Choice:
         kernel: The kernel.
         together: Largest number of runs that train together. A larger pack trains in parts, one after another.
         note: Reason why the runs are computed one at a time, for the user; empty otherwise.
-        draws: Whether the module draws random numbers, so that the kernel needs a seed for each run and step.
+        needs_seeds: Whether the module draws random numbers, so that the kernel needs a seed for each run and step.
         measured: Whether a measurement chose the kernel. Another measurement may choose differently.
     """
 
     kernel: Kernel
     together: int
     note: str = ""
-    draws: bool = False
+    needs_seeds: bool = False
     measured: bool = False
 
     @property
@@ -90,7 +90,7 @@ def choose_kernel(
         return Choice(MLPKernel(layers, loss), together)
     if draws_numbers(module, trial.inputs[0]):
         note = _ONE_AT_A_TIME.format("it draws random numbers (dropout)")
-        return Choice(LoopKernel(module, loss), together, note, draws=True)
+        return Choice(LoopKernel(module, loss), together, note, needs_seeds=True)
     reason = reason_against_packing(module, loss, trial) if name != "loop" else None
     if reason is not None:
         return Choice(LoopKernel(module, loss), together, _ONE_AT_A_TIME.format(reason))

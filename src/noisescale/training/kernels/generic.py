@@ -46,7 +46,7 @@ class GenericKernel(RunByRunEvaluation):
         inputs: Tensor,
         targets: Tensor,
         with_losses: bool = True,
-        draws: Sequence[int] | None = None,
+        seeds: Sequence[int] | None = None,
     ) -> tuple[Tensor | None, Tensors]:
         leaves = {name: tensor.detach().requires_grad_() for name, tensor in parameters.items()}
         # The loss of a run does not depend on other runs, so the gradient of the summed losses contains the gradient of

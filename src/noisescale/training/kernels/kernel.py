@@ -23,7 +23,7 @@ class Kernel(Protocol):
         inputs: Tensor,
         targets: Tensor,
         with_losses: bool = True,
-        draws: Sequence[int] | None = None,
+        seeds: Sequence[int] | None = None,
     ) -> tuple[Tensor | None, Tensors]:
         """Compute the mean loss of each run's batch and its gradient, with the module in training mode.
 
@@ -34,7 +34,7 @@ class Kernel(Protocol):
             targets: Targets of each batch, shape [R, B, K].
             with_losses: Whether to compute losses. The trainer needs them only at steps at which it checks for
                 divergence. Without losses, a step of a small network takes a sixth less time.
-            draws: Seed of each run for random operations of the forward pass (dropout). None if the module has no such
+            seeds: Seed of each run for random operations of the forward pass (dropout). None if the module has no such
                 operation.
 
         Returns:

@@ -34,7 +34,7 @@ class LoopKernel(RunByRunEvaluation):
         inputs: Tensor,
         targets: Tensor,
         with_losses: bool = True,
-        draws: Sequence[int] | None = None,
+        seeds: Sequence[int] | None = None,
     ) -> tuple[Tensor | None, Tensors]:
         gradients = {name: torch.empty_like(tensor) for name, tensor in parameters.items()}
         losses = inputs.new_empty(len(inputs))
@@ -42,7 +42,7 @@ class LoopKernel(RunByRunEvaluation):
             leaves = {name: tensor[run].detach().requires_grad_() for name, tensor in parameters.items()}
             # Views, because a training pass updates the buffers of the pack in place.
             statistics = {name: tensor[run] for name, tensor in buffers.items()}
-            with torch.enable_grad(), _Seeded(draws[run] if draws is not None else None, inputs.device):
+            with torch.enable_grad(), _Seeded(seeds[run] if seeds is not None else None, inputs.device):
                 outputs = functional_call(self._trained, (leaves, statistics), (inputs[run],))
                 loss = self._loss.per_example(outputs, targets[run]).mean()
                 run_gradients = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)

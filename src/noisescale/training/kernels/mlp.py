@@ -52,7 +52,7 @@ class MLPKernel:
         inputs: Tensor,
         targets: Tensor,
         with_losses: bool = True,
-        draws: Sequence[int] | None = None,
+        seeds: Sequence[int] | None = None,
     ) -> tuple[Tensor | None, Tensors]:
         hidden = self._hidden(parameters, inputs.flatten(2))
         # Outputs are stored as [R, K, B], because a softmax over few classes is a few times faster if the axis of

@@ -7,6 +7,6 @@ from .protocol import PackedOptimizer as PackedOptimizer
 from .run_tensors import RunTensors as RunTensors
 from .run_tensors import Tensors as Tensors
 from .run_tensors import along_runs as along_runs
-from .run_tensors import rate_multipliers as rate_multipliers
+from .run_tensors import sgd_multipliers as sgd_multipliers
 from .table import OPTIMIZERS as OPTIMIZERS
 from .table import hyperparameter_names as hyperparameter_names

@@ -19,7 +19,7 @@ from noisescale.training.optimizers.run_tensors import (
     RunTensors,
     Tensors,
     along_runs,
-    gradient_multiplier,
+    sgd_multiplier,
     table_multipliers,
 )
 
@@ -85,7 +85,7 @@ class Optimizer(ABC):
         Args:
             row: Row of the table.
         """
-        return gradient_multiplier(row)
+        return sgd_multiplier(row)
 
     @abstractmethod
     def for_pack(self, runs: Sequence[Run], tables: Sequence[Table], like: Tensors) -> PackedOptimizer:
@@ -197,6 +197,7 @@ class PackedOptimizer(ABC):
         any_run = runs[0]
         self._like = like
         self.multiplier = table_multipliers(tables, like, optimizer.rate_multiplier)
+        self._sgd_multiplier = table_multipliers(tables, like, sgd_multiplier)
         rates = [run.learning_rate for run in runs]
         rate = {name: along_runs(rates, tensor) * self.multiplier[name] for name, tensor in like.items()}
         self._peak_rate = RunTensors(rate, like)
@@ -211,8 +212,7 @@ class PackedOptimizer(ABC):
         # 1 − rate·decay, the factor by which decay multiplies a parameter if decay does not act through the gradient.
         self.shrink_factor = self._peak_rate.copy()
         self._bound = any_run.clip_norm
-        squares = table_multipliers(tables, like, gradient_multiplier)
-        self._norm_multiplier = {name: squares[name].to(tensor) for name, tensor in like.items()}
+        self._norm_multiplier = {name: self._sgd_multiplier[name].to(tensor) for name, tensor in like.items()}
         self._factors = 1.0, 1.0
 
     def prepare(self, step: int, rate_factor: float, decay_factor: float) -> None:
@@ -281,12 +281,11 @@ class PackedOptimizer(ABC):
         """Return the numbers by which decay multiplies θ (coupled) or the tensor's rate (otherwise), in float64."""
         kind, no_decay = runs[0].decay, runs[0].no_decay.split()
         acts = {row.name: has_decay(row, no_decay) for row in tables[0]}
-        coupled = table_multipliers(tables, self._like, gradient_multiplier)
         values = [run.weight_decay for run in runs]
         decays = {}
         for name, tensor in self._like.items():
             decay = along_runs(values, tensor) * float(acts[name])
-            divisor = {"coupled": coupled[name], "independent": self.multiplier[name]}.get(kind)
+            divisor = {"coupled": self._sgd_multiplier[name], "independent": self.multiplier[name]}.get(kind)
             decays[name] = decay.expand_as(self.multiplier[name]) if divisor is None else decay / divisor
         return decays
 

@@ -55,7 +55,7 @@ def table_multipliers(tables: Sequence[Table], like: Tensors, multiplier: Multip
     return {name: _multipliers(columns[name], tensor, multiplier) for name, tensor in like.items()}
 
 
-def gradient_multiplier(row: Row) -> tuple[float, float]:
+def sgd_multiplier(row: Row) -> tuple[float, float]:
     """Return the rate multiplier c of an optimizer whose step is proportional to the gradient.
 
     Args:
@@ -67,7 +67,7 @@ def gradient_multiplier(row: Row) -> tuple[float, float]:
     return row.multiplier, row.query_factor**2
 
 
-def rate_multipliers(tables: Sequence[Table], like: Tensors) -> Tensors:
+def sgd_multipliers(tables: Sequence[Table], like: Tensors) -> Tensors:
     """Return SGD's rate multiplier c = m² of every parameter and run, in the precision of the parameters.
 
     Args:
@@ -77,7 +77,7 @@ def rate_multipliers(tables: Sequence[Table], like: Tensors) -> Tensors:
     Returns:
         The multipliers by parameter, shape [R, 1, …], or [R, rows, 1, …] if the query rows of a tensor have a factor.
     """
-    multipliers = table_multipliers(tables, like, gradient_multiplier)
+    multipliers = table_multipliers(tables, like, sgd_multiplier)
     return {name: multiplier.to(like[name]) for name, multiplier in multipliers.items()}
 
 
