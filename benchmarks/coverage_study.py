@@ -16,7 +16,7 @@ from scipy.interpolate import UnivariateSpline
 from noisescale.estimate import from_log
 from noisescale.laws.cells import Ladder, build_ladder
 from noisescale.laws.edge_by_batch import EdgeByBatch
-from noisescale.laws.edges import edge_over_batch
+from noisescale.laws.edges import measured_edge_at_width
 from noisescale.laws.fitting import IN_LAW, NO_BENEFIT, fit
 from noisescale.laws.largest_batch import largest_batch
 from noisescale.laws.optimum import Optimum, optimum
@@ -57,7 +57,7 @@ def noise_law(widths: Sequence[float], optima: Sequence[Optimum], bounded: bool 
 
 def by_batch(edges: dict[int, StabilityEdge]) -> EdgeByBatch:
     """Combine the stability edges of several batch sizes as `fit` does."""
-    joined = edge_over_batch(tuple(EdgeAt(1.0, float(batch), 0, edge) for batch, edge in edges.items()), 1.0)
+    joined = measured_edge_at_width(tuple(EdgeAt(1.0, float(batch), 0, edge) for batch, edge in edges.items()), 1.0)
     assert joined is not None
     return joined
 
@@ -127,7 +127,7 @@ def study_rows(study: StudyLike, draws: int) -> Iterator[Row]:
     """
     result, settings = fit(study), Settings.read(study.spec)
     for group, runs in zip(result.groups, run_groups(study.runs()), strict=True):
-        series = group.series[group.primary]
+        series = group.primary_series
         law = series.laws[result.metric].normalized_noise_scale
         if law.status != "ok":
             print(f"{group.parameterization}: the law is inconclusive, so nothing can be planted", file=sys.stderr)

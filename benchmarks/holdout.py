@@ -80,7 +80,7 @@ def narrowest(result: Fit) -> WidthFit:
         BadInput: The law uses no optimum.
     """
     group = result.groups[0]
-    used = [width for width in group.series[group.primary].widths if width.optima["accuracy"].in_law]
+    used = [width for width in group.primary_series.widths if width.optima["accuracy"].in_law]
     if not used:
         raise BadInput("--study", "a study with an optimum that its law uses", "none")
     return used[0]
@@ -89,7 +89,7 @@ def narrowest(result: Fit) -> WidthFit:
 def fixed_rate(result: Fit) -> float:
     """Return the learning rate that the study keeps fixed."""
     group = result.groups[0]
-    return group.series[group.primary].fixed_value
+    return group.primary_series.fixed_value
 
 
 def candidates(result: Fit, recommendation: Recommendation) -> list[Candidate]:

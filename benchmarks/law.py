@@ -65,7 +65,7 @@ class Fitted:
     def series(self) -> Series:
         """The primary series of the only group."""
         group = self.fit.groups[0]
-        return group.series[group.primary]
+        return group.primary_series
 
 
 def run(design: str, name: str, folder: Path, jobs: int | None, finished: bool) -> Fitted:

@@ -27,7 +27,7 @@ DESIGNS: dict[str, dict[str, Any]] = {
 def test_every_design_recovers_the_planted_law(design: str, make_study: Make) -> None:
     result = fit(make_study(**DESIGNS[design]))
     group = result.groups[0]
-    series = group.series[group.primary]
+    series = group.primary_series
     assert series.axis == ("learning_rate" if "batches" in DESIGNS[design] else "batch_size")
     laws = series.laws["accuracy"]
     assert laws.normalized_noise_scale.status == "ok"
@@ -165,6 +165,18 @@ def test_without_a_normalized_noise_scale_the_law_uses_the_noise_scale(make_stud
     row = result.summary[2]
     assert math.isnan(row.normalized_noise_scale.value) and row.noise_scale.covers(1000)
     assert result.groups[0].series[0].laws["accuracy"].normalized_noise_scale.slope.covers(1)
+
+
+@pytest.mark.parametrize("sampling", ["epoch_shuffle", "with_replacement"])
+def test_laws_and_optima_state_the_same_formula_of_noise(make_study: Make, sampling: str) -> None:
+    study = make_study(rates=(2.0,))
+    study.table["normalized_noise_scale"] = math.nan
+    study.spec["training"]["sampling"] = sampling
+    result = fit(study)
+    laws, row = result.groups[0].series[0].laws["accuracy"], result.summary[2]
+    assert laws.normalized_noise_scale.convention == row.noise_scale.convention
+    assert laws.temperature.convention == row.temperature.convention
+    assert ("with replacement" in row.noise_scale.convention) == (sampling == "with_replacement")
 
 
 def test_selection_on_validation_reports_the_test_metric(make_study: Make) -> None:

@@ -47,6 +47,13 @@ def test_fewer_than_four_widths_are_inconclusive(count: int) -> None:
     assert math.isfinite(law.at(512).value) == law.fitted
 
 
+def test_a_law_over_another_axis_names_it() -> None:
+    rates = np.array([1.0, 2.0, 4.0])
+    law = power_law(rates, np.log(rates), np.full(3, 0.1), degrees=9, quantity="best batch", axis="rate")
+    assert "4 rates" in law.advice and "add rates" in law.advice and "width" not in law.advice
+    assert law.slope.convention == "exponent of rate in best batch"
+
+
 def test_a_poorly_determined_width_hardly_counts() -> None:
     logs = np.log(WIDTHS)
     errors = np.array([1.5, 0.03, 0.03, 0.03, 0.03, 0.03])

@@ -28,6 +28,15 @@ def test_the_noise_at_a_new_width_follows_the_law(make_study: Make) -> None:
     json.dumps(recommendation.as_json(), allow_nan=False)
 
 
+def test_a_normalized_noise_scale_that_one_width_lacks_is_not_recommended(make_study: Make) -> None:
+    study = make_study(rates=(2.0,), parameterization="standard")
+    runs = study.table
+    runs.loc[runs.width == runs.width.min(), "normalized_noise_scale"] = math.nan
+    recommendation = recommend(study, width=512)
+    assert recommendation.noise_scale.value > 0
+    assert math.isnan(recommendation.normalized_noise_scale.value)
+
+
 def test_the_default_is_the_largest_batch_below_the_edge(make_study: Make) -> None:
     recommendation = recommend(make_study(rates=(2.0,)), width=96)
     stable = [rung for rung in recommendation.ladder if rung.stable]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -16,14 +15,22 @@ from noisescale.estimate import Estimate, two_sided
 from noisescale.laws import Group, MetricOptimum, PowerLaw, Series, StudyLike, fit, power_law
 
 
-def fit_primary_series(study: StudyLike) -> tuple[Group, Series]:
-    """Fit a study, and return its first group and the primary series of this group.
+def fit_first_group(study: StudyLike) -> Group:
+    """Fit a study and return its first group.
 
     Args:
         study: A stored or planted study.
     """
-    group = fit(study).groups[0]
-    return group, group.series[group.primary]
+    return fit(study).groups[0]
+
+
+def fit_primary_series(study: StudyLike) -> Series:
+    """Fit a study and return the primary series of its first group.
+
+    Args:
+        study: A stored or planted study.
+    """
+    return fit_first_group(study).primary_series
 
 
 def seeds_of(series: Series) -> int:
@@ -71,14 +78,14 @@ def law_at_optima(
         axis_name: Name of the axis.
     """
     used = [index for index, optimum in enumerate(optima) if optimum.in_law and not optimum.curve.censored]
-    law = power_law(
+    return power_law(
         np.array([axis[index] for index in used]),
         np.array([math.log(values[index].value) for index in used]),
         np.array([optima[index].curve.standard_error for index in used]),
         degrees=np.array([optima[index].curve.seeds - 1.0 for index in used]),
         quantity=quantity,
+        axis=axis_name,
     )
-    return replace(law, slope=replace(law.slope, convention=f"exponent of the {axis_name} in the {quantity}"))
 
 
 def law_points(label: str, law: PowerLaw) -> Curve:

@@ -91,16 +91,16 @@ def obtain(request: Request, study: ClaimStudy, world: World | None = None) -> S
             generator = np.random.default_rng([request.first_seed, *spec.name.encode()])
             studies.append(plant(spec, world or World(), generator))
         else:
-            studies.append(train(spec, request))
+            studies.append(train(request, spec))
     return SweepRuns(tuple(studies), (study.setting_at(request.scale),))
 
 
-def train(spec: SweepSpec, request: Request) -> Study:
+def train(request: Request, spec: SweepSpec) -> Study:
     """Train the runs of a sweep that the folder does not hold yet.
 
     Args:
-        spec: The spec of the sweep.
         request: The request.
+        spec: The spec of the sweep.
 
     Raises:
         NotRun: The time limit was reached. The next request continues the sweep.

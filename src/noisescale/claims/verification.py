@@ -132,9 +132,9 @@ def _examine(claim: Claim, request: Request, log: Callable[[str], None]) -> _Exa
         with _one_thread():
             evidence = claim.experiment(request)
         if not evidence.statistics:
-            reason, evidence = evidence.setting, None
+            raise NotRun("the experiment returned no statistic")
     except NotRun as error:
-        reason = str(error)
+        evidence, reason = None, str(error)
     return _Examination(claim, request, evidence, reason, time.perf_counter() - began)
 
 

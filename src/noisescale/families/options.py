@@ -51,7 +51,7 @@ class ModelOptions:
         return {**{f.name: getattr(self, f.name) for f in fields(self)}, "blocks": blocks}
 
     @property
-    def sizes(self) -> Normalization:
+    def sized_normalization(self) -> Normalization:
         """The normalization, with its number of groups or its ghost size."""
         sizes = {"groups": self.groups, "ghost_size": self.ghost_size}
         return Normalization(self.normalization, **{name: size for name, size in sizes.items() if size is not None})

@@ -55,7 +55,7 @@ def complete(options: ModelOptions) -> ModelOptions:
         BadInput: The family is unknown, or it does not have one of the given options.
     """
     family = _family(options.family)
-    sizes = options.sizes
+    sizes = options.sized_normalization
     for name, value in options.given().items():
         owner = next((kind for kind, normalizer in NORMALIZATIONS.items() if name in normalizer.takes), None)
         if owner is not None and "normalization" in family.takes:
@@ -82,7 +82,10 @@ def family_factory(options: ModelOptions) -> Factory:
     """
     options = complete(options)
     family = _family(options.family)
-    arguments = {name: options.sizes if name == "normalization" else getattr(options, name) for name in family.takes}
+    arguments = {
+        name: options.sized_normalization if name == "normalization" else getattr(options, name)
+        for name in family.takes
+    }
     return lambda width, shape, classes: family.build(width, shape, classes, **arguments)
 
 

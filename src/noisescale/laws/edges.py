@@ -81,7 +81,7 @@ def edge_laws(edges: tuple[EdgeAt, ...]) -> tuple[EdgeLaw, ...]:
     return tuple(laws)
 
 
-def edge_over_batch(edges: tuple[EdgeAt, ...], width: float) -> EdgeByBatch | None:
+def measured_edge_at_width(edges: tuple[EdgeAt, ...], width: float) -> EdgeByBatch | None:
     """Return the edge at a measured width as a function of batch size.
 
     Args:
@@ -102,9 +102,7 @@ def edge_over_batch(edges: tuple[EdgeAt, ...], width: float) -> EdgeByBatch | No
     )
 
 
-def edge_at_new_width(
-    edges: tuple[EdgeAt, ...], laws: tuple[EdgeLaw, ...], width: float
-) -> tuple[EdgeByBatch | None, str]:
+def edge_at_width(edges: tuple[EdgeAt, ...], laws: tuple[EdgeLaw, ...], width: float) -> tuple[EdgeByBatch | None, str]:
     """Return the edge over batch size at any width, measured or not.
 
     Args:
@@ -117,7 +115,7 @@ def edge_at_new_width(
         else the conclusive laws over width, else the nearest measured width. The edge is None if no measured edge lies
         inside its ladder.
     """
-    measured = edge_over_batch(edges, width)
+    measured = measured_edge_at_width(edges, width)
     if measured is not None:
         return measured, "stability edge measured at this width"
     conclusive: list[PowerLaw] = [law.law for law in laws if law.law.status == "ok"]
@@ -133,11 +131,11 @@ def edge_at_new_width(
             ),
             f"stability edge from its law over widths, at B = {', '.join(f'{batch:g}' for batch in batches)}",
         )
-    bracketed = {edge.width for edge in edges if edge_over_batch(edges, edge.width) is not None}
+    bracketed = {edge.width for edge in edges if measured_edge_at_width(edges, edge.width) is not None}
     if not bracketed:
         return None, "no stability edge was measured"
     nearest = min(bracketed, key=lambda value: abs(math.log(value / width)))
-    return edge_over_batch(
+    return measured_edge_at_width(
         edges, nearest
     ), f"stability edge of width {nearest:g}, because its law over widths is inconclusive"
 

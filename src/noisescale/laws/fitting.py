@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from noisescale.estimate import Estimate
 from noisescale.laws.cells import Ladder, build_ladder, ladder_quantity
 from noisescale.laws.edge_by_batch import EdgeByBatch
-from noisescale.laws.edges import edge_laws, edge_over_batch, measured_edges
+from noisescale.laws.edges import edge_laws, measured_edge_at_width, measured_edges
 from noisescale.laws.largest_batch import CONVENTION, LARGEST_BATCH_ADVICE, LargestBatch, largest_batch
 from noisescale.laws.noise_units import NORMALIZED, NoiseUnits
 from noisescale.laws.optimum import Optimum, optimum
@@ -122,9 +122,11 @@ def _fit_series(
         ladder = build_ladder(complete_runs, quantity, settings.select_on, settings.units)
         momentum = float(group.hyperparameters["momentum"])
         units = NoiseUnits(quantity, ladder.log_ratio, ladder.train_size, momentum, settings.replacement, fixed, value)
-        widths.append(_fit_width(float(str(width)), ladder, units, edge_over_batch(edges, float(str(width))), settings))
+        widths.append(
+            _fit_width(float(str(width)), ladder, units, measured_edge_at_width(edges, float(str(width))), settings)
+        )
     laws = {
-        metric: _metric_laws(metric, tuple(widths), quantity, axis)
+        metric: _metric_laws(metric, tuple(widths), quantity, axis, settings.replacement)
         for metric in settings.units
         if any(metric in width.optima for width in widths)
     }
@@ -229,7 +231,7 @@ def _largest_batch(optimum: MetricOptimum, units: NoiseUnits, edge: EdgeByBatch 
     )
 
 
-def _metric_laws(metric: str, widths: tuple[WidthFit, ...], quantity: str, axis: str) -> MetricLaws:
+def _metric_laws(metric: str, widths: tuple[WidthFit, ...], quantity: str, axis: str, replacement: bool) -> MetricLaws:
     rows = [(width, width.optima[metric]) for width in widths if metric in width.optima]
     used = [(width, at_optimum) for width, at_optimum in rows if at_optimum.in_law]
     bounded = [
@@ -239,7 +241,7 @@ def _metric_laws(metric: str, widths: tuple[WidthFit, ...], quantity: str, axis:
     noise = f"optimum {QUANTITIES[quantity if has_noise else 'noise_scale'].words}"
     with_noise, bounded = (used, bounded) if has_noise else ([], [])
     is_normalized = quantity == "normalized_noise_scale"
-    measure = ("1", NORMALIZED) if is_normalized else (NOISE_SCALE.unit, NOISE_SCALE.formula(False))
+    measure = ("1", NORMALIZED) if is_normalized else (NOISE_SCALE.unit, NOISE_SCALE.formula(replacement))
     noise_law = _law(with_noise, [at_optimum.curve.value for _, at_optimum in with_noise], noise, *measure)
     with_bounds = _law_with_bounds(bounded, noise, *measure)
     temperatures = [math.log(at_optimum.temperature.value) for _, at_optimum in with_noise]
@@ -253,7 +255,9 @@ def _metric_laws(metric: str, widths: tuple[WidthFit, ...], quantity: str, axis:
         metric=metric,
         normalized_noise_scale=noise_law,
         with_bounds=with_bounds,
-        temperature=_law(with_noise, temperatures, "optimum temperature", TEMPERATURE.unit, TEMPERATURE.formula(False)),
+        temperature=_law(
+            with_noise, temperatures, "optimum temperature", TEMPERATURE.unit, TEMPERATURE.formula(replacement)
+        ),
         learning_rate=(
             _law(used, rates, "optimum learning rate", "1", "ε, at the fixed batch")
             if axis == "learning_rate"

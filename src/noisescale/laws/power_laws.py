@@ -138,6 +138,7 @@ def power_law(
     quantity: str = "optimum",
     unit: str = "1",
     convention: str = "",
+    axis: str = "width",
 ) -> PowerLaw:
     """Fit the line log quantity = a + slope · log width.
 
@@ -160,6 +161,7 @@ def power_law(
         quantity: Name of the quantity, for messages.
         unit: Unit of the quantity.
         convention: Definition of the quantity.
+        axis: Name of the axis, for messages. For another axis than "width", the widths are positions on that axis.
 
     Returns:
         The law. It is inconclusive with fewer than four widths that have a well-determined measured value.
@@ -185,15 +187,15 @@ def power_law(
     count = int(informative(error).sum())
     status = "ok" if count >= MINIMUM_WIDTHS else "inconclusive"
     advice = (
-        f"{count} widths, and {int((~free).sum())} as inequalities"
+        f"{count} {axis}s, and {int((~free).sum())} as inequalities"
         if status == "ok"
-        else f"a law needs {MINIMUM_WIDTHS} widths with a well-determined optimum (got {count}): "
-        "add widths, seeds or rungs"
+        else f"a law needs {MINIMUM_WIDTHS} {axis}s with a well-determined optimum (got {count}): "
+        f"add {axis}s, seeds or rungs"
     )
     no_line = Estimate(math.nan, math.nan, math.nan, "1", "no line")
     slope, log_center, method, lack, residual = no_line, no_line, "none", math.nan, math.nan
     center = float(np.mean(np.log(w[free]))) if free.any() else math.nan
-    slope_text = f"exponent of width in {quantity}"
+    slope_text = f"exponent of {axis} in {quantity}"
     if free.sum() >= 2 and np.ptp(w[free]) > 0:
         fit = _WeightedLine(np.log(w[free]), y[free], error)
         lack, residual, method = fit.lack_of_fit, fit.residual, "least_squares"

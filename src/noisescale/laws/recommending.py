@@ -20,7 +20,7 @@ from noisescale.laws.batch_ladder import (
     training_time,
 )
 from noisescale.laws.edge_by_batch import EdgeByBatch
-from noisescale.laws.edges import edge_at_new_width
+from noisescale.laws.edges import edge_at_width
 from noisescale.laws.fitting import NO_BENEFIT_REASON, fit
 from noisescale.laws.optimum_at_width import OptimumAtWidth, optimum_at_width
 from noisescale.laws.recommendation import Recommendation, Rung
@@ -67,14 +67,14 @@ def recommend(
     fitted = study_or_fit if isinstance(study_or_fit, Fit) else fit(study_or_fit)
     study = study_or_fit if isinstance(study_or_fit, Study) else None
     group = _choose_group(fitted, parameterization)
-    edge, edge_basis = edge_at_new_width(group.edges, group.edge_laws, width)
-    by_rate = group.series[group.primary].quantity == "learning_rate"
+    edge, edge_basis = edge_at_width(group.edges, group.edge_laws, width)
+    by_rate = group.primary_series.quantity == "learning_rate"
     select = _select_by_rate if by_rate else _select_by_noise
     selection = select(fitted, group, width, batch_size, edge, study)
     chosen, series, noise = selection.chosen, selection.series, selection.noise
     momentum = float(group.hyperparameters["momentum"])
     train_size = series.widths[-1].train_size
-    normalized = not by_rate and any(math.isfinite(cell.normalized_noise_scale) for cell in series.widths[-1].cells)
+    normalized = series.quantity == "normalized_noise_scale"
     input_shape, num_outputs = study.data_shape() if study is not None else ((), 0)
     return Recommendation(
         schema_version=SCHEMA_VERSION,
@@ -122,7 +122,7 @@ def _select_by_noise(
     fitted: Fit, group: Group, width: float, batch_size: int | None, edge: EdgeByBatch | None, study: Study | None
 ) -> _Selection:
     """Give every batch size the learning rate with the optimal noise scale."""
-    series = group.series[group.primary]
+    series = group.primary_series
     optimum = optimum_at_width(series, fitted.metric, width)
     warnings = [*fitted.warnings, *optimum.warnings]
     train_size = series.widths[-1].train_size
@@ -209,7 +209,7 @@ def _choose_group(fitted: Fit, parameterization: str | None) -> Group:
     def peak(group: Group) -> float:
         heights = [
             width.optima[fitted.metric].height.value
-            for width in group.series[group.primary].widths
+            for width in group.primary_series.widths
             if fitted.metric in width.optima
         ]
         finite = [sign * height for height in heights if math.isfinite(height)]

@@ -208,6 +208,11 @@ class Group:
     series: tuple[Series, ...]
     primary: int
 
+    @property
+    def primary_series(self) -> Series:
+        """The series that summary and recommendation use."""
+        return self.series[self.primary]
+
     def number(self, name: str) -> float:
         """Return a numeric hyperparameter; NaN if the group lacks it or it is not a number."""
         value = self.hyperparameters.get(name)

@@ -24,7 +24,7 @@ def summary_rows(group: Group, metric: str) -> Iterator[SummaryRow]:
     Yields:
         One row for each width with this metric.
     """
-    for width in group.series[group.primary].widths:
+    for width in group.primary_series.widths:
         optimum = width.optima.get(metric)
         if optimum is None:
             continue

@@ -96,7 +96,7 @@ def fit_table_data(fit: Fit) -> list[TableData]:
     """Return the tables of `fit_tables` as text."""
     tables = []
     for group in fit.groups:
-        measured = list(group.series[group.primary].laws)
+        measured = list(group.primary_series.laws)
         for metric in sorted(measured, key=lambda name: name != fit.metric):
             tables.append(_optima(fit, group, metric))
         tables.append(_laws(group, measured))
@@ -121,7 +121,7 @@ _NAMED_FIRST = ("optimizer", "parameterization")
 
 def _optima(fit: Fit, group: Group, metric: str) -> TableData:
     rows = list(summary_rows(group, metric))
-    series = group.series[group.primary]
+    series = group.primary_series
     symbol = "ε" if series.fixed == "learning_rate" else "B"
     quantity = QUANTITIES[series.quantity]
     varied = "B" if symbol == "ε" else "ε"
@@ -169,8 +169,8 @@ def _row(row: SummaryRow, metric: str, quantity: Quantity, varied: str) -> tuple
 
 
 def _laws(group: Group, metrics: list[str]) -> TableData:
-    laws = {metric: group.series[group.primary].laws[metric] for metric in metrics}
-    series = group.series[group.primary]
+    laws = {metric: group.primary_series.laws[metric] for metric in metrics}
+    series = group.primary_series
     symbol = QUANTITIES[series.quantity].symbol
     quantities: dict[str, Callable[[MetricLaws], PowerLaw | None]] = {
         f"best {symbol}": lambda laws: laws.normalized_noise_scale,

@@ -151,7 +151,7 @@ class Study:
         # Examples seen divided by N. Only runs with a schedule store this number.
         last = pd.Series(NestedCurves(table["curves"]).last("epoch"), frame.index)
         frame["epochs"] = last.fillna(frame.steps * frame.batch_size / frame.train_size)
-        _fill_noise(frame)
+        _set_noise(frame)
         reference = self._reference_layers()
         frame = frame.merge(reference, on="run_id", how="left")
         frame["late"] = _late_cells(frame)
@@ -164,8 +164,8 @@ class Study:
         return reference.rename(columns=names)[["run_id", *names.values(), "normalized_noise_scale"]]
 
 
-def _fill_noise(frame: pd.DataFrame) -> None:
-    """Add the measures of noise to runs whose shards lack them: version 0.1 stored none, and had only SGD."""
+def _set_noise(frame: pd.DataFrame) -> None:
+    """Set the measures of noise: those of SGD follow from the keys of a run, those of other optimizers are stored."""
     stored = (
         frame[list(NOISE_COLUMNS)] if NOISE_COLUMNS[0] in frame else pd.DataFrame(np.nan, frame.index, NOISE_COLUMNS)
     )

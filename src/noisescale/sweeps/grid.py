@@ -110,7 +110,7 @@ class Grid:
     def notes(self) -> list[str]:
         """Return notes for a reader of the results."""
         sizes = {*self.spec.grid.batch_size, *(self.spec.stability.batch_size or ())}
-        small = sorted(filter(self.model.sizes.falls_back, sizes))
+        small = sorted(filter(self.model.sized_normalization.falls_back, sizes))
         if not small:
             return []
         below = f"batch sizes {', '.join(map(str, small))} are below model.ghost_size = {self.model.ghost_size}"
@@ -118,7 +118,7 @@ class Grid:
 
     def can_train_on(self, batch_size: int) -> bool:
         """Return whether the data and the normalization allow a batch size."""
-        return 1 <= batch_size <= self.largest_batch and self.model.sizes.batch_fault(batch_size) is None
+        return 1 <= batch_size <= self.largest_batch and self.model.sized_normalization.batch_fault(batch_size) is None
 
     def points(self) -> list[Point]:
         """Return all cells of the grid, in the order of its axes."""

@@ -50,7 +50,7 @@ def check_grid(grid: Grid) -> None:
 
 def _check_batches(grid: Grid, key: str, sizes: tuple[int, ...], most: int) -> None:
     for size in sizes:
-        if (fault := grid.model.sizes.batch_fault(size)) is not None:
+        if (fault := grid.model.sized_normalization.batch_fault(size)) is not None:
             raise BadInput(key, fault, size)
         if size > most:
             examples = len(grid.dataset(grid.label_noises[0]).x_train)
@@ -69,7 +69,7 @@ def _check_moving_batches(grid: Grid) -> None:
     for point in grid.points():
         if parse_schedule(point.schedule).of == "batch_size":
             for size in MovingBatches(grid.cell(point)[0]).sizes:
-                if (fault := grid.model.sizes.batch_fault(size)) is not None:
+                if (fault := grid.model.sized_normalization.batch_fault(size)) is not None:
                     raise BadInput(key, f"batches for which the model's normalization has {fault}", size)
 
 

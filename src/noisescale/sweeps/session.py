@@ -84,7 +84,7 @@ def sweep(
     check_executor(executor)
     device = choose_device(device, executor)
     workers = Workers.of(device, jobs)
-    trainer = build_executor(executor, workers, folder.absolute(), stuck_after)
+    chosen_executor = build_executor(executor, workers, folder.absolute(), stuck_after)
     check_precision(spec.training.precision, device)
     grid = Grid(spec)
     check_folder(folder, spec)
@@ -96,7 +96,7 @@ def sweep(
         prepare_folder(folder, spec)
         _record_data(folder, grid)
         limits = JobLimits(deadline, math.inf if max_pack_seconds is None else max_pack_seconds, stuck_after)
-        driver = Driver(grid, shapes, folder, trainer, workers, limits, compile=compile, quiet=quiet)
+        driver = Driver(grid, shapes, folder, chosen_executor, workers, limits, compile=compile, quiet=quiet)
         capped = executor == "local" and jobs is not None and jobs > workers.count
         jobs_notes = [f"--jobs {jobs}: {workers.count} workers, at most one per core"] if capped else []
         for note in (*grid.notes(), *jobs_notes, *_move_damaged(folder)):

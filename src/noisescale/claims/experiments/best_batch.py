@@ -49,7 +49,9 @@ def best_batch(request: Request) -> Evidence:
 
 
 def _best_batch_law(sweeps: SweepRuns) -> PowerLaw:
-    fits = [fit_primary_series(study)[1] for study in sweeps.studies]
-    optima = [series.widths[0].optima["accuracy"] for series in fits]
+    """Fit the best batch size against the rate. Each sweep has a single rate and a single width."""
+    series = [fit_primary_series(study) for study in sweeps.studies]
+    rates = [ladder.fixed_value for ladder in series]
+    optima = [ladder.widths[0].optima["accuracy"] for ladder in series]
     batches = [optimum.batch_size for optimum in optima]
-    return law_at_optima([series.fixed_value for series in fits], optima, batches, "best batch", "rate")
+    return law_at_optima(rates, optima, batches, "best batch", "rate")

@@ -7,6 +7,7 @@ import math
 from noisescale.claims.criterion import above, within
 from noisescale.claims.evidence import Evidence, Request
 from noisescale.claims.law_statistics import (
+    fit_first_group,
     fit_primary_series,
     law_at_optima,
     law_points,
@@ -36,8 +37,8 @@ def noise_in_proportion(request: Request) -> Evidence:
     world = World(shuffled=request.null)
     equal_time = obtain(request, OVER_WIDTHS, world)
     equal_epochs = obtain(request, OVER_WIDTHS_AT_EQUAL_EPOCHS, world)
-    _, series = fit_primary_series(equal_time.study)
-    _, epochs_series = fit_primary_series(equal_epochs.study)
+    series = fit_primary_series(equal_time.study)
+    epochs_series = fit_primary_series(equal_epochs.study)
     seeds = seeds_of(series)
     law = series.laws["accuracy"].normalized_noise_scale
     epochs_law = epochs_series.laws["accuracy"].normalized_noise_scale
@@ -69,7 +70,7 @@ def constant_temperature(request: Request) -> Evidence:
     # the best ḡ is the same at all widths.
     world = (World(slope=0.0) if request.null else World()).standard()
     sweeps = obtain(request, STANDARD_OVER_WIDTHS, world)
-    _, series = fit_primary_series(sweeps.study)
+    series = fit_primary_series(sweeps.study)
     seeds = seeds_of(series)
     law, loss_law = series.laws["accuracy"].temperature, series.laws["loss"].temperature
     curves = (
@@ -103,7 +104,7 @@ def with_batch_norm(request: Request) -> Evidence:
         ("residual", residual, above(0)),
         ("convolutional", convolutional, _CONSTANT),
     ):
-        _, series = fit_primary_series(sweep.study)
+        series = fit_primary_series(sweep.study)
         law = series.laws["accuracy"].normalized_noise_scale
         statistics.append(slope_statistic(f"slope of log ḡ_opt, {name} networks", law, seeds_of(series), criterion))
         curves.append(law_points(f"{name} networks", law))
@@ -122,14 +123,16 @@ def noise_over_init_variance(request: Request) -> Evidence:
     """C1.11: the best g is proportional to the initial variance σ0²."""
     world = World(by="batch" if request.null else "noise").standard(best_batch=14)
     sweeps = obtain(request, INIT_SCALES, world)
-    fits = [fit_primary_series(study) for study in sweeps.studies]
-    optima = [series.widths[0].optima["accuracy"] for _, series in fits]
-    scales = [float(group.hyperparameters["init_scale"]) for group, _ in fits]
+    groups = [fit_first_group(study) for study in sweeps.studies]
+    scales = [group.number("init_scale") for group in groups]
+    # Each sweep has a single width.
+    optima = [group.primary_series.widths[0].optima["accuracy"] for group in groups]
+    seeds = seeds_of(groups[0].primary_series)
     noise_scales = [optimum.noise_scale for optimum in optima]
     law = law_at_optima(scales, optima, noise_scales, "best noise scale", "initial variance")
     curves = (law_points("measured", law), line_through("g ∝ σ0²", law, 1.0))
     return Evidence(
-        statistics=(slope_statistic("slope of log g_opt on log σ0²", law, seeds_of(fits[0][1]), _PROPORTIONAL),),
+        statistics=(slope_statistic("slope of log g_opt on log σ0²", law, seeds, _PROPORTIONAL),),
         panels=(Panel("σ0²", "best noise scale g", curves, log_x=True, log_y=True),),
         runs=sweeps.count,
         setting=sweeps.setting,

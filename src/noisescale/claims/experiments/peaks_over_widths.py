@@ -26,7 +26,7 @@ def peak_rises(request: Request) -> Evidence:
     # In the null experiment, every width has the same peak. Permuting the widths would not remove the effect: the
     # widths with an optimum could still be correlated with accuracy.
     sweeps = obtain(request, OVER_WIDTHS, World(gain=0.0) if request.null else World())
-    _, series = fit_primary_series(sweeps.study)
+    series = fit_primary_series(sweeps.study)
     peaks = _peaks(series)
     if len(peaks) < 2:
         raise NotRun("fewer than two widths have an optimum within their ladder")
@@ -61,7 +61,7 @@ def ntk_is_worse(request: Request) -> Evidence:
     loss = 0.0 if request.null else 0.01
     ntk = obtain(request, OVER_WIDTHS, World(height=0.6 - loss))
     standard = obtain(request, STANDARD_OVER_WIDTHS, World().standard())
-    series = {name: fit_primary_series(sweep.study)[1] for name, sweep in (("NTK", ntk), ("standard", standard))}
+    series = {name: fit_primary_series(sweep.study) for name, sweep in (("NTK", ntk), ("standard", standard))}
     peaks = {name: _peaks(fitted) for name, fitted in series.items()}
     widths = sorted(set(peaks["NTK"]) & set(peaks["standard"]))
     if not widths:

@@ -82,7 +82,7 @@ def largest_batch_falls(request: Request) -> Evidence:
     """C1.7: the largest batch size B* at which the best noise scale can be reached falls with width."""
     # In the null experiment, the largest stable rate grows faster with width than the best noise.
     sweeps = obtain(request, OVER_WIDTHS, World(edge_slope=2.0) if request.null else World())
-    _, series = fit_primary_series(sweeps.study)
+    series = fit_primary_series(sweeps.study)
     law = series.laws["accuracy"].largest_batch
     curves = (law_points("measured", law), line_through("ε_½ constant: B* ∝ 1/width", law, -1.0))
     return Evidence(
