@@ -33,7 +33,8 @@ _PATH_ERRORS = (
 )  # fmt: skip
 
 INTERRUPTED = 130
-# Returned by a command that stopped at its time limit. It has the exit code of an interrupt, but not its message.
+# Returned by a command that stopped at its time limit. The exit code is that of an interrupt, but no message about an
+# interrupt is printed.
 PAUSED = -INTERRUPTED
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `noisescale sweep` wrote.")]
@@ -301,7 +302,8 @@ def _run(arguments: list[str] | None) -> int:
         print("noisescale: interrupted; everything finished so far is kept", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of the output has ended (`| head`). Python flushes the output at exit, which must not fail either.
+        # The program that reads the output has ended (`| head`). Python flushes the output at exit. Redirect it,
+        # because the flush must not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
@@ -332,26 +334,29 @@ def _warn_if_unfinished(folder: Path) -> None:
 
 @contextmanager
 def _interrupts() -> Iterator[None]:
-    """Raise at the first signal to end, ignore the second, which may come during the cleanup, and exit at the third."""
-    seen = 0
+    """Handle signals that ask the process to end: raise at the first, ignore the second, and exit at the third.
+
+    The second signal is ignored because it may arrive during the cleanup.
+    """
+    signals = 0
 
     def handle(number: int, frame: FrameType | None) -> None:
-        nonlocal seen
-        seen += 1
-        if seen == 1:
+        nonlocal signals
+        signals += 1
+        if signals == 1:
             raise KeyboardInterrupt
-        if seen > 2:
+        if signals > 2:
             os._exit(INTERRUPTED)
 
     # A shell starts background jobs with interrupts ignored. They stay ignored.
     handled = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not signal.SIG_IGN]
-    before = [(number, signal.signal(number, handle)) for number in handled]
+    old_handlers = [(number, signal.signal(number, handle)) for number in handled]
     try:
         yield
     finally:
-        for number, handler in before:
-            # After a signal ignore further ones: the interpreter removes handlers as it ends, but keeps SIG_IGN.
-            signal.signal(number, signal.SIG_IGN if seen else handler)
+        for number, handler in old_handlers:
+            # After a signal, ignore further signals. The interpreter removes handlers as it ends, but keeps SIG_IGN.
+            signal.signal(number, signal.SIG_IGN if signals else handler)
 
 
 def _print_json(value: Any) -> None:
@@ -359,7 +364,7 @@ def _print_json(value: Any) -> None:
 
 
 def print_tables(tables: list[Any]) -> None:
-    """Print tables: in the width of a terminal, or without a terminal in 140 columns or more.
+    """Print tables in the width of the terminal; if the output is not a terminal, in at least 140 columns.
 
     Args:
         tables: Tables of rich.

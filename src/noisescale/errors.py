@@ -1,4 +1,4 @@
-"""Errors that the user can correct: bad input."""
+"""The error for bad input, which the user can correct, and helpers that word its message."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _MAX_SHOWN = 600
 
 
 def _short(value: object) -> str:
-    """Format a value on one line, and cut it where it is too long."""
+    """Format a value on one line, and cut the text if it is too long."""
     text = " ".join(str(value).splitlines())
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
 
@@ -45,8 +45,8 @@ def did_you_mean(value: object, known: Iterable[str]) -> str:
     Returns:
         The end of a message, or "" if no known name is similar.
     """
-    near = difflib.get_close_matches(value, list(known), n=1) if isinstance(value, str) else []
-    return f" (did you mean {near[0]!r}?)" if near else ""
+    similar = difflib.get_close_matches(value, list(known), n=1) if isinstance(value, str) else []
+    return f" (did you mean {similar[0]!r}?)" if similar else ""
 
 
 def unknown_name(key: str, known: Iterable[str], got: object, otherwise: str = "") -> BadInput:
@@ -56,7 +56,7 @@ def unknown_name(key: str, known: Iterable[str], got: object, otherwise: str = "
         key: The key of the spec, or the option.
         known: All known names.
         got: The name that was given.
-        otherwise: Other accepted values, as the end of the list of names.
+        otherwise: Text that is appended to the list of names, for other accepted values.
 
     Returns:
         The error, to be raised.

@@ -28,7 +28,8 @@ class Estimate:
         high: Upper end; ∞ if the data do not bound it, NaN if no interval can be given.
         unit: For example "examples", "steps", "fraction", "nats"; "1" for a pure number.
         convention: The definition of the number, in words or as a formula.
-        standard_error: Standard error; 0 if the number is exact, NaN if the interval has none.
+        standard_error: Standard error; 0 if the number is exact, NaN if the interval does not follow from a standard
+            error.
     """
 
     value: float
@@ -40,7 +41,7 @@ class Estimate:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Both ends."""
+        """Both ends of the interval."""
         return self.low, self.high
 
     @property
@@ -50,18 +51,21 @@ class Estimate:
 
     @property
     def is_exact(self) -> bool:
-        """Whether there is no sampling error."""
+        """Whether the number has no sampling error."""
         return self.standard_error == 0
 
     @property
     def log_error(self) -> float:
-        """Standard error of the logarithm, the log interval's width over twice the normal quantile; NaN if open."""
+        """Standard error of the logarithm: the width of the log interval divided by twice the normal quantile.
+
+        NaN if the interval of the logarithm is not bounded.
+        """
         if not (self.bounded and self.low > 0):
             return math.nan
         return math.log(self.high / self.low) / (2 * _NORMAL_QUANTILE)
 
     def covers(self, truth: float) -> bool:
-        """Return whether the interval contains `truth`; an unbounded side contains everything on its side."""
+        """Return whether the interval contains `truth`. An end may be infinite."""
         return self.low <= truth <= self.high
 
     def __str__(self) -> str:
@@ -85,13 +89,13 @@ def student_quantile(degrees: float, probability: float) -> float:
         probability: Cumulative probability, in (0, 1).
 
     Returns:
-        t with P(T <= t) = probability; infinity where `degrees` is not positive.
+        t with P(T <= t) = probability; infinity if `degrees` is not positive.
     """
     return float(stdtrit(degrees, probability)) if degrees > 0 else math.inf
 
 
 def two_sided(degrees: float, confidence: float = CONFIDENCE) -> float:
-    """Return the half-width, in standard errors, of a two-sided t interval of that confidence."""
+    """Return the half-width, in standard errors, of a two-sided t interval with this confidence."""
     return student_quantile(degrees, 0.5 + confidence / 2)
 
 
@@ -100,16 +104,16 @@ def with_t_interval(value: float, error: float, degrees: float, unit: str, conve
 
     Args:
         value: The point estimate.
-        error: Its standard error.
-        degrees: Degrees of freedom of the standard error; the interval is unbounded where they are not positive.
+        error: Standard error of the point estimate.
+        degrees: Degrees of freedom of the standard error. If they are not positive, the interval is unbounded.
         unit: Unit of the number.
         convention: Definition of the number.
 
     Returns:
         The estimate.
     """
-    half = two_sided(degrees) * error if degrees > 0 else math.inf
-    return Estimate(value, value - half, value + half, unit, convention, error)
+    half_width = two_sided(degrees) * error if degrees > 0 else math.inf
+    return Estimate(value, value - half_width, value + half_width, unit, convention, error)
 
 
 def mean_of(samples: Sequence[float] | NDArray[np.float64], unit: str) -> Estimate:
@@ -120,11 +124,11 @@ def mean_of(samples: Sequence[float] | NDArray[np.float64], unit: str) -> Estima
 
 
 def from_log(value: float, low: float, high: float, unit: str, convention: str) -> Estimate:
-    """Return the estimate of a positive quantity from that of its natural logarithm.
+    """Return the estimate of a positive quantity, given the estimate of its natural logarithm.
 
     Args:
         value: Logarithm of the point estimate.
-        low: Logarithm of the lower end; −∞ stays −∞, so that an open side is not printed as 0.
+        low: Logarithm of the lower end. −∞ stays −∞, so that an unbounded end is not printed as 0.
         high: Logarithm of the upper end.
         unit: Unit of the quantity.
         convention: Definition of the quantity.
@@ -145,5 +149,5 @@ def as_json(result: Any) -> Any:
     Returns:
         A value made of dict, list, str, int, float, bool and None only.
     """
-    # Through text, since only there does pydantic replace numbers that JSON does not have.
+    # Convert to text and back, because pydantic replaces NaN and infinity only when it writes text.
     return json.loads(to_json(result, inf_nan_mode="null", fallback=lambda value: value.tolist()))

@@ -1,8 +1,8 @@
 """The noise of an optimizer's updates as a function of learning rate, batch size, training-set size and momentum.
 
-Every measure of noise here is proportional to the learning rate ε, so a measure is its ratio to ε, and the inverses
-follow. Optimizers refer to a `NoiseLaw`; an optimizer without one has no measure, and its laws are in ε at a fixed
-batch.
+Every measure of noise here is proportional to the learning rate ε, so the ratio of a measure to ε defines it, and gives
+the rate or the batch size at which the measure has a given value. An optimizer refers to a `NoiseLaw`. For an optimizer
+without a `NoiseLaw`, scaling laws are fitted to ε at a fixed batch size.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ class NoiseMeasure:
 
     Args:
         name: Name of the measure, and its column in the table of runs.
-        unit: The unit, for tables ("1" for none).
+        unit: The unit, for tables; "1" for a pure number.
         without_replacement: The formula for batches drawn without replacement.
         with_replacement: The formula for batches drawn with replacement.
-        per_rate: Function of (B, N, m, replacement) that returns the measure divided by ε.
+        per_rate: Function of (B, N, m, replacement) that returns the measure divided by ε. B is the batch size, N the
+            training set size, m the momentum.
         rate: Function of (value, B, N, m, replacement) that returns the rate ε at which the measure is `value`.
         batch_size: Function of (ratio, N, m, replacement) that returns the unrounded B at which measure/ε is `ratio`.
     """
@@ -52,7 +53,7 @@ class NoiseLaw:
     """The measures of noise that an optimizer has.
 
     Args:
-        measures: The measures. Laws are fitted in the first one.
+        measures: The measures. Scaling laws are fitted to the first measure.
     """
 
     def __init__(self, *measures: NoiseMeasure) -> None:
@@ -68,10 +69,10 @@ class NoiseLaw:
         """Return a measure of noise divided by the learning rate.
 
         Args:
-            name: The measure.
-            batch_size: B, in examples; a number or an array.
-            train_size: N, in examples.
-            momentum: m, in [0, 1).
+            name: Name of the measure.
+            batch_size: Batch size B, in examples; a number or an array.
+            train_size: Training set size N, in examples.
+            momentum: Momentum m, in [0, 1).
             replacement: Whether batches are drawn with replacement.
 
         Returns:
@@ -111,8 +112,8 @@ def _noise_scale_batch(ratio: float, train_size: float, momentum: float, replace
     return train_size / (ratio * (1 - momentum) + (0.0 if replacement else 1.0))
 
 
-# Smith, Le 2018; Park, Sohl-Dickstein, Le, Smith 2019, section 2. At B = N/2 the formula with replacement is twice
-# that without.
+# Smith, Le 2018; Park, Sohl-Dickstein, Le, Smith 2019, section 2. At B = N/2 the formula with replacement gives twice
+# the value of the formula without replacement.
 NOISE_SCALE = NoiseMeasure(
     "noise_scale",
     "examples",
@@ -123,7 +124,8 @@ NOISE_SCALE = NoiseMeasure(
     _noise_scale_batch,
 )
 
-# Jastrzębski et al. 2017, section 2: the ratio of learning rate and batch size; 1 − m as in Smith, Le 2018.
+# Jastrzębski et al. 2017, section 2: the ratio of learning rate and batch size. The factor 1 − m is from Smith, Le
+# 2018.
 TEMPERATURE = NoiseMeasure(
     "temperature",
     "1/examples",
@@ -148,5 +150,5 @@ ADAM_TEMPERATURE = NoiseMeasure(
 SGD_NOISE = NoiseLaw(NOISE_SCALE, TEMPERATURE)
 ADAM_NOISE = NoiseLaw(ADAM_TEMPERATURE)
 
-# The columns of a study, in their order.
+# The columns of a study with measures of noise, in the order of its tables.
 NOISE_COLUMNS = tuple(measure.name for measure in (NOISE_SCALE, TEMPERATURE, ADAM_TEMPERATURE))

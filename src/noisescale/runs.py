@@ -16,7 +16,7 @@ from typing import Any, Literal
 Purpose = Literal["sweep", "stability"]
 Status = Literal["completed", "diverged", "failed"]
 
-# Increase these numbers when the same configuration trains differently, so that old results are not taken for new ones.
+# Increase a number when the same configuration trains differently, so that old results are not taken for new results.
 SEMANTICS = {"sweep": 1, "stability": 2}
 
 
@@ -26,7 +26,7 @@ class Run:
 
     Args:
         dataset: Name of the data set.
-        dataset_hash: Digest of its arrays.
+        dataset_hash: Digest of the data set's arrays.
         train_size: Number of training examples N, without validation examples.
         test_size: Number of test examples.
         validation_fraction: Fraction of the chosen examples that becomes the validation set.
@@ -38,13 +38,13 @@ class Run:
         normalization: Name of the normalization.
         parameterization: Name of the parameterization.
         width: Width of the model.
-        learning_rate: Learning rate ε, which multiplies the rates in the parameterization's table. With a schedule, its
-            peak.
+        learning_rate: Learning rate ε, which multiplies the rates in the parameterization's table. With a schedule, ε
+            is the peak rate.
         batch_size: Batch size B, in examples.
         momentum: Momentum coefficient, from 0 to below 1.
         weight_decay: Weight decay λ in the parameterization's coordinates (coupled: ½λ‖θ‖² in the loss).
         init_scale: σ0², the numerator of the initial weight variance σ0²/fan-in.
-        seed: Seed of the initialization, the data order and the augmentation.
+        seed: Seed of the initial weights, the data order and the augmentation.
         steps: Training budget, in steps.
         schedule: The schedule as `Schedule.text` writes it.
         evaluations: Number of evaluations after step 0, evenly spaced, the last one at the end.
@@ -66,9 +66,9 @@ class Run:
         decay: How weight decay enters: "coupled", "decoupled" or "independent".
         clip_norm: Largest norm of the gradient in the parameterization's coordinates; None for no clipping.
         augmentation: Names in `AUGMENTATIONS`, separated by spaces.
-        average: True averages late iterates.
+        average: True if the average of the late iterates is also evaluated.
         measure: Quantities to measure during training, separated by spaces.
-        measure_at: Shares of the budget at which to measure, separated by spaces.
+        measure_at: Fractions of the budget at which to measure, separated by spaces.
         measure_examples: Number of training examples to measure on.
         optimizer: A name in `training.OPTIMIZERS`.
         beta1: β1 of AdamW; None for other optimizers.
@@ -135,12 +135,15 @@ class Run:
         return _digest({**_without_defaults(self.as_dict()), "semantics": SEMANTICS[self.purpose]})
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the plain values by key. `dataclasses.asdict` would copy each value and take ten times as long."""
+        """Return the values by key. `dataclasses.asdict` would copy each value and take ten times as long."""
         return {name: getattr(self, name) for name in _NAMES}
 
     @property
     def shape_key(self) -> tuple[tuple[str, Any], ...]:
-        """The keys that runs of one pack share, because they change the shape or the order of the computation."""
+        """The values that all runs of one pack share, because they determine the shape or order of the computation.
+
+        A pack is a set of runs that train together.
+        """
         values = _without_defaults({name: getattr(self, name) for name in _NAMES if name not in PER_RUN}, _LATEST_KEYS)
         return tuple(values.items())
 
@@ -168,17 +171,18 @@ class Run:
 _NAMES = tuple(f.name for f in fields(Run))
 
 
-# Keys that are newer than the first studies, with the values that these studies imply. A key with this value does not
-# enter a run's id, so that ids of finished runs stay the same.
+# Keys that are newer than the first studies, with the values that these studies used implicitly. A key with this value
+# does not enter a run's id, so that the ids of finished runs stay the same.
 LATER_KEYS: dict[str, Any] = {
     f.name: f.default for f in fields(Run) if f.default is not MISSING and f.name != "purpose"
 }
 
-# Version 0.1 had a single decay apart from the gradient and called it "decoupled"; now it is called "independent". Ids
-# use the first names, so that ids of finished runs stay the same.
+# Version 0.1 had one form of weight decay outside the gradient and called it "decoupled". Now it is called
+# "independent". Ids still use the name of version 0.1, so that the ids of finished runs stay the same.
 _DECAY_IN_IDS = {"independent": "decoupled", "decoupled": "decoupled by the tensor's rate"}
 
-# Keys of version 0.2. At their defaults they do not enter the key of a shape, so that it is the same as in version 0.1.
+# Keys that version 0.2 added. At their defaults they do not enter `shape_key`, so that it is the same as in version
+# 0.1.
 _LATEST_KEYS = ("optimizer", "no_decay", "metrics")
 
 
@@ -197,7 +201,7 @@ def modern_record(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_defaults(values: dict[str, Any], names: Iterable[str] | None = None) -> dict[str, Any]:
-    """Drop newer keys at their defaults, and write the decay as ids do."""
+    """Drop newer keys that have their default, and give the decay the name that ids use."""
     dropped = {name for name in (LATER_KEYS if names is None else names) if values[name] == LATER_KEYS[name]}
     return {
         name: _DECAY_IN_IDS.get(value, value) if name == "decay" else value
@@ -206,29 +210,32 @@ def _without_defaults(values: dict[str, Any], names: Iterable[str] | None = None
     }
 
 
-# Keys that may differ within a pack, stored as tensors along its run axis. All other keys are part of the pack's shape.
+# Keys that may differ between the runs of a pack. A pack stores their values as tensors with one entry per run. All
+# other keys are part of the pack's shape.
 PER_RUN = ("learning_rate", "momentum", "beta1", "beta2", "epsilon", "weight_decay", "init_scale", "seed")
 
 
 @dataclass(slots=True)
 class RunResult:
-    """The results of one run: its late-time means, its curves and the noise scale of every layer.
+    """The results of one run: means over the end of training, curves, and the noise scale of every layer.
+
+    The late window is the last part of training, over which evaluations are averaged.
 
     Args:
         run: The run.
         status: "completed", "diverged" or "failed".
-        diverged_at_step: The step at which divergence was detected; None for other runs.
+        diverged_at_step: The step at which divergence was detected; None if the run did not diverge.
         collapsed: True if the run completed without learning: its training result is about that of a constant
             predictor.
-        chance: By metric, the value of the best constant predictor on the training set.
-        late_means: By curve, the mean over the evaluations of the late window.
-        drifts: By curve, the mean over the late window minus the mean over the window of equal length before it.
-        final: By curve, the last value.
-        best_test_accuracy: The largest test accuracy of all evaluations; NaN without any.
-        curves: By quantity, one value per evaluation, starting at step 0.
-        layers: One row per parameter: its fan-in, initial variance, rate multiplier and ḡ_l.
-        averaged: The results of the average of late iterates, if the run asks for it.
-        noise: The measures of noise that the optimizer has, by column; missing measures are NaN in a study.
+        chance: The value of each metric for the best constant predictor on the training set, by metric.
+        late_means: The mean over the evaluations of the late window, by curve.
+        drifts: The mean over the late window minus the mean over the window of equal length before it, by curve.
+        final: The last value, by curve.
+        best_test_accuracy: The largest test accuracy of all evaluations; NaN if accuracy was not evaluated.
+        curves: One value per evaluation, starting at step 0, by quantity.
+        layers: One row per parameter: fan-in, initial variance, rate multiplier and normalized noise scale ḡ.
+        averaged: The results of the average of late iterates, if the run asks for this average.
+        noise: The optimizer's measures of noise, by column. Measures that the optimizer lacks are NaN in a study.
         seconds: The time of the pack divided by its number of runs, in seconds.
         device: The device that trained the run.
         threads: Number of threads that trained the pack.

@@ -1,4 +1,4 @@
-"""Fixtures: a planted study with a known law, stability edge and seed noise."""
+"""Fixtures: a planted study, which is a simulated table of runs with a known law, stability edge and seed noise."""
 
 from __future__ import annotations
 
@@ -33,11 +33,12 @@ class PlantedStudy:
 
 
 def planted_edge(width: float, batch: float, exponent: float = 0.0) -> float:
-    """Return ε_½(B) = 24·B/(B + 4)·(width/64)^exponent."""
+    """Return the planted stability edge ε_½(B) = 24·B/(B + 4)·(width/64)^exponent."""
     return 24 * batch / (batch + 4) * (width / 64) ** exponent
 
 
 def planted_optimum(width: float, slope: float = 1.0, at_64: float = 1000.0) -> float:
+    """Return the normalized noise scale ḡ at the planted optimum of a width."""
     return at_64 * (width / 64) ** slope
 
 

@@ -25,18 +25,18 @@ def draw(mean: float, deviation: float, seed: int, count: int = 10) -> np.ndarra
         (0.001, 0.01, 0.001, "equivalent"),
     ],
 )
-def test_verdicts(difference: float, control: float, deviation: float, result: str) -> None:
+def test_every_result_of_the_test(difference: float, control: float, deviation: float, result: str) -> None:
     test = equivalence(draw(difference, deviation, 0), draw(control, deviation, 1))
     assert test.result == result
     json.dumps(as_json(test), allow_nan=False)
 
 
-def test_the_margin_is_the_larger_of_the_two() -> None:
+def test_the_margin_is_the_larger_of_the_fixed_margin_and_a_share_of_the_control() -> None:
     assert equivalence(draw(0, 0.001, 0), draw(0.04, 0.001, 1)).margin == pytest.approx(0.01)
     assert equivalence(draw(0, 0.001, 0), draw(0.01, 0.001, 1)).margin == pytest.approx(0.005)
 
 
-def test_signs_do_not_matter() -> None:
+def test_the_signs_of_difference_and_control_do_not_matter() -> None:
     d, c = draw(0.02, 0.004, 0), draw(0.05, 0.004, 1)
     assert equivalence(d, c).contrast == equivalence(-d, -c).contrast
 
@@ -50,10 +50,10 @@ def test_too_few_seeds_are_refused(shape: int) -> None:
 def test_a_difference_at_the_margin_is_rarely_equivalent() -> None:
     generator = np.random.default_rng(2)
     draws = 400
-    false = sum(
+    wrongly_equivalent = sum(
         equivalence(0.0125 + 0.006 * generator.standard_normal(10), 0.05 + 0.006 * generator.standard_normal(10)).result
         == "equivalent"
         for _ in range(draws)
     )
     # Nominal 5 %; three standard errors of 400 draws.
-    assert false / draws <= 0.085
+    assert wrongly_equivalent / draws <= 0.085

@@ -66,7 +66,8 @@ def test_edges_and_largest_batches_match_the_planted_edge(make_study: Make) -> N
     assert np.mean(covered) >= 0.75
     assert all(law.law.slope.covers(0) for law in group.edge_laws)
     rows = {row.width: row for row in result.summary}
-    # 24·B/(B + 4)·(4000/B - 1) = 2000 at B = 43.6; interpolation between batch sizes 16 and 64 gives 43.9.
+    # At width 128 the optimum is g = 2000. The planted edge gives 24·B/(B + 4)·(4000/B - 1) = 2000 at B = 43.6, and its
+    # interpolation between the batch sizes 16 and 64 gives 43.9.
     assert rows[128].largest_batch_label == "solved"
     assert rows[128].largest_batch.covers(43.8)
     assert rows[16].largest_batch_label == "extrapolated"
@@ -78,18 +79,18 @@ def test_a_rate_above_half_of_the_edge_is_stability_limited(make_study: Make) ->
     assert all("stability_limited" in row.labels and not row.in_law for row in result.summary)
     excluded = result.groups[0].series[0].laws["accuracy"].excluded
     assert [row.width for row in excluded] == [32, 64]
-    calm = fit(make_study(rates=(2.0,), widths=(32, 64)))
-    assert all("stability_limited" not in row.labels and row.in_law for row in calm.summary)
+    at_small_rate = fit(make_study(rates=(2.0,), widths=(32, 64)))
+    assert all("stability_limited" not in row.labels and row.in_law for row in at_small_rate.summary)
 
 
-def test_drifting_cells_are_excluded_or_flagged(make_study: Make) -> None:
-    # Cells far below the optimum still drift: the late cells determine the optimum.
-    clean = fit(make_study(rates=(2.0,), late=lambda width, noise: noise > 300 * width / 64))
-    row = next(row for row in clean.summary if row.width == 64)
+def test_cells_that_have_not_converged_are_excluded_or_flagged(make_study: Make) -> None:
+    # Cells far below the optimum have not converged. The converged cells determine the optimum.
+    converged_near_optimum = fit(make_study(rates=(2.0,), late=lambda width, noise: noise > 300 * width / 64))
+    row = next(row for row in converged_near_optimum.summary if row.width == 64)
     assert "not_late" not in row.labels and row.normalized_noise_scale.covers(1000)
-    # The best cells still drift: the width is reported but not in the law.
-    drifting = fit(make_study(rates=(2.0,), late=lambda width, noise: width != 64))
-    row = next(row for row in drifting.summary if row.width == 64)
+    # The best cells of width 64 have not converged. The width is reported, but the law does not use it.
+    drifting_at_optimum = fit(make_study(rates=(2.0,), late=lambda width, noise: width != 64))
+    row = next(row for row in drifting_at_optimum.summary if row.width == 64)
     assert "not_late" in row.labels and not row.in_law
     assert row.normalized_noise_scale.covers(1000)
 

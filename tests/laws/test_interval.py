@@ -17,7 +17,7 @@ def test_infinite_and_missing_ends_become_null() -> None:
     assert not estimate.bounded
 
 
-def test_an_open_end_of_a_logarithm_stays_open() -> None:
+def test_an_infinite_end_of_a_logarithm_stays_infinite() -> None:
     estimate = from_log(math.log(3), -math.inf, math.log(5), "1", "")
     assert estimate.value == pytest.approx(3) and estimate.high == pytest.approx(5)
     assert estimate.low == -math.inf

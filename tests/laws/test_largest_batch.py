@@ -18,8 +18,8 @@ EDGE = EdgeByBatch(
 )
 
 
-def noise(value: float, half: float = 0.0) -> Estimate:
-    return from_log(math.log(value), math.log(value) - half, math.log(value) + half, "examples", "g")
+def noise(value: float, half_width: float = 0.0) -> Estimate:
+    return from_log(math.log(value), math.log(value) - half_width, math.log(value) + half_width, "examples", "g")
 
 
 @pytest.mark.parametrize("replacement", [False, True])
@@ -38,7 +38,7 @@ def test_the_edge_at_the_solution_is_used() -> None:
     assert result.batch_size.value == pytest.approx(8, rel=1e-3)
 
 
-def test_more_uncertainty_on_either_side_widens_the_interval() -> None:
+def test_errors_of_the_noise_and_of_the_edge_widen_the_interval() -> None:
     g = 2 * (N / 4 - 1)
     exact = largest_batch(noise(g), FLAT, train_size=N).batch_size
     with_noise = largest_batch(noise(g, 0.3), FLAT, train_size=N).batch_size
@@ -48,9 +48,9 @@ def test_more_uncertainty_on_either_side_widens_the_interval() -> None:
     assert with_both.high / with_both.low > with_noise.high / with_noise.low
 
 
-def test_open_ends_stay_open() -> None:
-    open_high = Estimate(1000.0, 800.0, math.inf, "examples", "g")
-    result = largest_batch(open_high, EDGE, train_size=N).batch_size
+def test_infinite_ends_stay_infinite() -> None:
+    unbounded_above = Estimate(1000.0, 800.0, math.inf, "examples", "g")
+    result = largest_batch(unbounded_above, EDGE, train_size=N).batch_size
     assert math.isinf(result.low) and math.isfinite(result.high)
 
 
@@ -69,7 +69,7 @@ def test_outside_the_measured_batch_sizes_the_edge_errs_downward() -> None:
     assert not single.measured(8) and single.measured(16)
 
 
-def test_ends_between_batches_add_in_quadrature() -> None:
+def test_between_batch_sizes_the_errors_add_in_quadrature() -> None:
     middle = EDGE.at(8)
     quadrature = math.hypot(math.log(2 / 1.8), math.log(3 / 2.6)) / 2
     assert math.log(middle.value / middle.low) == pytest.approx(quadrature)

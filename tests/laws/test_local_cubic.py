@@ -26,5 +26,5 @@ def test_the_grid_runs_from_end_to_end() -> None:
 def test_far_cells_have_no_weight() -> None:
     x = np.arange(20) * np.log(np.sqrt(2))
     maps = local_cubic(x)
-    at = int(np.argmin(np.abs(maps.grid - x[10])))
-    assert np.flatnonzero(np.abs(maps.slope[at]) > 1e-12).tolist() == [7, 8, 9, 11, 12, 13]
+    row = int(np.argmin(np.abs(maps.grid - x[10])))
+    assert np.flatnonzero(np.abs(maps.slope[row]) > 1e-12).tolist() == [7, 8, 9, 11, 12, 13]

@@ -45,7 +45,7 @@ def test_an_optimum_beyond_the_ladder_is_censored(position: float, label: str) -
     assert result.low <= position <= result.high
 
 
-def test_noise_alone_is_flat_on_both_sides_or_open() -> None:
+def test_curves_of_pure_noise_are_often_flat_and_rarely_two_peaks() -> None:
     generator = np.random.default_rng(3)
     labels = [optimum(X, generator.standard_normal((8, X.size))).label for _ in range(40)]
     assert labels.count("flat") >= 15
@@ -61,10 +61,10 @@ def test_too_few_cells_or_seeds_are_labelled() -> None:
 
 def test_unusable_cells_have_no_influence() -> None:
     y = planted_curve(X, X[7]).draw(np.random.default_rng(4), 8)
-    spoiled = y.copy()
-    spoiled[:, -3:] = math.nan
+    with_unusable_cells = y.copy()
+    with_unusable_cells[:, -3:] = math.nan
     usable = np.arange(X.size) < X.size - 3
-    assert optimum(X, spoiled, usable) == optimum(X[:-3], y[:, :-3])
+    assert optimum(X, with_unusable_cells, usable) == optimum(X[:-3], y[:, :-3])
 
 
 def test_the_height_is_the_reported_metric_at_the_optimum_of_the_selection_metric() -> None:
@@ -104,16 +104,16 @@ def test_unusable_input_is_refused(arguments: tuple[np.ndarray, np.ndarray]) -> 
 
 
 def coverage(make: Callable[[np.random.Generator], PlantedCurve], seeds: int, draws: int) -> tuple[float, float, float]:
-    """Return the coverage of the optimum, the share of open intervals and the share labelled as two peaks."""
+    """Return the coverage of the optimum, the share of unbounded intervals and the share labelled as two peaks."""
     generator = np.random.default_rng(7)
-    covered = open_ended = doubled = 0
+    covered = unbounded = two_peaks_found = 0
     for _ in range(draws):
         curve = make(generator)
         result = optimum(curve.x, curve.draw(generator, seeds))
         covered += result.low <= curve.optimum <= result.high
-        open_ended += math.isinf(result.low) or math.isinf(result.high)
-        doubled += result.label == "two_peaks"
-    return covered / draws, open_ended / draws, doubled / draws
+        unbounded += math.isinf(result.low) or math.isinf(result.high)
+        two_peaks_found += result.label == "two_peaks"
+    return covered / draws, unbounded / draws, two_peaks_found / draws
 
 
 CASES: dict[str, Callable[[np.random.Generator], PlantedCurve]] = {
@@ -129,21 +129,21 @@ CASES: dict[str, Callable[[np.random.Generator], PlantedCurve]] = {
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("seeds", [6, 10])
 def test_the_optimum_is_covered(case: str, seeds: int) -> None:
-    covered, open_ended, doubled = coverage(CASES[case], seeds, draws=100)
+    covered, unbounded, two_peaks_found = coverage(CASES[case], seeds, draws=100)
     # Three standard errors of 100 draws below 0.94.
     assert covered >= 0.87
-    assert open_ended <= 0.35
-    assert doubled <= 0.05 or case == "two peaks"
+    assert unbounded <= 0.35
+    assert two_peaks_found <= 0.05 or case == "two peaks"
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("seeds", [6, 10, 20])
 def test_the_optimum_is_covered_over_many_draws(case: str, seeds: int) -> None:
-    covered, open_ended, doubled = coverage(CASES[case], seeds, draws=500)
+    covered, unbounded, two_peaks_found = coverage(CASES[case], seeds, draws=500)
     assert 0.91 <= covered <= 0.99
-    assert open_ended <= 0.35
-    assert doubled <= 0.02 or case == "two peaks"
+    assert unbounded <= 0.35
+    assert two_peaks_found <= 0.02 or case == "two peaks"
 
 
 def test_the_height_is_not_biased_by_selection() -> None:
@@ -154,7 +154,7 @@ def test_the_height_is_not_biased_by_selection() -> None:
     assert abs(np.mean(errors)) < 0.0015
 
 
-def test_a_falling_curve_is_censored_even_if_its_floor_wiggles() -> None:
+def test_a_falling_curve_is_censored_even_if_its_floor_has_small_bumps() -> None:
     x = np.log([123.0, 176, 248, 346, 498, 725, 998, 1331, 1998, 2665, 3998])
     mean = np.array([0.5345, 0.5243, 0.5172, 0.5009, 0.4586, 0.3913, 0.3032, 0.1754, 0.1215, 0.1183, 0.1175])
     for seed in range(5):

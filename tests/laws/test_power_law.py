@@ -19,8 +19,8 @@ def test_an_exact_power_law_is_recovered_and_predicted() -> None:
     assert law.at(512).value == pytest.approx(3 * 512**0.75)
     assert law.lack_of_fit == 0
     # Only the floor of 0.02 on the standard errors contributes to the interval.
-    half = stats.t.ppf(0.975, 6 * 9) * 0.02 / math.sqrt(np.sum((np.log(WIDTHS) - np.log(WIDTHS).mean()) ** 2))
-    assert law.slope.high - law.slope.value == pytest.approx(half, rel=0.1)
+    half_width = stats.t.ppf(0.975, 6 * 9) * 0.02 / math.sqrt(np.sum((np.log(WIDTHS) - np.log(WIDTHS).mean()) ** 2))
+    assert law.slope.high - law.slope.value == pytest.approx(half_width, rel=0.1)
 
 
 def test_scatter_about_the_line_widens_the_interval() -> None:
@@ -57,11 +57,11 @@ def test_a_law_over_another_axis_names_it() -> None:
 def test_a_poorly_determined_width_hardly_counts() -> None:
     logs = np.log(WIDTHS)
     errors = np.array([1.5, 0.03, 0.03, 0.03, 0.03, 0.03])
-    spoiled = logs + np.array([2.0, 0, 0, 0, 0, 0])
-    law = power_law(WIDTHS, spoiled, errors, degrees=9)
+    with_outlier = logs + np.array([2.0, 0, 0, 0, 0, 0])
+    law = power_law(WIDTHS, with_outlier, errors, degrees=9)
     assert law.slope.value == pytest.approx(1, abs=0.02)
     assert law.slope.high - law.slope.low < 0.1
-    assert power_law(WIDTHS[:4], spoiled[:4], errors[:4], degrees=9).status == "inconclusive"
+    assert power_law(WIDTHS[:4], with_outlier[:4], errors[:4], degrees=9).status == "inconclusive"
 
 
 def test_the_slope_is_covered_with_unequal_errors() -> None:
@@ -77,7 +77,7 @@ def test_the_slope_is_covered_with_unequal_errors() -> None:
 def test_censored_widths_enter_as_inequalities() -> None:
     logs = np.log(WIDTHS)
     bounds = logs.copy()
-    bounds[0] += 0.5  # the ladder ends above the optimum of the narrowest width
+    bounds[0] += 0.5  # the lowest value of the narrowest width's ladder lies above its optimum
     kind = np.array([-1, 0, 0, 0, 0, 0])
     law = power_law(WIDTHS, bounds, np.full(6, 0.05), degrees=9, censored=kind)
     assert law.method == "tobit" and law.censored == (8.0,)
@@ -91,8 +91,8 @@ def test_a_remote_bound_does_not_change_the_slope() -> None:
     logs = np.log(WIDTHS[1:]) + 0.1 * np.array([1, -1, 1, -1, 1])
     law = power_law(WIDTHS[1:], logs, np.full(5, 0.05), degrees=9)
     kind = np.array([-1, 0, 0, 0, 0, 0])
-    far = power_law(WIDTHS, np.concatenate([[20.0], logs]), np.full(6, 0.05), degrees=9, censored=kind)
-    assert far.slope.value == pytest.approx(law.slope.value, abs=1e-3)
+    with_remote_bound = power_law(WIDTHS, np.concatenate([[20.0], logs]), np.full(6, 0.05), degrees=9, censored=kind)
+    assert with_remote_bound.slope.value == pytest.approx(law.slope.value, abs=1e-3)
 
 
 def test_unusable_input_is_refused() -> None:
@@ -120,18 +120,18 @@ def coverage(lack_of_fit: float, draws: int, cut: float = -math.inf) -> tuple[fl
 
 @pytest.mark.parametrize("lack_of_fit", [0.0, 0.1, 0.4])
 def test_slope_and_prediction_are_covered(lack_of_fit: float) -> None:
-    slope, new = coverage(lack_of_fit, draws=400)
-    assert slope >= 0.92 and new >= 0.92
+    slope, prediction = coverage(lack_of_fit, draws=400)
+    assert slope >= 0.92 and prediction >= 0.92
 
 
 @pytest.mark.short
 def test_slope_and_prediction_are_covered_with_censored_widths() -> None:
-    slope, new = coverage(0.2, draws=40, cut=math.log(24))
-    assert slope >= 0.85 and new >= 0.85
+    slope, prediction = coverage(0.2, draws=40, cut=math.log(24))
+    assert slope >= 0.85 and prediction >= 0.85
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("lack_of_fit", [0.0, 0.2, 0.4])
 def test_the_slope_is_covered_with_censored_widths_over_many_draws(lack_of_fit: float) -> None:
-    slope, new = coverage(lack_of_fit, draws=500, cut=math.log(24))
-    assert slope >= 0.92 and new >= 0.90
+    slope, prediction = coverage(lack_of_fit, draws=500, cut=math.log(24))
+    assert slope >= 0.92 and prediction >= 0.90

@@ -107,7 +107,7 @@ def test_a_width_where_noise_does_not_help_gets_a_bound_and_a_warning(make_study
     bound = recommend(study, width=32)
     assert bound.basis[0] == "lowest noise scale on the grid at width 32"
     assert any("may lie below the grid" in warning for warning in bound.warnings)
-    # The law holds for wider networks only. Between them and the width where noise does not help, no law is known.
+    # The law holds only for widths at which noise helps. At smaller widths no law is known.
     for width in (24, 33, 48):
         recommendation = recommend(study, width=width)
         assert any(

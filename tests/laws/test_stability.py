@@ -43,11 +43,11 @@ def test_a_fine_ladder_gives_the_t_interval_of_the_log_thresholds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("firsts", "label"),
+    ("first_failures", "label"),
     [([99] * 8, "no_failure"), ([0] * 8, "all_fail"), ([5] * 5, "too_few_seeds"), ([8, 9, 9, 10, 10, 11], "bracketed")],
 )
-def test_labels(firsts: list[int], label: str) -> None:
-    edge = stability_edge(RATES, ladder(*firsts))
+def test_labels(first_failures: list[int], label: str) -> None:
+    edge = stability_edge(RATES, ladder(*first_failures))
     assert edge.label == label
     assert edge.rate.bounded == (label == "bracketed")
 
@@ -100,21 +100,21 @@ def test_unusable_input_is_refused(rates: np.ndarray) -> None:
 def coverage(cells: float, seeds: int, draws: int, fractal: float = 0.0) -> tuple[float, float]:
     """Return the coverage of the likelihood interval and of the distribution-free interval."""
     generator = np.random.default_rng(1)
-    covered = free = 0
+    covered = distribution_free = 0
     for _ in range(draws):
         median = math.exp(generator.uniform(-0.5, 0.5) * STEP)
         edge = stability_edge(RATES, failures(generator, RATES, median, cells * STEP, seeds, fractal))
         covered += edge.rate.covers(median)
-        free += edge.distribution_free.covers(median)
-    return covered / draws, free / draws
+        distribution_free += edge.distribution_free.covers(median)
+    return covered / draws, distribution_free / draws
 
 
 @pytest.mark.short
 @pytest.mark.parametrize("cells", [0.5, 1.0, 2.0])
 def test_the_median_is_covered(cells: float) -> None:
-    covered, free = coverage(cells, seeds=8, draws=100)
+    covered, distribution_free = coverage(cells, seeds=8, draws=100)
     assert covered >= 0.87
-    assert free >= 0.95
+    assert distribution_free >= 0.95
 
 
 @pytest.mark.full
@@ -122,9 +122,9 @@ def test_the_median_is_covered(cells: float) -> None:
 @pytest.mark.parametrize("seeds", [6, 8, 12])
 @pytest.mark.parametrize("fractal", [0.0, 0.1])
 def test_the_median_is_covered_over_many_draws(cells: float, seeds: int, fractal: float) -> None:
-    covered, free = coverage(cells, seeds, draws=500, fractal=fractal)
+    covered, distribution_free = coverage(cells, seeds, draws=500, fractal=fractal)
     assert 0.91 <= covered <= 0.99
-    assert free >= 0.95
+    assert distribution_free >= 0.95
 
 
 def test_edges_from_runs_handle_missing_and_repeated_runs() -> None:
@@ -143,7 +143,7 @@ def test_edges_from_runs_handle_missing_and_repeated_runs() -> None:
         for rate, value in zip(RATES, failures_of_seed, strict=True)
         if not math.isnan(value)
     ]
-    # If a run is repeated, a failure counts.
+    # If one of two repeated runs failed, the failure counts.
     failed[1, 2] = 1
     runs = pd.DataFrame([*rows, rows[20 + 2] | {"diverged_or_collapsed": True}]).sample(frac=1, random_state=0)
     (edge,) = measured_edges(runs)

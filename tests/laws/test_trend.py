@@ -38,7 +38,7 @@ def test_gain_and_rank_correlation_of_an_exact_line() -> None:
     assert len(result.steps) == 3
 
 
-def test_isotonic_pools_violators() -> None:
+def test_isotonic_means_pool_neighbours_that_violate_the_order() -> None:
     result = trend(np.array([8.0, 16, 32, 64, 128]), np.array([1.0, 3, 2, 4, 0]) + np.zeros((3, 1)))
     np.testing.assert_allclose(result.isotonic, [1, 2.25, 2.25, 2.25, 2.25])
 

@@ -38,7 +38,8 @@ class Cell:
         steps: Training budget, in steps.
         runs: Number of seeds.
         failures: Number of seeds that diverged or collapsed.
-        late: True if the metric has stopped drifting in every run, by an equivalence test of its drift with zero.
+        late: True if training has converged in this cell: over seeds, the drift of the accuracy (or of the loss) late
+            in training is equivalent to zero.
         usable: True if no run diverged or collapsed. The search for the optimum uses only these cells.
         metrics: Mean of each metric over seeds, by name, with its Student t interval. A failed run enters with the
             metric of the constant predictor. NaN if the metric was not measured.
@@ -90,7 +91,7 @@ class Ladder:
 
     @property
     def late(self) -> NDArray[np.bool_]:
-        """Mask of the cells whose metric has stopped drifting, shape [cells]."""
+        """Mask of the cells in which training has converged, shape [cells]."""
         return np.array([cell.late for cell in self.cells], dtype=bool)
 
 

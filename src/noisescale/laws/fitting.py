@@ -171,7 +171,7 @@ def _metric_optimum(
     curve = optimum(ladder.x, values, usable & ladder.late, maximize=maximize, report=report)
     late = True
     if not bool((usable & ladder.late)[usable].all()):
-        # The peak may lie at a cell whose metric still drifts. Figures then show the optimum over all usable cells, and
+        # The peak may lie at a cell that has not converged. Figures then show the optimum over all usable cells, and
         # the law does not use it.
         with_drifting = optimum(ladder.x, values, usable, maximize=maximize, report=report)
         best_cell = np.argmin(np.abs(ladder.x - with_drifting.argmax)) if usable.any() else 0

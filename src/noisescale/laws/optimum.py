@@ -148,8 +148,7 @@ def optimum(
     Args:
         x: Natural logarithm of the learning rate or of the noise scale, increasing, shape [cells].
         y: Metric of each seed, paired over cells, shape [seeds, cells].
-        usable: Mask of the cells to use (no run failed, and the metric has stopped drifting), shape [cells]. Default:
-            all cells.
+        usable: Mask of the cells to use (no run failed, and training has converged), shape [cells]. Default: all cells.
         maximize: False for a loss.
         report: Metric whose height is reported at the optimum, shape [seeds, cells]. Default: `y`.
         bandwidth: Bandwidth of the local cubic, in units of x.

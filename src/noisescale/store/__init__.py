@@ -1,4 +1,4 @@
-"""The results of a sweep: immutable shards, and the study that reads them."""
+"""The results of a sweep: shards (immutable files, one for each set of runs that train together), and their tables."""
 
 import lazy_loader
 

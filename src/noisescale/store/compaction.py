@@ -1,4 +1,7 @@
-"""Joining shards: a folder of thousands of files is slow to list, to check and to read."""
+"""Joining of shards into larger files, because a folder with thousands of files is slow to list, check and read.
+
+A shard is the file with the results of one pack, a set of runs that train together.
+"""
 
 from __future__ import annotations
 
@@ -11,23 +14,23 @@ import pyarrow as pa
 from noisescale.store.seal import seal_table, unseal_table
 from noisescale.store.shards import JOINED_PREFIX, SUFFIX, all_columns, packs_of, with_later_keys, write_atomically
 
-# Largest number of shards of single packs before they are joined. Reading one run from such a shard costs as much as
-# reading a hundred runs from a joined file (benchmarks/results/scale.md).
+# Largest number of shards that stay unjoined. Reading one run from a shard costs as much as reading a hundred runs from
+# a joined file (benchmarks/results/scale.md).
 MAX_SINGLE_SHARDS = 2000
 
-# Largest size of a joined file, in bytes and in packs. Damage to one file loses at most this much, which trains again.
+# Largest size of a joined file, in bytes and in packs. If a file is damaged, only the packs in it must train again.
 _MAX_BYTES, _MAX_PACKS = 2**25, 1000
 
 
 def compact(folder: Path, max_single: int = MAX_SINGLE_SHARDS) -> int:
     """Join the shards of single packs if there are too many. The caller holds the lock of the sweep's folder.
 
-    A joined file is complete before the first of its shards is removed, and readers count a run once. A kill at any
-    moment therefore loses no run and counts none twice. The next call removes what it left.
+    A joined file is complete before the first of its shards is removed, and readers count every run once. A kill at any
+    moment therefore loses no run and counts no run twice. The next call removes the shards that a killed call left.
 
     Args:
         folder: The subfolder of shards.
-        max_single: Largest number of shards of single packs that stay unjoined.
+        max_single: Largest number of shards that stay unjoined.
 
     Returns:
         The number of shards that were removed.
@@ -69,7 +72,7 @@ def _join(folder: Path, paths: list[Path]) -> None:
 
 
 def _remove_joined(folder: Path) -> int:
-    """Remove shards whose packs a joined file holds, and return their number."""
+    """Remove the shards of packs that a joined file holds, and return the number of removed shards."""
     joined = {pack for path in folder.glob(f"{JOINED_PREFIX}*{SUFFIX}") for pack in packs_of(path)}
     paths = [folder / f"{pack}{SUFFIX}" for pack in joined]
     removed = [path for path in paths if path.exists()]

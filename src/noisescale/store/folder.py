@@ -1,4 +1,7 @@
-"""The files of a study's folder: their names, the stored spec, and the record of each failed pack."""
+"""The files of a study's folder: their names, the stored spec, and the record of each failed pack.
+
+A pack is a set of runs that train together.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,9 @@ from noisescale.errors import BadInput
 from noisescale.runs import Run
 
 SPEC = "spec.json"
-# The subfolder of finished packs, one Parquet file each.
+# The subfolder with the results of finished packs, one Parquet file per pack until files are joined.
 SHARDS = "shards"
-# The subfolder of packs whose last attempt failed, one record each.
+# The subfolder with one record for each pack whose last attempt failed.
 FAILURES = "failures"
 
 _SPEC_SECTIONS = ("dataset", "model", "grid", "training", "measure", "fit", "stability")
@@ -66,11 +69,11 @@ def parse_spec(text: str, path: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why the last attempt at a pack failed.
+    """The error and the runs of a pack whose last attempt failed.
 
     Args:
         error: The message of the exception.
-        runs: The runs of the pack; empty where the record itself is damaged.
+        runs: The runs of the pack; empty if the record is damaged.
     """
 
     error: str

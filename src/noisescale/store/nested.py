@@ -1,4 +1,6 @@
-"""Flattening the nested columns of shards, whole columns at once: a million Python objects would not fit in memory."""
+"""Flattening of the nested columns of result files. It works on whole columns, because a million Python objects would
+not fit in memory.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +12,12 @@ from numpy.typing import NDArray
 
 
 class NestedCurves:
-    """The curves of all runs: a struct column with one list per evaluated quantity.
+    """The curves of all runs, from a struct column with one list per evaluated quantity.
 
     `lengths` holds the number of evaluations of each run, shape [R].
 
     Args:
-        column: The column `curves` of the shards. A quantity that a run did not measure is null.
+        column: The column `curves` of the stored results. A quantity that a run did not measure is null.
     """
 
     def __init__(self, column: pa.ChunkedArray) -> None:

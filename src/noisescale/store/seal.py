@@ -14,13 +14,15 @@ import pyarrow.parquet as pq
 
 from noisescale.errors import BadInput
 
-# Maps the schema of a file to the columns to decode, or None for all. It raises a ValueError for an unsuitable schema.
+# A function that maps the schema of a file to the columns to decode, or to None for all columns. It raises a ValueError
+# for an unsuitable schema.
 Choose = Callable[[pa.Schema], list[str] | None]
 
 # Increase this number when an older version would misread new shards.
 FORMAT = 2
 
-# The format of a file with the runs of one pack, which has not changed.
+# The format of a file with the runs of a single pack (runs that train together). It is older than files of several
+# packs.
 _SINGLE_PACK_FORMAT = 1
 
 # The footer key of a file with the runs of several packs. Its value is their ids, separated by spaces.
@@ -28,8 +30,10 @@ _PACKS_KEY = b"noisescale.packs"
 
 _FORMAT_KEY, _DIGEST_KEY = b"noisescale.format", b"noisescale.sha256"
 _BLANK = b"0" * 64
-# The footer key, the length of its value and the value; and the largest distance of the footer from the end, in bytes.
-_DIGEST_PATTERN, _FOOTER_BYTES = re.compile(re.escape(_DIGEST_KEY) + rb".{2}([0-9a-f]{64})", re.DOTALL), 2**20
+# The digest in the footer: the key, two bytes with the length of the value, and the value.
+_DIGEST_PATTERN = re.compile(re.escape(_DIGEST_KEY) + rb".{2}([0-9a-f]{64})", re.DOTALL)
+# The footer begins at most this many bytes before the end of the file.
+_FOOTER_BYTES = 2**20
 
 
 class DamagedFile(BadInput):
@@ -39,7 +43,7 @@ class DamagedFile(BadInput):
 def seal_table(table: pa.Table, packs: Sequence[str] = ()) -> bytes:
     """Encode a table as a Parquet file whose footer holds the format and a SHA-256 digest of the whole file.
 
-    The digest is computed with zeros in its place.
+    While the digest is computed, zeros stand in its place.
 
     Args:
         table: The rows of the shard.
@@ -89,7 +93,7 @@ def packs_in_footer(path: Path) -> list[str]:
         The ids.
 
     Raises:
-        DamagedFile: The footer does not hold them.
+        DamagedFile: The footer does not hold the ids.
     """
     try:
         packs: list[str] = (pq.read_metadata(path).metadata or {})[_PACKS_KEY].decode().split()
@@ -99,7 +103,7 @@ def packs_in_footer(path: Path) -> list[str]:
 
 
 def check_seal(data: bytes, name: str, choose: Choose) -> None:
-    """Check a file as `unseal_table` does. With a digest, only the schema is decoded.
+    """Check a file as `unseal_table` does. If the file has a digest, decode only the schema.
 
     Args:
         data: The bytes of the file.

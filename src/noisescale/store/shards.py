@@ -1,4 +1,8 @@
-"""Shards: one immutable Parquet file per finished pack, written atomically."""
+"""Shards: immutable Parquet files, written atomically.
+
+A shard holds the results of one pack, a set of runs that train together. Many shards are later joined into
+larger files.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +36,8 @@ def _is_number(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
-# The columns of every shard, with a test of each type: the keys of the first version and the nested results.
+# The columns that every shard has, with a test of each column's type. They are the keys of a run in the first version,
+# the ids, the status and the nested results.
 _TYPES = {"str": pa.types.is_string, "int": pa.types.is_integer, "float": _is_number}
 _COLUMNS: dict[str, Callable[[pa.DataType], bool]] = {
     "run_id": pa.types.is_string,
@@ -45,7 +50,7 @@ _COLUMNS: dict[str, Callable[[pa.DataType], bool]] = {
 
 
 def shard_path(folder: Path, pack_id: str) -> Path:
-    """Return the path of a pack's shard. Its name is the pack's id, so a listing shows what is finished."""
+    """Return the path of a pack's shard. Its name is the pack's id, so the file names show which packs are finished."""
     return folder / f"{pack_id}{SUFFIX}"
 
 
@@ -92,7 +97,7 @@ def write_shard(folder: Path, pack_id: str, results: Sequence[RunResult]) -> Pat
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], Any], replace: bool = True) -> None:
-    """Write a file atomically: readers, also after a kill, see either the old or the new contents.
+    """Write a file atomically: readers see either the old or the new contents, even if the writer is killed.
 
     Args:
         path: The file.
@@ -102,7 +107,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any], replace: bool
     Raises:
         OSError: The file cannot be written. The temporary file is removed.
     """
-    # Processes of other machines and containers may have the same process id, so add random characters.
+    # Processes on different machines may have the same process id, so add random characters.
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -118,7 +123,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any], replace: bool
             error.filename = str(path)
         raise
     finally:
-        # This may fail on a full disk. The next driver removes what is left.
+        # This may fail on a full disk. The next sweep in this folder removes the temporary file.
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
     descriptor = os.open(path.parent, os.O_RDONLY)
@@ -132,7 +137,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any], replace: bool
 
 
 def _rename_to_new(temporary: Path, path: Path) -> None:
-    """Rename the temporary file unless the new name exists."""
+    """Rename the temporary file, unless a file with the new name exists."""
     try:
         os.link(temporary, path)
     except FileExistsError:
@@ -162,7 +167,7 @@ def read_shards(folder: Path, *, curves: bool = True) -> pa.Table | None:
         return None
     try:
         table = pa.concat_tables(tables, promote_options="permissive")
-    except pa.ArrowException as error:  # extra columns with conflicting types
+    except pa.ArrowException as error:  # columns beyond the checked ones have conflicting types
         raise BadInput(str(folder), "shards as a sweep wrote them, with the same types of columns", error) from None
     # A worker that outlived its driver may have trained a run twice.
     return _without_repeats(table)
@@ -198,7 +203,7 @@ def move_damaged_shards(folder: Path, aside: Path) -> list[str]:
 
     Args:
         folder: The subfolder of shards.
-        aside: The folder of damaged shards. The first one creates it.
+        aside: The folder of damaged shards. It is created if there is a damaged shard.
 
     Returns:
         The names of the moved files.
@@ -237,7 +242,7 @@ def _with_all_keys(table: pa.Table, choose: Choose) -> pa.Table:
 
 
 def with_later_keys(table: pa.Table) -> pa.Table:
-    """Add the keys that a table of an older version lacks, with the values that it implied.
+    """Add the keys that a table of an older version lacks, with the values that the older version used implicitly.
 
     Args:
         table: The table of a shard.
@@ -274,7 +279,7 @@ def all_columns(schema: pa.Schema) -> None:
 
 def _all_but_curves(schema: pa.Schema) -> list[str]:
     all_columns(schema)
-    # Every run has steps, whatever it evaluated.
+    # Every run stores the steps of its evaluations, also if it evaluated no other quantity.
     return [name for name in schema.names if name != "curves"] + ["curves.step", "curves.epoch"]
 
 
@@ -285,7 +290,7 @@ def _ids_and_statuses(schema: pa.Schema) -> list[str]:
 
 @cache
 def versions() -> str:
-    """Return the versions that a result depends on, on one line."""
+    """Return one line with the versions of Python and of the libraries on which a result depends."""
     names = ("noisescale", "torch", "numpy")
     return ", ".join([f"python {platform.python_version()}"] + [f"{name} {version(name)}" for name in names])
 

@@ -20,9 +20,9 @@ from noisescale.store.folder import SHARDS, read_failures, read_spec
 from noisescale.store.nested import NestedCurves, flat_rows
 from noisescale.store.shards import read_shards
 
-# A cell is late when the 95 % interval of its drift lies within ± this margin, in accuracy (or, without accuracy, as a
-# fraction of the loss). This is an equivalence test: a test for "no significant drift" passes more easily with fewer
-# seeds.
+# A cell (the runs that differ only in the seed) is late, which means converged, if the 95 % interval of its drift lies
+# within ± this margin. The margin is in accuracy, or, without accuracy, a fraction of the loss. This is an equivalence
+# test. A test for "no significant drift" would pass more easily with fewer seeds.
 LATE_MARGIN = 0.01
 
 MEASURES = ("test_accuracy", "test_loss", "validation_accuracy", "validation_loss", "train_accuracy", "train_loss")
@@ -80,10 +80,10 @@ class Study:
         """Return one row per run, with the keys of the spec, the noise scales and the results as columns.
 
         Returns:
-            The frame. Accuracies (fractions) and losses (in the unit of the loss, nats for cross-entropy) are late-time
-            means, NaN for diverged runs. `late` is a property of the cell and equal for all its seeds. Runs whose last
-            attempt failed (because of the machine or the model) have the status "failed", the error in `error`, and no
-            results.
+            The frame. Accuracies (fractions) and losses (in the unit of the loss, nats for cross-entropy) are means
+            over the last part of training, NaN for diverged runs. `late` is True for all runs of a cell (equal settings
+            except the seed) if the cell has converged. Runs whose last attempt failed (because of the machine or the
+            model) have the status "failed", the error in `error`, and no results.
         """
         failed = self._failed
         return pd.concat([self._runs, failed], ignore_index=True) if len(failed) else self._runs.copy()
@@ -95,7 +95,7 @@ class Study:
     def curves(self) -> pd.DataFrame:
         """Return one row per evaluation: run_id, step, epoch, learning_rate, batch_size, losses and accuracies.
 
-        Rate and batch size are those of the last step before the evaluation.
+        The learning rate and the batch size are the values at the last step before the evaluation.
         """
         table = read_shards(self.folder / SHARDS)
         if table is None:
@@ -108,7 +108,8 @@ class Study:
             np.repeat(table[name].to_pandas().to_numpy(), curves.lengths)
             for name in ("batch_size", "learning_rate", "run_id", "train_size")
         )
-        # Only runs with a schedule store these columns. For other runs they are constant or follow from the step.
+        # Only runs with a schedule store these columns. For other runs, the rate and the batch size are constant, and
+        # the epoch follows from the step.
         scheduled = {
             name: frame.pop(name) if name in frame else pd.Series(np.nan, frame.index)
             for name in ("rate_factor", "batch_size", "epoch")
@@ -120,7 +121,7 @@ class Study:
         return frame
 
     def layers(self) -> pd.DataFrame:
-        """Return one row per run and layer: fan-in d_l, initial variance σ_l², rate multiplier c_l and ḡ_l."""
+        """Return one row per run and layer: fan-in, initial variance, rate multiplier and normalized noise scale."""
         table = self._table
         if table is None:
             return pd.DataFrame(columns=["run_id", "layer"])
@@ -148,7 +149,7 @@ class Study:
         for measure in MEASURES:
             if measure not in frame:
                 frame[measure] = np.nan
-        # Examples seen divided by N. Only runs with a schedule store this number.
+        # The number of epochs is the number of examples seen, divided by N. Only runs with a schedule store it.
         last = pd.Series(NestedCurves(table["curves"]).last("epoch"), frame.index)
         frame["epochs"] = last.fillna(frame.steps * frame.batch_size / frame.train_size)
         _set_noise(frame)
@@ -180,9 +181,10 @@ def _set_noise(frame: pd.DataFrame) -> None:
 
 
 def _late_cells(frame: pd.DataFrame) -> pd.Series:
-    """Return whether the 95 % t interval of the drift (last window − window before) lies within the margin, by cell.
+    """Return, for each run, whether its cell is late: the 95 % t interval of the drift lies within the margin.
 
-    Diverged seeds have no drift. A cell without any accuracy (real-valued targets) is judged by its training loss.
+    The drift is the mean over the last window of evaluations minus the mean over the window before. Diverged seeds have
+    no drift. A cell without any accuracy (real-valued targets) is judged by its training loss.
     """
     cell = frame.groupby([f.name for f in fields(Run) if f.name != "seed"], dropna=False).ngroup()
     missing = pd.Series(np.nan, frame.index)
@@ -190,13 +192,15 @@ def _late_cells(frame: pd.DataFrame) -> pd.Series:
     has_accuracy = accuracy.notna().groupby(cell).transform("any")
     drift = accuracy.where(has_accuracy, loss / frame.train_loss.abs()).groupby(cell)
     seeds = drift.transform("count")
-    half = stdtrit(seeds - 1, 0.975) * drift.transform("std") / np.sqrt(seeds)
-    late: pd.Series = drift.transform("mean").abs() + half <= LATE_MARGIN
+    half_width = stdtrit(seeds - 1, 0.975) * drift.transform("std") / np.sqrt(seeds)
+    late: pd.Series = drift.transform("mean").abs() + half_width <= LATE_MARGIN
     return late
 
 
 def diverged_or_collapsed(runs: pd.DataFrame) -> pd.Series:
-    """Return which runs diverged or collapsed. Analyses count their metrics as those of a constant predictor.
+    """Return the mask of the runs that diverged or collapsed. A collapsed run completed without learning.
+
+    Analyses replace the metrics of these runs by the metrics of a constant predictor.
 
     Args:
         runs: Rows of `Study.runs()`. A table without the column `collapsed` has no collapsed runs.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def record_times(folder: Path, command: str, seconds: dict[str, float]) -> None:
-    """Append the time of a command. Do nothing if the folder is read-only, as another user's study may be.
+    """Append the time of a command. Do nothing if the folder cannot be written, for example in another user's study.
 
     Args:
         folder: The folder of the study.

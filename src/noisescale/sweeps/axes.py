@@ -10,7 +10,7 @@ from pydantic import BeforeValidator
 
 LADDER_KEYS = {"from", "to", "factor"}
 
-# The largest integer that a double, and with it a table, holds exactly.
+# The largest integer that a column of doubles holds exactly.
 LARGEST_INTEGER = 2**53
 
 # No useful ladder is longer. A factor of 1.0000001 is a typing error, and its ladder would fill the memory.
@@ -18,7 +18,7 @@ MOST_RUNGS = 1000
 
 
 def rung(value: float) -> float:
-    """Round a rung to 9 digits, so that two ladders with the same rung contain exactly the same number."""
+    """Round a value of a ladder to 9 digits, so that it is the same number in every ladder that contains it."""
     return float(f"{value:.9g}")
 
 
@@ -40,8 +40,8 @@ def ladder(start: float, end: float, factor: float) -> tuple[float, ...]:
     rungs = round((high - low) / math.log(factor))
     if rungs >= MOST_RUNGS:
         raise ValueError(f"a ladder of at most {MOST_RUNGS} values; got {rungs + 1}")
-    between = (rung(math.exp(low + (high - low) * step / rungs)) for step in range(1, rungs))
-    return (start, *between, end) if rungs else (start,)
+    inner_values = (rung(math.exp(low + (high - low) * step / rungs)) for step in range(1, rungs))
+    return (start, *inner_values, end) if rungs else (start,)
 
 
 def _axis(kind: type, bound: str, accepts: Callable[[float], bool], ladders: bool) -> Callable[[Any], tuple[Any, ...]]:

@@ -1,4 +1,4 @@
-"""Checkpoints of packs in training, so that a killed worker loses only seconds of work."""
+"""Checkpoints of packs (runs that train together), so that a killed worker loses only seconds of work."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Checkpoint:
 
     Args:
         state: The state after the last finished step.
-        choice: The kernel and the number of runs at once, as `PackTrainer.choice` gives them ("vmap 8").
+        choice: The kernel and the number of runs that train at once, in the form of `PackTrainer.choice` ("vmap 8").
     """
 
     state: PackState
@@ -58,7 +58,7 @@ class CheckpointFile:
             checkpoint: The new checkpoint.
 
         Raises:
-            OSError: The file cannot be written. The old one stays.
+            OSError: The file cannot be written. The old checkpoint stays.
         """
         self.folder.mkdir(exist_ok=True)
         state, choice = checkpoint.state.as_dict(), checkpoint.choice
@@ -71,7 +71,7 @@ class CheckpointFile:
         Only tensors, numbers, strings, lists and dictionaries are read.
 
         Returns:
-            The checkpoint; None where there is no file, or the file is damaged or belongs to another format.
+            The checkpoint; None if there is no file, the file is damaged, or its format or its runs differ.
         """
         try:
             with warnings.catch_warnings(), self.path.open("rb") as file:
@@ -95,12 +95,12 @@ class CheckpointFile:
 
     @property
     def _ids(self) -> list[str]:
-        """The ids of the runs, in their order along the first axis of the state's tensors."""
+        """The ids of the runs, in the order in which the tensors of the state hold the runs."""
         return [run.run_id for run in self.runs]
 
 
 def _verify_checksums(file: BinaryIO) -> None:
-    """Verify the checksums of torch's ZIP file. Torch does not, so training would continue from a flipped bit."""
+    """Verify the checksums of torch's ZIP file. Torch does not verify them, so it would accept a flipped bit."""
     with zipfile.ZipFile(file) as archive:
         if archive.testzip() is not None:
             raise zipfile.BadZipFile

@@ -1,4 +1,7 @@
-"""Estimates of the time and memory of packs: they size packs, order them by length and answer `--dry-run`."""
+"""Estimates of the time and memory of packs (runs that train together).
+
+The estimates limit the size of packs, order packs by length and answer `--dry-run`.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,14 @@ from torch import Tensor, nn
 from noisescale.runs import Run
 from noisescale.training import batches_of
 
-# The overhead of a step, and the rate of small matrix products, measured on 2 cores of a 2.6 GHz machine with one
-# thread per worker (benchmarks/results/speed.md). They size and order packs; results do not depend on them.
+# Both constants are measured on 2 cores of a 2.6 GHz machine with one thread per worker (benchmarks/results/speed.md).
+# Results of training do not depend on them.
+# The overhead of a training step.
 SECONDS_PER_STEP = 70e-6
+# The rate of multiplications in small matrix products.
 OPERATIONS_PER_SECOND = 2.5e10
 
-# Tensors of the size of the parameters that each run keeps: parameters, gradients, update and rates.
+# Number of tensors with the size of the parameters in each run: parameters, gradients, update and rates.
 _COPIES = 4
 
 
@@ -29,7 +34,7 @@ class Shape:
     Args:
         parameters: Number of parameters of the model of one run.
         activations: Number of activations for one example.
-        examples: Number of examples per evaluation (training + validation + test).
+        examples: Number of examples per evaluation: training, validation and test examples together.
         operations: Multiplications by weights in the forward pass of one example. A convolution uses each weight at
             every pixel, so this can be larger than the number of parameters.
     """
@@ -67,7 +72,7 @@ def measure_shape(module: nn.Module, inputs: Tensor, examples: int) -> Shape:
 
     leaves = [part for part in module.modules() if not any(True for _ in part.children())]
     hooks = [part.register_forward_hook(count) for part in leaves]
-    # The user's module may fail at some width. Its packs report that; an estimate must not fail.
+    # The user's module may fail at some width. Training reports that failure later; the estimate must not fail.
     with torch.no_grad(), contextlib.suppress(Exception):
         module.eval()(inputs)
     for hook in hooks:

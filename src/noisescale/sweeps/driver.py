@@ -1,4 +1,8 @@
-"""The driver of one sweep: in every round it plans the missing runs, has them trained, and records the outcomes."""
+"""The driver of one sweep: in every round it plans the missing runs, has them trained, and records the outcomes.
+
+A pack is a set of runs that train together. An executor trains packs in worker processes. Each finished pack writes its
+results to a shard, a file of its own, and many shards are later joined into larger files.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +49,8 @@ def required_runs(grid: Grid, results: pd.DataFrame) -> list[Run]:
         results: `Study.finished()`.
 
     Returns:
-        The runs of the grid, of the stability ladders and of the extensions.
+        The runs of the grid, of the stability ladders (short runs that measure the largest stable rate) and of the
+        extensions (further values and longer budgets near an optimum).
     """
     return grid.runs() + stability_runs(grid, results) + extension_runs(grid, results)
 
@@ -76,7 +81,7 @@ class Driver:
         workers: The workers of this machine.
         time_limits: Time limits of jobs.
         compile: True asks for `torch.compile`.
-        quiet: True prints no progress.
+        quiet: True suppresses the display of progress.
     """
 
     def __init__(
@@ -93,7 +98,7 @@ class Driver:
     ) -> None:
         self.grid, self.executor, self.workers = grid, executor, workers
         self.compile, self.time_limits = compile, time_limits
-        self.folder = folder.absolute()  # a worker on another machine has another working folder
+        self.folder = folder.absolute()  # a worker may run in a different working folder
         self.shapes, self.limits = shapes, PackLimits.of(workers)
         self.plan = Plan(folder / "plan.jsonl")
         self.progress = SweepProgress(folder, quiet)
@@ -115,7 +120,7 @@ class Driver:
         workers, executor = self.workers, type(self.executor).__name__
         driver = f"process {os.getpid()} on {platform.node()}, {workers.count} workers of {workers.threads} threads"
         self.log.write(f"started by {driver}, {workers.device}, {executor}; {versions()}")
-        # A sweep that was killed during a round may have left single shards.
+        # A sweep that was killed during a round may have left shards that are not joined yet.
         compact(self.folder / SHARDS)
         with self.executor:
             for note in self.executor.notes():
@@ -134,15 +139,15 @@ class Driver:
                 self.progress.stop(done)
                 self.log.write(f"ended: {self.progress.counts.line()}")
         failed = self._still_failed()
-        if not failed:  # a failed pack may continue from its checkpoint
+        if not failed:  # the next sweep may continue a failed pack from its checkpoint
             shutil.rmtree(self.folder / CHECKPOINTS, ignore_errors=True)
         self.plan.retain(finished_packs(self.folder / SHARDS) | failed.keys())
         mark_done(self.folder)
 
     def _still_failed(self) -> dict[str, str]:
-        """Return the errors of failed packs by id, and remove records whose runs have results from other packs."""
+        """Return the errors of failed packs by id, and remove records of packs whose runs other packs have trained."""
         failed = read_failures(self.folder)
-        # This reads every shard, so skip it where no pack has failed.
+        # Reading all results takes long, so read them only if a pack has failed.
         finished = set(Study(self.folder, as_plain(self.grid.spec)).finished().run_id) if failed else set()
         errors = {}
         for pack_id, failure in failed.items():
@@ -161,11 +166,11 @@ class Driver:
         results = Study(self.folder, as_plain(self.grid.spec)).finished()
         ended = self.failed.union(results.run_id)
         missing = [run for run in required_runs(self.grid, results) if run.run_id not in ended]
-        planned, new = self.plan.packs_for(missing, self.shapes, self.limits)
-        if new:
-            self.plan.add(new)
+        planned, new_packs = self.plan.packs_for(missing, self.shapes, self.limits)
+        if new_packs:
+            self.plan.add(new_packs)
         self.seconds["planning"] += time.perf_counter() - start
-        return sorted(planned + new, key=lambda pack: -pack.seconds)
+        return sorted(planned + new_packs, key=lambda pack: -pack.seconds)
 
     def _execute(self, name: str, packs: list[Pack]) -> None:
         self.progress.start_round(name, packs)
@@ -208,7 +213,7 @@ class Driver:
         for name, value in outcome.seconds.items():
             self.seconds[name] += value
         record = self.folder / FAILURES / f"{pack.pack_id}.json"
-        if outcome.error is None:  # a paused pack, too, has not failed at this attempt
+        if outcome.error is None:  # the pack is done or paused, so an older failure no longer holds
             record.unlink(missing_ok=True)
             return
         self.failed.update(run.run_id for run in pack.runs)

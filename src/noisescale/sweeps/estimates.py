@@ -1,4 +1,4 @@
-"""The estimates that `--dry-run` prints. Nothing is written."""
+"""The estimates that `noisescale sweep --dry-run` prints. Nothing is written."""
 
 from __future__ import annotations
 
@@ -19,21 +19,25 @@ from noisescale.sweeps.session import model_shapes
 from noisescale.sweeps.spec import SweepSpec
 from noisescale.training import check_precision
 
-# Bytes of a shard per number in a run's curves, and per run in addition, measured on the shards of the quickstart.
+# Size of the file with the results of a pack: bytes for each number in a run's curves, and further bytes for each run.
+# Both are measured on the quickstart.
 _BYTES_PER_NUMBER, _BYTES_PER_RUN = 8, 600
 
 
 @dataclass(frozen=True, slots=True)
 class DryRun:
-    """Estimates before a sweep runs. Extensions of ladders and budgets may add to them.
+    """Estimates before a sweep runs.
+
+    They do not include runs that the sweep may add later: further values where an optimum lies near an end of its
+    ladder, and longer budgets where training has not converged.
 
     Args:
         runs: Number of runs of the sweep.
         finished: Number of runs with a result in the folder.
-        packs: Number of packs to train.
-        steps: Number of training steps to do.
+        packs: Number of packs (sets of runs that train together) to train.
+        steps: Number of training steps, summed over the runs to train.
         seconds: Time on this machine's cores, in seconds.
-        memory: Memory, in bytes.
+        memory: Memory for the data and the packs in training, in bytes.
         disk: Disk space, in bytes.
         notes: The notes of `Grid.notes`.
     """
@@ -89,8 +93,8 @@ def dry_run(
     missing = [run for run_id, run in runs.items() if run_id not in finished]
     shapes = model_shapes(grid, spec.grid.width)
     workers = Workers.of(device, jobs)
-    planned, new = Plan(folder / "plan.jsonl").packs_for(missing, shapes, PackLimits.of(workers))
-    packs = planned + new
+    planned, new_packs = Plan(folder / "plan.jsonl").packs_for(missing, shapes, PackLimits.of(workers))
+    packs = planned + new_packs
     data = grid.dataset(grid.label_noises[0])
     data_bytes = sum(part.numel() * part.element_size() for part in (data.x_train, data.x_validation, data.x_test))
     largest = sorted((memory(pack.runs, shapes[pack.runs[0].width]) for pack in packs), reverse=True)[: workers.count]

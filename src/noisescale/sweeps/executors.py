@@ -1,4 +1,4 @@
-"""Executors, which decide where packs train: their interface, and the implementations by name."""
+"""Executors, which decide where packs (sets of runs that train together) train: interface and implementations."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from noisescale.sweeps.machine import Workers
 
 
 class Executor(Protocol):
-    """Trains packs somewhere.
+    """Trains packs, for example in local processes or on a cluster.
 
-    Packs are idempotent: a shard is written once and atomically, so training a pack twice only repeats work.
+    Training a pack twice does no harm, because the file with its results is written once and atomically.
     """
 
     def __enter__(self) -> Executor:
-        """Acquire what training needs."""
+        """Acquire the resources that training needs."""
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Release it. After an exception no pack is left in training."""
+        """Release these resources. After an exception, stop all packs in training."""
 
     def notes(self) -> list[str]:
         """Return notes for the user about where packs train. The driver calls this after `__enter__`."""
@@ -34,24 +34,24 @@ class Executor(Protocol):
     def run(
         self, jobs: Sequence[Job], stop: Callable[[], bool], refresh: Callable[[], None]
     ) -> Iterator[Outcome | Retry | None]:
-        """Train packs and yield outcomes and retries as they come, and None about once a second in between.
+        """Train packs and yield each outcome and retry when it comes; without one, yield None about once a second.
 
         Args:
             jobs: The packs to train, in this order.
             stop: Returns True when no further pack may start.
-            refresh: Called after every slice of training by an executor that trains in this process, which cannot
-                yield during training.
+            refresh: Updates the display of progress. An executor that trains in this process calls it regularly,
+                because it cannot yield during training.
 
         Yields:
             Outcomes, retries, or None.
 
         Raises:
-            OSError: A shard cannot be written on this machine.
+            OSError: The results of a pack cannot be written on this machine.
         """
 
 
-# The module, the class and the required library of each executor. The extra that installs the library has the name of
-# the executor.
+# The module, the class and the required library of each executor. `pip install 'noisescale[NAME]'`, with the name of
+# the executor, installs the library.
 _KNOWN = {
     "local": ("noisescale.sweeps.local_executor", "LocalExecutor", "torch"),
     "ray": ("noisescale.sweeps.ray_executor", "RayExecutor", "ray"),
@@ -87,7 +87,7 @@ def check_executor(name: str) -> None:
         name: The name that the user gave.
 
     Raises:
-        BadInput: The name is unknown, or the extra is not installed.
+        BadInput: The name is unknown, or the library of the executor is not installed.
     """
     if name not in _KNOWN:
         raise unknown_name("--executor", tuple(_KNOWN), name)

@@ -1,7 +1,9 @@
 """Extensions of a grid: further rungs where the optimum lies near an end of a ladder, and longer budgets.
 
-Every call replays the rule from the stated grid and reads only complete cells. The extensions are therefore a function
-of the results alone, and an interrupted sweep plans the same runs as an undisturbed one.
+A ladder is the sequence of rates (or batch sizes) that the spec states at otherwise equal settings. Its values are
+rungs, and the runs at a rung, one for each seed, form a cell. Every call replays the rule from the stated grid and
+reads only cells with results for all seeds. The extensions therefore depend on the results alone, and an interrupted
+sweep plans the same runs as an undisturbed sweep.
 """
 
 from __future__ import annotations
@@ -22,18 +24,19 @@ from noisescale.training import METRICS
 
 Axis = Literal["rate", "batch_size"]
 
-# Smallest distance, in rungs, of an optimum from the ends of its ladder. The window that locates it needs this room.
+# Smallest distance, in rungs, of an optimum from the ends of its ladder. The fit of the optimum needs this many rungs
+# on each side.
 END_MARGIN = 2
 
-# Smallest number of values that make a ladder, whose ratio determines further rungs.
+# Smallest number of values of a ladder that is extended. Further rungs continue the ratio of its values.
 MIN_LADDER = 3
 
 
 def extension_runs(grid: Grid, results: pd.DataFrame) -> list[Run]:
     """List the runs beyond the stated grid that the results so far require.
 
-    A ladder whose best cell lies within two rungs of an end gets further rungs there, up to `fit.max_edge_rungs`. Then
-    a width whose best cell or one of its neighbours has not converged (is not late) gets all its cells with twice the
+    A ladder whose best cell is less than two rungs from an end gets further rungs there, up to `fit.max_edge_rungs`.
+    Then, if the best cell or one of its neighbours has not converged, all cells of the width train again with twice the
     budget, up to `training.max_extensions` times.
 
     Args:
@@ -81,14 +84,15 @@ class _Cells:
         return any(run_id in self.records for run_id in self._run_ids(point))
 
     def best(self, ladder: list[Point]) -> int:
-        """Return the position of the best cell. Runs that diverged or collapsed count at chance."""
+        """Return the position of the best cell. Runs that diverged or collapsed count as the constant predictor."""
         means = np.array([np.mean([score for score, _, _ in self._records(point)]) for point in ladder])
         return int(np.argmax(np.nan_to_num(self.sign * means, nan=-np.inf)))
 
     def have_converged(self, ladder: list[Point]) -> bool:
-        """Return whether the best cell and its neighbours are late.
+        """Return whether the best cell and its neighbours have converged.
 
-        A cell passes too if all of its seeds but one, or all of them, diverged or collapsed.
+        A cell also passes if at most one of its two or more seeds trained without divergence or collapse, because
+        convergence cannot be tested with fewer than two seeds.
         """
         best = self.best(ladder)
         for point in ladder[max(0, best - 1) : best + 2]:
@@ -108,10 +112,10 @@ class _Cells:
 
 
 def _extend(grid: Grid, cells: _Cells, axis: Axis, stated: list[Point]) -> list[Point]:
-    """Return the extension points of one group, whose stated points differ only in rate and batch size.
+    """Return the further points of one group, whose stated points differ only in rate and batch size.
 
-    Every iteration increases either the reach (the number of rungs below and above each ladder) or the level (the
-    number of doublings of the budget), up to their limits.
+    Every iteration increases either the reach (the number of rungs that are added below and above each ladder) or the
+    level (the number of doublings of the budget), up to their limits.
     """
     ladders: dict[float, list[Point]] = defaultdict(list)
     for point in stated:
@@ -176,7 +180,7 @@ def _at_level(ladder: list[Point], level: int) -> list[Point]:
 def _reach_around(
     outer: tuple[list[Point], list[Point]], reach: tuple[int, int], length: int, best: int
 ) -> tuple[int, int]:
-    """Return the reach at which the best cell is two rungs from both ends, as far as there are rungs."""
+    """Return the reach at which the best cell is two rungs from both ends, limited by the rungs that may be added."""
     margins = best, length - 1 - best
     below, above = (
         min(len(side), rungs + max(0, END_MARGIN - margin))
@@ -188,7 +192,7 @@ def _reach_around(
 def _reach_with_results(
     cells: _Cells, outer: tuple[list[Point], list[Point]], reach: tuple[int, int], level: int
 ) -> tuple[int, int]:
-    """Return the reach that includes every rung with results. These need all seeds, even if the optimum moved."""
+    """Return the reach that includes every rung with results, because such a rung must get results for all seeds."""
     below, above = (
         max([rungs, *(place + 1 for place, point in enumerate(_at_level(side, level)) if cells.has_results(point))])
         for side, rungs in zip(outer, reach, strict=True)

@@ -1,4 +1,4 @@
-"""The folder of a sweep: create it for one spec, continue it, and refuse other specs."""
+"""The folder of a sweep: functions that create it for a spec, prepare it to continue, and refuse a different spec."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DAMAGED = "damaged"
 
 
 def create_folder(folder: Path) -> None:
-    """Create the folder, empty.
+    """Create an empty folder, if it does not exist.
 
     Args:
         folder: The folder of the sweep.
@@ -37,7 +37,7 @@ def create_folder(folder: Path) -> None:
 
 
 def prepare_folder(folder: Path, spec: SweepSpec) -> None:
-    """Check the folder, store the spec in it, and remove files of killed processes. The caller holds the lock.
+    """Check the folder, store the spec in it, and remove temporary files of killed processes. The caller has the lock.
 
     Args:
         folder: The folder of the sweep.
@@ -53,10 +53,10 @@ def prepare_folder(folder: Path, spec: SweepSpec) -> None:
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         write_atomically(path, lambda file: file.write(text.encode()))
     (folder / UNFINISHED).touch()
-    for part in (folder / SHARDS, folder / FAILURES):
-        part.mkdir(exist_ok=True)
-    for part in (folder, folder / SHARDS, folder / FAILURES, folder / CHECKPOINTS, folder / KERNELS):
-        for leftover in part.glob(".*.tmp"):
+    for subfolder in (folder / SHARDS, folder / FAILURES):
+        subfolder.mkdir(exist_ok=True)
+    for subfolder in (folder, folder / SHARDS, folder / FAILURES, folder / CHECKPOINTS, folder / KERNELS):
+        for leftover in subfolder.glob(".*.tmp"):
             leftover.unlink(missing_ok=True)
     remove_alive_files(folder / CHECKPOINTS)
 
@@ -126,7 +126,7 @@ def _with_later_keys(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def as_plain(spec: SpecFields) -> dict[str, Any]:
-    """Convert a spec to the values of its JSON file, with every default, and ladders as lists."""
+    """Convert a spec to the values of its JSON file: every default is written out, and a ladder is a list."""
     plain: dict[str, Any] = json.loads(spec.model_dump_json())
     return plain
 
@@ -161,12 +161,12 @@ def _may_grow(name: str) -> bool:
 
 
 def _is_first_base_width(name: str, before: Any) -> bool:
-    """Return whether the folder had no base width. Its parameterizations use none, so adding it changes no run."""
+    """Return whether the stored spec had no base width. Its runs use none, so adding a base width changes no run."""
     return name == "grid.base_width" and before is None
 
 
 def _is_default_decay(name: str, before: Any, after: Any) -> bool:
-    """Return whether only the default is written out: decay is coupled by default, and only for SGD."""
+    """Return whether one spec omits the decay and the other states "coupled", which is the default of SGD."""
     return name == "training.decay" and {before, after} == {None, "coupled"}
 
 

@@ -26,11 +26,11 @@ class Status:
         diverged: Diverged runs.
         missing: Planned runs without a result.
         finished: True if the sweep has ended. Until then it may plan further runs.
-        failed: By pack id, a description of the failed runs and the error.
-        running: True if a driver holds the folder.
-        runs_per_second: The driver's speed; None where no driver is running.
-        seconds_left: The driver's estimate, in seconds; None where no driver is running.
-        heartbeat_age: Seconds since the driver last wrote its heartbeat; None where there is no heartbeat.
+        failed: By id of the pack (runs that train together), a description of its failed runs and the error.
+        running: True if a driver (a process that runs the sweep) holds the folder.
+        runs_per_second: Runs that the driver finishes per second; None if no driver is running.
+        seconds_left: The driver's estimate of the remaining time, in seconds; None if no driver is running.
+        heartbeat_age: Seconds since the driver last updated `heartbeat.json`; None without this file.
     """
 
     completed: int
@@ -44,7 +44,7 @@ class Status:
     heartbeat_age: float | None
 
     def as_json(self) -> dict[str, Any]:
-        """Return the keys of docs/schemas/status.json."""
+        """Return the JSON form, described in docs/schemas/status.json."""
         return {"schema_version": 1, **asdict(self)}
 
     def lines(self) -> Iterator[str]:
@@ -120,7 +120,7 @@ def _failed(folder: Path, finished: Iterable[str]) -> dict[str, str]:
 
 
 def _seconds_left(heartbeat: dict[str, Any]) -> float | None:
-    # The driver subtracts sums of floats, which may end slightly below zero.
+    # The driver computes a difference of sums of floats, which rounding can make slightly negative.
     left: float | None = heartbeat.get("seconds_left")
     return None if left is None else max(0.0, left)
 

@@ -28,7 +28,7 @@ from noisescale.training import (
 
 
 def reference_width(width: int) -> int:
-    """Return another width, at which a second module shows which fan-ins grow.
+    """Return a second width. Comparing modules of both widths shows which fan-ins grow with width.
 
     Args:
         width: Width of the runs.
@@ -80,7 +80,7 @@ class Grid:
     _data: dict[float, Dataset] = field(default_factory=dict)
 
     def dataset(self, label_noise: float) -> Dataset:
-        """Load the data with a fraction of label noise, once."""
+        """Return the data with a fraction of redrawn labels. The data is loaded once."""
         if label_noise not in self._data:
             self._data[label_noise] = load_dataset(self.spec.dataset.options(label_noise))
         return self._data[label_noise]
@@ -147,7 +147,7 @@ class Grid:
         return [run for point in self.points() for run in self.cell(point)]
 
     def run(self, **values: Any) -> Run:
-        """Return a run with some given values and all others from the spec."""
+        """Return a run with the given values, and the values of the spec for all other keys."""
         spec, training = self.spec, self.spec.training
         data = self.dataset(values["label_noise"])
         common = {
@@ -199,7 +199,7 @@ class Grid:
         return self.spec.grid.schedule or (self.spec.training.schedule,)
 
     def _length(self, point: Point) -> dict[str, Any]:
-        """Return the number of steps. With a moving batch size and a budget in epochs, it follows from the epochs."""
+        """Return the fields of a run's budget: its steps, and its epochs if the schedule changes the batch size."""
         kind, amount = point.budget
         epochs = amount
         if kind == "epochs":
@@ -207,8 +207,8 @@ class Grid:
             amount *= len(self.dataset(point.label_noise).x_train) // point.batch_size
         if amount > LARGEST_INTEGER:
             raise BadInput(f"the budget in {kind}", "at most 2^53 steps", point.budget[1])
-        moves = kind == "epochs" and parse_schedule(point.schedule).of == "batch_size"
-        return {"steps": max(1, round(amount)), "epochs_budget": epochs if moves else None}
+        batch_changes = kind == "epochs" and parse_schedule(point.schedule).of == "batch_size"
+        return {"steps": max(1, round(amount)), "epochs_budget": epochs if batch_changes else None}
 
     def _learning_rate(self, point: Point) -> float:
         """Return the learning rate ε of a point, from its value on the rate axis."""
@@ -233,7 +233,9 @@ class Grid:
         return self.spec.grid.base_width if parameterization in WITH_BASE_WIDTH else None
 
     def noise_ratio(self, parameterization: str, width: int, init_scale: float) -> float:
-        """Return ḡ/g of the read-out, or NaN if no fan-in grows with width.
+        """Return the ratio ḡ/g of the normalized noise scale of the read-out to the noise scale.
+
+        The ratio is NaN if no fan-in grows with width.
 
         Args:
             parameterization: Name of the parameterization.
@@ -265,7 +267,7 @@ def _read_out_ratio(
 ) -> float:
     factory = family_factory(model)
     width, base_width = widths
-    # With a fixed seed, because the ratio depends on the start of the module in the parameterization 'own'.
+    # The seed is fixed, because in the parameterization "own" the ratio depends on the module's initial weights.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         module, reference = factory(width, shape, classes), factory(reference_width(width), shape, classes)

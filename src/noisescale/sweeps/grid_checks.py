@@ -1,4 +1,4 @@
-"""Checks of a grid on its data and model: batch sizes, schedules, outputs and learning rates."""
+"""Checks that the data and the model of a grid allow its batch sizes, schedules, outputs and learning rates."""
 
 from __future__ import annotations
 
@@ -48,21 +48,21 @@ def check_grid(grid: Grid) -> None:
             raise BadInput(key, "values that give finite learning rates above 0", point.rate)
 
 
-def _check_batches(grid: Grid, key: str, sizes: tuple[int, ...], most: int) -> None:
+def _check_batches(grid: Grid, key: str, sizes: tuple[int, ...], largest: int) -> None:
     for size in sizes:
         if (fault := grid.model.sized_normalization.batch_fault(size)) is not None:
             raise BadInput(key, fault, size)
-        if size > most:
+        if size > largest:
             examples = len(grid.dataset(grid.label_noises[0]).x_train)
-            below = "" if most == examples else ", or one less if the rate follows from a noise scale"
+            below = "" if largest == examples else ", or one less if the rate follows from a noise scale"
             raise BadInput(key, f"at most the {examples} training examples{below}", size)
 
 
 def _check_moving_batches(grid: Grid) -> None:
-    """Check that the normalization allows every batch size of a moving schedule."""
+    """Check that the normalization allows every batch size of the schedules that change the batch size."""
     key = "grid.schedule" if grid.spec.grid.schedule else "training.schedule"
-    moving = [schedule for schedule in grid.schedules if schedule.of == "batch_size"]
-    for schedule, size in product(moving, grid.spec.grid.batch_size):
+    batch_schedules = [schedule for schedule in grid.schedules if schedule.of == "batch_size"]
+    for schedule, size in product(batch_schedules, grid.spec.grid.batch_size):
         if schedule.largest_batch is not None and schedule.largest_batch < size:
             required = f"a largest_batch of at least the first batch size, {size}"
             raise BadInput(key, required, schedule.largest_batch)

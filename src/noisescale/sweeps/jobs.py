@@ -1,4 +1,7 @@
-"""The messages between a driver and its workers: jobs, outcomes and retries."""
+"""The messages between the driver of a sweep and its workers: jobs, outcomes and retries.
+
+A job trains one pack, a set of runs that train together.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,8 @@ from noisescale.sweeps.plan import Pack
 # shorter time write no checkpoint.
 SLICE_SECONDS = 20.0
 
-# How many times the number of runs at once is halved after a worker dies, before the pack fails. If an eighth of the
-# pack does not fit in memory, the size of the pack is not the cause.
+# Largest number of times that the number of runs at once is halved after a worker died; then the pack fails. If an
+# eighth of the pack does not fit in memory, the size of the pack is not the cause.
 _HALVINGS = 3
 
 
@@ -25,7 +28,7 @@ class Job:
     Args:
         pack: The pack.
         options: The data set to train on.
-        shards: The folder of shards.
+        shards: The folder in which every finished pack stores its results as one file (a shard).
         kernels: The folder in which `KernelRecord` stores the choice of kernels.
         checkpoints: The folder of checkpoints.
         device: "cpu" or "cuda".
@@ -33,8 +36,8 @@ class Job:
         deadline: The time of `time.monotonic` at which the pack pauses, in seconds.
         max_seconds: Seconds of training and evaluation after which the pack fails.
         slice_seconds: Seconds of training between two checkpoints, and between two reports of progress.
-        max_at_once: Largest number of runs that train together, where memory is known to hold no more; None for all
-            runs of the pack.
+        max_at_once: Largest number of runs that train together, after an attempt with more runs may have exceeded the
+            memory; None for all runs of the pack.
     """
 
     pack: Pack
@@ -64,10 +67,10 @@ class Outcome:
         runs: Number of runs in the pack.
         diverged: Number of runs that diverged.
         seconds: Seconds spent on "training", "evaluation" and "storing", by name.
-        error: One line, if the pack failed.
+        error: The error on one line if the pack failed; None otherwise.
         note: A note for the user about how the runs were computed; empty for most packs.
         paused: True if the deadline passed before the pack was done. Its checkpoint keeps the work.
-        warnings: Warnings of models and libraries: the first of each source line, by that line.
+        warnings: Warnings of models and libraries, by source line; of each line the first warning.
     """
 
     pack_id: str

@@ -1,7 +1,9 @@
-"""The record of measured choices: the kernel and the number of runs at once for each shape of pack.
+"""The record of the fastest kernel and number of runs at once, for packs of each shape.
 
-The first pack of a shape measures and stores the choice. Kernels agree to rounding, not to the bit, so a pack that
-trains again after a kill must use the same choice.
+A kernel is a way to compute the gradients of all runs of a pack. Packs have the same shape if their runs differ only in
+values such as learning rate and seed. The first pack of a shape measures which kernel and which number of runs at once
+train fastest, and stores this choice. Results of different kernels differ by rounding errors, so a pack that trains
+again after a kill must use the same choice.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ class KernelRecord:
     """The choices of one sweep, in one small file per shape.
 
     Args:
-        folder: The folder of the files. The first choice creates it.
+        folder: The folder of the files. Storing the first choice creates it.
         device: "cpu" or "cuda".
         threads: Number of threads per worker.
     """

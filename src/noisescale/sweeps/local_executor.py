@@ -20,10 +20,13 @@ from noisescale.sweeps.worker import start_worker, train_and_store
 
 
 class LocalExecutor(TaskExecutor):
-    """Worker processes of one machine, each in its own process pool, so that a worker that dies ends no other.
+    """Trains packs in worker processes of this machine.
+
+    Each worker has a separate process pool, because the death of a process breaks all processes of its pool.
 
     Args:
-        workers: Number and threads of the worker processes. A single CPU worker is this process, without a watchdog.
+        workers: Number and threads of the worker processes. A single CPU worker trains in this process, without a
+            watchdog.
         folder: The folder of the sweep.
         stuck_after: Seconds without a progress report after which a worker is killed.
     """
@@ -31,7 +34,7 @@ class LocalExecutor(TaskExecutor):
     def __init__(self, workers: Workers, folder: Path, stuck_after: float) -> None:
         super().__init__(folder, stuck_after)
         self.workers = workers
-        # By slot, a pool of one process.
+        # Pools of one process, by slot (the number of the worker).
         self._pools: dict[int, ProcessPoolExecutor] = {}
         self._slots: dict[Future[Outcome], int] = {}
 
@@ -48,7 +51,7 @@ class LocalExecutor(TaskExecutor):
     def run(
         self, jobs: Sequence[Job], stop: Callable[[], bool] = lambda: False, refresh: Callable[[], None] = lambda: None
     ) -> Iterator[Outcome | Retry | None]:
-        """Train packs in order and yield outcomes and retries as they come, and None about once a second in between.
+        """Train packs and yield each outcome and retry when it comes; without one, yield None about once a second.
 
         Args:
             jobs: The packs to train, in this order.
@@ -59,7 +62,7 @@ class LocalExecutor(TaskExecutor):
             Outcomes, retries, or None.
 
         Raises:
-            OSError: A shard cannot be written (a full disk).
+            OSError: The results of a pack cannot be written (a full disk).
         """
         if self.workers.count == 1 and self.workers.device == "cpu":
             yield from self._run_here(jobs, stop, refresh)
@@ -96,8 +99,8 @@ class LocalExecutor(TaskExecutor):
             self._pools[slot] = ProcessPoolExecutor(
                 1, mp_context=context, initializer=start_worker, initargs=(workers.threads, workers.device, slot)
             )
-        # Submitting may start a worker, which inherits the signal mask. Only the driver may handle interrupts, from the
-        # worker's first moment on.
+        # Submitting may start a worker process, which inherits the signal mask. Interrupts are blocked in the mask,
+        # because only the driver may handle them.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             future = self._pools[slot].submit(train_and_store, job)
@@ -126,7 +129,7 @@ class LocalExecutor(TaskExecutor):
         return outcome
 
     def cancel(self, task: Any) -> None:
-        """Kill a worker during its pack. This is safe because shards are written atomically."""
+        """Kill a worker during its pack. This is safe because results are written atomically."""
         self._empty(self._slots.pop(task), kill=True)
 
     def _empty(self, slot: int, kill: bool) -> None:

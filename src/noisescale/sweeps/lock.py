@@ -1,4 +1,4 @@
-"""The lock that gives a folder to one driver, and the mark of an unfinished sweep."""
+"""The lock that gives a folder to one driver (a process that runs a sweep), and the mark of an unfinished sweep."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 # Error codes returned by file systems that do not support locks.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
 
-# Seconds between attempts to take the lock. `status` holds the lock for an instant, so one refusal does not show that a
-# sweep is running.
+# Seconds between attempts to take the lock. The command `status` holds the lock for an instant, so one failed attempt
+# does not show that a sweep is running.
 _PAUSES = (0.1, 0.2, 0.4)
 
 
@@ -88,7 +88,7 @@ def _acquire(file: TextIO, folder: Path) -> None:
 
 
 def _write_owner(file: TextIO, text: str) -> None:
-    """Name the holder in the lock file. Only people read it, so a full disk may refuse."""
+    """Write the holder's name to the lock file. Only people read it, so an error of the disk is ignored."""
     with contextlib.suppress(OSError):
         os.ftruncate(file.fileno(), 0)
         os.write(file.fileno(), text.encode())

@@ -1,4 +1,4 @@
-"""The log of a sweep's folder: one line per pack, so that failures can be traced afterwards."""
+"""The log of a sweep's folder: one line per pack (runs that train together), to trace failures afterwards."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from noisescale.runs import Run
 
-if TYPE_CHECKING:  # `status` describes runs without loading torch
+if TYPE_CHECKING:  # the command `status` imports this module and must not load torch
     from noisescale.sweeps.jobs import Outcome, Retry
     from noisescale.sweeps.plan import Pack
 
@@ -58,7 +58,7 @@ class SweepLog:
 
 
 def describe_runs(runs: Sequence[Run]) -> str:
-    """Describe the runs of one pack: their number, the values that they share, and the ranges of the others."""
+    """Describe the runs of one pack: their number, the values that they share, and the ranges of the other values."""
     values = {name: sorted({getattr(run, name) for run in runs}) for name in _DESCRIBED}
     ranges = (f"{name} {v[0]}" + (f" to {v[-1]}" if len(v) > 1 else "") for name, v in values.items())
     return f"{len(runs)} runs at " + ", ".join(ranges)

@@ -61,8 +61,8 @@ class Workers:
     def of(cls, device: str, requested: int | None = None) -> Workers:
         """Share the cores between the requested number of workers, at most one per core.
 
-        The default is one per GPU, or one per core: two processes of one thread train small networks 1.4 times as fast
-        as one process of two threads (benchmarks/results/speed.md).
+        The default is one worker per GPU, or one per core without a GPU: two processes with one thread each train small
+        networks 1.4 times as fast as one process with two threads (benchmarks/results/speed.md).
 
         Args:
             device: "cpu" or "cuda".
@@ -77,10 +77,10 @@ class Workers:
         return cls(count, cores // count, device)
 
     def memory(self) -> float:
-        """Return the memory of one worker, in bytes: its share of its GPU, or of this machine."""
+        """Return the memory of one worker, in bytes: its share of a GPU, or of this machine's memory."""
         if self.device != "cuda":
             return usable_memory() / self.count
-        if not torch.cuda.is_available():  # the GPU of a cluster, where a pack that does not fit is halved
+        if not torch.cuda.is_available():  # the GPU belongs to a cluster; a pack that does not fit there is halved
             return REMOTE_GPU_MEMORY
         sharing = math.ceil(self.count / torch.cuda.device_count())
         return float(torch.cuda.mem_get_info()[1]) / sharing

@@ -1,4 +1,4 @@
-"""Warnings from models and libraries. Every step of every pack may repeat them."""
+"""Collected warnings from models and libraries, which training may repeat at every step."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def collect_warnings() -> Iterator[dict[str, str]]:
     """Collect warnings instead of printing them, keeping the first from each source line.
 
     Yields:
-        A dictionary from the category and source line of a warning to its text. It fills up as warnings come.
+        A dictionary from the category and source line of a warning to its text. New warnings are added as they come.
     """
     collected: dict[str, str] = {}
 

@@ -1,4 +1,7 @@
-"""The plan: which runs train together. It is stored before training, so a resumed pack holds the same runs."""
+"""The plan of a sweep: the packs, which are sets of runs that train together.
+
+The plan is stored before training, so that a pack holds the same runs when a sweep resumes.
+"""
 
 from __future__ import annotations
 
@@ -19,19 +22,20 @@ from noisescale.sweeps.plan_file import plan_records, planned_runs
 # stream their weights from memory at every step.
 PACK_PARAMETERS = 524_288
 
-# Smallest number of runs in a pack that is cut for the cache. Fewer runs would not share the overhead of a step.
+# Packs get at least this many runs, even if their parameters exceed the cache. In a smaller pack each run would pay
+# more of the overhead of a step.
 MIN_PACK_RUNS = 10
 
 # Memory of one pack on a CPU: at most this many bytes, and at most this share of the worker's memory.
 PACK_BYTES = 1 << 30
 CPU_MEMORY_SHARE = 0.25
 
-# Memory of one pack on a GPU, as a share of the worker's memory. Only many small networks fill a GPU, so the cache does
-# not limit its packs. Each pack measures at its start how many of its runs train together.
+# Memory of one pack on a GPU, as a share of the worker's memory. Only many small networks together keep a GPU busy, so
+# the cache does not limit packs there. Each pack measures at its start how many of its runs train at once.
 GPU_MEMORY_SHARE = 0.5
 
-# A pack is halved only if each half takes at most this fraction of the pack's time, and a worker's equal share of all
-# work takes less than this fraction of it.
+# A pack is halved only if each half takes at most this fraction of the pack's time, and if an equal share of all work
+# for each worker takes less than this fraction of the pack's time.
 HALF_TAKES_AT_MOST = 0.8
 # A pack that takes fewer seconds is not halved, because workers start slowly.
 MIN_SECONDS_TO_HALVE = 10.0
@@ -78,12 +82,12 @@ class Pack:
 
 
 def make_packs(runs: Iterable[Run], shapes: dict[int, Shape], limits: PackLimits = DEFAULT_LIMITS) -> list[Pack]:
-    """Group runs of equal shape and cut each group into packs that fit the cache and memory and busy all workers.
+    """Group runs of equal shape, and cut each group into packs that fit the cache and the memory and keep workers busy.
 
     Args:
         runs: Runs in any order.
         shapes: Sizes of the model and the data, by width.
-        limits: Limits on the size of packs. The default fits one core.
+        limits: Limits on the size of packs. Default: limits for one worker on one core.
 
     Returns:
         Packs, longest first.
@@ -119,11 +123,11 @@ def _balanced(packs: Iterable[Pack], shapes: dict[int, Shape], workers: int) -> 
 
 
 def pack_size(runs: Sequence[Run], shape: Shape, limits: PackLimits = DEFAULT_LIMITS) -> int:
-    """Compute the number of runs per pack, so that packs are of equal size and within the limits.
+    """Compute the number of runs per pack, such that packs are within the limits and about equally large.
 
     Args:
         runs: Runs of equal shape.
-        shape: Their sizes.
+        shape: Sizes of the model and the data of these runs.
         limits: Limits on the size of packs.
 
     Returns:
@@ -174,7 +178,7 @@ class Plan:
         self._write()
 
     def retain(self, pack_ids: Container[str]) -> None:
-        """Remove all other packs. An interrupted sweep may have planned packs that a larger grid no longer requires."""
+        """Keep only these packs. An interrupted sweep may have planned packs that a larger grid no longer requires."""
         packs = {pack_id: pack for pack_id, pack in self.packs.items() if pack_id in pack_ids}
         if len(packs) < len(self.packs):
             self.packs, self._pack_of = {}, {}

@@ -1,4 +1,4 @@
-"""Reading the stored plan of a sweep, one pack per line, for `status` and the driver."""
+"""Functions that read the stored plan of a sweep. Each line of the file holds one pack (runs that train together)."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def planned_runs(record: dict[str, Any], path: Path) -> tuple[Run, ...]:
 
 
 def planned_sizes(path: Path) -> dict[str, int]:
-    """Return the number of runs of each planned pack, by pack id, in a tenth of the time that `Plan` takes."""
+    """Return the number of runs of each planned pack, by pack id. This takes a tenth of the time of building `Plan`."""
     return {record["pack_id"]: len(record["runs"]) for record in plan_records(path)}
 
 
@@ -76,7 +76,7 @@ def planned_data(path: Path) -> dict[float, str]:
 
 
 def _checked(record: Any) -> dict[str, Any]:
-    """Check one line of a plan. There must be runs, but their contents are not checked."""
+    """Check one line of a plan: it must hold at least one run. The contents of the runs are not checked."""
     name, seconds, runs = record["pack_id"], record["seconds"], record["runs"]
     is_time = type(seconds) in (int, float) and math.isfinite(seconds)
     if not (is_time and isinstance(name, str) and isinstance(runs, list) and isinstance(runs[0], dict)):

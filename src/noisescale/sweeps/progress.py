@@ -16,26 +16,29 @@ from noisescale.store import write_atomically
 from noisescale.sweeps.jobs import Outcome
 from noisescale.sweeps.plan import Pack
 
-# Seconds between plain lines, rare enough for a log file.
+# Seconds between lines of progress if the output is not a terminal but, for example, a log file.
 PLAIN_LINE_SECONDS = 15.0
 
-# Seconds between heartbeats. Each is flushed to disk, and small packs finish many times a second.
+# Smallest time between two updates of `heartbeat.json`, in seconds. Each update is flushed to disk, and small packs
+# finish many times a second.
 HEARTBEAT_SECONDS = 1.0
 
 
 @dataclass
 class Counts:
-    """Counts of runs by state, and estimated work in seconds on one worker; these names are keys of `heartbeat.json`.
+    """Counts of runs by state, and estimated work in seconds on one worker.
+
+    The names of the fields are keys of `heartbeat.json`. A pack is a set of runs that train together.
 
     Args:
         done: Number of runs finished by this sweep.
         total: Number of runs of all rounds that this sweep has started.
         diverged: Number of finished runs that diverged.
         failed: Number of runs in failed packs.
-        work_done: Work that this sweep has done on packs that are finished.
-        work_left: Whole work of all unfinished packs.
-        work_begun: The part of it that this sweep has done.
-        work_kept: The part of it that earlier sweeps did.
+        work_done: Work that this sweep has done on finished packs.
+        work_left: Total work of all unfinished packs, including the parts that are done.
+        work_begun: Part of `work_left` that this sweep has done.
+        work_kept: Part of `work_left` that earlier sweeps did.
         began: The time of `time.monotonic` at which this sweep started.
     """
 
@@ -56,7 +59,7 @@ class Counts:
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds left at the speed so far, counting the finished steps of packs in training; None before any work."""
+        """Estimated seconds left at the speed so far; None before any work is done."""
         elapsed, done = time.monotonic() - self.began, self.work_done + self.work_begun
         left = self.work_left - self.work_begun - self.work_kept
         return elapsed * max(0.0, left) / done if done else None
@@ -76,7 +79,7 @@ class SweepProgress:
 
     Args:
         folder: The folder of the sweep.
-        quiet: True shows nothing, but still writes the heartbeat.
+        quiet: True shows nothing, but still writes `heartbeat.json`.
     """
 
     def __init__(self, folder: Path, quiet: bool = False) -> None:
@@ -87,8 +90,9 @@ class SweepProgress:
         self._last_plain = time.monotonic()
         self._last_heartbeat = -math.inf
         self.counts = Counts()
-        # Estimated seconds of unfinished packs by id, and the part of them that earlier sweeps did.
+        # Estimated seconds of work of the unfinished packs, by pack id.
         self._seconds: dict[str, float] = {}
+        # The part of these seconds that earlier sweeps did.
         self._done_before: dict[str, float] = {}
 
     def start_round(self, name: str, packs: Iterable[Pack]) -> None:
@@ -136,11 +140,11 @@ class SweepProgress:
         )  # sums of floats may end slightly below zero
 
     def refresh(self, read_shares: Callable[[], Mapping[str, tuple[float, float]]] = dict) -> None:
-        """Update the display, and the heartbeat if it is older than a second.
+        """Update the display, and `heartbeat.json` if it is older than a second.
 
         Args:
-            read_shares: Returns, by pack id, two shares of the steps of packs in training: done by earlier sweeps, and
-                done now.
+            read_shares: Returns two fractions of the steps of each pack in training, by pack id: the steps that earlier
+                sweeps did, and all steps done so far.
         """
         self._show(None)
         if time.monotonic() - self._last_heartbeat < HEARTBEAT_SECONDS:

@@ -1,4 +1,4 @@
-"""Packs as Ray tasks, on a cluster or on this machine."""
+"""Training of packs (runs that train together) as Ray tasks, on a cluster or on this machine."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from noisescale.sweeps.machine import Workers
 from noisescale.sweeps.remote import to_wall_clock, train_elsewhere
 from noisescale.sweeps.task_executor import TaskExecutor, WorkerDied
 
-# How often Ray retries a pack after its worker or node died, and after its node ran out of memory. If memory still does
-# not suffice, this package halves the pack.
+# Number of times that Ray retries a pack: after its worker or node died, and after its node ran out of memory. If the
+# memory still does not suffice, this package trains half as many runs at once.
 _RETRIES, _MEMORY_RETRIES = 3, 1
-# Submitted tasks per task in training. Waiting tasks keep every worker busy.
+# Number of submitted tasks per task in training, so that every worker has a next task when it is done.
 _QUEUE_FACTOR = 2
 # Seconds within which the head of a cluster must accept a connection.
 _CONNECT_SECONDS = 10.0
@@ -38,8 +38,8 @@ class RayExecutor(TaskExecutor):
     dashboard, and stops at the end.
 
     Args:
-        workers: Number of packs at once, for a cluster that starts here, and CPUs per pack. A pack gets at most the
-            CPUs of the smallest node. With "cuda" it gets one GPU.
+        workers: Number of packs at once (for a cluster that starts on this machine), CPUs per pack, and device. A pack
+            gets at most as many CPUs as the smallest node has. With the device "cuda" it gets one GPU.
         folder: The folder of the sweep. Every node must see it under the same path.
         stuck_after: Seconds without a progress report after which a task is cancelled.
 
@@ -100,7 +100,7 @@ class RayExecutor(TaskExecutor):
                 signal.signal(signal.SIGTERM, handler)
 
     def _threads_of_nodes(self) -> int:
-        """Return the CPUs per task: at most the CPUs, or the CPUs per GPU, of the smallest node that can train."""
+        """Return the CPUs per task: at most the CPUs of the smallest node, or its CPUs per GPU to train on GPUs."""
         nodes: Callable[[], list[dict[str, Any]]] = ray.nodes
         resources = [node["Resources"] for node in nodes() if node["Alive"]]
         if self.device == "cuda":
@@ -112,7 +112,7 @@ class RayExecutor(TaskExecutor):
         return max(1, int(min([self.threads, *cpus])))
 
     def notes(self) -> list[str]:
-        """Return which cluster trains the packs."""
+        """Return a note that names the cluster that trains the packs."""
         address = os.environ.get("RAY_ADDRESS")
         where = f"the Ray cluster at {address}" if address else "a Ray cluster on this machine"
         return [f"packs train on {where}, {self.max_tasks() // _QUEUE_FACTOR} at once"]

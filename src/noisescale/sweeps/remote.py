@@ -1,4 +1,4 @@
-"""Training a pack on another machine, or in a process that shares nothing with this one."""
+"""Training of a pack (runs that train together) on another machine, or in a process that shares nothing with this."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def to_wall_clock(deadline: float) -> float:
 
 
 def train_elsewhere(job: Job, threads: int, wall_deadline: float) -> Outcome:
-    """Train a pack on this node and store its shard. If the shard cannot be written, the pack fails.
+    """Train a pack on this node and store its results. If the results cannot be written, the pack fails.
 
     Args:
         job: The pack to train.
@@ -34,5 +34,5 @@ def train_elsewhere(job: Job, threads: int, wall_deadline: float) -> Outcome:
     deadline = wall_deadline if math.isinf(wall_deadline) else time.monotonic() + wall_deadline - time.time()
     try:
         return train_and_store(replace(job, deadline=deadline))
-    except OSError as error:  # this node's disk is full; another node's may have room
+    except OSError as error:  # this node's disk may be full while other nodes have room
         return failed_outcome(job, f"its shard cannot be written on {platform.node()}: {error}")

@@ -52,23 +52,24 @@ def sweep(
 ) -> Study:
     """Train every run that a spec requires and that has no result in the folder yet.
 
-    The first round trains the grid and the stability ladders. Further rounds train what the results require: finer
-    rungs of the stability ladders, further rungs where an optimum lies near an end of its ladder, and longer budgets. A
-    finished run never trains again, and the results of a finished pack are always kept.
+    The first round trains the grid and the stability ladders, which are short runs at increasing rates. Further rounds
+    train the runs that the results require: rates between those of the stability ladders, further values where an
+    optimum lies near an end of its ladder, and longer budgets. A finished run never trains again, and its results are
+    always kept.
 
     Args:
         spec: The spec of the sweep.
         out: The folder of the sweep. A new folder is created; an existing sweep continues.
-        jobs: Number of worker processes, at most one per core; None for one per GPU, or one per core.
+        jobs: Number of worker processes, at most one per core. Default: one per GPU, or one per core without a GPU.
         device: "auto", "cpu" or "cuda".
         executor: "local", "ray" or "slurm".
         compile: True asks for `torch.compile`. Results are valid without it.
         max_seconds: Seconds after which packs in training pause. The next call continues them.
-        max_pack_seconds: Seconds of training after which a pack fails. Its checkpoint stays, for a call with a longer
-            limit.
+        max_pack_seconds: Seconds of training after which a pack (a set of runs that train together) fails. Its
+            checkpoint stays, and a call with a longer limit continues from it.
         stuck_after: Seconds without a progress report after which a worker process is killed and its pack starts once
             more.
-        quiet: True prints no progress.
+        quiet: True suppresses the display of progress.
 
     Returns:
         The study. `failures(out)` lists failed packs; diverged runs are results.
@@ -145,7 +146,7 @@ def model_shapes(grid: Grid, widths: Iterable[int]) -> dict[int, Shape]:
 
 
 def _move_damaged(folder: Path) -> list[str]:
-    """Move damaged shards out of the way, so that their runs are missing, and return a note for each."""
+    """Move damaged files of results to another folder, so that their runs train again, and return a note for each."""
     names = move_damaged_shards(folder / SHARDS, folder / DAMAGED)
     return [f"{SHARDS}/{name} is damaged: moved to {DAMAGED}/; its runs train again" for name in names]
 
@@ -164,7 +165,7 @@ def _check_data(folder: Path, grid: Grid) -> None:
 
 
 def _record_data(folder: Path, grid: Grid) -> None:
-    """Store what a factory needs to build a model for this data, so that a recommendation can build it."""
+    """Store the shapes that a model factory needs, so that a recommendation can build a model for this data."""
     data = grid.dataset(grid.label_noises[0])
     text = json.dumps({"name": data.name, "input_shape": list(data.input_shape), "num_classes": data.num_classes})
     write_atomically(folder / "data.json", lambda file: file.write(text.encode()))

@@ -1,4 +1,4 @@
-"""Packs as jobs of a SLURM cluster, submitted as arrays by submitit."""
+"""Training of packs (runs that train together) as jobs of a SLURM cluster, which submitit submits in arrays."""
 
 from __future__ import annotations
 
@@ -18,15 +18,19 @@ from noisescale.sweeps.machine import Workers
 from noisescale.sweeps.remote import to_wall_clock, train_elsewhere
 from noisescale.sweeps.task_executor import TaskExecutor, WorkerDied
 
-# Largest number of jobs in the queue, because clusters limit arrays, often to 1,001 jobs. The next array is submitted
-# when the second number of jobs has ended, because one call of sbatch costs a cluster as much as many jobs of an array.
-_MAX_ARRAY, _MIN_FREE = 500, 100
-# Time limit of a job: this many times the pack's estimated time, plus minutes to start. A checkpoint keeps the work
-# of a job that exceeds it.
+# Largest number of jobs in the queue, because clusters limit arrays, often to 1,001 jobs.
+_MAX_ARRAY = 500
+# Number of jobs that must have ended before the next array is submitted, because one call of sbatch costs a cluster as
+# much as many jobs of an array.
+_MIN_FREE = 100
+# The time limit of a job is _TIME_FACTOR times the pack's estimated time, plus _START_MINUTES. If a job exceeds the
+# limit, a checkpoint keeps its work.
 _TIME_FACTOR, _START_MINUTES = 20, 30
-# Seconds between two polls, and seconds after the end of a job within which its result must appear. File systems of
-# clusters may show a file of another machine only after some seconds.
-_POLL_SECONDS, _RESULT_SECONDS = 1.0, 15.0
+# Seconds between two polls.
+_POLL_SECONDS = 1.0
+# Seconds after the end of a job within which its result must appear. File systems of clusters may show a file of
+# another machine only after some seconds.
+_RESULT_SECONDS = 15.0
 
 
 class SlurmExecutor(TaskExecutor):
@@ -36,7 +40,8 @@ class SlurmExecutor(TaskExecutor):
     NOISESCALE_SLURM=local in the environment, submitit's local executor runs the jobs as processes of this machine.
 
     Args:
-        workers: Number of jobs at once without SLURM, and CPUs per job. With "cuda" each job gets one GPU.
+        workers: Number of jobs at once (only without SLURM), CPUs per job, and device. With the device "cuda" each job
+            gets one GPU.
         folder: The folder of the sweep. Every node must see it under the same path.
         stuck_after: Seconds without a progress report after which a job is cancelled.
 
@@ -64,7 +69,7 @@ class SlurmExecutor(TaskExecutor):
         return bool(self._executor.cluster == "slurm")
 
     def notes(self) -> list[str]:
-        """Return a note if there is no cluster."""
+        """Return a note that packs train on this machine, if there is no cluster."""
         count = self.workers.count
         return (
             [] if self._has_cluster() else [f"SLURM is not available: packs train in {count} processes of this machine"]

@@ -51,7 +51,7 @@ class SweepSpec(SpecFields):
             values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
             raise BadInput(str(path), "a readable spec file", error.strerror) from None
-        except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, or nested deeper than the parser goes
+        except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, or nested too deeply
             raise BadInput(str(path), "a TOML file", error) from None
         for override in overrides:
             _apply(values, override)

@@ -1,4 +1,4 @@
-"""All sections of a spec together, and what they require of each other."""
+"""All sections of a spec together, and the rules that concern more than one section."""
 
 from __future__ import annotations
 

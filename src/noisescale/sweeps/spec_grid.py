@@ -1,4 +1,4 @@
-"""The `[grid]` section of a spec: the axes, and which of them an optimizer has."""
+"""The `[grid]` section of a spec: the axes of the grid, and a check that each optimizer has the stated axes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RATE_AXES = ("learning_rate", "noise_scale", "normalized_noise_scale", "temperat
 
 
 class GridSection(Section):
-    """The axes. The grid is the cross product of all lists here."""
+    """The axes of the grid. The grid is the cross product of all lists in this section."""
 
     width: WholeNumbers = key(
         "list or ladder of whole numbers above 0",

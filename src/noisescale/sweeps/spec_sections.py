@@ -1,4 +1,4 @@
-"""The sections of a spec, each key with its row of the reference page; `[grid]` has a file to itself."""
+"""The sections of a spec, except `[grid]`. Each key states its row of the reference page, docs/spec.md."""
 
 from __future__ import annotations
 
@@ -312,7 +312,7 @@ class FitSection(Section):
 
 
 class StabilitySection(Section):
-    """The short ladder that finds the largest stable rate."""
+    """The stability ladder: short runs at increasing rates that locate the largest stable rate."""
 
     steps: Count = key(
         "whole number above 0",

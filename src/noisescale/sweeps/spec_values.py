@@ -1,4 +1,4 @@
-"""The types of a spec's keys: what each accepts, and the sentence that a refusal gives."""
+"""The types of a spec's keys: each type checks a value, and its error message states what the key accepts."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from noisescale.parameterizations import check_query_rows
 from noisescale.sweeps.axes import LARGEST_INTEGER
 from noisescale.training import Schedule, schedule_from
 
-# Bounds far above any intended value, so that a typing error is refused instead of filling the memory. A seed fits
-# every generator and column.
+# Bounds far above any intended value, so that a typing error is refused instead of filling the memory. Seeds below 2^32
+# are accepted by every random generator and fit in every column.
 MOST_SEEDS, SEEDS_BELOW = 10_000, 2**32
 MOST_STAGES, MOST_BLOCKS, MOST_STEM = 8, 200, 2**16
 MOST_SHARES = 1000
@@ -46,7 +46,7 @@ def choices(names: Iterable[str]) -> str:
 
 
 def one_of(names: Iterable[str]) -> BeforeValidator:
-    """Accept one name of a table, which is read at each check: rows may be added to it."""
+    """Accept one name of a table. Each check reads the table again, because rows may be added to it."""
 
     def check(value: Any) -> Any:
         known = tuple(names)
@@ -58,7 +58,7 @@ def one_of(names: Iterable[str]) -> BeforeValidator:
 
 
 def names_from(table: Iterable[str]) -> BeforeValidator:
-    """Accept a non-empty list of names from a table; each counts once, in the order given."""
+    """Accept a non-empty list of names from a table. Repeated names are dropped, and the order is kept."""
 
     def check(value: Any) -> tuple[str, ...]:
         known = tuple(table)
@@ -70,7 +70,7 @@ def names_from(table: Iterable[str]) -> BeforeValidator:
 
 
 def some_of(names: Iterable[str]) -> BeforeValidator:
-    """Accept any list of names from a table; they are kept in the order of the table."""
+    """Accept any list of names from a table, and put the names in the order of the table."""
 
     def check(value: Any) -> tuple[str, ...]:
         known = tuple(names)

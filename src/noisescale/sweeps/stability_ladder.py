@@ -1,4 +1,7 @@
-"""The stability ladder: short runs at increasing rates until every seed fails, then bisection of the stability edge."""
+"""The stability ladder: short runs at increasing rates until every seed fails, then bisection of the stability edge.
+
+A rung is one rate of the ladder. The stability edge is the rate at which training starts to fail.
+"""
 
 from __future__ import annotations
 
@@ -17,16 +20,18 @@ from noisescale.sweeps.grid import Grid
 from noisescale.sweeps.spec_sections import NOT_MEASURED
 from noisescale.training import Schedule
 
-# The first rungs, as multiples of the sweep's largest rate, from one octave below to five octaves above.
+# The first rungs, as multiples of the sweep's largest rate. An octave is a factor of 2.
 FIRST_RUNGS = tuple(2.0**octave for octave in range(-1, 6))
 
 # Distance from the sweep's first seed to the first seed of the ladder.
 FIRST_SEED = 1_000_000
 
-# Largest number of further octaves. If no edge is bracketed by then, the ladder ends without one.
+# Largest number of further octaves at each end. If the seeds still do not start to fail within the ladder, the ladder
+# ends without an edge.
 MAX_OCTAVES = 10
 
-# Number of bisections of the octave in which seeds start to fail: 1 gives steps of √2, 2 gives fourth roots of 2.
+# Number of bisections of the octave in which seeds start to fail. Neighbouring rates there have the ratio 2^(1/2) after
+# one bisection and 2^(1/4) after two.
 BISECTIONS = 2
 
 # Relative tolerance for ratios of rungs, which are rounded.
@@ -36,8 +41,8 @@ TOLERANCE = 1e-6
 def stability_runs(grid: Grid, results: pd.DataFrame) -> list[Run]:
     """List the stability runs that the results so far require.
 
-    Every call replays the rule from the first rungs and reads only rungs with results for all seeds, so an interrupted
-    sweep plans the same runs as an undisturbed one.
+    Every call replays the rule from the first rungs and reads only rungs with results for all seeds. An interrupted
+    sweep therefore plans the same runs as an undisturbed sweep.
 
     Args:
         grid: The spec's grid.
@@ -65,7 +70,7 @@ class _Ladder:
     """One ladder of rates.
 
     Args:
-        base: Template of the runs, at the sweep's largest rate.
+        base: Template of the ladder's runs. Its rate is the sweep's largest rate.
         seeds: Seeds of every rung.
         failed: Whether each finished run diverged or collapsed, by run id.
     """
@@ -97,7 +102,7 @@ def default_batches(sizes: tuple[int, ...]) -> tuple[int, ...]:
 def _seeds(grid: Grid) -> range:
     """Return seeds that the sweep does not use, so that the edge is independent of the sweep's runs.
 
-    They depend only on the sweep's smallest seed, so adding seeds to the sweep does not change them.
+    The seeds depend only on the sweep's smallest seed, so adding seeds to the sweep does not change them.
     """
     start = min(grid.spec.seeds) + FIRST_SEED
     return range(start, start + grid.spec.stability.seeds)
@@ -109,14 +114,17 @@ def _base_runs(grid: Grid) -> Iterator[Run]:
     top: dict[Run, float] = {}
     for point in grid.points():
         run = grid.cell(point)[0]
-        # The keys that the runs of one ladder share with the sweep. Batch size, seed, steps and schedule differ.
-        key = replace(
+        # Keep the values that the runs of a ladder share with the sweep. A ladder has a different batch size, seed,
+        # number of steps and schedule.
+        template = replace(
             run, learning_rate=0.0, batch_size=0, seed=0, steps=0, schedule="", epochs_budget=None, metrics=""
         )
-        top[key] = max(top.get(key, 0.0), run.learning_rate)
+        top[template] = max(top.get(template, 0.0), run.learning_rate)
     batches = spec.stability.batch_size or default_batches(spec.grid.batch_size)
-    for (key, rate), batch in product(top.items(), batches):
-        base = replace(key, batch_size=batch, learning_rate=rate, steps=spec.stability.steps, schedule=Schedule().text)
+    for (template, rate), batch in product(top.items(), batches):
+        base = replace(
+            template, batch_size=batch, learning_rate=rate, steps=spec.stability.steps, schedule=Schedule().text
+        )
         # Two evaluations, because an exploded loss counts as divergence only when two evaluations see it.
         yield replace(base, purpose="stability", evaluations=2, average=False, **NOT_MEASURED)
 
@@ -134,31 +142,32 @@ def ladder_rates(top: float, failing_share: Callable[[float], float | None]) -> 
     rates = [rung(top * factor) for factor in FIRST_RUNGS]
     while True:
         shares = {rate: share for rate in rates if (share := failing_share(rate)) is not None}
-        more = _next_rates(top, rates, shares) if len(shares) == len(rates) else []
-        if not more:
+        next_rates = _next_rates(top, rates, shares) if len(shares) == len(rates) else []
+        if not next_rates:
             return rates
-        rates = sorted({*rates, *map(rung, more)})
+        rates = sorted({*rates, *map(rung, next_rates)})
 
 
 def _next_rates(top: float, rates: list[float], share: dict[float, float]) -> list[float]:
     lowest, highest, fewest = rates[0], rates[-1], min(share.values())
     if share[highest] < 1 and highest < top * FIRST_RUNGS[-1] * 2.0**MAX_OCTAVES * (1 - TOLERANCE):
         return [highest * 2.0, highest * 4.0]
-    # If fewer seeds fail at a larger rate, the lowest rates are too slow for so few steps, and lower ones would be too.
+    # Lower rates help only if the lowest rate has the smallest share of failures. If fewer seeds fail at a larger rate,
+    # the lowest rates fail because they learn too slowly in so few steps, and still lower rates would fail too.
     if share[lowest] == fewest > 0 and lowest > top * FIRST_RUNGS[0] * 2.0**-MAX_OCTAVES * (1 + TOLERANCE):
         return [lowest / 4.0, lowest / 2.0]
-    first = next(place for place, rate in enumerate(rates) if share[rate] == fewest)
-    return _midpoints(rates[first:], share)
+    start = next(place for place, rate in enumerate(rates) if share[rate] == fewest)
+    return _midpoints(rates[start:], share)
 
 
 def _midpoints(rates: list[float], share: dict[float, float]) -> list[float]:
-    """Return the geometric midpoints of gaps in which seeds start to fail, as long as the gaps are too wide.
+    """Return the geometric midpoints of the gaps in which seeds start to fail, if a gap is still too wide.
 
     Args:
-        rates: Rates from the first one with the smallest share of failures upwards.
+        rates: Increasing rates, from the first rate with the smallest share of failures.
         share: The share of seeds that fail at each rate.
     """
-    # Seeds that fail at every rate (dead from the start) have no edge.
+    # Some seeds fail at every rate, because their initial weights cannot learn. They have no edge.
     some_fail = [rate for rate in rates if share[rate] > share[rates[0]]]
     some_hold = [rate for rate in rates if share[rate] < 1]
     if not some_fail or not some_hold:

@@ -1,4 +1,7 @@
-"""The base class of executors that submit packs as tasks, wait for them, retry them and cancel them."""
+"""The base class of executors that train each pack (runs that train together) as a task.
+
+The base class submits tasks, waits for them, retries them and cancels them.
+"""
 
 from __future__ import annotations
 
@@ -90,12 +93,12 @@ class TaskExecutor(ABC):
 
         Raises:
             WorkerDied: The task gave no outcome.
-            OSError: The shard cannot be written on this machine.
+            OSError: The results cannot be written on this machine.
         """
 
     @abstractmethod
     def cancel(self, task: Any) -> None:
-        """End a task, whether or not it has started."""
+        """Cancel a task, which may be waiting or running."""
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
@@ -107,7 +110,7 @@ class TaskExecutor(ABC):
     def run(
         self, jobs: Sequence[Job], stop: Callable[[], bool] = lambda: False, refresh: Callable[[], None] = lambda: None
     ) -> Iterator[Outcome | Retry | None]:
-        """Train packs as tasks and yield outcomes and retries as they come, and None about once a second in between.
+        """Train packs and yield each outcome and retry when it comes; without one, yield None about once a second.
 
         Args:
             jobs: The packs to train, in this order.
@@ -118,7 +121,7 @@ class TaskExecutor(ABC):
             Outcomes, retries, or None.
 
         Raises:
-            OSError: A shard cannot be written on this machine.
+            OSError: The results of a pack cannot be written on this machine.
         """
         waiting = deque(jobs)
         while self._running or (waiting and not stop()):
@@ -148,12 +151,12 @@ class TaskExecutor(ABC):
         reason = f"its worker {self._watchdog.reason}" if stuck else str(death)
         self._deaths[job.pack.pack_id] += 1
         deaths = self._deaths[job.pack.pack_id]
-        again: Job | None = job
+        next_job: Job | None = job
         if deaths > 1:
-            again = halve_runs_at_once(job) if death.memory_suspected and not stuck else None
-        if again is not None:
-            self._submit_watched([again])
-            return Retry(job.pack.pack_id, reason, again.runs_at_once)
+            next_job = halve_runs_at_once(job) if death.memory_suspected and not stuck else None
+        if next_job is not None:
+            self._submit_watched([next_job])
+            return Retry(job.pack.pack_id, reason, next_job.runs_at_once)
         last = "" if job.max_at_once is None else f", at last with {job.runs_at_once} runs at once"
         return failed_outcome(job, f"{reason}, {'twice' if deaths == 2 else f'{deaths} times'}{last}")
 

@@ -1,4 +1,7 @@
-"""Training one pack from its first step or its checkpoint to its results, in halves if it does not fit in memory."""
+"""Training of one pack, a set of runs that train together, from its first step or its checkpoint to its results.
+
+If the runs do not fit in memory together, each half of the pack trains alone.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,8 @@ from noisescale.sweeps.jobs import Job
 from noisescale.sweeps.kernel_record import KernelRecord
 from noisescale.training import PackTrainer
 
-# Called after every slice of training with two fractions of the steps: those that earlier workers did, and all that are
-# done so far.
+# Called after every slice of training with two fractions of the steps: the steps that earlier workers did, and all
+# steps done so far.
 ReportProgress = Callable[[float, float], None]
 
 
@@ -32,7 +35,7 @@ class TrainedPack:
 
     Args:
         results: One result per run; fewer if the pack paused.
-        seconds: Seconds by "training" and "evaluation".
+        seconds: Seconds spent on "training" and on "evaluation", by name.
         note: A note for the user about how the runs were computed; empty for most packs.
         paused: True if the deadline passed before the pack was done.
         files: The checkpoint files of the pack.
@@ -45,7 +48,7 @@ class TrainedPack:
     files: list[CheckpointFile] = field(default_factory=list)
 
     def discard_checkpoints(self) -> None:
-        """Remove the checkpoints. Call this once the shard is written."""
+        """Remove the checkpoints. Call this method after the results are written."""
         for file in self.files:
             file.discard()
 
@@ -59,8 +62,8 @@ def train_pack(job: Job, report: ReportProgress = lambda before, now: None) -> T
 
     Args:
         job: The pack to train.
-        report: Called after every slice of training with two shares of the steps: done by earlier workers, and
-            done now.
+        report: Called after every slice of training with two fractions of the steps: the steps that earlier workers
+            did, and all steps done so far.
 
     Returns:
         The results of the pack.
@@ -117,7 +120,7 @@ def _train_together(
         trainer.advance(seconds=max(0.0, min(job.slice_seconds, job.deadline - time.monotonic(), seconds_left)))
         report(first_step / runs[0].steps, trainer.state.step / runs[0].steps)
         if not trainer.done:
-            # Training continues without a checkpoint if the disk is full; only the shard must be written.
+            # If the disk is full, training continues without a checkpoint.
             with contextlib.suppress(OSError, RuntimeError):  # torch raises RuntimeError if a file cannot grow
                 file.write(Checkpoint(trainer.state, trainer.choice))
             if time.monotonic() >= job.deadline:
@@ -131,7 +134,7 @@ def _train_together(
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Return whether memory ran out. Torch says so only in messages: its two allocators and the libraries it calls."""
+    """Return whether memory ran out. Torch and the libraries that it calls report this only in the message."""
     phrases = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
     if isinstance(error, RuntimeError) and any(phrase in str(error) for phrase in phrases):
         return True

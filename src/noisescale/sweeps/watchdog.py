@@ -1,4 +1,4 @@
-"""Progress reports of packs in training, and the watchdog that notices when they stop."""
+"""Progress reports of packs (runs that train together), and the watchdog that notices when the reports stop."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ REPORTS_PER_TIMEOUT = 4
 class AliveFile:
     """The file in which a worker reports its progress on one pack.
 
-    It holds two fractions of the pack's steps: those that earlier workers did, and all that are done so far.
+    The file holds two fractions of the pack's steps: the steps that earlier workers did, and all steps done so far.
 
     Args:
         folder: The folder of checkpoints.
@@ -32,7 +32,7 @@ class AliveFile:
         self._path = folder / f"{pack_id}{SUFFIX}"
 
     def write(self, before: float = 0.0, now: float = 0.0) -> None:
-        """Write the file. Training continues where that fails.
+        """Write the file. If that fails, training continues.
 
         Args:
             before: Fraction of the steps that earlier workers completed, from 0 to 1.
@@ -55,7 +55,7 @@ def read_step_shares(folder: Path) -> dict[str, tuple[float, float]]:
         folder: The folder of checkpoints.
 
     Returns:
-        By pack id, the fraction of the steps that earlier workers did, and the fraction that is done so far.
+        Two fractions of the steps by pack id: the steps that earlier workers did, and all steps done so far.
     """
     shares = {}
     for path in folder.glob(f"*{SUFFIX}"):
@@ -75,9 +75,9 @@ def remove_alive_files(folder: Path) -> None:
 class Watchdog:
     """Notices packs that have reported no progress for too long.
 
-    It watches whether the modification time of a pack's file changes, and measures the time between changes on its
-    process's clock, because the clocks of other machines differ. It counts a pack's time from the first report after
-    `watch`, because the pack may wait for a free worker before that.
+    It checks whether the modification time of a pack's progress file changes. The clock of this process measures the
+    time between changes, because the clocks of other machines differ. The time of a pack counts from its first report
+    after `watch`, because the pack may first wait for a free worker.
 
     Args:
         folder: The folder of checkpoints.
@@ -88,8 +88,9 @@ class Watchdog:
     def __init__(self, folder: Path, patience: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.patience = patience
         self._folder, self._clock = folder, clock
-        # By pack: the modification time of the last report, and the time at which this process saw it; infinity until a
-        # worker reports, because an old report may come from an earlier worker.
+        # By pack id: the modification time of the last report, and the time at which this process noticed it. The
+        # second time is infinite until a worker reports after `watch`, because an old report may come from an earlier
+        # worker.
         self._seen: dict[str, tuple[int | None, float]] = {}
 
     def watch(self, pack_id: str) -> None:

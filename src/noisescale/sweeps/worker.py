@@ -1,4 +1,4 @@
-"""The work of one worker process: train a pack, store its shard, report the outcome."""
+"""The work of one worker process: train a pack (runs that train together), store its results, report the outcome."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from noisescale.sweeps.watchdog import AliveFile
 
 
 def start_worker(threads: int, device: str, slot: int) -> None:
-    """Set up a worker process: its threads, its GPU, and its end when its driver ends for any reason.
+    """Set the threads and the GPU of a worker process, and make it exit when its driver exits for any reason.
 
     Args:
         threads: Number of threads of the worker.
@@ -28,7 +28,8 @@ def start_worker(threads: int, device: str, slot: int) -> None:
     torch.set_num_threads(threads)
     if device == "cuda":
         torch.cuda.set_device(slot % torch.cuda.device_count())
-    # Subnormal numbers arise in the softmax tails of networks that fit their data, and slow every product with them.
+    # Softmax outputs of networks that fit their data become subnormal numbers, which slow every product. Round these
+    # numbers to zero.
     torch.set_flush_denormal(True)
     driver = multiprocessing.parent_process()
     assert driver is not None
@@ -41,7 +42,7 @@ def start_worker(threads: int, device: str, slot: int) -> None:
 
 
 def train_and_store(job: Job, refresh: Callable[[], None] = lambda: None) -> Outcome:
-    """Train one pack and write its shard. A failure in training is an outcome, not an exception.
+    """Train one pack and write its results to a file, the shard. An error in training is an outcome, not an exception.
 
     Args:
         job: The pack to train.
@@ -51,7 +52,7 @@ def train_and_store(job: Job, refresh: Callable[[], None] = lambda: None) -> Out
         The outcome of the pack.
 
     Raises:
-        OSError: The shard cannot be written. The same fault would stop every other shard.
+        OSError: The results cannot be written. The same fault would affect the results of every other pack.
     """
     pack, alive_file = job.pack, AliveFile(job.checkpoints, job.pack.pack_id)
     alive_file.write()
