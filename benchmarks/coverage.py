@@ -94,7 +94,7 @@ def optima(draws: int, seeds: int) -> Iterator[Row]:
             curve = make(generator)
             estimate = optimum(curve.x, curve.draw(generator, seeds))
             two_peaks_reported += estimate.label == "two_peaks"
-            location.add(estimate.low, curve.optimum, estimate.high, censored=estimate.censored != 0)
+            location.add(estimate.place.low, curve.optimum, estimate.place.high, censored=estimate.censored != 0)
             if case.startswith("cut") or case.startswith("two"):
                 continue
             height.add(estimate.height.low, 0.6, estimate.height.high)
@@ -111,9 +111,9 @@ def optima(draws: int, seeds: int) -> Iterator[Row]:
         if estimate.label != "two_peaks":
             both_peaks.exclude()
             continue
-        peaks = sorted(estimate.peaks, key=lambda peak: peak.value)
+        peaks = sorted(estimate.peaks, key=lambda peak: peak.place.value)
         for peak, truth in zip(peaks, (curve.second, curve.optimum), strict=True):
-            both_peaks.add(peak.low, truth, peak.high)
+            both_peaks.add(peak.place.low, truth, peak.place.high)
     yield both_peaks.row
 
 
@@ -203,7 +203,7 @@ def batches(draws: int, seeds: int) -> Iterator[Row]:
             noise = exact.at(true_batch).value * (size / true_batch - 1)
             x = LADDER - LADDER[9] + math.log(noise) + jitter(generator)
             peak = optimum(x, planted_curve(x, math.log(noise)).draw(generator, seeds))
-            best_noise = from_log(peak.value, peak.low, peak.high, "examples", "g")
+            best_noise = from_log(peak.place.value, peak.place.low, peak.place.high, "examples", "g")
             result = largest_batch(best_noise, by_batch(edge_of), train_size=size)
             if result.label in ("unreachable", "not_measured"):
                 tally.exclude()

@@ -48,7 +48,7 @@ def noise_law(widths: Sequence[float], optima: Sequence[Optimum], bounded: bool 
     ]
     return power_law(
         np.array([width for width, _, _ in rows]),
-        np.array([point.value if helps else point.high for _, point, helps in rows]),
+        np.array([point.place.value if helps else point.place.high for _, point, helps in rows]),
         np.array([point.standard_error for _, point, _ in rows]),
         degrees=np.array([point.seeds - 1.0 for _, point, _ in rows]),
         censored=np.array([point.censored if helps else -1 for _, point, helps in rows], dtype=np.int64),
@@ -206,7 +206,7 @@ def _group_rows(designs: list[WidthDesign], law: PowerLaw, name: str, draws: int
             truth = design.law_value + law.lack_of_fit * float(generator.standard_normal())
             point = optimum(design.x, design.draw(generator, truth))
             optima.append(point)
-            tallies["optimum", design.width].add(point.low, truth, point.high, censored=point.censored != 0)
+            tallies["optimum", design.width].add(point.place.low, truth, point.place.high, censored=point.censored != 0)
             medians, edges = _draw_edges(generator, design, tallies["largest stable rate", design.width])
             if edges:
                 _add_batch(tallies["largest batch", design.width], design, point, truth, medians, edges, replacement)
@@ -251,7 +251,7 @@ def _add_batch(
     exact = EdgeByBatch(tuple(map(float, medians)), logs, logs, logs)
     noise = [
         from_log(value - design.log_ratio, low - design.log_ratio, high - design.log_ratio, "examples", "g")
-        for value, low, high in ((truth, truth, truth), (point.value, point.low, point.high))
+        for value, low, high in ((truth, truth, truth), (point.place.value, point.place.low, point.place.high))
     ]
     true_batch, estimate = (
         largest_batch(

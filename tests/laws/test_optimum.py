@@ -21,8 +21,8 @@ def test_a_noiseless_parabola_gives_its_exact_top() -> None:
     y = np.tile(1 - (X - 2.6) ** 2, (4, 1))
     result = optimum(X, y)
     assert result.label == "interior"
-    assert result.value == pytest.approx(2.6, abs=1e-6)
-    assert result.low == pytest.approx(2.6, abs=0.04) and result.high == pytest.approx(2.6, abs=0.04)
+    assert result.place.value == pytest.approx(2.6, abs=1e-6)
+    assert result.place.low == pytest.approx(2.6, abs=0.04) and result.place.high == pytest.approx(2.6, abs=0.04)
     assert result.height.value == pytest.approx(1, abs=1e-3)
 
 
@@ -30,7 +30,12 @@ def test_a_loss_is_minimized() -> None:
     curve = planted_curve(X, X[7])
     y = curve.draw(np.random.default_rng(1), 8)
     up, down = optimum(X, y), optimum(X, -y, maximize=False)
-    assert (up.value, up.low, up.high, up.label) == (down.value, down.low, down.high, down.label)
+    assert (up.place.value, up.place.low, up.place.high, up.label) == (
+        down.place.value,
+        down.place.low,
+        down.place.high,
+        down.label,
+    )
     assert down.height.value == pytest.approx(-up.height.value)
 
 
@@ -42,7 +47,7 @@ def test_an_optimum_beyond_the_ladder_is_censored(position: float, label: str) -
     result = optimum(X, planted_curve(X, position).draw(np.random.default_rng(2), 10))
     assert result.label == label
     assert result.censored == {"censored_low": -1, "censored_high": 1, "interior": 0}[label]
-    assert result.low <= position <= result.high
+    assert result.place.low <= position <= result.place.high
 
 
 def test_curves_of_pure_noise_are_often_flat_and_rarely_two_peaks() -> None:
@@ -77,9 +82,9 @@ def test_two_separated_peaks_are_both_reported() -> None:
     curve = two_peaks(X, X[4], X[12], deviation=0.005)
     result = optimum(X, curve.draw(np.random.default_rng(5), 10))
     assert result.label == "two_peaks"
-    low, high = sorted(result.peaks, key=lambda peak: peak.value)
-    assert low.low <= curve.second <= low.high
-    assert high.low <= curve.optimum <= high.high
+    low, high = sorted(result.peaks, key=lambda peak: peak.place.value)
+    assert low.place.low <= curve.second <= low.place.high
+    assert high.place.low <= curve.optimum <= high.place.high
 
 
 def test_diagnostics_name_the_best_cell() -> None:
@@ -110,8 +115,8 @@ def coverage(make: Callable[[np.random.Generator], PlantedCurve], seeds: int, dr
     for _ in range(draws):
         curve = make(generator)
         result = optimum(curve.x, curve.draw(generator, seeds))
-        covered += result.low <= curve.optimum <= result.high
-        unbounded += math.isinf(result.low) or math.isinf(result.high)
+        covered += result.place.low <= curve.optimum <= result.place.high
+        unbounded += math.isinf(result.place.low) or math.isinf(result.place.high)
         two_peaks_found += result.label == "two_peaks"
     return covered / draws, unbounded / draws, two_peaks_found / draws
 
@@ -160,7 +165,7 @@ def test_a_falling_curve_is_censored_even_if_its_floor_has_small_bumps() -> None
     for seed in range(5):
         result = optimum(x, mean + 0.006 * np.random.default_rng(seed).standard_normal((8, x.size)))
         assert result.label == "censored_low"
-        assert result.value == x[0]
+        assert result.place.value == x[0]
 
 
 def test_the_interval_of_a_sharp_peak_is_not_finer_than_the_ladder() -> None:
@@ -170,10 +175,10 @@ def test_the_interval_of_a_sharp_peak_is_not_finer_than_the_ladder() -> None:
     result = optimum(x, mean + 0.001 * np.random.default_rng(9).standard_normal((10, x.size)))
     spline = CubicSpline(x, mean, bc_type="natural")
     fine = np.linspace(7.97, 8.58, 1001)
-    assert result.low <= fine[np.argmax(spline(fine))] <= result.high
+    assert result.place.low <= fine[np.argmax(spline(fine))] <= result.place.high
     # The noise of the seeds alone would give 0.02.
-    assert result.high - result.low > 0.06
-    assert result.standard_error >= (result.high - result.low) / 2 / 2.27
+    assert result.place.high - result.place.low > 0.06
+    assert result.standard_error >= (result.place.high - result.place.low) / 2 / 2.27
 
 
 def test_the_tip_of_a_tent_is_covered_at_any_position_between_cells() -> None:
@@ -183,7 +188,7 @@ def test_the_tip_of_a_tent_is_covered_at_any_position_between_cells() -> None:
         tip = x[3] + generator.uniform(-0.5, 0.5) * STEP
         mean = np.where(x < tip, 0.044, -0.12) * (x - tip)
         result = optimum(x, mean + 0.002 * generator.standard_normal((10, x.size)))
-        tip_covered += result.low <= tip <= result.high
+        tip_covered += result.place.low <= tip <= result.place.high
         height_covered += result.height.low <= 0 <= result.height.high
     # The local cubic alone would cover the position in fewer than ten draws, and the height, which it underestimates,
     # in none.
@@ -200,5 +205,5 @@ def test_the_standard_error_matches_the_spread_of_the_position() -> None:
     generator = np.random.default_rng(10)
     curve = planted_curve(X, X[8])
     results = [optimum(X, curve.draw(generator, 10)) for _ in range(150)]
-    spread = np.std([result.value for result in results])
+    spread = np.std([result.place.value for result in results])
     assert np.median([result.standard_error for result in results]) == pytest.approx(spread, rel=0.25)

@@ -177,7 +177,7 @@ def _metric_optimum(
         best_cell = np.argmin(np.abs(ladder.x - with_drifting.argmax)) if usable.any() else 0
         if not curve.has_value or (usable.any() and not ladder.late[best_cell]):
             curve, late = with_drifting, False
-    estimates = units.estimates(curve.value, curve.low, curve.high)
+    estimates = units.estimates(curve.place.value, curve.place.low, curve.place.high)
     limited = _stability_limited(estimates["learning_rate"].value, estimates["batch_size"].value, edge)
     labels = (curve.label, *(("not_late",) if not late else ()), *(("stability_limited",) if limited else ()))
     reason = ""
@@ -232,24 +232,26 @@ def _largest_batch(optimum: MetricOptimum, units: NoiseUnits, edge: EdgeByBatch 
 
 
 def _metric_laws(metric: str, widths: tuple[WidthFit, ...], quantity: str, axis: str, replacement: bool) -> MetricLaws:
-    rows = [(width, width.optima[metric]) for width in widths if metric in width.optima]
-    used = [(width, at_optimum) for width, at_optimum in rows if at_optimum.in_law]
+    rows = [(at_width, at_width.optima[metric]) for at_width in widths if metric in at_width.optima]
+    used = [(at_width, at_optimum) for at_width, at_optimum in rows if at_optimum.in_law]
     bounded = [
-        (width, at_optimum) for width, at_optimum in rows if at_optimum.in_law or at_optimum.reason == NO_BENEFIT_REASON
+        (at_width, at_optimum)
+        for at_width, at_optimum in rows
+        if at_optimum.in_law or at_optimum.reason == NO_BENEFIT_REASON
     ]
     has_noise = quantity != "learning_rate"
     noise = f"optimum {QUANTITIES[quantity if has_noise else 'noise_scale'].words}"
     with_noise, bounded = (used, bounded) if has_noise else ([], [])
     is_normalized = quantity == "normalized_noise_scale"
     measure = ("1", NORMALIZED) if is_normalized else (NOISE_SCALE.unit, NOISE_SCALE.formula(replacement))
-    noise_law = _law(with_noise, [at_optimum.curve.value for _, at_optimum in with_noise], noise, *measure)
+    noise_law = _law(with_noise, [at_optimum.curve.place.value for _, at_optimum in with_noise], noise, *measure)
     with_bounds = _law_with_bounds(bounded, noise, *measure)
     temperatures = [math.log(at_optimum.temperature.value) for _, at_optimum in with_noise]
     rates = [math.log(at_optimum.learning_rate.value) for _, at_optimum in used]
     batches = [
-        (width, at_optimum, width.largest_batch[metric])
-        for width, at_optimum in used
-        if width.largest_batch[metric].label == "solved"
+        (at_width, at_optimum, at_width.largest_batch[metric])
+        for at_width, at_optimum in used
+        if at_width.largest_batch[metric].label == "solved"
     ]
     return MetricLaws(
         metric=metric,
@@ -264,7 +266,7 @@ def _metric_laws(metric: str, widths: tuple[WidthFit, ...], quantity: str, axis:
             else None
         ),
         largest_batch=power_law(
-            np.array([width.width for width, _, _ in batches]),
+            np.array([at_width.width for at_width, _, _ in batches]),
             np.array([math.log(batch.batch_size.value) for _, _, batch in batches]),
             np.array(
                 [_log_error(batch.batch_size, at_optimum.curve.standard_error) for _, at_optimum, batch in batches]
@@ -275,7 +277,9 @@ def _metric_laws(metric: str, widths: tuple[WidthFit, ...], quantity: str, axis:
             convention=CONVENTION,
         ),
         height=_height_trend(rows),
-        excluded=tuple(Excluded(width.width, at_optimum.reason) for width, at_optimum in rows if not at_optimum.in_law),
+        excluded=tuple(
+            Excluded(at_width.width, at_optimum.reason) for at_width, at_optimum in rows if not at_optimum.in_law
+        ),
     )
 
 
@@ -289,7 +293,7 @@ def _law(
 ) -> PowerLaw:
     curves: list[Optimum] = [at_optimum.curve for _, at_optimum in used]
     return power_law(
-        np.array([width.width for width, _ in used]),
+        np.array([at_width.width for at_width, _ in used]),
         np.array(logs),
         np.array([curve.standard_error for curve in curves]),
         degrees=np.array([curve.seeds - 1.0 for curve in curves]),
@@ -302,7 +306,9 @@ def _law(
 
 def _law_with_bounds(rows: list[tuple[WidthFit, MetricOptimum]], quantity: str, unit: str, convention: str) -> PowerLaw:
     """Fit the law with bounds: a width at which noise shows no benefit enters as "at most its interval's upper end"."""
-    logs = [at_optimum.curve.value if at_optimum.in_law else at_optimum.curve.high for _, at_optimum in rows]
+    logs = [
+        at_optimum.curve.place.value if at_optimum.in_law else at_optimum.curve.place.high for _, at_optimum in rows
+    ]
     kinds = [at_optimum.curve.censored if at_optimum.in_law else -1 for _, at_optimum in rows]
     return _law(rows, logs, quantity, unit, convention, kinds)
 
@@ -315,13 +321,13 @@ def _log_error(estimate: Estimate, default: float) -> float:
 
 def _height_trend(rows: list[tuple[WidthFit, MetricOptimum]]) -> Trend | None:
     """Fit the trend of the metric over the widths with an optimum, using the seeds that all these widths share."""
-    fitted = [(width, at_optimum) for width, at_optimum in rows if at_optimum.curve.height_by_seed]
-    shared = set.intersection(*(set(width.seeds) for width, _ in fitted)) if fitted else set()
+    fitted = [(at_width, at_optimum) for at_width, at_optimum in rows if at_optimum.curve.height_by_seed]
+    shared = set.intersection(*(set(at_width.seeds) for at_width, _ in fitted)) if fitted else set()
     if len(fitted) < 2 or len(shared) < 3:
         return None
     values = [
-        [height for seed, height in zip(width.seeds, at_optimum.curve.height_by_seed, strict=True) if seed in shared]
-        for width, at_optimum in fitted
+        [height for seed, height in zip(at_width.seeds, at_optimum.curve.height_by_seed, strict=True) if seed in shared]
+        for at_width, at_optimum in fitted
     ]
     unit = fitted[0][1].height.unit
-    return trend(np.array([width.width for width, _ in fitted]), np.array(values).T, unit=unit)
+    return trend(np.array([at_width.width for at_width, _ in fitted]), np.array(values).T, unit=unit)

@@ -37,29 +37,8 @@ OPTIMUM_ADVICE = {
 }
 
 
-class _Located:
-    """Access to the position of a result on the ladder's axis."""
-
-    place: Estimate
-
-    @property
-    def value(self) -> float:
-        """Position x of the maximum; NaN without a fit."""
-        return self.place.value
-
-    @property
-    def low(self) -> float:
-        """Lower end of the 95 % set; -inf if not identified."""
-        return self.place.low
-
-    @property
-    def high(self) -> float:
-        """Upper end of the 95 % set; inf if not identified."""
-        return self.place.high
-
-
 @dataclass(frozen=True)
-class Peak(_Located):
+class Peak:
     """One maximum of a curve.
 
     Args:
@@ -82,7 +61,7 @@ class Peak(_Located):
 
 
 @dataclass(frozen=True)
-class Optimum(_Located):
+class Optimum:
     """The optimum of one curve, with diagnostics.
 
     Args:
@@ -125,7 +104,7 @@ class Optimum(_Located):
     @property
     def has_value(self) -> bool:
         """Return whether the fit gave a position (possibly an end of the ladder)."""
-        return math.isfinite(self.value)
+        return math.isfinite(self.place.value)
 
 
 def optimum(
@@ -187,15 +166,15 @@ def optimum(
     ranges = separated_peaks(x, y, local_quadratic(x) @ y.mean(axis=0))
     peaks = tuple(_peak(maps, x, y, report, p.cell, p.first, p.last, confidence) for p in ranges)
     best = peaks[0]
-    low, high, label = best.low, best.high, best.label
+    low, high, label = best.place.low, best.place.high, best.label
     if len(peaks) == 2:
         label = "two_peaks"
-        if _equally_high(maps, y, best.value, peaks[1].value, confidence):
-            low, high = min(low, peaks[1].low), max(high, peaks[1].high)
+        if _equally_high(maps, y, best.place.value, peaks[1].place.value, confidence):
+            low, high = min(low, peaks[1].place.low), max(high, peaks[1].place.high)
     return Optimum(
         label=label,
         advice=OPTIMUM_ADVICE[label],
-        place=_position(best.value, low, high),
+        place=_position(best.place.value, low, high),
         standard_error=best.standard_error,
         height=best.height,
         height_by_seed=best.height_by_seed,
