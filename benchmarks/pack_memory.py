@@ -15,9 +15,9 @@ from typing import Any
 
 from noisescale.datasets import load_dataset
 from noisescale.families import ModelOptions, family_factory
+from noisescale.parameterizations import reference_width
 from noisescale.sweeps import Grid, SweepSpec
 from noisescale.sweeps.cost import memory
-from noisescale.sweeps.grid import reference_width
 from noisescale.sweeps.plan import PackLimits, pack_size
 from noisescale.sweeps.session import model_shapes
 from noisescale.training import PackTrainer

@@ -56,6 +56,7 @@ ALLOWED: dict[str, set[str]] = {
         "noise_laws",
         "families",
         "datasets",
+        "parameterizations",
         "training",
         "theory",
         "measure",

@@ -12,7 +12,7 @@ from torch import nn
 from noisescale.errors import BadInput
 from noisescale.estimate import Estimate, as_json
 from noisescale.families import Factory
-from noisescale.parameterizations import DEFAULT_INIT_SCALE, WITH_BASE_WIDTH
+from noisescale.parameterizations import DEFAULT_INIT_SCALE, WITH_BASE_WIDTH, reference_width
 from noisescale.training import ParameterGroups, parameterize
 
 
@@ -143,7 +143,7 @@ class Recommendation:
         # sweep.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model, reference = (factory(w, self.input_shape, self.num_outputs) for w in (width, 2 * width))
+            model, reference = (factory(w, self.input_shape, self.num_outputs) for w in (width, reference_width(width)))
             base_width = self.base_width
             base = None if base_width is None else factory(base_width, self.input_shape, self.num_outputs)
         hyperparameters: dict[str, Any] = dict(self.hyperparameters or {})

@@ -1,6 +1,7 @@
 from .fan_in import Parameter as Parameter
 from .fan_in import describe_parameters as describe_parameters
 from .fan_in import read_out as read_out
+from .fan_in import reference_width as reference_width
 from .initialize import initial_parameters as initial_parameters
 from .initialize import initial_std as initial_std
 from .initialize import stream as stream

@@ -49,6 +49,15 @@ class Parameter:
     tied: tuple[Parameter, ...] = ()
 
 
+def reference_width(width: int) -> int:
+    """Return a second width. Comparing modules of both widths shows which fan-ins grow with width.
+
+    Args:
+        width: Width of the runs.
+    """
+    return 2 * width
+
+
 def describe_parameters(
     module: nn.Module, reference: nn.Module, base: nn.Module | None = None, query_rows: Sequence[str] = ()
 ) -> tuple[Parameter, ...]:

@@ -13,7 +13,14 @@ import torch
 from noisescale.datasets import Dataset, load_dataset
 from noisescale.errors import BadInput
 from noisescale.families import Factory, ModelOptions, family_factory
-from noisescale.parameterizations import WITH_BASE_WIDTH, WITH_QUERY_ROWS, build_table, describe_parameters, layer_rows
+from noisescale.parameterizations import (
+    WITH_BASE_WIDTH,
+    WITH_QUERY_ROWS,
+    build_table,
+    describe_parameters,
+    layer_rows,
+    reference_width,
+)
 from noisescale.runs import Run
 from noisescale.sweeps.axes import LARGEST_INTEGER
 from noisescale.sweeps.spec_fields import SpecFields
@@ -25,15 +32,6 @@ from noisescale.training import (
     Schedule,
     parse_schedule,
 )
-
-
-def reference_width(width: int) -> int:
-    """Return a second width. Comparing modules of both widths shows which fan-ins grow with width.
-
-    Args:
-        width: Width of the runs.
-    """
-    return 2 * width
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,9 @@ import torch
 from noisescale.datasets import Dataset, DatasetOptions, load_dataset
 from noisescale.errors import BadInput
 from noisescale.families import ModelOptions, family_factory
+from noisescale.parameterizations import reference_width
 from noisescale.runs import Run, RunResult
 from noisescale.sweeps.checkpoints import Checkpoint, CheckpointFile
-from noisescale.sweeps.grid import reference_width
 from noisescale.sweeps.jobs import Job
 from noisescale.sweeps.kernel_record import KernelRecord
 from noisescale.training import PackTrainer

@@ -14,6 +14,7 @@ from torch.func import functional_call, vmap
 from noisescale.claims.studies.specs import mnist1d_spec
 from noisescale.datasets import load_dataset
 from noisescale.families import ModelOptions, family_factory
+from noisescale.parameterizations import reference_width
 from noisescale.runs import Run
 from noisescale.sweeps import SweepSpec
 from noisescale.training import PackTrainer
@@ -48,7 +49,7 @@ def pack_trainers(spec: SweepSpec) -> list[PackTrainer]:
     data = load_dataset(spec.dataset.options(spec.dataset.label_noise))
     return [
         PackTrainer(
-            runs, data, family_factory(ModelOptions.of_run(runs[0])), reference_width=2 * runs[0].width,
+            runs, data, family_factory(ModelOptions.of_run(runs[0])), reference_width=reference_width(runs[0].width),
             kernel="explicit",
         )
         for runs in packs.values()

@@ -13,6 +13,7 @@ from noisescale.claims.panel import Floats
 from noisescale.datasets import Dataset, load_dataset
 from noisescale.families import Factory, FixedReadOut, ModelOptions, family_factory
 from noisescale.measure import rotation_angles
+from noisescale.parameterizations import reference_width
 from noisescale.runs import Run
 from noisescale.sweeps import SweepSpec
 from noisescale.training import PackTrainer
@@ -241,7 +242,12 @@ class ScaleInvariantPack:
 
     def _trainer(self, runs: Sequence[Run]) -> PackTrainer:
         return PackTrainer(
-            runs, self.data, self._factory, reference_width=2 * runs[0].width, kernel="vmap", on_step=self._observe
+            runs,
+            self.data,
+            self._factory,
+            reference_width=reference_width(runs[0].width),
+            kernel="vmap",
+            on_step=self._observe,
         )
 
     def _observe(self, step: int, part: slice, gradients: Mapping[str, Tensor]) -> None:
