@@ -1,4 +1,4 @@
-"""Runs and results with planted values: the tests of the store train nothing."""
+"""Runs and results with given values, because the tests of the store train no models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Joining many shards into few keeps all runs, whatever happens in between."""
+"""Joining many shards (result files) into few keeps all runs, even if a kill or a reader comes in between."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def tables(folder: Path) -> list[pd.DataFrame]:
 
 
 def assert_same(tables: list[pd.DataFrame], expected: list[pd.DataFrame]) -> None:
-    for table, other in zip(tables, expected, strict=True):
+    for table, expected_table in zip(tables, expected, strict=True):
         keys = [name for name in ("run_id", "step", "layer") if name in table]
         pd.testing.assert_frame_equal(
-            table.sort_values(keys, ignore_index=True), other.sort_values(keys, ignore_index=True)
+            table.sort_values(keys, ignore_index=True), expected_table.sort_values(keys, ignore_index=True)
         )
 
 
@@ -64,9 +64,9 @@ def test_new_shards_are_added_to_joined_shards(study: Path, make_run: MakeRun, m
     assert len(list((study / "shards").iterdir())) == 2
 
 
-def test_a_kill_between_joining_and_removing_loses_nothing(study: Path) -> None:
+def test_a_kill_between_joining_and_removing_loses_no_run(study: Path) -> None:
     expected, shards = tables(study), study / "shards"
-    compaction._join(shards, sorted(shards.iterdir())[:4])  # as before a kill
+    compaction._join(shards, sorted(shards.iterdir())[:4])  # a kill at this point leaves the joined shards in place
     assert len(list(shards.iterdir())) == PACKS + 1
     assert len(finished_packs(shards)) == PACKS
     assert_same(tables(study), expected)

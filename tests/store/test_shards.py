@@ -93,7 +93,7 @@ def test_shards_are_written_where_folders_cannot_be_flushed(
 
 
 @pytest.mark.parametrize("target", ["os.fsync", "os.link"])
-def test_a_full_disk_leaves_nothing_and_names_the_file(
+def test_after_a_full_disk_no_file_is_left_and_the_error_names_the_file(
     tmp_path: Path, make_run: MakeRun, make_result: MakeResult, monkeypatch: pytest.MonkeyPatch, target: str
 ) -> None:
     def full(*arguments: Any, **options: Any) -> None:
@@ -108,7 +108,7 @@ def test_a_full_disk_leaves_nothing_and_names_the_file(
 
 
 def test_a_file_size_limit_acts_like_a_full_disk(tmp_path: Path) -> None:
-    """The write fails in the kernel: the process may write files of at most 1 kB. Python ignores SIGXFSZ."""
+    """The process may write files of at most 1 kB, so the kernel refuses the write. Python ignores SIGXFSZ."""
     program = f"""
 import resource, sys
 from pathlib import Path
@@ -168,7 +168,7 @@ def test_every_flipped_bit_is_detected(tmp_path: Path, make_run: MakeRun, make_r
     path = write_shard(tmp_path, "a", [make_result(make_run(seed=seed)) for seed in range(3)])
     whole = path.read_bytes()
     generator = random.Random(0)
-    # Positions everywhere, and all positions near the end: data, footer, digest and length.
+    # Test random positions in the whole file and all positions near its end, where footer, digest and length are.
     positions = sorted({*generator.sample(range(len(whole)), 300), *range(len(whole) - 200, len(whole))})
     for position in positions:
         flipped = bytearray(whole)

@@ -104,10 +104,10 @@ def late_column(folder: Path, make_run: MakeRun, make_result: MakeResult, drifts
     [
         ([0.0, 0.0, 0.0], True),
         ([0.005, -0.005, 0.002, -0.002], True),
-        ([0.008, 0.009, 0.0085, 0.0095], True),  # a certain drift, but a small one
+        ([0.008, 0.009, 0.0085, 0.0095], True),  # the drift is certain, but smaller than the margin
         ([0.02, 0.021, 0.019, 0.02], False),
         ([-0.02, -0.021, -0.019, -0.02], False),
-        ([0.03, -0.03, 0.03, -0.03], False),  # no drift on average, but the interval is wide
+        ([0.03, -0.03, 0.03, -0.03], False),  # the mean drift is zero, but its interval is wider than the margin
         ([0.0], False),
     ],
 )
@@ -119,11 +119,11 @@ def test_late_is_an_equivalence_test(
     assert set(column) == {late}
 
 
-def test_the_interval_is_the_t_interval(tmp_path: Path, make_run: MakeRun, make_result: MakeResult) -> None:
+def test_the_interval_of_the_drift_is_a_t_interval(tmp_path: Path, make_run: MakeRun, make_result: MakeResult) -> None:
     drifts = np.array([0.001, -0.002, 0.004, 0.003])
-    half = stats.t.ppf(0.975, 3) * drifts.std(ddof=1) / 2
-    largest = 0.01 - half  # largest mean for which the interval lies within the margin
-    inside, outside = (drifts - drifts.mean() + largest * share for share in (0.999, 1.001))
+    half_width = stats.t.ppf(0.975, 3) * drifts.std(ddof=1) / 2
+    largest_mean = 0.01 - half_width  # with a larger mean, the interval exceeds the margin
+    inside, outside = (drifts - drifts.mean() + largest_mean * share for share in (0.999, 1.001))
     assert late_column(tmp_path / "inside", make_run, make_result, inside.tolist()).all()
     assert not late_column(tmp_path / "outside", make_run, make_result, outside.tolist()).any()
 

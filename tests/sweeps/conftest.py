@@ -22,7 +22,10 @@ def plain(small_spec: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def make_spec(small_spec: str) -> Callable[..., SweepSpec]:
-    """Return a function that changes keys of a small spec. In names `__` stands for a dot; None removes a key."""
+    """Return a function that changes keys of a small spec.
+
+    In the name of a key, `__` stands for a dot. The value None removes the key.
+    """
 
     def make(**changes: Any) -> SweepSpec:
         values = tomllib.loads(small_spec)
@@ -50,7 +53,7 @@ Outcome = Callable[[Run], dict[str, Any]]
 
 @pytest.fixture(scope="session")
 def results_frame() -> Callable[[Iterable[Run], Outcome], pd.DataFrame]:
-    """Return a function that builds the columns of `Study.runs()` that the planning rules read."""
+    """Return a function that builds a table of results with the columns that the rules for further runs read."""
 
     def frame(runs: Iterable[Run], outcome: Outcome) -> pd.DataFrame:
         plain = {
@@ -70,7 +73,7 @@ def results_frame() -> Callable[[Iterable[Run], Outcome], pd.DataFrame]:
 
 @pytest.fixture(autouse=True, scope="session")
 def single_core() -> Iterator[None]:
-    """Train sweeps in this process with a single thread, unless a test uses `two_cores`."""
+    """Let sweeps see a single core, so that they train in this process, unless a test uses `two_cores`."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "sched_getaffinity", lambda process: {0}, raising=False)
         yield

@@ -24,7 +24,7 @@ def test_a_ladder_has_both_ends_and_the_stated_number_of_equal_steps(
 ) -> None:
     end = start * 2**octaves
     steps = math.log(end / start) / math.log(factor)
-    # Half a step may round either way, depending on the last bit of the logarithms.
+    # Half a step may be rounded up or down, depending on the last bit of the logarithms.
     assume(abs(steps % 1 - 0.5) > 1e-9)
     values = ladder(start, end, factor)
     rungs = round(steps)
@@ -91,5 +91,5 @@ def test_a_value_that_is_not_an_axis_is_refused(axis: Any, value: Any) -> None:
         parse(axis, value)
 
 
-def test_extreme_ends_do_not_overflow() -> None:
+def test_a_ladder_with_extreme_ends_does_not_overflow() -> None:
     assert ladder(1e-300, 1e300, 1e100) == (1e-300, 1e-200, 1e-100, 1.0, 1e100, 1e200, 1e300)

@@ -40,7 +40,7 @@ def attention(width, shape, classes):
 
 @pytest.fixture
 def models_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Write a module with models of a user and return its name."""
+    """Write a Python module that defines model factories of a user, and return the name of the module."""
     (tmp_path / "models_with_width.py").write_text(MODELS)
     monkeypatch.syspath_prepend(tmp_path)
     return "models_with_width"
@@ -96,7 +96,7 @@ def test_a_larger_grid_cannot_change_the_base_width(make_spec: MakeSpec, tmp_pat
 def test_a_folder_without_a_base_width_accepts_one(make_spec: MakeSpec, tmp_path: Path) -> None:
     create_folder(tmp_path)
     prepare_folder(tmp_path, make_spec(grid__width=[4, 8]))
-    # As a version without base widths stored it.
+    # Store the spec as a version without base widths did.
     plain = json.loads((tmp_path / "spec.json").read_text())
     del plain["grid"]["base_width"], plain["model"]["query_rows"]
     (tmp_path / "spec.json").write_text(json.dumps(plain))

@@ -1,4 +1,7 @@
-"""Checkpoints: packs pause and continue to the bit, and damaged checkpoints cost work but never results or safety."""
+"""Checkpoints of packs (runs that train together): a pack pauses and continues with exactly the same results.
+
+A damaged checkpoint costs work, but it changes no result and executes no code.
+"""
 
 from __future__ import annotations
 
@@ -112,7 +115,7 @@ def results_of(trained: TrainedPack) -> str:
 
 
 @pytest.mark.parametrize("average", [False, True])
-def test_a_killed_pack_continues_to_the_bit(
+def test_a_killed_pack_continues_with_exactly_the_same_results(
     average: bool, tmp_path: Path, make_grid: MakeGrid, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     grid = make_grid(training={"steps": 300, "evaluations": 3, "average": average}, grid__momentum=[0.0, 0.9])
@@ -206,7 +209,7 @@ def test_a_sweep_with_a_time_limit_continues(
     straight = sweep(spec, tmp_path / "straight", quiet=True)
     calls = 0
     while calls == 0 or status(tmp_path / "limited").missing:
-        # The limit grows with each call, because a busy machine may need a third of a second before anything trains.
+        # The limit grows with each call, because a busy machine may need a third of a second before training starts.
         limited = sweep(spec, tmp_path / "limited", jobs=1, max_seconds=0.3 * 1.05**calls, quiet=True)
         calls += 1
         assert calls < 200
@@ -215,7 +218,7 @@ def test_a_sweep_with_a_time_limit_continues(
     assert not (tmp_path / "limited" / "checkpoints").exists()
 
 
-def test_the_command_reports_that_it_stopped(
+def test_the_command_reports_that_it_stopped_at_its_time_limit(
     tmp_path: Path, make_spec: MakeSpec, capsys: pytest.CaptureFixture[str]
 ) -> None:
     spec = tmp_path / "spec.toml"

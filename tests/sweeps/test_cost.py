@@ -13,7 +13,7 @@ def test_a_convolution_uses_its_weights_at_every_pixel() -> None:
     shape = measure_shape(module, torch.randn(2, 2, 8, 6), 100)
     assert shape.parameters == sum(tensor.numel() for tensor in module.parameters())
     assert shape.work == 9 * 2 * 4 * 48 + 9 * 4 * 4 * 12 + 4 * 3
-    # Input, two convolutions and activations, the mean twice (as a map and flat), the outputs.
+    # Input, two convolutions and their activations, the mean over positions (once as a map, once flat), outputs.
     assert shape.activations == 2 * 48 + 2 * 4 * 48 + 2 * 4 * 12 + 2 * 4 + 3
 
 

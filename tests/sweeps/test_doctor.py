@@ -9,7 +9,7 @@ from noisescale.errors import BadInput
 from noisescale.sweeps.doctor import examine
 
 
-def test_it_describes_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_describes_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NOISESCALE_DATA", str(tmp_path))
     monkeypatch.setattr("noisescale.datasets.files.user_cache", lambda: tmp_path / "cache")
     machine = examine()

@@ -12,7 +12,7 @@ from noisescale.sweeps.estimates import dry_run
 MakeSpec = Callable[..., SweepSpec]
 
 
-def test_it_counts_what_a_sweep_would_do(tmp_path: Path, make_spec: MakeSpec) -> None:
+def test_a_dry_run_counts_the_runs_that_a_sweep_would_train(tmp_path: Path, make_spec: MakeSpec) -> None:
     out = tmp_path / "out"
     spec = make_spec(grid__width=[2, 4], stability__seeds=1, stability__steps=5)
     estimate = dry_run(spec, out)
@@ -33,7 +33,7 @@ def test_it_counts_what_a_sweep_would_do(tmp_path: Path, make_spec: MakeSpec) ->
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == files
 
 
-def test_it_notes_where_ghost_batches_fall_back(tmp_path: Path, make_spec: MakeSpec) -> None:
+def test_a_dry_run_notes_batch_sizes_below_the_ghost_size(tmp_path: Path, make_spec: MakeSpec) -> None:
     model = {"family": "mlp", "normalization": "ghost_batch", "ghost_size": 20}
     estimate = dry_run(make_spec(model=model, grid__batch_size=[10, 40]), tmp_path / "out")
     lines = [line for line in estimate.lines() if line.startswith("note ")]
@@ -47,7 +47,7 @@ def test_more_workers_take_less_time(tmp_path: Path, make_spec: MakeSpec) -> Non
     assert alone / 2 <= shared < alone
 
 
-def test_it_refuses_what_a_sweep_refuses(tmp_path: Path, make_spec: MakeSpec) -> None:
+def test_a_dry_run_refuses_what_a_sweep_refuses(tmp_path: Path, make_spec: MakeSpec) -> None:
     with pytest.raises(BadInput, match="grid.batch_size"):
         dry_run(make_spec(grid__batch_size=[61]), tmp_path / "out")
     (tmp_path / "notes.txt").touch()

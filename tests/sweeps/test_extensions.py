@@ -24,7 +24,10 @@ ON = {"fit__extend_edges": True, "grid__learning_rate": OCTAVES}
 
 
 def finish(rule: Rule, frame: Frame, outcome: Outcome, chance: random.Random | None = None) -> list[Run]:
-    """Apply the rule until no run is missing. With `chance`, only some missing runs finish between two calls."""
+    """Apply the rule for further runs until no run is missing, and return all runs.
+
+    With `chance`, only some of the missing runs finish between two calls.
+    """
     done: dict[str, Run] = {}
     for _ in range(1000):
         missing = [run for run in rule(frame(done.values(), outcome)) if run.run_id not in done]
@@ -47,16 +50,16 @@ def peak_at(rate: float) -> Outcome:
 @pytest.mark.parametrize(
     ("best", "rates"),
     [
-        (2.0, [0.5, 1, 2, 4, 8]),  # a margin of one rung below, so one more
+        (2.0, [0.5, 1, 2, 4, 8]),  # the best rate has one rung below, so one rung is added
         (1.0, [0.25, 0.5, 1, 2, 4, 8]),
         (4.0, [1, 2, 4, 8, 16]),
         (8.0, [1, 2, 4, 8, 16, 32]),
         (16.0, [1, 2, 4, 8, 16, 32, 64]),
-        (0.125, [0.0625, 0.125, 0.25, 0.5, 1, 2, 4, 8]),  # four rungs and no more
+        (0.125, [0.0625, 0.125, 0.25, 0.5, 1, 2, 4, 8]),  # at most four rungs are added
         (1e6, [1, 2, 4, 8, 16, 32, 64, 128]),
     ],
 )
-def test_rungs_are_added_until_the_best_has_two_on_both_sides(
+def test_rungs_are_added_until_the_best_cell_has_two_on_both_sides(
     make_grid: MakeGrid, results_frame: Frame, best: float, rates: list[float]
 ) -> None:
     done = finish(rule_of(make_grid(**ON)), results_frame, peak_at(best))
@@ -84,7 +87,7 @@ def test_nothing_is_added_to_a_ladder_that_is_not_complete(make_grid: MakeGrid, 
     assert extension_runs(grid, pd.DataFrame()) == []
 
 
-def test_failed_runs_count_at_chance(make_grid: MakeGrid, results_frame: Frame) -> None:
+def test_failed_runs_count_as_the_constant_predictor(make_grid: MakeGrid, results_frame: Frame) -> None:
     def outcome(run: Run) -> dict[str, Any]:
         failed = {"status": "diverged", "test_accuracy": math.nan} if run.learning_rate == 8 else {"collapsed": True}
         return {**peak_at(2.83)(run), **(failed if run.learning_rate > 4 else {})}
@@ -116,9 +119,9 @@ def test_no_batch_size_is_added_that_the_normalization_cannot_use(make_grid: Mak
     ghosts = {"family": "mlp", "normalization": "ghost_batch", "ghost_size": 4}
     grid = make_grid(**{**changes, "grid__batch_size": [2, 4, 8, 16]}, model=ghosts)
     down = finish(rule_of(grid), results_frame, lambda run: {"test_accuracy": 1 / run.batch_size})
-    assert sorted({run.batch_size for run in down}) == [2, 4, 8, 16]  # 1 has no variance
+    assert sorted({run.batch_size for run in down}) == [2, 4, 8, 16]  # a batch of 1 has no variance
     plain, ghosts = make_grid(**changes), make_grid(**{**changes, "grid__batch_size": [3, 8, 20]}, model=ghosts)
-    for grid, more in ((plain, [48]), (ghosts, [])):  # 20·20/8 = 50 is no multiple of 4
+    for grid, more in ((plain, [48]), (ghosts, [])):  # the next size, 20·20/8 = 50, is not a multiple of 4
         up = finish(rule_of(grid), results_frame, lambda run: {"test_accuracy": 1 - 1 / run.batch_size})
         assert [size for size in sorted({run.batch_size for run in up}) if size > 24] == more
 
@@ -132,7 +135,7 @@ def test_an_added_batch_size_keeps_the_stated_budget(make_grid: MakeGrid, result
     assert {run.batch_size: run.steps for run in done} == {b: 3 * (60 // b) for b in (1, 2, 4, 8, 16)}
 
 
-def test_rungs_of_a_noise_axis_derive_their_rates(make_grid: MakeGrid, results_frame: Frame) -> None:
+def test_added_rungs_of_a_temperature_axis_give_their_learning_rates(make_grid: MakeGrid, results_frame: Frame) -> None:
     grid = make_grid(fit__extend_edges=True, grid__learning_rate=None, grid__temperature=[0.1, 0.2, 0.4])
     done = finish(rule_of(grid), results_frame, lambda run: {"test_accuracy": run.learning_rate / 1000})
     assert sorted({run.learning_rate for run in done}) == pytest.approx([1, 2, 4, 8, 16, 32, 64])
@@ -145,17 +148,19 @@ def late_from(steps: int) -> Outcome:
 @pytest.mark.parametrize(
     ("late", "limit", "longest"), [(12, 3, 12), (13, 3, 24), (25, 3, 48), (10**6, 3, 96), (10**6, 0, 12)]
 )
-def test_budgets_are_doubled_until_the_deciding_cells_are_late(
+def test_budgets_are_doubled_until_the_best_cell_and_its_neighbours_converge(
     make_grid: MakeGrid, results_frame: Frame, late: int, limit: int, longest: int
 ) -> None:
     grid = make_grid(**{**ON, "fit__extend_edges": False}, training__max_extensions=limit)
     done = finish(rule_of(grid), results_frame, late_from(late))
     assert {run.steps for run in done} == {12 * 2**level for level in range(int(math.log2(longest / 12)) + 1)}
     per_budget = [sum(run.steps == steps for run in done) for steps in {run.steps for run in done}]
-    assert set(per_budget) == {8}  # every cell and seed of the width
+    assert set(per_budget) == {8}  # four rates with two seeds each
 
 
-def test_only_the_best_and_its_neighbours_decide(make_grid: MakeGrid, results_frame: Frame) -> None:
+def test_only_the_best_cell_and_its_neighbours_decide_about_the_budget(
+    make_grid: MakeGrid, results_frame: Frame
+) -> None:
     grid = make_grid(**{**ON, "fit__extend_edges": False}, training__max_extensions=2)
 
     def outcome(run: Run) -> dict[str, Any]:
@@ -173,7 +178,7 @@ def test_a_cell_that_diverged_does_not_ask_for_longer_budgets(make_grid: MakeGri
     assert {run.steps for run in finish(rule_of(grid), results_frame, outcome)} == {12}
 
 
-def test_one_width_is_doubled_alone(make_grid: MakeGrid, results_frame: Frame) -> None:
+def test_the_budget_of_one_width_is_doubled_alone(make_grid: MakeGrid, results_frame: Frame) -> None:
     grid = make_grid(**ON, grid__width=[2, 4], training__max_extensions=1)
     done = finish(
         rule_of(grid), results_frame, lambda run: {**peak_at(2.0)(run), "late": run.width == 2 or run.steps > 12}
@@ -186,7 +191,7 @@ def test_more_seeds_complete_the_rungs_with_results(make_grid: MakeGrid, results
     few = finish(rule_of(make_grid(**ON, seeds=2)), results_frame, peak_at(8.0))
     more = make_grid(**ON, seeds=3)
 
-    def outcome(run: Run) -> dict[str, Any]:  # the third seed moves the optimum inside
+    def outcome(run: Run) -> dict[str, Any]:  # with the third seed, the optimum no longer lies near an end
         return peak_at(2.0)(run) if run.seed < 2 else {"test_accuracy": 9.0 if run.learning_rate == 2 else 0.1}
 
     done = {run.run_id: run for run in few}

@@ -53,7 +53,7 @@ def test_a_larger_spec_is_accepted(folder: Path, make_spec: MakeSpec, changes: d
     assert json.loads((folder / "spec.json").read_text()) == json.loads(make_spec(**changes).model_dump_json())
 
 
-def test_a_longer_ladder_is_growth(tmp_path: Path, make_spec: MakeSpec) -> None:
+def test_a_longer_ladder_counts_as_a_larger_grid(tmp_path: Path, make_spec: MakeSpec) -> None:
     steps = {"from": 0.25, "factor": 1.4142135623730951}
     create_folder(tmp_path / "out")
     prepare_folder(tmp_path / "out", make_spec(grid__learning_rate={**steps, "to": 8.0}))
@@ -120,7 +120,7 @@ def test_leftovers_of_killed_writers_are_removed(folder: Path, make_spec: MakeSp
         path.write_text("half a fi")
     prepare_folder(folder, make_spec())
     assert not leftover.exists()
-    assert foreign.exists()  # it belongs to another command
+    assert foreign.exists()  # another command wrote this file
 
 
 def test_a_path_that_cannot_be_created_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from noisescale.sweeps.grid_checks import check_grid
 
 MakeGrid = Callable[..., Grid]
 
-# This run and its id must not change: a change of the id makes every finished study train again.
+# This run and its id must not change: if ids change, every finished study trains all its runs again.
 FROZEN = Run(
     dataset="digits",
     dataset_hash="0" * 64,
@@ -241,7 +241,7 @@ def test_batches_below_the_ghost_size_are_noted_once(make_grid: MakeGrid) -> Non
     assert make_grid(grid__batch_size=[8]).notes() == []
 
 
-def test_the_whole_training_set_is_a_batch(make_grid: MakeGrid) -> None:
+def test_the_whole_training_set_may_be_one_batch(make_grid: MakeGrid) -> None:
     check_grid(make_grid(grid__batch_size=[60]))
     changes = {"grid__learning_rate": None, "grid__noise_scale": [1.0], "training__sampling": "with_replacement"}
     check_grid(make_grid(grid__batch_size=[60], **changes))

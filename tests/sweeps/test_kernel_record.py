@@ -27,7 +27,7 @@ def test_the_first_choice_of_a_shape_stays(tmp_path: Path, make_grid: MakeGrid) 
     assert [path.suffix for path in (tmp_path / "kernels").iterdir()] == [".txt"]
 
 
-def test_a_sweep_computes_packs_of_one_shape_alike(
+def test_a_sweep_uses_one_kernel_for_packs_of_one_shape(
     tmp_path: Path, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "gelu_model.py").write_text(

@@ -1,4 +1,4 @@
-"""Real worker processes. There are few tests, because each process imports torch."""
+"""The local executor with real worker processes. There are few tests, because importing torch in each takes long."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_worker_that_dies_costs_only_its_pack(
     (error,) = failures(tmp_path / "out").values()
     assert "died" in error
     log = (tmp_path / "out" / "log.txt").read_text().splitlines()
-    # The pack of four runs starts again, then in halves and quarters.
+    # The pack of four runs starts again with all runs at once, then with two, then with one.
     assert [line.rpartition(";")[2] for line in log if "starting again" in line] == [
         f" starting again, {count} runs at once" for count in (4, 2, 1)
     ]
@@ -56,7 +56,7 @@ def test_a_worker_that_dies_costs_only_its_pack(
 def test_a_pack_that_kills_its_workers_is_halved_until_it_fits(
     tmp_path: Path, make_spec: MakeSpec, misbehaving: Misbehaving
 ) -> None:
-    """The model kills its worker with more than two runs at once, as the system does when memory runs out."""
+    """With more than two runs at once the model kills its worker, as the system does when memory runs out."""
     frames = "(call.frame for call in __import__('inspect').stack() if call.function == '_train_together')"
     when = (
         f"multiprocessing.parent_process() and max((len(frame.f_locals['runs']) for frame in {frames}), default=0) > 2"

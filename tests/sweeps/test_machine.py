@@ -11,7 +11,7 @@ from noisescale.sweeps import machine
 from noisescale.sweeps.machine import REMOTE_GPU_MEMORY, Workers, choose_device, usable_memory
 
 
-def test_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_gpu_only_the_cpu_or_a_cluster_can_train(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert choose_device("auto") == "cpu"
     for device in ("cuda", "tpu"):
@@ -20,7 +20,7 @@ def test_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_device("cuda", "ray") == "cuda"  # a node of the cluster may have one
 
 
-def test_with_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_is_the_default_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     assert choose_device("auto") == "cuda"
 

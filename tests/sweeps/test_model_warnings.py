@@ -1,4 +1,4 @@
-"""Warnings from a user's model appear once, wherever it trains."""
+"""Warnings from a user's model appear once, whether it trains in this process or in workers."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_sweep_prints_each_warning_once(
     spec = make_spec(model__family="warning_model:factory", grid__width=[2, 3, 4])
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        warnings.showwarning = lambda *arguments: None  # warnings of the driver itself, which builds the model once
+        warnings.showwarning = lambda *arguments: None  # the driver builds the model once, which warns too
         sweep(spec, tmp_path / "out", jobs=jobs)
     notes = [line for line in capfd.readouterr().err.splitlines() if "warning_model.py, line" in line]
     assert len(notes) == 2, notes

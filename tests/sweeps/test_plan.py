@@ -21,7 +21,8 @@ def test_packs_have_equal_shapes_and_hold_every_run_once(make_grid: MakeGrid) ->
     for pack in packs:
         assert len({run.shape_key for run in pack.runs}) == 1
         assert pack.pack_id == pack_id(list(pack.runs))
-    assert len(packs) == 4  # width and batch are shapes; rate, momentum and seed are not
+    # The runs of a pack have one width and one batch size; their rate, momentum and seed may differ.
+    assert len(packs) == 4
     assert [pack.seconds for pack in packs] == sorted((pack.seconds for pack in packs), reverse=True)
 
 
@@ -47,7 +48,7 @@ def test_a_long_pack_is_divided_among_workers(make_grid: MakeGrid) -> None:
         assert sorted(run.run_id for pack in packs for run in pack.runs) == sorted(run.run_id for run in runs)
         assert max(pack.seconds for pack in packs) < whole.seconds
     short = make_grid(seeds=80, grid__learning_rate=[1.0], training__steps=200, grid__batch_size=[50]).runs()
-    assert len(make_packs(short, {2: shape}, PackLimits(workers=2))) == 1  # not worth a worker's start
+    assert len(make_packs(short, {2: shape}, PackLimits(workers=2))) == 1  # starting a second worker would take longer
     small = {2: Shape(10, 10, 10)}  # the overhead of steps dominates, so halves take as long as the whole
     assert len(make_packs(runs, small, PackLimits(workers=2))) == 1
 
@@ -66,7 +67,7 @@ def test_a_model_that_fills_the_memory_trains_alone(make_grid: MakeGrid) -> None
     assert pack_size(runs, shape) == 1
 
 
-def test_cost_grows_with_everything(make_grid: MakeGrid) -> None:
+def test_cost_grows_with_runs_parameters_steps_and_precision(make_grid: MakeGrid) -> None:
     runs = make_grid(seeds=4).runs()
     plain = seconds(runs, SMALL[2])
     assert seconds(runs[:2], SMALL[2]) < plain < seconds(runs, SMALL[4])
@@ -84,7 +85,7 @@ def test_a_stored_plan_is_read_back_and_reused(make_grid: MakeGrid, tmp_path: Pa
     planned, new = again.packs_for(more, SMALL)
     assert {pack.pack_id for pack in planned} == plan.packs.keys()
     assert {run.seed for pack in new for run in pack.runs} == {4, 5}
-    planned, new = again.packs_for(runs[:1], SMALL)  # a missing run brings its whole pack
+    planned, new = again.packs_for(runs[:1], SMALL)  # a missing run trains with its whole pack
     assert len(planned) == 1 and not new
 
 

@@ -26,11 +26,12 @@ def test_time_left_follows_the_estimated_work(monkeypatch: pytest.MonkeyPatch) -
     counts = Counts(done=4, total=6, diverged=1, work_done=30.0, work_left=10.0, began=20.0)
     assert counts.seconds_left == pytest.approx(10.0)
     assert counts.line() == "4/6 runs, 0.1 runs/s, 10 s left, 1 diverged"
-    none_yet = Counts(total=6, work_left=40.0, began=20.0)
-    assert none_yet.line() == "0/6 runs, time left unknown, 0 diverged"  # without a finished run there is no speed
-    counts.work_begun = 5.0  # of the ten that are left, done on packs in training
+    before_first_run = Counts(total=6, work_left=40.0, began=20.0)
+    # The speed is not known before a run has finished.
+    assert before_first_run.line() == "0/6 runs, time left unknown, 0 diverged"
+    counts.work_begun = 5.0  # five of the ten seconds of work that are left are done
     assert counts.seconds_left == pytest.approx(30 * 5 / 35)
-    counts.work_kept = 3.0  # of the same packs, done by an earlier sweep
+    counts.work_kept = 3.0  # an earlier sweep did three further seconds of this work
     assert counts.seconds_left == pytest.approx(30 * 2 / 35)
     counts.failed = 2
     assert counts.line().endswith("1 diverged, 2 failed")
@@ -40,8 +41,8 @@ def test_time_left_follows_the_estimated_work(monkeypatch: pytest.MonkeyPatch) -
 def test_the_heartbeat_counts_finished_packs(tmp_path: Path, packs: list[Pack]) -> None:
     progress = SweepProgress(tmp_path, quiet=True)
     progress.start_round("grid", packs)
-    first = json.loads((tmp_path / "heartbeat.json").read_text())
-    assert (first["done"], first["total"], first["seconds_left"]) == (0, 6, None)
+    heartbeat = json.loads((tmp_path / "heartbeat.json").read_text())
+    assert (heartbeat["done"], heartbeat["total"], heartbeat["seconds_left"]) == (0, 6, None)
     progress.finish_pack(packs[0], Outcome("a", 4, 1, {}))
     progress.finish_pack(packs[1], Outcome("b", 2, 0, {}, "RuntimeError: no"))
     assert vars(progress.counts).items() >= {"done": 4, "diverged": 1, "failed": 2, "work_left": 0.0}.items()
@@ -84,7 +85,7 @@ def test_a_terminal_shows_a_bar(tmp_path: Path, packs: list[Pack], monkeypatch: 
 
 
 def test_the_remaining_work_ends_at_zero(tmp_path: Path) -> None:
-    chance = random.Random(0)  # subtracting its seven numbers from their sum leaves −4e-15
+    chance = random.Random(0)  # with this seed, subtracting all packs from their sum leaves −4e-15
     packs = [Pack(str(number), (), 10 * chance.random()) for number in range(7)]
     progress = SweepProgress(tmp_path, quiet=True)
     progress.start_round("grid", packs)

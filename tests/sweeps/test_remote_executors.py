@@ -21,7 +21,7 @@ from noisescale.sweeps.remote import to_wall_clock
 
 MakeSpec = Callable[..., SweepSpec]
 Misbehaving = Callable[[str, str, str], str]
-# Both libraries leave sockets and files to the garbage collector and warn of future changes.
+# Ray and submitit leave sockets and files to the garbage collector, and warn of future changes.
 KINDS = ("ResourceWarning", "DeprecationWarning", "FutureWarning", "UserWarning",
          "pytest.PytestUnraisableExceptionWarning")  # fmt: skip
 LOUD = [pytest.mark.filterwarnings(f"ignore::{kind}") for kind in KINDS]
@@ -41,7 +41,7 @@ def submitit_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def ray_workers(processes: Iterable[int]) -> list[int]:
-    """Select the processes that train a pack for Ray."""
+    """Select the processes in which Ray trains a pack."""
     workers = []
     for process in processes:
         with contextlib.suppress(OSError):  # the process has ended
@@ -60,7 +60,7 @@ def test_a_ray_worker_that_is_killed_costs_nothing(
         pytest.skip("processes are study through /proc, which this system does not have")
     monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    # Packs take seconds, so a worker that is seen in training still trains when it is killed.
+    # Packs take seconds, so a worker that is training when this test finds it still trains when it is killed.
     spec = make_spec(grid__width=[2, 4, 8, 16], training__steps=30_000)
     expected = comparable_runs(sweep(spec, tmp_path / "calm", jobs=1, quiet=True).runs())
     killed: list[int] = []
@@ -88,7 +88,7 @@ def test_a_ray_worker_that_is_killed_costs_nothing(
 def test_a_ray_node_without_memory_is_a_failure_after_a_few_attempts(
     tmp_path: Path, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ray kills tasks when a node uses more than a share of its memory. Here that share is almost zero."""
+    """Ray kills tasks when a node uses more than a set share of its memory. In this test the share is almost zero."""
     pytest.importorskip("ray", reason="the extra `ray` is not installed")
     monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     monkeypatch.setenv("RAY_memory_usage_threshold", "0.001")
@@ -161,6 +161,6 @@ def test_an_unknown_kind_of_cluster_is_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_deadline_means_the_same_on_another_machine() -> None:
+def test_a_deadline_is_the_same_moment_on_another_machine() -> None:
     assert to_wall_clock(float("inf")) == float("inf")
     assert to_wall_clock(time.monotonic() + 60) == pytest.approx(time.time() + 60, abs=1)

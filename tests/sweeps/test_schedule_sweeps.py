@@ -1,4 +1,4 @@
-"""Schedules from the spec to the study and its laws."""
+"""Sweeps with schedules: the spec, the runs, the curves of the study, and the laws of each schedule."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_a_study_holds_the_rate_and_batch_size_of_every_evaluation(tmp_path: Pat
     study = sweep(spec, tmp_path, quiet=True)
     runs, curves = study.runs().set_index("run_id"), study.curves().set_index("run_id")
     moving = runs.schedule.str.endswith('of="batch_size"')
-    # 60 examples in batches of 10: 6 steps an epoch, of 20: 3.
+    # With 60 examples, an epoch has 6 steps at batch size 10 and 3 steps at batch size 20.
     assert set(runs[~moving].steps) == {24} and set(runs[moving].steps) == {2 * 6 + 2 * 3}
     assert set(runs.epochs) == {4.0}
     for run_id, run in runs.iterrows():
@@ -52,7 +52,7 @@ def test_every_schedule_has_separate_laws_over_all_its_batch_sizes(tmp_path: Pat
     for group in report.groups:
         (width,) = group.series[0].widths
         assert len(width.cells) == 5
-        # Both are held against the edge of constant rates.
+        # The optima of both schedules are compared with the stability edge of constant rates.
         assert len(group.edges) == 1
 
 

@@ -103,7 +103,7 @@ def test_every_default(tmp_path: Path) -> None:
     }
 
 
-# (key, value, what the message must name beside the key)
+# Refused values: the key, the value, and a part of the message beside the key.
 REFUSED = [
     ("batchsize", 3, "a known key; in this place: name, seeds"),
     ("grid.learning_rates", [1.0], "a known key; in this place: width, batch_size"),

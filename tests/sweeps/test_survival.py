@@ -1,4 +1,7 @@
-"""Faults from outside a sweep: no result is lost or stored twice, and the sweep completes afterwards."""
+"""Faults from outside a sweep, such as a kill or a full disk.
+
+No result is lost or stored twice, and the sweep completes afterwards.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ MakeSpec = Callable[..., SweepSpec]
 
 
 class HalfDone:
-    """A sweep of four packs, two of which are finished.
+    """A sweep of four packs (sets of runs that train together), of which two are finished.
 
     Args:
         out: The folder of the sweep.
@@ -46,7 +49,7 @@ class HalfDone:
         return {path.name: path.read_bytes() for path in (self.out / "shards").glob("*.parquet")}
 
     def check_completes(self) -> None:
-        """Complete the sweep and check what must hold after every fault."""
+        """Complete the sweep, and check that its results equal those of a sweep without a fault."""
         study = sweep(self.spec, self.out, quiet=True)
         assert self.finished.items() <= self.shards().items()
         shards = [pd.read_parquet(path, columns=["run_id"]) for path in (self.out / "shards").glob("*.parquet")]
@@ -100,7 +103,7 @@ def test_the_runs_of_a_damaged_shard_run_again(
 
 @contextlib.contextmanager
 def files_of_at_most(size: int) -> Iterator[None]:
-    """Let writes fail beyond this size of a file, in bytes, as with a quota."""
+    """Let writes fail if a file would exceed this size in bytes, as a quota does."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -110,16 +113,14 @@ def files_of_at_most(size: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("share", [0.01, 0.5, 0.999])
-def test_a_file_that_must_not_grow(half_done: HalfDone, share: float) -> None:
+def test_a_limit_on_the_size_of_files_loses_no_results(half_done: HalfDone, share: float) -> None:
     size = int(share * min(map(len, half_done.finished.values())))
     with files_of_at_most(size), pytest.raises(OSError, match="too large"):
         sweep(half_done.spec, half_done.out, quiet=True)
     half_done.check_completes()
 
 
-def test_a_folder_that_cannot_be_written_not_even_by_root(
-    half_done: HalfDone, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_an_immutable_folder_loses_no_results(half_done: HalfDone, capfd: pytest.CaptureFixture[str]) -> None:
     shards = str(half_done.out / "shards")
     if shutil.which("chattr") is None or subprocess.run(["chattr", "+i", shards], stderr=subprocess.PIPE).returncode:
         pytest.skip("this system does not let us make a folder immutable")
@@ -144,7 +145,7 @@ def test_a_second_driver_is_refused_with_the_name_of_the_first(half_done: HalfDo
     half_done.check_completes()
 
 
-def test_a_clock_that_is_set_back(half_done: HalfDone, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clock_that_is_set_back_does_no_harm(half_done: HalfDone, monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.time() + 86_400.0
 
     def clock() -> float:
@@ -193,7 +194,7 @@ def test_a_finished_sweep_removes_leftovers_of_compaction(tmp_path: Path, make_s
     undisturbed = comparable_runs(sweep(spec, tmp_path / "out", quiet=True).runs())
     single = {path: path.read_bytes() for path in shards.iterdir()}
     assert compact(shards, max_single=0) == len(single) == 2
-    for path, data in single.items():  # as after a kill between joining and removing
+    for path, data in single.items():  # a kill between joining and removing leaves both kinds of files
         path.write_bytes(data)
     pd.testing.assert_frame_equal(comparable_runs(sweep(spec, tmp_path / "out", quiet=True).runs()), undisturbed)
     assert [path.name.startswith("packs-") for path in shards.iterdir()] == [True]

@@ -74,7 +74,7 @@ def test_every_family_is_swept_and_every_option_is_a_column(
     spec = make_spec(model=model, stability__seeds=1, stability__steps=5)
     runs = sweep(spec, tmp_path, quiet=True).runs()
     assert len(runs) > 4 and set(runs.status) <= {"completed", "diverged"}
-    # Without attention there are no query rows: an empty list of patterns, stored as text.
+    # Models without attention have no patterns of query rows. A run stores the empty list as an empty text.
     stated = {**spec.model.model_dump(), "query_rows": "", **model}
     for key, value in stated.items():
         assert set(runs[key]) == {str(value) if isinstance(value, list) else value}, key
@@ -82,7 +82,7 @@ def test_every_family_is_swept_and_every_option_is_a_column(
     assert len(trained) == len(runs), "nothing is trained twice"
 
 
-def test_a_folder_of_a_version_without_some_keys_continues(
+def test_a_folder_of_an_older_version_without_some_keys_continues(
     tmp_path: Path, make_spec: MakeSpec, trained: list[str]
 ) -> None:
     before = sweep(make_spec(), tmp_path, quiet=True).runs()
@@ -114,7 +114,7 @@ def test_a_note_is_printed_before_the_runs(
 @pytest.mark.parametrize(
     "changes", [{"seeds": 3}, {"grid__width": [2, 4]}, {"grid__learning_rate": [0.25, 0.5, 1.0]}], ids=str
 )
-def test_growth_runs_only_what_is_missing(
+def test_a_larger_spec_trains_only_the_missing_runs(
     tmp_path: Path, make_spec: MakeSpec, trained: list[str], changes: dict[str, Any]
 ) -> None:
     sweep(make_spec(), tmp_path, quiet=True)
@@ -124,9 +124,7 @@ def test_growth_runs_only_what_is_missing(
     assert before.items() < shards(tmp_path).items()
 
 
-def test_growth_of_the_seeds_keeps_the_stability_ladder(
-    tmp_path: Path, make_spec: MakeSpec, trained: list[str]
-) -> None:
+def test_more_seeds_keep_the_stability_ladder(tmp_path: Path, make_spec: MakeSpec, trained: list[str]) -> None:
     ladder = {"stability__seeds": 2, "stability__steps": 5}
     before = sweep(make_spec(**ladder), tmp_path, quiet=True).runs()
     after = sweep(make_spec(seeds=3, **ladder), tmp_path, quiet=True).runs()

@@ -1,4 +1,4 @@
-"""Packs on other machines, with a simulated cluster."""
+"""Training of packs (runs that train together) on other machines, with a simulated cluster."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Answer = Callable[[Job], Outcome]
 
 
 class Cluster(TaskExecutor):
-    """A simulated cluster. Tasks are numbers; the first `slots` tasks train, the others wait.
+    """A simulated cluster. A task is a number. The first `slots` unfinished tasks train, and the other tasks wait.
 
     A task whose outcome is None never ends.
     """
@@ -147,7 +147,7 @@ def test_a_stuck_pack_is_submitted_once_more_and_then_fails(tmp_path: Path, jobs
 
 
 def test_a_waiting_pack_is_not_stuck(tmp_path: Path, jobs: list[Job]) -> None:
-    AliveFile(tmp_path / "checkpoints", "b").write()  # by a worker that was killed
+    AliveFile(tmp_path / "checkpoints", "b").write()  # the last report of a worker that was killed
     started: dict[str, float] = {}
 
     def slow(job: Job) -> Outcome | None:
@@ -207,7 +207,7 @@ def test_remote_workers_get_absolute_paths(
     monkeypatch.setattr(
         sys.modules["noisescale.sweeps.session"], "build_executor", lambda name, *options: Unreachable(*options)
     )
-    monkeypatch.setattr("noisescale.sweeps.executors.find_spec", lambda library: True)  # with or without Ray
+    monkeypatch.setattr("noisescale.sweeps.executors.find_spec", lambda library: True)  # Ray need not be installed
     study = sweep(make_spec(), "out", executor="ray", device="cuda", quiet=True)
     assert len(study.finished()) == 0
     assert len(paths) >= 4 and all(path.is_absolute() for path in paths)

@@ -1,6 +1,7 @@
 """A study of version 0.1 opens, keeps the ids of its runs, and continues.
 
-`tests/store/version-0.1` holds its folder: a sweep of SGD with the decay that version 0.1 called "decoupled".
+`tests/store/version-0.1` holds the folder of this study: a sweep of SGD with the weight decay that version 0.1 called
+"decoupled" and that is now called "independent".
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ def folder(tmp_path: Path) -> Path:
 def spec(folder: Path, *overrides: str) -> SweepSpec:
     text = folder / "spec.toml"
     moved = folder.parent / "spec.toml"
-    if text.exists():  # the folder of a sweep holds no file of the user
+    if text.exists():  # a sweep's folder may hold no other files
         text.rename(moved)
     return SweepSpec.from_toml(moved, overrides)
 
 
-def test_it_opens_with_the_words_of_this_version(folder: Path) -> None:
+def test_the_study_opens_with_the_names_of_this_version(folder: Path) -> None:
     runs = Study.open(folder).runs()
     assert len(runs) == RUNS
     assert set(runs.decay) == {"independent"} and set(runs.optimizer) == {"sgd"}
@@ -66,6 +67,6 @@ def test_more_seeds_train_only_new_runs(folder: Path) -> None:
     assert len(new[new.purpose == "sweep"]) == 2 * 3 * 2
 
 
-def test_the_new_meaning_of_its_decay_is_refused(folder: Path) -> None:
+def test_the_new_meaning_of_decoupled_decay_is_refused(folder: Path) -> None:
     with pytest.raises(BadInput, match=r"training\.decay"):
         sweep(spec(folder, 'training.decay="decoupled"'), folder, jobs=1, quiet=True)

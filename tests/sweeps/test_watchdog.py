@@ -1,4 +1,4 @@
-"""Stuck workers, packs that take too long, and their lines in the log."""
+"""Workers that are stuck, packs (runs that train together) that take too long, and the log lines of both."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ Misbehaving = Callable[[str, str, str], str]
 def test_a_pack_is_stuck_when_its_file_has_not_changed_for_too_long(tmp_path: Path) -> None:
     now = [0.0]
     watchdog, alive_file = Watchdog(tmp_path / "reports", 10.0, lambda: now[0]), AliveFile(tmp_path / "reports", "a")
-    alive_file.write()  # by an earlier worker
+    alive_file.write()  # the last report of an earlier worker
     watchdog.watch("a")
     watchdog.watch("b")
     now[0] = 99.0
-    assert watchdog.stuck(["a", "b"]) == [] and not watchdog.has_started("a")  # they wait for a free worker
+    assert watchdog.stuck(["a", "b"]) == [] and not watchdog.has_started("a")  # both packs wait for a free worker
     now[0] = 100.0
     alive_file.write()
     for when, expected in ((100.0, []), (109.0, []), (111.0, ["a"])):
@@ -85,7 +85,7 @@ def test_a_pack_that_takes_too_long_fails_and_continues_with_a_longer_limit(
     assert (runs.status == "failed").all() and runs.error.str.contains("not done after 0 s").all()
     (checkpoint,) = (tmp_path / "out" / "checkpoints").glob("*.pt")
     assert checkpoint.stat().st_size > 0
-    # The pack does not start again, so its failure stays.
+    # The pack has not started again, so the record of its failure stays.
     sweep(spec, tmp_path / "out", jobs=1, quiet=True, max_seconds=0.0)
     assert len(failures(tmp_path / "out")) == 1
     again = sweep(spec, tmp_path / "out", jobs=1, quiet=True).runs().set_index("run_id")
@@ -93,5 +93,5 @@ def test_a_pack_that_takes_too_long_fails_and_continues_with_a_longer_limit(
     assert failures(tmp_path / "out") == {}
 
 
-def test_the_command_has_the_default_of_the_function() -> None:
+def test_the_command_and_the_function_have_the_same_default() -> None:
     assert inspect.signature(cli.sweep_command).parameters["stuck_after"].default == STUCK_AFTER

@@ -1,4 +1,7 @@
-"""Height and slope of a measured curve at any point between its cells, by a local cubic fit."""
+"""Height and slope of a measured curve at any point between its cells, by a local cubic fit.
+
+A cell is a position at which the curve was measured, and a ladder is the sequence of all cells.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,7 @@ MINIMUM_CELLS = 5
 # On a coarse ladder, such as the batch sizes 1, 2, 3 and 4, the window is widened until the fifth nearest cell lies at
 # this fraction of its half-width.
 _FIFTH_CELL = 1 / 1.2
+# Grid points between two neighbouring cells.
 _POINTS_PER_CELL = 16
 
 

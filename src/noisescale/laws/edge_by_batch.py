@@ -17,9 +17,9 @@ Array = NDArray[np.float64]
 class EdgeByBatch:
     """The stability edge ε_½ at batch size B, interpolated log-log between the measured batch sizes.
 
-    Outside the measured batch sizes the edge is extrapolated conservatively, so that it errs downward. Below them it is
-    proportional to B, because an edge never falls faster than that as the batch shrinks. Above them it is constant,
-    because it never falls as the batch grows.
+    Outside the measured batch sizes the edge is extrapolated conservatively, so that it errs downward. Below the
+    smallest measured batch size the edge is proportional to B, because an edge never falls faster than B as the batch
+    shrinks. Above the largest measured batch size it is constant, because an edge never falls as the batch grows.
 
     Args:
         batch_sizes: Measured batch sizes, increasing, in examples, shape [batches].

@@ -98,7 +98,7 @@ def _fit_group(group: RunGroup, settings: Settings) -> Group:
 
 
 def _rank(series: Series, metric: str) -> tuple[int, int, float]:
-    """Return a sort key: series with a conclusive law first, then those with more widths, then narrower slopes."""
+    """Return a sort key: a conclusive law comes first, then more widths, then a narrower interval of the slope."""
     law = series.law(metric)
     if law is None:
         return 2, 0, math.inf

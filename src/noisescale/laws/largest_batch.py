@@ -1,4 +1,8 @@
-"""The largest batch size at which a stable learning rate still reaches the optimal noise scale."""
+"""The largest batch size at which a stable learning rate still reaches the optimal noise scale.
+
+Symbols: noise scale g, batch size B, training set size N, momentum m, and the stability edge ε_½, which is the largest
+stable learning rate.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +31,8 @@ class LargestBatch:
     """The largest batch size that a stable learning rate can combine with the optimal noise scale.
 
     Args:
-        batch_size: B*, in examples, not rounded, with its interval; NaN if no batch size reaches the optimal noise.
+        batch_size: Largest batch size B*, in examples, not rounded, with its interval; NaN if no batch size reaches the
+            optimal noise.
         label: "solved", "extrapolated" (outside the batch sizes with a measured edge), "unreachable" (stable rates give
             too little noise even at a batch of one example) or "not_measured" (there is no optimum or no edge).
         advice: Meaning of the label.

@@ -1,5 +1,6 @@
 """The position of a metric's optimum along a ladder of rates or noise scales, with a confidence set.
 
+A ladder is an increasing sequence of rates or noise scales, and a cell is one of its values, measured by several seeds.
 The set inverts a test. It contains a position if two Student t tests over seeds do not reject it: the derivative of the
 mean curve there is zero, and the curve there is as high as at its top. Both statistics are linear in each seed's curve,
 so each seed is one independent sample. The test assumes no distribution of the argmax.

@@ -1,4 +1,7 @@
-"""The peaks of a measured curve: a local quadratic smoother, and a test for two separate peaks."""
+"""The peaks of a measured curve: a local quadratic smoother, and a test for two separate peaks.
+
+A cell is a position at which several seeds measured the curve.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from noisescale.estimate import student_quantile
 
 Array = NDArray[np.float64]
 
+# Number of neighbouring cells through which each quadratic is fitted.
 _SMOOTHED_CELLS = 5
 # Two peaks less than an octave (a factor 2) apart count as one, because they lead to the same choice of a rate.
 SEPARATION = math.log(2)

@@ -17,7 +17,7 @@ class PlantedCurve:
     """A mean curve over a ladder, its optimum and the noise of the seeds.
 
     Args:
-        x: Log positions of the cells, shape [cells].
+        x: Log positions of the ladder's cells (its measured points), shape [cells].
         mean: Expected metric at the cells, shape [cells].
         factor: Matrix A such that A Aᵀ is the covariance of a seed's residuals over cells, shape [cells, k].
         optimum: Position x of the maximum of the mean curve.

@@ -24,7 +24,7 @@ class Rung:
         batch_size: Batch size B, in examples.
         learning_rate: Learning rate ε, with its interval.
         stability_edge: Largest stable learning rate ε_½ at this batch size and width; NaN if not measured.
-        steps: Training steps that keep the study's training time ε·steps, or its epochs if the study fixed these.
+        steps: Training steps that keep the study's training time ε·steps, or its number of epochs if that was fixed.
         stable: True if ε is at most half of the edge and the upper end of its interval at most the edge; None if no
             edge was measured.
     """
@@ -50,7 +50,7 @@ class Recommendation:
         weight_decay: Weight decay λ of the group.
         batch_size: Recommended batch size B, in examples.
         learning_rate: Recommended learning rate ε at this batch size.
-        steps: Training steps that keep the study's training time ε·steps, or its epochs if the study fixed these.
+        steps: Training steps that keep the study's training time ε·steps, or its number of epochs if that was fixed.
         normalized_noise_scale: Normalized noise scale ḡ at this width, with its prediction interval; NaN if the
             optimizer has no noise scale.
         noise_scale: Noise scale g; NaN if the optimizer has none.

@@ -1,4 +1,8 @@
-"""The records of a fit, from a single optimum to the whole study."""
+"""The records of a fit, from a single optimum to the whole study.
+
+A cell is a pair (learning rate, batch size), averaged over seeds. A ladder is a sequence of cells at one width. A
+series has one ladder for each width. A group has all series with equal hyperparameters.
+"""
 
 from __future__ import annotations
 
@@ -234,8 +238,8 @@ class SummaryRow:
         temperature: Temperature ε/(B(1 - m)) at the optimum.
         height: Metric at the optimum, on the test set.
         largest_stable_rate: Stability edge ε_½ at `stability_batch_size`.
-        stability_batch_size: The batch size, in examples, that is nearest to the optimum among those with a measured
-            edge; NaN without a stability ladder.
+        stability_batch_size: Of the batch sizes with a measured edge, the nearest to the optimum, in examples; NaN
+            without a stability ladder.
         stability_label: Label of the edge; "not_measured" without a stability ladder.
         largest_batch: Largest batch size B*, in examples.
         largest_batch_label: Label of B*.

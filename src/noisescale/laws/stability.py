@@ -25,10 +25,9 @@ Array = NDArray[np.float64]
 
 # With five seeds the widest order-statistic interval of a median has a confidence of only 1 - 2/2^5 = 0.9375.
 MINIMUM_SEEDS = 6
-# Grid points of the profile likelihood along the median and along the spread. Doubling both moves an end by less than
-# 1 % of a cell.
-_MEDIANS = 321
-_SPREADS = 40
+# Grid points of the profile likelihood along the median and along the spread. Doubling both numbers moves an end by
+# less than 1 % of a cell.
+_MEDIANS, _SPREADS = 321, 40
 CONVENTION = "median over seeds of the rate at which training first fails, within the stability steps"
 
 

@@ -10,7 +10,7 @@ from noisescale.laws.results import EdgeAt, Group, SummaryRow
 from noisescale.laws.settings import Settings
 from noisescale.laws.stability import CONVENTION
 
-# With fewer than eight seeds the interval of the optimum still covers, but it is wide and often open.
+# With fewer than eight seeds the interval of the optimum still covers the truth, but it is wide and often unbounded.
 _FEW_SEEDS = 8
 
 
@@ -89,8 +89,8 @@ def fit_warnings(groups: tuple[Group, ...], settings: Settings) -> tuple[str, ..
                 warnings.append(f"{setting}: the law is inconclusive: {law.advice}")
             for width in series.widths:
                 if len(width.seeds) < _FEW_SEEDS:
-                    warnings.append(f"fewer than {_FEW_SEEDS} seeds: intervals are wide and often open")
-                # At fixed epochs, noise and training time change together: ε·steps = g·epochs.
+                    warnings.append(f"fewer than {_FEW_SEEDS} seeds: intervals are wide and often unbounded")
+                # At fixed epochs, noise scale g and training time ε·steps change together: ε·steps = g·epochs.
                 if series.axis == "batch_size" and series.budget == "epochs":
                     warnings.append(
                         "the batch size varies at a fixed number of epochs, so less noise also means more training time"

@@ -14,7 +14,9 @@ from noisescale.estimate import two_sided
 Array = NDArray[np.float64]
 Profile = Callable[[Array], Array]
 
+# Largest number of Newton steps; the log likelihood is concave, so a few usually suffice.
 _NEWTON_STEPS = 25
+# Grid points between the last accepted and the first rejected value, which locate an end of an interval.
 _REFINEMENT = 17
 
 
@@ -65,7 +67,7 @@ class CensoredLine:
         return self._profile(values, self._x, np.ones_like(self._x), full=full)
 
     def _profile(self, values: Array, known: Array, other: Array, *, full: bool = False) -> tuple[Array, float, float]:
-        """Return the log likelihood, maximized over the other coefficient (concave: Newton) and over τ (grid)."""
+        """Return the log likelihood, maximized over the other coefficient (by Newton steps) and over τ (on a grid)."""
         theta = np.asarray(values, dtype=np.float64)[:, None, None] * known
         sigma = np.sqrt(self._taus[:, None] ** 2 + self._variance)[None]
         measured = self._kind == 0

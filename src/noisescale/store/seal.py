@@ -21,14 +21,15 @@ Choose = Callable[[pa.Schema], list[str] | None]
 # Increase this number when an older version would misread new shards.
 FORMAT = 2
 
-# The format of a file with the runs of a single pack (runs that train together). It is older than files of several
-# packs.
+# The format of a file with the runs of a single pack (runs that train together). It has not changed since format 1.
 _SINGLE_PACK_FORMAT = 1
 
 # The footer key of a file with the runs of several packs. Its value is their ids, separated by spaces.
 _PACKS_KEY = b"noisescale.packs"
 
+# The footer keys of the format and of the SHA-256 digest.
 _FORMAT_KEY, _DIGEST_KEY = b"noisescale.format", b"noisescale.sha256"
+# The digest of a file is computed with these zeros in the place of the digest.
 _BLANK = b"0" * 64
 # The digest in the footer: the key, two bytes with the length of the value, and the value.
 _DIGEST_PATTERN = re.compile(re.escape(_DIGEST_KEY) + rb".{2}([0-9a-f]{64})", re.DOTALL)

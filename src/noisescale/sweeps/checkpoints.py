@@ -27,7 +27,8 @@ class Checkpoint:
 
     Args:
         state: The state after the last finished step.
-        choice: The kernel and the number of runs that train at once, in the form of `PackTrainer.choice` ("vmap 8").
+        choice: The kernel (the way to compute gradients) and the number of runs that train at once, in the form of
+            `PackTrainer.choice` ("vmap 8").
     """
 
     state: PackState

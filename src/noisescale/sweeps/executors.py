@@ -26,7 +26,7 @@ class Executor(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Release these resources. After an exception, stop all packs in training."""
+        """Release the resources that `__enter__` acquired. After an exception, stop all packs in training."""
 
     def notes(self) -> list[str]:
         """Return notes for the user about where packs train. The driver calls this after `__enter__`."""

@@ -14,8 +14,8 @@ from noisescale.sweeps.spec import SweepSpec
 from noisescale.sweeps.spec_fields import SpecFields
 from noisescale.sweeps.watchdog import remove_alive_files
 
-KERNELS, CHECKPOINTS = "kernels", "checkpoints"
-DAMAGED = "damaged"
+# Subfolders: the measured choice of kernels, the checkpoints of runs in training, and damaged files of results.
+KERNELS, CHECKPOINTS, DAMAGED = "kernels", "checkpoints", "damaged"
 
 
 def create_folder(folder: Path) -> None:

@@ -22,12 +22,13 @@ from noisescale.sweeps.plan_file import plan_records, planned_runs
 # stream their weights from memory at every step.
 PACK_PARAMETERS = 524_288
 
-# Packs get at least this many runs, even if their parameters exceed the cache. In a smaller pack each run would pay
-# more of the overhead of a step.
+# The cache never limits a pack to fewer runs than this. In a smaller pack, each run would pay more of the overhead of a
+# step.
 MIN_PACK_RUNS = 10
 
-# Memory of one pack on a CPU: at most this many bytes, and at most this share of the worker's memory.
+# Largest memory of one pack on a CPU, in bytes.
 PACK_BYTES = 1 << 30
+# Largest memory of one pack on a CPU, as a share of the worker's memory.
 CPU_MEMORY_SHARE = 0.25
 
 # Memory of one pack on a GPU, as a share of the worker's memory. Only many small networks together keep a GPU busy, so

@@ -96,7 +96,7 @@ class SweepProgress:
         self._done_before: dict[str, float] = {}
 
     def start_round(self, name: str, packs: Iterable[Pack]) -> None:
-        """Add the packs of a round to the remaining work.
+        """Add the packs of a round, which the driver has planned together, to the remaining work.
 
         Args:
             name: The name of the round.

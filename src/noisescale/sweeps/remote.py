@@ -1,4 +1,4 @@
-"""Training of a pack (runs that train together) on another machine, or in a process that shares nothing with this."""
+"""Training of a pack (runs that train together) on another machine or in an independent process."""
 
 from __future__ import annotations
 

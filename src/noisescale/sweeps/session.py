@@ -53,7 +53,7 @@ def sweep(
     """Train every run that a spec requires and that has no result in the folder yet.
 
     The first round trains the grid and the stability ladders, which are short runs at increasing rates. Further rounds
-    train the runs that the results require: rates between those of the stability ladders, further values where an
+    train the runs that the results require: rates between the rates of the stability ladders, further values where an
     optimum lies near an end of its ladder, and longer budgets. A finished run never trains again, and its results are
     always kept.
 

@@ -101,7 +101,7 @@ class GridSection(Section):
     )
     label_noise: Fractions | None = key(
         "list of numbers from 0 to below 1",
-        "values of `dataset.label_noise` to compare; that key's value if not given",
+        "fractions of redrawn labels to compare; the value of `dataset.label_noise` if not given",
         default=None,
     )
     schedule: Schedules | None = key(

@@ -221,7 +221,8 @@ class TrainingSection(Section):
     )
     max_extensions: Annotated[int, Field(ge=0, le=10)] = key(
         "whole number from 0 to 10",
-        "how often the budget of a width may be doubled, while the best cell or a neighbour has not converged",
+        "largest number of times that the budget of a width is doubled, as long as the best cell (learning rate and "
+        "batch size) or one of its neighbours has not converged",
         default=0,
     )
     loss: Annotated[str, one_of(LOSSES)] = key(
@@ -275,7 +276,7 @@ class MeasureSection(Section):
     )
 
     def run_fields(self) -> dict[str, Any]:
-        """Return the fields of `Run` for these instruments, or those of a run that is not measured."""
+        """Return the fields of `Run` for these instruments; without instruments, the fields of an unmeasured run."""
         if not self.quantities:
             return NOT_MEASURED
         at = " ".join(map(repr, self.at))
@@ -299,13 +300,14 @@ class FitSection(Section):
     )
     extend_edges: bool = key(
         "`true`, `false`",
-        "whether to extend a ladder of at least three values at an end that is less than two rungs from the best cell. "
-        "Ladders run along the longer of the rate axis and the batch size",
+        "whether to add values to the ladder at an end that is less than two values from the best value. The ladder is "
+        "the list on the rate axis or the list of batch sizes, whichever is longer; it needs at least three values",
         default=True,
     )
     max_edge_rungs: Annotated[int, Field(ge=0, le=100)] = key(
         "whole number from 0 to 100",
-        "largest number of rungs added at each end. An optimum beyond them is reported as censored",
+        "largest number of values added at each end of a ladder. An optimum beyond these values is reported as "
+        "censored, which means that only a bound is known",
         "two octaves of a √2 ladder",
         default=4,
     )
@@ -321,8 +323,8 @@ class StabilitySection(Section):
     )
     seeds: Annotated[int, Field(ge=0, le=MOST_SEEDS)] = key(
         "whole number from 0 to 10000",
-        "number of seeds at each rate. They start at the smallest of `seeds` + 1000000. 0 leaves the ladder out; with "
-        "fewer than 6 seeds the edge has no interval",
+        "number of seeds at each rate. The first seed is the smallest of `seeds` + 1000000. With 0 there is no "
+        "stability ladder. With fewer than 6 seeds the stability edge has no interval",
         default=10,
     )
     batch_size: WholeNumbers | None = key(
