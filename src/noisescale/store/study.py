@@ -166,7 +166,7 @@ class Study:
 
 
 def _set_noise(frame: pd.DataFrame) -> None:
-    """Set the measures of noise: those of SGD follow from the keys of a run, those of other optimizers are stored."""
+    """Set the measures of noise, which for SGD follow from the keys of a run, and otherwise are stored."""
     stored = (
         frame[list(NOISE_COLUMNS)] if NOISE_COLUMNS[0] in frame else pd.DataFrame(np.nan, frame.index, NOISE_COLUMNS)
     )

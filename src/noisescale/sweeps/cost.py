@@ -91,11 +91,11 @@ def seconds(runs: Sequence[Run], shape: Shape) -> float:
     Returns:
         Seconds.
     """
-    first, count = runs[0], len(runs)
-    examples = batches_of(first).examples(first.steps)
-    training = first.steps * SECONDS_PER_STEP + 6 * count * examples * shape.work / OPERATIONS_PER_SECOND
-    evaluation = first.evaluations * 2 * count * shape.examples * shape.work / OPERATIONS_PER_SECOND
-    return training + (evaluation if first.purpose == "sweep" else 0.0)
+    first_run, count = runs[0], len(runs)
+    examples = batches_of(first_run).examples(first_run.steps)
+    training = first_run.steps * SECONDS_PER_STEP + 6 * count * examples * shape.work / OPERATIONS_PER_SECOND
+    evaluation = first_run.evaluations * 2 * count * shape.examples * shape.work / OPERATIONS_PER_SECOND
+    return training + (evaluation if first_run.purpose == "sweep" else 0.0)
 
 
 def memory(runs: Sequence[Run], shape: Shape) -> int:

@@ -144,13 +144,13 @@ def spec_differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "")
     """
     differences = []
     for key in sorted(old.keys() | new.keys()):
-        name, before, after = f"{prefix}{key}", old.get(key), new.get(key)
-        if isinstance(before, dict) and isinstance(after, dict):
-            differences += spec_differences(before, after, f"{name}.")
-        elif before != after and not (
-            (_may_grow(name) and _grows(before, after))
-            or _is_first_base_width(name, before)
-            or _is_default_decay(name, before, after)
+        name, old_value, new_value = f"{prefix}{key}", old.get(key), new.get(key)
+        if isinstance(old_value, dict) and isinstance(new_value, dict):
+            differences += spec_differences(old_value, new_value, f"{name}.")
+        elif old_value != new_value and not (
+            (_may_grow(name) and _grows(old_value, new_value))
+            or _is_first_base_width(name, old_value)
+            or _is_default_decay(name, old_value, new_value)
         ):
             differences.append(name)
     return differences
@@ -160,15 +160,17 @@ def _may_grow(name: str) -> bool:
     return name == "seeds" or name.startswith("grid.")
 
 
-def _is_first_base_width(name: str, before: Any) -> bool:
+def _is_first_base_width(name: str, old_value: Any) -> bool:
     """Return whether the stored spec had no base width. Its runs use none, so adding a base width changes no run."""
-    return name == "grid.base_width" and before is None
+    return name == "grid.base_width" and old_value is None
 
 
-def _is_default_decay(name: str, before: Any, after: Any) -> bool:
+def _is_default_decay(name: str, old_value: Any, new_value: Any) -> bool:
     """Return whether one spec omits the decay and the other states "coupled", which is the default of SGD."""
-    return name == "training.decay" and {before, after} == {None, "coupled"}
+    return name == "training.decay" and {old_value, new_value} == {None, "coupled"}
 
 
-def _grows(before: Any, after: Any) -> bool:
-    return isinstance(before, list) and isinstance(after, list) and all(entry in after for entry in before)
+def _grows(old_value: Any, new_value: Any) -> bool:
+    return (
+        isinstance(old_value, list) and isinstance(new_value, list) and all(entry in new_value for entry in old_value)
+    )

@@ -1,4 +1,4 @@
-"""The runs of a spec: the cross product of the axes of its grid."""
+"""The runs of a spec: the cross product of the axes, which are the lists in its section `[grid]`."""
 
 from __future__ import annotations
 

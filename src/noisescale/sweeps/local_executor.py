@@ -72,7 +72,7 @@ class LocalExecutor(TaskExecutor):
     def _run_here(
         self, jobs: Sequence[Job], stop: Callable[[], bool], refresh: Callable[[], None]
     ) -> Iterator[Outcome]:
-        before = torch.get_num_threads()
+        caller_threads = torch.get_num_threads()
         torch.set_num_threads(self.workers.threads)
         torch.set_flush_denormal(True)
         try:
@@ -81,7 +81,7 @@ class LocalExecutor(TaskExecutor):
                     return
                 yield train_and_store(job, refresh)
         finally:
-            torch.set_num_threads(before)
+            torch.set_num_threads(caller_threads)
             torch.set_flush_denormal(False)  # restore the caller's arithmetic
 
     def max_tasks(self) -> int:

@@ -73,9 +73,9 @@ def train_pack(job: Job, report: ReportProgress = lambda before, now: None) -> T
         PackTimeLimit: The pack exceeded its time limit. Its checkpoint stays, for a sweep with a longer limit.
         Exception: Any error in the user's model, and out-of-memory errors if not even a single run fits.
     """
-    first, dataset = job.pack.runs[0], _dataset(job.options)
-    if dataset.hash != first.dataset_hash:
-        raise BadInput(f"dataset {first.dataset}", "the data that the sweep was planned with", "other values")
+    first_run, dataset = job.pack.runs[0], _dataset(job.options)
+    if dataset.hash != first_run.dataset_hash:
+        raise BadInput(f"dataset {first_run.dataset}", "the data that the sweep was planned with", "other values")
     trained = TrainedPack()
     _train(job, job.pack.runs, dataset, trained, report)
     return trained
@@ -93,9 +93,9 @@ def _train(job: Job, runs: tuple[Run, ...], dataset: Dataset, trained: TrainedPa
         if job.device == "cuda":
             gc.collect()  # frees the tensors of the failed trainer
             torch.cuda.empty_cache()
-    half = len(runs) // 2
+    middle = len(runs) // 2
     trained.note = f"{len(runs)} runs of width {runs[0].width} do not fit in memory together: trained in halves"
-    for part in (runs[:half], runs[half:]):
+    for part in (runs[:middle], runs[middle:]):
         if not trained.paused:
             _train(job, part, dataset, trained, report)
 
