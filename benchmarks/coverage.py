@@ -25,7 +25,7 @@ from noisescale.estimate import from_log
 from noisescale.laws.edge_by_batch import EdgeByBatch
 from noisescale.laws.largest_batch import largest_batch
 from noisescale.laws.optimum import optimum
-from noisescale.laws.planted import PlantedCurve, failures, planted_curve, planted_widths, two_peaks
+from noisescale.laws.planted_curves import PlantedCurve, failures, planted_curve, planted_widths, two_peaks
 from noisescale.laws.stability import stability_edge
 from noisescale.laws.trends import trend
 

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from scipy.interpolate import UnivariateSpline
 
 from noisescale.estimate import from_log
-from noisescale.laws.cells import Ladder, build_ladder
 from noisescale.laws.edge_by_batch import EdgeByBatch
 from noisescale.laws.edges import measured_edge_at_width
 from noisescale.laws.fitting import IN_LAW, NO_BENEFIT, fit
+from noisescale.laws.ladder import Ladder, build_ladder
 from noisescale.laws.largest_batch import largest_batch
 from noisescale.laws.optimum import Optimum, optimum
-from noisescale.laws.planted import failures
+from noisescale.laws.planted_curves import failures
 from noisescale.laws.power_laws import PowerLaw, power_law
 from noisescale.laws.results import EdgeAt
 from noisescale.laws.run_groups import axis_of, complete_budget, run_groups, series_of

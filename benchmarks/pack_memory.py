@@ -19,7 +19,7 @@ from noisescale.parameterizations import reference_width
 from noisescale.sweeps import Grid, SweepSpec
 from noisescale.sweeps.cost import memory
 from noisescale.sweeps.plan import PackLimits, pack_size
-from noisescale.sweeps.session import model_shapes
+from noisescale.sweeps.session import model_sizes
 from noisescale.training import PackTrainer
 
 RESULTS = Path(__file__).resolve().parent / "results" / "pack_memory.md"
@@ -75,7 +75,7 @@ def measured(number: int) -> tuple[float, float, int]:
         }
     )  # fmt: skip
     grid = Grid(spec)
-    runs, shape = grid.runs(), model_shapes(grid, [width])[width]
+    runs, shape = grid.runs(), model_sizes(grid, [width])[width]
     dataset = load_dataset(spec.dataset.options(0.0))
     factory = family_factory(ModelOptions.of_run(runs[0]))
     # Torch allocates some memory only once, whatever the pack.

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from noisescale.laws.planted import skewed
+from noisescale.laws.planted_curves import skewed
 
 TRAIN_SIZE = 4000
 WIDTHS = (16, 32, 64, 128, 256)

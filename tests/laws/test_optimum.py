@@ -9,7 +9,7 @@ from scipy.interpolate import CubicSpline
 
 from noisescale.errors import BadInput
 from noisescale.laws.optimum import optimum
-from noisescale.laws.planted import PlantedCurve, planted_curve, seed_noise, skewed, two_peaks
+from noisescale.laws.planted_curves import PlantedCurve, planted_curve, seed_noise, skewed, two_peaks
 from noisescale.laws.sharp_peaks import bias
 
 STEP = math.log(math.sqrt(2))

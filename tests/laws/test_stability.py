@@ -9,7 +9,7 @@ import pytest
 from noisescale.errors import BadInput
 from noisescale.estimate import as_json
 from noisescale.laws.edges import measured_edges
-from noisescale.laws.planted import failures
+from noisescale.laws.planted_curves import failures
 from noisescale.laws.stability import stability_edge
 
 STEP = math.log(math.sqrt(2))

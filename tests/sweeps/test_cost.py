@@ -5,12 +5,12 @@ from torch import nn
 
 from noisescale.families.convnet import convnet
 from noisescale.families.mlp import mlp
-from noisescale.sweeps.cost import measure_shape
+from noisescale.sweeps.cost import measure_size
 
 
 def test_a_convolution_uses_its_weights_at_every_pixel() -> None:
     module = convnet(4, (2, 8, 6), 3, depth=2, activation="relu")
-    shape = measure_shape(module, torch.randn(2, 2, 8, 6), 100)
+    shape = measure_size(module, torch.randn(2, 2, 8, 6), 100)
     assert shape.parameters == sum(tensor.numel() for tensor in module.parameters())
     assert shape.work == 9 * 2 * 4 * 48 + 9 * 4 * 4 * 12 + 4 * 3
     # Input, two convolutions and their activations, the mean over positions (once as a map, once flat), outputs.
@@ -19,7 +19,7 @@ def test_a_convolution_uses_its_weights_at_every_pixel() -> None:
 
 def test_a_linear_layer_uses_each_weight_once() -> None:
     module = mlp(5, (7,), 3, depth=1, activation="relu")
-    shape = measure_shape(module, torch.randn(2, 7), 100)
+    shape = measure_size(module, torch.randn(2, 7), 100)
     assert shape.operations == 7 * 5 + 5 * 3 < shape.work == shape.parameters
     assert not any(part._forward_hooks for part in module.modules())
 
@@ -33,5 +33,5 @@ def test_a_module_that_hides_its_operations_counts_its_parameters() -> None:
         def forward(self, inputs: torch.Tensor) -> torch.Tensor:
             return inputs @ self.weight
 
-    shape = measure_shape(Hidden(), torch.randn(2, 7), 100)
+    shape = measure_size(Hidden(), torch.randn(2, 7), 100)
     assert (shape.work, shape.activations) == (21, 7 + 3)

@@ -7,11 +7,11 @@ import pytest
 
 from noisescale.runs import pack_id
 from noisescale.sweeps import Grid
-from noisescale.sweeps.cost import Shape, memory, seconds
+from noisescale.sweeps.cost import ModelSize, memory, seconds
 from noisescale.sweeps.plan import MIN_PACK_RUNS, PACK_BYTES, PACK_PARAMETERS, PackLimits, Plan, make_packs, pack_size
 
 MakeGrid = Callable[..., Grid]
-SMALL = {2: Shape(100, 50, 100), 4: Shape(200, 60, 100)}
+SMALL = {2: ModelSize(100, 50, 100), 4: ModelSize(200, 60, 100)}
 
 
 def test_packs_have_equal_shapes_and_hold_every_run_once(make_grid: MakeGrid) -> None:
@@ -29,7 +29,7 @@ def test_packs_have_equal_shapes_and_hold_every_run_once(make_grid: MakeGrid) ->
 @pytest.mark.parametrize(("count", "parameters"), [(100, 10_000), (100, 10**6), (7, 10), (53, 20_000), (1000, 3000)])
 def test_packs_are_cut_into_equal_parts_within_the_limits(make_grid: MakeGrid, count: int, parameters: int) -> None:
     runs = make_grid(seeds=count, grid__learning_rate=[1.0]).runs()
-    shape = Shape(parameters, 100, 100)
+    shape = ModelSize(parameters, 100, 100)
     size = pack_size(runs, shape)
     largest = max(MIN_PACK_RUNS, PACK_PARAMETERS // parameters)
     assert size <= largest
@@ -40,7 +40,7 @@ def test_packs_are_cut_into_equal_parts_within_the_limits(make_grid: MakeGrid, c
 
 def test_a_long_pack_is_divided_among_workers(make_grid: MakeGrid) -> None:
     runs = make_grid(seeds=80, grid__learning_rate=[1.0], training__steps=20_000, grid__batch_size=[50]).runs()
-    shape = Shape(5000, 100, 100)
+    shape = ModelSize(5000, 100, 100)
     (whole,) = make_packs(runs, {2: shape})
     for workers, sizes in ((2, [40, 40]), (4, [20] * 4), (100, [10] * 8)):
         packs = make_packs(runs, {2: shape}, PackLimits(workers=workers))
@@ -49,20 +49,20 @@ def test_a_long_pack_is_divided_among_workers(make_grid: MakeGrid) -> None:
         assert max(pack.seconds for pack in packs) < whole.seconds
     short = make_grid(seeds=80, grid__learning_rate=[1.0], training__steps=200, grid__batch_size=[50]).runs()
     assert len(make_packs(short, {2: shape}, PackLimits(workers=2))) == 1  # starting a second worker would take longer
-    small = {2: Shape(10, 10, 10)}  # the overhead of steps dominates, so halves take as long as the whole
+    small = {2: ModelSize(10, 10, 10)}  # the overhead of steps dominates, so halves take as long as the whole
     assert len(make_packs(runs, small, PackLimits(workers=2))) == 1
 
 
 def test_packs_that_keep_all_workers_busy_stay_whole(make_grid: MakeGrid) -> None:
     grid = make_grid(seeds=40, grid__learning_rate=[1.0], training__steps=20_000, grid__batch_size=[50, 60])
-    shape = Shape(5000, 100, 100)
+    shape = ModelSize(5000, 100, 100)
     assert [len(pack.runs) for pack in make_packs(grid.runs(), {2: shape}, PackLimits(workers=2))] == [40, 40]
     assert [len(pack.runs) for pack in make_packs(grid.runs(), {2: shape}, PackLimits(workers=3))] == [20] * 4
 
 
 def test_a_model_that_fills_the_memory_trains_alone(make_grid: MakeGrid) -> None:
     runs = make_grid(seeds=5, grid__learning_rate=[1.0]).runs()
-    shape = Shape(PACK_BYTES, 1, 1)
+    shape = ModelSize(PACK_BYTES, 1, 1)
     assert memory(runs[:1], shape) > PACK_BYTES
     assert pack_size(runs, shape) == 1
 

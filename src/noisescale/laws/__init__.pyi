@@ -1,4 +1,3 @@
-from .cells import Cell as Cell
 from .cubic_fits import MINIMUM_CELLS as MINIMUM_CELLS
 from .cubic_fits import local_cubic as local_cubic
 from .equivalence import MARGIN as MARGIN
@@ -6,9 +5,10 @@ from .equivalence import SHARE as SHARE
 from .fitting import STABILITY_SHARE as STABILITY_SHARE
 from .fitting import fit as fit
 from .interval import mean_over_seeds as mean_over_seeds
+from .ladder import Cell as Cell
 from .largest_batch import LargestBatch as LargestBatch
 from .optimum import OPTIMUM_ADVICE as OPTIMUM_ADVICE
-from .planted import skewed as skewed
+from .planted_curves import skewed as skewed
 from .power_laws import PowerLaw as PowerLaw
 from .power_laws import power_law as power_law
 from .quantities import QUANTITIES as QUANTITIES

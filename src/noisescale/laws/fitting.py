@@ -9,9 +9,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from noisescale.estimate import Estimate
-from noisescale.laws.cells import Ladder, build_ladder, ladder_quantity
 from noisescale.laws.edge_by_batch import EdgeByBatch
 from noisescale.laws.edges import edge_laws, measured_edge_at_width, measured_edges
+from noisescale.laws.ladder import Ladder, build_ladder, ladder_quantity
 from noisescale.laws.largest_batch import CONVENTION, LARGEST_BATCH_ADVICE, LargestBatch, largest_batch
 from noisescale.laws.noise_units import NORMALIZED, NoiseUnits
 from noisescale.laws.optimum import Optimum, optimum

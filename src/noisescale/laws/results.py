@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from noisescale.estimate import Estimate, as_json
-from noisescale.laws.cells import Cell
+from noisescale.laws.ladder import Cell
 from noisescale.laws.largest_batch import LargestBatch
 from noisescale.laws.optimum import Optimum
 from noisescale.laws.power_laws import PowerLaw

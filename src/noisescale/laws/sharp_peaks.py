@@ -20,7 +20,7 @@ Array = NDArray[np.float64]
 
 # Allowance for the bias of the local cubic, which the scatter of the seeds does not show, on a ladder of factor √2. It
 # is in the unit of x, a natural logarithm. The local cubic misplaces noiseless skewed peaks
-# (`planted.skewed`, default skew) by at most 0.009. On ladders like those of the quickstart, with five or six cells, it
+# (`planted_curves.skewed`, default skew) by at most 0.009. On ladders like those of the quickstart, with five or six cells, it
 # misplaces them by up to 0.03. At the worst width of these ladders, intervals cover the peak in 91 % of the draws with
 # an allowance of 0.01, in 96 % with 0.015 and in 97 % with 0.02. `sharp_peak` tests for larger misfits.
 _BIAS = 0.02

@@ -28,7 +28,7 @@ _COPIES = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class ModelSize:
     """The sizes of a model and its data that determine the cost of a pack.
 
     Args:
@@ -50,7 +50,7 @@ class Shape:
         return max(self.parameters, self.operations)
 
 
-def measure_shape(module: nn.Module, inputs: Tensor, examples: int) -> Shape:
+def measure_size(module: nn.Module, inputs: Tensor, examples: int) -> ModelSize:
     """Measure the sizes of a module with one forward pass in evaluation mode, and leave the module in that mode.
 
     Args:
@@ -78,35 +78,35 @@ def measure_shape(module: nn.Module, inputs: Tensor, examples: int) -> Shape:
     for hook in hooks:
         hook.remove()
     parameters = sum(tensor.numel() for tensor in module.parameters())
-    return Shape(parameters, sum(activations) // len(inputs), examples, sum(operations) // len(inputs))
+    return ModelSize(parameters, sum(activations) // len(inputs), examples, sum(operations) // len(inputs))
 
 
-def seconds(runs: Sequence[Run], shape: Shape) -> float:
+def seconds(runs: Sequence[Run], size: ModelSize) -> float:
     """Estimate the time of one pack on one worker.
 
     Args:
         runs: The runs of the pack.
-        shape: The sizes of the model and the data.
+        size: The sizes of the model and the data.
 
     Returns:
         Seconds.
     """
     first_run, count = runs[0], len(runs)
     examples = batches_of(first_run).examples(first_run.steps)
-    training = first_run.steps * SECONDS_PER_STEP + 6 * count * examples * shape.work / OPERATIONS_PER_SECOND
-    evaluation = first_run.evaluations * 2 * count * shape.examples * shape.work / OPERATIONS_PER_SECOND
+    training = first_run.steps * SECONDS_PER_STEP + 6 * count * examples * size.work / OPERATIONS_PER_SECOND
+    evaluation = first_run.evaluations * 2 * count * size.examples * size.work / OPERATIONS_PER_SECOND
     return training + (evaluation if first_run.purpose == "sweep" else 0.0)
 
 
-def memory(runs: Sequence[Run], shape: Shape) -> int:
+def memory(runs: Sequence[Run], size: ModelSize) -> int:
     """Estimate the memory of one pack.
 
     Args:
         runs: The runs of the pack.
-        shape: The sizes of the model and the data.
+        size: The sizes of the model and the data.
 
     Returns:
         Bytes.
     """
-    per_run = _COPIES * shape.parameters + 3 * batches_of(runs[0]).largest * shape.activations
+    per_run = _COPIES * size.parameters + 3 * batches_of(runs[0]).largest * size.activations
     return len(runs) * per_run * (8 if runs[0].precision == "float64" else 4)

@@ -27,7 +27,7 @@ from noisescale.store import (
     versions,
     write_atomically,
 )
-from noisescale.sweeps.cost import Shape
+from noisescale.sweeps.cost import ModelSize
 from noisescale.sweeps.executors import Executor
 from noisescale.sweeps.extensions import extension_runs
 from noisescale.sweeps.folder import CHECKPOINTS, KERNELS, as_plain, mark_done
@@ -75,7 +75,7 @@ class Driver:
 
     Args:
         grid: The spec's grid.
-        shapes: Sizes of the model and the data, by width.
+        sizes: Sizes of the model and the data, by width.
         folder: The folder of the sweep.
         executor: Trains the packs.
         workers: The workers of this machine.
@@ -87,7 +87,7 @@ class Driver:
     def __init__(
         self,
         grid: Grid,
-        shapes: dict[int, Shape],
+        sizes: dict[int, ModelSize],
         folder: Path,
         executor: Executor,
         workers: Workers,
@@ -99,7 +99,7 @@ class Driver:
         self.grid, self.executor, self.workers = grid, executor, workers
         self.compile, self.time_limits = compile, time_limits
         self.folder = folder.absolute()  # a worker may run in a different working folder
-        self.shapes, self.limits = shapes, PackLimits.of(workers)
+        self.sizes, self.limits = sizes, PackLimits.of(workers)
         self.plan = Plan(folder / "plan.jsonl")
         self.progress = SweepProgress(folder, quiet)
         self.log = SweepLog(folder)
@@ -166,7 +166,7 @@ class Driver:
         results = Study(self.folder, as_plain(self.grid.spec)).finished()
         ended = self.failed.union(results.run_id)
         missing = [run for run in required_runs(self.grid, results) if run.run_id not in ended]
-        planned, new_packs = self.plan.packs_for(missing, self.shapes, self.limits)
+        planned, new_packs = self.plan.packs_for(missing, self.sizes, self.limits)
         if new_packs:
             self.plan.add(new_packs)
         self.seconds["planning"] += time.perf_counter() - start

@@ -15,7 +15,7 @@ from noisescale.sweeps.grid import Grid
 from noisescale.sweeps.grid_checks import check_grid
 from noisescale.sweeps.machine import Workers, choose_device
 from noisescale.sweeps.plan import PackLimits, Plan
-from noisescale.sweeps.session import model_shapes
+from noisescale.sweeps.session import model_sizes
 from noisescale.sweeps.spec import SweepSpec
 from noisescale.training import check_precision
 
@@ -91,13 +91,13 @@ def dry_run(
     runs = {run.run_id: run for run in required_runs(grid, results)}
     finished = runs.keys() & set(results.run_id)
     missing = [run for run_id, run in runs.items() if run_id not in finished]
-    shapes = model_shapes(grid, spec.grid.width)
+    sizes = model_sizes(grid, spec.grid.width)
     workers = Workers.of(device, jobs)
-    planned, new_packs = Plan(folder / "plan.jsonl").packs_for(missing, shapes, PackLimits.of(workers))
+    planned, new_packs = Plan(folder / "plan.jsonl").packs_for(missing, sizes, PackLimits.of(workers))
     packs = planned + new_packs
     data = grid.dataset(grid.label_noises[0])
     data_bytes = sum(part.numel() * part.element_size() for part in (data.x_train, data.x_validation, data.x_test))
-    largest = sorted((memory(pack.runs, shapes[pack.runs[0].width]) for pack in packs), reverse=True)[: workers.count]
+    largest = sorted((memory(pack.runs, sizes[pack.runs[0].width]) for pack in packs), reverse=True)[: workers.count]
     seconds = [pack.seconds for pack in packs]
     return DryRun(
         runs=len(runs),

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from noisescale.runs import Run, pack_id
 from noisescale.store import write_atomically
-from noisescale.sweeps.cost import Shape, memory, seconds
+from noisescale.sweeps.cost import ModelSize, memory, seconds
 from noisescale.sweeps.machine import Workers
 from noisescale.sweeps.plan_file import plan_records, planned_runs
 
@@ -82,12 +82,12 @@ class Pack:
     seconds: float
 
 
-def make_packs(runs: Iterable[Run], shapes: dict[int, Shape], limits: PackLimits = DEFAULT_LIMITS) -> list[Pack]:
+def make_packs(runs: Iterable[Run], sizes: dict[int, ModelSize], limits: PackLimits = DEFAULT_LIMITS) -> list[Pack]:
     """Group runs of equal shape, and cut each group into packs that fit the cache and the memory and keep workers busy.
 
     Args:
         runs: Runs in any order.
-        shapes: Sizes of the model and the data, by width.
+        sizes: Sizes of the model and the data, by width.
         limits: Limits on the size of packs. Default: limits for one worker on one core.
 
     Returns:
@@ -98,17 +98,17 @@ def make_packs(runs: Iterable[Run], shapes: dict[int, Shape], limits: PackLimits
         groups[run.shape_key].append(run)
     packs = []
     for group in groups.values():
-        size = pack_size(group, shapes[group[0].width], limits)
+        size = pack_size(group, sizes[group[0].width], limits)
         for start in range(0, len(group), size):
-            packs.append(_pack(group[start : start + size], shapes))
-    return _balanced(packs, shapes, limits.workers)
+            packs.append(_pack(group[start : start + size], sizes))
+    return _balanced(packs, sizes, limits.workers)
 
 
-def _pack(runs: Sequence[Run], shapes: dict[int, Shape]) -> Pack:
-    return Pack(pack_id(list(runs)), tuple(runs), seconds(runs, shapes[runs[0].width]))
+def _pack(runs: Sequence[Run], sizes: dict[int, ModelSize]) -> Pack:
+    return Pack(pack_id(list(runs)), tuple(runs), seconds(runs, sizes[runs[0].width]))
 
 
-def _balanced(packs: Iterable[Pack], shapes: dict[int, Shape], workers: int) -> list[Pack]:
+def _balanced(packs: Iterable[Pack], sizes: dict[int, ModelSize], workers: int) -> list[Pack]:
     """Halve the longest pack, repeatedly, as long as other workers would wait for it. Return packs longest first."""
     ordered = sorted(packs, key=lambda pack: -pack.seconds)
     share = sum(pack.seconds for pack in ordered) / workers
@@ -116,26 +116,26 @@ def _balanced(packs: Iterable[Pack], shapes: dict[int, Shape], workers: int) -> 
         middle = len(longest.runs) // 2
         if middle < MIN_PACK_RUNS:
             break
-        halves = [_pack(part, shapes) for part in (longest.runs[:middle], longest.runs[middle:])]
+        halves = [_pack(part, sizes) for part in (longest.runs[:middle], longest.runs[middle:])]
         if max(half.seconds for half in halves) > HALF_TAKES_AT_MOST * longest.seconds:
             break
         ordered = sorted([*halves, *ordered[1:]], key=lambda pack: -pack.seconds)
     return ordered
 
 
-def pack_size(runs: Sequence[Run], shape: Shape, limits: PackLimits = DEFAULT_LIMITS) -> int:
+def pack_size(runs: Sequence[Run], size: ModelSize, limits: PackLimits = DEFAULT_LIMITS) -> int:
     """Compute the number of runs per pack, such that packs are within the limits and about equally large.
 
     Args:
-        runs: Runs of equal shape.
-        shape: Sizes of the model and the data of these runs.
+        runs: Runs of equal size.
+        size: Sizes of the model and the data of these runs.
         limits: Limits on the size of packs.
 
     Returns:
         Number of runs.
     """
-    cache = max(MIN_PACK_RUNS, limits.parameters // shape.parameters)
-    largest = max(1, int(min(cache, limits.memory // memory(runs[:1], shape), len(runs))))
+    cache = max(MIN_PACK_RUNS, limits.parameters // size.parameters)
+    largest = max(1, int(min(cache, limits.memory // memory(runs[:1], size), len(runs))))
     parts = -(-len(runs) // largest)
     return -(-len(runs) // parts)
 
@@ -155,13 +155,13 @@ class Plan:
             self._register(Pack(record["pack_id"], planned_runs(record, path), record["seconds"]))
 
     def packs_for(
-        self, runs: Iterable[Run], shapes: dict[int, Shape], limits: PackLimits = DEFAULT_LIMITS
+        self, runs: Iterable[Run], sizes: dict[int, ModelSize], limits: PackLimits = DEFAULT_LIMITS
     ) -> tuple[list[Pack], list[Pack]]:
         """Return the packs that train these runs.
 
         Args:
             runs: Runs to train.
-            shapes: Sizes of the model and the data, by width.
+            sizes: Sizes of the model and the data, by width.
             limits: Limits on the size of new packs.
 
         Returns:
@@ -170,7 +170,7 @@ class Plan:
         by_id = {run.run_id: run for run in runs}
         planned = dict.fromkeys(self._pack_of[run_id] for run_id in by_id if run_id in self._pack_of)
         rest = [run for run_id, run in by_id.items() if run_id not in self._pack_of]
-        return [self.packs[pack_id] for pack_id in planned], make_packs(rest, shapes, limits)
+        return [self.packs[pack_id] for pack_id in planned], make_packs(rest, sizes, limits)
 
     def add(self, packs: Iterable[Pack]) -> None:
         """Add packs and write the plan. Call this before any of them starts."""

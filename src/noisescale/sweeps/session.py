@@ -18,7 +18,7 @@ from noisescale.store import (
     record_times,
     write_atomically,
 )
-from noisescale.sweeps.cost import Shape, measure_shape
+from noisescale.sweeps.cost import ModelSize, measure_size
 from noisescale.sweeps.driver import Driver, JobLimits
 from noisescale.sweeps.executors import build_executor, check_executor
 from noisescale.sweeps.folder import (
@@ -91,13 +91,13 @@ def sweep(
     check_folder(folder, spec)
     check_grid(grid)
     _check_data(folder, grid)
-    shapes = model_shapes(grid, spec.grid.width)
+    sizes = model_sizes(grid, spec.grid.width)
     create_folder(folder)
     with driver_lock(folder):
         prepare_folder(folder, spec)
         _record_data(folder, grid)
         limits = JobLimits(deadline, math.inf if max_pack_seconds is None else max_pack_seconds, stuck_after)
-        driver = Driver(grid, shapes, folder, chosen_executor, workers, limits, compile=compile, quiet=quiet)
+        driver = Driver(grid, sizes, folder, chosen_executor, workers, limits, compile=compile, quiet=quiet)
         capped = executor == "local" and jobs is not None and jobs > workers.count
         jobs_notes = [f"--jobs {jobs}: {workers.count} workers, at most one per core"] if capped else []
         for note in (*grid.notes(), *jobs_notes, *_move_damaged(folder)):
@@ -126,7 +126,7 @@ def failures(folder: str | Path) -> dict[str, str]:
     return {pack_id: failure.error for pack_id, failure in read_failures(Path(folder)).items()}
 
 
-def model_shapes(grid: Grid, widths: Iterable[int]) -> dict[int, Shape]:
+def model_sizes(grid: Grid, widths: Iterable[int]) -> dict[int, ModelSize]:
     """Measure the sizes of the model and the data that determine the cost of packs.
 
     Args:
@@ -138,11 +138,11 @@ def model_shapes(grid: Grid, widths: Iterable[int]) -> dict[int, Shape]:
     """
     data = grid.dataset(grid.label_noises[0])
     examples = len(data.x_train) + len(data.x_validation) + len(data.x_test)
-    shapes = {}
+    sizes = {}
     for width in widths:
         module = grid.factory(width, data.input_shape, data.num_classes)
-        shapes[width] = measure_shape(module, data.x_train[:2], examples)
-    return shapes
+        sizes[width] = measure_size(module, data.x_train[:2], examples)
+    return sizes
 
 
 def _move_damaged(folder: Path) -> list[str]:
