@@ -20,9 +20,9 @@ Array = NDArray[np.float64]
 
 # Allowance for the bias of the local cubic, which the scatter of the seeds does not show, on a ladder of factor √2. It
 # is in the unit of x, a natural logarithm. The local cubic misplaces noiseless skewed peaks
-# (`planted_curves.skewed`, default skew) by at most 0.009. On ladders like those of the quickstart, with five or six cells, it
-# misplaces them by up to 0.03. At the worst width of these ladders, intervals cover the peak in 91 % of the draws with
-# an allowance of 0.01, in 96 % with 0.015 and in 97 % with 0.02. `sharp_peak` tests for larger misfits.
+# (`planted_curves.skewed`, default skew) by at most 0.009. On ladders like those of the quickstart, with five or six
+# cells, it misplaces them by up to 0.03. At the worst width of these ladders, intervals cover the peak in 91 % of the
+# draws with an allowance of 0.01, in 96 % with 0.015 and in 97 % with 0.02. `sharp_peak` tests for larger misfits.
 _BIAS = 0.02
 # Level of the test for a misfit. It is high, because missing a real misfit is costly and a false alarm is cheap. For a
 # tent-shaped curve with its tip between the cells of a √2 ladder and six seeds, intervals cover the tip in 83 % of the
