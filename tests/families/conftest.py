@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
+
+# The tests of this folder import its helper module.
+sys.path.insert(0, str(Path(__file__).parent))
 
 Tensors = dict[str, Tensor]
 PackedStep = Callable[[nn.Module, Tensors, Tensors, Tensor, Tensor], tuple[Tensors, Tensor]]
