@@ -106,6 +106,7 @@ def test_an_optimizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     grid = {
         "optimizer": ["sign_descent"],
         "momentum": [0.5],
+        "weight_decay": [0.1],
         "learning_rate": {"from": 0.0005, "to": 0.032, "factor": 2.0},
     }
     study, recommendation = end_to_end(changed(grid=grid, training={"decay": "decoupled"}), tmp_path / "out")

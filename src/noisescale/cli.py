@@ -245,7 +245,9 @@ def verify_command(
 def export_command(
     folder: Folder,
     to: Annotated[str, typer.Option(help="csv, parquet, optuna, tensorboard or mlflow.")],
-    out: Annotated[Path, typer.Option(help="A path that does not exist yet, of a folder, or of a file for optuna.")],
+    out: Annotated[
+        Path, typer.Option(help="A path that does not exist yet: of a folder, or of a file if the format is one file.")
+    ],
 ) -> int:
     """Write a study in the format of another tool."""
     from noisescale.exports import export

@@ -165,7 +165,7 @@ def test_a_ghost_size_that_does_not_divide_the_batch_is_refused() -> None:
         GhostBatchNorm(6, 5)(torch.randn(12, 6))
     assert GhostBatchNorm(6, 5).eval()(torch.randn(12, 6)).shape == (12, 6)
     with pytest.raises(BadInput, match="GhostBatchNorm"):
-        GhostBatchNorm(6, 5)(torch.randn(4, 6, 3, 3, 3))
+        GhostBatchNorm(6, 5)(torch.randn(4, 6, *[2] * 7))
 
 
 @pytest.mark.parametrize(

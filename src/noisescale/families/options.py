@@ -20,7 +20,7 @@ class ModelOptions:
     Args:
         family: Name in `FAMILIES`, or `"package.module:factory"`. A factory has no other options.
         depth: Number of hidden layers of an MLP, or of convolutions of a convnet.
-        activation: Name of the activation, "relu" or "tanh".
+        activation: A name in `ACTIVATIONS`.
         normalization: Name in `NORMALIZATIONS`.
         groups: Number of groups of channels, for "group".
         ghost_size: Number of examples that are normalized together, for "ghost_batch".

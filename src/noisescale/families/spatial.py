@@ -29,8 +29,8 @@ class SpatialLayers:
     """
 
     inputs: str
-    convolution: type[nn.Conv1d | nn.Conv2d] | None
-    batch_norm: type[nn.BatchNorm1d | nn.BatchNorm2d]
+    convolution: Callable[..., nn.Module] | None
+    batch_norm: Callable[..., nn.Module]
     mean: Callable[[], nn.Module] | None
     channels_last: bool = False
 

@@ -106,7 +106,7 @@ def describe_parameters(
 
 
 def read_out(parameters: tuple[Parameter, ...]) -> Parameter | None:
-    """Return the read-out, the last weight whose fan-in grows with width. The normalized noise scale refers to it.
+    """Return the read-out, the last weight whose fan-in grows with width. It defines the normalized noise scale ḡ.
 
     Args:
         parameters: The parameters, from `describe_parameters`.

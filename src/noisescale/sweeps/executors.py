@@ -34,7 +34,7 @@ class Executor(Protocol):
     def run(
         self, jobs: Sequence[Job], stop: Callable[[], bool], refresh: Callable[[], None]
     ) -> Iterator[Outcome | Retry | None]:
-        """Train packs and yield each outcome and retry when it comes; without one, yield None about once a second.
+        """Train packs. Yield each `Outcome` or `Retry` as soon as it exists, and None about once a second otherwise.
 
         Args:
             jobs: The packs to train, in this order.

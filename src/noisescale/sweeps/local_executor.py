@@ -51,7 +51,7 @@ class LocalExecutor(TaskExecutor):
     def run(
         self, jobs: Sequence[Job], stop: Callable[[], bool] = lambda: False, refresh: Callable[[], None] = lambda: None
     ) -> Iterator[Outcome | Retry | None]:
-        """Train packs and yield each outcome and retry when it comes; without one, yield None about once a second.
+        """Train packs. Yield each `Outcome` or `Retry` as soon as it exists, and None about once a second otherwise.
 
         Args:
             jobs: The packs to train, in this order.

@@ -55,7 +55,10 @@ class NormTrace:
 
     @property
     def unit_gradients(self) -> Floats:
-        """‖g‖²·‖w‖², the squared gradient at ‖w‖ = 1, shape [T, R, L]. Its mean over steps is S."""
+        """‖g‖²·‖w‖², the squared gradient at ‖w‖ = 1, shape [T, R, L]. Its mean over steps estimates S.
+
+        S is the mean squared gradient at ‖w‖ = 1.
+        """
         product: Floats = self.gradients * self.squares[:-1]
         return product
 

@@ -52,7 +52,7 @@ NETWORKS_WITH_DECAY = ClaimStudy(
         _with_decay,
         "Residual networks of 32 layers with batch norm on CIFAR-10, 8 to 512 times 1/(ηλ) steps, over η and λ",
         f"{_DIFFERS} η and λ are larger, so that equilibrium comes sooner. We compute ‖g‖² from the angle of a step, "
-        "so that the norm and the rotation are a single test, of stationarity.",
+        "so the tests of the norm and of the rotation are not independent: both test stationarity.",
     ),
 )
 NETWORKS_AFTER_HISTORIES = ClaimStudy(

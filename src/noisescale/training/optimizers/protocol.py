@@ -211,6 +211,8 @@ class PackedOptimizer(ABC):
         self.decay = self._peak_decay.copy()
         # 1 − rate·decay, the factor by which decay multiplies a parameter if decay does not act through the gradient.
         self.shrink_factor = self._peak_rate.copy()
+        # The method of this class, because a subclass has not set the tensors that its method needs.
+        PackedOptimizer.rates_changed(self)
         self._bound = any_run.clip_norm
         self._norm_multiplier = {name: self._sgd_multiplier[name].to(tensor) for name, tensor in like.items()}
         self._factors = 1.0, 1.0
