@@ -42,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def evidence_of(id: str, folder: Path, monkeypatch: pytest.MonkeyPatch, null: bool = False) -> Evidence:
     """Run a claim at GPU scale with small sweeps instead of its sweeps."""
 
-    def train_small(spec: SweepSpec, request: Request) -> Study:
+    def train_small(request: Request, spec: SweepSpec) -> Study:
         values = spec.model_dump(mode="json", exclude_defaults=True)
         changed = {name: {**(values.get(name) or {}), **section} for name, section in SMALL[spec.name].items()}
         for name in ("dataset", "model"):

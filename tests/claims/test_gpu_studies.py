@@ -93,7 +93,7 @@ def evidence_of(
 ) -> Evidence:
     """Run a claim at GPU scale with its sweeps planted instead of trained."""
 
-    def plant_instead(spec: SweepSpec, request: Request) -> PlantedStudy:
+    def plant_instead(request: Request, spec: SweepSpec) -> PlantedStudy:
         world = world_of(spec.name)
         if world.best == World().best:  # the peak should lie in the middle of the ladders
             cells = planted._cells(spec)
@@ -166,7 +166,7 @@ def test_claims_without_sweeps_for_a_gpu_do_not_run_there(id: str, tmp_path: Pat
 
 
 def test_at_gpu_scale_the_verdict_states_the_differences_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stop(spec: SweepSpec, request: Request) -> None:
+    def stop(request: Request, spec: SweepSpec) -> None:
         raise NotRun("7 runs are still to do")
 
     monkeypatch.setattr(study, "train", stop)

@@ -20,7 +20,7 @@ VELOCITY = "velocity"
 class SGD(Optimizer):
     """θ ← θ − ε_t c v, v ← m v + g + (λ_t/c) θ, as `torch.optim.SGD` does for the groups of `parameterize`.
 
-    c is the rate multiplier of the parameter. In the update of θ, Nesterov's form has g + (λ_t/c) θ + m v in place of v.
+    c is the parameter's rate multiplier. With Nesterov momentum, g + (λ_t/c) θ + m v replaces v in the update of θ.
 
     Source:
         Sutskever, Martens, Dahl, Hinton 2013, for Nesterov's momentum, in the form of `torch.optim.SGD`. Smith, Le 2018
