@@ -155,7 +155,7 @@ def recommend_command(
     batch_size: Annotated[int | None, typer.Option(min=1, help="Keep this batch size.")] = None,
     as_json: AsJson = False,
 ) -> int:
-    """Recommend a learning rate and a batch size for a width that was not trained."""
+    """Recommend a learning rate and a batch size for a width."""
     from noisescale.laws import recommend
     from noisescale.report import recommendation_tables
     from noisescale.store import Study

@@ -1,8 +1,8 @@
 """The noise of an optimizer's updates as a function of learning rate, batch size, training-set size and momentum.
 
 Every measure of noise here is proportional to the learning rate ε, so the ratio of a measure to ε defines it, and gives
-the rate or the batch size at which the measure has a given value. An optimizer refers to a `NoiseLaw`. For an optimizer
-without a `NoiseLaw`, scaling laws are fitted to ε at a fixed batch size.
+the rate or the batch size at which the measure has a given value. An optimizer may refer to a `NoiseLaw`. If its law
+has no noise scale g, scaling laws are fitted to ε at a fixed batch size.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class NoiseLaw:
     """The measures of noise that an optimizer has.
 
     Args:
-        measures: The measures. Scaling laws are fitted to the first measure.
+        measures: The measures.
     """
 
     def __init__(self, *measures: NoiseMeasure) -> None:

@@ -38,7 +38,7 @@ class Run:
         normalization: Name of the normalization.
         parameterization: Name of the parameterization.
         width: Width of the model.
-        learning_rate: Learning rate ε, which multiplies the rates in the parameterization's table. With a schedule, ε
+        learning_rate: Learning rate ε, which the parameterization multiplies by c for each tensor. With a schedule, ε
             is the peak rate.
         batch_size: Batch size B, in examples.
         momentum: Momentum coefficient, from 0 to below 1.

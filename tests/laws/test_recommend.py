@@ -139,7 +139,8 @@ def test_a_fit_gives_the_same_recommendation_as_its_study(make_study: Make) -> N
 def test_the_parameterization_can_be_chosen(make_study: Make) -> None:
     first, second = make_study(rates=(2.0,)), make_study(rates=(0.25,), parameterization="standard")
     both = fit(replace(first, table=pd.concat([first.table, second.table], ignore_index=True)))
-    assert recommend(both, 128, parameterization="standard").parameterization == "standard"
+    chosen = recommend(both, 128, parameterization="standard")
+    assert chosen.parameterization == "standard" and "of the groups of standard" in chosen.basis[2]
     with pytest.raises(BadInput, match="parameterization"):
         recommend(both, 128, parameterization="mup")
 
@@ -177,6 +178,20 @@ def test_parameter_groups_use_the_base_width_of_the_study(make_study: Make, widt
     for name, tensor in groups.model.named_parameters():
         (group_rate,) = [group["lr"] for group in groups if any(tensor is member for member in group["params"])]
         assert group_rate == pytest.approx(rate * multipliers[name], rel=1e-12)
+
+
+def test_a_recommendation_without_a_noise_scale_holds_at_its_batch_size_only(make_study: Make) -> None:
+    study = make_study(rates=[0.25 * 2 ** (k / 2) for k in range(11)], batches=(16,), stability=False)
+    study.table["optimizer"] = "adamw"
+    for name in ("noise_scale", "normalized_noise_scale", "temperature", "momentum"):
+        study.table[name] = math.nan if name != "momentum" else 0.0
+    for name, value in (("beta1", 0.9), ("beta2", 0.999), ("epsilon", 1e-8)):
+        study.table[name] = value
+    recommendation = recommend(study, width=256)
+    assert math.isnan(recommendation.normalized_noise_scale.value)
+    assert recommendation.normalized_noise_scale.convention == "the optimizer has no noise scale"
+    text = " ".join(recommendation.validity)
+    assert "holds only at B = 16" in text and "momentum" not in text and "keep ε·steps" not in text
 
 
 @pytest.mark.parametrize(
@@ -217,7 +232,7 @@ def test_the_validity_lists_the_training_options(make_study: Make) -> None:
 def test_only_batch_sizes_that_the_normalization_allows_are_recommended() -> None:
     from types import SimpleNamespace
 
-    from noisescale.laws.batch_ladder import trainable
+    from noisescale.laws.rungs import trainable
 
     ghosts = SimpleNamespace(spec={"model": {"normalization": "ghost_batch", "ghost_size": 16}})
     assert trainable([1, 8, 16, 23, 32], ghosts, False) == [8, 16, 32]  # type: ignore[arg-type]

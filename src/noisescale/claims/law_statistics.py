@@ -37,7 +37,7 @@ def seeds_of(series: Series) -> int:
     """Return the largest number of seeds at any width.
 
     Args:
-        series: The fit of one ladder over widths.
+        series: The fits of the ladders of several widths.
     """
     return max(len(width.seeds) for width in series.widths)
 

@@ -38,7 +38,7 @@ class Verdict:
         seeds_needed: Number of seeds that would settle an inconclusive verdict. None if more seeds would not
             settle it.
         level: Level of each one-sided test, after Holm's correction over all claims of the paper at this scale.
-        criterion_commit: The commit that last changed the criterion, or the reason why there is none.
+        criterion_commit: The commit that last changed the claims or the laws, or the reason why there is none.
         versions: Versions of the libraries that affect a result.
         seconds: Duration of the experiment, in seconds.
         note: A remark for readers of the verdict.

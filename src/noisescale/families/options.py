@@ -12,7 +12,7 @@ from noisescale.runs import Run
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """The keys of `[model]` in a spec. Equal options build equal networks.
+    """The keys of `[model]` in a spec, except `query_rows`. Equal options build equal networks.
 
     None stands for a default that only some families or normalizations have. `families.complete` replaces it by the
     default.

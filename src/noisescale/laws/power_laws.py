@@ -16,7 +16,7 @@ from noisescale.laws.tobit import CensoredLine
 Array = NDArray[np.float64]
 
 # Smallest standard error of a log value, because a jackknife error over ten seeds can be near zero by chance. It is 2 %
-# of the rate, less than the step of any ladder.
+# of the quantity, less than the step of any ladder.
 ERROR_FLOOR = 0.02
 MINIMUM_WIDTHS = 4
 # A vague optimum has a standard error above a factor √2 and above three times the median error, and adds almost nothing

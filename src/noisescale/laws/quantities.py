@@ -10,7 +10,7 @@ class Quantity:
     """A quantity that can order a ladder.
 
     Args:
-        name: Column of a study, and field of cells, optima and laws.
+        name: Column of a study, and field of cells and optima.
         words: Name in a sentence.
         symbol: Symbol in tables.
         tex: Symbol in figures.

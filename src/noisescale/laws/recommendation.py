@@ -52,12 +52,12 @@ class Recommendation:
         learning_rate: Recommended learning rate ε at this batch size.
         steps: Training steps that keep the study's training time ε·steps, or its number of epochs if that was fixed.
         normalized_noise_scale: Normalized noise scale ḡ at this width, with its prediction interval; NaN if the
-            optimizer has no noise scale.
+            optimizer has no noise scale, or no layer grows with width.
         noise_scale: Noise scale g; NaN if the optimizer has none.
         temperature: Temperature ε/(B(1 - m)); NaN if the optimizer has none.
         stability_edge: Largest stable learning rate ε_½ at this batch size and width.
         ladder: All batch sizes with their learning rates.
-        metric: Metric that chose the optima, "accuracy" or "loss".
+        metric: Metric that chose the optima, a name in `METRICS`.
         select_on: Data set that chose the optima, "test" or "validation".
         train_size: Training set size N, in examples.
         basis: Sources of the learning rate and of the edge.
@@ -69,7 +69,7 @@ class Recommendation:
         query_rows: Weights that compute an attention's queries, as the study's spec names them for the parameterization
             "mup".
         nesterov: Whether momentum has Nesterov's form.
-        optimizer_name: Optimizer, "sgd" or "adamw".
+        optimizer_name: A name in `OPTIMIZERS`.
         hyperparameters: Hyperparameters of the optimizer, by key.
         decay: Form of weight decay, "coupled", "decoupled" or "independent".
         no_decay: Parameters without decay: "gains", "biases" or both.

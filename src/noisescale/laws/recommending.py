@@ -8,8 +8,14 @@ from typing import Any
 
 from noisescale.errors import BadInput
 from noisescale.estimate import Estimate
-from noisescale.laws.batch_ladder import (
-    batch_ladder,
+from noisescale.laws.edge_by_batch import EdgeByBatch
+from noisescale.laws.edges import edge_at_width
+from noisescale.laws.fitting import NO_BENEFIT_REASON, fit
+from noisescale.laws.optimum_at_width import OptimumAtWidth, optimum_at_width
+from noisescale.laws.recommendation import Recommendation, Rung
+from noisescale.laws.results import SCHEMA_VERSION, Fit, Group, Series
+from noisescale.laws.rungs import (
+    candidate_batches,
     choose_rung,
     epochs_of,
     log_ratio_at,
@@ -19,12 +25,6 @@ from noisescale.laws.batch_ladder import (
     trainable,
     training_time,
 )
-from noisescale.laws.edge_by_batch import EdgeByBatch
-from noisescale.laws.edges import edge_at_width
-from noisescale.laws.fitting import NO_BENEFIT_REASON, fit
-from noisescale.laws.optimum_at_width import OptimumAtWidth, optimum_at_width
-from noisescale.laws.recommendation import Recommendation, Rung
-from noisescale.laws.results import SCHEMA_VERSION, Fit, Group, Series
 from noisescale.laws.settings import StudyLike
 from noisescale.laws.validity import conditions
 from noisescale.noise_laws import NOISE_SCALE, TEMPERATURE
@@ -75,6 +75,7 @@ def recommend(
     momentum = float(group.hyperparameters["momentum"])
     train_size = series.widths[-1].train_size
     normalized = series.quantity == "normalized_noise_scale"
+    reason = "the optimizer has no noise scale" if by_rate else "no layer grows with width"
     input_shape, num_outputs = study.data_shape() if study is not None else ((), 0)
     return Recommendation(
         schema_version=SCHEMA_VERSION,
@@ -86,7 +87,7 @@ def recommend(
         batch_size=chosen.batch_size,
         learning_rate=chosen.learning_rate,
         steps=chosen.steps,
-        normalized_noise_scale=selection.optimum.value if normalized else _undefined("no layer grows with width"),
+        normalized_noise_scale=selection.optimum.value if normalized else _undefined(reason),
         noise_scale=noise,
         temperature=_undefined("the optimizer has no temperature")
         if by_rate
@@ -96,7 +97,7 @@ def recommend(
         metric=fitted.metric,
         select_on=fitted.select_on,
         train_size=train_size,
-        basis=(selection.optimum.basis, edge_basis, *_group_basis(fitted, group)),
+        basis=(selection.optimum.basis, edge_basis, *_group_basis(fitted, group, parameterization)),
         validity=conditions(series, group, selection.time, train_size, momentum),
         warnings=tuple(dict.fromkeys(selection.warnings)),
         input_shape=input_shape,
@@ -130,7 +131,7 @@ def _select_by_noise(
         raise BadInput("batch_size", f"a whole number from 1 to {train_size - 1}", batch_size)
     formula = NOISE_SCALE.formula(fitted.replacement)
     noise = scaled(optimum.value, -log_ratio_at(series, width), NOISE_SCALE.unit, formula)
-    batches = [int(batch_size)] if batch_size is not None else batch_ladder(train_size)
+    batches = [int(batch_size)] if batch_size is not None else candidate_batches(train_size)
     if study is not None:
         batches = trainable(batches, study, batch_size is not None)
     time = training_time(series, fitted.metric, width if optimum.measured_at is None else optimum.measured_at)
@@ -218,7 +219,7 @@ def _choose_group(fitted: Fit, parameterization: str | None) -> Group:
     return max(groups, key=peak)
 
 
-def _group_basis(fitted: Fit, group: Group) -> list[str]:
+def _group_basis(fitted: Fit, group: Group, parameterization: str | None) -> list[str]:
     """Name the chosen group among several, by the hyperparameters that differ."""
     if len(fitted.groups) == 1:
         return []
@@ -227,7 +228,8 @@ def _group_basis(fitted: Fit, group: Group) -> list[str]:
     ]
     chosen = {"parameterization": group.parameterization, **group.hyperparameters}
     differ = [f"{name} {value}" for name, value in chosen.items() if any(s.get(name) != value for s in settings)]
-    return [f"the group with the best peak at its largest width, of {len(fitted.groups)} groups: {', '.join(differ)}"]
+    among = f"{len(fitted.groups)} groups" if parameterization is None else f"the groups of {parameterization}"
+    return [f"the group with the best peak at its largest width, of {among}: {', '.join(differ)}"]
 
 
 def _warn_of_width(series: Series, metric: str, width: float, measured_at: float | None, warnings: list[str]) -> None:

@@ -29,7 +29,8 @@ class MetricOptimum:
         metric: Name of the metric, such as accuracy or loss.
         curve: Position of the optimum on the ladder's axis, which is the logarithm of the series' quantity, with peaks
             and diagnostics.
-        normalized_noise_scale: Normalized noise scale ḡ at the optimum; NaN if no layer grows with width.
+        normalized_noise_scale: Normalized noise scale ḡ at the optimum; NaN if the optimizer has no noise
+            scale, or no layer grows with width.
         noise_scale: Noise scale g at the optimum.
         learning_rate: Learning rate ε at the optimum. It is the rate of the series if the batch size varies.
         batch_size: Batch size B at the optimum, in examples. It is the batch size of the series if the rate varies.
@@ -194,8 +195,8 @@ class Group:
 
     Args:
         parameterization: Name of the parameterization.
-        hyperparameters: Parameterization, momentum, weight_decay, init_scale, label_noise, schedule, base_width,
-            query_rows, nesterov, decay, clip_norm and augmentation, where recorded.
+        hyperparameters: Parameterization, optimizer and its hyperparameters, weight decay, initial scale, label noise,
+            schedule and the options of the training, by key, where recorded.
         varied: Hyperparameters that differ between the groups of the study.
         edges: Stability edge of each width and batch size.
         edge_laws: Law of the stability edge over width, for each batch size.

@@ -23,9 +23,11 @@ def conditions(series: Series, group: Group, time: float, train_size: int, momen
     schedule = group.hyperparameters.get("schedule", "constant")
     rate = "constant learning rate" if schedule == "constant" else f"schedule {schedule}; rates are its peak"
     steps = max((row.steps for row in series.widths), default=0)
+    optimizer = OPTIMIZERS[group.hyperparameters.get("optimizer") or "sgd"]
+    momentum_text = f"momentum {momentum:g}, " if "momentum" in optimizer.hyperparameters else ""
     lines = [
         f"training set of {train_size} examples, inputs standardized to mean 0 and deviation 1 on it (each channel)",
-        f"momentum {momentum:g}, {rate}",
+        f"{momentum_text}{rate}",
         *_training_options(group, momentum),
         f"trained for up to {steps} steps; training time ε·steps = {time:.4g}",
         *horizon,
@@ -40,6 +42,8 @@ def conditions(series: Series, group: Group, time: float, train_size: int, momen
         lines.append(
             "measured at a fixed number of epochs, where noise and training time change together: keep the epochs"
         )
+    elif series.quantity == "learning_rate":
+        lines.append(f"holds only at B = {series.fixed_value:g} and this number of steps: no law relates the rate to B")
     else:
         lines.append(
             f"measured at B = {series.fixed_value:g} and a fixed number of steps: at another batch size keep ε·steps"

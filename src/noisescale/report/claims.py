@@ -52,7 +52,7 @@ def verdict_tables(verdicts: Sequence[Verdict]) -> list[Table]:
     Returns:
         A list with the table.
     """
-    rows, notes = [], ["Brackets show 95% intervals over seeds."]
+    rows, notes = [], ["Brackets show 95% intervals."]
     for verdict in verdicts:
         for index, row in enumerate(_rows(verdict.statistics)):
             id_and_verdict = (verdict.id, verdict.verdict) if not index else ("", "")

@@ -77,7 +77,7 @@ class Study:
         return shape, classes
 
     def runs(self) -> pd.DataFrame:
-        """Return one row per run, with the keys of the spec, the noise scales and the results as columns.
+        """Return one row per run, with the keys of `Run`, the noise scales and the results as columns.
 
         Returns:
             The frame. Accuracies (fractions) and losses (in the unit of the loss, nats for cross-entropy) are means

@@ -99,7 +99,7 @@ class Driver:
         self.grid, self.executor, self.workers = grid, executor, workers
         self.compile, self.time_limits = compile, time_limits
         self.folder = folder.absolute()  # a worker may run in a different working folder
-        self.sizes, self.limits = sizes, PackLimits.of(workers)
+        self.sizes, self.pack_limits = sizes, PackLimits.of(workers)
         self.plan = Plan(folder / "plan.jsonl")
         self.progress = SweepProgress(folder, quiet)
         self.log = SweepLog(folder)
@@ -166,7 +166,7 @@ class Driver:
         results = Study(self.folder, as_plain(self.grid.spec)).finished()
         ended = self.failed.union(results.run_id)
         missing = [run for run in required_runs(self.grid, results) if run.run_id not in ended]
-        planned, new_packs = self.plan.packs_for(missing, self.sizes, self.limits)
+        planned, new_packs = self.plan.packs_for(missing, self.sizes, self.pack_limits)
         if new_packs:
             self.plan.add(new_packs)
         self.seconds["planning"] += time.perf_counter() - start

@@ -160,7 +160,7 @@ class Grid:
             "decay": training.decay or OPTIMIZERS[values["optimizer"]].decays[0],
             "no_decay": " ".join(training.no_decay),
             "metrics": "" if spec.fit.metric in (ACCURACY, LOSS) else spec.fit.metric,
-            "momentum": 0.0,
+            "momentum": 0.0,  # for optimizers without momentum
             "clip_norm": training.clip_norm,
             "augmentation": " ".join(training.augmentation),
             "average": training.average,

@@ -96,8 +96,8 @@ def sweep(
     with driver_lock(folder):
         prepare_folder(folder, spec)
         _record_data(folder, grid)
-        limits = JobLimits(deadline, math.inf if max_pack_seconds is None else max_pack_seconds, stuck_after)
-        driver = Driver(grid, sizes, folder, chosen_executor, workers, limits, compile=compile, quiet=quiet)
+        time_limits = JobLimits(deadline, math.inf if max_pack_seconds is None else max_pack_seconds, stuck_after)
+        driver = Driver(grid, sizes, folder, chosen_executor, workers, time_limits, compile=compile, quiet=quiet)
         capped = executor == "local" and jobs is not None and jobs > workers.count
         jobs_notes = [f"--jobs {jobs}: {workers.count} workers, at most one per core"] if capped else []
         for note in (*grid.notes(), *jobs_notes, *_move_damaged(folder)):

@@ -19,7 +19,7 @@ from noisescale.training import OPTIMIZERS, Schedule
 
 
 class SpecFields(Section):
-    """Everything that a spec states: data, model, grid, training, instruments, fit and stability ladder."""
+    """The sections of a spec. `Grid` needs them, and `SweepSpec` adds `runs()`, which needs `Grid`."""
 
     name: str = key("string", "name of the study, shown in the report")
     seeds: Seeds = key(
@@ -37,7 +37,7 @@ class SpecFields(Section):
     )
 
     @model_validator(mode="after")
-    def _one_budget(self) -> SpecFields:
+    def _rules_between_sections(self) -> SpecFields:
         places = {
             "training.steps": self.training.steps,
             "training.epochs": self.training.epochs,

@@ -13,7 +13,7 @@ from torch import Tensor
 from noisescale.datasets import Dataset
 from noisescale.errors import BadInput
 from noisescale.families import Factory
-from noisescale.runs import Run, RunResult
+from noisescale.runs import PER_RUN, Run, RunResult
 from noisescale.training.augmentation import check_augmentation
 from noisescale.training.batches import Stretch, batches_of, rate_factor_at
 from noisescale.training.block_order import BlockOrder
@@ -40,8 +40,7 @@ CHECK_EVERY = 25
 # bound.
 EXPLOSION = 1e6
 
-# Seconds of training between two looks at the clock. They are few compared with the 30 s of training that a killed
-# process may lose.
+# Seconds of training between two looks at the clock. They are few compared with the 20 s between two checkpoints.
 _LOOK_SECONDS = 2.0
 
 
@@ -98,15 +97,18 @@ class PackTrainer:
             # On a CPU, more runs at once than the cache holds may be faster. On a GPU, the memory is a strict limit.
             most = together if device == "cuda" else len(runs)
             self._choice = choose_kernel(copy.deepcopy(module), self._loss, trial, kernel, together, most)
-        gradients = self._choice.kernel.losses_and_gradients
-        gradients = torch.compile(gradients) if compile else gradients
+        losses_and_gradients = self._choice.kernel.losses_and_gradients
+        if compile:
+            losses_and_gradients = torch.compile(losses_and_gradients)
         order = BlockOrder(runs, len(dataset.x_train), dataset.input_shape, device)
         # Runs are independent, so a large pack is split into parts of equal size that train one after another.
         size, row = equal_parts(len(runs), self._choice.together), OPTIMIZERS[any_run.optimizer]
         self._order, self._parts = order, []
-        for part in (slice(start, start + size) for start in range(0, len(runs), size)):
-            optimizer = row.for_pack(self.runs[part], self.tables[part], views(parameters, part))
-            self._parts.append(PartStep(runs, part, optimizer, self._choice, gradients, train, order, on_step))
+        for start in range(0, len(runs), size):
+            runs_slice = slice(start, start + size)
+            optimizer = row.for_pack(self.runs[runs_slice], self.tables[runs_slice], views(parameters, runs_slice))
+            step = PartStep(runs, runs_slice, optimizer, self._choice, losses_and_gradients, train, order, on_step)
+            self._parts.append(step)
         self._evaluation = PackEvaluation(any_run, self._splits, module, self._choice.kernel, self._footprint.largest)
         self._evaluations = evaluation_steps(self._batches.step_at, any_run.evaluations)
         self._measurements = self._make_measurements() if any_run.measure else None
@@ -342,7 +344,7 @@ class PackTrainer:
 def _check(runs: Sequence[Run], dataset: Dataset, device: str) -> None:
     any_run, examples = runs[0], len(dataset.x_train)
     if any(run.shape_key != any_run.shape_key for run in runs):
-        raise BadInput("runs", "runs of one pack that differ only in rate, momentum, decay, initial variance and seed")
+        raise BadInput("runs", f"runs of one pack that differ only in {', '.join(PER_RUN)}")
     check_loss(any_run.loss, dataset.y_train)
     check_precision(any_run.precision, device)
     check_augmentation(any_run.augmentation.split(), dataset.input_shape)

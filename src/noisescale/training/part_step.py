@@ -29,7 +29,7 @@ class PartStep:
         runs_slice: The slice of the runs that train together.
         optimizer: The optimizer of the runs in `runs_slice`.
         choice: The kernel of the pack, and whether it needs random seeds.
-        gradients: The kernel's method `losses_and_gradients`, possibly compiled.
+        losses_and_gradients: The kernel's method `losses_and_gradients`, possibly compiled.
         train: The training set.
         order: The order of the examples.
         on_step: A function that observes the gradients of every step. None for no observer.
@@ -41,13 +41,14 @@ class PartStep:
         runs_slice: slice,
         optimizer: PackedOptimizer,
         choice: Choice,
-        gradients: Callable[..., tuple[Tensor | None, Tensors]],
+        losses_and_gradients: Callable[..., tuple[Tensor | None, Tensors]],
         train: Split,
         order: BlockOrder,
         on_step: OnStep | None = None,
     ) -> None:
         self.runs_slice, self.optimizer = runs_slice, optimizer
-        self._runs, self._choice, self._gradients = runs[runs_slice], choice, gradients
+        self._runs, self._choice = runs[runs_slice], choice
+        self._losses_and_gradients = losses_and_gradients
         self._train, self._order, self._on_step = train, order, on_step
         self._graph: GraphedStep | None = None
         self._graph_is_tried = False
@@ -87,7 +88,7 @@ class PartStep:
             [stream_number(run.seed, "forward pass", step) for run in self._runs] if self._choice.needs_seeds else None
         )
         inputs = inputs.view(runs, size, *inputs.shape[1:])
-        losses, gradients = self._gradients(parameters, buffers, inputs, targets, with_losses, seeds)
+        losses, gradients = self._losses_and_gradients(parameters, buffers, inputs, targets, with_losses, seeds)
         if self._on_step is not None:
             self._on_step(step, self.runs_slice, gradients)
         self.optimizer.step(parameters, slots, gradients)

@@ -44,7 +44,7 @@ def epochs_of(series: Series) -> float:
     return max(cell.steps / (row.train_size // cell.batch_size) for cell in row.cells)
 
 
-def batch_ladder(train_size: int) -> list[int]:
+def candidate_batches(train_size: int) -> list[int]:
     """Return batch sizes near the powers of √2, up to half of the training set, in examples."""
     powers = range(2 * int(math.log2(max(train_size, 2))) + 1)
     sizes = sorted({round(2 ** (power / 2)) for power in powers})
