@@ -81,6 +81,16 @@ def exact(value: float, unit: str) -> Estimate:
     return Estimate(value, value, value, unit, standard_error=0.0)
 
 
+def no_estimate(unit: str, convention: str) -> Estimate:
+    """Return an estimate without a value or an interval.
+
+    Args:
+        unit: Unit of the quantity.
+        convention: Definition of the quantity, or the reason why it has no value.
+    """
+    return Estimate(math.nan, math.nan, math.nan, unit, convention)
+
+
 def student_quantile(degrees: float, probability: float) -> float:
     """Return a quantile of Student's t distribution.
 

@@ -13,7 +13,7 @@ from noisescale.errors import BadInput
 from noisescale.store import MEASURES, Study
 from noisescale.training import hyperparameter_names
 
-# Keys of a run that are hyperparameters for a tracker if they vary in the study, beside those of the optimizer.
+# Keys of a run that a tracker shows as hyperparameters if they vary in the study. Those of the optimizer are added.
 HYPERPARAMETERS = (
     "parameterization", "width", "learning_rate", "batch_size", "optimizer", "weight_decay", "init_scale",
     "label_noise", "schedule", "steps", "seed",

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from noisescale.estimate import Estimate
+from noisescale.estimate import Estimate, no_estimate
 from noisescale.laws.edge_by_batch import EdgeByBatch
 from noisescale.laws.edges import edge_laws, measured_edge_at_width, measured_edges
 from noisescale.laws.ladder import Ladder, build_ladder, ladder_quantity
@@ -220,7 +220,7 @@ def _stability_limited(rate: float, batch: float, edge: EdgeByBatch | None) -> b
 
 def _largest_batch(optimum: MetricOptimum, units: NoiseUnits, edge: EdgeByBatch | None) -> LargestBatch:
     if edge is None or units.quantity == "learning_rate" or not optimum.curve.has_value or optimum.curve.censored:
-        no_batch = Estimate(math.nan, math.nan, math.nan, "examples", CONVENTION)
+        no_batch = no_estimate("examples", CONVENTION)
         return LargestBatch(no_batch, "not_measured", LARGEST_BATCH_ADVICE["not_measured"])
     return largest_batch(
         optimum.noise_scale,

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisescale.errors import BadInput
-from noisescale.estimate import Estimate, from_log
+from noisescale.estimate import Estimate, from_log, no_estimate
 from noisescale.laws.edge_by_batch import EdgeByBatch
 from noisescale.noise_laws import NOISE_SCALE, SGD_NOISE
 
@@ -83,7 +83,7 @@ def largest_batch(
     """
     if not edge.batch_sizes:
         raise BadInput("largest batch", "a stability edge at one batch size or more", "none")
-    no_batch = Estimate(math.nan, math.nan, math.nan, "examples", CONVENTION)
+    no_batch = no_estimate("examples", CONVENTION)
     if not (math.isfinite(noise_scale.value) and noise_scale.value > 0):
         return LargestBatch(no_batch, "not_measured", LARGEST_BATCH_ADVICE["not_measured"])
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from noisescale.estimate import Estimate, from_log
+from noisescale.estimate import Estimate, from_log, no_estimate
 from noisescale.noise_laws import NOISE_SCALE, SGD_NOISE, TEMPERATURE
 
 NORMALIZED = "ḡ = g·c/σ² of the read-out: rate multiplier c, initial standard deviation σ"
@@ -85,24 +85,20 @@ class NoiseUnits:
     def _noise(self, positions: tuple[float, float, float]) -> dict[str, Estimate]:
         noise_formula, temperature_formula = (m.formula(self.replacement) for m in (NOISE_SCALE, TEMPERATURE))
         if self.quantity == "learning_rate":
-            undefined = _undefined("the optimizer has no noise scale")
+            undefined = no_estimate("1", "the optimizer has no noise scale")
             return {"normalized_noise_scale": undefined, "noise_scale": undefined, "temperature": undefined}
         normalized = self.quantity == "normalized_noise_scale"
         noise = [x - self.log_ratio for x in positions]
         temperatures = [self.log_temperature(x) for x in positions]
         return {
             "normalized_noise_scale": (
-                from_log(*positions, "1", NORMALIZED) if normalized else _undefined("no layer grows with width")
+                from_log(*positions, "1", NORMALIZED) if normalized else no_estimate("1", "no layer grows with width")
             ),
             "noise_scale": from_log(noise[0], noise[1], noise[2], NOISE_SCALE.unit, noise_formula),
             "temperature": from_log(
                 temperatures[0], temperatures[1], temperatures[2], TEMPERATURE.unit, temperature_formula
             ),
         }
-
-
-def _undefined(reason: str) -> Estimate:
-    return Estimate(math.nan, math.nan, math.nan, "1", reason)
 
 
 def _unless_infinite(function: Callable[[float], float], x: float) -> float:

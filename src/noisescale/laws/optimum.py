@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisescale.errors import BadInput
-from noisescale.estimate import CONFIDENCE, Estimate, student_quantile, two_sided
+from noisescale.estimate import CONFIDENCE, Estimate, no_estimate, student_quantile, two_sided
 from noisescale.laws.cubic_fits import BANDWIDTH, MINIMUM_CELLS, LocalCubic, local_cubic
 from noisescale.laws.interval import mean_over_seeds
 from noisescale.laws.peaks import local_quadratic, separated_peaks
@@ -158,7 +158,7 @@ def optimum(
     argmax, equal_cells = _indistinguishable(x, y, confidence)
     if seeds < MINIMUM_SEEDS or cells < MINIMUM_CELLS:
         label = "too_few_seeds" if seeds < MINIMUM_SEEDS else "too_few_cells"
-        height = Estimate(math.nan, math.nan, math.nan, "metric", "no fit")
+        height = no_estimate("metric", "no fit")
         no_position = _position(math.nan, math.nan, math.nan)
         return Optimum(
             label, OPTIMUM_ADVICE[label], no_position, math.nan, height, (), (), argmax, equal_cells, seeds, cells

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 
 from noisescale.errors import BadInput
-from noisescale.estimate import Estimate, from_log, two_sided
+from noisescale.estimate import Estimate, from_log, no_estimate, two_sided
 from noisescale.laws.tobit import CensoredLine
 
 Array = NDArray[np.float64]
@@ -92,7 +92,7 @@ class PowerLaw:
             The estimate in natural units; NaN without a line.
         """
         if not self.fitted:
-            return Estimate(math.nan, math.nan, math.nan, self.unit, self.convention)
+            return no_estimate(self.unit, self.convention)
         x0 = math.log(width)
         if self.method == "tobit":
             low, high = self._line().profile(x0)
@@ -192,7 +192,7 @@ def power_law(
         else f"a law needs {MINIMUM_WIDTHS} {axis}s with a well-determined optimum (got {count}): "
         f"add {axis}s, seeds or rungs"
     )
-    no_line = Estimate(math.nan, math.nan, math.nan, "1", "no line")
+    no_line = no_estimate("1", "no line")
     slope, log_center, method, lack, residual = no_line, no_line, "none", math.nan, math.nan
     center = float(np.mean(np.log(w[free]))) if free.any() else math.nan
     slope_text = f"exponent of {axis} in {quantity}"

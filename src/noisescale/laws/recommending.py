@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from noisescale.errors import BadInput
-from noisescale.estimate import Estimate
+from noisescale.estimate import Estimate, no_estimate
 from noisescale.laws.edge_by_batch import EdgeByBatch
 from noisescale.laws.edges import edge_at_width
 from noisescale.laws.fitting import NO_BENEFIT_REASON, fit
@@ -87,9 +87,9 @@ def recommend(
         batch_size=chosen.batch_size,
         learning_rate=chosen.learning_rate,
         steps=chosen.steps,
-        normalized_noise_scale=selection.optimum.value if normalized else _undefined(reason),
+        normalized_noise_scale=selection.optimum.value if normalized else no_estimate("1", reason),
         noise_scale=noise,
-        temperature=_undefined("the optimizer has no temperature")
+        temperature=no_estimate("1", "the optimizer has no temperature")
         if by_rate
         else _temperature(chosen, noise, momentum),
         stability_edge=chosen.stability_edge,
@@ -169,7 +169,7 @@ def _select_by_rate(
     time = training_time(series, fitted.metric, width if optimum.measured_at is None else optimum.measured_at)
     _warn_of_width(series, fitted.metric, width, optimum.measured_at, warnings)
     return _Selection(
-        tuple(rungs), chosen, series, optimum, _undefined("the optimizer has no noise scale"), time, warnings
+        tuple(rungs), chosen, series, optimum, no_estimate("1", "the optimizer has no noise scale"), time, warnings
     )
 
 
@@ -192,10 +192,6 @@ def _building_fields(group: Group) -> dict[str, Any]:
 def _temperature(rung: Rung, noise: Estimate, momentum: float) -> Estimate:
     factor = rung.learning_rate.value / noise.value / (rung.batch_size * (1 - momentum))
     return scaled(noise, math.log(factor), TEMPERATURE.unit, TEMPERATURE.formula(False))
-
-
-def _undefined(reason: str) -> Estimate:
-    return Estimate(math.nan, math.nan, math.nan, "1", reason)
 
 
 def _choose_group(fitted: Fit, parameterization: str | None) -> Group:

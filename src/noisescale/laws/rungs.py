@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from noisescale.errors import BadInput
-from noisescale.estimate import Estimate
+from noisescale.estimate import Estimate, no_estimate
 from noisescale.families import Normalization
 from noisescale.laws.edge_by_batch import EdgeByBatch
 from noisescale.laws.fitting import STABILITY_SHARE
@@ -116,7 +116,7 @@ def rung_of_rate(series: Series, rate: Estimate, edge: EdgeByBatch | None) -> Ru
 
 
 def _rung(batch: int, rate: Estimate, edge: EdgeByBatch | None, steps: float) -> Rung:
-    limit = edge.at(batch) if edge else Estimate(math.nan, math.nan, math.nan, "learning rate", "not measured")
+    limit = edge.at(batch) if edge else no_estimate("learning rate", "not measured")
     stable = None if edge is None else rate.value <= STABILITY_SHARE * limit.value and rate.high <= limit.value
     steps = round(steps) if math.isfinite(steps) else 0
     return Rung(batch, rate, limit, max(steps, 1), stable)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from noisescale.estimate import Estimate
+from noisescale.estimate import no_estimate
 from noisescale.laws.results import EdgeAt, Group, SummaryRow
 from noisescale.laws.settings import Settings
 from noisescale.laws.stability import CONVENTION
@@ -30,7 +30,7 @@ def summary_rows(group: Group, metric: str) -> Iterator[SummaryRow]:
             continue
         edge = _nearest_edge(group.edges, width.width, optimum.batch_size.value)
         batch = width.largest_batch[metric]
-        no_edge = Estimate(math.nan, math.nan, math.nan, "learning rate", CONVENTION)
+        no_edge = no_estimate("learning rate", CONVENTION)
         yield SummaryRow(
             parameterization=group.parameterization,
             varied=group.varied,

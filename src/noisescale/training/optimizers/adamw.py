@@ -100,7 +100,6 @@ class PackedAdamW(PackedOptimizer):
         for tensor in like.values():
             shape = (len(runs), *(1,) * (tensor.dim() - 1))
             self._corrections.setdefault(tensor.dim(), (like_any.new_ones(shape), like_any.new_ones(shape)))
-        self.rates_changed()
 
     def prepare(self, step: int, rate_factor: float, decay_factor: float) -> None:
         """Apply the schedule's factors, and update the bias corrections of the averages."""
