@@ -117,17 +117,17 @@ def test_a_width_where_noise_does_not_help_is_a_bound_in_the_law_with_bounds(mak
     assert laws.with_bounds.bounds[0] == pytest.approx(narrow.curve.place.high)
 
 
-def test_cells_with_failures_are_counted_but_not_used(make_study: Make) -> None:
+def test_cells_with_failures_are_counted_and_used(make_study: Make) -> None:
     study = make_study(rates=(2.0,), widths=(64,))
     table = study.table
     failed = (table.purpose == "sweep") & (table.batch_size == 128) & (table.seed == 0)
     table.loc[failed, ["status", "test_accuracy", "test_loss"]] = ["diverged", math.nan, math.nan]
     width = fit(study).groups[0].series[0].widths[0]
     cell = next(cell for cell in width.cells if cell.batch_size == 128)
-    assert cell.failures == 1 and not cell.usable
+    assert cell.failures == 1 and cell.usable
     cell_runs = table[(table.purpose == "sweep") & (table.batch_size == 128)]
     assert cell.metrics["accuracy"].value == pytest.approx((cell_runs.test_accuracy.sum() + 0.1) / 8)
-    assert width.optima["accuracy"].curve.cells == len(width.cells) - 1
+    assert width.optima["accuracy"].curve.cells == len(width.cells)
 
 
 def test_the_largest_complete_budget_is_used(make_study: Make) -> None:

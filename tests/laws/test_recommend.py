@@ -208,7 +208,7 @@ def test_impossible_requests_are_refused(arguments: dict[str, Any], name: str, m
 
 
 def test_a_study_without_an_optimum_is_refused_with_the_reason(make_study: Make) -> None:
-    with pytest.raises(BadInput, match="width 64: fewer than 5 usable cells"):
+    with pytest.raises(BadInput, match="width 64: fewer than 3 usable cells"):
         recommend(make_study(rates=(2.0,), batches=(4, 8), widths=(32, 64)), width=128)
 
 

@@ -41,7 +41,7 @@ Array = NDArray[np.float64]
 STABILITY_SHARE = 0.5
 # Labels of the optima that a law uses. A flat curve or a curve with two peaks has no single optimum. An optimum from
 # too few cells or seeds has no interval.
-IN_LAW = ("interior", "not_identified_high", "censored_high")
+IN_LAW = ("interior", "not_identified_high", "censored_high", "unresolved")
 # Labels of optima that may lie below the ladder. At such a width the lowest noise scale may be as good as the best, so
 # the width carries no information about the exponent. The law uses only widths at which noise helps. A second fit of
 # the law adds the other widths as bounds.
@@ -165,15 +165,25 @@ def _metric_optimum(
     edge: EdgeByBatch | None,
     unit: str,
 ) -> MetricOptimum:
-    measured = np.isfinite(values).all(axis=0) & np.isfinite(report).all(axis=0)
-    usable = ladder.usable & measured
-    maximize = METRICS[metric].direction == "max"
-    curve = optimum(ladder.x, values, usable & ladder.late, maximize=maximize, report=report)
+    usable = np.isfinite(values).all(axis=0) & np.isfinite(report).all(axis=0)
+
+    def locate(cells: NDArray[np.bool_]) -> Optimum:
+        return optimum(
+            ladder.x,
+            values,
+            cells,
+            maximize=METRICS[metric].direction == "max",
+            report=report,
+            failed=ladder.failed,
+            constant=ladder.constants[metric],
+        )
+
+    curve = locate(usable & ladder.late)
     late = True
     if not bool((usable & ladder.late)[usable].all()):
         # The peak may lie at a cell that has not converged. Figures then show the optimum over all usable cells, and
         # the law does not use it.
-        with_drifting = optimum(ladder.x, values, usable, maximize=maximize, report=report)
+        with_drifting = locate(usable)
         best_cell = np.argmin(np.abs(ladder.x - with_drifting.argmax)) if usable.any() else 0
         if not curve.has_value or (usable.any() and not ladder.late[best_cell]):
             curve, late = with_drifting, False
@@ -202,7 +212,7 @@ def _metric_optimum(
             curve.height.low,
             curve.height.high,
             unit,
-            f"test {metric} at the optimum, late-time mean, cross-fitted over seeds",
+            f"test {metric} at the optimum, late-time mean",
         ),
         late=late,
         stability_limited=limited,

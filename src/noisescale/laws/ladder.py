@@ -1,7 +1,7 @@
 """The cells of one width, ordered into a ladder.
 
 A cell is a pair (learning rate, batch size), trained with several seeds. A ladder has the cells of one width in order
-of their noise. It also has the metrics of every seed, and the mask of the cells that a fit may use.
+of their noise. It also has the metrics of every seed, and the mask of the runs that failed.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ class Cell:
         steps: Training budget, in steps.
         runs: Number of seeds.
         failures: Number of seeds that diverged or collapsed.
-        late: True if training has converged in this cell: over seeds, the drift of the accuracy (or of the loss) late
-            in training is equivalent to zero.
-        usable: True if no run diverged or collapsed. The search for the optimum uses only these cells.
+        late: True if training has converged in this cell: over the runs that did not fail, the drift of the accuracy
+            (or of the loss) late in training is equivalent to zero.
+        usable: True if at least one run neither diverged nor collapsed.
         metrics: Mean of each metric over seeds, by name, with its Student t interval. A failed run enters with the
             metric of the constant predictor. NaN if the metric was not measured.
     """
@@ -72,7 +72,10 @@ class Ladder:
         cells: Cells, in increasing order of noise.
         x: Natural logarithm of the ladder's quantity (ḡ, g or ε), shape [cells].
         seeds: Seeds that every cell has. If these are fewer than three, the seeds that most cells have.
-        values: Table of each measured metric ("test_accuracy", ...), by name, shape [seeds, cells].
+        values: Table of each measured metric ("test_accuracy", ...), by name, shape [seeds, cells]. A failed run has
+            the metric of the constant predictor.
+        failed: Mask of the runs that diverged or collapsed, shape [seeds, cells].
+        constants: Metric of the constant predictor, by metric; NaN if not recorded.
         log_ratio: log(ḡ/g) at this width; 0 if the ladder's quantity is not ḡ.
         train_size: Training set size N, in examples.
     """
@@ -81,13 +84,10 @@ class Ladder:
     x: Array
     seeds: tuple[int, ...]
     values: dict[str, Array]
+    failed: NDArray[np.bool_]
+    constants: dict[str, float]
     log_ratio: float
     train_size: int
-
-    @property
-    def usable(self) -> NDArray[np.bool_]:
-        """Mask of the cells in which no run failed, shape [cells]."""
-        return np.array([cell.usable for cell in self.cells], dtype=bool)
 
     @property
     def late(self) -> NDArray[np.bool_]:
@@ -144,11 +144,15 @@ def build_ladder(runs: pd.DataFrame, quantity: str, select_on: str, units: Mappi
         for name, column in measured.items()
         if rows and not bool(runs[name].isna().all())
     }
+    failures = runs["diverged_or_collapsed"].to_numpy(dtype=np.float64)
+    failed = [_order_by_seed(failures[row], run_seeds[row], seeds) == 1 for row in rows]
     return Ladder(
         _cells(runs, rows, {metric: measured.get(f"{select_on}_{metric}") for metric in units}, select_on, units),
         x,
         seeds,
         values,
+        np.stack(failed, axis=1) if rows else np.zeros((len(seeds), 0), dtype=bool),
+        {metric: _constant(runs, f"chance_{metric}") for metric in units},
         float(np.log(ratio.median())) if normalized else 0.0,
         int(runs["train_size"].iloc[0]) if len(runs) else 0,
     )
@@ -174,6 +178,11 @@ def _fill_failures(runs: pd.DataFrame, column: str, chance: str) -> Array:
             runs["diverged_or_collapsed"].to_numpy(dtype=bool), runs[chance].astype(float).to_numpy(), values
         )
     return np.asarray(values, dtype=np.float64)
+
+
+def _constant(runs: pd.DataFrame, column: str) -> float:
+    """Return the metric of the constant predictor; NaN if not recorded."""
+    return float(runs[column].astype(float).median()) if column in runs else math.nan
 
 
 def _order_by_seed(values: Array, run_seeds: NDArray[np.int64], seeds: tuple[int, ...]) -> Array:
@@ -213,8 +222,8 @@ def _cells(
                 steps=int(steps),
                 runs=len(row),
                 failures=failures,
-                late=bool(late[row].all()),
-                usable=failures == 0,
+                late=bool(late[row][~failed[row]].all()),
+                usable=failures < len(row),
                 metrics=means,
             )
         )

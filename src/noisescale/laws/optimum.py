@@ -1,41 +1,46 @@
-"""The position of a metric's optimum along a ladder of rates or noise scales, with a confidence set.
+"""The position of a metric's optimum along a ladder of rates or noise scales, with its interval.
 
 A ladder is an increasing sequence of rates or noise scales, and a cell is one of its values, measured by several seeds.
-The set inverts a test. It contains a position if two Student t tests over seeds do not reject it: the derivative of the
-mean curve there is zero, and the curve there is as high as at its top. Both statistics are linear in each seed's curve,
-so each seed is one independent sample. The test assumes no distribution of the argmax.
+The interval holds the central 95 % of the posterior over many shapes of the curve (`curve_posterior`). So it carries
+what the ladder cannot resolve: the top of a sharp peak between two cells, for example.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from noisescale.errors import BadInput
 from noisescale.estimate import CONFIDENCE, Estimate, no_estimate, student_quantile, two_sided
-from noisescale.laws.cubic_fits import BANDWIDTH, MINIMUM_CELLS, LocalCubic, local_cubic
-from noisescale.laws.interval import mean_over_seeds
-from noisescale.laws.peaks import local_quadratic, separated_peaks
-from noisescale.laws.sharp_peaks import bias, sharp_peak, t_statistic
+from noisescale.laws.cell_means import cell_means
+from noisescale.laws.curve_posterior import CurvePosterior, curve_posterior
+from noisescale.laws.failure_rates import failure_rates
+from noisescale.laws.peaks import PeakRange, separated_peaks
 
 Array = NDArray[np.float64]
 
 MINIMUM_SEEDS = 3
+# A height and a place are the least that a curve has.
+MINIMUM_CELLS = 3
 
 OPTIMUM_ADVICE = {
     "interior": "the optimum lies inside the ladder",
-    "censored_low": "the best cell is the lowest usable cell: extend the ladder downward, or train longer",
-    "censored_high": "the best cell is the highest usable cell: extend the ladder upward, or train longer",
+    "censored_low": "the optimum lies below the lowest usable cell: extend the ladder downward, or train longer",
+    "censored_high": "the optimum lies above the highest usable cell: extend the ladder upward, or train longer",
     "not_identified_low": "the lower end is not identified: extend the ladder downward or add seeds",
     "not_identified_high": "the upper end is not identified: extend the ladder upward or add seeds",
     "flat": "no side is identified: the metric does not change by more than its noise; add seeds",
-    "two_peaks": "two separated peaks: both are reported, and neither is taken as the optimum",
+    "two_peaks": "two separated peaks of equal height: both are reported, and neither is taken as the optimum",
+    "unresolved": "two separated peaks, and the seeds do not show which is higher: the interval spans both; add seeds",
     "too_few_cells": f"fewer than {MINIMUM_CELLS} usable cells: refine or extend the ladder",
     "too_few_seeds": f"fewer than {MINIMUM_SEEDS} seeds: no interval over seeds exists",
 }
+_ON_AXIS = "natural logarithm of the ladder's quantity: ḡ, g or ε"
+# Curves drawn from a posterior, and points of each, where failures change the place of the optimum.
+_DRAWS, _POINTS = 1000, 241
 
 
 @dataclass(frozen=True)
@@ -44,14 +49,14 @@ class Peak:
 
     Args:
         label: Key of `OPTIMUM_ADVICE`.
-        place: Position x of the maximum (the end of the ladder if censored) with its 95 % set. An end of the set is
-            infinite if it is not identified.
-        standard_error: Standard error of x: the jackknife error over seeds, or the set's half-width divided by the t
-            quantile if that is larger.
-        height: Mean metric at the maximum, cross-fitted: each seed's curve is evaluated at the position that the other
-            seeds choose. The interval is Student's t over seeds. If the peak is too sharp for its ladder, the height is
-            the median over several curves through the means, and its interval contains the interval of each curve.
-        height_by_seed: Cross-fitted metric of each seed.
+        place: Position x of the maximum (the end of the ladder if censored) with its 95 % interval. An end of the
+            interval is infinite if it lies beyond the ladder.
+        standard_error: Standard deviation of x in the posterior.
+        height: Mean metric at the maximum. Its interval holds the seeds' noise and the uncertainty about the shape.
+        height_by_seed: Metric of each seed at the maximum: its deviations from the cells' means, weighted as the height
+            weighs them.
+        shape_error: Standard error of the height from the uncertainty about the shape alone, which more seeds do not
+            remove.
     """
 
     label: str
@@ -59,6 +64,7 @@ class Peak:
     standard_error: float
     height: Estimate
     height_by_seed: tuple[float, ...]
+    shape_error: float
 
 
 @dataclass(frozen=True)
@@ -66,17 +72,15 @@ class Optimum:
     """The optimum of one curve, with diagnostics.
 
     Args:
-        label: interior, censored_low, censored_high, not_identified_low, not_identified_high, flat, two_peaks,
-            too_few_cells or too_few_seeds.
+        label: A key of `OPTIMUM_ADVICE`.
         advice: Meaning of the label, and the remedy.
-        place: Position x of the optimum (the higher peak, if there are two) with its 95 % set; NaN without a fit. An
-            end of the set is infinite if it is not identified. If there are two peaks and neither is significantly
-            higher, the set spans both.
-        standard_error: Standard error of x: the jackknife error over seeds, or the set's half-width divided by the t
-            quantile if that is larger.
-        height: Mean metric at the optimum, cross-fitted: each seed's curve is evaluated at the position that the other
-            seeds choose.
-        height_by_seed: Cross-fitted metric of each seed.
+        place: Position x of the optimum (the higher peak, if there are two) with its 95 % interval; NaN without a fit.
+            An end of the interval is infinite if it lies beyond the ladder. If there are two peaks and neither is
+            significantly higher, the interval spans both.
+        standard_error: Standard deviation of x in the posterior.
+        height: Mean metric at the optimum. Its interval holds the seeds' noise and the uncertainty about the shape.
+        height_by_seed: Metric of each seed at the optimum.
+        shape_error: Standard error of the height from the uncertainty about the shape alone.
         peaks: The higher peak, then the second peak if there is one; empty without a fit.
         argmax: Position x of the cell with the best mean (a diagnostic).
         indistinguishable: Positions x of the cells that a paired t test does not distinguish from the best cell (a
@@ -91,6 +95,7 @@ class Optimum:
     standard_error: float
     height: Estimate
     height_by_seed: tuple[float, ...]
+    shape_error: float
     peaks: tuple[Peak, ...]
     argmax: float
     indistinguishable: tuple[float, ...]
@@ -115,23 +120,22 @@ def optimum(
     *,
     maximize: bool = True,
     report: Array | None = None,
-    bandwidth: float = BANDWIDTH,
+    failed: NDArray[np.bool_] | None = None,
+    constant: float = math.nan,
     confidence: float = CONFIDENCE,
 ) -> Optimum:
-    """Locate the optimum of a curve measured by several seeds, with its confidence set.
-
-    Let h_s(x) and d_s(x) be the height and derivative of seed s's local cubic, and x̂ the top of the mean curve. The set
-    is the smallest interval that contains all x with |mean d_s(x)| <= t·SE (two-sided) and
-    mean(h_s(x̂) - h_s(x)) <= t·SE (one-sided, same level). Both ends then move outward by the bias of the local cubic. A
-    set that reaches an end of the ladder is infinite there.
+    """Locate the optimum of a curve measured by several seeds, with its interval.
 
     Args:
         x: Natural logarithm of the learning rate or of the noise scale, increasing, shape [cells].
         y: Metric of each seed, paired over cells, shape [seeds, cells].
-        usable: Mask of the cells to use (no run failed, and training has converged), shape [cells]. Default: all cells.
+        usable: Mask of the cells to use (training has converged), shape [cells]. Default: all cells.
         maximize: False for a loss.
         report: Metric whose height is reported at the optimum, shape [seeds, cells]. Default: `y`.
-        bandwidth: Bandwidth of the local cubic, in units of x.
+        failed: Mask of the runs that failed, shape [seeds, cells]. Their metric is that of the constant predictor.
+            Default: none.
+        constant: Metric of the constant predictor. The span of the metric is the distance from it to the best cell.
+            Default: the worst cell's.
         confidence: Level of every interval.
 
     Returns:
@@ -141,171 +145,178 @@ def optimum(
         BadInput: The shapes do not fit, x does not increase, or a usable cell is not finite.
 
     Source:
-        Test inversion on per-seed derivatives; coverage in `benchmarks/coverage.py`.
+        Posterior over the shapes of `curve_shapes`; coverage in `benchmarks/coverage.py`.
     """
     x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     keep = np.ones(x.shape, dtype=bool) if usable is None else np.asarray(usable, dtype=bool)
     report = y if report is None else np.asarray(report, dtype=np.float64)
-    if y.ndim != 2 or x.shape != (y.shape[1],) or keep.shape != x.shape or report.shape != y.shape:
-        raise BadInput("optimum", "x[cells], y[seeds, cells], usable[cells] and report[seeds, cells]", y.shape)
+    failed = np.zeros(y.shape, dtype=bool) if failed is None else np.asarray(failed, dtype=bool)
+    shapes = (report.shape, failed.shape)
+    if y.ndim != 2 or x.shape != (y.shape[1],) or keep.shape != x.shape or shapes != (y.shape, y.shape):
+        required = "x[cells], y[seeds, cells], usable[cells], report[seeds, cells] and failed[seeds, cells]"
+        raise BadInput("optimum", required, y.shape)
     if np.any(np.diff(x) <= 0):
         raise BadInput("optimum", "x must increase from cell to cell", x.tolist())
     if not (np.all(np.isfinite(y[:, keep])) and np.all(np.isfinite(x[keep])) and np.all(np.isfinite(report[:, keep]))):
         raise BadInput("optimum", "every usable cell must be finite", "NaN or infinity")
-    x, report = x[keep], report[:, keep]
-    y = y[:, keep] if maximize else -y[:, keep]
-    seeds, cells = y.shape
-    argmax, equal_cells = _indistinguishable(x, y, confidence)
-    if seeds < MINIMUM_SEEDS or cells < MINIMUM_CELLS:
-        label = "too_few_seeds" if seeds < MINIMUM_SEEDS else "too_few_cells"
-        height = no_estimate("metric", "no fit")
-        no_position = _position(math.nan, math.nan, math.nan)
-        return Optimum(
-            label, OPTIMUM_ADVICE[label], no_position, math.nan, height, (), (), argmax, equal_cells, seeds, cells
-        )
-    maps = local_cubic(x, bandwidth)
-    ranges = separated_peaks(x, y, local_quadratic(x) @ y.mean(axis=0))
-    peaks = tuple(_peak(maps, x, y, report, p.cell, p.first, p.last, confidence) for p in ranges)
-    best = peaks[0]
-    low, high, label = best.place.low, best.place.high, best.label
-    if len(peaks) == 2:
-        label = "two_peaks"
-        if _equally_high(maps, y, best.place.value, peaks[1].place.value, confidence):
+    sign = 1.0 if maximize else -1.0
+    ladder = _Ladder(x[keep], sign * y[:, keep], report[:, keep], failed[:, keep], sign * constant, confidence)
+    return ladder.optimum(same=report is y or bool(np.array_equal(report, y)), sign=sign)
+
+
+@dataclass(frozen=True)
+class _Ladder:
+    """The usable cells of a ladder, with a metric `y` to maximize."""
+
+    x: Array
+    y: Array
+    report: Array
+    failed: NDArray[np.bool_]
+    constant: float
+    confidence: float
+
+    @property
+    def span(self) -> float:
+        """Distance from the constant predictor to the best cell, or from the worst cell if there is no constant."""
+        centers = np.median(self.y, axis=0)
+        floor = self.constant if math.isfinite(self.constant) else float(centers.min())
+        return max(float(centers.max()) - floor, float(np.ptp(centers)) * 1e-3, 1e-12)
+
+    def optimum(self, *, same: bool, sign: float) -> Optimum:
+        seeds, cells = self.y.shape
+        argmax, equal_cells = _indistinguishable(self.x, self.y, self.confidence)
+        alive = ~self.failed.all(axis=0)
+        if seeds < MINIMUM_SEEDS or cells < MINIMUM_CELLS or not alive.any():
+            label = "too_few_seeds" if seeds < MINIMUM_SEEDS else "too_few_cells"
+            height = no_estimate("metric", "no fit")
+            place = Estimate(math.nan, math.nan, math.nan, "1", _ON_AXIS)
+            advice = OPTIMUM_ADVICE[label]
+            return Optimum(label, advice, place, math.nan, height, (), math.nan, (), argmax, equal_cells, seeds, cells)
+        survivors = np.where(self.failed, math.nan, self.y)
+        ranges, rivals = separated_peaks(cell_means(self.x, survivors, self.span))
+        peaks = tuple(self._peak(survivors, part, same=same, sign=sign) for part in ranges)
+        best = peaks[0]
+        label, low, high = best.label, best.place.low, best.place.high
+        if rivals:
             low, high = min(low, peaks[1].place.low), max(high, peaks[1].place.high)
-    return Optimum(
-        label=label,
-        advice=OPTIMUM_ADVICE[label],
-        place=_position(best.place.value, low, high),
-        standard_error=best.standard_error,
-        height=best.height,
-        height_by_seed=best.height_by_seed,
-        peaks=peaks,
-        argmax=argmax,
-        indistinguishable=equal_cells,
-        seeds=seeds,
-        cells=cells,
-    )
+            bounded = math.isfinite(low) and math.isfinite(high)
+            # An open end says more than the second peak.
+            label = rivals if bounded or rivals == "two_peaks" else self._label(best.place.value, low, high)
+        error = best.standard_error
+        if label == "unresolved" and math.isfinite(high - low):
+            error = max(error, (high - low) / (2 * two_sided(math.inf, self.confidence)))
+        return Optimum(
+            label=label,
+            advice=OPTIMUM_ADVICE[label],
+            place=replace(best.place, low=low, high=high),
+            standard_error=error,
+            height=best.height,
+            height_by_seed=best.height_by_seed,
+            shape_error=best.shape_error,
+            peaks=peaks,
+            argmax=argmax,
+            indistinguishable=equal_cells,
+            seeds=seeds,
+            cells=cells,
+        )
 
+    def _peak(self, survivors: Array, part: PeakRange, *, same: bool, sign: float) -> Peak:
+        inside = (self.x >= part.low - 1e-12) & (self.x <= part.high + 1e-12)
+        cells = cell_means(self.x[inside], survivors[:, inside], self.span)
+        low, high = (part.low, part.high)
+        cells = replace(cells, low=max(cells.low, low), high=min(cells.high, high))
+        posterior = curve_posterior(cells)
+        place, error, (low, high) = self._place(posterior)
+        label = self._label(place, low, high)
+        ends = -math.inf if low < self.x[0] else low, math.inf if high > self.x[-1] else high
+        place = float(np.clip(place, self.x[0], self.x[-1]))
+        height, by_seed, shape_error = self._height(posterior, label, inside, same=same, sign=sign)
+        heights = tuple(float(value) for value in by_seed)
+        return Peak(label, Estimate(place, *ends, "1", _ON_AXIS), error, height, heights, shape_error)
 
-def _peak(
-    maps: LocalCubic, x: Array, y: Array, report: Array, cell: int, first: int, last: int, confidence: float
-) -> Peak:
-    inside = np.flatnonzero((maps.grid >= x[first] - 1e-12) & (maps.grid <= x[last] + 1e-12))
-    grid, heights, slopes = maps.grid[inside], y @ maps.height[inside].T, y @ maps.slope[inside].T
-    top = _climb(heights.mean(axis=0), int(np.argmin(np.abs(grid - x[cell]))))
-    value = _crossing(grid, slopes.mean(axis=0), float(grid[top]))
-    outward = bias(x, value)
-    low, high = _set(grid, heights, slopes, int(np.argmin(np.abs(grid - value))), outward, confidence)
-    sharp = sharp_peak(maps, x, y, report, value, (x[first], x[last]))
-    if sharp is not None:
-        value = float(np.median([value, *sharp.positions]))
-        low, high = min(low, sharp.positions.min() - outward), max(high, sharp.positions.max() + outward)
-    seeds = y.shape[0]
-    left_out = (slopes.sum(axis=0) - slopes) / (seeds - 1)
-    tops = np.array([_crossing(grid, slope, value) for slope in left_out])
-    error = math.sqrt((seeds - 1) / seeds * float(np.sum((tops - tops.mean()) ** 2)))
-    if math.isfinite(high - low):
-        # The jackknife misses the bias of the smoother and the width of a flat top.
-        error = max(error, (high - low) / 2 / two_sided(seeds - 1, confidence))
-    label = _label(int(np.argmin(np.abs(x - value))), x.size, low, high)
-    if label in ("censored_low", "censored_high"):
-        value = float(x[0] if label == "censored_low" else x[-1])
-        tops = np.full(seeds, value)
-    rows = inside[np.argmin(np.abs(grid[None, :] - tops[:, None]), axis=1)]
-    by_seed = np.sum(report * maps.height[rows], axis=1)
-    if sharp is None or label != "interior":
-        height = mean_over_seeds(by_seed, "metric", "at the optimum, cross-fitted", confidence)
-    else:
-        height, by_seed = _height_by_curves(np.vstack([by_seed, sharp.heights]), confidence)
-    return Peak(label, _position(value, low, high), error, height, tuple(float(h) for h in by_seed))
+    def _label(self, place: float, low: float, high: float) -> str:
+        open_low, open_high = low < self.x[0], high > self.x[-1]
+        if open_low and open_high:
+            return "flat"
+        if open_low:
+            return "censored_low" if place <= self.x[0] else "not_identified_low"
+        if open_high:
+            return "censored_high" if place >= self.x[-1] else "not_identified_high"
+        return "interior"
 
+    def _place(self, posterior: CurvePosterior) -> tuple[float, float, tuple[float, float]]:
+        """Return the median of the optimum's place, its standard deviation and its interval."""
+        tail = (1 - self.confidence) / 2
+        middle = posterior.cells.x
+        concerned = (self.x >= middle[0]) & (self.x <= max(middle[-1], posterior.cells.high))
+        if not self.failed[:, concerned].any():
+            mean = float(posterior.density @ posterior.places)
+            error = math.sqrt(float(posterior.density @ (posterior.places - mean) ** 2))
+            return posterior.quantile(0.5), error, (posterior.quantile(tail), posterior.quantile(1 - tail))
+        generator = np.random.default_rng(0)
+        first = np.flatnonzero(self.x >= middle[0])[0]
+        counts = self.failed[:, first:].sum(axis=0).astype(np.float64)
+        rates = failure_rates(self.x[first:], counts, np.full(counts.size, float(self.failed.shape[0])))
+        # Failures move the optimum to places where the curve of the surviving runs is not highest.
+        grid = np.linspace(min(middle[0], posterior.places[0]), max(middle[-1], posterior.places[-1]), _POINTS)
+        curves, _ = posterior.draws(grid, _DRAWS, generator)
+        p = rates.draws(grid, _DRAWS, generator)
+        floor = self.constant if math.isfinite(self.constant) else float(self.y.min())
+        places = grid[np.argmax(curves - p * (curves - floor), axis=1)]
+        ends = np.quantile(places, [tail, 1 - tail])
+        return float(np.median(places)), float(places.std()), (float(ends[0]), float(ends[1]))
 
-def _height_by_curves(heights: Array, confidence: float) -> tuple[Estimate, Array]:
-    """Return the height of a sharp peak (each seed's median over the curves) and an interval that spans all curves."""
-    by_seed = np.median(heights, axis=0)
-    convention = "at the optimum, median of several curves through the means"
-    height = mean_over_seeds(by_seed, "metric", convention, confidence)
-    by_curve = [mean_over_seeds(curve, "metric", convention, confidence) for curve in heights]
-    low, high = min(mean.low for mean in by_curve), max(mean.high for mean in by_curve)
-    return Estimate(height.value, low, high, height.unit, height.convention), by_seed
+    def _height(
+        self, posterior: CurvePosterior, label: str, inside: NDArray[np.bool_], *, same: bool, sign: float
+    ) -> tuple[Estimate, Array, float]:
+        """Return the height, each seed's height, and the error from the shape."""
+        seeds = self.y.shape[0]
+        if label in ("censored_low", "censored_high"):
+            by_seed = self.report[:, 0 if label == "censored_low" else -1]
+            return self._height_estimate(float(by_seed.mean()), by_seed, 0.0), by_seed, 0.0
+        if same:
+            mean, variance, pull = posterior.height()
+            cells = posterior.cells
+        else:
+            cells = cell_means(
+                self.x[inside], sign * np.where(self.failed, math.nan, self.report)[:, inside], self.span
+            )
+            report_posterior = curve_posterior(cells)
+            _, _, pull = report_posterior.height()
+            places = np.linspace(0.02, 0.98, 25)
+            positions = np.array([posterior.quantile(p) for p in places])
+            curves, _ = report_posterior.draws(positions, _DRAWS, np.random.default_rng(0))
+            at_place = curves[np.arange(_DRAWS), np.arange(_DRAWS) % positions.size]
+            mean, variance = float(at_place.mean()), float(at_place.var())
+        deviations = (cells.adjusted - cells.adjusted.mean(axis=0)) @ pull
+        noise = float(pull @ cells.covariance @ pull)
+        shape_error = math.sqrt(max(variance - noise, 0.0))
+        share = float(self.failed[:, np.argmin(np.abs(self.x - posterior.quantile(0.5)))].mean())
+        if share and math.isfinite(self.constant):
+            mean -= share * (mean - self.constant)
+        by_seed = sign * (mean + deviations)
+        assert by_seed.shape == (seeds,)
+        return self._height_estimate(sign * mean, by_seed, shape_error), by_seed, shape_error
 
-
-def _position(value: float, low: float, high: float) -> Estimate:
-    return Estimate(value, low, high, "1", "natural logarithm of the ladder's quantity: ḡ, g or ε")
-
-
-def _climb(mean: Array, start: int) -> int:
-    """Return the index of the local maximum uphill from `start`."""
-    k = start
-    while k + 1 < mean.size and mean[k + 1] > mean[k]:
-        k += 1
-    while k > 0 and mean[k - 1] > mean[k]:
-        k -= 1
-    return k
-
-
-def _crossing(grid: Array, slope: Array, near: float) -> float:
-    """Return the first zero of the slope uphill from `near`, or the end of the grid if there is none.
-
-    The search goes uphill only. A curve that falls after the first cell has its top at this cell, even if it has small
-    bumps further down.
-    """
-    k = int(np.argmin(np.abs(grid - near)))
-    if slope[k] > 0:
-        while k + 1 < grid.size and slope[k + 1] > 0:
-            k += 1
-    else:
-        while k >= 0 and slope[k] <= 0:
-            k -= 1
-    if k < 0 or k + 1 == grid.size:
-        return float(grid[0] if k < 0 else grid[-1])
-    return float(grid[k] + (grid[k + 1] - grid[k]) * slope[k] / (slope[k] - slope[k + 1]))
-
-
-def _set(grid: Array, heights: Array, slopes: Array, top: int, bias: float, confidence: float) -> tuple[float, float]:
-    """Return the ends of the smallest interval around all accepted positions; infinite at an end of the grid."""
-    seeds = heights.shape[0]
-    excess = np.maximum(
-        np.abs(t_statistic(slopes)) - two_sided(seeds - 1, confidence),
-        t_statistic(heights[:, [top]] - heights) - student_quantile(seeds - 1, confidence),
-    )
-    excess[top] = min(excess[top], -1e-9)
-    accepted = np.flatnonzero(excess <= 0)
-    ends = []
-    for k, outward in ((int(accepted[0]), -1), (int(accepted[-1]), 1)):
-        if k in (0, grid.size - 1) and not 0 <= k + outward < grid.size:
-            ends.append(outward * math.inf)
-            continue
-        outside = excess[k + outward]
-        share = -excess[k] / (outside - excess[k]) if math.isfinite(outside) else 0.0
-        ends.append(float(grid[k] + share * (grid[k + outward] - grid[k])) + outward * bias)
-    return ends[0], ends[1]
-
-
-def _equally_high(maps: LocalCubic, y: Array, top: float, other: float, confidence: float) -> bool:
-    """Return whether a one-sided paired t test fails to show that `top` is higher than `other`."""
-    rows = [int(np.argmin(np.abs(maps.grid - position))) for position in (top, other)]
-    difference = y @ (maps.height[rows[0]] - maps.height[rows[1]])
-    return bool(t_statistic(difference[:, None])[0] <= student_quantile(y.shape[0] - 1, confidence))
-
-
-def _label(nearest: int, cells: int, low: float, high: float) -> str:
-    open_low, open_high = math.isinf(low), math.isinf(high)
-    if open_low and open_high:
-        return "flat"
-    if open_low:
-        return "censored_low" if nearest == 0 else "not_identified_low"
-    if open_high:
-        return "censored_high" if nearest == cells - 1 else "not_identified_high"
-    return "interior"
+    def _height_estimate(self, mean: float, by_seed: Array, shape_error: float) -> Estimate:
+        seeds = by_seed.size
+        variance = float(by_seed.var(ddof=1)) / seeds
+        total = variance + shape_error**2
+        # Satterthwaite: the error from the shape has no degrees of freedom to lose.
+        degrees = (seeds - 1) * (total / variance) ** 2 if variance > 0 else math.inf
+        half = two_sided(degrees, self.confidence) * math.sqrt(total)
+        return Estimate(mean, mean - half, mean + half, "metric", "at the optimum", math.sqrt(total))
 
 
 def _indistinguishable(x: Array, y: Array, confidence: float) -> tuple[float, tuple[float, ...]]:
+    """Return the best cell and the cells that a paired t test does not distinguish from it."""
     if y.size == 0:
         return math.nan, ()
     best = int(np.argmax(y.mean(axis=0)))
     equal = np.zeros(x.size, dtype=bool)
     if y.shape[0] > 1:
-        equal = t_statistic(y[:, [best]] - y) <= two_sided(y.shape[0] - 1, confidence)
+        difference = y[:, [best]] - y
+        error = difference.std(axis=0, ddof=1) / math.sqrt(y.shape[0])
+        equal = difference.mean(axis=0) <= student_quantile(y.shape[0] - 1, (1 + confidence) / 2) * error
     equal[best] = True
     return float(x[best]), tuple(float(position) for position in x[equal])

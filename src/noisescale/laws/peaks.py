@@ -1,6 +1,6 @@
-"""The peaks of a measured curve: a local quadratic smoother, and a test for two separate peaks.
+"""Two separate peaks of a curve: a test that needs a valley between two heights that are close.
 
-A cell is a position at which several seeds measured the curve.
+A rise far below the best cell is not a second peak. Of two peaks, one that is significantly lower does not matter.
 """
 
 from __future__ import annotations
@@ -12,87 +12,77 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisescale.estimate import student_quantile
+from noisescale.laws.cell_means import CellMeans
 
 Array = NDArray[np.float64]
 
-# Number of neighbouring cells through which each quadratic is fitted.
-_SMOOTHED_CELLS = 5
 # Two peaks less than an octave (a factor 2) apart count as one, because they lead to the same choice of a rate.
 SEPARATION = math.log(2)
-# One-sided level of each of the two tests "peak above valley". The same seeds choose the valley, so the level is
-# stricter than 2.5 %; benchmarks/coverage.py measures how often a single peak is reported as two.
-_LEVEL = 0.005
+# One-sided level of each of the two tests "peak above valley", divided by the number of cells (Bonferroni), because the
+# same seeds choose the cells. benchmarks/coverage.py measures how often a single peak is reported as two.
+_LEVEL = 0.025
+# Peaks whose heights differ by less than this share of the span are equally good.
+TOLERANCE = 0.005
 
 
 @dataclass(frozen=True)
 class PeakRange:
-    """The cell of a peak, and the range of cells on its side of the valley (all cells if there is a single peak).
+    """The part of a ladder that belongs to a peak.
 
     Args:
-        cell: Index of the peak's cell.
-        first: Index of the first cell of the range.
-        last: Index of the last cell of the range.
+        low: Position of its low end, at a valley; minus infinity if there is none.
+        high: Position of its high end; infinity if there is no valley above.
     """
 
-    cell: int
-    first: int
-    last: int
+    low: float
+    high: float
 
 
-def local_quadratic(x: Array) -> Array:
-    """Return the matrix that smooths a curve by least-squares quadratics through the five nearest cells.
+def separated_peaks(cells: CellMeans) -> tuple[tuple[PeakRange, ...], str]:
+    """Return the range of the highest peak, and that of a second peak if it may be as high.
+
+    A cell is a second peak if it lies at least an octave from the best cell, the lowest cell between them lies below
+    both by one-sided tests, and it is not lower than the best cell by more than the tolerance.
 
     Args:
-        x: Increasing positions of at least five cells, which may be unevenly spaced, shape [cells].
+        cells: The cells near the top of a ladder.
 
     Returns:
-        The matrix L, shape [cells, cells]: L @ y is the smoothed curve.
+        One or two ranges, the higher first; and "two_peaks" if the heights differ by at most the tolerance,
+        "unresolved" if the seeds do not say so, and an empty string for a single peak.
     """
-    cells = x.size
-    matrix = np.zeros((cells, cells))
-    for i in range(cells):
-        first = min(max(i - _SMOOTHED_CELLS // 2, 0), cells - _SMOOTHED_CELLS)
-        inside = slice(first, first + _SMOOTHED_CELLS)
-        matrix[i, inside] = np.linalg.pinv(np.vander(x[inside] - x[i], 3, increasing=True))[0]
-    return matrix
-
-
-def separated_peaks(x: Array, y: Array, smooth: Array) -> tuple[PeakRange, ...]:
-    """Return the highest peak, and a second peak if the seeds show a valley between the two.
-
-    Two local maxima of the smoothed curve count as two peaks if they are at least an octave apart and the lowest cell
-    between them lies below both, by one-sided paired t tests over seeds on the raw cells.
-
-    Args:
-        x: Positions, shape [cells].
-        y: Metric to maximize, shape [seeds, cells].
-        smooth: Smoothed mean curve, shape [cells].
-
-    Returns:
-        One or two peaks, the higher first.
-    """
-    padded = np.concatenate([[-np.inf], smooth, [-np.inf]])
-    maxima = np.flatnonzero((padded[1:-1] > padded[:-2]) & (padded[1:-1] >= padded[2:]))
-    top = int(np.argmax(smooth))
-    threshold = student_quantile(y.shape[0] - 1, 1 - _LEVEL)
-    second_peak, valley, evidence = -1, -1, threshold
-    for candidate in (int(cell) for cell in maxima if cell != top):
+    x, mean = cells.x, cells.mean
+    everything = PeakRange(-math.inf, math.inf)
+    top = int(np.argmax(mean))
+    strict, usual = (student_quantile(cells.degrees, level) for level in (1 - _LEVEL / x.size, 0.95))
+    second, valley, evidence = -1, -1, strict
+    for candidate in range(x.size):
         if abs(x[candidate] - x[top]) < SEPARATION or abs(candidate - top) < 2:
             continue
-        cells_between = np.arange(min(top, candidate) + 1, max(top, candidate))
-        lowest = int(cells_between[np.argmin(smooth[cells_between])])
-        strength = min(_paired_t(y[:, top] - y[:, lowest]), _paired_t(y[:, candidate] - y[:, lowest]))
+        between = np.arange(min(top, candidate) + 1, max(top, candidate))
+        lowest = int(between[np.argmin(mean[between])])
+        strength = min(_ratio(cells, top, lowest), _ratio(cells, candidate, lowest))
         if strength > evidence:
-            second_peak, valley, evidence = candidate, lowest, strength
-    if second_peak < 0:
-        return (PeakRange(top, 0, x.size - 1),)
-    sides = {True: (0, valley), False: (valley, x.size - 1)}
-    return (PeakRange(top, *sides[top < valley]), PeakRange(second_peak, *sides[second_peak < valley]))
+            second, valley, evidence = candidate, lowest, strength
+    if second < 0:
+        return (everything,), ""
+    difference, error = float(mean[top] - mean[second]), _error(cells, top, second)
+    tolerance = TOLERANCE * cells.span
+    below, above = PeakRange(-math.inf, float(x[valley])), PeakRange(float(x[valley]), math.inf)
+    higher, lower = (below, above) if top < valley else (above, below)
+    if difference - usual * error > tolerance:
+        return (higher,), ""
+    return (higher, lower), "two_peaks" if difference + usual * error <= tolerance else "unresolved"
 
 
-def _paired_t(difference: Array) -> float:
-    spread = float(np.std(difference, ddof=1))
-    mean = float(np.mean(difference))
-    if spread == 0:
-        return math.copysign(math.inf, mean) if mean else 0.0
-    return mean / spread * math.sqrt(difference.size)
+def _ratio(cells: CellMeans, first: int, second: int) -> float:
+    """Return the difference of two cells in units of its standard error."""
+    difference = float(cells.mean[first] - cells.mean[second])
+    error = _error(cells, first, second)
+    return difference / error if error > 0 else math.copysign(math.inf, difference)
+
+
+def _error(cells: CellMeans, first: int, second: int) -> float:
+    contrast = np.zeros(cells.x.size)
+    contrast[first], contrast[second] = 1.0, -1.0
+    return math.sqrt(float(contrast @ cells.covariance @ contrast))

@@ -153,7 +153,7 @@ def choose_rung(ladder: tuple[Rung, ...], series: Series, warnings: list[str]) -
     if stable:
         return stable[-1]
     if ladder[0].stable is None:
-        trained = [cell.learning_rate for row in series.widths for cell in row.cells if cell.usable]
+        trained = [cell.learning_rate for row in series.widths for cell in row.cells if not cell.failures]
         limit = max(trained, default=math.inf)
         within = [rung for rung in ladder if rung.learning_rate.value <= limit * (1 + 1e-9)]
         warnings.append(

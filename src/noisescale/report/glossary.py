@@ -40,6 +40,7 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
     ("not identified high", OPTIMUM_ADVICE["not_identified_high"]),
     ("flat", OPTIMUM_ADVICE["flat"]),
     ("two peaks", OPTIMUM_ADVICE["two_peaks"]),
+    ("unresolved", OPTIMUM_ADVICE["unresolved"]),
     ("too few cells", OPTIMUM_ADVICE["too_few_cells"]),
     ("too few seeds", OPTIMUM_ADVICE["too_few_seeds"]),
     ("not late", "the cells that decide the optimum have not converged: train longer"),

@@ -1,0 +1,136 @@
+"""The cells of a ladder as data for a curve: means over seeds that resist outliers, and the covariance of their errors.
+
+A cell is a position of a ladder, measured by several seeds. The seeds are paired over cells: a seed that is better in
+one cell tends to be better in all, which moves the height of a curve but not the place of its optimum.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+# A value further from its cell's median than this number of standard deviations counts as if it were there.
+_WINSOR = 3.5
+# The variance of a cell is its sample variance, shrunk towards the ladder's variance that counts as this many seeds.
+_SHARED_SEEDS = 6.0
+# Correlations between the residuals of cells a factor √2 apart that are compared. The prior exp(-3ρ²) prefers none.
+_CORRELATIONS = np.array([0.0, 0.2, 0.4, 0.6, 0.8])
+_STEP = math.log(math.sqrt(2))
+# A cell further below the best than this share of the span, and than this number of standard errors, says where
+# training fails, not where the peak is.
+_DEEP, _CLEARLY = 0.25, 8.0
+
+
+@dataclass(frozen=True)
+class CellMeans:
+    """The cells near the top of a ladder, as data for a curve.
+
+    Args:
+        x: Positions of the cells near the top, shape [cells].
+        mean: Mean of each cell without the seeds' common differences, outliers drawn in, shape [cells].
+        covariance: Covariance of the errors of `mean`, shape [cells, cells].
+        adjusted: Value of each seed in each cell, missing runs filled with the cell's mean plus the seed's difference,
+            shape [seeds, cells].
+        seed_deviation: Standard deviation of the seeds' common difference.
+        degrees: Degrees of freedom of the covariance.
+        low: Position below which the optimum cannot lie; minus infinity if the lowest cell is near the top.
+        high: Position above which the optimum cannot lie; infinity if the highest cell is near the top.
+        depth: Distance from the best cell beyond which a cell is deep.
+        span: Span of the metric.
+    """
+
+    x: Array
+    mean: Array
+    covariance: Array
+    adjusted: Array
+    seed_deviation: float
+    degrees: float
+    low: float
+    high: float
+    depth: float
+    span: float
+
+
+def cell_means(x: Array, y: Array, span: float) -> CellMeans:
+    """Summarize a table of seeds and cells.
+
+    Args:
+        x: Increasing positions, shape [cells].
+        y: Metric to maximize, NaN where a run failed or is missing, shape [seeds, cells].
+        span: Span of the metric.
+
+    Returns:
+        The cells near the best, with the two nearest deep cells as bounds of the optimum.
+    """
+    measured = np.isfinite(y).any(axis=0)
+    center = np.full(x.size, -math.inf)
+    center[measured] = np.nanmedian(y[:, measured], axis=0)
+    scatter = y[:, measured] - center[measured]
+    depth = max(_DEEP * span, _CLEARLY * 1.4826 * float(np.nanmedian(np.abs(scatter))) / math.sqrt(y.shape[0]))
+    near = np.flatnonzero(center > center.max() - depth)
+    table = y[:, near]
+    seeds, cells = table.shape
+    counts = np.isfinite(table).sum(axis=0)
+    difference = np.zeros(seeds)
+    if seeds > 1:
+        with np.errstate(invalid="ignore"):
+            residual = table - np.nanmean(table, axis=0)
+        present = np.isfinite(residual).any(axis=1)
+        difference[present] = np.nanmedian(residual[present], axis=1)
+        difference -= difference.mean()
+    adjusted = table - difference[:, None]
+    scatter = adjusted - np.nanmean(adjusted, axis=0)
+    widened = math.sqrt(seeds / max(seeds - 1, 1))
+    deviation = 1.4826 * float(np.nanmedian(np.abs(scatter))) * widened
+    middle = np.nanmedian(adjusted, axis=0)
+    limit = _WINSOR * max(deviation, 1e-12 * span)
+    drawn_in = np.clip(adjusted - middle, -limit, limit)
+    offset = np.nanmean(drawn_in, axis=0)
+    residuals = np.nan_to_num(drawn_in - offset)
+    shared = float(np.sum(residuals**2)) / max(float(np.sum(counts - 1)), 1.0)
+    variance = (_SHARED_SEEDS * shared + np.sum(residuals**2, axis=0)) / (_SHARED_SEEDS + counts - 1)
+    variance = np.maximum(variance, (1e-9 * span) ** 2)
+    correlation = _correlation(residuals / np.sqrt(variance), x[near])
+    error = np.sqrt(variance / counts)
+    mean = middle + offset
+    filled = np.where(np.isfinite(table), table, mean + difference[:, None])
+    first, last = int(near[0]), int(near[-1])
+    return CellMeans(
+        x=x[near],
+        mean=mean,
+        covariance=error[:, None] * correlation * error,
+        adjusted=filled,
+        seed_deviation=float(difference.std(ddof=1)) if seeds > 1 else 0.0,
+        degrees=max(float(np.sum(counts - 1)) - (seeds - 1), 2.0),
+        low=float(x[first - 1]) if first else -math.inf,
+        high=float(x[last + 1]) if last + 1 < x.size else math.inf,
+        depth=depth,
+        span=span,
+    )
+
+
+def _correlation(z: Array, x: Array) -> Array:
+    """Return the correlation ρ^(distance in steps of √2) of the cells, averaged over the restricted likelihood of ρ."""
+    seeds, cells = z.shape
+    distance = np.abs(x[:, None] - x) / _STEP
+    if seeds < 2 or cells < 3:
+        return np.eye(cells)
+    likelihoods = []
+    for rho in _CORRELATIONS:
+        matrix = (rho**distance if rho else np.eye(cells)) + 1e-9 * np.eye(cells)
+        factor = np.linalg.cholesky(matrix)
+        constant = np.linalg.solve(factor, np.ones(cells))
+        white = np.linalg.solve(factor, z.T)
+        square = float(constant @ constant)
+        rest = float(np.sum((white - np.outer(constant, constant @ white) / square) ** 2))
+        degrees = (seeds - 1) * (cells - 1)
+        volume = float(np.sum(np.log(np.diag(factor)))) + 0.5 * math.log(square)
+        likelihoods.append(-0.5 * degrees * math.log(max(rest, 1e-12)) - (seeds - 1) * volume - 3 * rho**2)
+    weights = np.exp(np.array(likelihoods) - max(likelihoods))
+    rho = float(weights @ _CORRELATIONS / weights.sum())
+    return np.asarray(rho**distance) if rho > 1e-3 else np.eye(cells)

@@ -1,0 +1,274 @@
+"""The posterior of a curve and of its optimum: many shapes at many places, each weighted by how well it fits.
+
+For each shape and each place of the optimum, the height and the shape's parameters are fitted (Gauss-Newton with their
+priors), and integrated by Laplace's method. The weights of all shapes and places are the posterior. So the uncertainty
+about the shape, which the seeds do not show, is in every interval.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from noisescale.laws.cell_means import CellMeans
+from noisescale.laws.curve_shapes import FAMILIES, Family
+
+Array = NDArray[np.float64]
+
+# Error of every shape: a share of the drop at a cell, which grows to four times as much for a cell that is nearly deep,
+# and a share of the span. A shape describes the top; what lies far below says little of where the top is.
+_MISFIT, _FAR_MISFIT, _FLOOR = 0.03, 0.1, 0.001
+# The scale of all errors is uncertain, as if it were known from this number of degrees of freedom at most. So intervals
+# widen where no shape fits.
+_SCALE_DEGREES = 10.0
+# Probability that the nearest deep cell says nothing about the shape (a few broken runs, for example).
+_BROKEN = 0.2
+# Beyond the ends of a ladder the optimum may lie this far away, in nats.
+_REACH = 1.2
+_COARSE_STEP, _FINE_PLACES, _FINEST_STEP = 0.2, 80, 0.004
+# Nodes whose weight is below exp(-8) of the best do not matter.
+_NEGLIGIBLE = 8.0
+# Steps of Gauss-Newton from the prior, and from the nearest place of the coarse grid.
+_FIRST_STEPS, _FURTHER_STEPS = 8, 5
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """Fitted curves of one family.
+
+    Args:
+        family: The family of shapes.
+        place: Place of the optimum of each curve, shape [G].
+        variant: Variant of the shape, shape [G].
+        parameters: Height and parameters of the shape, shape [G, 1 + P].
+        precision: Precision matrix of `parameters`, shape [G, 1 + P, 1 + P].
+        pull: Derivative of the height by the cells' means, shape [G, cells].
+        log_weight: Unnormalized log posterior weight, shape [G].
+    """
+
+    family: Family
+    place: Array
+    variant: NDArray[np.intp]
+    parameters: Array
+    precision: Array
+    pull: Array
+    log_weight: Array
+
+
+@dataclass(frozen=True)
+class CurvePosterior:
+    """The posterior of a curve.
+
+    Args:
+        places: Places of the optimum, evenly spaced, shape [places].
+        density: Probability of each place; sums to 1, shape [places].
+        nodes: Fitted curves of each family.
+        weights: Probability of each node, one array for each family.
+        cells: The data.
+    """
+
+    places: Array
+    density: Array
+    nodes: tuple[Nodes, ...]
+    weights: tuple[Array, ...]
+    cells: CellMeans
+
+    def quantile(self, probability: float) -> float:
+        """Return a quantile of the optimum's place."""
+        step = self.places[1] - self.places[0]
+        ends = np.concatenate([[self.places[0] - step / 2], self.places + step / 2])
+        return float(np.interp(probability, np.concatenate([[0.0], np.cumsum(self.density)]), ends))
+
+    def height(self) -> tuple[float, float, Array]:
+        """Return the mean and the variance of the peak's height, and its mean derivative by the cells' means."""
+        weights = np.concatenate(self.weights)
+        heights = np.concatenate([nodes.parameters[:, 0] for nodes in self.nodes])
+        variances = np.concatenate([np.linalg.inv(nodes.precision)[:, 0, 0] for nodes in self.nodes])
+        mean = float(weights @ heights)
+        variance = float(weights @ (variances + (heights - mean) ** 2))
+        return mean, variance, weights @ np.concatenate([nodes.pull for nodes in self.nodes])
+
+    def draws(self, x: Array, count: int, generator: np.random.Generator) -> tuple[Array, Array]:
+        """Draw curves.
+
+        Args:
+            x: Positions, shape [points].
+            count: Number K of curves.
+            generator: Random generator.
+
+        Returns:
+            The curves at the positions, shape [K, points], and the places of their optima, shape [K].
+        """
+        totals = np.array([part.sum() for part in self.weights])
+        numbers = generator.multinomial(count, totals / totals.sum())
+        step = self.places[1] - self.places[0]
+        curves, places = [], []
+        for nodes, weights, number in zip(self.nodes, self.weights, numbers, strict=True):
+            if not number:
+                continue
+            rows = generator.choice(weights.size, number, p=weights / weights.sum())
+            place = nodes.place[rows] + step * (generator.random(number) - 0.5)
+            factor = np.linalg.cholesky(np.linalg.inv(nodes.precision[rows]))
+            noise = generator.standard_normal((number, factor.shape[1], 1))
+            q = nodes.parameters[rows] + (factor @ noise)[..., 0]
+            drop, _ = nodes.family.drops(x - place[:, None], nodes.variant[rows])(q[:, 1:])
+            curves.append(q[:, :1] - drop)
+            places.append(place)
+        return np.concatenate(curves), np.concatenate(places)
+
+
+def curve_posterior(cells: CellMeans, families: tuple[Family, ...] = FAMILIES) -> CurvePosterior:
+    """Compute the posterior of the curve through the cells of a ladder.
+
+    Args:
+        cells: The cells.
+        families: Families of shapes.
+
+    Returns:
+        The posterior.
+
+    Source:
+        Tierney and Kadane 1986 (Laplace's method for marginal densities); Hoeting et al. 1999 (averages over models).
+    """
+    low = cells.low if math.isfinite(cells.low) else float(cells.x[0]) - _REACH
+    high = cells.high if math.isfinite(cells.high) else float(cells.x[-1]) + _REACH
+    fitter = _Fitter(cells)
+    coarse = np.linspace(low, high, max(math.ceil((high - low) / _COARSE_STEP) + 1, 12))
+    spacing = coarse[1] - coarse[0]
+    first = [fitter.scan(family, coarse) for family in families]
+    best = max(float(nodes.log_weight.max()) for nodes in first)
+    alive = [nodes.log_weight > best - _NEGLIGIBLE for nodes in first]
+    reached = np.concatenate([nodes.place[mask] for nodes, mask in zip(first, alive, strict=True)])
+    start, stop = max(reached.min() - spacing, low), min(reached.max() + spacing, high)
+    step = max((stop - start) / _FINE_PLACES, _FINEST_STEP)
+    places = np.arange(start + step / 2, stop, step)
+    fine = []
+    for nodes, mask in zip(first, alive, strict=True):
+        chosen, variants, starts = [], [], []
+        for variant in np.unique(nodes.variant[mask]):
+            rows = np.flatnonzero(mask & (nodes.variant == variant))
+            distance = np.abs(places[:, None] - nodes.place[rows])
+            near = distance.min(axis=1) <= spacing
+            chosen.append(places[near])
+            variants.append(np.full(int(near.sum()), variant))
+            starts.append(nodes.parameters[rows[distance.argmin(axis=1)[near]]])
+        if chosen:
+            fine.append(
+                fitter.refine(nodes.family, np.concatenate(chosen), np.concatenate(variants), np.concatenate(starts))
+            )
+    best = max(float(nodes.log_weight.max()) for nodes in fine)
+    weights = [np.exp(nodes.log_weight - best) for nodes in fine]
+    total = sum(float(part.sum()) for part in weights)
+    weights = [part / total for part in weights]
+    density = np.zeros(places.size)
+    for nodes, part in zip(fine, weights, strict=True):
+        np.add.at(density, np.rint((nodes.place - places[0]) / step).astype(int), part)
+    return CurvePosterior(places, density, tuple(fine), tuple(weights), cells)
+
+
+class _Fitter:
+    """Fits the curves of a family to the cells, many at once."""
+
+    def __init__(self, cells: CellMeans) -> None:
+        self._cells = cells
+        best = float(cells.mean.max())
+        drop = best - cells.mean
+        share = _MISFIT + _FAR_MISFIT * (drop / cells.depth) ** 2
+        error = (share * drop) ** 2 + (_FLOOR * cells.span) ** 2
+        factor = np.linalg.cholesky(cells.covariance + np.diag(error))
+        self._whiten = np.linalg.inv(factor)
+        self._best = best
+        self._deep = np.array([x for x in (cells.low, cells.high) if math.isfinite(x)])
+        self._depth = cells.depth
+
+    def scan(self, family: Family, places: Array) -> Nodes:
+        """Fit every variant at every place, without the deep cells."""
+        variants = family.log_weights.size
+        place, variant = np.repeat(places, variants), np.tile(np.arange(variants), places.size)
+        return self._fit(family, place, variant, None, np.empty(0), 0.0)
+
+    def refine(self, family: Family, place: Array, variant: NDArray[np.intp], start: Array) -> Nodes:
+        """Fit the curve of each (place, variant), with and without the bound that the deep cells give."""
+        if not self._deep.size:
+            return self._fit(family, place, variant, start, np.empty(0), 0.0)
+        bounded = self._fit(family, place, variant, start, self._deep, math.log(1 - _BROKEN))
+        free = self._fit(family, place, variant, start, np.empty(0), math.log(_BROKEN))
+        return Nodes(family, *(np.concatenate(pair) for pair in zip(_arrays(bounded), _arrays(free), strict=True)))
+
+    def _fit(
+        self,
+        family: Family,
+        place: Array,
+        variant: NDArray[np.intp],
+        start: Array | None,
+        deep: Array,
+        log_prior: float,
+    ) -> Nodes:
+        cells, curves = self._cells, place.size
+        means, spreads = family.prior(variant, cells.span)
+        means = np.concatenate([np.full((curves, 1), self._best), means], axis=1)
+        spreads = np.concatenate([np.full((curves, 1), cells.span), spreads], axis=1)
+        drops = family.drops(np.concatenate([cells.x, deep]) - place[:, None], variant)
+        width = 0.3 * self._depth
+        diagonal = np.arange(means.shape[1])
+
+        def evaluate(q: Array) -> tuple[Array, Array, Array, Array]:
+            """Return the whitened residuals with their derivatives, the fit to the cells, and the rest of the loss."""
+            drop, gradient = drops(q[:, 1:])
+            count = cells.x.size
+            inside = (cells.mean - q[:, :1] + drop[:, :count]) @ self._whiten.T
+            ones = np.ones((curves, count, 1))
+            derivative = self._whiten @ np.concatenate([ones, -gradient[:, :count]], axis=2)
+            fit, prior = np.sum(inside**2, axis=1), (q - means) / spreads
+            rest = np.sum(prior**2, axis=1)
+            if deep.size:
+                # A deep cell only says that the curve has fallen at least this far.
+                short = np.maximum(self._depth - drop[:, count:], 0.0) / width
+                rest += np.sum(short**2, axis=1)
+                below = np.concatenate([np.zeros((curves, deep.size, 1)), gradient[:, count:]], axis=2) / width
+                inside = np.concatenate([inside, short], axis=1)
+                derivative = np.concatenate([derivative, below * (short > 0)[:, :, None]], axis=1)
+            return inside, derivative, fit, rest
+
+        q, damping = (means if start is None else start).copy(), np.full(curves, 1e-2)
+        residual, derivative, fit, rest = evaluate(q)
+        for _ in range(_FIRST_STEPS if start is None else _FURTHER_STEPS):
+            normal = derivative.transpose(0, 2, 1) @ derivative
+            normal[:, diagonal, diagonal] += spreads**-2
+            gradient = (derivative.transpose(0, 2, 1) @ residual[:, :, None])[..., 0] - (q - means) / spreads**2
+            damped = normal.copy()
+            damped[:, diagonal, diagonal] *= 1 + damping[:, None]
+            step = np.linalg.solve(damped, gradient[:, :, None])[..., 0]
+            step[:, 1:] = np.clip(step[:, 1:], -1.5, 1.5)
+            new = evaluate(q + step)
+            better = new[2] + new[3] <= fit + rest
+            gain = np.where(better, fit + rest - new[2] - new[3], 0.0)
+            q = np.where(better[:, None], q + step, q)
+            residual = np.where(better[:, None], new[0], residual)
+            derivative = np.where(better[:, None, None], new[1], derivative)
+            fit, rest = np.where(better, new[2], fit), np.where(better, new[3], rest)
+            damping = np.where(better, damping * 0.3, damping * 8)
+            if float(gain[better | (damping < 1e2)].max(initial=0.0)) < 1e-3 and bool(np.all(better | (damping > 1e2))):
+                break
+        precision = derivative.transpose(0, 2, 1) @ derivative
+        precision[:, diagonal, diagonal] += spreads**-2
+        count = cells.x.size
+        pull = np.linalg.solve(precision, derivative[:, :count].transpose(0, 2, 1) @ self._whiten)[:, 0]
+        # The scale of the errors is estimated, which turns the normal likelihood into a Student t.
+        degrees = min(cells.degrees, _SCALE_DEGREES)
+        log_weight = (
+            -0.5 * (degrees + count) * np.log1p(fit / degrees)
+            - 0.5 * rest
+            - 0.5 * np.linalg.slogdet(precision)[1]
+            - np.sum(np.log(spreads[:, 1:]), axis=1)
+            + family.log_weights[variant]
+            + log_prior
+        )
+        return Nodes(family, place, variant, q, precision, pull, log_weight)
+
+
+def _arrays(nodes: Nodes) -> tuple[Array, ...]:
+    return nodes.place, nodes.variant, nodes.parameters, nodes.precision, nodes.pull, nodes.log_weight
