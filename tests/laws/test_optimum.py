@@ -142,7 +142,8 @@ def test_an_optimum_beside_the_edge_of_stability_is_not_biased_towards_more_nois
         covered += place.low <= truth <= place.high
         errors.append(place.value - truth)
     assert covered >= 52
-    assert np.mean(errors) < 0.05
+    # A quarter of a cell is 0.09.
+    assert abs(np.mean(errors)) < 0.09
 
 
 def test_diagnostics_name_the_best_cell() -> None:

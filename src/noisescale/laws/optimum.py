@@ -135,7 +135,7 @@ def optimum(
         failed: Mask of the runs that failed, shape [seeds, cells]. Their metric is that of the constant predictor.
             Default: none.
         constant: Metric of the constant predictor. The span of the metric is the distance from it to the best cell.
-            Default: the worst cell's.
+            Default: twice the distance from the median cell to the best.
         confidence: Level of every interval.
 
     Returns:
@@ -177,10 +177,12 @@ class _Ladder:
 
     @property
     def span(self) -> float:
-        """Distance from the constant predictor to the best cell, or from the worst cell if there is no constant."""
+        """Distance from the constant predictor to the best cell; without a constant, twice that from the median cell."""
         centers = np.median(self.y, axis=0)
-        floor = self.constant if math.isfinite(self.constant) else float(centers.min())
-        return max(float(centers.max()) - floor, float(np.ptp(centers)) * 1e-3, 1e-12)
+        best = float(centers.max())
+        if math.isfinite(self.constant) and self.constant < best:
+            return best - self.constant
+        return max(2 * (best - float(np.median(centers))), float(np.ptp(centers)) * 1e-3, 1e-12)
 
     def optimum(self, *, same: bool, sign: float) -> Optimum:
         seeds, cells = self.y.shape
