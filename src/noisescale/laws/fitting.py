@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -15,6 +17,7 @@ from noisescale.laws.ladder import Ladder, build_ladder, ladder_quantity
 from noisescale.laws.largest_batch import CONVENTION, LARGEST_BATCH_ADVICE, LargestBatch, largest_batch
 from noisescale.laws.noise_units import NORMALIZED, NoiseUnits
 from noisescale.laws.optimum import Optimum, optimum
+from noisescale.laws.optimum_laws import optimum_law
 from noisescale.laws.power_laws import PowerLaw, power_law
 from noisescale.laws.quantities import QUANTITIES
 from noisescale.laws.results import (
@@ -116,17 +119,18 @@ def _fit_series(
     settings: Settings,
 ) -> Series:
     fixed = "learning_rate" if axis == "batch_size" else "batch_size"
-    widths = []
+    widths, units_at = [], {}
     for width, width_runs in runs.groupby("width", sort=True):
         complete_runs = complete_budget(width_runs, settings.budget)
         ladder = build_ladder(complete_runs, quantity, settings.select_on, settings.units)
         momentum = float(group.hyperparameters["momentum"])
         units = NoiseUnits(quantity, ladder.log_ratio, ladder.train_size, momentum, settings.replacement, fixed, value)
+        units_at[float(str(width))] = units
         widths.append(
             _fit_width(float(str(width)), ladder, units, measured_edge_at_width(edges, float(str(width))), settings)
         )
     laws = {
-        metric: _metric_laws(metric, tuple(widths), quantity, axis, settings.replacement)
+        metric: _metric_laws(metric, tuple(widths), quantity, axis, settings.replacement, units_at)
         for metric in settings.units
         if any(metric in width.optima for width in widths)
     }
@@ -241,7 +245,14 @@ def _largest_batch(optimum: MetricOptimum, units: NoiseUnits, edge: EdgeByBatch 
     )
 
 
-def _metric_laws(metric: str, widths: tuple[WidthFit, ...], quantity: str, axis: str, replacement: bool) -> MetricLaws:
+def _metric_laws(
+    metric: str,
+    widths: tuple[WidthFit, ...],
+    quantity: str,
+    axis: str,
+    replacement: bool,
+    units_at: dict[float, NoiseUnits],
+) -> MetricLaws:
     rows = [(at_width, at_width.optima[metric]) for at_width in widths if metric in at_width.optima]
     used = [(at_width, at_optimum) for at_width, at_optimum in rows if at_optimum.in_law]
     bounded = [
@@ -254,10 +265,8 @@ def _metric_laws(metric: str, widths: tuple[WidthFit, ...], quantity: str, axis:
     with_noise, bounded = (used, bounded) if has_noise else ([], [])
     is_normalized = quantity == "normalized_noise_scale"
     measure = ("1", NORMALIZED) if is_normalized else (NOISE_SCALE.unit, NOISE_SCALE.formula(replacement))
-    noise_law = _law(with_noise, [at_optimum.curve.place.value for _, at_optimum in with_noise], noise, *measure)
-    with_bounds = _law_with_bounds(bounded, noise, *measure)
-    temperatures = [math.log(at_optimum.temperature.value) for _, at_optimum in with_noise]
-    rates = [math.log(at_optimum.learning_rate.value) for _, at_optimum in used]
+    noise_law = _law(with_noise, noise, *measure)
+    with_bounds = _law(bounded, noise, *measure)
     batches = [
         (at_width, at_optimum, at_width.largest_batch[metric])
         for at_width, at_optimum in used
@@ -268,10 +277,20 @@ def _metric_laws(metric: str, widths: tuple[WidthFit, ...], quantity: str, axis:
         normalized_noise_scale=noise_law,
         with_bounds=with_bounds,
         temperature=_law(
-            with_noise, temperatures, "optimum temperature", TEMPERATURE.unit, TEMPERATURE.formula(replacement)
+            with_noise,
+            "optimum temperature",
+            TEMPERATURE.unit,
+            TEMPERATURE.formula(replacement),
+            lambda width, x: units_at[width].log_temperature(x),
         ),
         learning_rate=(
-            _law(used, rates, "optimum learning rate", "1", "ε, at the fixed batch")
+            _law(
+                used,
+                "optimum learning rate",
+                "1",
+                "ε, at the fixed batch",
+                lambda width, x: math.log(units_at[width].rate(x)),
+            )
             if axis == "learning_rate"
             else None
         ),
@@ -294,33 +313,29 @@ def _metric_laws(metric: str, widths: tuple[WidthFit, ...], quantity: str, axis:
 
 
 def _law(
-    used: list[tuple[WidthFit, MetricOptimum]],
-    logs: list[float],
+    rows: list[tuple[WidthFit, MetricOptimum]],
     quantity: str,
     unit: str,
     convention: str,
-    kinds: list[int] | None = None,
+    convert: Callable[[float, float], float] | None = None,
 ) -> PowerLaw:
-    curves: list[Optimum] = [at_optimum.curve for _, at_optimum in used]
-    return power_law(
-        np.array([at_width.width for at_width, _ in used]),
-        np.array(logs),
-        np.array([curve.standard_error for curve in curves]),
-        degrees=np.array([curve.seeds - 1.0 for curve in curves]),
-        censored=np.array([curve.censored for curve in curves] if kinds is None else kinds, dtype=np.int64),
+    """Fit the law of the optima, in the logarithm of the ladders' quantity or in what `convert` makes of it."""
+    densities, bounds = [], []
+    for at_width, at_optimum in rows:
+        density = at_optimum.curve.likelihood
+        assert density is not None
+        densities.append(density if convert is None else density.mapped(partial(convert, at_width.width)))
+        low = at_optimum.curve.label in NO_BENEFIT
+        bounds.append(-1 if low else at_optimum.curve.censored)
+    return optimum_law(
+        [at_width.width for at_width, _ in rows],
+        densities,
+        bounds=bounds,
+        degrees=[at_optimum.curve.seeds - 1.0 for _, at_optimum in rows],
         quantity=quantity,
         unit=unit,
         convention=convention,
     )
-
-
-def _law_with_bounds(rows: list[tuple[WidthFit, MetricOptimum]], quantity: str, unit: str, convention: str) -> PowerLaw:
-    """Fit the law with bounds: a width at which noise shows no benefit enters as "at most its interval's upper end"."""
-    logs = [
-        at_optimum.curve.place.value if at_optimum.in_law else at_optimum.curve.place.high for _, at_optimum in rows
-    ]
-    kinds = [at_optimum.curve.censored if at_optimum.in_law else -1 for _, at_optimum in rows]
-    return _law(rows, logs, quantity, unit, convention, kinds)
 
 
 def _log_error(estimate: Estimate, default: float) -> float:

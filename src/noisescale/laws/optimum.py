@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from noisescale.errors import BadInput
 from noisescale.estimate import CONFIDENCE, Estimate, no_estimate, student_quantile, two_sided
@@ -19,6 +21,7 @@ from noisescale.laws.cell_means import cell_means
 from noisescale.laws.curve_posterior import CurvePosterior, curve_posterior
 from noisescale.laws.failure_rates import failure_rates
 from noisescale.laws.peaks import PeakRange, separated_peaks
+from noisescale.laws.place_laws import PlaceDensity
 
 Array = NDArray[np.float64]
 
@@ -43,7 +46,7 @@ _ON_AXIS = "natural logarithm of the ladder's quantity: ḡ, g or ε"
 _DRAWS, _POINTS = 1000, 241
 
 
-@dataclass(frozen=True)
+@pydantic_dataclass(frozen=True, config=ConfigDict(arbitrary_types_allowed=True))
 class Peak:
     """One maximum of a curve.
 
@@ -57,6 +60,7 @@ class Peak:
             weighs them.
         shape_error: Standard error of the height from the uncertainty about the shape alone, which more seeds do not
             remove.
+        likelihood: Likelihood of each place x. It is left out of the JSON form.
     """
 
     label: str
@@ -65,9 +69,10 @@ class Peak:
     height: Estimate
     height_by_seed: tuple[float, ...]
     shape_error: float
+    likelihood: PlaceDensity | None = Field(exclude=True, repr=False)
 
 
-@dataclass(frozen=True)
+@pydantic_dataclass(frozen=True, config=ConfigDict(arbitrary_types_allowed=True))
 class Optimum:
     """The optimum of one curve, with diagnostics.
 
@@ -87,6 +92,8 @@ class Optimum:
             diagnostic, not an interval).
         seeds: Number of seeds.
         cells: Number of usable cells.
+        likelihood: Likelihood of each place x, of both peaks if there are two; None without a fit. It is left out of
+            the JSON form.
     """
 
     label: str
@@ -101,6 +108,7 @@ class Optimum:
     indistinguishable: tuple[float, ...]
     seeds: int
     cells: int
+    likelihood: PlaceDensity | None = Field(exclude=True, repr=False)
 
     @property
     def censored(self) -> int:
@@ -177,7 +185,7 @@ class _Ladder:
 
     @property
     def span(self) -> float:
-        """Distance from the constant predictor to the best cell; without a constant, twice that from the median cell."""
+        """Distance from the constant predictor to the best cell; without one, twice that from the median cell."""
         centers = np.median(self.y, axis=0)
         best = float(centers.max())
         if math.isfinite(self.constant) and self.constant < best:
@@ -193,7 +201,9 @@ class _Ladder:
             height = no_estimate("metric", "no fit")
             place = Estimate(math.nan, math.nan, math.nan, "1", _ON_AXIS)
             advice = OPTIMUM_ADVICE[label]
-            return Optimum(label, advice, place, math.nan, height, (), math.nan, (), argmax, equal_cells, seeds, cells)
+            return Optimum(
+                label, advice, place, math.nan, height, (), math.nan, (), argmax, equal_cells, seeds, cells, None
+            )
         survivors = np.where(self.failed, math.nan, self.y)
         ranges, rivals = separated_peaks(cell_means(self.x, survivors, self.span))
         peaks = tuple(self._peak(survivors, part, same=same, sign=sign) for part in ranges)
@@ -220,6 +230,7 @@ class _Ladder:
             indistinguishable=equal_cells,
             seeds=seeds,
             cells=cells,
+            likelihood=_joined([peak.likelihood for peak in (peaks if rivals else peaks[:1])]),
         )
 
     def _peak(self, survivors: Array, part: PeakRange, *, same: bool, sign: float) -> Peak:
@@ -228,13 +239,17 @@ class _Ladder:
         low, high = (part.low, part.high)
         cells = replace(cells, low=max(cells.low, low), high=min(cells.high, high))
         posterior = curve_posterior(cells)
-        place, error, (low, high) = self._place(posterior)
+        density = self._place_density(posterior)
+        tail = (1 - self.confidence) / 2
+        place, low, high = (density.quantile(p) for p in (0.5, tail, 1 - tail))
+        error = math.sqrt(density.moments[1])
         label = self._label(place, low, high)
         ends = -math.inf if low < self.x[0] else low, math.inf if high > self.x[-1] else high
         place = float(np.clip(place, self.x[0], self.x[-1]))
         height, by_seed, shape_error = self._height(posterior, label, inside, same=same, sign=sign)
         heights = tuple(float(value) for value in by_seed)
-        return Peak(label, Estimate(place, *ends, "1", _ON_AXIS), error, height, heights, shape_error)
+        likelihood = replace(density, open_low=math.isinf(ends[0]), open_high=math.isinf(ends[1]))
+        return Peak(label, Estimate(place, *ends, "1", _ON_AXIS), error, height, heights, shape_error, likelihood)
 
     def _label(self, place: float, low: float, high: float) -> str:
         open_low, open_high = low < self.x[0], high > self.x[-1]
@@ -246,15 +261,12 @@ class _Ladder:
             return "censored_high" if place >= self.x[-1] else "not_identified_high"
         return "interior"
 
-    def _place(self, posterior: CurvePosterior) -> tuple[float, float, tuple[float, float]]:
-        """Return the median of the optimum's place, its standard deviation and its interval."""
-        tail = (1 - self.confidence) / 2
+    def _place_density(self, posterior: CurvePosterior) -> PlaceDensity:
+        """Return the density of the optimum's place, with the failures of runs."""
         middle = posterior.cells.x
         concerned = (self.x >= middle[0]) & (self.x <= max(middle[-1], posterior.cells.high))
         if not self.failed[:, concerned].any():
-            mean = float(posterior.density @ posterior.places)
-            error = math.sqrt(float(posterior.density @ (posterior.places - mean) ** 2))
-            return posterior.quantile(0.5), error, (posterior.quantile(tail), posterior.quantile(1 - tail))
+            return PlaceDensity(posterior.places, posterior.density, open_low=False, open_high=False)
         generator = np.random.default_rng(0)
         first = np.flatnonzero(self.x >= middle[0])[0]
         counts = self.failed[:, first:].sum(axis=0).astype(np.float64)
@@ -264,9 +276,11 @@ class _Ladder:
         curves, _ = posterior.draws(grid, _DRAWS, generator)
         p = rates.draws(grid, _DRAWS, generator)
         floor = self.constant if math.isfinite(self.constant) else float(self.y.min())
-        places = grid[np.argmax(curves - p * (curves - floor), axis=1)]
-        ends = np.quantile(places, [tail, 1 - tail])
-        return float(np.median(places)), float(places.std()), (float(ends[0]), float(ends[1]))
+        best = np.argmax(curves - p * (curves - floor), axis=1)
+        density = np.bincount(best, minlength=grid.size).astype(np.float64)
+        # The draws are few: smooth them over three points.
+        density = np.convolve(density, [0.25, 0.5, 0.25], mode="same")
+        return PlaceDensity(grid, density / density.sum(), open_low=False, open_high=False)
 
     def _height(
         self, posterior: CurvePosterior, label: str, inside: NDArray[np.bool_], *, same: bool, sign: float
@@ -308,6 +322,24 @@ class _Ladder:
         degrees = (seeds - 1) * (total / variance) ** 2 if variance > 0 else math.inf
         half = two_sided(degrees, self.confidence) * math.sqrt(total)
         return Estimate(mean, mean - half, mean + half, "metric", "at the optimum", math.sqrt(total))
+
+
+def _joined(densities: list[PlaceDensity | None]) -> PlaceDensity | None:
+    """Return the mean of the densities of several peaks on one grid."""
+    present = [density for density in densities if density is not None]
+    if len(present) < 2:
+        return present[0] if present else None
+    step = min(float(density.places[1] - density.places[0]) for density in present)
+    grid = np.arange(
+        min(density.places[0] for density in present), max(density.places[-1] for density in present) + step, step
+    )
+    together = np.sum([density.on(grid) for density in present], axis=0)
+    return PlaceDensity(
+        grid,
+        together / together.sum(),
+        open_low=any(density.open_low for density in present),
+        open_high=any(density.open_high for density in present),
+    )
 
 
 def _indistinguishable(x: Array, y: Array, confidence: float) -> tuple[float, tuple[float, ...]]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
 from scipy.optimize import brentq
 
 from noisescale.errors import BadInput
 from noisescale.estimate import Estimate, from_log, no_estimate, two_sided
+from noisescale.laws.place_laws import PlaceLaw
 from noisescale.laws.tobit import CensoredLine
 
 Array = NDArray[np.float64]
@@ -26,15 +28,16 @@ _VAGUE_ERROR = math.log(math.sqrt(2))
 _VAGUE_RATIO = 3.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(arbitrary_types_allowed=True))
 class PowerLaw:
-    """The law quantity = coefficient · width^slope over the measured widths.
+    """The law quantity = coefficient · width^slope over the measured widths, which may bend.
 
     Args:
         quantity: Name of the quantity.
         status: "ok" or "inconclusive".
         advice: Reason for the status, and the remedy.
-        method: "least_squares", "tobit" (censored widths enter as inequalities) or "none".
+        method: "posterior" (the law of an optimum), "least_squares", "tobit" (censored widths enter as inequalities) or
+            "none".
         slope: Exponent of width, with its 95 % interval.
         log_center: Log quantity at `center`, with its interval.
         center: Mean log width of the widths with a measured value.
@@ -50,6 +53,8 @@ class PowerLaw:
         convention: Definition of the quantity.
         bounds: Log of the bound at each censored width.
         directions: -1 if the quantity is at or below the bound, 1 if at or above, for each censored width.
+        curvature: Change of the log quantity per square of the log width; NaN if the law is a straight line.
+        posterior: Posterior of the law of an optimum; None otherwise. It is left out of the JSON form.
     """
 
     quantity: str
@@ -70,6 +75,8 @@ class PowerLaw:
     convention: str
     bounds: tuple[float, ...] = ()
     directions: tuple[int, ...] = ()
+    curvature: Estimate = no_estimate("1", "a straight line")
+    posterior: PlaceLaw | None = Field(default=None, exclude=True, repr=False)
 
     @property
     def fitted(self) -> bool:
@@ -77,7 +84,9 @@ class PowerLaw:
         return math.isfinite(self.slope.value)
 
     def log_at(self, width: float) -> float:
-        """Return the log quantity on the line at a width."""
+        """Return the log quantity on the law at a width."""
+        if self.posterior is not None:
+            return float(self.posterior.predicted({"width": math.log(width)}, new=False)[0])
         return self.log_center.value + self.slope.value * (math.log(width) - self.center)
 
     def at(self, width: float, *, new: bool = True) -> Estimate:
@@ -94,6 +103,9 @@ class PowerLaw:
         if not self.fitted:
             return no_estimate(self.unit, self.convention)
         x0 = math.log(width)
+        if self.posterior is not None:
+            value, low, high = self.posterior.predicted({"width": x0}, new=new)
+            return from_log(float(value), float(low), float(high), self.unit, self.convention)
         if self.method == "tobit":
             low, high = self._line().profile(x0)
             value = self.log_at(width)
@@ -113,10 +125,23 @@ class PowerLaw:
         The slope's interval is the wider of the two intervals that these errors give. A test of the slope must
         therefore pass with both errors. The result is empty if there is no line or if widths enter as inequalities.
         """
+        if self.posterior is not None:
+            return self._posterior_errors(self.posterior)
         if self.method != "least_squares":
             return ()
         fit = _WeightedLine(np.log(self.widths), np.array(self.log_values), np.array(self.standard_errors))
         return fit.errors(np.array([0.0, 1.0]), np.array(self.degrees))
+
+    def _posterior_errors(self, posterior: PlaceLaw) -> tuple[tuple[float, float], ...]:
+        """Return the error of the exponent, and its part that the noise of the seeds does not explain."""
+        total = posterior.parameter(1)[3]
+        weights = np.log(self.widths) - np.mean(np.log(self.widths))
+        weights /= np.sum(weights**2)
+        variances = (weights * np.array(self.standard_errors)) ** 2
+        within = float(np.sum(variances))
+        degrees = within**2 / float(np.sum(variances**2 / np.array(self.degrees)))
+        scatter = math.sqrt(max(total**2 - within, 0.0))
+        return (total, degrees * (total**2 / within) ** 2), (scatter, max(len(self.widths) - 2.0, 1.0))
 
     def _line(self) -> CensoredLine:
         return CensoredLine(
