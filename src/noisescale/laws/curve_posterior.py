@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from noisescale.laws.cell_means import CellMeans
 from noisescale.laws.curve_shapes import FAMILIES, Family
+from noisescale.laws.shape_priors import ShapeMoments, ShapePrior
 
 Array = NDArray[np.float64]
 
@@ -91,6 +92,24 @@ class CurvePosterior:
         variance = float(weights @ (variances + (heights - mean) ** 2))
         return mean, variance, weights @ np.concatenate([nodes.pull for nodes in self.nodes])
 
+    def shape_moments(self) -> tuple[ShapeMoments, ...]:
+        """Return what the posterior says about the parameters of each family."""
+        parts = []
+        for family in FAMILIES:
+            weights, mean = np.zeros(family.log_weights.size), np.zeros(family.parameters)
+            variance = np.ones(family.parameters)
+            for nodes, part in zip(self.nodes, self.weights, strict=True):
+                if nodes.family is family and part.sum() > 0:
+                    scale = math.log(self.cells.span) * np.array(family.amplitudes)
+                    q = nodes.parameters[:, 1:] - scale
+                    within = np.diagonal(np.linalg.inv(nodes.precision), axis1=1, axis2=2)[:, 1:]
+                    shares = part / part.sum()
+                    np.add.at(weights, nodes.variant, part)
+                    mean = shares @ q
+                    variance = shares @ (within + (q - mean) ** 2)
+            parts.append(ShapeMoments(weights, mean, variance))
+        return tuple(parts)
+
     def draws(self, x: Array, count: int, generator: np.random.Generator) -> tuple[Array, Array]:
         """Draw curves.
 
@@ -120,12 +139,12 @@ class CurvePosterior:
         return np.concatenate(curves), np.concatenate(places)
 
 
-def curve_posterior(cells: CellMeans, families: tuple[Family, ...] = FAMILIES) -> CurvePosterior:
+def curve_posterior(cells: CellMeans, shapes: ShapePrior | None = None) -> CurvePosterior:
     """Compute the posterior of the curve through the cells of a ladder.
 
     Args:
         cells: The cells.
-        families: Families of shapes.
+        shapes: Prior of the shapes. Default: no curve of another width is known.
 
     Returns:
         The posterior.
@@ -135,10 +154,10 @@ def curve_posterior(cells: CellMeans, families: tuple[Family, ...] = FAMILIES) -
     """
     low = cells.low if math.isfinite(cells.low) else float(cells.x[0]) - _REACH
     high = cells.high if math.isfinite(cells.high) else float(cells.x[-1]) + _REACH
-    fitter = _Fitter(cells)
+    fitter = _Fitter(cells, shapes or ShapePrior())
     coarse = np.linspace(low, high, max(math.ceil((high - low) / _COARSE_STEP) + 1, 12))
     spacing = coarse[1] - coarse[0]
-    first = [fitter.scan(family, coarse) for family in families]
+    first = [fitter.scan(family, coarse) for family in FAMILIES]
     best = max(float(nodes.log_weight.max()) for nodes in first)
     alive = [nodes.log_weight > best - _NEGLIGIBLE for nodes in first]
     reached = np.concatenate([nodes.place[mask] for nodes, mask in zip(first, alive, strict=True)])
@@ -172,8 +191,9 @@ def curve_posterior(cells: CellMeans, families: tuple[Family, ...] = FAMILIES) -
 class _Fitter:
     """Fits the curves of a family to the cells, many at once."""
 
-    def __init__(self, cells: CellMeans) -> None:
-        self._cells = cells
+    def __init__(self, cells: CellMeans, shapes: ShapePrior) -> None:
+        self._cells, self._shapes = cells, shapes
+        self._log_weights = [shapes.log_weights(index) for index in range(len(FAMILIES))]
         best = float(cells.mean.max())
         drop = best - cells.mean
         share = _MISFIT + _FAR_MISFIT * (drop / cells.depth) ** 2
@@ -208,7 +228,8 @@ class _Fitter:
         log_prior: float,
     ) -> Nodes:
         cells, curves = self._cells, place.size
-        means, spreads = family.prior(variant, cells.span)
+        index = FAMILIES.index(family)
+        means, spreads = self._shapes.parameters(index, variant, cells.span)
         means = np.concatenate([np.full((curves, 1), self._best), means], axis=1)
         spreads = np.concatenate([np.full((curves, 1), cells.span), spreads], axis=1)
         drops = family.drops(np.concatenate([cells.x, deep]) - place[:, None], variant)
@@ -264,7 +285,7 @@ class _Fitter:
             - 0.5 * rest
             - 0.5 * np.linalg.slogdet(precision)[1]
             - np.sum(np.log(spreads[:, 1:]), axis=1)
-            + family.log_weights[variant]
+            + self._log_weights[index][variant]
             + log_prior
         )
         return Nodes(family, place, variant, q, precision, pull, log_weight)

@@ -31,12 +31,16 @@ class Family(Protocol):
     """Shapes with the same parameters. Variants differ in constants, such as the radius of the tip.
 
     Args:
-        log_weights: Log prior probability of each variant, shape [variants].
         parameters: Number P of parameters, which are logarithms.
+        amplitudes: Whether a parameter is an amplitude, which grows with the span of the metric, length P.
     """
 
-    log_weights: Array
+    @property
+    def log_weights(self) -> Array:
+        """Log prior probability of each variant."""
+
     parameters: int
+    amplitudes: tuple[bool, ...]
 
     def prior(self, variant: Variants, span: float) -> tuple[Array, Array]:
         """Return the prior means and standard deviations of the parameters.
@@ -76,6 +80,7 @@ class Tent:
     weight: float
 
     parameters = 3
+    amplitudes = (True, True, False)
 
     @property
     def log_weights(self) -> Array:
@@ -115,6 +120,7 @@ class Parabola:
     weight: float
 
     parameters = 1
+    amplitudes = (True,)
 
     @property
     def log_weights(self) -> Array:
@@ -142,6 +148,7 @@ class Skewed:
     weight: float
 
     parameters = 2
+    amplitudes = (True, False)
 
     @property
     def log_weights(self) -> Array:
@@ -198,6 +205,7 @@ class TwoSided:
     weight: float
 
     parameters = 4
+    amplitudes = (True, True, True, True)
 
     @property
     def log_weights(self) -> Array:
@@ -252,6 +260,7 @@ class Cliff:
     weight: float
 
     parameters = 4
+    amplitudes = (True, True, True, False)
 
     @property
     def log_weights(self) -> Array:

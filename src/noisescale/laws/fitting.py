@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import numpy as np
@@ -33,6 +33,7 @@ from noisescale.laws.results import (
 )
 from noisescale.laws.run_groups import RunGroup, axis_of, complete_budget, run_groups, series_of
 from noisescale.laws.settings import Settings, StudyLike
+from noisescale.laws.shape_priors import ShapePrior, prior_of_others
 from noisescale.laws.summary import fit_warnings, summary_rows
 from noisescale.laws.trends import Trend, trend
 from noisescale.noise_laws import NOISE_SCALE, TEMPERATURE
@@ -119,16 +120,22 @@ def _fit_series(
     settings: Settings,
 ) -> Series:
     fixed = "learning_rate" if axis == "batch_size" else "batch_size"
-    widths, units_at = [], {}
+    ladders, units_at = {}, {}
     for width, width_runs in runs.groupby("width", sort=True):
         complete_runs = complete_budget(width_runs, settings.budget)
         ladder = build_ladder(complete_runs, quantity, settings.select_on, settings.units)
         momentum = float(group.hyperparameters["momentum"])
         units = NoiseUnits(quantity, ladder.log_ratio, ladder.train_size, momentum, settings.replacement, fixed, value)
-        units_at[float(str(width))] = units
-        widths.append(
-            _fit_width(float(str(width)), ladder, units, measured_edge_at_width(edges, float(str(width))), settings)
-        )
+        ladders[float(str(width))], units_at[float(str(width))] = ladder, units
+
+    def fit_widths(shapes: Mapping[tuple[float, str], ShapePrior]) -> list[WidthFit]:
+        return [
+            _fit_width(width, ladder, units_at[width], measured_edge_at_width(edges, width), settings, shapes)
+            for width, ladder in ladders.items()
+        ]
+
+    # The curves are fitted alone, and then again with what the curves of the other widths say about shapes.
+    widths = fit_widths(_shape_priors(fit_widths({}), settings))
     laws = {
         metric: _metric_laws(metric, tuple(widths), quantity, axis, settings.replacement, units_at)
         for metric in settings.units
@@ -137,8 +144,24 @@ def _fit_series(
     return Series(axis, fixed, value, quantity, settings.budget, tuple(widths), laws)
 
 
+def _shape_priors(alone: list[WidthFit], settings: Settings) -> dict[tuple[float, str], ShapePrior]:
+    """Return the prior of each width's shape by each metric, from the other widths whose optimum lies inside."""
+    priors = {}
+    for metric in settings.units:
+        curves = [at_width.optima[metric].curve if metric in at_width.optima else None for at_width in alone]
+        shapes = [curve.shape if curve is not None and curve.label == "interior" else None for curve in curves]
+        for k, at_width in enumerate(alone):
+            priors[at_width.width, metric] = prior_of_others(shapes, k)
+    return priors
+
+
 def _fit_width(
-    width: float, ladder: Ladder, units: NoiseUnits, edge: EdgeByBatch | None, settings: Settings
+    width: float,
+    ladder: Ladder,
+    units: NoiseUnits,
+    edge: EdgeByBatch | None,
+    settings: Settings,
+    shapes: Mapping[tuple[float, str], ShapePrior],
 ) -> WidthFit:
     optima, batches = {}, {}
     for metric in settings.units:
@@ -146,7 +169,9 @@ def _fit_width(
         if values is None:
             continue
         report = ladder.values.get(f"test_{metric}", values)
-        optima[metric] = _metric_optimum(metric, ladder, values, report, units, edge, settings.units[metric])
+        optima[metric] = _metric_optimum(
+            metric, ladder, values, report, units, edge, settings.units[metric], shapes.get((width, metric))
+        )
         batches[metric] = _largest_batch(optima[metric], units, edge)
     return WidthFit(
         width=width,
@@ -168,6 +193,7 @@ def _metric_optimum(
     units: NoiseUnits,
     edge: EdgeByBatch | None,
     unit: str,
+    shapes: ShapePrior | None,
 ) -> MetricOptimum:
     usable = np.isfinite(values).all(axis=0) & np.isfinite(report).all(axis=0)
 
@@ -180,6 +206,7 @@ def _metric_optimum(
             report=report,
             failed=ladder.failed,
             constant=ladder.constants[metric],
+            shapes=shapes,
         )
 
     curve = locate(usable & ladder.late)

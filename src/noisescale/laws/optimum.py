@@ -22,6 +22,7 @@ from noisescale.laws.curve_posterior import CurvePosterior, curve_posterior
 from noisescale.laws.failure_rates import failure_rates
 from noisescale.laws.peaks import PeakRange, separated_peaks
 from noisescale.laws.place_laws import PlaceDensity
+from noisescale.laws.shape_priors import ShapeMoments, ShapePrior
 
 Array = NDArray[np.float64]
 
@@ -61,6 +62,7 @@ class Peak:
         shape_error: Standard error of the height from the uncertainty about the shape alone, which more seeds do not
             remove.
         likelihood: Likelihood of each place x. It is left out of the JSON form.
+        shape: What the curve says about its shape. It is left out of the JSON form.
     """
 
     label: str
@@ -70,6 +72,7 @@ class Peak:
     height_by_seed: tuple[float, ...]
     shape_error: float
     likelihood: PlaceDensity | None = Field(exclude=True, repr=False)
+    shape: tuple[ShapeMoments, ...] | None = Field(exclude=True, repr=False)
 
 
 @pydantic_dataclass(frozen=True, config=ConfigDict(arbitrary_types_allowed=True))
@@ -94,6 +97,7 @@ class Optimum:
         cells: Number of usable cells.
         likelihood: Likelihood of each place x, of both peaks if there are two; None without a fit. It is left out of
             the JSON form.
+        shape: What the curve says about its shape; None without a fit. It is left out of the JSON form.
     """
 
     label: str
@@ -109,6 +113,7 @@ class Optimum:
     seeds: int
     cells: int
     likelihood: PlaceDensity | None = Field(exclude=True, repr=False)
+    shape: tuple[ShapeMoments, ...] | None = Field(exclude=True, repr=False)
 
     @property
     def censored(self) -> int:
@@ -130,6 +135,7 @@ def optimum(
     report: Array | None = None,
     failed: NDArray[np.bool_] | None = None,
     constant: float = math.nan,
+    shapes: ShapePrior | None = None,
     confidence: float = CONFIDENCE,
 ) -> Optimum:
     """Locate the optimum of a curve measured by several seeds, with its interval.
@@ -144,6 +150,7 @@ def optimum(
             Default: none.
         constant: Metric of the constant predictor. The span of the metric is the distance from it to the best cell.
             Default: twice the distance from the median cell to the best.
+        shapes: Prior of the curve's shape. Default: no similar curve is known.
         confidence: Level of every interval.
 
     Returns:
@@ -159,8 +166,8 @@ def optimum(
     keep = np.ones(x.shape, dtype=bool) if usable is None else np.asarray(usable, dtype=bool)
     report = y if report is None else np.asarray(report, dtype=np.float64)
     failed = np.zeros(y.shape, dtype=bool) if failed is None else np.asarray(failed, dtype=bool)
-    shapes = (report.shape, failed.shape)
-    if y.ndim != 2 or x.shape != (y.shape[1],) or keep.shape != x.shape or shapes != (y.shape, y.shape):
+    others = (report.shape, failed.shape)
+    if y.ndim != 2 or x.shape != (y.shape[1],) or keep.shape != x.shape or others != (y.shape, y.shape):
         required = "x[cells], y[seeds, cells], usable[cells], report[seeds, cells] and failed[seeds, cells]"
         raise BadInput("optimum", required, y.shape)
     if np.any(np.diff(x) <= 0):
@@ -168,7 +175,7 @@ def optimum(
     if not (np.all(np.isfinite(y[:, keep])) and np.all(np.isfinite(x[keep])) and np.all(np.isfinite(report[:, keep]))):
         raise BadInput("optimum", "every usable cell must be finite", "NaN or infinity")
     sign = 1.0 if maximize else -1.0
-    ladder = _Ladder(x[keep], sign * y[:, keep], report[:, keep], failed[:, keep], sign * constant, confidence)
+    ladder = _Ladder(x[keep], sign * y[:, keep], report[:, keep], failed[:, keep], sign * constant, shapes, confidence)
     return ladder.optimum(same=report is y or bool(np.array_equal(report, y)), sign=sign)
 
 
@@ -181,6 +188,7 @@ class _Ladder:
     report: Array
     failed: NDArray[np.bool_]
     constant: float
+    shapes: ShapePrior | None
     confidence: float
 
     @property
@@ -202,7 +210,7 @@ class _Ladder:
             place = Estimate(math.nan, math.nan, math.nan, "1", _ON_AXIS)
             advice = OPTIMUM_ADVICE[label]
             return Optimum(
-                label, advice, place, math.nan, height, (), math.nan, (), argmax, equal_cells, seeds, cells, None
+                label, advice, place, math.nan, height, (), math.nan, (), argmax, equal_cells, seeds, cells, None, None
             )
         survivors = np.where(self.failed, math.nan, self.y)
         ranges, rivals = separated_peaks(cell_means(self.x, survivors, self.span))
@@ -231,6 +239,7 @@ class _Ladder:
             seeds=seeds,
             cells=cells,
             likelihood=_joined([peak.likelihood for peak in (peaks if rivals else peaks[:1])]),
+            shape=best.shape,
         )
 
     def _peak(self, survivors: Array, part: PeakRange, *, same: bool, sign: float) -> Peak:
@@ -238,7 +247,7 @@ class _Ladder:
         cells = cell_means(self.x[inside], survivors[:, inside], self.span)
         low, high = (part.low, part.high)
         cells = replace(cells, low=max(cells.low, low), high=min(cells.high, high))
-        posterior = curve_posterior(cells)
+        posterior = curve_posterior(cells, self.shapes)
         density = self._place_density(posterior)
         tail = (1 - self.confidence) / 2
         place, low, high = (density.quantile(p) for p in (0.5, tail, 1 - tail))
@@ -249,7 +258,16 @@ class _Ladder:
         height, by_seed, shape_error = self._height(posterior, label, inside, same=same, sign=sign)
         heights = tuple(float(value) for value in by_seed)
         likelihood = replace(density, open_low=math.isinf(ends[0]), open_high=math.isinf(ends[1]))
-        return Peak(label, Estimate(place, *ends, "1", _ON_AXIS), error, height, heights, shape_error, likelihood)
+        return Peak(
+            label=label,
+            place=Estimate(place, *ends, "1", _ON_AXIS),
+            standard_error=error,
+            height=height,
+            height_by_seed=heights,
+            shape_error=shape_error,
+            likelihood=likelihood,
+            shape=posterior.shape_moments(),
+        )
 
     def _label(self, place: float, low: float, high: float) -> str:
         open_low, open_high = low < self.x[0], high > self.x[-1]

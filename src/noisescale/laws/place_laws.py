@@ -25,7 +25,7 @@ Array = NDArray[np.float64]
 # 0.02 and 0.05. So a law is nearly straight with probability 0.7. Otherwise it bends, as a law that saturates does:
 # there the exponent falls from 1 to 0 over a few octaves, which is a curvature of -0.1 to -0.3.
 STRAIGHT, BENT, BENT_PROBABILITY = 0.02, 0.15, 0.3
-SCATTER_SCALE = 0.05
+SCATTER_SCALE = 0.03
 _SCATTER_DEGREES = 3.0
 # Exponents of optima lie between -1 and 1 in all parameterizations.
 _EXPONENT_SPREAD = 1.0
