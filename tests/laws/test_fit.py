@@ -212,3 +212,11 @@ def test_unusable_studies_are_refused(make_study: Make) -> None:
     for table in (study.table.assign(status="failed"), study.table.iloc[:0, :0]):
         with pytest.raises(BadInput, match="finished run"):
             fit(replace(study, table=table))
+
+
+def test_a_printed_fit_fits_on_a_screen(make_study: Make) -> None:
+    fitted = fit(make_study(rates=(2.0,)))
+    text = repr(fitted)
+    assert text == str(fitted)
+    assert len(text.splitlines()) <= 40 and max(len(line) for line in text.splitlines()) <= 240
+    assert "width 64: best ḡ" in text and "exponent of width" in text

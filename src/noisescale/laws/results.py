@@ -15,6 +15,7 @@ from noisescale.laws.ladder import Cell
 from noisescale.laws.largest_batch import LargestBatch
 from noisescale.laws.optimum import Optimum
 from noisescale.laws.power_laws import PowerLaw
+from noisescale.laws.quantities import QUANTITIES
 from noisescale.laws.stability import StabilityEdge
 from noisescale.laws.trends import Trend
 
@@ -268,7 +269,7 @@ class SummaryRow:
     reason: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Fit:
     """The optima and laws of a study.
 
@@ -291,6 +292,22 @@ class Fit:
     groups: tuple[Group, ...]
     summary: tuple[SummaryRow, ...]
     warnings: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        """Return one line for each width and law, and the warnings; the whole would fill many screens."""
+        lines = [f"{self.name}: optimum by {self.select_on} {self.metric}"]
+        for group in self.groups:
+            series = group.primary_series
+            quantity = QUANTITIES[series.quantity]
+            lines.append(f"{group.parameterization}, {series.fixed.replace('_', ' ')} {series.fixed_value:g}")
+            for row in series.widths:
+                if (optimum := row.optima.get(self.metric)) is not None:
+                    best = f"best {quantity.symbol} {series.value_at(optimum)}, {self.metric} {optimum.height}"
+                    labels = ", ".join(optimum.labels).replace("_", " ")
+                    lines.append(f"  width {row.width:g}: {best}; {labels}")
+            if (law := series.law(self.metric)) is not None:
+                lines.append(f"  exponent of width: {law.slope if law.status == 'ok' else law.advice}")
+        return "\n".join([*lines, *(f"warning: {warning}" for warning in self.warnings)])
 
     def as_json(self) -> dict[str, object]:
         """Return the JSON form; infinite ends and missing values become None."""
