@@ -194,9 +194,9 @@ CASES: dict[str, Callable[[np.random.Generator], PlantedCurve]] = {
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("seeds", [6, 10])
 def test_the_optimum_is_covered(case: str, seeds: int) -> None:
-    covered, unbounded, two_peaks_found = coverage(CASES[case], seeds, draws=100)
-    # Three standard errors of 100 draws below 0.94.
-    assert covered >= 0.87
+    covered, unbounded, two_peaks_found = coverage(CASES[case], seeds, draws=40)
+    # Three standard errors of 40 draws below 0.94.
+    assert covered >= 0.82
     assert unbounded <= 0.35
     assert two_peaks_found <= 0.05 or case == "two peaks"
 
@@ -214,7 +214,7 @@ def test_the_optimum_is_covered_over_many_draws(case: str, seeds: int) -> None:
 def test_the_height_is_not_biased_by_selection() -> None:
     generator = np.random.default_rng(8)
     curve = PlantedCurve(X, 0.6 + skewed(X - X[8], 0.01), seed_noise(X, 0.01), float(X[8]))
-    errors = [optimum(X, curve.draw(generator, 6)).height.value - 0.6 for _ in range(150)]
+    errors = [optimum(X, curve.draw(generator, 6)).height.value - 0.6 for _ in range(80)]
     # The best of sixteen such cells lies 0.006 too high.
     assert abs(np.mean(errors)) < 0.0025
 
@@ -257,6 +257,6 @@ def test_the_tip_of_a_tent_is_covered_at_any_position_between_cells() -> None:
 def test_the_standard_error_matches_the_spread_of_the_position() -> None:
     generator = np.random.default_rng(10)
     curve = planted_curve(X, X[8])
-    results = [optimum(X, curve.draw(generator, 10)) for _ in range(150)]
+    results = [optimum(X, curve.draw(generator, 10)) for _ in range(80)]
     spread = np.std([result.place.value for result in results])
-    assert np.median([result.standard_error for result in results]) == pytest.approx(spread, rel=0.25)
+    assert np.median([result.standard_error for result in results]) == pytest.approx(spread, rel=0.35)

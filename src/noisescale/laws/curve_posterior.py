@@ -216,7 +216,15 @@ class _Fitter:
             return self._fit(family, place, variant, start, np.empty(0), 0.0)
         bounded = self._fit(family, place, variant, start, self._deep, math.log(1 - _BROKEN))
         free = self._fit(family, place, variant, start, np.empty(0), math.log(_BROKEN))
-        return Nodes(family, *(np.concatenate(pair) for pair in zip(_arrays(bounded), _arrays(free), strict=True)))
+        return Nodes(
+            family,
+            np.concatenate([bounded.place, free.place]),
+            np.concatenate([bounded.variant, free.variant]),
+            np.concatenate([bounded.parameters, free.parameters]),
+            np.concatenate([bounded.precision, free.precision]),
+            np.concatenate([bounded.pull, free.pull]),
+            np.concatenate([bounded.log_weight, free.log_weight]),
+        )
 
     def _fit(
         self,
@@ -277,7 +285,7 @@ class _Fitter:
         precision = derivative.transpose(0, 2, 1) @ derivative
         precision[:, diagonal, diagonal] += spreads**-2
         count = cells.x.size
-        pull = np.linalg.solve(precision, derivative[:, :count].transpose(0, 2, 1) @ self._whiten)[:, 0]
+        pulls = np.linalg.solve(precision, derivative[:, :count].transpose(0, 2, 1) @ self._whiten).astype(np.float64)
         # The scale of the errors is estimated, which turns the normal likelihood into a Student t.
         degrees = min(cells.degrees, _SCALE_DEGREES)
         log_weight = (
@@ -288,8 +296,4 @@ class _Fitter:
             + self._log_weights[index][variant]
             + log_prior
         )
-        return Nodes(family, place, variant, q, precision, pull, log_weight)
-
-
-def _arrays(nodes: Nodes) -> tuple[Array, ...]:
-    return nodes.place, nodes.variant, nodes.parameters, nodes.precision, nodes.pull, nodes.log_weight
+        return Nodes(family, place, variant, q, precision, pulls[:, 0], log_weight)

@@ -30,17 +30,20 @@ _LARGEST_EXPONENT = 40.0
 class Family(Protocol):
     """Shapes with the same parameters. Variants differ in constants, such as the radius of the tip.
 
-    Args:
-        parameters: Number P of parameters, which are logarithms.
-        amplitudes: Whether a parameter is an amplitude, which grows with the span of the metric, length P.
+    The parameters of a shape are logarithms. Those that are amplitudes grow with the span of the metric.
     """
 
     @property
     def log_weights(self) -> Array:
         """Log prior probability of each variant."""
 
-    parameters: int
-    amplitudes: tuple[bool, ...]
+    @property
+    def parameters(self) -> int:
+        """Number P of parameters."""
+
+    @property
+    def amplitudes(self) -> tuple[bool, ...]:
+        """Whether each parameter is an amplitude."""
 
     def prior(self, variant: Variants, span: float) -> tuple[Array, Array]:
         """Return the prior means and standard deviations of the parameters.
@@ -216,7 +219,7 @@ class TwoSided:
         ratio = np.log(_CONSTANT[:, None] / _CONSTANT)
         alike = pairs * np.exp(-0.5 * (ratio / _TIP_SPREAD) ** 2)
         pairs = np.where(both, alike * pairs[both].sum() / alike[both].sum(), pairs)
-        return np.log(self.weight * pairs / pairs.sum()).ravel()
+        return np.asarray(np.log(self.weight * pairs / pairs.sum()).ravel())
 
     def prior(self, variant: Variants, span: float) -> tuple[Array, Array]:
         """Return the prior of log a of the left and of the right side, and of log b of either."""

@@ -195,7 +195,7 @@ def _metric_optimum(
     unit: str,
     shapes: ShapePrior | None,
 ) -> MetricOptimum:
-    usable = np.isfinite(values).all(axis=0) & np.isfinite(report).all(axis=0)
+    usable = np.asarray(np.isfinite(values).all(axis=0) & np.isfinite(report).all(axis=0))
 
     def locate(cells: NDArray[np.bool_]) -> Optimum:
         return optimum(

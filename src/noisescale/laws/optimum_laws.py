@@ -87,8 +87,8 @@ def optimum_law(
         degrees=tuple(float(value) for value in np.array(degrees)[free]),
         unit=unit,
         convention=convention,
-        bounds=tuple(densities[k].quantile(0.975 if bounds[k] < 0 else 0.025) for k in np.flatnonzero(~free)),
-        directions=tuple(int(bounds[k]) for k in np.flatnonzero(~free)),
+        bounds=tuple(densities[k].quantile(0.975 if bounds[k] < 0 else 0.025) for k in range(len(bounds)) if bounds[k]),
+        directions=tuple(int(bounds[k]) for k in range(len(bounds)) if bounds[k]),
         curvature=curvature,
         posterior=posterior,
     )

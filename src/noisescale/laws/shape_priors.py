@@ -65,7 +65,7 @@ class ShapePrior:
         learned = prior * np.exp(_TRUST * np.sum(np.log(np.maximum(ratios, 1e-3)), axis=0))
         mixed = (1 - _INDEPENDENT) * learned / learned.sum() + _INDEPENDENT * prior / prior.sum()
         ends = np.cumsum([0, *(part.size for part in weights)])
-        return np.log(mixed[ends[index] : ends[index + 1]])
+        return np.asarray(np.log(mixed[ends[index] : ends[index + 1]]))
 
     def parameters(self, index: int, variant: Variants, span: float) -> tuple[Array, Array]:
         """Return the prior means and standard deviations of a family's parameters.
