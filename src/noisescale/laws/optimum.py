@@ -95,6 +95,7 @@ class Optimum:
             diagnostic, not an interval).
         seeds: Number of seeds.
         cells: Number of usable cells.
+        span: Span of the metric: the distance from the constant predictor to the best cell.
         likelihood: Likelihood of each place x, of both peaks if there are two; None without a fit. It is left out of
             the JSON form.
         shape: What the curve says about its shape; None without a fit. It is left out of the JSON form.
@@ -112,6 +113,7 @@ class Optimum:
     indistinguishable: tuple[float, ...]
     seeds: int
     cells: int
+    span: float
     likelihood: PlaceDensity | None = Field(exclude=True, repr=False)
     shape: tuple[ShapeMoments, ...] | None = Field(exclude=True, repr=False)
 
@@ -194,6 +196,8 @@ class _Ladder:
     @property
     def span(self) -> float:
         """Distance from the constant predictor to the best cell; without one, twice that from the median cell."""
+        if not self.y.size:
+            return math.nan
         centers = np.median(self.y, axis=0)
         best = float(centers.max())
         if math.isfinite(self.constant) and self.constant < best:
@@ -210,7 +214,21 @@ class _Ladder:
             place = Estimate(math.nan, math.nan, math.nan, "1", _ON_AXIS)
             advice = OPTIMUM_ADVICE[label]
             return Optimum(
-                label, advice, place, math.nan, height, (), math.nan, (), argmax, equal_cells, seeds, cells, None, None
+                label,
+                advice,
+                place,
+                math.nan,
+                height,
+                (),
+                math.nan,
+                (),
+                argmax,
+                equal_cells,
+                seeds,
+                cells,
+                self.span,
+                None,
+                None,
             )
         survivors = np.where(self.failed, math.nan, self.y)
         ranges, rivals = separated_peaks(cell_means(self.x, survivors, self.span))
@@ -238,6 +256,7 @@ class _Ladder:
             indistinguishable=equal_cells,
             seeds=seeds,
             cells=cells,
+            span=self.span,
             likelihood=_joined([peak.likelihood for peak in (peaks if rivals else peaks[:1])]),
             shape=best.shape,
         )

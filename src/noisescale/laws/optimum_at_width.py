@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from noisescale.errors import BadInput
 from noisescale.estimate import Estimate
+from noisescale.laws.decisions import Decision, outlook
 from noisescale.laws.fitting import NO_BENEFIT_REASON
 from noisescale.laws.optimum import OPTIMUM_ADVICE
+from noisescale.laws.power_laws import PowerLaw
 from noisescale.laws.quantities import QUANTITIES
-from noisescale.laws.results import Series
+from noisescale.laws.results import MetricOptimum, Series
+from noisescale.laws.shape_priors import ShapePrior
 
 
 @dataclass(frozen=True)
@@ -22,12 +25,14 @@ class OptimumAtWidth:
         basis: Source of the optimum, in words.
         measured_at: Trained width whose measurement is used; None for a law's prediction.
         warnings: Reasons for caution, one sentence each.
+        decision: Decision of least expected loss that `value` follows; None if it follows a measurement.
     """
 
     value: Estimate
     basis: str
     measured_at: float | None
     warnings: tuple[str, ...] = ()
+    decision: Decision | None = None
 
 
 def optimum_at_width(series: Series, metric: str, width: float) -> OptimumAtWidth:
@@ -58,7 +63,11 @@ def optimum_at_width(series: Series, metric: str, width: float) -> OptimumAtWidt
     if law is not None and law.status == "ok":
         widths = ", ".join(f"{value:g}" for value in law.widths)
         basis = f"law of the {law.quantity} over widths {widths}, with its prediction interval"
-        return OptimumAtWidth(law.at(width), basis, None, tuple(warnings))
+        prediction, decision = law.at(width), _decision(law, optima, width)
+        if decision is not None:
+            basis += "; the value is that of least expected loss"
+            prediction = replace(prediction, value=math.exp(decision.place))
+        return OptimumAtWidth(prediction, basis, None, tuple(warnings), decision)
     located = {trained_width: optimum for trained_width, optimum in optima.items() if optimum.curve.has_value}
     if not located:
         reasons = "; ".join(
@@ -77,3 +86,15 @@ def optimum_at_width(series: Series, metric: str, width: float) -> OptimumAtWidt
     labels = ", ".join(located[nearest].labels).replace("_", " ")
     basis = f"nearest width with an optimum or a bound: {nearest:g} ({labels})"
     return OptimumAtWidth(series.value_at(located[nearest]), basis, nearest, tuple(warnings))
+
+
+def _decision(law: PowerLaw, optima: dict[float, MetricOptimum], width: float) -> Decision | None:
+    """Return the decision of least expected loss; None without a curve whose shape is known."""
+    shapes = tuple(
+        optimum.curve.shape
+        for optimum in optima.values()
+        if optimum.curve.shape is not None and optimum.curve.label == "interior"
+    )
+    if law.posterior is None or not shapes:
+        return None
+    return outlook(law.posterior, ShapePrior(shapes), optima[max(optima)].curve.span, width).decide()

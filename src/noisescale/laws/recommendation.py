@@ -56,6 +56,8 @@ class Recommendation:
         noise_scale: Noise scale g; NaN if the optimizer has none.
         temperature: Temperature ε/(B(1 - m)); NaN if the optimizer has none.
         stability_edge: Largest stable learning rate ε_½ at this batch size and width.
+        expected_regret: Expected loss in the metric, against the best noise scale at this width, with its 95 % bound;
+            NaN if the optimum was measured at this width or no law is known.
         ladder: All batch sizes with their learning rates.
         metric: Metric that chose the optima, a name in `METRICS`.
         select_on: Data set that chose the optima, "test" or "validation".
@@ -88,6 +90,7 @@ class Recommendation:
     noise_scale: Estimate
     temperature: Estimate
     stability_edge: Estimate
+    expected_regret: Estimate
     ladder: tuple[Rung, ...]
     metric: str
     select_on: str

@@ -93,6 +93,7 @@ def recommend(
         if by_rate
         else _temperature(chosen, noise, momentum),
         stability_edge=chosen.stability_edge,
+        expected_regret=_expected_regret(selection.optimum, fitted.metric),
         ladder=selection.ladder,
         metric=fitted.metric,
         select_on=fitted.select_on,
@@ -104,6 +105,13 @@ def recommend(
         num_outputs=num_outputs,
         **_building_fields(group),
     )
+
+
+def _expected_regret(optimum: OptimumAtWidth, metric: str) -> Estimate:
+    unit, convention = METRICS[metric].unit, f"{metric} below that at the best noise scale of this width"
+    if optimum.decision is None:
+        return no_estimate(unit, convention)
+    return Estimate(optimum.decision.regret, 0.0, optimum.decision.regret_high, unit, convention)
 
 
 @dataclass(frozen=True)
