@@ -1,4 +1,4 @@
-"""The table of claims, by id. A new claim is one row: `CLAIMS["C9.1"] = Claim(...)`."""
+"""The table of claims, by id. A claim is a row of its paper's module in `claims/papers/`."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ class GhostBatchNorm(_BatchNorm):
     moves the running statistics by the fraction `momentum` towards the mean and the unbiased variance, averaged over
     the ghost batches. Evaluation mode uses the running statistics.
 
-    Activations have the shape [B, C], [B, C, L] or [B, C, H, W].
+    Activations have the shape [B, C], then their positions, of a kind in `SPATIAL`.
 
     Args:
         channels: Number C of channels.
@@ -68,4 +68,5 @@ class GhostBatchNorm(_BatchNorm):
 
     def _check_input_dim(self, input: Tensor) -> None:
         if spatial_axes(input.shape[1:]) not in SPATIAL:
-            raise BadInput("GhostBatchNorm", "inputs [B, C], [B, C, L] or [B, C, H, W]", f"shape {tuple(input.shape)}")
+            kinds = ", ".join(layers.inputs for layers in SPATIAL.values() if not layers.channels_last)
+            raise BadInput("GhostBatchNorm", f"a batch of {kinds}", f"shape {tuple(input.shape)}")
