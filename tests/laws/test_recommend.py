@@ -37,15 +37,23 @@ def test_a_normalized_noise_scale_that_one_width_lacks_is_not_recommended(make_s
     assert math.isnan(recommendation.normalized_noise_scale.value)
 
 
-def test_the_default_is_the_largest_batch_below_the_edge(make_study: Make) -> None:
+def test_the_default_is_the_largest_batch_whose_rate_has_no_price(make_study: Make) -> None:
     recommendation = recommend(make_study(rates=(2.0,)), width=96)
-    stable = [rung for rung in recommendation.ladder if rung.stable]
-    assert recommendation.batch_size == max(rung.batch_size for rung in stable)
-    assert recommendation.batch_size > 10
-    assert recommendation.learning_rate.value <= recommendation.stability_edge.value / 2
+    allowed = [
+        rung
+        for rung in recommendation.ladder
+        if rung.stable and rung.learning_rate.value <= min(0.3 * rung.stability_edge.value, 4 * 2.0)
+    ]
+    assert recommendation.batch_size == max(rung.batch_size for rung in allowed)
+    assert recommendation.batch_size > 5
+    assert recommendation.learning_rate.value <= 0.3 * recommendation.stability_edge.value
     assert recommendation.learning_rate.high <= recommendation.stability_edge.value
-    larger = [rung for rung in recommendation.ladder if rung.batch_size > recommendation.batch_size]
-    assert larger and not larger[0].stable
+
+
+def test_no_batch_and_no_rate_far_from_the_trained_ones_is_recommended(make_study: Make) -> None:
+    recommendation = recommend(make_study(batches=(1, 2, 3, 4, 6, 8, 11)), width=64)
+    assert recommendation.learning_rate.value <= 4 * 1.0
+    assert recommendation.batch_size <= 2 * 11
 
 
 def test_every_rung_has_the_same_noise(make_study: Make) -> None:

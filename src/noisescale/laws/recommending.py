@@ -256,8 +256,8 @@ def _warn_of_rate(series: Series, ladder: tuple[Rung, ...], chosen: Rung, warnin
     if rate <= largest * (1 + 1e-9):
         return
     text = (
-        f"the rate {rate:.4g} lies above {largest:g}, the largest rate of the grid: it relies on the assumption that "
-        "equal noise at equal ε·steps gives equal accuracy"
+        f"the rate {rate:.4g} lies above {largest:g}, the largest rate of the grid: its price was not measured; it "
+        "relies on the assumption that equal noise at equal ε·steps gives equal accuracy"
     )
     # Batch sizes are whole numbers, so the rate of a rung may exceed the largest trained rate slightly.
     within = [rung.batch_size for rung in ladder if rung.learning_rate.value <= largest * 1.05]

@@ -128,8 +128,35 @@ def scaled(estimate: Estimate, log_factor: float, unit: str, convention: str) ->
     return Estimate(estimate.value * factor, estimate.low * factor, estimate.high * factor, unit, convention)
 
 
+# Up to this share of the stability edge, a larger rate with a larger batch cost no accuracy at equal noise and equal
+# ε·steps; at 0.4 it cost 0.8 percentage points and at half of the edge 2 (ten seeds, the quickstart's problem).
+PRICE_FREE_SHARE = 0.3
+# A recommendation stays within these factors of the batch sizes and of the rates that were trained.
+NEAR_BATCH, NEAR_RATE = 2.0, 4.0
+
+
+def near_trained(ladder: tuple[Rung, ...], series: Series) -> list[Rung]:
+    """Return the rungs whose batch size and rate are near those that were trained, and whose rate has no known price.
+
+    Args:
+        ladder: Rungs, in increasing order of batch size.
+        series: Series whose cells were trained.
+    """
+    cells = [cell for row in series.widths for cell in row.cells]
+    batches = [cell.batch_size for cell in cells]
+    rates = [cell.learning_rate for cell in cells if not cell.failures] or [cell.learning_rate for cell in cells]
+
+    def near(rung: Rung) -> bool:
+        batch_is_near = min(batches) / NEAR_BATCH <= rung.batch_size <= max(batches) * NEAR_BATCH
+        rate_is_near = min(rates) / NEAR_RATE <= rung.learning_rate.value <= max(rates) * NEAR_RATE
+        edge = rung.stability_edge.value
+        return batch_is_near and rate_is_near and not rung.learning_rate.value > PRICE_FREE_SHARE * edge
+
+    return [rung for rung in ladder if near(rung)]
+
+
 def choose_rung(ladder: tuple[Rung, ...], series: Series, warnings: list[str]) -> Rung:
-    """Choose the largest stable batch size, or a cautious rung with a warning if no rung is known to be stable.
+    """Choose the largest stable batch size near the trained ones, or a cautious rung with a warning if there is none.
 
     Args:
         ladder: Rungs, in increasing order of batch size.
@@ -149,7 +176,7 @@ def choose_rung(ladder: tuple[Rung, ...], series: Series, warnings: list[str]) -
                 "no stability edge was measured, so it is not known whether the rate is stable at this batch size"
             )
         return ladder[0]
-    stable = [rung for rung in ladder if rung.stable]
+    stable = [rung for rung in near_trained(ladder, series) if rung.stable]
     if stable:
         return stable[-1]
     if ladder[0].stable is None:
