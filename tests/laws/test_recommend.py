@@ -215,9 +215,18 @@ def test_impossible_requests_are_refused(arguments: dict[str, Any], name: str, m
         recommend(make_study(rates=(2.0,), widths=(32, 64)), **arguments)
 
 
-def test_a_study_without_an_optimum_is_refused_with_the_reason(make_study: Make) -> None:
-    with pytest.raises(BadInput, match="width 64: fewer than 3 usable cells"):
-        recommend(make_study(rates=(2.0,), batches=(4, 8), widths=(32, 64)), width=128)
+def test_without_a_law_the_best_trained_cell_of_the_nearest_width_comes_first(make_study: Make) -> None:
+    study = make_study(widths=(32, 64), seeds=2)
+    recommendation = recommend(study, width=256)
+    runs = study.table[(study.table.purpose == "sweep") & (study.table.width == 64)]
+    means = runs.groupby(["learning_rate", "batch_size"]).test_accuracy.mean()
+    rate, batch = means.idxmax()
+    assert recommendation.batch_size == batch
+    assert recommendation.learning_rate.value == pytest.approx(rate, rel=1e-6)
+    assert math.isnan(recommendation.learning_rate.low) and math.isnan(recommendation.noise_scale.high)
+    assert f"B = {batch:g}" in recommendation.basis[0] and "width 64" in recommendation.basis[0]
+    (rules,) = [warning for warning in recommendation.warnings if "in proportion to width" in warning]
+    assert f"B = {batch / 4:.3g}" in rules
 
 
 def test_the_validity_lists_the_training_options(make_study: Make) -> None:

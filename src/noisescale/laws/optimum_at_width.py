@@ -9,11 +9,11 @@ from noisescale.errors import BadInput
 from noisescale.estimate import Estimate
 from noisescale.laws.decisions import Decision, outlook
 from noisescale.laws.fitting import NO_BENEFIT_REASON
-from noisescale.laws.optimum import OPTIMUM_ADVICE
+from noisescale.laws.ladder import Cell
 from noisescale.laws.power_laws import PowerLaw
-from noisescale.laws.quantities import QUANTITIES
-from noisescale.laws.results import MetricOptimum, Series
+from noisescale.laws.results import MetricOptimum, Series, WidthFit
 from noisescale.laws.shape_priors import ShapePrior
+from noisescale.training import METRICS
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class OptimumAtWidth:
         measured_at: Trained width whose measurement is used; None for a law's prediction.
         warnings: Reasons for caution, one sentence each.
         decision: Decision of least expected loss that `value` follows; None if it follows a measurement.
+        cell: Best trained cell of the nearest width, if no law is known.
     """
 
     value: Estimate
@@ -33,10 +34,11 @@ class OptimumAtWidth:
     measured_at: float | None
     warnings: tuple[str, ...] = ()
     decision: Decision | None = None
+    cell: Cell | None = None
 
 
 def optimum_at_width(series: Series, metric: str, width: float) -> OptimumAtWidth:
-    """Return the optimum measured at this width, else the law's prediction, else the optimum of the nearest width.
+    """Return the optimum measured at this width, else the law's decision, else the best cell of the nearest width.
 
     Args:
         series: Series, with one ladder of learning rates or batch sizes for each width.
@@ -47,7 +49,7 @@ def optimum_at_width(series: Series, metric: str, width: float) -> OptimumAtWidt
         The optimum and its source.
 
     Raises:
-        BadInput: No trained width has an optimum.
+        BadInput: The metric was measured in no cell.
     """
     optima = {row.width: row.optima[metric] for row in series.widths if metric in row.optima}
     trained, warnings = optima.get(float(width)), []
@@ -68,24 +70,42 @@ def optimum_at_width(series: Series, metric: str, width: float) -> OptimumAtWidt
             basis += "; the value is that of least expected loss"
             prediction = replace(prediction, value=math.exp(decision.place))
         return OptimumAtWidth(prediction, basis, None, tuple(warnings), decision)
-    located = {trained_width: optimum for trained_width, optimum in optima.items() if optimum.curve.has_value}
-    if not located:
-        reasons = "; ".join(
-            f"width {trained_width:g}: {optimum.curve.advice}" for trained_width, optimum in optima.items()
-        )
-        raise BadInput("recommend", "an optimum at one width or more", reasons or f"no {metric} at any width")
-    # A bound or an unconverged optimum at a near width is more informative than a converged optimum far away. An
-    # optimum above half of the stability edge is not informative.
-    informative = [trained_width for trained_width, optimum in located.items() if not optimum.stability_limited]
-    nearest = min(informative or located, key=lambda trained_width: abs(math.log(trained_width / width)))
-    quantity = "learning rate" if series.quantity == "learning_rate" else QUANTITIES["noise_scale"].words
-    warnings.append(f"the law over widths is inconclusive: the {quantity} of width {nearest:g} is used unchanged")
-    label = located[nearest].curve.label
-    if label != "interior":
-        warnings.append(f"at width {nearest:g} the optimum is known only as a bound ({OPTIMUM_ADVICE[label]})")
-    labels = ", ".join(located[nearest].labels).replace("_", " ")
-    basis = f"nearest width with an optimum or a bound: {nearest:g} ({labels})"
-    return OptimumAtWidth(series.value_at(located[nearest]), basis, nearest, tuple(warnings))
+    cells = {row.width: cell for row in series.widths if (cell := _best_cell(row, metric)) is not None}
+    if not cells:
+        raise BadInput("recommend", f"a cell whose {metric} was measured", "none at any width")
+    nearest = min(cells, key=lambda trained_width: abs(math.log(trained_width / width)))
+    cell = cells[nearest]
+    setting = f"ε = {cell.learning_rate:g}, B = {cell.batch_size:g}, {metric} {cell.metrics[metric].value:.4g}"
+    reason = law.advice if law is not None else f"no {metric} was measured"
+    warnings.append(f"no law over widths: {reason}")
+    if nearest != width:
+        warnings.append(_rules(series, cell, nearest, width))
+    basis = f"the best trained cell at width {nearest:g}, the nearest: {setting}"
+    value = Estimate(getattr(cell, series.quantity), math.nan, math.nan, "1", "of the best trained cell")
+    return OptimumAtWidth(value, basis, nearest, tuple(warnings), cell=cell)
+
+
+def _best_cell(row: WidthFit, metric: str) -> Cell | None:
+    """Return the cell with the best mean at a width; None without a measured cell."""
+    measured = [cell for cell in row.cells if metric in cell.metrics and math.isfinite(cell.metrics[metric].value)]
+    sign = METRICS[metric].sign
+    return max(measured, key=lambda cell: sign * cell.metrics[metric].value, default=None)
+
+
+def _rules(series: Series, cell: Cell, trained_width: float, width: float) -> str:
+    """Say what two rules of thumb would give at a width, from the best cell of another width."""
+    factor = width / trained_width
+    same = f"the same rate and batch size, ε = {cell.learning_rate:g} and B = {cell.batch_size:g}"
+    if series.quantity == "learning_rate":
+        return f"at width {width:g}, the rule of a constant rate gives {same}; no interval is known"
+    if series.axis == "batch_size":
+        scaled = f"B = {max(cell.batch_size / factor, 1):.3g} at ε = {cell.learning_rate:g}"
+    else:
+        scaled = f"ε = {cell.learning_rate * factor:.3g} at B = {cell.batch_size:g}"
+    return (
+        f"at width {width:g}, the rule of constant noise gives {same}, and the rule of noise in proportion to width "
+        f"gives about {scaled}; no interval is known"
+    )
 
 
 def _decision(law: PowerLaw, optima: dict[float, MetricOptimum], width: float) -> Decision | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from noisescale.errors import BadInput
@@ -137,18 +137,30 @@ def _select_by_noise(
     train_size = series.widths[-1].train_size
     if batch_size is not None and not (1 <= batch_size < train_size and batch_size == int(batch_size)):
         raise BadInput("batch_size", f"a whole number from 1 to {train_size - 1}", batch_size)
-    formula = NOISE_SCALE.formula(fitted.replacement)
+    formula, cell = NOISE_SCALE.formula(fitted.replacement), optimum.cell
     noise = scaled(optimum.value, -log_ratio_at(series, width), NOISE_SCALE.unit, formula)
     batches = [int(batch_size)] if batch_size is not None else candidate_batches(train_size)
+    if cell is not None:
+        noise = Estimate(cell.noise_scale, math.nan, math.nan, NOISE_SCALE.unit, formula)
+        optimum = replace(optimum, value=scaled(noise, log_ratio_at(series, width), "1", optimum.value.convention))
+        batches = sorted({*batches, round(cell.batch_size)}) if batch_size is None else batches
     if study is not None:
         batches = trainable(batches, study, batch_size is not None)
-    time = training_time(series, fitted.metric, width if optimum.measured_at is None else optimum.measured_at)
+    if cell is not None:
+        time = cell.learning_rate * cell.steps
+    else:
+        time = training_time(series, fitted.metric, width if optimum.measured_at is None else optimum.measured_at)
     epochs = epochs_of(series) if series.budget == "epochs" else math.nan
     momentum = float(group.hyperparameters["momentum"])
     ladder = tuple(
         rung_of_noise(batch, noise, edge, time, epochs, train_size, momentum, fitted.replacement) for batch in batches
     )
-    chosen = choose_rung(ladder, series, warnings)
+    if cell is not None and batch_size is None:
+        trained_batch = round(cell.batch_size)
+        trained_rungs = tuple(rung for rung in ladder if rung.batch_size == trained_batch)
+        chosen = choose_rung(trained_rungs, series, warnings)
+    else:
+        chosen = choose_rung(ladder, series, warnings)
     _warn_of_width(series, fitted.metric, width, optimum.measured_at, warnings)
     _warn_of_rate(series, ladder, chosen, warnings)
     return _Selection(ladder, chosen, series, optimum, noise, time, warnings)

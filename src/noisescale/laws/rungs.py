@@ -117,7 +117,9 @@ def rung_of_rate(series: Series, rate: Estimate, edge: EdgeByBatch | None) -> Ru
 
 def _rung(batch: int, rate: Estimate, edge: EdgeByBatch | None, steps: float) -> Rung:
     limit = edge.at(batch) if edge else no_estimate("learning rate", "not measured")
-    stable = None if edge is None else rate.value <= STABILITY_SHARE * limit.value and rate.high <= limit.value
+    # A trained cell has no interval.
+    highest = rate.high if not math.isnan(rate.high) else rate.value
+    stable = None if edge is None else rate.value <= STABILITY_SHARE * limit.value and highest <= limit.value
     steps = round(steps) if math.isfinite(steps) else 0
     return Rung(batch, rate, limit, max(steps, 1), stable)
 
