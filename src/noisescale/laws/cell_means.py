@@ -34,7 +34,8 @@ class CellMeans:
         x: Positions of the cells near the top, shape [cells].
         mean: Mean of each cell without the seeds' common differences, outliers drawn in, shape [cells].
         covariance: Covariance of the errors of `mean`, shape [cells, cells].
-        adjusted: Value of each seed in each cell, missing runs filled with the cell's mean plus the seed's difference,
+        adjusted: Value of each seed in each cell, outliers drawn in, missing runs filled with the cell's mean plus the
+            seed's difference,
             shape [seeds, cells].
         seed_deviation: Standard deviation of the seeds' common difference.
         degrees: Degrees of freedom of the covariance.
@@ -98,7 +99,7 @@ def cell_means(x: Array, y: Array, span: float) -> CellMeans:
     correlation = _correlation(residuals / np.sqrt(variance), x[near])
     error = np.sqrt(variance / counts)
     mean = middle + offset
-    filled = np.where(np.isfinite(table), table, mean + difference[:, None])
+    filled = np.where(np.isfinite(table), middle + drawn_in, mean) + difference[:, None]
     first, last = int(near[0]), int(near[-1])
     return CellMeans(
         x=x[near],
