@@ -99,12 +99,13 @@ def cell_means(x: Array, y: Array, span: float) -> CellMeans:
     correlation = _correlation(residuals / np.sqrt(variance), x[near])
     error = np.sqrt(variance / counts)
     mean = middle + offset
+    shifted = _shift_covariance(x[near], mean, residuals)
     filled = np.where(np.isfinite(table), middle + drawn_in, mean) + difference[:, None]
     first, last = int(near[0]), int(near[-1])
     return CellMeans(
         x=x[near],
         mean=mean,
-        covariance=error[:, None] * correlation * error,
+        covariance=error[:, None] * correlation * error + shifted,
         adjusted=filled,
         seed_deviation=float(difference.std(ddof=1)) if seeds > 1 else 0.0,
         degrees=max(float(np.sum(counts - 1)) - (seeds - 1), 2.0),
@@ -113,6 +114,27 @@ def cell_means(x: Array, y: Array, span: float) -> CellMeans:
         depth=depth,
         span=span,
     )
+
+
+def _shift_covariance(x: Array, mean: Array, residuals: Array) -> Array:
+    """Return the covariance of the means from shifts of the optimum between seeds.
+
+    A seed whose optimum lies at a distance δ from the others' has residuals -δ·f'. The variance of δ is that of its
+    least-squares estimates, minus what the noise of the cells gives.
+    """
+    seeds, cells = residuals.shape
+    if seeds < 2 or cells < 4:
+        return np.zeros((cells, cells))
+    slope = np.gradient(mean, x)
+    centered = slope - slope.mean()
+    square = float(centered @ centered)
+    if square <= 0:
+        return np.zeros((cells, cells))
+    shifts = residuals @ centered / square
+    rest = residuals - residuals.mean(axis=1, keepdims=True) - np.outer(shifts, centered)
+    noise = float(np.sum(rest**2)) / ((seeds - 1) * (cells - 2))
+    variance = max(float(shifts @ shifts) / (seeds - 1) - noise / square, 0.0)
+    return variance / seeds * np.outer(slope, slope)
 
 
 def _correlation(z: Array, x: Array) -> Array:
