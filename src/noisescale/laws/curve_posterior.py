@@ -20,7 +20,7 @@ Array = NDArray[np.float64]
 
 # Error of every shape: a share of the drop at a cell, which grows to four times as much for a cell that is nearly deep,
 # and a share of the span. A shape describes the top; what lies far below says little of where the top is.
-_MISFIT, _FAR_MISFIT, _FLOOR = 0.03, 0.1, 0.001
+_MISFIT, _FAR_MISFIT, _FLOOR = 0.03, 0.1, 0.002
 # The scale of all errors is uncertain, as if it were known from this number of degrees of freedom at most. So intervals
 # widen where no shape fits.
 _SCALE_DEGREES = 10.0
