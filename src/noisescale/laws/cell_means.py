@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from noisescale.estimate import student_quantile
+
 Array = NDArray[np.float64]
 
 # A value further from its cell's median than this number of standard deviations counts as if it were there.
@@ -134,7 +136,9 @@ def _shift_covariance(x: Array, mean: Array, residuals: Array) -> Array:
     rest = residuals - residuals.mean(axis=1, keepdims=True) - np.outer(shifts, centered)
     noise = float(np.sum(rest**2)) / ((seeds - 1) * (cells - 2))
     variance = max(float(shifts @ shifts) / (seeds - 1) - noise / square, 0.0)
-    return variance / seeds * np.outer(slope, slope)
+    # So few shifts have the tails of Student's t, which the covariance of a normal error must make up for.
+    tails = student_quantile(seeds - 1, 0.975) / student_quantile(math.inf, 0.975)
+    return tails**2 * variance / seeds * np.outer(slope, slope)
 
 
 def _correlation(z: Array, x: Array) -> Array:
