@@ -39,7 +39,7 @@ def _intervals(draw: Draw) -> list[float]:
     from noisescale.laws.optimum import optimum
 
     # Version 0.1 leaves out every cell with a failed run.
-    point = optimum(draw.x, draw.y, ~draw.failed.any(axis=0))
+    point = optimum(draw.x, draw.y, np.asarray(~draw.failed.any(axis=0)))
     return [point.place.low, point.place.high, point.height.low, point.height.high]
 
 

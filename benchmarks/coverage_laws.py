@@ -23,8 +23,8 @@ from noisescale.laws.trends import trend
 
 Array = NDArray[np.float64]
 STEP = math.log(math.sqrt(2))
-LADDER = np.arange(18) * STEP
-BATCH_LADDER = np.sort(math.log(4000) - np.log([1, 2, 3, 4, 6, 8, 11, 16, 23, 32, 45, 64, 91, 128]))
+LADDER: Array = np.asarray(np.arange(18) * STEP, dtype=np.float64)
+BATCH_LADDER: Array = np.sort(math.log(4000) - np.log([1, 2, 3, 4, 6, 8, 11, 16, 23, 32, 45, 64, 91, 128]))
 WIDTHS = (8, 16, 32, 64, 128, 256)
 
 

@@ -69,7 +69,7 @@ class _Fit:
     def degrees_of(self, variance: float) -> float:
         """Return the degrees of freedom of the height's variance (Satterthwaite)."""
         level, rest = self.level_variance, variance - self.level_variance
-        return variance**2 / (level**2 / (self._seeds - 1) + rest**2 / self._degrees)
+        return float(variance**2 / (level**2 / (self._seeds - 1) + rest**2 / self._degrees))
 
     def at(self, places: Array) -> tuple[Array, Array, Array]:
         """Return the log posterior weight of each place, the height there and the variance of the height."""
@@ -99,4 +99,4 @@ class _Fit:
         prior = np.sum(residual[:, cells:] ** 2, axis=1)
         log_weight = -0.5 * (self._degrees + cells) * np.log1p(fit / self._degrees) - 0.5 * prior
         log_weight -= 0.5 * np.linalg.slogdet(normal)[1]
-        return log_weight, q[:, 0], np.linalg.inv(normal)[:, 0, 0]
+        return np.asarray(log_weight), np.asarray(q[:, 0]), np.asarray(np.linalg.inv(normal)[:, 0, 0])

@@ -130,11 +130,11 @@ class World:
     def draw(self, generator: np.random.Generator, design: Design) -> Draw:
         """Draw the runs of a ladder. The optimum lies uniformly in an interval between two cells near the middle."""
         step = math.log(design.factor)
-        x, shape = step * np.arange(design.cells), (design.seeds, design.cells)
+        x, shape = np.asarray(step * np.arange(design.cells), dtype=np.float64), (design.seeds, design.cells)
         fraction = generator.random()
         place = float(x[design.cells // 2 - 1 + generator.integers(-1, 2)] + step * fraction)
         offset, height = self.optimum
-        z = x - (place - offset)
+        z = np.asarray(x - (place - offset), dtype=np.float64)
         noise = generator.standard_normal(shape)
         if math.isfinite(self.tails):
             noise = generator.standard_t(self.tails, shape) / math.sqrt(self.tails / (self.tails - 2))

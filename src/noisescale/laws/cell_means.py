@@ -138,7 +138,7 @@ def _shift_covariance(x: Array, mean: Array, residuals: Array) -> Array:
     variance = max(float(shifts @ shifts) / (seeds - 1) - noise / square, 0.0)
     # So few shifts have the tails of Student's t, which the covariance of a normal error must make up for.
     tails = student_quantile(seeds - 1, 0.975) / student_quantile(math.inf, 0.975)
-    return tails**2 * variance / seeds * np.outer(slope, slope)
+    return np.asarray(tails**2 * variance / seeds * np.outer(slope, slope))
 
 
 def _correlation(z: Array, x: Array) -> Array:

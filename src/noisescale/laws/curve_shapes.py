@@ -212,7 +212,7 @@ class TwoSided:
         pairs = np.where(both, alike * pairs[both].sum() / alike[both].sum(), pairs)
         flat = np.outer(_KIND == 2, _KIND == 2)
         pairs = np.where(flat, _BOTH_FLAT / pairs[flat].sum(), (1 - _BOTH_FLAT) / pairs[~flat].sum()) * pairs
-        return np.log(self.weight * pairs).ravel()
+        return np.asarray(np.log(self.weight * pairs).ravel())
 
     def prior(self, variant: Variants, span: float) -> tuple[Array, Array]:
         """Return the prior of log a of the left and of the right side, and of log b of either."""
