@@ -66,7 +66,7 @@ holdout: $(BASE)  ## measure the regret of the recommendation at held-out widths
 	$(BIN)/python benchmarks/holdout.py
 
 coverage: $(BASE)  ## measure the coverage of the intervals, on planted problems and on the quickstart's design
-	$(BIN)/python benchmarks/coverage.py
+	$(BIN)/python benchmarks/coverage.py $(if $(BASELINE),--baseline $(BASELINE))
 	$(BIN)/noisescale sweep examples/mnist1d.toml --out $(QUICKSTART)
 	$(BIN)/python benchmarks/coverage.py --study $(QUICKSTART)
 

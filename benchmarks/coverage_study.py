@@ -153,7 +153,8 @@ def study_rows(study: StudyLike, draws: int) -> Iterator[Row]:
 def _width_design(
     width: float, ladder: Ladder, values: Array, law_value: float, momentum: float, edges: dict[int, EdgeDesign]
 ) -> WidthDesign | None:
-    usable = ladder.usable & ladder.late & np.isfinite(values).all(axis=0)
+    # The simulation has no failures, so it leaves out cells in which a run failed.
+    usable = ~ladder.failed.any(axis=0) & ladder.late & np.isfinite(values).all(axis=0)
     if int(usable.sum()) < 5 or values.shape[0] < 3:
         return None
     x, y = ladder.x[usable], values[:, usable]

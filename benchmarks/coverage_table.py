@@ -81,7 +81,7 @@ class Tally:
         )
 
 
-@dataclass(frozen=True)
+@dataclass
 class Row:
     """A line of the table, with shares instead of counts.
 
@@ -96,6 +96,11 @@ class Row:
         excluded: Share of draws without an interval.
         half_width: Median half-width of the bounded intervals, in nats or in the unit of the quantity.
         note: Remark for the table.
+        reference_coverage: Coverage of a well-specified model.
+        reference_half_width: Median half-width of a well-specified model.
+        baseline_coverage: Coverage of version 0.1, which counts draws without an interval as misses.
+        baseline_half_width: Median half-width of version 0.1.
+        baseline_unbounded: Share of draws in which version 0.1 has an open interval or none.
     """
 
     quantity: str
@@ -108,25 +113,42 @@ class Row:
     excluded: float
     half_width: float
     note: str
+    reference_coverage: float = math.nan
+    reference_half_width: float = math.nan
+    baseline_coverage: float = math.nan
+    baseline_half_width: float = math.nan
+    baseline_unbounded: float = math.nan
 
 
-def write(rows: list[Row], name: str, folder: Path, heading: str) -> None:
-    """Write the table as NAME.csv and NAME.md.
+def write(sections: dict[str, list[Row]], name: str, folder: Path, heading: str, lead: str = "") -> None:
+    """Write all rows as NAME.csv, and NAME.md with a table for each section.
 
     Args:
-        rows: Lines of the table.
+        sections: Lines of the tables, by the title of their section; an empty title for a page without sections.
         name: Stem of the file names.
         folder: Folder for the files.
         heading: Title of the page.
+        lead: Paragraph below the title.
     """
     folder.mkdir(parents=True, exist_ok=True)
     names = [column.name for column in fields(Row)]
     with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as handle:
         writer = csv.DictWriter(handle, names)
         writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
-    lines = [f"# {heading}", "", "| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
-    for row in rows:
-        cells = ["" if isinstance(value, float) and math.isnan(value) else str(value) for value in asdict(row).values()]
-        lines.append("| " + " | ".join(cells) + " |")
-    (folder / f"{name}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        writer.writerows(asdict(row) for rows in sections.values() for row in rows)
+    lines = [f"# {heading}", ""] + ([lead, ""] if lead else [])
+    for title, rows in sections.items():
+        lines += ([f"## {title}", ""] if title else []) + _table([asdict(row) for row in rows]) + [""]
+    (folder / f"{name}.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+
+
+def _table(rows: list[dict[str, object]]) -> list[str]:
+    """Return a table without the columns that are empty in all rows."""
+    columns = [name for name in rows[0] if name == "note" or any(_text(row[name]) for row in rows)] if rows else []
+    columns.sort(key=lambda name: name == "note")
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    return lines + ["| " + " | ".join(_text(row[name]) for name in columns) + " |" for row in rows]
+
+
+def _text(value: object) -> str:
+    return "" if isinstance(value, float) and math.isnan(value) else str(value)

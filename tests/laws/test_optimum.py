@@ -148,6 +148,44 @@ def test_an_optimum_beside_the_edge_of_stability_is_not_biased_towards_more_nois
     assert abs(np.mean(errors)) < 0.09
 
 
+def test_the_height_counts_a_failed_run_as_the_constant_predictor() -> None:
+    generator = np.random.default_rng(16)
+    x, covered, errors = np.arange(12) * STEP, 0, []
+    for _ in range(30):
+        y = 0.6 - 0.05 * (x - x[6]) ** 2 + 0.005 * generator.standard_normal((10, 12))
+        failed = generator.random(y.shape) < 0.2
+        height = optimum(x, np.where(failed, 0.1, y), failed=failed, constant=0.1).height
+        covered += height.low <= 0.5 <= height.high
+        errors.append(height.value - 0.5)
+    assert covered >= 25
+    # The share of failures among 120 runs has a standard error of 0.037, which is 0.018 of the height; 30 draws.
+    assert abs(np.mean(errors)) < 0.013
+
+
+def test_a_cell_in_which_every_run_fails_does_not_decide_the_height() -> None:
+    y = planted_curve(X, X[7] + 0.1, deviation=0.005).draw(np.random.default_rng(17), 6)
+    failed = np.zeros(y.shape, dtype=bool)
+    failed[:, 7] = True
+    height = optimum(X, np.where(failed, 0.1, y), failed=failed, constant=0.1).height
+    assert height.value > 0.4
+
+
+def test_one_blown_up_run_does_not_widen_the_height() -> None:
+    y = planted_curve(X, X[7], deviation=0.005).draw(np.random.default_rng(18), 6)
+    blown_up = y.copy()
+    blown_up[2, 6] = -1e6
+    height, undisturbed = (optimum(X, values, constant=0.1).height for values in (blown_up, y))
+    assert height.high - height.low < 3 * (undisturbed.high - undisturbed.low)
+
+
+def test_seeds_that_survive_in_one_run_of_five_do_not_move_the_optimum_to_an_end() -> None:
+    generator = np.random.default_rng(19)
+    y = planted_curve(X, X[7], deviation=0.005).draw(generator, 5)
+    failed = np.arange(5)[:, None] != np.arange(X.size) % 5
+    place = optimum(X, np.where(failed, 0.1, y), failed=failed, constant=0.1).place
+    assert X[4] < place.low < X[8] and X[6] < place.high < X[11]
+
+
 def test_diagnostics_name_the_best_cell() -> None:
     y = planted_curve(X, X[6], deviation=0.002).draw(np.random.default_rng(6), 10)
     result = optimum(X, y)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from noisescale.estimate import student_quantile
+
 Array = NDArray[np.float64]
 
 # A value further from its cell's median than this number of standard deviations counts as if it were there.
@@ -34,7 +36,8 @@ class CellMeans:
         x: Positions of the cells near the top, shape [cells].
         mean: Mean of each cell without the seeds' common differences, outliers drawn in, shape [cells].
         covariance: Covariance of the errors of `mean`, shape [cells, cells].
-        adjusted: Value of each seed in each cell, missing runs filled with the cell's mean plus the seed's difference,
+        adjusted: Value of each seed in each cell, outliers drawn in, missing runs filled with the cell's mean plus the
+            seed's difference,
             shape [seeds, cells].
         seed_deviation: Standard deviation of the seeds' common difference.
         degrees: Degrees of freedom of the covariance.
@@ -98,12 +101,13 @@ def cell_means(x: Array, y: Array, span: float) -> CellMeans:
     correlation = _correlation(residuals / np.sqrt(variance), x[near])
     error = np.sqrt(variance / counts)
     mean = middle + offset
-    filled = np.where(np.isfinite(table), table, mean + difference[:, None])
+    shifted = _shift_covariance(x[near], mean, residuals)
+    filled = np.where(np.isfinite(table), middle + drawn_in, mean) + difference[:, None]
     first, last = int(near[0]), int(near[-1])
     return CellMeans(
         x=x[near],
         mean=mean,
-        covariance=error[:, None] * correlation * error,
+        covariance=error[:, None] * correlation * error + shifted,
         adjusted=filled,
         seed_deviation=float(difference.std(ddof=1)) if seeds > 1 else 0.0,
         degrees=max(float(np.sum(counts - 1)) - (seeds - 1), 2.0),
@@ -112,6 +116,29 @@ def cell_means(x: Array, y: Array, span: float) -> CellMeans:
         depth=depth,
         span=span,
     )
+
+
+def _shift_covariance(x: Array, mean: Array, residuals: Array) -> Array:
+    """Return the covariance of the means from shifts of the optimum between seeds.
+
+    A seed whose optimum lies at a distance δ from the others' has residuals -δ·f'. The variance of δ is that of its
+    least-squares estimates, minus what the noise of the cells gives.
+    """
+    seeds, cells = residuals.shape
+    if seeds < 2 or cells < 4:
+        return np.zeros((cells, cells))
+    slope = np.gradient(mean, x)
+    centered = slope - slope.mean()
+    square = float(centered @ centered)
+    if square <= 0:
+        return np.zeros((cells, cells))
+    shifts = residuals @ centered / square
+    rest = residuals - residuals.mean(axis=1, keepdims=True) - np.outer(shifts, centered)
+    noise = float(np.sum(rest**2)) / ((seeds - 1) * (cells - 2))
+    variance = max(float(shifts @ shifts) / (seeds - 1) - noise / square, 0.0)
+    # So few shifts have the tails of Student's t, which the covariance of a normal error must make up for.
+    tails = student_quantile(seeds - 1, 0.975) / student_quantile(math.inf, 0.975)
+    return np.asarray(tails**2 * variance / seeds * np.outer(slope, slope))
 
 
 def _correlation(z: Array, x: Array) -> Array:

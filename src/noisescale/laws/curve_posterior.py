@@ -21,12 +21,14 @@ Array = NDArray[np.float64]
 
 # Error of every shape: a share of the drop at a cell, which grows to four times as much for a cell that is nearly deep,
 # and a share of the span. A shape describes the top; what lies far below says little of where the top is.
-_MISFIT, _FAR_MISFIT, _FLOOR = 0.03, 0.1, 0.001
+_MISFIT, _FAR_MISFIT, _FLOOR = 0.03, 0.1, 0.002
 # The scale of all errors is uncertain, as if it were known from this number of degrees of freedom at most. So intervals
 # widen where no shape fits.
 _SCALE_DEGREES = 10.0
 # Probability that the nearest deep cell says nothing about the shape (a few broken runs, for example).
-_BROKEN = 0.2
+_BROKEN = 0.1
+# A curve should fall by the depth at a deep cell; a shortfall of this share of the depth is one standard error.
+_BOUND_WIDTH = 0.15
 # Beyond the ends of a ladder the optimum may lie this far away, in nats.
 _REACH = 1.2
 _COARSE_STEP, _FINE_PLACES, _FINEST_STEP = 0.2, 80, 0.004
@@ -241,7 +243,7 @@ class _Fitter:
         means = np.concatenate([np.full((curves, 1), self._best), means], axis=1)
         spreads = np.concatenate([np.full((curves, 1), cells.span), spreads], axis=1)
         drops = family.drops(np.concatenate([cells.x, deep]) - place[:, None], variant)
-        width = 0.3 * self._depth
+        width = _BOUND_WIDTH * self._depth
         diagonal = np.arange(means.shape[1])
 
         def evaluate(q: Array) -> tuple[Array, Array, Array, Array]:

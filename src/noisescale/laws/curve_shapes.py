@@ -195,6 +195,8 @@ _STEEPER = np.array([side[3] for side in _SIDES])
 # Two tips whose radii differ by this log factor are less likely by exp(-1/2) than equal ones: a smooth curve has one
 # curvature at its top.
 _TIP_SPREAD = 0.6
+# Probability that both sides are flat. A top that is flat on one side only is the end of a plateau, which is rare.
+_BOTH_FLAT = 0.13
 
 
 @dataclass(frozen=True)
@@ -219,7 +221,9 @@ class TwoSided:
         ratio = np.log(_CONSTANT[:, None] / _CONSTANT)
         alike = pairs * np.exp(-0.5 * (ratio / _TIP_SPREAD) ** 2)
         pairs = np.where(both, alike * pairs[both].sum() / alike[both].sum(), pairs)
-        return np.asarray(np.log(self.weight * pairs / pairs.sum()).ravel())
+        flat = np.outer(_KIND == 2, _KIND == 2)
+        pairs = np.where(flat, _BOTH_FLAT / pairs[flat].sum(), (1 - _BOTH_FLAT) / pairs[~flat].sum()) * pairs
+        return np.asarray(np.log(self.weight * pairs).ravel())
 
     def prior(self, variant: Variants, span: float) -> tuple[Array, Array]:
         """Return the prior of log a of the left and of the right side, and of log b of either."""
@@ -293,4 +297,4 @@ class Cliff:
         return drop
 
 
-FAMILIES: tuple[Family, ...] = (Tent(0.25), Parabola(0.05), Skewed(0.15), TwoSided(0.35), Cliff(0.2))
+FAMILIES: tuple[Family, ...] = (Tent(0.2), Parabola(0.05), Skewed(0.15), TwoSided(0.3), Cliff(0.3))

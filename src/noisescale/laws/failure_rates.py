@@ -16,8 +16,8 @@ from scipy.special import ndtr
 Array = NDArray[np.float64]
 
 # No failures anywhere is as likely as all other shares together.
-_BASES = np.array([0.0, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32])
-_BASE_WEIGHTS = np.array([0.5, *[0.5 / 7] * 7])
+_BASES = np.concatenate([[0.0], np.geomspace(0.005, 0.95, 20)])
+_BASE_WEIGHTS = np.array([0.5, *[0.5 / 20] * 20])
 _WIDTHS = np.array([0.05, 0.15, 0.4])
 _EDGE_STEP = 0.08
 # Beyond the last cell the edge may lie this far away, in nats; further away it does not matter.

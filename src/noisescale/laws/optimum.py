@@ -182,6 +182,16 @@ def optimum(
 
 
 @dataclass(frozen=True)
+class _Outcomes:
+    """Draws of the optimum where runs fail: its place on a grid, the curve of the survivors and the failure rate."""
+
+    grid: Array
+    place: Array
+    curve: Array
+    failure_rate: Array
+
+
+@dataclass(frozen=True)
 class _Ladder:
     """The usable cells of a ladder, with a metric `y` to maximize."""
 
@@ -267,14 +277,15 @@ class _Ladder:
         low, high = (part.low, part.high)
         cells = replace(cells, low=max(cells.low, low), high=min(cells.high, high))
         posterior = curve_posterior(cells, self.shapes)
-        density = self._place_density(posterior)
+        outcomes = self._with_failures(posterior)
+        density = self._place_density(posterior, outcomes)
         tail = (1 - self.confidence) / 2
         place, low, high = (density.quantile(p) for p in (0.5, tail, 1 - tail))
         error = math.sqrt(density.moments[1])
         label = self._label(place, low, high)
         ends = -math.inf if low < self.x[0] else low, math.inf if high > self.x[-1] else high
         place = float(np.clip(place, self.x[0], self.x[-1]))
-        height, by_seed, shape_error = self._height(posterior, label, inside, same=same, sign=sign)
+        height, by_seed, shape_error = self._height(posterior, outcomes, label, inside, same=same, sign=sign)
         heights = tuple(float(value) for value in by_seed)
         likelihood = replace(density, open_low=math.isinf(ends[0]), open_high=math.isinf(ends[1]))
         return Peak(
@@ -298,12 +309,23 @@ class _Ladder:
             return "censored_high" if place >= self.x[-1] else "not_identified_high"
         return "interior"
 
-    def _place_density(self, posterior: CurvePosterior) -> PlaceDensity:
-        """Return the density of the optimum's place, with the failures of runs."""
+    def _place_density(self, posterior: CurvePosterior, outcomes: _Outcomes | None) -> PlaceDensity:
+        """Return the density of the optimum's place."""
+        if outcomes is None:
+            return PlaceDensity(posterior.places, posterior.density, open_low=False, open_high=False)
+        step = float(outcomes.grid[1] - outcomes.grid[0])
+        tops = np.rint((outcomes.place - outcomes.grid[0]) / step).astype(np.intp)
+        density = np.bincount(tops, minlength=outcomes.grid.size).astype(np.float64)
+        # The draws are few: smooth them over three points.
+        density = np.convolve(density, [0.25, 0.5, 0.25], mode="same")
+        return PlaceDensity(outcomes.grid, density / density.sum(), open_low=False, open_high=False)
+
+    def _with_failures(self, posterior: CurvePosterior) -> _Outcomes | None:
+        """Draw the optimum's place, the curve and the failure rate there; None if no run failed where it matters."""
         middle = posterior.cells.x
         concerned = (self.x >= middle[0]) & (self.x <= max(middle[-1], posterior.cells.high))
         if not self.failed[:, concerned].any():
-            return PlaceDensity(posterior.places, posterior.density, open_low=False, open_high=False)
+            return None
         generator = np.random.default_rng(0)
         first = np.flatnonzero(self.x >= middle[0])[0]
         counts = self.failed[:, first:].sum(axis=0).astype(np.float64)
@@ -313,20 +335,25 @@ class _Ladder:
         curves, _ = posterior.draws(grid, _DRAWS, generator)
         p = rates.draws(grid, _DRAWS, generator)
         floor = self.constant if math.isfinite(self.constant) else float(self.y.min())
-        best = np.argmax(curves - p * (curves - floor), axis=1)
-        density = np.bincount(best, minlength=grid.size).astype(np.float64)
-        # The draws are few: smooth them over three points.
-        density = np.convolve(density, [0.25, 0.5, 0.25], mode="same")
-        return PlaceDensity(grid, density / density.sum(), open_low=False, open_high=False)
+        tops = np.argmax(curves - p * (curves - floor), axis=1)
+        rows = np.arange(_DRAWS)
+        return _Outcomes(grid, grid[tops], curves[rows, tops], p[rows, tops])
 
     def _height(
-        self, posterior: CurvePosterior, label: str, inside: NDArray[np.bool_], *, same: bool, sign: float
+        self,
+        posterior: CurvePosterior,
+        outcomes: _Outcomes | None,
+        label: str,
+        inside: NDArray[np.bool_],
+        *,
+        same: bool,
+        sign: float,
     ) -> tuple[Estimate, Array, float]:
         """Return the height, each seed's height, and the error from the shape."""
-        seeds = self.y.shape[0]
         if label in ("censored_low", "censored_high"):
             by_seed = self.report[:, 0 if label == "censored_low" else -1]
             return self._height_estimate(float(by_seed.mean()), by_seed, 0.0), by_seed, 0.0
+        heights = None if outcomes is None else outcomes.curve
         if same:
             mean, variance, pull = posterior.height()
             cells = posterior.cells
@@ -336,19 +363,22 @@ class _Ladder:
             )
             report_posterior = curve_posterior(cells)
             _, _, pull = report_posterior.height()
-            places = np.linspace(0.02, 0.98, 25)
-            positions = np.array([posterior.quantile(p) for p in places])
+            levels = np.linspace(0.02, 0.98, 25)
+            if outcomes is None:
+                positions = np.array([posterior.quantile(level) for level in levels])
+            else:
+                positions = np.quantile(outcomes.place, levels)
             curves, _ = report_posterior.draws(positions, _DRAWS, np.random.default_rng(0))
-            at_place = curves[np.arange(_DRAWS), np.arange(_DRAWS) % positions.size]
-            mean, variance = float(at_place.mean()), float(at_place.var())
+            heights = curves[np.arange(_DRAWS), np.arange(_DRAWS) % positions.size]
+        if heights is not None:
+            if outcomes is not None and math.isfinite(self.constant):
+                heights = heights - outcomes.failure_rate * (heights - self.constant)
+            mean, variance = float(heights.mean()), float(heights.var())
         deviations = (cells.adjusted - cells.adjusted.mean(axis=0)) @ pull
         noise = float(pull @ cells.covariance @ pull)
         shape_error = math.sqrt(max(variance - noise, 0.0))
-        share = float(self.failed[:, np.argmin(np.abs(self.x - posterior.quantile(0.5)))].mean())
-        if share and math.isfinite(self.constant):
-            mean -= share * (mean - self.constant)
         by_seed = sign * (mean + deviations)
-        assert by_seed.shape == (seeds,)
+        assert by_seed.shape == self.y.shape[:1]
         return self._height_estimate(sign * mean, by_seed, shape_error), by_seed, shape_error
 
     def _height_estimate(self, mean: float, by_seed: Array, shape_error: float) -> Estimate:
