@@ -382,4 +382,9 @@ def _height_trend(rows: list[tuple[WidthFit, MetricOptimum]]) -> Trend | None:
         for at_width, at_optimum in fitted
     ]
     unit = fitted[0][1].height.unit
-    return trend(np.array([at_width.width for at_width, _ in fitted]), np.array(values).T, unit=unit)
+    return trend(
+        np.array([at_width.width for at_width, _ in fitted]),
+        np.array(values).T,
+        unit=unit,
+        shared_errors=np.array([at_optimum.curve.shape_error for _, at_optimum in fitted]),
+    )
