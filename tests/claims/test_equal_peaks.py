@@ -120,6 +120,17 @@ def count_of_rises_like_the_quickstart(draws: int) -> int:
     return sum(rises(measured_peaks(generator, MIDDLE, np.ones(6), heights, design)) for _ in range(draws))
 
 
+def test_the_height_at_a_width_does_not_depend_on_other_widths() -> None:
+    planted = plant(flat_spec((6, 8, 11, 16, 23, 32, 45, 64, 91), 6), World(sharpening=1.0), np.random.default_rng(3))
+    together = peaks_of(fit_primary_series(planted))
+    assert len(together.widths) > 3
+    for width, accuracy, error in zip(together.widths, together.accuracy, together.shape_errors, strict=True):
+        alone = planted.table[planted.table.width == width]
+        (fitted,) = fit_primary_series(replace(planted, table=alone)).widths
+        curve = fitted.optima["accuracy"].curve
+        assert curve.height_by_seed == tuple(accuracy) and curve.shape_error == error
+
+
 @pytest.mark.short
 def test_equal_peaks_seldom_rise() -> None:
     check_equal_peaks("sharper where narrow", 12)
