@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,8 +21,10 @@ from noisescale.claims import (
     within,
 )
 from noisescale.claims.criterion import below_or_open
-from noisescale.claims.statistic import farthest_from
+from noisescale.claims.law_statistics import slope_statistic
+from noisescale.claims.statistic import farthest_from, from_interval
 from noisescale.estimate import Estimate, two_sided
+from noisescale.laws import power_law
 
 
 def statistic(values: list[float] | np.ndarray, criterion: Criterion) -> Statistic:
@@ -77,6 +80,65 @@ def test_seeds_settle_a_slope_only_if_their_error_fails_the_test() -> None:
     assert by_widths.outcome == "inconclusive" and by_widths.seeds_needed() is None
     # At a stricter level, the scatter of the first slope fails the test too.
     assert by_seeds.seeds_needed(0.001) is None
+
+
+def test_the_scatter_of_widths_contains_the_noise_of_the_seeds() -> None:
+    # The whole scatter of 0.25 comes from 10 seeds, or 0.2 of it from the widths: t = 0.4/0.2 with 6 degrees fails.
+    by_seeds, by_widths = (replace(slope(0.1, 0.25), lasting=(0.0, part)) for part in (0.0, 0.2))
+    # t = 2.45 = 0.4/(0.25·√(10/n)) at n = 23.
+    assert 21 <= (by_seeds.seeds_needed() or 0) <= 26
+    assert by_seeds.rests_on_the_fit() and not by_seeds.limited_by_lasting_error()
+    assert by_widths.seeds_needed() is None
+    assert by_widths.limited_by_lasting_error() and not by_widths.rests_on_the_fit()
+
+
+def test_few_undecided_lines_without_lack_of_fit_blame_it() -> None:
+    error, widths = 0.3, np.geomspace(32, 128, 6)
+    generator, undecided, blamed = np.random.default_rng(7), 0, 0
+    for _ in range(400):
+        errors = error * np.sqrt(generator.chisquare(9, 6) / 9)
+        law = power_law(widths, np.log(widths) + error * generator.standard_normal(6), errors, degrees=9)
+        judged = slope_statistic("s", law, 10, within(1, 0.5))
+        undecided += judged.outcome == "inconclusive"
+        blamed += judged.outcome == "inconclusive" and judged.limited_by_lasting_error()
+    assert undecided > 300 and blamed <= 0.05 * undecided
+    # A line that scatters far beyond the noise of its seeds is blamed.
+    zigzag = np.log(widths) + 0.5 * np.array([1, -1, 1, -1, 1, -1])
+    law = power_law(widths, zigzag, np.full(6, 0.05), degrees=9)
+    assert slope_statistic("s", law, 10, within(1, 0.5)).limited_by_lasting_error()
+
+
+def test_a_value_outside_the_region_is_settled_when_it_is_contradicted() -> None:
+    outside = statistic([1.0, 1.6, 1.3, 1.2], within(1, 0.1))
+    assert outside.outcome == "inconclusive"
+    seeds = outside.seeds_needed() or 0
+    values = np.tile([1.0, 1.6, 1.3, 1.2], math.ceil(seeds / 4))
+    assert 8 < seeds < 60 and statistic(values, within(1, 0.1)).outcome == "contradicted"
+    assert statistic([1.0, 1.6, 1.3, 1.2], below_or_open(1.1)).seeds_needed() is None
+
+
+def test_equal_values_do_not_show_their_error() -> None:
+    equal = statistic([0.5, 0.5, 0.5], above(0))
+    assert equal.outcome == "inconclusive" and equal.p_value == 1 and equal.seeds_needed() is None
+    assert "equal in all 3 seeds" in equal.estimate.convention and not equal.estimate.bounded
+    counts = over_seeds("s", np.zeros(5), "1", "", below(1), resolution=1)
+    assert counts.estimate.high == pytest.approx(1 - 0.025**0.2) and 0 < counts.p_value <= 0.025
+    assert over_seeds("s", np.zeros(5), "1", "", below(0.5), resolution=1).outcome == "inconclusive"
+
+
+def test_errors_that_all_seeds_share_stay_with_more_seeds() -> None:
+    values = 0.02 * np.array([1.0, -1, 1, -1, 1, -1]) + 0.02
+    shared = over_seeds("s", values, "1", "", above(0), shared_error=0.02)
+    assert statistic(values, above(-0.01)).outcome == "supported"
+    assert shared.outcome == "inconclusive" and shared.limited_by_lasting_error()
+    some = over_seeds("s", values, "1", "", above(0), shared_error=0.008)
+    assert 6 < (some.seeds_needed() or 0) < 100 and not some.limited_by_lasting_error()
+
+
+@pytest.mark.parametrize(("criterion", "end"), [(above(0), 0.2), (below(2), 0.5), (different_from(0), 0.2)])
+def test_the_end_of_an_interval_that_faces_the_region_gives_the_p_value(criterion: Criterion, end: float) -> None:
+    judged = from_interval("s", Estimate(1.0, 0.8, 1.5, "1", ""), 10, criterion)
+    assert judged.errors == ((pytest.approx(end / two_sided(9)), 9.0),)
 
 
 def test_an_open_criterion_never_contradicts() -> None:

@@ -18,11 +18,15 @@ from noisescale.claims import (
     NotRun,
     Panel,
     Request,
+    Statistic,
     World,
+    above,
     joint_outcome,
+    over_seeds,
     study,
     verify,
 )
+from noisescale.claims.criterion import below_or_open
 from noisescale.claims.experiments import peaks_over_widths
 from noisescale.claims.planted import PlantedStudy, plant
 from noisescale.claims.provenance import device_name
@@ -104,6 +108,38 @@ def test_a_verdict_names_the_device_that_trained(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.get_device_name", lambda: "NVIDIA H100")
     assert device_name("cuda") == "NVIDIA H100" and device_name("cpu") != "NVIDIA H100"
+
+
+@pytest.mark.parametrize(
+    ("statistic", "note"),
+    [
+        (over_seeds("s", np.array([0.02, 0.06, -0.01, 0.04]), "1", "", above(0)), "seeds would settle it"),
+        (
+            over_seeds("s", np.array([0.02, 0.03, 0.02, 0.04]), "1", "", above(0), shared_error=0.1),
+            "more seeds alone would not settle it",
+        ),
+        (
+            over_seeds("s", np.full(4, 0.1), "1", "mean", above(0)),
+            "s: mean, equal in all 4 seeds, so its error is unknown",
+        ),
+        (
+            over_seeds("s", np.array([0.02, 0.06, -0.01, 0.04]), "1", "", below_or_open(0)),
+            "s: the value lies where the criterion leaves the claim open",
+        ),
+    ],
+)
+def test_the_note_says_what_would_settle_a_claim(
+    statistic: Statistic, note: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def experiment(request: Request) -> Evidence:
+        return Evidence(statistics=(statistic,), panels=(), runs=4, setting="four runs")
+
+    monkeypatch.setitem(CLAIMS, "C1.5", replace(CLAIMS["C1.5"], experiment=experiment))
+    ((verdict, _),) = verify("C1.5", scale="smoke", out=tmp_path)
+    assert verdict.verdict == "inconclusive" and verdict.note.endswith(note)
+    others = ("more seeds alone", "would settle it", "error is unknown", "leaves the claim open")
+    assert sum(part in verdict.note for part in others if part not in note) == 0
+    assert (verdict.seeds_needed is not None) == (note == "seeds would settle it")
 
 
 def test_the_note_mentions_that_no_run_is_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,3 +57,12 @@ def test_a_difference_at_the_margin_is_rarely_equivalent() -> None:
     )
     # Nominal 5 %; three standard errors of 400 draws.
     assert wrongly_equivalent / draws <= 0.085
+
+
+def test_values_without_a_spread_are_inconclusive() -> None:
+    varied, equal = draw(0.05, 0.003, 1), np.zeros(10)
+    for difference, control, name in ((equal, varied / 10, "difference"), (varied, equal + 0.05, "control")):
+        test = equivalence(difference, control)
+        assert test.result == "inconclusive" and f"the {name} is equal in all 10 seeds" in test.reason
+    # A control that varies gives its spread to the margin.
+    assert equivalence(equal, varied).result == "equivalent"

@@ -31,6 +31,24 @@ def test_scatter_about_the_line_widens_the_interval() -> None:
     assert law.lack_of_fit == pytest.approx(0.37, abs=0.05)
 
 
+def test_only_scatter_beyond_the_noise_of_the_seeds_is_lack_of_fit() -> None:
+    pattern = 0.1 * np.array([1.0, -1, 1, -1, 1, -1])
+
+    def lasting(error: float, kinds: list[int] | None = None) -> tuple[float, float]:
+        censored = None if kinds is None else np.array(kinds)
+        law = power_law(WIDTHS, np.log(WIDTHS) + pattern, np.full(6, error), degrees=9, censored=censored)
+        return law.slope_lack_of_fit(), (law.slope.high - law.slope.value)
+
+    assert lasting(0.1)[0] == 0 == lasting(0.08)[0]
+    part, half_width = lasting(0.03)
+    total = half_width / stats.t.ppf(0.975, 4)
+    # τ² + 0.03² is the residual variance, and with equal errors τ has this share of the error of the slope.
+    residual = np.sum((pattern - np.polyval(np.polyfit(np.log(WIDTHS), pattern, 1), np.log(WIDTHS))) ** 2) / 4
+    assert part / total == pytest.approx(math.sqrt(1 - 0.03**2 / residual), rel=1e-6)
+    assert 0 < lasting(0.02, [-1, 0, 0, 0, 0, 0])[0] < lasting(0.02, [-1, 0, 0, 0, 0, 0])[1]
+    assert math.isnan(power_law(WIDTHS[:1], np.zeros(1), np.full(1, 0.1), degrees=9).slope_lack_of_fit())
+
+
 def test_a_prediction_is_wider_than_the_line_and_widens_with_distance() -> None:
     noise = 0.1 * np.array([1.0, -1, 1, -1, 1, -1])
     law = power_law(WIDTHS, np.log(WIDTHS) + noise, np.full(6, 0.05), degrees=9)

@@ -53,12 +53,14 @@ def slope_statistic(name: str, law: PowerLaw, seeds: int, criterion: Criterion) 
     """
     if law.status != "ok":
         return Statistic(name, Estimate(math.nan, -math.inf, math.inf, "1", law.advice), (), seeds, criterion)
-    errors = law.slope_errors()
+    errors, lasting = law.slope_errors(), law.slope_lack_of_fit()
     if not errors:  # the interval comes from a likelihood and is calibrated to the t distribution of the line
         degrees = len(law.widths) - 2.0
         scatter = (((law.slope.high - law.slope.low) / 2 / two_sided(degrees), degrees),)
-        return Statistic(name, law.slope, (), seeds, criterion, scatter)
-    return Statistic(name, law.slope, errors[:1], seeds, criterion, errors[1:])
+        return Statistic(name, law.slope, (), seeds, criterion, scatter, (lasting,))
+    # The scatter of the widths contains the noise of the seeds, which more seeds reduce.
+    total = lasting if law.method == "posterior" else 0.0
+    return Statistic(name, law.slope, errors[:1], seeds, criterion, errors[1:], (total, *(lasting for _ in errors[1:])))
 
 
 def law_at_optima(

@@ -38,7 +38,8 @@ class World:
         by: The quantity that determines the accuracy: "noise" for ḡ, or the "batch" or the "rate" alone.
         height: Peak accuracy at width 64.
         gain: Gain in peak accuracy per doubling of width.
-        curvature: Curvature of accuracy in log ḡ. It is 0 if noise has no effect.
+        curvature: Curvature of accuracy in log ḡ at width 64. It is 0 if noise has no effect.
+        sharpening: Exponent of 1/width in the curvature. If it is positive, narrow networks have sharper peaks.
         saturates: Whether the peak stops rising at width 64.
         rate_effect: Gain in accuracy per doubling of ε at equal ε/B.
         schedule_effect: Accuracy with a schedule of the rate minus accuracy with the same schedule of the batch.
@@ -56,6 +57,7 @@ class World:
     height: float = 0.6
     gain: float = 0.02
     curvature: float = 0.08
+    sharpening: float = 0.0
     saturates: bool = False
     rate_effect: float = 0.0
     schedule_effect: float = 0.0
@@ -110,7 +112,7 @@ def plant(spec: SweepSpec, world: World, generator: np.random.Generator) -> Plan
     octaves = np.log2(width / 64)
     distance = position - world.best - world.slope * octaves * math.log(2)
     peak = world.height + world.gain * (np.minimum(octaves, 0) if world.saturates else octaves)
-    below_peak = skewed(distance, world.curvature)
+    below_peak = skewed(distance, world.curvature * 2.0 ** (-world.sharpening * octaves))
     noise = _seed_noise(frame, position, world.noise, generator)
     accuracy = peak + below_peak + world.rate_effect * np.log2(rate) + noise
     # A schedule ends with little noise, which raises accuracy, whether it changes the rate or the batch size.

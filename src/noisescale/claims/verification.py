@@ -217,14 +217,23 @@ def _what_would_settle_it(item: _Examination, level: float) -> tuple[int | None,
     undecided = [
         statistic for statistic in statistics if statistic.outcome != "contradicted" and statistic.p_value > target
     ]
-    counts = [statistic.seeds_needed(target) for statistic in undecided]
-    enough = max((count for count in counts if count is not None), default=None) if None not in counts else None
-    more = f"about {enough} seeds would settle it" if enough else "more seeds alone would not settle it"
+    counts = {statistic.name: statistic.seeds_needed(target) for statistic in undecided}
+    enough = max((count for count in counts.values() if count is not None), default=None)
+    enough = None if None in counts.values() else enough
+    notes = [f"about {enough} seeds would settle it"] if enough else []
+    if enough and any(statistic.rests_on_the_fit(target) for statistic in undecided):
+        notes[0] += " if the line fits: the widths scatter about it by no more than the noise of the seeds"
+    if any(statistic.limited_by_lasting_error(target) for statistic in undecided):
+        notes.append("more seeds alone would not settle it")
     if all(statistic.outcome == "supported" for statistic in statistics):
-        more = f"supported alone, not among all claims of the paper (Holm); {more}"
+        notes.insert(0, "supported alone, not among all claims of the paper (Holm)")
     undefined = [statistic for statistic in undecided if math.isnan(statistic.estimate.value)]
-    reasons = [f"{statistic.name}: {statistic.estimate.convention}" for statistic in undefined]
-    return enough, "; ".join([more, *reasons, *(_too_young(item.evidence.reported) if undefined else ())])
+    for statistic in undecided:
+        if not statistic.has_tests:
+            notes.append(f"{statistic.name}: {statistic.estimate.convention}")
+        elif counts[statistic.name] is None and not statistic.limited_by_lasting_error(target):
+            notes.append(f"{statistic.name}: the value lies where the criterion leaves the claim open")
+    return enough, "; ".join([*notes, *(_too_young(item.evidence.reported) if undefined else ())])
 
 
 def _too_young(reported: Mapping[str, float]) -> list[str]:

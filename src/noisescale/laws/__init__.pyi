@@ -4,7 +4,10 @@ from .equivalence import MARGIN as MARGIN
 from .equivalence import SHARE as SHARE
 from .fitting import STABILITY_SHARE as STABILITY_SHARE
 from .fitting import fit as fit
+from .interval import half_width_without_spread as half_width_without_spread
+from .interval import has_no_spread as has_no_spread
 from .interval import mean_over_seeds as mean_over_seeds
+from .interval import with_shared_error as with_shared_error
 from .ladder import Cell as Cell
 from .largest_batch import LargestBatch as LargestBatch
 from .optimum import OPTIMUM_ADVICE as OPTIMUM_ADVICE

@@ -5,14 +5,15 @@ The control is a third setting that is known to differ. If its effect is not det
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from noisescale.errors import BadInput
 from noisescale.estimate import Estimate
-from noisescale.laws.interval import mean_over_seeds
+from noisescale.laws.interval import has_no_spread, mean_over_seeds
 
 Array = NDArray[np.float64]
 
@@ -27,7 +28,8 @@ class Equivalence:
     """The result of an equivalence test of two settings.
 
     Args:
-        result: "equivalent", "different" or "inconclusive".
+        result: "equivalent", "different" or "inconclusive". Values that are equal in all seeds do not show their error,
+            so the result is then inconclusive.
         reason: The reason for the result, in one sentence.
         difference: Mean paired difference of the two settings.
         control: Mean paired difference between the first setting and the control setting, with its sign chosen so that
@@ -85,12 +87,12 @@ def equivalence(
     if not (np.all(np.isfinite(d)) and np.all(np.isfinite(c))):
         raise BadInput("equivalence", "finite differences", "NaN or infinity")
     c = c if c.mean() >= 0 else -c
-    difference_estimate = mean_over_seeds(d, unit, "paired difference", confidence)
-    control_estimate = mean_over_seeds(c, unit, "paired difference of the control", confidence)
+    difference_estimate = _mean(d, unit, "paired difference", confidence)
+    control_estimate = _mean(c, unit, "paired difference of the control", confidence)
     follows_control = share * c.mean() > margin
     margins = share * c if follows_control else np.full_like(d, margin)
     # Each end of a two-sided interval at level 2c - 1 is a one-sided bound at level c.
-    sides = [mean_over_seeds(sign * d - margins, unit, "", 2 * confidence - 1) for sign in (1.0, -1.0)]
+    sides = [_mean(sign * d - margins, unit, "", 2 * confidence - 1) for sign in (1.0, -1.0)]
     text = f"|D| - {share:g} D_control" if follows_control else f"|D| - {margin:g}"
     contrast = Estimate(
         max(side.value for side in sides),
@@ -99,7 +101,15 @@ def equivalence(
         unit,
         f"{text}; one-sided {confidence:.0%} ends",
     )
-    if control_estimate.low <= 0:
+    without_spread = [
+        name
+        for name, values in (("control", c), ("difference", d - margins), ("difference", d + margins))
+        if has_no_spread(values)
+    ]
+    if without_spread:
+        result = "inconclusive"
+        reason = f"the {without_spread[0]} is equal in all {d.size} seeds, so its error is unknown: add seeds"
+    elif control_estimate.low <= 0:
         result, reason = "inconclusive", "the control has no detectable effect, so the test cannot show equivalence"
     elif contrast.high < 0:
         result, reason = "equivalent", "the difference lies within the margin"
@@ -109,3 +119,9 @@ def equivalence(
         result, reason = "inconclusive", "the interval of the difference includes the margin: add seeds"
     applied = max(margin, share * float(c.mean()))
     return Equivalence(result, reason, difference_estimate, control_estimate, applied, contrast, int(d.size))
+
+
+def _mean(values: Array, unit: str, convention: str, confidence: float) -> Estimate:
+    """Return the mean with its t interval, which has no ends if the seeds do not show an error."""
+    estimate = mean_over_seeds(values, unit, convention, confidence)
+    return replace(estimate, low=-math.inf, high=math.inf) if has_no_spread(values) else estimate

@@ -33,7 +33,8 @@ from noisescale.laws.results import (
 )
 from noisescale.laws.run_groups import RunGroup, axis_of, complete_budget, run_groups, series_of
 from noisescale.laws.settings import Settings, StudyLike
-from noisescale.laws.shape_priors import ShapePrior, prior_of_others
+from noisescale.laws.shape_priors import ShapePrior
+from noisescale.laws.shared_shapes import shape_priors, with_heights_of
 from noisescale.laws.summary import fit_warnings, summary_rows
 from noisescale.laws.trends import Trend, trend
 from noisescale.noise_laws import NOISE_SCALE, TEMPERATURE
@@ -135,24 +136,15 @@ def _fit_series(
         ]
 
     # The curves are fitted alone, and then again with what the curves of the other widths say about shapes.
-    widths = fit_widths(_shape_priors(fit_widths({}), settings))
+    alone = fit_widths({})
+    with_shapes = fit_widths(shape_priors(alone, settings.units))
+    widths = [with_heights_of(*fits) for fits in zip(alone, with_shapes, strict=True)]
     laws = {
         metric: _metric_laws(metric, tuple(widths), quantity, axis, settings.replacement, units_at)
         for metric in settings.units
         if any(metric in width.optima for width in widths)
     }
     return Series(axis, fixed, value, quantity, settings.budget, tuple(widths), laws)
-
-
-def _shape_priors(alone: list[WidthFit], settings: Settings) -> dict[tuple[float, str], ShapePrior]:
-    """Return the prior of each width's shape by each metric, from the other widths whose optimum lies inside."""
-    priors = {}
-    for metric in settings.units:
-        curves = [at_width.optima[metric].curve if metric in at_width.optima else None for at_width in alone]
-        shapes = [curve.shape if curve is not None and curve.label == "interior" else None for curve in curves]
-        for k, at_width in enumerate(alone):
-            priors[at_width.width, metric] = prior_of_others(shapes, k)
-    return priors
 
 
 def _fit_width(
@@ -382,4 +374,9 @@ def _height_trend(rows: list[tuple[WidthFit, MetricOptimum]]) -> Trend | None:
         for at_width, at_optimum in fitted
     ]
     unit = fitted[0][1].height.unit
-    return trend(np.array([at_width.width for at_width, _ in fitted]), np.array(values).T, unit=unit)
+    return trend(
+        np.array([at_width.width for at_width, _ in fitted]),
+        np.array(values).T,
+        unit=unit,
+        shared_errors=np.array([at_optimum.curve.shape_error for _, at_optimum in fitted]),
+    )

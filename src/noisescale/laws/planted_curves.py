@@ -35,7 +35,7 @@ class PlantedCurve:
         return np.asarray(self.mean + generator.standard_normal((seeds, self.factor.shape[1])) @ self.factor.T)
 
 
-def skewed(u: Array, curvature: float = 0.08, skew: float = 1.5) -> Array:
+def skewed(u: Array, curvature: Array | float = 0.08, skew: float = 1.5) -> Array:
     """Return a peak at u = 0 that falls faster on the right: -curvature·(exp(skew·u) - 1 - skew·u)/skew².
 
     The defaults resemble the test accuracy of a two-layer network on MNIST-1D against its log noise scale. Accuracy

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from scipy.optimize import brentq
+from scipy.special import fdtrc
 
 from noisescale.errors import BadInput
 from noisescale.estimate import Estimate, from_log, no_estimate, two_sided
@@ -26,6 +27,9 @@ MINIMUM_WIDTHS = 4
 # widths with one vague optimum would cover the truth in only 88 % of the draws.
 _VAGUE_ERROR = math.log(math.sqrt(2))
 _VAGUE_RATIO = 3.0
+# Level of the test of whether widths scatter about a line by more than the noise of the seeds. At 0.05, a tenth of the
+# undecided lines without any lack of fit would fail it, because undecided lines are those that scatter most.
+_LACK_OF_FIT_LEVEL = 0.01
 
 
 @dataclass(frozen=True, config=ConfigDict(arbitrary_types_allowed=True))
@@ -131,6 +135,29 @@ class PowerLaw:
             return ()
         fit = _WeightedLine(np.log(self.widths), np.array(self.log_values), np.array(self.standard_errors))
         return fit.errors(np.array([0.0, 1.0]), np.array(self.degrees))
+
+    def slope_lack_of_fit(self) -> float:
+        """Return the standard error of the slope that the lack of fit τ gives, which more seeds do not reduce.
+
+        It is 0 if the noise of the seeds may explain the scatter of the widths: an F test of the weighted residuals at
+        level 0.01, with the errors of the seeds as the denominator. Otherwise it is the part of the error that these
+        errors do not explain. With a Tobit fit, it is the share τ²/(τ² + SE²) of the variance of the slope, with the
+        median standard error SE of the widths. It is NaN without a line.
+        """
+        if self.method == "none":
+            return math.nan
+        x, y, errors = np.log(self.widths), np.array(self.log_values), np.array(self.standard_errors)
+        # The law of an optimum may bend, which is not a lack of fit.
+        order = 2 if self.posterior is not None else 1
+        if _scatter_p_value(x, y, np.maximum(errors, ERROR_FLOOR), np.array(self.degrees), order) > _LACK_OF_FIT_LEVEL:
+            return 0.0
+        if self.posterior is not None:
+            return self._posterior_errors(self.posterior)[1][0]
+        if self.method == "least_squares":
+            return _WeightedLine(x, y, errors).error_of_lack_of_fit(np.array([0.0, 1.0]))
+        degrees = float(informative(errors).sum()) - 2
+        error = (self.slope.high - self.slope.low) / 2 / two_sided(degrees)
+        return error * self.lack_of_fit / math.hypot(self.lack_of_fit, float(np.median(errors)))
 
     def _posterior_errors(self, posterior: PlaceLaw) -> tuple[tuple[float, float], ...]:
         """Return the error of the exponent, and its part that the noise of the seeds does not explain."""
@@ -266,6 +293,17 @@ def informative(error: Array) -> NDArray[np.bool_]:
     return np.asarray(error <= limit)
 
 
+def _scatter_p_value(x: Array, y: Array, error: Array, degrees: Array, order: int) -> float:
+    """Return the p-value of the test that the noise of the seeds explains the scatter about a polynomial."""
+    free = x.size - order - 1
+    if free <= 0:
+        return 1.0
+    design = np.vander(x - x.mean(), order + 1) / error[:, None]
+    coefficients = np.linalg.lstsq(design, y / error, rcond=None)[0]
+    square = float(np.sum((y / error - design @ coefficients) ** 2))
+    return float(fdtrc(free, float(np.sum(degrees)), square / free))
+
+
 class _WeightedLine:
     """A least-squares line with weights 1/(error² + τ²); τ² makes the mean square of the weighted residuals 1."""
 
@@ -309,6 +347,10 @@ class _WeightedLine:
         if new_width:
             spread += self._square + float(np.mean(np.sort(self.error**2)[: self.free]))
         return from_seeds, (math.sqrt(self._scale * spread), float(self._counted))
+
+    def error_of_lack_of_fit(self, combination: Array) -> float:
+        """Return the standard error of combination · (intercept, slope) if τ were the only error of the widths."""
+        return math.sqrt(self._square) * float(np.linalg.norm(self._maps.T @ combination))
 
     def _solve(self, y: Array, square: float) -> None:
         self._weights = 1 / (self.error**2 + square)

@@ -1,19 +1,28 @@
-"""The trend of a metric with width: the mean over seeds of each seed's trend, with Student t intervals."""
+"""The trend of a metric with width: the mean over seeds of each seed's trend, with its interval.
+
+The values at a width may share an error: the height of a peak is read from a curve whose shape is uncertain, and this
+uncertainty is the same for all seeds.
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import isotonic_regression
+from scipy.optimize import brentq, isotonic_regression
+from scipy.special import stdtr
 from scipy.stats import rankdata
 
 from noisescale.errors import BadInput
-from noisescale.estimate import Estimate
-from noisescale.laws.interval import mean_over_seeds
+from noisescale.estimate import Estimate, student_quantile
+from noisescale.laws.interval import half_width_without_spread, mean_over_seeds
 
 Array = NDArray[np.float64]
+
+# Draws of the errors that the seeds share, for the interval of the rank correlation.
+_DRAWS = 1000
 
 
 @dataclass(frozen=True)
@@ -43,17 +52,26 @@ class Trend:
     seeds: int
 
 
-def trend(widths: Array, values: Array, *, unit: str = "fraction", confidence: float = 0.95) -> Trend:
+def trend(
+    widths: Array,
+    values: Array,
+    *,
+    unit: str = "fraction",
+    confidence: float = 0.95,
+    shared_errors: Array | None = None,
+) -> Trend:
     """Describe the trend of a per-seed quantity over widths.
 
     Each seed has a slope on log2 width and a rank correlation. Their means over seeds have Student t intervals, whose
-    coverage does not depend on the correlation of errors between widths.
+    coverage does not depend on the correlation of errors between widths. Errors that all seeds share widen them.
 
     Args:
         widths: At least two widths, increasing, shape [W].
         values: Quantity of at least three seeds, shape [seeds, W]. A row holds one seed at all widths.
         unit: Unit of the quantity.
         confidence: Level of the intervals.
+        shared_errors: Standard error that the values of all seeds share at each width, independent between widths,
+            shape [W]. Default: none.
 
     Returns:
         The trend.
@@ -62,34 +80,76 @@ def trend(widths: Array, values: Array, *, unit: str = "fraction", confidence: f
         BadInput: The shapes do not fit, the widths do not increase, or a value is not finite.
     """
     w, y = np.asarray(widths, dtype=np.float64), np.asarray(values, dtype=np.float64)
-    if y.ndim != 2 or y.shape[1] != w.size or w.size < 2 or y.shape[0] < 3:
-        raise BadInput("trend", "values[seeds, widths] with at least two widths and three seeds", y.shape)
-    if not np.all(np.isfinite(y)) or np.any(np.diff(w) <= 0):
-        raise BadInput("trend", "finite values at increasing widths", w.tolist())
-    octaves = np.log2(w) - np.log2(w).mean()
-    gain = mean_over_seeds(y @ octaves / np.sum(octaves**2), unit, "per doubling of width", confidence)
-    ranks = rankdata(y, axis=1) - (w.size + 1) / 2
-    order = np.arange(w.size) - (w.size - 1) / 2
-    size = np.sqrt(np.sum(ranks**2, axis=1) * np.sum(order**2))
-    correlation = np.where(size > 0, ranks @ order / np.where(size > 0, size, 1.0), 0.0)
-    rho = mean_over_seeds(correlation, "1", "Spearman correlation with width within a seed", confidence)
-    rho = Estimate(rho.value, max(rho.low, -1.0), min(rho.high, 1.0), rho.unit, rho.convention)
+    errors = np.zeros(w.shape) if shared_errors is None else np.asarray(shared_errors, dtype=np.float64)
+    if y.ndim != 2 or y.shape[1] != w.size or w.size < 2 or y.shape[0] < 3 or errors.shape != w.shape:
+        required = "values[seeds, widths] with at least two widths and three seeds, and shared_errors[widths]"
+        raise BadInput("trend", required, y.shape)
+    if not (np.all(np.isfinite(y)) and np.all(np.isfinite(errors))) or np.any(np.diff(w) <= 0):
+        raise BadInput("trend", "finite values and errors at increasing widths", w.tolist())
+
+    def mean(combination: Array, convention: str, level: float = confidence) -> Estimate:
+        error = float(np.sqrt(np.sum((combination * errors) ** 2)))
+        return mean_over_seeds(y @ combination, unit, convention, level, shared_error=error)
+
+    octaves, each = np.log2(w) - np.log2(w).mean(), np.eye(w.size)
+    gain = mean(octaves / np.sum(octaves**2), "per doubling of width")
     joint = 1 - (1 - confidence) / (w.size - 1)
     steps = tuple(
-        mean_over_seeds(y[:, i + 1] - y[:, i], unit, f"width {w[i + 1]:g} minus {w[i]:g}, simultaneous 95 %", joint)
+        mean(each[i + 1] - each[i], f"width {w[i + 1]:g} minus {w[i]:g}, simultaneous 95 %", joint)
         for i in range(w.size - 1)
     )
-    means = tuple(mean_over_seeds(y[:, i], unit, f"at width {w[i]:g}", confidence) for i in range(w.size))
     return Trend(
         _direction(gain, steps),
         gain,
-        rho,
+        _rank_correlation(y, errors, confidence),
         steps,
         tuple(float(value) for value in w),
-        means,
+        tuple(mean(each[i], f"at width {w[i]:g}") for i in range(w.size)),
         tuple(float(value) for value in isotonic_regression(y.mean(axis=0)).x),
         y.shape[0],
     )
+
+
+def _rank_correlation(y: Array, errors: Array, confidence: float) -> Estimate:
+    """Return the mean over seeds of the rank correlation with width.
+
+    The interval averages the t intervals over draws of the shared errors. The rank correlation is not linear in the
+    errors, so that they cannot be added to its standard error.
+    """
+    seeds, widths = y.shape
+    convention = "Spearman correlation with width within a seed, mean over seeds"
+    correlations = _spearman(y)
+    value = float(correlations.mean())
+    draws = np.zeros((1, widths))
+    if errors.any():
+        draws = np.random.default_rng(0).standard_normal((_DRAWS, widths)) * errors
+    drawn = _spearman(y[None] + draws[:, None, :])
+    # Where all seeds agree, the error is that of a count: exchanging two neighbors is the smallest change.
+    smallest = 12 / (widths**3 - widths)
+    floor = half_width_without_spread(seeds, smallest, confidence) / student_quantile(seeds - 1, (1 + confidence) / 2)
+    centers, spreads = drawn.mean(axis=1), drawn.std(axis=1, ddof=1) / math.sqrt(seeds)
+    spreads = np.where(np.ptp(drawn, axis=1) <= 1e-12, floor, spreads)
+    ends = [_quantile(centers, spreads, seeds - 1, (1 + side * confidence) / 2) for side in (-1, 1)]
+    return Estimate(value, max(min(ends[0], value), -1.0), min(max(ends[1], value), 1.0), "1", convention)
+
+
+def _spearman(y: Array) -> Array:
+    """Return the rank correlation of the last axis with its order; 0 if all values are equal."""
+    widths = y.shape[-1]
+    ranks = rankdata(y, axis=-1) - (widths + 1) / 2
+    order = np.arange(widths) - (widths - 1) / 2
+    size = np.sqrt(np.sum(ranks**2, axis=-1) * np.sum(order**2))
+    return np.asarray(np.where(size > 0, ranks @ order / np.where(size > 0, size, 1.0), 0.0))
+
+
+def _quantile(centers: Array, errors: Array, degrees: int, probability: float) -> float:
+    """Return a quantile of an even mixture of t distributions."""
+    far = student_quantile(degrees, 1 - 1e-6) * float(errors.max()) + 1e-9
+
+    def excess(position: float) -> float:
+        return float(np.mean(stdtr(degrees, (position - centers) / errors))) - probability
+
+    return float(brentq(excess, float(centers.min()) - far, float(centers.max()) + far, xtol=1e-9))
 
 
 def _direction(gain: Estimate, steps: tuple[Estimate, ...]) -> str:

@@ -3,36 +3,124 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
 from noisescale.claims.criterion import above, below, below_or_open
 from noisescale.claims.cross_fitting import at_cells, chosen_by_others
 from noisescale.claims.evidence import Evidence, NotRun, Request
-from noisescale.claims.law_statistics import fit_primary_series, seeds_of
+from noisescale.claims.law_statistics import fit_primary_series
 from noisescale.claims.panel import Curve, Floats, Panel, mean_with_errors
 from noisescale.claims.planted import World
-from noisescale.claims.statistic import from_t_interval, over_seeds
+from noisescale.claims.statistic import Statistic, from_interval, over_seeds
 from noisescale.claims.studies.widths import OVER_WIDTHS, SMALL_DATA_OVER_WIDTHS, STANDARD_OVER_WIDTHS
 from noisescale.claims.study import obtain
 from noisescale.claims.sweep_runs import cell_values, slopes
-from noisescale.laws import Series, trend
+from noisescale.estimate import two_sided
+from noisescale.laws import Series, Trend, trend
 
 _FEWEST_WIDTHS = 6
 
 
+@dataclass(frozen=True)
+class Peaks:
+    """The accuracy at the optimum of each width whose peak lies within its ladder.
+
+    Args:
+        widths: Widths, increasing, shape [W].
+        accuracy: Accuracy of each seed at the optimum, shape [W, S].
+        shape_errors: Standard error of the accuracy at each width that the shape of its curve leaves, shape [W]. All
+            seeds share it, and more seeds do not reduce it.
+    """
+
+    widths: Floats
+    accuracy: Floats
+    shape_errors: Floats
+
+    def at(self, widths: list[float], seeds: int) -> Peaks:
+        """Return some of the widths, with the first seeds.
+
+        Args:
+            widths: Widths to keep.
+            seeds: Number of seeds to keep.
+        """
+        kept = np.isin(self.widths, widths)
+        return Peaks(self.widths[kept], self.accuracy[kept, :seeds], self.shape_errors[kept])
+
+
+def peaks_of(series: Series) -> Peaks:
+    """Return the peaks of a series by accuracy, with the seeds that all widths have.
+
+    Args:
+        series: The fits of the ladders of several widths.
+    """
+    peaks = [
+        (width.width, width.optima["accuracy"].curve)
+        for width in series.widths
+        if width.optima["accuracy"].in_law and width.optima["accuracy"].curve.censored == 0
+    ]
+    seeds = min((len(curve.height_by_seed) for _, curve in peaks), default=0)
+    return Peaks(
+        np.array([width for width, _ in peaks]),
+        np.array([curve.height_by_seed[:seeds] for _, curve in peaks]).reshape(len(peaks), seeds),
+        np.array([curve.shape_error for _, curve in peaks]),
+    )
+
+
+def rise_over_widths(peaks: Peaks) -> tuple[Trend, Statistic, Statistic]:
+    """Test whether the peaks rise with width.
+
+    Args:
+        peaks: The peaks of at least two widths.
+
+    Returns:
+        The trend, the rank correlation of the peaks with width, and their gain per doubling of width.
+    """
+    rise = trend(peaks.widths, peaks.accuracy.T, shared_errors=peaks.shape_errors)
+    # The part of the error that more seeds do not reduce is what the shapes add to the error of the seeds alone.
+    from_seeds = trend(peaks.widths, peaks.accuracy.T).spearman
+    added = max((rise.spearman.value - rise.spearman.low) ** 2 - (from_seeds.value - from_seeds.low) ** 2, 0.0)
+    octaves = np.log2(peaks.widths)
+    return (
+        rise,
+        from_interval(
+            "rank correlation of peak accuracy with width", rise.spearman, rise.seeds, above(0),
+            shared_error=math.sqrt(added) / two_sided(rise.seeds - 1),
+        ),
+        over_seeds(
+            "gain per doubling of width", slopes(octaves, peaks.accuracy.T), "fraction", "per doubling of width",
+            above(0), shared_error=float(np.linalg.norm(slopes(octaves, np.diag(peaks.shape_errors)))),
+        ),
+    )  # fmt: skip
+
+
+def lower_at_optimum(ntk: Peaks, standard: Peaks) -> Statistic:
+    """Test whether the peaks of NTK networks are lower, averaged over widths.
+
+    Args:
+        ntk: Peaks of NTK networks.
+        standard: Peaks of standard networks at the same widths, with the same seeds.
+    """
+    # The curves of one parameterization may be alike at all widths, and then their shape errors do not average out.
+    shape_error = math.hypot(float(ntk.shape_errors.mean()), float(standard.shape_errors.mean()))
+    return over_seeds(
+        "NTK minus standard", (ntk.accuracy - standard.accuracy).mean(0), "fraction",
+        "accuracy at the optimum, mean over widths", below(0), shared_error=shape_error,
+    )  # fmt: skip
+
+
 def peak_rises(request: Request) -> Evidence:
     """C1.5: wider networks have higher test accuracy when each width is trained at its own optimum."""
-    # In the null experiment, every width has the same peak. Permuting the widths would not remove the effect: the
-    # widths with an optimum could still be correlated with accuracy.
-    sweeps = obtain(request, OVER_WIDTHS, World(gain=0.0) if request.null else World())
-    series = fit_primary_series(sweeps.study)
-    peaks = _peaks(series)
-    if len(peaks) < 2:
+    # In the null experiment, the peaks of all widths are equally high, and sharper where the network is narrow.
+    # Permuting the widths would not remove the effect: the widths with an optimum could still be correlated with
+    # accuracy.
+    sweeps = obtain(request, OVER_WIDTHS, World(gain=0.0, sharpening=1.0) if request.null else World())
+    peaks = peaks_of(fit_primary_series(sweeps.study))
+    if len(peaks.widths) < 2:
         raise NotRun("fewer than two widths have an optimum within their ladder")
-    rise = trend(np.array(sorted(peaks)), np.array([peaks[width] for width in sorted(peaks)]).T)
-    runs = sweeps.table()
-    widths = np.array(rise.widths)
+    rise, rank, gain = rise_over_widths(peaks)
+    runs, widths = sweeps.table(), peaks.widths
     batch = float(runs.batch_size[runs.width == runs.width.max()].max())
     fixed = np.array([cell_values(runs, width=width, batch_size=batch) for width in widths])
     at_optimum = np.array([(mean.value, mean.low, mean.high) for mean in rise.means]).T
@@ -40,7 +128,6 @@ def peak_rises(request: Request) -> Evidence:
         Curve("each at its own optimum", widths, *at_optimum),
         Curve(f"all at B = {batch:g}", widths, fixed.mean(1)),
     )
-    rank = from_t_interval("rank correlation of peak accuracy with width", rise.spearman, rise.seeds, above(0))
     return Evidence(
         statistics=(rank,),
         panels=(Panel("width", "test accuracy", curves, log_x=True),),
@@ -48,7 +135,7 @@ def peak_rises(request: Request) -> Evidence:
         setting=sweeps.setting,
         reported=sweeps.late_share(),
         beside=(
-            from_t_interval("gain per doubling of width", rise.gain_per_doubling, rise.seeds, above(0)),
+            gain,
             over_seeds(f"gain per doubling of width, all at B = {batch:g}", slopes(np.log2(widths), fixed.T),
                        "fraction", "least squares on log₂ width", above(0)),
         ),
@@ -58,29 +145,26 @@ def peak_rises(request: Request) -> Evidence:
 
 def ntk_is_worse(request: Request) -> Evidence:
     """C1.9: at finite width, NTK networks generalize worse than standard networks, each at its optimum."""
-    loss = 0.0 if request.null else 0.01
-    ntk = obtain(request, OVER_WIDTHS, World(height=0.6 - loss))
+    # In the null experiment, the peaks of NTK networks are as high, and twice as sharp.
+    ntk_world = World(curvature=0.16) if request.null else World(height=0.59)
+    ntk = obtain(request, OVER_WIDTHS, ntk_world)
     standard = obtain(request, STANDARD_OVER_WIDTHS, World().standard())
-    series = {name: fit_primary_series(sweep.study) for name, sweep in (("NTK", ntk), ("standard", standard))}
-    peaks = {name: _peaks(fitted) for name, fitted in series.items()}
-    widths = sorted(set(peaks["NTK"]) & set(peaks["standard"]))
+    peaks = {name: peaks_of(fit_primary_series(sweep.study)) for name, sweep in (("NTK", ntk), ("standard", standard))}
+    widths = sorted(set(peaks["NTK"].widths) & set(peaks["standard"].widths))
     if not widths:
         raise NotRun("no width has an optimum within its ladder in both parameterizations")
-    seeds = min(seeds_of(fitted) for fitted in series.values())
-    accuracy = {name: np.array([by_width[width][:seeds] for width in widths]) for name, by_width in peaks.items()}
-    curves = tuple(mean_with_errors(name, np.array(widths), values) for name, values in accuracy.items())
+    seeds = min(item.accuracy.shape[1] for item in peaks.values())
+    peaks = {name: item.at(widths, seeds) for name, item in peaks.items()}
+    curves = tuple(mean_with_errors(name, item.widths, item.accuracy) for name, item in peaks.items())
     sweeps = ntk + standard
     return Evidence(
-        statistics=(
-            over_seeds("NTK minus standard", (accuracy["NTK"] - accuracy["standard"]).mean(0), "fraction",
-                       "accuracy at the optimum, mean over widths", below(0)),
-        ),
+        statistics=(lower_at_optimum(peaks["NTK"], peaks["standard"]),),
         panels=(Panel("width", "test accuracy at the optimum", curves, log_x=True),),
         runs=sweeps.count,
         setting=f"{sweeps.setting}; compared at widths {', '.join(f'{width:g}' for width in widths)}",
         reported=sweeps.late_share(),
         provenance=sweeps.provenance,
-    )  # fmt: skip
+    )
 
 
 def critical_width(request: Request) -> Evidence:
@@ -126,15 +210,6 @@ def critical_width(request: Request) -> Evidence:
 def _widths_in_words(widths: Floats, left_out: Floats) -> str:
     used, missing = (", ".join(f"{width:g}" for width in part) for part in (widths, left_out))
     return f"widths {used}" + (f" (not {missing}, whose best batch is an end of the ladder)" if missing else "")
-
-
-def _peaks(series: Series) -> dict[float, tuple[float, ...]]:
-    """Return each seed's accuracy at the optimum, for every width whose peak lies within the ladder."""
-    return {
-        width.width: width.optima["accuracy"].curve.height_by_seed
-        for width in series.widths
-        if width.optima["accuracy"].in_law and width.optima["accuracy"].curve.censored == 0
-    }
 
 
 def _at_width(peaks: Floats, widths: Floats, width: float) -> Floats:
