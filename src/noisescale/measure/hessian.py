@@ -17,7 +17,7 @@ from noisescale.estimate import Estimate, mean_of
 from noisescale.measure.instrument import instrument
 from noisescale.measure.lanczos import TOLERANCE, extreme_eigenpairs, tridiagonal, tridiagonal_matrix
 from noisescale.measure.problem import Problem
-from noisescale.measure.sampling_error import FEWEST_SAMPLES, error_safety_factor
+from noisescale.measure.sampling_error import FEWEST_SAMPLES, SquaredNorms, error_safety_factor
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ def hessian_frobenius_norm(
         seed: Seed of the random signs.
 
     Returns:
-        The norm with its error, in the unit of the loss.
+        The norm with its error, in the unit of the loss. The interval allows for the skewness of ‖Hz‖².
 
     Raises:
         BadInput: `Problem` refuses the input.
@@ -187,13 +187,18 @@ def hessian_frobenius_norm(
     Source:
         Hutchinson 1990, applied to H².
     """
-    # The relative error of a square root is half the relative error of the square.
-    square = _sampled(problem, lambda _, image: float(image @ image), "loss", 2 * relative_error, max_products, seed)
-    estimate = square.estimate
-    value, low, high = (math.sqrt(max(0.0, end)) for end in (estimate.value, estimate.low, estimate.high))
-    error = estimate.standard_error / (2 * value) if value else math.inf
-    norm = Estimate(value, low, high, estimate.unit, standard_error=error)
-    return Measured(norm, square.coordinates, square.products, square.status, square.mode)
+    generator, norms = torch.Generator().manual_seed(seed), SquaredNorms()
+    while len(norms) < max(max_products, 2):
+        norms.add(problem.hessian_product(_signs(problem, generator)).double())
+        count = len(norms)
+        if count >= FEWEST_SAMPLES and norms.relative_error <= relative_error:
+            if error_safety_factor(count) * norms.sampled_relative_error <= relative_error:
+                break
+    reached = norms.relative_error <= relative_error
+    return Measured(
+        norms.root("loss"), problem.coordinates, len(norms), _sampling_status(reached, relative_error, len(norms)),
+        problem.mode,
+    )  # fmt: skip
 
 
 @instrument
@@ -259,7 +264,7 @@ def _sampled(
     generator = torch.Generator().manual_seed(seed)
     samples: list[float] = []
     while len(samples) < max(most, 2):
-        signs = torch.randint(2, (problem.size,), generator=generator).to(problem.point) * 2 - 1
+        signs = _signs(problem, generator)
         samples.append(quantity(signs.double(), problem.hessian_product(signs).double()))
         count = len(samples)
         if count >= FEWEST_SAMPLES:
@@ -268,8 +273,16 @@ def _sampled(
                 break
     mean = mean_of(samples, unit)
     reached = mean.standard_error <= relative * abs(mean.value)
-    status = "ok" if reached else f"the error is above {relative:.0%} after {len(samples)} products: raise max_products"
+    status = _sampling_status(reached, relative, len(samples))
     return Measured(mean, problem.coordinates, len(samples), status, problem.mode)
+
+
+def _signs(problem: Problem, generator: torch.Generator) -> Tensor:
+    return torch.randint(2, (problem.size,), generator=generator).to(problem.point) * 2 - 1
+
+
+def _sampling_status(reached: bool, relative: float, samples: int) -> str:
+    return "ok" if reached else f"the error is above {relative:.0%} after {samples} products: raise max_products"
 
 
 def double_product(problem: Problem) -> Callable[[Tensor], Tensor]:

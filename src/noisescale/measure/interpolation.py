@@ -22,7 +22,8 @@ class Interpolation:
     Args:
         alphas: Values of α, shape [M].
         loss: Loss at each α, shape [M].
-        accuracy: Accuracy at each α, as a fraction, shape [M]. NaN if the targets are not class labels.
+        accuracy: Accuracy at each α, as a fraction of the targets that the loss does not ignore, shape [M]. NaN if the
+            targets are not class labels.
         status: Always "exact for these data".
     """
 
@@ -81,7 +82,7 @@ def interpolate(
 
 
 def _loss_and_accuracy(problem: Problem) -> tuple[float, float]:
-    loss, correct = 0.0, 0
+    loss, correct, counted = 0.0, 0, 0
     has_labels = True
     with torch.no_grad():
         for weight, (inputs, targets) in problem.weighted_batches():
@@ -89,5 +90,7 @@ def _loss_and_accuracy(problem: Problem) -> tuple[float, float]:
             loss += weight * float(problem.loss_of_outputs(outputs, targets))
             has_labels = has_labels and not targets.is_floating_point() and targets.dim() == 1
             if has_labels:
-                correct += int((outputs.argmax(-1) == targets).sum())
-    return loss, correct / problem.examples if has_labels else float("nan")
+                valid = problem.relative_weights(targets) != 0
+                correct += int(((outputs.argmax(-1) == targets) & valid).sum())
+                counted += int(valid.sum())
+    return loss, correct / counted if has_labels else float("nan")

@@ -101,7 +101,8 @@ def ntk_eigenvalues(
 def _product(problem: Problem, vector: Tensor, curved: bool) -> Tensor:
     """Return Σ_i J_iᵀ A_i J_i v/n. A_i is the Hessian of the loss in the outputs if `curved`, or the identity."""
     total = torch.zeros_like(vector)
-    for weight, (inputs, targets) in problem.weighted_batches():
+    shares = ((1 / problem.examples, batch) for batch in problem.batches())
+    for share, (inputs, targets) in problem.weighted_batches() if curved else shares:
         point = problem.point.clone().requires_grad_()
         with sdpa_kernel(SDPBackend.MATH):  # fused attention has no second derivative
             outputs = problem.outputs(point, inputs)
@@ -116,9 +117,6 @@ def _product(problem: Problem, vector: Tensor, curved: bool) -> Tensor:
             if not slope.requires_grad:  # a loss that is linear in the outputs
                 return total
             (pushed,) = torch.autograd.grad(slope, free, pushed)
-            share = weight
-        else:
-            share = weight / len(inputs)
         (product,) = torch.autograd.grad(outputs, point, pushed)
         total += share * (product * problem.scale).to(total)
     return total

@@ -12,7 +12,8 @@ from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from noisescale.errors import BadInput
-from noisescale.measure.problem_checks import check_batch, check_data, check_mean_loss, check_model, check_repeatable
+from noisescale.measure.loss_weights import find_weights
+from noisescale.measure.problem_checks import check_batch, check_data, check_model, check_repeatable
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 Batch = tuple[Tensor, Tensor]
@@ -35,7 +36,9 @@ class Problem:
 
     Args:
         model: Any module.
-        loss: Loss of outputs and targets, averaged over the batch.
+        loss: Loss of outputs and targets, averaged over the batch. The average may be weighted, as torch weights it by
+            class weights, by `ignore_index` or by the number of valid tokens. The measured loss is that of all data in
+            one batch.
         data: (inputs, targets), or an iterable of such batches with the same examples in every pass, in any order. The
             data may be larger than memory.
         population: Size N of the population from which the data were drawn, for gradient noise. None if the data are
@@ -79,7 +82,8 @@ class Problem:
         sizes = [len(inputs) for inputs, _ in self.batches()]
         self.examples, self._batch_count = sum(sizes), len(sizes)
         check_repeatable(self)
-        check_mean_loss(self)
+        # None if all examples have the same weight in the loss, else their weights and the sum over the data.
+        self._weights = find_weights(self)
 
     def with_scale(self, scale: Tensor, coordinates: str) -> Problem:
         """Return the problem in other coordinates.
@@ -111,9 +115,33 @@ class Problem:
                 yield inputs.to(device), targets.to(device)
 
     def weighted_batches(self) -> Iterator[tuple[float, Batch]]:
-        """Yield each batch with its weight: its share of the examples, or of the batches in mode "train"."""
+        """Yield each batch with its share of the loss: of the batches in mode "train", else of the examples' weights.
+
+        A batch whose targets are all ignored is left out in mode "eval".
+        """
         for batch in self.batches():
-            yield (1 / self._batch_count if self.mode == "train" else len(batch[0]) / self.examples), batch
+            if share := self.share(batch):
+                yield share, batch
+
+    def share(self, batch: Batch) -> float:
+        """Return the share of a batch in the loss of all data."""
+        if self.mode == "train":
+            return 1 / self._batch_count
+        if self._weights is None:
+            return len(batch[0]) / self.examples
+        weights, total = self._weights
+        return float(weights.total(batch[1])) / total
+
+    def relative_weights(self, targets: Tensor) -> Tensor:
+        """Return the weights of examples in the loss, relative to their mean over the data, shape [B].
+
+        Args:
+            targets: Targets of the examples, shape [B, …].
+        """
+        if self._weights is None:
+            return torch.ones(len(targets), dtype=torch.float64, device=targets.device)
+        weights, total = self._weights
+        return weights.of(targets) * (self.examples / total)
 
     def unflatten(self, vector: Tensor) -> dict[str, Tensor]:
         """Split a flat vector, shape [P], into tensors by parameter name."""
@@ -162,6 +190,9 @@ class Problem:
     def per_example_gradients(self) -> Iterator[Tensor]:
         """Yield the gradients of single examples in these coordinates, in chunks of shape [b, P].
 
+        Their mean is the gradient of the loss of all data. If the examples have weights in the loss, the gradient of an
+        example is multiplied by its weight over the mean weight.
+
         Raises:
             BadInput: The mode is "train", where the loss of an example depends on its batch.
         """
@@ -176,11 +207,17 @@ class Problem:
         chunk = max(1, _MAX_GRADIENT_ELEMENTS // self.size)
         for batch in self.batches():
             for inputs, targets in zip(*(torch.split(part, chunk) for part in batch), strict=True):
+                weights = self.relative_weights(targets).to(self.point)
                 try:
                     gradients = vectorized(self.point, inputs, targets)
                 except RuntimeError:  # an operation that cannot be vectorized
-                    examples = zip(torch.split(inputs, 1), torch.split(targets, 1), strict=True)
-                    gradients = torch.stack([self._module_gradient(example) for example in examples])
+                    gradients = torch.zeros(len(inputs), self.size).to(self.point)
+                    for place in weights.nonzero().flatten().tolist():
+                        part = slice(place, place + 1)
+                        gradients[place] = self._module_gradient((inputs[part], targets[part]))
+                if self._weights is not None:
+                    # The loss of an ignored example alone is NaN.
+                    gradients = torch.where(weights[:, None] != 0, weights[:, None] * gradients, 0.0)
                 yield gradients * self.scale
 
     def hessian_product(self, vector: Tensor) -> Tensor:
