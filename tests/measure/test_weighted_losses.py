@@ -1,8 +1,8 @@
 """Losses with class weights, ignored targets, label smoothing and example weights, against brute force in float64.
 
-The reference is one call of the loss on all data. Its gradient comes from autograd, its Hessian from central differences
-of that gradient (step 1e-5, so the error is about 1e-9 of the largest entry). Limits are a hundred times that error. In
-float32 the limit is the rounding of a sum over the data, 1e-4.
+The reference is one call of the loss on all data. Its gradient comes from autograd, its Hessian from differences of it
+(step 1e-5, so the error is about 1e-9 of the largest entry). Limits are a hundred times that error. In float32 the
+limit is the rounding of a sum over the data, 1e-4.
 
 The data are sorted by class or by length, so the first examples say nothing about the others.
 """

@@ -114,7 +114,7 @@ def hessian_eigenvalues(
         The eigenvalues, with their residuals and vectors.
 
     Raises:
-        BadInput: `Problem` refuses the input, or k or `which` is out of range.
+        BadInput: `Problem` refuses the input, k or `which` is out of range, or a second derivative is wrong.
 
     Source:
         Lanczos 1950; Parlett 1980, chapter 13.
@@ -123,6 +123,7 @@ def hessian_eigenvalues(
         raise BadInput("k", f"between 1 and the {problem.size} parameters", k)
     if which not in ("LA", "SA", "LM"):
         raise BadInput("which", "'LA', 'SA' or 'LM'", repr(which))
+    problem.check_curvature()
     pairs = extreme_eigenpairs(
         double_product(problem), problem.size, k, which=which, tolerance=tolerance or TOLERANCE[problem.point.dtype],
         most=max_products, like=problem.point, seed=seed,
@@ -154,7 +155,7 @@ def hessian_trace(
         The trace with its error, in the unit of the loss.
 
     Raises:
-        BadInput: `Problem` refuses the input.
+        BadInput: `Problem` refuses the input, or a second derivative is wrong.
 
     Source:
         Hutchinson 1990.
@@ -182,11 +183,12 @@ def hessian_frobenius_norm(
         The norm with its error, in the unit of the loss. The interval allows for the skewness of ‖Hz‖².
 
     Raises:
-        BadInput: `Problem` refuses the input.
+        BadInput: `Problem` refuses the input, or a second derivative is wrong.
 
     Source:
         Hutchinson 1990, applied to H².
     """
+    problem.check_curvature()
     generator, norms = torch.Generator().manual_seed(seed), SquaredNorms()
     while len(norms) < max(max_products, 2):
         norms.add(problem.hessian_product(_signs(problem, generator)).double())
@@ -225,13 +227,14 @@ def hessian_spectral_density(
         The density on a grid.
 
     Raises:
-        BadInput: `Problem` refuses the input, or there are fewer than two probes.
+        BadInput: `Problem` refuses the input, there are fewer than two probes, or a second derivative is wrong.
 
     Source:
         Lin, Saad, Yang 2016; Ghorbani, Krishnan, Xiao 2019.
     """
     if probes < 2:
         raise BadInput("probes", "at least 2, because the error is computed from their spread", probes)
+    problem.check_curvature()
     generator = torch.Generator().manual_seed(seed)
     product, nodes, weights, spent = double_product(problem), [], [], 0
     for _ in range(probes):
@@ -261,6 +264,7 @@ def _sampled(
     problem: Problem, quantity: Callable[[Tensor, Tensor], float], unit: str, relative: float, most: int, seed: int
 ) -> Measured:
     """Average a quantity over random signs until its error is small or `most` products are computed."""
+    problem.check_curvature()
     generator = torch.Generator().manual_seed(seed)
     samples: list[float] = []
     while len(samples) < max(most, 2):

@@ -67,7 +67,10 @@ class LossWeights:
 
             return grad_and_value(loss)(outputs)
 
-        distinct, index = torch.unique(targets, dim=0, return_inverse=True)
+        if targets.is_floating_point():  # targets that rarely repeat
+            distinct, index = targets, torch.arange(len(targets), device=targets.device)
+        else:
+            distinct, index = torch.unique(targets, dim=0, return_inverse=True)
         repeated = self.outputs.expand(len(distinct), *self.outputs.shape[1:])
         try:
             slopes, _ = vmap(slope_beside)(repeated, repeated, distinct)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Literal
 
 import torch
@@ -14,6 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from noisescale.errors import BadInput
 from noisescale.measure.loss_weights import find_weights
 from noisescale.measure.problem_checks import check_batch, check_data, check_model, check_repeatable
+from noisescale.measure.second_derivative import check_second_derivative
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 Batch = tuple[Tensor, Tensor]
@@ -70,7 +73,7 @@ class Problem:
         if mode not in ("eval", "train"):
             raise BadInput("mode", "'eval' or 'train'", repr(mode))
         self.mode, self.chunk, self.population, self._loss = mode, chunk, population, loss
-        self.model = copy.deepcopy(model).train(mode == "train")
+        self.model = _copied(model).train(mode == "train")
         trained = {name: tensor.detach() for name, tensor in self.model.named_parameters() if tensor.requires_grad}
         check_model(trained)
         self.names, self._shapes = list(trained), [tensor.shape for tensor in trained.values()]
@@ -84,6 +87,7 @@ class Problem:
         check_repeatable(self)
         # None if all examples have the same weight in the loss, else their weights and the sum over the data.
         self._weights = find_weights(self)
+        self._is_curvature_checked = False
 
     def with_scale(self, scale: Tensor, coordinates: str) -> Problem:
         """Return the problem in other coordinates.
@@ -95,6 +99,21 @@ class Problem:
         transformed = copy.copy(self)
         transformed.scale, transformed.coordinates = scale, coordinates
         return transformed
+
+    def with_precision(self, dtype: torch.dtype) -> Problem:
+        """Return the problem with a copy of the model, and of a loss that is a module, in another precision.
+
+        Batches keep their precision, so convert them too.
+
+        Args:
+            dtype: Precision, float32 or float64.
+        """
+        converted = copy.copy(self)
+        converted.model, converted.point = _copied(self.model).to(dtype), self.point.to(dtype)
+        converted.scale = self.scale.to(dtype)
+        if isinstance(self._loss, nn.Module):
+            converted._loss = copy.deepcopy(self._loss).to(dtype)
+        return converted
 
     @property
     def size(self) -> int:
@@ -185,7 +204,7 @@ class Problem:
 
     def batch_gradient(self, batch: Batch) -> Tensor:
         """Compute the gradient of the mean loss of a batch, shape [P], in these coordinates."""
-        return self._module_gradient(batch) * self.scale
+        return self.loss_and_gradient_at(self.point, batch)[1] * self.scale
 
     def per_example_gradients(self) -> Iterator[Tensor]:
         """Yield the gradients of single examples in these coordinates, in chunks of shape [b, P].
@@ -209,12 +228,15 @@ class Problem:
             for inputs, targets in zip(*(torch.split(part, chunk) for part in batch), strict=True):
                 weights = self.relative_weights(targets).to(self.point)
                 try:
-                    gradients = vectorized(self.point, inputs, targets)
+                    with warnings.catch_warnings():
+                        # Torch warns of operations that it computes one example after the other.
+                        warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
+                        gradients = vectorized(self.point, inputs, targets)
                 except RuntimeError:  # an operation that cannot be vectorized
                     gradients = torch.zeros(len(inputs), self.size).to(self.point)
                     for place in weights.nonzero().flatten().tolist():
                         part = slice(place, place + 1)
-                        gradients[place] = self._module_gradient((inputs[part], targets[part]))
+                        _, gradients[place] = self.loss_and_gradient_at(self.point, (inputs[part], targets[part]))
                 if self._weights is not None:
                     # The loss of an ignored example alone is NaN.
                     gradients = torch.where(weights[:, None] != 0, weights[:, None] * gradients, 0.0)
@@ -231,26 +253,46 @@ class Problem:
         """
         total = torch.zeros_like(vector)
         for weight, batch in self.weighted_batches():
-            point = self.point.clone().requires_grad_()
-            # Fused attention has no second derivative.
-            with sdpa_kernel(SDPBackend.MATH):
-                (slope,) = torch.autograd.grad(self.loss_at(point, batch), point, create_graph=True)
-            along = (slope * (self.scale * vector).to(slope)).sum()
-            if not along.requires_grad:  # a loss that is linear in every parameter
-                continue
-            try:
-                (product,) = torch.autograd.grad(along, point, materialize_grads=True)
-            except RuntimeError as error:  # the error of torch for an operation without a second derivative
-                line = str(error).strip().splitlines()[0]
-                raise BadInput("model and loss", "operations that have a second derivative", line) from None
-            total += weight * (product * self.scale).to(vector)
+            total += weight * self.batch_hessian_product(batch, vector)
         return total
 
-    def _module_gradient(self, batch: Batch) -> Tensor:
-        """Compute the gradient of the mean loss of a batch, in the coordinates of the module."""
+    def batch_hessian_product(self, batch: Batch, vector: Tensor) -> Tensor:
+        """Multiply the Hessian of the mean loss of a batch with a vector, as `hessian_product` does for all data."""
         point = self.point.clone().requires_grad_()
-        (gradient,) = torch.autograd.grad(self.loss_at(point, batch), point)
-        return gradient
+        with _differentiable_twice(self.model):
+            (slope,) = torch.autograd.grad(self.loss_at(point, batch), point, create_graph=True)
+        along = (slope * (self.scale * vector).to(slope)).sum()
+        if not along.requires_grad:  # a loss that is linear in every parameter
+            return torch.zeros_like(vector)
+        try:
+            (product,) = torch.autograd.grad(along, point, materialize_grads=True)
+        except RuntimeError as error:  # the error of torch for an operation without a second derivative
+            line = str(error).strip().splitlines()[0]
+            raise BadInput("model and loss", "operations that have a second derivative", line) from None
+        return (product * self.scale).to(vector)
+
+    def check_curvature(self) -> None:
+        """Check the second derivatives on a few examples, once for a problem.
+
+        Raises:
+            BadInput: An operation of the model or the loss has no second derivative, or a wrong one.
+        """
+        if not self._is_curvature_checked:
+            check_second_derivative(self)
+            self._is_curvature_checked = True
+
+    def loss_and_gradient_at(self, point: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Compute the mean loss of a batch and its gradient, shape [P], in the coordinates of the module.
+
+        Args:
+            point: Parameters in the coordinates of the module, shape [P].
+            batch: Inputs and targets.
+        """
+        point = point.clone().requires_grad_()
+        with _without_fused_recurrence(self.model):
+            loss = self.loss_at(point, batch)
+            (gradient,) = torch.autograd.grad(loss, point)
+        return loss.detach(), gradient
 
     def _flat_scale(self, trained: dict[str, Tensor], multipliers: Mapping[str, float | Tensor] | None) -> Tensor:
         """Return √c as a flat vector, shape [P]."""
@@ -269,3 +311,26 @@ class Problem:
         if not (flat > 0).all():
             raise BadInput("learning_rate_multipliers", "numbers above 0", float(flat.min()))
         return flat.sqrt()
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    """Copy a model, also if it keeps tensors of a forward pass, which cannot be copied with their graph."""
+    memo: dict[int, Tensor] = {}
+    for module in model.modules():
+        for value in vars(module).values():
+            if isinstance(value, Tensor) and not value.is_leaf:
+                memo[id(value)] = value.detach().clone()
+    return copy.deepcopy(model, memo)
+
+
+def _without_fused_recurrence(model: nn.Module) -> AbstractContextManager[None]:
+    """Switch cuDNN off for recurrent layers: in evaluation mode it has no gradient, and never a second derivative."""
+    recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
+    return torch.backends.cudnn.flags(enabled=False) if recurrent else nullcontext()
+
+
+@contextmanager
+def _differentiable_twice(model: nn.Module) -> Iterator[None]:
+    """Switch fused attention and fused recurrent layers off, because they have no second derivative."""
+    with sdpa_kernel(SDPBackend.MATH), _without_fused_recurrence(model):
+        yield
