@@ -23,7 +23,7 @@ from noisescale.errors import BadInput
 from noisescale.families import NORMALIZATIONS, ModelOptions, family_factory
 from noisescale.measure.problem import Problem
 
-EXAMPLES, INPUTS, CLASSES, STEP = 12, 16, 3, 1e-5
+EXAMPLES, INPUTS, CLASSES, STEP = 8, 16, 3, 1e-5
 LOSS = nn.CrossEntropyLoss()
 
 
@@ -32,7 +32,7 @@ class Recurrent(nn.Module):
 
     def __init__(self, kind: Callable[..., nn.Module], **options: Any) -> None:
         super().__init__()
-        self.layer = kind(4, 3, batch_first=True, **options)
+        self.layer = kind(4, 2, batch_first=True, **options)
         self.out = nn.LazyLinear(CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -80,8 +80,13 @@ def between(*layers: nn.Module, units: int = 6) -> nn.Module:
     return nn.Sequential(nn.Linear(INPUTS, units), *layers, nn.Tanh(), nn.Linear(units, CLASSES))
 
 
-def with_weight(change: Callable[..., nn.Module], units: int = 5, **options: Any) -> nn.Module:
+def with_weight(change: Callable[..., nn.Module], units: int = 3, **options: Any) -> nn.Module:
     return nn.Sequential(change(nn.Linear(INPUTS, units), **options), nn.Tanh(), nn.Linear(units, CLASSES))
+
+
+def orthogonal_square(kind: str) -> nn.Module:
+    layer = parametrizations.orthogonal(nn.Linear(6, 6), orthogonal_map=kind)
+    return nn.Sequential(nn.Linear(INPUTS, 6), layer, nn.Tanh(), nn.Linear(6, CLASSES))
 
 
 def old_weight_norm(layer: nn.Module) -> nn.Module:
@@ -120,8 +125,8 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "dot products, causal": lambda: ScaledDotProduct(True),
     "transformer": Encoder,
     "spectral norm": lambda: with_weight(parametrizations.spectral_norm),
-    "orthogonal, Cayley": lambda: with_weight(parametrizations.orthogonal, INPUTS, orthogonal_map="cayley"),
-    "orthogonal, exponential": lambda: with_weight(parametrizations.orthogonal, INPUTS, orthogonal_map="matrix_exp"),
+    "orthogonal, Cayley": lambda: orthogonal_square("cayley"),
+    "orthogonal, exponential": lambda: orthogonal_square("matrix_exp"),
     "orthogonal, Householder": lambda: with_weight(parametrizations.orthogonal, orthogonal_map="householder"),
     "weight norm": lambda: with_weight(parametrizations.weight_norm),
     "weight norm, old": lambda: with_weight(old_weight_norm),

