@@ -326,16 +326,20 @@ def test_the_check_runs_once_for_a_problem(monkeypatch: pytest.MonkeyPatch) -> N
     assert len(calls) == 1
 
 
+class Keeps(nn.Module):
+    """A model that keeps a tensor of its forward pass, and may change its inputs in place."""
+
+    def __init__(self, in_place: bool = False) -> None:
+        super().__init__()
+        self.first, self.last, self.in_place = nn.Linear(INPUTS, 4), nn.Linear(4, CLASSES), in_place
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.mul_(0.5) if self.in_place else x * 0.5
+        self.features = self.first(x).tanh()
+        return self.last(self.features)
+
+
 def test_a_model_that_keeps_a_tensor_of_its_forward_pass() -> None:
-    class Keeps(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.first, self.last = nn.Linear(INPUTS, 4), nn.Linear(4, CLASSES)
-
-        def forward(self, x: Tensor) -> Tensor:
-            self.features = self.first(x).tanh()
-            return self.last(self.features)
-
     torch.manual_seed(0)
     model, inputs, targets = Keeps().double(), torch.randn(9, INPUTS).double(), torch.randint(CLASSES, (9,))
     before = measure.gradient_noise(model, LOSS, (inputs, targets))
@@ -343,3 +347,17 @@ def test_a_model_that_keeps_a_tensor_of_its_forward_pass() -> None:
     after = measure.gradient_noise(model, LOSS, (inputs, targets))
     assert model.features.requires_grad
     assert after.trace_covariance.value == before.trace_covariance.value
+    line = measure.interpolate(model, model, LOSS, (inputs, targets), [0.5])
+    assert line.loss[0] == pytest.approx(float(LOSS(model(inputs), targets).detach()))
+
+
+def test_a_model_that_changes_its_inputs() -> None:
+    torch.manual_seed(0)
+    plain, changing = Keeps().double(), Keeps(in_place=True).double()
+    changing.load_state_dict(plain.state_dict())
+    inputs, targets = torch.randn(9, INPUTS).double(), torch.randint(CLASSES, (9,))
+    given = inputs.clone()
+    for instrument in (measure.gradient_noise, measure.hessian_trace, measure.hessian_eigenvalues):
+        expected, got = (str(instrument(model, LOSS, (inputs, targets))) for model in (plain, changing))
+        assert got == expected
+    assert torch.equal(inputs, given)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from noisescale.errors import BadInput
-from noisescale.measure.problem import CHUNK, Data, LossFunction, Problem
+from noisescale.measure.problem import CHUNK, Data, LossFunction, Problem, copy_model
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ def interpolate(
     points = np.asarray(alphas, dtype=np.float64)
     if not points.size:
         raise BadInput("alphas", "at least one number", "none")
-    model, rows = copy.deepcopy(model_a), []
+    model, rows = copy_model(model_a), []
     for alpha in points:
         mixed = {
             name: torch.lerp(tensor, end[name], float(alpha)) if tensor.is_floating_point() else tensor

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.func import grad_and_value, vmap
+from torch.func import grad_and_value
 
 from noisescale.errors import BadInput
+from noisescale.measure.vectorized import vectorized
 
 if TYPE_CHECKING:
     from noisescale.measure.problem import Problem
@@ -73,7 +74,7 @@ class LossWeights:
             distinct, index = torch.unique(targets, dim=0, return_inverse=True)
         repeated = self.outputs.expand(len(distinct), *self.outputs.shape[1:])
         try:
-            slopes, _ = vmap(slope_beside)(repeated, repeated, distinct)
+            slopes, _ = vectorized(slope_beside)(repeated, repeated, distinct)
             weights = self._weight(slopes)
         except RuntimeError:  # an operation that cannot be vectorized
             weights = torch.stack([self.total(target) for target in torch.split(distinct, 1)])
@@ -204,7 +205,7 @@ def _singles(loss: Loss, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tens
         return loss(output.unsqueeze(0), target.unsqueeze(0))
 
     try:
-        slopes, values = vmap(grad_and_value(single))(outputs, targets)
+        slopes, values = vectorized(grad_and_value(single))(outputs, targets)
     except RuntimeError:  # an operation that cannot be vectorized
         rows = [_value_and_slope(loss, outputs[k : k + 1], targets[k : k + 1]) for k in range(len(outputs))]
         values, slopes = torch.stack([value for value, _ in rows]), torch.cat([slope for _, slope in rows])

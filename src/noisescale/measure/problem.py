@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
+from torch.func import functional_call, grad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from noisescale.errors import BadInput
 from noisescale.measure.loss_weights import find_weights
 from noisescale.measure.problem_checks import check_batch, check_data, check_model, check_repeatable
 from noisescale.measure.second_derivative import check_second_derivative
+from noisescale.measure.vectorized import vectorized
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 Batch = tuple[Tensor, Tensor]
@@ -73,7 +73,7 @@ class Problem:
         if mode not in ("eval", "train"):
             raise BadInput("mode", "'eval' or 'train'", repr(mode))
         self.mode, self.chunk, self.population, self._loss = mode, chunk, population, loss
-        self.model = _copied(model).train(mode == "train")
+        self.model = copy_model(model).train(mode == "train")
         trained = {name: tensor.detach() for name, tensor in self.model.named_parameters() if tensor.requires_grad}
         check_model(trained)
         self.names, self._shapes = list(trained), [tensor.shape for tensor in trained.values()]
@@ -109,7 +109,7 @@ class Problem:
             dtype: Precision, float32 or float64.
         """
         converted = copy.copy(self)
-        converted.model, converted.point = _copied(self.model).to(dtype), self.point.to(dtype)
+        converted.model, converted.point = copy_model(self.model).to(dtype), self.point.to(dtype)
         converted.scale = self.scale.to(dtype)
         if isinstance(self._loss, nn.Module):
             converted._loss = copy.deepcopy(self._loss).to(dtype)
@@ -177,7 +177,8 @@ class Problem:
         Raises:
             BadInput: The model returns something other than one tensor.
         """
-        outputs = functional_call(self.model, self.unflatten(vector), (inputs,))
+        # A copy, because a model may change its inputs in place.
+        outputs = functional_call(self.model, self.unflatten(vector), (inputs.clone(),))
         if not isinstance(outputs, Tensor):
             raise BadInput("model", "outputs that are one tensor", type(outputs).__name__)
         return outputs
@@ -222,16 +223,13 @@ class Problem:
         def example_loss(point: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
             return self.loss_at(point, (inputs.unsqueeze(0), targets.unsqueeze(0)))
 
-        vectorized = vmap(grad(example_loss), in_dims=(None, 0, 0))
+        over_examples = vectorized(grad(example_loss), in_dims=(None, 0, 0))
         chunk = max(1, _MAX_GRADIENT_ELEMENTS // self.size)
         for batch in self.batches():
             for inputs, targets in zip(*(torch.split(part, chunk) for part in batch), strict=True):
                 weights = self.relative_weights(targets).to(self.point)
                 try:
-                    with warnings.catch_warnings():
-                        # Torch warns of operations that it computes one example after the other.
-                        warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
-                        gradients = vectorized(self.point, inputs, targets)
+                    gradients = over_examples(self.point, inputs, targets)
                 except RuntimeError:  # an operation that cannot be vectorized
                     gradients = torch.zeros(len(inputs), self.size).to(self.point)
                     for place in weights.nonzero().flatten().tolist():
@@ -313,8 +311,12 @@ class Problem:
         return flat.sqrt()
 
 
-def _copied(model: nn.Module) -> nn.Module:
-    """Copy a model, also if it keeps tensors of a forward pass, which cannot be copied with their graph."""
+def copy_model(model: nn.Module) -> nn.Module:
+    """Copy a model, also if it keeps tensors of a forward pass, which cannot be copied with their graph.
+
+    Args:
+        model: Any module.
+    """
     memo: dict[int, Tensor] = {}
     for module in model.modules():
         for value in vars(module).values():
