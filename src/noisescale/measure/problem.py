@@ -257,7 +257,7 @@ class Problem:
     def batch_hessian_product(self, batch: Batch, vector: Tensor) -> Tensor:
         """Multiply the Hessian of the mean loss of a batch with a vector, as `hessian_product` does for all data."""
         point = self.point.clone().requires_grad_()
-        with _differentiable_twice(self.model):
+        with differentiable_twice(self.model):
             (slope,) = torch.autograd.grad(self.loss_at(point, batch), point, create_graph=True)
         along = (slope * (self.scale * vector).to(slope)).sum()
         if not along.requires_grad:  # a loss that is linear in every parameter
@@ -332,7 +332,11 @@ def _without_fused_recurrence(model: nn.Module) -> AbstractContextManager[None]:
 
 
 @contextmanager
-def _differentiable_twice(model: nn.Module) -> Iterator[None]:
-    """Switch fused attention and fused recurrent layers off, because they have no second derivative."""
+def differentiable_twice(model: nn.Module) -> Iterator[None]:
+    """Switch fused attention and fused recurrent layers off, because they have no second derivative.
+
+    Args:
+        model: The model of the forward pass inside.
+    """
     with sdpa_kernel(SDPBackend.MATH), _without_fused_recurrence(model):
         yield
