@@ -35,6 +35,14 @@ def test_a_full_batch_has_no_noise() -> None:
     assert noise_scale(1.0, 100, 100, 0.5) == 0.0
 
 
+@pytest.mark.parametrize("batch", [100, 150])
+def test_no_rate_gives_noise_to_a_full_batch(batch: int) -> None:
+    with pytest.raises(BadInput, match=rf"batch_size: below the 100 training examples.*no gradient noise.*{batch}"):
+        SGD_NOISE.rate("noise_scale", 3.0, batch, 100, 0.5)
+    assert SGD_NOISE.rate("noise_scale", 3.0, batch, 100, 0.5, replacement=True) == pytest.approx(1.5 * batch / 100)
+    assert SGD_NOISE.rate("temperature", 3.0, batch, 100, 0.5) == pytest.approx(1.5 * batch)
+
+
 @pytest.mark.parametrize(("law", "name"), MEASURES)
 @given(st.floats(1e-6, 1e3), st.integers(1, 999), st.floats(0.0, 0.99), st.booleans())
 def test_the_inverses_return_rate_and_batch(

@@ -88,7 +88,12 @@ class NoiseLaw:
         self, name: str, value: float, batch_size: float, train_size: float, momentum: float = 0.0, *,
         replacement: bool = False,
     ) -> float:  # fmt: skip
-        """Return the learning rate at which a measure equals `value`. Other arguments are as in `per_rate`."""
+        """Return the learning rate at which a measure equals `value`. Other arguments are as in `per_rate`.
+
+        Raises:
+            BadInput: The optimizer has no such measure, or the gradient has no noise: the batch is the training set,
+                drawn without replacement.
+        """
         return self._measure(name).rate(value, batch_size, train_size, momentum, replacement)
 
     def batch_size(
@@ -108,6 +113,13 @@ def _noise_scale_per_rate(batch_size: Number, train_size: Number, momentum: Numb
     return (train_size / batch_size - (0.0 if replacement else 1.0)) / (1 - momentum)
 
 
+def _noise_scale_rate(value: float, batch_size: float, train_size: float, momentum: float, replacement: bool) -> float:
+    if not replacement and batch_size >= train_size:
+        required = f"below the {train_size:g} training examples: a batch of all examples, drawn without replacement, "
+        raise BadInput("batch_size", f"{required}has no gradient noise, so no learning rate gives g", f"{batch_size:g}")
+    return value / _noise_scale_per_rate(batch_size, train_size, momentum, replacement)
+
+
 def _noise_scale_batch(ratio: float, train_size: float, momentum: float, replacement: bool) -> float:
     return train_size / (ratio * (1 - momentum) + (0.0 if replacement else 1.0))
 
@@ -120,7 +132,7 @@ NOISE_SCALE = NoiseMeasure(
     "g = ε(N/B - 1)/(1 - m), without replacement",
     "g = εN/(B(1 - m)), with replacement",
     _noise_scale_per_rate,
-    lambda value, *setting: value / _noise_scale_per_rate(*setting),
+    _noise_scale_rate,
     _noise_scale_batch,
 )
 

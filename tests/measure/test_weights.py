@@ -11,7 +11,7 @@ from networks import make_case
 
 from noisescale import measure
 from noisescale.errors import BadInput
-from noisescale.theory import intrinsic_learning_rate
+from noisescale.theory import equilibrium, intrinsic_learning_rate
 
 
 def test_a_step_of_a_scale_invariant_layer() -> None:
@@ -76,10 +76,20 @@ def test_the_ends_of_the_line_have_the_losses_of_the_models(network: str) -> Non
         measure.interpolate(one.model, make_case("attention").model, one.loss, one.data, [0.0])
 
 
-def test_momentum_lengthens_the_effective_rate() -> None:
+def test_momentum_does_not_change_the_effective_rate() -> None:
     weights = {"w": torch.tensor([3.0, 4.0])}
-    dynamics = measure.weight_dynamics(weights, weights, weights, 0.1, momentum=0.9)
-    assert dynamics.total.effective_learning_rate == pytest.approx(0.1 / 0.1 / 25)
+    layer = measure.weight_dynamics(weights, weights, weights, 0.1, momentum=0.9).total
+    assert layer.effective_learning_rate == pytest.approx(0.1 / 25)
+    assert layer.rate_with_momentum == pytest.approx(0.1 / 0.1 / 25)
+    # The closed form of the equilibrium uses the same definition.
+    end = equilibrium(0.1, 0.01, 2.0, momentum=0.9)
+    at_rest = {"w": torch.tensor([end.norm], dtype=torch.float64)}
+    dynamics = measure.weight_dynamics(at_rest, at_rest, at_rest, 0.1, momentum=0.9)
+    assert dynamics.layers["w"].effective_learning_rate == pytest.approx(end.effective_learning_rate)
+
+
+def test_momentum_enters_the_intrinsic_rate() -> None:
+    weights = {"w": torch.tensor([3.0, 4.0])}
     assert intrinsic_learning_rate(0.1, 0.01, momentum=0.9) == pytest.approx(0.01)
     # Without decay, a rate that grows as e^(2at) is equivalent to decay with ηλ = a.
     assert intrinsic_learning_rate(0.1, 0.0, rate_growth=0.02) == pytest.approx(0.01)

@@ -231,6 +231,31 @@ def test_an_impossible_model_is_refused_by_key(
         check_grid(make_grid(model=model, **changes))
 
 
+NORMALIZED_WEIGHTS = """
+from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
+def network(change, width, shape, classes):
+    inputs = shape[0] * shape[1] * shape[2]
+    return nn.Sequential(nn.Flatten(), change(nn.Linear(inputs, width)), nn.ReLU(), nn.Linear(width, classes))
+def weights(width, shape, classes): return network(weight_norm, width, shape, classes)
+def spectral(width, shape, classes): return network(spectral_norm, width, shape, classes)
+"""
+
+
+def test_a_curvature_of_wrong_second_derivatives_is_refused_at_the_start(
+    make_grid: MakeGrid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "normalized_weights.py").write_text(NORMALIZED_WEIGHTS)
+    monkeypatch.syspath_prepend(tmp_path)
+    changes = {"grid__parameterization": ["own"], "measure__quantities": ["lambda_max", "rotation"]}
+    message = r"^measure\.quantities: without lambda_max, or a module with .*correct second derivative.*original"
+    with pytest.raises(BadInput, match=message):
+        check_grid(make_grid(model={"family": "normalized_weights:weights"}, **changes))
+    check_grid(make_grid(model={"family": "normalized_weights:spectral"}, **changes))
+    changes["measure__quantities"] = ["gradient_noise_scale"]
+    check_grid(make_grid(model={"family": "normalized_weights:weights"}, **changes))
+
+
 def test_batches_below_the_ghost_size_are_noted_once(make_grid: MakeGrid) -> None:
     model = {"family": "mlp", "normalization": "ghost_batch", "ghost_size": 8}
     grid = make_grid(model=model, grid__batch_size=[2, 4, 8, 16], stability__batch_size=[3, 8])

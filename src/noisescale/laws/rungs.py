@@ -92,9 +92,12 @@ def rung_of_noise(
 
     Returns:
         The rung.
+
+    Raises:
+        BadInput: The batch is the whole training set, drawn without replacement, and has no gradient noise.
     """
-    factor = SGD_NOISE.per_rate(NOISE_SCALE.name, float(batch), train_size, momentum, replacement=replacement)
-    rate = scaled(noise, -math.log(factor), "1", f"ε at B = {batch}")
+    rate_of_unit = SGD_NOISE.rate(NOISE_SCALE.name, 1.0, float(batch), train_size, momentum, replacement=replacement)
+    rate = scaled(noise, math.log(rate_of_unit), "1", f"ε at B = {batch}")
     # An optimum measured at a fixed number of epochs holds at that number. Other optima hold at their training time.
     steps = epochs * (train_size // batch) if math.isfinite(epochs) else time / rate.value
     return _rung(batch, rate, edge, steps)

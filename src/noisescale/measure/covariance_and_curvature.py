@@ -69,13 +69,15 @@ def noise_and_curvature(
         The comparison.
 
     Raises:
-        BadInput: `Problem` refuses the input, there are fewer than two examples, or k is out of range.
+        BadInput: `Problem` refuses the input, there are fewer than two examples, k is out of range, or a second
+            derivative is wrong.
 
     Source:
         Jastrzębski et al. 2017, section 2, and Thomas et al. 2020, section 4, for the comparison; Hutchinson 1990.
     """
     if not 1 <= k <= problem.size:
         raise BadInput("k", f"between 1 and the {problem.size} parameters", k)
+    problem.check_curvature()
     gradients, product, generator = centred_gradients(problem), double_product(problem), torch.Generator()
     generator.manual_seed(seed)
     gram = gradients @ gradients.T

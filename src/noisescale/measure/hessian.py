@@ -17,7 +17,7 @@ from noisescale.estimate import Estimate, mean_of
 from noisescale.measure.instrument import instrument
 from noisescale.measure.lanczos import TOLERANCE, extreme_eigenpairs, tridiagonal, tridiagonal_matrix
 from noisescale.measure.problem import Problem
-from noisescale.measure.sampling_error import FEWEST_SAMPLES, error_safety_factor
+from noisescale.measure.sampling_error import FEWEST_SAMPLES, SquaredNorms, error_safety_factor
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def hessian_eigenvalues(
         The eigenvalues, with their residuals and vectors.
 
     Raises:
-        BadInput: `Problem` refuses the input, or k or `which` is out of range.
+        BadInput: `Problem` refuses the input, k or `which` is out of range, or a second derivative is wrong.
 
     Source:
         Lanczos 1950; Parlett 1980, chapter 13.
@@ -123,6 +123,7 @@ def hessian_eigenvalues(
         raise BadInput("k", f"between 1 and the {problem.size} parameters", k)
     if which not in ("LA", "SA", "LM"):
         raise BadInput("which", "'LA', 'SA' or 'LM'", repr(which))
+    problem.check_curvature()
     pairs = extreme_eigenpairs(
         double_product(problem), problem.size, k, which=which, tolerance=tolerance or TOLERANCE[problem.point.dtype],
         most=max_products, like=problem.point, seed=seed,
@@ -154,7 +155,7 @@ def hessian_trace(
         The trace with its error, in the unit of the loss.
 
     Raises:
-        BadInput: `Problem` refuses the input.
+        BadInput: `Problem` refuses the input, or a second derivative is wrong.
 
     Source:
         Hutchinson 1990.
@@ -179,21 +180,27 @@ def hessian_frobenius_norm(
         seed: Seed of the random signs.
 
     Returns:
-        The norm with its error, in the unit of the loss.
+        The norm with its error, in the unit of the loss. The interval allows for the skewness of ‖Hz‖².
 
     Raises:
-        BadInput: `Problem` refuses the input.
+        BadInput: `Problem` refuses the input, or a second derivative is wrong.
 
     Source:
         Hutchinson 1990, applied to H².
     """
-    # The relative error of a square root is half the relative error of the square.
-    square = _sampled(problem, lambda _, image: float(image @ image), "loss", 2 * relative_error, max_products, seed)
-    estimate = square.estimate
-    value, low, high = (math.sqrt(max(0.0, end)) for end in (estimate.value, estimate.low, estimate.high))
-    error = estimate.standard_error / (2 * value) if value else math.inf
-    norm = Estimate(value, low, high, estimate.unit, standard_error=error)
-    return Measured(norm, square.coordinates, square.products, square.status, square.mode)
+    problem.check_curvature()
+    generator, norms = torch.Generator().manual_seed(seed), SquaredNorms()
+    while len(norms) < max(max_products, 2):
+        norms.add(problem.hessian_product(_signs(problem, generator)).double())
+        count = len(norms)
+        if count >= FEWEST_SAMPLES and norms.relative_error <= relative_error:
+            if error_safety_factor(count) * norms.sampled_relative_error <= relative_error:
+                break
+    reached = norms.relative_error <= relative_error
+    return Measured(
+        norms.root("loss"), problem.coordinates, len(norms), _sampling_status(reached, relative_error, len(norms)),
+        problem.mode,
+    )  # fmt: skip
 
 
 @instrument
@@ -220,13 +227,14 @@ def hessian_spectral_density(
         The density on a grid.
 
     Raises:
-        BadInput: `Problem` refuses the input, or there are fewer than two probes.
+        BadInput: `Problem` refuses the input, there are fewer than two probes, or a second derivative is wrong.
 
     Source:
         Lin, Saad, Yang 2016; Ghorbani, Krishnan, Xiao 2019.
     """
     if probes < 2:
         raise BadInput("probes", "at least 2, because the error is computed from their spread", probes)
+    problem.check_curvature()
     generator = torch.Generator().manual_seed(seed)
     product, nodes, weights, spent = double_product(problem), [], [], 0
     for _ in range(probes):
@@ -256,10 +264,11 @@ def _sampled(
     problem: Problem, quantity: Callable[[Tensor, Tensor], float], unit: str, relative: float, most: int, seed: int
 ) -> Measured:
     """Average a quantity over random signs until its error is small or `most` products are computed."""
+    problem.check_curvature()
     generator = torch.Generator().manual_seed(seed)
     samples: list[float] = []
     while len(samples) < max(most, 2):
-        signs = torch.randint(2, (problem.size,), generator=generator).to(problem.point) * 2 - 1
+        signs = _signs(problem, generator)
         samples.append(quantity(signs.double(), problem.hessian_product(signs).double()))
         count = len(samples)
         if count >= FEWEST_SAMPLES:
@@ -268,8 +277,16 @@ def _sampled(
                 break
     mean = mean_of(samples, unit)
     reached = mean.standard_error <= relative * abs(mean.value)
-    status = "ok" if reached else f"the error is above {relative:.0%} after {len(samples)} products: raise max_products"
+    status = _sampling_status(reached, relative, len(samples))
     return Measured(mean, problem.coordinates, len(samples), status, problem.mode)
+
+
+def _signs(problem: Problem, generator: torch.Generator) -> Tensor:
+    return torch.randint(2, (problem.size,), generator=generator).to(problem.point) * 2 - 1
+
+
+def _sampling_status(reached: bool, relative: float, samples: int) -> str:
+    return "ok" if reached else f"the error is above {relative:.0%} after {samples} products: raise max_products"
 
 
 def double_product(problem: Problem) -> Callable[[Tensor], Tensor]:

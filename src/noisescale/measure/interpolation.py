@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from noisescale.errors import BadInput
-from noisescale.measure.problem import CHUNK, Data, LossFunction, Problem
+from noisescale.measure.problem import CHUNK, Data, LossFunction, Problem, copy_model
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,8 @@ class Interpolation:
     Args:
         alphas: Values of α, shape [M].
         loss: Loss at each α, shape [M].
-        accuracy: Accuracy at each α, as a fraction, shape [M]. NaN if the targets are not class labels.
+        accuracy: Accuracy at each α, as a fraction of the targets that the loss does not ignore, shape [M]. NaN if the
+            targets are not class labels.
         status: Always "exact for these data".
     """
 
@@ -68,7 +68,7 @@ def interpolate(
     points = np.asarray(alphas, dtype=np.float64)
     if not points.size:
         raise BadInput("alphas", "at least one number", "none")
-    model, rows = copy.deepcopy(model_a), []
+    model, rows = copy_model(model_a), []
     for alpha in points:
         mixed = {
             name: torch.lerp(tensor, end[name], float(alpha)) if tensor.is_floating_point() else tensor
@@ -81,7 +81,7 @@ def interpolate(
 
 
 def _loss_and_accuracy(problem: Problem) -> tuple[float, float]:
-    loss, correct = 0.0, 0
+    loss, correct, counted = 0.0, 0, 0
     has_labels = True
     with torch.no_grad():
         for weight, (inputs, targets) in problem.weighted_batches():
@@ -89,5 +89,7 @@ def _loss_and_accuracy(problem: Problem) -> tuple[float, float]:
             loss += weight * float(problem.loss_of_outputs(outputs, targets))
             has_labels = has_labels and not targets.is_floating_point() and targets.dim() == 1
             if has_labels:
-                correct += int((outputs.argmax(-1) == targets).sum())
-    return loss, correct / problem.examples if has_labels else float("nan")
+                valid = problem.relative_weights(targets) != 0
+                correct += int(((outputs.argmax(-1) == targets) & valid).sum())
+                counted += int(valid.sum())
+    return loss, correct / counted if has_labels else float("nan")

@@ -15,7 +15,7 @@ from torch import Tensor
 from noisescale.errors import BadInput
 from noisescale.estimate import CONFIDENCE, Estimate, exact, with_t_interval
 from noisescale.measure.instrument import instrument
-from noisescale.measure.problem import Problem
+from noisescale.measure.problem import Batch, Problem
 
 # Number of examples in the Gram matrix from which tr Σ² is estimated. This estimate corrects the jackknife and bounds
 # the variance of |G|² from below. A subset of the examples is enough for it.
@@ -128,11 +128,20 @@ def batch_gradient_noise(problem: Problem, population: float | None = None) -> G
     sizes = [len(inputs) for inputs, _ in problem.batches()]
     if len(sizes) < 2 or len(set(sizes)) > 1:
         raise BadInput("batches", "at least two, of equal size", f"sizes {sizes[:5]}")
-    gradients = torch.stack([problem.batch_gradient(batch).double() for batch in problem.batches()])
+    # Their mean is the gradient of the loss, also if batches have different weights in it.
+    gradients = torch.stack([_weighted_gradient(problem, batch, len(sizes)) for batch in problem.batches()])
     mean = gradients.mean(0)
     moments = Moments(gradients.square().sum(1).cpu().numpy(), (gradients @ mean).cpu().numpy(), float(mean @ mean))
     rows = gradients[:_GRAM_EXAMPLES]
     return noise_of_moments(moments, rows @ rows.T, size, problem.coordinates, len(sizes), sizes[0])
+
+
+def _weighted_gradient(problem: Problem, batch: Batch, batches: int) -> Tensor:
+    """Return the gradient of a batch times its share of the loss over its mean share, in float64."""
+    factor = problem.share(batch) * batches
+    if not factor:
+        return torch.zeros_like(problem.point, dtype=torch.float64)
+    return problem.batch_gradient(batch).double() * factor
 
 
 @dataclass(frozen=True)

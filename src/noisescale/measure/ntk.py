@@ -8,12 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from noisescale.errors import BadInput
 from noisescale.measure.instrument import instrument
 from noisescale.measure.lanczos import TOLERANCE, Ritz, extreme_eigenpairs
-from noisescale.measure.problem import Problem
+from noisescale.measure.problem import Problem, differentiable_twice
 
 
 @dataclass(frozen=True)
@@ -101,9 +100,10 @@ def ntk_eigenvalues(
 def _product(problem: Problem, vector: Tensor, curved: bool) -> Tensor:
     """Return Σ_i J_iᵀ A_i J_i v/n. A_i is the Hessian of the loss in the outputs if `curved`, or the identity."""
     total = torch.zeros_like(vector)
-    for weight, (inputs, targets) in problem.weighted_batches():
+    shares = ((1 / problem.examples, batch) for batch in problem.batches())
+    for share, (inputs, targets) in problem.weighted_batches() if curved else shares:
         point = problem.point.clone().requires_grad_()
-        with sdpa_kernel(SDPBackend.MATH):  # fused attention has no second derivative
+        with differentiable_twice(problem.model):
             outputs = problem.outputs(point, inputs)
         # Jv is the derivative of Jᵀu with respect to u. It takes two backward passes, which every operation supports.
         probe = torch.zeros_like(outputs, requires_grad=True)
@@ -116,9 +116,6 @@ def _product(problem: Problem, vector: Tensor, curved: bool) -> Tensor:
             if not slope.requires_grad:  # a loss that is linear in the outputs
                 return total
             (pushed,) = torch.autograd.grad(slope, free, pushed)
-            share = weight
-        else:
-            share = weight / len(inputs)
         (product,) = torch.autograd.grad(outputs, point, pushed)
         total += share * (product * problem.scale).to(total)
     return total

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
+from torch.func import functional_call, grad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from noisescale.errors import BadInput
-from noisescale.measure.problem_checks import check_batch, check_data, check_mean_loss, check_model, check_repeatable
+from noisescale.measure.loss_weights import find_weights
+from noisescale.measure.problem_checks import check_batch, check_data, check_model, check_repeatable
+from noisescale.measure.second_derivative import check_second_derivative
+from noisescale.measure.vectorized import vectorized
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 Batch = tuple[Tensor, Tensor]
@@ -35,7 +39,9 @@ class Problem:
 
     Args:
         model: Any module.
-        loss: Loss of outputs and targets, averaged over the batch.
+        loss: Loss of outputs and targets, averaged over the batch. The average may be weighted, as torch weights it by
+            class weights, by `ignore_index` or by the number of valid tokens. The measured loss is that of all data in
+            one batch.
         data: (inputs, targets), or an iterable of such batches with the same examples in every pass, in any order. The
             data may be larger than memory.
         population: Size N of the population from which the data were drawn, for gradient noise. None if the data are
@@ -67,7 +73,7 @@ class Problem:
         if mode not in ("eval", "train"):
             raise BadInput("mode", "'eval' or 'train'", repr(mode))
         self.mode, self.chunk, self.population, self._loss = mode, chunk, population, loss
-        self.model = copy.deepcopy(model).train(mode == "train")
+        self.model = copy_model(model).train(mode == "train")
         trained = {name: tensor.detach() for name, tensor in self.model.named_parameters() if tensor.requires_grad}
         check_model(trained)
         self.names, self._shapes = list(trained), [tensor.shape for tensor in trained.values()]
@@ -79,7 +85,9 @@ class Problem:
         sizes = [len(inputs) for inputs, _ in self.batches()]
         self.examples, self._batch_count = sum(sizes), len(sizes)
         check_repeatable(self)
-        check_mean_loss(self)
+        # None if all examples have the same weight in the loss, else their weights and the sum over the data.
+        self._weights = find_weights(self)
+        self._is_curvature_checked = False
 
     def with_scale(self, scale: Tensor, coordinates: str) -> Problem:
         """Return the problem in other coordinates.
@@ -91,6 +99,21 @@ class Problem:
         transformed = copy.copy(self)
         transformed.scale, transformed.coordinates = scale, coordinates
         return transformed
+
+    def with_precision(self, dtype: torch.dtype) -> Problem:
+        """Return the problem with a copy of the model, and of a loss that is a module, in another precision.
+
+        Batches keep their precision, so convert them too.
+
+        Args:
+            dtype: Precision, float32 or float64.
+        """
+        converted = copy.copy(self)
+        converted.model, converted.point = copy_model(self.model).to(dtype), self.point.to(dtype)
+        converted.scale = self.scale.to(dtype)
+        if isinstance(self._loss, nn.Module):
+            converted._loss = copy.deepcopy(self._loss).to(dtype)
+        return converted
 
     @property
     def size(self) -> int:
@@ -111,9 +134,33 @@ class Problem:
                 yield inputs.to(device), targets.to(device)
 
     def weighted_batches(self) -> Iterator[tuple[float, Batch]]:
-        """Yield each batch with its weight: its share of the examples, or of the batches in mode "train"."""
+        """Yield each batch with its share of the loss: of the batches in mode "train", else of the examples' weights.
+
+        A batch whose targets are all ignored is left out in mode "eval".
+        """
         for batch in self.batches():
-            yield (1 / self._batch_count if self.mode == "train" else len(batch[0]) / self.examples), batch
+            if share := self.share(batch):
+                yield share, batch
+
+    def share(self, batch: Batch) -> float:
+        """Return the share of a batch in the loss of all data."""
+        if self.mode == "train":
+            return 1 / self._batch_count
+        if self._weights is None:
+            return len(batch[0]) / self.examples
+        weights, total = self._weights
+        return float(weights.total(batch[1])) / total
+
+    def relative_weights(self, targets: Tensor) -> Tensor:
+        """Return the weights of examples in the loss, relative to their mean over the data, shape [B].
+
+        Args:
+            targets: Targets of the examples, shape [B, …].
+        """
+        if self._weights is None:
+            return torch.ones(len(targets), dtype=torch.float64, device=targets.device)
+        weights, total = self._weights
+        return weights.of(targets) * (self.examples / total)
 
     def unflatten(self, vector: Tensor) -> dict[str, Tensor]:
         """Split a flat vector, shape [P], into tensors by parameter name."""
@@ -130,7 +177,8 @@ class Problem:
         Raises:
             BadInput: The model returns something other than one tensor.
         """
-        outputs = functional_call(self.model, self.unflatten(vector), (inputs,))
+        # A copy, because a model may change its inputs in place.
+        outputs = functional_call(self.model, self.unflatten(vector), (inputs.clone(),))
         if not isinstance(outputs, Tensor):
             raise BadInput("model", "outputs that are one tensor", type(outputs).__name__)
         return outputs
@@ -157,10 +205,13 @@ class Problem:
 
     def batch_gradient(self, batch: Batch) -> Tensor:
         """Compute the gradient of the mean loss of a batch, shape [P], in these coordinates."""
-        return self._module_gradient(batch) * self.scale
+        return self.loss_and_gradient_at(self.point, batch)[1] * self.scale
 
     def per_example_gradients(self) -> Iterator[Tensor]:
         """Yield the gradients of single examples in these coordinates, in chunks of shape [b, P].
+
+        Their mean is the gradient of the loss of all data. If the examples have weights in the loss, the gradient of an
+        example is multiplied by its weight over the mean weight.
 
         Raises:
             BadInput: The mode is "train", where the loss of an example depends on its batch.
@@ -172,15 +223,21 @@ class Problem:
         def example_loss(point: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
             return self.loss_at(point, (inputs.unsqueeze(0), targets.unsqueeze(0)))
 
-        vectorized = vmap(grad(example_loss), in_dims=(None, 0, 0))
+        over_examples = vectorized(grad(example_loss), in_dims=(None, 0, 0))
         chunk = max(1, _MAX_GRADIENT_ELEMENTS // self.size)
         for batch in self.batches():
             for inputs, targets in zip(*(torch.split(part, chunk) for part in batch), strict=True):
+                weights = self.relative_weights(targets).to(self.point)
                 try:
-                    gradients = vectorized(self.point, inputs, targets)
+                    gradients = over_examples(self.point, inputs, targets)
                 except RuntimeError:  # an operation that cannot be vectorized
-                    examples = zip(torch.split(inputs, 1), torch.split(targets, 1), strict=True)
-                    gradients = torch.stack([self._module_gradient(example) for example in examples])
+                    gradients = torch.zeros(len(inputs), self.size).to(self.point)
+                    for place in weights.nonzero().flatten().tolist():
+                        part = slice(place, place + 1)
+                        _, gradients[place] = self.loss_and_gradient_at(self.point, (inputs[part], targets[part]))
+                if self._weights is not None:
+                    # The loss of an ignored example alone is NaN.
+                    gradients = torch.where(weights[:, None] != 0, weights[:, None] * gradients, 0.0)
                 yield gradients * self.scale
 
     def hessian_product(self, vector: Tensor) -> Tensor:
@@ -194,26 +251,46 @@ class Problem:
         """
         total = torch.zeros_like(vector)
         for weight, batch in self.weighted_batches():
-            point = self.point.clone().requires_grad_()
-            # Fused attention has no second derivative.
-            with sdpa_kernel(SDPBackend.MATH):
-                (slope,) = torch.autograd.grad(self.loss_at(point, batch), point, create_graph=True)
-            along = (slope * (self.scale * vector).to(slope)).sum()
-            if not along.requires_grad:  # a loss that is linear in every parameter
-                continue
-            try:
-                (product,) = torch.autograd.grad(along, point, materialize_grads=True)
-            except RuntimeError as error:  # the error of torch for an operation without a second derivative
-                line = str(error).strip().splitlines()[0]
-                raise BadInput("model and loss", "operations that have a second derivative", line) from None
-            total += weight * (product * self.scale).to(vector)
+            total += weight * self.batch_hessian_product(batch, vector)
         return total
 
-    def _module_gradient(self, batch: Batch) -> Tensor:
-        """Compute the gradient of the mean loss of a batch, in the coordinates of the module."""
+    def batch_hessian_product(self, batch: Batch, vector: Tensor) -> Tensor:
+        """Multiply the Hessian of the mean loss of a batch with a vector, as `hessian_product` does for all data."""
         point = self.point.clone().requires_grad_()
-        (gradient,) = torch.autograd.grad(self.loss_at(point, batch), point)
-        return gradient
+        with differentiable_twice(self.model):
+            (slope,) = torch.autograd.grad(self.loss_at(point, batch), point, create_graph=True)
+        along = (slope * (self.scale * vector).to(slope)).sum()
+        if not along.requires_grad:  # a loss that is linear in every parameter
+            return torch.zeros_like(vector)
+        try:
+            (product,) = torch.autograd.grad(along, point, materialize_grads=True)
+        except RuntimeError as error:  # the error of torch for an operation without a second derivative
+            line = str(error).strip().splitlines()[0]
+            raise BadInput("model and loss", "operations that have a second derivative", line) from None
+        return (product * self.scale).to(vector)
+
+    def check_curvature(self) -> None:
+        """Check the second derivatives on a few examples, once for a problem.
+
+        Raises:
+            BadInput: An operation of the model or the loss has no second derivative, or a wrong one.
+        """
+        if not self._is_curvature_checked:
+            check_second_derivative(self)
+            self._is_curvature_checked = True
+
+    def loss_and_gradient_at(self, point: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Compute the mean loss of a batch and its gradient, shape [P], in the coordinates of the module.
+
+        Args:
+            point: Parameters in the coordinates of the module, shape [P].
+            batch: Inputs and targets.
+        """
+        point = point.clone().requires_grad_()
+        with _without_fused_recurrence(self.model):
+            loss = self.loss_at(point, batch)
+            (gradient,) = torch.autograd.grad(loss, point)
+        return loss.detach(), gradient
 
     def _flat_scale(self, trained: dict[str, Tensor], multipliers: Mapping[str, float | Tensor] | None) -> Tensor:
         """Return √c as a flat vector, shape [P]."""
@@ -232,3 +309,34 @@ class Problem:
         if not (flat > 0).all():
             raise BadInput("learning_rate_multipliers", "numbers above 0", float(flat.min()))
         return flat.sqrt()
+
+
+def copy_model(model: nn.Module) -> nn.Module:
+    """Copy a model, also if it keeps tensors of a forward pass, which cannot be copied with their graph.
+
+    Args:
+        model: Any module.
+    """
+    memo: dict[int, Tensor] = {}
+    for module in model.modules():
+        for value in vars(module).values():
+            if isinstance(value, Tensor) and not value.is_leaf:
+                memo[id(value)] = value.detach().clone()
+    return copy.deepcopy(model, memo)
+
+
+def _without_fused_recurrence(model: nn.Module) -> AbstractContextManager[None]:
+    """Switch cuDNN off for recurrent layers: in evaluation mode it has no gradient, and never a second derivative."""
+    recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
+    return torch.backends.cudnn.flags(enabled=False) if recurrent else nullcontext()
+
+
+@contextmanager
+def differentiable_twice(model: nn.Module) -> Iterator[None]:
+    """Switch fused attention and fused recurrent layers off, because they have no second derivative.
+
+    Args:
+        model: The model of the forward pass inside.
+    """
+    with sdpa_kernel(SDPBackend.MATH), _without_fused_recurrence(model):
+        yield

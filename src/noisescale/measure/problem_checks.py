@@ -1,4 +1,4 @@
-"""Checks of a problem: weights must be finite, batches must be pairs, data must repeat, and the loss must be a mean."""
+"""Checks of a problem: weights must be finite, batches must be pairs, and data must repeat."""
 
 from __future__ import annotations
 
@@ -13,9 +13,6 @@ from noisescale.errors import BadInput
 
 if TYPE_CHECKING:
     from noisescale.measure.problem import Batch, Data, Problem
-
-# Number of examples on which the loss is checked.
-_CHECKED_EXAMPLES = 64
 
 _FORMS = "(inputs, targets) as tensors, or an iterable of such batches"
 
@@ -119,41 +116,6 @@ def check_repeatable(problem: Problem) -> None:
             if not torch.allclose(single, outputs[:1], rtol=tolerance, atol=tolerance * float(outputs.abs().max())):
                 required = "outputs of an example that do not depend on its batch, in mode 'eval' (running statistics)"
                 raise BadInput("model", required, "outputs that depend on the batch")
-
-
-def check_mean_loss(problem: Problem) -> None:
-    """Check that the loss of a batch is the mean over its examples.
-
-    The loss of a batch must equal the loss of the same batch repeated, and the mean of the losses of single examples.
-
-    Args:
-        problem: The problem.
-
-    Raises:
-        BadInput: The loss is not a single number, or it is a sum or a weighted mean.
-    """
-    inputs, targets = (part[:_CHECKED_EXAMPLES] for part in next(iter(problem.batches())))
-    loss = problem.loss_of_outputs
-    with torch.no_grad():
-        outputs = problem.outputs(problem.point, inputs)
-        try:
-            once = loss(outputs, targets)
-            twice = loss(torch.cat([outputs, outputs]), torch.cat([targets, targets]))
-            singles = [loss(outputs[k : k + 1], targets[k : k + 1]) for k in range(len(outputs))]
-        except Exception as error:  # the user's loss may raise anything
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            raise BadInput("loss", "a loss of the model's outputs and the targets", lines[0]) from None
-    if not isinstance(once, Tensor) or once.dim():
-        shape = f"a tensor of shape {tuple(once.shape)}" if isinstance(once, Tensor) else type(once).__name__
-        raise BadInput("loss", "one number, the mean over the batch", shape)
-    tolerance = _ROUNDING[problem.point.dtype]
-    if not torch.isclose(once, twice, rtol=tolerance, atol=1e-12):
-        got = f"{float(once):.4g} for a batch and {float(twice):.4g} for the same batch repeated (a sum?)"
-        raise BadInput("loss", "the mean over the batch", got)
-    mean = torch.stack(singles).mean()
-    if not torch.isclose(once, mean, rtol=tolerance, atol=1e-12):
-        got = f"{float(once):.4g} for a batch and {float(mean):.4g} as the mean over its examples (weights?)"
-        raise BadInput("loss", "the plain mean of single examples' losses", got)
 
 
 def _outputs(problem: Problem, inputs: Tensor) -> Tensor:

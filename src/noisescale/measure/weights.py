@@ -19,14 +19,17 @@ class LayerDynamics:
     Args:
         norm_squared: Squared norm ‖w‖² before the step.
         rotation: Angle between the weights before and after the step, in radians.
-        effective_learning_rate: The rate η/((1 − m)‖w‖²).
+        effective_learning_rate: The rate η/‖w‖². Momentum does not change it.
         scale_invariance_defect: The cosine ⟨g, w⟩/(‖g‖‖w‖). It is 0 if the loss does not depend on the scale of w.
+        rate_with_momentum: The rate η/((1 − m)‖w‖²). A gradient moves the weights by this rate in all later steps
+            together.
     """
 
     norm_squared: float
     rotation: float
     effective_learning_rate: float
     scale_invariance_defect: float
+    rate_with_momentum: float
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,8 @@ def weight_dynamics(
         after: Weights after the step, by parameter name.
         gradient: Gradient at `before`, by parameter name.
         learning_rate: Rate η of this step: one number, or a number for each parameter by name. If the numbers differ,
-            the effective rate of `total` is NaN.
-        momentum: Momentum m.
+            the effective rates of `total` are NaN.
+        momentum: Momentum m. It enters only `rate_with_momentum`.
 
     Returns:
         The effect of the step on each parameter and on all weights.
@@ -68,7 +71,8 @@ def weight_dynamics(
         BadInput: Names or shapes differ, a rate is not positive, or the momentum is out of range.
 
     Source:
-        Li, Lyu, Arora 2020, section 3: the effective rate of a scale-invariant weight is η/‖w‖².
+        Li, Lyu, Arora 2020, section 3: the effective rate of a scale-invariant weight is η/‖w‖². Wan, Zhu, Zhang, Sun
+        2021, for the factor 1/(1 − m).
     """
     for label, tensors in (("after", after), ("gradient", gradient)):
         names_match = tensors.keys() == before.keys()
@@ -79,13 +83,12 @@ def weight_dynamics(
         raise BadInput("learning_rate", "a number above 0, or one for each parameter", learning_rate)
     if not 0 <= momentum < 1:
         raise BadInput("momentum", "from 0 to below 1", momentum)
-    rates = {name: rate / (1 - momentum) for name, rate in rates.items()}
     sums = {name: _Sums.of(before[name], after[name], gradient[name]) for name in before}
     total = _Sums(*(sum(values) for values in zip(*(products.values() for products in sums.values()), strict=True)))
     distinct = set(rates.values())
     return WeightDynamics(
-        {name: products.dynamics(rates[name]) for name, products in sums.items()},
-        total.dynamics(distinct.pop() if len(distinct) == 1 else math.nan),
+        {name: products.dynamics(rates[name], momentum) for name, products in sums.items()},
+        total.dynamics(distinct.pop() if len(distinct) == 1 else math.nan, momentum),
     )
 
 
@@ -129,11 +132,13 @@ class _Sums:
     def values(self) -> tuple[float, ...]:
         return self.ww, self.dd, self.wd, self.gg, self.gw
 
-    def dynamics(self, rate: float) -> LayerDynamics:
+    def dynamics(self, rate: float, momentum: float) -> LayerDynamics:
         sizes = math.sqrt(self.gg * self.ww)
+        effective = rate / self.ww if self.ww else math.inf
         return LayerDynamics(
             self.ww,
             float(_angle(*torch.tensor([self.ww, self.dd, self.wd], dtype=torch.float64))),
-            rate / self.ww if self.ww else math.inf,
+            effective,
             self.gw / sizes if sizes else 0.0,
+            effective / (1 - momentum),
         )

@@ -9,9 +9,13 @@ import torch
 
 from noisescale.datasets import Dataset
 from noisescale.errors import BadInput
-from noisescale.families import family_factory
+from noisescale.families import FAMILIES, family_factory
+from noisescale.measure import INSTRUMENTS, Problem
 from noisescale.sweeps.grid import Grid
 from noisescale.training import MovingBatches, check_augmentation, check_loss, check_metric, parse_schedule
+
+# Number of examples on which the second derivatives of a module are checked.
+_CURVATURE_EXAMPLES = 16
 
 
 def check_grid(grid: Grid) -> None:
@@ -21,7 +25,8 @@ def check_grid(grid: Grid) -> None:
         grid: The grid.
 
     Raises:
-        BadInput: The data or the model cannot be used, a batch size does not fit, or a learning rate is not finite.
+        BadInput: The data or the model cannot be used, a batch size does not fit, a learning rate is not finite, or a
+            curvature is to be measured of a module with a wrong second derivative.
     """
     axes, fit = grid.spec.grid, grid.spec.fit
     family_factory(grid.model)  # before the data, which may have to be downloaded
@@ -41,6 +46,7 @@ def check_grid(grid: Grid) -> None:
             raise BadInput("grid.normalized_noise_scale", required, f"none at width {width}")
     for width in axes.width:
         _check_outputs(grid, width, data)
+    _check_curvature(grid, data)
     _check_moving_batches(grid)
     for point in grid.points():
         if not 0 < grid.cell(point)[0].learning_rate < math.inf:
@@ -92,3 +98,23 @@ def _check_outputs(grid: Grid, width: int, data: Dataset) -> None:
     except Exception as error:  # training may fail where evaluation works, e.g. in a normalization over one example
         got = f"{smallest}, at which the model raises {type(error).__name__}: {' '.join(str(error).split())}"
         raise BadInput("grid.batch_size", "batches on which the model can be trained", got) from error
+
+
+def _check_curvature(grid: Grid, data: Dataset) -> None:
+    """Check the second derivatives of a user's module at its smallest width, if a curvature is measured."""
+    measured = [name for name in grid.spec.measure.quantities if INSTRUMENTS[name].curvature]
+    if not measured or grid.model.family in FAMILIES:
+        return
+    inputs = data.x_train[:_CURVATURE_EXAMPLES]
+    with torch.random.fork_rng(devices=[]):
+        module = grid.factory(min(grid.spec.grid.width), data.input_shape, data.num_classes)
+    try:
+        # Its second derivatives contain those of the module, whatever the loss of the study.
+        problem = Problem(module, lambda outputs, _: outputs.square().sum(1).mean(), (inputs, inputs))
+    except BadInput:  # e.g. statistics of the batch in evaluation mode, which a sweep can measure
+        return
+    try:
+        problem.check_curvature()
+    except BadInput as error:
+        required = f"without {' and '.join(measured)}, or a module with {error.required}"
+        raise BadInput("measure.quantities", required, error.got) from None

@@ -23,15 +23,17 @@ class PackInstrument:
             quantity, with further columns `_low` and `_high` if it is an estimate, or one column `quantity.tensor` for
             each weight tensor.
         across: Whether the instrument needs the parameters before the last step.
+        curvature: Whether the instrument needs the second derivatives of the module.
     """
 
     measure: Callable[[Snapshot], dict[str, Tensor]]
     across: bool = False
+    curvature: bool = False
 
 
 INSTRUMENTS: dict[str, PackInstrument] = {
-    "lambda_max": PackInstrument(lambda_max),
-    "hessian_trace": PackInstrument(hessian_trace),
+    "lambda_max": PackInstrument(lambda_max, curvature=True),
+    "hessian_trace": PackInstrument(hessian_trace, curvature=True),
     "ntk_lambda_max": PackInstrument(ntk_lambda_max),
     "trace_covariance": PackInstrument(trace_covariance),
     "gradient_noise_scale": PackInstrument(gradient_noise_scale),

@@ -31,7 +31,7 @@ def effective_learning_rate(snapshot: Snapshot) -> dict[str, Tensor]:
         The effective rates by column name, shape [R] each.
 
     Source:
-        Li, Lyu, Arora 2020, section 3. Momentum μ is not included: it lengthens a step as if the rate were ε/(1 − μ).
+        Li, Lyu, Arora 2020, section 3. As in `weight_dynamics`, momentum does not change it.
     """
     return {
         f"effective_learning_rate.{name}": snapshot.learning_rates.double()
