@@ -19,7 +19,8 @@ from noisescale.laws.edges import measured_edge_at_width
 from noisescale.laws.fitting import IN_LAW, NO_BENEFIT, fit
 from noisescale.laws.ladder import Ladder, build_ladder
 from noisescale.laws.largest_batch import largest_batch
-from noisescale.laws.optimum import Optimum, optimum
+from noisescale.laws.optima import Optimum
+from noisescale.laws.optimum import optimum
 from noisescale.laws.planted_curves import failures
 from noisescale.laws.power_laws import PowerLaw, power_law
 from noisescale.laws.results import EdgeAt

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from noisescale.laws.fitting import fit
-from noisescale.laws.optimum import OPTIMUM_ADVICE
+from noisescale.laws.optima import OPTIMUM_ADVICE
 from noisescale.report import write_report
 
 SCHEMA = Path(__file__).resolve().parents[2] / "docs" / "schemas" / "report.json"

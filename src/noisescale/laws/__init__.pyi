@@ -10,7 +10,7 @@ from .interval import mean_over_seeds as mean_over_seeds
 from .interval import with_shared_error as with_shared_error
 from .ladder import Cell as Cell
 from .largest_batch import LargestBatch as LargestBatch
-from .optimum import OPTIMUM_ADVICE as OPTIMUM_ADVICE
+from .optima import OPTIMUM_ADVICE as OPTIMUM_ADVICE
 from .planted_curves import skewed as skewed
 from .power_laws import PowerLaw as PowerLaw
 from .power_laws import power_law as power_law

@@ -16,7 +16,8 @@ from noisescale.laws.edges import edge_laws, measured_edge_at_width, measured_ed
 from noisescale.laws.ladder import Ladder, build_ladder, ladder_quantity
 from noisescale.laws.largest_batch import CONVENTION, LARGEST_BATCH_ADVICE, LargestBatch, largest_batch
 from noisescale.laws.noise_units import NORMALIZED, NoiseUnits
-from noisescale.laws.optimum import Optimum, optimum
+from noisescale.laws.optima import Optimum
+from noisescale.laws.optimum import optimum
 from noisescale.laws.optimum_laws import optimum_law
 from noisescale.laws.power_laws import PowerLaw, power_law
 from noisescale.laws.quantities import QUANTITIES

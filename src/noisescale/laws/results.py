@@ -13,7 +13,7 @@ from typing import Any
 from noisescale.estimate import Estimate, as_json
 from noisescale.laws.ladder import Cell
 from noisescale.laws.largest_batch import LargestBatch
-from noisescale.laws.optimum import Optimum
+from noisescale.laws.optima import Optimum
 from noisescale.laws.power_laws import PowerLaw
 from noisescale.laws.quantities import QUANTITIES
 from noisescale.laws.stability import StabilityEdge

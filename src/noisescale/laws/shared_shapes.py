@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from noisescale.laws.optimum import Optimum, Peak
+from noisescale.laws.optima import Optimum, Peak
 from noisescale.laws.results import MetricOptimum, WidthFit
 from noisescale.laws.shape_priors import ShapePrior, prior_of_others
 
