@@ -153,16 +153,37 @@ def recommend_command(
     folder: Folder,
     width: Annotated[int, typer.Option(min=1, help="The width to train.")],
     batch_size: Annotated[int | None, typer.Option(min=1, help="Keep this batch size.")] = None,
+    prefer: Annotated[
+        str,
+        typer.Option(
+            help="metric: the best expected metric. steps, examples or time: the largest batch, the fewest examples or "
+            "the least time among the batch sizes that are as good."
+        ),
+    ] = "metric",
+    tolerance: Annotated[
+        str, typer.Option(help="Expected loss that is still as good, as a share of the metric's span.")
+    ] = "0.5%",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Follow the runs with this value, as grid.optimizer=sgd."),
+    ] = None,
     as_json: AsJson = False,
 ) -> int:
-    """Recommend a learning rate and a batch size for a width."""
+    """Recommend a learning rate, a batch size and steps for a width."""
     from noisescale.laws import recommend
     from noisescale.report import recommendation_tables
     from noisescale.store import Study
 
     study = Study.open(folder)
     _warn_if_unfinished(folder)
-    recommendation = recommend(study, width=width, batch_size=batch_size)
+    recommendation = recommend(
+        study,
+        width=width,
+        batch_size=batch_size,
+        prefer=prefer,
+        tolerance=_share("--tolerance", tolerance),
+        held=_held(set_ or []),
+    )
     if as_json:
         _print_json(recommendation.as_json())
     else:
@@ -321,6 +342,25 @@ def _run(arguments: list[str] | None) -> int:
             print(f"noisescale: {error.format_message()}", file=sys.stderr)
             return 2
         raise
+
+
+def _share(option: str, text: str) -> float:
+    """Read a share such as 0.005 or 0.5%."""
+    try:
+        return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        raise BadInput(option, "a share such as 0.005 or 0.5%", text) from None
+
+
+def _held(settings: list[str]) -> dict[str, object]:
+    """Read settings such as grid.optimizer=sgd."""
+    held: dict[str, object] = {}
+    for setting in settings:
+        key, separator, value = setting.partition("=")
+        if not (separator and key and value):
+            raise BadInput("--set", "KEY=VALUE, such as grid.optimizer=sgd", setting)
+        held[key.rpartition(".")[2]] = value
+    return held
 
 
 def _warn_if_unfinished(folder: Path) -> None:

@@ -2,6 +2,7 @@ from .cubic_fits import MINIMUM_CELLS as MINIMUM_CELLS
 from .cubic_fits import local_cubic as local_cubic
 from .equivalence import MARGIN as MARGIN
 from .equivalence import SHARE as SHARE
+from .expected_metrics import ExpectedMetric as ExpectedMetric
 from .fitting import STABILITY_SHARE as STABILITY_SHARE
 from .fitting import fit as fit
 from .interval import half_width_without_spread as half_width_without_spread
@@ -11,9 +12,12 @@ from .interval import with_shared_error as with_shared_error
 from .ladder import Cell as Cell
 from .largest_batch import LargestBatch as LargestBatch
 from .optima import OPTIMUM_ADVICE as OPTIMUM_ADVICE
+from .optimum_at_width import best_cell as best_cell
 from .planted_curves import skewed as skewed
 from .power_laws import PowerLaw as PowerLaw
 from .power_laws import power_law as power_law
+from .preferences import PREFERENCES as PREFERENCES
+from .preferences import TOLERANCE as TOLERANCE
 from .quantities import QUANTITIES as QUANTITIES
 from .quantities import Quantity as Quantity
 from .recommendation import Recommendation as Recommendation

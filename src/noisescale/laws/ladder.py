@@ -41,6 +41,8 @@ class Cell:
         late: True if training has converged in this cell: over the runs that did not fail, the drift of the accuracy
             (or of the loss) late in training is equivalent to zero.
         usable: True if at least one run neither diverged nor collapsed.
+        seconds: Mean time of a run's training and evaluation, in seconds: the time of its pack divided by the runs of
+            the pack; NaN if not recorded.
         metrics: Mean of each metric over seeds, by name, with its Student t interval. A failed run enters with the
             metric of the constant predictor. NaN if the metric was not measured.
     """
@@ -55,6 +57,7 @@ class Cell:
     failures: int
     late: bool
     usable: bool
+    seconds: float
     metrics: dict[str, Estimate]
 
     @model_serializer(mode="wrap")
@@ -202,6 +205,7 @@ def _cells(
     columns = {name: runs[name].to_numpy() for name in names}
     failed = runs["diverged_or_collapsed"].to_numpy(dtype=bool)
     late = runs["late"].fillna(False).astype(bool).to_numpy() if "late" in runs else np.ones(len(runs), dtype=bool)
+    seconds = runs["seconds"].to_numpy(dtype=np.float64) if "seconds" in runs else np.full(len(runs), math.nan)
     cells = []
     for row in rows:
         means = {}
@@ -224,6 +228,7 @@ def _cells(
                 failures=failures,
                 late=bool(late[row][~failed[row]].all()),
                 usable=failures < len(row),
+                seconds=float(seconds[row].mean()),
                 metrics=means,
             )
         )

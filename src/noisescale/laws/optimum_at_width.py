@@ -7,12 +7,10 @@ from dataclasses import dataclass, replace
 
 from noisescale.errors import BadInput
 from noisescale.estimate import Estimate
-from noisescale.laws.decisions import Decision, outlook
+from noisescale.laws.decisions import Outlook, outlook_of_curve, outlook_of_law
 from noisescale.laws.fitting import NO_BENEFIT_REASON
 from noisescale.laws.ladder import Cell
-from noisescale.laws.power_laws import PowerLaw
-from noisescale.laws.results import MetricOptimum, Series, WidthFit
-from noisescale.laws.shape_priors import ShapePrior
+from noisescale.laws.results import Series, WidthFit
 from noisescale.training import METRICS
 
 
@@ -21,11 +19,11 @@ class OptimumAtWidth:
     """The optimum of a series at one width.
 
     Args:
-        value: The series' quantity at the optimum, such as ḡ, with its interval.
+        value: The series' quantity of least expected loss, such as ḡ, with the interval of the optimum.
         basis: Source of the optimum, in words.
         measured_at: Trained width whose measurement is used; None for a law's prediction.
         warnings: Reasons for caution, one sentence each.
-        decision: Decision of least expected loss that `value` follows; None if it follows a measurement.
+        outlook: What is known of the curve at this width; None without a law or a measured optimum.
         cell: Best trained cell of the nearest width, if no law is known.
     """
 
@@ -33,7 +31,7 @@ class OptimumAtWidth:
     basis: str
     measured_at: float | None
     warnings: tuple[str, ...] = ()
-    decision: Decision | None = None
+    outlook: Outlook | None = None
     cell: Cell | None = None
 
 
@@ -52,9 +50,12 @@ def optimum_at_width(series: Series, metric: str, width: float) -> OptimumAtWidt
         BadInput: The metric was measured in no cell.
     """
     optima = {row.width: row.optima[metric] for row in series.widths if metric in row.optima}
-    trained, warnings = optima.get(float(width)), []
+    trained, warnings, sign = optima.get(float(width)), [], METRICS[metric].sign
+    seed = round(series.fixed_value) if series.fixed == "batch_size" else 0
     if trained is not None and trained.in_law and trained.curve.label == "interior":
-        return OptimumAtWidth(series.value_at(trained), f"optimum measured at width {width:g}", width)
+        basis = f"optimum measured at width {width:g}"
+        curve = outlook_of_curve(trained.curve, sign, seed)
+        return _decided(OptimumAtWidth(series.value_at(trained), basis, width, outlook=curve))
     if trained is not None and trained.reason == NO_BENEFIT_REASON:
         warning = f"at width {width:g} {NO_BENEFIT_REASON}: the values given are an upper bound"
         basis = f"lowest noise scale on the grid at width {width:g}"
@@ -65,12 +66,10 @@ def optimum_at_width(series: Series, metric: str, width: float) -> OptimumAtWidt
     if law is not None and law.status == "ok":
         widths = ", ".join(f"{value:g}" for value in law.widths)
         basis = f"law of the {law.quantity} over widths {widths}, with its prediction interval"
-        prediction, decision = law.at(width), _decision(law, optima, width)
-        if decision is not None:
-            basis += "; the value is that of least expected loss"
-            prediction = replace(prediction, value=math.exp(decision.place))
-        return OptimumAtWidth(prediction, basis, None, tuple(warnings), decision)
-    cells = {row.width: cell for row in series.widths if (cell := _best_cell(row, metric)) is not None}
+        curves = {trained_width: optimum.curve for trained_width, optimum in optima.items() if optimum.curve.has_value}
+        curve = None if law.posterior is None else outlook_of_law(law.posterior, curves, width, sign, seed)
+        return _decided(OptimumAtWidth(law.at(width), basis, None, tuple(warnings), curve))
+    cells = {row.width: cell for row in series.widths if (cell := best_cell(row, metric)) is not None}
     if not cells:
         raise BadInput("recommend", f"a cell whose {metric} was measured", "none at any width")
     nearest = min(cells, key=lambda trained_width: abs(math.log(trained_width / width)))
@@ -85,7 +84,15 @@ def optimum_at_width(series: Series, metric: str, width: float) -> OptimumAtWidt
     return OptimumAtWidth(value, basis, nearest, tuple(warnings), cell=cell)
 
 
-def _best_cell(row: WidthFit, metric: str) -> Cell | None:
+def _decided(optimum: OptimumAtWidth) -> OptimumAtWidth:
+    """Replace the middle of the optimum's interval by the decision of least expected loss."""
+    if optimum.outlook is None:
+        return optimum
+    value = replace(optimum.value, value=math.exp(optimum.outlook.decision()))
+    return replace(optimum, value=value, basis=f"{optimum.basis}; the value is that of least expected loss")
+
+
+def best_cell(row: WidthFit, metric: str) -> Cell | None:
     """Return the cell with the best mean at a width; None without a measured cell."""
     measured = [cell for cell in row.cells if metric in cell.metrics and math.isfinite(cell.metrics[metric].value)]
     sign = METRICS[metric].sign
@@ -106,15 +113,3 @@ def _rules(series: Series, cell: Cell, trained_width: float, width: float) -> st
         f"at width {width:g}, the rule of constant noise gives {same}, and the rule of noise in proportion to width "
         f"gives about {scaled}; no interval is known"
     )
-
-
-def _decision(law: PowerLaw, optima: dict[float, MetricOptimum], width: float) -> Decision | None:
-    """Return the decision of least expected loss; None without a curve whose shape is known."""
-    shapes = tuple(
-        optimum.curve.shape
-        for optimum in optima.values()
-        if optimum.curve.shape is not None and optimum.curve.label == "interior"
-    )
-    if law.posterior is None or not shapes:
-        return None
-    return outlook(law.posterior, ShapePrior(shapes), optima[max(optima)].curve.span, width).decide()

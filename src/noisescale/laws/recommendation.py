@@ -12,6 +12,7 @@ from torch import nn
 from noisescale.errors import BadInput
 from noisescale.estimate import Estimate, as_json
 from noisescale.families import Factory
+from noisescale.laws.expected_metrics import ExpectedMetric
 from noisescale.parameterizations import DEFAULT_INIT_SCALE, WITH_BASE_WIDTH, reference_width
 from noisescale.training import ParameterGroups, parameterize
 
@@ -27,6 +28,9 @@ class Rung:
         steps: Training steps that keep the study's training time ε·steps, or its number of epochs if that was fixed.
         stable: True if ε is at most half of the edge and the upper end of its interval at most the edge; None if no
             edge was measured.
+        expected_metric: Metric that this rung is expected to reach at the width.
+        expected_regret: Expected loss in the metric against the best setting of the width, with its 95 % bound.
+        reason: Reason why this rung is not recommended; empty if it may be.
     """
 
     batch_size: int
@@ -34,6 +38,9 @@ class Rung:
     stability_edge: Estimate
     steps: int
     stable: bool | None
+    expected_metric: ExpectedMetric
+    expected_regret: Estimate
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -56,8 +63,12 @@ class Recommendation:
         noise_scale: Noise scale g; NaN if the optimizer has none.
         temperature: Temperature ε/(B(1 - m)); NaN if the optimizer has none.
         stability_edge: Largest stable learning rate ε_½ at this batch size and width.
-        expected_regret: Expected loss in the metric, against the best noise scale at this width, with its 95 % bound;
-            NaN if the optimum was measured at this width or no law is known.
+        expected_metric: Metric that the recommendation is expected to reach; NaN if no law is known.
+        expected_regret: Expected loss in the metric against the best setting of the width, with its 95 % bound; NaN if
+            no law is known.
+        prefer: Preference that chose the rung, a name in `PREFERENCES`.
+        tolerance: Loss that the preference allows, as a share of the span.
+        span: Span of the metric: the distance from the constant predictor to the best cell.
         ladder: All batch sizes with their learning rates.
         metric: Metric that chose the optima, a name in `METRICS`.
         select_on: Data set that chose the optima, "test" or "validation".
@@ -90,7 +101,11 @@ class Recommendation:
     noise_scale: Estimate
     temperature: Estimate
     stability_edge: Estimate
+    expected_metric: ExpectedMetric
     expected_regret: Estimate
+    prefer: str
+    tolerance: float
+    span: float
     ladder: tuple[Rung, ...]
     metric: str
     select_on: str

@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
 from typing import Any
 
 from noisescale.errors import BadInput
 from noisescale.estimate import Estimate, no_estimate
-from noisescale.laws.edge_by_batch import EdgeByBatch
-from noisescale.laws.edges import edge_at_width
 from noisescale.laws.fitting import NO_BENEFIT_REASON, fit
-from noisescale.laws.optimum_at_width import OptimumAtWidth, optimum_at_width
+from noisescale.laws.group_choice import best_selection, held_groups
+from noisescale.laws.noise_rungs import NoiseRungs
+from noisescale.laws.preferences import PREFERENCES, TOLERANCE
+from noisescale.laws.rate_rungs import RateRungs
 from noisescale.laws.recommendation import Recommendation, Rung
 from noisescale.laws.results import SCHEMA_VERSION, Fit, Group, Series
-from noisescale.laws.rungs import (
-    candidate_batches,
-    choose_rung,
-    epochs_of,
-    log_ratio_at,
-    rung_of_noise,
-    rung_of_rate,
-    scaled,
-    trainable,
-    training_time,
-)
+from noisescale.laws.rung_ladder import Request, Selection
+from noisescale.laws.rungs import scaled
 from noisescale.laws.settings import StudyLike
 from noisescale.laws.validity import conditions
-from noisescale.noise_laws import NOISE_SCALE, TEMPERATURE
+from noisescale.noise_laws import TEMPERATURE
 from noisescale.store import Study
-from noisescale.training import METRICS, OPTIMIZERS
+from noisescale.training import OPTIMIZERS
 
 # A law over widths is trusted up to this factor outside their range.
 SUPPORTED_FACTOR = 2.0
@@ -41,45 +33,76 @@ def recommend(
     batch_size: int | None = None,
     *,
     parameterization: str | None = None,
+    prefer: str = "metric",
+    tolerance: float = TOLERANCE,
+    held: Mapping[str, object] | None = None,
 ) -> Recommendation:
-    """Recommend a learning rate and a batch size for a width.
+    """Recommend a learning rate, a batch size and steps for a width.
 
-    The law gives the normalized noise scale ḡ at the width. The noise scale g follows from ḡ, and a learning rate
-    ε = g(1 - m)/(N/B - 1) follows for every batch size B. Candidates for B are rounded powers of √2. By default the
-    largest B is chosen whose rate is at most half of the stability edge, while the upper end of the rate's interval is
-    at most the edge. For an optimizer without a noise scale, the law gives ε at each batch size of the grid.
+    The law gives the normalized noise scale ḡ at the width, and the curves of the trained widths say what a deviation
+    costs. The decision is the ḡ of least expected loss. The noise scale g follows from ḡ, and a learning rate
+    ε = g(1 - m)/(N/B - 1) follows for every batch size B. Candidates for B are rounded powers of √2 near the trained
+    ones whose rate is at most 0.3 of the stability edge. For an optimizer without a noise scale, the law gives ε at
+    each batch size of the grid.
 
     Args:
         study_or_fit: Study, or its fit.
         width: Any width above 0.
-        batch_size: Batch size to keep, in examples. Default: the largest stable batch size.
-        parameterization: Parameterization of the group to follow. Default: the group with the best peak at its largest
-            width.
+        batch_size: Batch size to keep, in examples. Default: `prefer` chooses.
+        parameterization: Parameterization of the group to follow. Default: any.
+        prefer: "metric" for the best expected metric; "steps" for the largest batch, "examples" for the fewest examples
+            or "time" for the least measured time among the rungs that are as good as the best.
+        tolerance: Expected loss at which a rung is still as good as the best, as a share of the metric's span. The 95 %
+            bound of the loss may be twice as large.
+        held: Hyperparameters of the group to follow, by key, such as `{"optimizer": "sgd"}`. Default: the group with
+            the best expected metric.
 
     Returns:
         The recommendation, with the ladder of batch sizes, its basis, validity and warnings.
 
     Raises:
-        BadInput: The width or batch size is impossible, the parameterization is unknown, or the study has no optimum.
+        BadInput: The width, batch size, preference or tolerance is impossible, no group has the values that are held,
+            or the study has no optimum.
     """
     if not (math.isfinite(width) and width > 0):
         raise BadInput("width", "a number above 0", width)
+    if batch_size is not None and batch_size != int(batch_size):
+        raise BadInput("batch_size", "a whole number", batch_size)
+    if prefer not in PREFERENCES:
+        raise BadInput("prefer", ", ".join(PREFERENCES), prefer)
+    if not 0 < tolerance < 1:
+        raise BadInput("tolerance", "a share of the span between 0 and 1", tolerance)
     fitted = study_or_fit if isinstance(study_or_fit, Fit) else fit(study_or_fit)
     study = study_or_fit if isinstance(study_or_fit, Study) else None
-    group = _choose_group(fitted, parameterization)
-    edge, edge_basis = edge_at_width(group.edges, group.edge_laws, width)
-    by_rate = group.primary_series.quantity == "learning_rate"
-    select = _select_by_rate if by_rate else _select_by_noise
-    selection = select(fitted, group, width, batch_size, edge, study)
-    chosen, series, noise = selection.chosen, selection.series, selection.noise
+    request = Request(width, None if batch_size is None else int(batch_size), prefer, tolerance)
+    wanted = dict(held or {}) | ({} if parameterization is None else {"parameterization": parameterization})
+    groups = held_groups(fitted.groups, wanted)
+    selection, group_basis = best_selection(
+        fitted, [_select(fitted, group, request, study) for group in groups], held=bool(wanted)
+    )
+    return _recommendation(fitted, selection, group_basis, request, study)
+
+
+def _select(fitted: Fit, group: Group, request: Request, study: Study | None) -> Selection:
+    rungs = RateRungs if group.primary_series.quantity == "learning_rate" else NoiseRungs
+    return rungs(fitted, group, request, study).select()
+
+
+def _recommendation(
+    fitted: Fit, selection: Selection, group_basis: list[str], request: Request, study: Study | None
+) -> Recommendation:
+    group, chosen, series, noise = selection.group, selection.chosen, selection.series, selection.noise
     momentum = float(group.hyperparameters["momentum"])
     train_size = series.widths[-1].train_size
-    normalized = series.quantity == "normalized_noise_scale"
+    by_rate, normalized = series.quantity == "learning_rate", series.quantity == "normalized_noise_scale"
     reason = "the optimizer has no noise scale" if by_rate else "no layer grows with width"
     input_shape, num_outputs = study.data_shape() if study is not None else ((), 0)
+    warnings = [*fitted.warnings, *selection.warnings]
+    _warn_of_width(series, fitted.metric, request.width, selection.optimum.measured_at, warnings)
+    _warn_of_rate(series, selection.ladder, chosen, warnings)
     return Recommendation(
         schema_version=SCHEMA_VERSION,
-        width=width,
+        width=request.width,
         parameterization=group.parameterization,
         init_scale=group.number("init_scale"),
         momentum=momentum,
@@ -93,103 +116,21 @@ def recommend(
         if by_rate
         else _temperature(chosen, noise, momentum),
         stability_edge=chosen.stability_edge,
-        expected_regret=_expected_regret(selection.optimum, fitted.metric),
+        expected_metric=chosen.expected_metric,
+        expected_regret=chosen.expected_regret,
+        prefer=request.prefer,
+        tolerance=request.tolerance,
+        span=selection.span,
         ladder=selection.ladder,
         metric=fitted.metric,
         select_on=fitted.select_on,
         train_size=train_size,
-        basis=(selection.optimum.basis, edge_basis, *_group_basis(fitted, group, parameterization)),
+        basis=(selection.optimum.basis, selection.edge_basis, *group_basis),
         validity=conditions(series, group, selection.time, train_size, momentum),
-        warnings=tuple(dict.fromkeys(selection.warnings)),
+        warnings=tuple(dict.fromkeys(warnings)),
         input_shape=input_shape,
         num_outputs=num_outputs,
         **_building_fields(group),
-    )
-
-
-def _expected_regret(optimum: OptimumAtWidth, metric: str) -> Estimate:
-    unit, convention = METRICS[metric].unit, f"{metric} below that at the best noise scale of this width"
-    if optimum.decision is None:
-        return no_estimate(unit, convention)
-    return Estimate(optimum.decision.regret, 0.0, optimum.decision.regret_high, unit, convention)
-
-
-@dataclass(frozen=True)
-class _Selection:
-    """The rungs of a recommendation, with the series and optimum behind them."""
-
-    ladder: tuple[Rung, ...]
-    chosen: Rung
-    series: Series
-    optimum: OptimumAtWidth
-    noise: Estimate
-    time: float
-    warnings: list[str]
-
-
-def _select_by_noise(
-    fitted: Fit, group: Group, width: float, batch_size: int | None, edge: EdgeByBatch | None, study: Study | None
-) -> _Selection:
-    """Give every batch size the learning rate with the optimal noise scale."""
-    series = group.primary_series
-    optimum = optimum_at_width(series, fitted.metric, width)
-    warnings = [*fitted.warnings, *optimum.warnings]
-    train_size = series.widths[-1].train_size
-    if batch_size is not None and not (1 <= batch_size < train_size and batch_size == int(batch_size)):
-        raise BadInput("batch_size", f"a whole number from 1 to {train_size - 1}", batch_size)
-    formula, cell = NOISE_SCALE.formula(fitted.replacement), optimum.cell
-    noise = scaled(optimum.value, -log_ratio_at(series, width), NOISE_SCALE.unit, formula)
-    batches = [int(batch_size)] if batch_size is not None else candidate_batches(train_size)
-    if cell is not None:
-        noise = Estimate(cell.noise_scale, math.nan, math.nan, NOISE_SCALE.unit, formula)
-        optimum = replace(optimum, value=scaled(noise, log_ratio_at(series, width), "1", optimum.value.convention))
-        batches = sorted({*batches, round(cell.batch_size)}) if batch_size is None else batches
-    if study is not None:
-        batches = trainable(batches, study, batch_size is not None)
-    if cell is not None:
-        time = cell.learning_rate * cell.steps
-    else:
-        time = training_time(series, fitted.metric, width if optimum.measured_at is None else optimum.measured_at)
-    epochs = epochs_of(series) if series.budget == "epochs" else math.nan
-    momentum = float(group.hyperparameters["momentum"])
-    ladder = tuple(
-        rung_of_noise(batch, noise, edge, time, epochs, train_size, momentum, fitted.replacement) for batch in batches
-    )
-    if cell is not None and batch_size is None:
-        trained_batch = round(cell.batch_size)
-        trained_rungs = tuple(rung for rung in ladder if rung.batch_size == trained_batch)
-        chosen = choose_rung(trained_rungs, series, warnings)
-    else:
-        chosen = choose_rung(ladder, series, warnings)
-    _warn_of_width(series, fitted.metric, width, optimum.measured_at, warnings)
-    _warn_of_rate(series, ladder, chosen, warnings)
-    return _Selection(ladder, chosen, series, optimum, noise, time, warnings)
-
-
-def _select_by_rate(
-    fitted: Fit, group: Group, width: float, batch_size: int | None, edge: EdgeByBatch | None, study: Study | None
-) -> _Selection:
-    """Give every trained batch size its best rate; follow the primary series unless the user names a batch size."""
-    sizes = [round(series.fixed_value) for series in group.series]
-    optimizer = group.hyperparameters.get("optimizer")
-    if batch_size is not None and batch_size not in sizes:
-        required = (
-            f"a trained batch size ({', '.join(map(str, sizes))}): no law relates the rate of {optimizer} to the batch"
-        )
-        raise BadInput("batch_size", required, batch_size)
-    series = group.series[group.primary if batch_size is None else sizes.index(batch_size)]
-    optimum = optimum_at_width(series, fitted.metric, width)
-    warnings = [*fitted.warnings, *optimum.warnings]
-    rungs: list[Rung] = []
-    for candidate in group.series if batch_size is None else [series]:
-        if any(row.optima[fitted.metric].curve.has_value for row in candidate.widths if fitted.metric in row.optima):
-            rungs.append(rung_of_rate(candidate, optimum_at_width(candidate, fitted.metric, width).value, edge))
-    chosen = next(rung for rung in rungs if rung.batch_size == round(series.fixed_value))
-    choose_rung((chosen,), series, warnings)
-    time = training_time(series, fitted.metric, width if optimum.measured_at is None else optimum.measured_at)
-    _warn_of_width(series, fitted.metric, width, optimum.measured_at, warnings)
-    return _Selection(
-        tuple(rungs), chosen, series, optimum, no_estimate("1", "the optimizer has no noise scale"), time, warnings
     )
 
 
@@ -212,40 +153,6 @@ def _building_fields(group: Group) -> dict[str, Any]:
 def _temperature(rung: Rung, noise: Estimate, momentum: float) -> Estimate:
     factor = rung.learning_rate.value / noise.value / (rung.batch_size * (1 - momentum))
     return scaled(noise, math.log(factor), TEMPERATURE.unit, TEMPERATURE.formula(False))
-
-
-def _choose_group(fitted: Fit, parameterization: str | None) -> Group:
-    groups = fitted.groups
-    if parameterization is not None:
-        groups = tuple(group for group in groups if group.parameterization == parameterization)
-        if not groups:
-            known = ", ".join(sorted({group.parameterization for group in fitted.groups}))
-            raise BadInput("parameterization", f"a parameterization of the study ({known})", parameterization)
-    sign = METRICS[fitted.metric].sign
-
-    def peak(group: Group) -> float:
-        heights = [
-            width.optima[fitted.metric].height.value
-            for width in group.primary_series.widths
-            if fitted.metric in width.optima
-        ]
-        finite = [sign * height for height in heights if math.isfinite(height)]
-        return finite[-1] if finite else -math.inf
-
-    return max(groups, key=peak)
-
-
-def _group_basis(fitted: Fit, group: Group, parameterization: str | None) -> list[str]:
-    """Name the chosen group among several, by the hyperparameters that differ."""
-    if len(fitted.groups) == 1:
-        return []
-    settings = [
-        {"parameterization": candidate.parameterization, **candidate.hyperparameters} for candidate in fitted.groups
-    ]
-    chosen = {"parameterization": group.parameterization, **group.hyperparameters}
-    differ = [f"{name} {value}" for name, value in chosen.items() if any(s.get(name) != value for s in settings)]
-    among = f"{len(fitted.groups)} groups" if parameterization is None else f"the groups of {parameterization}"
-    return [f"the group with the best peak at its largest width, of {among}: {', '.join(differ)}"]
 
 
 def _warn_of_width(series: Series, metric: str, width: float, measured_at: float | None, warnings: list[str]) -> None:

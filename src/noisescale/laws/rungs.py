@@ -1,8 +1,10 @@
-"""The rungs of a recommendation, each a batch size with its learning rate, and the choice of a rung."""
+"""The rungs of a recommendation, each a batch size with its rate, and the limits of what a study supports."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,6 +12,7 @@ from noisescale.errors import BadInput
 from noisescale.estimate import Estimate, no_estimate
 from noisescale.families import Normalization
 from noisescale.laws.edge_by_batch import EdgeByBatch
+from noisescale.laws.expected_metrics import unknown_metric
 from noisescale.laws.fitting import STABILITY_SHARE
 from noisescale.laws.recommendation import Rung
 from noisescale.laws.results import Series
@@ -100,7 +103,7 @@ def rung_of_noise(
     rate = scaled(noise, math.log(rate_of_unit), "1", f"ε at B = {batch}")
     # An optimum measured at a fixed number of epochs holds at that number. Other optima hold at their training time.
     steps = epochs * (train_size // batch) if math.isfinite(epochs) else time / rate.value
-    return _rung(batch, rate, edge, steps)
+    return make_rung(batch, rate, edge, steps)
 
 
 def rung_of_rate(series: Series, rate: Estimate, edge: EdgeByBatch | None) -> Rung:
@@ -115,16 +118,33 @@ def rung_of_rate(series: Series, rate: Estimate, edge: EdgeByBatch | None) -> Ru
         The rung, with the largest number of steps in the series. At the same batch size, equal steps mean equal
         examples.
     """
-    return _rung(round(series.fixed_value), rate, edge, max(row.steps for row in series.widths))
+    return make_rung(round(series.fixed_value), rate, edge, max(row.steps for row in series.widths))
 
 
-def _rung(batch: int, rate: Estimate, edge: EdgeByBatch | None, steps: float) -> Rung:
+def make_rung(batch: int, rate: Estimate, edge: EdgeByBatch | None, steps: float) -> Rung:
+    """Return a rung without an expected metric.
+
+    Args:
+        batch: Batch size B, in examples.
+        rate: Learning rate.
+        edge: Stability edge at the width; None if not measured.
+        steps: Training steps; rounded, and at least 1.
+    """
     limit = edge.at(batch) if edge else no_estimate("learning rate", "not measured")
     # A trained cell has no interval.
     highest = rate.high if not math.isnan(rate.high) else rate.value
     stable = None if edge is None else rate.value <= STABILITY_SHARE * limit.value and highest <= limit.value
-    steps = round(steps) if math.isfinite(steps) else 0
-    return Rung(batch, rate, limit, max(steps, 1), stable)
+    unknown = "no law is known"
+    return Rung(
+        batch_size=batch,
+        learning_rate=rate,
+        stability_edge=limit,
+        steps=max(round(steps) if math.isfinite(steps) else 0, 1),
+        stable=stable,
+        expected_metric=unknown_metric("1", unknown),
+        expected_regret=no_estimate("1", unknown),
+        reason="",
+    )
 
 
 def scaled(estimate: Estimate, log_factor: float, unit: str, convention: str) -> Estimate:
@@ -138,69 +158,74 @@ def scaled(estimate: Estimate, log_factor: float, unit: str, convention: str) ->
 PRICE_FREE_SHARE = 0.3
 # A recommendation stays within these factors of the batch sizes and of the rates that were trained.
 NEAR_BATCH, NEAR_RATE = 2.0, 4.0
+# Batch sizes are whole numbers, so the rate of a rung may exceed a limit slightly.
+_ROUNDING = 1.05
 
 
-def near_trained(ladder: tuple[Rung, ...], series: Series) -> list[Rung]:
-    """Return the rungs whose batch size and rate are near those that were trained, and whose rate has no known price.
-
-    Args:
-        ladder: Rungs, in increasing order of batch size.
-        series: Series whose cells were trained.
-    """
-    cells = [cell for row in series.widths for cell in row.cells]
-    batches = [cell.batch_size for cell in cells]
-    rates = [cell.learning_rate for cell in cells if not cell.failures] or [cell.learning_rate for cell in cells]
-
-    def near(rung: Rung) -> bool:
-        batch_is_near = min(batches) / NEAR_BATCH <= rung.batch_size <= max(batches) * NEAR_BATCH
-        rate_is_near = min(rates) / NEAR_RATE <= rung.learning_rate.value <= max(rates) * NEAR_RATE
-        edge = rung.stability_edge.value
-        return batch_is_near and rate_is_near and not rung.learning_rate.value > PRICE_FREE_SHARE * edge
-
-    return [rung for rung in ladder if near(rung)]
-
-
-def choose_rung(ladder: tuple[Rung, ...], series: Series, warnings: list[str]) -> Rung:
-    """Choose the largest stable batch size near the trained ones, or a cautious rung with a warning if there is none.
+@dataclass(frozen=True)
+class Limits:
+    """The settings that a study supports.
 
     Args:
-        ladder: Rungs, in increasing order of batch size.
-        series: Series whose cells have the learning rates that were trained.
-        warnings: List to which warnings are appended.
-
-    Returns:
-        The chosen rung.
+        batches: Smallest and largest batch size, in examples.
+        rates: Smallest and largest learning rate.
+        share: Largest share of the stability edge.
+        priced: Whether the price of a rate up to that share was measured.
+        edge: Stability edge at the width; None if not measured.
     """
-    if len(ladder) == 1:
-        if ladder[0].learning_rate.value > ladder[0].stability_edge.value:
-            warnings.append("at this batch size the rate lies above the stability edge: training is expected to fail")
-        elif ladder[0].stable is False:
-            warnings.append("at this batch size the rate, or its interval, is not safely below the stability edge")
-        if ladder[0].stable is None:
-            warnings.append(
-                "no stability edge was measured, so it is not known whether the rate is stable at this batch size"
-            )
-        return ladder[0]
-    stable = [rung for rung in near_trained(ladder, series) if rung.stable]
-    if stable:
-        return stable[-1]
-    if ladder[0].stable is None:
-        trained = [cell.learning_rate for row in series.widths for cell in row.cells if not cell.failures]
-        limit = max(trained, default=math.inf)
-        within = [rung for rung in ladder if rung.learning_rate.value <= limit * (1 + 1e-9)]
-        warnings.append(
-            f"no stability edge was measured: the batch is the largest whose rate is at most {limit:g}, the largest "
-            "rate that trained without failure"
+
+    batches: tuple[float, float]
+    rates: tuple[float, float]
+    share: float
+    priced: bool
+    edge: EdgeByBatch | None
+
+    @classmethod
+    def of(cls, series: Sequence[Series], edge: EdgeByBatch | None, priced_share: float = math.nan) -> Limits:
+        """Return the limits that the cells of a study give.
+
+        Args:
+            series: Series whose cells were trained.
+            edge: Stability edge at the width; None if not measured.
+            priced_share: Largest share of the edge at which the price of a rate was measured; NaN if none was.
+        """
+        cells = [cell for part in series for row in part.widths for cell in row.cells]
+        batches = [cell.batch_size for cell in cells]
+        rates = [cell.learning_rate for cell in cells if not cell.failures] or [cell.learning_rate for cell in cells]
+        # Without an edge, nothing shows that a rate above the trained ones is stable.
+        above = 1.0 if edge is None else NEAR_RATE
+        priced = priced_share > PRICE_FREE_SHARE
+        return cls(
+            batches=(min(batches) / NEAR_BATCH, max(batches) * NEAR_BATCH),
+            rates=(min(rates) / NEAR_RATE, max(rates) * above),
+            share=min(priced_share, STABILITY_SHARE) if priced else PRICE_FREE_SHARE,
+            priced=priced,
+            edge=edge,
         )
-        return (within or list(ladder[:1]))[-1]
-    below_half = [rung for rung in ladder if rung.learning_rate.value <= STABILITY_SHARE * rung.stability_edge.value]
-    if below_half:
-        warnings.append(
-            "the rate is below half of the stability edge, but the upper end of its interval exceeds the edge"
-        )
-        return below_half[-1]
-    warnings.append("even a batch of one example cannot reach the noise scale below half of the stability edge")
-    return ladder[0]
+
+    def highest(self, batch_size: float) -> float:
+        """Return the largest learning rate at a batch size."""
+        return min(self.rates[1], math.inf if self.edge is None else self.share * self.edge.at(batch_size).value)
+
+    def near_batch(self, batch_size: float) -> bool:
+        """Return whether a batch size is near the trained ones."""
+        return self.batches[0] <= batch_size <= self.batches[1]
+
+    def fault(self, rung: Rung) -> str:
+        """Return why a rung is not recommended; empty if it may be."""
+        batch, rate, edge = rung.batch_size, rung.learning_rate.value, rung.stability_edge.value
+        if not self.near_batch(batch):
+            return f"no batch size within a factor of {NEAR_BATCH:g} was trained"
+        if rate < self.rates[0]:
+            return f"the rate is below {self.rates[0]:.3g}: none within a factor of {NEAR_RATE:g} was trained"
+        if rate > self.rates[1] * (1 if self.edge else _ROUNDING):
+            if self.edge is None:
+                return f"the rate is above {self.rates[1]:.3g}, the largest that was trained, and no edge was measured"
+            return f"the rate is above {self.rates[1]:.3g}: none within a factor of {NEAR_RATE:g} was trained"
+        if rate > self.share * edge:
+            cause = "" if self.priced else ", and the price of a larger rate was not measured"
+            return f"the rate is above {self.share:g} of the stability edge{cause}"
+        return "" if rung.stable is not False else "the interval of the rate reaches above the stability edge"
 
 
 def log_ratio_at(series: Series, width: float) -> float:

@@ -9,6 +9,7 @@ from noisescale.estimate import Estimate
 from noisescale.laws import MetricOptimum, Recommendation
 from noisescale.report.material import Material
 from noisescale.report.numbers import number, percent, with_interval
+from noisescale.report.recommendation_tables import expected_metric
 from noisescale.training import METRICS
 
 
@@ -34,6 +35,12 @@ def headline(material: Material, recommendation: Recommendation | None) -> list[
             f"recommendation is a learning rate of {with_interval(recommendation.learning_rate)} at batch size "
             f"{recommendation.batch_size}, for {recommendation.steps:,} steps."
         )
+        if math.isfinite(recommendation.expected_metric.value):
+            text += (
+                f" The expected {recommendation.metric} is "
+                f"{expected_metric(recommendation.expected_metric, recommendation.metric)}"
+                f"{' %' if METRICS[recommendation.metric].percent else ''}."
+            )
         chosen = next((rung for rung in recommendation.ladder if rung.batch_size == recommendation.batch_size), None)
         if chosen is not None and chosen.stable is False:
             text += " This rate is not safely below the stability edge."

@@ -1,4 +1,4 @@
-"""Tables of a fit and of a recommendation, for the terminal and for the page."""
+"""Tables of a fit, for the terminal and for the page."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ from noisescale.laws import (
     MetricLaws,
     PowerLaw,
     Quantity,
-    Recommendation,
-    Rung,
     Series,
     SummaryRow,
     Trend,
+    best_cell,
     summary_rows,
 )
 from noisescale.report.numbers import LEGEND, NONE, batch_size, number, percent, with_interval
@@ -75,21 +74,10 @@ def fit_tables(fit: Fit) -> list[Table]:
         fit: Fit of a study.
 
     Returns:
-        For each group: one table of optima per metric, a table of laws and, if measured, a table of stability edges.
+        For each group: one table of optima per metric, the best trained cell of each width, a table of laws and, if
+        measured, a table of stability edges.
     """
     return [data.as_rich() for data in fit_table_data(fit)]
-
-
-def recommendation_tables(recommendation: Recommendation) -> list[Table]:
-    """Make the tables of a recommendation, for a terminal of 140 columns.
-
-    Args:
-        recommendation: Recommendation for a width.
-
-    Returns:
-        The table of the default with its source, validity and warnings, and the table of rates for all batch sizes.
-    """
-    return [data.as_rich() for data in recommendation_table_data(recommendation)]
 
 
 def fit_table_data(fit: Fit) -> list[TableData]:
@@ -99,6 +87,7 @@ def fit_table_data(fit: Fit) -> list[TableData]:
         measured = list(group.primary_series.laws)
         for metric in sorted(measured, key=lambda name: name != fit.metric):
             tables.append(_optima(fit, group, metric))
+        tables.append(_best_cells(fit, group))
         tables.append(_laws(group, measured))
         if group.edge_laws:
             tables.append(_edges(group))
@@ -132,9 +121,25 @@ def _optima(fit: Fit, group: Group, metric: str) -> TableData:
     title = f"Optimum by {fit.select_on} {metric}: {group_name(group)}, {symbol} = {series.fixed_value:g}{others}"
     entries = tuple(_row(row, metric, quantity, varied) for row in rows)
     notes = _excluded(series.laws[metric])
+    notes = (*_second_peaks(series, metric), *notes)
     if metric == "loss":
         notes = ("Convergence is judged by accuracy. The test loss may still be changing when training stops.", *notes)
     return TableData(title, columns, entries, notes)
+
+
+def _second_peaks(series: Series, metric: str) -> tuple[str, ...]:
+    """Describe the second peak of each curve that has two."""
+    symbol, quantity = QUANTITIES[series.quantity].symbol, METRICS[metric]
+    notes = []
+    for row in series.widths:
+        optimum = row.optima.get(metric)
+        if optimum is None or len(optimum.curve.peaks) < 2:
+            continue
+        second = optimum.curve.peaks[1]
+        place = number(math.exp(second.place.value))
+        height = f"{100 * second.height.value:.1f} %" if quantity.percent else number(second.height.value)
+        notes.append(f"Width {row.width:g} has a second peak at {symbol} = {place}, of height {height}.")
+    return tuple(notes)
 
 
 def _excluded(laws: MetricLaws) -> tuple[str, ...]:
@@ -165,6 +170,42 @@ def _row(row: SummaryRow, metric: str, quantity: Quantity, varied: str) -> tuple
         edge if edge == NONE else f"{edge} ({row.stability_batch_size:g})",
         largest + (" *" if row.largest_batch_label == "extrapolated" else ""),
         ", ".join(label.replace("stability_limited", "stability-limited").replace("_", " ") for label in row.labels),
+    )
+
+
+def _best_cells(fit: Fit, group: Group) -> TableData:
+    """Show the best trained cell of each width, as it was measured."""
+    metric = METRICS[fit.metric]
+    quantity = QUANTITIES[group.primary_series.quantity]
+    entries: dict[float, list[str]] = {}
+    best: dict[float, float] = {}
+    for row in (row for series in group.series for row in series.widths):
+        cell = best_cell(row, fit.metric)
+        if cell is None:
+            continue
+        value = cell.metrics[fit.metric]
+        if metric.sign * value.value <= best.get(row.width, -math.inf):
+            continue
+        best[row.width] = metric.sign * value.value
+        entries[row.width] = [
+            f"{row.width:g}",
+            number(cell.learning_rate),
+            f"{cell.batch_size:g}",
+            *([] if quantity.symbol == "ε" else [number(getattr(cell, quantity.name))]),
+            f"{cell.steps:,}",
+            percent(value, "") if metric.percent else with_interval(value),
+            f"{cell.failures} of {cell.runs}",
+        ]
+    height = f"{fit.select_on} {fit.metric.replace('_', ' ')}" + (" (%)" if metric.percent else "")
+    symbols = () if quantity.symbol == "ε" else (quantity.symbol,)
+    note = (
+        "A cell is a learning rate with a batch size. The best of many cells is a little lucky: its mean errs upward."
+    )
+    return TableData(
+        f"Best trained cells: {group_name(group)}",
+        ("width", "ε", "B", *symbols, "steps", height, "failed runs"),
+        tuple(tuple(entries[width]) for width in sorted(entries)),
+        (note,),
     )
 
 
@@ -241,64 +282,3 @@ def _edges(group: Group) -> TableData:
         "value means that it lies outside the measured edges."
     )
     return TableData(title, ("B", "slope", "width: ε½"), tuple(rows), (note,))
-
-
-def recommendation_table_data(recommendation: Recommendation) -> list[TableData]:
-    """Return the tables of `recommendation_tables` as text."""
-    by_rate = not math.isfinite(recommendation.noise_scale.value)
-    normalized = math.isfinite(recommendation.normalized_noise_scale.value)
-    noise = recommendation.normalized_noise_scale if normalized else recommendation.noise_scale
-    columns = ("ε", "B", "steps", *(() if by_rate else ("ḡ" if normalized else "g", "ε/(B(1 − m))")), "ε½ at this B")
-    row = (
-        with_interval(recommendation.learning_rate),
-        f"{recommendation.batch_size}",
-        f"{recommendation.steps:,}",
-        *(() if by_rate else (with_interval(noise), with_interval(recommendation.temperature))),
-        with_interval(recommendation.stability_edge),
-    )
-    notes = (
-        f"Source: {'; '.join(recommendation.basis)}.",
-        f"Valid for: {'; '.join(recommendation.validity)}.",
-        *(f"Warning: {text}." for text in recommendation.warnings),
-    )
-    base = "" if recommendation.base_width is None else f" (base width {recommendation.base_width})"
-    optimizer = "" if recommendation.optimizer_name == "sgd" else f"{recommendation.optimizer_name}, "
-    title = (
-        f"Recommendation for width {recommendation.width:g}: {optimizer}{recommendation.parameterization}{base}, "
-        f"by {recommendation.select_on} {recommendation.metric}"
-    )
-    return [TableData(title, columns, (row,), notes), _ladder(recommendation, by_rate)]
-
-
-def _ladder(recommendation: Recommendation, by_rate: bool) -> TableData:
-    stable = {True: "yes", False: "no", None: NONE}
-    # Batch sizes with rates far above the stability edge are left out. Two rows above the edge show where it lies.
-    above = [rung.learning_rate.low > rung.stability_edge.high for rung in recommendation.ladder]
-    shown = [rung for rung, passed in zip(recommendation.ladder, [False, False, *above], strict=False) if not passed]
-    if not any(rung.batch_size == recommendation.batch_size for rung in shown):
-        shown = list(recommendation.ladder)
-    rows = [
-        (
-            f"{rung.batch_size}" + (" ←" if rung.batch_size == recommendation.batch_size else ""),
-            with_interval(rung.learning_rate),
-            *(() if by_rate else _noise_entries(rung, recommendation)),
-            f"{rung.steps:,}",
-            with_interval(rung.stability_edge),
-            stable[rung.stable],
-        )
-        for rung in shown
-    ]
-    columns = ("B", "ε", *(() if by_rate else ("ε/(B(1 − m))", "g")), "steps", "ε½", "safely stable")
-    note = (
-        "A rate ε is safely stable if it is at most half of ε½ and the upper end of its interval is at most ε½. The "
-        "arrow marks the default. " + LEGEND
-    )
-    if len(shown) < len(recommendation.ladder):
-        note = f"Batch sizes above {shown[-1].batch_size} are left out, because their rates lie far above ε½. " + note
-    title = "The best rate at each batch size of the grid" if by_rate else "The same noise at other batch sizes"
-    return TableData(title, columns, tuple(rows), (note,))
-
-
-def _noise_entries(rung: Rung, recommendation: Recommendation) -> tuple[str, str]:
-    temperature = rung.learning_rate.value / (rung.batch_size * (1 - recommendation.momentum))
-    return number(temperature), number(recommendation.noise_scale.value)

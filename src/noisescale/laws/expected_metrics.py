@@ -1,0 +1,104 @@
+"""The metric that a setting is expected to reach at a width, and what it is expected to lose against the best."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from noisescale.estimate import CONFIDENCE, Estimate
+from noisescale.laws.decisions import Outlook
+
+Array = NDArray[np.float64]
+
+_TAIL = (1 - CONFIDENCE) / 2
+
+
+@dataclass(frozen=True)
+class ExpectedMetric:
+    """The metric that a setting is expected to reach.
+
+    Args:
+        value: Expected mean over seeds; NaN if it is not known.
+        low: Lower end of the 95 % interval of the mean over seeds.
+        high: Upper end of that interval.
+        run_low: Lower end of the interval that holds 95 % of single runs.
+        run_high: Upper end of that interval.
+        unit: Unit of the metric.
+        convention: Definition of the number, or the reason why it is not known.
+    """
+
+    value: float
+    low: float
+    high: float
+    run_low: float
+    run_high: float
+    unit: str
+    convention: str
+
+
+def unknown_metric(unit: str, reason: str) -> ExpectedMetric:
+    """Return an expected metric without a value."""
+    return ExpectedMetric(math.nan, math.nan, math.nan, math.nan, math.nan, unit, reason)
+
+
+@dataclass(frozen=True, eq=False)
+class Prospect:
+    """Draws of what one setting reaches at a width, for a metric to maximize.
+
+    Args:
+        losses: Drop below the optimum of the width, from the noise and from the price of the rate, shape [draws].
+        heights: Height of the optimum of the width, shape [draws].
+        deviation: Standard deviation of one seed about the mean over seeds.
+        ceiling: Expected height of the best alternative. It is above the mean of `heights` if another batch size has a
+            higher optimum.
+    """
+
+    losses: Array
+    heights: Array
+    deviation: float
+    ceiling: float
+
+    @property
+    def mean(self) -> float:
+        """Expected metric, for a metric to maximize."""
+        return float(np.mean(self.heights - self.losses))
+
+    def metric(self, sign: float, unit: str, convention: str) -> ExpectedMetric:
+        """Return the expected metric in its own direction."""
+        values = sign * (self.heights - self.losses)
+        runs = values + self.deviation * np.random.default_rng(1).standard_normal(values.size)
+        low, high = np.quantile(values, (_TAIL, 1 - _TAIL))
+        run_low, run_high = np.quantile(runs, (_TAIL, 1 - _TAIL))
+        return ExpectedMetric(
+            value=float(values.mean()),
+            low=float(low),
+            high=float(high),
+            run_low=float(run_low),
+            run_high=float(run_high),
+            unit=unit,
+            convention=convention,
+        )
+
+    def regret(self, unit: str, convention: str) -> Estimate:
+        """Return the expected loss against the best setting of the width, with its 95 % bound."""
+        gap = max(self.ceiling - float(self.heights.mean()), 0.0)
+        mean, bound = float(self.losses.mean()), float(np.quantile(self.losses, CONFIDENCE))
+        return Estimate(mean + gap, 0.0, max(bound, mean) + gap, unit, convention)
+
+
+def prospect(outlook: Outlook, x: float, price: Array | None = None) -> Prospect:
+    """Return what a setting reaches.
+
+    Args:
+        outlook: Draws of the width's curve.
+        x: Position of the setting, the log of the series' quantity.
+        price: Price of the setting's learning rate in each draw, shape [draws]. Default: none.
+    """
+    losses = outlook.drop(np.array([x]))[:, 0]
+    if price is not None:
+        losses = losses + price
+    heights = outlook.height.draws
+    return Prospect(losses, heights, outlook.height.deviation, float(heights.mean()))

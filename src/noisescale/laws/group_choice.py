@@ -1,0 +1,106 @@
+"""The choice among the groups of a study: optimizers, parameterizations, decays."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from noisescale.errors import BadInput
+from noisescale.laws.optimum_at_width import best_cell
+from noisescale.laws.results import Fit, Group
+from noisescale.laws.rung_ladder import Selection
+from noisescale.training import METRICS
+
+
+def held_groups(groups: Sequence[Group], held: Mapping[str, object]) -> list[Group]:
+    """Return the groups that have the values that are held.
+
+    Args:
+        groups: Groups of a study.
+        held: Hyperparameters by key, such as `{"optimizer": "sgd"}`.
+
+    Returns:
+        The groups; at least one.
+
+    Raises:
+        BadInput: A key is unknown, or no group has these values.
+    """
+    settings = {id(group): {**group.hyperparameters, "parameterization": group.parameterization} for group in groups}
+    remaining = list(groups)
+    for key, value in held.items():
+        values = [settings[id(group)].get(key) for group in remaining]
+        matching = [group for group, known in zip(remaining, values, strict=True) if _equal(known, value)]
+        if not matching:
+            known = ", ".join(sorted({str(value) for value in values if value is not None})) or "none"
+            raise BadInput(key, f"a value of the study's groups ({known})", value)
+        remaining = matching
+    return remaining
+
+
+def best_selection(fitted: Fit, selections: Sequence[Selection], *, held: bool) -> tuple[Selection, list[str]]:
+    """Return the selection of the best group, with a sentence that names the group if there are several.
+
+    Groups are compared by the metric that their rungs are expected to reach at the width. If a group has no law, they
+    are compared by their best trained cell, at the widths that all of them have.
+
+    Args:
+        fitted: Fit of the study.
+        selections: Selection of each group; at least one.
+        held: Whether the user held hyperparameters.
+
+    Returns:
+        The selection, and the sentence if the study has several groups.
+    """
+    sign = METRICS[fitted.metric].sign
+    values = [sign * selection.chosen.expected_metric.value for selection in selections]
+    by_law = all(math.isfinite(value) for value in values)
+    if not by_law:
+        values = [sign * value for value in _best_cells(fitted, selections)]
+    best = max(range(len(selections)), key=lambda index: values[index])
+    if len(fitted.groups) == 1:
+        return selections[best], []
+    among = "of those with the given hyperparameters" if held else f"of {len(fitted.groups)} groups"
+    criterion = f"expected {fitted.metric} at this width" if by_law else f"{fitted.metric} of a trained cell"
+    text = f"the group with the best {criterion}, {among}: {_names(fitted, selections[best].group)}"
+    others = [index for index in range(len(selections)) if index != best and math.isfinite(values[index])]
+    if others:
+        second = max(others, key=lambda index: values[index])
+        gap, unit = values[best] - values[second], METRICS[fitted.metric]
+        amount = f"{100 * gap:.2g} points" if unit.percent else f"{gap:.2g} {unit.unit}"
+        text += f"; {amount} better than {_names(fitted, selections[second].group)}"
+    return selections[best], [text]
+
+
+def _best_cells(fitted: Fit, selections: Sequence[Selection]) -> list[float]:
+    """Return the best cell's metric of each group at the widest width that all groups have, or at its widest."""
+    rows = [{row.width: row for row in selection.group.primary_series.widths} for selection in selections]
+    shared = set.intersection(*(set(by_width) for by_width in rows))
+    result = []
+    for selection, by_width in zip(selections, rows, strict=True):
+        width = max(shared or by_width)
+        cells = [
+            cell.metrics[fitted.metric].value
+            for series in selection.group.series
+            for row in series.widths
+            if row.width == width and (cell := best_cell(row, fitted.metric)) is not None
+        ]
+        sign = METRICS[fitted.metric].sign
+        result.append(max(cells, key=lambda value: sign * value, default=-sign * math.inf))
+    return result
+
+
+def _names(fitted: Fit, group: Group) -> str:
+    """Name a group by the hyperparameters that differ between the groups."""
+    settings = [{"parameterization": other.parameterization, **other.hyperparameters} for other in fitted.groups]
+    values = {"parameterization": group.parameterization, **group.hyperparameters}
+    differ = [f"{name} {value}" for name, value in values.items() if any(s.get(name) != value for s in settings)]
+    return ", ".join(differ)
+
+
+def _equal(known: object, value: object) -> bool:
+    if str(known).lower() == str(value).lower():
+        return True
+    try:
+        return math.isclose(float(str(known)), float(str(value)))
+    except ValueError:
+        return False
