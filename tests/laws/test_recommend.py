@@ -257,3 +257,47 @@ def test_only_batch_sizes_that_the_normalization_allows_are_recommended() -> Non
     with pytest.raises(BadInput, match="batch_size"):
         trainable([23], ghosts, True)  # type: ignore[arg-type]
     assert trainable([1, 2], SimpleNamespace(spec={}), False) == [1, 2]  # type: ignore[arg-type]
+
+
+def test_the_preference_and_the_tolerance_are_checked(make_study: Make) -> None:
+    fitted = fit(make_study(rates=(2.0,)))
+    with pytest.raises(BadInput, match="prefer"):
+        recommend(fitted, 128, prefer="speed")
+    with pytest.raises(BadInput, match="tolerance"):
+        recommend(fitted, 128, tolerance=0)
+    with pytest.raises(BadInput, match="prefer"):
+        recommend(fitted, 128, prefer="time")  # the planted runs have no times
+    assert recommend(fitted, 128, prefer="steps").prefer == "steps"
+
+
+def test_every_rung_has_an_expected_metric_and_an_expected_regret(make_study: Make) -> None:
+    recommendation = recommend(make_study(rates=(2.0,)), width=256)
+    for rung in recommendation.ladder:
+        metric = rung.expected_metric
+        assert metric.run_low < metric.low < metric.value < metric.high < metric.run_high
+        assert 0 < rung.expected_regret.value < rung.expected_regret.high < recommendation.span
+    chosen = next(rung for rung in recommendation.ladder if rung.batch_size == recommendation.batch_size)
+    assert not chosen.reason
+    assert recommendation.expected_metric == chosen.expected_metric
+
+
+def test_held_hyperparameters_choose_the_group(make_study: Make) -> None:
+    first, second = make_study(rates=(2.0,)), make_study(rates=(2.0,))
+    second.table["momentum"] = 0.5
+    both = fit(replace(first, table=pd.concat([first.table, second.table], ignore_index=True)))
+    for momentum in (0.0, 0.5, "0.5"):
+        assert recommend(both, 128, held={"momentum": momentum}).momentum == float(momentum)
+    with pytest.raises(BadInput, match="momentum"):
+        recommend(both, 128, held={"momentum": 0.9})
+
+
+def test_where_no_supported_setting_has_the_noise_the_nearest_rate_is_taken(make_study: Make) -> None:
+    # At width 512 equal noise needs 0.41 of the stability edge even with a batch of one example.
+    recommendation = recommend(make_study(rates=(2.0,)), width=512)
+    assert recommendation.batch_size == 1
+    assert recommendation.learning_rate.value == pytest.approx(0.3 * recommendation.stability_edge.value)
+    assert any("nearest rate" in warning for warning in recommendation.warnings)
+    assert recommendation.normalized_noise_scale.value < 8000
+    assert recommendation.normalized_noise_scale.high > 7000
+    free = recommend(make_study(rates=(2.0,)), width=256)
+    assert recommendation.expected_regret.value > free.expected_regret.value

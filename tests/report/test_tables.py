@@ -11,7 +11,8 @@ from noisescale.laws import recommend
 from noisescale.laws.fitting import fit
 from noisescale.laws.results import Fit
 from noisescale.report import fit_tables, recommendation_tables
-from noisescale.report.tables import TableData, fit_table_data, recommendation_table_data
+from noisescale.report.recommended_setting import recommendation_table_data
+from noisescale.report.tables import TableData, fit_table_data
 
 # Width of the command line's output without a terminal.
 COLUMNS = 140
@@ -61,8 +62,13 @@ def test_a_table_of_many_metrics_is_not_cut(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_tables_show_every_width_and_both_metrics(fitted: Fit) -> None:
-    accuracy, loss, laws, edges = fit_table_data(fitted)
-    assert [row[0] for row in accuracy.rows] == [row[0] for row in loss.rows] == ["16", "32", "64", "128", "256"]
+    accuracy, loss, cells, laws, edges = fit_table_data(fitted)
+    assert (
+        [row[0] for row in accuracy.rows]
+        == [row[0] for row in loss.rows]
+        == [row[0] for row in cells.rows]
+        == ["16", "32", "64", "128", "256"]
+    )
     assert laws.columns == ("exponent of width", "by accuracy", "widths", "by loss", "widths")
     assert [row[0] for row in edges.rows] == ["2", "8", "64"]
     assert "95 % intervals" in edges.notes[-1]
@@ -77,6 +83,12 @@ def test_the_ladder_marks_the_default_and_ends_two_rows_above_the_edge(fitted: F
     above = [rung.learning_rate.low > rung.stability_edge.high for rung in recommendation.ladder]
     assert len(ladder.rows) == above.index(True) + 2 < len(recommendation.ladder)
     assert any(note.startswith(f"Batch sizes above {ladder.rows[-1][0]} are left out") for note in ladder.notes)
+    # Each rung says whether the study supports it; a number names the reason in the notes.
+    for row in ladder.rows:
+        assert row[-1] == "yes" or any(note.startswith(f"Not supported {row[-1][3:]}: ") for note in ladder.notes)
+    assert next(row for row in ladder.rows if "←" in row[0])[-1] == "yes"
+    expected = recommendation.expected_metric
+    assert default.rows[0][5].startswith(f"{100 * expected.value:.1f} [{100 * expected.low:.1f}, ")
     assert any(note.startswith("Warning: the optimum is chosen") for note in default.notes)
     text = printed(recommendation_tables(recommendation))
     assert all(entry in text for row in ladder.rows for entry in row)

@@ -9,7 +9,7 @@ from noisescale.estimate import Estimate
 from noisescale.laws import MetricOptimum, Recommendation
 from noisescale.report.material import Material
 from noisescale.report.numbers import number, percent, with_interval
-from noisescale.report.recommendation_tables import expected_metric
+from noisescale.report.recommended_setting import expected_metric
 from noisescale.training import METRICS
 
 

@@ -17,7 +17,7 @@ from noisescale.report.glossary import GLOSSARY
 from noisescale.report.headline import headline
 from noisescale.report.material import Material
 from noisescale.report.numbers import seconds
-from noisescale.report.recommendation_tables import recommendation_table_data
+from noisescale.report.recommended_setting import recommendation_table_data
 from noisescale.report.style import pictures, save
 from noisescale.report.tables import TableData, fit_table_data, group_name
 from noisescale.report.templates import template
