@@ -31,9 +31,9 @@ _BROKEN = 0.1
 _BOUND_WIDTH = 0.15
 # Beyond the ends of a ladder the optimum may lie this far away, in nats.
 _REACH = 1.2
-_COARSE_STEP, _FINE_PLACES, _FINEST_STEP = 0.2, 80, 0.004
-# Nodes whose weight is below exp(-8) of the best do not matter.
-_NEGLIGIBLE = 8.0
+_COARSE_STEP, _FINE_PLACES, _FINEST_STEP = 0.2, 60, 0.004
+# Nodes whose weight is below exp(-7) of the best do not matter.
+_NEGLIGIBLE = 7.0
 # Steps of Gauss-Newton from the prior, and from the nearest place of the coarse grid.
 _FIRST_STEPS, _FURTHER_STEPS = 8, 5
 
@@ -214,18 +214,26 @@ class _Fitter:
 
     def refine(self, family: Family, place: Array, variant: NDArray[np.intp], start: Array) -> Nodes:
         """Fit the curve of each (place, variant), with and without the bound that the deep cells give."""
+        free = self._fit(family, place, variant, start, np.empty(0), 0.0)
         if not self._deep.size:
-            return self._fit(family, place, variant, start, np.empty(0), 0.0)
-        bounded = self._fit(family, place, variant, start, self._deep, math.log(1 - _BROKEN))
-        free = self._fit(family, place, variant, start, np.empty(0), math.log(_BROKEN))
+            return free
+        drop, _ = family.drops(self._deep - place[:, None], variant)(free.parameters[:, 1:])
+        # A curve that falls far enough by itself is the same with the bound.
+        short = np.flatnonzero((drop < self._depth).any(axis=1))
+        if not short.size:
+            return free
+        free.log_weight[short] += math.log(_BROKEN)
+        bounded = self._fit(
+            family, place[short], variant[short], free.parameters[short], self._deep, math.log(1 - _BROKEN)
+        )
         return Nodes(
             family,
-            np.concatenate([bounded.place, free.place]),
-            np.concatenate([bounded.variant, free.variant]),
-            np.concatenate([bounded.parameters, free.parameters]),
-            np.concatenate([bounded.precision, free.precision]),
-            np.concatenate([bounded.pull, free.pull]),
-            np.concatenate([bounded.log_weight, free.log_weight]),
+            np.concatenate([free.place, bounded.place]),
+            np.concatenate([free.variant, bounded.variant]),
+            np.concatenate([free.parameters, bounded.parameters]),
+            np.concatenate([free.precision, bounded.precision]),
+            np.concatenate([free.pull, bounded.pull]),
+            np.concatenate([free.log_weight, bounded.log_weight]),
         )
 
     def _fit(
