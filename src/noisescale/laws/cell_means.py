@@ -59,13 +59,14 @@ class CellMeans:
     span: float
 
 
-def cell_means(x: Array, y: Array, span: float) -> CellMeans:
+def cell_means(x: Array, y: Array, span: float, drift: Array | None = None) -> CellMeans:
     """Summarize a table of seeds and cells.
 
     Args:
         x: Increasing positions, shape [cells].
         y: Metric to maximize, NaN where a run failed or is missing, shape [seeds, cells].
         span: Span of the metric.
+        drift: Error of each cell's mean because training has not converged, shape [cells]. Default: none.
 
     Returns:
         The cells near the best, with the two nearest deep cells as bounds of the optimum.
@@ -102,12 +103,13 @@ def cell_means(x: Array, y: Array, span: float) -> CellMeans:
     error = np.sqrt(variance / counts)
     mean = middle + offset
     shifted = _shift_covariance(x[near], mean, residuals)
+    unfinished = np.diag(np.zeros(near.size) if drift is None else drift[near] ** 2)
     filled = np.where(np.isfinite(table), middle + drawn_in, mean) + difference[:, None]
     first, last = int(near[0]), int(near[-1])
     return CellMeans(
         x=x[near],
         mean=mean,
-        covariance=error[:, None] * correlation * error + shifted,
+        covariance=error[:, None] * correlation * error + shifted + unfinished,
         adjusted=filled,
         seed_deviation=float(difference.std(ddof=1)) if seeds > 1 else 0.0,
         degrees=max(float(np.sum(counts - 1)) - (seeds - 1), 2.0),

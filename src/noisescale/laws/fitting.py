@@ -39,6 +39,7 @@ from noisescale.laws.shared_shapes import shape_priors, with_heights_of
 from noisescale.laws.summary import fit_warnings, summary_rows
 from noisescale.laws.trends import Trend, trend
 from noisescale.noise_laws import NOISE_SCALE, TEMPERATURE
+from noisescale.store import LATE_MARGIN
 from noisescale.training import METRICS
 
 Array = NDArray[np.float64]
@@ -189,28 +190,18 @@ def _metric_optimum(
     shapes: ShapePrior | None,
 ) -> MetricOptimum:
     usable = np.asarray(np.isfinite(values).all(axis=0) & np.isfinite(report).all(axis=0))
-
-    def locate(cells: NDArray[np.bool_]) -> Optimum:
-        return optimum(
-            ladder.x,
-            values,
-            cells,
-            maximize=METRICS[metric].direction == "max",
-            report=report,
-            failed=ladder.failed,
-            constant=ladder.constants[metric],
-            shapes=shapes,
-        )
-
-    curve = locate(usable & ladder.late)
-    late = True
-    if not bool((usable & ladder.late)[usable].all()):
-        # The peak may lie at a cell that has not converged. Figures then show the optimum over all usable cells, and
-        # the law does not use it.
-        with_drifting = locate(usable)
-        best_cell = np.argmin(np.abs(ladder.x - with_drifting.argmax)) if usable.any() else 0
-        if not curve.has_value or (usable.any() and not ladder.late[best_cell]):
-            curve, late = with_drifting, False
+    curve = optimum(
+        ladder.x,
+        values,
+        usable,
+        maximize=METRICS[metric].direction == "max",
+        report=report,
+        failed=ladder.failed,
+        constant=ladder.constants[metric],
+        drift=np.where(ladder.late, 0.0, ladder.drifts[metric]),
+        shapes=shapes,
+    )
+    late = not usable.any() or _has_converged(ladder, metric, curve, usable)
     estimates = units.estimates(curve.place.value, curve.place.low, curve.place.high)
     limited = _stability_limited(estimates["learning_rate"].value, estimates["batch_size"].value, edge)
     labels = (curve.label, *(("not_late",) if not late else ()), *(("stability_limited",) if limited else ()))
@@ -244,6 +235,13 @@ def _metric_optimum(
         in_law=not reason,
         reason=reason,
     )
+
+
+def _has_converged(ladder: Ladder, metric: str, curve: Optimum, usable: NDArray[np.bool_]) -> bool:
+    """Return whether the best cell has converged, or drifts by so little that only its noise hides that it has."""
+    best = int(np.argmin(np.where(usable, np.abs(ladder.x - curve.argmax), math.inf)))
+    drift = abs(float(ladder.drifts[metric][best]))
+    return bool(ladder.late[best]) or 0 < drift <= LATE_MARGIN * curve.span
 
 
 def _stability_limited(rate: float, batch: float, edge: EdgeByBatch | None) -> bool | None:

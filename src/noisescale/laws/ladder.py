@@ -79,6 +79,8 @@ class Ladder:
             the metric of the constant predictor.
         failed: Mask of the runs that diverged or collapsed, shape [seeds, cells].
         constants: Metric of the constant predictor, by metric; NaN if not recorded.
+        drifts: Drift of each metric on the test set late in training: the mean over the last window of evaluations
+            minus that over the window before, averaged over seeds, by metric, shape [cells]; 0 where not recorded.
         log_ratio: log(ḡ/g) at this width; 0 if the ladder's quantity is not ḡ.
         train_size: Training set size N, in examples.
     """
@@ -89,6 +91,7 @@ class Ladder:
     values: dict[str, Array]
     failed: NDArray[np.bool_]
     constants: dict[str, float]
+    drifts: dict[str, Array]
     log_ratio: float
     train_size: int
 
@@ -156,6 +159,7 @@ def build_ladder(runs: pd.DataFrame, quantity: str, select_on: str, units: Mappi
         values,
         np.stack(failed, axis=1) if rows else np.zeros((len(seeds), 0), dtype=bool),
         {metric: _constant(runs, f"chance_{metric}") for metric in units},
+        {metric: _mean_drifts(runs, f"drift_test_{metric}", rows) for metric in units},
         float(np.log(ratio.median())) if normalized else 0.0,
         int(runs["train_size"].iloc[0]) if len(runs) else 0,
     )
@@ -186,6 +190,16 @@ def _fill_failures(runs: pd.DataFrame, column: str, chance: str) -> Array:
 def _constant(runs: pd.DataFrame, column: str) -> float:
     """Return the metric of the constant predictor; NaN if not recorded."""
     return float(runs[column].astype(float).median()) if column in runs else math.nan
+
+
+def _mean_drifts(runs: pd.DataFrame, column: str, rows: list[NDArray[np.intp]]) -> Array:
+    """Return the mean drift of each cell over the seeds that have one; 0 if no seed has."""
+    if column not in runs:
+        return np.zeros(len(rows))
+    values = runs[column].to_numpy(dtype=np.float64)
+    return np.array(
+        [values[row][np.isfinite(values[row])].mean() if np.isfinite(values[row]).any() else 0.0 for row in rows]
+    )
 
 
 def _order_by_seed(values: Array, run_seeds: NDArray[np.int64], seeds: tuple[int, ...]) -> Array:

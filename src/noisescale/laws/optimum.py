@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from noisescale.errors import BadInput
 from noisescale.estimate import CONFIDENCE, Estimate, no_estimate, student_quantile, two_sided
-from noisescale.laws.cell_means import cell_means
+from noisescale.laws.cell_means import CellMeans, cell_means
 from noisescale.laws.curve_posterior import CurvePosterior, curve_posterior
 from noisescale.laws.failure_rates import failure_rates
 from noisescale.laws.optima import MINIMUM_CELLS, MINIMUM_SEEDS, OPTIMUM_ADVICE, Optimum, Peak
@@ -39,6 +39,7 @@ def optimum(
     report: Array | None = None,
     failed: NDArray[np.bool_] | None = None,
     constant: float = math.nan,
+    drift: Array | None = None,
     shapes: ShapePrior | None = None,
     confidence: float = CONFIDENCE,
 ) -> Optimum:
@@ -54,6 +55,8 @@ def optimum(
             Default: none.
         constant: Metric of the constant predictor. The span of the metric is the distance from it to the best cell.
             Default: twice the distance from the median cell to the best.
+        drift: Change of the metric late in training in each cell that has not converged, 0 in the others, shape
+            [cells]. The metric is expected to change further by about as much. Default: none.
         shapes: Prior of the curve's shape. Default: no similar curve is known.
         confidence: Level of every interval.
 
@@ -71,6 +74,7 @@ def optimum(
     report = y if report is None else np.asarray(report, dtype=np.float64)
     failed = np.zeros(y.shape, dtype=bool) if failed is None else np.asarray(failed, dtype=bool)
     others = (report.shape, failed.shape)
+    drift = np.zeros(x.shape) if drift is None else np.asarray(drift, dtype=np.float64)
     if y.ndim != 2 or x.shape != (y.shape[1],) or keep.shape != x.shape or others != (y.shape, y.shape):
         required = "x[cells], y[seeds, cells], usable[cells], report[seeds, cells] and failed[seeds, cells]"
         raise BadInput("optimum", required, y.shape)
@@ -79,7 +83,9 @@ def optimum(
     if not (np.all(np.isfinite(y[:, keep])) and np.all(np.isfinite(x[keep])) and np.all(np.isfinite(report[:, keep]))):
         raise BadInput("optimum", "every usable cell must be finite", "NaN or infinity")
     sign = 1.0 if maximize else -1.0
-    ladder = _Ladder(x[keep], sign * y[:, keep], report[:, keep], failed[:, keep], sign * constant, shapes, confidence)
+    ladder = _Ladder(
+        x[keep], sign * y[:, keep], report[:, keep], failed[:, keep], drift[keep], sign * constant, shapes, confidence
+    )
     return ladder.optimum(same=report is y or bool(np.array_equal(report, y)), sign=sign)
 
 
@@ -101,6 +107,7 @@ class _Ladder:
     y: Array
     report: Array
     failed: NDArray[np.bool_]
+    drift: Array
     constant: float
     shapes: ShapePrior | None
     confidence: float
@@ -143,7 +150,7 @@ class _Ladder:
                 None,
             )
         survivors = np.where(self.failed, math.nan, self.y)
-        ranges, rivals = separated_peaks(cell_means(self.x, survivors, self.span))
+        ranges, rivals = separated_peaks(self._cell_means(survivors, np.ones(cells, dtype=bool)))
         peaks = tuple(self._peak(survivors, part, same=same, sign=sign) for part in ranges)
         best = peaks[0]
         label, low, high = best.label, best.place.low, best.place.high
@@ -173,9 +180,12 @@ class _Ladder:
             shape=best.shape,
         )
 
+    def _cell_means(self, y: Array, inside: NDArray[np.bool_]) -> CellMeans:
+        return cell_means(self.x[inside], y[:, inside], self.span, self.drift[inside])
+
     def _peak(self, survivors: Array, part: PeakRange, *, same: bool, sign: float) -> Peak:
         inside = (self.x >= part.low - 1e-12) & (self.x <= part.high + 1e-12)
-        cells = cell_means(self.x[inside], survivors[:, inside], self.span)
+        cells = self._cell_means(survivors, inside)
         low, high = (part.low, part.high)
         cells = replace(cells, low=max(cells.low, low), high=min(cells.high, high))
         posterior = curve_posterior(cells, self.shapes)
@@ -260,9 +270,7 @@ class _Ladder:
             mean, variance, pull = posterior.height()
             cells = posterior.cells
         else:
-            cells = cell_means(
-                self.x[inside], sign * np.where(self.failed, math.nan, self.report)[:, inside], self.span
-            )
+            cells = self._cell_means(sign * np.where(self.failed, math.nan, self.report), inside)
             report_posterior = curve_posterior(cells)
             _, _, pull = report_posterior.height()
             levels = np.linspace(0.02, 0.98, 25)

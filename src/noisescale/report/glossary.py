@@ -31,7 +31,8 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
     (
         "late",
         "a cell is late if its test accuracy has converged: the 95 % interval over seeds of its drift between the last "
-        f"two windows lies within ±{LATE_MARGIN:g}; without accuracy, the relative drift of the training loss",
+        f"two windows lies within ±{100 * LATE_MARGIN:g} % of the accuracy's span. Real-valued targets have no "
+        "accuracy: there it is the test loss",
     ),
     ("interior", f"{OPTIMUM_ADVICE['interior']}, and both ends of the optimum's interval are known"),
     ("censored low", f"the position is an upper bound; {OPTIMUM_ADVICE['censored_low']}"),

@@ -21,8 +21,8 @@ from noisescale.store.nested import NestedCurves, flat_rows
 from noisescale.store.shards import read_shards
 
 # A cell (the runs that differ only in the seed) is late, which means converged, if the 95 % interval of its drift lies
-# within ± this margin. The margin is in accuracy, or, without accuracy, a fraction of the loss. This is an equivalence
-# test. A test for "no significant drift" would pass more easily with fewer seeds.
+# within ± this share of the metric's span, the distance from the constant predictor to the best cell. This is an
+# equivalence test. A test for "no significant drift" would pass more easily with fewer seeds.
 LATE_MARGIN = 0.01
 
 MEASURES = ("test_accuracy", "test_loss", "validation_accuracy", "validation_loss", "train_accuracy", "train_loss")
@@ -184,17 +184,29 @@ def _late_cells(frame: pd.DataFrame) -> pd.Series:
     """Return, for each run, whether its cell is late: the 95 % t interval of the drift lies within the margin.
 
     The drift is the mean over the last window of evaluations minus the mean over the window before. Diverged seeds have
-    no drift. A cell without any accuracy (real-valued targets) is judged by its training loss.
+    no drift. The metric is the test accuracy, or, for real-valued targets, the test loss.
     """
     cell = frame.groupby([f.name for f in fields(Run) if f.name != "seed"], dropna=False).ngroup()
     missing = pd.Series(np.nan, frame.index)
-    accuracy, loss = (frame.get(name, missing).astype(float) for name in ("drift_test_accuracy", "drift_train_loss"))
+    accuracy, loss = (
+        frame.get(f"drift_test_{metric}", missing).astype(float) / _span(frame, metric, cell)
+        for metric in ("accuracy", "loss")
+    )
     has_accuracy = accuracy.notna().groupby(cell).transform("any")
-    drift = accuracy.where(has_accuracy, loss / frame.train_loss.abs()).groupby(cell)
+    drift = accuracy.where(has_accuracy, loss).groupby(cell)
     seeds = drift.transform("count")
     half_width = stdtrit(seeds - 1, 0.975) * drift.transform("std") / np.sqrt(seeds)
     late: pd.Series = drift.transform("mean").abs() + half_width <= LATE_MARGIN
     return late
+
+
+def _span(frame: pd.DataFrame, metric: str, cell: pd.Series) -> pd.Series:
+    """Return the distance from the constant predictor to the best cell among the runs with the same data."""
+    sign = 1.0 if metric == "accuracy" else -1.0
+    constant = frame.get(f"chance_{metric}", pd.Series(np.nan, frame.index)).astype(float)
+    above = sign * (frame[f"test_{metric}"].astype(float) - constant).groupby(cell).transform("mean")
+    best = above.groupby([frame.dataset_hash, frame.label_noise], dropna=False).transform("max")
+    return best.where(best > 0)
 
 
 def diverged_or_collapsed(runs: pd.DataFrame) -> pd.Series:
