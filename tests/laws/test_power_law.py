@@ -7,6 +7,8 @@ import pytest
 from scipy import stats
 
 from noisescale.errors import BadInput
+from noisescale.laws.optimum_laws import optimum_law
+from noisescale.laws.place_laws import PlaceDensity
 from noisescale.laws.power_laws import power_law
 
 WIDTHS = np.array([8.0, 16, 32, 64, 128, 256])
@@ -153,3 +155,29 @@ def test_slope_and_prediction_are_covered_with_censored_widths() -> None:
 def test_the_slope_is_covered_with_censored_widths_over_many_draws(lack_of_fit: float) -> None:
     slope, prediction = coverage(lack_of_fit, draws=500, cut=math.log(24))
     assert slope >= 0.92 and prediction >= 0.90
+
+
+def test_a_law_that_saturates_is_said_to_bend() -> None:
+    widths = np.array([16, 23, 32, 45, 64, 91, 128, 181], dtype=np.float64)
+    places = np.log(500.0) - np.log1p((60 / widths) ** 3)
+    bent, straight = (
+        optimum_law(
+            widths.tolist(),
+            [normal_density(value, 0.02) for value in values],
+            bounds=[0] * widths.size,
+            degrees=[9.0] * widths.size,
+            quantity="optimum",
+            unit="1",
+            convention="",
+        )
+        for values in (places, np.log(widths))
+    )
+    assert bent.bends and not straight.bends
+    assert bent.exponent_at(16).low > bent.exponent_at(181).high
+    assert straight.exponent_at(16).value == pytest.approx(1, abs=0.1)
+
+
+def normal_density(mean: float, error: float) -> PlaceDensity:
+    z = np.linspace(-5, 5, 101)
+    density = np.exp(-0.5 * z**2)
+    return PlaceDensity(mean + error * z, density / density.sum(), open_low=False, open_high=False)

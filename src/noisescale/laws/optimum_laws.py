@@ -58,10 +58,7 @@ def optimum_law(
         posterior = place_law({"width": log_widths}, densities)
         # The exponent at the middle of the widths with a measured value.
         logs = {"width": center}
-        shift = center - float(posterior.middles[0])
-        exponents = posterior.coefficients[:, 1] + 2 * shift * posterior.coefficients[:, 2]
-        middle, low, high = weighted_quantiles(exponents, posterior.weights, (0.5, 0.025, 0.975))
-        slope = Estimate(float(middle), float(low), float(high), "1", f"exponent of width in {quantity}")
+        slope = Estimate(*posterior.exponent(logs, "width"), "1", f"exponent of width in {quantity}")
         value, low, high = posterior.predicted(logs, new=False)
         log_center = Estimate(float(value), float(low), float(high), f"log {unit}", convention)
         bend, low, high, _ = posterior.parameter(2)

@@ -129,6 +129,15 @@ class PlaceLaw:
         tail = (1 - confidence) / 2
         return weighted_quantiles(values, weights, (0.5, tail, 1 - tail))
 
+    def exponent(self, logs: Mapping[str, float], axis: str) -> tuple[float, float, float]:
+        """Return the median and the ends of the interval of an axis' exponent at a setting: b + 2·c·l."""
+        index = self.axes.index(axis)
+        linear, bent = self.coefficients[:, 1 + 2 * index], self.coefficients[:, 2 + 2 * index]
+        values = linear + 2 * (logs[axis] - self.middles[index]) * bent
+        tail = (1 - CONFIDENCE) / 2
+        middle, low, high = weighted_quantiles(values, self.weights, (0.5, tail, 1 - tail))
+        return float(middle), float(low), float(high)
+
     def parameter(self, index: int) -> tuple[float, float, float, float]:
         """Return the median, the ends of the interval and the standard deviation of a coefficient."""
         values = self.coefficients[:, index]

@@ -123,6 +123,18 @@ class PowerLaw:
         half = fit.half_width(np.array([1.0, x0]), np.array(self.degrees), new_width=new)
         return from_log(value, value - half, value + half, self.unit, self.convention)
 
+    @property
+    def bends(self) -> bool:
+        """Return whether the interval of the curvature excludes a straight line."""
+        return self.curvature.high < 0 or self.curvature.low > 0
+
+    def exponent_at(self, width: float) -> Estimate:
+        """Return the exponent of width at a width, with its 95 % interval; a law that bends has several."""
+        if self.posterior is None:
+            return self.slope
+        value, low, high = self.posterior.exponent({"width": math.log(width)}, "width")
+        return Estimate(value, low, high, "1", f"{self.slope.convention} at width {width:g}")
+
     def slope_errors(self) -> tuple[tuple[float, float], ...]:
         """Return (standard error, degrees of freedom) of the slope, from the seeds' noise and from the residuals.
 

@@ -87,6 +87,13 @@ def fit_warnings(groups: tuple[Group, ...], settings: Settings) -> tuple[str, ..
             setting = f"{series.fixed.replace('_', ' ')} {series.fixed_value:g}, {group.parameterization}"
             if law.status != "ok":
                 warnings.append(f"{setting}: the law is inconclusive: {law.advice}")
+            elif law.bends:
+                ends = [law.exponent_at(width) for width in (min(law.widths), max(law.widths))]
+                low, high = (f"{end.value:.2g} [{end.low:.2g}, {end.high:.2g}]" for end in ends)
+                warnings.append(
+                    f"{setting}: the law bends: its exponent is {low} at width {min(law.widths):g} and {high} at width "
+                    f"{max(law.widths):g}; beyond the trained widths it may change further"
+                )
             for width in series.widths:
                 if len(width.seeds) < _FEW_SEEDS:
                     warnings.append(f"fewer than {_FEW_SEEDS} seeds: intervals are wide and often unbounded")
