@@ -24,6 +24,7 @@ from noisescale.sweeps.executors import build_executor, check_executor
 from noisescale.sweeps.folder import (
     DAMAGED,
     check_folder,
+    continued_spec,
     create_folder,
     prepare_folder,
 )
@@ -87,8 +88,9 @@ def sweep(
     workers = Workers.of(device, jobs)
     chosen_executor = build_executor(executor, workers, folder.absolute(), stuck_after)
     check_precision(spec.training.precision, device)
-    grid = Grid(spec)
     check_folder(folder, spec)
+    spec = continued_spec(folder, spec)
+    grid = Grid(spec)
     check_grid(grid)
     _check_data(folder, grid)
     sizes = model_sizes(grid, spec.grid.width)
