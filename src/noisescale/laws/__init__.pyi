@@ -16,6 +16,8 @@ from .power_laws import PowerLaw as PowerLaw
 from .power_laws import power_law as power_law
 from .quantities import QUANTITIES as QUANTITIES
 from .quantities import Quantity as Quantity
+from .rate_prices import PriceCell as PriceCell
+from .rate_prices import RatePrice as RatePrice
 from .recommendation import Recommendation as Recommendation
 from .recommendation import Rung as Rung
 from .recommending import recommend as recommend

@@ -9,6 +9,7 @@ and the extensions of that width, so an interrupted sweep plans the same runs as
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -22,7 +23,7 @@ from noisescale.runs import Run
 from noisescale.sweeps.extensions import Cells, added_points, ladder_groups
 from noisescale.sweeps.grid import Grid, Point
 from noisescale.sweeps.spec_sections import NOT_MEASURED
-from noisescale.sweeps.stability_ladder import ladder_template, stability_ladders
+from noisescale.sweeps.stability_ladder import StabilityLadder, ladder_template, stability_ladders
 from noisescale.training import OPTIMIZERS, parse_schedule
 
 Array = NDArray[np.float64]
@@ -36,6 +37,9 @@ NEAR = 1.2
 
 # A batch size may lie this factor outside the batch sizes at which the edge was measured.
 BEYOND = 2
+
+# With fewer seeds of the stability ladder, the edge has no interval and no share of it is reported.
+MIN_LADDER_SEEDS = 6
 
 # Largest number of seeds, and distance from the sweep's first seed to the first of them.
 MOST_SEEDS, FIRST_SEED = 5, 2_000_000
@@ -96,18 +100,21 @@ def _price_plans(grid: Grid, results: pd.DataFrame) -> Iterator[PricePlan]:
         return
     widest = max(grid.spec.grid.width)
     cells = Cells(grid, results)
+    ladders: dict[Run, list[StabilityLadder]] = defaultdict(list)
+    for ladder in stability_ladders(grid, results):
+        ladders[ladder.template].append(ladder)
     for group in ladder_groups(grid):
         if group[0].width == widest:
-            yield _plan(grid, results, cells, group)
+            yield _plan(grid, cells, ladders[ladder_template(grid.cell(group[0])[0])], group)
 
 
 def _spec_reason(grid: Grid) -> str:
-    if grid.spec.stability.seeds == 0:
-        return "stability.seeds = 0, so there is no stability edge"
-    return "a single seed shows no error" if len(grid.spec.seeds) < 2 else ""
+    if grid.spec.stability.seeds < MIN_LADDER_SEEDS:
+        return f"it needs stability.seeds of at least {MIN_LADDER_SEEDS}, got {grid.spec.stability.seeds}"
+    return "it needs at least two seeds, got one" if len(grid.spec.seeds) < 2 else ""
 
 
-def _plan(grid: Grid, results: pd.DataFrame, cells: Cells, group: list[Point]) -> PricePlan:
+def _plan(grid: Grid, cells: Cells, ladders: list[StabilityLadder], group: list[Point]) -> PricePlan:
     name, width = group[0].optimizer, group[0].width
     law = OPTIMIZERS[name].noise
     if law is None or NOISE_SCALE.name not in law:
@@ -115,8 +122,6 @@ def _plan(grid: Grid, results: pd.DataFrame, cells: Cells, group: list[Point]) -
     if parse_schedule(group[0].schedule).of == "batch_size":
         return PricePlan("inapplicable", "not measured, because the schedule changes the batch size")
     points = group + added_points(grid, cells, group)
-    template = ladder_template(grid.cell(group[0])[0])
-    ladders = [ladder for ladder in stability_ladders(grid, results) if ladder.template == template]
     if not (cells.have_all_runs(points) and all(ladder.is_finished() for ladder in ladders)):
         seeds = min(len(grid.spec.seeds), MOST_SEEDS)
         size = f"up to {len(SHARES)} cells of {seeds} seeds at width {width}"

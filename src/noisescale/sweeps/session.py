@@ -55,8 +55,8 @@ def sweep(
 
     The first round trains the grid and the stability ladders, which are short runs at increasing rates. Further rounds
     train the runs that the results require: rates between the rates of the stability ladders, further values where an
-    optimum lies near an end of its ladder, and longer budgets. A finished run never trains again, and its results are
-    always kept.
+    optimum lies near an end of its ladder, longer budgets, and the cells that measure the price of a larger rate. A
+    finished run never trains again, and its results are always kept.
 
     Args:
         spec: The spec of the sweep.
