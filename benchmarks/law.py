@@ -82,7 +82,7 @@ def run(design: str, name: str, folder: Path, jobs: int | None, finished: bool) 
     if finished:
         return Fitted(design, name, fit(Study.open(out)))
     seeds = list(SEED_SETS[name])
-    spec = SweepSpec.from_toml(ROOT / "examples" / f"{design}.toml", (f"seeds={seeds}",))
+    spec = SweepSpec.from_toml(ROOT / "examples" / f"{design}.toml", (f"seeds={seeds}", "stability.price=false"))
     return Fitted(design, name, fit(sweep(spec, out, jobs=jobs)))
 
 

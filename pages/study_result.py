@@ -62,11 +62,12 @@ def result(folder: Path, picture: Path, page: Path) -> str:
 def cost(study: Study, folder: Path) -> str:
     """State how many runs a study has and how long they took."""
     runs = study.runs()
-    grid = (runs.purpose == "sweep").sum()
+    grid, ladder, price = ((runs.purpose == purpose).sum() for purpose in ("sweep", "stability", "price"))
+    larger = f", and {price:,} runs at larger learning rates," if price else ""
     sessions = [json.loads(line) for line in (folder / "times.jsonl").read_text(encoding="utf-8").splitlines()]
     minutes = sum(session["wall"] for session in sessions if session["command"] == "sweep") / 60
     return (
-        f"{grid:,} runs of the grid and {len(runs) - grid:,} short runs of the stability ladder took {minutes:.1f} "
+        f"{grid:,} runs of the grid and {ladder:,} short runs of the stability ladder{larger} took {minutes:.1f} "
         "minutes on the machine of benchmarks/results/speed.md."
     )
 

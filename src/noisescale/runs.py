@@ -13,11 +13,11 @@ from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Literal
 
-Purpose = Literal["sweep", "stability"]
+Purpose = Literal["sweep", "stability", "price"]
 Status = Literal["completed", "diverged", "failed"]
 
 # Increase a number when the same configuration trains differently, so that old results are not taken for new results.
-SEMANTICS = {"sweep": 1, "stability": 2}
+SEMANTICS = {"sweep": 1, "stability": 2, "price": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,8 @@ class Run:
         loss: Name of the loss.
         sampling: How batches are drawn, "epoch_shuffle" or "with_replacement".
         precision: Precision of parameters and data, a name in `training.PRECISIONS`.
-        purpose: "sweep" for the grid, "stability" for the stability ladder.
+        purpose: "sweep" for the grid, "stability" for the stability ladder, "price" for the cells that measure what a
+            larger rate costs.
         groups: Number of groups of channels for group normalization.
         ghost_size: Number of examples that ghost batch normalization normalizes together.
         blocks: Number of residual blocks per stage, as the text of a list, because a column holds plain values.

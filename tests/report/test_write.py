@@ -7,11 +7,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from noisescale.laws.fitting import fit
 from noisescale.laws.optima import OPTIMUM_ADVICE
 from noisescale.report import write_report
+from noisescale.report.write import _counts as run_counts
 
 SCHEMA = Path(__file__).resolve().parents[2] / "docs" / "schemas" / "report.json"
 NASTY = '</script><img src=x onerror=alert(1)> & "quotes"'
@@ -125,3 +127,14 @@ def test_every_figure_has_its_files(written: tuple[Path, Any]) -> None:
     for figure in data["figures"]:
         for suffix in ("png", "svg"):
             assert (path.parent / "figures" / f"{figure['name']}.{suffix}").stat().st_size > 2000
+
+
+def test_each_purpose_of_runs_is_counted_alone() -> None:
+    purposes = ["sweep"] * 5 + ["stability"] * 3 + ["price"] * 2
+    statuses = ["diverged", *["completed"] * 4, *["diverged"] * 2, "completed", "completed", "diverged"]
+    runs = pd.DataFrame({"purpose": purposes, "status": statuses, "collapsed": [False, True, *[False] * 8]})
+    assert run_counts(runs) == {
+        "grid": 5, "grid_diverged": 1, "grid_collapsed": 1,
+        "stability": 3, "stability_diverged": 2, "stability_collapsed": 0,
+        "price": 2, "price_diverged": 1, "price_collapsed": 0,
+    }  # fmt: skip

@@ -99,7 +99,7 @@ def test_every_default(tmp_path: Path) -> None:
         },
         "measure": {"quantities": (), "at": (0.0, 0.25, 0.5, 0.75, 1.0), "examples": 512},
         "fit": {"select_on": "test", "metric": "accuracy", "extend_edges": True, "max_edge_rungs": 4},
-        "stability": {"steps": 300, "seeds": 10, "batch_size": None},
+        "stability": {"steps": 300, "seeds": 10, "batch_size": None, "price": True},
     }
 
 

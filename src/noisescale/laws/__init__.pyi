@@ -20,6 +20,8 @@ from .preferences import PREFERENCES as PREFERENCES
 from .preferences import TOLERANCE as TOLERANCE
 from .quantities import QUANTITIES as QUANTITIES
 from .quantities import Quantity as Quantity
+from .rate_prices import PriceCell as PriceCell
+from .rate_prices import RatePrice as RatePrice
 from .recommendation import Recommendation as Recommendation
 from .recommendation import Rung as Rung
 from .recommending import recommend as recommend

@@ -21,6 +21,7 @@ from noisescale.laws.optimum import optimum
 from noisescale.laws.optimum_laws import optimum_law
 from noisescale.laws.power_laws import PowerLaw, power_law
 from noisescale.laws.quantities import QUANTITIES
+from noisescale.laws.rate_prices import rate_price
 from noisescale.laws.results import (
     SCHEMA_VERSION,
     EdgeAt,
@@ -101,6 +102,9 @@ def _fit_group(group: RunGroup, settings: Settings) -> Group:
         edge_laws=edge_laws(edges),
         series=series,
         primary=min(range(len(series)), key=lambda i: _rank(series[i], settings.metric)),
+        rate_price=rate_price(
+            group.price, partial(measured_edge_at_width, edges), settings.metric, settings.units[settings.metric]
+        ),
     )
 
 

@@ -16,6 +16,7 @@ from noisescale.laws.largest_batch import LargestBatch
 from noisescale.laws.optima import Optimum
 from noisescale.laws.power_laws import PowerLaw
 from noisescale.laws.quantities import QUANTITIES
+from noisescale.laws.rate_prices import RatePrice
 from noisescale.laws.stability import StabilityEdge
 from noisescale.laws.trends import Trend
 
@@ -204,6 +205,8 @@ class Group:
         series: Series of the group, one for each value of the fixed axis.
         primary: Index of the series that summary and recommendation use. Series with a conclusive law come first, then
             series with more widths, then series with a narrower interval of the slope.
+        rate_price: Price of a larger learning rate at equal noise, in the study's metric; None if the study has no
+            cells that measure it.
     """
 
     parameterization: str
@@ -213,6 +216,7 @@ class Group:
     edge_laws: tuple[EdgeLaw, ...]
     series: tuple[Series, ...]
     primary: int
+    rate_price: RatePrice | None
 
     @property
     def primary_series(self) -> Series:

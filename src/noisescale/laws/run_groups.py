@@ -43,12 +43,14 @@ class RunGroup:
         varied: Hyperparameters that differ between the groups of the study.
         sweep: Runs of the grid, one row each.
         stability: Runs of the stability ladders, one row each.
+        price: Runs of the cells that measure the price of a larger rate, one row each.
     """
 
     hyperparameters: dict[str, Any]
     varied: dict[str, Any]
     sweep: pd.DataFrame
     stability: pd.DataFrame
+    price: pd.DataFrame
 
 
 def run_groups(runs: pd.DataFrame) -> list[RunGroup]:
@@ -79,7 +81,7 @@ def run_groups(runs: pd.DataFrame) -> list[RunGroup]:
     names = [name for name in _group_keys() if name in table.columns]
     options = [name for name in (*TABLE_OPTIONS, *TRAINING_OPTIONS) if name in table.columns]
     groups = []
-    ladders, grid = table[table["purpose"] == "stability"], table[table["purpose"] == "sweep"]
+    ladders, grid, prices = (table[table["purpose"] == purpose] for purpose in ("stability", "sweep", "price"))
     varied = [name for name in names if _varies(grid, name)]
     for sweep in [part for _, part in grid.groupby(varied, sort=False, dropna=False)] if varied else [grid]:
         values = {name: _plain(sweep[name].iloc[0]) for name in names + options}
@@ -87,7 +89,8 @@ def run_groups(runs: pd.DataFrame) -> list[RunGroup]:
         # rate of a schedule. All schedules therefore share the ladders.
         shared = [name for name in names if name != "schedule"]
         stability = ladders if ladders.empty else ladders.merge(sweep[shared].iloc[:1], on=shared)
-        groups.append(RunGroup(values, {name: values[name] for name in varied}, sweep, stability))
+        price = prices if prices.empty else prices.merge(sweep[names].iloc[:1], on=names)
+        groups.append(RunGroup(values, {name: values[name] for name in varied}, sweep, stability, price))
     return groups
 
 

@@ -167,16 +167,14 @@ def _sentence(text: str) -> str:
 
 
 def _counts(runs: pd.DataFrame) -> dict[str, int]:
-    grid = runs.purpose == "sweep"
     diverged, collapsed = runs.status == "diverged", runs.collapsed.astype(bool)
-    return {
-        "grid": int(grid.sum()),
-        "grid_diverged": int((grid & diverged).sum()),
-        "grid_collapsed": int((grid & collapsed & ~diverged).sum()),
-        "stability": int((~grid).sum()),
-        "stability_diverged": int((~grid & diverged).sum()),
-        "stability_collapsed": int((~grid & collapsed & ~diverged).sum()),
-    }
+    counts = {}
+    for name, purpose in (("grid", "sweep"), ("stability", "stability"), ("price", "price")):
+        part = runs.purpose == purpose
+        counts[name] = int(part.sum())
+        counts[f"{name}_diverged"] = int((part & diverged).sum())
+        counts[f"{name}_collapsed"] = int((part & collapsed & ~diverged).sum())
+    return counts
 
 
 def _count(counts: Mapping[str, int], purpose: str) -> str:
@@ -205,6 +203,7 @@ def _facts(runs: pd.DataFrame, spec: Mapping[str, Any]) -> dict[str, str]:
     return {
         "Runs of the grid": _count(counts, "grid"),
         "Runs of the stability ladder": _count(counts, "stability"),
+        **({"Runs at larger rates": _count(counts, "price")} if counts["price"] else {}),
         "Steps of a run": budget,
         "Optimum chosen on": f"{select_on} examples; heights are reported on the test set",
         "Data (SHA-256)": ", ".join(sorted(runs.dataset_hash.unique())),

@@ -95,7 +95,7 @@ def seconds(runs: Sequence[Run], size: ModelSize) -> float:
     examples = batches_of(first_run).examples(first_run.steps)
     training = first_run.steps * SECONDS_PER_STEP + 6 * count * examples * size.work / OPERATIONS_PER_SECOND
     evaluation = first_run.evaluations * 2 * count * size.examples * size.work / OPERATIONS_PER_SECOND
-    return training + (evaluation if first_run.purpose == "sweep" else 0.0)
+    return training + (0.0 if first_run.purpose == "stability" else evaluation)
 
 
 def memory(runs: Sequence[Run], size: ModelSize) -> int:

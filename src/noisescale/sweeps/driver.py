@@ -36,6 +36,7 @@ from noisescale.sweeps.jobs import SLICE_SECONDS, Job, Outcome, Retry
 from noisescale.sweeps.log import SweepLog
 from noisescale.sweeps.machine import Workers
 from noisescale.sweeps.plan import Pack, PackLimits, Plan
+from noisescale.sweeps.price_runs import price_notes, price_runs
 from noisescale.sweeps.progress import SweepProgress
 from noisescale.sweeps.stability_ladder import stability_runs
 from noisescale.sweeps.watchdog import REPORTS_PER_TIMEOUT, read_step_shares
@@ -49,10 +50,12 @@ def required_runs(grid: Grid, results: pd.DataFrame) -> list[Run]:
         results: `Study.finished()`.
 
     Returns:
-        The runs of the grid, of the stability ladders (short runs that measure the largest stable rate) and of the
-        extensions (further values and longer budgets near an optimum).
+        The runs of the grid, of the stability ladders (short runs that measure the largest stable rate), of the
+        extensions (further values and longer budgets near an optimum), and of the cells that measure the price of a
+        larger rate.
     """
-    return grid.runs() + stability_runs(grid, results) + extension_runs(grid, results)
+    runs = grid.runs() + stability_runs(grid, results) + extension_runs(grid, results)
+    return runs + price_runs(grid, results)
 
 
 @dataclass(frozen=True)
@@ -166,6 +169,8 @@ class Driver:
         results = Study(self.folder, as_plain(self.grid.spec)).finished()
         ended = self.failed.union(results.run_id)
         missing = [run for run in required_runs(self.grid, results) if run.run_id not in ended]
+        for note in [] if missing else price_notes(self.grid, results):
+            self.note(note)
         planned, new_packs = self.plan.packs_for(missing, self.sizes, self.pack_limits)
         if new_packs:
             self.plan.add(new_packs)

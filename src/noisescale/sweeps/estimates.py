@@ -10,11 +10,12 @@ from noisescale.store import Study
 from noisescale.sweeps.cost import memory
 from noisescale.sweeps.driver import required_runs
 from noisescale.sweeps.executors import check_executor
-from noisescale.sweeps.folder import as_plain, check_folder
+from noisescale.sweeps.folder import as_plain, check_folder, continued_spec
 from noisescale.sweeps.grid import Grid
 from noisescale.sweeps.grid_checks import check_grid
 from noisescale.sweeps.machine import Workers, choose_device
 from noisescale.sweeps.plan import PackLimits, Plan
+from noisescale.sweeps.price_runs import price_notes
 from noisescale.sweeps.session import model_sizes
 from noisescale.sweeps.spec import SweepSpec
 from noisescale.training import check_precision
@@ -29,7 +30,7 @@ class DryRun:
     """Estimates before a sweep runs.
 
     They do not include runs that the sweep may add later: further values where an optimum lies near an end of its
-    ladder, and longer budgets where training has not converged.
+    ladder, longer budgets where training has not converged, and the cells that measure the price of a larger rate.
 
     Args:
         runs: Number of runs of the sweep.
@@ -39,7 +40,7 @@ class DryRun:
         seconds: Time on this machine's cores, in seconds.
         memory: Memory for the data and the packs in training, in bytes.
         disk: Disk space, in bytes.
-        notes: The notes of `Grid.notes`.
+        notes: The notes of `Grid.notes`, and why the runs do not include the price of a larger rate.
     """
 
     runs: int
@@ -84,8 +85,10 @@ def dry_run(
     check_executor(executor)
     device = choose_device(device, executor)
     check_precision(spec.training.precision, device)
-    grid, folder = Grid(spec), Path(out)
+    folder = Path(out)
     check_folder(folder, spec)
+    spec = continued_spec(folder, spec)
+    grid = Grid(spec)
     check_grid(grid)
     results = Study(folder, as_plain(spec)).finished()
     runs = {run.run_id: run for run in required_runs(grid, results)}
@@ -107,5 +110,5 @@ def dry_run(
         seconds=max(sum(seconds) / workers.count, max(seconds, default=0.0)),
         memory=sum(largest) + workers.count * data_bytes,
         disk=sum(_BYTES_PER_RUN + 7 * (run.evaluations + 1) * _BYTES_PER_NUMBER for run in missing),
-        notes=tuple(grid.notes()),
+        notes=(*grid.notes(), *price_notes(grid, results, every=True)),
     )

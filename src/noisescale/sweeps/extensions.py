@@ -46,14 +46,20 @@ def extension_runs(grid: Grid, results: pd.DataFrame) -> list[Run]:
     Returns:
         All runs beyond the grid, including finished runs.
     """
-    cells = _Cells(grid, results)
+    cells = Cells(grid, results)
+    return [
+        run for group in ladder_groups(grid) for point in added_points(grid, cells, group) for run in grid.cell(point)
+    ]
+
+
+def ladder_groups(grid: Grid) -> list[list[Point]]:
+    """Return the stated points with the longest budget, grouped by all coordinates but rate and batch size."""
     groups: dict[Point, list[Point]] = defaultdict(list)
     longest = max(point.budget for point in grid.points())
-    axis = ladder_axis(grid)
     for point in grid.points():
         if point.budget == longest:
             groups[replace(point, rate=0.0, batch_size=0)].append(point)
-    return [run for group in groups.values() for point in _extend(grid, cells, axis, group) for run in grid.cell(point)]
+    return list(groups.values())
 
 
 def ladder_axis(grid: Grid) -> Axis:
@@ -62,8 +68,13 @@ def ladder_axis(grid: Grid) -> Axis:
     return "batch_size" if len(axes.batch_size) > len(getattr(axes, axes.rate_axis)) else "rate"
 
 
-class _Cells:
-    """The cells of a grid with their results so far."""
+class Cells:
+    """The cells of a grid with their results so far.
+
+    Args:
+        grid: The spec's grid.
+        results: `Study.finished()`.
+    """
 
     def __init__(self, grid: Grid, results: pd.DataFrame) -> None:
         self.grid = grid
@@ -78,10 +89,16 @@ class _Cells:
             self.records = dict(zip(results.run_id, records, strict=True))
 
     def have_all_runs(self, points: Iterable[Point]) -> bool:
+        """Return whether every run of these cells has finished."""
         return all(run_id in self.records for point in points for run_id in self._run_ids(point))
 
     def has_results(self, point: Point) -> bool:
+        """Return whether at least one run of a cell has finished."""
         return any(run_id in self.records for run_id in self._run_ids(point))
+
+    def has_trained(self, point: Point) -> bool:
+        """Return whether at least one run of a cell finished without divergence or collapse."""
+        return any(trained for _, trained, _ in self._records(point))
 
     def best(self, ladder: list[Point]) -> int:
         """Return the position of the best cell. Runs that diverged or collapsed count as the constant predictor."""
@@ -111,12 +128,21 @@ class _Cells:
         return self.ids[point]
 
 
-def _extend(grid: Grid, cells: _Cells, axis: Axis, stated: list[Point]) -> list[Point]:
-    """Return the further points of one group, whose stated points differ only in rate and batch size.
+def added_points(grid: Grid, cells: Cells, stated: list[Point]) -> list[Point]:
+    """Return the points that extensions add to one group, as far as the results so far require them.
 
     Every iteration increases either the reach (the number of rungs that are added below and above each ladder) or the
     level (the number of doublings of the budget), up to their limits.
+
+    Args:
+        grid: The spec's grid.
+        cells: The cells with their results so far.
+        stated: The stated points of the group, which differ only in rate and batch size.
+
+    Returns:
+        The points. No extension is missing as soon as all their runs have finished.
     """
+    axis = ladder_axis(grid)
     ladders: dict[float, list[Point]] = defaultdict(list)
     for point in stated:
         ladders[point.batch_size if axis == "rate" else point.rate].append(point)
@@ -190,7 +216,7 @@ def _reach_around(
 
 
 def _reach_with_results(
-    cells: _Cells, outer: tuple[list[Point], list[Point]], reach: tuple[int, int], level: int
+    cells: Cells, outer: tuple[list[Point], list[Point]], reach: tuple[int, int], level: int
 ) -> tuple[int, int]:
     """Return the reach that includes every rung with results, because such a rung must get results for all seeds."""
     below, above = (

@@ -48,7 +48,7 @@ def prepare_folder(folder: Path, spec: SweepSpec) -> None:
         OSError: The folder cannot be written.
     """
     check_folder(folder, spec)
-    text = json.dumps(as_plain(spec), indent=1)
+    text = json.dumps(as_plain(continued_spec(folder, spec)), indent=1)
     path = folder / SPEC
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         write_atomically(path, lambda file: file.write(text.encode()))
@@ -59,6 +59,25 @@ def prepare_folder(folder: Path, spec: SweepSpec) -> None:
         for leftover in subfolder.glob(".*.tmp"):
             leftover.unlink(missing_ok=True)
     remove_alive_files(folder / CHECKPOINTS)
+
+
+def continued_spec(folder: Path, spec: SweepSpec) -> SweepSpec:
+    """Return the spec with which a folder continues.
+
+    Where the spec does not state `stability.price`, the folder's stored value holds. A folder of a version without this
+    key has no runs that measure the price, so it continues without them.
+
+    Args:
+        folder: The folder of the sweep, which may not exist yet.
+        spec: The spec of the sweep.
+
+    Raises:
+        BadInput: The stored spec is damaged.
+    """
+    if "price" in spec.stability.model_fields_set or not (folder / SPEC).exists():
+        return spec
+    price = (_read_spec(folder / SPEC).get("stability") or {}).get("price", False) is True
+    return spec.model_copy(update={"stability": spec.stability.model_copy(update={"price": price})})
 
 
 def mark_done(folder: Path) -> None:
@@ -86,7 +105,7 @@ def check_folder(folder: Path, spec: SweepSpec) -> None:
         raise BadInput(str(folder), "a folder, or a path where one can be created", "a file")
     path = folder / SPEC
     if path.exists():
-        differences = spec_differences(_with_later_keys(_read_spec(path)), as_plain(spec))
+        differences = spec_differences(_with_later_keys(_read_spec(path)), as_plain(continued_spec(folder, spec)))
         if differences:
             required = "the spec that created this folder, with at most a larger grid or more seeds; use another --out"
             raise BadInput(str(folder), required, "other values of " + ", ".join(differences))
@@ -119,6 +138,8 @@ def _with_later_keys(values: dict[str, Any]) -> dict[str, Any]:
         # Version 0.1 stored the default decay, and called "decoupled" what is now called "independent".
         stored = {"coupled": None, "decoupled": "independent"}
         values = {**values, "training": {**training, "decay": stored.get(training.get("decay", "coupled"))}}
+    if isinstance(stability := values.get("stability", {}), dict):
+        values = {**values, "stability": {"price": False, **stability}}
     try:
         return as_plain(SweepSpec.from_dict(values))
     except BadInput:  # the comparison then names the keys that this version does not accept
@@ -151,6 +172,7 @@ def spec_differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "")
             (_may_grow(name) and _grows(old_value, new_value))
             or _is_first_base_width(name, old_value)
             or _is_default_decay(name, old_value, new_value)
+            or _adds_prices(name, old_value)
         ):
             differences.append(name)
     return differences
@@ -168,6 +190,11 @@ def _is_first_base_width(name: str, old_value: Any) -> bool:
 def _is_default_decay(name: str, old_value: Any, new_value: Any) -> bool:
     """Return whether one spec omits the decay and the other states "coupled", which is the default of SGD."""
     return name == "training.decay" and {old_value, new_value} == {None, "coupled"}
+
+
+def _adds_prices(name: str, old_value: Any) -> bool:
+    """Return whether the stored spec measures no price. Measuring it adds runs and changes none."""
+    return name == "stability.price" and old_value is False
 
 
 def _grows(old_value: Any, new_value: Any) -> bool:

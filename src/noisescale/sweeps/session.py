@@ -24,6 +24,7 @@ from noisescale.sweeps.executors import build_executor, check_executor
 from noisescale.sweeps.folder import (
     DAMAGED,
     check_folder,
+    continued_spec,
     create_folder,
     prepare_folder,
 )
@@ -54,8 +55,8 @@ def sweep(
 
     The first round trains the grid and the stability ladders, which are short runs at increasing rates. Further rounds
     train the runs that the results require: rates between the rates of the stability ladders, further values where an
-    optimum lies near an end of its ladder, and longer budgets. A finished run never trains again, and its results are
-    always kept.
+    optimum lies near an end of its ladder, longer budgets, and the cells that measure the price of a larger rate. A
+    finished run never trains again, and its results are always kept.
 
     Args:
         spec: The spec of the sweep.
@@ -87,8 +88,9 @@ def sweep(
     workers = Workers.of(device, jobs)
     chosen_executor = build_executor(executor, workers, folder.absolute(), stuck_after)
     check_precision(spec.training.precision, device)
-    grid = Grid(spec)
     check_folder(folder, spec)
+    spec = continued_spec(folder, spec)
+    grid = Grid(spec)
     check_grid(grid)
     _check_data(folder, grid)
     sizes = model_sizes(grid, spec.grid.width)

@@ -51,44 +51,84 @@ def stability_runs(grid: Grid, results: pd.DataFrame) -> list[Run]:
     Returns:
         All stability runs, including finished runs.
     """
+    return [run for ladder in stability_ladders(grid, results) for rate in ladder.rates() for run in ladder.runs(rate)]
+
+
+def stability_ladders(grid: Grid, results: pd.DataFrame) -> list[StabilityLadder]:
+    """List the stability ladders of a grid, one for each setting and batch size.
+
+    Args:
+        grid: The spec's grid.
+        results: `Study.finished()`, or an empty frame.
+    """
     if grid.spec.stability.seeds == 0:
         return []
     failed: dict[str, bool] = {}
     if len(results):
         failed = dict(zip(results.run_id, diverged_or_collapsed(results), strict=True))
-    ladders = [_Ladder(base, _seeds(grid), failed) for base in _base_runs(grid)]
-    return [
-        run
-        for ladder in ladders
-        for rate in ladder_rates(ladder.top, ladder.failing_share)
-        for run in ladder.runs(rate)
-    ]
+    return [StabilityLadder(template, base, _seeds(grid), failed) for template, base in _base_runs(grid)]
 
 
 @dataclass(frozen=True, slots=True)
-class _Ladder:
+class StabilityLadder:
     """One ladder of rates.
 
     Args:
+        template: The values that the ladder shares with the sweep, as `ladder_template` returns them.
         base: Template of the ladder's runs. Its rate is the sweep's largest rate.
         seeds: Seeds of every rung.
         failed: Whether each finished run diverged or collapsed, by run id.
     """
 
+    template: Run
     base: Run
     seeds: range
     failed: dict[str, bool]
 
-    @property
-    def top(self) -> float:
-        return self.base.learning_rate
+    def rates(self) -> list[float]:
+        """Return the rungs that the results so far require, in ascending order."""
+        return ladder_rates(self.base.learning_rate, self.failing_share)
 
     def runs(self, rate: float) -> list[Run]:
+        """Return the runs of one rung."""
         return [replace(self.base, learning_rate=rate, seed=seed) for seed in self.seeds]
 
     def failing_share(self, rate: float) -> float | None:
+        """Return the share of seeds that fail at a rate; None while a seed is missing."""
+        failed = self._failures(rate)
+        return None if failed is None else sum(failed) / len(failed)
+
+    def is_finished(self) -> bool:
+        """Return whether no run of the ladder is missing."""
+        return all(self.failing_share(rate) is not None for rate in self.rates())
+
+    def edge(self) -> float:
+        """Return the median over seeds of the rate at which training first fails.
+
+        The threshold of a seed is the geometric mean of its first failing rate and the stable rate below it. A failure
+        below a seed's lowest stable rate is slow training and does not count.
+
+        Returns:
+            The rate; NaN if the median lies outside the ladder, or if a run is missing.
+        """
+        rates = self.rates()
+        failures = [self._failures(rate) for rate in rates]
+        if any(failed is None for failed in failures):
+            return math.nan
+        unstable = np.array(failures, dtype=bool).T
+        log_rates = np.log(rates)
+        lowest = np.where(unstable, math.inf, log_rates).min(axis=1, keepdims=True)
+        first = np.where(unstable & (log_rates > lowest), log_rates, math.inf).min(axis=1, keepdims=True)
+        below = np.where(~unstable & (log_rates < first), log_rates, -math.inf).max(axis=1, keepdims=True)
+        # A seed without a stable rate has its threshold below the ladder.
+        thresholds = (below + np.where(np.isfinite(below), first, below)).ravel() / 2
+        # The mean of the middle thresholds of an even number of seeds must not mix finite and infinite values.
+        middle = np.sort(thresholds)[[(len(thresholds) - 1) // 2, len(thresholds) // 2]]
+        return float(np.exp(middle.mean())) if np.isfinite(middle).all() else math.nan
+
+    def _failures(self, rate: float) -> list[bool] | None:
         failed = [self.failed[run.run_id] for run in self.runs(rate) if run.run_id in self.failed]
-        return sum(failed) / len(failed) if len(failed) == len(self.seeds) else None
+        return failed if len(failed) == len(self.seeds) else None
 
 
 def default_batches(sizes: tuple[int, ...]) -> tuple[int, ...]:
@@ -108,17 +148,21 @@ def _seeds(grid: Grid) -> range:
     return range(start, start + grid.spec.stability.seeds)
 
 
-def _base_runs(grid: Grid) -> Iterator[Run]:
-    """Yield one template run per ladder. Its rate is the largest rate of the sweep over all batch sizes."""
+def ladder_template(run: Run) -> Run:
+    """Keep the values that the runs of a ladder share with a run of the sweep.
+
+    A ladder has a different rate, batch size, seed, number of steps and schedule.
+    """
+    return replace(run, learning_rate=0.0, batch_size=0, seed=0, steps=0, schedule="", epochs_budget=None, metrics="")
+
+
+def _base_runs(grid: Grid) -> Iterator[tuple[Run, Run]]:
+    """Yield two templates per ladder: `ladder_template`, and a run at the sweep's largest rate over all batch sizes."""
     spec = grid.spec
     top: dict[Run, float] = {}
     for point in grid.points():
         run = grid.cell(point)[0]
-        # Keep the values that the runs of a ladder share with the sweep. A ladder has a different batch size, seed,
-        # number of steps and schedule.
-        template = replace(
-            run, learning_rate=0.0, batch_size=0, seed=0, steps=0, schedule="", epochs_budget=None, metrics=""
-        )
+        template = ladder_template(run)
         top[template] = max(top.get(template, 0.0), run.learning_rate)
     batches = spec.stability.batch_size or default_batches(spec.grid.batch_size)
     for (template, rate), batch in product(top.items(), batches):
@@ -126,7 +170,7 @@ def _base_runs(grid: Grid) -> Iterator[Run]:
             template, batch_size=batch, learning_rate=rate, steps=spec.stability.steps, schedule=Schedule().text
         )
         # Two evaluations, because an exploded loss counts as divergence only when two evaluations see it.
-        yield replace(base, purpose="stability", evaluations=2, average=False, **NOT_MEASURED)
+        yield template, replace(base, purpose="stability", evaluations=2, average=False, **NOT_MEASURED)
 
 
 def ladder_rates(top: float, failing_share: Callable[[float], float | None]) -> list[float]:

@@ -36,7 +36,7 @@ def move_splits(runs: Sequence[Run], dataset: Dataset, device: str, dtype: torch
         The splits that are not empty, by name.
     """
     parts = {"train": (dataset.x_train, dataset.y_train)}
-    if runs[0].purpose == "sweep":
+    if runs[0].purpose != "stability":
         parts["validation"] = (dataset.x_validation, dataset.y_validation)
         parts["test"] = (dataset.x_test, dataset.y_test)
     splits = {}

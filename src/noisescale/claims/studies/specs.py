@@ -17,6 +17,8 @@ HALVING = {"kind": "halving"}
 def claim_spec(name: str, first_seed: int, seeds: int, **sections: Mapping[str, Any]) -> SweepSpec:
     """Build a spec whose ladders are not extended, without a stability ladder. Sections can change both.
 
+    No claim is about the price of a larger rate, so no spec measures it.
+
     Args:
         name: Name of the sweep and of its folder.
         first_seed: First seed.
@@ -30,6 +32,7 @@ def claim_spec(name: str, first_seed: int, seeds: int, **sections: Mapping[str, 
         "stability": {"seeds": 0},
         **sections,
     }
+    values["stability"] = {"price": False, **values["stability"]}
     return SweepSpec.from_dict(values, f"the claims' study {name}")
 
 
