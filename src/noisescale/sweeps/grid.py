@@ -18,6 +18,7 @@ from noisescale.parameterizations import (
     WITH_QUERY_ROWS,
     build_table,
     describe_parameters,
+    initial_variances,
     layer_rows,
     reference_width,
 )
@@ -265,13 +266,11 @@ def _read_out_ratio(
 ) -> float:
     factory = family_factory(model)
     width, base_width = widths
-    # The seed is fixed, because in the parameterization "own" the ratio depends on the module's initial weights.
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
         module, reference = factory(width, shape, classes), factory(reference_width(width), shape, classes)
         base = None if base_width is None else factory(base_width, shape, classes)
     described = describe_parameters(module, reference, base, query_rows)
     table = build_table(parameterization, described, init_scale)
-    start = {name: tensor.detach() for name, tensor in module.named_parameters()}
-    ratios = [row["normalized_noise_scale"] for row in layer_rows(table, start, 1.0) if row["is_reference"]]
+    variances = initial_variances(table, factory, width, shape, classes)
+    ratios = [row["normalized_noise_scale"] for row in layer_rows(table, variances, 1.0) if row["is_reference"]]
     return ratios[0] if ratios else math.nan
