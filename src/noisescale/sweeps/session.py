@@ -11,6 +11,7 @@ from pathlib import Path
 
 from noisescale.errors import BadInput
 from noisescale.store import (
+    MODEL,
     SHARDS,
     Study,
     move_damaged_shards,
@@ -96,6 +97,7 @@ def sweep(
     with driver_lock(folder):
         prepare_folder(folder, spec)
         _record_data(folder, grid)
+        write_atomically(folder / MODEL, lambda file: file.write(grid.accepted_batches.text().encode()))
         time_limits = JobLimits(deadline, math.inf if max_pack_seconds is None else max_pack_seconds, stuck_after)
         driver = Driver(grid, sizes, folder, chosen_executor, workers, time_limits, compile=compile, quiet=quiet)
         capped = executor == "local" and jobs is not None and jobs > workers.count
