@@ -1,3 +1,8 @@
+from .checked import Check as Check
+from .checked import CheckedSetting as CheckedSetting
+from .checked import Difference as Difference
+from .checked import compare_settings as compare_settings
+from .checked import read_check as read_check
 from .cubic_fits import MINIMUM_CELLS as MINIMUM_CELLS
 from .cubic_fits import local_cubic as local_cubic
 from .equivalence import MARGIN as MARGIN

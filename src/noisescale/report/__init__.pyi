@@ -1,3 +1,4 @@
+from .checked import check_tables as check_tables
 from .claims import claims_tables as claims_tables
 from .claims import row_names as row_names
 from .claims import verdict_tables as verdict_tables

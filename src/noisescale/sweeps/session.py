@@ -91,7 +91,7 @@ def sweep(
     grid = Grid(spec)
     check_folder(folder, spec)
     check_grid(grid)
-    _check_data(folder, grid)
+    check_data(folder, grid)
     sizes = model_sizes(grid, spec.grid.width)
     create_folder(folder)
     with driver_lock(folder):
@@ -153,8 +153,12 @@ def _move_damaged(folder: Path) -> list[str]:
     return [f"{SHARDS}/{name} is damaged: moved to {DAMAGED}/; its runs train again" for name in names]
 
 
-def _check_data(folder: Path, grid: Grid) -> None:
+def check_data(folder: Path, grid: Grid) -> None:
     """Check that the data is unchanged, because all runs of a folder must train on the same arrays.
+
+    Args:
+        folder: The folder of the sweep.
+        grid: The spec's grid.
 
     Raises:
         BadInput: The data set has changed since the folder was created.
