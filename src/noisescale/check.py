@@ -74,15 +74,15 @@ def _affordable(
     """Return the width to train, its settings and their estimated time in seconds."""
     width = int(recommendation.width)
     settings = _settings(runs, recommendation, width)
-    estimates = {width: runs.seconds(settings, width)}
+    estimates = {width: runs.seconds(settings, width, budget)}
     if estimates[width] <= budget:
         return width, settings, estimates[width]
     for narrower in sorted((trained for trained in runs.widths if trained < width), reverse=True):
         # The settings of the requested width give the cost nearly enough to skip a width without its recommendation.
-        estimates[narrower] = runs.seconds(settings, narrower)
+        estimates[narrower] = runs.seconds(settings, narrower, budget)
         if estimates[narrower] <= budget:
             narrower_settings = _settings(runs, recommend(runs.study, narrower, batch_size), narrower)
-            estimates[narrower] = runs.seconds(narrower_settings, narrower)
+            estimates[narrower] = runs.seconds(narrower_settings, narrower, budget)
         if estimates[narrower] <= budget:
             log(f"check: width {width} would take about {estimates[width]:.1f} s, above the {budget:g} s allowed")
             return narrower, narrower_settings, estimates[narrower]

@@ -24,6 +24,7 @@ from noisescale.report.checked import check_sentences, check_table_data
 from noisescale.store import Study
 from noisescale.sweeps import SettingRuns, SweepSpec, status, sweep
 from noisescale.sweeps.setting_runs import FIRST_SEED
+from noisescale.sweeps.timed_steps import time_pack
 from noisescale.training import TrainingSetting, default_settings
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "schemas" / "recommend.json"
@@ -196,7 +197,7 @@ def test_the_default_batch_is_the_nearest_that_the_model_accepts(
 def test_a_small_budget_checks_the_widest_trained_width_that_fits(
     small_study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(SettingRuns, "seconds", lambda runs, settings, width: 10.0 * width)
+    monkeypatch.setattr(SettingRuns, "seconds", lambda runs, settings, width, limit: 10.0 * width)
     lines: list[str] = []
     recommendation = recommend(small_study, width=6)
     check = check_recommendation(small_study, recommendation, seeds=2, budget=45.0, log=lines.append)
@@ -206,6 +207,24 @@ def test_a_small_budget_checks_the_widest_trained_width_that_fits(
     assert "Width 6 would take too long, so width 4 was trained." in check_table_data(check).notes
     with pytest.raises(BadInput, match=r"--check-budget: at least 20 s, the estimated time at width 2.*Got: 3"):
         check_recommendation(small_study, recommendation, seeds=2, budget=3.0)
+
+
+def test_long_checks_are_timed_and_hopeless_ones_are_not(small_study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = default_settings(32, 6400)
+    runs = SettingRuns(small_study, 2)
+    monkeypatch.setattr("noisescale.sweeps.setting_runs.SHORT_SECONDS", 0.0)
+    timed = []
+    monkeypatch.setattr(
+        "noisescale.sweeps.setting_runs.time_pack",
+        lambda pack, *others: timed.append(pack) or time_pack(pack, *others),
+    )
+    assert runs.seconds(settings, 4, limit=1e-9) > 0
+    assert not timed
+    estimate = runs.seconds(settings, 4, limit=600.0)
+    assert len(timed) == 2  # both SGD settings have one shape
+    # 200 steps of two tiny networks take about 0.1 s. The bounds are wide, because machines are busy.
+    assert 0.01 < estimate < 20
+    assert not (small_study.folder / "check" / "shards" / f"{timed[0].pack_id}.parquet").exists()
 
 
 def test_the_command_refuses_a_budget_that_fits_no_width(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rich.table import Table
 
 from noisescale.estimate import Estimate, mean_of
@@ -12,12 +14,13 @@ from noisescale.training import METRICS
 
 
 def check_tables(check: Check) -> list[Table]:
-    """Return the table of a check for the terminal.
+    """Return the table of a check for the terminal, with its result in a sentence below.
 
     Args:
         check: The check.
     """
-    return [check_table_data(check).as_rich()]
+    data = check_table_data(check)
+    return [replace(data, notes=(*check_sentences(check), *data.notes)).as_rich()]
 
 
 def check_table_data(check: Check) -> TableData:
@@ -80,7 +83,8 @@ def check_sentences(check: Check | None) -> list[str]:
 
 
 def _advantage(difference: Difference, check: Check) -> str:
-    return _format(Estimate(difference.value, difference.low, difference.high, check.unit), check)
+    estimate = Estimate(difference.value, difference.low, difference.high, check.unit)
+    return percent(estimate, " points") if METRICS[check.metric].percent else with_interval(estimate)
 
 
 def _format(estimate: Estimate, check: Check) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from noisescale.sweeps.machine import Workers, choose_device
 from noisescale.sweeps.plan import Pack, PackLimits, pack_size
 from noisescale.sweeps.session import check_data, model_sizes
 from noisescale.sweeps.spec_sections import NOT_MEASURED
+from noisescale.sweeps.timed_steps import time_pack
 from noisescale.sweeps.watchdog import STUCK_AFTER, remove_alive_files
 from noisescale.training import Schedule, TrainingSetting, batches_of, parse_schedule
 
@@ -33,8 +35,11 @@ FIRST_SEED = 3_000_000
 # Number of packs of the study that calibrate the estimate of the cost.
 _CALIBRATION_PACKS = 8
 
-# Work of fewer seconds is done in this process.
-_WORKER_SECONDS = 20.0
+# Work of fewer seconds is done in this process, and its time is not measured in advance.
+SHORT_SECONDS = 20.0
+
+# Multiple of the available time beyond which a rough estimate is enough to see that the time does not suffice.
+_TOO_LONG = 10.0
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,7 @@ class SettingRuns:
     study: Study
     seeds: int
     _sizes: dict[int, ModelSize] = field(default_factory=dict)
+    _times: dict[object, float] = field(default_factory=dict)
 
     @cached_property
     def grid(self) -> Grid:
@@ -110,13 +116,22 @@ class SettingRuns:
             for seed in self.seed_numbers()
         ]  # fmt: skip
 
-    def seconds(self, settings: Iterable[TrainingSetting], width: int) -> float:
-        """Estimate the time that all settings take at a width, in seconds, on all workers of this machine.
+    def seconds(self, settings: Iterable[TrainingSetting], width: int, limit: float) -> float:
+        """Estimate the time that all settings take at a width, in seconds, on the workers of this machine.
 
-        The estimate is that of a sweep's plan, times the ratio of the measured to the planned time of the study's own
-        packs.
+        The first estimate is that of a sweep's plan, times the ratio of the measured to the planned time of the study's
+        own packs. Where the time matters, the first steps of the packs are timed instead.
+
+        Args:
+            settings: The settings.
+            width: Width of the networks.
+            limit: The time that is available, in seconds.
         """
-        times = [self._calibration * pack.seconds for setting in settings for pack in self._packs(setting, width)]
+        packs = [pack for setting in settings for pack in self._packs(setting, width)]
+        times = [self._calibration * pack.seconds for pack in packs]
+        if SHORT_SECONDS < sum(times) < _TOO_LONG * limit:
+            with contextlib.suppress(Exception):  # a user's module may raise anything; training then reports it
+                times = [self._timed(pack) for pack in packs]
         workers = self._workers_for(sum(times))
         return max(sum(times) / workers.count, max(times, default=0.0))
 
@@ -150,7 +165,15 @@ class SettingRuns:
 
     def _workers_for(self, total: float) -> Workers:
         """Return the workers for work of so many seconds. Short work is done here, because workers start slowly."""
-        return self._workers if total > _WORKER_SECONDS else Workers(1, 1, self._workers.device)
+        return self._workers if total > SHORT_SECONDS else Workers(1, 1, self._workers.device)
+
+    def _timed(self, pack: Pack) -> float:
+        """Return the time of a pack from its first steps. Packs of equal shape take equal times."""
+        key = (pack.runs[0].shape_key, len(pack.runs))
+        if key not in self._times:
+            data = self.grid.dataset(pack.runs[0].label_noise)
+            self._times[key] = time_pack(pack, data, self._workers.device, self._workers.threads)
+        return self._times[key]
 
     def _size(self, width: int) -> ModelSize:
         if width not in self._sizes:
