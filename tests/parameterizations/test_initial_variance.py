@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from noisescale.parameterizations import Table, build_table, describe_parameters, initial_variances
-from noisescale.parameterizations.initial_variance import MAX_DRAWS
+from noisescale.parameterizations.initial_variance import MAX_DRAWS, _variances
 from noisescale.parameterizations.layers import layer_rows
 
 Initializer = Callable[[Tensor], object]
@@ -114,4 +114,9 @@ def test_the_draws_leave_the_random_state_and_are_made_once() -> None:
     assert len(calls) == MAX_DRAWS
     assert initial_variances(table, counting, 8, SHAPE, CLASSES) == first
     assert len(calls) == MAX_DRAWS
+    # Another process, which has no cache and another random state, gets the same numbers to the bit.
+    _variances.cache_clear()
+    torch.manual_seed(99)
+    assert initial_variances(table, counting, 8, SHAPE, CLASSES) == first
+    assert len(calls) == 2 * MAX_DRAWS
     assert initial_variances(build_table("ntk", [row.parameter for row in table]), counting, 8, SHAPE, CLASSES) == {}

@@ -116,6 +116,13 @@ def test_built_in_normalizations_and_the_trial_agree(make_grid: MakeGrid) -> Non
     assert not images.can_train_on(1) and images.can_train_on(2)
 
 
+def test_a_ladder_of_batches_is_not_extended_to_a_batch_that_the_module_refuses(
+    models: str, make_grid: MakeGrid
+) -> None:
+    grid = make_grid(model={"family": f"{models}:normalized"}, grid__batch_size=[4, 8])
+    assert [size for size in (1, 2, 3) if grid.can_train_on(size)] == [2, 3]
+
+
 def test_a_sweep_records_what_the_model_accepts_and_a_recommendation_keeps_to_it(
     models: str, make_spec: Callable[..., SweepSpec], tmp_path: Path
 ) -> None:
