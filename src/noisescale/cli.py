@@ -33,8 +33,7 @@ _PATH_ERRORS = (
 )  # fmt: skip
 
 INTERRUPTED = 130
-# Returned by a command that stopped at its time limit. The exit code is that of an interrupt, but no message about an
-# interrupt is printed.
+# Returned by a command that stopped at its time limit: the exit code of an interrupt, without its message.
 PAUSED = -INTERRUPTED
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `noisescale sweep` wrote.")]
