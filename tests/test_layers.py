@@ -64,6 +64,8 @@ ALLOWED: dict[str, set[str]] = {
         "store",
         "laws",
     },
+    # The check of a recommendation trains it, so it needs both the laws and the sweeps.
+    "check": {"errors", "parameterizations", "training", "store", "sweeps", "laws"},
     "exports": {"errors", "estimate", "store", "training"},
     "report": {"errors", "estimate", "runs", "store", "measure", "training", "laws", "claims"},
 }

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from noisescale.estimate import Estimate, as_json
-from noisescale.laws import Fit, Recommendation
+from noisescale.laws import Check, CheckedSetting, Difference, Fit, Recommendation
 from noisescale.laws import results as records
 from noisescale.sweeps.doctor import examine
 from noisescale.sweeps.folder_status import Status
@@ -18,6 +18,8 @@ from noisescale.sweeps.folder_status import Status
 SCHEMAS = Path(__file__).parents[1] / "docs" / "schemas"
 # Fields with another key in JSON, because a method has the name of the key.
 RENAMED = {"optimizer_name": "optimizer"}
+# Keys that an option of the command adds.
+OPTIONAL = {"recommend": {"check"}}
 WHOLE = {"fit": Fit, "recommend": Recommendation, "status": Status}
 
 
@@ -32,7 +34,13 @@ def test_the_listed_keys_are_the_fields(name: str) -> None:
     listed = schema(name)
     keys = {RENAMED.get(field.name, field.name) for field in fields(WHOLE[name])}
     assert set(listed["required"]) - {"schema_version"} == keys - {"schema_version"}
-    assert set(listed["required"]) == set(listed["properties"])
+    assert set(listed["required"]) == set(listed["properties"]) - OPTIONAL.get(name, set())
+
+
+def test_the_parts_of_a_check_are_listed() -> None:
+    parts = schema("recommend")["$defs"]
+    for part in (Check, CheckedSetting, Difference):
+        assert set(parts[part.__name__]["required"]) == {field.name for field in fields(part)}
 
 
 def test_the_parts_of_a_fit_are_listed_too() -> None:

@@ -15,7 +15,6 @@ from types import FrameType
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from noisescale.errors import BadInput
 
@@ -33,8 +32,7 @@ _PATH_ERRORS = (
 )  # fmt: skip
 
 INTERRUPTED = 130
-# Returned by a command that stopped at its time limit. The exit code is that of an interrupt, but no message about an
-# interrupt is printed.
+# Returned by a command that stopped at its time limit: the exit code of an interrupt, without its message.
 PAUSED = -INTERRUPTED
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `noisescale sweep` wrote.")]
@@ -130,7 +128,7 @@ def fit_command(folder: Folder, as_json: AsJson = False) -> int:
     if as_json:
         _print_json(report.as_json())
     else:
-        print_tables(fit_tables(report))
+        _print_tables(fit_tables(report))
     return 0
 
 
@@ -154,40 +152,41 @@ def recommend_command(
     width: Annotated[int, typer.Option(min=1, help="The width to train.")],
     batch_size: Annotated[int | None, typer.Option(min=1, help="Keep this batch size.")] = None,
     prefer: Annotated[
-        str,
-        typer.Option(
-            help="metric: the best expected metric. steps, examples or time: the largest batch, the fewest examples or "
-            "the least time among the batch sizes that are as good."
-        ),
+        str, typer.Option(help="metric: the best metric. steps, examples or time: the least among those as good.")
     ] = "metric",
-    tolerance: Annotated[
-        str, typer.Option(help="Expected loss that is still as good, as a share of the metric's span.")
-    ] = "0.5%",
+    tolerance: Annotated[str, typer.Option(help="Loss that is still as good, as a share of the span.")] = "0.5%",
     set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Follow the runs with this value, as grid.optimizer=sgd."),
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Follow runs with grid.optimizer=sgd, say.")
     ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Train it and default settings, and compare them.")] = False,
+    check_seeds: Annotated[int, typer.Option(min=2, help="Fresh seeds of the check.")] = 5,
+    check_budget: Annotated[float, typer.Option(min=0, help="Seconds that the check may take.")] = 600.0,
     as_json: AsJson = False,
 ) -> int:
     """Recommend a learning rate, a batch size and steps for a width."""
-    from noisescale.laws import recommend
-    from noisescale.report import recommendation_tables
+    from noisescale.check import check_recommendation
+    from noisescale.laws import read_settings, read_share, recommend
+    from noisescale.report import check_tables, recommendation_tables
     from noisescale.store import Study
 
     study = Study.open(folder)
     _warn_if_unfinished(folder)
     recommendation = recommend(
-        study,
-        width=width,
-        batch_size=batch_size,
-        prefer=prefer,
-        tolerance=_share("--tolerance", tolerance),
-        held=_held(set_ or []),
-    )
+        study, width, batch_size, prefer=prefer, tolerance=read_share("--tolerance", tolerance),
+        held=read_settings("--set", set_ or []),
+    )  # fmt: skip
+    values, tables = recommendation.as_json(), recommendation_tables(recommendation)
+    if check:
+        result = check_recommendation(
+            study, recommendation, batch_size, seeds=check_seeds, budget=check_budget,
+            log=lambda line: print(line, file=sys.stderr, flush=True),
+        )  # fmt: skip
+        values["check"] = result.as_json()
+        tables += check_tables(result)
     if as_json:
-        _print_json(recommendation.as_json())
+        _print_json(values)
     else:
-        print_tables(recommendation_tables(recommendation))
+        _print_tables(tables)
     return 0
 
 
@@ -216,7 +215,7 @@ def measure_command(
     if as_json:
         _print_json(measurement.as_json())
     else:
-        print_tables(measured_tables(measurement))
+        _print_tables(measured_tables(measurement))
     return 0
 
 
@@ -230,7 +229,7 @@ def claims_command(as_json: AsJson = False) -> int:
     if as_json:
         _print_json(claims)
     else:
-        print_tables(claims_tables(claims))
+        _print_tables(claims_tables(claims))
     return 0
 
 
@@ -257,7 +256,7 @@ def verify_command(
     if as_json:
         _print_json([verdict.as_json() for verdict, _ in verdicts])
     else:
-        print_tables(verdict_tables([verdict for verdict, _ in verdicts]))
+        _print_tables(verdict_tables([verdict for verdict, _ in verdicts]))
         print(f"wrote {', '.join(map(str, pages))}")
     return 1 if any(verdict.verdict == "not run" for verdict, _ in verdicts) else 0
 
@@ -344,25 +343,6 @@ def _run(arguments: list[str] | None) -> int:
         raise
 
 
-def _share(option: str, text: str) -> float:
-    """Read a share such as 0.005 or 0.5%."""
-    try:
-        return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        raise BadInput(option, "a share such as 0.005 or 0.5%", text) from None
-
-
-def _held(settings: list[str]) -> dict[str, object]:
-    """Read settings such as grid.optimizer=sgd."""
-    held: dict[str, object] = {}
-    for setting in settings:
-        key, separator, value = setting.partition("=")
-        if not (separator and key and value):
-            raise BadInput("--set", "KEY=VALUE, such as grid.optimizer=sgd", setting)
-        held[key.rpartition(".")[2]] = value
-    return held
-
-
 def _warn_if_unfinished(folder: Path) -> None:
     """Print a warning that the numbers of an unfinished sweep may change."""
     from noisescale.sweeps import is_driven, missing_runs
@@ -401,28 +381,14 @@ def _interrupts() -> Iterator[None]:
             signal.signal(number, signal.SIG_IGN if signals else handler)
 
 
+def _print_tables(tables: list[Any]) -> None:
+    from noisescale.report import print_tables
+
+    print_tables(tables)
+
+
 def _print_json(value: Any) -> None:
     print(json.dumps(value, indent=1, allow_nan=False))
-
-
-def print_tables(tables: list[Any]) -> None:
-    """Print tables in the width of the terminal; if the output is not a terminal, in at least 140 columns.
-
-    Args:
-        tables: Tables of rich.
-    """
-    for table in tables:
-        Console(width=None if sys.stdout.isatty() else _plain_width(table)).print(table)
-
-
-def _plain_width(table: Any) -> int:
-    """Return the width of a table without a terminal: 140 columns, or more if numbers would be cut."""
-    widths = (
-        max(len(str(entry)) for entry in (column.header, *column.cells)) if column.no_wrap else column.min_width
-        for column in table.columns
-    )
-    padding = 2
-    return max(140, sum(width + padding for width in widths))
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "dry run": ("sweep", "tiny.toml", "--out", "damaged", "--dry-run"),
 }
 # The files that commands read; the report also reads the times. Damage to other files does not change any answer.
-READ = ("spec.json", "plan.jsonl", "failures", "shards")
+READ = ("spec.json", "plan.jsonl", "failures", "shards", "data.json", "model.json")
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -12,6 +13,8 @@ from torch import nn
 
 from noisescale.errors import BadInput
 from noisescale.laws import fit, recommend
+from noisescale.laws.rungs import trainable
+from noisescale.store import AcceptedBatches, Study
 
 Make = Callable[..., Any]
 
@@ -247,16 +250,31 @@ def test_the_validity_lists_the_training_options(make_study: Make) -> None:
     assert math.isfinite(recommendation.stability_edge.value)
 
 
-def test_only_batch_sizes_that_the_normalization_allows_are_recommended() -> None:
-    from types import SimpleNamespace
-
-    from noisescale.laws.rungs import trainable
-
-    ghosts = SimpleNamespace(spec={"model": {"normalization": "ghost_batch", "ghost_size": 16}})
-    assert trainable([1, 8, 16, 23, 32], ghosts, False) == [8, 16, 32]  # type: ignore[arg-type]
+def test_only_batch_sizes_that_the_normalization_allows_are_recommended(tmp_path: Path) -> None:
+    ghosts = Study(tmp_path, {"model": {"normalization": "ghost_batch", "ghost_size": 16}})
+    assert trainable([1, 8, 16, 23, 32], ghosts, False) == [8, 16, 32]
     with pytest.raises(BadInput, match="batch_size"):
-        trainable([23], ghosts, True)  # type: ignore[arg-type]
-    assert trainable([1, 2], SimpleNamespace(spec={}), False) == [1, 2]  # type: ignore[arg-type]
+        trainable([23], ghosts, True)
+    assert trainable([1, 2], Study(tmp_path, {}), False) == [1, 2]
+
+
+def test_only_batch_sizes_that_the_recorded_model_accepts_are_recommended(tmp_path: Path) -> None:
+    spec = {"model": {"family": "own:model"}, "grid": {"batch_size": [8, 32]}}
+    study = Study(tmp_path, spec)
+    # Without a record, only batches from the smallest trained one on are known to work. A user may know better.
+    assert trainable([1, 4, 8, 16], study, False) == [8, 16]
+    assert trainable([1], study, True) == [1]
+    accepted = AcceptedBatches(2, (12,), "ValueError: Expected more than 1 value per channel when training")
+    (tmp_path / "model.json").write_text(accepted.text())
+    assert study.accepted_batches() == accepted
+    assert trainable([1, 2, 4, 16, 24], study, False) == [2, 4, 24]
+    with pytest.raises(BadInput, match=r"at least 2 examples \(with fewer it raises ValueError: Expected more than 1"):
+        trainable([1], study, True)
+    with pytest.raises(BadInput, match="multiples of its ghost size 12"):
+        trainable([16], study, True)
+    (tmp_path / "model.json").write_text('{"smallest": 0, "ghost_sizes": [], "error": ""}')
+    with pytest.raises(BadInput, match=r"model\.json"):
+        trainable([1], study, True)
 
 
 def test_the_preference_and_the_tolerance_are_checked(make_study: Make) -> None:

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from noisescale.cli import print_tables
 from noisescale.laws import recommend
 from noisescale.laws.fitting import fit
 from noisescale.laws.results import Fit
 from noisescale.report import fit_tables, recommendation_tables
 from noisescale.report.recommended_setting import recommendation_table_data
 from noisescale.report.tables import TableData, fit_table_data
+from noisescale.report.terminal import print_tables
 
 # Width of the command line's output without a terminal.
 COLUMNS = 140

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,26 +56,35 @@ def import_named(reference: str, key: str) -> Any:
     return getattr(module, attribute, None)
 
 
-def build_custom(
-    factory: Factory, reference: str, width: int, input_shape: tuple[int, ...], num_classes: int
-) -> nn.Module:
-    """Call the user's factory and check that it returns a module.
+@dataclass(frozen=True)
+class CustomBuild:
+    """The user's factory, with a check that it returns a module.
 
     Args:
         factory: The factory.
         reference: Name of the factory, for messages.
-        width: Width of the model.
-        input_shape: Shape of one example.
-        num_classes: Number of outputs.
-
-    Raises:
-        BadInput: The factory raises an error, or returns something that is not a module.
     """
-    try:
-        module = factory(width, input_shape, num_classes)
-    except Exception as error:  # a user's factory may raise anything
-        call = f"{reference}(width={width}, input_shape={input_shape}, num_classes={num_classes})"
-        raise BadInput("model.family", f"{call} must return a module", f"{type(error).__name__}: {error}") from error
-    if not isinstance(module, nn.Module):
-        raise BadInput("model.family", f"{reference} must return a torch.nn.Module", type(module).__name__)
-    return module
+
+    factory: Factory
+    reference: str
+
+    def __call__(self, width: int, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+        """Call the factory.
+
+        Args:
+            width: Width of the model.
+            input_shape: Shape of one example.
+            num_classes: Number of outputs.
+
+        Raises:
+            BadInput: The factory raises an error, or returns something that is not a module.
+        """
+        try:
+            module = self.factory(width, input_shape, num_classes)
+        except Exception as error:  # a user's factory may raise anything
+            call = f"{self.reference}(width={width}, input_shape={input_shape}, num_classes={num_classes})"
+            required = f"{call} must return a module"
+            raise BadInput("model.family", required, f"{type(error).__name__}: {error}") from error
+        if not isinstance(module, nn.Module):
+            raise BadInput("model.family", f"{self.reference} must return a torch.nn.Module", type(module).__name__)
+        return module

@@ -10,7 +10,7 @@ from torch import nn
 
 from noisescale.errors import BadInput, unknown_name
 from noisescale.families.convnet import convnet
-from noisescale.families.custom import Factory, build_custom, load_factory
+from noisescale.families.custom import CustomBuild, Factory, load_factory
 from noisescale.families.mlp import mlp
 from noisescale.families.normalization import NORMALIZATIONS
 from noisescale.families.options import ModelOptions
@@ -86,13 +86,28 @@ def family_factory(options: ModelOptions) -> Factory:
         name: options.sized_normalization if name == "normalization" else getattr(options, name)
         for name in family.takes
     }
-    return lambda width, shape, classes: family.build(width, shape, classes, **arguments)
+    return _FamilyFactory(family.build, tuple(arguments.items()))
+
+
+@dataclass(frozen=True)
+class _FamilyFactory:
+    """A factory with fixed options. Factories with equal options are equal, so that results can be cached by factory.
+
+    Args:
+        build: A function `(width, input_shape, num_classes, **options) -> nn.Module`.
+        options: Names and values of the options.
+    """
+
+    build: Callable[..., nn.Module]
+    options: tuple[tuple[str, Any], ...]
+
+    def __call__(self, width: int, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+        return self.build(width, input_shape, num_classes, **dict(self.options))
 
 
 def _family(name: str) -> Family:
     if ":" in name:
-        factory = load_factory(name)
-        return Family(lambda width, shape, classes: build_custom(factory, name, width, shape, classes), ())
+        return Family(CustomBuild(load_factory(name), name), ())
     if name not in FAMILIES:
         raise unknown_name("model.family", FAMILIES, name, ", or 'package.module:factory'")
     return FAMILIES[name]

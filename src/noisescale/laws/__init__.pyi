@@ -1,3 +1,8 @@
+from .checked import Check as Check
+from .checked import CheckedSetting as CheckedSetting
+from .checked import Difference as Difference
+from .checked import compare_settings as compare_settings
+from .checked import read_check as read_check
 from .cubic_fits import MINIMUM_CELLS as MINIMUM_CELLS
 from .cubic_fits import local_cubic as local_cubic
 from .equivalence import MARGIN as MARGIN
@@ -5,6 +10,7 @@ from .equivalence import SHARE as SHARE
 from .expected_metrics import ExpectedMetric as ExpectedMetric
 from .fitting import STABILITY_SHARE as STABILITY_SHARE
 from .fitting import fit as fit
+from .group_choice import read_settings as read_settings
 from .interval import half_width_without_spread as half_width_without_spread
 from .interval import has_no_spread as has_no_spread
 from .interval import mean_over_seeds as mean_over_seeds
@@ -18,6 +24,7 @@ from .power_laws import PowerLaw as PowerLaw
 from .power_laws import power_law as power_law
 from .preferences import PREFERENCES as PREFERENCES
 from .preferences import TOLERANCE as TOLERANCE
+from .preferences import read_share as read_share
 from .quantities import QUANTITIES as QUANTITIES
 from .quantities import Quantity as Quantity
 from .rate_prices import PriceCell as PriceCell

@@ -37,6 +37,21 @@ def held_groups(groups: Sequence[Group], held: Mapping[str, object]) -> list[Gro
     return remaining
 
 
+def read_settings(option: str, texts: Sequence[str]) -> dict[str, object]:
+    """Read settings that are written as grid.optimizer=sgd; the section may be left out.
+
+    Raises:
+        BadInput: A text is not KEY=VALUE; the message names the option.
+    """
+    settings: dict[str, object] = {}
+    for text in texts:
+        key, separator, value = text.partition("=")
+        if not (separator and key and value):
+            raise BadInput(option, "KEY=VALUE, such as grid.optimizer=sgd", text)
+        settings[key.rpartition(".")[2]] = value
+    return settings
+
+
 def best_selection(fitted: Fit, selections: Sequence[Selection], *, held: bool) -> tuple[Selection, list[str]]:
     """Return the selection of the best group, with a sentence that names the group if there are several.
 

@@ -77,3 +77,15 @@ def choose(candidates: Sequence[Candidate], prefer: str, tolerance: float, span:
 def _is_as_good(prospect: Prospect, best: Prospect, limit: float, *, bounded: bool) -> bool:
     loss = (best.heights - best.losses) - (prospect.heights - prospect.losses)
     return bool(loss.mean() <= limit and (not bounded or np.quantile(loss, CONFIDENCE) <= 2 * limit))
+
+
+def read_share(option: str, text: str) -> float:
+    """Read a share that is written as 0.005 or 0.5%.
+
+    Raises:
+        BadInput: The text is not a number; the message names the option.
+    """
+    try:
+        return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        raise BadInput(option, "a share such as 0.005 or 0.5%", text) from None

@@ -10,7 +10,7 @@ import numpy as np
 
 from noisescale.errors import BadInput
 from noisescale.estimate import Estimate, no_estimate
-from noisescale.families import Normalization
+from noisescale.laws.batch_faults import batch_fault_of
 from noisescale.laws.edge_by_batch import EdgeByBatch
 from noisescale.laws.expected_metrics import unknown_metric
 from noisescale.laws.fitting import STABILITY_SHARE
@@ -55,11 +55,11 @@ def candidate_batches(train_size: int) -> list[int]:
 
 
 def trainable(batches: list[int], study: Study, given: bool) -> list[int]:
-    """Keep the batch sizes that the study's normalization allows.
+    """Keep the batch sizes on which the study's model can be trained.
 
     Args:
         batches: Batch sizes, in examples.
-        study: Study whose spec names the normalization.
+        study: Study of the model.
         given: True if the user asked for this batch size.
 
     Returns:
@@ -68,12 +68,10 @@ def trainable(batches: list[int], study: Study, given: bool) -> list[int]:
     Raises:
         BadInput: The batch size that the user asked for is not allowed.
     """
-    model = study.spec.get("model") or {}
-    sizes = {name: model[name] for name in ("groups", "ghost_size") if model.get(name) is not None}
-    normalization = Normalization(model.get("normalization", "none"), **sizes)
-    allowed = [size for size in batches if normalization.batch_fault(size) is None]
+    fault = batch_fault_of(study, given)
+    allowed = [size for size in batches if fault(size) is None]
     if given and not allowed:
-        raise BadInput("batch_size", str(normalization.batch_fault(batches[0])), batches[0])
+        raise BadInput("batch_size", str(fault(batches[0])), batches[0])
     return allowed or batches
 
 

@@ -2,8 +2,8 @@ from .fan_in import Parameter as Parameter
 from .fan_in import describe_parameters as describe_parameters
 from .fan_in import read_out as read_out
 from .fan_in import reference_width as reference_width
+from .initial_variance import initial_variances as initial_variances
 from .initialize import initial_parameters as initial_parameters
-from .initialize import initial_std as initial_std
 from .initialize import stream as stream
 from .initialize import stream_number as stream_number
 from .layers import layer_rows as layer_rows

@@ -60,18 +60,3 @@ def initial_parameters(table: Table, factory_output: nn.Module, seed: int) -> di
             if row.query_factor != 1.0:
                 start[row.name] *= row.row_factors(row.query_factor)
     return start
-
-
-def initial_std(table: Table, start: dict[str, Tensor]) -> dict[str, float]:
-    """Return σ_l of every parameter: from the table, or else the standard deviation of the initial values.
-
-    For a tensor with query rows, it is the σ_l of the rows that are not queries.
-
-    Args:
-        table: The parameterization's table of the run.
-        start: Initial parameters by name.
-    """
-    return {
-        row.name: row.init_std if row.init_std is not None else float(start[row.name].std(correction=0))
-        for row in table
-    }

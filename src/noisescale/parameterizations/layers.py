@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
-
 from noisescale.parameterizations.fan_in import read_out
-from noisescale.parameterizations.initialize import initial_std
 from noisescale.parameterizations.tables import Table
 
 
-def layer_rows(table: Table, start: dict[str, Tensor], noise_scale: float) -> list[dict[str, Any]]:
+def layer_rows(table: Table, variances: Mapping[str, float], noise_scale: float) -> list[dict[str, Any]]:
     """Compute the normalized noise scale ḡ_l = g c_l/σ_l² of each parameter. It is the same for W and for θ in W = mθ.
 
     Args:
         table: The parameterization's table of the run.
-        start: Initial parameters of the run, by name.
+        variances: σ_l² of the parameters that keep their initial value in the module, by name, from
+            `initial_variances`.
         noise_scale: Noise scale g, in the unit of examples times learning rate.
 
     Returns:
@@ -30,10 +29,9 @@ def layer_rows(table: Table, start: dict[str, Tensor], noise_scale: float) -> li
         Park, Sohl-Dickstein, Le, Smith 2019: weights measured in units of their initial standard deviation.
     """
     reference = read_out(tuple(row.parameter for row in table))
-    deviations = initial_std(table, start)
     rows = []
     for row in table:
-        variance = deviations[row.name] ** 2
+        variance = variances[row.name] if row.init_std is None else row.init_std**2
         rows.append(
             {
                 "layer": row.name,

@@ -1,3 +1,4 @@
+from .checked import check_tables as check_tables
 from .claims import claims_tables as claims_tables
 from .claims import row_names as row_names
 from .claims import verdict_tables as verdict_tables
@@ -7,4 +8,5 @@ from .figures.claim import figure_title as figure_title
 from .measured_curves import measured_tables as measured_tables
 from .recommended_setting import recommendation_tables as recommendation_tables
 from .tables import fit_tables as fit_tables
+from .terminal import print_tables as print_tables
 from .write import write_report as write_report

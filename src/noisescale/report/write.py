@@ -11,8 +11,9 @@ from typing import Any
 import pandas as pd
 
 from noisescale.errors import BadInput
-from noisescale.laws import Fit, Group, Recommendation, Settings, fit, recommend
+from noisescale.laws import Fit, Group, Recommendation, Settings, fit, read_check, recommend
 from noisescale.report.catalogue import catalogue
+from noisescale.report.checked import check_sentences, check_table_data
 from noisescale.report.glossary import GLOSSARY
 from noisescale.report.headline import headline
 from noisescale.report.material import Material
@@ -67,15 +68,17 @@ def write_report(study: Study) -> Path:
     sentences = [_group_sentences(result, material, recommendation) for material in materials]
     drawn = list(_draw(materials, recommendation, folder / "figures"))
     warnings = [_sentence(text) for text in (*result.warnings, *refusal, *_omission_warning(result))]
+    check = read_check(study.folder)
     times = _times(study.folder)
     facts = _facts(runs, study.spec)
     data = {
         "schema_version": SCHEMA_VERSION,
         "name": result.name,
-        "result": [sentence for group in sentences for sentence in group],
+        "result": [*(sentence for group in sentences for sentence in group), *check_sentences(check)],
         "warnings": warnings,
         "fit": result.as_json(),
         "recommendation": None if recommendation is None else recommendation.as_json(),
+        "check": None if check is None else check.as_json(),
         "runs": _counts(runs),
         "facts": facts,
         "times": times,
@@ -89,6 +92,7 @@ def write_report(study: Study) -> Path:
         warnings=warnings,
         fit_tables=fit_table_data(result),
         recommendation_tables=[] if recommendation is None else recommendation_table_data(recommendation),
+        check_table=None if check is None else check_table_data(check),
         figures=drawn,
         facts=facts.items(),
         times=_times_table(times),

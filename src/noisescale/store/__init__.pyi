@@ -1,3 +1,5 @@
+from .accepted_batches import MODEL as MODEL
+from .accepted_batches import AcceptedBatches as AcceptedBatches
 from .compaction import compact as compact
 from .folder import FAILURES as FAILURES
 from .folder import SHARDS as SHARDS

@@ -16,6 +16,7 @@ from scipy.special import stdtrit
 from noisescale.errors import BadInput
 from noisescale.noise_laws import NOISE_COLUMNS, SGD_NOISE
 from noisescale.runs import Run
+from noisescale.store.accepted_batches import AcceptedBatches, read_accepted_batches
 from noisescale.store.folder import SHARDS, read_failures, read_spec
 from noisescale.store.nested import NestedCurves, flat_rows
 from noisescale.store.shards import read_shards
@@ -75,6 +76,14 @@ class Study:
             required = "the data's shape as a sweep wrote it; the same `noisescale sweep` writes it again"
             raise BadInput(str(path), required, "something else") from None
         return shape, classes
+
+    def accepted_batches(self) -> AcceptedBatches | None:
+        """Return the batch sizes on which the model can be trained. None for a study of version 0.1.
+
+        Raises:
+            BadInput: The record is damaged.
+        """
+        return read_accepted_batches(self.folder)
 
     def runs(self) -> pd.DataFrame:
         """Return one row per run, with the keys of `Run`, the noise scales and the results as columns.

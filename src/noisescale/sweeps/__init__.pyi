@@ -7,4 +7,5 @@ from .lock import is_driven as is_driven
 from .machine import usable_cores as usable_cores
 from .session import failures as failures
 from .session import sweep as sweep
+from .setting_runs import SettingRuns as SettingRuns
 from .spec import SweepSpec as SweepSpec

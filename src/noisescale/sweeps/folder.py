@@ -131,8 +131,15 @@ def _read_spec(path: Path) -> dict[str, Any]:
     return parse_spec(text, path)
 
 
-def _with_later_keys(values: dict[str, Any]) -> dict[str, Any]:
-    """Add the defaults of keys that a stored spec of an older version lacks, so that this version can continue it."""
+def spec_of_record(values: dict[str, Any]) -> SweepSpec:
+    """Check a stored spec, which may be of an older version.
+
+    Args:
+        values: The stored spec.
+
+    Raises:
+        BadInput: This version does not accept the spec.
+    """
     training, grid = values.get("training"), values.get("grid")
     if isinstance(training, dict) and isinstance(grid, dict) and "optimizer" not in grid:
         # Version 0.1 stored the default decay, and called "decoupled" what is now called "independent".
@@ -140,8 +147,13 @@ def _with_later_keys(values: dict[str, Any]) -> dict[str, Any]:
         values = {**values, "training": {**training, "decay": stored.get(training.get("decay", "coupled"))}}
     if isinstance(stability := values.get("stability", {}), dict):
         values = {**values, "stability": {"price": False, **stability}}
+    return SweepSpec.from_dict(values)
+
+
+def _with_later_keys(values: dict[str, Any]) -> dict[str, Any]:
+    """Add the defaults of keys that a stored spec of an older version lacks, so that this version can continue it."""
     try:
-        return as_plain(SweepSpec.from_dict(values))
+        return as_plain(spec_of_record(values))
     except BadInput:  # the comparison then names the keys that this version does not accept
         return values
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from itertools import product
 from typing import Any
 
@@ -18,12 +18,15 @@ from noisescale.parameterizations import (
     WITH_QUERY_ROWS,
     build_table,
     describe_parameters,
+    initial_variances,
     layer_rows,
     reference_width,
 )
 from noisescale.runs import Run
+from noisescale.store import AcceptedBatches
 from noisescale.sweeps.axes import LARGEST_INTEGER
 from noisescale.sweeps.spec_fields import SpecFields
+from noisescale.sweeps.trial_batches import find_accepted_batches
 from noisescale.training import (
     ACCURACY,
     LOSS,
@@ -114,9 +117,29 @@ class Grid:
         below = f"batch sizes {', '.join(map(str, small))} are below model.ghost_size = {self.model.ghost_size}"
         return [f"{below}: there a batch is normalized as a whole, as with normalization 'batch'"]
 
+    @cached_property
+    def accepted_batches(self) -> AcceptedBatches:
+        """The batch sizes that the model accepts at every width.
+
+        Raises:
+            BadInput: The model accepts no batch.
+        """
+        data = self.dataset(self.label_noises[0])
+        sizes, shape = self.spec.grid.batch_size, (data.input_shape, data.num_classes)
+        accepted = [
+            find_accepted_batches(partial(self.factory, width, *shape), data.x_train, sizes)
+            for width in self.spec.grid.width
+        ]
+        return max(accepted, key=lambda batches: batches.smallest)
+
+    def batch_fault(self, batch_size: int) -> str | None:
+        """Return the requirement of the model that a batch size violates. None if the model can be trained on it."""
+        fault = self.model.sized_normalization.batch_fault(batch_size)
+        return fault or self.accepted_batches.fault(batch_size)
+
     def can_train_on(self, batch_size: int) -> bool:
-        """Return whether the data and the normalization allow a batch size."""
-        return 1 <= batch_size <= self.largest_batch and self.model.sized_normalization.batch_fault(batch_size) is None
+        """Return whether the data and the model allow a batch size."""
+        return 1 <= batch_size <= self.largest_batch and self.batch_fault(batch_size) is None
 
     def points(self) -> list[Point]:
         """Return all cells of the grid, in the order of its axes."""
@@ -265,13 +288,11 @@ def _read_out_ratio(
 ) -> float:
     factory = family_factory(model)
     width, base_width = widths
-    # The seed is fixed, because in the parameterization "own" the ratio depends on the module's initial weights.
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
         module, reference = factory(width, shape, classes), factory(reference_width(width), shape, classes)
         base = None if base_width is None else factory(base_width, shape, classes)
     described = describe_parameters(module, reference, base, query_rows)
     table = build_table(parameterization, described, init_scale)
-    start = {name: tensor.detach() for name, tensor in module.named_parameters()}
-    ratios = [row["normalized_noise_scale"] for row in layer_rows(table, start, 1.0) if row["is_reference"]]
+    variances = initial_variances(table, factory, width, shape, classes)
+    ratios = [row["normalized_noise_scale"] for row in layer_rows(table, variances, 1.0) if row["is_reference"]]
     return ratios[0] if ratios else math.nan

@@ -12,6 +12,7 @@ from noisescale.errors import BadInput
 from noisescale.families import FAMILIES, family_factory
 from noisescale.measure import INSTRUMENTS, Problem
 from noisescale.sweeps.grid import Grid
+from noisescale.sweeps.trial_batches import training_error
 from noisescale.training import MovingBatches, check_augmentation, check_loss, check_metric, parse_schedule
 
 # Number of examples on which the second derivatives of a module are checked.
@@ -46,6 +47,7 @@ def check_grid(grid: Grid) -> None:
             raise BadInput("grid.normalized_noise_scale", required, f"none at width {width}")
     for width in axes.width:
         _check_outputs(grid, width, data)
+    _check_trials(grid, data)
     _check_curvature(grid, data)
     _check_moving_batches(grid)
     for point in grid.points():
@@ -75,7 +77,7 @@ def _check_moving_batches(grid: Grid) -> None:
     for point in grid.points():
         if parse_schedule(point.schedule).of == "batch_size":
             for size in MovingBatches(grid.cell(point)[0]).sizes:
-                if (fault := grid.model.sized_normalization.batch_fault(size)) is not None:
+                if (fault := grid.batch_fault(size)) is not None:
                     raise BadInput(key, f"batches for which the model's normalization has {fault}", size)
 
 
@@ -84,20 +86,31 @@ def _check_outputs(grid: Grid, width: int, data: Dataset) -> None:
     expected = (2, data.num_classes)
     try:
         with torch.no_grad():
-            outputs = grid.factory(width, data.input_shape, data.num_classes)(data.x_train[:1].repeat_interleave(2, 0))
+            module = grid.factory(width, data.input_shape, data.num_classes).eval()
+            outputs = module(data.x_train[:1].repeat_interleave(2, 0))
         got = str(tuple(outputs.shape))
     except Exception as error:  # a user's module may raise anything
         got = f"{type(error).__name__}: {' '.join(str(error).split())}"
     if got != str(expected):
         required = f"a module that maps a batch of shape (2, {', '.join(map(str, data.input_shape))}) to {expected}"
         raise BadInput("model.family", required, f"{got} at width {width}")
-    smallest = min(grid.spec.grid.batch_size)
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            grid.factory(width, data.input_shape, data.num_classes).train()(data.x_train[:smallest])
-    except Exception as error:  # training may fail where evaluation works, e.g. in a normalization over one example
-        got = f"{smallest}, at which the model raises {type(error).__name__}: {' '.join(str(error).split())}"
-        raise BadInput("grid.batch_size", "batches on which the model can be trained", got) from error
+
+
+def _check_trials(grid: Grid, data: Dataset) -> None:
+    """Check that the model can be trained on every batch size of the grid and of the stability ladders."""
+    keys = {"grid.batch_size": grid.spec.grid.batch_size, "stability.batch_size": grid.spec.stability.batch_size or ()}
+    for key, sizes in keys.items():
+        for size in sizes:
+            if (fault := grid.accepted_batches.fault(size)) is not None:
+                raise BadInput(key, fault, size)
+            if grid.model.family in FAMILIES:
+                continue
+            error = training_error(
+                lambda: grid.factory(min(grid.spec.grid.width), data.input_shape, data.num_classes), data.x_train[:size]
+            )
+            if error is not None:
+                required = "batches on which the model can be trained"
+                raise BadInput(key, required, f"{size}, at which the model raises {error}")
 
 
 def _check_curvature(grid: Grid, data: Dataset) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from noisescale.errors import BadInput
 from noisescale.store import (
+    MODEL,
     SHARDS,
     Study,
     move_damaged_shards,
@@ -92,12 +93,13 @@ def sweep(
     spec = continued_spec(folder, spec)
     grid = Grid(spec)
     check_grid(grid)
-    _check_data(folder, grid)
+    check_data(folder, grid)
     sizes = model_sizes(grid, spec.grid.width)
     create_folder(folder)
     with driver_lock(folder):
         prepare_folder(folder, spec)
         _record_data(folder, grid)
+        write_atomically(folder / MODEL, lambda file: file.write(grid.accepted_batches.text().encode()))
         time_limits = JobLimits(deadline, math.inf if max_pack_seconds is None else max_pack_seconds, stuck_after)
         driver = Driver(grid, sizes, folder, chosen_executor, workers, time_limits, compile=compile, quiet=quiet)
         capped = executor == "local" and jobs is not None and jobs > workers.count
@@ -153,8 +155,12 @@ def _move_damaged(folder: Path) -> list[str]:
     return [f"{SHARDS}/{name} is damaged: moved to {DAMAGED}/; its runs train again" for name in names]
 
 
-def _check_data(folder: Path, grid: Grid) -> None:
+def check_data(folder: Path, grid: Grid) -> None:
     """Check that the data is unchanged, because all runs of a folder must train on the same arrays.
+
+    Args:
+        folder: The folder of the sweep.
+        grid: The spec's grid.
 
     Raises:
         BadInput: The data set has changed since the folder was created.

@@ -29,4 +29,7 @@ from .schedules import RandomPieces as RandomPieces
 from .schedules import Schedule as Schedule
 from .schedules import parse_schedule as parse_schedule
 from .schedules import schedule_from as schedule_from
+from .settings import DEFAULT_BATCH as DEFAULT_BATCH
+from .settings import TrainingSetting as TrainingSetting
+from .settings import default_settings as default_settings
 from .state import PackState as PackState

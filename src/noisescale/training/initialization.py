@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +10,13 @@ from torch import Tensor, nn
 
 from noisescale.datasets import Dataset
 from noisescale.families import Factory
-from noisescale.parameterizations import Table, build_table, describe_parameters, initial_parameters
+from noisescale.parameterizations import (
+    Table,
+    build_table,
+    describe_parameters,
+    initial_parameters,
+    initial_variances,
+)
 from noisescale.runs import Run
 
 
@@ -23,12 +29,15 @@ class InitialPack:
         tables: The parameterization's table of each run.
         tensors: Initial tensors of each run by name, in float64.
         buffers: For each run, the buffers that the factory draws at random, by name.
+        variances: Variances σ_l² of the parameters that keep their initial value in the module, by name. All runs
+            share them.
     """
 
     module: nn.Module
     tables: list[Table]
     tensors: list[dict[str, Tensor]]
     buffers: list[dict[str, Tensor]]
+    variances: Mapping[str, float]
 
     def stacked(self, device: str, dtype: torch.dtype) -> dict[str, Tensor]:
         """Return the initial tensors, stacked along the run axis, shape [R, …] each."""
@@ -56,7 +65,8 @@ def initialize_pack(runs: Sequence[Run], dataset: Dataset, factory: Factory, ref
     described = describe_parameters(module, reference, base, any_run.query_rows.split())
     tables = [build_table(run.parameterization, described, run.init_scale) for run in runs]
     tensors = [_draw(table, factory, run, dataset) for table, run in zip(tables, runs, strict=True)]
-    return InitialPack(module, tables, tensors, _random_buffers(module, factory, runs, dataset))
+    variances = initial_variances(tables[0], factory, any_run.width, *data)
+    return InitialPack(module, tables, tensors, _random_buffers(module, factory, runs, dataset), variances)
 
 
 def _random_buffers(

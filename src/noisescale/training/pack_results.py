@@ -40,7 +40,7 @@ def pack_results(
         train: The training examples that were evaluated.
         elapsed: The part of the budget that is done at each evaluation, in steps or as a share.
         along: Curves that all runs share, by name, with one value per evaluation.
-        initial: Initial state of the pack. Its tables and tensors are used.
+        initial: Initial state of the pack. Its tables and variances are used.
         device: The device of the pack.
         kernel: The name of the kernel.
     """
@@ -48,8 +48,8 @@ def pack_results(
     chance = {name: metric.constant(train) for name, metric in metrics.items()}
     seconds = sum(state.seconds.values()) / len(runs)
     layers = [
-        layer_rows(table, tensors, _noise(run).get(NOISE_SCALE.name, math.nan))
-        for run, table, tensors in zip(runs, initial.tables, initial.tensors, strict=True)
+        layer_rows(table, initial.variances, _noise(run).get(NOISE_SCALE.name, math.nan))
+        for run, table in zip(runs, initial.tables, strict=True)
     ]
     return [
         _result(position, run, state, chance, elapsed, along, layers[position], seconds, device, kernel)

@@ -1,0 +1,47 @@
+"""The time of a pack (runs that train together), from its first steps."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from noisescale.datasets import Dataset
+from noisescale.families import ModelOptions, family_factory
+from noisescale.parameterizations import reference_width
+from noisescale.sweeps.plan import Pack
+from noisescale.training import PackTrainer
+
+# Seconds of training that are timed.
+TIMED_SECONDS = 0.5
+
+
+def time_pack(pack: Pack, dataset: Dataset, device: str, threads: int) -> float:
+    """Train the first steps of a pack, and extrapolate the time of all its steps and evaluations. Nothing is stored.
+
+    Args:
+        pack: The pack.
+        dataset: The data.
+        device: "cpu" or "cuda".
+        threads: Number of threads of a worker.
+
+    Returns:
+        Seconds, without the start of a worker process.
+
+    Raises:
+        Exception: Any error of the user's model.
+    """
+    run, caller_threads = pack.runs[0], torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        start = time.perf_counter()
+        factory = family_factory(ModelOptions.of_run(run))
+        trainer = PackTrainer(pack.runs, dataset, factory, reference_width=reference_width(run.width), device=device)
+        preparation = time.perf_counter() - start
+        trainer.advance(seconds=TIMED_SECONDS)
+    finally:
+        torch.set_num_threads(caller_threads)
+    state = trainer.state
+    per_step = state.seconds["training"] / state.step
+    per_evaluation = state.seconds["evaluation"] / len(state.evaluated_steps)
+    return preparation + per_step * run.steps + per_evaluation * (run.evaluations + 1)

@@ -1,0 +1,66 @@
+"""Trials that find the batch sizes on which a module can be trained.
+
+A module may refuse a batch only in training mode: batch normalization needs two values per channel, and ghost batch
+normalization needs batches that its ghost size divides. The partial batch at the end of an epoch is never trained on,
+so its size does not matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from noisescale.errors import BadInput
+from noisescale.families import GhostBatchNorm
+from noisescale.store import AcceptedBatches
+
+
+def training_error(build: Callable[[], nn.Module], inputs: Tensor) -> str | None:
+    """Return the error of a forward pass in training mode, on one line, or None.
+
+    Args:
+        build: Builds the module anew, because the pass may change its buffers.
+        inputs: The batch, shape [B, …].
+    """
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            build().train()(inputs)
+    except Exception as error:  # a user's module may raise anything
+        return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return None
+
+
+def find_accepted_batches(build: Callable[[], nn.Module], inputs: Tensor, sizes: Sequence[int]) -> AcceptedBatches:
+    """Find the smallest batch that a module accepts, and the ghost sizes of its layers.
+
+    Args:
+        build: Builds the module.
+        inputs: The training inputs, shape [N, …].
+        sizes: Batch sizes to try besides the powers of two, in examples.
+
+    Returns:
+        The accepted batch sizes. A module that accepts a batch is assumed to accept larger ones, except for the ghost
+        sizes.
+
+    Raises:
+        BadInput: The module accepts none of the batches.
+    """
+    powers = (2**power for power in range(len(inputs).bit_length()))
+    last_error = ""
+    for size in sorted({*powers, *sizes}):
+        if size > len(inputs):
+            break
+        error = training_error(build, inputs[:size])
+        if error is None:
+            return AcceptedBatches(size, _ghost_sizes(build), last_error)
+        last_error = error
+    got = f"{min(sizes)}, at which the model raises {last_error}"
+    raise BadInput("grid.batch_size", "batches on which the model can be trained", got)
+
+
+def _ghost_sizes(build: Callable[[], nn.Module]) -> tuple[int, ...]:
+    with torch.random.fork_rng(devices=[]):
+        layers = build().modules()
+    return tuple(sorted({layer.ghost_size for layer in layers if isinstance(layer, GhostBatchNorm)}))
