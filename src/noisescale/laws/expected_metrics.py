@@ -92,16 +92,15 @@ class Prospect:
         return Estimate(mean + gap, 0.0, max(bound, mean) + gap, unit, convention)
 
 
-def prospect(outlook: Outlook, x: float, price: Array | None = None) -> Prospect:
+def prospect(outlook: Outlook, x: float, price: Array | float = 0.0, paid: Array | float = 0.0) -> Prospect:
     """Return what a setting reaches.
 
     Args:
         outlook: Draws of the width's curve.
         x: Position of the setting, the log of the series' quantity.
         price: Price of the setting's learning rate in each draw, shape [draws]. Default: none.
+        paid: Price that the cells paid from which the height of the curve was measured, shape [draws]. Default: none.
     """
-    losses = outlook.drop(np.array([x]))[:, 0]
-    if price is not None:
-        losses = losses + price
-    heights = outlook.height.draws
+    losses = outlook.drop(np.array([x]))[:, 0] + price
+    heights = outlook.height.draws + paid
     return Prospect(losses, heights, outlook.height.deviation, float(heights.mean()))

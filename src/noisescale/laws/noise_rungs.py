@@ -5,8 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from noisescale.errors import BadInput
 from noisescale.estimate import Estimate
+from noisescale.laws.decisions import Outlook
+from noisescale.laws.edges import measured_edge_at_width
 from noisescale.laws.expected_metrics import prospect
 from noisescale.laws.ladder import Cell
 from noisescale.laws.optimum_at_width import optimum_at_width
@@ -22,6 +27,8 @@ from noisescale.laws.rungs import (
     trainable,
 )
 from noisescale.noise_laws import NOISE_SCALE
+
+Array = NDArray[np.float64]
 
 
 class NoiseRungs(RungLadder):
@@ -108,5 +115,19 @@ class NoiseRungs(RungLadder):
         if self.optimum.outlook is None:
             return replace(rung, reason=self.limits.fault(rung))
         shift = math.log(rung.learning_rate.value / self.equal_noise(rung.batch_size).learning_rate.value)
-        place = math.log(self.optimum.value.value) + shift
-        return self.with_expectation(rung, prospect(self.optimum.outlook, place))
+        place, outlook = math.log(self.optimum.value.value) + shift, self.optimum.outlook
+        price = self.limits.price_of(rung.learning_rate.value, rung.stability_edge.value, outlook.places.size)
+        if price is None:
+            return self.without_expectation(rung, "the price of this rate was not measured")
+        return self.with_expectation(rung, prospect(outlook, place, price, self.paid(outlook)))
+
+    def paid(self, outlook: Outlook) -> Array | float:
+        """Return the price of the rates of the cells behind the heights: those at the nearest width's optimum."""
+        rows = [row for row in self.series.widths if self.metric in row.optima]
+        row = min(rows, key=lambda row: abs(math.log(row.width / self.width)))
+        optimum, edge = row.optima[self.metric], measured_edge_at_width(self.group.edges, row.width)
+        rate, batch = optimum.learning_rate.value, optimum.batch_size.value
+        if edge is None or not (math.isfinite(rate) and batch > 0):
+            return 0.0
+        price = self.limits.price_of(rate, edge.at(batch).value, outlook.places.size)
+        return 0.0 if price is None else price

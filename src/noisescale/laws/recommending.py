@@ -13,7 +13,7 @@ from noisescale.laws.group_choice import best_selection, held_groups
 from noisescale.laws.noise_rungs import NoiseRungs
 from noisescale.laws.preferences import PREFERENCES, TOLERANCE
 from noisescale.laws.rate_rungs import RateRungs
-from noisescale.laws.recommendation import Recommendation, Rung
+from noisescale.laws.recommendation import Recommendation
 from noisescale.laws.results import SCHEMA_VERSION, Fit, Group, Series
 from noisescale.laws.rung_ladder import Request, Selection
 from noisescale.laws.rungs import scaled
@@ -25,6 +25,8 @@ from noisescale.training import OPTIMIZERS
 
 # A law over widths is trusted up to this factor outside their range.
 SUPPORTED_FACTOR = 2.0
+# Share by which a rate may exceed the largest of the grid without a warning.
+_ROUNDING = 1.05
 
 
 def recommend(
@@ -99,7 +101,7 @@ def _recommendation(
     input_shape, num_outputs = study.data_shape() if study is not None else ((), 0)
     warnings = [*fitted.warnings, *selection.warnings]
     _warn_of_width(series, fitted.metric, request.width, selection.optimum.measured_at, warnings)
-    _warn_of_rate(series, selection.ladder, chosen, warnings)
+    _warn_of_rate(selection, warnings)
     return Recommendation(
         schema_version=SCHEMA_VERSION,
         width=request.width,
@@ -169,17 +171,21 @@ def _warn_of_width(series: Series, metric: str, width: float, measured_at: float
         warnings.append(f"width {width:g} lies outside {low:g} to {high:g}, the range that the data support")
 
 
-def _warn_of_rate(series: Series, ladder: tuple[Rung, ...], chosen: Rung, warnings: list[str]) -> None:
+def _warn_of_rate(selection: Selection, warnings: list[str]) -> None:
+    """Warn of a rate above the trained ones, unless the study measured what a larger rate costs."""
+    series, ladder, chosen = selection.series, selection.ladder, selection.chosen
     largest = max(cell.learning_rate for row in series.widths for cell in row.cells)
-    rate = chosen.learning_rate.value
-    if rate <= largest * (1 + 1e-9):
+    rate, price = chosen.learning_rate.value, selection.group.rate_price
+    # Batch sizes are whole numbers, so the rate of a rung may exceed the largest trained rate slightly.
+    if rate <= largest * _ROUNDING:
+        return
+    if price is not None and rate <= price.largest_share * chosen.stability_edge.value:
         return
     text = (
         f"the rate {rate:.4g} lies above {largest:g}, the largest rate of the grid: its price was not measured; it "
         "relies on the assumption that equal noise at equal ε·steps gives equal accuracy"
     )
-    # Batch sizes are whole numbers, so the rate of a rung may exceed the largest trained rate slightly.
-    within = [rung.batch_size for rung in ladder if rung.learning_rate.value <= largest * 1.05]
+    within = [rung.batch_size for rung in ladder if rung.learning_rate.value <= largest * _ROUNDING]
     if within:
         text += f"; batch size {within[-1]} stays within the grid but needs more steps"
     warnings.append(text)

@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from noisescale.estimate import Estimate
+from noisescale.estimate import Estimate, no_estimate
 from noisescale.laws.edges import edge_at_width, measured_edge_at_width
-from noisescale.laws.expected_metrics import Prospect
+from noisescale.laws.expected_metrics import Prospect, unknown_metric
 from noisescale.laws.ladder import Cell
 from noisescale.laws.optimum_at_width import OptimumAtWidth
 from noisescale.laws.preferences import Candidate, choose
@@ -76,7 +76,7 @@ class RungLadder:
         self.fitted, self.group, self.request, self.study = fitted, group, request, study
         self.metric, self.width = fitted.metric, request.width
         self.edge, self.edge_basis = edge_at_width(group.edges, group.edge_laws, request.width)
-        self.limits = Limits.of(group.series, self.edge)
+        self.limits = Limits.of(group.series, self.edge, group.rate_price)
         self.times = StepTimes(group.series)
         self.prospects: dict[int, Prospect] = {}
         self.warnings: list[str] = []
@@ -129,6 +129,16 @@ class RungLadder:
             rung,
             expected_metric=reached.metric(metric.sign, metric.unit, convention),
             expected_regret=reached.regret(metric.unit, f"{self.metric} against the best setting of this width"),
+            reason=self.limits.fault(rung),
+        )
+
+    def without_expectation(self, rung: Rung, cause: str) -> Rung:
+        """Return a rung whose metric is not known."""
+        unit = METRICS[self.metric].unit
+        return replace(
+            rung,
+            expected_metric=unknown_metric(unit, cause),
+            expected_regret=no_estimate(unit, cause),
             reason=self.limits.fault(rung),
         )
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from noisescale.errors import BadInput
 from noisescale.estimate import Estimate, no_estimate
@@ -14,10 +15,13 @@ from noisescale.laws.batch_faults import batch_fault_of
 from noisescale.laws.edge_by_batch import EdgeByBatch
 from noisescale.laws.expected_metrics import unknown_metric
 from noisescale.laws.fitting import STABILITY_SHARE
+from noisescale.laws.rate_prices import RatePrice
 from noisescale.laws.recommendation import Rung
 from noisescale.laws.results import Series
 from noisescale.noise_laws import NOISE_SCALE, SGD_NOISE
 from noisescale.store import Study
+
+Array = NDArray[np.float64]
 
 
 def training_time(series: Series, metric: str, width: float) -> float:
@@ -168,38 +172,60 @@ class Limits:
         batches: Smallest and largest batch size, in examples.
         rates: Smallest and largest learning rate.
         share: Largest share of the stability edge.
-        priced: Whether the price of a rate up to that share was measured.
         edge: Stability edge at the width; None if not measured.
+        price: Price of a larger rate; None if not measured.
     """
 
     batches: tuple[float, float]
     rates: tuple[float, float]
     share: float
-    priced: bool
     edge: EdgeByBatch | None
+    price: RatePrice | None
 
     @classmethod
-    def of(cls, series: Sequence[Series], edge: EdgeByBatch | None, priced_share: float = math.nan) -> Limits:
+    def of(cls, series: Sequence[Series], edge: EdgeByBatch | None, price: RatePrice | None = None) -> Limits:
         """Return the limits that the cells of a study give.
 
         Args:
             series: Series whose cells were trained.
             edge: Stability edge at the width; None if not measured.
-            priced_share: Largest share of the edge at which the price of a rate was measured; NaN if none was.
+            price: Price of a larger rate. Default: not measured.
         """
         cells = [cell for part in series for row in part.widths for cell in row.cells]
         batches = [cell.batch_size for cell in cells]
         rates = [cell.learning_rate for cell in cells if not cell.failures] or [cell.learning_rate for cell in cells]
+        if price is not None:
+            batches += [cell.batch_size for cell in price.cells]
+            rates += [cell.learning_rate for cell in price.cells if not cell.failures]
         # Without an edge, nothing shows that a rate above the trained ones is stable.
         above = 1.0 if edge is None else NEAR_RATE
-        priced = priced_share > PRICE_FREE_SHARE
+        measured = price if price is not None and price.largest_share > PRICE_FREE_SHARE else None
         return cls(
             batches=(min(batches) / NEAR_BATCH, max(batches) * NEAR_BATCH),
             rates=(min(rates) / NEAR_RATE, max(rates) * above),
-            share=min(priced_share, STABILITY_SHARE) if priced else PRICE_FREE_SHARE,
-            priced=priced,
+            share=PRICE_FREE_SHARE if measured is None else min(measured.largest_share, STABILITY_SHARE),
             edge=edge,
+            price=measured,
         )
+
+    def price_of(self, rate: float, edge: float, draws: int) -> Array | None:
+        """Draw the price of a rate at equal noise.
+
+        Args:
+            rate: Learning rate ε.
+            edge: Stability edge at its batch size; NaN if not measured.
+            draws: Number of draws. Rates are paired over the draws.
+
+        Returns:
+            The price, for a metric to maximize, shape [draws]; None if it is not known at this share of the edge.
+        """
+        share = rate / edge
+        if self.price is not None:
+            if share > self.price.largest_share:
+                return None
+            shares = np.array([0.0 if math.isnan(share) else share])
+            return self.price.draws(shares, draws, np.random.default_rng(2))[:, 0]
+        return None if share > PRICE_FREE_SHARE * _ROUNDING else np.zeros(draws)
 
     def highest(self, batch_size: float) -> float:
         """Return the largest learning rate at a batch size."""
@@ -221,8 +247,8 @@ class Limits:
                 return f"the rate is above {self.rates[1]:.3g}, the largest that was trained, and no edge was measured"
             return f"the rate is above {self.rates[1]:.3g}: none within a factor of {NEAR_RATE:g} was trained"
         if rate > self.share * edge:
-            cause = "" if self.priced else ", and the price of a larger rate was not measured"
-            return f"the rate is above {self.share:g} of the stability edge{cause}"
+            cause = ", and the price of a larger rate was not measured" if self.price is None else ""
+            return f"the rate is above {self.share:.2g} of the stability edge{cause}"
         return "" if rung.stable is not False else "the interval of the rate reaches above the stability edge"
 
 

@@ -22,7 +22,7 @@ def print_tables(tables: Iterable[Table]) -> None:
 def _plain_width(table: Table) -> int:
     """Return the width of a table without a terminal: 140 columns, or more if numbers would be cut."""
     widths = (
-        max(len(str(entry)) for entry in (column.header, *column.cells)) if column.no_wrap else column.min_width
+        max(len(str(entry)) for entry in (column.header, *column.cells)) if column.no_wrap else column.min_width or 0
         for column in table.columns
     )
     padding = 2
