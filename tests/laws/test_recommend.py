@@ -292,6 +292,10 @@ def test_every_rung_has_an_expected_metric_and_an_expected_regret(make_study: Ma
     recommendation = recommend(make_study(rates=(2.0,)), width=256)
     for rung in recommendation.ladder:
         metric = rung.expected_metric
+        if rung.learning_rate.value > 0.3 * 1.05 * rung.stability_edge.value:
+            # Above 0.3 of the edge a rate has a price, which this study did not measure.
+            assert math.isnan(metric.value) and rung.reason
+            continue
         assert metric.run_low < metric.low < metric.value < metric.high < metric.run_high
         assert 0 < rung.expected_regret.value < rung.expected_regret.high < recommendation.span
     chosen = next(rung for rung in recommendation.ladder if rung.batch_size == recommendation.batch_size)

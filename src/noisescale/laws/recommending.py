@@ -13,7 +13,7 @@ from noisescale.laws.group_choice import best_selection, held_groups
 from noisescale.laws.noise_rungs import NoiseRungs
 from noisescale.laws.preferences import PREFERENCES, TOLERANCE
 from noisescale.laws.rate_rungs import RateRungs
-from noisescale.laws.recommendation import Recommendation
+from noisescale.laws.recommendation import Recommendation, Rung
 from noisescale.laws.results import SCHEMA_VERSION, Fit, Group, Series
 from noisescale.laws.rung_ladder import Request, Selection
 from noisescale.laws.rungs import scaled
