@@ -42,7 +42,7 @@ def planted_optimum(width: float, slope: float = 1.0, at_64: float = 1000.0) -> 
     return at_64 * (width / 64) ** slope
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_study() -> Callable[..., PlantedStudy]:
     def make(
         *,

@@ -12,15 +12,21 @@ import pytest
 from torch import nn
 
 from noisescale.errors import BadInput
-from noisescale.laws import fit, recommend
+from noisescale.laws import Fit, fit, recommend
 from noisescale.laws.rungs import trainable
 from noisescale.store import AcceptedBatches, Study
 
 Make = Callable[..., Any]
 
 
-def test_the_noise_at_a_new_width_follows_the_law(make_study: Make) -> None:
-    recommendation = recommend(make_study(rates=(2.0,)), width=256)
+@pytest.fixture(scope="module")
+def fitted(make_study: Make) -> Fit:
+    """Return the fit of the planted study at the rate 2, which many tests ask for different widths."""
+    return fit(make_study(rates=(2.0,)))
+
+
+def test_the_noise_at_a_new_width_follows_the_law(fitted: Fit) -> None:
+    recommendation = recommend(fitted, width=256)
     assert recommendation.normalized_noise_scale.covers(4000)
     assert recommendation.normalized_noise_scale.value == pytest.approx(4000, rel=0.1)
     rate, batch = recommendation.learning_rate.value, recommendation.batch_size
@@ -40,8 +46,8 @@ def test_a_normalized_noise_scale_that_one_width_lacks_is_not_recommended(make_s
     assert math.isnan(recommendation.normalized_noise_scale.value)
 
 
-def test_the_default_is_the_largest_batch_whose_rate_has_no_price(make_study: Make) -> None:
-    recommendation = recommend(make_study(rates=(2.0,)), width=96)
+def test_the_default_is_the_largest_batch_whose_rate_has_no_price(fitted: Fit) -> None:
+    recommendation = recommend(fitted, width=96)
     allowed = [
         rung
         for rung in recommendation.ladder
@@ -59,17 +65,17 @@ def test_no_batch_and_no_rate_far_from_the_trained_ones_is_recommended(make_stud
     assert recommendation.batch_size <= 2 * 11
 
 
-def test_every_rung_has_the_same_noise(make_study: Make) -> None:
-    recommendation = recommend(make_study(rates=(2.0,)), width=100)
+def test_every_rung_has_the_same_noise(fitted: Fit) -> None:
+    recommendation = recommend(fitted, width=100)
     noise = recommendation.noise_scale.value
     for rung in recommendation.ladder:
         assert rung.learning_rate.value * (4000 / rung.batch_size - 1) == pytest.approx(noise)
 
 
-def test_a_given_batch_size_is_kept_with_a_warning_if_unstable(make_study: Make) -> None:
-    recommendation = recommend(make_study(rates=(2.0,)), width=256, batch_size=8)
+def test_a_given_batch_size_is_kept_with_a_warning_if_unstable(fitted: Fit) -> None:
+    recommendation = recommend(fitted, width=256, batch_size=8)
     assert recommendation.batch_size == 8 and len(recommendation.ladder) == 1
-    dangerous = recommend(make_study(rates=(2.0,)), width=256, batch_size=512)
+    dangerous = recommend(fitted, width=256, batch_size=512)
     assert any("stability edge" in warning for warning in dangerous.warnings)
 
 
@@ -80,10 +86,9 @@ def test_the_standard_parameterization_converts_noise_at_the_new_width(make_stud
     assert recommendation.noise_scale.value == pytest.approx(8000 * 2 / 512, rel=0.15)
 
 
-def test_a_width_far_outside_warns(make_study: Make) -> None:
-    study = make_study(rates=(2.0,))
-    assert not any("outside" in warning for warning in recommend(study, width=512).warnings)
-    assert any("outside" in warning for warning in recommend(study, width=2048).warnings)
+def test_a_width_far_outside_warns(fitted: Fit) -> None:
+    assert not any("outside" in warning for warning in recommend(fitted, width=512).warnings)
+    assert any("outside" in warning for warning in recommend(fitted, width=2048).warnings)
 
 
 def test_without_a_law_the_nearest_width_is_used_with_a_warning(make_study: Make) -> None:
@@ -105,11 +110,10 @@ def test_a_given_batch_without_an_edge_warns(make_study: Make) -> None:
     assert any("not known" in warning for warning in recommendation.warnings)
 
 
-def test_a_rate_above_the_trained_rates_warns(make_study: Make) -> None:
-    study = make_study(rates=(2.0,))
-    above = recommend(study, width=96, batch_size=16)
+def test_a_rate_above_the_trained_rates_warns(fitted: Fit) -> None:
+    above = recommend(fitted, width=96, batch_size=16)
     assert above.learning_rate.value > 2.0 and any("above 2" in warning for warning in above.warnings)
-    below = recommend(study, width=96, batch_size=2)
+    below = recommend(fitted, width=96, batch_size=2)
     assert below.learning_rate.value < 2.0 and not any("above 2" in warning for warning in below.warnings)
 
 
@@ -157,13 +161,13 @@ def test_the_parameterization_can_be_chosen(make_study: Make) -> None:
         recommend(both, 128, parameterization="mup")
 
 
-def test_the_recommendation_carries_base_width_and_query_rows(make_study: Make) -> None:
+def test_the_recommendation_carries_base_width_and_query_rows(make_study: Make, fitted: Fit) -> None:
     planted = make_study(parameterization="mup", rates=(0.25,))
     study = replace(planted, table=planted.table.assign(base_width=16, query_rows="query.weight"))
     recommendation = recommend(study, width=512)
     assert (recommendation.base_width, recommendation.query_rows) == (16, ("query.weight",))
     assert recommendation.as_json()["base_width"] == 16
-    assert recommend(make_study(rates=(2.0,)), width=512).base_width is None
+    assert recommend(fitted, width=512).base_width is None
     # In a study of two parameterizations, the columns of mup are empty in the ntk rows.
     ntk = make_study(rates=(2.0,))
     both = replace(ntk, table=pd.concat([ntk.table.assign(base_width=None, query_rows=""), study.table]))
@@ -277,8 +281,7 @@ def test_only_batch_sizes_that_the_recorded_model_accepts_are_recommended(tmp_pa
         trainable([1], study, True)
 
 
-def test_the_preference_and_the_tolerance_are_checked(make_study: Make) -> None:
-    fitted = fit(make_study(rates=(2.0,)))
+def test_the_preference_and_the_tolerance_are_checked(fitted: Fit) -> None:
     with pytest.raises(BadInput, match="prefer"):
         recommend(fitted, 128, prefer="speed")
     with pytest.raises(BadInput, match="tolerance"):
@@ -288,8 +291,8 @@ def test_the_preference_and_the_tolerance_are_checked(make_study: Make) -> None:
     assert recommend(fitted, 128, prefer="steps").prefer == "steps"
 
 
-def test_every_rung_has_an_expected_metric_and_an_expected_regret(make_study: Make) -> None:
-    recommendation = recommend(make_study(rates=(2.0,)), width=256)
+def test_every_rung_has_an_expected_metric_and_an_expected_regret(fitted: Fit) -> None:
+    recommendation = recommend(fitted, width=256)
     for rung in recommendation.ladder:
         metric = rung.expected_metric
         if rung.learning_rate.value > 0.3 * 1.05 * rung.stability_edge.value:
@@ -313,13 +316,13 @@ def test_held_hyperparameters_choose_the_group(make_study: Make) -> None:
         recommend(both, 128, held={"momentum": 0.9})
 
 
-def test_where_no_supported_setting_has_the_noise_the_nearest_rate_is_taken(make_study: Make) -> None:
+def test_where_no_supported_setting_has_the_noise_the_nearest_rate_is_taken(fitted: Fit) -> None:
     # At width 512 equal noise needs 0.41 of the stability edge even with a batch of one example.
-    recommendation = recommend(make_study(rates=(2.0,)), width=512)
+    recommendation = recommend(fitted, width=512)
     assert recommendation.batch_size == 1
     assert recommendation.learning_rate.value == pytest.approx(0.3 * recommendation.stability_edge.value)
     assert any("nearest rate" in warning for warning in recommendation.warnings)
     assert recommendation.normalized_noise_scale.value < 8000
     assert recommendation.normalized_noise_scale.high > 7000
-    free = recommend(make_study(rates=(2.0,)), width=256)
+    free = recommend(fitted, width=256)
     assert recommendation.expected_regret.value > free.expected_regret.value
