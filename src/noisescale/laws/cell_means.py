@@ -18,8 +18,10 @@ Array = NDArray[np.float64]
 
 # A value further from its cell's median than this number of standard deviations counts as if it were there.
 _WINSOR = 3.5
-# The variance of a cell is its sample variance, shrunk towards the ladder's variance that counts as this many seeds.
+# The variance of a cell is its sample variance, shrunk towards that of similar cells, which counts as this many seeds.
 _SHARED_SEEDS = 6.0
+# Cells are alike if their drops below the best differ by less than this share of the span.
+_ALIKE = 0.03
 # Correlations between the residuals of cells a factor √2 apart that are compared. The prior exp(-3ρ²) prefers none.
 _CORRELATIONS = np.array([0.0, 0.2, 0.4, 0.6, 0.8])
 _STEP = math.log(math.sqrt(2))
@@ -59,14 +61,13 @@ class CellMeans:
     span: float
 
 
-def cell_means(x: Array, y: Array, span: float, drift: Array | None = None) -> CellMeans:
+def cell_means(x: Array, y: Array, span: float) -> CellMeans:
     """Summarize a table of seeds and cells.
 
     Args:
         x: Increasing positions, shape [cells].
         y: Metric to maximize, NaN where a run failed or is missing, shape [seeds, cells].
         span: Span of the metric.
-        drift: Error of each cell's mean because training has not converged, shape [cells]. Default: none.
 
     Returns:
         The cells near the best, with the two nearest deep cells as bounds of the optimum.
@@ -88,28 +89,28 @@ def cell_means(x: Array, y: Array, span: float, drift: Array | None = None) -> C
         difference[present] = np.nanmedian(residual[present], axis=1)
         difference -= difference.mean()
     adjusted = table - difference[:, None]
-    scatter = adjusted - np.nanmean(adjusted, axis=0)
-    widened = math.sqrt(seeds / max(seeds - 1, 1))
-    deviation = 1.4826 * float(np.nanmedian(np.abs(scatter))) * widened
     middle = np.nanmedian(adjusted, axis=0)
-    limit = _WINSOR * max(deviation, 1e-12 * span)
+    widened = seeds / max(seeds - 1, 1)
+    squared_deviation = (1.4826 * np.nanmedian(np.abs(adjusted - middle), axis=0)) ** 2 * widened
+    alike = _alike(middle.max() - middle, _ALIKE * span + 3 * math.sqrt(float(np.median(squared_deviation))))
+    limit = _WINSOR * np.maximum(np.sqrt(alike @ squared_deviation / alike.sum(axis=1)), 1e-12 * span)
     drawn_in = np.clip(adjusted - middle, -limit, limit)
     offset = np.nanmean(drawn_in, axis=0)
     residuals = np.nan_to_num(drawn_in - offset)
-    shared = float(np.sum(residuals**2)) / max(float(np.sum(counts - 1)), 1.0)
-    variance = (_SHARED_SEEDS * shared + np.sum(residuals**2, axis=0)) / (_SHARED_SEEDS + counts - 1)
+    squares = np.sum(residuals**2, axis=0)
+    shared = alike @ squares / np.maximum(alike @ (counts - 1.0), 1e-9)
+    variance = (_SHARED_SEEDS * shared + squares) / (_SHARED_SEEDS + counts - 1)
     variance = np.maximum(variance, (1e-9 * span) ** 2)
     correlation = _correlation(residuals / np.sqrt(variance), x[near])
     error = np.sqrt(variance / counts)
     mean = middle + offset
     shifted = _shift_covariance(x[near], mean, residuals)
-    unfinished = np.diag(np.zeros(near.size) if drift is None else drift[near] ** 2)
     filled = np.where(np.isfinite(table), middle + drawn_in, mean) + difference[:, None]
     first, last = int(near[0]), int(near[-1])
     return CellMeans(
         x=x[near],
         mean=mean,
-        covariance=error[:, None] * correlation * error + shifted + unfinished,
+        covariance=error[:, None] * correlation * error + shifted,
         adjusted=filled,
         seed_deviation=float(difference.std(ddof=1)) if seeds > 1 else 0.0,
         degrees=max(float(np.sum(counts - 1)) - (seeds - 1), 2.0),
@@ -118,6 +119,14 @@ def cell_means(x: Array, y: Array, span: float, drift: Array | None = None) -> C
         depth=depth,
         span=span,
     )
+
+
+def _alike(drop: Array, scale: float) -> Array:
+    """Return how far cells share a variance, by the difference of their drops below the best, shape [cells, cells].
+
+    Seeds differ by more where training is slow or breaks down than near the top.
+    """
+    return np.asarray(np.exp(-0.5 * ((drop[:, None] - drop) / scale) ** 2))
 
 
 def _shift_covariance(x: Array, mean: Array, residuals: Array) -> Array:

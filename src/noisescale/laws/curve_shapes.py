@@ -178,33 +178,27 @@ class Skewed:
 
 # Left and right sides of a curve, each as (kind, constant in nats, prior probability, log factor of the prior slope).
 _SIDES = (
-    ("tip", 0.04, 0.18, 0.0),
-    ("tip", 0.14, 0.18, 0.0),
-    ("tip", 0.5, 0.18, 0.0),
-    ("exponential", 0.15, 0.10, 0.0),
-    ("exponential", 0.4, 0.10, 0.0),
-    ("flat", 0.2, 0.05, 0.0),
-    ("flat", 0.45, 0.05, 0.0),
-    ("flat", 0.9, 0.05, 0.0),
-    ("tip", 0.03, 0.11, math.log(12.0)),
+    ("tip", 0.04, 0.21, 0.0),
+    ("tip", 0.14, 0.21, 0.0),
+    ("tip", 0.5, 0.21, 0.0),
+    ("exponential", 0.15, 0.12, 0.0),
+    ("exponential", 0.4, 0.12, 0.0),
+    ("tip", 0.03, 0.13, math.log(12.0)),
 )
-_KIND = np.array([("tip", "exponential", "flat").index(side[0]) for side in _SIDES])
+_KIND = np.array([("tip", "exponential").index(side[0]) for side in _SIDES])
 _CONSTANT = np.array([side[1] for side in _SIDES])
 _PROBABILITY = np.array([side[2] for side in _SIDES])
 _STEEPER = np.array([side[3] for side in _SIDES])
 # Two tips whose radii differ by this log factor are less likely by exp(-1/2) than equal ones: a smooth curve has one
 # curvature at its top.
 _TIP_SPREAD = 0.6
-# Probability that both sides are flat. A top that is flat on one side only is the end of a plateau, which is rare.
-_BOTH_FLAT = 0.13
 
 
 @dataclass(frozen=True)
 class TwoSided:
     """Two sides that share only their top. On either side drop = a·h(u) + b·u², with u = |z|.
 
-    h(u) = √(u² + t²) - t (a tip of radius t), an exponential exp(u/t) - 1 - u/t with h(0.5) = 0.5, or a flat top of
-    half-width t that ends in a round shoulder.
+    h(u) = √(u² + t²) - t (a tip of radius t), or an exponential exp(u/t) - 1 - u/t with h(0.5) = 0.5.
     """
 
     weight: float
@@ -221,9 +215,7 @@ class TwoSided:
         ratio = np.log(_CONSTANT[:, None] / _CONSTANT)
         alike = pairs * np.exp(-0.5 * (ratio / _TIP_SPREAD) ** 2)
         pairs = np.where(both, alike * pairs[both].sum() / alike[both].sum(), pairs)
-        flat = np.outer(_KIND == 2, _KIND == 2)
-        pairs = np.where(flat, _BOTH_FLAT / pairs[flat].sum(), (1 - _BOTH_FLAT) / pairs[~flat].sum()) * pairs
-        return np.asarray(np.log(self.weight * pairs).ravel())
+        return np.asarray(np.log(self.weight * pairs / pairs.sum()).ravel())
 
     def prior(self, variant: Variants, span: float) -> tuple[Array, Array]:
         """Return the prior of log a of the left and of the right side, and of log b of either."""
@@ -253,8 +245,65 @@ def _rise(u: Array, kind: NDArray[np.intp], constant: Array) -> Array:
     """Return h(u) of the sides' kinds."""
     exponent, at_half = np.minimum(u / constant, _LARGEST_EXPONENT), 0.5 / constant
     exponential = 0.5 * (np.expm1(exponent) - exponent) / (np.expm1(at_half) - at_half)
-    flat = np.sqrt(np.maximum(u - constant, 0.0) ** 2 + constant**2 / 9) - constant / 3
-    return np.where(kind == 0, np.sqrt(u * u + constant**2) - constant, np.where(kind == 1, exponential, flat))
+    return np.where(kind == 0, np.sqrt(u * u + constant**2) - constant, exponential)
+
+
+# Distances of the ends of a plateau from the optimum, in nats: log-normal around 0.6 nats, with a factor e on
+# either side. An end moves within its variant only, because a fit does not find an end far from where it starts.
+_ENDS = np.array([0.15, 0.35, 0.8, 1.7, 3.2])
+_PLATEAU, _PLATEAU_SPREAD, _WITHIN = 0.6, 1.0, 0.3
+_END_RADIUS = 0.1
+# Slopes on a plateau, as shares of the span per nat.
+_GENTLE, _GENTLE_SPREAD = 0.01, 1.5
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """A top that falls gently on either side, and steeply beyond its ends.
+
+    On either side drop = a·(√(u² + t²) - t) + w·(√(v² + t²) - t), with u = |z|, v = max(u - c, 0), the distance c of
+    the end and the radius t = 0.1. Variants differ in the distances of the ends.
+    """
+
+    weight: float
+
+    parameters = 6
+    amplitudes = (True, True, True, True, False, False)
+
+    @property
+    def log_weights(self) -> Array:
+        """Log prior probability of each pair of ends."""
+        side = np.exp(-0.5 * (np.log(_ENDS / _PLATEAU) / _PLATEAU_SPREAD) ** 2)
+        pairs = np.outer(side, side) / side.sum() ** 2
+        return np.asarray(np.log(self.weight * pairs).ravel())
+
+    def prior(self, variant: Variants, span: float) -> tuple[Array, Array]:
+        """Return the prior of log a, log w and log c, each of the left and of the right side."""
+        gentle, slope = math.log(_GENTLE * span), math.log(2 * _SLOPE * span)
+        spreads = [spread for spread in (_GENTLE_SPREAD, _SLOPE_SPREAD, _WITHIN) for _ in range(2)]
+        means, deviations = _constant_prior([gentle, gentle, slope, slope, 0.0, 0.0], spreads, variant.size)
+        means[:, 4] = np.log(_ENDS)[variant // _ENDS.size]
+        means[:, 5] = np.log(_ENDS)[variant % _ENDS.size]
+        return means, deviations
+
+    def drops(self, z: Array, variant: Variants) -> Drops:
+        """Return the drop and its derivatives by log a, log w and log c, each of the left and of the right side."""
+        sides = (z < 0, z >= 0)
+        u, radius = np.abs(z), _END_RADIUS
+        near = np.sqrt(u * u + radius**2) - radius
+
+        def drop(q: Array) -> tuple[Array, Array]:
+            a, w, c = np.exp(q[:, 0:2]), np.exp(q[:, 2:4]), np.exp(q[:, 4:6])
+            gentle, steep, ends = [], [], []
+            for index, side in enumerate(sides):
+                v = np.maximum(u - c[:, index : index + 1], 0.0)
+                root = np.sqrt(v * v + radius**2)
+                gentle.append(np.where(side, a[:, index : index + 1] * near, 0.0))
+                steep.append(np.where(side, w[:, index : index + 1] * (root - radius), 0.0))
+                ends.append(np.where(side, -(w * c)[:, index : index + 1] * v / root, 0.0))
+            return gentle[0] + gentle[1] + steep[0] + steep[1], np.stack([*gentle, *steep, *ends], axis=2)
+
+        return drop
 
 
 @dataclass(frozen=True)
@@ -297,4 +346,4 @@ class Cliff:
         return drop
 
 
-FAMILIES: tuple[Family, ...] = (Tent(0.2), Parabola(0.05), Skewed(0.15), TwoSided(0.3), Cliff(0.3))
+FAMILIES: tuple[Family, ...] = (Tent(0.2), Parabola(0.05), Skewed(0.15), TwoSided(0.25), Plateau(0.15), Cliff(0.2))

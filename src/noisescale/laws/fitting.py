@@ -202,7 +202,6 @@ def _metric_optimum(
         report=report,
         failed=ladder.failed,
         constant=ladder.constants[metric],
-        drift=np.where(ladder.late, 0.0, ladder.drifts[metric]),
         shapes=shapes,
     )
     late = not usable.any() or _has_converged(ladder, metric, curve, usable)

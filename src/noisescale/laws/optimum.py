@@ -39,7 +39,6 @@ def optimum(
     report: Array | None = None,
     failed: NDArray[np.bool_] | None = None,
     constant: float = math.nan,
-    drift: Array | None = None,
     shapes: ShapePrior | None = None,
     confidence: float = CONFIDENCE,
 ) -> Optimum:
@@ -55,8 +54,6 @@ def optimum(
             Default: none.
         constant: Metric of the constant predictor. The span of the metric is the distance from it to the best cell.
             Default: twice the distance from the median cell to the best.
-        drift: Change of the metric late in training in each cell that has not converged, 0 in the others, shape
-            [cells]. The metric is expected to change further by about as much. Default: none.
         shapes: Prior of the curve's shape. Default: no similar curve is known.
         confidence: Level of every interval.
 
@@ -74,7 +71,6 @@ def optimum(
     report = y if report is None else np.asarray(report, dtype=np.float64)
     failed = np.zeros(y.shape, dtype=bool) if failed is None else np.asarray(failed, dtype=bool)
     others = (report.shape, failed.shape)
-    drift = np.zeros(x.shape) if drift is None else np.asarray(drift, dtype=np.float64)
     if y.ndim != 2 or x.shape != (y.shape[1],) or keep.shape != x.shape or others != (y.shape, y.shape):
         required = "x[cells], y[seeds, cells], usable[cells], report[seeds, cells] and failed[seeds, cells]"
         raise BadInput("optimum", required, y.shape)
@@ -83,9 +79,7 @@ def optimum(
     if not (np.all(np.isfinite(y[:, keep])) and np.all(np.isfinite(x[keep])) and np.all(np.isfinite(report[:, keep]))):
         raise BadInput("optimum", "every usable cell must be finite", "NaN or infinity")
     sign = 1.0 if maximize else -1.0
-    ladder = _Ladder(
-        x[keep], sign * y[:, keep], report[:, keep], failed[:, keep], drift[keep], sign * constant, shapes, confidence
-    )
+    ladder = _Ladder(x[keep], sign * y[:, keep], report[:, keep], failed[:, keep], sign * constant, shapes, confidence)
     return ladder.optimum(same=report is y or bool(np.array_equal(report, y)), sign=sign)
 
 
@@ -107,7 +101,6 @@ class _Ladder:
     y: Array
     report: Array
     failed: NDArray[np.bool_]
-    drift: Array
     constant: float
     shapes: ShapePrior | None
     confidence: float
@@ -181,7 +174,7 @@ class _Ladder:
         )
 
     def _cell_means(self, y: Array, inside: NDArray[np.bool_]) -> CellMeans:
-        return cell_means(self.x[inside], y[:, inside], self.span, self.drift[inside])
+        return cell_means(self.x[inside], y[:, inside], self.span)
 
     def _peak(self, survivors: Array, part: PeakRange, *, same: bool, sign: float) -> Peak:
         inside = (self.x >= part.low - 1e-12) & (self.x <= part.high + 1e-12)
