@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisescale.laws.cell_means import CellMeans
+from noisescale.laws.curve_draws import CurveDraws, ShapePart
 from noisescale.laws.curve_shapes import FAMILIES, Family
 from noisescale.laws.shape_priors import ShapeMoments, ShapePrior
 
@@ -112,33 +113,30 @@ class CurvePosterior:
             parts.append(ShapeMoments(weights, mean, variance))
         return tuple(parts)
 
-    def draws(self, x: Array, count: int, generator: np.random.Generator) -> tuple[Array, Array]:
+    def sample(self, count: int, generator: np.random.Generator) -> CurveDraws:
         """Draw curves.
 
         Args:
-            x: Positions, shape [points].
             count: Number K of curves.
             generator: Random generator.
-
-        Returns:
-            The curves at the positions, shape [K, points], and the places of their optima, shape [K].
         """
         totals = np.array([part.sum() for part in self.weights])
         numbers = generator.multinomial(count, totals / totals.sum())
         step = self.places[1] - self.places[0]
-        curves, places = [], []
+        places, heights, parts, first = [], [], [], 0
         for nodes, weights, number in zip(self.nodes, self.weights, numbers, strict=True):
             if not number:
                 continue
             rows = generator.choice(weights.size, number, p=weights / weights.sum())
-            place = nodes.place[rows] + step * (generator.random(number) - 0.5)
             factor = np.linalg.cholesky(np.linalg.inv(nodes.precision[rows]))
             noise = generator.standard_normal((number, factor.shape[1], 1))
             q = nodes.parameters[rows] + (factor @ noise)[..., 0]
-            drop, _ = nodes.family.drops(x - place[:, None], nodes.variant[rows])(q[:, 1:])
-            curves.append(q[:, :1] - drop)
-            places.append(place)
-        return np.concatenate(curves), np.concatenate(places)
+            places.append(nodes.place[rows] + step * (generator.random(number) - 0.5))
+            heights.append(q[:, 0])
+            index = FAMILIES.index(nodes.family)
+            parts.append(ShapePart(index, np.arange(first, first + number), nodes.variant[rows], q[:, 1:]))
+            first += number
+        return CurveDraws(np.concatenate(places), np.concatenate(heights), tuple(parts))
 
 
 def curve_posterior(cells: CellMeans, shapes: ShapePrior | None = None) -> CurvePosterior:

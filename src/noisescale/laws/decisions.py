@@ -1,35 +1,42 @@
 """What is known of a width's curve: where its optimum lies, how high it is, and how the metric falls beside it.
 
-The law (or the curve itself, at a trained width) predicts the place, and the trained curves say how the metric falls on
-either side. Both are uncertain. The decision minimizes the expected drop below the optimum over both. Where the curve
-falls more steeply towards more noise, the decision lies below the median, by a margin that grows with the uncertainty.
+At a trained width these are draws of its own curve. At another width the curves of the trained widths are moved along
+the law: a draw of the law says where the optimum of a trained width lies, a curve of that width with its optimum there
+gives the shape, and the law says how far its place moves. So place and shape stay together: where the top is a plateau,
+an optimum at its left end has the rest of the plateau to its right.
+
+The decision minimizes the expected drop below the optimum. Where the curve falls more steeply towards more noise, the
+decision lies below the median, by a margin that grows with the uncertainty.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from noisescale.laws.curve_draws import CurveDraws, ShapePart
 from noisescale.laws.curve_shapes import FAMILIES
 from noisescale.laws.heights import Height, measured_height, predicted_height
 from noisescale.laws.optima import Optimum
 from noisescale.laws.place_laws import PlaceLaw
-from noisescale.laws.shape_priors import ShapePrior
 
 Array = NDArray[np.float64]
-# Position of a family in `FAMILIES`, and the rows, variants and parameters of its draws.
-Drops = tuple[int, NDArray[np.intp], NDArray[np.intp], Array]
 
 # Slopes beside the optimum, as shares of the span, change with width as a power with this mean and standard deviation.
-# So slopes that double over two octaves are expected, and slopes that grow fourfold are no surprise.
-_GROWTH, _GROWTH_SPREAD = 0.3, 0.5
-_DRAWS = 2000
-# The decision is sought within this many standard deviations of the median.
-_REACH, _POINTS = 4.0, 161
+# So slopes that double over two octaves are expected, and slopes that grow fourfold are no surprise. Beside that, the
+# slopes of widths scatter by this much (public ladders of an MLP on CIFAR-10: 0.4; Yang et al. 2021).
+_GROWTH, _GROWTH_SPREAD, _SCATTER = 0.3, 0.5, 0.4
+_DRAWS = 1000
+# A trained width lends its shape with a weight that falls by a factor e for each nat of width.
+_NEARNESS = 1.0
+# Curves with their optimum within this share of its standard deviation have the place that a draw of the law asks for.
+_BANDWIDTH = 0.3
+# The decision is sought over this central share of the places, and as far beyond it on either side.
+_CENTRAL, _POINTS = 0.98, 201
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,34 +44,34 @@ class Outlook:
     """Draws of a width's curve.
 
     Args:
-        places: Place of the optimum in each draw, shape [draws].
-        drops: Shapes of the draws, one part for each family.
+        curves: Draws of the place of the optimum and of the shape beside it.
         span: Span of the metric; no drop exceeds it.
         height: Height of the optimum, with as many draws.
     """
 
-    places: Array
-    drops: tuple[Drops, ...]
+    curves: CurveDraws
     span: float
     height: Height
 
+    @property
+    def places(self) -> Array:
+        """Place of the optimum in each draw, shape [draws]."""
+        return self.curves.places
+
     def drop(self, x: Array) -> Array:
         """Return the drop below the optimum at the positions x, shape [draws, points]."""
-        result = np.empty((self.places.size, x.size))
-        for index, rows, variant, parameters in self.drops:
-            result[rows] = FAMILIES[index].drops(x - self.places[rows, None], variant)(parameters)[0]
-        return np.minimum(result, self.span)
+        return np.minimum(self.curves.drop(x), self.span)
 
     def decision(self, low: float = -math.inf, high: float = math.inf) -> float:
         """Return the position x of least expected drop, between two limits."""
-        middle, spread = float(np.median(self.places)), float(self.places.std())
-        reach = _REACH * spread
-        x = np.clip(np.linspace(middle - reach, middle + reach, _POINTS), low, high)
+        first, last = np.quantile(self.places, ((1 - _CENTRAL) / 2, (1 + _CENTRAL) / 2))
+        reach = (last - first) / 2
+        x = np.clip(np.linspace(first - reach, last + reach, _POINTS), low, high)
         return float(x[np.argmin(self.drop(x).mean(axis=0))])
 
 
 def outlook_of_law(
-    law: PlaceLaw, optima: dict[float, Optimum], width: float, sign: float, seed: int = 0
+    law: PlaceLaw, optima: Mapping[float, Optimum], width: float, sign: float, seed: int = 0
 ) -> Outlook | None:
     """Draw the curve at a width that was not trained.
 
@@ -78,19 +85,34 @@ def outlook_of_law(
     Returns:
         The draws; None without a curve whose shape is known.
     """
-    shapes = tuple(
-        optimum.shape for optimum in optima.values() if optimum.shape is not None and optimum.label == "interior"
-    )
-    if not shapes:
+    known = {trained: optimum.draws for trained, optimum in optima.items() if optimum.draws is not None}
+    if not known:
         return None
     generator = np.random.default_rng(seed)
+    nearness = np.array([math.exp(-abs(math.log(width / trained)) / _NEARNESS) for trained in known])
+    lenders = generator.choice(len(known), _DRAWS, p=nearness / nearness.sum())
     rows = generator.choice(law.weights.size, _DRAWS, p=law.weights)
-    places = law.values({"width": math.log(width)})[rows] + law.scatter[rows] * generator.standard_normal(_DRAWS)
-    distance = math.log(width) - float(law.middles[law.axes.index("width")])
+    places = _places(law, width, rows, generator)
+    parts: list[ShapePart] = []
     span = optima[max(optima)].span
+    for lender, (trained, draws) in enumerate(known.items()):
+        chosen = np.flatnonzero(lenders == lender)
+        if not chosen.size:
+            continue
+        there = _places(law, trained, rows[chosen], generator)
+        scale = math.log(span / optima[trained].span)
+        for part in draws.take(_with_places(draws.places, there, generator)).parts:
+            amplitudes = np.array(FAMILIES[part.family].amplitudes)
+            moved = part.parameters + scale * amplitudes
+            shape = (part.rows.size, 1)
+            growth = _GROWTH + _GROWTH_SPREAD * generator.standard_normal(shape)
+            moved = (
+                moved + (math.log(width / trained) * growth + _SCATTER * generator.standard_normal(shape)) * amplitudes
+            )
+            parts.append(ShapePart(part.family, chosen[part.rows], part.variant, moved))
     heights = {trained: optimum for trained, optimum in optima.items() if math.isfinite(optimum.height.standard_error)}
     height = predicted_height(heights, width, sign, _DRAWS, generator)
-    return Outlook(places, _predicted_drops(ShapePrior(shapes), span, distance, generator), span, height)
+    return Outlook(CurveDraws(places, height.draws, tuple(parts)), span, height)
 
 
 def outlook_of_curve(optimum: Optimum, sign: float, seed: int = 0) -> Outlook | None:
@@ -104,44 +126,25 @@ def outlook_of_curve(optimum: Optimum, sign: float, seed: int = 0) -> Outlook | 
     Returns:
         The draws; None if the shape of the curve is not known.
     """
-    if optimum.shape is None or optimum.likelihood is None:
+    if optimum.draws is None:
         return None
     generator = np.random.default_rng(seed)
-    density = optimum.likelihood
-    step = float(density.places[1] - density.places[0])
-    rows = generator.choice(density.places.size, _DRAWS, p=density.density / density.density.sum())
-    places = density.places[rows] + step * (generator.random(_DRAWS) - 0.5)
-    weights = [part.weights for part in optimum.shape]
-    parts = []
-    for index, rows, variant in _choices(weights, generator):
-        part, family = optimum.shape[index], FAMILIES[index]
-        noise = generator.standard_normal((rows.size, family.parameters))
-        q = part.mean + np.sqrt(part.variance) * noise + math.log(optimum.span) * np.array(family.amplitudes)
-        parts.append((index, rows, variant, q))
-    return Outlook(places, tuple(parts), optimum.span, measured_height(optimum, sign, _DRAWS, generator))
+    curves = optimum.draws.take(generator.integers(0, optimum.draws.places.size, _DRAWS))
+    return Outlook(curves, optimum.span, measured_height(optimum, sign, _DRAWS, generator))
 
 
-def _predicted_drops(
-    shapes: ShapePrior, span: float, distance: float, generator: np.random.Generator
-) -> tuple[Drops, ...]:
-    """Draw shapes at a distance, in log width, from the widths that the prior comes from."""
-    parts = []
-    for index, rows, variant in _choices([np.exp(shapes.log_weights(k)) for k in range(len(FAMILIES))], generator):
-        means, spreads = shapes.parameters(index, variant, span)
-        q = means + spreads * generator.standard_normal(means.shape)
-        growth = _GROWTH + _GROWTH_SPREAD * generator.standard_normal(means.shape)
-        q += distance * growth * np.array(FAMILIES[index].amplitudes)
-        parts.append((index, rows, variant, q))
-    return tuple(parts)
+def _places(law: PlaceLaw, width: float, rows: NDArray[np.intp], generator: np.random.Generator) -> Array:
+    """Return the places that draws of the law give to a width, with their scatter."""
+    values = law.values({"width": math.log(width)})[rows]
+    return np.asarray(values + law.scatter[rows] * generator.standard_normal(rows.size))
 
 
-def _choices(
-    weights: Sequence[Array], generator: np.random.Generator
-) -> Iterator[tuple[int, NDArray[np.intp], NDArray[np.intp]]]:
-    """Choose a family and a variant for each draw, given the weights of each family's variants."""
-    probabilities = np.concatenate(weights)
-    chosen = generator.choice(probabilities.size, _DRAWS, p=probabilities / probabilities.sum())
-    ends = np.cumsum([0, *(part.size for part in weights)])
-    for index in range(len(weights)):
-        rows = np.flatnonzero((chosen >= ends[index]) & (chosen < ends[index + 1]))
-        yield index, rows, chosen[rows] - ends[index]
+def _with_places(known: Array, asked: Array, generator: np.random.Generator) -> NDArray[np.intp]:
+    """Choose for each place that is asked for a known one near it."""
+    bandwidth = max(_BANDWIDTH * float(known.std()), 1e-6)
+    distance = ((known - asked[:, None]) / bandwidth) ** 2
+    weights = np.exp(-0.5 * (distance - distance.min(axis=1, keepdims=True)))
+    cumulative = np.cumsum(weights, axis=1)
+    position = generator.random((asked.size, 1)) * cumulative[:, -1:]
+    chosen: NDArray[np.intp] = np.minimum((cumulative < position).sum(axis=1), known.size - 1)
+    return chosen

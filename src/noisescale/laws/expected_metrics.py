@@ -75,8 +75,11 @@ class Prospect:
         runs = values[:, None] + self.deviation * _NORMAL_QUANTILES
         low, high = np.quantile(values, (_TAIL, 1 - _TAIL))
         run_low, run_high = np.quantile(runs, (_TAIL, 1 - _TAIL))
+        # A fraction, such as accuracy, lies between 0 and 1.
+        limits = (0.0, 1.0) if unit == "fraction" else (-math.inf, math.inf)
+        value, low, high, run_low, run_high = np.clip((values.mean(), low, high, run_low, run_high), *limits)
         return ExpectedMetric(
-            value=float(values.mean()),
+            value=float(value),
             low=float(low),
             high=float(high),
             run_low=float(run_low),

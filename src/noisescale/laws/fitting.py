@@ -225,19 +225,20 @@ def _metric_optimum(
         learning_rate=estimates["learning_rate"],
         batch_size=estimates["batch_size"],
         temperature=estimates["temperature"],
-        height=Estimate(
-            curve.height.value,
-            curve.height.low,
-            curve.height.high,
-            unit,
-            f"test {metric} at the optimum, late-time mean",
-        ),
+        height=_height(curve, unit, metric),
         late=late,
         stability_limited=limited,
         labels=labels,
         in_law=not reason,
         reason=reason,
     )
+
+
+def _height(curve: Optimum, unit: str, metric: str) -> Estimate:
+    """Return the height in the metric's unit. A fraction, such as accuracy, lies between 0 and 1."""
+    limits = (0.0, 1.0) if unit == "fraction" else (-math.inf, math.inf)
+    value, low, high = (float(np.clip(number, *limits)) for number in (curve.height.value, *curve.height.interval))
+    return Estimate(value, low, high, unit, f"test {metric} at the optimum, late-time mean")
 
 
 def _has_converged(ladder: Ladder, metric: str, curve: Optimum, usable: NDArray[np.bool_]) -> bool:

@@ -75,15 +75,17 @@ class NoiseRungs(RungLadder):
         return self.selection(rungs, chosen, self.series, optimum, noise)
 
     def chosen(self, rungs: list[Rung]) -> Rung:
-        """Choose among the rungs that may be recommended; if there are none, take the one with the least rate."""
+        """Choose among the rungs that may be recommended; if there are none, take the one nearest to its limit."""
         allowed = [rung for rung in rungs if not rung.reason]
         if not allowed:
-            lowest = min(rungs, key=lambda rung: rung.learning_rate.value)
+            near = [rung for rung in rungs if self.limits.near_batch(rung.batch_size)] or rungs
+            lowest = min(near, key=lambda rung: rung.learning_rate.value / self.limits.highest(rung.batch_size))
             self.warnings.append(f"no batch size is safe at this width; at B = {lowest.batch_size} {lowest.reason}")
             return lowest
-        if self.optimum.outlook is None:
+        known = [rung for rung in allowed if rung.batch_size in self.prospects]
+        if self.optimum.outlook is None or not known:
             return allowed[-1]
-        return self.choose(allowed, self.optimum.outlook.span)
+        return self.choose(known, self.optimum.outlook.span)
 
     def batches(self, batch: int | None, cell: Cell | None) -> list[int]:
         """Return the batch sizes of the rungs."""

@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from noisescale.estimate import Estimate
+from noisescale.laws.curve_draws import CurveDraws
 from noisescale.laws.place_laws import PlaceDensity
 from noisescale.laws.shape_priors import ShapeMoments
 
@@ -45,6 +46,7 @@ class Peak:
             remove.
         likelihood: Likelihood of each place x. It is left out of the JSON form.
         shape: What the curve says about its shape. It is left out of the JSON form.
+        draws: Draws of the curve. They are left out of the JSON form.
     """
 
     label: str
@@ -55,6 +57,7 @@ class Peak:
     shape_error: float
     likelihood: PlaceDensity | None = Field(exclude=True, repr=False)
     shape: tuple[ShapeMoments, ...] | None = Field(exclude=True, repr=False)
+    draws: CurveDraws | None = Field(exclude=True, repr=False)
 
 
 @dataclass(frozen=True, config=ConfigDict(arbitrary_types_allowed=True))
@@ -81,6 +84,7 @@ class Optimum:
         likelihood: Likelihood of each place x, of both peaks if there are two; None without a fit. It is left out of
             the JSON form.
         shape: What the curve says about its shape; None without a fit. It is left out of the JSON form.
+        draws: Draws of the curve; None without a fit. They are left out of the JSON form.
     """
 
     label: str
@@ -98,6 +102,7 @@ class Optimum:
     span: float
     likelihood: PlaceDensity | None = Field(exclude=True, repr=False)
     shape: tuple[ShapeMoments, ...] | None = Field(exclude=True, repr=False)
+    draws: CurveDraws | None = Field(exclude=True, repr=False)
 
     @property
     def censored(self) -> int:

@@ -28,6 +28,8 @@ Array = NDArray[np.float64]
 _ON_AXIS = "natural logarithm of the ladder's quantity: ḡ, g or ε"
 # Curves drawn from a posterior, and points of each, where failures change the place of the optimum.
 _DRAWS, _POINTS = 1000, 241
+# Curves that are kept for decisions.
+_KEPT_DRAWS = 500
 
 
 def optimum(
@@ -141,6 +143,7 @@ class _Ladder:
                 self.span,
                 None,
                 None,
+                None,
             )
         survivors = np.where(self.failed, math.nan, self.y)
         ranges, rivals = separated_peaks(self._cell_means(survivors, np.ones(cells, dtype=bool)))
@@ -171,6 +174,7 @@ class _Ladder:
             span=self.span,
             likelihood=_joined([peak.likelihood for peak in (peaks if rivals else peaks[:1])]),
             shape=best.shape,
+            draws=best.draws,
         )
 
     def _cell_means(self, y: Array, inside: NDArray[np.bool_]) -> CellMeans:
@@ -202,6 +206,7 @@ class _Ladder:
             shape_error=shape_error,
             likelihood=likelihood,
             shape=posterior.shape_moments(),
+            draws=posterior.sample(_KEPT_DRAWS, np.random.default_rng(1)),
         )
 
     def _label(self, place: float, low: float, high: float) -> str:
@@ -237,7 +242,8 @@ class _Ladder:
         rates = failure_rates(self.x[first:], counts, np.full(counts.size, float(self.failed.shape[0])))
         # Failures move the optimum to places where the curve of the surviving runs is not highest.
         grid = np.linspace(min(middle[0], posterior.places[0]), max(middle[-1], posterior.places[-1]), _POINTS)
-        curves, _ = posterior.draws(grid, _DRAWS, generator)
+        draws = posterior.sample(_DRAWS, generator)
+        curves = draws.heights[:, None] - draws.drop(grid)
         p = rates.draws(grid, _DRAWS, generator)
         floor = self.constant if math.isfinite(self.constant) else float(self.y.min())
         tops = np.argmax(curves - p * (curves - floor), axis=1)
@@ -271,12 +277,14 @@ class _Ladder:
                 positions = np.array([posterior.quantile(level) for level in levels])
             else:
                 positions = np.quantile(outcomes.place, levels)
-            curves, _ = report_posterior.draws(positions, _DRAWS, np.random.default_rng(0))
-            heights = curves[np.arange(_DRAWS), np.arange(_DRAWS) % positions.size]
+            draws = report_posterior.sample(_DRAWS, np.random.default_rng(0))
+            heights = draws.heights - draws.drop(positions[np.arange(_DRAWS) % positions.size, None])[:, 0]
         if heights is not None:
             if outcomes is not None and math.isfinite(self.constant):
                 heights = heights - outcomes.failure_rate * (heights - self.constant)
-            mean, variance = float(heights.mean()), float(heights.var())
+            # Where a place is vague, a few of its heights lie far down a side of the curve.
+            low, mean, high = (float(value) for value in np.quantile(heights, (0.025, 0.5, 0.975)))
+            variance = ((high - low) / (2 * two_sided(math.inf))) ** 2
         deviations = (cells.adjusted - cells.adjusted.mean(axis=0)) @ pull
         noise = float(pull @ cells.covariance @ pull)
         shape_error = math.sqrt(max(variance - noise, 0.0))

@@ -66,7 +66,7 @@ def optimum_at_width(series: Series, metric: str, width: float) -> OptimumAtWidt
     if law is not None and law.status == "ok":
         widths = ", ".join(f"{value:g}" for value in law.widths)
         basis = f"law of the {law.quantity} over widths {widths}, with its prediction interval"
-        curves = {trained_width: optimum.curve for trained_width, optimum in optima.items() if optimum.curve.has_value}
+        curves = {trained_width: optimum.curve for trained_width, optimum in optima.items() if optimum.in_law}
         curve = None if law.posterior is None else outlook_of_law(law.posterior, curves, width, sign, seed)
         return _decided(OptimumAtWidth(law.at(width), basis, None, tuple(warnings), curve))
     cells = {row.width: cell for row in series.widths if (cell := best_cell(row, metric)) is not None}

@@ -249,7 +249,7 @@ class Limits:
         if rate > self.share * edge:
             cause = ", and the price of a larger rate was not measured" if self.price is None else ""
             return f"the rate is above {self.share:.2g} of the stability edge{cause}"
-        return "" if rung.stable is not False else "the interval of the rate reaches above the stability edge"
+        return ""
 
 
 def log_ratio_at(series: Series, width: float) -> float:
