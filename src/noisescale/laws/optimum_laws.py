@@ -10,9 +10,14 @@ from numpy.typing import NDArray
 
 from noisescale.estimate import Estimate, no_estimate
 from noisescale.laws.place_laws import PlaceDensity, place_law, weighted_quantiles
-from noisescale.laws.power_laws import MINIMUM_WIDTHS, PowerLaw, informative
+from noisescale.laws.power_laws import PowerLaw
 
 Array = NDArray[np.float64]
+
+# The priors of exponent, curvature and scatter make up for the degrees of freedom that three widths lack.
+_MINIMUM_WIDTHS = 3
+# A standard error of the log optimum above this, a factor of three, says little about a law.
+_VAGUE = math.log(3.0)
 
 
 def optimum_law(
@@ -37,18 +42,18 @@ def optimum_law(
         convention: Definition of the quantity.
 
     Returns:
-        The law. It is inconclusive with fewer than four widths at which the optimum is well known.
+        The law. It is inconclusive with fewer than three widths at which the optimum is well known.
     """
     moments = np.array([density.moments for density in densities]).reshape(-1, 2)
     errors = np.sqrt(moments[:, 1])
     free = np.array(bounds, dtype=np.int64) == 0
     log_widths = np.log(np.array(widths, dtype=np.float64))
-    count = int(informative(errors[free]).sum())
-    status = "ok" if count >= MINIMUM_WIDTHS else "inconclusive"
+    count = int((errors[free] < _VAGUE).sum())
+    status = "ok" if count >= _MINIMUM_WIDTHS else "inconclusive"
     advice = (
         f"{count} widths, and {int((~free).sum())} as inequalities"
         if status == "ok"
-        else f"a law needs {MINIMUM_WIDTHS} widths with a well-determined optimum (got {count}): "
+        else f"a law needs {_MINIMUM_WIDTHS} widths with a well-determined optimum (got {count}): "
         "add widths, seeds or rungs"
     )
     no_line = no_estimate("1", "no line")
