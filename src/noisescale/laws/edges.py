@@ -20,6 +20,8 @@ from noisescale.laws.stability import CONVENTION, stability_edge
 Array = NDArray[np.float64]
 
 _CENSORED = {"all_fail": -1, "no_failure": 1}
+# Parameterizations with one learning rate for all layers, and the factor of width beyond which an edge law ends.
+_ONE_RATE, _FAR = ("standard", "own"), 2.0
 
 
 def measured_edges(stability: pd.DataFrame) -> tuple[EdgeAt, ...]:
@@ -142,3 +144,36 @@ def edge_at_width(edges: tuple[EdgeAt, ...], laws: tuple[EdgeLaw, ...], width: f
 
 def _log_end(value: float) -> float:
     return math.log(value) if math.isfinite(value) and value > 0 else value
+
+
+def cautious_edge(
+    edge: EdgeByBatch | None, edges: tuple[EdgeAt, ...], width: float, parameterization: str
+) -> EdgeByBatch | None:
+    """Return an edge for a width far beyond the measured ones, where theory says more than a line over few widths.
+
+    In wide networks with one learning rate for all layers, the largest stable rate falls as 1/width, whatever it did in
+    narrow ones. So the edge is at most the one of the widest measured network times the ratio of the widths.
+
+    Args:
+        edge: Edge at the width, as measured or from its laws.
+        edges: Measured edges of the group.
+        width: Width of the network.
+        parameterization: Name of the parameterization.
+
+    Returns:
+        The edge, lowered if the width is more than twice the widest measured one.
+
+    Source:
+        Park et al. 2019, section H (standard parameterization).
+    """
+    widest = max((measured.width for measured in edges), default=math.inf)
+    if edge is None or parameterization not in _ONE_RATE or width <= _FAR * widest:
+        return edge
+    there = measured_edge_at_width(edges, widest)
+    if there is None:
+        return edge
+    batches = np.log(edge.batch_sizes)
+    limits = there.log_at(batches) - math.log(width / widest)
+    lower = np.minimum(limits - np.array(edge.log_rates), 0.0)
+    rates, lows, highs = (np.array(values) + lower for values in (edge.log_rates, edge.log_lows, edge.log_highs))
+    return EdgeByBatch(edge.batch_sizes, tuple(rates.tolist()), tuple(lows.tolist()), tuple(highs.tolist()))

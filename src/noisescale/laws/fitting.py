@@ -211,7 +211,8 @@ def _metric_optimum(
     reason = ""
     if curve.label not in IN_LAW + NO_BENEFIT:
         reason = curve.advice
-    elif not late:
+    elif not late and units.quantity != "learning_rate":
+        # A law of the noise scale is about converged training. A law of the rate holds at its number of steps.
         reason = "the cells that decide the optimum have not converged: train longer"
     elif limited:
         reason = "the learning rate at the optimum exceeds half of the stability edge"

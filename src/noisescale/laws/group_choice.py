@@ -11,6 +11,9 @@ from noisescale.laws.results import Fit, Group
 from noisescale.laws.rung_ladder import Selection
 from noisescale.training import METRICS
 
+# Share of the span by which a group without a law must be better than one with a law.
+_HANDICAP = 0.005
+
 
 def held_groups(groups: Sequence[Group], held: Mapping[str, object]) -> list[Group]:
     """Return the groups that have the values that are held.
@@ -70,7 +73,10 @@ def best_selection(fitted: Fit, selections: Sequence[Selection], *, held: bool) 
     values = [sign * selection.chosen.expected_metric.value for selection in selections]
     by_law = all(math.isfinite(value) for value in values)
     if not by_law:
-        values = [sign * value for value in _best_cells(fitted, selections)]
+        # A cell that was trained elsewhere must be clearly better than one of a group whose law reaches this width.
+        handicaps = [0.0 if math.isfinite(value) else _HANDICAP * _span(selections) for value in values]
+        cells = _best_cells(fitted, selections)
+        values = [sign * value - handicap for value, handicap in zip(cells, handicaps, strict=True)]
     best = max(range(len(selections)), key=lambda index: values[index])
     if len(fitted.groups) == 1:
         return selections[best], []
@@ -84,6 +90,11 @@ def best_selection(fitted: Fit, selections: Sequence[Selection], *, held: bool) 
         amount = f"{100 * gap:.2g} points" if unit.percent else f"{gap:.2g} {unit.unit}"
         text += f"; {amount} better than {_names(fitted, selections[second].group)}"
     return selections[best], [text]
+
+
+def _span(selections: Sequence[Selection]) -> float:
+    """Return the largest span of the groups with a law; 0 without one."""
+    return max((selection.span for selection in selections if math.isfinite(selection.span)), default=0.0)
 
 
 def _best_cells(fitted: Fit, selections: Sequence[Selection]) -> list[float]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from noisescale.estimate import Estimate, no_estimate
-from noisescale.laws.edges import edge_at_width, measured_edge_at_width
+from noisescale.laws.edges import cautious_edge, edge_at_width, measured_edge_at_width
 from noisescale.laws.expected_metrics import Prospect, unknown_metric
 from noisescale.laws.ladder import Cell
 from noisescale.laws.optimum_at_width import OptimumAtWidth
@@ -75,7 +75,10 @@ class RungLadder:
     def __init__(self, fitted: Fit, group: Group, request: Request, study: Study | None) -> None:
         self.fitted, self.group, self.request, self.study = fitted, group, request, study
         self.metric, self.width = fitted.metric, request.width
-        self.edge, self.edge_basis = edge_at_width(group.edges, group.edge_laws, request.width)
+        edge, self.edge_basis = edge_at_width(group.edges, group.edge_laws, request.width)
+        self.edge = cautious_edge(edge, group.edges, request.width, group.parameterization)
+        if self.edge is not edge:
+            self.edge_basis += ", lowered to a fall as 1/width beyond twice the widest"
         self.limits = Limits.of(group.series, self.edge, group.rate_price)
         self.times = StepTimes(group.series)
         self.prospects: dict[int, Prospect] = {}
