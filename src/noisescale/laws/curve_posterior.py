@@ -48,7 +48,9 @@ class Nodes:
         variant: Variant of the shape, shape [G].
         parameters: Height and parameters of the shape, shape [G, 1 + P].
         precision: Precision matrix of `parameters`, shape [G, 1 + P, 1 + P].
-        pull: Derivative of the height by the cells' means, shape [G, cells].
+        height: Height of each curve at its optimum, or at the end of the ladder that is nearest to it, shape [G].
+        variance: Variance of `height`, shape [G].
+        pull: Derivative of `height` by the cells' means, shape [G, cells].
         log_weight: Unnormalized log posterior weight, shape [G].
     """
 
@@ -57,6 +59,8 @@ class Nodes:
     variant: NDArray[np.intp]
     parameters: Array
     precision: Array
+    height: Array
+    variance: Array
     pull: Array
     log_weight: Array
 
@@ -86,10 +90,14 @@ class CurvePosterior:
         return float(np.interp(probability, np.concatenate([[0.0], np.cumsum(self.density)]), ends))
 
     def height(self) -> tuple[float, float, Array]:
-        """Return the mean and the variance of the peak's height, and its mean derivative by the cells' means."""
+        """Return the mean and the variance of the height, and its mean derivative by the cells' means.
+
+        The height is that of the best place of the ladder. A curve that still rises at an end says nothing of how high
+        it gets beyond.
+        """
         weights = np.concatenate(self.weights)
-        heights = np.concatenate([nodes.parameters[:, 0] for nodes in self.nodes])
-        variances = np.concatenate([np.linalg.inv(nodes.precision)[:, 0, 0] for nodes in self.nodes])
+        heights = np.concatenate([nodes.height for nodes in self.nodes])
+        variances = np.concatenate([nodes.variance for nodes in self.nodes])
         mean = float(weights @ heights)
         variance = float(weights @ (variances + (heights - mean) ** 2))
         return mean, variance, weights @ np.concatenate([nodes.pull for nodes in self.nodes])
@@ -205,6 +213,7 @@ class _Fitter:
         self._best = best
         self._deep = np.array([x for x in (cells.low, cells.high) if math.isfinite(x)])
         self._depth = cells.depth
+        self._ends = ((0, cells.low), (-1, cells.high))
 
     def scan(self, family: Family, places: Array) -> Nodes:
         """Fit every variant at every place, without the deep cells."""
@@ -232,6 +241,8 @@ class _Fitter:
             np.concatenate([free.variant, bounded.variant]),
             np.concatenate([free.parameters, bounded.parameters]),
             np.concatenate([free.precision, bounded.precision]),
+            np.concatenate([free.height, bounded.height]),
+            np.concatenate([free.variance, bounded.variance]),
             np.concatenate([free.pull, bounded.pull]),
             np.concatenate([free.log_weight, bounded.log_weight]),
         )
@@ -295,7 +306,9 @@ class _Fitter:
         precision = derivative.transpose(0, 2, 1) @ derivative
         precision[:, diagonal, diagonal] += spreads**-2
         count = cells.x.size
-        pulls = np.linalg.solve(precision, derivative[:, :count].transpose(0, 2, 1) @ self._whiten).astype(np.float64)
+        height, toward = self._height(family, place, variant, q)
+        spread = np.linalg.solve(precision, toward[:, :, None])
+        pull = (derivative[:, :count] @ spread)[..., 0] @ self._whiten
         # The scale of the errors is estimated, which turns the normal likelihood into a Student t.
         degrees = min(cells.degrees, _SCALE_DEGREES)
         log_weight = (
@@ -306,4 +319,19 @@ class _Fitter:
             + self._log_weights[index][variant]
             + log_prior
         )
-        return Nodes(family, place, variant, q, precision, pulls[:, 0], log_weight)
+        variance = np.sum(toward * spread[..., 0], axis=1)
+        return Nodes(family, place, variant, q, precision, height, variance, pull, log_weight)
+
+    def _height(self, family: Family, place: Array, variant: NDArray[np.intp], q: Array) -> tuple[Array, Array]:
+        """Return the height of each curve within the ladder, and its derivatives by the parameters."""
+        low, high = (self._cells.x[end] if math.isinf(bound) else bound for end, bound in self._ends)
+        toward = np.zeros_like(q)
+        toward[:, 0] = 1.0
+        height = q[:, 0].copy()
+        outside = np.flatnonzero((place < low) | (place > high))
+        if outside.size:
+            z = np.clip(place[outside], low, high) - place[outside]
+            drop, gradient = family.drops(z[:, None], variant[outside])(q[outside, 1:])
+            height[outside] -= drop[:, 0]
+            toward[outside, 1:] = -gradient[:, 0]
+        return height, toward

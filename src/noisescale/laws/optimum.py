@@ -18,6 +18,7 @@ from noisescale.estimate import CONFIDENCE, Estimate, no_estimate, student_quant
 from noisescale.laws.cell_means import CellMeans, cell_means
 from noisescale.laws.curve_posterior import CurvePosterior, curve_posterior
 from noisescale.laws.failure_rates import failure_rates
+from noisescale.laws.metric_scale import metric_scale
 from noisescale.laws.optima import MINIMUM_CELLS, MINIMUM_SEEDS, OPTIMUM_ADVICE, Optimum, Peak
 from noisescale.laws.peaks import PeakRange, separated_peaks
 from noisescale.laws.place_laws import PlaceDensity
@@ -28,6 +29,8 @@ Array = NDArray[np.float64]
 _ON_AXIS = "natural logarithm of the ladder's quantity: ḡ, g or ε"
 # Curves drawn from a posterior, and points of each, where failures change the place of the optimum.
 _DRAWS, _POINTS = 1000, 241
+# Standard error of a height without any noise, as a share of the span.
+_ROUNDING = 1e-6
 
 
 def optimum(
@@ -83,10 +86,23 @@ def optimum(
     if not (np.all(np.isfinite(y[:, keep])) and np.all(np.isfinite(x[keep])) and np.all(np.isfinite(report[:, keep]))):
         raise BadInput("optimum", "every usable cell must be finite", "NaN or infinity")
     sign = 1.0 if maximize else -1.0
+    same = report is y or bool(np.array_equal(report, y))
+    y, report, failed = sign * y[:, keep], sign * report[:, keep], failed[:, keep]
+    scale = metric_scale(np.where(failed, math.nan, y), sign * constant)
+    floor = sign * constant if math.isfinite(constant) else _median(y[failed])
     ladder = _Ladder(
-        x[keep], sign * y[:, keep], report[:, keep], failed[:, keep], drift[keep], sign * constant, shapes, confidence
+        x[keep],
+        scale.units(y),
+        scale.units(report),
+        failed,
+        np.abs(drift[keep]) / scale.span,
+        float(scale.units(np.array(floor))),
+        shapes,
+        confidence,
     )
-    return ladder.optimum(same=report is y or bool(np.array_equal(report, y)), sign=sign)
+    result = scale.metric(ladder.optimum(same=same), sign)
+    peaks = tuple(scale.metric(peak, sign) for peak in result.peaks)
+    return replace(result, peaks=peaks, span=scale.span if y.size else math.nan)
 
 
 @dataclass(frozen=True)
@@ -101,7 +117,7 @@ class _Outcomes:
 
 @dataclass(frozen=True)
 class _Ladder:
-    """The usable cells of a ladder, with a metric `y` to maximize."""
+    """The usable cells of a ladder, with a metric `y` to maximize, in spans above the best cell."""
 
     x: Array
     y: Array
@@ -112,18 +128,7 @@ class _Ladder:
     shapes: ShapePrior | None
     confidence: float
 
-    @property
-    def span(self) -> float:
-        """Distance from the constant predictor to the best cell; without one, twice that from the median cell."""
-        if not self.y.size:
-            return math.nan
-        centers = np.median(self.y, axis=0)
-        best = float(centers.max())
-        if math.isfinite(self.constant) and self.constant < best:
-            return best - self.constant
-        return max(2 * (best - float(np.median(centers))), float(np.ptp(centers)) * 1e-3, 1e-12)
-
-    def optimum(self, *, same: bool, sign: float) -> Optimum:
+    def optimum(self, *, same: bool) -> Optimum:
         seeds, cells = self.y.shape
         argmax, equal_cells = _indistinguishable(self.x, self.y, self.confidence)
         alive = ~self.failed.all(axis=0)
@@ -145,13 +150,13 @@ class _Ladder:
                 equal_cells,
                 seeds,
                 cells,
-                self.span,
+                1.0,
                 None,
                 None,
             )
         survivors = np.where(self.failed, math.nan, self.y)
         ranges, rivals = separated_peaks(self._cell_means(survivors, np.ones(cells, dtype=bool)))
-        peaks = tuple(self._peak(survivors, part, same=same, sign=sign) for part in ranges)
+        peaks = tuple(self._peak(survivors, part, same=same) for part in ranges)
         best = peaks[0]
         label, low, high = best.label, best.place.low, best.place.high
         if rivals:
@@ -175,15 +180,15 @@ class _Ladder:
             indistinguishable=equal_cells,
             seeds=seeds,
             cells=cells,
-            span=self.span,
+            span=1.0,
             likelihood=_joined([peak.likelihood for peak in (peaks if rivals else peaks[:1])]),
             shape=best.shape,
         )
 
     def _cell_means(self, y: Array, inside: NDArray[np.bool_]) -> CellMeans:
-        return cell_means(self.x[inside], y[:, inside], self.span, self.drift[inside])
+        return cell_means(self.x[inside], y[:, inside], 1.0, self.drift[inside])
 
-    def _peak(self, survivors: Array, part: PeakRange, *, same: bool, sign: float) -> Peak:
+    def _peak(self, survivors: Array, part: PeakRange, *, same: bool) -> Peak:
         inside = (self.x >= part.low - 1e-12) & (self.x <= part.high + 1e-12)
         cells = self._cell_means(survivors, inside)
         low, high = (part.low, part.high)
@@ -197,7 +202,7 @@ class _Ladder:
         label = self._label(place, low, high)
         ends = -math.inf if low < self.x[0] else low, math.inf if high > self.x[-1] else high
         place = float(np.clip(place, self.x[0], self.x[-1]))
-        height, by_seed, shape_error = self._height(posterior, outcomes, label, inside, same=same, sign=sign)
+        height, by_seed, shape_error = self._height(posterior, outcomes, label, inside, same=same)
         heights = tuple(float(value) for value in by_seed)
         likelihood = replace(density, open_low=math.isinf(ends[0]), open_high=math.isinf(ends[1]))
         return Peak(
@@ -246,10 +251,11 @@ class _Ladder:
         grid = np.linspace(min(middle[0], posterior.places[0]), max(middle[-1], posterior.places[-1]), _POINTS)
         curves, _ = posterior.draws(grid, _DRAWS, generator)
         p = rates.draws(grid, _DRAWS, generator)
-        floor = self.constant if math.isfinite(self.constant) else float(self.y.min())
-        tops = np.argmax(curves - p * (curves - floor), axis=1)
-        rows = np.arange(_DRAWS)
-        return _Outcomes(grid, grid[tops], curves[rows, tops], p[rows, tops])
+        tops = np.argmax(curves - p * (curves - self.constant), axis=1)
+        # Beyond the ends of the ladder, no curve says how high it gets.
+        within = np.flatnonzero((grid >= self.x[0]) & (grid <= self.x[-1]))
+        rows, best = np.arange(_DRAWS), np.clip(tops, within[0], within[-1])
+        return _Outcomes(grid, grid[tops], curves[rows, best], p[rows, best])
 
     def _height(
         self,
@@ -259,7 +265,6 @@ class _Ladder:
         inside: NDArray[np.bool_],
         *,
         same: bool,
-        sign: float,
     ) -> tuple[Estimate, Array, float]:
         """Return the height, each seed's height, and the error from the shape."""
         if label in ("censored_low", "censored_high"):
@@ -270,7 +275,7 @@ class _Ladder:
             mean, variance, pull = posterior.height()
             cells = posterior.cells
         else:
-            cells = self._cell_means(sign * np.where(self.failed, math.nan, self.report), inside)
+            cells = self._cell_means(np.where(self.failed, math.nan, self.report), inside)
             report_posterior = curve_posterior(cells)
             _, _, pull = report_posterior.height()
             levels = np.linspace(0.02, 0.98, 25)
@@ -278,27 +283,33 @@ class _Ladder:
                 positions = np.array([posterior.quantile(level) for level in levels])
             else:
                 positions = np.quantile(outcomes.place, levels)
+            positions = np.clip(positions, self.x[0], self.x[-1])
             curves, _ = report_posterior.draws(positions, _DRAWS, np.random.default_rng(0))
             heights = curves[np.arange(_DRAWS), np.arange(_DRAWS) % positions.size]
         if heights is not None:
-            if outcomes is not None and math.isfinite(self.constant):
+            if outcomes is not None:
                 heights = heights - outcomes.failure_rate * (heights - self.constant)
             mean, variance = float(heights.mean()), float(heights.var())
         deviations = (cells.adjusted - cells.adjusted.mean(axis=0)) @ pull
         noise = float(pull @ cells.covariance @ pull)
         shape_error = math.sqrt(max(variance - noise, 0.0))
-        by_seed = sign * (mean + deviations)
+        by_seed = mean + deviations
         assert by_seed.shape == self.y.shape[:1]
-        return self._height_estimate(sign * mean, by_seed, shape_error), by_seed, shape_error
+        return self._height_estimate(mean, by_seed, shape_error), by_seed, shape_error
 
     def _height_estimate(self, mean: float, by_seed: Array, shape_error: float) -> Estimate:
         seeds = by_seed.size
-        variance = float(by_seed.var(ddof=1)) / seeds
+        # Equal values of all seeds say nothing of their noise beyond the rounding.
+        variance = max(float(by_seed.var(ddof=1)) / seeds, _ROUNDING**2)
         total = variance + shape_error**2
         # Satterthwaite: the error from the shape has no degrees of freedom to lose.
-        degrees = (seeds - 1) * (total / variance) ** 2 if variance > 0 else math.inf
+        degrees = (seeds - 1) * (total / variance) ** 2
         half = two_sided(degrees, self.confidence) * math.sqrt(total)
         return Estimate(mean, mean - half, mean + half, "metric", "at the optimum", math.sqrt(total))
+
+
+def _median(values: Array) -> float:
+    return float(np.median(values)) if values.size else math.nan
 
 
 def _joined(densities: list[PlaceDensity | None]) -> PlaceDensity | None:
