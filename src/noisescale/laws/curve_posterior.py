@@ -13,9 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 from noisescale.laws.cell_means import CellMeans
 from noisescale.laws.curve_shapes import FAMILIES, Family
+from noisescale.laws.place_laws import weighted_quantiles
 from noisescale.laws.shape_priors import ShapeMoments, ShapePrior
 
 Array = NDArray[np.float64]
@@ -38,6 +40,9 @@ _REACH = 1.2
 _COARSE_STEP, _FINE_PLACES, _FINEST_STEP = 0.2, 60, 0.004
 # Nodes whose weight is below exp(-7) of the best do not matter.
 _NEGLIGIBLE = 7.0
+# A normal distribution as equally likely points, with its variance.
+_NORMAL_QUANTILES = ndtri((np.arange(41) + 0.5) / 41)
+_NORMAL_QUANTILES /= _NORMAL_QUANTILES.std()
 # Steps of Gauss-Newton from the prior, and from the nearest place of the coarse grid.
 _FIRST_STEPS, _FURTHER_STEPS = 8, 5
 
@@ -93,8 +98,10 @@ class CurvePosterior:
         ends = np.concatenate([[self.places[0] - step / 2], self.places + step / 2])
         return float(np.interp(probability, np.concatenate([[0.0], np.cumsum(self.density)]), ends))
 
-    def height(self) -> tuple[float, float, Array]:
-        """Return the mean and the variance of the height, and its mean derivative by the cells' means.
+    def height(self, confidence: float) -> tuple[Array, float, Array]:
+        """Return the height, its variance and its mean derivative by the cells' means.
+
+        The height is a mean, and the ends of a central interval, shape [3].
 
         The height is that of the best place of the ladder. A curve that still rises at an end says nothing of how high
         it gets beyond.
@@ -104,7 +111,12 @@ class CurvePosterior:
         variances = np.concatenate([nodes.variance for nodes in self.nodes])
         mean = float(weights @ heights)
         variance = float(weights @ (variances + (heights - mean) ** 2))
-        return mean, variance, weights @ np.concatenate([nodes.pull for nodes in self.nodes])
+        points = (heights[:, None] + np.sqrt(variances)[:, None] * _NORMAL_QUANTILES).ravel()
+        tail = (1 - confidence) / 2
+        shares = np.repeat(weights / _NORMAL_QUANTILES.size, _NORMAL_QUANTILES.size)
+        ends = weighted_quantiles(points, shares, (tail, 1 - tail))
+        pull = weights @ np.concatenate([nodes.pull for nodes in self.nodes])
+        return np.array([mean, *ends]), variance, pull
 
     def shape_moments(self) -> tuple[ShapeMoments, ...]:
         """Return what the posterior says about the parameters of each family."""
@@ -295,7 +307,7 @@ class _Fitter:
         spread = np.linalg.solve(precision, toward[:, :, None])
         _, slopes = family.drops(cells.x - place[:, None], variant)(q[:, 1:])
         moved = spread[:, :1, 0] - (slopes @ spread[:, 1:])[..., 0]
-        pull = moved @ self._whiten.T @ self._whiten
+        pull = np.asarray(moved @ self._whiten.T @ self._whiten, dtype=np.float64)
         # The scale of the errors is estimated, which turns the normal likelihood into a Student t.
         degrees = min(cells.degrees, _SCALE_DEGREES)
         log_weight = (

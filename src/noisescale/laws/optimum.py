@@ -269,15 +269,15 @@ class _Ladder:
         """Return the height, each seed's height, and the error from the shape."""
         if label in ("censored_low", "censored_high"):
             by_seed = self.report[:, 0 if label == "censored_low" else -1]
-            return self._height_estimate(float(by_seed.mean()), by_seed, 0.0), by_seed, 0.0
+            return self._height_estimate(np.full(3, by_seed.mean()), by_seed, 0.0, failures=False), by_seed, 0.0
         heights = None if outcomes is None else outcomes.curve
         if same:
-            mean, variance, pull = posterior.height()
+            height, variance, pull = posterior.height(self.confidence)
             cells = posterior.cells
         else:
             cells = self._cell_means(np.where(self.failed, math.nan, self.report), inside)
             report_posterior = curve_posterior(cells)
-            _, _, pull = report_posterior.height()
+            _, _, pull = report_posterior.height(self.confidence)
             levels = np.linspace(0.02, 0.98, 25)
             if outcomes is None:
                 positions = np.array([posterior.quantile(level) for level in levels])
@@ -289,15 +289,27 @@ class _Ladder:
         if heights is not None:
             if outcomes is not None:
                 heights = heights - outcomes.failure_rate * (heights - self.constant)
-            mean, variance = float(heights.mean()), float(heights.var())
+            tail = (1 - self.confidence) / 2
+            height = np.array([heights.mean(), *np.quantile(heights, (tail, 1 - tail))])
+            variance = float(heights.var())
         deviations = (cells.adjusted - cells.adjusted.mean(axis=0)) @ pull
         noise = float(pull @ cells.covariance @ pull)
         shape_error = math.sqrt(max(variance - noise, 0.0))
-        by_seed = mean + deviations
+        by_seed = height[0] + deviations
         assert by_seed.shape == self.y.shape[:1]
-        return self._height_estimate(mean, by_seed, shape_error), by_seed, shape_error
+        estimate = self._height_estimate(height, by_seed, shape_error, failures=outcomes is not None)
+        return estimate, by_seed, shape_error
 
-    def _height_estimate(self, mean: float, by_seed: Array, shape_error: float) -> Estimate:
+    def _height_estimate(self, height: Array, by_seed: Array, shape_error: float, *, failures: bool) -> Estimate:
+        """Return the height with its interval.
+
+        Args:
+            height: Mean of the posterior, and the ends of its interval, shape [3].
+            by_seed: Height of each seed, shape [seeds].
+            shape_error: Standard error from the shape.
+            failures: Whether runs failed where they matter.
+        """
+        mean, low, high = (float(value) for value in height)
         seeds = by_seed.size
         # Equal values of all seeds say nothing of their noise beyond the rounding.
         variance = max(float(by_seed.var(ddof=1)) / seeds, _ROUNDING**2)
@@ -305,7 +317,12 @@ class _Ladder:
         # Satterthwaite: the error from the shape has no degrees of freedom to lose.
         degrees = (seeds - 1) * (total / variance) ** 2
         half = two_sided(degrees, self.confidence) * math.sqrt(total)
-        return Estimate(mean, mean - half, mean + half, "metric", "at the optimum", math.sqrt(total))
+        shift = ((high + low) / 2 - mean) * min(1.0, (high - low) / (2 * half))
+        # Runs show how often they fail, but no cell shows how round the top between two cells is. Sharper tops make the
+        # posterior reach further up. They do not make a flat top less likely, so the lower end stays.
+        ends = (shift, shift) if failures else (min(shift, 0.0), max(shift, 0.0))
+        low, high = mean - half + ends[0], mean + half + ends[1]
+        return Estimate(mean, low, high, "metric", "at the optimum", math.sqrt(total))
 
 
 def _median(values: Array) -> float:
