@@ -21,8 +21,9 @@ from noisescale.laws.ladder import Ladder, build_ladder
 from noisescale.laws.largest_batch import largest_batch
 from noisescale.laws.optima import Optimum
 from noisescale.laws.optimum import optimum
+from noisescale.laws.optimum_laws import optimum_law
 from noisescale.laws.planted_curves import failures
-from noisescale.laws.power_laws import PowerLaw, power_law
+from noisescale.laws.power_laws import PowerLaw
 from noisescale.laws.results import EdgeAt
 from noisescale.laws.run_groups import axis_of, complete_budget, run_groups, series_of
 from noisescale.laws.settings import Settings, StudyLike
@@ -33,7 +34,7 @@ BRACKETED = ("bracketed", "single_cell")
 
 
 def noise_law(widths: Sequence[float], optima: Sequence[Optimum], bounded: bool = False) -> PowerLaw:
-    """Fit the noise law to optima exactly as `fit` does.
+    """Fit the noise law to optima as `fit` does, but without the prior of shapes that the other widths give.
 
     Args:
         widths: Width of each optimum.
@@ -47,12 +48,15 @@ def noise_law(widths: Sequence[float], optima: Sequence[Optimum], bounded: bool 
         for width, point in zip(widths, optima, strict=True)
         if point.label in labels
     ]
-    return power_law(
-        np.array([width for width, _, _ in rows]),
-        np.array([point.place.value if helps else point.place.high for _, point, helps in rows]),
-        np.array([point.standard_error for _, point, _ in rows]),
-        degrees=np.array([point.seeds - 1.0 for _, point, _ in rows]),
-        censored=np.array([point.censored if helps else -1 for _, point, helps in rows], dtype=np.int64),
+    densities = [point.likelihood for _, point, _ in rows if point.likelihood is not None]
+    return optimum_law(
+        [width for width, _, _ in rows],
+        densities,
+        bounds=[point.censored if helps else -1 for _, point, helps in rows],
+        degrees=[point.seeds - 1.0 for _, point, _ in rows],
+        quantity="optimum",
+        unit="1",
+        convention="ḡ",
     )
 
 

@@ -8,17 +8,23 @@ about the shape, which the seeds do not show, is in every interval.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 from noisescale.laws.cell_means import CellMeans
 from noisescale.laws.curve_draws import CurveDraws, ShapePart
 from noisescale.laws.curve_shapes import FAMILIES, Family
+from noisescale.laws.place_laws import weighted_quantiles
 from noisescale.laws.shape_priors import ShapeMoments, ShapePrior
 
 Array = NDArray[np.float64]
+# From heights and parameters, shape [G, 1 + P], to the normal matrix, the gradient, the fit to the cells and the
+# shortfall at deep cells: shapes [G, 1 + P, 1 + P], [G, 1 + P], [G] and [G].
+Likelihood = Callable[[Array], tuple[Array, Array, Array, Array]]
 
 # Error of every shape: a share of the drop at a cell, which grows to four times as much for a cell that is nearly deep,
 # and a share of the span. A shape describes the top; what lies far below says little of where the top is.
@@ -35,6 +41,9 @@ _REACH = 1.2
 _COARSE_STEP, _FINE_PLACES, _FINEST_STEP = 0.2, 60, 0.004
 # Nodes whose weight is below exp(-7) of the best do not matter.
 _NEGLIGIBLE = 7.0
+# A normal distribution as equally likely points, with its variance.
+_NORMAL_QUANTILES = ndtri((np.arange(41) + 0.5) / 41)
+_NORMAL_QUANTILES /= _NORMAL_QUANTILES.std()
 # Steps of Gauss-Newton from the prior, and from the nearest place of the coarse grid.
 _FIRST_STEPS, _FURTHER_STEPS = 8, 5
 
@@ -49,7 +58,9 @@ class Nodes:
         variant: Variant of the shape, shape [G].
         parameters: Height and parameters of the shape, shape [G, 1 + P].
         precision: Precision matrix of `parameters`, shape [G, 1 + P, 1 + P].
-        pull: Derivative of the height by the cells' means, shape [G, cells].
+        height: Height of each curve at its optimum, or at the end of the ladder that is nearest to it, shape [G].
+        variance: Variance of `height`, shape [G].
+        pull: Derivative of `height` by the cells' means, shape [G, cells].
         log_weight: Unnormalized log posterior weight, shape [G].
     """
 
@@ -58,6 +69,8 @@ class Nodes:
     variant: NDArray[np.intp]
     parameters: Array
     precision: Array
+    height: Array
+    variance: Array
     pull: Array
     log_weight: Array
 
@@ -86,14 +99,25 @@ class CurvePosterior:
         ends = np.concatenate([[self.places[0] - step / 2], self.places + step / 2])
         return float(np.interp(probability, np.concatenate([[0.0], np.cumsum(self.density)]), ends))
 
-    def height(self) -> tuple[float, float, Array]:
-        """Return the mean and the variance of the peak's height, and its mean derivative by the cells' means."""
+    def height(self, confidence: float) -> tuple[Array, float, Array]:
+        """Return the height, its variance and its mean derivative by the cells' means.
+
+        The height is a mean, and the ends of a central interval, shape [3].
+
+        The height is that of the best place of the ladder. A curve that still rises at an end says nothing of how high
+        it gets beyond.
+        """
         weights = np.concatenate(self.weights)
-        heights = np.concatenate([nodes.parameters[:, 0] for nodes in self.nodes])
-        variances = np.concatenate([np.linalg.inv(nodes.precision)[:, 0, 0] for nodes in self.nodes])
+        heights = np.concatenate([nodes.height for nodes in self.nodes])
+        variances = np.concatenate([nodes.variance for nodes in self.nodes])
         mean = float(weights @ heights)
         variance = float(weights @ (variances + (heights - mean) ** 2))
-        return mean, variance, weights @ np.concatenate([nodes.pull for nodes in self.nodes])
+        points = (heights[:, None] + np.sqrt(variances)[:, None] * _NORMAL_QUANTILES).ravel()
+        tail = (1 - confidence) / 2
+        shares = np.repeat(weights / _NORMAL_QUANTILES.size, _NORMAL_QUANTILES.size)
+        ends = weighted_quantiles(points, shares, (tail, 1 - tail))
+        pull = weights @ np.concatenate([nodes.pull for nodes in self.nodes])
+        return np.array([mean, *ends]), variance, pull
 
     def shape_moments(self) -> tuple[ShapeMoments, ...]:
         """Return what the posterior says about the parameters of each family."""
@@ -203,6 +227,7 @@ class _Fitter:
         self._best = best
         self._deep = np.array([x for x in (cells.low, cells.high) if math.isfinite(x)])
         self._depth = cells.depth
+        self._ends = ((0, cells.low), (-1, cells.high))
 
     def scan(self, family: Family, places: Array) -> Nodes:
         """Fit every variant at every place, without the deep cells."""
@@ -230,6 +255,8 @@ class _Fitter:
             np.concatenate([free.variant, bounded.variant]),
             np.concatenate([free.parameters, bounded.parameters]),
             np.concatenate([free.precision, bounded.precision]),
+            np.concatenate([free.height, bounded.height]),
+            np.concatenate([free.variance, bounded.variance]),
             np.concatenate([free.pull, bounded.pull]),
             np.concatenate([free.log_weight, bounded.log_weight]),
         )
@@ -248,52 +275,37 @@ class _Fitter:
         means, spreads = self._shapes.parameters(index, variant, cells.span)
         means = np.concatenate([np.full((curves, 1), self._best), means], axis=1)
         spreads = np.concatenate([np.full((curves, 1), cells.span), spreads], axis=1)
-        drops = family.drops(np.concatenate([cells.x, deep]) - place[:, None], variant)
-        width = _BOUND_WIDTH * self._depth
+        terms = None if deep.size else family.terms(cells.x - place[:, None], variant)
+        likelihood = self._curved(family, place, variant, deep) if terms is None else self._summed(terms)
         diagonal = np.arange(means.shape[1])
-
-        def evaluate(q: Array) -> tuple[Array, Array, Array, Array]:
-            """Return the whitened residuals with their derivatives, the fit to the cells, and the rest of the loss."""
-            drop, gradient = drops(q[:, 1:])
-            count = cells.x.size
-            inside = (cells.mean - q[:, :1] + drop[:, :count]) @ self._whiten.T
-            ones = np.ones((curves, count, 1))
-            derivative = self._whiten @ np.concatenate([ones, -gradient[:, :count]], axis=2)
-            fit, prior = np.sum(inside**2, axis=1), (q - means) / spreads
-            rest = np.sum(prior**2, axis=1)
-            if deep.size:
-                # A deep cell only says that the curve has fallen at least this far.
-                short = np.maximum(self._depth - drop[:, count:], 0.0) / width
-                rest += np.sum(short**2, axis=1)
-                below = np.concatenate([np.zeros((curves, deep.size, 1)), gradient[:, count:]], axis=2) / width
-                inside = np.concatenate([inside, short], axis=1)
-                derivative = np.concatenate([derivative, below * (short > 0)[:, :, None]], axis=1)
-            return inside, derivative, fit, rest
-
         q, damping = (means if start is None else start).copy(), np.full(curves, 1e-2)
-        residual, derivative, fit, rest = evaluate(q)
+        normal, gradient, fit, rest = likelihood(q)
+        rest = rest + np.sum(((q - means) / spreads) ** 2, axis=1)
         for _ in range(_FIRST_STEPS if start is None else _FURTHER_STEPS):
-            normal = derivative.transpose(0, 2, 1) @ derivative
-            normal[:, diagonal, diagonal] += spreads**-2
-            gradient = (derivative.transpose(0, 2, 1) @ residual[:, :, None])[..., 0] - (q - means) / spreads**2
             damped = normal.copy()
+            damped[:, diagonal, diagonal] += spreads**-2
             damped[:, diagonal, diagonal] *= 1 + damping[:, None]
-            step = np.linalg.solve(damped, gradient[:, :, None])[..., 0]
+            step = np.linalg.solve(damped, (gradient - (q - means) / spreads**2)[:, :, None])[..., 0]
             step[:, 1:] = np.clip(step[:, 1:], -1.5, 1.5)
-            new = evaluate(q + step)
-            better = new[2] + new[3] <= fit + rest
-            gain = np.where(better, fit + rest - new[2] - new[3], 0.0)
+            new = likelihood(q + step)
+            new_rest = new[3] + np.sum(((q + step - means) / spreads) ** 2, axis=1)
+            better = new[2] + new_rest <= fit + rest
+            gain = np.where(better, fit + rest - new[2] - new_rest, 0.0)
             q = np.where(better[:, None], q + step, q)
-            residual = np.where(better[:, None], new[0], residual)
-            derivative = np.where(better[:, None, None], new[1], derivative)
-            fit, rest = np.where(better, new[2], fit), np.where(better, new[3], rest)
+            normal = np.where(better[:, None, None], new[0], normal)
+            gradient = np.where(better[:, None], new[1], gradient)
+            fit, rest = np.where(better, new[2], fit), np.where(better, new_rest, rest)
             damping = np.where(better, damping * 0.3, damping * 8)
             if float(gain[better | (damping < 1e2)].max(initial=0.0)) < 1e-3 and bool(np.all(better | (damping > 1e2))):
                 break
-        precision = derivative.transpose(0, 2, 1) @ derivative
+        precision = normal
         precision[:, diagonal, diagonal] += spreads**-2
         count = cells.x.size
-        pulls = np.linalg.solve(precision, derivative[:, :count].transpose(0, 2, 1) @ self._whiten).astype(np.float64)
+        height, toward = self._height(family, place, variant, q)
+        spread = np.linalg.solve(precision, toward[:, :, None])
+        _, slopes = family.drops(cells.x - place[:, None], variant)(q[:, 1:])
+        moved = spread[:, :1, 0] - (slopes @ spread[:, 1:])[..., 0]
+        pull = np.asarray(moved @ self._whiten.T @ self._whiten, dtype=np.float64)
         # The scale of the errors is estimated, which turns the normal likelihood into a Student t.
         degrees = min(cells.degrees, _SCALE_DEGREES)
         log_weight = (
@@ -304,4 +316,61 @@ class _Fitter:
             + self._log_weights[index][variant]
             + log_prior
         )
-        return Nodes(family, place, variant, q, precision, pulls[:, 0], log_weight)
+        variance = np.sum(toward * spread[..., 0], axis=1)
+        return Nodes(family, place, variant, q, precision, height, variance, pull, log_weight)
+
+    def _summed(self, terms: Array) -> Likelihood:
+        """Return the likelihood of curves whose drop is Σ terms·exp(parameter), from inner products of the terms."""
+        curves, count, _ = terms.shape
+        whole = np.broadcast_to(self._whiten.sum(axis=1)[:, None], (curves, count, 1))
+        columns = np.concatenate([whole, -(self._whiten @ terms)], axis=2)
+        target = self._whiten @ (self._cells.mean - self._best)
+        products, toward = columns.transpose(0, 2, 1) @ columns, target @ columns
+        square, nothing = float(target @ target), np.zeros(curves)
+
+        def evaluate(q: Array) -> tuple[Array, Array, Array, Array]:
+            factors = np.concatenate([q[:, :1] - self._best, np.exp(q[:, 1:])], axis=1)
+            rest = toward - (products @ factors[:, :, None])[..., 0]
+            fit = np.maximum(square - np.sum(factors * (toward + rest), axis=1), 0.0)
+            factors[:, 0] = 1.0
+            return products * factors[:, :, None] * factors[:, None], rest * factors, fit, nothing
+
+        return evaluate
+
+    def _curved(self, family: Family, place: Array, variant: NDArray[np.intp], deep: Array) -> Likelihood:
+        """Return the likelihood of any curves, with the bound that deep cells give."""
+        cells, curves, count = self._cells, place.size, self._cells.x.size
+        drops = family.drops(np.concatenate([cells.x, deep]) - place[:, None], variant)
+        width = _BOUND_WIDTH * self._depth
+        ones = np.ones((curves, count, 1))
+
+        def evaluate(q: Array) -> tuple[Array, Array, Array, Array]:
+            drop, gradient = drops(q[:, 1:])
+            residual = (cells.mean - q[:, :1] + drop[:, :count]) @ self._whiten.T
+            derivative = self._whiten @ np.concatenate([ones, -gradient[:, :count]], axis=2)
+            fit, rest = np.sum(residual**2, axis=1), np.zeros(curves)
+            if deep.size:
+                # A deep cell only says that the curve has fallen at least this far.
+                short = np.maximum(self._depth - drop[:, count:], 0.0) / width
+                rest = np.sum(short**2, axis=1)
+                below = np.concatenate([np.zeros((curves, deep.size, 1)), gradient[:, count:]], axis=2) / width
+                residual = np.concatenate([residual, short], axis=1)
+                derivative = np.concatenate([derivative, below * (short > 0)[:, :, None]], axis=1)
+            transposed = derivative.transpose(0, 2, 1)
+            return transposed @ derivative, (transposed @ residual[:, :, None])[..., 0], fit, rest
+
+        return evaluate
+
+    def _height(self, family: Family, place: Array, variant: NDArray[np.intp], q: Array) -> tuple[Array, Array]:
+        """Return the height of each curve within the ladder, and its derivatives by the parameters."""
+        low, high = (self._cells.x[end] if math.isinf(bound) else bound for end, bound in self._ends)
+        toward = np.zeros_like(q)
+        toward[:, 0] = 1.0
+        height = q[:, 0].copy()
+        outside = np.flatnonzero((place < low) | (place > high))
+        if outside.size:
+            z = np.clip(place[outside], low, high) - place[outside]
+            drop, gradient = family.drops(z[:, None], variant[outside])(q[outside, 1:])
+            height[outside] -= drop[:, 0]
+            toward[outside, 1:] = -gradient[:, 0]
+        return height, toward

@@ -56,6 +56,17 @@ class Family(Protocol):
             Means and standard deviations, each of shape [G, P].
         """
 
+    def terms(self, z: Array, variant: Variants) -> Array | None:
+        """Return the terms of a drop that is a sum of terms, each times the exponential of its parameter.
+
+        Args:
+            z: Distances from the optimum, in nats, shape [G, cells].
+            variant: Variant of each curve, shape [G].
+
+        Returns:
+            The terms, shape [G, cells, P]; None for other drops.
+        """
+
     def drops(self, z: Array, variant: Variants) -> Drops:
         """Return the drop of the metric below its optimum, as a function of the parameters.
 
@@ -71,6 +82,16 @@ class Family(Protocol):
 
 def _constant_prior(means: list[float], spreads: list[float], curves: int) -> tuple[Array, Array]:
     return np.tile(np.array(means), (curves, 1)), np.tile(np.array(spreads), (curves, 1))
+
+
+def _sum_of(terms: Array) -> Drops:
+    """Return the drop that is the sum of the terms, each times the exponential of its parameter."""
+
+    def drop(q: Array) -> tuple[Array, Array]:
+        derivatives = terms * np.exp(q)[:, None]
+        return derivatives.sum(axis=2), derivatives
+
+    return drop
 
 
 @dataclass(frozen=True)
@@ -94,6 +115,9 @@ class Tent:
         """Return the prior of log L, log R and log t; t is between 0.03 and 0.4 nats in two thirds of its mass."""
         slope = math.log(_SLOPE * span)
         return _constant_prior([slope, slope, math.log(0.11)], [_SLOPE_SPREAD, _SLOPE_SPREAD, 1.3], variant.size)
+
+    def terms(self, z: Array, variant: Variants) -> None:
+        """Return None: the drop is no such sum."""
 
     def drops(self, z: Array, variant: Variants) -> Drops:
         """Return the drop and its derivatives by log L, log R and log t."""
@@ -134,14 +158,13 @@ class Parabola:
         """Return the prior of log c."""
         return _constant_prior([math.log(_BEND * span)], [_BEND_SPREAD], variant.size)
 
+    def terms(self, z: Array, variant: Variants) -> Array:
+        """Return z²."""
+        return (z * z)[:, :, None]
+
     def drops(self, z: Array, variant: Variants) -> Drops:
         """Return the drop and its derivative by log c."""
-
-        def drop(q: Array) -> tuple[Array, Array]:
-            value = np.exp(q) * z * z
-            return value, value[:, :, None]
-
-        return drop
+        return _sum_of(self.terms(z, variant))
 
 
 @dataclass(frozen=True)
@@ -161,6 +184,9 @@ class Skewed:
     def prior(self, variant: Variants, span: float) -> tuple[Array, Array]:
         """Return the prior of log c and log s."""
         return _constant_prior([math.log(2 * _BEND * span), 0.0], [_BEND_SPREAD, 0.7], variant.size)
+
+    def terms(self, z: Array, variant: Variants) -> None:
+        """Return None: the drop is no such sum."""
 
     def drops(self, z: Array, variant: Variants) -> Drops:
         """Return the drop and its derivatives by log c and log s."""
@@ -226,19 +252,17 @@ class TwoSided:
         means[:, 1] += _STEEPER[variant % len(_SIDES)]
         return means, deviations
 
-    def drops(self, z: Array, variant: Variants) -> Drops:
-        """Return the drop and its derivatives by log a (left, right) and log b (left, right)."""
+    def terms(self, z: Array, variant: Variants) -> Array:
+        """Return h of the left and of the right side, and z² of either."""
         left = (z < 0).astype(np.float64)
         right = 1 - left
         side = np.where(z < 0, (variant // len(_SIDES))[:, None], (variant % len(_SIDES))[:, None])
         rise, square = _rise(np.abs(z), _KIND[side], _CONSTANT[side]), z * z
-        terms = np.stack([left * rise, right * rise, left * square, right * square], axis=2)
+        return np.stack([left * rise, right * rise, left * square, right * square], axis=2)
 
-        def drop(q: Array) -> tuple[Array, Array]:
-            derivatives = terms * np.exp(q)[:, None]
-            return derivatives.sum(axis=2), derivatives
-
-        return drop
+    def drops(self, z: Array, variant: Variants) -> Drops:
+        """Return the drop and its derivatives by log a (left, right) and log b (left, right)."""
+        return _sum_of(self.terms(z, variant))
 
 
 def _rise(u: Array, kind: NDArray[np.intp], constant: Array) -> Array:
@@ -327,6 +351,9 @@ class Cliff:
         """Return the prior of log L, log b, log D and log s."""
         means = [math.log(_SLOPE * span), math.log(_BEND * span), math.log(0.5 * span), math.log(0.12)]
         return _constant_prior(means, [_SLOPE_SPREAD, _BEND_SPREAD, 0.7, 1.0], variant.size)
+
+    def terms(self, z: Array, variant: Variants) -> None:
+        """Return None: the drop is no such sum."""
 
     def drops(self, z: Array, variant: Variants) -> Drops:
         """Return the drop and its derivatives by log L, log b, log D and log s."""

@@ -18,6 +18,7 @@ from noisescale.estimate import CONFIDENCE, Estimate, no_estimate, student_quant
 from noisescale.laws.cell_means import CellMeans, cell_means
 from noisescale.laws.curve_posterior import CurvePosterior, curve_posterior
 from noisescale.laws.failure_rates import failure_rates
+from noisescale.laws.metric_scale import metric_scale
 from noisescale.laws.optima import MINIMUM_CELLS, MINIMUM_SEEDS, OPTIMUM_ADVICE, Optimum, Peak
 from noisescale.laws.peaks import PeakRange, separated_peaks
 from noisescale.laws.place_laws import PlaceDensity
@@ -30,6 +31,8 @@ _ON_AXIS = "natural logarithm of the ladder's quantity: ḡ, g or ε"
 _DRAWS, _POINTS = 1000, 241
 # Curves that are kept for decisions.
 _KEPT_DRAWS = 500
+# Standard error of a height without any noise, as a share of the span.
+_ROUNDING = 1e-6
 
 
 def optimum(
@@ -81,8 +84,22 @@ def optimum(
     if not (np.all(np.isfinite(y[:, keep])) and np.all(np.isfinite(x[keep])) and np.all(np.isfinite(report[:, keep]))):
         raise BadInput("optimum", "every usable cell must be finite", "NaN or infinity")
     sign = 1.0 if maximize else -1.0
-    ladder = _Ladder(x[keep], sign * y[:, keep], report[:, keep], failed[:, keep], sign * constant, shapes, confidence)
-    return ladder.optimum(same=report is y or bool(np.array_equal(report, y)), sign=sign)
+    same = report is y or bool(np.array_equal(report, y))
+    y, report, failed = sign * y[:, keep], sign * report[:, keep], failed[:, keep]
+    scale = metric_scale(np.where(failed, math.nan, y), sign * constant)
+    floor = sign * constant if math.isfinite(constant) else _median(y[failed])
+    ladder = _Ladder(
+        x[keep],
+        scale.units(y),
+        scale.units(report),
+        failed,
+        float(scale.units(np.array(floor))),
+        shapes,
+        confidence,
+    )
+    result = scale.metric(ladder.optimum(same=same), sign)
+    peaks = tuple(scale.metric(peak, sign) for peak in result.peaks)
+    return replace(result, peaks=peaks, span=scale.span if y.size else math.nan)
 
 
 @dataclass(frozen=True)
@@ -97,7 +114,7 @@ class _Outcomes:
 
 @dataclass(frozen=True)
 class _Ladder:
-    """The usable cells of a ladder, with a metric `y` to maximize."""
+    """The usable cells of a ladder, with a metric `y` to maximize, in spans above the best cell."""
 
     x: Array
     y: Array
@@ -107,18 +124,7 @@ class _Ladder:
     shapes: ShapePrior | None
     confidence: float
 
-    @property
-    def span(self) -> float:
-        """Distance from the constant predictor to the best cell; without one, twice that from the median cell."""
-        if not self.y.size:
-            return math.nan
-        centers = np.median(self.y, axis=0)
-        best = float(centers.max())
-        if math.isfinite(self.constant) and self.constant < best:
-            return best - self.constant
-        return max(2 * (best - float(np.median(centers))), float(np.ptp(centers)) * 1e-3, 1e-12)
-
-    def optimum(self, *, same: bool, sign: float) -> Optimum:
+    def optimum(self, *, same: bool) -> Optimum:
         seeds, cells = self.y.shape
         argmax, equal_cells = _indistinguishable(self.x, self.y, self.confidence)
         alive = ~self.failed.all(axis=0)
@@ -140,14 +146,14 @@ class _Ladder:
                 equal_cells,
                 seeds,
                 cells,
-                self.span,
+                1.0,
                 None,
                 None,
                 None,
             )
         survivors = np.where(self.failed, math.nan, self.y)
         ranges, rivals = separated_peaks(self._cell_means(survivors, np.ones(cells, dtype=bool)))
-        peaks = tuple(self._peak(survivors, part, same=same, sign=sign) for part in ranges)
+        peaks = tuple(self._peak(survivors, part, same=same) for part in ranges)
         best = peaks[0]
         label, low, high = best.label, best.place.low, best.place.high
         if rivals:
@@ -171,16 +177,16 @@ class _Ladder:
             indistinguishable=equal_cells,
             seeds=seeds,
             cells=cells,
-            span=self.span,
+            span=1.0,
             likelihood=_joined([peak.likelihood for peak in (peaks if rivals else peaks[:1])]),
             shape=best.shape,
             draws=best.draws,
         )
 
     def _cell_means(self, y: Array, inside: NDArray[np.bool_]) -> CellMeans:
-        return cell_means(self.x[inside], y[:, inside], self.span)
+        return cell_means(self.x[inside], y[:, inside], 1.0)
 
-    def _peak(self, survivors: Array, part: PeakRange, *, same: bool, sign: float) -> Peak:
+    def _peak(self, survivors: Array, part: PeakRange, *, same: bool) -> Peak:
         inside = (self.x >= part.low - 1e-12) & (self.x <= part.high + 1e-12)
         cells = self._cell_means(survivors, inside)
         low, high = (part.low, part.high)
@@ -194,7 +200,7 @@ class _Ladder:
         label = self._label(place, low, high)
         ends = -math.inf if low < self.x[0] else low, math.inf if high > self.x[-1] else high
         place = float(np.clip(place, self.x[0], self.x[-1]))
-        height, by_seed, shape_error = self._height(posterior, outcomes, label, inside, same=same, sign=sign)
+        height, by_seed, shape_error = self._height(posterior, outcomes, label, inside, same=same)
         heights = tuple(float(value) for value in by_seed)
         likelihood = replace(density, open_low=math.isinf(ends[0]), open_high=math.isinf(ends[1]))
         return Peak(
@@ -245,10 +251,11 @@ class _Ladder:
         draws = posterior.sample(_DRAWS, generator)
         curves = draws.heights[:, None] - draws.drop(grid)
         p = rates.draws(grid, _DRAWS, generator)
-        floor = self.constant if math.isfinite(self.constant) else float(self.y.min())
-        tops = np.argmax(curves - p * (curves - floor), axis=1)
-        rows = np.arange(_DRAWS)
-        return _Outcomes(grid, grid[tops], curves[rows, tops], p[rows, tops])
+        tops = np.argmax(curves - p * (curves - self.constant), axis=1)
+        # Beyond the ends of the ladder, no curve says how high it gets.
+        within = np.flatnonzero((grid >= self.x[0]) & (grid <= self.x[-1]))
+        rows, best = np.arange(_DRAWS), np.clip(tops, within[0], within[-1])
+        return _Outcomes(grid, grid[tops], curves[rows, best], p[rows, best])
 
     def _height(
         self,
@@ -258,48 +265,69 @@ class _Ladder:
         inside: NDArray[np.bool_],
         *,
         same: bool,
-        sign: float,
     ) -> tuple[Estimate, Array, float]:
         """Return the height, each seed's height, and the error from the shape."""
         if label in ("censored_low", "censored_high"):
             by_seed = self.report[:, 0 if label == "censored_low" else -1]
-            return self._height_estimate(float(by_seed.mean()), by_seed, 0.0), by_seed, 0.0
+            return self._height_estimate(np.full(3, by_seed.mean()), by_seed, 0.0, failures=False), by_seed, 0.0
         heights = None if outcomes is None else outcomes.curve
         if same:
-            mean, variance, pull = posterior.height()
+            height, variance, pull = posterior.height(self.confidence)
             cells = posterior.cells
         else:
-            cells = self._cell_means(sign * np.where(self.failed, math.nan, self.report), inside)
+            cells = self._cell_means(np.where(self.failed, math.nan, self.report), inside)
             report_posterior = curve_posterior(cells)
-            _, _, pull = report_posterior.height()
+            _, _, pull = report_posterior.height(self.confidence)
             levels = np.linspace(0.02, 0.98, 25)
             if outcomes is None:
                 positions = np.array([posterior.quantile(level) for level in levels])
             else:
                 positions = np.quantile(outcomes.place, levels)
+            positions = np.clip(positions, self.x[0], self.x[-1])
             draws = report_posterior.sample(_DRAWS, np.random.default_rng(0))
             heights = draws.heights - draws.drop(positions[np.arange(_DRAWS) % positions.size, None])[:, 0]
         if heights is not None:
-            if outcomes is not None and math.isfinite(self.constant):
+            if outcomes is not None:
                 heights = heights - outcomes.failure_rate * (heights - self.constant)
             # Where a place is vague, a few of its heights lie far down a side of the curve.
-            low, mean, high = (float(value) for value in np.quantile(heights, (0.025, 0.5, 0.975)))
-            variance = ((high - low) / (2 * two_sided(math.inf))) ** 2
+            tail = (1 - self.confidence) / 2
+            height = np.quantile(heights, (0.5, tail, 1 - tail))
+            variance = ((height[2] - height[1]) / (2 * two_sided(math.inf, self.confidence))) ** 2
         deviations = (cells.adjusted - cells.adjusted.mean(axis=0)) @ pull
         noise = float(pull @ cells.covariance @ pull)
         shape_error = math.sqrt(max(variance - noise, 0.0))
-        by_seed = sign * (mean + deviations)
+        by_seed = height[0] + deviations
         assert by_seed.shape == self.y.shape[:1]
-        return self._height_estimate(sign * mean, by_seed, shape_error), by_seed, shape_error
+        estimate = self._height_estimate(height, by_seed, shape_error, failures=outcomes is not None)
+        return estimate, by_seed, shape_error
 
-    def _height_estimate(self, mean: float, by_seed: Array, shape_error: float) -> Estimate:
+    def _height_estimate(self, height: Array, by_seed: Array, shape_error: float, *, failures: bool) -> Estimate:
+        """Return the height with its interval.
+
+        Args:
+            height: Mean of the posterior, and the ends of its interval, shape [3].
+            by_seed: Height of each seed, shape [seeds].
+            shape_error: Standard error from the shape.
+            failures: Whether runs failed where they matter.
+        """
+        mean, low, high = (float(value) for value in height)
         seeds = by_seed.size
-        variance = float(by_seed.var(ddof=1)) / seeds
+        # Equal values of all seeds say nothing of their noise beyond the rounding.
+        variance = max(float(by_seed.var(ddof=1)) / seeds, _ROUNDING**2)
         total = variance + shape_error**2
         # Satterthwaite: the error from the shape has no degrees of freedom to lose.
-        degrees = (seeds - 1) * (total / variance) ** 2 if variance > 0 else math.inf
+        degrees = (seeds - 1) * (total / variance) ** 2
         half = two_sided(degrees, self.confidence) * math.sqrt(total)
-        return Estimate(mean, mean - half, mean + half, "metric", "at the optimum", math.sqrt(total))
+        shift = ((high + low) / 2 - mean) * min(1.0, (high - low) / (2 * half))
+        # Runs show how often they fail, but no cell shows how round the top between two cells is. Sharper tops make the
+        # posterior reach further up. They do not make a flat top less likely, so the lower end stays.
+        ends = (shift, shift) if failures else (min(shift, 0.0), max(shift, 0.0))
+        low, high = mean - half + ends[0], mean + half + ends[1]
+        return Estimate(mean, low, high, "metric", "at the optimum", math.sqrt(total))
+
+
+def _median(values: Array) -> float:
+    return float(np.median(values)) if values.size else math.nan
 
 
 def _joined(densities: list[PlaceDensity | None]) -> PlaceDensity | None:

@@ -25,8 +25,17 @@ Array = NDArray[np.float64]
 # 0.02 and 0.05. So a law is nearly straight with probability 0.7. Otherwise it bends, as a law that saturates does:
 # there the exponent falls from 1 to 0 over a few octaves, which is a curvature of -0.1 to -0.3.
 STRAIGHT, BENT, BENT_PROBABILITY = 0.02, 0.15, 0.3
+# The scatter has a half-Cauchy prior, as Gelman 2006 proposes: its median is this scale, and one law in ten scatters by
+# more than 0.2, as in the table. A prior with thinner tails hides a large scatter where widths are few.
 SCATTER_SCALE = 0.03
-_SCATTER_DEGREES = 3.0
+_SCATTER_DEGREES = 1.0
+# Spread of the curvature and its probability. A steeper law may bend far more than those of the table. Without the last
+# row, its bend would count as scatter.
+_BENDS = (
+    (STRAIGHT, 1 - BENT_PROBABILITY),
+    (BENT, 0.85 * BENT_PROBABILITY),
+    (4 * BENT, 0.15 * BENT_PROBABILITY),
+)
 # Exponents of optima lie between -1 and 1 in all parameterizations.
 _EXPONENT_SPREAD = 1.0
 _SCATTERS = np.geomspace(0.01, 0.8, 11)
@@ -179,9 +188,7 @@ def place_law(axes: Mapping[str, Array], densities: Sequence[PlaceDensity], seed
     count = design.shape[1]
     linear, bent = np.arange(1, count, 2), np.arange(2, count, 2)
     draws, log_weights, scatters = [], [], []
-    for tau, (spread, share) in itertools.product(
-        _SCATTERS, ((STRAIGHT, 1 - BENT_PROBABILITY), (BENT, BENT_PROBABILITY))
-    ):
+    for tau, (spread, share) in itertools.product(_SCATTERS, _BENDS):
         prior = np.zeros(count)
         prior[0], prior[linear], prior[bent] = 1e-4, _EXPONENT_SPREAD**-2, spread**-2
         smoothed = np.fft.irfft(spectrum * np.exp(-0.5 * (frequency * tau) ** 2), axis=1)[:, : grid.size]
