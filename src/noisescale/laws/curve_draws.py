@@ -31,11 +31,11 @@ class ShapePart:
 
 @dataclass(frozen=True, eq=False)
 class CurveDraws:
-    """Draws of a curve, for a metric to maximize.
+    """Draws of a curve, for a metric to maximize, in spans of the metric.
 
     Args:
         places: Place of the optimum, shape [K].
-        heights: Metric at the optimum, shape [K].
+        heights: Metric at the optimum, in spans above the best cell, shape [K].
         parts: Shapes, one part for each family.
     """
 

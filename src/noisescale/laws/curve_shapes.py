@@ -310,6 +310,9 @@ class Plateau:
         means[:, 5] = np.log(_ENDS)[variant % _ENDS.size]
         return means, deviations
 
+    def terms(self, z: Array, variant: Variants) -> None:
+        """Return None: the drop is no such sum."""
+
     def drops(self, z: Array, variant: Variants) -> Drops:
         """Return the drop and its derivatives by log a, log w and log c, each of the left and of the right side."""
         sides = (z < 0, z >= 0)

@@ -60,7 +60,7 @@ class Outlook:
 
     def drop(self, x: Array) -> Array:
         """Return the drop below the optimum at the positions x, shape [draws, points]."""
-        return np.minimum(self.curves.drop(x), self.span)
+        return self.span * np.minimum(self.curves.drop(x), 1.0)
 
     def decision(self, low: float = -math.inf, high: float = math.inf) -> float:
         """Return the position x of least expected drop, between two limits."""
@@ -100,15 +100,12 @@ def outlook_of_law(
         if not chosen.size:
             continue
         there = _places(law, trained, rows[chosen], generator)
-        scale = math.log(span / optima[trained].span)
         for part in draws.take(_with_places(draws.places, there, generator)).parts:
             amplitudes = np.array(FAMILIES[part.family].amplitudes)
-            moved = part.parameters + scale * amplitudes
             shape = (part.rows.size, 1)
             growth = _GROWTH + _GROWTH_SPREAD * generator.standard_normal(shape)
-            moved = (
-                moved + (math.log(width / trained) * growth + _SCATTER * generator.standard_normal(shape)) * amplitudes
-            )
+            change = math.log(width / trained) * growth + _SCATTER * generator.standard_normal(shape)
+            moved = part.parameters + change * amplitudes
             parts.append(ShapePart(part.family, chosen[part.rows], part.variant, moved))
     heights = {trained: optimum for trained, optimum in optima.items() if math.isfinite(optimum.height.standard_error)}
     height = predicted_height(heights, width, sign, _DRAWS, generator)
