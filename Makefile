@@ -22,7 +22,7 @@ WORKERS := 2
 limit = $(if $(shell command -v timeout 2>/dev/null),timeout $(1))
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-full lint format types bench faults holdout coverage collapse law convnet schedules long-pack instruments scale pack-memory start-up verdicts pages readme clean
+.PHONY: help quickstart test test-full lint format types bench faults holdout recommend coverage collapse law convnet schedules long-pack instruments scale pack-memory start-up verdicts pages readme clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -64,6 +64,9 @@ faults: $(ADAPTERS)  ## kill sweeps 100 times, fill disks, damage files, remove 
 holdout: $(BASE)  ## measure the regret of the recommendation at held-out widths
 	$(BIN)/noisescale sweep examples/mnist1d.toml --out $(QUICKSTART)
 	$(BIN)/python benchmarks/holdout.py
+
+recommend: $(BASE)  ## compare recommendations with guesses and random search on problems of users (hours)
+	$(BIN)/python benchmarks/recommend.py $(if $(BASELINE),--baseline $(BASELINE))
 
 coverage: $(BASE)  ## measure the coverage of the intervals, on planted problems and on the quickstart's design
 	$(BIN)/python benchmarks/coverage.py $(if $(BASELINE),--baseline $(BASELINE))
