@@ -92,7 +92,7 @@ family = "problems:{name}_model"
 parameterization = ["own"]
 {axis}width = {WIDTHS}
 learning_rate = {{ from = 0.001, to = 0.512, factor = 2.0 }}
-batch_size = [32]
+batch_size = [32, 128]
 [training]
 loss = "{problem.loss}"
 epochs = {problem.epochs}
@@ -102,7 +102,6 @@ metric = "{problem.metric}"
 select_on = "validation"
 [stability]
 seeds = 6
-batch_size = [32]
 """
 
 
