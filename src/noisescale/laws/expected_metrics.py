@@ -89,7 +89,7 @@ class Prospect:
         )
 
     def regret(self, unit: str, convention: str) -> Estimate:
-        """Return the expected loss against the best setting of the width, with its 95 % bound."""
+        """Return the expected regret against the best setting of the width, with its 95 % bound."""
         gap = max(self.ceiling - float(self.heights.mean()), 0.0)
         mean, bound = float(self.losses.mean()), float(np.quantile(self.losses, CONFIDENCE))
         return Estimate(mean + gap, 0.0, max(bound, mean) + gap, unit, convention)

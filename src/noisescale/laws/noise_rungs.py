@@ -61,8 +61,8 @@ class NoiseRungs(RungLadder):
             if all(rung.reason for rung in rungs):
                 rungs = [self.with_reason(self.within_limits(rung)) for rung in rungs]
                 self.warnings.append(
-                    "no setting near the trained ones reaches the noise scale of least expected loss: each batch size "
-                    "has the nearest rate that the study supports"
+                    "no setting near the trained ones reaches the noise scale of least expected regret: each batch "
+                    "size has the nearest rate that the study supports"
                 )
             chosen = self.chosen(rungs)
             if self.edge is None:
@@ -95,7 +95,7 @@ class NoiseRungs(RungLadder):
         return sizes if self.study is None else trainable(sizes, self.study, batch is not None)
 
     def equal_noise(self, batch: int) -> Rung:
-        """Return the rung with the noise scale of least expected loss."""
+        """Return the rung with the noise scale of least expected regret."""
         epochs = epochs_of(self.series) if self.series.budget == "epochs" else math.nan
         momentum = float(self.group.hyperparameters["momentum"])
         return rung_of_noise(

@@ -19,7 +19,7 @@ class OptimumAtWidth:
     """The optimum of a series at one width.
 
     Args:
-        value: The series' quantity of least expected loss, such as ḡ, with the interval of the optimum.
+        value: The series' quantity of least expected regret, such as ḡ, with the interval of the optimum.
         basis: Source of the optimum, in words.
         measured_at: Trained width whose measurement is used; None for a law's prediction.
         warnings: Reasons for caution, one sentence each.
@@ -85,11 +85,11 @@ def optimum_at_width(series: Series, metric: str, width: float) -> OptimumAtWidt
 
 
 def _decided(optimum: OptimumAtWidth) -> OptimumAtWidth:
-    """Replace the middle of the optimum's interval by the decision of least expected loss."""
+    """Replace the middle of the optimum's interval by the decision of least expected regret."""
     if optimum.outlook is None:
         return optimum
     value = replace(optimum.value, value=math.exp(optimum.outlook.decision()))
-    return replace(optimum, value=value, basis=f"{optimum.basis}; the value is that of least expected loss")
+    return replace(optimum, value=value, basis=f"{optimum.basis}; the value is that of least expected regret")
 
 
 def best_cell(row: WidthFit, metric: str) -> Cell | None:

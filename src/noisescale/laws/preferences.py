@@ -46,8 +46,9 @@ PREFERENCES: dict[str, Callable[[Candidate], float]] = {
 def choose(candidates: Sequence[Candidate], prefer: str, tolerance: float, span: float) -> int:
     """Choose a rung.
 
-    A rung is as good as the best if its expected loss against the best is at most the tolerance, and the 95 % bound of
-    that loss at most twice the tolerance. With the preference "metric", only rungs within a tenth of the tolerance are.
+    A rung is as good as the best if its expected regret against the best is at most the tolerance, and the 95 % bound
+    of that regret at most twice the tolerance. With the preference "metric", only rungs within a tenth of the tolerance
+    are as good.
 
     Args:
         candidates: Rungs; at least one.

@@ -42,7 +42,7 @@ def recommend(
     """Recommend a learning rate, a batch size and steps for a width.
 
     The law gives the normalized noise scale ḡ at the width, and the curves of the trained widths say what a deviation
-    costs. The decision is the ḡ of least expected loss. The noise scale g follows from ḡ, and a learning rate
+    costs. The decision is the ḡ of least expected regret. The noise scale g follows from ḡ, and a learning rate
     ε = g(1 - m)/(N/B - 1) follows for every batch size B. Candidates for B are rounded powers of √2 near the trained
     ones whose rate is at most 0.3 of the stability edge. For an optimizer without a noise scale, the law gives ε at
     each batch size of the grid.

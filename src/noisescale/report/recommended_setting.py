@@ -37,7 +37,7 @@ def recommendation_table_data(recommendation: Recommendation) -> list[TableData]
         "steps",
         *(() if by_rate else ("ḡ" if normalized else "g", "ε/(B(1 − m))")),
         f"expected {_heading(metric)}",
-        "expected loss",
+        "expected regret",
         "ε½ at this B",
     )
     row = (
@@ -46,7 +46,7 @@ def recommendation_table_data(recommendation: Recommendation) -> list[TableData]
         f"{recommendation.steps:,}",
         *(() if by_rate else (with_interval(noise), with_interval(recommendation.temperature))),
         expected_metric(recommendation.expected_metric, metric),
-        expected_loss(recommendation.expected_regret, metric),
+        expected_regret(recommendation.expected_regret, metric),
         with_interval(recommendation.stability_edge),
     )
     notes = (
@@ -70,7 +70,7 @@ def expected_metric(value: ExpectedMetric, metric: str) -> str:
     return percent(estimate, "") if METRICS[metric].percent else with_interval(estimate)
 
 
-def expected_loss(regret: Estimate, metric: str) -> str:
+def expected_regret(regret: Estimate, metric: str) -> str:
     """Format an expected regret as `value, at most bound`."""
     if not math.isfinite(regret.value):
         return NONE
@@ -83,7 +83,7 @@ def _heading(metric: str) -> str:
 
 
 def _meaning(recommendation: Recommendation) -> tuple[str, ...]:
-    """Explain the expected metric and the expected loss."""
+    """Explain the expected metric and the expected regret."""
     value, metric = recommendation.expected_metric, METRICS[recommendation.metric]
     if not math.isfinite(value.value):
         return ()
@@ -91,7 +91,7 @@ def _meaning(recommendation: Recommendation) -> tuple[str, ...]:
     runs = f"{number(factor * value.run_low)} and {number(factor * value.run_high)}{unit}"
     return (
         f"The expected {recommendation.metric.replace('_', ' ')} is a mean over seeds; 95 % of single runs lie between "
-        f"{runs}. The expected loss is measured against the best setting of this width, with its 95 % bound.",
+        f"{runs}. The expected regret is measured against the best setting of this width, with its 95 % bound.",
     )
 
 
@@ -110,7 +110,7 @@ def _ladder(recommendation: Recommendation, by_rate: bool) -> TableData:
             *(() if by_rate else _noise_entries(rung, recommendation)),
             f"{rung.steps:,}",
             expected_metric(rung.expected_metric, metric),
-            expected_loss(rung.expected_regret, metric),
+            expected_regret(rung.expected_regret, metric),
             with_interval(rung.stability_edge),
             f"no ({reasons.index(rung.reason) + 1})" if rung.reason else "yes",
         )
@@ -122,7 +122,7 @@ def _ladder(recommendation: Recommendation, by_rate: bool) -> TableData:
         *(() if by_rate else ("ε/(B(1 − m))",)),
         "steps",
         f"expected {_heading(metric)}",
-        "expected loss",
+        "expected regret",
         "ε½",
         "supported",
     )
