@@ -17,6 +17,7 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "runs": {"errors"},
     "noise_laws": {"errors"},
+    "edge_rules": set(),
     "estimate": set(),
     "families": {"errors", "runs"},
     "parameterizations": {"errors", "runs"},
@@ -36,6 +37,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "store": {"errors", "estimate", "runs", "noise_laws"},
     "sweeps": {
+        "edge_rules",
         "errors",
         "estimate",
         "runs",
@@ -48,7 +50,17 @@ ALLOWED: dict[str, set[str]] = {
         "store",
     },
     # A recommendation builds the model that it recommends and its optimizer, hence families to training.
-    "laws": {"errors", "estimate", "runs", "noise_laws", "families", "parameterizations", "training", "store"},
+    "laws": {
+        "edge_rules",
+        "errors",
+        "estimate",
+        "runs",
+        "noise_laws",
+        "families",
+        "parameterizations",
+        "training",
+        "store",
+    },
     "claims": {
         "errors",
         "estimate",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -69,6 +70,45 @@ def results_frame() -> Callable[[Iterable[Run], Outcome], pd.DataFrame]:
         return pd.DataFrame(rows, columns=["run_id", *plain])
 
     return frame
+
+
+Rule = Callable[[pd.DataFrame], list[Run]]
+
+
+@pytest.fixture(scope="session")
+def finish(results_frame: Callable[[Iterable[Run], Outcome], pd.DataFrame]) -> Callable[..., list[Run]]:
+    """Return a function that applies a rule for runs until no run is missing, and returns all runs.
+
+    With `chance`, only some of the missing runs finish between two calls of the rule.
+    """
+
+    def apply(rule: Rule, outcome: Outcome, chance: random.Random | None = None) -> list[Run]:
+        done: dict[str, Run] = {}
+        for _ in range(1000):
+            missing = [run for run in rule(results_frame(done.values(), outcome)) if run.run_id not in done]
+            if not missing:
+                return list(done.values())
+            if chance is not None:
+                missing = chance.sample(missing, chance.randint(len(missing) // 3 + 1, len(missing)))
+            done.update((run.run_id, run) for run in missing)
+        raise AssertionError("the rule does not end")
+
+    return apply
+
+
+@pytest.fixture
+def user_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Callable[[str], str]:
+    """Return a function that writes a user's module under a name of its test, and returns the name."""
+
+    def write(source: str) -> str:
+        name = f"user_module_{abs(hash(request.node.nodeid))}"
+        (tmp_path / f"{name}.py").write_text(source)
+        monkeypatch.syspath_prepend(str(tmp_path))
+        return name
+
+    return write
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -162,11 +162,8 @@ def test_an_interrupted_check_continues(
 
 
 @pytest.fixture
-def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
-    name = f"check_models_{abs(hash(request.node.nodeid))}"
-    (tmp_path / f"{name}.py").write_text(MODELS)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    return name
+def models(user_module: Callable[[str], str]) -> str:
+    return user_module(MODELS)
 
 
 def test_a_default_that_diverges_counts_as_the_constant_predictor(

@@ -17,26 +17,11 @@ from noisescale.sweeps.extensions import extension_runs
 MakeGrid = Callable[..., Grid]
 Outcome = Callable[[Run], dict[str, Any]]
 Frame = Callable[[Iterable[Run], Outcome], pd.DataFrame]
+Finish = Callable[..., list[Run]]
 Rule = Callable[[pd.DataFrame], list[Run]]
 
 OCTAVES = {"from": 1.0, "to": 8.0, "factor": 2.0}
 ON = {"fit__extend_edges": True, "grid__learning_rate": OCTAVES}
-
-
-def finish(rule: Rule, frame: Frame, outcome: Outcome, chance: random.Random | None = None) -> list[Run]:
-    """Apply the rule for further runs until no run is missing, and return all runs.
-
-    With `chance`, only some of the missing runs finish between two calls.
-    """
-    done: dict[str, Run] = {}
-    for _ in range(1000):
-        missing = [run for run in rule(frame(done.values(), outcome)) if run.run_id not in done]
-        if not missing:
-            return list(done.values())
-        if chance is not None:
-            missing = chance.sample(missing, chance.randint(len(missing) // 3 + 1, len(missing)))
-        done.update((run.run_id, run) for run in missing)
-    raise AssertionError("the rule does not end")
 
 
 def rule_of(grid: Grid) -> Rule:
@@ -60,16 +45,16 @@ def peak_at(rate: float) -> Outcome:
     ],
 )
 def test_rungs_are_added_until_the_best_cell_has_two_on_both_sides(
-    make_grid: MakeGrid, results_frame: Frame, best: float, rates: list[float]
+    make_grid: MakeGrid, finish: Finish, best: float, rates: list[float]
 ) -> None:
-    done = finish(rule_of(make_grid(**ON)), results_frame, peak_at(best))
+    done = finish(rule_of(make_grid(**ON)), peak_at(best))
     assert sorted({run.learning_rate for run in done}) == rates
     assert len(done) == 2 * len(rates)
 
 
-def test_a_short_ladder_gets_rungs_on_both_sides(make_grid: MakeGrid, results_frame: Frame) -> None:
+def test_a_short_ladder_gets_rungs_on_both_sides(make_grid: MakeGrid, finish: Finish) -> None:
     grid = make_grid(fit__extend_edges=True, grid__learning_rate=[1.0, 2.0, 4.0])
-    done = finish(rule_of(grid), results_frame, peak_at(2.0))
+    done = finish(rule_of(grid), peak_at(2.0))
     assert sorted({run.learning_rate for run in done}) == [0.5, 1, 2, 4, 8]
 
 
@@ -87,57 +72,57 @@ def test_nothing_is_added_to_a_ladder_that_is_not_complete(make_grid: MakeGrid, 
     assert extension_runs(grid, pd.DataFrame()) == []
 
 
-def test_failed_runs_count_as_the_constant_predictor(make_grid: MakeGrid, results_frame: Frame) -> None:
+def test_failed_runs_count_as_the_constant_predictor(make_grid: MakeGrid, finish: Finish) -> None:
     def outcome(run: Run) -> dict[str, Any]:
         failed = {"status": "diverged", "test_accuracy": math.nan} if run.learning_rate == 8 else {"collapsed": True}
         return {**peak_at(2.83)(run), **(failed if run.learning_rate > 4 else {})}
 
-    done = finish(rule_of(make_grid(**ON)), results_frame, outcome)
+    done = finish(rule_of(make_grid(**ON)), outcome)
     assert max(run.learning_rate for run in done) == 16
 
 
-def test_the_loss_is_minimized(make_grid: MakeGrid, results_frame: Frame) -> None:
+def test_the_loss_is_minimized(make_grid: MakeGrid, finish: Finish) -> None:
     grid = make_grid(**ON, fit__metric="loss")
-    done = finish(rule_of(grid), results_frame, lambda run: {"test_loss": abs(math.log2(run.learning_rate / 8))})
+    done = finish(rule_of(grid), lambda run: {"test_loss": abs(math.log2(run.learning_rate / 8))})
     assert max(run.learning_rate for run in done) == 32
 
 
-def test_batch_sizes_are_whole_and_between_one_and_the_data(make_grid: MakeGrid, results_frame: Frame) -> None:
+def test_batch_sizes_are_whole_and_between_one_and_the_data(make_grid: MakeGrid, finish: Finish) -> None:
     changes = {"fit__extend_edges": True, "grid__learning_rate": [1.0], "grid__batch_size": [2, 4, 8, 16]}
     grid = make_grid(**changes)
-    down = finish(rule_of(grid), results_frame, lambda run: {"test_accuracy": 1 / run.batch_size})
+    down = finish(rule_of(grid), lambda run: {"test_accuracy": 1 / run.batch_size})
     assert sorted({run.batch_size for run in down}) == [1, 2, 4, 8, 16]
-    up = finish(rule_of(grid), results_frame, lambda run: {"test_accuracy": 1 - 1 / run.batch_size})
+    up = finish(rule_of(grid), lambda run: {"test_accuracy": 1 - 1 / run.batch_size})
     assert sorted({run.batch_size for run in up}) == [2, 4, 8, 16, 32]  # 64 is above the 60 examples
     finer = make_grid(**{**changes, "grid__batch_size": [3, 4, 6]})
-    down = finish(rule_of(finer), results_frame, lambda run: {"test_accuracy": 1 / run.batch_size})
+    down = finish(rule_of(finer), lambda run: {"test_accuracy": 1 / run.batch_size})
     assert sorted({run.batch_size for run in down}) == [1, 2, 3, 4, 6]
 
 
-def test_no_batch_size_is_added_that_the_normalization_cannot_use(make_grid: MakeGrid, results_frame: Frame) -> None:
+def test_no_batch_size_is_added_that_the_normalization_cannot_use(make_grid: MakeGrid, finish: Finish) -> None:
     changes = {"fit__extend_edges": True, "grid__learning_rate": [1.0], "grid__batch_size": [6, 12, 24]}
     ghosts = {"family": "mlp", "normalization": "ghost_batch", "ghost_size": 4}
     grid = make_grid(**{**changes, "grid__batch_size": [2, 4, 8, 16]}, model=ghosts)
-    down = finish(rule_of(grid), results_frame, lambda run: {"test_accuracy": 1 / run.batch_size})
+    down = finish(rule_of(grid), lambda run: {"test_accuracy": 1 / run.batch_size})
     assert sorted({run.batch_size for run in down}) == [2, 4, 8, 16]  # a batch of 1 has no variance
     plain, ghosts = make_grid(**changes), make_grid(**{**changes, "grid__batch_size": [3, 8, 20]}, model=ghosts)
     for grid, more in ((plain, [48]), (ghosts, [])):  # the next size, 20·20/8 = 50, is not a multiple of 4
-        up = finish(rule_of(grid), results_frame, lambda run: {"test_accuracy": 1 - 1 / run.batch_size})
+        up = finish(rule_of(grid), lambda run: {"test_accuracy": 1 - 1 / run.batch_size})
         assert [size for size in sorted({run.batch_size for run in up}) if size > 24] == more
 
 
-def test_an_added_batch_size_keeps_the_stated_budget(make_grid: MakeGrid, results_frame: Frame) -> None:
+def test_an_added_batch_size_keeps_the_stated_budget(make_grid: MakeGrid, finish: Finish) -> None:
     changes = {"fit__extend_edges": True, "grid__learning_rate": [1.0], "grid__batch_size": [4, 8, 16]}
-    steps = finish(rule_of(make_grid(**changes)), results_frame, lambda run: {})
+    steps = finish(rule_of(make_grid(**changes)), lambda run: {})
     assert {run.steps for run in steps} == {12}
     epochs = make_grid(**changes, training__steps=None, training__epochs=3.0)
-    done = finish(rule_of(epochs), results_frame, lambda run: {"test_accuracy": 1 / run.batch_size})
+    done = finish(rule_of(epochs), lambda run: {"test_accuracy": 1 / run.batch_size})
     assert {run.batch_size: run.steps for run in done} == {b: 3 * (60 // b) for b in (1, 2, 4, 8, 16)}
 
 
-def test_added_rungs_of_a_temperature_axis_give_their_learning_rates(make_grid: MakeGrid, results_frame: Frame) -> None:
+def test_added_rungs_of_a_temperature_axis_give_their_learning_rates(make_grid: MakeGrid, finish: Finish) -> None:
     grid = make_grid(fit__extend_edges=True, grid__learning_rate=None, grid__temperature=[0.1, 0.2, 0.4])
-    done = finish(rule_of(grid), results_frame, lambda run: {"test_accuracy": run.learning_rate / 1000})
+    done = finish(rule_of(grid), lambda run: {"test_accuracy": run.learning_rate / 1000})
     assert sorted({run.learning_rate for run in done}) == pytest.approx([1, 2, 4, 8, 16, 32, 64])
 
 
@@ -149,46 +134,42 @@ def late_from(steps: int) -> Outcome:
     ("late", "limit", "longest"), [(12, 3, 12), (13, 3, 24), (25, 3, 48), (10**6, 3, 96), (10**6, 0, 12)]
 )
 def test_budgets_are_doubled_until_the_best_cell_and_its_neighbours_converge(
-    make_grid: MakeGrid, results_frame: Frame, late: int, limit: int, longest: int
+    make_grid: MakeGrid, finish: Finish, late: int, limit: int, longest: int
 ) -> None:
     grid = make_grid(**{**ON, "fit__extend_edges": False}, training__max_extensions=limit)
-    done = finish(rule_of(grid), results_frame, late_from(late))
+    done = finish(rule_of(grid), late_from(late))
     assert {run.steps for run in done} == {12 * 2**level for level in range(int(math.log2(longest / 12)) + 1)}
     per_budget = [sum(run.steps == steps for run in done) for steps in {run.steps for run in done}]
     assert set(per_budget) == {8}  # four rates with two seeds each
 
 
-def test_only_the_best_cell_and_its_neighbours_decide_about_the_budget(
-    make_grid: MakeGrid, results_frame: Frame
-) -> None:
+def test_only_the_best_cell_and_its_neighbours_decide_about_the_budget(make_grid: MakeGrid, finish: Finish) -> None:
     grid = make_grid(**{**ON, "fit__extend_edges": False}, training__max_extensions=2)
 
     def outcome(run: Run) -> dict[str, Any]:
         return {**peak_at(4.0)(run), "late": run.learning_rate > 1}
 
-    assert {run.steps for run in finish(rule_of(grid), results_frame, outcome)} == {12}
+    assert {run.steps for run in finish(rule_of(grid), outcome)} == {12}
 
 
-def test_a_cell_that_diverged_does_not_ask_for_longer_budgets(make_grid: MakeGrid, results_frame: Frame) -> None:
+def test_a_cell_that_diverged_does_not_ask_for_longer_budgets(make_grid: MakeGrid, finish: Finish) -> None:
     grid = make_grid(**{**ON, "fit__extend_edges": False}, training__max_extensions=2)
 
     def outcome(run: Run) -> dict[str, Any]:
         return {"status": "diverged", "late": False} if run.learning_rate == 8 else peak_at(4.0)(run)
 
-    assert {run.steps for run in finish(rule_of(grid), results_frame, outcome)} == {12}
+    assert {run.steps for run in finish(rule_of(grid), outcome)} == {12}
 
 
-def test_the_budget_of_one_width_is_doubled_alone(make_grid: MakeGrid, results_frame: Frame) -> None:
+def test_the_budget_of_one_width_is_doubled_alone(make_grid: MakeGrid, finish: Finish) -> None:
     grid = make_grid(**ON, grid__width=[2, 4], training__max_extensions=1)
-    done = finish(
-        rule_of(grid), results_frame, lambda run: {**peak_at(2.0)(run), "late": run.width == 2 or run.steps > 12}
-    )
+    done = finish(rule_of(grid), lambda run: {**peak_at(2.0)(run), "late": run.width == 2 or run.steps > 12})
     assert {(run.width, run.steps) for run in done} == {(2, 12), (4, 12), (4, 24)}
     assert {run.learning_rate for run in done if run.steps == 24} == {0.5, 1, 2, 4, 8}
 
 
-def test_more_seeds_complete_the_rungs_with_results(make_grid: MakeGrid, results_frame: Frame) -> None:
-    few = finish(rule_of(make_grid(**ON, seeds=2)), results_frame, peak_at(8.0))
+def test_more_seeds_complete_the_rungs_with_results(make_grid: MakeGrid, finish: Finish, results_frame: Frame) -> None:
+    few = finish(rule_of(make_grid(**ON, seeds=2)), peak_at(8.0))
     more = make_grid(**ON, seeds=3)
 
     def outcome(run: Run) -> dict[str, Any]:  # with the third seed, the optimum no longer lies near an end
@@ -204,9 +185,7 @@ def test_more_seeds_complete_the_rungs_with_results(make_grid: MakeGrid, results
 
 @settings(max_examples=12)
 @given(data=st.data())
-def test_an_interrupted_sweep_plans_the_same_runs(
-    make_grid: MakeGrid, results_frame: Frame, data: st.DataObject
-) -> None:
+def test_an_interrupted_sweep_plans_the_same_runs(make_grid: MakeGrid, finish: Finish, data: st.DataObject) -> None:
     noise = data.draw(st.integers(0, 10**6))
     best = data.draw(st.sampled_from([0.1, 1.0, 2.0, 8.0, 100.0]))
     grid = make_grid(**ON, grid__batch_size=[5, 10], training__max_extensions=1)
@@ -218,6 +197,6 @@ def test_an_interrupted_sweep_plans_the_same_runs(
         late = random.Random(f"{noise} {run.width} {run.learning_rate}").random() < 0.7
         return {"test_accuracy": accuracy, "status": status, "late": late}
 
-    once = {run.run_id for run in finish(rule_of(grid), results_frame, outcome)}
-    torn = finish(rule_of(grid), results_frame, outcome, random.Random(noise))
+    once = {run.run_id for run in finish(rule_of(grid), outcome)}
+    torn = finish(rule_of(grid), outcome, random.Random(noise))
     assert {run.run_id for run in torn} == once

@@ -9,6 +9,7 @@ import json
 import math
 import random
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ MakeGrid = Callable[..., Grid]
 MakeSpec = Callable[..., SweepSpec]
 Outcome = Callable[[Run], dict[str, Any]]
 Frame = Callable[[Iterable[Run], Outcome], pd.DataFrame]
+Finish = Callable[..., list[Run]]
 
 PRICED: dict[str, Any] = {
     "dataset__train_size": 1000,
@@ -57,22 +59,6 @@ def outcome(run: Run) -> dict[str, Any]:
     return {"test_accuracy": 0.9 - 0.1 * abs(math.log2(run.batch_size / 16)), "test_loss": run.batch_size}
 
 
-def finish(grid: Grid, frame: Frame, outcome: Outcome = outcome, chance: random.Random | None = None) -> list[Run]:
-    """Let the missing runs finish until no run is missing, and return all runs.
-
-    With `chance`, only some of the missing runs finish between two calls.
-    """
-    done: dict[str, Run] = {}
-    for _ in range(1000):
-        missing = [run for run in required_runs(grid, frame(done.values(), outcome)) if run.run_id not in done]
-        if not missing:
-            return list(done.values())
-        if chance is not None:
-            missing = chance.sample(missing, chance.randint(len(missing) // 3 + 1, len(missing)))
-        done.update((run.run_id, run) for run in missing)
-    raise AssertionError("the rule does not end")
-
-
 def prices(runs: Iterable[Run]) -> list[Run]:
     return [run for run in runs if run.purpose == "price"]
 
@@ -95,9 +81,9 @@ def noise(run: Run) -> float:
     ids=str,
 )
 def test_noise_and_time_are_those_of_the_best_cell(
-    make_grid: MakeGrid, results_frame: Frame, changes: dict[str, Any]
+    make_grid: MakeGrid, finish: Finish, changes: dict[str, Any]
 ) -> None:
-    runs = finish(make_grid(**PRICED | changes), results_frame)
+    runs = finish(partial(required_runs, make_grid(**PRICED | changes)), outcome)
     cells = {run.batch_size: run for run in prices(runs)}
     best = next(run for run in runs if run.purpose == "sweep" and run.width == 4 and run.batch_size == 16)
     assert len(cells) == len(SHARES)
@@ -110,20 +96,22 @@ def test_noise_and_time_are_those_of_the_best_cell(
         assert run.learning_rate / planted_edge(batch_size, run.momentum) == pytest.approx(share, rel=0.2)
 
 
-def test_the_cells_have_few_separate_seeds_at_the_largest_width(make_grid: MakeGrid, results_frame: Frame) -> None:
-    runs = prices(finish(make_grid(**PRICED), results_frame))
+def test_the_cells_have_few_separate_seeds_at_the_largest_width(make_grid: MakeGrid, finish: Finish) -> None:
+    runs = prices(finish(partial(required_runs, make_grid(**PRICED)), outcome))
     assert {run.width for run in runs} == {4}
     assert {run.seed for run in runs} == {FIRST_SEED, FIRST_SEED + 1, FIRST_SEED + 2}
     assert len(runs) == 3 * len(SHARES)
-    many = prices(finish(make_grid(**PRICED | {"seeds": list(range(7, 15))}), results_frame))
+    many = prices(finish(partial(required_runs, make_grid(**PRICED | {"seeds": list(range(7, 15))})), outcome))
     assert {run.seed for run in many} == {FIRST_SEED + 7 + index for index in range(5)}
-    single = prices(finish(make_grid(**PRICED | {"grid__width": [2]}), results_frame))
+    single = prices(finish(partial(required_runs, make_grid(**PRICED | {"grid__width": [2]})), outcome))
     assert {run.width for run in single} == {2}
 
 
-def test_the_cells_wait_for_every_run_of_the_largest_width(make_grid: MakeGrid, results_frame: Frame) -> None:
+def test_the_cells_wait_for_every_run_of_the_largest_width(
+    make_grid: MakeGrid, finish: Finish, results_frame: Frame
+) -> None:
     grid = make_grid(**PRICED)
-    runs = finish(grid, results_frame)
+    runs = finish(partial(required_runs, grid), outcome)
     planned = prices(runs)
     assert price_runs(grid, pd.DataFrame()) == []
     for purpose in ("sweep", "stability"):
@@ -132,7 +120,7 @@ def test_the_cells_wait_for_every_run_of_the_largest_width(make_grid: MakeGrid, 
             assert price_runs(grid, results_frame([run for run in runs if run != last], outcome)) == expected
 
 
-def test_an_interrupted_sweep_plans_the_same_runs(make_grid: MakeGrid, results_frame: Frame) -> None:
+def test_an_interrupted_sweep_plans_the_same_runs(make_grid: MakeGrid, finish: Finish) -> None:
     # The best batch size lies at an end of the ladder, so extensions move it from 32 to 45.
     changes = {"fit__extend_edges": True, "grid__batch_size": [16, 23, 32], "grid__learning_rate": [2.0]}
     grid = make_grid(**PRICED | changes)
@@ -140,40 +128,40 @@ def test_an_interrupted_sweep_plans_the_same_runs(make_grid: MakeGrid, results_f
     def rising(run: Run) -> dict[str, Any]:
         return outcome(run) | {"test_accuracy": 0.9 - 0.1 * abs(math.log2(run.batch_size / 45))}
 
-    undisturbed = finish(grid, results_frame, rising)
+    undisturbed = finish(partial(required_runs, grid), rising)
     at_once = {run.run_id for run in undisturbed}
     assert len(prices(undisturbed)) == 3 * len(SHARES)
     assert max(run.batch_size for run in undisturbed if run.purpose == "sweep") > 32
     for seed in range(5):
-        interrupted = finish(grid, results_frame, rising, random.Random(seed))
+        interrupted = finish(partial(required_runs, grid), rising, random.Random(seed))
         assert {run.run_id for run in interrupted} == at_once
 
 
-def test_a_longer_budget_is_the_reference(make_grid: MakeGrid, results_frame: Frame) -> None:
+def test_a_longer_budget_is_the_reference(make_grid: MakeGrid, finish: Finish) -> None:
     grid = make_grid(**PRICED, training__max_extensions=1)
-    runs = finish(grid, results_frame, lambda run: outcome(run) | {"late": run.steps > 6000})
+    runs = finish(partial(required_runs, grid), lambda run: outcome(run) | {"late": run.steps > 6000})
     for run in prices(runs):
         assert run.learning_rate * run.steps == pytest.approx(12000, abs=run.learning_rate)
 
 
-def test_a_budget_in_epochs_stays_equal(make_grid: MakeGrid, results_frame: Frame) -> None:
+def test_a_budget_in_epochs_stays_equal(make_grid: MakeGrid, finish: Finish) -> None:
     grid = make_grid(**PRICED | {"training__steps": None, "training__epochs": 20.0})
-    cells = prices(finish(grid, results_frame))
+    cells = prices(finish(partial(required_runs, grid), outcome))
     assert len({run.batch_size for run in cells}) == len(SHARES)
     for run in cells:
         assert run.steps == 20 * (1000 // run.batch_size)
 
 
-def test_every_setting_has_its_cells(make_grid: MakeGrid, results_frame: Frame) -> None:
+def test_every_setting_has_its_cells(make_grid: MakeGrid, finish: Finish) -> None:
     grid = make_grid(**PRICED | {"grid__weight_decay": [0.0, 0.001], "grid__optimizer": ["sgd", "adamw"]})
-    cells = prices(finish(grid, results_frame))
+    cells = prices(finish(partial(required_runs, grid), outcome))
     assert {(run.optimizer, run.weight_decay) for run in cells} == {("sgd", 0.0), ("sgd", 0.001)}
     assert len(cells) == 2 * 3 * len(SHARES)
 
 
-def test_instruments_measure_only_the_grid(make_grid: MakeGrid, results_frame: Frame) -> None:
+def test_instruments_measure_only_the_grid(make_grid: MakeGrid, finish: Finish) -> None:
     grid = make_grid(**PRICED, measure__quantities=["rotation"], training__average=True)
-    cells = prices(finish(grid, results_frame))
+    cells = prices(finish(partial(required_runs, grid), outcome))
     assert cells and {(run.measure, run.average) for run in cells} == {("", False)}
 
 
@@ -190,11 +178,11 @@ def test_instruments_measure_only_the_grid(make_grid: MakeGrid, results_frame: F
     ids=str,
 )
 def test_specs_without_a_price_have_no_cells(
-    tmp_path: Path, make_spec: MakeSpec, results_frame: Frame, changes: dict[str, Any], reason: str
+    tmp_path: Path, make_spec: MakeSpec, finish: Finish, results_frame: Frame, changes: dict[str, Any], reason: str
 ) -> None:
     spec = make_spec(**PRICED | changes)
     grid = Grid(spec)
-    runs = finish(grid, results_frame)
+    runs = finish(partial(required_runs, grid), outcome)
     assert not prices(runs)
     assert price_notes(grid, results_frame(runs, outcome)) == []
     notes = dry_run(spec, tmp_path / "out").notes
@@ -225,29 +213,29 @@ def failing(run: Run) -> dict[str, Any]:
     ids=["no edge", "all failed", "no shares", "no noise"],
 )
 def test_one_note_explains_why_results_allow_no_cells(
-    make_grid: MakeGrid, results_frame: Frame, changes: dict[str, Any], result: Outcome, reason: str
+    make_grid: MakeGrid, finish: Finish, results_frame: Frame, changes: dict[str, Any], result: Outcome, reason: str
 ) -> None:
     grid = make_grid(**PRICED | changes)
-    runs = finish(grid, results_frame, result)
+    runs = finish(partial(required_runs, grid), result)
     assert not prices(runs)
     (note,) = price_notes(grid, results_frame(runs, result))
     assert reason in note
 
 
-def test_batches_stay_near_the_measured_edges(make_grid: MakeGrid, results_frame: Frame) -> None:
+def test_batches_stay_near_the_measured_edges(make_grid: MakeGrid, finish: Finish) -> None:
     # With edges measured up to 32 examples, batches go up to 64, where the rate is 0.37 of the edge.
     changes = {"stability__batch_size": [4, 16, 32]}
-    sizes = {run.batch_size for run in prices(finish(make_grid(**PRICED | changes), results_frame))}
+    sizes = {run.batch_size for run in prices(finish(partial(required_runs, make_grid(**PRICED | changes)), outcome))}
     assert len(sizes) == 2 and max(sizes) <= 64
     # A batch has at most half of the training set.
     small = {"dataset__train_size": 60, "grid__learning_rate": [1.6], "stability__batch_size": [4, 16, 48]}
-    sizes = {run.batch_size for run in prices(finish(make_grid(**PRICED | small), results_frame))}
+    sizes = {run.batch_size for run in prices(finish(partial(required_runs, make_grid(**PRICED | small)), outcome))}
     assert sizes and max(sizes) <= 30
 
 
-def test_the_edge_is_the_median_of_the_thresholds(make_grid: MakeGrid, results_frame: Frame) -> None:
+def test_the_edge_is_the_median_of_the_thresholds(make_grid: MakeGrid, finish: Finish, results_frame: Frame) -> None:
     grid = make_grid(**PRICED | {"grid__width": [2]})
-    frame = results_frame(finish(grid, results_frame), outcome)
+    frame = results_frame(finish(partial(required_runs, grid), outcome), outcome)
     for ladder in stability_ladders(grid, frame):
         spread = [math.exp(0.1 * random.Random(f"{seed} 2").gauss(0, 1)) for seed in ladder.seeds]
         # The ladder has a resolution of a fourth root of 2, so a threshold is known to an eighth root.

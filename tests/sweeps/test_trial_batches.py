@@ -41,11 +41,8 @@ def fours(width, shape, classes):
 
 
 @pytest.fixture
-def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
-    name = f"trial_models_{abs(hash(request.node.nodeid))}"
-    (tmp_path / f"{name}.py").write_text(MODELS)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    return name
+def models(user_module: Callable[[str], str]) -> str:
+    return user_module(MODELS)
 
 
 def test_the_smallest_batch_is_found_by_trial() -> None:

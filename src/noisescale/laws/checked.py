@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,12 +9,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass
 
-from noisescale.errors import BadInput
 from noisescale.estimate import as_json
 from noisescale.laws.interval import mean_over_seeds
+from noisescale.store import read_record
 from noisescale.training import METRICS, TrainingSetting
 
 CHECK = "check/check.json"
@@ -169,15 +168,12 @@ def read_check(folder: Path) -> Check | None:
     Raises:
         BadInput: The file is damaged.
     """
-    path = folder / CHECK
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        for difference in (*values["differences"], values["best_default"]):
-            for end, open_end in (("low", -math.inf), ("high", math.inf)):
-                difference[end] = open_end if difference[end] is None else difference[end]
-        return TypeAdapter(Check).validate_python(values)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, LookupError, TypeError, RecursionError, ValidationError):
-        required = "a check as `noisescale recommend --check` wrote it; the same command writes it again"
-        raise BadInput(str(path), required, "something else") from None
+    required = "a check as `noisescale recommend --check` wrote it; the same command writes it again"
+    return read_record(folder / CHECK, required, _check)
+
+
+def _check(values: Any) -> Check:
+    for difference in (*values["differences"], values["best_default"]):
+        for end, open_end in (("low", -math.inf), ("high", math.inf)):
+            difference[end] = open_end if difference[end] is None else difference[end]
+    return TypeAdapter(Check).validate_python(values)

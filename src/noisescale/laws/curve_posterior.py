@@ -93,12 +93,6 @@ class CurvePosterior:
     weights: tuple[Array, ...]
     cells: CellMeans
 
-    def quantile(self, probability: float) -> float:
-        """Return a quantile of the optimum's place."""
-        step = self.places[1] - self.places[0]
-        ends = np.concatenate([[self.places[0] - step / 2], self.places + step / 2])
-        return float(np.interp(probability, np.concatenate([[0.0], np.cumsum(self.density)]), ends))
-
     def height(self, confidence: float) -> tuple[Array, float, Array]:
         """Return the height, its variance and its mean derivative by the cells' means.
 

@@ -92,14 +92,14 @@ def outlook_of_law(
     nearness = np.array([math.exp(-abs(math.log(width / trained)) / _NEARNESS) for trained in known])
     lenders = generator.choice(len(known), _DRAWS, p=nearness / nearness.sum())
     rows = generator.choice(law.weights.size, _DRAWS, p=law.weights)
-    places = _places(law, width, rows, generator)
+    places = law.draws({"width": math.log(width)}, rows, generator)
     parts: list[ShapePart] = []
     span = optima[max(optima)].span
     for lender, (trained, draws) in enumerate(known.items()):
         chosen = np.flatnonzero(lenders == lender)
         if not chosen.size:
             continue
-        there = _places(law, trained, rows[chosen], generator)
+        there = law.draws({"width": math.log(trained)}, rows[chosen], generator)
         for part in draws.take(_with_places(draws.places, there, generator)).parts:
             amplitudes = np.array(FAMILIES[part.family].amplitudes)
             shape = (part.rows.size, 1)
@@ -128,12 +128,6 @@ def outlook_of_curve(optimum: Optimum, sign: float, seed: int = 0) -> Outlook | 
     generator = np.random.default_rng(seed)
     curves = optimum.draws.take(generator.integers(0, optimum.draws.places.size, _DRAWS))
     return Outlook(curves, optimum.span, measured_height(optimum, sign, _DRAWS, generator))
-
-
-def _places(law: PlaceLaw, width: float, rows: NDArray[np.intp], generator: np.random.Generator) -> Array:
-    """Return the places that draws of the law give to a width, with their scatter."""
-    values = law.values({"width": math.log(width)})[rows]
-    return np.asarray(values + law.scatter[rows] * generator.standard_normal(rows.size))
 
 
 def _with_places(known: Array, asked: Array, generator: np.random.Generator) -> NDArray[np.intp]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from noisescale.edge_rules import log_edge_between
 from noisescale.estimate import Estimate, from_log
 
 Array = NDArray[np.float64]
@@ -17,9 +18,7 @@ Array = NDArray[np.float64]
 class EdgeByBatch:
     """The stability edge ε_½ at batch size B, interpolated log-log between the measured batch sizes.
 
-    Outside the measured batch sizes the edge is extrapolated conservatively, so that it errs downward. Below the
-    smallest measured batch size the edge is proportional to B, because an edge never falls faster than B as the batch
-    shrinks. Above the largest measured batch size it is constant, because an edge never falls as the batch grows.
+    Outside the measured batch sizes the edge is extrapolated so that it errs downward (`log_edge_between`).
 
     Args:
         batch_sizes: Measured batch sizes, increasing, in examples, shape [batches].
@@ -52,10 +51,10 @@ class EdgeByBatch:
             The logarithms of the learning rates, shape [points].
         """
         knots, rates = np.log(self.batch_sizes), np.asarray(self.log_rates)
-        inside = np.clip(log_batch, knots[0], knots[-1])
-        value = np.interp(inside, knots, rates) + np.minimum(log_batch - inside, 0.0)
+        value = log_edge_between(log_batch, knots, rates)
         if shift == 0:
-            return np.asarray(value)
+            return value
+        inside = np.clip(log_batch, knots[0], knots[-1])
         ends = np.asarray(self.log_lows if shift < 0 else self.log_highs)
         delta = np.where(np.isfinite(ends), np.abs(ends - rates), np.inf)
         right = np.clip(np.searchsorted(knots, inside), 1, max(knots.size - 1, 1)) % knots.size

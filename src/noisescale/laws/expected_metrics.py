@@ -11,6 +11,7 @@ from scipy.special import ndtri
 
 from noisescale.estimate import CONFIDENCE, Estimate
 from noisescale.laws.decisions import Outlook
+from noisescale.laws.metric_scale import within_range
 
 Array = NDArray[np.float64]
 
@@ -70,14 +71,12 @@ class Prospect:
         return float(np.mean(self.heights - self.losses))
 
     def metric(self, sign: float, unit: str, convention: str) -> ExpectedMetric:
-        """Return the expected metric in its own direction."""
+        """Return the expected metric, whether it is maximized or minimized."""
         values = sign * (self.heights - self.losses)
         runs = values[:, None] + self.deviation * _NORMAL_QUANTILES
         low, high = np.quantile(values, (_TAIL, 1 - _TAIL))
         run_low, run_high = np.quantile(runs, (_TAIL, 1 - _TAIL))
-        # A fraction, such as accuracy, lies between 0 and 1.
-        limits = (0.0, 1.0) if unit == "fraction" else (-math.inf, math.inf)
-        value, low, high, run_low, run_high = np.clip((values.mean(), low, high, run_low, run_high), *limits)
+        value, low, high, run_low, run_high = within_range((values.mean(), low, high, run_low, run_high), unit)
         return ExpectedMetric(
             value=float(value),
             low=float(low),

@@ -15,6 +15,7 @@ from noisescale.laws.edge_by_batch import EdgeByBatch
 from noisescale.laws.edges import edge_laws, measured_edge_at_width, measured_edges
 from noisescale.laws.ladder import Ladder, build_ladder, ladder_quantity
 from noisescale.laws.largest_batch import CONVENTION, LARGEST_BATCH_ADVICE, LargestBatch, largest_batch
+from noisescale.laws.metric_scale import within_range
 from noisescale.laws.noise_units import NORMALIZED, NoiseUnits
 from noisescale.laws.optima import Optimum
 from noisescale.laws.optimum import optimum
@@ -218,6 +219,7 @@ def _metric_optimum(
         reason = "the learning rate at the optimum exceeds half of the stability edge"
     elif curve.label in NO_BENEFIT:
         reason = curve.advice if units.quantity == "learning_rate" else NO_BENEFIT_REASON
+    value, low, high = (float(end) for end in within_range((curve.height.value, *curve.height.interval), unit))
     return MetricOptimum(
         metric=metric,
         curve=curve,
@@ -226,20 +228,13 @@ def _metric_optimum(
         learning_rate=estimates["learning_rate"],
         batch_size=estimates["batch_size"],
         temperature=estimates["temperature"],
-        height=_height(curve, unit, metric),
+        height=Estimate(value, low, high, unit, f"test {metric} at the optimum, late-time mean"),
         late=late,
         stability_limited=limited,
         labels=labels,
         in_law=not reason,
         reason=reason,
     )
-
-
-def _height(curve: Optimum, unit: str, metric: str) -> Estimate:
-    """Return the height in the metric's unit. A fraction, such as accuracy, lies between 0 and 1."""
-    limits = (0.0, 1.0) if unit == "fraction" else (-math.inf, math.inf)
-    value, low, high = (float(np.clip(number, *limits)) for number in (curve.height.value, *curve.height.interval))
-    return Estimate(value, low, high, unit, f"test {metric} at the optimum, late-time mean")
 
 
 def _has_converged(ladder: Ladder, metric: str, curve: Optimum, usable: NDArray[np.bool_]) -> bool:

@@ -74,7 +74,7 @@ def predicted_height(
     ]
     law = place_law({"width": np.log(widths)}, densities)
     rows = generator.choice(law.weights.size, count, p=law.weights)
-    draws = law.values({"width": math.log(width)})[rows] + law.scatter[rows] * generator.standard_normal(count)
+    draws = law.draws({"width": math.log(width)}, rows, generator)
     nearest = min(widths, key=lambda trained: abs(math.log(trained / width)))
     return Height((level + draws) * unit, _seed_deviation(optima[nearest]))
 

@@ -19,6 +19,7 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from noisescale.estimate import Estimate
 from noisescale.laws.interval import mean_over_seeds
+from noisescale.store import fill_failures
 
 Array = NDArray[np.float64]
 
@@ -140,7 +141,9 @@ def build_ladder(runs: pd.DataFrame, quantity: str, select_on: str, units: Mappi
     run_seeds = runs["seed"].to_numpy()
     seeds = _shared_seeds([{int(seed) for seed in run_seeds[row]} for row in rows])
     measured = {
-        f"{split}_{metric}": _fill_failures(runs, f"{split}_{metric}", f"chance_{metric}")
+        f"{split}_{metric}": fill_failures(runs, f"{split}_{metric}", metric, runs["diverged_or_collapsed"]).to_numpy(
+            dtype=np.float64
+        )
         for split in dict.fromkeys((select_on, "test"))
         for metric in units
         if f"{split}_{metric}" in runs
@@ -175,16 +178,6 @@ def _shared_seeds(sets: list[set[int]]) -> tuple[int, ...]:
     all_seeds = sorted(set.union(*sets))
     half_of_cells = len(sets) / 2
     return tuple(seed for seed in all_seeds if sum(seed in cell_seeds for cell_seeds in sets) > half_of_cells)
-
-
-def _fill_failures(runs: pd.DataFrame, column: str, chance: str) -> Array:
-    """Return a metric of every run, with the constant predictor's value for failed runs."""
-    values = runs[column].astype(float).to_numpy()
-    if chance in runs:
-        values = np.where(
-            runs["diverged_or_collapsed"].to_numpy(dtype=bool), runs[chance].astype(float).to_numpy(), values
-        )
-    return np.asarray(values, dtype=np.float64)
 
 
 def _constant(runs: pd.DataFrame, column: str) -> float:

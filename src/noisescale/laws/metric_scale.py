@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from noisescale.estimate import Estimate
 from noisescale.laws.optima import Optimum, Peak
@@ -62,6 +62,12 @@ class MetricScale:
         value, *ends = (sign * (self.level + self.span * end) for end in (height.value, height.low, height.high))
         low, high = ends if sign > 0 else ends[::-1]
         return replace(height, value=value, low=low, high=high, standard_error=self.span * height.standard_error)
+
+
+def within_range(values: ArrayLike, unit: str) -> Array:
+    """Return values or ends of intervals of a metric within its range: a fraction, such as accuracy, is from 0 to 1."""
+    limits = (0.0, 1.0) if unit == "fraction" else (-math.inf, math.inf)
+    return np.clip(np.asarray(values, dtype=np.float64), *limits)
 
 
 def metric_scale(y: Array, constant: float) -> MetricScale:

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from noisescale.errors import BadInput
 from noisescale.estimate import Estimate
-from noisescale.laws.decisions import Outlook
 from noisescale.laws.edges import measured_edge_at_width
 from noisescale.laws.expected_metrics import prospect
 from noisescale.laws.ladder import Cell
@@ -52,6 +51,7 @@ class NoiseRungs(RungLadder):
             )
             optimum = replace(optimum, value=scaled(noise, ratio, "1", optimum.value.convention))
         self.noise, self.optimum, self.time = noise, optimum, self.training_time(self.series, optimum)
+        self.paid = self.price_paid()
         rungs = [self.with_reason(self.equal_noise(size)) for size in self.batches(batch, cell)]
         if batch is not None:
             chosen = rungs[0]
@@ -67,8 +67,7 @@ class NoiseRungs(RungLadder):
             chosen = self.chosen(rungs)
             if self.edge is None:
                 self.warnings.append("no stability edge was measured: no rate above the trained ones is recommended")
-        shift = math.log(chosen.learning_rate.value / self.equal_noise(chosen.batch_size).learning_rate.value)
-        if shift:
+        if shift := self.shift(chosen):
             # The interval stays that of the optimum.
             optimum = replace(optimum, value=replace(optimum.value, value=optimum.value.value * math.exp(shift)))
             noise = replace(noise, value=noise.value * math.exp(shift))
@@ -116,20 +115,25 @@ class NoiseRungs(RungLadder):
         """Return a rung with its expected metric, if a law is known, and the reason against it."""
         if self.optimum.outlook is None:
             return replace(rung, reason=self.limits.fault(rung))
-        shift = math.log(rung.learning_rate.value / self.equal_noise(rung.batch_size).learning_rate.value)
-        place, outlook = math.log(self.optimum.value.value) + shift, self.optimum.outlook
+        place, outlook = math.log(self.optimum.value.value) + self.shift(rung), self.optimum.outlook
         price = self.limits.price_of(rung.learning_rate.value, rung.stability_edge.value, outlook.places.size)
         if price is None:
             return self.without_expectation(rung, "the price of this rate was not measured")
-        return self.with_expectation(rung, prospect(outlook, place, price, self.paid(outlook)))
+        return self.with_expectation(rung, prospect(outlook, place, price, self.paid))
 
-    def paid(self, outlook: Outlook) -> Array | float:
+    def shift(self, rung: Rung) -> float:
+        """Return the log ratio of a rung's noise scale to that of least expected regret."""
+        return math.log(rung.learning_rate.value / self.equal_noise(rung.batch_size).learning_rate.value)
+
+    def price_paid(self) -> Array | float:
         """Return the price of the rates of the cells behind the heights: those at the nearest width's optimum."""
+        if self.optimum.outlook is None:
+            return 0.0
         rows = [row for row in self.series.widths if self.metric in row.optima]
         row = min(rows, key=lambda row: abs(math.log(row.width / self.width)))
         optimum, edge = row.optima[self.metric], measured_edge_at_width(self.group.edges, row.width)
         rate, batch = optimum.learning_rate.value, optimum.batch_size.value
         if edge is None or not (math.isfinite(rate) and batch > 0):
             return 0.0
-        price = self.limits.price_of(rate, edge.at(batch).value, outlook.places.size)
+        price = self.limits.price_of(rate, edge.at(batch).value, self.optimum.outlook.places.size)
         return 0.0 if price is None else price

@@ -200,7 +200,7 @@ class _Ladder:
         label = self._label(place, low, high)
         ends = -math.inf if low < self.x[0] else low, math.inf if high > self.x[-1] else high
         place = float(np.clip(place, self.x[0], self.x[-1]))
-        height, by_seed, shape_error = self._height(posterior, outcomes, label, inside, same=same)
+        height, by_seed, shape_error = self._height(posterior, density, outcomes, label, inside, same=same)
         heights = tuple(float(value) for value in by_seed)
         likelihood = replace(density, open_low=math.isinf(ends[0]), open_high=math.isinf(ends[1]))
         return Peak(
@@ -260,6 +260,7 @@ class _Ladder:
     def _height(
         self,
         posterior: CurvePosterior,
+        density: PlaceDensity,
         outcomes: _Outcomes | None,
         label: str,
         inside: NDArray[np.bool_],
@@ -280,7 +281,7 @@ class _Ladder:
             _, _, pull = report_posterior.height(self.confidence)
             levels = np.linspace(0.02, 0.98, 25)
             if outcomes is None:
-                positions = np.array([posterior.quantile(level) for level in levels])
+                positions = np.array([density.quantile(level) for level in levels])
             else:
                 positions = np.quantile(outcomes.place, levels)
             positions = np.clip(positions, self.x[0], self.x[-1])

@@ -118,6 +118,19 @@ class PlaceLaw:
         """Return the law's log value at a setting, one for each draw."""
         return np.asarray(self.coefficients @ _row(np.array([logs[axis] for axis in self.axes]) - self.middles))
 
+    def draws(self, logs: Mapping[str, float], rows: NDArray[np.intp], generator: np.random.Generator) -> Array:
+        """Return the optimum of a setting in draws of the law, with its scatter.
+
+        Args:
+            logs: Log of each axis.
+            rows: Which draws of the law, shape [rows].
+            generator: Random generator of the scatter.
+
+        Returns:
+            The log optimum, shape [rows].
+        """
+        return np.asarray(self.values(logs)[rows] + self.scatter[rows] * generator.standard_normal(rows.size))
+
     def predicted(self, logs: Mapping[str, float], *, new: bool = True, confidence: float = CONFIDENCE) -> Array:
         """Return the median and the ends of the interval at a setting.
 
@@ -226,6 +239,6 @@ def _row(logs: Array) -> Array:
 
 def weighted_quantiles(values: Array, weights: Array, probabilities: Sequence[float]) -> Array:
     """Return quantiles of weighted draws."""
-    order = np.argsort(values)
+    order = np.argsort(values, kind="stable")
     cumulative = np.cumsum(weights[order]) - weights[order] / 2
     return np.asarray(np.interp(probabilities, cumulative / weights.sum(), values[order]))

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisescale.estimate import Estimate
+from noisescale.laws.place_laws import weighted_quantiles
 
 Array = NDArray[np.float64]
 
@@ -112,7 +113,5 @@ def price_curve(shares: Array, scores: Array, span: float) -> PriceCurve:
 
 def _quantiles(values: Array, weights: Array, unit: str, convention: str) -> Estimate:
     """Return the median and the ends of the central 95 % of a weighted sample."""
-    order = np.argsort(values, kind="stable")
-    cumulative = np.cumsum(weights[order]) - weights[order] / 2
-    low, middle, high = np.interp([0.025, 0.5, 0.975], cumulative, values[order])
+    low, middle, high = weighted_quantiles(values, weights, (0.025, 0.5, 0.975))
     return Estimate(float(middle), float(low), float(high), unit, convention)

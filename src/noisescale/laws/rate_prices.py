@@ -20,6 +20,7 @@ from noisescale.estimate import Estimate, exact, no_estimate
 from noisescale.laws.edge_by_batch import EdgeByBatch
 from noisescale.laws.interval import mean_over_seeds
 from noisescale.laws.price_curve import PriceCurve, price_curve
+from noisescale.store import fill_failures
 from noisescale.training import METRICS
 
 Array = NDArray[np.float64]
@@ -121,7 +122,7 @@ def rate_price(
         return _not_measured(f"no stability edge inside its ladder was measured at width {width:g}", unit)
     if f"test_{metric}" not in runs or f"chance_{metric}" not in runs:
         return _not_measured(f"the cells that measure it have no test {metric}", unit)
-    sign = 1.0 if METRICS[metric].direction == "max" else -1.0
+    sign = METRICS[metric].sign
     settings, scores, failures = _seed_table(_one_noise(runs[runs["width"] == width]), edge, metric, sign)
     if min(scores.shape) < 2:
         return _not_measured("fewer than two cells with two common seeds have finished", unit)
@@ -174,8 +175,7 @@ def _seed_table(
         each cell, a larger value being better, shape [seeds, cells]; and the number of failed seeds of each cell.
     """
     failed = runs["diverged_or_collapsed"].astype(bool)
-    chance = runs[f"chance_{metric}"].astype(float)
-    scores = sign * runs[f"test_{metric}"].astype(float).where(~failed, chance)
+    scores = sign * fill_failures(runs, f"test_{metric}", metric, failed)
     keys = ["learning_rate", "batch_size", "steps"]
     table = runs.assign(score=scores).pivot_table(index="seed", columns=keys, values="score")
     # A pack that failed leaves a cell without some seeds.

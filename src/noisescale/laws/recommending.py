@@ -77,10 +77,10 @@ def recommend(
     fitted = study_or_fit if isinstance(study_or_fit, Fit) else fit(study_or_fit)
     study = study_or_fit if isinstance(study_or_fit, Study) else None
     request = Request(width, None if batch_size is None else int(batch_size), prefer, tolerance)
-    wanted = dict(held or {}) | ({} if parameterization is None else {"parameterization": parameterization})
-    groups = held_groups(fitted.groups, wanted)
+    hyperparameters = dict(held or {}) | ({} if parameterization is None else {"parameterization": parameterization})
+    groups = held_groups(fitted.groups, hyperparameters)
     selection, group_basis = best_selection(
-        fitted, [_select(fitted, group, request, study) for group in groups], held=bool(wanted)
+        fitted, [_select(fitted, group, request, study) for group in groups], held=bool(hyperparameters)
     )
     return _recommendation(fitted, selection, group_basis, request, study)
 

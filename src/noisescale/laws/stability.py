@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import bdtr, ndtr
 
+from noisescale.edge_rules import seed_thresholds
 from noisescale.errors import BadInput
 from noisescale.estimate import CONFIDENCE, Estimate, from_log, two_sided
 
@@ -145,17 +146,9 @@ def stability_edge(rates: Array, failed: Array, confidence: float = CONFIDENCE) 
 
 
 def _thresholds(log_rates: Array, failed: Array) -> tuple[Array, Array, float]:
-    """Return the ends of each seed's log threshold [S], and the share of seeds that are stable again above it.
-
-    A short run at a small rate may end at chance because it has learned nothing yet. Failures below a seed's lowest
-    stable rate are therefore slow training, not instability, and are ignored.
-    """
-    stable = failed == 0
-    learns = np.min(np.where(stable, log_rates, math.inf), axis=1, keepdims=True)
-    unstable = (failed == 1) & ((log_rates > learns) | np.isinf(learns))
-    first = np.min(np.where(unstable, log_rates, math.inf), axis=1)
-    below = np.max(np.where(stable & (log_rates < first[:, None]), log_rates, -math.inf), axis=1)
-    returning = np.any(stable & (log_rates > first[:, None]), axis=1)
+    """Return the ends of each seed's log threshold [S], and the share of seeds that are stable again above it."""
+    below, first = seed_thresholds(log_rates, failed)
+    returning = np.any((failed == 0) & (log_rates > first[:, None]), axis=1)
     return below, first, float(returning.mean())
 
 

@@ -8,6 +8,7 @@ from .folder import Failure as Failure
 from .folder import parse_spec as parse_spec
 from .folder import read_failures as read_failures
 from .folder import read_spec as read_spec
+from .json_record import read_record as read_record
 from .seal import DamagedFile as DamagedFile
 from .shards import finished_packs as finished_packs
 from .shards import move_damaged_shards as move_damaged_shards
@@ -20,5 +21,6 @@ from .study import MEASURES as MEASURES
 from .study import Study as Study
 from .study import comparable_runs as comparable_runs
 from .study import diverged_or_collapsed as diverged_or_collapsed
+from .study import fill_failures as fill_failures
 from .times import record_time as record_time
 from .times import record_times as record_times

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from noisescale.errors import BadInput
+from noisescale.store.json_record import positive, read_record
 
 MODEL = "model.json"
 
@@ -49,15 +50,13 @@ def read_accepted_batches(folder: Path) -> AcceptedBatches | None:
     Raises:
         BadInput: The record is damaged.
     """
-    path = folder / MODEL
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        smallest, sizes, error = values["smallest"], tuple(values["ghost_sizes"]), values["error"]
-        if not all(type(size) is int and size > 0 for size in (smallest, *sizes)) or not isinstance(error, str):
-            raise ValueError("sizes must be positive integers")
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        required = "the batch sizes of the model as a sweep wrote them; the same `noisescale sweep` writes them again"
-        raise BadInput(str(path), required, "something else") from None
+    required = "the batch sizes of the model as a sweep wrote them; the same `noisescale sweep` writes them again"
+    return read_record(folder / MODEL, required, _accepted_batches)
+
+
+def _accepted_batches(values: Any) -> AcceptedBatches:
+    smallest, sizes, error = values["smallest"], tuple(values["ghost_sizes"]), values["error"]
+    positive((smallest, *sizes))
+    if not isinstance(error, str):
+        raise TypeError("error must be text")
     return AcceptedBatches(smallest, sizes, error)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +17,7 @@ from noisescale.noise_laws import NOISE_COLUMNS, SGD_NOISE
 from noisescale.runs import Run
 from noisescale.store.accepted_batches import AcceptedBatches, read_accepted_batches
 from noisescale.store.folder import SHARDS, read_failures, read_spec
+from noisescale.store.json_record import positive, read_record
 from noisescale.store.nested import NestedCurves, flat_rows
 from noisescale.store.shards import read_shards
 
@@ -66,16 +66,11 @@ class Study:
         Raises:
             BadInput: The record of the data is missing or damaged.
         """
+        required = "the data's shape as a sweep wrote it; the same `noisescale sweep` writes it again"
         path = self.folder / "data.json"
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            shape, classes = tuple(values["input_shape"]), values["num_classes"]
-            if not all(type(size) is int and size > 0 for size in (*shape, classes)):
-                raise ValueError("sizes must be positive integers")
-        except (OSError, ValueError, LookupError, TypeError, RecursionError):
-            required = "the data's shape as a sweep wrote it; the same `noisescale sweep` writes it again"
-            raise BadInput(str(path), required, "something else") from None
-        return shape, classes
+        if (record := read_record(path, required, _data_shape)) is None:
+            raise BadInput(str(path), required, "something else")
+        return record
 
     def accepted_batches(self) -> AcceptedBatches | None:
         """Return the batch sizes on which the model can be trained. None for a study of version 0.1.
@@ -174,6 +169,12 @@ class Study:
         return reference.rename(columns=names)[["run_id", *names.values(), "normalized_noise_scale"]]
 
 
+def _data_shape(values: Any) -> tuple[tuple[int, ...], int]:
+    shape, classes = tuple(values["input_shape"]), values["num_classes"]
+    positive((*shape, classes))
+    return shape, classes
+
+
 def _set_noise(frame: pd.DataFrame) -> None:
     """Set the measures of noise, which for SGD follow from the keys of a run, and otherwise are stored."""
     stored = (
@@ -231,6 +232,25 @@ def diverged_or_collapsed(runs: pd.DataFrame) -> pd.Series:
     """
     diverged = runs["status"] == "diverged"
     return diverged | runs["collapsed"].fillna(False).astype(bool) if "collapsed" in runs else diverged
+
+
+def fill_failures(runs: pd.DataFrame, column: str, metric: str, failed: pd.Series | None = None) -> pd.Series:
+    """Return a metric of each run, with the constant predictor's value for the runs that diverged or collapsed.
+
+    Args:
+        runs: Rows of `Study.runs()`.
+        column: Column of the metric, such as "test_accuracy".
+        metric: Name of the metric, such as "accuracy".
+        failed: Mask of the failed runs. Default: `diverged_or_collapsed(runs)`.
+
+    Returns:
+        The values. Those of failed runs stay if the constant predictor's value was not recorded.
+    """
+    values, constant = runs[column].astype(float), f"chance_{metric}"
+    if constant not in runs:
+        return values
+    failed = diverged_or_collapsed(runs) if failed is None else failed.astype(bool)
+    return values.where(~failed, runs[constant].astype(float))
 
 
 def comparable_runs(runs: pd.DataFrame) -> pd.DataFrame:

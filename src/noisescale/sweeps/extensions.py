@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from noisescale.runs import Run
-from noisescale.store import diverged_or_collapsed
+from noisescale.store import diverged_or_collapsed, fill_failures
 from noisescale.sweeps.axes import rung
 from noisescale.sweeps.grid import Grid, Point
 from noisescale.training import METRICS
@@ -83,9 +83,9 @@ class Cells:
         self.records: dict[str, tuple[float, bool, bool]] = {}
         self.ids: dict[Point, list[str]] = {}
         if len(results):
-            trained = ~diverged_or_collapsed(results)
-            scores = results[f"{grid.spec.fit.select_on}_{metric}"].where(trained, results[f"chance_{metric}"])
-            records = zip(scores.astype(float), trained, results.late, strict=True)
+            failed = diverged_or_collapsed(results)
+            scores = fill_failures(results, f"{grid.spec.fit.select_on}_{metric}", metric, failed)
+            records = zip(scores, ~failed, results.late, strict=True)
             self.records = dict(zip(results.run_id, records, strict=True))
 
     def have_all_runs(self, points: Iterable[Point]) -> bool:

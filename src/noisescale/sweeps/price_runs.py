@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from noisescale.edge_rules import log_edge_between
 from noisescale.noise_laws import NOISE_SCALE, NoiseLaw
 from noisescale.runs import Run
 from noisescale.sweeps.extensions import Cells, added_points, ladder_groups
@@ -156,7 +157,8 @@ def _plan_at(grid: Grid, best: Point, law: NoiseLaw, edges: dict[int, float]) ->
     largest = min(max(edges) * BEYOND, run.train_size // 2)
     sizes = np.arange(max(1, -(-min(edges) // BEYOND)), largest + 1)
     rates = noise / law.per_rate(NOISE_SCALE.name, sizes.astype(np.float64), *setting, replacement=replacement)
-    batches = _batches_at_shares(grid, sizes, np.log(rates) - _log_edges(edges, np.log(sizes)))
+    log_edges = log_edge_between(np.log(sizes), np.log(list(edges)), np.log(list(edges.values())))
+    batches = _batches_at_shares(grid, sizes, np.log(rates) - log_edges)
     if len(batches) < 2:
         shares = ", ".join(f"{share:g}" for share in SHARES)
         return PricePlan(
@@ -186,14 +188,3 @@ def _batches_at_shares(grid: Grid, sizes: NDArray[np.int64], log_shares: Array) 
         near = [int(place) for place in np.argsort(distances, kind="stable") if distances[place] <= math.log(NEAR)]
         batches.update([size for size in map(int, sizes[near]) if grid.can_train_on(size)][:1])
     return sorted(batches)
-
-
-def _log_edges(edges: dict[int, float], log_batches: Array) -> Array:
-    """Interpolate the logarithm of the edge in the logarithm of the batch size.
-
-    Outside the measured batch sizes the edge errs downward: it is proportional to the batch size below, and constant
-    above.
-    """
-    knots = np.log(list(edges))
-    inside = np.clip(log_batches, knots[0], knots[-1])
-    return np.asarray(np.interp(inside, knots, np.log(list(edges.values()))) + np.minimum(log_batches - inside, 0.0))

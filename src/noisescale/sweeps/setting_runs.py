@@ -10,11 +10,12 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from noisescale.errors import BadInput
 from noisescale.runs import Run, pack_id
-from noisescale.store import SHARDS, Study, diverged_or_collapsed
+from noisescale.store import SHARDS, Study, fill_failures
 from noisescale.sweeps.cost import ModelSize, seconds
 from noisescale.sweeps.executors import build_executor
 from noisescale.sweeps.folder import CHECKPOINTS, KERNELS, create_folder, spec_of_record
@@ -157,7 +158,8 @@ class SettingRuns:
                     leftover.unlink(missing_ok=True)
             remove_alive_files(self.folder / CHECKPOINTS)
             self._train_missing(settings, width)
-        return [self._values(self.runs(setting, width)) for setting in settings]
+        values = self._values()
+        return [values.loc[[run.run_id for run in self.runs(setting, width)]].to_numpy() for setting in settings]
 
     @cached_property
     def _workers(self) -> Workers:
@@ -204,7 +206,7 @@ class SettingRuns:
         return measured / planned if measured > 0 and planned > 0 else 1.0
 
     def _train_missing(self, settings: Sequence[TrainingSetting], width: int) -> None:
-        finished = self._finished()
+        finished = set(self._finished().run_id)
         names, jobs = {}, []
         for setting in settings:
             for pack in self._packs(setting, width):
@@ -227,13 +229,10 @@ class SettingRuns:
             pack, options, folder / SHARDS, folder / KERNELS, folder / CHECKPOINTS, self._workers.device, compile=False
         )
 
-    def _finished(self) -> set[str]:
-        return set(Study(self.folder, self.study.spec).finished().run_id)
+    def _finished(self) -> pd.DataFrame:
+        return Study(self.folder, self.study.spec).finished()
 
-    def _values(self, runs: Sequence[Run]) -> NDArray[np.float64]:
-        """Return the test metric of each run, with the constant predictor's value for failed runs."""
-        metric = self.grid.spec.fit.metric
-        table = Study(self.folder, self.study.spec).finished().set_index("run_id")
-        rows = table.loc[[run.run_id for run in runs]]
-        values = rows[f"test_{metric}"].where(~diverged_or_collapsed(rows), rows[f"chance_{metric}"])
-        return np.asarray(values, dtype=np.float64)
+    def _values(self) -> pd.Series:
+        """Return the test metric of each finished run, by its id. A failed run has that of the constant predictor."""
+        metric, runs = self.grid.spec.fit.metric, self._finished().set_index("run_id")
+        return fill_failures(runs, f"test_{metric}", metric)

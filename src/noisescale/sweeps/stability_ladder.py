@@ -13,6 +13,7 @@ from itertools import pairwise, product
 import numpy as np
 import pandas as pd
 
+from noisescale.edge_rules import seed_thresholds
 from noisescale.runs import Run
 from noisescale.store import diverged_or_collapsed
 from noisescale.sweeps.axes import rung
@@ -115,13 +116,9 @@ class StabilityLadder:
         failures = [self._failures(rate) for rate in rates]
         if any(failed is None for failed in failures):
             return math.nan
-        unstable = np.array(failures, dtype=bool).T
-        log_rates = np.log(rates)
-        lowest = np.where(unstable, math.inf, log_rates).min(axis=1, keepdims=True)
-        first = np.where(unstable & (log_rates > lowest), log_rates, math.inf).min(axis=1, keepdims=True)
-        below = np.where(~unstable & (log_rates < first), log_rates, -math.inf).max(axis=1, keepdims=True)
+        below, first = seed_thresholds(np.log(rates), np.array(failures, dtype=np.float64).T)
         # A seed without a stable rate has its threshold below the ladder.
-        thresholds = (below + np.where(np.isfinite(below), first, below)).ravel() / 2
+        thresholds = (below + first) / 2
         # The mean of the middle thresholds of an even number of seeds must not mix finite and infinite values.
         middle = np.sort(thresholds)[[(len(thresholds) - 1) // 2, len(thresholds) // 2]]
         return float(np.exp(middle.mean())) if np.isfinite(middle).all() else math.nan
