@@ -188,7 +188,7 @@ def one_seed(name: str, folder: Path, seed: int, recommended_only: bool) -> dict
 
 
 def measure(name: str, source: Path, folder: Path, jobs: int, *, recommended_only: bool) -> list[dict[str, Any]]:
-    """Run all fresh seeds of a problem in processes of their own; finished seeds are read again."""
+    """Run all fresh seeds of a problem in separate processes. Finished seeds are only read."""
 
     def run(seed: int) -> dict[str, Any]:
         path = folder / f"{name}-{seed}.json"
@@ -208,7 +208,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "recommend")
     parser.add_argument("--source", type=Path, default=ROOT / "src", help="Folder of the package's sources.")
-    parser.add_argument("--baseline", type=Path, help="Sources of another version, for a column of its own.")
+    parser.add_argument("--baseline", type=Path, help="Sources of another version, for one more column.")
     parser.add_argument("--problems", nargs="+", default=list(PROBLEMS), choices=list(PROBLEMS))
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results" / "recommend.md")

@@ -23,7 +23,7 @@ from noisescale import Study
 from noisescale.laws import fit, recommend
 
 CHANCE = 0.1
-TARGETS = {256: 256, 128: 128}
+TARGETS = (256, 128)
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ class Check:
         width: Width of the trained networks.
         requested_width: Width of the recommendation that the user asked for. A narrower one is trained if the time
             does not suffice.
-        seeds: Seeds of the runs. The study's own runs use none of them.
+        seeds: Seeds of the runs, none of which the study uses.
         metric: Metric of the values, on the test set, averaged over the end of training.
         unit: Unit of the metric and of the differences.
         settings: The recommendation at the trained width, then the defaults.

@@ -1,9 +1,9 @@
 """What is known of a width's curve: where its optimum lies, how high it is, and how the metric falls beside it.
 
-At a trained width these are draws of its own curve. At another width the curves of the trained widths are moved along
-the law: a draw of the law says where the optimum of a trained width lies, a curve of that width with its optimum there
-gives the shape, and the law says how far its place moves. So place and shape stay together: where the top is a plateau,
-an optimum at its left end has the rest of the plateau to its right.
+At a trained width these are draws of the curve of that width. At another width the curves of the trained widths are
+moved along the law: a draw of the law says where the optimum of a trained width lies, a curve of that width with its
+optimum there gives the shape, and the law says how far its place moves. So place and shape stay together: where the top
+is a plateau, an optimum at its left end has the rest of the plateau to its right.
 
 The decision minimizes the expected drop below the optimum. Where the curve falls more steeply towards more noise, the
 decision lies below the median, by a margin that grows with the uncertainty.

@@ -1,6 +1,6 @@
 """The scale of a metric on a ladder: a level and a span, from which its values become plain numbers of order one.
 
-Fits in these units do not depend on the metric's own units, and values that are absurd but finite do no harm.
+Fits in these units do not depend on the units of the metric, and values that are absurd but finite do no harm.
 """
 
 from __future__ import annotations

@@ -154,7 +154,7 @@ def _not_measured(reason: str, unit: str) -> RatePrice:
 
 
 def _one_noise(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the cells at one noise scale. A sweep with more seeds may have found another best cell than before."""
+    """Return the cells at one noise scale. A sweep with more seeds may have another best cell than before."""
     parts = {f"{noise:.6g}": runs[np.isclose(runs["noise_scale"], noise, rtol=1e-6)] for noise in runs["noise_scale"]}
     return max(parts.values(), key=lambda part: (len(part), float(part["noise_scale"].iloc[0])))
 

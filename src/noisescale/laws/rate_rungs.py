@@ -1,4 +1,4 @@
-"""The rungs of an optimizer without a noise law, such as AdamW: every trained batch size has its own best rate."""
+"""The rungs of an optimizer without a noise law, such as AdamW: each trained batch size has a best rate."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class MetricOptimum:
         learning_rate: Learning rate ε at the optimum. It is the rate of the series if the batch size varies.
         batch_size: Batch size B at the optimum, in examples. It is the batch size of the series if the rate varies.
         temperature: Temperature ε/(B(1 - m)) at the optimum.
-        height: Metric at the optimum on the test set, cross-fitted over seeds.
+        height: Metric at the optimum on the test set, from the posterior over the shapes of the curve.
         late: True if the cells that decide the optimum have converged. If False, the optimum includes cells that have
             not converged, and only figures use it.
         stability_limited: True if the rate exceeds half of the stability edge at its batch size; None without an edge.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from noisescale.report.figures.stability import stability
 from noisescale.report.headline import law_sentence, peak_sentence
 from noisescale.report.material import Material
 from noisescale.report.numbers import number
+from noisescale.store import LATE_MARGIN
 from noisescale.training import METRICS
 
 
@@ -72,10 +74,11 @@ def _setting(material: Material) -> str:
 def _by_noise(material: Material) -> str:
     text = "Points show the mean over seeds of the average over the last evaluations, with its 95 % interval. "
     text += f"Here {_setting(material)}. "
-    text += "Diamonds show the optimum of each width with its 95 % interval, from inverting a t test on the derivative "
-    text += "of each seed's local cubic. An arrow marks an end that the data do not bound. "
+    text += "Diamonds show the optimum of each width with its 95 % interval, from a posterior over many shapes of the "
+    text += "curve. An arrow marks an end that the data do not bound. "
     if not material.cells.late.all():
-        text += "Open markers show cells that are not late: their accuracy still drifts by more than 0.01. "
+        text += "Open markers show cells that are not late: it is not shown that they drift by at most "
+        text += f"{100 * LATE_MARGIN:g} % of the span of the metric. "
     if int(material.cells.failures.sum()):
         text += "The strip below counts diverged and collapsed runs. In the means, they have the accuracy of chance. "
     return text + "Cells far below the peaks lie outside the frame. The heat map shows all cells."
@@ -87,8 +90,8 @@ def _noise_law(material: Material) -> str:
 
 
 def _peak(material: Material) -> str:
-    text = "Each seed's curve is evaluated at the position that the other seeds choose, so that selecting the best "
-    text += "cell does not bias its height. Bars show 95 % intervals over seeds. "
+    text = "The height of each curve at its optimum, from a posterior over many shapes of the curve. Bars show 95 % "
+    text += "intervals, which hold the noise of the seeds and the uncertainty about the shape. "
     return text + " ".join(peak_sentence(material, metric) for metric in material.metrics)
 
 
@@ -107,14 +110,13 @@ def _stability(material: Material) -> str:
 
 
 def _recommended(recommendation: Recommendation) -> str:
-    text = "All points of the dashed line have the same noise. The band is the 95 % interval. The star shows the "
-    text += f"default, B = {recommendation.batch_size} and ε = {number(recommendation.learning_rate.value)}. "
-    if any(rung.stable for rung in recommendation.ladder):
-        text += (
-            "This is the largest batch size whose rate is at most half of the stability edge and whose interval lies "
-        )
-        text += "below the edge. "
-    else:
+    text = "The dashed line shows the rate of each batch size, with the 95 % interval of the best one. The star shows "
+    text += f"the recommendation, B = {recommendation.batch_size} and "
+    text += f"ε = {number(recommendation.learning_rate.value)}. "
+    if math.isfinite(recommendation.expected_metric.value):
+        text += f"Its expected {recommendation.metric} is the best of the batch sizes that the study supports; of "
+        text += "those that are as good, it takes the fewest steps. "
+    if not any(rung.stable for rung in recommendation.ladder):
         text += "No batch size is known to be safely stable, and the warnings explain the choice. "
     return f"{text}Source: {'; '.join(recommendation.basis)}."
 

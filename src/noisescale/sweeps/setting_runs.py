@@ -1,4 +1,4 @@
-"""Runs of single settings on a study's data and model, apart from the study's own runs."""
+"""Runs of single settings on a study's data and model, in a folder apart from the runs of the study."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class SettingRuns:
         """Estimate the time that all settings take at a width, in seconds, on the workers of this machine.
 
         The first estimate is that of a sweep's plan, times the ratio of the measured to the planned time of the study's
-        own packs. Where the time matters, the first steps of the packs are timed instead.
+        packs. Where the time matters, the first steps of the packs are timed instead.
 
         Args:
             settings: The settings.
