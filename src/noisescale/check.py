@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 
 from noisescale.errors import BadInput
 from noisescale.laws import Check, Recommendation, Settings, compare_settings, recommend
@@ -21,6 +22,7 @@ def check_recommendation(
     recommendation: Recommendation,
     batch_size: int | None = None,
     *,
+    held: Mapping[str, object] | None = None,
     seeds: int = SEEDS,
     budget: float = BUDGET_SECONDS,
     log: Callable[[str], None] = lambda line: None,
@@ -34,6 +36,7 @@ def check_recommendation(
         study: The study.
         recommendation: The recommendation of this study.
         batch_size: Batch size that was given to `recommend`, for a narrower width.
+        held: Hyperparameters that were given to `recommend`, for a narrower width.
         seeds: Number of fresh seeds.
         budget: Largest estimated time, in seconds. If the width costs more, the widest trained width within the budget
             takes its place, with the recommendation for that width.
@@ -46,7 +49,15 @@ def check_recommendation(
         BadInput: No trained width fits the budget, or a setting cannot be trained.
     """
     runs, width = SettingRuns(study, seeds), int(recommendation.width)
-    trained_width, settings, seconds = _affordable(runs, recommendation, batch_size, budget, log)
+    recommend_again = partial(
+        recommend,
+        study,
+        batch_size=batch_size,
+        prefer=recommendation.prefer,
+        tolerance=recommendation.tolerance,
+        held=held,
+    )
+    trained_width, settings, seconds = _affordable(runs, recommendation, recommend_again, budget, log)
     log(f"check: {len(settings)} settings, {seeds} fresh seeds, width {trained_width}: about {seconds:.1f} s")
     values = runs.train(settings, trained_width)
     metric = runs.grid.spec.fit.metric
@@ -67,7 +78,7 @@ def check_recommendation(
 def _affordable(
     runs: SettingRuns,
     recommendation: Recommendation,
-    batch_size: int | None,
+    recommend_again: Callable[[int], Recommendation],
     budget: float,
     log: Callable[[str], None],
 ) -> tuple[int, list[TrainingSetting], float]:
@@ -81,7 +92,7 @@ def _affordable(
         # The settings of the requested width give the cost nearly enough to skip a width without its recommendation.
         estimates[narrower] = runs.seconds(settings, narrower, budget)
         if estimates[narrower] <= budget:
-            narrower_settings = _settings(runs, recommend(runs.study, narrower, batch_size), narrower)
+            narrower_settings = _settings(runs, recommend_again(narrower), narrower)
             estimates[narrower] = runs.seconds(narrower_settings, narrower, budget)
         if estimates[narrower] <= budget:
             log(f"check: width {width} would take about {estimates[width]:.1f} s, above the {budget:g} s allowed")

@@ -171,14 +171,12 @@ def recommend_command(
 
     study = Study.open(folder)
     _warn_if_unfinished(folder)
-    recommendation = recommend(
-        study, width, batch_size, prefer=prefer, tolerance=read_share("--tolerance", tolerance),
-        held=read_settings("--set", set_ or []),
-    )  # fmt: skip
+    held, share = read_settings("--set", set_ or []), read_share("--tolerance", tolerance)
+    recommendation = recommend(study, width, batch_size, prefer=prefer, tolerance=share, held=held)
     values, tables = recommendation.as_json(), recommendation_tables(recommendation)
     if check:
         result = check_recommendation(
-            study, recommendation, batch_size, seeds=check_seeds, budget=check_budget,
+            study, recommendation, batch_size, held=held, seeds=check_seeds, budget=check_budget,
             log=lambda line: print(line, file=sys.stderr, flush=True),
         )  # fmt: skip
         values["check"] = result.as_json()

@@ -16,10 +16,11 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from noisescale.estimate import as_json
+from noisescale.estimate import as_json, exact
 from noisescale.laws import RatePrice, fit
 from noisescale.laws.edge_by_batch import EdgeByBatch
 from noisescale.laws.rate_prices import rate_price
+from noisescale.laws.rungs import Limits, make_rung
 
 Array = NDArray[np.float64]
 
@@ -262,3 +263,21 @@ def test_a_fit_has_the_price_of_its_group(make_study: Callable[..., Any]) -> Non
     assert set(values) == {"cells", "reason", "largest_share", "at_half", "exponent"}
     assert unpriced["groups"][0].pop("rate_price") is None  # type: ignore[index]
     assert priced == unpriced, "the cells of the price enter nothing else"
+
+
+def test_a_rate_at_the_limit_is_supported_and_has_a_price() -> None:
+    runs = planted(np.random.default_rng(4), lambda share: 0.0, shares=(0.2, 0.31, 0.45))
+    measured = rate_price(runs, edge_at, "accuracy", "fraction")
+    assert measured is not None and measured.largest_share == pytest.approx(0.45)
+    for price in (measured, None):
+        share = 0.3 if price is None else measured.largest_share
+        limits = Limits((1.0, 1e4), (1e-3, 1e6), share, EDGE, price)
+        for batch in range(4, 400):
+            rate = limits.highest(batch)
+            rung = make_rung(batch, exact(rate, "1"), EDGE, 100)
+            assert limits.fault(rung) == ""
+            prices = limits.price_of(rate, rung.stability_edge.value, 10)
+            assert prices is not None and np.isfinite(prices).all()
+            # A little above the limit, the rate is not supported, and its price is not known.
+            above = make_rung(batch, exact(1.001 * rate, "1"), EDGE, 100)
+            assert limits.fault(above) and limits.price_of(1.001 * rate, above.stability_edge.value, 10) is None

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -117,11 +118,20 @@ def test_a_rate_above_the_trained_rates_warns(fitted: Fit) -> None:
     assert below.learning_rate.value < 2.0 and not any("above 2" in warning for warning in below.warnings)
 
 
-def test_a_width_where_noise_does_not_help_gets_a_bound_and_a_warning(make_study: Make) -> None:
+def test_a_width_where_noise_does_not_help_uses_its_curve_down_to_the_lowest_cell(make_study: Make) -> None:
     study = make_study(rates=(2.0,), widths=(32, 64, 128, 256, 512), batches=(1, 2, 3, 4, 6, 8, 11, 16))
     bound = recommend(study, width=32)
-    assert bound.basis[0] == "lowest noise scale on the grid at width 32"
-    assert any("may lie below the grid" in warning for warning in bound.warnings)
+    assert bound.basis[0].startswith("curve measured at width 32, down to its lowest cell")
+    assert sum("may lie below the grid" in warning for warning in bound.warnings) == 1
+    assert not any("lies outside" in warning for warning in bound.warnings)
+    # The lowest trained noise scale is that of ε = 2 and B = 16, whose accuracy is the best of this width.
+    runs = study.table[(study.table.purpose == "sweep") & (study.table.width == 32)]
+    means = runs.groupby("normalized_noise_scale").test_accuracy.mean()
+    assert means.idxmax() == means.index[0]
+    assert bound.normalized_noise_scale.value == pytest.approx(means.index[0], rel=0.1)
+    assert bound.normalized_noise_scale.value >= means.index[0] * (1 - 1e-9)
+    assert bound.expected_metric.value == pytest.approx(means.iloc[0], abs=0.004)
+    assert 0 <= bound.expected_regret.value < 0.005
     # The law holds only for widths at which noise helps. At smaller widths no law is known.
     for width in (24, 33, 48):
         recommendation = recommend(study, width=width)
@@ -237,6 +247,29 @@ def test_without_a_law_the_best_trained_cell_of_the_nearest_width_comes_first(ma
     assert f"B = {batch / 4:.3g}" in rules
 
 
+def test_a_preference_that_needs_a_law_says_that_it_is_not_used(make_study: Make) -> None:
+    study = fit(make_study(widths=(32, 64), seeds=2))
+    text = "the preference for steps is not used"
+    assert any(text in warning for warning in recommend(study, 256, prefer="steps").warnings)
+    assert not any(text in warning for warning in recommend(study, 256, 8, prefer="steps").warnings)
+    assert not any("preference" in warning for warning in recommend(study, 256).warnings)
+
+
+def test_a_study_that_has_not_converged_is_told_to_train_longer(make_study: Make) -> None:
+    warnings = recommend(make_study(late=lambda width, noise: False), 512).warnings
+    (text,) = [warning for warning in warnings if "inconclusive" in warning]
+    assert "train longer" in text and "widths 16, 32, 64, 128, 256" in text and "add" not in text
+
+
+def test_expectations_have_the_unit_of_the_loss(make_study: Make) -> None:
+    study = make_study(rates=(2.0,), metric="loss")
+    study.spec["training"]["loss"] = "mse"
+    recommendation = recommend(study, 512)
+    for value in (recommendation.expected_metric, recommendation.expected_regret):
+        assert math.isfinite(value.value) and value.unit == "squared error"
+    assert {rung.expected_metric.unit for rung in recommendation.ladder} == {"squared error"}
+
+
 def test_the_validity_lists_the_training_options(make_study: Make) -> None:
     study = make_study(rates=(2.0,))
     plain = recommend(study, width=512)
@@ -281,6 +314,22 @@ def test_only_batch_sizes_that_the_recorded_model_accepts_are_recommended(tmp_pa
         trainable([1], study, True)
 
 
+def test_the_batch_size_of_the_best_cell_is_kept_whatever_the_record_says(make_study: Make, tmp_path: Path) -> None:
+    planted = make_study(widths=(32, 64), seeds=2)
+
+    class Recorded(Study):
+        def runs(self) -> pd.DataFrame:
+            return planted.runs()
+
+        def data_shape(self) -> tuple[tuple[int, ...], int]:
+            return (5,), 3
+
+    (tmp_path / "model.json").write_text(AcceptedBatches(300, (), "ValueError: too few").text())
+    study = Recorded(tmp_path, planted.spec)
+    best = recommend(planted, 64)
+    assert recommend(study, 64).batch_size == best.batch_size < 300
+
+
 def test_the_preference_and_the_tolerance_are_checked(fitted: Fit) -> None:
     with pytest.raises(BadInput, match="prefer"):
         recommend(fitted, 128, prefer="speed")
@@ -323,6 +372,11 @@ def test_where_no_supported_setting_has_the_noise_the_nearest_rate_is_taken(fitt
     assert recommendation.learning_rate.value == pytest.approx(0.3 * recommendation.stability_edge.value)
     assert any("nearest rate" in warning for warning in recommendation.warnings)
     assert recommendation.normalized_noise_scale.value < 8000
-    assert recommendation.normalized_noise_scale.high > 7000
+    # The interval is that of the optimum, so it stands beside the optimum and not beside another value.
+    noise_scales = (recommendation.normalized_noise_scale, recommendation.noise_scale, recommendation.temperature)
+    assert all(math.isnan(noise.low) and math.isnan(noise.high) for noise in noise_scales)
+    (text,) = [warning for warning in recommendation.warnings if "nearest rate" in warning]
+    optimum, low, high = map(float, re.search(r"regret, (\S+) \[(\S+), (\S+)\]", text).groups())
+    assert low < optimum < high and recommendation.normalized_noise_scale.value < optimum and high > 7000
     free = recommend(fitted, width=256)
     assert recommendation.expected_regret.value > free.expected_regret.value

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import math
 from io import StringIO
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -59,6 +61,17 @@ def test_a_table_of_many_metrics_is_not_cut(capsys: pytest.CaptureFixture[str]) 
     lines = capsys.readouterr().out.splitlines()
     assert all(any(entry in line for line in lines) for entry in row)
     assert "…" in printed([table])
+
+
+def test_convergence_by_accuracy_is_mentioned_only_with_an_accuracy(fitted: Fit, make_study: Any) -> None:
+    def mentions(fit: Fit) -> list[bool]:
+        return [any("judged by accuracy" in note for note in data.notes) for data in fit_table_data(fit)]
+
+    assert any(mentions(fitted))
+    study = make_study(seeds=8)
+    runs = study.runs().assign(test_accuracy=math.nan, validation_accuracy=math.nan, chance_accuracy=math.nan)
+    spec = {**study.spec, "fit": {**study.spec["fit"], "metric": "loss"}}
+    assert not any(mentions(fit(SimpleNamespace(spec=spec, runs=lambda: runs))))
 
 
 def test_tables_show_every_width_and_both_metrics(fitted: Fit) -> None:

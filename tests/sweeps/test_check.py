@@ -36,7 +36,7 @@ from torch import nn
 
 class Steep(nn.Module):
     def forward(self, x):
-        return 100 * x**5
+        return x**5
 
 def steep(width, shape, classes):
     first = nn.Linear(math.prod(shape), width)
@@ -171,7 +171,7 @@ def test_a_default_that_diverges_counts_as_the_constant_predictor(
 ) -> None:
     spec = make_spec(
         seeds=3, model={"family": f"{models}:steep"}, grid__width=[4], training__steps=60,
-        grid__learning_rate=[1e-9, 1e-8], grid__parameterization=["own"],
+        grid__learning_rate=[1e-3, 1e-2], grid__parameterization=["own"],
     )  # fmt: skip
     study = sweep(spec, tmp_path / "study", quiet=True)
     check = check_recommendation(study, recommend(study, width=4), seeds=3)
@@ -202,6 +202,17 @@ def test_a_small_budget_checks_the_widest_trained_width_that_fits(
     assert lines[0] == "check: width 6 would take about 60.0 s, above the 45 s allowed"
     assert check.settings[0].learning_rate == recommend(small_study, width=4).learning_rate.value
     assert "Width 6 would take too long, so width 4 was trained." in check_table_data(check).notes
+    asked = {"prefer": "steps", "tolerance": 0.02, "held": {"parameterization": "ntk"}}
+    requests: list[tuple[Any, dict[str, Any]]] = []
+
+    def recorded(*arguments: Any, **options: Any) -> Any:
+        requests.append((arguments[1:], options))
+        return recommend(*arguments, **options)
+
+    monkeypatch.setattr("noisescale.check.recommend", recorded)
+    wide = recommend(small_study, 6, 4, **asked)
+    check_recommendation(small_study, wide, 4, held=asked["held"], seeds=2, budget=45.0)
+    assert requests == [((4,), {"batch_size": 4, **asked})]
     with pytest.raises(BadInput, match=r"--check-budget: at least 20 s, the estimated time at width 2.*Got: 3"):
         check_recommendation(small_study, recommendation, seeds=2, budget=3.0)
 

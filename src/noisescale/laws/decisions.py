@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from noisescale.laws.constant_predictor import NO_FAILURES, Failures
 from noisescale.laws.curve_draws import CurveDraws, ShapePart
 from noisescale.laws.curve_shapes import FAMILIES
-from noisescale.laws.heights import Height, measured_height, predicted_height
+from noisescale.laws.heights import measured_height, predicted_height
 from noisescale.laws.optima import Optimum
 from noisescale.laws.place_laws import PlaceLaw
 
@@ -44,29 +45,41 @@ class Outlook:
     """Draws of a width's curve.
 
     Args:
-        curves: Draws of the place of the optimum and of the shape beside it.
+        curves: Draws of the place of the optimum, of its height, in spans above a metric of 0, and of the shape beside
+            it.
         span: Span of the metric; no drop exceeds it.
-        height: Height of the optimum, with as many draws.
+        deviation: Standard deviation of one seed about the mean over the seeds that do not fail.
+        failures: Runs that fail at the optimum. Default: none.
+        lowest: Position of the lowest trained cell of the width, below which nothing is known; minus infinity if the
+            optimum lies inside the ladder. If an optimum lies below it, the lowest cell is the best.
     """
 
     curves: CurveDraws
     span: float
-    height: Height
+    deviation: float
+    failures: Failures = NO_FAILURES
+    lowest: float = -math.inf
 
     @property
     def places(self) -> Array:
         """Place of the optimum in each draw, shape [draws]."""
-        return self.curves.places
+        return np.asarray(np.maximum(self.curves.places, self.lowest))
+
+    @property
+    def heights(self) -> Array:
+        """Height of the optimum in each draw, shape [draws]."""
+        return np.asarray(self.span * self.curves.heights)
 
     def drop(self, x: Array) -> Array:
         """Return the drop below the optimum at the positions x, shape [draws, points]."""
-        return self.span * np.minimum(self.curves.drop(x), 1.0)
+        drops = np.minimum(self.curves.drop(x), 1.0) - np.minimum(self.curves.drop(self.places[:, None]), 1.0)
+        return np.asarray(self.span * np.maximum(drops, 0.0))
 
     def decision(self, low: float = -math.inf, high: float = math.inf) -> float:
         """Return the position x of least expected drop, between two limits."""
         first, last = np.quantile(self.places, ((1 - _CENTRAL) / 2, (1 + _CENTRAL) / 2))
         reach = (last - first) / 2
-        x = np.clip(np.linspace(first - reach, last + reach, _POINTS), low, high)
+        x = np.clip(np.linspace(first - reach, last + reach, _POINTS), max(low, self.lowest), high)
         return float(x[np.argmin(self.drop(x).mean(axis=0))])
 
 
@@ -109,16 +122,17 @@ def outlook_of_law(
             parts.append(ShapePart(part.family, chosen[part.rows], part.variant, moved))
     heights = {trained: optimum for trained, optimum in optima.items() if math.isfinite(optimum.height.standard_error)}
     height = predicted_height(heights, width, sign, _DRAWS, generator)
-    return Outlook(CurveDraws(places, height.draws, tuple(parts)), span, height)
+    return Outlook(CurveDraws(places, height.draws / span, tuple(parts)), span, height.deviation)
 
 
-def outlook_of_curve(optimum: Optimum, sign: float, seed: int = 0) -> Outlook | None:
+def outlook_of_curve(optimum: Optimum, sign: float, seed: int = 0, *, lowest: float = -math.inf) -> Outlook | None:
     """Draw the curve of a trained width.
 
     Args:
         optimum: Optimum of the width.
         sign: 1 for a metric to maximize, -1 for one to minimize.
         seed: Seed of the draws. Curves that were measured apart need different seeds.
+        lowest: Position of the lowest cell, if the optimum may lie below the ladder.
 
     Returns:
         The draws; None if the shape of the curve is not known.
@@ -127,7 +141,8 @@ def outlook_of_curve(optimum: Optimum, sign: float, seed: int = 0) -> Outlook | 
         return None
     generator = np.random.default_rng(seed)
     curves = optimum.draws.take(generator.integers(0, optimum.draws.places.size, _DRAWS))
-    return Outlook(curves, optimum.span, measured_height(optimum, sign, _DRAWS, generator))
+    height = measured_height(optimum, sign, _DRAWS, generator)
+    return Outlook(replace(curves, heights=height.draws / optimum.span), optimum.span, height.deviation, lowest=lowest)
 
 
 def _with_places(known: Array, asked: Array, generator: np.random.Generator) -> NDArray[np.intp]:

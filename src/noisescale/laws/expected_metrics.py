@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from noisescale.estimate import CONFIDENCE, Estimate
+from noisescale.laws.constant_predictor import NO_FAILURES, Failures
 from noisescale.laws.decisions import Outlook
 from noisescale.laws.metric_scale import within_range
 
 Array = NDArray[np.float64]
 
 _TAIL = (1 - CONFIDENCE) / 2
-# The normal distribution of one run about the mean over seeds, as quantiles of equal probability.
-_NORMAL_QUANTILES = ndtri((np.arange(40) + 0.5) / 40)
+# Quantiles of equal probability represent the runs of a setting.
+_LEVELS = (np.arange(40) + 0.5) / 40
 
 
 @dataclass(frozen=True)
@@ -55,15 +56,18 @@ class Prospect:
     Args:
         losses: Drop below the optimum of the width, from the noise and from the price of the rate, shape [draws].
         heights: Height of the optimum of the width, shape [draws].
-        deviation: Standard deviation of one seed about the mean over seeds.
+        deviation: Standard deviation of one seed about the mean over the seeds that do not fail.
         ceiling: Expected height of the best alternative. It is above the mean of `heights` if another batch size has a
             higher optimum.
+        failures: Runs that fail at this setting. Default: none. They lower the mean over seeds, so `heights` and
+            `losses` already contain them.
     """
 
     losses: Array
     heights: Array
     deviation: float
     ceiling: float
+    failures: Failures = NO_FAILURES
 
     @property
     def mean(self) -> float:
@@ -73,7 +77,7 @@ class Prospect:
     def metric(self, sign: float, unit: str, convention: str) -> ExpectedMetric:
         """Return the expected metric, whether it is maximized or minimized."""
         values = sign * (self.heights - self.losses)
-        runs = values[:, None] + self.deviation * _NORMAL_QUANTILES
+        runs = sign * self._runs()
         low, high = np.quantile(values, (_TAIL, 1 - _TAIL))
         run_low, run_high = np.quantile(runs, (_TAIL, 1 - _TAIL))
         value, low, high, run_low, run_high = within_range((values.mean(), low, high, run_low, run_high), unit)
@@ -86,6 +90,17 @@ class Prospect:
             unit=unit,
             convention=convention,
         )
+
+    def _runs(self) -> Array:
+        """Return the metric of runs of equal probability, for a metric to maximize, shape [draws, runs]."""
+        means, share, constant = self.heights - self.losses, self.failures.share, self.failures.constant
+        if not (share > 0 and math.isfinite(constant)):
+            return np.asarray(means[:, None] + self.deviation * ndtri(_LEVELS))
+        # mean = share·constant + (1 − share)·(mean of the others)
+        others = (means - share * constant) / (1 - share)
+        fails = _LEVELS < share
+        normal = ndtri(np.where(fails, 0.5, (_LEVELS - share) / (1 - share)))
+        return np.where(fails, constant, others[:, None] + self.deviation * normal)
 
     def regret(self, unit: str, convention: str) -> Estimate:
         """Return the expected regret against the best setting of the width, with its 95 % bound."""
@@ -104,5 +119,5 @@ def prospect(outlook: Outlook, x: float, price: Array | float = 0.0, paid: Array
         paid: Price that the cells paid from which the height of the curve was measured, shape [draws]. Default: none.
     """
     losses = outlook.drop(np.array([x]))[:, 0] + price
-    heights = outlook.height.draws + paid
-    return Prospect(losses, heights, outlook.height.deviation, float(heights.mean()))
+    heights = outlook.heights + paid
+    return Prospect(losses, heights, outlook.deviation, float(heights.mean()), outlook.failures)

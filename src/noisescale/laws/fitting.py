@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from noisescale.estimate import Estimate, no_estimate
+from noisescale.laws.constant_predictor import any_run_trained
 from noisescale.laws.edge_by_batch import EdgeByBatch
 from noisescale.laws.edges import edge_laws, measured_edge_at_width, measured_edges
 from noisescale.laws.ladder import Ladder, build_ladder, ladder_quantity
@@ -84,7 +85,7 @@ def fit(study: StudyLike, select_on: str | None = None) -> Fit:
         replacement=settings.replacement,
         groups=groups,
         summary=rows,
-        warnings=fit_warnings(groups, settings),
+        warnings=fit_warnings(groups, settings.metric, settings.select_on),
     )
 
 
@@ -110,9 +111,12 @@ def _fit_group(group: RunGroup, settings: Settings) -> Group:
 
 
 def _rank(series: Series, metric: str) -> tuple[int, int, float]:
-    """Return a sort key: a conclusive law comes first, then more widths, then a narrower interval of the slope."""
+    """Return a sort key: a conclusive law comes first, then more widths, then a narrower interval of the slope.
+
+    A series without any run that trained comes last.
+    """
     law = series.law(metric)
-    if law is None:
+    if law is None or not any_run_trained(series.widths):
         return 2, 0, math.inf
     width = law.slope.high - law.slope.low
     return int(law.status != "ok"), -len(law.widths) - len(law.censored), width if math.isfinite(width) else math.inf
@@ -181,6 +185,7 @@ def _fit_width(
         cells=ladder.cells,
         optima=optima,
         largest_batch=batches,
+        constants=ladder.constants,
     )
 
 
@@ -283,8 +288,11 @@ def _metric_laws(
     with_noise, bounded = (used, bounded) if has_noise else ([], [])
     is_normalized = quantity == "normalized_noise_scale"
     measure = ("1", NORMALIZED) if is_normalized else (NOISE_SCALE.unit, NOISE_SCALE.formula(replacement))
-    noise_law = _law(with_noise, noise, *measure)
-    with_bounds = _law(bounded, noise, *measure)
+    excluded = tuple(
+        Excluded(at_width.width, at_optimum.reason) for at_width, at_optimum in rows if not at_optimum.in_law
+    )
+    noise_law = _law(with_noise, noise, *measure, excluded)
+    with_bounds = _law(bounded, noise, *measure, excluded)
     batches = [
         (at_width, at_optimum, at_width.largest_batch[metric])
         for at_width, at_optimum in used
@@ -299,6 +307,7 @@ def _metric_laws(
             "optimum temperature",
             TEMPERATURE.unit,
             TEMPERATURE.formula(replacement),
+            excluded,
             lambda width, x: units_at[width].log_temperature(x),
         ),
         learning_rate=(
@@ -307,6 +316,7 @@ def _metric_laws(
                 "optimum learning rate",
                 "1",
                 "ε, at the fixed batch",
+                excluded,
                 lambda width, x: math.log(units_at[width].rate(x)),
             )
             if axis == "learning_rate"
@@ -324,9 +334,7 @@ def _metric_laws(
             convention=CONVENTION,
         ),
         height=_height_trend(rows),
-        excluded=tuple(
-            Excluded(at_width.width, at_optimum.reason) for at_width, at_optimum in rows if not at_optimum.in_law
-        ),
+        excluded=excluded,
     )
 
 
@@ -335,6 +343,7 @@ def _law(
     quantity: str,
     unit: str,
     convention: str,
+    excluded: Sequence[Excluded],
     convert: Callable[[float, float], float] | None = None,
 ) -> PowerLaw:
     """Fit the law of the optima, in the logarithm of the ladders' quantity or in what `convert` makes of it."""
@@ -353,7 +362,16 @@ def _law(
         quantity=quantity,
         unit=unit,
         convention=convention,
+        left_out=_reasons(excluded),
     )
+
+
+def _reasons(excluded: Sequence[Excluded]) -> list[str]:
+    """Return each reason with the widths that a law leaves out for it."""
+    widths: dict[str, list[str]] = {}
+    for row in excluded:
+        widths.setdefault(row.reason, []).append(f"{row.width:g}")
+    return [f"at width{'s' * (len(names) > 1)} {', '.join(names)}, {reason}" for reason, names in widths.items()]
 
 
 def _log_error(estimate: Estimate, default: float) -> float:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from noisescale.errors import BadInput
+from noisescale.errors import BadInput, unknown_name
 from noisescale.laws.optimum_at_width import best_cell
 from noisescale.laws.results import Fit, Group
 from noisescale.laws.rung_ladder import Selection
-from noisescale.training import METRICS
+from noisescale.training import METRICS, OPTIMIZERS, hyperparameter_names
 
+# Properties of the data. Groups that differ in one of these solve different problems.
+_PROBLEM = ("label_noise",)
 # Share of the span by which a group without a law must be better than one with a law.
 _HANDICAP = 0.005
 
@@ -26,18 +29,32 @@ def held_groups(groups: Sequence[Group], held: Mapping[str, object]) -> list[Gro
         The groups; at least one.
 
     Raises:
-        BadInput: A key is unknown, or no group has these values.
+        BadInput: A key is unknown, no group has these values, or the remaining groups have different data.
     """
-    settings = {id(group): {**group.hyperparameters, "parameterization": group.parameterization} for group in groups}
     remaining = list(groups)
+    keys = {key: None for group in groups for key in _settings(group)}
     for key, value in held.items():
-        values = [settings[id(group)].get(key) for group in remaining]
+        if key not in keys:
+            raise unknown_name("--set", keys, key)
+        values = [_settings(group).get(key) for group in remaining]
         matching = [group for group, known in zip(remaining, values, strict=True) if _equal(known, value)]
         if not matching:
-            known = ", ".join(sorted({str(value) for value in values if value is not None})) or "none"
-            raise BadInput(key, f"a value of the study's groups ({known})", value)
+            trained = dict.fromkeys(str(value) for value in values if value is not None)
+            raise BadInput(f"--set {key}", f"one of the trained values ({', '.join(trained) or 'none'})", value)
         remaining = matching
+    for key in _PROBLEM:
+        values = list(dict.fromkeys(group.hyperparameters.get(key) for group in remaining))
+        if len(values) > 1:
+            known = ", ".join(map(str, values))
+            raise BadInput("--set", f"grid.{key}=VALUE with one of {known}, because each is another problem", "none")
     return remaining
+
+
+def _settings(group: Group) -> dict[str, Any]:
+    """Return the hyperparameters that a group has, by key."""
+    settings = {"parameterization": group.parameterization, **group.hyperparameters}
+    foreign = {*hyperparameter_names()} - {*OPTIMIZERS[settings.get("optimizer") or "sgd"].hyperparameters}
+    return {key: value for key, value in settings.items() if value is not None and key not in foreign}
 
 
 def read_settings(option: str, texts: Sequence[str]) -> dict[str, object]:
@@ -82,13 +99,13 @@ def best_selection(fitted: Fit, selections: Sequence[Selection], *, held: bool) 
         return selections[best], []
     among = "of those with the given hyperparameters" if held else f"of {len(fitted.groups)} groups"
     criterion = f"expected {fitted.metric} at this width" if by_law else f"{fitted.metric} of a trained cell"
-    text = f"the group with the best {criterion}, {among}: {_names(fitted, selections[best].group)}"
+    text = f"the group with the best {criterion}, {among}: {group_words(selections[best].group)}"
     others = [index for index in range(len(selections)) if index != best and math.isfinite(values[index])]
     if others:
         second = max(others, key=lambda index: values[index])
         gap, unit = values[best] - values[second], METRICS[fitted.metric]
-        amount = f"{100 * gap:.2g} points" if unit.percent else f"{gap:.2g} {unit.unit}"
-        text += f"; {amount} better than {_names(fitted, selections[second].group)}"
+        amount = f"{100 * gap:.2g} points" if unit.percent else f"{gap:.2g} {fitted.unit}"
+        text += f"; {amount} better than {group_words(selections[second].group)}"
     return selections[best], [text]
 
 
@@ -115,12 +132,9 @@ def _best_cells(fitted: Fit, selections: Sequence[Selection]) -> list[float]:
     return result
 
 
-def _names(fitted: Fit, group: Group) -> str:
-    """Name a group by the hyperparameters that differ between the groups."""
-    settings = [{"parameterization": other.parameterization, **other.hyperparameters} for other in fitted.groups]
-    values = {"parameterization": group.parameterization, **group.hyperparameters}
-    differ = [f"{name} {value}" for name, value in values.items() if any(s.get(name) != value for s in settings)]
-    return ", ".join(differ)
+def group_words(group: Group) -> str:
+    """Name a group by those of its hyperparameters that differ between the groups of the study."""
+    return ", ".join(f"{key} {value}" for key, value in _settings(group).items() if key in group.varied)
 
 
 def _equal(known: object, value: object) -> bool:

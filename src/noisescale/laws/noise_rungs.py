@@ -24,6 +24,7 @@ from noisescale.laws.rungs import (
     rung_of_noise,
     scaled,
     trainable,
+    without_interval,
 )
 from noisescale.noise_laws import NOISE_SCALE
 
@@ -61,16 +62,18 @@ class NoiseRungs(RungLadder):
             if all(rung.reason for rung in rungs):
                 rungs = [self.with_reason(self.within_limits(rung)) for rung in rungs]
                 self.warnings.append(
-                    "no setting near the trained ones reaches the noise scale of least expected regret: each batch "
-                    "size has the nearest rate that the study supports"
+                    "no setting near the trained ones reaches the noise scale of least expected regret, "
+                    f"{optimum.value}: each batch size has the nearest rate that the study supports"
                 )
             chosen = self.chosen(rungs)
             if self.edge is None:
                 self.warnings.append("no stability edge was measured: no rate above the trained ones is recommended")
         if shift := self.shift(chosen):
-            # The interval stays that of the optimum.
-            optimum = replace(optimum, value=replace(optimum.value, value=optimum.value.value * math.exp(shift)))
-            noise = replace(noise, value=noise.value * math.exp(shift))
+            # The interval of the optimum need not hold the value of another setting.
+            optimum = replace(
+                optimum, value=without_interval(scaled(optimum.value, shift, "1", optimum.value.convention))
+            )
+            noise = without_interval(scaled(noise, shift, noise.unit, noise.convention))
         return self.selection(rungs, chosen, self.series, optimum, noise)
 
     def chosen(self, rungs: list[Rung]) -> Rung:
@@ -89,9 +92,9 @@ class NoiseRungs(RungLadder):
     def batches(self, batch: int | None, cell: Cell | None) -> list[int]:
         """Return the batch sizes of the rungs."""
         sizes = [batch] if batch is not None else candidate_batches(self.train_size)
-        if cell is not None and batch is None:
-            sizes = sorted({*sizes, round(cell.batch_size)})
-        return sizes if self.study is None else trainable(sizes, self.study, batch is not None)
+        sizes = sizes if self.study is None else trainable(sizes, self.study, batch is not None)
+        # The batch size of a cell was trained, whatever the study records of its model.
+        return sizes if cell is None or batch is not None else sorted({*sizes, round(cell.batch_size)})
 
     def equal_noise(self, batch: int) -> Rung:
         """Return the rung with the noise scale of least expected regret."""
@@ -114,7 +117,7 @@ class NoiseRungs(RungLadder):
     def with_reason(self, rung: Rung) -> Rung:
         """Return a rung with its expected metric, if a law is known, and the reason against it."""
         if self.optimum.outlook is None:
-            return replace(rung, reason=self.limits.fault(rung))
+            return self.without_expectation(rung, "no law is known")
         place, outlook = math.log(self.optimum.value.value) + self.shift(rung), self.optimum.outlook
         price = self.limits.price_of(rung.learning_rate.value, rung.stability_edge.value, outlook.places.size)
         if price is None:

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 
 from noisescale.errors import BadInput
 from noisescale.estimate import Estimate
+from noisescale.laws.constant_predictor import any_run_trained, failure_warning, failures_of
 from noisescale.laws.decisions import Outlook, outlook_of_curve, outlook_of_law
-from noisescale.laws.fitting import NO_BENEFIT_REASON
+from noisescale.laws.fitting import NO_BENEFIT, NO_BENEFIT_REASON
 from noisescale.laws.ladder import Cell
-from noisescale.laws.results import Series, WidthFit
+from noisescale.laws.results import MetricOptimum, Series, WidthFit
 from noisescale.training import METRICS
 
 
@@ -47,19 +48,33 @@ def optimum_at_width(series: Series, metric: str, width: float) -> OptimumAtWidt
         The optimum and its source.
 
     Raises:
-        BadInput: The metric was measured in no cell.
+        BadInput: The metric was measured in no cell, or all runs failed.
     """
+    if not any_run_trained(series.widths):
+        setting = f"{series.fixed.replace('_', ' ')} {series.fixed_value:g}"
+        required = "a run that neither diverged nor collapsed: sweep other learning rates"
+        raise BadInput("recommend", required, f"only failed runs at {setting}")
     optima = {row.width: row.optima[metric] for row in series.widths if metric in row.optima}
     trained, warnings, sign = optima.get(float(width)), [], METRICS[metric].sign
     seed = round(series.fixed_value) if series.fixed == "batch_size" else 0
+    rows = {row.width: row for row in series.widths}
     if trained is not None and trained.in_law and trained.curve.label == "interior":
-        basis = f"optimum measured at width {width:g}"
         curve = outlook_of_curve(trained.curve, sign, seed)
-        return _decided(OptimumAtWidth(series.value_at(trained), basis, width, outlook=curve))
-    if trained is not None and trained.reason == NO_BENEFIT_REASON:
-        warning = f"at width {width:g} {NO_BENEFIT_REASON}: the values given are an upper bound"
-        basis = f"lowest noise scale on the grid at width {width:g}"
-        return OptimumAtWidth(series.value_at(trained), basis, width, (warning,))
+        measured = OptimumAtWidth(
+            series.value_at(trained), f"optimum measured at width {width:g}", width, outlook=curve
+        )
+        return _decided(_with_failures(measured, rows[width], trained, series.quantity))
+    if (
+        trained is not None
+        and trained.curve.label in NO_BENEFIT
+        and trained.reason in (NO_BENEFIT_REASON, trained.curve.advice)
+    ):
+        lowest = min(math.log(getattr(cell, series.quantity)) for cell in rows[width].cells)
+        curve = outlook_of_curve(trained.curve, sign, seed, lowest=lowest)
+        basis = f"curve measured at width {width:g}, down to its lowest cell"
+        warning = f"at width {width:g}, {trained.reason}"
+        measured = OptimumAtWidth(series.value_at(trained), basis, width, (warning,), curve)
+        return _decided(_with_failures(measured, rows[width], trained, series.quantity))
     if trained is not None and trained.reason:
         warnings.append(f"width {width:g} was trained but is not in the law: {trained.reason}")
     law = series.law(metric)
@@ -68,18 +83,21 @@ def optimum_at_width(series: Series, metric: str, width: float) -> OptimumAtWidt
         basis = f"law of the {law.quantity} over widths {widths}, with its prediction interval"
         curves = {trained_width: optimum.curve for trained_width, optimum in optima.items() if optimum.in_law}
         curve = None if law.posterior is None else outlook_of_law(law.posterior, curves, width, sign, seed)
-        return _decided(OptimumAtWidth(law.at(width), basis, None, tuple(warnings), curve))
+        predicted = OptimumAtWidth(law.at(width), basis, None, tuple(warnings), curve)
+        nearest = min(curves, key=lambda trained_width: abs(math.log(trained_width / width)))
+        return _decided(_with_failures(predicted, rows[nearest], optima[nearest], series.quantity))
     cells = {row.width: cell for row in series.widths if (cell := best_cell(row, metric)) is not None}
     if not cells:
         raise BadInput("recommend", f"a cell whose {metric} was measured", "none at any width")
     nearest = min(cells, key=lambda trained_width: abs(math.log(trained_width / width)))
     cell = cells[nearest]
     setting = f"ε = {cell.learning_rate:g}, B = {cell.batch_size:g}, {metric} {cell.metrics[metric].value:.4g}"
-    reason = law.advice if law is not None else f"no {metric} was measured"
-    warnings.append(f"no law over widths: {reason}")
+    warnings.append("no law over widths: the best trained cell of the nearest width is taken")
     if nearest != width:
         warnings.append(_rules(series, cell, nearest, width))
     basis = f"the best trained cell at width {nearest:g}, the nearest: {setting}"
+    if cell.failures:
+        warnings.append(failure_warning(cell, nearest))
     value = Estimate(getattr(cell, series.quantity), math.nan, math.nan, "1", "of the best trained cell")
     return OptimumAtWidth(value, basis, nearest, tuple(warnings), cell=cell)
 
@@ -92,9 +110,23 @@ def _decided(optimum: OptimumAtWidth) -> OptimumAtWidth:
     return replace(optimum, value=value, basis=f"{optimum.basis}; the value is that of least expected regret")
 
 
+def _with_failures(optimum: OptimumAtWidth, row: WidthFit, at: MetricOptimum, quantity: str) -> OptimumAtWidth:
+    """Add the failures of the cell that is nearest to the optimum of a trained width."""
+    place = at.curve.place.value
+    cells = [cell for cell in row.cells if cell.usable]
+    cell = min(cells, key=lambda cell: abs(math.log(getattr(cell, quantity)) - place))
+    if not cell.failures:
+        return optimum
+    warnings = (*optimum.warnings, failure_warning(cell, row.width))
+    outlook = optimum.outlook
+    if outlook is not None:
+        outlook = replace(outlook, failures=failures_of(cell, row, at.metric))
+    return replace(optimum, warnings=warnings, outlook=outlook)
+
+
 def best_cell(row: WidthFit, metric: str) -> Cell | None:
-    """Return the cell with the best mean at a width; None without a measured cell."""
-    measured = [cell for cell in row.cells if metric in cell.metrics and math.isfinite(cell.metrics[metric].value)]
+    """Return the cell with the best mean at a width; None without a measured cell in which a run trained."""
+    measured = [cell for cell in row.cells if cell.usable and math.isfinite(cell.metrics[metric].value)]
     sign = METRICS[metric].sign
     return max(measured, key=lambda cell: sign * cell.metrics[metric].value, default=None)
 

@@ -29,6 +29,7 @@ def optimum_law(
     quantity: str,
     unit: str,
     convention: str,
+    left_out: Sequence[str] = (),
 ) -> PowerLaw:
     """Fit the law of an optimum over width.
 
@@ -40,6 +41,7 @@ def optimum_law(
         quantity: Name of the quantity.
         unit: Unit of the quantity.
         convention: Definition of the quantity.
+        left_out: The reasons why the law does not use further widths, with their remedies. Default: no further widths.
 
     Returns:
         The law. It is inconclusive with fewer than three widths at which the optimum is well known.
@@ -54,7 +56,7 @@ def optimum_law(
         f"{count} widths, and {int((~free).sum())} as inequalities"
         if status == "ok"
         else f"a law needs {_MINIMUM_WIDTHS} widths with a well-determined optimum (got {count}): "
-        "add widths, seeds or rungs"
+        + ("; ".join(left_out) or "add widths, seeds or rungs")
     )
     no_line = no_estimate("1", "no line")
     slope, log_center, curvature, lack, residual, posterior = no_line, no_line, no_line, math.nan, math.nan, None

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from noisescale.errors import BadInput
 from noisescale.estimate import Estimate, no_estimate
+from noisescale.laws.constant_predictor import any_run_trained
 from noisescale.laws.expected_metrics import prospect
 from noisescale.laws.fitting import STABILITY_SHARE
 from noisescale.laws.optimum_at_width import OptimumAtWidth, optimum_at_width
@@ -23,31 +24,27 @@ class RateRungs(RungLadder):
 
     def select(self) -> Selection:
         """Make the rungs and choose one."""
-        sizes = [round(series.fixed_value) for series in self.group.series]
+        all_series = {round(series.fixed_value): series for series in self.group.series}
         batch = self.request.batch_size
-        if batch is not None and batch not in sizes:
-            known, optimizer = ", ".join(map(str, sizes)), self.group.hyperparameters.get("optimizer")
+        if batch is not None and batch not in all_series:
+            known, optimizer = ", ".join(map(str, all_series)), self.group.hyperparameters.get("optimizer")
             required = f"a trained batch size ({known}): no law relates the rate of {optimizer} to the batch"
             raise BadInput("batch_size", required, batch)
+        # A batch size whose runs all failed has no optimum.
+        trained = {size: series for size, series in all_series.items() if any_run_trained(series.widths)} or all_series
         optima = {
-            size: (series, optimum_at_width(series, self.metric, self.width))
-            for size, series in zip(sizes, self.group.series, strict=True)
-            if batch in (None, size)
+            size: optimum_at_width(series, self.metric, self.width)
+            for size, series in (trained if batch is None else {**trained, batch: all_series[batch]}).items()
         }
-        rungs = []
-        for size, (series, optimum) in optima.items():
-            rungs.append(self.rung(size, series, optimum))
-        highest = max((float(part.heights.mean()) for part in self.prospects.values()), default=math.nan)
-        self.prospects = {size: replace(part, ceiling=highest) for size, part in self.prospects.items()}
-        rungs = [
-            self.with_expectation(rung, self.prospects[rung.batch_size]) if rung.batch_size in self.prospects else rung
-            for rung in rungs
-        ]
-        chosen = self.chosen(rungs, {size: optimum for size, (_, optimum) in optima.items()})
-        series, optimum = optima[chosen.batch_size]
+        asked = [size for size in optima if batch in (None, size)]
+        # The best setting of the width may have another batch size than the user asked for.
+        heights = [outlook.heights.mean() for optimum in optima.values() if (outlook := optimum.outlook) is not None]
+        rungs = [self.rung(size, all_series[size], optima[size], max(heights, default=math.nan)) for size in asked]
+        chosen = self.chosen(rungs, {size: optima[size] for size in asked})
+        series, optimum = all_series[chosen.batch_size], optima[chosen.batch_size]
         return self.selection(rungs, chosen, series, optimum, no_estimate("1", "the optimizer has no noise scale"))
 
-    def rung(self, batch: int, series: Series, optimum: OptimumAtWidth) -> Rung:
+    def rung(self, batch: int, series: Series, optimum: OptimumAtWidth, ceiling: float) -> Rung:
         """Return the rung of a batch size, with a rate that the study supports."""
         limits, rate = Limits.of([series], self.edge), optimum.value
         if optimum.cell is not None:
@@ -59,9 +56,9 @@ class RateRungs(RungLadder):
         if value != rate.value:
             rate = Estimate(value, math.nan, math.nan, rate.unit, rate.convention)
         rung = rung_of_rate(series, rate, self.edge)
-        if optimum.outlook is not None:
-            self.prospects[batch] = prospect(optimum.outlook, math.log(value))
-        return rung
+        if optimum.outlook is None:
+            return self.without_expectation(rung, "no law is known")
+        return self.with_expectation(rung, replace(prospect(optimum.outlook, math.log(value)), ceiling=ceiling))
 
     def chosen(self, rungs: Sequence[Rung], optima: dict[int, OptimumAtWidth]) -> Rung:
         """Choose a rung: by the preference, or else the batch size of the best trained cell."""

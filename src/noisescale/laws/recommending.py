@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from noisescale.errors import BadInput
 from noisescale.estimate import Estimate, no_estimate
 from noisescale.laws.fitting import NO_BENEFIT_REASON, fit
-from noisescale.laws.group_choice import best_selection, held_groups
+from noisescale.laws.group_choice import best_selection, group_words, held_groups
 from noisescale.laws.noise_rungs import NoiseRungs
 from noisescale.laws.preferences import PREFERENCES, TOLERANCE
 from noisescale.laws.rate_rungs import RateRungs
 from noisescale.laws.recommendation import Recommendation, Rung
 from noisescale.laws.results import SCHEMA_VERSION, Fit, Group, Series
 from noisescale.laws.rung_ladder import Request, Selection
-from noisescale.laws.rungs import scaled
+from noisescale.laws.rungs import exceeds, scaled
 from noisescale.laws.settings import StudyLike
+from noisescale.laws.summary import fit_warnings
 from noisescale.laws.validity import conditions
 from noisescale.noise_laws import TEMPERATURE
 from noisescale.store import Study
@@ -79,15 +80,29 @@ def recommend(
     request = Request(width, None if batch_size is None else int(batch_size), prefer, tolerance)
     hyperparameters = dict(held or {}) | ({} if parameterization is None else {"parameterization": parameterization})
     groups = held_groups(fitted.groups, hyperparameters)
-    selection, group_basis = best_selection(
-        fitted, [_select(fitted, group, request, study) for group in groups], held=bool(hyperparameters)
-    )
-    return _recommendation(fitted, selection, group_basis, request, study)
+    selections, skipped = _selections(fitted, groups, request, study)
+    selection, group_basis = best_selection(fitted, selections, held=bool(hyperparameters))
+    return _recommendation(fitted, selection, [*group_basis, *skipped], request, study)
 
 
-def _select(fitted: Fit, group: Group, request: Request, study: Study | None) -> Selection:
-    rungs = RateRungs if group.primary_series.quantity == "learning_rate" else NoiseRungs
-    return rungs(fitted, group, request, study).select()
+def _selections(
+    fitted: Fit, groups: Sequence[Group], request: Request, study: Study | None
+) -> tuple[list[Selection], list[str]]:
+    """Return the selections of the groups, and a sentence that names the groups that cannot serve the request."""
+    selections, errors = [], {}
+    for group in groups:
+        rungs = RateRungs if group.primary_series.quantity == "learning_rate" else NoiseRungs
+        try:
+            selections.append(rungs(fitted, group, request, study).select())
+        except BadInput as error:
+            errors[group_words(group)] = error
+    reasons = "; ".join(f"{words} ({error})" for words, error in errors.items())
+    if not selections:
+        first = next(iter(errors.values()))
+        raise (
+            first if len(errors) == 1 else BadInput(first.name, f"a value that one of the groups can serve: {reasons}")
+        )
+    return selections, [f"left out: {reasons}"] if reasons else []
 
 
 def _recommendation(
@@ -99,7 +114,7 @@ def _recommendation(
     by_rate, normalized = series.quantity == "learning_rate", series.quantity == "normalized_noise_scale"
     reason = "the optimizer has no noise scale" if by_rate else "no layer grows with width"
     input_shape, num_outputs = study.data_shape() if study is not None else ((), 0)
-    warnings = [*fitted.warnings, *selection.warnings]
+    warnings = [*fit_warnings((group,), fitted.metric, fitted.select_on), *selection.warnings]
     _warn_of_width(series, fitted.metric, request.width, selection.optimum.measured_at, warnings)
     _warn_of_rate(selection, warnings)
     return Recommendation(
@@ -158,6 +173,8 @@ def _temperature(rung: Rung, noise: Estimate, momentum: float) -> Estimate:
 
 
 def _warn_of_width(series: Series, metric: str, width: float, measured_at: float | None, warnings: list[str]) -> None:
+    if measured_at == width:
+        return
     law = series.law(metric)
     widths = law.widths if law is not None and measured_at is None else (measured_at or width,)
     low, high = min(widths) / SUPPORTED_FACTOR, max(widths) * SUPPORTED_FACTOR
@@ -179,7 +196,7 @@ def _warn_of_rate(selection: Selection, warnings: list[str]) -> None:
     # Batch sizes are whole numbers, so the rate of a rung may exceed the largest trained rate slightly.
     if rate <= largest * _ROUNDING:
         return
-    if price is not None and rate <= price.largest_share * chosen.stability_edge.value:
+    if price is not None and not exceeds(rate, price.largest_share * chosen.stability_edge.value):
         return
     text = (
         f"the rate {rate:.4g} lies above {largest:g}, the largest rate of the grid: its price was not measured; it "

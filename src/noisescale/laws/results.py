@@ -10,6 +10,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import Field
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+
 from noisescale.estimate import Estimate, as_json
 from noisescale.laws.ladder import Cell
 from noisescale.laws.largest_batch import LargestBatch
@@ -61,7 +64,7 @@ class MetricOptimum:
     reason: str
 
 
-@dataclass(frozen=True)
+@pydantic_dataclass(frozen=True)
 class WidthFit:
     """The cells and optima of one width of a series.
 
@@ -74,6 +77,7 @@ class WidthFit:
         cells: Cells, in increasing order of noise.
         optima: Optimum by each metric.
         largest_batch: Largest batch size B* by each metric.
+        constants: Value of the constant predictor by each metric; NaN if not recorded. It is left out of the JSON form.
     """
 
     width: float
@@ -84,6 +88,7 @@ class WidthFit:
     cells: tuple[Cell, ...]
     optima: dict[str, MetricOptimum]
     largest_batch: dict[str, LargestBatch]
+    constants: dict[str, float] = Field(exclude=True, repr=False)
 
 
 @dataclass(frozen=True)
@@ -296,6 +301,12 @@ class Fit:
     groups: tuple[Group, ...]
     summary: tuple[SummaryRow, ...]
     warnings: tuple[str, ...]
+
+    @property
+    def unit(self) -> str:
+        """Unit of the metric; "1" if it was measured at no width."""
+        rows = (row for group in self.groups for series in group.series for row in series.widths)
+        return next((row.optima[self.metric].height.unit for row in rows if self.metric in row.optima), "1")
 
     def __repr__(self) -> str:
         """Return one line for each width and law, and the warnings; the whole would fill many screens."""

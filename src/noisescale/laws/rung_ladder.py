@@ -74,7 +74,7 @@ class RungLadder:
 
     def __init__(self, fitted: Fit, group: Group, request: Request, study: Study | None) -> None:
         self.fitted, self.group, self.request, self.study = fitted, group, request, study
-        self.metric, self.width = fitted.metric, request.width
+        self.metric, self.unit, self.width = fitted.metric, fitted.unit, request.width
         edge, self.edge_basis = edge_at_width(group.edges, group.edge_laws, request.width)
         self.edge = cautious_edge(edge, group.edges, request.width, group.parameterization)
         if self.edge is not edge:
@@ -89,6 +89,11 @@ class RungLadder:
     ) -> Selection:
         if self.request.batch_size is not None or optimum.cell is not None:
             self.warn_of_edge(chosen)
+        if self.request.batch_size is None and self.request.prefer != "metric" and not self.prospects:
+            self.warnings.append(
+                f"the preference for {self.request.prefer} is not used: without a law, it is not known which settings "
+                "are as good as the best"
+            )
         warnings, time = (*optimum.warnings, *self.warnings), self.training_time(series, optimum)
         return Selection(self.group, tuple(ladder), chosen, series, optimum, noise, time, self.edge_basis, warnings)
 
@@ -125,23 +130,21 @@ class RungLadder:
 
     def with_expectation(self, rung: Rung, reached: Prospect) -> Rung:
         """Return a rung with the metric that it is expected to reach."""
-        metric = METRICS[self.metric]
         self.prospects[rung.batch_size] = reached
         convention = f"test {self.metric}, mean over seeds"
         return replace(
             rung,
-            expected_metric=reached.metric(metric.sign, metric.unit, convention),
-            expected_regret=reached.regret(metric.unit, f"{self.metric} against the best setting of this width"),
+            expected_metric=reached.metric(METRICS[self.metric].sign, self.unit, convention),
+            expected_regret=reached.regret(self.unit, f"{self.metric} against the best setting of this width"),
             reason=self.limits.fault(rung),
         )
 
     def without_expectation(self, rung: Rung, cause: str) -> Rung:
         """Return a rung whose metric is not known."""
-        unit = METRICS[self.metric].unit
         return replace(
             rung,
-            expected_metric=unknown_metric(unit, cause),
-            expected_regret=no_estimate(unit, cause),
+            expected_metric=unknown_metric(self.unit, cause),
+            expected_regret=no_estimate(self.unit, cause),
             reason=self.limits.fault(rung),
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -155,13 +155,23 @@ def scaled(estimate: Estimate, log_factor: float, unit: str, convention: str) ->
     return Estimate(estimate.value * factor, estimate.low * factor, estimate.high * factor, unit, convention)
 
 
+def without_interval(estimate: Estimate) -> Estimate:
+    """Return the value of an estimate alone."""
+    return replace(estimate, low=math.nan, high=math.nan)
+
+
 # Up to this share of the stability edge, a larger rate with a larger batch cost no accuracy at equal noise and equal
 # ε·steps; at 0.4 it cost 0.8 percentage points and at half of the edge 2 (ten seeds, the quickstart's problem).
 PRICE_FREE_SHARE = 0.3
 # A recommendation stays within these factors of the batch sizes and of the rates that were trained.
 NEAR_BATCH, NEAR_RATE = 2.0, 4.0
-# Batch sizes are whole numbers, so the rate of a rung may exceed a limit slightly.
-_ROUNDING = 1.05
+# Without an edge, a rate may exceed the largest trained rate by this factor, because batch sizes are whole numbers.
+_WHOLE_BATCHES = 1.05
+
+
+def exceeds(rate: float, limit: float) -> bool:
+    """Return whether a rate exceeds a limit by more than the rounding of both; False if the limit is NaN."""
+    return rate > limit * (1 + 1e-9)
 
 
 @dataclass(frozen=True)
@@ -219,13 +229,13 @@ class Limits:
         Returns:
             The price, for a metric to maximize, shape [draws]; None if it is not known at this share of the edge.
         """
-        share = rate / edge
-        if self.price is not None:
-            if share > self.price.largest_share:
-                return None
-            shares = np.array([0.0 if math.isnan(share) else share])
-            return self.price.draws(shares, draws, np.random.default_rng(2))[:, 0]
-        return None if share > PRICE_FREE_SHARE * _ROUNDING else np.zeros(draws)
+        known = PRICE_FREE_SHARE if self.price is None else self.price.largest_share
+        if exceeds(rate, known * edge):
+            return None
+        if self.price is None:
+            return np.zeros(draws)
+        share = 0.0 if math.isnan(edge) else min(rate / edge, known)
+        return self.price.draws(np.array([share]), draws, np.random.default_rng(2))[:, 0]
 
     def highest(self, batch_size: float) -> float:
         """Return the largest learning rate at a batch size."""
@@ -240,13 +250,13 @@ class Limits:
         batch, rate, edge = rung.batch_size, rung.learning_rate.value, rung.stability_edge.value
         if not self.near_batch(batch):
             return f"no batch size within a factor of {NEAR_BATCH:g} was trained"
-        if rate < self.rates[0]:
+        if exceeds(self.rates[0], rate):
             return f"the rate is below {self.rates[0]:.3g}: none within a factor of {NEAR_RATE:g} was trained"
-        if rate > self.rates[1] * (1 if self.edge else _ROUNDING):
+        if exceeds(rate, self.rates[1] * (1 if self.edge else _WHOLE_BATCHES)):
             if self.edge is None:
                 return f"the rate is above {self.rates[1]:.3g}, the largest that was trained, and no edge was measured"
             return f"the rate is above {self.rates[1]:.3g}: none within a factor of {NEAR_RATE:g} was trained"
-        if rate > self.share * edge:
+        if exceeds(rate, self.share * edge):
             cause = ", and the price of a larger rate was not measured" if self.price is None else ""
             return f"the rate is above {self.share:.2g} of the stability edge{cause}"
         return ""

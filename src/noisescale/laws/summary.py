@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from noisescale.estimate import no_estimate
+from noisescale.laws.constant_predictor import constant_predictor_warning
 from noisescale.laws.results import EdgeAt, Group, SummaryRow
-from noisescale.laws.settings import Settings
 from noisescale.laws.stability import CONVENTION
 
 # With fewer than eight seeds the interval of the optimum still covers the truth, but it is wide and often unbounded.
@@ -61,28 +61,31 @@ def _nearest_edge(edges: tuple[EdgeAt, ...], width: float, batch: float) -> Edge
     return min(at_width, key=lambda edge: abs(math.log(edge.batch_size / batch)))
 
 
-def fit_warnings(groups: tuple[Group, ...], settings: Settings) -> tuple[str, ...]:
+def fit_warnings(groups: Sequence[Group], metric: str, select_on: str) -> tuple[str, ...]:
     """Return the reasons for caution before using the numbers of a fit.
 
     Args:
         groups: Groups of the fit.
-        settings: Settings of the fit.
+        metric: Metric that summary and recommendation use.
+        select_on: Data set that chose the optima, "test" or "validation".
 
     Returns:
         Sentences, the most general first.
     """
     warnings: list[str] = []
-    if settings.select_on == "test":
+    if select_on == "test":
         warnings.append("the optimum is chosen and reported on the same test set: use validation data for real use")
     for group in groups:
+        if warning := constant_predictor_warning(group, metric):
+            warnings.append(warning)
         if not group.edges:
             warnings.append(
                 "no stability ladder: stability-limited optima cannot be detected, and the largest batch is not known"
             )
         for series in group.series:
-            law = series.law(settings.metric)
+            law = series.law(metric)
             if law is None:
-                warnings.append(f"no {settings.metric} was measured")
+                warnings.append(f"no {metric} was measured")
                 continue
             setting = f"{series.fixed.replace('_', ' ')} {series.fixed_value:g}, {group.parameterization}"
             if law.status != "ok":

@@ -26,7 +26,7 @@ from noisescale.laws import (
     summary_rows,
 )
 from noisescale.report.numbers import LEGEND, NONE, batch_size, number, percent, with_interval
-from noisescale.training import METRICS
+from noisescale.training import ACCURACY, LOSS, METRICS
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def _optima(fit: Fit, group: Group, metric: str) -> TableData:
     entries = tuple(_row(row, metric, quantity, varied) for row in rows)
     notes = _excluded(series.laws[metric])
     notes = (*_second_peaks(series, metric), *notes)
-    if metric == "loss":
+    if metric == LOSS and ACCURACY in series.laws:
         notes = ("Convergence is judged by accuracy. The test loss may still be changing when training stops.", *notes)
     return TableData(title, columns, entries, notes)
 
