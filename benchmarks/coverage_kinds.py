@@ -39,6 +39,7 @@ class Answers:
         intervals: Low and high ends of the place and of the height, shape [draws, 2, 2].
         reference: The same for the well-specified model; NaN without one.
         baseline: The same for version 0.1; None if not measured.
+        seen: Draws in which a run failed, shape [draws].
         faults: Number of each exception and warning.
     """
 
@@ -49,6 +50,7 @@ class Answers:
     intervals: Array
     reference: Array
     baseline: Array | None
+    seen: NDArray[np.bool_]
     faults: Counter[str]
 
     def covered(self, quantity: int) -> NDArray[np.bool_]:
@@ -111,6 +113,7 @@ def measure_kind(kind: str, *, count: int, seed: int, baseline: Path | None = No
                 np.array(intervals).reshape(count, 2, 2),
                 reference.reshape(count, 2, 2),
                 earlier[number].reshape(count, 2, 2) if earlier else None,
+                np.array([draw.failed.any() for draw in sample]),
                 faults,
             )
         )
@@ -149,6 +152,10 @@ def kind_rows(answers: Sequence[Answers]) -> list[Row]:
         fifth = np.concatenate([answer.fifth for answer in answers])
         by_fifth = [float(covered[fifth == part].mean()) for part in range(FIFTHS) if (fifth == part).any()]
         note = [f"worst fifth {min(by_fifth):.3f}", verdict(int(covered.sum()), covered.size)]
+        seen = np.concatenate([answer.seen for answer in answers])
+        if 0 < seen.sum() < seen.size:
+            # No run shows a failure rate that all runs have escaped.
+            note.append(f"{covered[seen].mean():.3f} of the {seen.mean():.0%} of draws in which a run fails")
         faults = sum((answer.faults for answer in answers), Counter[str]())
         note += [f"{times} × {name}" for name, times in faults.items()]
         rows.append(_row(quantity, answers[0].kind, 0, answers, number, "; ".join(filter(None, note))))

@@ -5,12 +5,20 @@ Each draw takes some seeds and some rungs of the narrower widths, together with 
 the price of a finished quickstart, and asks for a recommendation at a width that it does not see. The regret is read
 from the table at that width: the best cell is chosen on one half of its seeds and scored on the other, and the
 recommended noise scale is scored on the same half by monotone interpolation between the cells.
+
+    python benchmarks/recommend_dense.py --table DENSE.csv --study runs/mnist1d --baseline ../noisescale-0.1/src
+
+Writes recommend-mnist1d.csv, which `make recommend` puts on its page.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import os
+import subprocess
+import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +28,10 @@ import pandas as pd
 from scipy.interpolate import PchipInterpolator
 
 from noisescale import Study
+from noisescale.errors import BadInput
 from noisescale.laws import fit, recommend
 
+RESULTS = Path(__file__).parent / "results" / "recommend-mnist1d.csv"
 CHANCE = 0.1
 TARGETS = (256, 128)
 
@@ -106,42 +116,86 @@ def measure(quickstart: Study, dense: pd.DataFrame, draws: int) -> pd.DataFrame:
                     generator = np.random.default_rng([target, spacing, seeds, draw])
                     study = drawn_study(quickstart, dense, target, seeds, spacing, generator)
                     fitted = fit(study)
-                    row: dict[str, Any] = {"width": target, "ladder": "√2" if spacing == 1 else "2", "seeds": seeds}
-                    row["law"] = fitted.groups[0].primary_series.laws["accuracy"].normalized_noise_scale.status == "ok"
-                    for prefer in ("metric", "steps"):
-                        recommendation = recommend(fitted, target, **({} if OLD else {"prefer": prefer}))
+                    row: dict[str, Any] = {
+                        "width": target,
+                        "ladder": "√2" if spacing == 1 else "2",
+                        "seeds": seeds,
+                        "refused": False,
+                    }
+                    group = fitted.groups[0]
+                    row["law"] = group.series[group.primary].laws["accuracy"].normalized_noise_scale.status == "ok"
+                    rows.append(row)
+                    try:
+                        chosen = {
+                            prefer: recommend(fitted, target, **({} if OLD else {"prefer": prefer}))
+                            for prefer in ("metric", "steps")
+                        }
+                    except BadInput:
+                        # Version 0.1 refuses ladders of fewer than five cells.
+                        row["refused"] = True
+                        continue
+                    for prefer, recommendation in chosen.items():
                         row[prefer] = regret(dense, target, recommendation.noise_scale.value)
                         row[f"{prefer} batch"] = recommendation.batch_size
-                        noise = recommendation.normalized_noise_scale
-                    row["covers"] = noise.covers(best_noise(dense, target))
-                    row["noise"] = noise.value
-                    row["bound"] = recommendation.expected_regret.high if not OLD else math.nan
-                    rows.append(row)
+                    row["covers"] = chosen["metric"].normalized_noise_scale.covers(best_noise(dense, target))
+                    row["bound"] = math.nan if OLD else chosen["metric"].expected_regret.high
     return pd.DataFrame(rows)
 
 
+# Version 0.1 has neither preferences nor an expected regret.
 OLD = "prefer" not in recommend.__code__.co_varnames
 
 
+def summary(rows: pd.DataFrame, span: float, version: str) -> pd.DataFrame:
+    """Return one line for each design, with regrets in percent of the span.
+
+    Args:
+        rows: One row for each draw.
+        span: Accuracy of the best cell above chance.
+        version: Version of the package.
+    """
+    lines = []
+    for (width, ladder, seeds), drawn in rows.groupby(["width", "ladder", "seeds"]):
+        part = drawn[~drawn.refused]
+        line: dict[str, Any] = {"version": version, "width": width, "ladder": ladder, "seeds": seeds}
+        line |= {"draws": len(drawn), "refused": drawn.refused.mean()}
+        for prefer in ("metric",) if part["bound"].isna().all() else ("metric", "steps"):
+            values = 100 * part[prefer] / span
+            line |= {f"{prefer}, median": values.median(), f"{prefer}, 90th percentile": values.quantile(0.9)}
+            line |= {f"{prefer}, largest": values.max(), f"{prefer}, median B": part[f"{prefer} batch"].median()}
+        line["optimum in its interval"] = part.covers.mean()
+        line["regret above its bound"] = math.nan if part["bound"].isna().all() else (part.metric > part.bound).mean()
+        line["with a law"] = part.law.mean()
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
 def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--table", type=Path, required=True)
-    parser.add_argument("--study", type=Path, required=True)
-    parser.add_argument("--draws", type=int, default=40)
+    """Measure both versions and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--table", type=Path, required=True, help="CSV file with every cell of the problem")
+    parser.add_argument("--study", type=Path, required=True, help="folder of a finished quickstart")
+    parser.add_argument("--draws", type=int, default=40, help="draws of each design")
+    parser.add_argument("--baseline", type=Path, help="folder src of a checkout of version 0.1")
+    parser.add_argument("--rows", type=Path, help="write the draws to this file, and no table")
     arguments = parser.parse_args()
-    dense, quickstart = pd.read_csv(arguments.table), Study.open(arguments.study)
-    rows = measure(quickstart, dense, arguments.draws)
-    span = dense[dense.width == 256].groupby("noise_scale").test_accuracy.mean().max() - CHANCE
-    for key, part in rows.groupby(["width", "ladder", "seeds"]):
-        values = 100 * part[["metric", "steps"]] / span
-        numbers = [
-            "{}: median {:.2f} p90 {:.2f} max {:.2f}".format(name, *values[name].quantile([0.5, 0.9, 1.0]))
-            for name in values
-        ]
-        batches = f"B {part['metric batch'].median():g} {part['steps batch'].median():g}"
-        shares = f"laws {part.law.mean():.2f} covers {part.covers.mean():.2f}"
-        print(*key, shares, *numbers, batches, f"above the bound {(part.metric > part.bound).mean():.2f}")
+    dense = pd.read_csv(arguments.table)
+    rows = measure(Study.open(arguments.study), dense, arguments.draws)
+    if arguments.rows is not None:
+        rows.to_csv(arguments.rows, index=False)
+        return
+    span = float(dense[dense.width == max(TARGETS)].groupby("noise_scale").test_accuracy.mean().max()) - CHANCE
+    tables = [summary(rows, span, "this version")]
+    if arguments.baseline is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "rows.csv"
+            options = ["--table", arguments.table, "--study", arguments.study, "--draws", str(arguments.draws)]
+            environment = {**os.environ, "PYTHONPATH": str(arguments.baseline)}
+            subprocess.run([sys.executable, __file__, *options, "--rows", path], env=environment, check=True)
+            tables.append(summary(pd.read_csv(path), span, "version 0.1"))
+    table = pd.concat(tables, ignore_index=True).round(2)
+    table.to_csv(RESULTS, index=False)
+    print(table.to_string())
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def test_open_intervals_and_missing_ones_are_misses_where_the_well_specified_mod
         intervals = np.array([[[low, high], [0.5, 0.7]]])
         answers = coverage.kinds.Answers(
             "cliff", coverage.worlds.DESIGNS[0], np.array([[0.0, 0.6]]), np.array([0]), intervals,
-            np.full((1, 2, 2), reference), None, None,
+            np.full((1, 2, 2), reference), None, np.array([False]), None,
         )  # fmt: skip
         return bool(answers.covered(0)[0])
 

@@ -183,7 +183,7 @@ class Skewed:
 
     def prior(self, variant: Variants, span: float) -> tuple[Array, Array]:
         """Return the prior of log c and log s."""
-        return _constant_prior([math.log(2 * _BEND * span), 0.0], [_BEND_SPREAD, 0.7], variant.size)
+        return _constant_prior([math.log(2 * _BEND * span), math.log(1.5)], [_BEND_SPREAD, 1.0], variant.size)
 
     def terms(self, z: Array, variant: Variants) -> None:
         """Return None: the drop is no such sum."""
@@ -376,4 +376,4 @@ class Cliff:
         return drop
 
 
-FAMILIES: tuple[Family, ...] = (Tent(0.2), Parabola(0.05), Skewed(0.15), TwoSided(0.25), Plateau(0.15), Cliff(0.2))
+FAMILIES: tuple[Family, ...] = (Tent(0.2), Parabola(0.07), Skewed(0.17), TwoSided(0.22), Plateau(0.13), Cliff(0.21))
