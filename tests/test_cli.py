@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import json
@@ -339,3 +340,12 @@ def test_batches_without_variance_and_vectors_as_images_are_refused(refused: Ref
     for family in ("convnet", "resnet"):
         message = refused(*SWEEP, "--set", 'dataset={name="vectors_of_user:load"}', "--set", f'model.family="{family}"')
         assert "or family 'mlp'" in message and "[70]" in message
+
+
+def test_a_read_only_folder_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def refuse(folder: Path) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", "study/report")
+
+    monkeypatch.setattr("noisescale.store.Study.open", refuse)
+    assert main(["report", "study"]) == 2
+    assert capsys.readouterr().err == "noisescale: study/report: Read-only file system\n"

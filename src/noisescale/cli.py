@@ -29,6 +29,7 @@ app = typer.Typer(
 # Error codes of a wrong path, which the user can correct, unlike a full or failing disk.
 _PATH_ERRORS = (
     errno.EISDIR, errno.ENOTDIR, errno.ENOENT, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG, errno.EACCES, errno.EPERM,
+    errno.EROFS,
 )  # fmt: skip
 
 INTERRUPTED = 130

@@ -54,7 +54,7 @@ def _settings(group: Group) -> dict[str, Any]:
     """Return the hyperparameters that a group has, by key."""
     settings = {"parameterization": group.parameterization, **group.hyperparameters}
     foreign = {*hyperparameter_names()} - {*OPTIMIZERS[settings.get("optimizer") or "sgd"].hyperparameters}
-    return {key: value for key, value in settings.items() if value is not None and key not in foreign}
+    return {key: value for key, value in settings.items() if value not in (None, "") and key not in foreign}
 
 
 def read_settings(option: str, texts: Sequence[str]) -> dict[str, object]:
