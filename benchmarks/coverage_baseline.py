@@ -26,7 +26,20 @@ def baseline_intervals(source: Path, kind: str, count: int, seed: int) -> list[A
         count: Number of draws of each design.
         seed: Seed of the draws.
     """
-    command = [sys.executable, __file__, kind, str(count), str(seed)]
+    return run_baseline(source, __file__, kind, count, seed)
+
+
+def run_baseline(source: Path, program: str, kind: str, count: int, seed: int) -> list[Array]:
+    """Run a program with version 0.1, and return the array that it prints for each design.
+
+    Args:
+        source: Folder `src` of a checkout of version 0.1.
+        program: Path of the program, whose arguments are the kind, the number of draws and the seed.
+        kind: Name of a kind of planted world.
+        count: Number of draws of each design.
+        seed: Seed of the draws.
+    """
+    command = [sys.executable, program, kind, str(count), str(seed)]
     environment = os.environ | {"PYTHONPATH": str(source.resolve())}
     result = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
     answer = json.loads(result.stdout)

@@ -130,26 +130,44 @@ class World:
     def draw(self, generator: np.random.Generator, design: Design) -> Draw:
         """Draw the runs of a ladder. The optimum lies uniformly in an interval between two cells near the middle."""
         step = math.log(design.factor)
-        x, shape = np.asarray(step * np.arange(design.cells), dtype=np.float64), (design.seeds, design.cells)
+        x = np.asarray(step * np.arange(design.cells), dtype=np.float64)
         fraction = generator.random()
         place = float(x[design.cells // 2 - 1 + generator.integers(-1, 2)] + step * fraction)
         offset, height = self.optimum
         z = np.asarray(x - (place - offset), dtype=np.float64)
+        y, failed = self.runs(generator, z, design.noise, design.seeds)
+        return Draw(x, y, failed, place, height, min(int(fraction * FIFTHS), FIFTHS - 1))
+
+    def runs(
+        self, generator: np.random.Generator, z: Array, deviation: float, seeds: int
+    ) -> tuple[Array, NDArray[np.bool_]]:
+        """Draw runs.
+
+        Args:
+            generator: Random generator.
+            z: Distance of each cell from the anchor, in nats, shape [cells].
+            deviation: Standard deviation of a run's metric.
+            seeds: Number of seeds.
+
+        Returns:
+            Metric, and the mask of failed runs, each of shape [seeds, cells].
+        """
+        shape = (seeds, z.size)
         noise = generator.standard_normal(shape)
         if math.isfinite(self.tails):
             noise = generator.standard_t(self.tails, shape) / math.sqrt(self.tails / (self.tails - 2))
         if self.correlation:
-            distance = np.abs(x[:, None] - x) / math.log(math.sqrt(2))
+            distance = np.abs(z[:, None] - z) / math.log(math.sqrt(2))
             noise = noise @ np.linalg.cholesky(self.correlation**distance).T
-        shifts = self.shift * generator.standard_normal((design.seeds, 1))
-        y = TOP + self.curve(z - shifts, *self.parameters) + design.noise * np.exp(self.growth * z) * noise
-        y = y + self.offset * generator.standard_normal((design.seeds, 1))
+        shifts = self.shift * generator.standard_normal((seeds, 1))
+        y = TOP + self.curve(z - shifts, *self.parameters) + deviation * np.exp(self.growth * z) * noise
+        y = y + self.offset * generator.standard_normal((seeds, 1))
         broken = generator.random(shape) < self.collapses
         y = np.where(broken, CONSTANT + generator.uniform(0.1, 0.9, shape) * (y - CONSTANT), y)
         # The factor is never 1, so that blown-up runs differ as real ones do.
         y = np.where(z > self.blown_up, y - 4 * np.exp(0.5 * generator.standard_normal(shape)), y)
         failed = generator.random(shape) < self.failure_rate(z)
-        return Draw(x, np.where(failed, CONSTANT, y), failed, place, height, min(int(fraction * FIFTHS), FIFTHS - 1))
+        return np.where(failed, CONSTANT, y), failed
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,15 @@ import math
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+
+from noisescale.laws import fit
+from noisescale.laws.expected_metrics import prospect
+from noisescale.laws.optimum_at_width import optimum_at_width
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
@@ -21,7 +27,7 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 def coverage(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     # At the end of the path, so that these modules do not hide those of libraries.
     monkeypatch.setattr(sys, "path", [*sys.path, str(BENCHMARKS)])
-    names = ("worlds", "reference", "kinds", "table")
+    names = ("worlds", "reference", "kinds", "table", "law_worlds", "law_kinds")
     return SimpleNamespace(**{name: importlib.import_module(f"coverage_{name}") for name in names})
 
 
@@ -81,3 +87,67 @@ def test_the_verdict_is_an_exact_binomial_test(coverage: SimpleNamespace) -> Non
     # Four standard errors above 0.985 are 1000.
     assert coverage.kinds.verdict(1000, 1000) == "**too high**"
     assert coverage.kinds.verdict(40, 40) == ""
+
+
+def test_the_laws_of_planted_families_are_those_of_fit_and_recommend(coverage: SimpleNamespace) -> None:
+    world, design = coverage.law_worlds.LAW_WORLDS["failures anywhere"], coverage.law_worlds.LAW_DESIGNS[0]
+    (draw,) = coverage.law_worlds.law_draws("failures anywhere", design, 1, seed=1)
+    curves = coverage.law_kinds.fitted_curves(draw)
+    law = coverage.law_kinds.fitted_law(curves)
+    fitted = fit(_study(draw))
+    (series,) = fitted.groups[0].series
+    expected = series.laws["accuracy"].normalized_noise_scale
+    assert law.status == expected.status == "ok"
+    assert law.slope.interval == pytest.approx(expected.slope.interval, rel=1e-6)
+    target = world.targets[0]
+    assert law.at(target).interval == pytest.approx(expected.at(target).interval, rel=1e-6)
+    x, regret, bound = coverage.law_kinds.decision(law.posterior, curves, target)
+    optimum = optimum_at_width(series, "accuracy", target)
+    assert math.exp(x) == pytest.approx(optimum.value.value, rel=1e-6)
+    estimate = prospect(optimum.outlook, math.log(optimum.value.value)).regret("1", "")
+    assert (regret, bound) == pytest.approx((estimate.value, estimate.high), rel=1e-6)
+    assert draw.regret(target, draw.optima[target]) == 0 < draw.regret(target, draw.optima[target] + 0.1)
+
+
+def _study(draw: Any) -> SimpleNamespace:
+    """Return a study with the runs of a draw, of which the rate is fixed."""
+    rate, size, rows = 0.001, 4000, []
+    for width, (y, failed) in draw.tables.items():
+        for (seed, cell), accuracy in np.ndenumerate(y):
+            noise = math.exp(draw.x[cell])
+            row = {
+                "purpose": "sweep", "parameterization": "ntk", "width": width, "learning_rate": rate,
+                "batch_size": size / (noise / rate + 1), "momentum": 0.0, "weight_decay": 0.0, "init_scale": 2.0,
+                "label_noise": 0.0, "seed": seed, "steps": 5000, "train_size": size, "collapsed": False, "late": True,
+                "status": "diverged" if failed[seed, cell] else "completed", "chance_accuracy": 0.1,
+                "test_accuracy": math.nan if failed[seed, cell] else accuracy, "noise_scale": noise,
+                "normalized_noise_scale": noise, "temperature": rate,
+            }  # fmt: skip
+            rows.append(row)
+    spec = {"name": "planted", "fit": {"select_on": "test", "metric": "accuracy"}, "grid": {}}
+    training = {"steps": 5000, "epochs": None, "sampling": "epoch_shuffle"}
+    return SimpleNamespace(spec={**spec, "training": training}, runs=lambda: pd.DataFrame(rows))
+
+
+def test_the_truth_of_a_family_is_that_of_its_curves_and_its_law(coverage: SimpleNamespace) -> None:
+    for kind, world in coverage.law_worlds.LAW_WORLDS.items():
+        # The curve of every family has its maximum at the planted optimum.
+        assert world.curve.optimum[0] == pytest.approx(0, abs=2e-4), kind
+        for design in coverage.law_worlds.LAW_DESIGNS:
+            (draw,) = coverage.law_worlds.law_draws(kind, design, 1, seed=5)
+            assert set(draw.tables) == set(world.widths) and set(draw.optima) > set(world.widths)
+    saturating = coverage.law_worlds.LAW_WORLDS["saturating in two octaves"]
+    exponents = [saturating.exponent(math.log(width)) for width in (16, 64, 256)]
+    assert exponents == pytest.approx([0.99, 0.5, 0.01], abs=0.01)
+
+
+def test_laws_over_widths_are_covered_on_families_of_several_kinds(coverage: SimpleNamespace) -> None:
+    covered = []
+    for kind in ("tent, scatter 0.1", "parabola", "three widths", "saturating in three octaves"):
+        answers = coverage.law_kinds.measure_law_kind(kind, count=1, seed=3)
+        rows = coverage.law_kinds.law_kind_rows(answers)
+        assert len(rows) == len(coverage.law_kinds.QUANTITIES) + 1 and rows[0].draws == 4
+        assert not any(answer.fault for design in answers for answer in design.rows)
+        covered.append([row.coverage for row in rows])
+    # 0.95 over 16 draws is 0.79 at three standard errors below.
+    assert np.mean(covered, axis=0) == pytest.approx(1, abs=0.21)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 from noisescale.estimate import CONFIDENCE
 
@@ -25,10 +26,10 @@ Array = NDArray[np.float64]
 # 0.02 and 0.05. So a law is nearly straight with probability 0.7. Otherwise it bends, as a law that saturates does:
 # there the exponent falls from 1 to 0 over a few octaves, which is a curvature of -0.1 to -0.3.
 STRAIGHT, BENT, BENT_PROBABILITY = 0.02, 0.15, 0.3
-# The scatter has a half-Cauchy prior, as Gelman 2006 proposes: its median is this scale, and one law in ten scatters by
-# more than 0.2, as in the table. A prior with thinner tails hides a large scatter where widths are few.
-SCATTER_SCALE = 0.03
-_SCATTER_DEGREES = 1.0
+# The logarithm of the scatter has a uniform prior, as Jeffreys 1961 proposes for a scale. In the table, scatters are
+# spread evenly over this logarithm, from 0.01 to 0.2. The upper end here is far above, since a prior that ends at the
+# scatters of one table would hide a larger scatter where widths are few.
+_SCATTERS = np.geomspace(0.01, 1.5, 12)
 # Spread of the curvature and its probability. A steeper law may bend far more than those of the table. Without the last
 # row, its bend would count as scatter.
 _BENDS = (
@@ -38,11 +39,12 @@ _BENDS = (
 )
 # Exponents of optima lie between -1 and 1 in all parameterizations.
 _EXPONENT_SPREAD = 1.0
-_SCATTERS = np.geomspace(0.01, 0.8, 11)
 _DRAWS = 250
 # The proposals of the importance sampler are wider than the normal approximation, with Student's t tails.
 _WIDER, _PROPOSAL_DEGREES = 1.3, 5.0
 _STEP, _MARGIN = 0.01, 4.0
+# Points of the normal scatter for each draw of a law, one in each of as many ranges of equal probability.
+_STRATA = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,10 +146,10 @@ class PlaceLaw:
         """
         values, weights = self.values(logs), self.weights
         if new:
-            # Nine quantiles of the normal scatter of each draw.
-            quantiles = np.array([-1.59, -0.97, -0.59, -0.28, 0.0, 0.28, 0.59, 0.97, 1.59])
-            values = (values[:, None] + self.scatter[:, None] * quantiles).ravel()
-            weights = np.repeat(weights / quantiles.size, quantiles.size)
+            shifts = np.random.default_rng(0).random((values.size, _STRATA))
+            noise = ndtri((np.arange(_STRATA) + shifts) / _STRATA)
+            values = (values[:, None] + self.scatter[:, None] * noise).ravel()
+            weights = np.repeat(weights / _STRATA, _STRATA)
         tail = (1 - confidence) / 2
         return weighted_quantiles(values, weights, (0.5, tail, 1 - tail))
 
@@ -169,13 +171,16 @@ class PlaceLaw:
         return middle, low, high, math.sqrt(float(self.weights @ (values - mean) ** 2))
 
 
-def place_law(axes: Mapping[str, Array], densities: Sequence[PlaceDensity], seed: int = 0) -> PlaceLaw:
+def place_law(
+    axes: Mapping[str, Array], densities: Sequence[PlaceDensity], seed: int = 0, bend_factor: float = 1.0
+) -> PlaceLaw:
     """Compute the posterior of the law through optima.
 
     Args:
         axes: Log of each axis at each setting, by name, each of shape [settings].
         densities: Likelihood of the place at each setting.
         seed: Seed of the sampler.
+        bend_factor: Factor on the spread of the curvature's prior, to see how far an answer depends on it.
 
     Returns:
         The law.
@@ -201,7 +206,8 @@ def place_law(axes: Mapping[str, Array], densities: Sequence[PlaceDensity], seed
     count = design.shape[1]
     linear, bent = np.arange(1, count, 2), np.arange(2, count, 2)
     draws, log_weights, scatters = [], [], []
-    for tau, (spread, share) in itertools.product(_SCATTERS, _BENDS):
+    for tau, (usual_spread, share) in itertools.product(_SCATTERS, _BENDS):
+        spread = bend_factor * usual_spread
         prior = np.zeros(count)
         prior[0], prior[linear], prior[bent] = 1e-4, _EXPONENT_SPREAD**-2, spread**-2
         smoothed = np.fft.irfft(spectrum * np.exp(-0.5 * (frequency * tau) ** 2), axis=1)[:, : grid.size]
@@ -219,9 +225,7 @@ def place_law(axes: Mapping[str, Array], densities: Sequence[PlaceDensity], seed
         target = sum(np.interp(lines[:, k], grid, logs_of_likelihood[k]) for k in range(len(densities)))
         target = target - 0.5 * np.sum((theta[:, linear] / _EXPONENT_SPREAD) ** 2, axis=1)
         target -= np.sum(0.5 * (theta[:, bent] / spread) ** 2 + math.log(spread), axis=1)
-        # The scatters are spaced evenly in their logarithm, hence the last term.
-        relative = (tau / SCATTER_SCALE) ** 2 / _SCATTER_DEGREES
-        target += -0.5 * (_SCATTER_DEGREES + 1) * math.log1p(relative) + math.log(tau * share)
+        target += math.log(share)
         draws.append(theta)
         scatters.append(np.full(_DRAWS, tau))
         log_weights.append(target - proposal)
