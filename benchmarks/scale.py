@@ -3,7 +3,7 @@
 MLPs of width 8 on the digits, B = 16, 500 steps, 20 evaluations, on all cores. Measured are the wall time with its
 share outside training and evaluation, the memory of the driver, and the time of `status`, `fit` and `report` on the
 finished folder. Every command is a separate process, including its imports. Then thousands of synthetic shards are read
-before and after they are merged.
+before and after they are merged. At last, `fit` and `recommend` run on planted studies of 10⁴ runs with laws.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import resource
 import shutil
 import subprocess
 import sys
@@ -23,8 +24,10 @@ from statistics import median
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from planted_folder import PlantedGrid, write_planted
 
 from noisescale.claims.experiments.in_process import pack_trainers
+from noisescale.laws import fit
 from noisescale.runs import Run, RunResult, pack_id
 from noisescale.store import Study, compact, write_shard
 from noisescale.store.seal import seal_table
@@ -55,6 +58,15 @@ extend_edges = false
 [stability]
 seeds = 0
 """
+
+# Planted studies of 10⁴ runs, and the limit of `fit` and `recommend` on them, in seconds of processor time.
+_WIDTHS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384)
+LAW_GRIDS = (
+    PlantedGrid(("ntk", "standard"), _WIDTHS, (2.0,), tuple(range(2, 102, 2)), 10),
+    PlantedGrid(("ntk",), _WIDTHS[:8], (2.0,), tuple(range(2, 252, 2)), 10),
+    PlantedGrid(("ntk", "standard"), _WIDTHS, (0.5, 1.0, 2.0, 4.0, 8.0), (2, 3, 4, 6, 8, 11, 16, 23, 32, 45), 10),
+)
+LAW_SECONDS = 10
 
 # Columns of the table with costs, which are modelled as a function of the number of runs.
 _MODELLED = ("sweep (s)", "driver (MB)", "packs", "shards", "shards (MB)", "again (s)", "again (MB)", "status (s)",
@@ -91,6 +103,7 @@ def main() -> int:
         rows += [measure_copies(source, folder / f"copies-{count}", count) for count in arguments.copies]
         sweeps = pd.DataFrame(rows)
         shards = pd.DataFrame([row for count in arguments.shards for row in measure_shards(folder / f"{count}", count)])
+        laws = pd.DataFrame([measure_laws(folder / f"laws-{number}", grid) for number, grid in enumerate(LAW_GRIDS)])
     options = " ".join(f"--{name} {' '.join(map(str, counts))}" for name, counts in vars(arguments).items() if counts)
     text = "\n".join(
         [
@@ -110,6 +123,11 @@ def main() -> int:
             "Shards of ten runs each, as they are written and after they are merged:",
             "",
             table(shards),
+            "",
+            "Planted runs whose optimum follows a law. Seconds of processor time of a command; the limit is "
+            f"{LAW_SECONDS}:",
+            "",
+            table(laws),
             "",
             *model(sweeps),
         ]
@@ -245,6 +263,27 @@ def measure_shards(folder: Path, count: int) -> list[dict[str, str]]:
             }
         )  # fmt: skip
     return rows
+
+
+def measure_laws(folder: Path, grid: PlantedGrid) -> dict[str, str]:
+    """Write planted runs, run `fit` and `recommend` on them, and return a row of the table.
+
+    Args:
+        folder: Folder of the runs.
+        grid: Their grid.
+    """
+    write_planted(folder, grid)
+    seconds = {}
+    for command, options in (("fit", ()), ("recommend", ("--width", str(2 * max(grid.widths))))):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+        run_command(command, str(folder), *options)
+        seconds[command] = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
+    lines = repr(fit(Study.open(folder))).splitlines()
+    return {
+        "runs": f"{grid.runs:,}", "ladders": str(grid.ladders), "cells of each": str(len(grid.batches)),
+        "fit (s)": f"{seconds['fit']:.1f}", "recommend (s)": f"{seconds['recommend']:.1f}",
+        "printed fit (lines × columns)": f"{len(lines)} × {max(map(len, lines))}",
+    }  # fmt: skip
 
 
 def reading_time(shards: Path, curves: bool, count: int) -> float:

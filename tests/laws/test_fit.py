@@ -218,5 +218,8 @@ def test_a_printed_fit_fits_on_a_screen(make_study: Make) -> None:
     fitted = fit(make_study(rates=(2.0,)))
     text = repr(fitted)
     assert text == str(fitted)
-    assert len(text.splitlines()) <= 40 and max(len(line) for line in text.splitlines()) <= 240
-    assert "width 64: best ḡ" in text and "exponent of width" in text
+    assert len(text.splitlines()) <= 40 and max(len(line) for line in text.splitlines()) <= 100
+    assert "\n  width 64: best ḡ" in text and "exponent of width" in text
+    many = repr(replace(fitted, groups=fitted.groups * 10))
+    assert len(many.splitlines()) <= 60 and many.count("exponent of width") == 10
+    assert "width 64: best" not in many

@@ -292,7 +292,7 @@ def _metric_laws(
         Excluded(at_width.width, at_optimum.reason) for at_width, at_optimum in rows if not at_optimum.in_law
     )
     noise_law = _law(with_noise, noise, *measure, excluded)
-    with_bounds = _law(bounded, noise, *measure, excluded)
+    with_bounds = noise_law if len(bounded) == len(with_noise) else _law(bounded, noise, *measure, excluded)
     batches = [
         (at_width, at_optimum, at_width.largest_batch[metric])
         for at_width, at_optimum in used

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from textwrap import TextWrapper
 from typing import Any
 
 from pydantic import Field
@@ -24,6 +25,8 @@ from noisescale.laws.stability import StabilityEdge
 from noisescale.laws.trends import Trend
 
 SCHEMA_VERSION = 1
+# Lines and columns of a printed fit.
+_SCREEN_LINES, _SCREEN_COLUMNS = 60, 100
 
 
 @dataclass(frozen=True)
@@ -309,20 +312,29 @@ class Fit:
         return next((row.optima[self.metric].height.unit for row in rows if self.metric in row.optima), "1")
 
     def __repr__(self) -> str:
-        """Return one line for each width and law, and the warnings; the whole would fill many screens."""
+        """Return a screen of text: one line for each width and law, and the warnings.
+
+        Where that is more than a screen, only the lines of the laws remain.
+        """
+        lines = self._lines(with_widths=True)
+        return "\n".join(lines if len(lines) <= _SCREEN_LINES else self._lines(with_widths=False))
+
+    def _lines(self, *, with_widths: bool) -> list[str]:
         lines = [f"{self.name}: optimum by {self.select_on} {self.metric}"]
         for group in self.groups:
             series = group.primary_series
             quantity = QUANTITIES[series.quantity]
             lines.append(f"{group.parameterization}, {series.fixed.replace('_', ' ')} {series.fixed_value:g}")
-            for row in series.widths:
+            for row in series.widths if with_widths else ():
                 if (optimum := row.optima.get(self.metric)) is not None:
                     best = f"best {quantity.symbol} {series.value_at(optimum)}, {self.metric} {optimum.height}"
                     labels = ", ".join(optimum.labels).replace("_", " ")
                     lines.append(f"  width {row.width:g}: {best}; {labels}")
             if (law := series.law(self.metric)) is not None:
                 lines.append(f"  exponent of width: {law.slope if law.status == 'ok' else law.advice}")
-        return "\n".join([*lines, *(f"warning: {warning}" for warning in self.warnings)])
+        lines += [f"warning: {warning}" for warning in self.warnings]
+        wrapper = TextWrapper(_SCREEN_COLUMNS, subsequent_indent="    ", break_long_words=False)
+        return [part for line in lines for part in wrapper.wrap(line)]
 
     def as_json(self) -> dict[str, object]:
         """Return the JSON form; infinite ends and missing values become None."""

@@ -148,6 +148,8 @@ def complete_budget(runs: pd.DataFrame, budget: str) -> pd.DataFrame:
         levels = (runs["steps"] / (runs["train_size"] // runs["batch_size"])).round()
         if "epochs_budget" in runs:
             levels = runs["epochs_budget"].astype(float).fillna(levels)
+    if levels.nunique() == 1:
+        return runs.drop_duplicates(["learning_rate", "batch_size", "seed"], keep="last")
     all_cells = runs.groupby(["learning_rate", "batch_size"]).ngroups
     by_level = {}
     for level, part in runs.groupby(levels):
