@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from noisescale.estimate import Estimate, no_estimate
 from noisescale.laws.constant_predictor import any_run_trained
@@ -75,7 +76,10 @@ def fit(study: StudyLike, select_on: str | None = None) -> Fit:
         BadInput: No run has finished, or a value of the spec is unknown.
     """
     settings = Settings.read(study.spec, select_on)
-    groups = tuple(_fit_group(group, settings) for group in run_groups(study.runs()))
+    runs = study.runs()
+    # The matrices are small: with more threads, a fit takes longer and the other cores wait busily.
+    with threadpool_limits(1, "blas"):
+        groups = tuple(_fit_group(group, settings) for group in run_groups(runs))
     rows = tuple(row for group in groups for row in summary_rows(group, settings.metric))
     return Fit(
         schema_version=SCHEMA_VERSION,
