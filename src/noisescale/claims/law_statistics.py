@@ -74,12 +74,17 @@ def law_at_optima(
 
     Args:
         axis: Position of each optimum on the axis, positive, length M.
-        optima: The optima, length M. Optima outside the ladder or unfit for a law are left out.
+        optima: The optima, length M. Optima outside the ladder, from cells that have
+            not converged or unfit for a law are left out.
         values: The quantity at each optimum, length M.
         quantity: Name of the quantity.
         axis_name: Name of the axis.
     """
-    used = [index for index, optimum in enumerate(optima) if optimum.in_law and not optimum.curve.censored]
+    used = [
+        index
+        for index, optimum in enumerate(optima)
+        if optimum.in_law and optimum.late and not optimum.curve.censored
+    ]
     return power_law(
         np.array([axis[index] for index in used]),
         np.array([math.log(values[index].value) for index in used]),

@@ -177,7 +177,7 @@ def _fit_width(
             continue
         report = ladder.values.get(f"test_{metric}", values)
         optima[metric] = _metric_optimum(
-            metric, ladder, values, report, units, edge, settings.units[metric], shapes.get((width, metric))
+            metric, ladder, values, report, units, edge, settings, shapes.get((width, metric))
         )
         batches[metric] = _largest_batch(optima[metric], units, edge)
     return WidthFit(
@@ -200,9 +200,10 @@ def _metric_optimum(
     report: Array,
     units: NoiseUnits,
     edge: EdgeByBatch | None,
-    unit: str,
+    settings: Settings,
     shapes: ShapePrior | None,
 ) -> MetricOptimum:
+    unit = settings.units[metric]
     usable = np.asarray(np.isfinite(values).all(axis=0) & np.isfinite(report).all(axis=0))
     curve = optimum(
         ladder.x,
@@ -221,8 +222,9 @@ def _metric_optimum(
     reason = ""
     if curve.label not in IN_LAW + NO_BENEFIT:
         reason = curve.advice
-    elif not late and units.quantity != "learning_rate":
-        # A law of the noise scale is about converged training. A law of the rate holds at its number of steps.
+    elif not late and units.quantity != "learning_rate" and settings.budget != "epochs":
+        # A law of the noise scale is about converged training. A law of the rate holds at its number of steps. At equal
+        # epochs, equal noise is equal training time, so the law holds at that number of epochs, converged or not.
         reason = "the cells that decide the optimum have not converged: train longer"
     elif limited:
         reason = "the learning rate at the optimum exceeds half of the stability edge"

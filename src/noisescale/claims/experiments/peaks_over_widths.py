@@ -55,10 +55,11 @@ def peaks_of(series: Series) -> Peaks:
     Args:
         series: The fits of the ladders of several widths.
     """
+    optima = [(width.width, width.optima["accuracy"]) for width in series.widths]
     peaks = [
-        (width.width, width.optima["accuracy"].curve)
-        for width in series.widths
-        if width.optima["accuracy"].in_law and width.optima["accuracy"].curve.censored == 0
+        (width, optimum.curve)
+        for width, optimum in optima
+        if optimum.in_law and optimum.late and optimum.curve.censored == 0
     ]
     seeds = min((len(curve.height_by_seed) for _, curve in peaks), default=0)
     return Peaks(
