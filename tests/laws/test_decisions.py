@@ -76,7 +76,8 @@ def test_the_expected_metric_continues_the_trend_of_the_heights() -> None:
     metric = prospect(view, view.decision()).metric(1.0, "fraction", "")
     truth = 0.6 + RISE * math.log(4)
     assert metric.low < truth < metric.high
-    assert abs(metric.value - truth) < 0.01
+    # The heights may also approach a limit, so the mean lies a little below.
+    assert abs(metric.value - truth) < 0.015
     # One run differs from the mean over seeds by a deviation of 0.005.
     assert metric.run_high - metric.run_low > metric.high - metric.low
     assert metric.run_high - metric.run_low > 2 * 1.9 * 0.004

@@ -81,9 +81,7 @@ def law_at_optima(
         axis_name: Name of the axis.
     """
     used = [
-        index
-        for index, optimum in enumerate(optima)
-        if optimum.in_law and optimum.late and not optimum.curve.censored
+        index for index, optimum in enumerate(optima) if optimum.in_law and optimum.late and not optimum.curve.censored
     ]
     return power_law(
         np.array([axis[index] for index in used]),

@@ -1,12 +1,16 @@
 """The height of the optimum at a width: how good the metric gets there, with the best setting.
 
-At a trained width the curve gives the height. At another width a law of the heights does: h = a + b·l + c·l² + scatter,
-where l is the centred log of the width. Its unit is a tenth of the metric's span, for which the priors of the laws of
-places fit as well: heights change by some tenths of a span over all widths, and bend less than they rise.
+At a trained width the curve gives the height. At another width a law of the heights does:
+
+h = a + b·f(w) + scatter, with f(w) = (1 - (w/w₀)^(-κ))/κ, or log(w/w₀) for κ = 0,
+
+where w₀ is the middle of the trained widths. For κ > 0 the heights approach a limit as a power of the width. A parabola
+in log width bends back far from the trained widths, which heights do not do.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,13 +19,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisescale.laws.optima import Optimum
-from noisescale.laws.place_laws import PlaceDensity, place_law
+from noisescale.laws.place_laws import SCATTERS
 
 Array = NDArray[np.float64]
 
+# A law of heights is computed in tenths of the span: there the scatters of the laws of places fit as well.
 _UNITS_PER_SPAN = 10.0
-# Points of the normal likelihood of a height, which reaches this many standard errors to each side.
-_POINTS, _REACH = 81, 5.0
+# Powers κ with which heights approach their limit. Errors of networks fall as powers of their size with exponents
+# between 0 and 1 (Hestness et al. 2017).
+_POWERS = (0.0, 0.25, 0.5, 1.0)
+# Standard deviation of the level a about the mean of the heights, in tenths of the span.
+_LEVEL_SPREAD = 10.0
+# Standard deviation of the rise b, in tenths of the span for each nat of width.
+_RISE_SPREAD = 1.0
 # Standard errors below this share of the unit do not matter to a law whose smallest scatter is ten times as large.
 _SMALLEST_ERROR = 1e-3
 
@@ -68,21 +78,33 @@ def predicted_height(
     unit = float(np.median([optima[w].span for w in widths])) / _UNITS_PER_SPAN
     values = np.array([sign * optima[w].height.value for w in widths]) / unit
     errors = np.array([optima[w].height.standard_error for w in widths]) / unit
-    level = float(values.mean())
-    densities = [
-        _normal(value - level, max(error, _SMALLEST_ERROR)) for value, error in zip(values, errors, strict=True)
-    ]
-    law = place_law({"width": np.log(widths)}, densities)
-    rows = generator.choice(law.weights.size, count, p=law.weights)
-    draws = law.draws({"width": math.log(width)}, rows, generator)
+    variance = np.maximum(errors, _SMALLEST_ERROR) ** 2
+    middle, level = math.exp(float(np.log(widths).mean())), float(values.mean())
+    values = values - level
+    log_weights, means, deviations = [], [], []
+    for power, scatter in itertools.product(_POWERS, SCATTERS):
+        design, target = _design(np.array(widths) / middle, power), _design(np.array([width / middle]), power)[0]
+        weight = 1 / (variance + scatter**2)
+        precision = design.T @ (weight[:, None] * design) + np.diag([_LEVEL_SPREAD**-2, _RISE_SPREAD**-2])
+        center = np.linalg.solve(precision, design.T @ (weight * values))
+        log_weights.append(
+            0.5 * float(np.sum(np.log(weight)))
+            - 0.5 * float(np.linalg.slogdet(precision)[1])
+            - 0.5 * float(weight @ values**2 - center @ precision @ center)
+        )
+        means.append(float(target @ center))
+        deviations.append(math.sqrt(float(target @ np.linalg.solve(precision, target)) + scatter**2))
+    weights = np.exp(np.array(log_weights) - max(log_weights))
+    rows = generator.choice(weights.size, count, p=weights / weights.sum())
+    draws = np.array(means)[rows] + np.array(deviations)[rows] * generator.standard_normal(count)
     nearest = min(widths, key=lambda trained: abs(math.log(trained / width)))
     return Height((level + draws) * unit, _seed_deviation(optima[nearest]))
 
 
-def _normal(mean: float, error: float) -> PlaceDensity:
-    z = np.linspace(-_REACH, _REACH, _POINTS)
-    density = np.exp(-0.5 * z**2)
-    return PlaceDensity(mean + error * z, density / density.sum(), open_low=False, open_high=False)
+def _design(widths: Array, power: float) -> Array:
+    """Return the columns 1 and f of widths in units of the middle width."""
+    f = np.log(widths) if power == 0 else -np.expm1(-power * np.log(widths)) / power
+    return np.stack([np.ones_like(f), f], axis=1)
 
 
 def _seed_deviation(optimum: Optimum) -> float:

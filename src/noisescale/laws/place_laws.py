@@ -29,7 +29,7 @@ STRAIGHT, BENT, BENT_PROBABILITY = 0.02, 0.15, 0.5
 # The logarithm of the scatter has a uniform prior, as Jeffreys 1961 proposes for a scale. It fits the table, where a
 # tenth of the scatters is below 0.014, half below 0.05 and nine tenths below 0.15. Here it reaches further, to a factor
 # e: a prior that ends at the scatters of one table would hide a larger scatter where widths are few.
-_SCATTERS = np.geomspace(0.01, 1.0, 11)
+SCATTERS = np.geomspace(0.01, 1.0, 11)
 # Spread of the curvature and its probability. A steeper law may bend far more than those of the table. Without the last
 # row, its bend would count as scatter.
 _BENDS = (
@@ -206,7 +206,7 @@ def place_law(
     count = design.shape[1]
     linear, bent = np.arange(1, count, 2), np.arange(2, count, 2)
     draws, log_weights, scatters = [], [], []
-    for tau, (usual_spread, share) in itertools.product(_SCATTERS, _BENDS):
+    for tau, (usual_spread, share) in itertools.product(SCATTERS, _BENDS):
         spread = bend_factor * usual_spread
         prior = np.zeros(count)
         prior[0], prior[linear], prior[bent] = 1e-4, _EXPONENT_SPREAD**-2, spread**-2
