@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from pathlib import Path
 
 from reanalyses import REANALYSED, reanalysis
 from stored_verdicts import (
@@ -19,11 +20,12 @@ from stored_verdicts import (
     stored,
     title,
 )
-from verdict_text import ABOUT, listed, seed_sets, since, table_row, word, wrapped
+from verdict_text import ABOUT, interval, listed, seed_sets, since, table_row, word, wrapped
 
 from noisescale.claims import CLAIMS, PAPERS
 
 SWEEPS = FOLDER / "sweeps.json"
+COMPARED = FOLDER / "compared"
 
 
 def overview() -> str:
@@ -53,6 +55,7 @@ def overview() -> str:
             "|---|---|---|---|",
             *(row for paper in PAPERS for row in _rows(paper)),
             "",
+            *_compared(),
             *_sweeps(),
         ]
     )
@@ -174,6 +177,45 @@ def _reanalysed() -> str:
         f"{listed(ids)} were recomputed from the same runs after their verdicts had been seen. The statistic was "
         "changed, and the criterion was not. The entries of these claims give the reason."
     )
+
+
+def _compared() -> list[str]:
+    """Tabulate the verdicts of claims whose estimators have changed, on the sets that had been seen."""
+    paths = sorted(COMPARED.glob("C*-*.json"), key=lambda path: (*path.stem.split("-")[:1], seed_set(_read(path))))
+    rows = []
+    for path in paths:
+        before = path.parent / "version-0.1" / path.name
+        if before.exists():
+            verdicts = (_read(before), _read(path))
+            rows.append(table_row(verdicts[1]["id"], str(seed_set(verdicts[1])), *map(_deciding, verdicts)))
+    if not rows:
+        return []
+    return [
+        "## Changed estimators",
+        "",
+        *wrapped(
+            "The estimators of places and heights changed after sets 9 and 10 had been looked at: they now carry the "
+            "uncertainty about the shape of a curve, and failed runs count as the constant predictor. So new sets "
+            "decide these claims. This table compares both versions on the runs of the earlier sets."
+        ),
+        "| id | set | version 0.1 | this version |",
+        "|---|---|---|---|",
+        *rows,
+        "",
+    ]
+
+
+def _read(path: Path) -> StoredVerdict:
+    verdict = read(path)
+    assert verdict is not None
+    return verdict
+
+
+def _deciding(verdict: StoredVerdict) -> str:
+    """Return a verdict with its first statistic."""
+    statistics = verdict["statistics"]
+    first = f": {statistics[0]['name']} {interval(statistics[0])}" if statistics else ""
+    return f"{verdict['verdict']}{first}"
 
 
 def _sweeps() -> list[str]:

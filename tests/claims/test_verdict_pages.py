@@ -165,13 +165,35 @@ def test_a_page_says_that_a_verdict_was_recomputed_after_it_was_seen(load: Load)
 
 def test_verdicts_of_other_sets_are_not_overwritten(load: Load, tmp_path: Path) -> None:
     module = load("verdicts")
-    for number in (*range(1, module.SETS[0]), *module.SETS):
-        (tmp_path / "C1.1-second.json").write_text(json.dumps(stored_verdict("C1.1", first_seed=1000 * number)))
-        if number in module.SETS:
-            module.refuse_other_sets(tmp_path)
-        else:
-            with pytest.raises(SystemExit, match=f"Got: verdicts of seed sets {number}"):
+    for claim_id, sets in (("C1.1", module.NEW_SETS), ("C1.2", module.SETS)):
+        path = tmp_path / f"{claim_id}-second.json"
+        for number in range(1, max(module.NEW_SETS) + 1):
+            path.write_text(json.dumps(stored_verdict(claim_id, first_seed=1000 * number)))
+            if number in sets:
                 module.refuse_other_sets(tmp_path)
+            else:
+                with pytest.raises(SystemExit, match=f"Got: a verdict on seed set {number}"):
+                    module.refuse_other_sets(tmp_path)
+        path.unlink()
+
+
+def test_verdicts_of_changed_estimators_are_kept_apart(
+    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = load("verdicts")
+    folder, stored = tmp_path / "runs", tmp_path / "stored"
+    folder.mkdir(), stored.mkdir()
+    monkeypatch.setattr(module, "STORED", stored)
+    monkeypatch.setattr(module, "COMPARED", stored / "compared")
+    (folder / "C1.1.json").write_text("{}")
+    (folder / "C1.2.json").write_text("{}")
+    for number in (9, 10, 11, 12):
+        module.gather(folder, ["C1.1", "C1.2"] if number in module.SETS else ["C1.1"], number)
+    names = {path.relative_to(stored).as_posix() for path in stored.rglob("*.json")}
+    assert names == {
+        "C1.1.json", "C1.1-second.json", "C1.2.json", "C1.2-second.json",
+        "compared/C1.1-9.json", "compared/C1.1-10.json",
+    }  # fmt: skip
 
 
 def test_the_command_on_a_page_repeats_the_claims_of_the_page(planted: Verdict, tmp_path: Path) -> None:
