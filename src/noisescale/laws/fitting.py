@@ -176,9 +176,8 @@ def _fit_width(
         if values is None:
             continue
         report = ladder.values.get(f"test_{metric}", values)
-        optima[metric] = _metric_optimum(
-            metric, ladder, values, report, units, edge, settings, shapes.get((width, metric))
-        )
+        prior = shapes.get((width, metric))
+        optima[metric] = _metric_optimum(metric, ladder, values, report, units, edge, settings, prior)
         batches[metric] = _largest_batch(optima[metric], units, edge)
     return WidthFit(
         width=width,
@@ -223,8 +222,8 @@ def _metric_optimum(
     if curve.label not in IN_LAW + NO_BENEFIT:
         reason = curve.advice
     elif not late and units.quantity != "learning_rate" and settings.budget != "epochs":
-        # A law of the noise scale is about converged training. A law of the rate holds at its number of steps. At equal
-        # epochs, equal noise is equal training time, so the law holds at that number of epochs, converged or not.
+        # A law of the noise scale is about converged training. A law of the rate holds at its number of steps. So does a
+        # law at equal epochs, at which equal noise is equal training time.
         reason = "the cells that decide the optimum have not converged: train longer"
     elif limited:
         reason = "the learning rate at the optimum exceeds half of the stability edge"
