@@ -141,7 +141,7 @@ def one_seed(name: str, folder: Path, seed: int, recommended_only: bool) -> dict
     """Train the recommendation, the guesses and the random trials of a problem on one fresh draw of the data."""
     import problems
 
-    from noisescale import Study, fit, recommend
+    from noisescale import Study, recommend
 
     torch.set_num_threads(1)
     problem = PROBLEMS[name]
@@ -149,7 +149,7 @@ def one_seed(name: str, folder: Path, seed: int, recommended_only: bool) -> dict
     data = Data.of(getattr(problems, name)(), seed)
     outputs = data.y_train.shape[1] if data.is_regression else int(data.y_train.max()) + 1
     shape = tuple(data.x_train.shape[1:])
-    recommendation = recommend(fit(Study.open(folder / name), select_on="test"), problem.target)
+    recommendation = recommend(Study.open(folder / name), problem.target)
     examples = recommendation.batch_size * recommendation.steps
 
     def recommended() -> tuple[nn.Module, torch.optim.Optimizer]:
