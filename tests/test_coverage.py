@@ -102,7 +102,7 @@ def test_the_laws_of_planted_families_are_those_of_fit_and_recommend(coverage: S
     target = world.targets[0]
     assert law.at(target).interval == pytest.approx(expected.at(target).interval, rel=1e-6)
     x, regret, bound = coverage.law_kinds.decision(law.posterior, curves, target)
-    optimum = optimum_at_width(series, "accuracy", target)
+    optimum = optimum_at_width(series, "accuracy", target, fitted.groups[0])
     assert math.exp(x) == pytest.approx(optimum.value.value, rel=1e-6)
     estimate = prospect(optimum.outlook, math.log(optimum.value.value)).regret("1", "")
     assert (regret, bound) == pytest.approx((estimate.value, estimate.high), rel=1e-6)

@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 
 _CENSORED = {"all_fail": -1, "no_failure": 1}
 # Parameterizations with one learning rate for all layers, and the factor of width beyond which an edge law ends.
-_ONE_RATE, _FAR = ("standard", "own"), 2.0
+ONE_RATE, _FAR = ("standard", "own"), 2.0
 
 
 def measured_edges(stability: pd.DataFrame) -> tuple[EdgeAt, ...]:
@@ -167,7 +167,7 @@ def cautious_edge(
         Park et al. 2019, section H (standard parameterization).
     """
     widest = max((measured.width for measured in edges), default=math.inf)
-    if edge is None or parameterization not in _ONE_RATE or width <= _FAR * widest:
+    if edge is None or parameterization not in ONE_RATE or width <= _FAR * widest:
         return edge
     there = measured_edge_at_width(edges, widest)
     if there is None:

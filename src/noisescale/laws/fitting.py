@@ -222,8 +222,8 @@ def _metric_optimum(
     if curve.label not in IN_LAW + NO_BENEFIT:
         reason = curve.advice
     elif not late and units.quantity != "learning_rate" and settings.budget != "epochs":
-        # A law of the noise scale is about converged training. A law of the rate holds at its number of steps. So does a
-        # law at equal epochs, at which equal noise is equal training time.
+        # A law of the noise scale is about converged training. A law of the rate holds at its number of steps, as does
+        # a law at equal epochs, at which equal noise is equal training time.
         reason = "the cells that decide the optimum have not converged: train longer"
     elif limited:
         reason = "the learning rate at the optimum exceeds half of the stability edge"

@@ -38,7 +38,8 @@ class NoiseRungs(RungLadder):
         """Make the rungs and choose one."""
         self.series = self.group.primary_series
         self.train_size = self.series.widths[-1].train_size
-        optimum, ratio = optimum_at_width(self.series, self.metric, self.width), log_ratio_at(self.series, self.width)
+        optimum = optimum_at_width(self.series, self.metric, self.width, self.group)
+        ratio = log_ratio_at(self.series, self.width)
         batch, cell = self.request.batch_size, optimum.cell
         if batch is not None and not 1 <= batch < self.train_size:
             raise BadInput("batch_size", f"a whole number from 1 to {self.train_size - 1}", batch)

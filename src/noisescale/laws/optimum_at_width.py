@@ -6,12 +6,13 @@ import math
 from dataclasses import dataclass, replace
 
 from noisescale.errors import BadInput
-from noisescale.estimate import Estimate
+from noisescale.estimate import Estimate, from_log
 from noisescale.laws.constant_predictor import any_run_trained, failure_warning, failures_of
 from noisescale.laws.decisions import Outlook, outlook_of_curve, outlook_of_law
 from noisescale.laws.fitting import NO_BENEFIT, NO_BENEFIT_REASON
 from noisescale.laws.ladder import Cell
-from noisescale.laws.results import MetricOptimum, Series, WidthFit
+from noisescale.laws.pooled_laws import pooled_law
+from noisescale.laws.results import Group, MetricOptimum, Series, WidthFit
 from noisescale.training import METRICS
 
 
@@ -36,13 +37,14 @@ class OptimumAtWidth:
     cell: Cell | None = None
 
 
-def optimum_at_width(series: Series, metric: str, width: float) -> OptimumAtWidth:
+def optimum_at_width(series: Series, metric: str, width: float, group: Group) -> OptimumAtWidth:
     """Return the optimum measured at this width, else the law's decision, else the best cell of the nearest width.
 
     Args:
         series: Series, with one ladder of learning rates or batch sizes for each width.
         metric: Metric of the optimum.
         width: Any width.
+        group: Group of the series, whose other ladders may belong to the same law.
 
     Returns:
         The optimum and its source.
@@ -77,13 +79,18 @@ def optimum_at_width(series: Series, metric: str, width: float) -> OptimumAtWidt
         return _decided(_with_failures(measured, rows[width], trained, series.quantity))
     if trained is not None and trained.reason:
         warnings.append(f"width {width:g} was trained but is not in the law: {trained.reason}")
-    law = series.law(metric)
-    if law is not None and law.status == "ok":
-        widths = ", ".join(f"{value:g}" for value in law.widths)
-        basis = f"law of the {law.quantity} over widths {widths}, with its prediction interval"
+    law, pooled = series.law(metric), pooled_law(series, group, metric)
+    if law is not None and (pooled is not None or law.status == "ok"):
         curves = {trained_width: optimum.curve for trained_width, optimum in optima.items() if optimum.in_law}
-        curve = None if law.posterior is None else outlook_of_law(law.posterior, curves, width, sign, seed)
-        predicted = OptimumAtWidth(law.at(width), basis, None, tuple(warnings), curve)
+        widths, posterior = ", ".join(f"{value:g}" for value in law.widths), law.posterior
+        basis, value = f"law of the {law.quantity} over widths {widths}", law.at(width)
+        if pooled is not None:
+            middle, low, high = (float(end) for end in pooled.predicted({"width": math.log(width)}))
+            posterior, value = pooled, from_log(middle, low, high, law.unit, law.convention)
+            basis += f", with the ladders of {len(group.series)} batch sizes" if len(group.series) > 1 else ""
+        basis += ", with its prediction interval"
+        curve = None if posterior is None else outlook_of_law(posterior, curves, width, sign, seed)
+        predicted = OptimumAtWidth(value, basis, None, tuple(warnings), curve)
         nearest = min(curves, key=lambda trained_width: abs(math.log(trained_width / width)))
         return _decided(_with_failures(predicted, rows[nearest], optima[nearest], series.quantity))
     cells = {row.width: cell for row in series.widths if (cell := best_cell(row, metric)) is not None}

@@ -15,9 +15,14 @@ from noisescale.laws.power_laws import PowerLaw
 Array = NDArray[np.float64]
 
 # The priors of exponent, curvature and scatter make up for the degrees of freedom that three widths lack.
-_MINIMUM_WIDTHS = 3
+MINIMUM_WIDTHS = 3
 # A standard error of the log optimum above this, a factor of three, says little about a law.
 _VAGUE = math.log(3.0)
+
+
+def is_well_known(density: PlaceDensity) -> bool:
+    """Return whether an optimum is known well enough to count for a law."""
+    return math.sqrt(density.moments[1]) < _VAGUE
 
 
 def optimum_law(
@@ -51,11 +56,11 @@ def optimum_law(
     free = np.array(bounds, dtype=np.int64) == 0
     log_widths = np.log(np.array(widths, dtype=np.float64))
     count = int((errors[free] < _VAGUE).sum())
-    status = "ok" if count >= _MINIMUM_WIDTHS else "inconclusive"
+    status = "ok" if count >= MINIMUM_WIDTHS else "inconclusive"
     advice = (
         f"{count} widths, and {int((~free).sum())} as inequalities"
         if status == "ok"
-        else f"a law needs {_MINIMUM_WIDTHS} widths with a well-determined optimum (got {count}): "
+        else f"a law needs {MINIMUM_WIDTHS} widths with a well-determined optimum (got {count}): "
         + ("; ".join(left_out) or "add widths, seeds or rungs")
     )
     no_line = no_estimate("1", "no line")

@@ -120,6 +120,23 @@ class PlaceLaw:
         """Return the law's log value at a setting, one for each draw."""
         return np.asarray(self.coefficients @ _row(np.array([logs[axis] for axis in self.axes]) - self.middles))
 
+    def at(self, axis: str, log: float) -> PlaceLaw:
+        """Return the law over the other axes at a value of one axis.
+
+        Args:
+            axis: Name of the axis.
+            log: Log of its value.
+        """
+        index = self.axes.index(axis)
+        rest = [k for k in range(len(self.axes)) if k != index]
+        columns = [0, *(column for k in rest for column in (1 + 2 * k, 2 + 2 * k))]
+        coefficients = self.coefficients[:, columns].copy()
+        distance = log - self.middles[index]
+        coefficients[:, 0] += distance * self.coefficients[:, 1 + 2 * index]
+        coefficients[:, 0] += distance**2 * self.coefficients[:, 2 + 2 * index]
+        names = tuple(self.axes[k] for k in rest)
+        return PlaceLaw(names, self.middles[rest], coefficients, self.scatter, self.weights, self.effective)
+
     def draws(self, logs: Mapping[str, float], rows: NDArray[np.intp], generator: np.random.Generator) -> Array:
         """Return the optimum of a setting in draws of the law, with its scatter.
 
@@ -172,7 +189,11 @@ class PlaceLaw:
 
 
 def place_law(
-    axes: Mapping[str, Array], densities: Sequence[PlaceDensity], seed: int = 0, bend_factor: float = 1.0
+    axes: Mapping[str, Array],
+    densities: Sequence[PlaceDensity],
+    seed: int = 0,
+    bend_factor: float = 1.0,
+    exponents: Mapping[str, tuple[float, float]] | None = None,
 ) -> PlaceLaw:
     """Compute the posterior of the law through optima.
 
@@ -181,6 +202,7 @@ def place_law(
         densities: Likelihood of the place at each setting.
         seed: Seed of the sampler.
         bend_factor: Factor on the spread of the curvature's prior, to see how far an answer depends on it.
+        exponents: Mean and standard deviation of the prior of an axis' exponent, by name. Default: 0 and 1.
 
     Returns:
         The law.
@@ -205,16 +227,19 @@ def place_law(
     frequency = 2 * math.pi * np.fft.rfftfreq(2 * grid.size, d=_STEP)
     count = design.shape[1]
     linear, bent = np.arange(1, count, 2), np.arange(2, count, 2)
+    expected, around = np.array([(exponents or {}).get(axis, (0.0, _EXPONENT_SPREAD)) for axis in axes]).T
     draws, log_weights, scatters = [], [], []
     for tau, (usual_spread, share) in itertools.product(SCATTERS, _BENDS):
         spread = bend_factor * usual_spread
         prior = np.zeros(count)
-        prior[0], prior[linear], prior[bent] = 1e-4, _EXPONENT_SPREAD**-2, spread**-2
+        prior[0], prior[linear], prior[bent] = 1e-4, around**-2, spread**-2
+        pull = np.zeros(count)
+        pull[linear] = expected * around**-2
         smoothed = np.fft.irfft(spectrum * np.exp(-0.5 * (frequency * tau) ** 2), axis=1)[:, : grid.size]
         logs_of_likelihood = np.log(np.maximum(smoothed, 1e-12))
         weight = 1 / (variance + tau**2)
         precision = design.T @ (weight[:, None] * design) + np.diag(prior)
-        center = np.linalg.solve(precision, design.T @ (weight * mean))
+        center = np.linalg.solve(precision, design.T @ (weight * mean) + pull)
         factor = _WIDER * np.linalg.cholesky(np.linalg.inv(precision))
         z = generator.standard_normal((_DRAWS, count))
         z /= np.sqrt(generator.chisquare(_PROPOSAL_DEGREES, (_DRAWS, 1)) / _PROPOSAL_DEGREES)
@@ -223,7 +248,7 @@ def place_law(
         proposal -= float(np.sum(np.log(np.diag(factor))))
         lines = theta @ design.T
         target = sum(np.interp(lines[:, k], grid, logs_of_likelihood[k]) for k in range(len(densities)))
-        target = target - 0.5 * np.sum((theta[:, linear] / _EXPONENT_SPREAD) ** 2, axis=1)
+        target = target - 0.5 * np.sum(((theta[:, linear] - expected) / around) ** 2, axis=1)
         target -= np.sum(0.5 * (theta[:, bent] / spread) ** 2 + math.log(spread), axis=1)
         target += math.log(share)
         draws.append(theta)

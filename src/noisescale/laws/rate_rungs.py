@@ -33,7 +33,7 @@ class RateRungs(RungLadder):
         # A batch size whose runs all failed has no optimum.
         trained = {size: series for size, series in all_series.items() if any_run_trained(series.widths)} or all_series
         optima = {
-            size: optimum_at_width(series, self.metric, self.width)
+            size: optimum_at_width(series, self.metric, self.width, self.group)
             for size, series in (trained if batch is None else {**trained, batch: all_series[batch]}).items()
         }
         asked = [size for size in optima if batch in (None, size)]
