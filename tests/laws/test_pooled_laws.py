@@ -86,3 +86,5 @@ def test_one_rate_for_all_layers_is_expected_to_fall_with_width(adamw: Fit) -> N
 def test_noise_scales_of_one_batch_size_have_the_law_of_their_series(make_study: Make) -> None:
     (group,) = fit(make_study(rates=(2.0,), seeds=5)).groups
     assert pooled_law(group.primary_series, group, "accuracy") is None
+    one_rate = pooled_law(group.primary_series, replace(group, parameterization="own"), "accuracy")
+    assert one_rate is not None and one_rate.axes == ("width",)

@@ -87,7 +87,7 @@ def optimum_at_width(series: Series, metric: str, width: float, group: Group) ->
         if pooled is not None:
             middle, low, high = (float(end) for end in pooled.predicted({"width": math.log(width)}))
             posterior, value = pooled, from_log(middle, low, high, law.unit, law.convention)
-            basis += f", with the ladders of {len(group.series)} batch sizes" if len(group.series) > 1 else ""
+            basis += f", with its {len(group.series)} ladders at each width" if len(group.series) > 1 else ""
         basis += ", with its prediction interval"
         curve = None if posterior is None else outlook_of_law(posterior, curves, width, sign, seed)
         predicted = OptimumAtWidth(value, basis, None, tuple(warnings), curve)
