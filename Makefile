@@ -36,7 +36,7 @@ quickstart: $(BASE)  ## install, then sweep, fit, recommend and report on MNIST-
 	$(BIN)/noisescale report $(QUICKSTART)
 
 test: lint types  ## run lint, types and tests (at most 10 minutes after installation)
-	$(call limit,480) $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
+	$(call limit,520) $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 
 test-full: lint types $(ADAPTERS)  ## run the long tests too: all coverage draws, all combinations (at most 45 minutes)
 	$(call limit,2520) $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --full --durations=20
