@@ -16,18 +16,23 @@ standard error of the coverage is then 0.01.
 from __future__ import annotations
 
 import argparse
+import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
-from coverage_kinds import LEVEL, design_rows, kind_rows, measure_kinds
-from coverage_law_kinds import law_design_rows, law_kind_rows, measure_law_kinds
-from coverage_law_worlds import LAW_WORLDS
+from coverage_kinds import LEVEL, design_rows, kind_rows, measure_kind
+from coverage_law_kinds import law_design_rows, law_kind_rows, measure_law_kind
+from coverage_law_worlds import LAW_DESIGNS, LAW_WORLDS
 from coverage_laws import other_rows
 from coverage_study import study_rows
 from coverage_table import Row, write
 from coverage_worlds import DESIGNS, WORLDS
 
+T = TypeVar("T")
 RESULTS = Path(__file__).parent / "results"
 
 LEAD = (
@@ -81,11 +86,13 @@ def main() -> None:
         if not kinds and not laws:
             parser.error(f"no kind has such a name; the kinds are {', '.join([*WORLDS, *LAW_WORLDS])}")
         pooled, single, families, single_families = [], [], [], []
-        options = {"seed": arguments.seed, "workers": arguments.workers, "baseline": arguments.baseline}
-        for answers in measure_kinds(kinds, arguments.draws, **options):
+        options = {"seed": arguments.seed, "baseline": arguments.baseline}
+        measure = partial(measure_kind, count=math.ceil(arguments.draws / len(DESIGNS)), **options)
+        for answers in _measured(measure, kinds, arguments.workers):
             pooled += [_shown(row) for row in kind_rows(answers)]
             single += design_rows(answers)
-        for family in measure_law_kinds(laws, arguments.law_draws, **options):
+        measure_law = partial(measure_law_kind, count=math.ceil(arguments.law_draws / len(LAW_DESIGNS)), **options)
+        for family in _measured(measure_law, laws, arguments.workers):
             families += [_shown(row) for row in law_kind_rows(family)]
             single_families += law_design_rows(family)
         sections = {"Kinds": pooled, "Laws over widths": families}
@@ -109,6 +116,15 @@ def _counts(pooled: Sequence[Row], families: Sequence[Row]) -> list[str]:
     """Describe the numbers of draws."""
     counts = [f"{pooled[0].draws} draws of each kind"] if pooled else []
     return counts + ([f"{families[0].draws} of each family of widths"] if families else [])
+
+
+def _measured(measure: Callable[[str], T], kinds: Sequence[str], workers: int) -> Iterator[T]:
+    """Yield what a function returns for each kind, which processes share."""
+    if workers == 1:
+        yield from map(measure, kinds)
+        return
+    with ProcessPoolExecutor(workers) as pool:
+        yield from pool.map(measure, kinds)
 
 
 def _shown(row: Row) -> Row:

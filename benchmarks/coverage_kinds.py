@@ -6,10 +6,8 @@ import math
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -62,26 +60,6 @@ class Answers:
         missing = np.isinf(self.intervals[:, quantity]).any(axis=1)
         missing &= np.isfinite(self.reference[:, quantity]).all(axis=1)
         return _contains(self.intervals, self.truth, quantity) & ~missing
-
-
-def measure_kinds(
-    kinds: Sequence[str], count: int, *, seed: int, workers: int, baseline: Path | None
-) -> Iterator[list[Answers]]:
-    """Yield the answers for all designs of each kind.
-
-    Args:
-        kinds: Keys of `WORLDS`.
-        count: Number of draws of each kind, divided among the designs.
-        seed: Seed of the draws.
-        workers: Number of processes.
-        baseline: Folder `src` of a checkout of version 0.1; None to leave it out.
-    """
-    measure = partial(measure_kind, count=math.ceil(count / len(DESIGNS)), seed=seed, baseline=baseline)
-    if workers == 1:
-        yield from map(measure, kinds)
-        return
-    with ProcessPoolExecutor(workers) as pool:
-        yield from pool.map(measure, kinds)
 
 
 def measure_kind(kind: str, *, count: int, seed: int, baseline: Path | None = None) -> list[Answers]:

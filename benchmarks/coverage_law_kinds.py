@@ -6,10 +6,8 @@ import math
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import coverage_law_baseline
@@ -26,7 +24,7 @@ from scipy.stats import binom
 
 from noisescale.laws.decisions import outlook_of_law
 from noisescale.laws.expected_metrics import prospect
-from noisescale.laws.fitting import IN_LAW
+from noisescale.laws.metric_laws import IN_LAW
 from noisescale.laws.optima import Optimum
 from noisescale.laws.optimum import optimum
 from noisescale.laws.optimum_laws import optimum_law
@@ -126,26 +124,6 @@ def decision(law: PlaceLaw, curves: dict[float, Optimum], width: float) -> tuple
     x = outlook.decision()
     regret = prospect(outlook, x).regret("1", "")
     return x, regret.value, regret.high
-
-
-def measure_law_kinds(
-    kinds: Sequence[str], count: int, *, seed: int, workers: int, baseline: Path | None
-) -> Iterator[list[LawAnswers]]:
-    """Yield the answers for all designs of each kind.
-
-    Args:
-        kinds: Keys of `LAW_WORLDS`.
-        count: Number of draws of each kind, divided among the designs.
-        seed: Seed of the draws.
-        workers: Number of processes.
-        baseline: Folder `src` of a checkout of version 0.1; None to leave it out.
-    """
-    measure = partial(measure_law_kind, count=math.ceil(count / len(LAW_DESIGNS)), seed=seed, baseline=baseline)
-    if workers == 1:
-        yield from map(measure, kinds)
-        return
-    with ProcessPoolExecutor(workers) as pool:
-        yield from pool.map(measure, kinds)
 
 
 def measure_law_kind(kind: str, *, count: int, seed: int, baseline: Path | None = None) -> list[LawAnswers]:

@@ -16,9 +16,10 @@ from scipy.interpolate import UnivariateSpline
 from noisescale.estimate import from_log
 from noisescale.laws.edge_by_batch import EdgeByBatch
 from noisescale.laws.edges import measured_edge_at_width
-from noisescale.laws.fitting import IN_LAW, NO_BENEFIT, fit
+from noisescale.laws.fitting import fit
 from noisescale.laws.ladder import Ladder, build_ladder
 from noisescale.laws.largest_batch import largest_batch
+from noisescale.laws.metric_laws import IN_LAW, NO_BENEFIT
 from noisescale.laws.optima import Optimum
 from noisescale.laws.optimum import optimum
 from noisescale.laws.optimum_laws import optimum_law

@@ -74,8 +74,8 @@ def law_at_optima(
 
     Args:
         axis: Position of each optimum on the axis, positive, length M.
-        optima: The optima, length M. Optima outside the ladder, from cells that have
-            not converged or unfit for a law are left out.
+        optima: The optima, length M. Optima outside the ladder, from cells that have not converged, or unfit for a
+            law are left out.
         values: The quantity at each optimum, length M.
         quantity: Name of the quantity.
         axis_name: Name of the axis.

@@ -8,8 +8,9 @@ from typing import Any
 
 from noisescale.errors import BadInput
 from noisescale.estimate import Estimate, no_estimate
-from noisescale.laws.fitting import NO_BENEFIT_REASON, fit
+from noisescale.laws.fitting import fit
 from noisescale.laws.group_choice import best_selection, group_words, held_groups
+from noisescale.laws.metric_laws import NO_BENEFIT_REASON
 from noisescale.laws.noise_rungs import NoiseRungs
 from noisescale.laws.preferences import PREFERENCES, TOLERANCE
 from noisescale.laws.rate_rungs import RateRungs
