@@ -69,7 +69,7 @@ recommend: $(BASE)  ## compare recommendations with guesses and random search on
 	$(BIN)/python benchmarks/recommend.py $(if $(BASELINE),--baseline $(BASELINE))
 
 coverage: $(BASE)  ## measure the coverage of the intervals, on planted problems and on the quickstart's design
-	$(BIN)/python benchmarks/coverage.py $(if $(BASELINE),--baseline $(BASELINE))
+	$(BIN)/python benchmarks/coverage.py --keep $(RUNS)/coverage --workers $(WORKERS) $(if $(BASELINE),--baseline $(BASELINE))
 	$(BIN)/noisescale sweep examples/mnist1d.toml --out $(QUICKSTART)
 	$(BIN)/python benchmarks/coverage.py --study $(QUICKSTART)
 
