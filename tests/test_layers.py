@@ -15,13 +15,15 @@ PACKAGE = Path(__file__).resolve().parents[1] / "src" / "noisescale"
 # that it imports and below those that import it; `cli`, `__main__` and the package's `__init__` may import everything.
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
+    "seeding": set(),
+    "user_code": {"errors"},
     "runs": {"errors"},
     "noise_laws": {"errors"},
     "edge_rules": set(),
     "estimate": set(),
-    "families": {"errors", "runs"},
-    "parameterizations": {"errors", "runs"},
-    "datasets": {"errors"},
+    "families": {"errors", "runs", "seeding", "user_code"},
+    "parameterizations": {"errors", "runs", "seeding"},
+    "datasets": {"errors", "seeding", "user_code"},
     "theory": {"errors", "estimate", "runs"},
     "measure": {"errors", "estimate", "runs", "families", "datasets"},
     "training": {
@@ -34,6 +36,7 @@ ALLOWED: dict[str, set[str]] = {
         "datasets",
         "theory",
         "measure",
+        "seeding",
     },
     "store": {"errors", "estimate", "runs", "noise_laws"},
     "sweeps": {
@@ -48,6 +51,8 @@ ALLOWED: dict[str, set[str]] = {
         "measure",
         "training",
         "store",
+        "seeding",
+        "user_code",
     },
     # A recommendation builds the model that it recommends and its optimizer, hence families to training.
     "laws": {
@@ -60,6 +65,7 @@ ALLOWED: dict[str, set[str]] = {
         "parameterizations",
         "training",
         "store",
+        "seeding",
     },
     "claims": {
         "errors",

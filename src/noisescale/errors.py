@@ -29,10 +29,35 @@ class BadInput(ValueError):
 _MAX_SHOWN = 600
 
 
+def printable(text: str) -> str:
+    """Return a text on one line, with control characters escaped, and cut if it is too long.
+
+    Args:
+        text: Any text, e.g. of a file or of an exception.
+    """
+    line = " ".join(text.splitlines())
+    shown = line if len(line) <= _MAX_SHOWN else f"{line[:_MAX_SHOWN]}…"
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in shown)
+
+
+def one_line(error: BaseException) -> str:
+    """Describe an exception on one line, by its type and the first line of its text.
+
+    Args:
+        error: Any exception, also one whose text cannot be read.
+    """
+    try:
+        lines = str(error).strip().splitlines()
+    except Exception as failure:  # a user's class of exceptions may fail to describe itself
+        lines = [f"its text raises {type(failure).__name__}"]
+    return printable(": ".join([type(error).__name__, *lines[:1]]))
+
+
 def _short(value: object) -> str:
-    """Format a value on one line, and cut the text if it is too long."""
-    text = " ".join(str(value).splitlines())
-    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
+    try:
+        return printable(str(value))
+    except Exception as failure:  # a user's class may fail to describe itself
+        return f"a {type(value).__name__} whose text raises {type(failure).__name__}"
 
 
 def did_you_mean(value: object, known: Iterable[str]) -> str:

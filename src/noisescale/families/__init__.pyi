@@ -1,4 +1,5 @@
 from .activations import ACTIVATIONS as ACTIVATIONS
+from .copying import copy_module as copy_module
 from .custom import Factory as Factory
 from .custom import import_named as import_named
 from .ghost_batch import GhostBatchNorm as GhostBatchNorm
@@ -12,6 +13,7 @@ from .plain_mlp import mlp_layers as mlp_layers
 from .resnet import ResidualBlock as ResidualBlock
 from .scale_invariance import ScaleDefect as ScaleDefect
 from .scale_invariance import scale_invariance_defects as scale_invariance_defects
+from .seeded_build import build as build
 from .spatial import SPATIAL as SPATIAL
 from .spatial import Spatial as Spatial
 from .spatial import spatial_axes as spatial_axes

@@ -7,11 +7,13 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
-from noisescale.errors import BadInput
+from noisescale.errors import BadInput, one_line
+from noisescale.families.late_registration import register, registers_late
+from noisescale.user_code import contained
 
 Factory = Callable[[int, tuple[int, ...], int], nn.Module]
 
@@ -49,10 +51,11 @@ def import_named(reference: str, key: str) -> Any:
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
-        module = importlib.import_module(module_name)
+        with contained():
+            module = importlib.import_module(module_name)
     except Exception as error:  # a user's module may raise anything while it is imported
         required = f"a module {module_name!r} that can be imported from this folder, or is installed"
-        raise BadInput(key, required, f"{type(error).__name__}: {error}") from error
+        raise BadInput(key, required, one_line(error)) from error
     return getattr(module, attribute, None)
 
 
@@ -69,7 +72,7 @@ class CustomBuild:
     reference: str
 
     def __call__(self, width: int, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
-        """Call the factory.
+        """Call the factory, and let the module register what it would register in its first forward pass.
 
         Args:
             width: Width of the model.
@@ -77,14 +80,35 @@ class CustomBuild:
             num_classes: Number of outputs.
 
         Raises:
-            BadInput: The factory raises an error, or returns something that is not a module.
+            BadInput: The factory raises an error, or returns something that is not a module or has no parameters.
         """
         try:
-            module = self.factory(width, input_shape, num_classes)
+            with contained():
+                module = self.factory(width, input_shape, num_classes)
         except Exception as error:  # a user's factory may raise anything
             call = f"{self.reference}(width={width}, input_shape={input_shape}, num_classes={num_classes})"
-            required = f"{call} must return a module"
-            raise BadInput("model.family", required, f"{type(error).__name__}: {error}") from error
+            raise BadInput("model.family", f"{call} must return a module", one_line(error)) from error
         if not isinstance(module, nn.Module):
             raise BadInput("model.family", f"{self.reference} must return a torch.nn.Module", type(module).__name__)
+        # A compiled module computes what the module inside computes, which can be packed.
+        if type(module).__name__ == "OptimizedModule":
+            module = cast(nn.Module, module._orig_mod)
+        with contained():
+            if _registers_late(self, width, input_shape, num_classes, module):
+                register(module, input_shape)
+        if not any(True for _ in module.parameters()):
+            raise BadInput("model.family", f"{self.reference} must return a module with parameters", "none")
         return module
+
+
+# Whether the modules of a factory register anything late, by factory, width and data.
+_LATE: dict[tuple[CustomBuild, int, tuple[int, ...], int], bool] = {}
+
+
+def _registers_late(
+    build: CustomBuild, width: int, input_shape: tuple[int, ...], num_classes: int, module: nn.Module
+) -> bool:
+    key = (build, width, input_shape, num_classes)
+    if key not in _LATE:
+        _LATE[key] = registers_late(module, input_shape)
+    return _LATE[key]

@@ -10,7 +10,6 @@ Source: Li, Lyu, Arora 2020, section 2; Arora, Li, Lyu 2019 for the lemma.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from noisescale.errors import BadInput
+from noisescale.families.copying import copy_module
 
 # Torch's default ε, and smaller values down to the precision of float64.
 EPSILONS = (1e-5, 1e-7, 1e-9, 1e-11)
@@ -69,7 +69,7 @@ def scale_invariance_defects(
     """
     if not scale > 0:
         raise BadInput("scale", "a positive number", scale)
-    twin = copy.deepcopy(model).double().train()
+    twin = copy_module(model).double().train()
     normalizers = [module for module in twin.modules() if hasattr(module, "eps")]
     if not normalizers:
         raise BadInput("model", "a module with normalization layers", type(model).__name__)
@@ -77,7 +77,7 @@ def scale_invariance_defects(
     weights: dict[str, Tensor] = dict(twin.named_parameters())
 
     def loss_at(parameters: dict[str, Tensor]) -> Tensor:
-        return loss(functional_call(twin, parameters, (inputs,)), targets)
+        return loss(functional_call(twin, parameters, (inputs.clone(),)), targets)
 
     defects = []
     for epsilon in epsilons:

@@ -14,6 +14,7 @@ from noisescale.estimate import Estimate, as_json
 from noisescale.families import Factory
 from noisescale.laws.expected_metrics import ExpectedMetric
 from noisescale.parameterizations import DEFAULT_INIT_SCALE, WITH_BASE_WIDTH, reference_width
+from noisescale.seeding import seeded
 from noisescale.training import ParameterGroups, parameterize
 
 
@@ -159,8 +160,7 @@ class Recommendation:
         width = int(self.width)
         # The parameterization "own" keeps the module's initialization, so the seed must reach the factory, as in a
         # sweep.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             model, reference = (factory(w, self.input_shape, self.num_outputs) for w in (width, reference_width(width)))
             base_width = self.base_width
             base = None if base_width is None else factory(base_width, self.input_shape, self.num_outputs)

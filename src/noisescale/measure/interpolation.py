@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from noisescale.errors import BadInput
-from noisescale.measure.problem import CHUNK, Data, LossFunction, Problem, copy_model
+from noisescale.families import copy_module
+from noisescale.measure.problem import CHUNK, Data, LossFunction, Problem
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def interpolate(
     points = np.asarray(alphas, dtype=np.float64)
     if not points.size:
         raise BadInput("alphas", "at least one number", "none")
-    model, rows = copy_model(model_a), []
+    model, rows = copy_module(model_a), []
     for alpha in points:
         mixed = {
             name: torch.lerp(tensor, end[name], float(alpha)) if tensor.is_floating_point() else tensor

@@ -13,6 +13,7 @@ from torch.func import functional_call, grad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from noisescale.errors import BadInput
+from noisescale.families import copy_module
 from noisescale.measure.loss_weights import find_weights
 from noisescale.measure.problem_checks import check_batch, check_data, check_model, check_repeatable
 from noisescale.measure.second_derivative import check_second_derivative
@@ -73,7 +74,7 @@ class Problem:
         if mode not in ("eval", "train"):
             raise BadInput("mode", "'eval' or 'train'", repr(mode))
         self.mode, self.chunk, self.population, self._loss = mode, chunk, population, loss
-        self.model = copy_model(model).train(mode == "train")
+        self.model = copy_module(model).train(mode == "train")
         trained = {name: tensor.detach() for name, tensor in self.model.named_parameters() if tensor.requires_grad}
         check_model(trained)
         self.names, self._shapes = list(trained), [tensor.shape for tensor in trained.values()]
@@ -109,7 +110,7 @@ class Problem:
             dtype: Precision, float32 or float64.
         """
         converted = copy.copy(self)
-        converted.model, converted.point = copy_model(self.model).to(dtype), self.point.to(dtype)
+        converted.model, converted.point = copy_module(self.model).to(dtype), self.point.to(dtype)
         converted.scale = self.scale.to(dtype)
         if isinstance(self._loss, nn.Module):
             converted._loss = copy.deepcopy(self._loss).to(dtype)
@@ -309,20 +310,6 @@ class Problem:
         if not (flat > 0).all():
             raise BadInput("learning_rate_multipliers", "numbers above 0", float(flat.min()))
         return flat.sqrt()
-
-
-def copy_model(model: nn.Module) -> nn.Module:
-    """Copy a model, also if it keeps tensors of a forward pass, which cannot be copied with their graph.
-
-    Args:
-        model: Any module.
-    """
-    memo: dict[int, Tensor] = {}
-    for module in model.modules():
-        for value in vars(module).values():
-            if isinstance(value, Tensor) and not value.is_leaf:
-                memo[id(value)] = value.detach().clone()
-    return copy.deepcopy(model, memo)
 
 
 def _without_fused_recurrence(model: nn.Module) -> AbstractContextManager[None]:

@@ -12,6 +12,7 @@ from torch import nn
 from noisescale.parameterizations.fan_in import read_out
 from noisescale.parameterizations.stratified_draws import StratifiedDraws
 from noisescale.parameterizations.tables import Table
+from noisescale.seeding import seeded
 
 # Modules are drawn until their read-outs have this many entries in all draws together. Stratified numbers then give
 # the variance to 0.1 %.
@@ -74,8 +75,7 @@ def _variance(count: float, total: float, square: float) -> float:
 def _draw(build: Callable[[], nn.Module], draw: int, draws: int) -> nn.Module:
     """Build the module with stratified random numbers, or with torch's if the module cannot be built in this mode."""
     for mode in (StratifiedDraws(draw, draws), nullcontext()):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(draw)
+        with seeded(draw):
             try:
                 with mode:
                     return build()

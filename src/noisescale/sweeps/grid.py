@@ -8,8 +8,6 @@ from functools import cache, cached_property, partial
 from itertools import product
 from typing import Any
 
-import torch
-
 from noisescale.datasets import Dataset, load_dataset
 from noisescale.errors import BadInput
 from noisescale.families import Factory, ModelOptions, family_factory
@@ -23,6 +21,7 @@ from noisescale.parameterizations import (
     reference_width,
 )
 from noisescale.runs import Run
+from noisescale.seeding import seeded
 from noisescale.store import AcceptedBatches
 from noisescale.sweeps.axes import LARGEST_INTEGER
 from noisescale.sweeps.spec_fields import SpecFields
@@ -288,7 +287,7 @@ def _read_out_ratio(
 ) -> float:
     factory = family_factory(model)
     width, base_width = widths
-    with torch.random.fork_rng(devices=[]):
+    with seeded(0):
         module, reference = factory(width, shape, classes), factory(reference_width(width), shape, classes)
         base = None if base_width is None else factory(base_width, shape, classes)
     described = describe_parameters(module, reference, base, query_rows)

@@ -8,12 +8,14 @@ from itertools import product
 import torch
 
 from noisescale.datasets import Dataset
-from noisescale.errors import BadInput
+from noisescale.errors import BadInput, one_line
 from noisescale.families import FAMILIES, family_factory
 from noisescale.measure import INSTRUMENTS, Problem
+from noisescale.seeding import seeded
 from noisescale.sweeps.grid import Grid
 from noisescale.sweeps.trial_batches import training_error
 from noisescale.training import MovingBatches, check_augmentation, check_loss, check_metric, parse_schedule
+from noisescale.user_code import contained
 
 # Number of examples on which the second derivatives of a module are checked.
 _CURVATURE_EXAMPLES = 16
@@ -85,12 +87,14 @@ def _check_outputs(grid: Grid, width: int, data: Dataset) -> None:
     """Check the model on two examples, so that errors of a user's module show before anything else."""
     expected = (2, data.num_classes)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), seeded(0), contained():
             module = grid.factory(width, data.input_shape, data.num_classes).eval()
             outputs = module(data.x_train[:1].repeat_interleave(2, 0))
-        got = str(tuple(outputs.shape))
+            got = str(tuple(outputs.shape))
+    except BadInput:
+        raise
     except Exception as error:  # a user's module may raise anything
-        got = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        got = one_line(error)
     if got != str(expected):
         required = f"a module that maps a batch of shape (2, {', '.join(map(str, data.input_shape))}) to {expected}"
         raise BadInput("model.family", required, f"{got} at width {width}")
@@ -119,7 +123,7 @@ def _check_curvature(grid: Grid, data: Dataset) -> None:
     if not measured or grid.model.family in FAMILIES:
         return
     inputs = data.x_train[:_CURVATURE_EXAMPLES]
-    with torch.random.fork_rng(devices=[]):
+    with seeded(0):
         module = grid.factory(min(grid.spec.grid.width), data.input_shape, data.num_classes)
     try:
         # Its second derivatives contain those of the module, whatever the loss of the study.

@@ -12,9 +12,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from noisescale.errors import BadInput
+from noisescale.errors import BadInput, one_line
 from noisescale.families import GhostBatchNorm
+from noisescale.seeding import seeded
 from noisescale.store import AcceptedBatches
+from noisescale.user_code import contained
 
 
 def training_error(build: Callable[[], nn.Module], inputs: Tensor) -> str | None:
@@ -25,10 +27,10 @@ def training_error(build: Callable[[], nn.Module], inputs: Tensor) -> str | None
         inputs: The batch, shape [B, …].
     """
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            build().train()(inputs)
+        with torch.no_grad(), seeded(0), contained():
+            build().train()(inputs.clone())
     except Exception as error:  # a user's module may raise anything
-        return f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return one_line(error)
     return None
 
 
@@ -61,6 +63,6 @@ def find_accepted_batches(build: Callable[[], nn.Module], inputs: Tensor, sizes:
 
 
 def _ghost_sizes(build: Callable[[], nn.Module]) -> tuple[int, ...]:
-    with torch.random.fork_rng(devices=[]):
+    with seeded(0):
         layers = build().modules()
     return tuple(sorted({layer.ghost_size for layer in layers if isinstance(layer, GhostBatchNorm)}))

@@ -34,7 +34,7 @@ def exact_statistics(module: nn.Module, inputs: Tensor, chunk: int) -> None:
         if isinstance(part, _BatchNorm) and part.running_mean is not None
     ]
     with torch.no_grad():
-        module(inputs[:1])
+        module(inputs[:1].clone())
         for handle in handles:
             handle.remove()
         for layer in dict.fromkeys(layers):
@@ -60,7 +60,7 @@ def _set_statistics(module: nn.Module, layer: _BatchNorm, inputs: Tensor, chunk:
 
     for start in range(0, len(inputs), chunk):
         try:
-            module(inputs[start : start + chunk])
+            module(inputs[start : start + chunk].clone())
         except _LayerReached:
             continue
     handle.remove()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from noisescale.datasets import Dataset
-from noisescale.families import Factory
+from noisescale.families import Factory, build
 from noisescale.parameterizations import (
     Table,
     build_table,
@@ -57,11 +57,8 @@ def initialize_pack(runs: Sequence[Run], dataset: Dataset, factory: Factory, ref
         reference_width: Another width. The comparison with it shows which fan-ins grow with width.
     """
     any_run, data = runs[0], (dataset.input_shape, dataset.num_classes)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(any_run.seed)
-        module = factory(any_run.width, *data)
-        reference = factory(reference_width, *data)
-        base = None if any_run.base_width is None else factory(any_run.base_width, *data)
+    module, reference = (build(factory, width, *data, any_run.seed) for width in (any_run.width, reference_width))
+    base = None if any_run.base_width is None else build(factory, any_run.base_width, *data, any_run.seed)
     described = describe_parameters(module, reference, base, any_run.query_rows.split())
     tables = [build_table(run.parameterization, described, run.init_scale) for run in runs]
     tensors = [_draw(table, factory, run, dataset) for table, run in zip(tables, runs, strict=True)]
@@ -84,9 +81,7 @@ def _random_buffers(
 
 
 def _build(factory: Factory, run: Run, dataset: Dataset, seed: int) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return factory(run.width, dataset.input_shape, dataset.num_classes)
+    return build(factory, run.width, dataset.input_shape, dataset.num_classes, seed)
 
 
 def _draw(table: Table, factory: Factory, run: Run, dataset: Dataset) -> dict[str, Tensor]:

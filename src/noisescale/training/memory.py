@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+
+from noisescale.families import copy_module
 
 # Largest number of bytes for the parameters and activations of the runs that train together. With their gradients, they
 # about fill a core's second-level cache. With more runs, the weights are read from memory at every step, which halves
@@ -42,7 +43,7 @@ def footprint(module: nn.Module, inputs: Tensor) -> Footprint:
         module: The module.
         inputs: A few examples, shape [B, …].
     """
-    trial = copy.deepcopy(module).eval()
+    trial = copy_module(module).eval()
     kept: list[int] = []
 
     def note(_part: nn.Module, _inputs: Any, output: Any) -> None:
@@ -53,7 +54,7 @@ def footprint(module: nn.Module, inputs: Tensor) -> Footprint:
         if any(True for _ in part.parameters(recurse=False)):
             part.register_forward_hook(note)
     with torch.no_grad(), _LargestTensor() as widest:
-        trial(inputs)
+        trial(inputs.clone())
     return Footprint(inputs[0].numel() + sum(kept), max(1, -(-widest.elements // len(inputs))))
 
 

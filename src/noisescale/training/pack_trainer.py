@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Sequence
 from fractions import Fraction
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from noisescale.datasets import Dataset
 from noisescale.errors import BadInput
-from noisescale.families import Factory
+from noisescale.families import Factory, copy_module
 from noisescale.runs import PER_RUN, Run, RunResult
 from noisescale.training.augmentation import check_augmentation
 from noisescale.training.batches import Stretch, batches_of, rate_factor_at
@@ -96,7 +95,7 @@ class PackTrainer:
             together = self._together(trial)
             # On a CPU, more runs at once than the cache holds may be faster. On a GPU, the memory is a strict limit.
             most = together if device == "cuda" else len(runs)
-            self._choice = choose_kernel(copy.deepcopy(module), self._loss, trial, kernel, together, most)
+            self._choice = choose_kernel(copy_module(module), self._loss, trial, kernel, together, most)
         losses_and_gradients = self._choice.kernel.losses_and_gradients
         if compile:
             losses_and_gradients = torch.compile(losses_and_gradients)
@@ -224,7 +223,7 @@ class PackTrainer:
         runs = len(self.runs)
         if self.device != "cuda":
             return part_size(trial.parameters, self._batches.largest, self._footprint.kept)
-        kernel = GenericKernel(copy.deepcopy(self._module), self._loss)
+        kernel = GenericKernel(copy_module(self._module), self._loss)
 
         def step(count: int) -> None:
             tensors = trial.first(count)

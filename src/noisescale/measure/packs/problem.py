@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from noisescale.families import mlp_layers
+from noisescale.families import copy_module, mlp_layers
 from noisescale.measure.packs.mlp import GradientMoments, PerExample, PlainMLP, Tensors
 
 Product = Callable[[Tensor], Tensor]
@@ -56,7 +55,7 @@ class PackProblem:
         numbers: int,
         packable: bool = True,
     ) -> None:
-        self._module, self._per_example, self._packable = copy.deepcopy(module).eval(), per_example, packable
+        self._module, self._per_example, self._packable = copy_module(module).eval(), per_example, packable
         self.parameters, self.multipliers, self._buffers = parameters, multipliers, buffers
         self.inputs, self.targets, self._numbers = inputs, targets, numbers
         self.scale = self._flat(
@@ -116,7 +115,7 @@ class PackProblem:
         """
 
         def of_run(parameters: Tensors, buffers: Tensors) -> Tensors:
-            return {"outputs": functional_call(self._module, (parameters, buffers), (inputs,))}
+            return {"outputs": functional_call(self._module, (parameters, buffers), (inputs.clone(),))}
 
         return self._over_runs(of_run, self.unflatten(point))["outputs"]
 
@@ -151,7 +150,7 @@ class PackProblem:
 
             handles = [part.register_forward_hook(hook(name)) for name, part in self._layers()]
             try:
-                functional_call(self._module, (parameters, buffers), (inputs,))
+                functional_call(self._module, (parameters, buffers), (inputs.clone(),))
             finally:
                 for handle in handles:
                     handle.remove()
@@ -218,7 +217,7 @@ class PackProblem:
         chunk = max(1, together // (self.runs * self.size))
 
         def example_loss(parameters: Tensors, buffers: Tensors, inputs: Tensor, targets: Tensor) -> Tensor:
-            outputs = functional_call(self._module, (parameters, buffers), (inputs.unsqueeze(0),))
+            outputs = functional_call(self._module, (parameters, buffers), (inputs.unsqueeze(0).clone(),))
             return self._per_example(outputs, targets.unsqueeze(0)).sum()
 
         over_examples = vmap(grad(example_loss), in_dims=(None, None, 0, 0))
@@ -259,7 +258,7 @@ class PackProblem:
         with torch.enable_grad():
             for place in range(len(inputs)):
                 part = slice(place, place + 1)
-                outputs = functional_call(self._module, (leaves, buffers), (inputs[part],))
+                outputs = functional_call(self._module, (leaves, buffers), (inputs[part].clone(),))
                 loss = self._per_example(outputs, targets[part]).sum()
                 gradients = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
                 rows.append(torch.cat([gradient.flatten() for gradient in gradients]))

@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from noisescale.errors import BadInput
-from noisescale.families import mlp_layers
+from noisescale.families import copy_module, mlp_layers
 from noisescale.training.kernels.generic import GenericKernel
 from noisescale.training.kernels.kernel import Kernel
 from noisescale.training.kernels.loop import LoopKernel
 from noisescale.training.kernels.mlp import MLPKernel
-from noisescale.training.kernels.packable import Trial, draws_numbers, reason_against_packing
+from noisescale.training.kernels.packable import Trial, generators_of, reason_against_packing
 from noisescale.training.losses import Loss
 
 MakeKernel = Callable[[nn.Module, Loss], Kernel]
@@ -88,16 +88,17 @@ def choose_kernel(
     together = int(number) if number else together
     if layers is not None:
         return Choice(MLPKernel(layers, loss), together)
-    if draws_numbers(module, trial.inputs[0]):
-        note = _ONE_AT_A_TIME.format("it draws random numbers (dropout)")
-        return Choice(LoopKernel(module, loss), together, note, needs_seeds=True)
+    if generators := generators_of(module, trial.inputs[0]):
+        names = " and ".join(f"{name}'s generator" for name in generators)
+        note = _ONE_AT_A_TIME.format(f"it draws random numbers (dropout) from {names}")
+        return Choice(LoopKernel(module, loss, of_torch_only=generators == ["torch"]), together, note, needs_seeds=True)
     reason = reason_against_packing(module, loss, trial) if name != "loop" else None
     if reason is not None:
         return Choice(LoopKernel(module, loss), together, _ONE_AT_A_TIME.format(reason))
     if name != "auto":
         return Choice(KERNELS[name](module, loss), together)
     convolves = any(isinstance(part, nn.Conv2d) for part in module.modules())
-    kernels = [make(module, loss) for name, make in KERNELS.items() if convolves or name != "unfolded"]
+    kernels = [make(copy_module(module), loss) for name, make in KERNELS.items() if convolves or name != "unfolded"]
     timings = [_time(kernel, trial, together, most or len(trial.inputs)) for kernel in kernels]
     fastest = min(timings, key=lambda timing: timing.seconds)
     return Choice(fastest.kernel, fastest.together, measured=True)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
+from noisescale.families import copy_module
 from noisescale.training.kernels.kernel import Tensors
 
 
@@ -19,7 +17,8 @@ class RunByRunEvaluation:
     """
 
     def __init__(self, module: nn.Module) -> None:
-        self._evaluated = copy.deepcopy(module).eval()
+        self._evaluated = copy_module(module).eval()
+        self._evaluated_tensors = {**dict(self._evaluated.named_parameters()), **dict(self._evaluated.named_buffers())}
 
     def outputs(self, parameters: Tensors, buffers: Tensors, inputs: Tensor) -> Tensor:
         """Compute outputs, shape [R, M, K], of all runs on the same inputs, shape [M, …]."""
@@ -28,5 +27,8 @@ class RunByRunEvaluation:
             return torch.stack([self._output(parameters, buffers, inputs, run) for run in range(runs)])
 
     def _output(self, parameters: Tensors, buffers: Tensors, inputs: Tensor, run: int) -> Tensor:
-        state = tuple({name: tensor[run] for name, tensor in tensors.items()} for tensors in (parameters, buffers))
-        return functional_call(self._evaluated, state, (inputs,))  # type: ignore[no-any-return]
+        # The module takes views of the pack's tensors, which serves also a scripted module.
+        for name, tensor in (*parameters.items(), *buffers.items()):
+            self._evaluated_tensors[name].data = tensor[run].detach()
+        # A copy, because a module may change its inputs in place, and all runs share them.
+        return self._evaluated(inputs.clone())  # type: ignore[no-any-return]

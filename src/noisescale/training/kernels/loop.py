@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
+from noisescale.seeding import seeded
 from noisescale.training.kernels.evaluation import RunByRunEvaluation
 from noisescale.training.kernels.kernel import Tensors
 from noisescale.training.losses import Loss
@@ -18,13 +20,14 @@ class LoopKernel(RunByRunEvaluation):
     Args:
         module: The module. Its forward pass and its constant buffers are used, its parameters are not.
         loss: The loss, averaged over the batch.
+        of_torch_only: Whether the seed of a pass is for torch's generator only. NumPy's and Python's take longer.
     """
 
     name = "loop"
 
-    def __init__(self, module: nn.Module, loss: Loss) -> None:
+    def __init__(self, module: nn.Module, loss: Loss, *, of_torch_only: bool = True) -> None:
         super().__init__(module)
-        self._trained, self._loss = module.train(), loss
+        self._trained, self._loss, self._of_torch_only = module.train(), loss, of_torch_only
         self._parameters = dict(module.named_parameters())
         self._buffers = dict(module.named_buffers())
 
@@ -47,13 +50,19 @@ class LoopKernel(RunByRunEvaluation):
                 leaves[name].data = tensor[run].detach()
             for name, tensor in buffers.items():
                 self._buffers[name].data = tensor[run]
-            with torch.enable_grad(), _Seeded(seeds[run] if seeds is not None else None, inputs.device):
+            with torch.enable_grad(), self._seeded(seeds[run] if seeds is not None else None, inputs.device):
                 loss = self._loss.per_example(self._trained(inputs[run]), targets[run]).mean()
                 run_gradients = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
             losses[run] = loss.detach()
             for name, gradient in zip(leaves, run_gradients, strict=True):
                 gradients[name][run] = gradient
         return losses, gradients
+
+    @contextmanager
+    def _seeded(self, seed: int | None, device: torch.device) -> Iterator[None]:
+        others = nullcontext() if self._of_torch_only or seed is None else seeded(seed)
+        with others, _Seeded(seed, device):
+            yield
 
 
 class _Seeded:
