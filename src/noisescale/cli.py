@@ -209,7 +209,7 @@ def measure_command(
     from noisescale.measure import load_model, measure_model
     from noisescale.report import measured_tables
 
-    loaded = load_dataset(DatasetOptions(data), standardized=not as_given)
+    loaded = load_dataset(DatasetOptions(data, standardize=not as_given))
     measurement = measure_model(load_model(model, checkpoint), loaded, loss=loss, examples=examples, seed=seed)
     if as_json:
         _print_json(measurement.as_json())
@@ -360,6 +360,7 @@ def _interrupts() -> Iterator[None]:
     The second signal is ignored because it may arrive during the cleanup.
     """
     signals = 0
+    hard_exit = os._exit
 
     def handle(number: int, frame: FrameType | None) -> None:
         nonlocal signals
@@ -367,7 +368,7 @@ def _interrupts() -> Iterator[None]:
         if signals == 1:
             raise KeyboardInterrupt
         if signals > 2:
-            os._exit(INTERRUPTED)
+            hard_exit(INTERRUPTED)
 
     # A shell starts background jobs with interrupts ignored. They stay ignored.
     handled = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not signal.SIG_IGN]

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noisescale.datasets.standardize import measure_channels, standardize
+from noisescale.datasets.standardize import measure_channels, measure_columns, standardize
 from noisescale.errors import BadInput
 
 # float32 has seven digits, and sums over a few hundred entries lose few of them.
@@ -56,3 +56,19 @@ def test_entries_that_overflow_are_counted() -> None:
     scale = measure_channels(np.array([[0.0, 1e-30]]), "own")
     with pytest.raises(BadInput, match=r"own x_test: .*2 of 3"):
         standardize(np.array([[0.0, 1e30, -1e30]]), scale, "own x_test")
+
+
+def test_each_column_has_a_scale_of_its_own_and_a_constant_column_becomes_zero() -> None:
+    x = np.array([[1.0, 1e6, 7.0], [3.0, 3e6, 7.0]])
+    scale = measure_columns(x, "own")
+    np.testing.assert_allclose(standardize(x, scale, "own x_train"), [[-1, -1, 0], [1, 1, 0]], atol=TOLERANCE)
+    np.testing.assert_allclose(
+        standardize(np.array([[2.0, 5e6, 8.0]]), scale, "own x_test"), [[0, 3, 1]], atol=TOLERANCE
+    )
+
+
+def test_columns_are_refused_for_images_and_for_columns_that_overflow() -> None:
+    with pytest.raises(BadInput, match=r"dataset.standardize: .*shape \[2, 1, 3\]"):
+        measure_columns(np.zeros((2, 1, 3)), "own")
+    with pytest.raises(BadInput, match="inf in column 1"):
+        measure_columns(np.array([[0.0, -1e200], [1.0, 1e200]]), "own")

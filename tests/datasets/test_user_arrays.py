@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -35,6 +36,55 @@ def test_tensors_are_accepted_like_arrays(dtype: torch.dtype) -> None:
     np.testing.assert_allclose(raw.x_train, VECTORS, rtol=0.01)
 
 
+def test_the_order_of_bytes_does_not_matter() -> None:
+    swapped = [array.astype(array.dtype.newbyteorder(">")) for array in (VECTORS, LABELS, TEST_VECTORS, TEST_LABELS)]
+    raw = check_arrays("own", *swapped)
+    np.testing.assert_array_equal(raw.x_train, VECTORS)
+    np.testing.assert_array_equal(raw.y_train, LABELS)
+    assert raw.y_train.dtype.isnative
+
+
+def test_a_matrix_is_an_array() -> None:
+    raw = check_arrays("own", np.asmatrix(VECTORS), LABELS, np.asmatrix(TEST_VECTORS), TEST_LABELS)
+    assert type(raw.x_train) is np.ndarray
+    np.testing.assert_array_equal(raw.x_train, VECTORS)
+
+
+def test_masked_arrays_need_all_their_entries() -> None:
+    whole = np.ma.masked_array(VECTORS)
+    np.testing.assert_array_equal(check_arrays("own", whole, *list(USABLE.values())[1:]).x_train, VECTORS)
+    labels = np.ma.masked_equal(LABELS, 2)
+    for changed, message in (
+        ({"x_train": np.ma.masked_less(VECTORS, 0.0)}, f"x_train: .*{(VECTORS < 0).sum()} masked of 18 entries"),
+        ({"y_train": labels}, "y_train: .*2 masked of 6 entries"),
+    ):
+        with pytest.raises(BadInput, match=message):
+            check_arrays("own", **{**USABLE, **changed})
+
+
+def test_frames_and_series_are_taken() -> None:
+    frame = pd.DataFrame(VECTORS, columns=["a", "b", "c"]).astype({"b": np.float32})
+    frame["d"] = np.array([True, False, True, True, False, False])
+    test = frame.iloc[:4]
+    raw = check_arrays("own", frame, pd.Series(LABELS, dtype="Int64"), test, pd.Series(TEST_LABELS, dtype="category"))
+    np.testing.assert_allclose(raw.x_train[:, :3], VECTORS, rtol=1e-6)
+    np.testing.assert_array_equal(raw.x_train[:, 3], [1, 0, 1, 1, 0, 0])
+    np.testing.assert_array_equal(raw.y_train, LABELS)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"x_train": pd.DataFrame({"a": range(6), "b": list("uvwxyz"), "c": range(6)})}, "column 'b' of dtype"),
+        ({"x_train": pd.DataFrame({"a": range(6), "b": [1.0, None, 3, 4, 5, 6], "c": range(6)})}, "1 NaN"),
+        ({"y_train": pd.Series([0, 1, None, 0, 1, 2], dtype="Int64")}, "real numbers, without missing entries"),
+    ],
+)
+def test_frames_with_other_entries_are_refused(changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        check_arrays("own", **{**USABLE, **changed})
+
+
 @pytest.mark.parametrize("columns", [None, 1, 5])
 def test_real_targets_become_columns_of_float32(columns: int | None) -> None:
     shape = () if columns is None else (columns,)
@@ -55,7 +105,7 @@ def with_bad_entries(array: np.ndarray, *entries: float) -> np.ndarray:
     [
         ("x_train", with_bad_entries(VECTORS, np.nan, np.inf, -np.inf), "1 NaN and 2 infinite of 18 entries"),
         ("x_test", torch.full((4, 3), torch.nan), "12 NaN and 0 infinite of 12 entries"),
-        ("x_train", VECTORS.tolist(), "numpy array or a torch tensor. Got: a list"),
+        ("x_train", VECTORS.tolist(), "numpy array, a torch tensor, a DataFrame or a Series. Got: a list"),
         ("x_train", VECTORS.astype(complex), "real numbers. Got: dtype complex128"),
         ("x_train", VECTORS.astype(object), "real numbers. Got: dtype object"),
         ("x_train", torch.eye(6).to_sparse(), "dense tensor"),

@@ -12,6 +12,9 @@ from noisescale.errors import BadInput
 
 Array = npt.NDArray[Any]
 
+# The value of `standardize` that gives every entry of a vector a mean and a standard deviation of its own.
+COLUMNS = "columns"
+
 
 @dataclass(frozen=True)
 class DatasetOptions:
@@ -27,9 +30,12 @@ class DatasetOptions:
             trained on the other `train_size - round(validation_fraction * train_size)` examples.
         label_noise: Share of the remaining training labels, in [0, 1), that is redrawn uniformly over the classes.
         data_seed: Seed of the subset, the split and the label noise. Each of them has an independent random stream.
+        standardize: True shifts and scales each channel of the inputs, "columns" each entry of vectors. False leaves
+            inputs as the source gives them, in float32.
 
     Raises:
-        BadInput: A size is not a positive whole number, a fraction lies outside [0, 1), or the seed is negative.
+        BadInput: A size is not a positive whole number, a fraction lies outside [0, 1), the seed is negative, or the
+            standardization is unknown.
     """
 
     name: str
@@ -38,6 +44,7 @@ class DatasetOptions:
     validation_fraction: float = 0.0
     label_noise: float = 0.0
     data_seed: int = 0
+    standardize: bool | str = True
 
     def __post_init__(self) -> None:
         for key in ("train_size", "test_size"):
@@ -50,6 +57,8 @@ class DatasetOptions:
                 raise BadInput(f"dataset.{key}", "must lie in [0, 1)", repr(fraction))
         if not (_is_whole(self.data_seed) and self.data_seed >= 0):
             raise BadInput("dataset.data_seed", "must be a whole number, 0 or larger", repr(self.data_seed))
+        if not (isinstance(self.standardize, bool) or self.standardize == COLUMNS):
+            raise BadInput("dataset.standardize", f"true, false or {COLUMNS!r}", repr(self.standardize))
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 
 from noisescale.datasets.cifar10 import load_cifar10
-from noisescale.datasets.dataset import Array, Dataset, DatasetOptions, RawArrays
+from noisescale.datasets.dataset import COLUMNS, Array, Dataset, DatasetOptions, RawArrays
 from noisescale.datasets.digits import load_digits
 from noisescale.datasets.mnist import load_fashion_mnist, load_mnist
 from noisescale.datasets.mnist1d import load_mnist1d
 from noisescale.datasets.random_choices import choose_subset, random_stream, redraw_labels, split_validation
-from noisescale.datasets.standardize import leave_channels, measure_channels, standardize
+from noisescale.datasets.standardize import Scale, leave_channels, measure_channels, measure_columns, standardize
 from noisescale.datasets.user_function import load_user_function
 from noisescale.errors import BadInput
 
@@ -44,17 +44,16 @@ KNOWN_DATASETS: dict[str, Source] = {
 }
 
 
-def load_dataset(options: DatasetOptions, *, standardized: bool = True) -> Dataset:
+def load_dataset(options: DatasetOptions) -> Dataset:
     """Load a data set and make all random choices about the data. Equal options give equal data.
 
     First, a subset of `train_size` training examples is drawn. Then `round(validation_fraction * train_size)` of these
     examples become the validation set. Of the N remaining labels, `round(label_noise * N)` are redrawn. Finally, inputs
     are standardized: shifted and scaled by the mean and the standard deviation of each channel over the N examples. All
-    entries of a vector count as one channel.
+    entries of a vector count as one channel, unless `options.standardize` is "columns".
 
     Args:
-        options: The name and the sizes of the data set, and the seed.
-        standardized: Whether to standardize inputs. False leaves inputs as the source gives them, in float32.
+        options: The name and the sizes of the data set, the seed, and how to standardize.
 
     Raises:
         BadInput: The name is unknown, a size is larger than the data set, there is label noise on real-valued targets,
@@ -62,12 +61,12 @@ def load_dataset(options: DatasetOptions, *, standardized: bool = True) -> Datas
             the data do not fit into memory.
     """
     try:
-        return _load_dataset(options, standardized)
+        return _load_dataset(options)
     except MemoryError as error:
         raise BadInput(f"dataset {options.name}", "data that fit into memory", error) from None
 
 
-def _load_dataset(options: DatasetOptions, standardized: bool) -> Dataset:
+def _load_dataset(options: DatasetOptions) -> Dataset:
     raw = _find_source(options.name)(options)
     is_classification = raw.y_train.ndim == 1
     if options.label_noise > 0 and not is_classification:
@@ -85,7 +84,7 @@ def _load_dataset(options: DatasetOptions, standardized: bool) -> Dataset:
     if is_classification:
         y_train = redraw_labels(y_train, options.label_noise, raw.num_outputs, stream("label noise"))
     x_train = raw.x_train[train]
-    scale = measure_channels(x_train, options.name) if standardized else leave_channels(x_train)
+    scale = _SCALES[options.standardize](x_train, options.name)
     y_dtype = np.int64 if is_classification else np.float32
     arrays: dict[str, Array] = {
         "x_train": standardize(x_train, scale, f"{options.name} x_train"),
@@ -108,6 +107,14 @@ def _load_dataset(options: DatasetOptions, standardized: bool) -> Dataset:
         chance_accuracy=float(np.bincount(y_train).max() / len(y_train)) if is_classification else float("nan"),
         hash=_hash(arrays, raw.digest_shape),
     )
+
+
+# How inputs are standardized, by the value of `DatasetOptions.standardize`.
+_SCALES: dict[bool | str, Callable[[Array, str], Scale]] = {
+    True: measure_channels,
+    COLUMNS: measure_columns,
+    False: lambda x_train, _name: leave_channels(x_train),
+}
 
 
 def _find_source(name: str) -> Callable[[DatasetOptions], RawArrays]:

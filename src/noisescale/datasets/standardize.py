@@ -1,4 +1,4 @@
-"""Shifts and scales inputs by the mean and the standard deviation of each channel of the training set."""
+"""Shifts and scales inputs by the mean and the standard deviation of each channel, or column, of the training set."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from noisescale.errors import BadInput
 
 
 @dataclass(frozen=True, eq=False)
-class ChannelScale:
-    """The mean and the standard deviation of each channel, float64 of shape [C]. C = 1 for vectors."""
+class Scale:
+    """The mean and the standard deviation of each channel, float64 of shape [C].
+
+    Vectors [N, D] have C = 1 if all entries share the scale, and C = D if each column has its own.
+    """
 
     mean: Array
     std: Array
 
 
-def measure_channels(x_train: Array, name: str) -> ChannelScale:
+def measure_channels(x_train: Array, name: str) -> Scale:
     """Measure each channel's mean and standard deviation over examples and positions.
 
     Args:
@@ -42,20 +45,43 @@ def measure_channels(x_train: Array, name: str) -> ChannelScale:
         std = np.array([x_channels[:, c].std(dtype=np.float64) for c in channels])
     if not (np.isfinite(std).all() and (std > 0).all()):
         raise BadInput(f"{name} x_train", "each channel must have a positive, finite standard deviation", std.tolist())
-    return ChannelScale(mean, std)
+    return Scale(mean, std)
 
 
-def leave_channels(x_train: Array) -> ChannelScale:
+def measure_columns(x_train: Array, name: str) -> Scale:
+    """Measure each column's mean and standard deviation over examples. A constant column becomes 0.
+
+    Args:
+        x_train: Vectors [N, D].
+        name: The data set's name, for messages.
+
+    Raises:
+        BadInput: Inputs are not vectors, or a column is so large that its standard deviation is not finite.
+    """
+    if x_train.ndim != 2:
+        required = "true or false, for inputs that are not vectors [N, D]"
+        raise BadInput("dataset.standardize", required, f"'columns' for shape {list(x_train.shape)}")
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, std = x_train.mean(axis=0, dtype=np.float64), x_train.std(axis=0, dtype=np.float64)
+    std[x_train.min(axis=0) == x_train.max(axis=0)] = 1.0
+    if not (np.isfinite(std).all() and (std > 0).all()):
+        column = int((~(np.isfinite(std) & (std > 0))).argmax())
+        got = f"{std[column]:g} in column {column}"
+        raise BadInput(f"{name} x_train", "each column must have a positive, finite standard deviation", got)
+    return Scale(mean, std)
+
+
+def leave_channels(x_train: Array) -> Scale:
     """Return the scale that leaves inputs unchanged.
 
     Args:
         x_train: Vectors [N, D], which count as one channel, or inputs [N, C, …] with positions.
     """
     channels = _by_channel(x_train).shape[1]
-    return ChannelScale(np.zeros(channels), np.ones(channels))
+    return Scale(np.zeros(channels), np.ones(channels))
 
 
-def standardize(x: Array, scale: ChannelScale, name: str) -> Array:
+def standardize(x: Array, scale: Scale, name: str) -> Array:
     """Return (x - mean) / std of each channel as float32, in the shape of `x`.
 
     Args:
@@ -66,7 +92,7 @@ def standardize(x: Array, scale: ChannelScale, name: str) -> Array:
     Raises:
         BadInput: An entry overflows float32.
     """
-    x_channels = _by_channel(x)
+    x_channels = _by_channel(x, len(scale.mean))
     standardized = np.empty(x_channels.shape, dtype=np.float32)
     with np.errstate(over="ignore"):
         for c, (mean, std) in enumerate(zip(scale.mean, scale.std, strict=True)):
@@ -77,7 +103,7 @@ def standardize(x: Array, scale: ChannelScale, name: str) -> Array:
     return standardized.reshape(x.shape)
 
 
-def _by_channel(x: Array) -> Array:
+def _by_channel(x: Array, channels: int | None = None) -> Array:
     """View inputs as [N, C, positions]."""
-    channels = x.shape[1] if x.ndim > 2 else 1
+    channels = channels or (x.shape[1] if x.ndim > 2 else 1)
     return x.reshape(len(x), channels, int(np.prod(x.shape[1:])) // channels)

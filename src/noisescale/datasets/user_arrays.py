@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -14,13 +16,14 @@ def check_arrays(name: str, x_train: object, y_train: object, x_test: object, y_
 
     Args:
         name: Name of the function that returned the arrays, for messages.
-        x_train: Training inputs, vectors [N, D], signals [N, C, L] or images [N, C, H, W], numpy or torch.
+        x_train: Training inputs, vectors [N, D], signals [N, C, L] or images [N, C, H, W]: an array, a tensor or a
+            DataFrame.
         y_train: Integer class labels [N], or real-valued targets [N] or [N, K].
         x_test: Test inputs.
         y_test: Test labels or targets.
 
     Raises:
-        BadInput: An array has a wrong type, dtype, shape or length, or NaN or infinite entries, or there are labels
+        BadInput: An array has a wrong type, dtype, shape or length, or masked, NaN or infinite entries, or has labels
             outside 0 to K - 1.
     """
     x_train, x_test = _inputs(x_train, f"{name} x_train"), _inputs(x_test, f"{name} x_test")
@@ -68,13 +71,36 @@ def _outputs(value: object, name: str, examples: int) -> Array:
 def _real_array(value: object, name: str) -> Array:
     if isinstance(value, torch.Tensor):
         value = _tensor_to_numpy(value, name)
+    elif isinstance(value, np.ma.MaskedArray):
+        if masked := int(np.ma.getmaskarray(value).sum()):
+            raise BadInput(name, "must have no masked entries", f"{masked} masked of {value.size} entries")
+        value = value.data
+    elif hasattr(value, "to_numpy"):
+        value = _frame_to_numpy(value, name)
     if not isinstance(value, np.ndarray):
-        raise BadInput(name, "must be a numpy array or a torch tensor", f"a {type(value).__name__}")
+        got = f"a {type(value).__name__}"
+        raise BadInput(name, "must be a numpy array, a torch tensor, a DataFrame or a Series", got)
+    # Subclasses such as np.matrix have other rules for shapes.
+    value = np.asarray(value)
     if value.dtype.kind not in "biuf":
         raise BadInput(name, "must hold real numbers", f"dtype {value.dtype}")
     if value.dtype.kind == "f":
         _check_finite(value, name)
     return value
+
+
+def _frame_to_numpy(frame: Any, name: str) -> Array:
+    """Return the values of a DataFrame or a Series (of pandas, or of another library with `to_numpy`)."""
+    array: Array = frame.to_numpy()
+    if array.dtype.kind == "O":
+        # Columns of several kinds become objects together, also where each holds numbers.
+        columns = {str(column): frame[column].to_numpy() for column in getattr(frame, "columns", ())}
+        others = [column for column, values in columns.items() if values.dtype.kind not in "biuf"]
+        if others or not columns:
+            got = f"column {others[0]!r} of dtype {columns[others[0]].dtype}" if others else f"dtype {array.dtype}"
+            raise BadInput(name, "must hold real numbers, without missing entries", got)
+        array = np.stack([values.astype(np.float64) for values in columns.values()], axis=1)
+    return array
 
 
 def _tensor_to_numpy(tensor: torch.Tensor, name: str) -> Array:

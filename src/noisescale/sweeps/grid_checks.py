@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from itertools import product
 
 import torch
+from torch import nn
 
 from noisescale.datasets import Dataset
 from noisescale.errors import BadInput, one_line
-from noisescale.families import FAMILIES, family_factory
+from noisescale.families import FAMILIES, build, family_factory
 from noisescale.measure import INSTRUMENTS, Problem
 from noisescale.seeding import seeded
 from noisescale.sweeps.grid import Grid
+from noisescale.sweeps.module_checks import check_factory, check_growth, check_passes
 from noisescale.sweeps.trial_batches import training_error
 from noisescale.training import MovingBatches, check_augmentation, check_loss, check_metric, parse_schedule
 from noisescale.user_code import contained
@@ -21,15 +24,19 @@ from noisescale.user_code import contained
 _CURVATURE_EXAMPLES = 16
 
 
-def check_grid(grid: Grid) -> None:
+def check_grid(grid: Grid) -> list[str]:
     """Check that the runs of a grid can be trained, before anything is written.
 
     Args:
         grid: The grid.
 
+    Returns:
+        Notes for the user about a module of theirs.
+
     Raises:
-        BadInput: The data or the model cannot be used, a batch size does not fit, a learning rate is not finite, or a
-            curvature is to be measured of a module with a wrong second derivative.
+        BadInput: The data or the model cannot be used, a batch size does not fit, a learning rate is not finite, the
+            results of a user's module do not follow from the seed, or a curvature is to be measured of a module with a
+            wrong second derivative.
     """
     axes, fit = grid.spec.grid, grid.spec.fit
     family_factory(grid.model)  # before the data, which may have to be downloaded
@@ -50,12 +57,14 @@ def check_grid(grid: Grid) -> None:
     for width in axes.width:
         _check_outputs(grid, width, data)
     _check_trials(grid, data)
+    notes = _check_module(grid, data) if grid.model.family not in FAMILIES else []
     _check_curvature(grid, data)
     _check_moving_batches(grid)
     for point in grid.points():
         if not 0 < grid.cell(point)[0].learning_rate < math.inf:
             key = f"grid.{axes.rate_axis}"
             raise BadInput(key, "values that give finite learning rates above 0", point.rate)
+    return notes
 
 
 def _check_batches(grid: Grid, key: str, sizes: tuple[int, ...], largest: int) -> None:
@@ -98,6 +107,19 @@ def _check_outputs(grid: Grid, width: int, data: Dataset) -> None:
     if got != str(expected):
         required = f"a module that maps a batch of shape (2, {', '.join(map(str, data.input_shape))}) to {expected}"
         raise BadInput("model.family", required, f"{got} at width {width}")
+
+
+def _check_module(grid: Grid, data: Dataset) -> list[str]:
+    """Check that a user's module grows with width, and that its results follow from the seed of a run."""
+
+    def build_at(width: int, seed: int = 0) -> nn.Module:
+        return build(grid.factory, width, data.input_shape, data.num_classes, seed)
+
+    widths, size = grid.spec.grid.width, min(grid.spec.grid.batch_size)
+    check_growth(build_at, widths)
+    notes = check_factory(partial(build_at, min(widths)))
+    check_passes(partial(build_at, min(widths)), data.x_train[:size], data.x_train[-size:])
+    return notes
 
 
 def _check_trials(grid: Grid, data: Dataset) -> None:

@@ -92,7 +92,7 @@ def sweep(
     check_folder(folder, spec)
     spec = continued_spec(folder, spec)
     grid = Grid(spec)
-    check_grid(grid)
+    module_notes = check_grid(grid)
     check_data(folder, grid)
     sizes = model_sizes(grid, spec.grid.width)
     create_folder(folder)
@@ -104,7 +104,7 @@ def sweep(
         driver = Driver(grid, sizes, folder, chosen_executor, workers, time_limits, compile=compile, quiet=quiet)
         capped = executor == "local" and jobs is not None and jobs > workers.count
         jobs_notes = [f"--jobs {jobs}: {workers.count} workers, at most one per core"] if capped else []
-        for note in (*grid.notes(), *jobs_notes, *_move_damaged(folder)):
+        for note in (*grid.notes(), *module_notes, *jobs_notes, *_move_damaged(folder)):
             driver.note(note)
         driver.run()
         record_times(folder, "sweep", {**driver.seconds, "wall": time.perf_counter() - start})

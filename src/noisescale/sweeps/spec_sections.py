@@ -75,6 +75,12 @@ class DatasetSection(Section):
         "seed of the choice of examples, the validation split and the label noise",
         default=0,
     )
+    standardize: bool | Literal["columns"] = key(
+        '`true`, `false`, `"columns"`',
+        "how inputs are shifted and scaled to mean 0 and deviation 1 over the training set: each channel, nothing, or "
+        "each column of vectors [N, D]",
+        default=True,
+    )
 
     def options(self, label_noise: float) -> DatasetOptions:
         """Return the options of the data set at one fraction of redrawn labels."""

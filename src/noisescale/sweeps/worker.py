@@ -10,11 +10,13 @@ from collections.abc import Callable
 
 import torch
 
+from noisescale.errors import one_line
 from noisescale.store import write_shard
 from noisescale.sweeps.jobs import Job, Outcome
 from noisescale.sweeps.model_warnings import collect_warnings
 from noisescale.sweeps.train_pack import train_pack
 from noisescale.sweeps.watchdog import AliveFile
+from noisescale.user_code import contained
 
 
 def start_worker(threads: int, device: str, slot: int) -> None:
@@ -33,10 +35,12 @@ def start_worker(threads: int, device: str, slot: int) -> None:
     torch.set_flush_denormal(True)
     driver = multiprocessing.parent_process()
     assert driver is not None
+    # The function itself, because `contained` replaces the name while code of the user runs.
+    hard_exit = os._exit
 
     def end_with_driver() -> None:
         driver.join()
-        os._exit(1)
+        hard_exit(1)
 
     threading.Thread(target=end_with_driver, daemon=True).start()
 
@@ -63,11 +67,10 @@ def train_and_store(job: Job, refresh: Callable[[], None] = lambda: None) -> Out
 
     with collect_warnings() as collected:
         try:
-            trained = train_pack(job, report_progress)
+            with contained():
+                trained = train_pack(job, report_progress)
         except Exception as error:  # an error in the user's model must not end the sweep
-            lines = str(error).strip().splitlines()
-            reason = f"{type(error).__name__}: {lines[0] if lines else ''}"
-            return Outcome(pack.pack_id, len(pack.runs), 0, {}, reason, warnings=collected)
+            return Outcome(pack.pack_id, len(pack.runs), 0, {}, one_line(error), warnings=collected)
         finally:
             alive_file.remove()
     if trained.paused:

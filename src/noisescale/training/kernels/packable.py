@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import linecache
+import re
 import warnings
 from dataclasses import dataclass
 
@@ -106,16 +107,20 @@ def reason_against_packing(module: nn.Module, loss: Loss, trial: Trial) -> str |
     """
     # Copies, because a pass may leave tensors in the module that no later pass can use.
     packed_module, single_module = copy_module(module), copy_module(module)
-    packed_trial, single_trial = trial.first(2), trial.first(2)
+    single_trial = trial.first(2)
     try:
         with warnings.catch_warnings():
             # Torch warns of an operation that it can only compute run after run. This is slower than not packing.
             warnings.filterwarnings("error", message=".*performance drop")
-            _, packed = GenericKernel(packed_module, loss).losses_and_gradients(
-                packed_trial.parameters, packed_trial.buffers, packed_trial.inputs, packed_trial.targets
-            )
+            kernel = GenericKernel(packed_module, loss)
+            # Twice, because a module may keep what only the first pass can use.
+            for packed_trial in (trial.first(2), trial.first(2)):
+                _, packed = kernel.losses_and_gradients(
+                    packed_trial.parameters, packed_trial.buffers, packed_trial.inputs, packed_trial.targets
+                )
     except Exception as error:  # a user's module may raise anything
-        return f"{_place(error, packed_module)}{one_line(error)}"
+        missing = re.search(r"batching rule for\s+(\S+?)\.?(\s|$)", str(error))
+        return f"{_place(error, packed_module)}{f'torch cannot vectorize {missing[1]}' if missing else one_line(error)}"
     _, single = LoopKernel(single_module, loss).losses_and_gradients(
         single_trial.parameters, single_trial.buffers, single_trial.inputs, single_trial.targets
     )

@@ -1,0 +1,160 @@
+"""Checks that the results of a user's module follow from the seed of a run, before anything is trained.
+
+A factory must build the same module from the same seed. A forward pass must depend on the parameters, the buffers, the
+inputs and the random generators alone, not on earlier passes. So a run depends neither on the runs that train beside
+it, nor on the worker that trains it, nor on trials before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from noisescale.errors import BadInput, one_line
+from noisescale.families import copy_module
+from noisescale.seeding import kept_generators, seeded
+from noisescale.sweeps.module_state import attributes, changed, move_counters
+from noisescale.user_code import contained
+
+# Builds a module from a seed.
+Build = Callable[[int], nn.Module]
+
+_KEY = "model.family"
+# Passes in a row. A state that matters only later is found where it counts passes (see `_LATER`).
+_PASSES = 8
+# Numbers of further passes after which a module that counts its passes must still compute the same.
+_LATER = (100, 10_001, 1_000_000)
+
+
+def check_factory(build: Build) -> list[str]:
+    """Check that the seed alone decides which module a factory builds.
+
+    Args:
+        build: Builds a module from a seed.
+
+    Returns:
+        Notes for the user.
+
+    Raises:
+        BadInput: Equal seeds build unequal modules, modules share tensors, or have other parameters at every call.
+    """
+    first, second, other = build(0), build(0), build(1)
+    one, two, three = (_tensors(module) for module in (first, second, other))
+    for values in (two, three):
+        if one.keys() != values.keys() or any(one[name].shape != values[name].shape for name in one):
+            raise BadInput(_KEY, "a factory whose modules have the same parameters at every call", "other ones")
+        shared = [name for name in one if one[name].numel() and one[name].data_ptr() == values[name].data_ptr()]
+        if shared:
+            raise BadInput(_KEY, "a factory that builds a new module at every call", f"the same tensor {shared[0]}")
+    differing = [name for name in one if not _same(one[name], two[name])]
+    if differing:
+        required = "a factory that builds the same module from the same seed of torch's, NumPy's and Python's generator"
+        raise BadInput(_KEY, required, f"other values of {differing[0]}")
+    parameters = [name for name, _ in first.named_parameters()]
+    if all(_same(one[name], three[name]) for name in parameters):
+        return ["the factory gives every seed the same initial weights"]
+    return []
+
+
+def check_growth(build_at: Callable[[int], nn.Module], widths: Sequence[int]) -> None:
+    """Check that a module grows with width.
+
+    Args:
+        build_at: Builds a module of a width.
+        widths: The widths of the spec.
+
+    Raises:
+        BadInput: Modules of two widths have equal shapes.
+    """
+    shapes: dict[tuple[torch.Size, ...], int] = {}
+    for width in widths:
+        key = tuple(parameter.shape for parameter in build_at(width).parameters())
+        if key in shapes:
+            required = "one width, or a factory whose modules grow with width"
+            raise BadInput("grid.width", required, f"modules of equal shapes at widths {shapes[key]} and {width}")
+        shapes[key] = width
+
+
+def check_passes(build: Build, inputs: Tensor, others: Tensor) -> None:
+    """Check that forward passes with equal seeds and equal values give equal outputs, whatever was computed before.
+
+    Args:
+        build: Builds a module from a seed.
+        inputs: A batch, shape [B, …].
+        others: Another batch.
+
+    Raises:
+        BadInput: Outputs depend on earlier passes or on the seed of the factory, or are random in evaluation mode.
+    """
+    fresh, used = build(0), build(0)
+    start = {name: tensor.clone() for name, tensor in _tensors(fresh).items()}
+    with contained():
+        expected = _both(fresh, start, inputs)
+        _check_evaluation(build(0), inputs)
+        for seed in (0, 1):
+            if any(not _same(*pair) for pair in zip(expected, _both(build(seed), start, inputs), strict=True)):
+                required = "a factory whose modules differ in nothing but parameters and buffers (register_buffer)"
+                got = "other outputs from the same parameters and buffers"
+                raise BadInput(_KEY, required, f"{got}, {'at the second call' if seed == 0 else 'with another seed'}")
+        states = [attributes(used)]
+        for _ in range(_PASSES):
+            outputs = _outputs(used, start, inputs, True)
+            states.append(attributes(used))
+            if not _same(outputs, expected[0]):
+                raise _depends(states, "in training mode")
+        # Another run, with other weights and other examples, in a module that has served a run before.
+        weights = _tensors(build(1))
+        for training in (True, False):
+            if not _same(_outputs(used, weights, others, training), _outputs(build(0), weights, others, training)):
+                raise _depends(states, "in training mode" if training else "in evaluation mode")
+        for passes in _LATER:
+            later = copy_module(used)
+            move_counters(later, states[-2], states[-1], passes)
+            if any(not _same(*pair) for pair in zip(expected, _both(later, start, inputs), strict=True)):
+                raise _depends(states, f"after {passes} further passes")
+
+
+def _check_evaluation(module: nn.Module, inputs: Tensor) -> None:
+    module.eval()
+    with torch.no_grad(), kept_generators():
+        first, second = module(inputs.clone()), module(inputs.clone())
+    if not _same(first, second):
+        required = "a module without random numbers in evaluation mode (dropout with training=self.training)"
+        raise BadInput(_KEY, required, "other outputs at the second pass over the same examples")
+
+
+def _depends(states: list[dict[str, object]], when: str) -> BadInput:
+    """Return the error for outputs that depend on earlier passes, with the attribute that keeps the state."""
+    kept = changed(states[-2], states[-1]) if len(states) > 2 else []
+    kept = kept or changed(states[0], states[-1])
+    where = f"a state in {kept[0]}" if kept else "a state outside the module, or random numbers of another generator"
+    required = "a module whose outputs do not depend on earlier passes, except through buffers (register_buffer)"
+    return BadInput(_KEY, required, f"{where}, which changes the outputs {when}")
+
+
+def _both(module: nn.Module, values: dict[str, Tensor], inputs: Tensor) -> list[Tensor]:
+    """Compute the outputs in training mode and in evaluation mode."""
+    return [_outputs(module, values, inputs, training) for training in (True, False)]
+
+
+def _outputs(module: nn.Module, values: dict[str, Tensor], inputs: Tensor, training: bool) -> Tensor:
+    """Compute one pass from given values of parameters and buffers, with the generators at a fixed seed."""
+    with torch.no_grad(), seeded(0):
+        for name, tensor in _tensors(module).items():
+            tensor.copy_(values[name])
+        try:
+            outputs: Tensor = module.train(training)(inputs.clone())
+        except Exception as error:  # a user's module may raise anything
+            raise BadInput(_KEY, "a module that can be trained and evaluated", one_line(error)) from error
+    return outputs.detach().clone()
+
+
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
+    named = [*module.named_parameters(), *module.named_buffers()]
+    return {name: tensor.detach() for name, tensor in named}
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and torch.equal(torch.nan_to_num(one), torch.nan_to_num(other))
