@@ -44,6 +44,7 @@ def test_the_order_of_bytes_does_not_matter() -> None:
     assert raw.y_train.dtype.isnative
 
 
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
 def test_a_matrix_is_an_array() -> None:
     raw = check_arrays("own", np.asmatrix(VECTORS), LABELS, np.asmatrix(TEST_VECTORS), TEST_LABELS)
     assert type(raw.x_train) is np.ndarray
