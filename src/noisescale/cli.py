@@ -77,6 +77,9 @@ def sweep_command(
     stuck_after: Annotated[
         float, typer.Option(min=1, help="Kill a worker that reports no progress for this many seconds.")
     ] = 900.0,
+    accept_changed_code: Annotated[
+        bool, typer.Option("--accept-changed-code", help="Go on with a model or data whose code has changed.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would run. Write nothing.")] = False,
 ) -> int:
     """Train all missing runs of a sweep: the grid, the stability ladders and extensions."""
@@ -90,7 +93,7 @@ def sweep_command(
         return 0
     sweep(
         checked, out, jobs=jobs, device=device, executor=executor, compile=compile, max_seconds=max_seconds,
-        max_pack_seconds=max_pack_seconds, stuck_after=stuck_after,
+        max_pack_seconds=max_pack_seconds, stuck_after=stuck_after, accept_changed_code=accept_changed_code,
     )  # fmt: skip
     failed = failures(out)
     for pack_id, error in failed.items():

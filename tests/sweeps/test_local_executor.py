@@ -24,7 +24,7 @@ def test_a_worker_that_dies_costs_only_its_pack(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     when = "width == 7 and multiprocessing.parent_process() is not None and os.path.exists('deadly')"
-    family = misbehaving("deadly_model", when, "os._exit(3)")
+    family = misbehaving("deadly_model", when, "os.kill(os.getpid(), 9)")
     deadly = tmp_path / "deadly"
     deadly.touch()
     spec = make_spec(model__family=family, grid__width=[3, 4, 7])

@@ -134,7 +134,9 @@ def test_a_model_that_fails_on_submitit_is_a_failure_with_its_reason(
     tmp_path: Path, make_spec: MakeSpec, misbehaving: Misbehaving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    family = misbehaving("dying_model", "width == 4 and 'SUBMITIT_LOCAL_JOB_ID' in os.environ", "os._exit(3)")
+    family = misbehaving(
+        "dying_model", "width == 4 and 'SUBMITIT_LOCAL_JOB_ID' in os.environ", "os.kill(os.getpid(), 9)"
+    )
     spec = make_spec(model__family=family, grid__width=[3, 4])
     study = sweep(spec, tmp_path / "out", jobs=1, executor="slurm", quiet=True)
     assert set(study.finished().width) == {3}

@@ -79,6 +79,10 @@ def run_groups(runs: pd.DataFrame) -> list[RunGroup]:
     if not (table["purpose"] == "sweep").any():
         raise BadInput("study", _A_RUN, "none: `noisescale sweep` trains them")
     names = [name for name in _group_keys() if name in table.columns]
+    # Runs of version 0.1 do not know their code, so they are taken as runs of the first code that is known.
+    if "code" in table and len(codes := [code for code in table["code"].unique() if code]) > 1:
+        table["code"] = table["code"].where(table["code"] != "", codes[0])
+        names.append("code")
     options = [name for name in (*TABLE_OPTIONS, *TRAINING_OPTIONS) if name in table.columns]
     groups = []
     ladders, grid, prices = (table[table["purpose"] == purpose] for purpose in ("stability", "sweep", "price"))

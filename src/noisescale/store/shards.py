@@ -76,13 +76,14 @@ def packs_of(path: Path) -> list[str]:
     return packs_in_footer(path)
 
 
-def write_shard(folder: Path, pack_id: str, results: Sequence[RunResult]) -> Path:
+def write_shard(folder: Path, pack_id: str, results: Sequence[RunResult], code: str = "") -> Path:
     """Write the results of one pack atomically.
 
     Args:
         folder: The subfolder of shards.
         pack_id: The id of the pack.
         results: The results of its runs.
+        code: Digest of the user's code that trained it; empty if it trained no code of a user.
 
     Returns:
         The path of the shard.
@@ -90,7 +91,7 @@ def write_shard(folder: Path, pack_id: str, results: Sequence[RunResult]) -> Pat
     Raises:
         OSError: The folder cannot be written (a full disk). No partial shard is left.
     """
-    table = pa.Table.from_pylist([_row(pack_id, result) for result in results])
+    table = pa.Table.from_pylist([{**_row(pack_id, result), "code": code} for result in results])
     path, data = shard_path(folder, pack_id), seal_table(table)
     write_atomically(path, lambda file: file.write(data), replace=False)
     return path
@@ -191,6 +192,26 @@ def read_statuses(folder: Path) -> dict[str, str]:
     return statuses
 
 
+def codes_of_shards(folder: Path) -> set[str]:
+    """Return the digests of the user's code that trained the runs of a folder.
+
+    Args:
+        folder: The subfolder of shards.
+
+    Raises:
+        BadInput: A file is not a shard, is damaged, or was written by a newer version.
+    """
+    return {code for table in _read_all(folder, _codes) for code in _texts(table, "code")} - {""}
+
+
+def _codes(schema: pa.Schema) -> list[str]:
+    return [*_ids_and_statuses(schema), *(["code"] if "code" in schema.names else [])]
+
+
+def _texts(table: pa.Table, name: str) -> list[str]:
+    return [str(value) for value in table[name].to_pylist()] if name in table.column_names else []
+
+
 def _without_repeats(table: pa.Table) -> pa.Table:
     """Keep the first row of each run."""
     ids = table["run_id"].to_pylist()
@@ -238,7 +259,7 @@ def _read_all(folder: Path, choose: Choose) -> list[pa.Table]:
 
 
 def _with_all_keys(table: pa.Table, choose: Choose) -> pa.Table:
-    return table if choose is _ids_and_statuses else with_later_keys(table)
+    return table if choose in (_ids_and_statuses, _codes) else with_later_keys(table)
 
 
 def with_later_keys(table: pa.Table) -> pa.Table:
@@ -253,7 +274,7 @@ def with_later_keys(table: pa.Table) -> pa.Table:
     if "optimizer" not in table.column_names and "decay" in table.column_names:
         decays = [modern_record({"decay": decay})["decay"] for decay in table["decay"].to_pylist()]
         table = table.set_column(table.column_names.index("decay"), "decay", pa.array(decays, pa.string()))
-    for name, default in LATER_KEYS.items():
+    for name, default in {**LATER_KEYS, "code": ""}.items():
         if name not in table.column_names:
             table = table.append_column(name, pa.array([default] * len(table)))
     return table

@@ -42,10 +42,12 @@ class CheckpointFile:
     Args:
         folder: The folder of checkpoints. The first checkpoint creates it.
         runs: The runs. The file's name is the digest of their ids.
+        code: Digest of the user's code that trains them; empty without code of a user.
     """
 
     folder: Path
     runs: tuple[Run, ...]
+    code: str = ""
 
     @property
     def path(self) -> Path:
@@ -63,7 +65,7 @@ class CheckpointFile:
         """
         self.folder.mkdir(exist_ok=True)
         state, choice = checkpoint.state.as_dict(), checkpoint.choice
-        values = {"format": _FORMAT, "runs": self._ids, "state": state, "choice": choice}
+        values = {"format": _FORMAT, "runs": self._ids, "state": state, "choice": choice, "code": self.code}
         write_atomically(self.path, lambda file: torch.save(values, file))
 
     def read(self) -> Checkpoint | None:
@@ -72,7 +74,7 @@ class CheckpointFile:
         Only tensors, numbers, strings, lists and dictionaries are read.
 
         Returns:
-            The checkpoint; None if there is no file, the file is damaged, or its format or its runs differ.
+            The checkpoint; None if there is no file, the file is damaged, or its format, runs or code differ.
         """
         try:
             with warnings.catch_warnings(), self.path.open("rb") as file:
@@ -80,7 +82,7 @@ class CheckpointFile:
                 _verify_checksums(file)
                 values = torch.load(file, map_location="cpu", weights_only=True)
             state = PackState.from_dict(values["state"])
-            usable = values["format"] == _FORMAT and values["runs"] == self._ids
+            usable = values["format"] == _FORMAT and values["runs"] == self._ids and values.get("code", "") == self.code
             return Checkpoint(state, str(values["choice"])) if usable else None
         except FileNotFoundError:
             return None

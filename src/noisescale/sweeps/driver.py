@@ -27,6 +27,7 @@ from noisescale.store import (
     versions,
     write_atomically,
 )
+from noisescale.sweeps.code_identity import CodeIdentity
 from noisescale.sweeps.cost import ModelSize
 from noisescale.sweeps.executors import Executor
 from noisescale.sweeps.extensions import extension_runs
@@ -83,6 +84,7 @@ class Driver:
         executor: Trains the packs.
         workers: The workers of this machine.
         time_limits: Time limits of jobs.
+        code: Identity of the user's code; None without code of a user.
         compile: True asks for `torch.compile`.
         quiet: True suppresses the display of progress.
     """
@@ -96,11 +98,12 @@ class Driver:
         workers: Workers,
         time_limits: JobLimits,
         *,
+        code: CodeIdentity | None,
         compile: bool,
         quiet: bool,
     ) -> None:
         self.grid, self.executor, self.workers = grid, executor, workers
-        self.compile, self.time_limits = compile, time_limits
+        self.code, self.compile, self.time_limits = code, compile, time_limits
         self.folder = folder.absolute()  # a worker may run in a different working folder
         self.sizes, self.pack_limits = sizes, PackLimits.of(workers)
         self.plan = Plan(folder / "plan.jsonl")
@@ -192,6 +195,7 @@ class Driver:
                 self.time_limits.deadline,
                 self.time_limits.max_pack_seconds,
                 min(SLICE_SECONDS, self.time_limits.stuck_after / REPORTS_PER_TIMEOUT),
+                self.code,
             )
             for pack in packs
         ]

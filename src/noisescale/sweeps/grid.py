@@ -24,8 +24,10 @@ from noisescale.runs import Run
 from noisescale.seeding import seeded
 from noisescale.store import AcceptedBatches
 from noisescale.sweeps.axes import LARGEST_INTEGER
+from noisescale.sweeps.code_identity import CodeIdentity, identify
 from noisescale.sweeps.spec_fields import SpecFields
 from noisescale.sweeps.trial_batches import find_accepted_batches
+from noisescale.sweeps.user_modules import modules_of
 from noisescale.training import (
     ACCURACY,
     LOSS,
@@ -94,6 +96,16 @@ class Grid:
     def factory(self) -> Factory:
         """The factory of the model."""
         return family_factory(self.model)
+
+    @property
+    def user_modules(self) -> tuple[str, ...]:
+        """Names of the user's modules that hold the model and the data."""
+        return modules_of(self.model.family, self.spec.dataset.name)
+
+    def code_at(self, width: int) -> CodeIdentity:
+        """Return the identity of the user's code as it is now, with the module of a width."""
+        data = self.dataset(self.label_noises[0])
+        return identify(self.user_modules, self.factory, width, data.input_shape, data.num_classes)
 
     @property
     def label_noises(self) -> tuple[float, ...]:

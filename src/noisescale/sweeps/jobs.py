@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from noisescale.datasets import DatasetOptions
+from noisescale.sweeps.code_identity import CodeIdentity
 from noisescale.sweeps.plan import Pack
 
 # Seconds of training between two checkpoints. A killed worker loses at most this much work. Packs that train for a
@@ -36,6 +37,7 @@ class Job:
         deadline: The time of `time.monotonic` at which the pack pauses, in seconds.
         max_seconds: Seconds of training and evaluation after which the pack fails.
         slice_seconds: Seconds of training between two checkpoints, and between two reports of progress.
+        code: Identity of the user's code that the sweep was planned with; None without code of a user.
         max_at_once: Largest number of runs that train together, after an attempt with more runs may have exceeded the
             memory; None for all runs of the pack.
     """
@@ -50,7 +52,13 @@ class Job:
     deadline: float = math.inf
     max_seconds: float = math.inf
     slice_seconds: float = SLICE_SECONDS
+    code: CodeIdentity | None = None
     max_at_once: int | None = None
+
+    @property
+    def code_digest(self) -> str:
+        """The digest of the user's code; empty without code of a user."""
+        return "" if self.code is None else self.code.digest
 
     @property
     def runs_at_once(self) -> int:

@@ -14,11 +14,13 @@ from noisescale.store import (
     MODEL,
     SHARDS,
     Study,
+    codes_of_shards,
     move_damaged_shards,
     read_failures,
     record_times,
     write_atomically,
 )
+from noisescale.sweeps.code_identity import CODE, CodeIdentity, accepted_identity, read_identities, write_identities
 from noisescale.sweeps.cost import ModelSize, measure_size
 from noisescale.sweeps.driver import Driver, JobLimits
 from noisescale.sweeps.executors import build_executor, check_executor
@@ -50,6 +52,7 @@ def sweep(
     max_seconds: float | None = None,
     max_pack_seconds: float | None = None,
     stuck_after: float = STUCK_AFTER,
+    accept_changed_code: bool = False,
     quiet: bool = False,
 ) -> Study:
     """Train every run that a spec requires and that has no result in the folder yet.
@@ -71,6 +74,8 @@ def sweep(
             checkpoint stays, and a call with a longer limit continues from it.
         stuck_after: Seconds without a progress report after which a worker process is killed and its pack starts once
             more.
+        accept_changed_code: True continues a folder whose runs other code trained. Laws are then fitted to the runs of
+            each code apart.
         quiet: True suppresses the display of progress.
 
     Returns:
@@ -94,14 +99,18 @@ def sweep(
     grid = Grid(spec)
     module_notes = check_grid(grid)
     check_data(folder, grid)
+    code = check_code(folder, grid, accept=accept_changed_code)
     sizes = model_sizes(grid, spec.grid.width)
     create_folder(folder)
     with driver_lock(folder):
         prepare_folder(folder, spec)
         _record_data(folder, grid)
         write_atomically(folder / MODEL, lambda file: file.write(grid.accepted_batches.text().encode()))
+        _record_code(folder, code)
         time_limits = JobLimits(deadline, math.inf if max_pack_seconds is None else max_pack_seconds, stuck_after)
-        driver = Driver(grid, sizes, folder, chosen_executor, workers, time_limits, compile=compile, quiet=quiet)
+        driver = Driver(
+            grid, sizes, folder, chosen_executor, workers, time_limits, code=code, compile=compile, quiet=quiet
+        )
         capped = executor == "local" and jobs is not None and jobs > workers.count
         jobs_notes = [f"--jobs {jobs}: {workers.count} workers, at most one per core"] if capped else []
         for note in (*grid.notes(), *module_notes, *jobs_notes, *_move_damaged(folder)):
@@ -170,6 +179,33 @@ def check_data(folder: Path, grid: Grid) -> None:
         if digests.get(noise, grid.dataset(noise).hash) != grid.dataset(noise).hash:
             name = f"dataset {grid.spec.dataset.name}"
             raise BadInput(name, "the arrays with which this folder was created; use another --out", "other values")
+
+
+def check_code(folder: Path, grid: Grid, *, accept: bool = False) -> CodeIdentity | None:
+    """Return the identity of the user's code. None if the spec names none.
+
+    Args:
+        folder: The folder of the sweep.
+        grid: The spec's grid.
+        accept: Whether code may differ from that of the folder's runs.
+
+    Raises:
+        BadInput: The code has changed since the folder's last runs, and `accept` is false.
+    """
+    if not grid.user_modules:
+        return None
+    known = read_identities(folder)
+    code = accepted_identity(known, grid.code_at, min(grid.spec.grid.width), accept=accept)
+    if not known and not accept and (stored := codes_of_shards(folder / SHARDS)) and code.digest not in stored:
+        required = f"the record of the code that trained the runs of this folder ({CODE}), or --accept-changed-code"
+        raise BadInput(str(folder), required, "other code")
+    return code
+
+
+def _record_code(folder: Path, code: CodeIdentity | None) -> None:
+    known = read_identities(folder)
+    if code is not None and code not in known:
+        write_identities(folder, [*known, code])
 
 
 def _record_data(folder: Path, grid: Grid) -> None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from noisescale.errors import BadInput
 from noisescale.runs import Run, pack_id
 from noisescale.store import SHARDS, Study, fill_failures
+from noisescale.sweeps.code_identity import CodeIdentity
 from noisescale.sweeps.cost import ModelSize, seconds
 from noisescale.sweeps.executors import build_executor
 from noisescale.sweeps.folder import CHECKPOINTS, KERNELS, create_folder, spec_of_record
@@ -24,7 +25,7 @@ from noisescale.sweeps.jobs import Job, Outcome
 from noisescale.sweeps.lock import driver_lock
 from noisescale.sweeps.machine import Workers, choose_device
 from noisescale.sweeps.plan import Pack, PackLimits, pack_size
-from noisescale.sweeps.session import check_data, model_sizes
+from noisescale.sweeps.session import check_code, check_data, model_sizes
 from noisescale.sweeps.spec_sections import NOT_MEASURED
 from noisescale.sweeps.timed_steps import time_pack
 from noisescale.sweeps.watchdog import STUCK_AFTER, remove_alive_files
@@ -73,6 +74,10 @@ class SettingRuns:
                 raise BadInput("--check", f"a study with one value of {key}", f"{len(values)} values")
         check_data(self.study.folder, grid)
         return grid
+
+    @cached_property
+    def _code(self) -> CodeIdentity | None:
+        return check_code(self.study.folder, self.grid)
 
     @property
     def folder(self) -> Path:
@@ -226,8 +231,9 @@ class SettingRuns:
         folder = self.folder.absolute()
         options = self.grid.spec.dataset.options(pack.runs[0].label_noise)
         return Job(
-            pack, options, folder / SHARDS, folder / KERNELS, folder / CHECKPOINTS, self._workers.device, compile=False
-        )
+            pack, options, folder / SHARDS, folder / KERNELS, folder / CHECKPOINTS, self._workers.device, compile=False,
+            code=self._code,
+        )  # fmt: skip
 
     def _finished(self) -> pd.DataFrame:
         return Study(self.folder, self.study.spec).finished()

@@ -20,8 +20,10 @@ from noisescale.families import ModelOptions, family_factory
 from noisescale.parameterizations import reference_width
 from noisescale.runs import Run, RunResult
 from noisescale.sweeps.checkpoints import Checkpoint, CheckpointFile
+from noisescale.sweeps.code_identity import CodeIdentity, identify
 from noisescale.sweeps.jobs import Job
 from noisescale.sweeps.kernel_record import KernelRecord
+from noisescale.sweeps.user_modules import modules_of
 from noisescale.training import PackTrainer
 
 # Called after every slice of training with two fractions of the steps: the steps that earlier workers did, and all
@@ -69,16 +71,32 @@ def train_pack(job: Job, report: ReportProgress = lambda before, now: None) -> T
         The results of the pack.
 
     Raises:
-        BadInput: The data set has changed since the sweep was planned.
+        BadInput: The data set or the user's code has changed since the sweep was planned.
         PackTimeLimit: The pack exceeded its time limit. Its checkpoint stays, for a sweep with a longer limit.
         Exception: Any error in the user's model, and out-of-memory errors if not even a single run fits.
     """
     first_run, dataset = job.pack.runs[0], _dataset(job.options)
     if dataset.hash != first_run.dataset_hash:
         raise BadInput(f"dataset {first_run.dataset}", "the data that the sweep was planned with", "other values")
+    if job.code is not None:
+        _check_code(job.code, first_run, dataset)
     trained = TrainedPack()
     _train(job, job.pack.runs, dataset, trained, report)
     return trained
+
+
+def _check_code(code: CodeIdentity, run: Run, dataset: Dataset) -> None:
+    """Check that this process has imported the code that the sweep was planned with."""
+    now = _code_now(ModelOptions.of_run(run), run.dataset, code.width, dataset.input_shape, dataset.num_classes)
+    if (difference := code.difference(now)) is not None:
+        raise BadInput("the code of the model and the data", "the code that the sweep was planned with", difference)
+
+
+@cache
+def _code_now(
+    model: ModelOptions, data: str, width: int, input_shape: tuple[int, ...], num_classes: int
+) -> CodeIdentity:
+    return identify(modules_of(model.family, data), family_factory(model), width, input_shape, num_classes)
 
 
 def _train(job: Job, runs: tuple[Run, ...], dataset: Dataset, trained: TrainedPack, report: ReportProgress) -> None:
@@ -103,7 +121,7 @@ def _train(job: Job, runs: tuple[Run, ...], dataset: Dataset, trained: TrainedPa
 def _train_together(
     job: Job, runs: tuple[Run, ...], dataset: Dataset, trained: TrainedPack, report: ReportProgress
 ) -> None:
-    file = CheckpointFile(job.checkpoints, runs)
+    file = CheckpointFile(job.checkpoints, runs, job.code_digest)
     kernels = KernelRecord(job.kernels, job.device, torch.get_num_threads())
     checkpoint = file.read()
     trainer = _trainer(job, runs, dataset, kernels.read(runs[0]) if checkpoint is None else checkpoint.choice)

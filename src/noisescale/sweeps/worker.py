@@ -76,7 +76,7 @@ def train_and_store(job: Job, refresh: Callable[[], None] = lambda: None) -> Out
     if trained.paused:
         return Outcome(pack.pack_id, len(pack.runs), 0, {}, note=trained.note, paused=True, warnings=collected)
     start = time.perf_counter()
-    write_shard(job.shards, pack.pack_id, trained.results)
+    write_shard(job.shards, pack.pack_id, trained.results, job.code_digest)
     trained.discard_checkpoints()
     seconds = {**trained.seconds, "storing": time.perf_counter() - start}
     diverged = sum(result.status == "diverged" for result in trained.results)

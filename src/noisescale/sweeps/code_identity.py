@@ -1,0 +1,147 @@
+"""The identity of the user's code in a study: what it is, its record in the folder, and how two differ.
+
+Runs of different models or data must not be pooled. So the digest of every file of the user, the names and shapes of
+the parameters, and the outputs on fixed inputs are recorded with the first runs, and compared before further ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from noisescale.errors import BadInput
+from noisescale.families import Factory, build
+from noisescale.seeding import seeded
+from noisescale.store import read_record, write_atomically
+from noisescale.sweeps.user_modules import code_digests, file_of
+from noisescale.user_code import contained
+
+CODE = "code.json"
+
+# Largest relative difference between outputs of equal code. Versions of libraries and machines differ by rounding.
+_TOLERANCE = 1e-5
+_EXAMPLES, _MOST_OUTPUTS = 2, 64
+
+
+@dataclass(frozen=True)
+class CodeIdentity:
+    """The identity of the code that a run imports.
+
+    Args:
+        files: Digest of each module of the user, by name.
+        width: Width at which the module was built.
+        shapes: Shape of each parameter at this width, by name.
+        outputs: Outputs of the module of seed 0 on fixed inputs in evaluation mode, the first of them.
+    """
+
+    files: Mapping[str, str]
+    width: int
+    shapes: Mapping[str, tuple[int, ...]]
+    outputs: tuple[float, ...]
+
+    @property
+    def digest(self) -> str:
+        """The digest of the files and the parameters, 16 hexadecimal digits."""
+        text = json.dumps([self.files, self.width, self.shapes], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def difference(self, other: CodeIdentity) -> str | None:
+        """Describe how another identity at the same width differs. None if it is the same code.
+
+        Args:
+            other: The identity of the code as it is now.
+        """
+        names = [name for name in {**self.files, **other.files} if self.files.get(name) != other.files.get(name)]
+        if names:
+            return ", ".join(f"other code in {file_of(name)}" for name in names)
+        if self.shapes != other.shapes:
+            return f"other parameters at width {self.width}"
+        scale = max(map(abs, self.outputs), default=0.0)
+        if len(self.outputs) != len(other.outputs) or any(
+            not abs(a - b) <= _TOLERANCE * scale and not (math.isnan(a) and math.isnan(b))
+            for a, b in zip(self.outputs, other.outputs, strict=True)
+        ):
+            return f"other outputs of the module of width {self.width} and seed 0 on fixed inputs"
+        return None
+
+
+def identify(
+    names: Sequence[str], factory: Factory, width: int, input_shape: tuple[int, ...], num_classes: int
+) -> CodeIdentity:
+    """Return the identity of the code as it is now.
+
+    Args:
+        names: Names of the user's modules that the spec names.
+        factory: A function `(width, input_shape, num_classes) -> nn.Module`.
+        width: A width.
+        input_shape: Shape of one example.
+        num_classes: Number of outputs.
+    """
+    module = build(factory, width, input_shape, num_classes, 0).eval()
+    inputs = torch.randn(_EXAMPLES, *input_shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(), seeded(0), contained():
+        outputs = module(inputs).flatten()[:_MOST_OUTPUTS].double().tolist()
+    shapes = {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
+    return CodeIdentity(code_digests(names), width, shapes, tuple(outputs))
+
+
+def read_identities(folder: Path) -> list[CodeIdentity]:
+    """Read the identities of the code of a folder's runs, oldest first.
+
+    Args:
+        folder: The folder of the sweep.
+
+    Raises:
+        BadInput: The record is damaged.
+    """
+    required = "the code's identity as a sweep wrote it; without the file the same `noisescale sweep` writes it again"
+    return read_record(folder / CODE, required, lambda values: [_identity(value) for value in values]) or []
+
+
+def write_identities(folder: Path, identities: Sequence[CodeIdentity]) -> None:
+    """Write the record of a folder.
+
+    Args:
+        folder: The folder of the sweep.
+        identities: The identities, oldest first.
+    """
+    text = json.dumps([asdict(identity) for identity in identities], indent=1)
+    write_atomically(folder / CODE, lambda file: file.write(text.encode()))
+
+
+def accepted_identity(
+    known: Sequence[CodeIdentity], identify_at: Callable[[int], CodeIdentity], width: int, *, accept: bool
+) -> CodeIdentity:
+    """Return the identity under which further runs train.
+
+    Args:
+        known: The identities of a folder's runs, oldest first.
+        identify_at: Returns the identity of the code as it is now, at a width.
+        width: The width for a first identity.
+        accept: Whether changed code is accepted.
+
+    Raises:
+        BadInput: The code differs from that of the folder's runs, and changed code is not accepted.
+    """
+    differences = []
+    for identity in reversed(known):
+        differences.append(identity.difference(identify_at(identity.width)))
+        if differences[-1] is None:
+            return identity
+    if differences and not accept:
+        required = "the code that trained the runs of this folder; use another --out, or --accept-changed-code"
+        raise BadInput("the code of the model and the data", required, differences[0])
+    return identify_at(width)
+
+
+def _identity(values: Any) -> CodeIdentity:
+    shapes = {str(name): tuple(map(int, shape)) for name, shape in values["shapes"].items()}
+    files = {str(name): str(digest) for name, digest in values["files"].items()}
+    return CodeIdentity(files, int(values["width"]), shapes, tuple(map(float, values["outputs"])))
