@@ -56,15 +56,18 @@ def test_a_function_in_the_working_directory_is_called() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("own_data.absent:arrays", "module own_data.absent must be importable.*ModuleNotFoundError: No module named"),
-        ("own_data.broken:arrays", "module own_data.broken .*No module named 'a_library_that_is_not_installed'"),
-        ("own_data.load:absent", "own_data.load must have a function absent. Got: no such name"),
-        ("own_data.load:not_a_function", "must have a function not_a_function. Got: a int"),
-        ("own_data.load:raises", "own_data.load:raises must return arrays. Got: OSError: no disk at all"),
+        (
+            "own_data.absent:arrays",
+            "a module 'own_data.absent' that can be .*ModuleNotFoundError: No module named",
+        ),
+        ("own_data.broken:arrays", "module 'own_data.broken' .*No module named 'a_library_that_is_not_installed'"),
+        ("own_data.load:absent", "a name 'absent' in module 'own_data.load'. Got: none"),
+        ("own_data.load:not_a_function", "own_data.load:not_a_function must be a function that returns arrays. Got: 3"),
+        ("own_data.load:raises", "own_data.load:raises must return arrays. Got: OSError: no disk"),
         ("own_data.load:three", r"must return \(x_train, y_train, x_test, y_test\). Got: 3 values"),
         ("own_data.load:nothing", r"must return \(x_train, y_train, x_test, y_test\). Got: a NoneType"),
-        ("own_data/load.py:arrays", 'must name your function as "package.module:function"'),
-        ("own_data.load:", 'must name your function as "package.module:function"'),
+        ("own_data/load.py:arrays", 'a name of the form "package.module:name"'),
+        ("own_data.load:", 'a name of the form "package.module:name"'),
     ],
 )
 def test_the_message_names_the_error(name: str, message: str) -> None:

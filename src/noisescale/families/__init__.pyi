@@ -1,7 +1,6 @@
 from .activations import ACTIVATIONS as ACTIVATIONS
 from .copying import copy_module as copy_module
 from .custom import Factory as Factory
-from .custom import import_named as import_named
 from .ghost_batch import GhostBatchNorm as GhostBatchNorm
 from .layers import FixedReadOut as FixedReadOut
 from .normalization import NORMALIZATIONS as NORMALIZATIONS

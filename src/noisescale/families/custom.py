@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from torch import nn
 
 from noisescale.errors import BadInput, one_line
 from noisescale.families.late_registration import register, registers_late
-from noisescale.user_code import contained
+from noisescale.user_code import contained, import_named
 
 Factory = Callable[[int, tuple[int, ...], int], nn.Module]
 
@@ -29,34 +26,8 @@ def load_factory(reference: str) -> Factory:
     """
     factory = import_named(reference, "model.family")
     if not callable(factory):
-        module_name, _, attribute = reference.partition(":")
-        raise BadInput("model.family", f"a function {attribute!r} in module {module_name!r}", repr(factory))
+        raise BadInput("model.family", f"{reference} must be a function that returns a module", repr(factory))
     return factory  # type: ignore[no-any-return]
-
-
-def import_named(reference: str, key: str) -> Any:
-    """Import an object by name. Modules in the current folder can be imported, as with `python -m`.
-
-    Args:
-        reference: Name of the object, "package.module:name".
-        key: The key of the spec or the argument that contains the name, for messages.
-
-    Returns:
-        The object. None if the module has no such name.
-
-    Raises:
-        BadInput: The module cannot be imported.
-    """
-    module_name, _, attribute = reference.partition(":")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        with contained():
-            module = importlib.import_module(module_name)
-    except Exception as error:  # a user's module may raise anything while it is imported
-        required = f"a module {module_name!r} that can be imported from this folder, or is installed"
-        raise BadInput(key, required, one_line(error)) from error
-    return getattr(module, attribute, None)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from noisescale.errors import BadInput
-from noisescale.families import import_named
+from noisescale.user_code import import_named
 
 
 def load_model(reference: str, checkpoint: Path | None = None) -> nn.Module:

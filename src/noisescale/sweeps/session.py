@@ -39,6 +39,7 @@ from noisescale.sweeps.plan_file import planned_data
 from noisescale.sweeps.spec import SweepSpec
 from noisescale.sweeps.watchdog import STUCK_AFTER
 from noisescale.training import check_precision
+from noisescale.user_code import is_only_in_this_process
 
 
 def sweep(
@@ -92,6 +93,7 @@ def sweep(
     check_executor(executor)
     device = choose_device(device, executor)
     workers = Workers.of(device, jobs)
+    _check_importable(spec, executor, workers)
     chosen_executor = build_executor(executor, workers, folder.absolute(), stuck_after)
     check_precision(spec.training.precision, device)
     check_folder(folder, spec)
@@ -125,6 +127,15 @@ def _refuse_unguarded_script() -> None:
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         required = "`if __name__ == '__main__':` around the call, because workers import the script"
         raise BadInput("a script that calls sweep()", required, "a call at the script's top level")
+
+
+def _check_importable(spec: SweepSpec, executor: str, workers: Workers) -> None:
+    """Check that workers can import the user's code, if other processes train."""
+    here = executor == "local" and workers.count == 1 and workers.device == "cpu"
+    for key, name in (("model.family", spec.model.family), ("dataset.name", spec.dataset.name)):
+        if not here and ":" in name and is_only_in_this_process(name.partition(":")[0]):
+            required = "a function in a file that worker processes can import, or one worker (jobs=1)"
+            raise BadInput(key, required, f"{name}, which is defined in this session only")
 
 
 def failures(folder: str | Path) -> dict[str, str]:

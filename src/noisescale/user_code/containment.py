@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -25,8 +26,9 @@ class CodeEnded(Exception):
 def contained() -> Iterator[None]:
     """Restore what the code inside changes in the process, and turn its attempts to end the process into errors.
 
-    Restored are the working folder, torch's default precision and device, its number of threads, whether it records
-    gradients, and the handlers of signals. An interrupt from the keyboard passes.
+    The code can import modules of the working folder. Restored are the working folder, the search path of modules,
+    torch's default precision and device, its number of threads, whether it records gradients, its accuracy of products,
+    and the handlers of signals. An interrupt from the keyboard passes.
 
     Raises:
         CodeEnded: The code inside called `sys.exit` or `os._exit`, or raised an exception such as `KeyboardInterrupt`
@@ -50,10 +52,12 @@ def contained() -> Iterator[None]:
 
 @contextmanager
 def _kept_folder() -> Iterator[None]:
-    folder = os.getcwd()
+    folder, places = os.getcwd(), list(sys.path)
+    sys.path.insert(0, folder)
     try:
         yield
     finally:
+        sys.path[:] = places
         with suppress(OSError):  # the folder may have been removed
             os.chdir(folder)
 
