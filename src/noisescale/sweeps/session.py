@@ -33,7 +33,7 @@ from noisescale.sweeps.folder import (
 )
 from noisescale.sweeps.grid import Grid
 from noisescale.sweeps.grid_checks import check_grid
-from noisescale.sweeps.lock import driver_lock
+from noisescale.sweeps.lock import check_system, driver_lock
 from noisescale.sweeps.machine import Workers, choose_device
 from noisescale.sweeps.plan_file import planned_data
 from noisescale.sweeps.spec import SweepSpec
@@ -87,6 +87,7 @@ def sweep(
         OSError: The disk is full. The results of finished packs are kept.
     """
     _refuse_unguarded_script()
+    check_system()
     start = time.perf_counter()
     deadline = math.inf if max_seconds is None else time.monotonic() + max_seconds
     folder = Path(out)
