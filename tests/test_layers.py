@@ -16,6 +16,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "src" / "noisescale"
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "seeding": set(),
+    "streams": set(),
     "user_code": {"errors"},
     "runs": {"errors"},
     "noise_laws": {"errors"},

@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from noisescale.errors import BadInput
+from noisescale.streams import prepare_streams
 
 app = typer.Typer(
     help="Find, explain and transfer the hyperparameters of training: learning rate, batch size, width, weight decay.",
@@ -306,6 +307,10 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         The exit code: 0 done, 1 some runs failed, 2 bad input, 130 interrupted.
     """
+    prepare_streams()
+    # No figure is drawn on a screen. A notebook sets a backend that other environments lack, and matplotlib then refuses
+    # to be imported.
+    os.environ["MPLBACKEND"] = "agg"
     with _interrupts():
         return _run(arguments)
 

@@ -57,7 +57,10 @@ _MAX_TICKS = 7
 @contextmanager
 def pictures() -> Iterator[None]:
     """Apply the settings for making and saving figures, and restore the caller's settings afterwards."""
-    with mpl.rc_context(_SETTINGS):
+    with mpl.rc_context():
+        # From matplotlib's defaults, not from the user's file: it may ask for LaTeX, or for a font of another machine.
+        mpl.rcdefaults()
+        mpl.rcParams.update(_SETTINGS)
         yield
 
 

@@ -54,8 +54,7 @@ class TableData:
         for index, column in enumerate(self.columns):
             widest = max((len(row[index]) for row in self.rows), default=0)
             fits = widest <= _WRAP_LENGTH and column != _STATUS
-            # If a narrow terminal cuts a number, the number ends in "…".
-            overflow: OverflowMethod = "ellipsis" if fits else "fold"
+            overflow: OverflowMethod = "fold"
             table.add_column(Text(column), no_wrap=fits, overflow=overflow, min_width=None if fits else _LONGEST_WORD)
         for row in self.rows:
             table.add_row(*(Text(entry) for entry in row))

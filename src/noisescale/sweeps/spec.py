@@ -41,14 +41,14 @@ class SweepSpec(SpecFields):
 
     @classmethod
     def from_toml(cls, path: str | Path, overrides: tuple[str, ...] = ()) -> SweepSpec:
-        """Read a TOML file.
+        """Read a TOML file, also one that begins with a byte order mark.
 
         Args:
             path: The file.
             overrides: Replacements such as "training.steps=100", with the value written as in TOML.
         """
         try:
-            values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+            values = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
         except OSError as error:
             raise BadInput(str(path), "a readable spec file", error.strerror) from None
         except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, or nested too deeply

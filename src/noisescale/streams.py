@@ -1,0 +1,39 @@
+"""Standard output and error of the command line, whatever their encoding, and also if they are closed."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import sys
+from io import TextIOWrapper
+
+_HANDLER = "noisescale.spelled"
+# How characters are spelled where the encoding lacks them. All others become a question mark.
+_SPELLED = {
+    "ε": "eps", "ḡ": "gbar", "σ": "sigma", "λ": "lambda", "Σ": "Sigma", "κ": "kappa", "ρ": "rho", "η": "eta",
+    "θ": "theta", "δ": "delta", "Δ": "Delta", "α": "alpha", "β": "beta", "γ": "gamma", "φ": "phi", "π": "pi",
+    "μ": "mu", "τ": "tau", "χ": "chi", "ω": "omega", "‖": "||", "∞": "inf", "∂": "d", "∇": "grad ",
+    "≤": "<=", "≥": ">=", "≠": "!=", "≈": "~", "±": "+-", "×": "x", "·": "*", "−": "-", "–": "-", "—": "-", "…": "...",
+    "→": "->", "↔": "<->", "½": "1/2", "√": "sqrt", "°": " deg", "†": "+", "“": '"', "”": '"', "‘": "'", "’": "'",
+    "⟨": "<", "⟩": ">", "∑": "sum", "∈": "in", "│": "|", "─": "-", "━": "-", "•": "*",
+    **dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789", strict=True)), "⁻": "-", "⁺": "+",
+    **dict(zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True)),
+}  # fmt: skip
+
+
+def prepare_streams() -> None:
+    """Let both streams accept every text."""
+    codecs.register_error(_HANDLER, _spell)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # the caller closed it
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
+        elif isinstance(stream, TextIOWrapper) and not (stream.encoding or "").lower().startswith("utf"):
+            stream.reconfigure(errors=_HANDLER)
+
+
+def _spell(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    return "".join(_SPELLED.get(char, "?") for char in text), error.end
