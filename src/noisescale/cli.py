@@ -308,8 +308,8 @@ def main(arguments: list[str] | None = None) -> int:
         The exit code: 0 done, 1 some runs failed, 2 bad input, 130 interrupted.
     """
     prepare_streams()
-    # No figure is drawn on a screen. A notebook sets a backend that other environments lack, and matplotlib then refuses
-    # to be imported.
+    # No figure is drawn on a screen. A notebook sets a backend that other environments lack, with which matplotlib
+    # cannot be imported.
     os.environ["MPLBACKEND"] = "agg"
     with _interrupts():
         return _run(arguments)

@@ -45,6 +45,7 @@ def test_every_default(tmp_path: Path) -> None:
             "validation_fraction": 0.0,
             "label_noise": 0.0,
             "data_seed": 0,
+            "standardize": True,
         },
         "model": {
             "family": "mlp",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -140,7 +141,7 @@ def test_an_interrupted_sweep_continues_with_the_same_packs(
 
     def interrupt(trainer: PackTrainer, until: int | None = None, seconds: float | None = None) -> None:
         if len(trained) >= 4:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
         advance(trainer, until, seconds)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):

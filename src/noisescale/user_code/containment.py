@@ -80,7 +80,9 @@ def _kept_torch() -> Iterator[None]:
             torch.set_num_threads(threads)
         torch.set_grad_enabled(records)
         torch.set_float32_matmul_precision(products)
-        torch.use_deterministic_algorithms(deterministic)
+        # Setting it loads torch's compiler, which takes a second.
+        if torch.are_deterministic_algorithms_enabled() != deterministic:
+            torch.use_deterministic_algorithms(deterministic)
 
 
 @contextmanager
