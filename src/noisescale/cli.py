@@ -63,6 +63,9 @@ def sweep_command(
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Worker processes (default: one per core, or per GPU).")
     ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of each worker (default: OMP_NUM_THREADS, or 1 with --jobs).")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     executor: Annotated[str, typer.Option(help="local, ray or slurm.")] = "local",
     set_: Annotated[
@@ -89,12 +92,13 @@ def sweep_command(
 
     checked = SweepSpec.from_toml(spec, tuple(set_ or ()))
     if dry_run:
-        for line in estimate(checked, out, jobs=jobs, device=device, executor=executor).lines():
+        for line in estimate(checked, out, jobs=jobs, threads=threads, device=device, executor=executor).lines():
             print(line)
         return 0
     sweep(
-        checked, out, jobs=jobs, device=device, executor=executor, compile=compile, max_seconds=max_seconds,
-        max_pack_seconds=max_pack_seconds, stuck_after=stuck_after, accept_changed_code=accept_changed_code,
+        checked, out, jobs=jobs, threads=threads, device=device, executor=executor, compile=compile,
+        max_seconds=max_seconds, max_pack_seconds=max_pack_seconds, stuck_after=stuck_after,
+        accept_changed_code=accept_changed_code,
     )  # fmt: skip
     failed = failures(out)
     for pack_id, error in failed.items():

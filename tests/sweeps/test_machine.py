@@ -33,10 +33,41 @@ def test_threads_of_all_workers_are_never_more_than_the_cores(
 ) -> None:
     monkeypatch.setattr(machine, "cpu_count", lambda: cores)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     workers = Workers.of(device, requested)
     assert workers.count >= 1 and workers.threads >= 1
     assert workers.count * workers.threads <= cores
     assert workers.count == min(requested or (2 if device == "cuda" else cores), cores)
+
+
+@pytest.mark.parametrize(
+    ("variable", "requested", "threads", "expected"),
+    [
+        (None, None, None, (8, 1)),
+        (None, 1, None, (1, 1)),
+        (None, 2, 3, (2, 3)),
+        (None, 4, 3, (2, 3)),
+        (None, 1, 100, (1, 8)),
+        ("4", None, None, (2, 4)),
+        ("4,2", 1, None, (1, 4)),
+        ("4", None, 1, (8, 1)),
+        ("1", 2, None, (2, 1)),
+        ("many", None, None, (8, 1)),
+    ],
+)
+def test_threads_are_those_that_the_user_asks_for(
+    variable: str | None,
+    requested: int | None,
+    threads: int | None,
+    expected: tuple[int, int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(machine, "cpu_count", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", variable)
+    workers = Workers.of("cpu", requested, threads)
+    assert (workers.count, workers.threads) == expected
 
 
 def test_a_container_s_memory_is_shared_by_its_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,6 +44,21 @@ def test_a_pack_is_stuck_when_its_file_has_not_changed_for_too_long(tmp_path: Pa
     assert watchdog.stuck(["a"]) == [] and not watchdog.has_started("a")
 
 
+def test_the_time_in_which_everything_was_stopped_does_not_count(tmp_path: Path) -> None:
+    now = [0.0]
+    watchdog, alive_file = Watchdog(tmp_path, 100.0, lambda: now[0]), AliveFile(tmp_path, "a")
+    watchdog.watch("a")
+    alive_file.write()
+    looks = [1.0, 2.0, 5000.0, 5001.0, *(5002.0 + second for second in range(96))]
+    for when in looks:
+        now[0] = when
+        assert watchdog.stuck(["a"]) == []
+    for when in (5098.0, 5099.0, 5100.0):
+        now[0] = when
+        stuck = watchdog.stuck(["a"])
+    assert stuck == ["a"]
+
+
 def test_a_report_holds_the_shares_of_the_steps(tmp_path: Path) -> None:
     given = {"a": (0.0, 0.0), "b": (0.0, 0.25), "c": (0.5, 1.0)}
     for name, shares in given.items():

@@ -65,7 +65,13 @@ class DryRun:
 
 
 def dry_run(
-    spec: SweepSpec, out: str | Path, *, jobs: int | None = None, device: str = "auto", executor: str = "local"
+    spec: SweepSpec,
+    out: str | Path,
+    *,
+    jobs: int | None = None,
+    threads: int | None = None,
+    device: str = "auto",
+    executor: str = "local",
 ) -> DryRun:
     """Check a spec and its folder as `sweep` does, and estimate the cost of the missing runs.
 
@@ -73,6 +79,7 @@ def dry_run(
         spec: The spec to estimate.
         out: The folder of the sweep.
         jobs: Number of worker processes, as for `sweep`.
+        threads: Number of threads of each worker, as for `sweep`.
         device: "auto", "cpu" or "cuda".
         executor: "local", "ray" or "slurm".
 
@@ -95,7 +102,7 @@ def dry_run(
     finished = runs.keys() & set(results.run_id)
     missing = [run for run_id, run in runs.items() if run_id not in finished]
     sizes = model_sizes(grid, spec.grid.width)
-    workers = Workers.of(device, jobs)
+    workers = Workers.of(device, jobs, threads)
     planned, new_packs = Plan(folder / "plan.jsonl").packs_for(missing, sizes, PackLimits.of(workers))
     packs = planned + new_packs
     data = grid.dataset(grid.label_noises[0])

@@ -58,8 +58,8 @@ class Workers:
     device: str
 
     @classmethod
-    def of(cls, device: str, requested: int | None = None) -> Workers:
-        """Share the cores between the requested number of workers, at most one per core.
+    def of(cls, device: str, requested: int | None = None, threads: int | None = None) -> Workers:
+        """Share the cores between workers. Together they have no more threads than there are cores.
 
         The default is one worker per GPU, or one per core without a GPU: two processes with one thread each train small
         networks 1.4 times as fast as one process with two threads (benchmarks/results/speed.md).
@@ -67,14 +67,20 @@ class Workers:
         Args:
             device: "cpu" or "cuda".
             requested: Number of workers; None for the default.
+            threads: Number of threads of each worker. Default: the environment variable OMP_NUM_THREADS; without it,
+                one thread if the number of workers is given, or the cores of each worker.
 
         Returns:
             The workers.
         """
         cores = usable_cores()
-        default = max(1, torch.cuda.device_count()) if device == "cuda" else cores
-        count = min(requested or default, cores)
-        return cls(count, cores // count, device)
+        threads = threads or _threads_of_environment()
+        fixed = None if threads is None else min(threads, cores)
+        default = max(1, torch.cuda.device_count()) if device == "cuda" else cores // (fixed or 1)
+        count = min(requested or default, cores // (fixed or 1))
+        if fixed is None:
+            fixed = 1 if requested and device == "cpu" else cores // count
+        return cls(count, fixed, device)
 
     def memory(self) -> float:
         """Return the memory of one worker, in bytes: its share of a GPU, or of this machine's memory."""
@@ -84,6 +90,13 @@ class Workers:
             return REMOTE_GPU_MEMORY
         sharing = math.ceil(self.count / torch.cuda.device_count())
         return float(torch.cuda.mem_get_info()[1]) / sharing
+
+
+def _threads_of_environment() -> int | None:
+    """Return the number of threads that OMP_NUM_THREADS asks for. None if it is not set, or holds something else."""
+    # A list gives the numbers of nested loops; the first is that of a worker.
+    text = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return int(text) if text.isdecimal() and int(text) else None
 
 
 def usable_cores() -> int:

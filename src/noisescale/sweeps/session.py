@@ -47,6 +47,7 @@ def sweep(
     out: str | Path,
     *,
     jobs: int | None = None,
+    threads: int | None = None,
     device: str = "auto",
     executor: str = "local",
     compile: bool = False,
@@ -67,6 +68,8 @@ def sweep(
         spec: The spec of the sweep.
         out: The folder of the sweep. A new folder is created; an existing sweep continues.
         jobs: Number of worker processes, at most one per core. Default: one per GPU, or one per core without a GPU.
+        threads: Number of threads of each worker. Default: OMP_NUM_THREADS; without it, 1 if `jobs` is given, else the
+            cores of each worker.
         device: "auto", "cpu" or "cuda".
         executor: "local", "ray" or "slurm".
         compile: True asks for `torch.compile`. Results are valid without it.
@@ -93,7 +96,7 @@ def sweep(
     folder = Path(out)
     check_executor(executor)
     device = choose_device(device, executor)
-    workers = Workers.of(device, jobs)
+    workers = Workers.of(device, jobs, threads)
     _check_importable(spec, executor, workers)
     chosen_executor = build_executor(executor, workers, folder.absolute(), stuck_after)
     check_precision(spec.training.precision, device)

@@ -14,6 +14,10 @@ SUFFIX = ".alive"
 # step or evaluation; this is 45 times as long.
 STUCK_AFTER = 900.0
 
+# Seconds between two looks after which this process was stopped (Ctrl-Z, a suspended job, a closed laptop), and its
+# workers with it. It looks about once a second.
+ASLEEP_AFTER = 30.0
+
 # Workers report at least this many times within the time after which they count as stuck.
 REPORTS_PER_TIMEOUT = 4
 
@@ -77,7 +81,8 @@ class Watchdog:
 
     It checks whether the modification time of a pack's progress file changes. The clock of this process measures the
     time between changes, because the clocks of other machines differ. The time of a pack counts from its first report
-    after `watch`, because the pack may first wait for a free worker.
+    after `watch`, because the pack may first wait for a free worker. Time in which this process was stopped does not
+    count.
 
     Args:
         folder: The folder of checkpoints.
@@ -92,6 +97,7 @@ class Watchdog:
         # second time is infinite until a worker reports after `watch`, because an old report may come from an earlier
         # worker.
         self._seen: dict[str, tuple[int | None, float]] = {}
+        self._looked = clock()
 
     def watch(self, pack_id: str) -> None:
         """Start to watch a pack that is submitted, or submitted again."""
@@ -112,6 +118,9 @@ class Watchdog:
             The ids of the stuck packs.
         """
         now, stuck = self._clock(), []
+        if (asleep := now - self._looked) > ASLEEP_AFTER:
+            self._seen = {pack_id: (last, since + asleep) for pack_id, (last, since) in self._seen.items()}
+        self._looked = now
         for pack_id in pack_ids:
             last, since = self._seen[pack_id]
             modified = self._modified(pack_id)
