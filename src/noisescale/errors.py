@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import TypeGuard
 
 
 class BadInput(ValueError):
@@ -38,6 +39,25 @@ def printable(text: str) -> str:
     line = " ".join(text.splitlines())
     shown = line if len(line) <= _MAX_SHOWN else f"{line[:_MAX_SHOWN]}…"
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in shown)
+
+
+def check_texts(value: object) -> None:
+    """Check that no text in nested values of JSON has control characters, which could steer a terminal.
+
+    Args:
+        value: The values.
+
+    Raises:
+        ValueError: A text has a control character other than the end of a line.
+    """
+    if isinstance(value, str) and not value.replace("\n", "").isprintable():
+        raise ValueError("a text with control characters")
+    for entry in (*value.keys(), *value.values()) if isinstance(value, dict) else value if _is_list(value) else ():
+        check_texts(entry)
+
+
+def _is_list(value: object) -> TypeGuard[list[object]]:
+    return isinstance(value, list)
 
 
 def one_line(error: BaseException) -> str:

@@ -159,13 +159,15 @@ class Run:
             The run.
 
         Raises:
-            TypeError: A key is missing.
+            TypeError: A key is missing, or a text has control characters.
         """
         record = modern_record(record)
         values: dict[str, Any] = {**LATER_KEYS, **{name: record[name] for name in _NAMES if name in record}}
         for name, value in values.items():
-            if type(value) is str:  # a plan holds a hundred thousand copies of the same strings
-                values[name] = sys.intern(value)
+            if type(value) is str:
+                if not value.isprintable():  # it could steer a terminal
+                    raise TypeError(f"control characters in {name}")
+                values[name] = sys.intern(value)  # a plan holds a hundred thousand copies of the same strings
         return cls(**values)
 
 

@@ -22,7 +22,7 @@ from noisescale.report.recommended_setting import recommendation_table_data
 from noisescale.report.style import pictures, save
 from noisescale.report.tables import TableData, fit_table_data, group_name
 from noisescale.report.templates import template
-from noisescale.store import Study, write_atomically
+from noisescale.store import Study, check_writable, write_atomically
 
 SCHEMA_VERSION = 1
 
@@ -59,6 +59,9 @@ def write_report(study: Study) -> Path:
     result = fit(study)
     runs, curves = study.finished(), study.curves()
     folder = study.folder / "report"
+    check_writable(folder)
+    if folder.is_symlink():
+        raise BadInput(str(folder), "a folder of its own, because nothing is written through links", "a link")
     try:
         (folder / "figures").mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError, PermissionError) as error:

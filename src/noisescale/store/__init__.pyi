@@ -1,6 +1,8 @@
 from .accepted_batches import MODEL as MODEL
 from .accepted_batches import AcceptedBatches as AcceptedBatches
 from .compaction import compact as compact
+from .entries import check_readable as check_readable
+from .entries import check_writable as check_writable
 from .folder import FAILURES as FAILURES
 from .folder import SHARDS as SHARDS
 from .folder import SPEC as SPEC
@@ -23,5 +25,6 @@ from .study import Study as Study
 from .study import comparable_runs as comparable_runs
 from .study import diverged_or_collapsed as diverged_or_collapsed
 from .study import fill_failures as fill_failures
+from .times import append_line as append_line
 from .times import record_time as record_time
 from .times import record_times as record_times

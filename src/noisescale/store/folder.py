@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from noisescale.errors import BadInput
+from noisescale.errors import BadInput, check_texts, printable
 from noisescale.runs import Run
 
 SPEC = "spec.json"
@@ -60,6 +60,7 @@ def parse_spec(text: str, path: Path) -> dict[str, Any]:
 
     try:
         spec = json.loads(text, parse_constant=refuse)
+        check_texts(spec)
     except (ValueError, RecursionError):
         spec = None
     if not isinstance(spec, dict) or any(not isinstance(spec.get(name, {}), dict) for name in _SPEC_SECTIONS):
@@ -104,7 +105,7 @@ def _read_failure(path: Path) -> Failure:
         # A run's id is a digest of its whole configuration, so an edited record does not match.
         intact = all(run.run_id == record["run_id"] for run, record in zip(runs, records, strict=True))
         if isinstance(error, str) and intact:
-            return Failure(error, runs)
+            return Failure(printable(error), runs)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         pass
     return Failure("its record is damaged", ())

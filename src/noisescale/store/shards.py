@@ -246,16 +246,27 @@ def move_damaged_shards(folder: Path, aside: Path) -> list[str]:
 def _read_all(folder: Path, choose: Choose) -> list[pa.Table]:
     while True:
         try:
-            return [
-                _with_all_keys(unseal_table(path.read_bytes(), str(path), choose), choose)
-                for path in sorted(folder.glob(f"*{SUFFIX}"))
-            ]
+            tables = []
+            for path in sorted(folder.glob(f"*{SUFFIX}")):
+                table = unseal_table(path.read_bytes(), str(path), choose)
+                _check_texts(table, path)
+                tables.append(_with_all_keys(table, choose))
+            return tables
         except FileNotFoundError as error:  # the driver has joined this shard since the listing
             if error.filename is not None and Path(error.filename).is_symlink():
                 raise BadInput(str(error.filename), "a shard as a sweep wrote it", "a dangling link") from None
         except OSError as error:
             name = str(error.filename or folder)
             raise BadInput(name, "a shard as a sweep wrote it", error.strerror) from None
+
+
+def _check_texts(table: pa.Table, path: Path) -> None:
+    """Refuse texts with control characters, which could steer a terminal."""
+    for name in table.column_names:
+        if pa.types.is_string(table[name].type) and not all(
+            text is None or text.isprintable() for text in table[name].unique().to_pylist()
+        ):
+            raise DamagedFile(str(path), "a shard as a sweep wrote it", f"control characters in the column {name}")
 
 
 def _with_all_keys(table: pa.Table, choose: Choose) -> pa.Table:

@@ -16,6 +16,7 @@ from noisescale.errors import BadInput
 from noisescale.noise_laws import NOISE_COLUMNS, SGD_NOISE
 from noisescale.runs import Run
 from noisescale.store.accepted_batches import AcceptedBatches, read_accepted_batches
+from noisescale.store.entries import check_readable
 from noisescale.store.folder import SHARDS, read_failures, read_spec
 from noisescale.store.json_record import positive, read_record
 from noisescale.store.nested import NestedCurves, flat_rows
@@ -55,9 +56,10 @@ class Study:
             The study.
 
         Raises:
-            BadInput: The folder holds no sweep.
+            BadInput: The folder holds no sweep, or a pipe or a device.
         """
         path = Path(folder)
+        check_readable(path)
         return cls(path, read_spec(path))
 
     def data_shape(self) -> tuple[tuple[int, ...], int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,22 @@ def record_times(folder: Path, command: str, seconds: dict[str, float]) -> None:
         seconds: Seconds by part of the command.
     """
     line = json.dumps({"command": command, **{name: round(value, 4) for name, value in seconds.items()}})
-    with contextlib.suppress(OSError), (folder / "times.jsonl").open("a", encoding="utf-8") as file:
+    with contextlib.suppress(OSError):
+        append_line(folder / "times.jsonl", line)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append a line to a file, which is created if it does not exist. Links are not followed.
+
+    Args:
+        path: The file.
+        line: The line, without its end.
+
+    Raises:
+        OSError: The file cannot be written, or is a link.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+    with os.fdopen(os.open(path, flags, 0o666), "a", encoding="utf-8") as file:
         file.write(f"{line}\n")
 
 

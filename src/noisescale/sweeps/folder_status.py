@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from noisescale.store import SHARDS, finished_packs, read_failures, read_spec, read_statuses
+from noisescale.store import SHARDS, check_readable, finished_packs, read_failures, read_spec, read_statuses
 from noisescale.sweeps.lock import UNFINISHED, is_driven
 from noisescale.sweeps.log import describe_runs
 from noisescale.sweeps.plan_file import PLAN, planned_sizes
@@ -77,6 +77,7 @@ def status(folder: str | Path) -> Status:
         BadInput: The folder holds no sweep, or one of its files is damaged.
     """
     path = Path(folder)
+    check_readable(path)
     read_spec(path)  # refuses a folder without a sweep
     statuses = read_statuses(path / SHARDS)
     counts = Counter(statuses.values())

@@ -9,7 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from noisescale.errors import printable
 from noisescale.runs import Run
+from noisescale.store import append_line
 
 if TYPE_CHECKING:  # the command `status` imports this module and must not load torch
     from noisescale.sweeps.jobs import Outcome, Retry
@@ -36,8 +38,8 @@ class SweepLog:
     def write(self, text: str) -> None:
         """Append a line with the time."""
         when = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-        with contextlib.suppress(OSError), self._path.open("a", encoding="utf-8") as file:
-            file.write(f"{when} {' '.join(text.split())}\n")
+        with contextlib.suppress(OSError):
+            append_line(self._path, f"{when} {printable(' '.join(text.split()))}")
 
     def write_outcome(self, pack: Pack, outcome: Outcome) -> None:
         """Append the outcome of a pack."""

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from noisescale.errors import printable
+
 # More distinct warnings per pack than this add no information.
 MAX_WARNINGS = 20
 
@@ -29,8 +31,8 @@ def collect_warnings() -> Iterator[dict[str, str]]:
         file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
-        text = " ".join(str(message).split())
-        place = f"{category.__name__} of {Path(filename).name}, line {lineno}"
+        text = printable(" ".join(str(message).split()))
+        place = printable(f"{category.__name__} of {Path(filename).name}, line {lineno}")
         if place in collected or len(collected) < MAX_WARNINGS:
             collected.setdefault(place, text)
 
