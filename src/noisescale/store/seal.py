@@ -33,7 +33,7 @@ _FORMAT_KEY, _DIGEST_KEY = b"noisescale.format", b"noisescale.sha256"
 _BLANK = b"0" * 64
 # The digest in the footer: the key, two bytes with the length of the value, and the value.
 _DIGEST_PATTERN = re.compile(re.escape(_DIGEST_KEY) + rb".{2}([0-9a-f]{64})", re.DOTALL)
-_PACK_ID = re.compile(r"[0-9a-f]{16}")
+_PACK_ID = re.compile(r"[\w-]{1,64}", re.ASCII)
 # The footer begins at most this many bytes before the end of the file.
 _FOOTER_BYTES = 2**20
 
@@ -101,7 +101,7 @@ def packs_in_footer(path: Path) -> list[str]:
         packs: list[str] = (pq.read_metadata(path).metadata or {})[_PACKS_KEY].decode().split()
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise _damaged(str(path), error) from None
-    # The ids become names of files, so they must be those of packs.
+    # The ids become names of files, so they must not lead out of the folder.
     if not all(_PACK_ID.fullmatch(pack) for pack in packs):
         raise _damaged(str(path), "ids that are not those of packs")
     return packs

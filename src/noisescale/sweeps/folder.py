@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from noisescale.errors import BadInput
-from noisescale.store import FAILURES, SHARDS, SPEC, check_writable, parse_spec, write_atomically
+from noisescale.store import FAILURES, SHARDS, SPEC, check_readable, check_writable, parse_spec, write_atomically
 from noisescale.sweeps.lock import FULL, LOCK, UNFINISHED
 from noisescale.sweeps.spec import SweepSpec
 from noisescale.sweeps.spec_fields import SpecFields
@@ -44,9 +44,10 @@ def prepare_folder(folder: Path, spec: SweepSpec) -> None:
         spec: The spec of the sweep.
 
     Raises:
-        BadInput: `check_folder` refuses the folder.
+        BadInput: `check_folder` refuses the folder, or a link leads out of it.
         OSError: The folder cannot be written.
     """
+    check_writable(folder)
     check_folder(folder, spec)
     text = json.dumps(as_plain(continued_spec(folder, spec)), indent=1)
     path = folder / SPEC
@@ -94,8 +95,8 @@ def check_folder(folder: Path, spec: SweepSpec) -> None:
         spec: The spec of the sweep.
 
     Raises:
-        BadInput: The folder holds other files or links, or a spec that differs in more than a larger grid or more
-            seeds. The message names the keys.
+        BadInput: The folder holds other files, or a spec that differs in more than a larger grid or more seeds. The
+            message names the keys.
     """
     try:
         exists = folder.exists()
@@ -103,7 +104,7 @@ def check_folder(folder: Path, spec: SweepSpec) -> None:
         raise BadInput(_shortened(folder), "a path where a folder can be created", error.strerror) from None
     if exists and not folder.is_dir():
         raise BadInput(str(folder), "a folder, or a path where one can be created", "a file")
-    check_writable(folder)
+    check_readable(folder)
     path = folder / SPEC
     if path.exists():
         differences = spec_differences(_with_later_keys(_read_spec(path)), as_plain(continued_spec(folder, spec)))
