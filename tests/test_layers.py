@@ -26,7 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "parameterizations": {"errors", "runs", "seeding"},
     "datasets": {"errors", "seeding", "user_code"},
     "theory": {"errors", "estimate", "runs"},
-    "measure": {"errors", "estimate", "runs", "families", "datasets", "user_code"},
+    "measure": {"errors", "estimate", "runs", "families", "datasets", "seeding", "user_code"},
     "training": {
         "errors",
         "estimate",

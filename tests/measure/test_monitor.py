@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 
 import numpy as np
 import pytest
@@ -75,7 +76,8 @@ def test_it_measures_at_regular_steps_and_estimates_after_enough_measurements() 
     measured = [monitor.update(torch.randn(8, SIZE), torch.zeros(8)) for _ in range(29)]
     assert [place for place, is_measured in enumerate(measured, 1) if is_measured] == [5, 10, 15, 20, 25]
     assert monitor.estimate() is None
-    assert not monitor.update(torch.randn(3, SIZE), torch.zeros(3))  # The batch has fewer examples than parts.
+    with pytest.warns(UserWarning, match="3 examples, which is fewer than the 4 parts"):
+        assert not monitor.update(torch.randn(3, SIZE), torch.zeros(3))
     for _ in range(5):
         monitor.update(torch.randn(8, SIZE), torch.zeros(8))
     assert monitor.estimate() is not None
@@ -90,3 +92,95 @@ def test_numbers_out_of_range_are_refused() -> None:
     model.theta.requires_grad_(False)
     with pytest.raises(BadInput, match="model"):
         NoiseMonitor(model, output)
+
+
+class Counts(nn.Module):
+    """Keeps a state in a number, a list, and tensors that are replaced or changed in place, and registers a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 8), nn.Linear(8, 3)
+        self.calls, self.seen, self.mean, self.sum = 0, [0.0], torch.zeros(8), torch.zeros(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not hasattr(self, "scale"):
+            self.register_buffer("scale", torch.ones(8))
+        hidden = self.first(x).relu()
+        self.kept = hidden
+        self.calls += 1
+        self.seen.append(float(hidden.detach().mean()))
+        self.mean = 0.9 * self.mean + 0.1 * hidden.detach().mean(0)
+        self.sum += hidden.detach().mean(0) / self.calls
+        noise = np.random.default_rng(len(self.seen)).normal() + np.random.normal()  # noqa: NPY002
+        return self.last((hidden - self.mean - 0.01 * self.sum) * self.scale) + 0.01 * noise * sum(self.seen)
+
+
+class Remembers(nn.Module):
+    """A recurrent layer that goes on where the last batch ended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.last = nn.GRU(3, 8, batch_first=True), nn.Linear(8, 3)
+        self.memory: dict[str, Tensor] = {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = self.memory.get("state")
+        out, new = self.layer(
+            x.reshape(len(x), 2, 3), state if state is not None and state.shape[1] == len(x) else None
+        )
+        self.memory["state"] = new.detach()
+        return self.last(out[:, -1])
+
+
+@pytest.mark.parametrize("kind", [Counts, Remembers])
+@pytest.mark.parametrize("between", [False, True])
+def test_a_state_in_attributes_stays_as_without_the_monitor(kind: type[nn.Module], between: bool) -> None:
+    ends = []
+    for watched in (False, True):
+        torch.manual_seed(0)
+        np.random.seed(0)  # noqa: NPY002
+        x, y, model = torch.randn(96, 6), torch.randint(3, (96,)), kind()
+        monitor, optimizer = (
+            NoiseMonitor(model, nn.CrossEntropyLoss(), every=1),
+            torch.optim.SGD(model.parameters(), 0.1),
+        )
+        for start in (0, 32, 64) * 3:
+            batch = x[start : start + 32], y[start : start + 32]
+            if watched and not between:
+                assert monitor.update(*batch)
+            loss = nn.functional.cross_entropy(model(batch[0]), batch[1])
+            if watched and between:
+                assert monitor.update(*batch)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        ends.append([*model.parameters(), *model.buffers()])
+    assert all(torch.equal(*pair) for pair in zip(*ends, strict=True))
+
+
+def test_a_batch_that_cannot_be_measured_is_named_once_and_training_goes_on() -> None:
+    model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+    monitor = NoiseMonitor(model, nn.CrossEntropyLoss(), every=1)
+    with pytest.warns(UserWarning, match=r"skips a batch of 4 examples in 4 parts: ValueError: Expected more than 1"):
+        assert not monitor.update(torch.randn(4, 6), torch.zeros(4, dtype=torch.long))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not monitor.update(torch.randn(4, 6), torch.zeros(4, dtype=torch.long))
+    with pytest.warns(UserWarning, match=r"not batches of tensors \(dict and Tensor\); `update_by`"):
+        assert not monitor.update({"x": torch.randn(8, 6)}, torch.zeros(8))  # type: ignore[arg-type]
+    assert monitor.update(torch.randn(8, 6), torch.zeros(8, dtype=torch.long))
+    assert model.training
+
+
+def test_a_model_and_a_loss_cannot_change_the_batch() -> None:
+    class InPlace(Rows):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x.mul_(0.5))
+
+    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        return (outputs - targets.add_(1.0)).square().mean()
+
+    inputs, targets = torch.randn(8, SIZE), torch.zeros(8)
+    before = inputs.clone()
+    assert NoiseMonitor(InPlace(), loss, every=1).update(inputs, targets)
+    assert torch.equal(inputs, before) and not targets.any()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
 
 from noisescale.errors import BadInput
 from noisescale.measure.monitor import EVERY, PARTS, MonitoredNoise, NoiseMonitor
@@ -18,19 +22,30 @@ else:
 
 
 class NoiseCallback(Callback):  # type: ignore[misc]  # untyped where the library is absent
-    """Logs the gradient noise scale of a module whose batches are (inputs, targets).
+    """Logs the gradient noise scale of a module.
 
     Args:
         loss: Loss of the outputs and targets, averaged over the batch, as in the training step of the module.
         every: Number of training batches between measurements.
         parts: Number of parts into which a measured batch is split.
+        unpack: A function from a batch to (inputs, targets). Not needed if batches are such pairs. Batches of another
+            form are skipped with a warning.
     """
 
-    def __init__(self, loss: LossFunction, *, every: int = EVERY, parts: int = PARTS) -> None:
+    def __init__(
+        self,
+        loss: LossFunction,
+        *,
+        every: int = EVERY,
+        parts: int = PARTS,
+        unpack: Callable[[Any], tuple[Tensor, Tensor]] | None = None,
+    ) -> None:
         super().__init__()
+        self._unpack = unpack
         self._options: dict[str, Any] = {"every": every, "parts": parts}
         self._loss = loss
         self._monitor: NoiseMonitor | None = None
+        self._has_warned = False
 
     def estimate(self) -> MonitoredNoise | None:
         """Return the current noise, or None before the sixth measurement."""
@@ -44,7 +59,20 @@ class NoiseCallback(Callback):  # type: ignore[misc]  # untyped where the librar
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Measure the noise at the weights before the step, if a measurement is due."""
-        inputs, targets = batch
         assert self._monitor is not None
-        if self._monitor.update(inputs, targets) and (noise := self._monitor.estimate()) is not None:
+        if self._unpack is not None:
+            batch = self._unpack(batch)
+        elif not (isinstance(batch, tuple | list) and len(batch) == 2):
+            if not self._has_warned:
+                self._has_warned = True
+                warnings.warn(f"the noise is not measured: batches are {_form(batch)}; give `unpack`", stacklevel=2)
+            return
+        if self._monitor.update(*batch) and (noise := self._monitor.estimate()) is not None:
             pl_module.log_dict(noise.logged())
+
+
+def _form(batch: Any) -> str:
+    if isinstance(batch, Mapping):
+        return f"dictionaries with the keys {', '.join(map(str, batch))}, not pairs (inputs, targets)"
+    kind = type(batch).__name__
+    return f"of {len(batch)} entries ({kind}), not 2" if isinstance(batch, tuple | list) else f"of the type {kind}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,10 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from noisescale.errors import BadInput
+from noisescale.errors import BadInput, one_line
 from noisescale.estimate import Estimate, with_t_interval
+from noisescale.measure.kept_state import kept_state
 from noisescale.measure.noise import fieller, ratio_error
 from noisescale.measure.problem import LossFunction
+from noisescale.seeding import kept_generators
 
 # Steps between measurements. A measurement takes about as long as a step, so this adds about 1 % to the training time.
 EVERY = 100
@@ -25,6 +28,8 @@ PARTS = 4
 
 # Number of latest measurements from which the noise is estimated, and the smallest number that is enough.
 _WINDOW, _MIN_MEASUREMENTS = 32, 6
+# Kinds of skipped batches that are named. Further ones are skipped without a word.
+_MOST_WARNINGS = 5
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,9 @@ class MonitoredNoise:
 class NoiseMonitor:
     """Measures tr Σ, |G|² and their ratio at regular steps. It changes neither the model nor any generator.
 
+    A batch that cannot be measured is skipped, with a warning at the first such batch. Training goes on as without the
+    monitor.
+
     A batch of B examples is split into m parts with gradients g_j. Then tr Σ = (B/m) Σ‖g_j − ḡ‖²/(m − 1) and
     |G|² = ‖ḡ‖² − tr Σ/B are unbiased. Parameters move between measurements. The current value is therefore the end of
     a least-squares parabola through the last measurements. (A line fits badly if |G|² halves within these
@@ -70,7 +78,7 @@ class NoiseMonitor:
         model: The model in training. Its `grad` fields are not changed.
         loss: Loss of outputs and targets, averaged over the batch. Not needed for `update_by`.
         every: Number of steps between measurements.
-        parts: Number m of parts, at least 2. Batches of fewer than m examples are not measured.
+        parts: Number m of parts, at least 2. Batches of fewer than m examples are skipped.
 
     Raises:
         BadInput: A number is out of range, or no parameter of the model takes a gradient.
@@ -94,6 +102,7 @@ class NoiseMonitor:
         # Step, tr Σ and |G|² of the last measurements.
         self._measurements: deque[tuple[int, float, float]] = deque(maxlen=_WINDOW)
         self._not_finite = 0
+        self._warned: set[str] = set()
 
     def update(self, inputs: Tensor, targets: Tensor) -> bool:
         """Count a training step, and measure if it is due. Call it once for each step, with the batch of the step.
@@ -110,7 +119,13 @@ class NoiseMonitor:
         """
         if (loss := self._loss) is None:
             raise BadInput("loss", "a loss of outputs and targets, for `update`", "none")
-        return self.update_by(len(inputs), lambda part: loss(self._model(inputs[part]), targets[part]))
+        if not (isinstance(inputs, Tensor) and isinstance(targets, Tensor) and inputs.dim() and targets.dim()):
+            self._step += 1
+            kinds = f"{type(inputs).__name__} and {type(targets).__name__}"
+            self._skip(f"inputs and targets that are not batches of tensors ({kinds}); `update_by` takes any batch")
+            return False
+        # Copies, because a model or a loss may change what it is given.
+        return self.update_by(len(inputs), lambda part: loss(self._model(inputs[part].clone()), targets[part].clone()))
 
     def update_by(self, examples: int, loss_of: Callable[[slice], Tensor]) -> bool:
         """Count a training step, and measure if it is due, for a batch of any form.
@@ -123,10 +138,17 @@ class NoiseMonitor:
             Whether this step was measured.
         """
         self._step += 1
-        if self._step % self._every or examples < self._parts:
+        if self._step % self._every:
+            return False
+        if examples < self._parts:
+            self._skip(f"a batch of {examples} examples, which is fewer than the {self._parts} parts")
             return False
         size = examples // self._parts
-        gradients = self._gradients(loss_of, size)
+        try:
+            gradients = self._gradients(loss_of, size)
+        except Exception as error:  # the user's model and loss may raise anything, which must not end the training
+            self._skip(f"a batch of {examples} examples in {self._parts} parts: {one_line(error)}")
+            return False
         mean = [torch.stack(parts_of_parameter).mean(0) for parts_of_parameter in zip(*gradients, strict=True)]
         spread = sum(
             float((gradient - center).double().square().sum())
@@ -168,23 +190,27 @@ class NoiseMonitor:
         if not trace.standard_error:
             return "all measurements are equal: is every batch the same?"
         if norm.value <= 0 or math.isinf(ratio.high):
-            return "|G|² may be 0, so the noise scale has no upper bound: measure more often, or with larger batches"
+            often = f"measure more often than every {self._every} steps, or " if self._every > 1 else ""
+            return f"|G|² may be 0, so the noise scale has no upper bound: {often}train with larger batches"
         return "ok"
 
+    def _skip(self, what: str) -> None:
+        """Warn that a batch is not measured, the first time for each kind of batch."""
+        if what not in self._warned and len(self._warned) < _MOST_WARNINGS:
+            self._warned.add(what)
+            warnings.warn(f"the noise monitor skips {what}", stacklevel=4)
+
     def _gradients(self, loss_of: Callable[[slice], Tensor], size: int) -> list[tuple[Tensor, ...]]:
-        """Compute the gradient of each part. Restore buffers and random generators afterwards."""
-        model = self._model
-        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+        """Compute the gradient of each part. Restore modules and random generators after each."""
+        modules = [module for module in (self._model, self._loss) if isinstance(module, nn.Module)]
+        parameters = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
         devices = [parameters[0].device] if parameters[0].is_cuda else []
         gradients = []
-        with torch.random.fork_rng(devices=devices), torch.enable_grad():
+        with torch.random.fork_rng(devices=devices), kept_generators(), torch.enable_grad():
             for start in range(0, size * self._parts, size):
-                loss = loss_of(slice(start, start + size))
-                gradients.append(torch.autograd.grad(loss, parameters, materialize_grads=True))
-        with torch.no_grad():
-            for name, buffer in model.named_buffers():
-                buffer.copy_(buffers[name])
+                with kept_state(*modules):
+                    loss = loss_of(slice(start, start + size))
+                    gradients.append(torch.autograd.grad(loss, parameters, materialize_grads=True))
         return gradients
 
 
