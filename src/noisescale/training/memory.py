@@ -51,7 +51,11 @@ def footprint(module: nn.Module, inputs: Tensor) -> Footprint:
             kept.append(-(-output.numel() // len(inputs)))
 
     for part in trial.modules():
-        if any(True for _ in part.parameters(recurse=False)):
+        own = list(part.parameters(recurse=False))
+        if own and isinstance(part, torch.jit.ScriptModule):
+            # Scripted modules take no hooks. A layer has as many outputs as its weight has rows, at one position.
+            kept.append(own[0].shape[0])
+        elif own:
             part.register_forward_hook(note)
     with torch.no_grad(), _LargestTensor() as widest:
         trial(inputs.clone())
