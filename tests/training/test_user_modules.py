@@ -15,7 +15,9 @@ import torch
 from torch import nn
 from user_modules import ROWS, Row
 
+from noisescale.families import build as seeded_build
 from noisescale.families.custom import CustomBuild
+from noisescale.sweeps.module_checks import check_factory, check_passes
 from noisescale.training import PackTrainer
 
 if TYPE_CHECKING:
@@ -32,6 +34,19 @@ float64, two runs in a pack, and equals a plain loop of torch to {tolerance:g}.
 | module | runs are trained | because |
 |---|---|---|
 """
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("row", ROWS, ids=[row.kind for row in ROWS])
+def test_its_results_follow_from_the_seed(row: Row) -> None:
+    build = CustomBuild(row.factory, "own:own")
+
+    def build_from(seed: int) -> nn.Module:
+        return seeded_build(build, WIDTH, (12,), 4, seed)
+
+    inputs = torch.randn(16, 12, generator=torch.Generator().manual_seed(0))
+    assert check_factory(build_from) == []
+    check_passes(build_from, inputs[:8], inputs[8:])
 
 
 def plain(row: Row, seed: int, make_run: MakeRun, make_data: MakeData) -> nn.Module:

@@ -18,8 +18,8 @@ def read_record(path: Path, required: str, parse: Callable[[Any], Record]) -> Re
     Args:
         path: The file.
         required: What the file must hold, and how to get it, for the message.
-        parse: Makes the record from the values of the file. It raises ValueError, LookupError or TypeError if they are
-            not those of a record.
+        parse: Makes the record from the values of the file. It raises ValueError, LookupError, TypeError or
+            AttributeError if they are not those of a record.
 
     Raises:
         BadInput: The file is damaged.
@@ -28,7 +28,7 @@ def read_record(path: Path, required: str, parse: Callable[[Any], Record]) -> Re
         return parse(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise BadInput(str(path), required, "something else") from None
 
 

@@ -90,9 +90,5 @@ def _entries(path: str, value: object, depth: int) -> Iterator[tuple[str, object
 def _of_tensor(tensor: Tensor) -> object:
     if torch._C._functorch.is_functorch_wrapped_tensor(tensor) or tensor.is_meta:
         return None
-    values = tensor.detach().cpu().contiguous()
-    return (
-        tuple(values.shape),
-        str(values.dtype),
-        values.view(torch.uint8).numpy().tobytes() if values.numel() else b"",
-    )
+    values = tensor.detach().cpu()
+    return tuple(values.shape), str(values.dtype), pickle.dumps(values.tolist())

@@ -87,16 +87,22 @@ def train_pack(job: Job, report: ReportProgress = lambda before, now: None) -> T
 
 def _check_code(code: CodeIdentity, run: Run, dataset: Dataset) -> None:
     """Check that this process has imported the code that the sweep was planned with."""
-    now = _code_now(ModelOptions.of_run(run), run.dataset, code.width, dataset.input_shape, dataset.num_classes)
-    if (difference := code.difference(now)) is not None:
+    if (difference := _difference(code, ModelOptions.of_run(run), run.dataset, dataset)) is not None:
         raise BadInput("the code of the model and the data", "the code that the sweep was planned with", difference)
 
 
-@cache
-def _code_now(
-    model: ModelOptions, data: str, width: int, input_shape: tuple[int, ...], num_classes: int
-) -> CodeIdentity:
-    return identify(modules_of(model.family, data), family_factory(model), width, input_shape, num_classes)
+# Digests of the code that this process was found to have imported.
+_CHECKED: set[str] = set()
+
+
+def _difference(code: CodeIdentity, model: ModelOptions, data: str, dataset: Dataset) -> str | None:
+    if code.digest in _CHECKED:
+        return None
+    names, shape = modules_of(model.family, data), (dataset.input_shape, dataset.num_classes)
+    difference = code.difference(identify(names, family_factory(model), code.width, *shape))
+    if difference is None:
+        _CHECKED.add(code.digest)
+    return difference
 
 
 def _train(job: Job, runs: tuple[Run, ...], dataset: Dataset, trained: TrainedPack, report: ReportProgress) -> None:

@@ -1,0 +1,165 @@
+"""The code of a user's model and data is part of what a study is."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from noisescale.errors import BadInput
+from noisescale.laws import fit
+from noisescale.sweeps import SweepSpec, failures, sweep
+from noisescale.sweeps.code_identity import CODE, CodeIdentity
+from noisescale.sweeps.user_modules import code_digests
+
+MakeSpec = Callable[..., SweepSpec]
+
+FILES = {
+    "__init__": "",
+    "model": """
+\"\"\"A model.\"\"\"
+from torch import nn
+from owners.parts import hidden
+
+
+def model(width, input_shape, num_classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, width), hidden(), nn.Linear(width, num_classes))
+""",
+    "parts": """
+from torch import nn
+
+
+def hidden():
+    from . import constants
+    return nn.Softplus(constants.BETA)
+""",
+    "constants": "BETA = 1.0",
+    "unused": "X = 1",
+}
+
+
+@pytest.fixture
+def owners(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A package of a user: a model, a module that it imports, and one that this imports in a function."""
+    package = tmp_path / "owners"
+    package.mkdir()
+    for name, text in FILES.items():
+        (package / f"{name}.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield package
+    forget()
+
+
+def forget() -> None:
+    """Forget the user's modules, as a new process would."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "owners"]:
+        del sys.modules[name]
+
+
+def edit(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+    forget()
+
+
+@pytest.fixture
+def spec(make_spec: MakeSpec, owners: Path) -> SweepSpec:
+    return make_spec(model__family="owners.model:model", grid__parameterization=["own"], seeds=1)
+
+
+def grown(spec: SweepSpec) -> SweepSpec:
+    return spec.model_copy(update={"seeds": (*spec.seeds, len(spec.seeds))})
+
+
+def test_digests_follow_imports_and_ignore_layout(owners: Path) -> None:
+    importlib.import_module("owners.model")
+    first = code_digests(["owners.model"])
+    assert set(first) == {"owners", "owners.model", "owners.parts", "owners.constants"}
+    edit(owners / "model.py", "A model.", "Another docstring.")
+    edit(owners / "parts.py", "    return", "    # A comment.\n\n    return")
+    importlib.import_module("owners.model")
+    assert code_digests(["owners.model"]) == first
+    edit(owners / "constants.py", "1.0", "2.0")
+    importlib.import_module("owners.model")
+    second = code_digests(["owners.model"])
+    assert [name for name in first if first[name] != second[name]] == ["owners.constants"]
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("model.py", "Linear(width, num", "Linear(width, 1 * num"),
+        ("constants.py", "1.0", "2.0"),
+        ("parts.py", "nn.Softplus(constants.BETA)", "nn.ELU(constants.BETA)"),
+    ],
+)
+def test_changed_code_is_refused_by_file_and_fitted_apart_if_accepted(
+    file: str, old: str, new: str, spec: SweepSpec, owners: Path, tmp_path: Path
+) -> None:
+    before = sweep(spec, tmp_path / "out", jobs=1, quiet=True).runs()
+    assert before.code.nunique() == 1 and len(before.code.iloc[0]) == 16
+    edit(owners / file, old, new)
+    with pytest.raises(BadInput, match=rf"--accept-changed-code. Got: other code in .*owners/{file}"):
+        sweep(grown(spec), tmp_path / "out", jobs=1, quiet=True)
+    study = sweep(grown(spec), tmp_path / "out", jobs=1, quiet=True, accept_changed_code=True)
+    runs = study.runs()
+    first, second = (set(runs[runs.seed == seed].code) for seed in (0, 1))
+    assert first == set(before.code) and len(second) == 1 and first != second
+    assert {group.varied["code"] for group in fit(study).groups} == first | second
+    # The changed code is known now, and so is the old one.
+    sweep(grown(grown(spec)), tmp_path / "out", jobs=1, quiet=True)
+    edit(owners / file, new, old)
+    sweep(grown(grown(grown(spec))), tmp_path / "out", jobs=1, quiet=True)
+
+
+def test_a_comment_changes_nothing(spec: SweepSpec, owners: Path, tmp_path: Path) -> None:
+    sweep(spec, tmp_path / "out", jobs=1, quiet=True)
+    edit(owners / "parts.py", "def hidden", "# Another comment.\ndef hidden")
+    assert sweep(grown(spec), tmp_path / "out", jobs=1, quiet=True).runs().code.nunique() == 1
+
+
+def test_a_removed_record_does_not_let_other_code_in(spec: SweepSpec, owners: Path, tmp_path: Path) -> None:
+    sweep(spec, tmp_path / "out", jobs=1, quiet=True)
+    (tmp_path / "out" / CODE).unlink()
+    sweep(spec, tmp_path / "out", jobs=1, quiet=True)
+    (tmp_path / "out" / CODE).unlink()
+    edit(owners / "constants.py", "1.0", "3.0")
+    with pytest.raises(BadInput, match="Got: other code"):
+        sweep(grown(spec), tmp_path / "out", jobs=1, quiet=True)
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_code_that_differs_in_a_worker_fails_its_packs(spec: SweepSpec, owners: Path, tmp_path: Path) -> None:
+    changing = "import multiprocessing\nBETA = 1.0 if multiprocessing.parent_process() is None else 2.0"
+    (owners / "constants.py").write_text(changing)
+    forget()
+    sweep(spec, tmp_path / "out", jobs=2, quiet=True)
+    errors = set(failures(tmp_path / "out").values())
+    assert errors and all("other outputs of the module of width" in error for error in errors)
+
+
+def test_built_in_models_have_no_code(make_spec: MakeSpec, tmp_path: Path) -> None:
+    runs = sweep(make_spec(seeds=1), tmp_path / "out", jobs=1, quiet=True).runs()
+    assert set(runs.code) == {""} and not (tmp_path / "out" / CODE).exists()
+
+
+def test_a_damaged_record_is_refused(spec: SweepSpec, tmp_path: Path) -> None:
+    sweep(spec, tmp_path / "out", jobs=1, quiet=True)
+    for text in ("[{}]", "3", '[{"files": 1, "width": 2, "shapes": {}, "outputs": []}]'):
+        (tmp_path / "out" / CODE).write_text(text)
+        with pytest.raises(BadInput, match="the code's identity as a sweep wrote it"):
+            sweep(spec, tmp_path / "out", jobs=1, quiet=True)
+
+
+def test_outputs_are_compared_to_rounding() -> None:
+    def identity(weights: int = 2, output: float = 1.0) -> CodeIdentity:
+        return CodeIdentity({"own": "a"}, 4, {"w": (weights,)}, (output, -2.0))
+
+    assert identity().difference(identity(output=1.000001)) is None
+    assert "other outputs" in str(identity().difference(identity(output=1.001)))
+    assert "other parameters" in str(identity().difference(identity(weights=3)))

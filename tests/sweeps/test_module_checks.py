@@ -1,0 +1,265 @@
+"""Modules whose results do not follow from the seed of a run are refused, and the state is named."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from noisescale.errors import BadInput
+from noisescale.seeding import seeded
+from noisescale.sweeps.module_checks import check_factory, check_growth, check_passes
+
+INPUTS = torch.randn(16, 6, generator=torch.Generator().manual_seed(0))
+
+
+class Net(nn.Module):
+    """Computes a plain network. Subclasses change how."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 5), nn.Linear(5, 3)
+        self.begin()
+
+    def begin(self) -> None:
+        pass
+
+    def change(self, hidden: Tensor) -> Tensor:
+        return hidden
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.last(self.change(self.first(x).tanh()))
+        return out
+
+
+class Counted(Net):
+    """Counts passes, which changes nothing."""
+
+    def begin(self) -> None:
+        self.calls, self.history = 0, [0.0]
+
+    def change(self, hidden: Tensor) -> Tensor:
+        self.calls += 1
+        self.history.append(float(hidden.detach().mean()))
+        return hidden
+
+
+class WarmsUp(Net):
+    def begin(self) -> None:
+        self.calls = 0
+
+    def change(self, hidden: Tensor) -> Tensor:
+        self.calls += 1
+        return hidden * min(1.0, self.calls / 1000)
+
+
+class ChangesLate(Net):
+    def begin(self) -> None:
+        self.progress = {"calls": 0}
+        self.calls = 0
+
+    def change(self, hidden: Tensor) -> Tensor:
+        self.calls += 1
+        return hidden if self.calls < 5000 else hidden.relu()
+
+
+class EveryThird(Net):
+    def begin(self) -> None:
+        self.calls = itertools.count()
+
+    def change(self, hidden: Tensor) -> Tensor:
+        return hidden if next(self.calls) % 3 else 2 * hidden
+
+
+class RunningMean(Net):
+    def begin(self) -> None:
+        self.mean = torch.zeros(5)
+
+    def change(self, hidden: Tensor) -> Tensor:
+        if self.training:
+            self.mean = 0.9 * self.mean + 0.1 * hidden.detach().mean(0)
+            return hidden
+        return hidden - self.mean
+
+
+class Remembers(Net):
+    def begin(self) -> None:
+        self.memory: list[Tensor] = []
+
+    def change(self, hidden: Tensor) -> Tensor:
+        before = self.memory[-1] if self.memory else 0.0
+        self.memory.append(hidden.detach())
+        return hidden + 0.1 * before
+
+
+class CachesWeights(Net):
+    def begin(self) -> None:
+        self.cache: Tensor | None = None
+
+    def change(self, hidden: Tensor) -> Tensor:
+        if self.cache is None:
+            self.cache = self.first.weight.detach().square().mean()
+        return hidden * self.cache
+
+
+class OwnGenerator(Net):
+    def begin(self) -> None:
+        self.generator = np.random.default_rng(0)
+
+    def change(self, hidden: Tensor) -> Tensor:
+        return hidden * self.generator.normal()
+
+
+class TorchGenerator(Net):
+    def begin(self) -> None:
+        self.generator = torch.Generator().manual_seed(0)
+
+    def change(self, hidden: Tensor) -> Tensor:
+        return hidden + torch.randn(5, generator=self.generator) if self.training else hidden
+
+
+class AsksTheClock(Net):
+    def change(self, hidden: Tensor) -> Tensor:
+        return hidden * time.perf_counter_ns()
+
+
+class DropsInEvaluation(Net):
+    def change(self, hidden: Tensor) -> Tensor:
+        return functional.dropout(hidden, 0.5)
+
+
+class NoisyInEvaluation(Net):
+    def change(self, hidden: Tensor) -> Tensor:
+        return hidden if self.training else hidden + 0.01 * random.random()
+
+
+class RandomMask(Net):
+    """Its mask is drawn, but is not a buffer."""
+
+    def begin(self) -> None:
+        self.mask = (torch.rand(5) < 0.5).float()
+
+    def change(self, hidden: Tensor) -> Tensor:
+        return hidden * self.mask
+
+
+class RandomActivation(Net):
+    def begin(self) -> None:
+        self.activation = random.Random(torch.initial_seed()).choice([0.0, 1.0])
+
+    def change(self, hidden: Tensor) -> Tensor:
+        return hidden + self.activation * hidden.relu()
+
+
+class RegisteredMask(Net):
+    def begin(self) -> None:
+        self.register_buffer("mask", (torch.rand(5) < 0.5).float())
+
+    def change(self, hidden: Tensor) -> Tensor:
+        return hidden * self.mask
+
+
+class Dropped(Net):
+    def begin(self) -> None:
+        self.drop = nn.Dropout(0.5)
+
+    def change(self, hidden: Tensor) -> Tensor:
+        return self.drop(hidden) if random.random() < 0.5 or np.random.rand() < 0.5 else hidden
+
+
+def from_seed(kind: Callable[[], nn.Module]) -> Callable[[int], nn.Module]:
+    def build(seed: int) -> nn.Module:
+        with seeded(seed):
+            return kind()
+
+    return build
+
+
+@pytest.mark.parametrize("kind", [Net, Counted, RegisteredMask, Dropped])
+def test_good_modules_pass(kind: type[nn.Module]) -> None:
+    states = torch.get_rng_state(), random.getstate()
+    assert check_factory(from_seed(kind)) == []
+    check_passes(from_seed(kind), INPUTS[:8], INPUTS[8:])
+    assert torch.equal(torch.get_rng_state(), states[0]) and random.getstate() == states[1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (WarmsUp, "a state in calls, which changes the outputs in training mode"),
+        (ChangesLate, "a state in calls, which changes the outputs after 10001 further passes"),
+        (EveryThird, "depend on earlier passes"),
+        (RunningMean, "a state in mean, which changes the outputs in evaluation mode"),
+        (Remembers, r"a state in memory.*, which changes the outputs"),
+        (CachesWeights, "a state in cache, which changes the outputs"),
+        (OwnGenerator, "a state in generator, which changes the outputs in training mode"),
+        (TorchGenerator, "a state in generator, which changes the outputs in training mode"),
+        (AsksTheClock, "other outputs from the same parameters and buffers, at the second call"),
+        (DropsInEvaluation, "without random numbers in evaluation mode"),
+        (NoisyInEvaluation, "without random numbers in evaluation mode"),
+        (RandomMask, "other outputs from the same parameters and buffers, with another seed"),
+        (RandomActivation, "other outputs from the same parameters and buffers, with another seed"),
+    ],
+)
+def test_a_state_outside_parameters_and_buffers_is_refused(kind: type[nn.Module], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        check_passes(from_seed(kind), INPUTS[:8], INPUTS[8:])
+
+
+class UnseededWeights(Net):
+    def begin(self) -> None:
+        with torch.no_grad():
+            self.first.weight.copy_(torch.from_numpy(np.random.default_rng().normal(size=(5, 6))))
+
+
+class ClockedWeights(Net):
+    def begin(self) -> None:
+        with torch.no_grad():
+            self.last.bias.fill_(time.perf_counter_ns() % 1000)
+
+
+class RandomDepth(nn.Sequential):
+    def __init__(self) -> None:
+        layers = [nn.Linear(6, 6) for _ in range(1 + random.Random(torch.initial_seed()).randrange(2))]
+        super().__init__(*layers, nn.Linear(6, 3))
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (from_seed(UnseededWeights), "the same seed.*other values of first.weight"),
+        (from_seed(ClockedWeights), "the same seed.*other values of last.bias"),
+        (lambda seed, shared=Net(): shared, "a new module at every call.*the same tensor first.weight"),
+        (from_seed(lambda shared=Net().first: nn.Sequential(shared, nn.Linear(5, 3))), "the same tensor 0.weight"),
+        (from_seed(RandomDepth), "the same parameters at every call"),
+    ],
+)
+def test_a_factory_that_does_not_follow_its_seed_is_refused(build: Any, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        check_factory(build)
+
+
+def test_equal_starts_are_said() -> None:
+    class Zeros(Net):
+        def begin(self) -> None:
+            for parameter in self.parameters():
+                nn.init.zeros_(parameter)
+
+    (note,) = check_factory(from_seed(Zeros))
+    assert "every seed the same initial weights" in note
+
+
+def test_a_factory_that_ignores_the_width_is_refused() -> None:
+    check_growth(lambda width: nn.Linear(width, 3), (4, 8))
+    check_growth(lambda width: Net(), (4,))
+    for ignoring, widths in ((lambda width: Net(), (4, 8)), (lambda width: nn.Linear(6, min(width, 4)), (2, 4, 8))):
+        with pytest.raises(BadInput, match="equal shapes at widths 4 and 8"):
+            check_growth(ignoring, widths)
