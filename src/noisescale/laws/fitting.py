@@ -22,6 +22,7 @@ from noisescale.laws.metric_scale import within_range
 from noisescale.laws.noise_units import NoiseUnits
 from noisescale.laws.optima import Optimum
 from noisescale.laws.optimum import optimum
+from noisescale.laws.own_runs import own_runs
 from noisescale.laws.rate_prices import rate_price
 from noisescale.laws.results import (
     SCHEMA_VERSION,
@@ -60,7 +61,7 @@ def fit(study: StudyLike, select_on: str | None = None) -> Fit:
         BadInput: No run has finished, or a value of the spec is unknown.
     """
     settings = Settings.read(study.spec, select_on)
-    runs = study.runs()
+    runs, sentences = own_runs(study.runs(), study.spec)
     # The matrices are small: with more threads, a fit takes longer and the other cores wait busily.
     with threadpool_limits(1, "blas"):
         groups = tuple(_fit_group(group, settings) for group in run_groups(runs))
@@ -73,7 +74,7 @@ def fit(study: StudyLike, select_on: str | None = None) -> Fit:
         replacement=settings.replacement,
         groups=groups,
         summary=rows,
-        warnings=fit_warnings(groups, settings.metric, settings.select_on),
+        warnings=(*sentences, *fit_warnings(groups, settings.metric, settings.select_on)),
     )
 
 

@@ -13,6 +13,7 @@ from .folder import read_spec as read_spec
 from .json_record import read_record as read_record
 from .seal import DamagedFile as DamagedFile
 from .shards import codes_of_shards as codes_of_shards
+from .shards import data_of_shards as data_of_shards
 from .shards import finished_packs as finished_packs
 from .shards import move_damaged_shards as move_damaged_shards
 from .shards import read_statuses as read_statuses

@@ -192,6 +192,25 @@ def read_statuses(folder: Path) -> dict[str, str]:
     return statuses
 
 
+def data_of_shards(folder: Path) -> dict[float, str]:
+    """Return the digest of the data on which the runs of a folder trained, by the fraction of redrawn labels.
+
+    Args:
+        folder: The subfolder of shards.
+
+    Raises:
+        BadInput: A file is not a shard, is damaged, or was written by a newer version.
+    """
+    digests: dict[float, str] = {}
+    for table in _read_all(folder, _data):
+        digests.update(zip(table["label_noise"].to_pylist(), table["dataset_hash"].to_pylist(), strict=True))
+    return digests
+
+
+def _data(schema: pa.Schema) -> list[str]:
+    return [*_ids_and_statuses(schema), "label_noise", "dataset_hash"]
+
+
 def codes_of_shards(folder: Path) -> set[str]:
     """Return the digests of the user's code that trained the runs of a folder.
 
@@ -270,7 +289,7 @@ def _check_texts(table: pa.Table, path: Path) -> None:
 
 
 def _with_all_keys(table: pa.Table, choose: Choose) -> pa.Table:
-    return table if choose in (_ids_and_statuses, _codes) else with_later_keys(table)
+    return table if choose in (_ids_and_statuses, _codes, _data) else with_later_keys(table)
 
 
 def with_later_keys(table: pa.Table) -> pa.Table:

@@ -198,7 +198,7 @@ def _late_cells(frame: pd.DataFrame) -> pd.Series:
     The drift is the mean over the last window of evaluations minus the mean over the window before. Diverged seeds have
     no drift. The metric is the test accuracy, or, for real-valued targets, the test loss.
     """
-    cell = frame.groupby([f.name for f in fields(Run) if f.name != "seed"], dropna=False).ngroup()
+    cell = frame.groupby([*(f.name for f in fields(Run) if f.name != "seed"), "code"], dropna=False).ngroup()
     missing = pd.Series(np.nan, frame.index)
     accuracy, loss = (
         frame.get(f"drift_test_{metric}", missing).astype(float) / _span(frame, metric, cell)

@@ -15,6 +15,7 @@ from noisescale.store import (
     SHARDS,
     Study,
     codes_of_shards,
+    data_of_shards,
     move_damaged_shards,
     read_failures,
     record_times,
@@ -189,7 +190,8 @@ def check_data(folder: Path, grid: Grid) -> None:
     Raises:
         BadInput: The data set has changed since the folder was created.
     """
-    digests = planned_data(folder / "plan.jsonl")
+    # The plan also knows the data of runs that have not finished, but it may have been removed.
+    digests = {**data_of_shards(folder / SHARDS), **planned_data(folder / "plan.jsonl")}
     for noise in grid.label_noises:
         if digests.get(noise, grid.dataset(noise).hash) != grid.dataset(noise).hash:
             name = f"dataset {grid.spec.dataset.name}"
