@@ -81,24 +81,30 @@ def sweep_command(
     stuck_after: Annotated[
         float, typer.Option(min=1, help="Kill a worker that reports no progress for this many seconds.")
     ] = 900.0,
+    max_runs: Annotated[int, typer.Option(min=1, help="Largest number of runs of the grid.")] = 10**6,
     accept_changed_code: Annotated[
         bool, typer.Option("--accept-changed-code", help="Go on with a model or data whose code has changed.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would run. Write nothing.")] = False,
 ) -> int:
     """Train all missing runs of a sweep: the grid, the stability ladders and extensions."""
-    from noisescale.sweeps import SweepSpec, failures, missing_runs, sweep
+    from noisescale.sweeps import Grid, SweepSpec, failures, missing_runs, sweep
     from noisescale.sweeps import dry_run as estimate
 
     checked = SweepSpec.from_toml(spec, tuple(set_ or ()))
     if dry_run:
-        for line in estimate(checked, out, jobs=jobs, threads=threads, device=device, executor=executor).lines():
+        # The count comes first, because the rest takes longer.
+        print(f"grid      {Grid(checked).size:,} runs", flush=True)
+        estimated = estimate(
+            checked, out, jobs=jobs, threads=threads, device=device, executor=executor, max_runs=max_runs
+        )
+        for line in estimated.lines():
             print(line)
         return 0
     sweep(
         checked, out, jobs=jobs, threads=threads, device=device, executor=executor, compile=compile,
         max_seconds=max_seconds, max_pack_seconds=max_pack_seconds, stuck_after=stuck_after,
-        accept_changed_code=accept_changed_code,
+        accept_changed_code=accept_changed_code, max_runs=max_runs,
     )  # fmt: skip
     failed = failures(out)
     for pack_id, error in failed.items():

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from noisescale.errors import BadInput
-from noisescale.sweeps import SweepSpec, sweep
+from noisescale.sweeps import SweepSpec, estimates, sweep
 from noisescale.sweeps.estimates import dry_run
 
 MakeSpec = Callable[..., SweepSpec]
@@ -41,7 +41,9 @@ def test_a_dry_run_notes_batch_sizes_below_the_ghost_size(tmp_path: Path, make_s
 
 
 @pytest.mark.usefixtures("two_cores")
-def test_more_workers_take_less_time(tmp_path: Path, make_spec: MakeSpec) -> None:
+def test_more_workers_take_less_time(tmp_path: Path, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Measured times differ from call to call, so the planned ones.
+    monkeypatch.setattr(estimates, "measure_packs", lambda packs, *_: ([pack.seconds for pack in packs], []))
     spec = make_spec(grid__width=[2, 3, 4, 5])
     alone, shared = (dry_run(spec, tmp_path / "out", jobs=jobs).seconds for jobs in (1, 2))
     assert alone / 2 <= shared < alone
@@ -55,3 +57,48 @@ def test_a_dry_run_refuses_what_a_sweep_refuses(tmp_path: Path, make_spec: MakeS
         dry_run(make_spec(), tmp_path)
     with pytest.raises(BadInput, match="--device"):
         dry_run(make_spec(), tmp_path / "out", device="tpu")
+
+
+def test_the_number_of_runs_comes_first_and_too_many_are_refused(
+    tmp_path: Path, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = make_spec(seeds=1000, grid__width=list(range(2, 102)), grid__batch_size=list(range(1, 101)))
+    with monkeypatch.context() as patch:
+        patch.setattr("noisescale.sweeps.grid.load_dataset", None)
+        for call in (dry_run, sweep):
+            with pytest.raises(BadInput, match="at most 1,000,000 runs; --max-runs.* Got: 20,000,000 runs"):
+                call(spec, tmp_path / "out")
+    small = make_spec()
+    with pytest.raises(BadInput, match="at most 3 runs"):
+        sweep(small, tmp_path / "out", max_runs=3, quiet=True)
+    assert dry_run(small, tmp_path / "out", max_runs=4).runs == 4
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_cannot_be_packed_is_said_before_anything_trains(
+    tmp_path: Path, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "looped.py").write_text(
+        "from torch import nn\n\n\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self, width):\n"
+        "        super().__init__()\n"
+        "        self.first, self.last = nn.Linear(64, width), nn.Linear(width, 10)\n\n"
+        "    def forward(self, x):\n"
+        "        h = self.first(x.flatten(1))\n"
+        "        return self.last(h.relu() if h.sum().item() > 0 else h)\n\n\n"
+        "def model(width, shape, classes):\n    return Net(width)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    spec = make_spec(model__family="looped:model", grid__parameterization=["own"], stability__price=False)
+    estimate = dry_run(spec, tmp_path / "out")
+    (note,) = [line for line in estimate.lines() if line.startswith("note")]
+    assert "one at a time" in note and ".item()" in note
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("extensions", [0, 2])
+def test_extensions_are_a_range(extensions: int, tmp_path: Path, make_spec: MakeSpec) -> None:
+    estimate = dry_run(make_spec(training__max_extensions=extensions), tmp_path / "out")
+    assert estimate.seconds_at_most / estimate.seconds == pytest.approx(2 ** (extensions + 1) - 1)
+    assert any("if all ladders" in line for line in estimate.lines()) == bool(extensions)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from noisescale.runs import Run
 from noisescale.training import batches_of
+from noisescale.user_code import contained
 
 # Both constants are measured on 2 cores of a 2.6 GHz machine with one thread per worker (benchmarks/results/speed.md).
 # Results of training do not depend on them.
@@ -71,10 +72,11 @@ def measure_size(module: nn.Module, inputs: Tensor, examples: int) -> ModelSize:
                 operations.append(output.numel() * weight[0].numel())
 
     leaves = [part for part in module.modules() if not any(True for _ in part.children())]
-    hooks = [part.register_forward_hook(count) for part in leaves]
+    # Scripted modules take no hooks.
+    hooks = [part.register_forward_hook(count) for part in leaves if not isinstance(part, torch.jit.ScriptModule)]
     # The user's module may fail at some width. Training reports that failure later; the estimate must not fail.
-    with torch.no_grad(), contextlib.suppress(Exception):
-        module.eval()(inputs)
+    with torch.no_grad(), contextlib.suppress(Exception), contained():
+        module.eval()(inputs.clone())
     for hook in hooks:
         hook.remove()
     parameters = sum(tensor.numel() for tensor in module.parameters())

@@ -167,7 +167,7 @@ class Driver:
         return time.monotonic() >= self.time_limits.deadline
 
     def _next_packs(self) -> list[Pack]:
-        """Plan the packs with required runs that have neither finished nor failed in this session, longest first."""
+        """Plan the packs with required runs that have neither finished nor failed in this session."""
         start = time.perf_counter()
         results = Study(self.folder, as_plain(self.grid.spec)).finished()
         ended = self.failed.union(results.run_id)
@@ -178,7 +178,9 @@ class Driver:
         if new_packs:
             self.plan.add(new_packs)
         self.seconds["planning"] += time.perf_counter() - start
-        return sorted(planned + new_packs, key=lambda pack: -pack.seconds)
+        packs = sorted(planned + new_packs, key=lambda pack: -pack.seconds)
+        # The longest first, so that no worker ends late; but the very first result should come soon.
+        return [*packs[-1:], *packs[:-1]]
 
     def _execute(self, name: str, packs: list[Pack]) -> None:
         self.progress.start_round(name, packs)

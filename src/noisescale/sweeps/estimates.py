@@ -10,10 +10,12 @@ from noisescale.store import Study
 from noisescale.sweeps.cost import memory
 from noisescale.sweeps.driver import required_runs
 from noisescale.sweeps.executors import check_executor
+from noisescale.sweeps.extensions import MIN_LADDER
 from noisescale.sweeps.folder import as_plain, check_folder, continued_spec
 from noisescale.sweeps.grid import Grid
-from noisescale.sweeps.grid_checks import check_grid
+from noisescale.sweeps.grid_checks import MOST_RUNS, check_grid, check_size
 from noisescale.sweeps.machine import Workers, choose_device
+from noisescale.sweeps.measured_times import measure_packs
 from noisescale.sweeps.plan import PackLimits, Plan
 from noisescale.sweeps.price_runs import price_notes
 from noisescale.sweeps.session import model_sizes
@@ -31,16 +33,19 @@ class DryRun:
 
     They do not include runs that the sweep may add later: further values where an optimum lies near an end of its
     ladder, longer budgets where training has not converged, and the cells that measure the price of a larger rate.
+    `seconds_at_most` includes the further values and the longer budgets.
 
     Args:
         runs: Number of runs of the sweep.
         finished: Number of runs with a result in the folder.
         packs: Number of packs (sets of runs that train together) to train.
         steps: Number of training steps, summed over the runs to train.
-        seconds: Time on this machine's cores, in seconds.
+        seconds: Time on this machine's cores, in seconds, from the first steps of its packs.
+        seconds_at_most: Time if every ladder and every budget is extended as far as the spec allows, in seconds.
         memory: Memory for the data and the packs in training, in bytes.
         disk: Disk space, in bytes.
-        notes: The notes of `Grid.notes`, and why the runs do not include the price of a larger rate.
+        notes: What cannot be trained together and why, the notes of `Grid.notes` and of the module's checks, and why
+            the runs do not include the price of a larger rate.
     """
 
     runs: int
@@ -48,6 +53,7 @@ class DryRun:
     packs: int
     steps: int
     seconds: float
+    seconds_at_most: float
     memory: int
     disk: int
     notes: tuple[str, ...] = ()
@@ -57,7 +63,8 @@ class DryRun:
         yield f"runs      {self.runs} ({self.finished} finished)"
         yield f"packs     {self.packs} to train"
         yield f"steps     {self.steps:,} to train"
-        yield f"time      about {self.seconds:.0f} s, before ladders and budgets are extended"
+        more = f"; up to {self.seconds_at_most:.0f} s if all ladders and budgets are extended"
+        yield f"time      about {self.seconds:.0f} s" + (more if self.seconds_at_most > self.seconds else "")
         yield f"memory    about {self.memory / 1e6:.0f} MB for the data and packs in training"
         yield f"disk      about {self.disk / 1e6:.1f} MB"
         for note in self.notes:
@@ -72,6 +79,7 @@ def dry_run(
     threads: int | None = None,
     device: str = "auto",
     executor: str = "local",
+    max_runs: int = MOST_RUNS,
 ) -> DryRun:
     """Check a spec and its folder as `sweep` does, and estimate the cost of the missing runs.
 
@@ -82,9 +90,10 @@ def dry_run(
         threads: Number of threads of each worker, as for `sweep`.
         device: "auto", "cpu" or "cuda".
         executor: "local", "ray" or "slurm".
+        max_runs: Largest number of runs of the grid, as for `sweep`.
 
     Returns:
-        The estimates.
+        The estimates. The time is that of the first steps of some packs, which takes a few seconds.
 
     Raises:
         BadInput: `sweep` would refuse the spec or the folder.
@@ -96,7 +105,8 @@ def dry_run(
     check_folder(folder, spec)
     spec = continued_spec(folder, spec)
     grid = Grid(spec)
-    check_grid(grid)
+    check_size(grid, max_runs)
+    module_notes = check_grid(grid)
     results = Study(folder, as_plain(spec)).finished()
     runs = {run.run_id: run for run in required_runs(grid, results)}
     finished = runs.keys() & set(results.run_id)
@@ -108,14 +118,25 @@ def dry_run(
     data = grid.dataset(grid.label_noises[0])
     data_bytes = sum(part.numel() * part.element_size() for part in (data.x_train, data.x_validation, data.x_test))
     largest = sorted((memory(pack.runs, sizes[pack.runs[0].width]) for pack in packs), reverse=True)[: workers.count]
-    seconds = [pack.seconds for pack in packs]
+    seconds, pack_notes = measure_packs(packs, grid, workers)
+    total = max(sum(seconds) / workers.count, max(seconds, default=0.0))
     return DryRun(
         runs=len(runs),
         finished=len(finished),
         packs=len(packs),
         steps=sum(run.steps for run in missing),
-        seconds=max(sum(seconds) / workers.count, max(seconds, default=0.0)),
+        seconds=total,
+        seconds_at_most=total * _largest_growth(grid),
         memory=sum(largest) + workers.count * data_bytes,
         disk=sum(_BYTES_PER_RUN + 7 * (run.evaluations + 1) * _BYTES_PER_NUMBER for run in missing),
-        notes=(*grid.notes(), *price_notes(grid, results, every=True)),
+        notes=(*pack_notes, *grid.notes(), *module_notes, *price_notes(grid, results, every=True)),
     )
+
+
+def _largest_growth(grid: Grid) -> float:
+    """Return by what factor extensions can multiply the work."""
+    fit, training = grid.spec.fit, grid.spec.training
+    rungs = max(len(grid.spec.grid.batch_size), len(getattr(grid.spec.grid, grid.spec.grid.rate_axis)))
+    longer = 1 + 2 * fit.max_edge_rungs / rungs if fit.extend_edges and rungs >= MIN_LADDER else 1.0
+    # Each extension trains every cell again with twice the budget.
+    return longer * (2.0 ** (training.max_extensions + 1) - 1)

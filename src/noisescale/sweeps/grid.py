@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
 from itertools import product
@@ -152,15 +153,22 @@ class Grid:
         """Return whether the data and the model allow a batch size."""
         return 1 <= batch_size <= self.largest_batch and self.batch_fault(batch_size) is None
 
+    @property
+    def size(self) -> int:
+        """Number of runs of the grid, without the runs that a sweep adds."""
+        return math.prod(map(len, self._axes())) * len(self.spec.seeds)
+
     def points(self) -> list[Point]:
         """Return all cells of the grid, in the order of its axes."""
+        return [Point(*values[:4], *values[4], *values[5:]) for values in product(*self._axes())]
+
+    def _axes(self) -> tuple[Sequence[Any], ...]:
         grid = self.spec.grid
-        axes = (
+        return (
             grid.parameterization, grid.width, grid.batch_size, getattr(grid, grid.rate_axis), self._optimizers(),
             grid.weight_decay, grid.init_scale, self.label_noises, [schedule.text for schedule in self.schedules],
             self._budgets(),
         )  # fmt: skip
-        return [Point(*values[:4], *values[4], *values[5:]) for values in product(*axes)]
 
     def cell(self, point: Point) -> list[Run]:
         """Return the runs of a cell, one for each seed of the spec."""

@@ -20,8 +20,25 @@ from noisescale.sweeps.trial_batches import training_error
 from noisescale.training import MovingBatches, check_augmentation, check_loss, check_metric, parse_schedule
 from noisescale.user_code import contained
 
+# Largest number of runs without the user's word. A sweep of a million tiny runs takes days, and is often a mistake.
+MOST_RUNS = 10**6
+
 # Number of examples on which the second derivatives of a module are checked.
 _CURVATURE_EXAMPLES = 16
+
+
+def check_size(grid: Grid, most: int = MOST_RUNS) -> None:
+    """Check the number of runs, before the data is loaded or the runs are listed.
+
+    Args:
+        grid: The grid.
+        most: Largest number of runs.
+
+    Raises:
+        BadInput: There are more.
+    """
+    if grid.size > most:
+        raise BadInput("the grid", f"at most {most:,} runs; --max-runs allows more", f"{grid.size:,} runs")
 
 
 def check_grid(grid: Grid) -> list[str]:

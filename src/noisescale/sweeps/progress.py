@@ -26,7 +26,7 @@ HEARTBEAT_SECONDS = 1.0
 
 @dataclass
 class Counts:
-    """Counts of runs by state, and estimated work in seconds on one worker.
+    """Counts of runs by state, and work in seconds on one worker: measured if it is done, else estimated.
 
     The names of the fields are keys of `heartbeat.json`. A pack is a set of runs that train together.
 
@@ -90,10 +90,11 @@ class SweepProgress:
         self._last_plain = time.monotonic()
         self._last_heartbeat = -math.inf
         self.counts = Counts()
-        # Estimated seconds of work of the unfinished packs, by pack id.
-        self._seconds: dict[str, float] = {}
-        # The part of these seconds that earlier sweeps did.
+        # The unfinished packs by id, and the share of each that earlier sweeps did.
+        self._packs: dict[str, Pack] = {}
         self._done_before: dict[str, float] = {}
+        # Measured and planned seconds of the packs that this sweep has finished, by width.
+        self._finished: dict[int | None, tuple[float, float]] = {}
 
     def start_round(self, name: str, packs: Iterable[Pack]) -> None:
         """Add the packs of a round, which the driver has planned together, to the remaining work.
@@ -104,8 +105,8 @@ class SweepProgress:
         """
         packs = list(packs)
         self.counts.total += sum(len(pack.runs) for pack in packs)
-        self.counts.work_left += sum(pack.seconds for pack in packs)
-        self._seconds |= {pack.pack_id: pack.seconds for pack in packs}
+        self._packs |= {pack.pack_id: pack for pack in packs}
+        self._sum_up()
         if not self._quiet:
             if self._console.is_terminal and self._bar is None:
                 columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[line]}"))
@@ -133,11 +134,23 @@ class SweepProgress:
         else:
             self.counts.failed += outcome.runs
         self.counts.diverged += outcome.diverged
-        self._seconds.pop(pack.pack_id, None)
-        self.counts.work_done += pack.seconds - self._done_before.pop(pack.pack_id, 0.0)
-        self.counts.work_left = max(
-            0.0, self.counts.work_left - pack.seconds
-        )  # sums of floats may end slightly below zero
+        self._packs.pop(pack.pack_id, None)
+        here = 1.0 - self._done_before.pop(pack.pack_id, 0.0)
+        measured, width = sum(outcome.seconds.values()) or self._expected(pack), _width(pack)
+        before = self._finished.get(width, (0.0, 0.0))
+        self._finished[width] = before[0] + measured, before[1] + pack.seconds
+        self.counts.work_done += here * measured
+        self._sum_up()
+
+    def _expected(self, pack: Pack) -> float:
+        """Return the time of a pack on one worker: the planned time, times what packs of its width took longer."""
+        measured, planned = self._finished.get(_width(pack), (0.0, 0.0))
+        if not planned:
+            measured, planned = (sum(part[k] for part in self._finished.values()) for k in (0, 1))
+        return pack.seconds * measured / planned if planned else pack.seconds
+
+    def _sum_up(self) -> None:
+        self.counts.work_left = sum(self._expected(pack) for pack in self._packs.values())
 
     def refresh(self, read_shares: Callable[[], Mapping[str, tuple[float, float]]] = dict) -> None:
         """Update the display, and `heartbeat.json` if it is older than a second.
@@ -150,12 +163,11 @@ class SweepProgress:
         if time.monotonic() - self._last_heartbeat < HEARTBEAT_SECONDS:
             return
         self._last_heartbeat = time.monotonic()
-        shares = {pack_id: share for pack_id, share in read_shares().items() if pack_id in self._seconds}
-        self._done_before |= {pack_id: self._seconds[pack_id] * before for pack_id, (before, _) in shares.items()}
-        self.counts.work_begun = sum(
-            self._seconds[pack_id] * (now - before) for pack_id, (before, now) in shares.items()
-        )
-        self.counts.work_kept = sum(self._done_before[pack_id] for pack_id in shares)
+        shares = {pack_id: share for pack_id, share in read_shares().items() if pack_id in self._packs}
+        self._done_before |= {pack_id: before for pack_id, (before, _) in shares.items()}
+        expected = {pack_id: self._expected(self._packs[pack_id]) for pack_id in shares}
+        self.counts.work_begun = sum(expected[name] * (now - before) for name, (before, now) in shares.items())
+        self.counts.work_kept = sum(expected[name] * before for name, (before, _) in shares.items())
         counts = self.counts
         speed = {"runs_per_second": counts.runs_per_second, "seconds_left": counts.seconds_left}
         values = {**vars(counts), **speed, "time": time.time()}
@@ -184,3 +196,7 @@ class SweepProgress:
         elif time.monotonic() - self._last_plain > PLAIN_LINE_SECONDS:
             self._last_plain = time.monotonic()
             self._console.print(self.counts.line(), highlight=False)
+
+
+def _width(pack: Pack) -> int | None:
+    return pack.runs[0].width if pack.runs else None

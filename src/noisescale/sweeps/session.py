@@ -33,7 +33,7 @@ from noisescale.sweeps.folder import (
     prepare_folder,
 )
 from noisescale.sweeps.grid import Grid
-from noisescale.sweeps.grid_checks import check_grid
+from noisescale.sweeps.grid_checks import MOST_RUNS, check_grid, check_size
 from noisescale.sweeps.lock import check_system, driver_lock
 from noisescale.sweeps.machine import Workers, choose_device
 from noisescale.sweeps.plan_file import planned_data
@@ -56,6 +56,7 @@ def sweep(
     max_pack_seconds: float | None = None,
     stuck_after: float = STUCK_AFTER,
     accept_changed_code: bool = False,
+    max_runs: int = MOST_RUNS,
     quiet: bool = False,
 ) -> Study:
     """Train every run that a spec requires and that has no result in the folder yet.
@@ -81,6 +82,7 @@ def sweep(
             more.
         accept_changed_code: True continues a folder whose runs other code trained. Laws are then fitted to the runs of
             each code apart.
+        max_runs: Largest number of runs of the grid.
         quiet: True suppresses the display of progress.
 
     Returns:
@@ -104,6 +106,7 @@ def sweep(
     check_folder(folder, spec)
     spec = continued_spec(folder, spec)
     grid = Grid(spec)
+    check_size(grid, max_runs)
     module_notes = check_grid(grid)
     check_data(folder, grid)
     code = check_code(folder, grid, accept=accept_changed_code)

@@ -179,7 +179,7 @@ class SettingRuns:
         key = (pack.runs[0].shape_key, len(pack.runs))
         if key not in self._times:
             data = self.grid.dataset(pack.runs[0].label_noise)
-            self._times[key] = time_pack(pack, data, self._workers.device, self._workers.threads)
+            self._times[key] = time_pack(pack, data, self._workers.device, self._workers.threads).seconds
         return self._times[key]
 
     def _size(self, width: int) -> ModelSize:

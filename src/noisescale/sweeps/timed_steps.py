@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 import torch
 
@@ -16,7 +17,20 @@ from noisescale.training import PackTrainer
 TIMED_SECONDS = 0.5
 
 
-def time_pack(pack: Pack, dataset: Dataset, device: str, threads: int) -> float:
+@dataclass(frozen=True)
+class TimedPack:
+    """The time of a pack, from its first steps.
+
+    Args:
+        seconds: Time of all its steps and evaluations, without the start of a worker process.
+        note: Why its runs are trained one at a time; empty if they are not.
+    """
+
+    seconds: float
+    note: str
+
+
+def time_pack(pack: Pack, dataset: Dataset, device: str, threads: int, timed: float = TIMED_SECONDS) -> TimedPack:
     """Train the first steps of a pack, and extrapolate the time of all its steps and evaluations. Nothing is stored.
 
     Args:
@@ -24,9 +38,10 @@ def time_pack(pack: Pack, dataset: Dataset, device: str, threads: int) -> float:
         dataset: The data.
         device: "cpu" or "cuda".
         threads: Number of threads of a worker.
+        timed: Seconds of training that are timed.
 
     Returns:
-        Seconds, without the start of a worker process.
+        The time.
 
     Raises:
         Exception: Any error of the user's model.
@@ -38,10 +53,11 @@ def time_pack(pack: Pack, dataset: Dataset, device: str, threads: int) -> float:
         factory = family_factory(ModelOptions.of_run(run))
         trainer = PackTrainer(pack.runs, dataset, factory, reference_width=reference_width(run.width), device=device)
         preparation = time.perf_counter() - start
-        trainer.advance(seconds=TIMED_SECONDS)
+        trainer.advance(seconds=timed)
     finally:
         torch.set_num_threads(caller_threads)
     state = trainer.state
     per_step = state.seconds["training"] / state.step
     per_evaluation = state.seconds["evaluation"] / len(state.evaluated_steps)
-    return preparation + per_step * run.steps + per_evaluation * (run.evaluations + 1)
+    seconds = preparation + per_step * run.steps + per_evaluation * (run.evaluations + 1)
+    return TimedPack(seconds, trainer.note)
