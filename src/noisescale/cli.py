@@ -216,15 +216,32 @@ def measure_command(
     examples: Annotated[int, typer.Option(min=2, help="Largest number of training examples, drawn at random.")] = 1024,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the choice of examples and of random probes.")] = 0,
     as_given: Annotated[bool, typer.Option("--as-given", help="Do not shift and scale the inputs.")] = False,
+    key: Annotated[
+        str | None, typer.Option(help="Key of the weights in the checkpoint (default: the usual ones).")
+    ] = None,
+    width: Annotated[int | None, typer.Option(min=1, help="Width, for a factory as a sweep takes it.")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Measure this quantity, by its name in --json. Can be repeated.")
+    ] = None,
+    max_products: Annotated[
+        int, typer.Option(min=1, help="Largest number of products with a matrix, for each quantity.")
+    ] = 1000,
     as_json: AsJson = False,
 ) -> int:
     """Measure the gradient noise and curvature of a model, with standard errors."""
     from noisescale.datasets import DatasetOptions, load_dataset
     from noisescale.measure import load_model, measure_model
-    from noisescale.report import measured_tables
+    from noisescale.report import MeasurementLines, measured_tables
+    from noisescale.user_code import contained
 
     loaded = load_dataset(DatasetOptions(data, standardize=not as_given))
-    measurement = measure_model(load_model(model, checkpoint), loaded, loss=loss, examples=examples, seed=seed)
+    shape = (loaded.input_shape, loaded.num_classes)
+    loaded_model = load_model(model, checkpoint, key=key, width=width, data=shape)
+    with MeasurementLines() as lines, contained():
+        measurement = measure_model(
+            loaded_model, loaded, loss=loss, examples=examples, seed=seed, only=only or (), max_products=max_products,
+            on_progress=lines.show,
+        )  # fmt: skip
     if as_json:
         _print_json(measurement.as_json())
     else:

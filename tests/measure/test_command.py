@@ -26,6 +26,8 @@ def factory():
     return model
 def needy(width):
     return model
+def grows(width, shape, classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.Tanh(), nn.Linear(width, classes))
 not_a_model = 3
 wild = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
 with torch.no_grad():
@@ -81,6 +83,50 @@ def test_weights_of_a_checkpoint(capsys: pytest.CaptureFixture[str], tmp_path: P
     assert after != pytest.approx(before, rel=0.01)
 
 
+@pytest.mark.parametrize(
+    ("wrapped", "options"),
+    [
+        (lambda state: {"state_dict": state, "epoch": 3, "callbacks": {"seen": torch.ones(2)}}, []),
+        (lambda state: {"model": {f"module.{name}": tensor for name, tensor in state.items()}, "step": 1}, []),
+        (lambda state: {f"_orig_mod.{name}": tensor for name, tensor in state.items()}, []),
+        (lambda state: {"state_dict": {f"model._orig_mod.{name}": value for name, value in state.items()}}, []),
+        (lambda state: {"state_dict": {"loss.weight": torch.ones(2), **_prefixed("model.", state)}}, []),
+        (lambda state: {"ema": state, "model": {"other": torch.ones(2)}}, ["--key", "ema"]),
+    ],
+)
+def test_checkpoints_in_the_usual_wrappers(
+    wrapped: Any, options: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    arguments = ["users_model:model", "--only", "hessian_trace", "--examples", "64"]
+    run_measure(capsys, *arguments)
+    doubled = {name: 2 * tensor for name, tensor in sys.modules["users_model"].model.state_dict().items()}
+    for name, stored in (("plain.pt", doubled), ("wrapped.pt", wrapped(doubled))):
+        torch.save(stored, tmp_path / name)
+    plain = run_measure(capsys, *arguments, "--checkpoint", "plain.pt")["quantities"]
+    inside = run_measure(capsys, *arguments, "--checkpoint", "wrapped.pt", *options)["quantities"]
+    assert set(plain) == {"hessian_trace"}
+    assert inside["hessian_trace"]["value"] == plain["hessian_trace"]["value"]
+
+
+def _prefixed(prefix: str, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {f"{prefix}{name}": tensor for name, tensor in state.items()}
+
+
+def test_a_factory_of_a_sweep_is_built_at_a_width(capsys: pytest.CaptureFixture[str]) -> None:
+    values = run_measure(capsys, "users_model:grows", "--width", "5", "--only", "lambda_max", "--examples", "64")
+    assert values["parameters"] == 64 * 5 + 5 + 5 * 10 + 10
+
+
+def test_each_quantity_is_printed_as_it_is_done(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--data", "digits", "--examples", "64", "--max-products", "5", "--only", "lambda_max"]
+    assert main(["measure", "users_model:model", *options, "--only", "hessian_trace"]) == 0
+    out, errors = capsys.readouterr()
+    lines = errors.splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["next", "λ_max of H", "next", "tr H"]
+    assert "at most" in lines[0] and "±" in lines[1]
+    assert "not converged in 5 products" in " ".join(out.split())
+
+
 def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["measure", "users_model:model", "--data", "digits"]) == 0
     text = capsys.readouterr().out
@@ -95,14 +141,15 @@ class Bomb:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["users_model"], "package.module:model"),
+        (["users_model"], "package.module:name"),
         (["users_model:nothing"], "nothing"),
         (["no_such_module:model"], "can be imported"),
-        (["users_model:needy"], "no arguments"),
+        (["users_model:needy"], "--width, because users_model:needy takes"),
         (["users_model:raising"], "KeyError"),
         (["users_model:not_a_model"], "torch.nn.Module"),
         (["users_model:wild"], "finite weights"),
         (["users_model:small"], "inputs of shape"),
+        (["users_model:model", "--only", "lambda_min"], "lambda_max"),
         (["users_model:model", "--loss", "hinge"], "--loss"),
         (["users_model:model", "--checkpoint", "nowhere.pt"], "nowhere.pt"),
         (["users_model:model", "--checkpoint", "users_model.py"], "state_dict"),

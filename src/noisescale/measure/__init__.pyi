@@ -15,6 +15,7 @@ from .hessian import hessian_trace as hessian_trace
 from .interpolation import Interpolation as Interpolation
 from .interpolation import interpolate as interpolate
 from .model_report import ModelReport as ModelReport
+from .model_report import Progress as Progress
 from .model_report import measure_model as measure_model
 from .monitor import MonitoredNoise as MonitoredNoise
 from .monitor import NoiseMonitor as NoiseMonitor

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from noisescale.datasets import Dataset
-from noisescale.errors import BadInput
+from noisescale.errors import BadInput, one_line, unknown_name
 from noisescale.estimate import Estimate, as_json
 from noisescale.measure.box_sharpness import sharpness
 from noisescale.measure.covariance_and_curvature import noise_and_curvature
-from noisescale.measure.hessian import Eigenvalues, hessian_frobenius_norm, hessian_trace
+from noisescale.measure.hessian import Eigenvalues, double_product, hessian_frobenius_norm, hessian_trace
 from noisescale.measure.noise import gradient_noise
 from noisescale.measure.ntk import ntk_eigenvalues
 from noisescale.measure.problem import Problem
@@ -26,6 +26,9 @@ SCHEMA_VERSION = 1
 # Largest number of elements in all per-example gradients, which the comparison of gradient covariance and Hessian keeps
 # in memory: 2 GiB in float64. The comparison is left out if there are more.
 _MAX_GRADIENT_ELEMENTS = 2**28
+# Largest number of products for each quantity, as in the instruments.
+MAX_PRODUCTS = 1000
+_ALIGNMENT_PRODUCTS = 400
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,25 @@ class Quantity:
     status: str
     cost: str
     seconds: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The state of `measure_model` between two measurements.
+
+    Args:
+        done: Quantities of the last measurement.
+        following: Names of the quantities of the next one; empty at the end.
+        seconds_at_most: Time that all further measurements take if each needs its largest number of products, in
+            seconds. Most need far fewer.
+    """
+
+    done: tuple[Quantity, ...]
+    following: tuple[str, ...]
+    seconds_at_most: float
+
+
+OnProgress = Callable[[Progress], None]
 
 
 @dataclass(frozen=True)
@@ -98,7 +120,17 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-def measure_model(model: nn.Module, data: Dataset, *, loss: str, examples: int, seed: int = 0) -> ModelReport:
+def measure_model(
+    model: nn.Module,
+    data: Dataset,
+    *,
+    loss: str,
+    examples: int,
+    seed: int = 0,
+    only: Sequence[str] = (),
+    max_products: int = MAX_PRODUCTS,
+    on_progress: OnProgress | None = None,
+) -> ModelReport:
     """Measure gradient noise and curvature on a random part of the training set, in evaluation mode.
 
     Args:
@@ -107,16 +139,20 @@ def measure_model(model: nn.Module, data: Dataset, *, loss: str, examples: int, 
         loss: Name of the loss, "cross_entropy" or "mse".
         examples: Largest number of training examples to measure.
         seed: Seed of the choice of examples and of the random probes.
+        only: Names of the quantities to measure. Default: all.
+        max_products: Largest number of products with the Hessian or another matrix, for each quantity.
+        on_progress: Called before each measurement and at the end.
 
     Returns:
         The table.
 
     Raises:
-        BadInput: The loss does not fit the targets, fewer than two examples are requested, or `Problem` refuses the
-            input.
+        BadInput: A quantity is unknown, the loss does not fit the targets, fewer than two examples are requested, or
+            `Problem` refuses the input.
     """
     if loss not in LOSSES or (loss == "cross_entropy" and data.y_train.is_floating_point()):
         raise BadInput("--loss", "'cross_entropy' for labels, 'mse' for labels or real-valued targets", repr(loss))
+    check_names(only)
     if examples < 2:
         raise BadInput("--examples", "at least 2", examples)
     population = len(data.x_train)
@@ -125,16 +161,45 @@ def measure_model(model: nn.Module, data: Dataset, *, loss: str, examples: int, 
     inputs, targets = data.x_train[index].to(dtype), data.y_train[index]
     targets = targets.to(dtype) if targets.is_floating_point() else targets
     problem = _build_problem(model, LOSSES[loss], (inputs, targets), population)
+    left = [measurement for measurement in MEASUREMENTS if not only or set(only) & set(measurement.names)]
+    if problem.size * len(index) > _MAX_GRADIENT_ELEMENTS:
+        left = [measurement for measurement in left if measurement.measure is not _alignment]
     rows: list[Quantity] = []
-    for measure in _MEASUREMENTS:
-        if measure is _alignment and problem.size * len(index) > _MAX_GRADIENT_ELEMENTS:
-            continue
-        began = time.perf_counter()
-        measured = measure(problem, seed)
+    per_product, report = _seconds_per_product(problem) if on_progress else 0.0, on_progress or (lambda progress: None)
+    report(Progress((), left[0].names if left else (), _at_most(left, max_products, per_product)))
+    while left:
+        measurement, began = left.pop(0), time.perf_counter()
+        measured = measurement.measure(problem, seed, max_products)
         seconds = time.perf_counter() - began
-        rows += [Quantity(*row, seconds / len(measured)) for row in measured]
+        done = [Quantity(*row, seconds / len(measured)) for row in measured if not only or row[0] in only]
+        rows += done
+        following = left[0].names if left else ()
+        report(Progress(tuple(done), following, _at_most(left, max_products, per_product)))
     return ModelReport(tuple(rows), problem.size, len(index), population, loss, str(dtype).removeprefix("torch."),
                        problem.coordinates, problem.mode)  # fmt: skip
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Check names of quantities.
+
+    Raises:
+        BadInput: A name is unknown.
+    """
+    known = [name for measurement in MEASUREMENTS for name in measurement.names]
+    for name in names:
+        if name not in known:
+            raise unknown_name("--only", known, name)
+
+
+def _seconds_per_product(problem: Problem) -> float:
+    product = double_product(problem)
+    began = time.perf_counter()
+    product(torch.ones(problem.size, dtype=torch.float64, device=problem.point.device))
+    return time.perf_counter() - began
+
+
+def _at_most(left: Sequence[Measurement], max_products: int, per_product: float) -> float:
+    return sum(measurement.loops for measurement in left) * max_products * per_product
 
 
 def _build_problem(
@@ -146,13 +211,13 @@ def _build_problem(
         raise
     except Exception as error:  # a user's model may raise anything
         shape = tuple(data[0].shape[1:])
-        raise BadInput("MODEL", f"a model of inputs of shape {shape}", f"{type(error).__name__}: {error}") from None
+        raise BadInput("MODEL", f"a model of inputs of shape {shape}", one_line(error)) from None
 
 
 _Row = tuple[str, Estimate, str, str, str]
 
 
-def _noise(problem: Problem, seed: int) -> list[_Row]:
+def _noise(problem: Problem, seed: int, max_products: int) -> list[_Row]:
     noise = gradient_noise(problem)
     cost = f"{noise.gradients:,} gradients"
     return [
@@ -163,8 +228,8 @@ def _noise(problem: Problem, seed: int) -> list[_Row]:
     ]  # fmt: skip
 
 
-def _sharpness(problem: Problem, seed: int) -> list[_Row]:
-    measured = sharpness(problem, seed=seed)
+def _sharpness(problem: Problem, seed: int, max_products: int) -> list[_Row]:
+    measured = sharpness(problem, seed=seed, max_products=max_products)
     invariant = "λ_max of |w|H|w|, which no rescaling of the weights changes"
     return [
         _eigenvalue("lambda_max", measured.plain, "largest eigenvalue of the Hessian"),
@@ -178,18 +243,18 @@ def _eigenvalue(name: str, measured: Eigenvalues, convention: str) -> _Row:
     return name, bounded, convention, measured.status, f"{measured.products:,} products"
 
 
-def _trace(problem: Problem, seed: int) -> list[_Row]:
-    trace = hessian_trace(problem, seed=seed)
+def _trace(problem: Problem, seed: int, max_products: int) -> list[_Row]:
+    trace = hessian_trace(problem, seed=seed, max_products=max_products)
     return [("hessian_trace", trace.estimate, "tr H", trace.status, f"{trace.products:,} products")]
 
 
-def _norm(problem: Problem, seed: int) -> list[_Row]:
-    norm = hessian_frobenius_norm(problem, seed=seed)
+def _norm(problem: Problem, seed: int, max_products: int) -> list[_Row]:
+    norm = hessian_frobenius_norm(problem, seed=seed, max_products=max_products)
     return [("hessian_frobenius_norm", norm.estimate, "‖H‖", norm.status, f"{norm.products:,} products")]
 
 
-def _tangent(problem: Problem, seed: int) -> list[_Row]:
-    kernel = ntk_eigenvalues(problem, seed=seed)
+def _tangent(problem: Problem, seed: int, max_products: int) -> list[_Row]:
+    kernel = ntk_eigenvalues(problem, seed=seed, max_products=max_products)
     value, error, rate = kernel.gauss_newton, kernel.residual, kernel.largest_stable_rate
     newton = Estimate(value, value - error, value + error, "loss", standard_error=error)
     ends = 2 / (value + error) if value > 0 else rate, 2 / (value - error) if value > error else math.inf
@@ -208,14 +273,36 @@ def _tangent(problem: Problem, seed: int) -> list[_Row]:
     ]
 
 
-def _alignment(problem: Problem, seed: int) -> list[_Row]:
-    compared = noise_and_curvature(problem, k=1, seed=seed)
+def _alignment(problem: Problem, seed: int, max_products: int) -> list[_Row]:
+    compared = noise_and_curvature(problem, k=1, seed=seed, max_products=min(max_products, _ALIGNMENT_PRODUCTS))
     cost = f"{compared.products:,} products"
     convention = "cosine between gradient covariance and Hessian; 1 if proportional"
     return [("noise_curvature_cosine", compared.cosine, convention, compared.status, cost)]
 
 
-_MEASUREMENTS = (_noise, _sharpness, _trace, _norm, _tangent, _alignment)
+@dataclass(frozen=True)
+class Measurement:
+    """Quantities that are measured together.
+
+    Args:
+        names: Their names, in the order of the rows.
+        measure: Measures them, from the problem, the seed and the largest number of products.
+        loops: How many times the largest number of products it may take.
+    """
+
+    names: tuple[str, ...]
+    measure: Callable[[Problem, int, int], list[_Row]]
+    loops: int
+
+
+MEASUREMENTS = (
+    Measurement(("trace_covariance", "gradient_norm_squared", "gradient_noise_scale"), _noise, 0),
+    Measurement(("lambda_max", "invariant_sharpness"), _sharpness, 2),
+    Measurement(("hessian_trace",), _trace, 1),
+    Measurement(("hessian_frobenius_norm",), _norm, 1),
+    Measurement(("gauss_newton_lambda_max", "largest_stable_rate"), _tangent, 1),
+    Measurement(("noise_curvature_cosine",), _alignment, 1),
+)
 
 
 def _row(row: Quantity) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from .claims import write_verdict_pages as write_verdict_pages
 from .figures.claim import claim_figure as claim_figure
 from .figures.claim import figure_title as figure_title
 from .measured_curves import measured_tables as measured_tables
+from .measurement_lines import MeasurementLines as MeasurementLines
 from .recommended_setting import recommendation_tables as recommendation_tables
 from .tables import fit_tables as fit_tables
 from .terminal import print_tables as print_tables

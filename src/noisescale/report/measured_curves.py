@@ -11,7 +11,7 @@ from noisescale.measure import ModelReport
 from noisescale.report.numbers import NONE, number
 from noisescale.report.tables import TableData
 
-_NAMES = {
+NAMES = {
     "trace_covariance": "tr Σ",
     "gradient_norm_squared": "|G|²",
     "gradient_noise_scale": "gradient noise scale tr Σ/|G|²",
@@ -35,7 +35,7 @@ def measured_tables(report: ModelReport) -> list[Table]:
         A list with the table.
     """
     rows = tuple(
-        (_NAMES[row.name], *_value(row.estimate), row.estimate.unit, row.convention, f"{row.cost}, {row.seconds:.1f} s")
+        (NAMES[row.name], *_value(row.estimate), row.estimate.unit, row.convention, f"{row.cost}, {row.seconds:.1f} s")
         for row in report.quantities
     )
     share = "all" if report.examples == report.population else f"{report.examples:,} of"
@@ -45,7 +45,7 @@ def measured_tables(report: ModelReport) -> list[Table]:
         "Brackets show 95 % intervals, for eigenvalues the residual. '>' means that the data do not bound this end.",
         "The gradient noise is that of the whole training set. The curvature is that of the loss on these examples.",
     ]
-    notes += [f"{_NAMES[row.name]}: {row.status}" for row in report.quantities if row.status not in ("ok", "exact")]
+    notes += [f"{NAMES[row.name]}: {row.status}" for row in report.quantities if row.status not in ("ok", "exact")]
     columns = ("", "value ± error", "interval", "unit", "meaning", "cost")
     return [TableData(title, columns, rows, tuple(notes)).as_rich()]
 
