@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from pyarrow.dataset import dataset
 
 from noisescale.cli import main
 from noisescale.errors import BadInput
@@ -44,6 +47,37 @@ def test_tables_are_read_back(to: str, read: Any, study: Study, tmp_path: Path) 
         for column in ("run_id", "test_accuracy", "learning_rate"):
             if column in table:
                 pd.testing.assert_series_equal(back[column], table[column], check_dtype=False, check_exact=True)
+
+
+def test_tables_of_several_studies_are_one_data_set(study: Study, tmp_path: Path) -> None:
+    other = SPEC | {
+        "model": {"family": "resnet", "blocks": [1], "normalization": "group", "groups": 2},
+        "grid": {"width": [4], "learning_rate": [0.1], "batch_size": [8], "optimizer": ["adamw"]},
+        "training": {"steps": 10, "evaluations": 2, "clip_norm": 1.0},
+        "stability": {"seeds": 0},
+    }
+    second = sweep(SweepSpec.from_dict(other), tmp_path / "second", jobs=1, quiet=True)
+    for number, one in enumerate((study, second)):
+        export(one, "parquet", tmp_path / "all" / str(number))
+    for name in ("runs", "curves", "layers"):
+        files = sorted(str(path) for path in (tmp_path / "all").glob(f"*/{name}.parquet"))
+        schemas = [pq.read_schema(file) for file in files]
+        assert not any(pa.types.is_null(field.type) for schema in schemas for field in schema)
+        table = dataset(files, schema=pa.unify_schemas(schemas)).to_table()
+        assert table.num_rows == sum(pq.read_metadata(file).num_rows for file in files)
+    runs = dataset(sorted((tmp_path / "all").glob("*/runs.parquet"))).to_table().to_pandas()
+    assert set(runs.blocks.dropna()) == {"[1]"} and set(runs.clip_norm.dropna()) == {1.0}
+
+
+@pytest.mark.parametrize("text", ["=1+2", "+a", "-b", "@c", "\t=d"])
+def test_texts_are_no_formulas_in_a_spreadsheet(text: str, study: Study, tmp_path: Path) -> None:
+    class Renamed(Study):
+        def runs(self) -> pd.DataFrame:
+            return study.runs().assign(dataset=text, drift=-1.5)
+
+    path = export(Renamed(study.folder, study.spec), "csv", tmp_path / "tables")
+    back = pd.read_csv(path / "runs.csv")
+    assert set(back.dataset) == {f"'{text}"} and set(back.drift) == {-1.5}
 
 
 def test_varying_keys_are_hyperparameters(study: Study) -> None:

@@ -80,7 +80,7 @@ def _by_noise(material: Material) -> str:
         text += "Open markers show cells that are not late: it is not shown that they drift by at most "
         text += f"{100 * LATE_MARGIN:g} % of the span of the metric. "
     if int(material.cells.failures.sum()):
-        text += "The strip below counts diverged and collapsed runs. In the means, they have the accuracy of chance. "
+        text += "The strip below counts diverged and collapsed runs. They count as the constant predictor. "
     return text + "Cells far below the peaks lie outside the frame. The heat map shows all cells."
 
 
