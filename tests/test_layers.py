@@ -85,7 +85,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     # The check of a recommendation trains it, so it needs both the laws and the sweeps.
     "check": {"errors", "parameterizations", "training", "store", "sweeps", "laws"},
-    "exports": {"errors", "estimate", "store", "training"},
+    "exports": {"errors", "estimate", "runs", "store", "training"},
     "report": {"errors", "estimate", "runs", "store", "measure", "training", "laws", "claims"},
 }
 UNBOUND = {"cli", "__main__", "__init__"}
