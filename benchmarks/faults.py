@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from disturbances import clock, cluster, damage, disk, rivals
+from disturbances import clock, cluster, damage, disk, hostile, rivals, suspended
 from disturbances.aftermath import Aftermath, Undisturbed, aftermath
 from disturbances.fault import Fault, NotPossible, Report
 from disturbances.kills import KILLED, kill
@@ -44,6 +44,11 @@ FAULTS: dict[str, tuple[Fault, Size]] = {
     "shards flipped": (partial(damage.damage, kind="flipped"), SMALL),
     "two drivers": (rivals.two_drivers, LARGE),
     "clock set back": (clock.set_back, SMALL),
+    "suspended": (suspended.suspend, LARGE),
+    "links in the folder": (hostile.links, SMALL),
+    "forged footers": (hostile.forged_footer, SMALL),
+    "plan removed": (hostile.removed_plan, SMALL),
+    "code edited": (hostile.edited_code, Size(widths=(4, 8), steps=600, seeds=2, family="edited_model:model")),
     "Ray worker killed": (cluster.worker_killed, LONG),
     "Ray node removed": (cluster.node_removed, LONG),
 }

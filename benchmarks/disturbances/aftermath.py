@@ -80,7 +80,8 @@ def aftermath(subject: Subject, undisturbed: Undisturbed) -> Aftermath:
     return Aftermath(
         finished=finished,
         kept=kept,
-        once=sorted(ids) == sorted(planned),
+        # Without its plan, a sweep plans only what is missing.
+        once=len(set(ids)) == len(ids) and set(planned) <= set(ids),
         completes=code == 0 and not subject.leftovers(),
         equal=reference is not None and same(subject.out, reference),
         runs=len(ids),

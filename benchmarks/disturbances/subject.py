@@ -18,7 +18,7 @@ seeds = {seeds}
 name = "digits"
 train_size = 500
 [model]
-family = "mlp"
+family = "{family}"
 [grid]
 width = {widths}
 learning_rate = {{ from = 0.5, to = 4.0, factor = 2.0 }}
@@ -44,15 +44,17 @@ class Size:
         widths: Widths of the networks.
         steps: Steps of a run.
         seeds: Number of seeds.
+        family: Family of the networks.
     """
 
     widths: Sequence[int]
     steps: int
     seeds: int
+    family: str = "mlp"
 
     def spec(self) -> str:
         """Return the spec as TOML."""
-        return SPEC.format(widths=list(self.widths), steps=self.steps, seeds=self.seeds)
+        return SPEC.format(widths=list(self.widths), steps=self.steps, seeds=self.seeds, family=self.family)
 
 
 @dataclass
@@ -63,11 +65,13 @@ class Subject:
         folder: Folder of the spec and of the sweep's output.
         size: Size of the sweep.
         finished: Digest of every shard, from when the shard was first recorded, by file name.
+        environment: Environment variables of every command.
     """
 
     folder: Path
     size: Size
     finished: dict[str, str] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -97,11 +101,11 @@ class Subject:
         self, *more: str, environment: Mapping[str, str] | None = None, largest_file: int | None = None
     ) -> subprocess.Popen[str]:
         """Start the sweep. The arguments are as in `processes.start`."""
-        return start(self.command(None, *more), environment, largest_file)
+        return start(self.command(None, *more), {**self.environment, **(environment or {})}, largest_file)
 
     def complete(self, out: Path | None = None) -> Outcome:
         """Run the sweep to its end, in its folder or in another."""
-        return wait_for_exit(start(self.command(out)))
+        return wait_for_exit(start(self.command(out), self.environment))
 
     def shards(self) -> dict[str, str]:
         """Compute the digest of every shard."""

@@ -172,7 +172,7 @@ class Dropped(Net):
         self.drop = nn.Dropout(0.5)
 
     def change(self, hidden: Tensor) -> Tensor:
-        return self.drop(hidden) if random.random() < 0.5 or np.random.rand() < 0.5 else hidden
+        return self.drop(hidden) if random.random() < 0.5 or np.random.rand() < 0.5 else hidden  # noqa: NPY002
 
 
 def from_seed(kind: Callable[[], nn.Module]) -> Callable[[int], nn.Module]:
@@ -226,6 +226,9 @@ class ClockedWeights(Net):
             self.last.bias.fill_(time.perf_counter_ns() % 1000)
 
 
+SHARED = Net()
+
+
 class RandomDepth(nn.Sequential):
     def __init__(self) -> None:
         layers = [nn.Linear(6, 6) for _ in range(1 + random.Random(torch.initial_seed()).randrange(2))]
@@ -237,8 +240,8 @@ class RandomDepth(nn.Sequential):
     [
         (from_seed(UnseededWeights), "the same seed.*other values of first.weight"),
         (from_seed(ClockedWeights), "the same seed.*other values of last.bias"),
-        (lambda seed, shared=Net(): shared, "a new module at every call.*the same tensor first.weight"),
-        (from_seed(lambda shared=Net().first: nn.Sequential(shared, nn.Linear(5, 3))), "the same tensor 0.weight"),
+        (lambda seed: SHARED, "a new module at every call.*the same tensor first.weight"),
+        (from_seed(lambda: nn.Sequential(SHARED.first, nn.Linear(5, 3))), "the same tensor 0.weight"),
         (from_seed(RandomDepth), "the same parameters at every call"),
     ],
 )

@@ -255,6 +255,7 @@ def move_damaged_shards(folder: Path, aside: Path) -> list[str]:
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         try:
             check_seal(path.read_bytes(), str(path), all_columns)
+            packs_of(path)
         except (DamagedFile, IsADirectoryError, FileNotFoundError):  # FileNotFoundError: a dangling link
             aside.mkdir(exist_ok=True)
             path.replace(aside / path.name)
