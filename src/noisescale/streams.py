@@ -28,8 +28,10 @@ def prepare_streams() -> None:
         stream = getattr(sys, name)
         if stream is None:  # the caller closed it
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
-        elif isinstance(stream, TextIOWrapper) and not (stream.encoding or "").lower().startswith("utf"):
-            stream.reconfigure(errors=_HANDLER)
+        elif isinstance(stream, TextIOWrapper):
+            # Names of files may hold bytes that no encoding accepts.
+            is_unicode = (stream.encoding or "").lower().startswith("utf")
+            stream.reconfigure(errors="backslashreplace" if is_unicode else _HANDLER)
 
 
 def _spell(error: UnicodeError) -> tuple[str, int]:

@@ -266,3 +266,26 @@ def test_a_file_that_is_not_a_spec_is_named(tmp_path: Path) -> None:
     for path in (absent, broken, binary, tmp_path):
         with pytest.raises(BadInput, match=str(path)):
             SweepSpec.from_toml(path)
+
+
+@pytest.mark.parametrize("text", ["a\x1b[31m", "b\udcff", "c\x07"])
+def test_texts_that_could_steer_a_terminal_are_refused(text: str) -> None:
+    with pytest.raises(BadInput, match="printable texts"):
+        SweepSpec.from_dict({"name": text, "seeds": 1})
+
+
+def test_a_byte_order_mark_is_no_part_of_a_spec(tmp_path: Path, make_spec: Any) -> None:
+    (tmp_path / "plain.toml").write_text("name = 'x'\nseeds = 0", encoding="utf-8")
+    (tmp_path / "marked.toml").write_text("name = 'x'\nseeds = 0", encoding="utf-8-sig")
+    messages = []
+    for name in ("plain", "marked"):
+        with pytest.raises(BadInput) as caught:
+            SweepSpec.from_toml(tmp_path / f"{name}.toml")
+        messages.append(str(caught.value).partition(": ")[2])
+    assert messages[0] == messages[1] and "seeds" in messages[0]
+
+
+@pytest.mark.parametrize("value", ["rows", 1, None])
+def test_a_standardization_that_does_not_exist_is_refused(value: Any) -> None:
+    with pytest.raises(BadInput, match="dataset.standardize: true, false or 'columns'"):
+        SweepSpec.from_dict({"name": "x", "seeds": 1, "dataset": {"name": "digits", "standardize": value}})

@@ -1,3 +1,4 @@
+from .dataset import COLUMNS as COLUMNS
 from .dataset import Dataset as Dataset
 from .dataset import DatasetOptions as DatasetOptions
 from .dataset import RawArrays as RawArrays

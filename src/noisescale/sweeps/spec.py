@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from noisescale.errors import BadInput
+from noisescale.errors import BadInput, check_texts
 from noisescale.runs import Run
 from noisescale.sweeps.grid import Grid
 from noisescale.sweeps.grid_checks import check_grid
@@ -34,6 +34,10 @@ class SweepSpec(SpecFields):
     @classmethod
     def from_dict(cls, values: dict[str, Any], source: str = "the spec") -> SweepSpec:
         """Check a dictionary. The error names the key of the first fault."""
+        try:
+            check_texts(values)
+        except (ValueError, RecursionError):
+            raise BadInput(source, "printable texts, and sections that are not nested", "other text") from None
         try:
             return cls.model_validate(values)
         except ValidationError as error:

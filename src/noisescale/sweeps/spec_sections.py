@@ -21,6 +21,7 @@ from noisescale.sweeps.spec_values import (
     Patterns,
     Section,
     Shares,
+    Standardization,
     choices,
     key,
     one_of,
@@ -75,7 +76,7 @@ class DatasetSection(Section):
         "seed of the choice of examples, the validation split and the label noise",
         default=0,
     )
-    standardize: bool | Literal["columns"] = key(
+    standardize: Standardization = key(
         '`true`, `false`, `"columns"`',
         "how inputs are shifted and scaled to mean 0 and deviation 1 over the training set: each channel, nothing, or "
         "each column of vectors [N, D]",

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, PlainValidator
 
+from noisescale.datasets import COLUMNS
 from noisescale.errors import BadInput, did_you_mean
 from noisescale.parameterizations import check_query_rows
 from noisescale.sweeps.axes import LARGEST_INTEGER
@@ -38,6 +39,15 @@ def key(accepts: str, meaning: str, source: str = "", **field: Any) -> Any:
         The field.
     """
     return Field(description=meaning, json_schema_extra={"accepts": accepts, "source": source}, **field)
+
+
+def _standardization(value: Any) -> bool | str:
+    if isinstance(value, bool) or value == COLUMNS:
+        return value  # type: ignore[no-any-return]
+    raise ValueError(f"true, false or {COLUMNS!r}")
+
+
+Standardization = Annotated[bool | str, PlainValidator(_standardization)]
 
 
 def choices(names: Iterable[str]) -> str:
