@@ -15,7 +15,7 @@ from functools import cache
 import torch
 
 from noisescale.datasets import Dataset, DatasetOptions, load_dataset
-from noisescale.errors import BadInput
+from noisescale.errors import BadInput, one_line
 from noisescale.families import ModelOptions, family_factory
 from noisescale.parameterizations import reference_width
 from noisescale.runs import Run, RunResult
@@ -160,7 +160,7 @@ def _train_together(
 def _is_out_of_memory(error: Exception) -> bool:
     """Return whether memory ran out. Torch and the libraries that it calls report this only in the message."""
     phrases = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
-    if isinstance(error, RuntimeError) and any(phrase in str(error) for phrase in phrases):
+    if isinstance(error, RuntimeError) and any(phrase in one_line(error) for phrase in phrases):
         return True
     return isinstance(error, MemoryError)
 
