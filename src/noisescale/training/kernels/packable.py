@@ -119,9 +119,10 @@ def reason_against_packing(module: nn.Module, loss: Loss, trial: Trial) -> str |
                     packed_trial.parameters, packed_trial.buffers, packed_trial.inputs, packed_trial.targets
                 )
     except Exception as error:  # a user's module may raise anything
-        missing = re.search(r"atching rule (?:not implemented )?for\s+(\S+?)[.;]?(?:\s|$)", str(error))
+        text = one_line(error)
+        missing = re.search(r"atching rule (?:not implemented )?for\s+(\S+?)[.;]?(?:\s|$)", text)
         # The first sentence. Torch goes on with advice for its own developers.
-        reason = f"torch cannot vectorize {missing[1]}" if missing else re.split(r"(?<=\.)\s", one_line(error))[0]
+        reason = f"torch cannot vectorize {missing[1]}" if missing else re.split(r"(?<=\.)\s", text)[0]
         return f"{_place(error, packed_module)}{reason}"
     _, single = LoopKernel(single_module, loss).losses_and_gradients(
         single_trial.parameters, single_trial.buffers, single_trial.inputs, single_trial.targets
