@@ -22,7 +22,7 @@ WORKERS := 2
 limit = $(if $(shell command -v timeout 2>/dev/null),timeout $(1))
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-full lint format types bench faults holdout recommend coverage collapse law convnet schedules long-pack instruments scale pack-memory start-up verdicts pages readme clean
+.PHONY: help quickstart test test-full lint format types bench faults holdout recommend coverage collapse law convnet schedules long-pack instruments scale estimates pack-memory start-up verdicts pages readme clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -97,6 +97,9 @@ instruments: $(PEERS)  ## compare the instruments with other tools; measure a pa
 
 scale: $(BASE)  ## measure sweeps of 1,000 to 100,000 tiny runs (a quarter of an hour)
 	$(BIN)/python benchmarks/scale.py
+
+estimates: $(BASE)  ## compare estimated times with real ones, alone and beside another sweep (a quarter of an hour)
+	$(BIN)/python benchmarks/estimates.py
 
 pack-memory: $(BASE)  ## compare planned and used memory of packs (a minute)
 	$(BIN)/python benchmarks/pack_memory.py
