@@ -112,8 +112,8 @@ def measured(name: str, number: int, *, beside: bool) -> dict[str, object]:
     """
     rival = None
     if beside:
-        rival = subprocess.Popen(_command("0.toml", f"rival-{number}", "--set", "training.steps=1000000"),
-                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)  # fmt: skip
+        endless = _command("0.toml", f"rival-{number}", "--set", "training.steps=1000000")
+        rival = subprocess.Popen(endless, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
         time.sleep(15.0)
     try:
         began = time.monotonic()
