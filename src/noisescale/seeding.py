@@ -26,7 +26,7 @@ def seeded(seed: int) -> Iterator[None]:
     Args:
         seed: Any whole number of at most 64 bits. NumPy takes its last 32 bits.
     """
-    with kept_generators():
+    with preserved_generators():
         torch.manual_seed(seed)
         np.random.seed(seed % 2**32)
         random.seed(seed)
@@ -34,7 +34,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 @contextmanager
-def kept_generators() -> Iterator[None]:
+def preserved_generators() -> Iterator[None]:
     """Restore the generators after the block."""
     of_torch, of_numpy, of_python = torch.default_generator.get_state(), np.random.get_state(), random.getstate()
     try:
@@ -51,7 +51,7 @@ def drawn_from(call: Callable[[], object]) -> list[str]:
     Args:
         call: A function without arguments.
     """
-    with kept_generators():
+    with preserved_generators():
         before = {name: state() for name, state in GENERATORS.items()}
         call()
         return [name for name, state in GENERATORS.items() if state() != before[name]]

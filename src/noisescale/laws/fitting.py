@@ -15,6 +15,7 @@ from noisescale.estimate import Estimate, no_estimate
 from noisescale.laws.constant_predictor import any_run_trained
 from noisescale.laws.edge_by_batch import EdgeByBatch
 from noisescale.laws.edges import edge_laws, measured_edge_at_width, measured_edges
+from noisescale.laws.foreign_runs import set_foreign_aside
 from noisescale.laws.ladder import Ladder, build_ladder, ladder_quantity
 from noisescale.laws.largest_batch import CONVENTION, LARGEST_BATCH_ADVICE, LargestBatch, largest_batch
 from noisescale.laws.metric_laws import IN_LAW, NO_BENEFIT, NO_BENEFIT_REASON, metric_laws
@@ -22,7 +23,6 @@ from noisescale.laws.metric_scale import within_range
 from noisescale.laws.noise_units import NoiseUnits
 from noisescale.laws.optima import Optimum
 from noisescale.laws.optimum import optimum
-from noisescale.laws.own_runs import own_runs
 from noisescale.laws.rate_prices import rate_price
 from noisescale.laws.results import (
     SCHEMA_VERSION,
@@ -61,7 +61,7 @@ def fit(study: StudyLike, select_on: str | None = None) -> Fit:
         BadInput: No run has finished, or a value of the spec is unknown.
     """
     settings = Settings.read(study.spec, select_on)
-    runs, sentences = own_runs(study.runs(), study.spec)
+    runs, sentences = set_foreign_aside(study.runs(), study.spec)
     # The matrices are small: with more threads, a fit takes longer and the other cores wait busily.
     with threadpool_limits(1, "blas"):
         groups = tuple(_fit_group(group, settings) for group in run_groups(runs))

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from noisescale.errors import BadInput, one_line
 from noisescale.estimate import Estimate, with_t_interval
-from noisescale.measure.kept_state import kept_state
 from noisescale.measure.noise import fieller, ratio_error
+from noisescale.measure.preserved_state import preserved_state
 from noisescale.measure.problem import LossFunction
-from noisescale.seeding import kept_generators
+from noisescale.seeding import preserved_generators
 
 # Steps between measurements. A measurement takes about as long as a step, so this adds about 1 % to the training time.
 EVERY = 100
@@ -206,9 +206,9 @@ class NoiseMonitor:
         parameters = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
         devices = [parameters[0].device] if parameters[0].is_cuda else []
         gradients = []
-        with torch.random.fork_rng(devices=devices), kept_generators(), torch.enable_grad():
+        with torch.random.fork_rng(devices=devices), preserved_generators(), torch.enable_grad():
             for start in range(0, size * self._parts, size):
-                with kept_state(*modules):
+                with preserved_state(*modules):
                     loss = loss_of(slice(start, start + size))
                     gradients.append(torch.autograd.grad(loss, parameters, materialize_grads=True))
         return gradients

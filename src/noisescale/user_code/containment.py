@@ -35,7 +35,7 @@ def contained() -> Iterator[None]:
             that would end the process.
     """
     interrupted: list[int] = []
-    with _kept_folder(), _kept_torch(), _kept_signals(interrupted), _without_hard_exit():
+    with _preserved_folder(), _preserved_torch(), _preserved_signals(interrupted), _without_hard_exit():
         try:
             yield
         except CodeEnded:
@@ -51,7 +51,7 @@ def contained() -> Iterator[None]:
 
 
 @contextmanager
-def _kept_folder() -> Iterator[None]:
+def _preserved_folder() -> Iterator[None]:
     folder, places = os.getcwd(), list(sys.path)
     sys.path.insert(0, folder)
     try:
@@ -63,7 +63,7 @@ def _kept_folder() -> Iterator[None]:
 
 
 @contextmanager
-def _kept_torch() -> Iterator[None]:
+def _preserved_torch() -> Iterator[None]:
     dtype, device = torch.get_default_dtype(), torch.get_default_device()
     threads, records = torch.get_num_threads(), torch.is_grad_enabled()
     products, deterministic = torch.get_float32_matmul_precision(), torch.are_deterministic_algorithms_enabled()
@@ -86,7 +86,7 @@ def _kept_torch() -> Iterator[None]:
 
 
 @contextmanager
-def _kept_signals(interrupted: list[int]) -> Iterator[None]:
+def _preserved_signals(interrupted: list[int]) -> Iterator[None]:
     """Note each signal before its handler runs, and restore the handlers afterwards."""
     # Only the main thread can set handlers. A handler that was not set from Python is None.
     handlers = {number: signal.getsignal(number) for number in _SIGNALS}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from noisescale.errors import one_line
 from noisescale.families import copy_module
-from noisescale.seeding import drawn_from, kept_generators
+from noisescale.seeding import drawn_from, preserved_generators
 from noisescale.training.kernels.generic import GenericKernel
 from noisescale.training.kernels.kernel import Tensors
 from noisescale.training.kernels.loop import LoopKernel
@@ -66,7 +66,7 @@ def moving_buffers(module: nn.Module, inputs: Tensor) -> Tensors:
     if not any(True for _ in module.buffers()):
         return {}
     trial = copy_module(module).train()
-    with torch.no_grad(), kept_generators():
+    with torch.no_grad(), preserved_generators():
         trial(inputs.clone())
     after = dict(trial.named_buffers())
     return {

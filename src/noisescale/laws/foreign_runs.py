@@ -1,6 +1,6 @@
-"""The runs of a study that its spec describes. Other runs in its folder are set aside by name.
+"""Runs in a study's folder that its spec does not describe. They are set aside by name.
 
-A sweep trains only such runs. Others were copied into the folder, or its spec was edited.
+A sweep trains no such run: somebody copied it into the folder, or edited the spec.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _LISTED = ("width", "parameterization", "optimizer", "weight_decay", "init_scale
 _VERSION = re.compile(r"(noisescale|torch) (\S+?)(?:\+\S+)?(?:,|$)")
 
 
-def own_runs(runs: pd.DataFrame, spec: Mapping[str, Any]) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Return the runs that the spec describes, and what to say about the others.
+def set_foreign_aside(runs: pd.DataFrame, spec: Mapping[str, Any]) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Return the runs that the spec describes, and a sentence on each kind of other runs.
 
     Args:
         runs: Table of runs, one row each.
@@ -51,11 +51,24 @@ def own_runs(runs: pd.DataFrame, spec: Mapping[str, Any]) -> tuple[pd.DataFrame,
     sentences = []
     for column, values in allowed.items():
         if column in runs and len(foreign := runs[~runs[column].isin(values) & runs[column].notna()]):
-            found = ", ".join(map(str, foreign[column].unique()[:3]))
-            kind = f"{column} {found}, where the spec has {', '.join(map(str, values[:5]))}"
+            others = ", ".join(map(str, foreign[column].unique()[:3]))
+            kind = f"{column} {others}, where the spec has {', '.join(map(str, values[:5]))}"
             sentences.append(f"{len(foreign)} runs are set aside, because they are not of this study: {kind}")
             runs = runs.drop(foreign.index)
+    others = _other_data(runs)
+    if others.any():
+        sentences.append(f"{int(others.sum())} runs are set aside, because they are not of this study: other data")
+        runs = runs[~others]
     return runs, (*sentences, *_mixed(runs))
+
+
+def _other_data(runs: pd.DataFrame) -> pd.Series:
+    """Return the mask of the runs whose data differ from those of most runs with as much label noise."""
+    if "dataset_hash" not in runs or "label_noise" not in runs:
+        return pd.Series(False, runs.index)
+    digests = runs.groupby("label_noise", dropna=False)["dataset_hash"]
+    most = digests.transform(lambda digest: digest.value_counts().idxmax() if digest.notna().any() else None)
+    return runs["dataset_hash"].notna() & (runs["dataset_hash"] != most)
 
 
 def _mixed(runs: pd.DataFrame) -> list[str]:
@@ -65,7 +78,7 @@ def _mixed(runs: pd.DataFrame) -> list[str]:
         for text in runs["versions"].dropna().unique():
             for name, version in _VERSION.findall(str(text)):
                 used.setdefault(name, set()).add(version)
-        several = [f"{name} {' and '.join(sorted(found))}" for name, found in used.items() if len(found) > 1]
+        several = [f"{name} {' and '.join(sorted(numbers))}" for name, numbers in used.items() if len(numbers) > 1]
         if several:
             sentences.append(f"the runs are of several versions: {', '.join(several)}")
     codes = runs["code"].dropna() if "code" in runs else pd.Series(dtype=str)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 @contextmanager
-def kept_state(*modules: nn.Module) -> Iterator[None]:
+def preserved_state(*modules: nn.Module) -> Iterator[None]:
     """Restore modules after the block: attributes, buffers, and what was registered inside. Parameters are not copied.
 
     Lists and dictionaries in attributes are restored with their entries, but not what lies deeper.

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from noisescale.laws import fit
-from noisescale.laws.own_runs import own_runs
+from noisescale.laws.foreign_runs import set_foreign_aside
 
 SPEC = {
     "dataset": {"name": "digits"},
@@ -35,26 +35,34 @@ def table(*changes: dict[str, Any]) -> pd.DataFrame:
     ],
 )
 def test_a_foreign_run_is_set_aside_by_name(change: dict[str, Any], words: str) -> None:
-    runs, (sentence,) = own_runs(table({}, {"width": 8}, change), SPEC)
+    runs, (sentence,) = set_foreign_aside(table({}, {"width": 8}, change), SPEC)
     assert runs.index.tolist() == [0, 1]
     assert "1 runs are set aside" in sentence and words in sentence
 
 
 def test_rates_that_a_sweep_adds_and_missing_columns_are_not_foreign() -> None:
-    runs, sentences = own_runs(table({"learning_rate": 2.0}, {"depth": None}).drop(columns="loss"), SPEC)
+    runs, sentences = set_foreign_aside(table({"learning_rate": 2.0}, {"depth": None}).drop(columns="loss"), SPEC)
     assert len(runs) == 2 and sentences == ()
 
 
 def test_mixed_versions_are_said_once() -> None:
     old, new = (f"python 3.11.7, noisescale 0.{minor}.0, torch 2.13.0+cpu, numpy 2.0.0" for minor in (1, 2))
     runs = table({"versions": old, "code": ""}, {"versions": new, "code": "abc"}, {"versions": new, "code": None})
-    _, (versions, code) = own_runs(runs, SPEC)
+    _, (versions, code) = set_foreign_aside(runs, SPEC)
     assert versions == "the runs are of several versions: noisescale 0.1.0 and 0.2.0"
     assert code.startswith("1 runs of version 0.1 do not know the code")
-    assert own_runs(table({"versions": new, "code": ""}, {"versions": new, "code": None}), SPEC)[1] == ()
+    assert set_foreign_aside(table({"versions": new, "code": ""}, {"versions": new, "code": None}), SPEC)[1] == ()
 
 
-def test_a_fit_is_that_of_its_own_runs(make_study: Any) -> None:
+def test_runs_on_other_data_are_set_aside() -> None:
+    data = [{"label_noise": 0.0, "dataset_hash": "a"}] * 3 + [{"label_noise": 0.0, "dataset_hash": "b"}]
+    noisy = [{"label_noise": 0.2, "dataset_hash": "c"}]
+    runs, (sentence,) = set_foreign_aside(table(*data, *noisy), SPEC)
+    assert runs.dataset_hash.tolist() == ["a", "a", "a", "c"]
+    assert sentence == "1 runs are set aside, because they are not of this study: other data"
+
+
+def test_a_fit_leaves_foreign_runs_out(make_study: Any) -> None:
     study = make_study(seeds=8)
     foreign = study.runs().assign(width=7, test_accuracy=1.0)
     widths = study.runs().width.unique().tolist()
