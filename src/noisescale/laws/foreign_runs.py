@@ -55,10 +55,11 @@ def set_foreign_aside(runs: pd.DataFrame, spec: Mapping[str, Any]) -> tuple[pd.D
             kind = f"{column} {others}, where the spec has {', '.join(map(str, values[:5]))}"
             sentences.append(f"{len(foreign)} runs are set aside, because they are not of this study: {kind}")
             runs = runs.drop(foreign.index)
-    others = _other_data(runs)
-    if others.any():
-        sentences.append(f"{int(others.sum())} runs are set aside, because they are not of this study: other data")
-        runs = runs[~others]
+    on_other_data = _other_data(runs)
+    if on_other_data.any():
+        count = int(on_other_data.sum())
+        sentences.append(f"{count} runs are set aside, because they are not of this study: other data")
+        runs = runs[~on_other_data]
     return runs, (*sentences, *_mixed(runs))
 
 
