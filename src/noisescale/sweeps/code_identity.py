@@ -16,7 +16,8 @@ from typing import Any
 
 import torch
 
-from noisescale.errors import BadInput
+from noisescale.datasets import Dataset
+from noisescale.errors import BadInput, one_line
 from noisescale.families import Factory, build
 from noisescale.seeding import seeded
 from noisescale.store import read_record, write_atomically
@@ -38,7 +39,7 @@ class CodeIdentity:
         files: Digest of each module of the user, by name.
         width: Width at which the module was built.
         shapes: Shape of each parameter at this width, by name.
-        outputs: Outputs of the module of seed 0 on fixed inputs in evaluation mode, the first of them.
+        outputs: Outputs of the module of seed 0 on the first examples in evaluation mode, the first of them.
     """
 
     files: Mapping[str, str]
@@ -48,8 +49,8 @@ class CodeIdentity:
 
     @property
     def digest(self) -> str:
-        """The digest of the files and the parameters, 16 hexadecimal digits."""
-        text = json.dumps([self.files, self.width, self.shapes], sort_keys=True)
+        """The digest of all of these, 16 hexadecimal digits. A later identity that is equal to rounding has the same."""
+        text = json.dumps([self.files, self.width, self.shapes, self.outputs], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def difference(self, other: CodeIdentity) -> str | None:
@@ -63,31 +64,33 @@ class CodeIdentity:
             return ", ".join(f"other code in {file_of(name)}" for name in names)
         if self.shapes != other.shapes:
             return f"other parameters at width {self.width}"
-        scale = max(map(abs, self.outputs), default=0.0)
-        if len(self.outputs) != len(other.outputs) or any(
-            not abs(a - b) <= _TOLERANCE * scale and not (math.isnan(a) and math.isnan(b))
+        scale = max((abs(output) for output in self.outputs if math.isfinite(output)), default=0.0)
+        if len(self.outputs) != len(other.outputs) or not all(
+            abs(a - b) <= _TOLERANCE * scale if math.isfinite(a) and math.isfinite(b) else repr(a) == repr(b)
             for a, b in zip(self.outputs, other.outputs, strict=True)
         ):
-            return f"other outputs of the module of width {self.width} and seed 0 on fixed inputs"
+            return f"other outputs of the module of width {self.width} and seed 0 on the first examples"
         return None
 
 
-def identify(
-    names: Sequence[str], factory: Factory, width: int, input_shape: tuple[int, ...], num_classes: int
-) -> CodeIdentity:
+def identify(names: Sequence[str], factory: Factory, width: int, data: Dataset) -> CodeIdentity:
     """Return the identity of the code as it is now.
 
     Args:
         names: Names of the user's modules that the spec names.
         factory: A function `(width, input_shape, num_classes) -> nn.Module`.
         width: A width.
-        input_shape: Shape of one example.
-        num_classes: Number of outputs.
+        data: The data.
+
+    Raises:
+        BadInput: The module raises an error.
     """
-    module = build(factory, width, input_shape, num_classes, 0).eval()
-    inputs = torch.randn(_EXAMPLES, *input_shape, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad(), seeded(0), contained():
-        outputs = module(inputs).flatten()[:_MOST_OUTPUTS].double().tolist()
+    module = build(factory, width, data.input_shape, data.num_classes, 0).eval()
+    try:
+        with torch.no_grad(), seeded(0), contained():
+            outputs = module(data.x_train[:_EXAMPLES].clone()).flatten()[:_MOST_OUTPUTS].double().tolist()
+    except Exception as error:  # a user's module may raise anything
+        raise BadInput("model.family", "a module that can be evaluated", one_line(error)) from error
     shapes = {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
     return CodeIdentity(code_digests(names), width, shapes, tuple(outputs))
 

@@ -105,8 +105,7 @@ class Grid:
 
     def code_at(self, width: int) -> CodeIdentity:
         """Return the identity of the user's code as it is now, with the module of a width."""
-        data = self.dataset(self.label_noises[0])
-        return identify(self.user_modules, self.factory, width, data.input_shape, data.num_classes)
+        return identify(self.user_modules, self.factory, width, self.dataset(self.label_noises[0]))
 
     @property
     def label_noises(self) -> tuple[float, ...]:

@@ -24,6 +24,8 @@ Build = Callable[[int], nn.Module]
 _KEY = "model.family"
 # Passes in a row. A state that matters only later is found where it counts passes (see `_LATER`).
 _PASSES = 8
+# Examples of a pass, if the smallest batch of the grid has more.
+_MOST_EXAMPLES = 16
 # Numbers of further passes after which a module that counts its passes must still compute the same.
 _LATER = (100, 10_001, 1_000_000)
 
@@ -42,17 +44,18 @@ def check_factory(build: Build) -> list[str]:
     """
     first, second, other = build(0), build(0), build(1)
     one, two, three = (_tensors(module) for module in (first, second, other))
+    parameters = [name for name, _ in first.named_parameters()]
     for values in (two, three):
         if one.keys() != values.keys() or any(one[name].shape != values[name].shape for name in one):
             raise BadInput(_KEY, "a factory whose modules have the same parameters at every call", "other ones")
-        shared = [name for name in one if one[name].numel() and one[name].data_ptr() == values[name].data_ptr()]
+        # A constant buffer may be shared. A shared parameter would give all seeds one start.
+        shared = [name for name in parameters if one[name].numel() and one[name].data_ptr() == values[name].data_ptr()]
         if shared:
             raise BadInput(_KEY, "a factory that builds a new module at every call", f"the same tensor {shared[0]}")
     differing = [name for name in one if not _same(one[name], two[name])]
     if differing:
         required = "a factory that builds the same module from the same seed of torch's, NumPy's and Python's generator"
         raise BadInput(_KEY, required, f"other values of {differing[0]}")
-    parameters = [name for name, _ in first.named_parameters()]
     if all(_same(one[name], three[name]) for name in parameters):
         return ["the factory gives every seed the same initial weights"]
     return []
@@ -88,32 +91,41 @@ def check_passes(build: Build, inputs: Tensor, others: Tensor) -> None:
     Raises:
         BadInput: Outputs depend on earlier passes or on the seed of the factory, or are random in evaluation mode.
     """
+    try:
+        with contained():
+            _check_passes(build, inputs[:_MOST_EXAMPLES], others[:_MOST_EXAMPLES])
+    except BadInput:
+        raise
+    except Exception as error:  # a user's module may raise anything
+        raise BadInput(_KEY, "a module that can be trained and evaluated", one_line(error)) from error
+
+
+def _check_passes(build: Build, inputs: Tensor, others: Tensor) -> None:
     fresh, used = build(0), build(0)
     start = {name: tensor.clone() for name, tensor in _tensors(fresh).items()}
-    with contained():
-        expected = _both(fresh, start, inputs)
-        _check_evaluation(build(0), inputs)
-        for seed in (0, 1):
-            if any(not _same(*pair) for pair in zip(expected, _both(build(seed), start, inputs), strict=True)):
-                required = "a factory whose modules differ in nothing but parameters and buffers (register_buffer)"
-                got = "other outputs from the same parameters and buffers"
-                raise BadInput(_KEY, required, f"{got}, {'at the second call' if seed == 0 else 'with another seed'}")
-        states = [attributes(used)]
-        for _ in range(_PASSES):
-            outputs = _outputs(used, start, inputs, True)
-            states.append(attributes(used))
-            if not _same(outputs, expected[0]):
-                raise _depends(states, "in training mode")
-        # Another run, with other weights and other examples, in a module that has served a run before.
-        weights = _tensors(build(1))
-        for training in (True, False):
-            if not _same(_outputs(used, weights, others, training), _outputs(build(0), weights, others, training)):
-                raise _depends(states, "in training mode" if training else "in evaluation mode")
-        for passes in _LATER:
-            later = copy_module(used)
-            move_counters(later, states[-2], states[-1], passes)
-            if any(not _same(*pair) for pair in zip(expected, _both(later, start, inputs), strict=True)):
-                raise _depends(states, f"after {passes} further passes")
+    expected = _both(fresh, start, inputs)
+    _check_evaluation(build(0), inputs)
+    for seed in (0, 1):
+        if any(not _same(*pair) for pair in zip(expected, _both(build(seed), start, inputs), strict=True)):
+            required = "a factory whose modules differ in nothing but parameters and buffers (register_buffer)"
+            got = "other outputs from the same parameters and buffers"
+            raise BadInput(_KEY, required, f"{got}, {'at the second call' if seed == 0 else 'with another seed'}")
+    states = [attributes(used)]
+    for _ in range(_PASSES):
+        outputs = _outputs(used, start, inputs, True)
+        states.append(attributes(used))
+        if not _same(outputs, expected[0]):
+            raise _depends(states, "in training mode")
+    # Another run, with other weights and other examples, in a module that has served a run before.
+    weights = _tensors(build(1))
+    for training in (True, False):
+        if not _same(_outputs(used, weights, others, training), _outputs(build(0), weights, others, training)):
+            raise _depends(states, "in training mode" if training else "in evaluation mode")
+    for passes in _LATER:
+        later = copy_module(used)
+        move_counters(later, states[-2], states[-1], passes)
+        if any(not _same(*pair) for pair in zip(expected, _both(later, start, inputs), strict=True)):
+            raise _depends(states, f"after {passes} further passes")
 
 
 def _check_evaluation(module: nn.Module, inputs: Tensor) -> None:

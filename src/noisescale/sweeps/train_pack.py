@@ -98,8 +98,7 @@ _CHECKED: set[str] = set()
 def _difference(code: CodeIdentity, model: ModelOptions, data: str, dataset: Dataset) -> str | None:
     if code.digest in _CHECKED:
         return None
-    names, shape = modules_of(model.family, data), (dataset.input_shape, dataset.num_classes)
-    difference = code.difference(identify(names, family_factory(model), code.width, *shape))
+    difference = code.difference(identify(modules_of(model.family, data), family_factory(model), code.width, dataset))
     if difference is None:
         _CHECKED.add(code.digest)
     return difference

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import importlib.util
+import os
 import site
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 
@@ -34,7 +35,15 @@ def code_digests(names: Iterable[str]) -> dict[str, str]:
         path = _user_file(name)
         if name in digests or path is None:
             continue
-        tree = ast.parse(path.read_bytes())
+        try:
+            code = path.read_bytes()
+        except OSError:  # a file that was removed since its import
+            continue
+        try:
+            tree = ast.parse(code)
+        except (SyntaxError, ValueError, RecursionError):  # a module that is imported only where it can be
+            digests[name] = hashlib.sha256(code).hexdigest()[:16]
+            continue
         digests[name] = _digest(name, tree)
         waiting += _imports(tree, name, is_package=path.name == "__init__.py")
     return dict(sorted(digests.items()))
@@ -74,13 +83,16 @@ def _file_of_module(module: ModuleType) -> str | None:
 
 
 def _file_on_disk(name: str) -> str | None:
-    """Find a module that is imported only later, e.g. within a function. Its parent package must be imported."""
-    if name.rpartition(".")[0] not in ("", *sys.modules):
-        return None
-    try:
-        spec = importlib.util.find_spec(name)
-    except (ImportError, ValueError, AttributeError):
-        return None
+    """Find a module that is not imported, without importing its packages."""
+    places: Sequence[str] | None = [os.getcwd(), *sys.path]
+    spec = None
+    for part in _with_parents(name):
+        if places is None:
+            return None
+        spec = PathFinder.find_spec(part, places)
+        if spec is None:
+            return None
+        places = spec.submodule_search_locations
     return None if spec is None else spec.origin
 
 
@@ -130,5 +142,11 @@ def _text(node: object) -> str:
             fields = [(field, value[1:] if field == "body" else value) for field, value in fields]
         return f"{type(node).__name__}({','.join(f'{field}={_text(value)}' for field, value in fields)})"
     if isinstance(node, list):
+        # What runs only if the file is the script does not belong to what it defines.
+        node = [entry for entry in node if not _is_main_block(entry)]
         return f"[{','.join(map(_text, node))}]"
     return repr(node)
+
+
+def _is_main_block(node: object) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) in ("__name__ == '__main__'", "'__main__' == __name__")
