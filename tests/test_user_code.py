@@ -72,14 +72,13 @@ def test_a_process_that_the_code_starts_may_end_as_it_likes() -> None:
 def test_what_the_code_changes_in_the_process_is_restored(tmp_path: Path) -> None:
     def state() -> tuple[Any, ...]:
         return (
-            os.getcwd(), list(sys.path), torch.get_default_dtype(), torch.get_default_device(), torch.get_num_threads(),
+            os.getcwd(), torch.get_default_dtype(), torch.get_default_device(), torch.get_num_threads(),
             torch.is_grad_enabled(), torch.get_float32_matmul_precision(), torch.are_deterministic_algorithms_enabled(),
             signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM), os._exit,
         )  # fmt: skip
 
     def change() -> None:
         os.chdir(tmp_path)
-        sys.path.append("elsewhere")
         torch.set_default_dtype(torch.float64)
         torch.set_default_device("meta")
         torch.set_num_threads(torch.get_num_threads() + 1)

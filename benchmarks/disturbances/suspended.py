@@ -12,7 +12,7 @@ from disturbances.processes import wait_until, workers
 from disturbances.subject import TIMEOUT, Subject, wait_for_exit
 
 # A worker that is silent for this many seconds counts as stuck, and the sweep is stopped for a multiple of them.
-STUCK_AFTER, STOPPED = 15.0, 40.0
+STUCK_AFTER, STOPPED = 20.0, 70.0
 
 
 def suspend(subject: Subject, generator: random.Random) -> Report:

@@ -140,6 +140,8 @@ def fit_command(folder: Folder, as_json: AsJson = False) -> int:
     _warn_if_unfinished(folder)
     with record_time(folder, "fit"):
         report = fit(study)
+    for warning in report.warnings:
+        print(f"noisescale: {warning}", file=sys.stderr)
     if as_json:
         _print_json(report.as_json())
     else:

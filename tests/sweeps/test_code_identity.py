@@ -143,6 +143,44 @@ def test_code_that_differs_in_a_worker_fails_its_packs(spec: SweepSpec, owners: 
     assert errors and all("other outputs of the module of width" in error for error in errors)
 
 
+@pytest.mark.usefixtures("two_cores")
+def test_what_only_a_training_pass_imports_is_the_same_in_workers(
+    spec: SweepSpec, owners: Path, tmp_path: Path
+) -> None:
+    (owners / "late").mkdir()
+    for name, text in {"__init__": "", "parts": "SHIFT = 0.5"}.items():
+        (owners / "late" / f"{name}.py").write_text(text)
+    (owners / "parts.py").write_text(
+        "from torch import nn\n\n\nclass hidden(nn.Module):\n    def forward(self, x):\n        if self.training:\n"
+        "            from owners.late.parts import SHIFT\n            x = x + SHIFT\n        return x.tanh()\n"
+    )
+    forget()
+    runs = sweep(spec, tmp_path / "out", jobs=2, quiet=True).runs()
+    assert set(runs.status) == {"completed"}
+    assert "owners.late.parts" in (tmp_path / "out" / CODE).read_text()
+
+
+def test_the_script_around_a_model_may_change(owners: Path) -> None:
+    digests = []
+    for seeds in (2, 3):
+        (owners / "unused.py").write_text(f"X = 1\n\nif __name__ == '__main__':\n    print({seeds})\n")
+        forget()
+        importlib.import_module("owners.unused")
+        digests.append(code_digests(["owners.unused"])["owners.unused"])
+    assert digests[0] == digests[1]
+
+
+def test_files_that_cannot_be_parsed_or_were_removed_are_no_errors(owners: Path) -> None:
+    (owners / "unused.py").write_text(
+        "try:\n    from owners import broken\nexcept SyntaxError:\n    pass\nimport owners.gone"
+    )
+    (owners / "broken.py").write_text("def (")
+    (owners / "gone.py").write_text("")
+    importlib.import_module("owners.unused")
+    (owners / "gone.py").unlink()
+    assert set(code_digests(["owners.unused"])) == {"owners", "owners.unused", "owners.broken"}
+
+
 def test_built_in_models_have_no_code(make_spec: MakeSpec, tmp_path: Path) -> None:
     runs = sweep(make_spec(seeds=1), tmp_path / "out", jobs=1, quiet=True).runs()
     assert set(runs.code) == {""} and not (tmp_path / "out" / CODE).exists()

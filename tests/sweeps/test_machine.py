@@ -46,7 +46,7 @@ def test_threads_of_all_workers_are_never_more_than_the_cores(
         (None, None, None, (8, 1)),
         (None, 1, None, (1, 1)),
         (None, 2, 3, (2, 3)),
-        (None, 4, 3, (2, 3)),
+        (None, 4, 3, (4, 2)),
         (None, 1, 100, (1, 8)),
         ("4", None, None, (2, 4)),
         ("4,2", 1, None, (1, 4)),

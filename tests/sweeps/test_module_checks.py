@@ -167,6 +167,31 @@ class RegisteredMask(Net):
         return hidden * self.mask
 
 
+MASK = torch.tensor([1.0, 0.0, 1.0, 1.0, 1.0])
+
+
+class SharedMask(Net):
+    """All modules share a constant buffer."""
+
+    def begin(self) -> None:
+        self.register_buffer("mask", MASK)
+
+    def change(self, hidden: Tensor) -> Tensor:
+        return hidden * self.mask
+
+
+class Replaced(Net):
+    """Puts another tensor in the place of a buffer."""
+
+    def begin(self) -> None:
+        self.register_buffer("mean", torch.zeros(5))
+
+    def change(self, hidden: Tensor) -> Tensor:
+        if self.training:
+            self.mean = 0.9 * self.mean + 0.1 * hidden.detach().mean(0)
+        return hidden - self.mean
+
+
 class Dropped(Net):
     def begin(self) -> None:
         self.drop = nn.Dropout(0.5)
@@ -183,7 +208,7 @@ def from_seed(kind: Callable[[], nn.Module]) -> Callable[[int], nn.Module]:
     return build
 
 
-@pytest.mark.parametrize("kind", [Net, Counted, RegisteredMask, Dropped])
+@pytest.mark.parametrize("kind", [Net, Counted, RegisteredMask, SharedMask, Replaced, Dropped])
 def test_good_modules_pass(kind: type[nn.Module]) -> None:
     states = torch.get_rng_state(), random.getstate()
     assert check_factory(from_seed(kind)) == []

@@ -326,3 +326,29 @@ class Embedded(nn.Module):
 @row("an embedding")
 def embedded(width: int, shape: tuple[int, ...], classes: int) -> nn.Module:
     return Embedded(width)
+
+
+class MovingMean(nn.Module):
+    """Replaces a buffer at each pass, and another at each third pass."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(12, width), nn.Linear(width, 4)
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("calls", torch.zeros((), dtype=torch.long))
+        self.register_buffer("reference", torch.zeros(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.first(x).tanh()
+        if self.training:
+            self.mean = 0.9 * self.mean + 0.1 * hidden.detach().mean(0)
+            self.calls = self.calls + 1
+            if int(self.calls) % 3 == 0:
+                self.reference.copy_(self.mean)
+        out: Tensor = self.last(hidden - self.mean - self.reference)
+        return out
+
+
+@row("buffers that a pass replaces, some only now and then", packed=False)
+def moving_mean(width: int, shape: tuple[int, ...], classes: int) -> nn.Module:
+    return MovingMean(width)

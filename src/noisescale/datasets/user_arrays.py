@@ -94,12 +94,14 @@ def _frame_to_numpy(frame: Any, name: str) -> Array:
     array: Array = frame.to_numpy()
     if array.dtype.kind == "O":
         # Columns of several kinds become objects together, also where each holds numbers.
-        columns = {str(column): frame[column].to_numpy() for column in getattr(frame, "columns", ())}
-        others = [column for column, values in columns.items() if values.dtype.kind not in "biuf"]
+        names = list(getattr(frame, "columns", ()))
+        by_position = getattr(frame, "iloc", None)
+        columns = [] if by_position is None else [by_position[:, k].to_numpy() for k in range(len(names))]
+        others = [position for position, values in enumerate(columns) if values.dtype.kind not in "biuf"]
         if others or not columns:
-            got = f"column {others[0]!r} of dtype {columns[others[0]].dtype}" if others else f"dtype {array.dtype}"
-            raise BadInput(name, "must hold real numbers, without missing entries", got)
-        array = np.stack([values.astype(np.float64) for values in columns.values()], axis=1)
+            column = f"column {str(names[others[0]])!r} of dtype {columns[others[0]].dtype}" if others else ""
+            raise BadInput(name, "must hold real numbers, without missing entries", column or f"dtype {array.dtype}")
+        array = np.stack([values.astype(np.float64) for values in columns], axis=1)
     return array
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from noisescale.errors import BadInput, one_line
 from noisescale.families.late_registration import register, registers_late
-from noisescale.user_code import contained, import_named
+from noisescale.user_code import CodeEnded, contained, import_named
 
 Factory = Callable[[int, tuple[int, ...], int], nn.Module]
 
@@ -64,22 +64,34 @@ class CustomBuild:
         # A compiled module computes what the module inside computes, which can be packed.
         if type(module).__name__ == "OptimizedModule":
             module = cast(nn.Module, module._orig_mod)
-        with contained():
-            if _registers_late(self, width, input_shape, num_classes, module):
-                register(module, input_shape)
+        try:
+            with contained():
+                if _registers_late(self, width, input_shape, num_classes, module):
+                    register(module, input_shape)
+        except CodeEnded as error:
+            raise BadInput("model.family", f"{self.reference} must return a module", one_line(error)) from error
+        hooked = [name for name, parameter in module.named_parameters() if _has_hooks(parameter)]
+        if hooked:
+            required = "a module without hooks on its parameters, which a pack does not call"
+            raise BadInput("model.family", required, f"a hook on {hooked[0]}")
         if not any(True for _ in module.parameters()):
             raise BadInput("model.family", f"{self.reference} must return a module with parameters", "none")
         return module
 
 
-# Whether the modules of a factory register anything late, by factory, width and data.
-_LATE: dict[tuple[CustomBuild, int, tuple[int, ...], int], bool] = {}
+def _has_hooks(parameter: nn.Parameter) -> bool:
+    return bool(parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None))
+
+
+# Whether the modules of a factory register anything late, by factory, width and data. The factory is part of the value,
+# so that no other one gets its id.
+_LATE: dict[tuple[int, int, tuple[int, ...], int], tuple[bool, Factory]] = {}
 
 
 def _registers_late(
     build: CustomBuild, width: int, input_shape: tuple[int, ...], num_classes: int, module: nn.Module
 ) -> bool:
-    key = (build, width, input_shape, num_classes)
+    key = (id(build.factory), width, input_shape, num_classes)
     if key not in _LATE:
-        _LATE[key] = registers_late(module, input_shape)
-    return _LATE[key]
+        _LATE[key] = registers_late(module, input_shape), build.factory
+    return _LATE[key][0]

@@ -61,7 +61,7 @@ def _called(function: Any, reference: str, width: int | None, data: tuple[tuple[
         return function
     try:
         inspect.signature(function).bind()
-        takes_width = False
+        takes_width = width is not None
     except (TypeError, ValueError):
         takes_width = True
     if takes_width and (width is None or data is None):
@@ -81,8 +81,12 @@ def _called(function: Any, reference: str, width: int | None, data: tuple[tuple[
 def _load(model: nn.Module, path: Path, key: str | None) -> None:
     weights = _weights(_read(path), path, key)
     names = list(model.state_dict())
-    if (prefix := _prefix(names, weights)) is not None:
-        weights = {name: weights[prefix + name] for name in names}
+    prefixes = [] if set(names) <= weights.keys() else _prefixes(names, weights)
+    if len(prefixes) > 1:
+        required = "one set of weights of this model; --key names the part of the file"
+        raise BadInput(str(path), required, f"several, under {', '.join(prefixes)}")
+    if prefixes:
+        weights = {name: weights[prefixes[0] + name] for name in names}
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
@@ -90,15 +94,15 @@ def _load(model: nn.Module, path: Path, key: str | None) -> None:
         raise BadInput(str(path), "weights of this model", " ".join(lines[1:2]) or "other tensors") from None
 
 
-def _prefix(names: Sequence[str], weights: Mapping[str, Tensor]) -> str | None:
-    """Return the shortest prefix before the names of all weights of a model. None if there is none.
+def _prefixes(names: Sequence[str], weights: Mapping[str, Tensor]) -> list[str]:
+    """Return the prefixes before the names of all weights of a model.
 
     A wrapper for several devices adds "module.", torch.compile "_orig_mod.", and a training module the name of the
     model in it. Such a module may hold further weights, e.g. of its loss.
     """
     candidates = [name.removesuffix(names[0]) for name in weights if name.endswith(names[0])] if names else []
-    known = {prefix for prefix in candidates if all(prefix + name in weights for name in names)}
-    return min((prefix for prefix in known if prefix.endswith(".")), key=len, default=None)
+    complete = {prefix for prefix in candidates if all(prefix + name in weights for name in names)}
+    return sorted(prefix for prefix in complete if prefix.endswith("."))
 
 
 def _read(path: Path) -> Any:

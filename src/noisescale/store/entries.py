@@ -14,7 +14,9 @@ from pathlib import Path
 from noisescale.errors import BadInput
 
 # Folders within this depth hold the files that commands read and write.
-_DEPTH = 3
+_DEPTH = 2
+# Folders with files of other tools, which the package only adds to in new folders.
+_OF_OTHERS = ("slurm", "damaged")
 
 
 def check_readable(folder: Path) -> None:
@@ -58,5 +60,5 @@ def _entries(folder: Path, depth: int = _DEPTH) -> Iterator[os.DirEntry[str]]:
         return
     for entry in entries:
         yield entry
-        if depth > 1 and entry.is_dir(follow_symlinks=False):
+        if depth > 1 and entry.is_dir(follow_symlinks=False) and entry.name not in _OF_OTHERS:
             yield from _entries(Path(entry.path), depth - 1)

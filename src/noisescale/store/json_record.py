@@ -28,7 +28,7 @@ def read_record(path: Path, required: str, parse: Callable[[Any], Record]) -> Re
         return parse(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
         raise BadInput(str(path), required, "something else") from None
 
 

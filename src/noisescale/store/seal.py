@@ -137,8 +137,11 @@ def _verify_digest(data: bytes, name: str) -> bool:
     start = match.start(1)
     if _digest(data[:start] + _BLANK + data[start + len(_BLANK) :]) != match.group(1):
         raise _damaged(name, "bytes that differ from what was written")
-    written = pq.read_metadata(pa.BufferReader(data)).metadata[_FORMAT_KEY].decode()
-    if int(written) > FORMAT:
+    try:
+        written = int((pq.read_metadata(pa.BufferReader(data)).metadata or {})[_FORMAT_KEY])
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        raise _damaged(name, error) from None
+    if written > FORMAT:
         raise BadInput(name, f"a file of format {FORMAT} or older; update noisescale to read newer formats", written)
     return True
 

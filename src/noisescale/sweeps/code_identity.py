@@ -49,7 +49,7 @@ class CodeIdentity:
 
     @property
     def digest(self) -> str:
-        """The digest of all of these, 16 hexadecimal digits. A later identity that is equal to rounding has the same."""
+        """The digest of all of these, 16 hexadecimal digits."""
         text = json.dumps([self.files, self.width, self.shapes, self.outputs], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

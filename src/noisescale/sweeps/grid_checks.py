@@ -23,6 +23,8 @@ from noisescale.user_code import contained
 # Largest number of runs without the user's word. A sweep of a million tiny runs takes days, and is often a mistake.
 MOST_RUNS = 10**6
 
+# Number of examples of the passes that check a user's module.
+_PASS_EXAMPLES = 16
 # Number of examples on which the second derivatives of a module are checked.
 _CURVATURE_EXAMPLES = 16
 
@@ -132,7 +134,9 @@ def _check_module(grid: Grid, data: Dataset) -> list[str]:
     def build_at(width: int, seed: int = 0) -> nn.Module:
         return build(grid.factory, width, data.input_shape, data.num_classes, seed)
 
-    widths, size = grid.spec.grid.width, min(grid.spec.grid.batch_size)
+    # A few examples are enough, where the module accepts so few.
+    fewest = max(grid.accepted_batches.smallest, _PASS_EXAMPLES)
+    widths, size = grid.spec.grid.width, min(*grid.spec.grid.batch_size, fewest, len(data.x_train))
     check_growth(build_at, widths)
     notes = check_factory(partial(build_at, min(widths)))
     check_passes(partial(build_at, min(widths)), data.x_train[:size], data.x_train[-size:])

@@ -77,10 +77,10 @@ class Workers:
         threads = threads or _threads_of_environment()
         fixed = None if threads is None else min(threads, cores)
         default = max(1, torch.cuda.device_count()) if device == "cuda" else cores // (fixed or 1)
-        count = min(requested or default, cores // (fixed or 1))
+        count = min(requested or default, cores)
         if fixed is None:
             fixed = 1 if requested and device == "cpu" else cores // count
-        return cls(count, fixed, device)
+        return cls(count, min(fixed, cores // count), device)
 
     def memory(self) -> float:
         """Return the memory of one worker, in bytes: its share of a GPU, or of this machine's memory."""

@@ -93,6 +93,8 @@ class SweepProgress:
         # The unfinished packs by id, and the share of each that earlier sweeps did.
         self._packs: dict[str, Pack] = {}
         self._done_before: dict[str, float] = {}
+        # Planned seconds of the unfinished packs, by width.
+        self._planned_left: dict[int | None, float] = {}
         # Measured and planned seconds of the packs that this sweep has finished, by width.
         self._finished: dict[int | None, tuple[float, float]] = {}
 
@@ -105,7 +107,9 @@ class SweepProgress:
         """
         packs = list(packs)
         self.counts.total += sum(len(pack.runs) for pack in packs)
-        self._packs |= {pack.pack_id: pack for pack in packs}
+        for pack in packs:
+            self._packs[pack.pack_id] = pack
+            self._planned_left[_width(pack)] = self._planned_left.get(_width(pack), 0.0) + pack.seconds
         self._sum_up()
         if not self._quiet:
             if self._console.is_terminal and self._bar is None:
@@ -134,7 +138,10 @@ class SweepProgress:
         else:
             self.counts.failed += outcome.runs
         self.counts.diverged += outcome.diverged
-        self._packs.pop(pack.pack_id, None)
+        if self._packs.pop(pack.pack_id, None) is not None:
+            self._planned_left[_width(pack)] -= pack.seconds
+        if not self._packs:  # sums of floats may end slightly above or below zero
+            self._planned_left.clear()
         here = 1.0 - self._done_before.pop(pack.pack_id, 0.0)
         measured, width = sum(outcome.seconds.values()) or self._expected(pack), _width(pack)
         before = self._finished.get(width, (0.0, 0.0))
@@ -144,13 +151,19 @@ class SweepProgress:
 
     def _expected(self, pack: Pack) -> float:
         """Return the time of a pack on one worker: the planned time, times what packs of its width took longer."""
-        measured, planned = self._finished.get(_width(pack), (0.0, 0.0))
+        return pack.seconds * self._slowness(_width(pack))
+
+    def _slowness(self, width: int | None) -> float:
+        """Return the ratio of measured to planned time of the finished packs of a width, or else of all of them."""
+        measured, planned = self._finished.get(width, (0.0, 0.0))
         if not planned:
             measured, planned = (sum(part[k] for part in self._finished.values()) for k in (0, 1))
-        return pack.seconds * measured / planned if planned else pack.seconds
+        return measured / planned if planned else 1.0
 
     def _sum_up(self) -> None:
-        self.counts.work_left = sum(self._expected(pack) for pack in self._packs.values())
+        self.counts.work_left = sum(
+            seconds * self._slowness(width) for width, seconds in self._planned_left.items() if seconds > 0
+        )
 
     def refresh(self, read_shares: Callable[[], Mapping[str, tuple[float, float]]] = dict) -> None:
         """Update the display, and `heartbeat.json` if it is older than a second.

@@ -96,7 +96,7 @@ def sweep(
     check_system()
     start = time.perf_counter()
     deadline = math.inf if max_seconds is None else time.monotonic() + max_seconds
-    folder = Path(out)
+    folder = Path(out).absolute()  # code of the user may change the working folder
     check_executor(executor)
     device = choose_device(device, executor)
     workers = Workers.of(device, jobs, threads)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from noisescale.errors import BadInput
 from noisescale.runs import Run, pack_id
-from noisescale.store import SHARDS, Study, fill_failures
+from noisescale.store import SHARDS, Study, check_writable, fill_failures
 from noisescale.sweeps.code_identity import CodeIdentity
 from noisescale.sweeps.cost import ModelSize, seconds
 from noisescale.sweeps.executors import build_executor
@@ -155,6 +155,9 @@ class SettingRuns:
         Raises:
             BadInput: A setting cannot be trained, the data has changed, or another process uses the folder.
         """
+        if self.folder.is_symlink():
+            raise BadInput(str(self.folder), "a folder of its own, because nothing is written through links", "a link")
+        check_writable(self.folder)
         create_folder(self.folder)
         with driver_lock(self.folder):
             for name in (SHARDS, CHECKPOINTS, KERNELS):

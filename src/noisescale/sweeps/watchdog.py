@@ -16,7 +16,7 @@ STUCK_AFTER = 900.0
 
 # Seconds between two looks after which this process was stopped (Ctrl-Z, a suspended job, a closed laptop), and its
 # workers with it. It looks about once a second.
-ASLEEP_AFTER = 5.0
+ASLEEP_AFTER = 60.0
 
 # Workers report at least this many times within the time after which they count as stuck.
 REPORTS_PER_TIMEOUT = 4

@@ -26,9 +26,9 @@ class CodeEnded(Exception):
 def contained() -> Iterator[None]:
     """Restore what the code inside changes in the process, and turn its attempts to end the process into errors.
 
-    The code can import modules of the working folder. Restored are the working folder, the search path of modules,
-    torch's default precision and device, its number of threads, whether it records gradients, its accuracy of products,
-    and the handlers of signals. An interrupt from the keyboard passes.
+    The code can import modules of the working folder. Restored are the working folder, torch's default precision and
+    device, its number of threads, whether it records gradients, its accuracy of products, and the handlers of signals.
+    An interrupt from the keyboard passes, also if the code catches it.
 
     Raises:
         CodeEnded: The code inside called `sys.exit` or `os._exit`, or raised an exception such as `KeyboardInterrupt`
@@ -38,6 +38,8 @@ def contained() -> Iterator[None]:
     with _preserved_folder(), _preserved_torch(), _preserved_signals(interrupted), _without_hard_exit():
         try:
             yield
+            if interrupted:  # the code has caught the interrupt
+                raise KeyboardInterrupt
         except CodeEnded:
             raise
         except SystemExit as error:
@@ -52,12 +54,14 @@ def contained() -> Iterator[None]:
 
 @contextmanager
 def _preserved_folder() -> Iterator[None]:
-    folder, places = os.getcwd(), list(sys.path)
+    folder = os.getcwd()
     sys.path.insert(0, folder)
     try:
         yield
     finally:
-        sys.path[:] = places
+        # What a module adds to the search path while it is imported, it needs later.
+        with suppress(ValueError):
+            sys.path.remove(folder)
         with suppress(OSError):  # the folder may have been removed
             os.chdir(folder)
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from noisescale.families import copy_module
+from noisescale.training.kernels.buffer_slots import BufferSlots
 from noisescale.training.kernels.kernel import Tensors
 
 
@@ -18,7 +19,8 @@ class RunByRunEvaluation:
 
     def __init__(self, module: nn.Module) -> None:
         self._evaluated = copy_module(module).eval()
-        self._evaluated_tensors = {**dict(self._evaluated.named_parameters()), **dict(self._evaluated.named_buffers())}
+        self._evaluated_parameters = dict(self._evaluated.named_parameters())
+        self._evaluated_buffers = BufferSlots(self._evaluated)
 
     def outputs(self, parameters: Tensors, buffers: Tensors, inputs: Tensor) -> Tensor:
         """Compute outputs, shape [R, M, K], of all runs on the same inputs, shape [M, …]."""
@@ -28,7 +30,8 @@ class RunByRunEvaluation:
 
     def _output(self, parameters: Tensors, buffers: Tensors, inputs: Tensor, run: int) -> Tensor:
         # The module takes views of the pack's tensors, which serves also a scripted module.
-        for name, tensor in (*parameters.items(), *buffers.items()):
-            self._evaluated_tensors[name].data = tensor[run].detach()
+        for name, tensor in parameters.items():
+            self._evaluated_parameters[name].data = tensor[run].detach()
+        self._evaluated_buffers.set(buffers, run)
         # A copy, because a module may change its inputs in place, and all runs share them.
         return self._evaluated(inputs.clone())  # type: ignore[no-any-return]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from noisescale.seeding import seeded
+from noisescale.training.kernels.buffer_slots import BufferSlots
 from noisescale.training.kernels.evaluation import RunByRunEvaluation
 from noisescale.training.kernels.kernel import Tensors
 from noisescale.training.losses import Loss
@@ -29,7 +30,7 @@ class LoopKernel(RunByRunEvaluation):
         super().__init__(module)
         self._trained, self._loss, self._of_torch_only = module.train(), loss, of_torch_only
         self._parameters = dict(module.named_parameters())
-        self._buffers = dict(module.named_buffers())
+        self._buffers = BufferSlots(module)
 
     def losses_and_gradients(
         self,
@@ -48,11 +49,11 @@ class LoopKernel(RunByRunEvaluation):
             leaves = {name: self._parameters[name] for name in parameters}
             for name, tensor in parameters.items():
                 leaves[name].data = tensor[run].detach()
-            for name, tensor in buffers.items():
-                self._buffers[name].data = tensor[run]
+            self._buffers.set(buffers, run)
             with torch.enable_grad(), self._seeded(seeds[run] if seeds is not None else None, inputs.device):
                 loss = self._loss.per_example(self._trained(inputs[run]), targets[run]).mean()
                 run_gradients = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
+            self._buffers.read(buffers, run)
             losses[run] = loss.detach()
             for name, gradient in zip(leaves, run_gradients, strict=True):
                 gradients[name][run] = gradient

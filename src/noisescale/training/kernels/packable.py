@@ -57,7 +57,8 @@ def moving_buffers(module: nn.Module, inputs: Tensor) -> Tensors:
     """Return the buffers that training changes (running statistics), with their values in the module.
 
     These are the buffers that a forward pass in training mode changes. Torch's running statistics are also recognized
-    by name, because a first pass may leave their values unchanged.
+    by name, because a first pass may leave their values unchanged. Where a pass of a user's module changes any, it may
+    later change the others too.
 
     Args:
         module: The module.
@@ -69,11 +70,20 @@ def moving_buffers(module: nn.Module, inputs: Tensor) -> Tensors:
     with torch.no_grad(), preserved_generators():
         trial(inputs.clone())
     after = dict(trial.named_buffers())
-    return {
-        name: buffer.detach().clone()
-        for name, buffer in module.named_buffers()
+    buffers = dict(module.named_buffers())
+    moving = {
+        name
+        for name, buffer in buffers.items()
         if name.rpartition(".")[2] in _STATISTICS or not torch.equal(buffer, after[name])
     }
+    if moving:
+        moving |= {name for name in buffers if not _is_constant(module.get_submodule(name.rpartition(".")[0]))}
+    return {name: buffer.detach().clone() for name, buffer in buffers.items() if name in moving}
+
+
+def _is_constant(owner: nn.Module) -> bool:
+    """Return whether a layer is of this package. Of its buffers, a pass changes only running statistics."""
+    return type(owner).__module__.partition(".")[0] == "noisescale"
 
 
 def generators_of(module: nn.Module, inputs: Tensor) -> list[str]:
@@ -124,6 +134,10 @@ def reason_against_packing(module: nn.Module, loss: Loss, trial: Trial) -> str |
         # The first sentence. Torch goes on with advice for its own developers.
         reason = f"torch cannot vectorize {missing[1]}" if missing else re.split(r"(?<=\.)\s", text)[0]
         return f"{_place(error, packed_module)}{reason}"
+    packed_trial = trial.first(2)
+    kernel.losses_and_gradients(
+        packed_trial.parameters, packed_trial.buffers, packed_trial.inputs, packed_trial.targets
+    )
     _, single = LoopKernel(single_module, loss).losses_and_gradients(
         single_trial.parameters, single_trial.buffers, single_trial.inputs, single_trial.targets
     )
@@ -133,6 +147,9 @@ def reason_against_packing(module: nn.Module, loss: Loss, trial: Trial) -> str |
     for name, gradient in single.items():
         if not (packed[name] - gradient).norm() <= tolerance * (gradient.norm() + _ROUNDING * largest) + 1e-12:
             return f"the gradient of {name} differs when several runs are computed at once"
+    for name, buffer in single_trial.buffers.items():
+        if not torch.allclose(packed_trial.buffers[name], buffer, rtol=tolerance, atol=tolerance, equal_nan=True):
+            return f"the buffer {name} differs when several runs are computed at once"
     return None
 
 

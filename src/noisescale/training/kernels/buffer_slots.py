@@ -1,0 +1,50 @@
+"""The buffers of a module that computes several runs, one after another."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from noisescale.training.kernels.kernel import Tensors
+
+
+class BufferSlots:
+    """Sets and reads the buffers of a module. A pass may change a buffer in place, or put another tensor in its place.
+
+    Args:
+        module: The module.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._tensors = dict(module.named_buffers())
+        self._owners = {name: module.get_submodule(name.rpartition(".")[0]) for name in self._tensors}
+
+    def set(self, buffers: Tensors, run: int) -> None:
+        """Let the module hold views of a run's buffers.
+
+        Args:
+            buffers: Buffers by name, shape [R, …] each.
+            run: Index of the run.
+        """
+        for name, tensor in buffers.items():
+            self._tensors[name].data = tensor[run]
+
+    def read(self, buffers: Tensors, run: int) -> None:
+        """Copy a run's buffers from the module, where a pass has put another tensor in their place.
+
+        Args:
+            buffers: Buffers by name, shape [R, …] each. Changed in place.
+            run: Index of the run.
+        """
+        for name, tensor in buffers.items():
+            current = self._current(name)
+            if current is not self._tensors[name]:
+                tensor[run] = current.detach()
+                self._put(name, self._tensors[name])
+
+    def _current(self, name: str) -> Tensor:
+        value = getattr(self._owners[name], name.rpartition(".")[2])
+        assert isinstance(value, Tensor)
+        return value
+
+    def _put(self, name: str, tensor: Tensor) -> None:
+        setattr(self._owners[name], name.rpartition(".")[2], tensor)
