@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +121,7 @@ def test_a_ladder_of_batches_is_not_extended_to_a_batch_that_the_module_refuses(
 
 
 def test_a_sweep_records_what_the_model_accepts_and_a_recommendation_keeps_to_it(
-    models: str, make_spec: Callable[..., SweepSpec], tmp_path: Path
+    models: str, make_spec: Callable[..., SweepSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # 60 examples in batches of 59 leave a partial batch of one, on which the model is never trained.
     spec = make_spec(
@@ -135,12 +135,13 @@ def test_a_sweep_records_what_the_model_accepts_and_a_recommendation_keeps_to_it
     accepted = study.accepted_batches()
     assert accepted is not None and accepted.smallest == 2
     # The record is enough: the module need not exist on the machine that recommends.
-    elsewhere = replace(study, spec={**study.spec, "model": {**study.spec["model"], "family": "elsewhere:model"}})
-    with pytest.raises(BadInput, match=r"batch_size: .*at least 2 examples .*Expected more than 1 value"):
-        recommend(elsewhere, width=8, batch_size=1)
-    recommendation = recommend(elsewhere, width=8)
-    assert min(rung.batch_size for rung in recommendation.ladder) == 2
-    assert recommend(elsewhere, width=8, batch_size=2).batch_size == 2
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, models, None)
+        with pytest.raises(BadInput, match=r"batch_size: .*at least 2 examples .*Expected more than 1 value"):
+            recommend(study, width=8, batch_size=1)
+        recommendation = recommend(study, width=8)
+        assert min(rung.batch_size for rung in recommendation.ladder) == 2
+        assert recommend(study, width=8, batch_size=2).batch_size == 2
     (tmp_path / "study" / "model.json").unlink()
     assert sweep(spec, tmp_path / "study", quiet=True).accepted_batches() == accepted
 

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from noisescale.errors import BadInput
 from noisescale.estimate import Estimate, no_estimate
 from noisescale.laws.constant_predictor import any_run_trained
 from noisescale.laws.edge_by_batch import EdgeByBatch
@@ -58,10 +59,12 @@ def fit(study: StudyLike, select_on: str | None = None) -> Fit:
         The optima by every metric, laws, stability edges, and one summary row for each width.
 
     Raises:
-        BadInput: No run has finished, or a value of the spec is unknown.
+        BadInput: No run of the study has finished, or a value of the spec is unknown.
     """
     settings = Settings.read(study.spec, select_on)
     runs, sentences = set_foreign_aside(study.runs(), study.spec)
+    if runs.empty and sentences:
+        raise BadInput("study", "runs that its spec describes", "; ".join(sentences))
     # The matrices are small: with more threads, a fit takes longer and the other cores wait busily.
     with threadpool_limits(1, "blas"):
         groups = tuple(_fit_group(group, settings) for group in run_groups(runs))

@@ -196,13 +196,13 @@ def data_of_shards(folder: Path) -> dict[float, str]:
     """Return the digest of the data on which the runs of a folder trained, by the fraction of redrawn labels.
 
     Args:
-        folder: The subfolder of shards.
+        folder: The subfolder of shards. Damaged files are left out.
 
     Raises:
-        BadInput: A file is not a shard, is damaged, or was written by a newer version.
+        BadInput: A newer version wrote a file.
     """
     digests: dict[float, str] = {}
-    for table in _read_all(folder, _data):
+    for table in _read_all(folder, _data, damaged=False):
         digests.update(zip(table["label_noise"].to_pylist(), table["dataset_hash"].to_pylist(), strict=True))
     return digests
 
@@ -215,12 +215,12 @@ def codes_of_shards(folder: Path) -> set[str]:
     """Return the digests of the user's code that trained the runs of a folder.
 
     Args:
-        folder: The subfolder of shards.
+        folder: The subfolder of shards. Damaged files are left out.
 
     Raises:
-        BadInput: A file is not a shard, is damaged, or was written by a newer version.
+        BadInput: A newer version wrote a file.
     """
-    return {code for table in _read_all(folder, _codes) for code in _texts(table, "code")} - {""}
+    return {code for table in _read_all(folder, _codes, damaged=False) for code in _texts(table, "code")} - {""}
 
 
 def _codes(schema: pa.Schema) -> list[str]:
@@ -263,13 +263,19 @@ def move_damaged_shards(folder: Path, aside: Path) -> list[str]:
     return names
 
 
-def _read_all(folder: Path, choose: Choose) -> list[pa.Table]:
+def _read_all(folder: Path, choose: Choose, *, damaged: bool = True) -> list[pa.Table]:
+    """Read some columns of every file. `damaged` says whether a damaged file is an error or is left out."""
     while True:
         try:
             tables = []
             for path in sorted(folder.glob(f"*{SUFFIX}")):
-                table = unseal_table(path.read_bytes(), str(path), choose)
-                _check_texts(table, path)
+                try:
+                    table = unseal_table(path.read_bytes(), str(path), choose)
+                    _check_texts(table, path)
+                except DamagedFile:
+                    if damaged:
+                        raise
+                    continue
                 tables.append(_with_all_keys(table, choose))
             return tables
         except FileNotFoundError as error:  # the driver has joined this shard since the listing
