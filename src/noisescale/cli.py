@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from noisescale.errors import BadInput
+from noisescale.errors import BadInput, printable
 from noisescale.streams import prepare_streams
 
 app = typer.Typer(
@@ -96,8 +96,9 @@ def sweep_command(
         # The count comes first, because the rest takes longer.
         print(f"grid      {Grid(checked).size:,} runs", flush=True)
         estimated = estimate(
-            checked, out, jobs=jobs, threads=threads, device=device, executor=executor, max_runs=max_runs
-        )
+            checked, out, jobs=jobs, threads=threads, device=device, executor=executor, max_runs=max_runs,
+            accept_changed_code=accept_changed_code,
+        )  # fmt: skip
         for line in estimated.lines():
             print(line)
         return 0
@@ -366,7 +367,7 @@ def _run(arguments: list[str] | None) -> int:
         return 0
     except OSError as error:
         kept = "" if error.errno in _PATH_ERRORS else "; everything finished so far is kept"
-        print(f"noisescale: {error.filename or 'the disk'}: {error.strerror}{kept}", file=sys.stderr)
+        print(f"noisescale: {printable(str(error.filename or 'the disk'))}: {error.strerror}{kept}", file=sys.stderr)
         return 2 if error.errno in _PATH_ERRORS else 1
     except MemoryError as error:
         print(f"noisescale: the memory: {error}; everything finished so far is kept", file=sys.stderr)

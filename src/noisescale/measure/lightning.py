@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from noisescale.errors import BadInput
+from noisescale.errors import BadInput, one_line
 from noisescale.measure.monitor import EVERY, PARTS, MonitoredNoise, NoiseMonitor
 from noisescale.measure.problem import LossFunction
 
@@ -61,14 +61,21 @@ class NoiseCallback(Callback):  # type: ignore[misc]  # untyped where the librar
         """Measure the noise at the weights before the step, if a measurement is due."""
         assert self._monitor is not None
         if self._unpack is not None:
-            batch = self._unpack(batch)
-        elif not (isinstance(batch, tuple | list) and len(batch) == 2):
-            if not self._has_warned:
-                self._has_warned = True
-                warnings.warn(f"the noise is not measured: batches are {_form(batch)}; give `unpack`", stacklevel=2)
+            try:
+                batch = self._unpack(batch)
+            except Exception as error:  # the user's function may raise anything, which must not end the training
+                self._warn(f"`unpack` raises {one_line(error)}")
+                return
+        if not (isinstance(batch, tuple | list) and len(batch) == 2):
+            self._warn(f"batches are {_form(batch)}; give `unpack`")
             return
         if self._monitor.update(*batch) and (noise := self._monitor.estimate()) is not None:
             pl_module.log_dict(noise.logged())
+
+    def _warn(self, reason: str) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            warnings.warn(f"the noise is not measured: {reason}", stacklevel=3)
 
 
 def _form(batch: Any) -> str:

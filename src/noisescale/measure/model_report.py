@@ -59,8 +59,8 @@ class Progress:
     Args:
         done: Quantities of the last measurement.
         following: Names of the quantities of the next one; empty at the end.
-        seconds_at_most: Time that all further measurements take if each needs its largest number of products, in
-            seconds. Most need far fewer.
+        seconds_at_most: Time that all further products take if each measurement needs its largest number of them, in
+            seconds; NaN before the first measurement. Most need far fewer.
     """
 
     done: tuple[Quantity, ...]
@@ -165,8 +165,9 @@ def measure_model(
     if problem.size * len(index) > _MAX_GRADIENT_ELEMENTS:
         left = [measurement for measurement in left if measurement.measure is not _alignment]
     rows: list[Quantity] = []
-    per_product, report = _seconds_per_product(problem) if on_progress else 0.0, on_progress or (lambda progress: None)
-    report(Progress((), left[0].names if left else (), _at_most(left, max_products, per_product)))
+    needs_products, report = any(measurement.loops for measurement in left), on_progress or (lambda progress: None)
+    report(Progress((), left[0].names if left else (), math.nan if needs_products else 0.0))
+    per_product = _seconds_per_product(problem) if on_progress and needs_products else 0.0
     while left:
         measurement, began = left.pop(0), time.perf_counter()
         measured = measurement.measure(problem, seed, max_products)

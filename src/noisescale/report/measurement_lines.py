@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 import time
@@ -44,7 +45,9 @@ class MeasurementLines:
             self._print(f"{NAMES[row.name]}: {value} ± {error} ({seconds(row.seconds)})")
         self._doing = ", ".join(NAMES[name] for name in progress.following)
         if self._doing:
-            self._print(f"next: {self._doing}; at most {seconds(progress.seconds_at_most)} for all that is left")
+            left = progress.seconds_at_most
+            rest = f"; at most {seconds(left)} for all that is left" if math.isfinite(left) and left > 0 else ""
+            self._print(f"next: {self._doing}{rest}")
 
     def _live(self) -> None:
         while not self._end.wait(_PAUSE):

@@ -17,6 +17,8 @@ from noisescale.errors import BadInput
 _DEPTH = 2
 # Folders with files of other tools, which the package only adds to in new folders.
 _OF_OTHERS = ("slurm", "damaged")
+# Files that are changed in place. All others are replaced as a whole.
+_APPENDED = ("lock", "log.txt", "times.jsonl")
 
 
 def check_readable(folder: Path) -> None:
@@ -50,6 +52,9 @@ def check_writable(folder: Path) -> None:
         if entry.is_symlink():
             required = "a file or a folder of its own, because nothing is written through links"
             raise BadInput(entry.path, required, f"a link to {os.readlink(entry.path)}")
+        if entry.name in _APPENDED and entry.stat(follow_symlinks=False).st_nlink > 1:
+            required = "a file of its own, because the sweep writes to it"
+            raise BadInput(entry.path, required, "a file with another name too")
     check_readable(folder)
 
 

@@ -94,7 +94,7 @@ def read_failures(folder: Path) -> dict[str, Failure]:
     Returns:
         The failures by pack id. A damaged record gives a failure without runs.
     """
-    return {path.stem: _read_failure(path) for path in sorted((folder / FAILURES).glob("*.json"))}
+    return {printable(path.stem): _read_failure(path) for path in sorted((folder / FAILURES).glob("*.json"))}
 
 
 def _read_failure(path: Path) -> Failure:

@@ -18,7 +18,7 @@ from noisescale.sweeps.machine import Workers, choose_device
 from noisescale.sweeps.measured_times import measure_packs
 from noisescale.sweeps.plan import PackLimits, Plan
 from noisescale.sweeps.price_runs import price_notes
-from noisescale.sweeps.session import model_sizes
+from noisescale.sweeps.session import check_code, check_data, model_sizes
 from noisescale.sweeps.spec import SweepSpec
 from noisescale.training import check_precision
 
@@ -80,6 +80,7 @@ def dry_run(
     device: str = "auto",
     executor: str = "local",
     max_runs: int = MOST_RUNS,
+    accept_changed_code: bool = False,
 ) -> DryRun:
     """Check a spec and its folder as `sweep` does, and estimate the cost of the missing runs.
 
@@ -91,6 +92,7 @@ def dry_run(
         device: "auto", "cpu" or "cuda".
         executor: "local", "ray" or "slurm".
         max_runs: Largest number of runs of the grid, as for `sweep`.
+        accept_changed_code: True accepts code that differs from that of the folder's runs, as for `sweep`.
 
     Returns:
         The estimates. The time is that of the first steps of some packs, which takes a few seconds.
@@ -107,6 +109,8 @@ def dry_run(
     grid = Grid(spec)
     check_size(grid, max_runs)
     module_notes = check_grid(grid)
+    check_data(folder, grid)
+    check_code(folder, grid, accept=accept_changed_code)
     results = Study(folder, as_plain(spec)).finished()
     runs = {run.run_id: run for run in required_runs(grid, results)}
     finished = runs.keys() & set(results.run_id)
