@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
 from typing import TypeGuard
 
@@ -28,6 +29,8 @@ class BadInput(ValueError):
 
 # Largest number of characters of the user's input in a message.
 _MAX_SHOWN = 600
+# A tab, the end of a line, and the characters that join letters and emoji.
+_HARMLESS = "\t\n\u200c\u200d"
 
 
 def printable(text: str) -> str:
@@ -41,19 +44,39 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in shown)
 
 
-def check_texts(value: object) -> None:
-    """Check that no text in nested values of JSON has control characters, which could steer a terminal.
+def control_characters(text: str) -> str:
+    """Return the characters of a text that could steer a terminal. A tab and the end of a line could not.
+
+    Args:
+        text: Any text.
+    """
+    return "".join(
+        char
+        for char in ("" if text.isprintable() else text)
+        if not (char.isprintable() or char in _HARMLESS or unicodedata.category(char) == "Zs")
+    )
+
+
+def check_texts(value: object, key: str = "") -> None:
+    """Check that no text in nested values of JSON has characters that could steer a terminal.
 
     Args:
         value: The values.
+        key: The key of the values, e.g. "model.family".
 
     Raises:
-        ValueError: A text has a control character other than the end of a line.
+        ValueError: A text has such a character. The message names its key.
     """
-    if isinstance(value, str) and not value.replace("\n", "").isprintable():
-        raise ValueError("a text with control characters")
-    for entry in (*value.keys(), *value.values()) if isinstance(value, dict) else value if _is_list(value) else ():
-        check_texts(entry)
+    if isinstance(value, str):
+        if steering := control_characters(value):
+            raise ValueError(f"the control character {ascii(steering[0])}{f' in {key}' if key else ''}")
+    elif isinstance(value, dict):
+        for name, entry in value.items():
+            check_texts(name, f"a key of {key}" if key else "a key")
+            check_texts(entry, f"{key}.{name}" if key else str(name))
+    elif _is_list(value):
+        for entry in value:
+            check_texts(entry, key)
 
 
 def _is_list(value: object) -> TypeGuard[list[object]]:

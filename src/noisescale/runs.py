@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Literal
 
+from noisescale.errors import control_characters
+
 Purpose = Literal["sweep", "stability", "price"]
 Status = Literal["completed", "diverged", "failed"]
 
@@ -165,7 +167,7 @@ class Run:
         values: dict[str, Any] = {**LATER_KEYS, **{name: record[name] for name in _NAMES if name in record}}
         for name, value in values.items():
             if type(value) is str:
-                if not value.isprintable():  # it could steer a terminal
+                if control_characters(value):
                     raise TypeError(f"control characters in {name}")
                 values[name] = sys.intern(value)  # a plan holds a hundred thousand copies of the same strings
         return cls(**values)

@@ -91,6 +91,43 @@ def test_lightning(tmp_path: Path) -> None:
     assert float(logged["gradient_noise_scale"]) == pytest.approx(now.gradient_noise_scale.value, rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("trained", "accumulated", "reason"), [(True, 2, "accumulate_grad_batches is 2"), (False, 1, "takes a gradient")]
+)
+def test_lightning_trains_on_where_nothing_can_be_measured(
+    trained: bool, accumulated: int, reason: str, tmp_path: Path
+) -> None:
+    lightning = pytest.importorskip("lightning.pytorch", reason="needs lightning")
+    from noisescale.measure.lightning import NoiseCallback
+
+    class Module(lightning.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = network().requires_grad_(trained)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.net(x)
+
+        def training_step(self, batch: Any, index: int) -> Tensor | None:
+            loss = nn.functional.cross_entropy(self(batch[0]), batch[1])
+            return loss if trained else None
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), lr=0.05)
+
+    inputs, targets = (torch.cat(part) for part in zip(*batches(), strict=True))
+    callback = NoiseCallback(nn.CrossEntropyLoss(), every=EVERY)
+    trainer = lightning.Trainer(
+        max_epochs=1, accelerator="cpu", callbacks=[callback], logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path,
+        accumulate_grad_batches=accumulated,
+    )  # fmt: skip
+    with pytest.warns(UserWarning, match=reason):
+        trainer.fit(Module(), DataLoader(TensorDataset(inputs, targets), batch_size=BATCH))
+    assert trainer.global_step >= STEPS // accumulated or not trained
+    assert callback.estimate() is None
+
+
 class Rows(Dataset[dict[str, Tensor]]):
     def __init__(self) -> None:
         self.inputs, self.targets = (torch.cat(part) for part in zip(*batches(), strict=True))

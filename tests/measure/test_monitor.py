@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import random
 import warnings
+from collections import deque
+from typing import Any
 
 import numpy as np
 import pytest
@@ -132,7 +135,34 @@ class Remembers(nn.Module):
         return self.last(out[:, -1])
 
 
-@pytest.mark.parametrize("kind", [Counts, Remembers])
+class Containers(nn.Module):
+    """Keeps a state in a queue, an array, a set, a generator, and containers inside containers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 8), nn.Linear(8, 3)
+        self.queue: deque[float] = deque([0.0], maxlen=5)
+        self.array, self.seen = np.zeros(8), set[int]()
+        self.nested: dict[str, Any] = {"lists": [[0.0], (torch.zeros(8), {"calls": 0})]}
+        self.generators = (np.random.default_rng(0), torch.Generator().manual_seed(0), random.Random(0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.first(x).relu()
+        mean = hidden.detach().mean(0)
+        lists, (total, counts) = self.nested["lists"]
+        counts["calls"] += 1
+        self.queue.append(float(mean.sum()))
+        self.array += mean.numpy()
+        self.seen.add(counts["calls"])
+        lists.append(float(mean[0]))
+        total += mean
+        numpy_generator, torch_generator, python_generator = self.generators
+        noise = numpy_generator.normal() + python_generator.gauss() + float(torch.randn(1, generator=torch_generator))
+        shift = 0.01 * (sum(self.queue) + self.array.sum() + len(self.seen) + sum(lists) + float(total.sum()) + noise)
+        return self.last(hidden + shift)
+
+
+@pytest.mark.parametrize("kind", [Counts, Remembers, Containers])
 @pytest.mark.parametrize("between", [False, True])
 def test_a_state_in_attributes_stays_as_without_the_monitor(kind: type[nn.Module], between: bool) -> None:
     ends = []

@@ -268,10 +268,16 @@ def test_a_file_that_is_not_a_spec_is_named(tmp_path: Path) -> None:
             SweepSpec.from_toml(path)
 
 
-@pytest.mark.parametrize("text", ["a\x1b[31m", "b\udcff", "c\x07"])
-def test_texts_that_could_steer_a_terminal_are_refused(text: str) -> None:
-    with pytest.raises(BadInput, match="printable texts"):
-        SweepSpec.from_dict({"name": text, "seeds": 1})
+@pytest.mark.parametrize(("text", "named"), [("a\x1b[31m", r"'\x1b'"), ("b\udcff", r"'\udcff'"), ("c\x07", r"'\x07'")])
+def test_texts_that_could_steer_a_terminal_are_refused_by_key(text: str, named: str) -> None:
+    with pytest.raises(BadInput, match="without control characters") as caught:
+        SweepSpec.from_dict({"dataset": {"name": text}, "seeds": 1})
+    assert f"{named} in dataset.name" in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["two\u00a0words", "👩\u200d🔬", "a\tb", "two\nlines"])
+def test_spaces_and_joined_emoji_are_not_refused(text: str, make_spec: Any) -> None:
+    assert make_spec(name=text).name == text
 
 
 def test_a_byte_order_mark_is_no_part_of_a_spec(tmp_path: Path, make_spec: Any) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from noisescale.errors import BadInput
@@ -54,4 +53,5 @@ def watch(trainer: Any, *, every: int = EVERY, parts: int = PARTS) -> NoiseMonit
 
 
 def _examples(inputs: Mapping[str, Any]) -> int:
-    return max(len(value) for value in inputs.values() if isinstance(value, torch.Tensor) and value.dim())
+    lengths = (len(value) for value in inputs.values() if isinstance(value, Tensor) and value.dim())
+    return max(lengths, default=0)

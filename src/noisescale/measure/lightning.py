@@ -54,12 +54,17 @@ class NoiseCallback(Callback):  # type: ignore[misc]  # untyped where the librar
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         accumulated = trainer.accumulate_grad_batches
         if accumulated != 1:
-            raise BadInput("accumulate_grad_batches", "1, because the monitor measures single batches", accumulated)
-        self._monitor = NoiseMonitor(pl_module, self._loss, **self._options)
+            self._warn(f"the monitor measures single batches, and accumulate_grad_batches is {accumulated}")
+            return
+        try:
+            self._monitor = NoiseMonitor(pl_module, self._loss, **self._options)
+        except BadInput as error:  # nothing is trained, or an option is out of range
+            self._warn(str(error))
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Measure the noise at the weights before the step, if a measurement is due."""
-        assert self._monitor is not None
+        if self._monitor is None:
+            return
         if self._unpack is not None:
             try:
                 batch = self._unpack(batch)

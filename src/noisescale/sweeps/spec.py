@@ -36,8 +36,10 @@ class SweepSpec(SpecFields):
         """Check a dictionary. The error names the key of the first fault."""
         try:
             check_texts(values)
-        except (ValueError, RecursionError):
-            raise BadInput(source, "printable texts, and sections that are not nested", "other text") from None
+        except ValueError as error:
+            raise BadInput(source, "texts without control characters", error) from None
+        except RecursionError:
+            raise BadInput(source, "sections that are not nested", "nested sections") from None
         try:
             return cls.model_validate(values)
         except ValidationError as error:
