@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -281,3 +283,14 @@ def test_a_stored_check_reads_back(tmp_path: Path) -> None:
     path.write_text('{"width": 3}')
     with pytest.raises(BadInput, match=r"check\.json: a check as"):
         read_check(tmp_path)
+
+
+def test_code_of_a_notebook_is_trained_in_this_process(
+    make_spec: Callable[..., SweepSpec], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    notebook = ModuleType("__main__")
+    exec(MODELS, notebook.__dict__)
+    monkeypatch.setitem(sys.modules, "__main__", notebook)
+    spec = make_spec(model__family="__main__:normalized", grid__parameterization=["own"], stability__price=False)
+    study = sweep(spec, tmp_path / "study", jobs=1, quiet=True)
+    assert SettingRuns(study, 2)._workers.count == 1

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+from torch import nn
 
 from noisescale.errors import BadInput
 from noisescale.sweeps import SweepSpec, estimates, sweep
@@ -95,6 +98,42 @@ def test_what_cannot_be_packed_is_said_before_anything_trains(
     (note,) = [line for line in estimate.lines() if line.startswith("note")]
     assert "one at a time" in note and ".item()" in note
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_code_of_a_notebook_is_refused_for_several_workers_and_estimated_for_one(
+    tmp_path: Path, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notebook = ModuleType("__main__")
+    notebook.model = lambda width, shape, classes: nn.Sequential(  # type: ignore[attr-defined]
+        nn.Flatten(), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, 10)
+    )
+    monkeypatch.setitem(sys.modules, "__main__", notebook)
+    spec = make_spec(model__family="__main__:model", grid__parameterization=["own"], stability__price=False)
+    with pytest.raises(BadInput, match="defined in this session only"):
+        dry_run(spec, tmp_path / "out", jobs=2)
+    assert dry_run(spec, tmp_path / "out", jobs=1).seconds > 0
+
+
+def test_a_pack_that_cannot_be_timed_is_noted(
+    tmp_path: Path, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no memory for this")
+
+    monkeypatch.setattr("noisescale.sweeps.measured_times.time_pack", fail)
+    estimate = dry_run(make_spec(), tmp_path / "out")
+    assert any("could not be timed: RuntimeError: no memory for this" in line for line in estimate.lines())
+    assert estimate.seconds > 0
+
+
+def test_packs_whose_steps_would_take_too_long_are_not_timed(
+    tmp_path: Path, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("noisescale.sweeps.measured_times.time_pack", None)
+    monkeypatch.setattr("noisescale.sweeps.measured_times.MEASURED_SECONDS", 0.0)
+    estimate = dry_run(make_spec(), tmp_path / "out")
+    assert estimate.seconds > 0 and "timed" not in " ".join(estimate.notes)
 
 
 @pytest.mark.parametrize("extensions", [0, 2])

@@ -300,3 +300,26 @@ def test_a_module_that_fails_at_some_width_or_batch_size_is_refused(
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(BadInput, match=named):
         check_grid(make_grid(model={"family": f"odd_{family}:{family}"}, **changes))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("batch_statistics", "exact"), ("average", True), ("batch_statistics", "running")]
+)
+def test_statistics_of_a_compiled_normalization_are_not_replaced(
+    key: str, value: object, make_grid: MakeGrid, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "scripted_norm.py").write_text(
+        "import warnings\n\nimport torch\nfrom torch import nn\n\n\n"
+        "def model(width, shape, classes):\n"
+        "    with warnings.catch_warnings():\n"
+        "        warnings.simplefilter('ignore')\n"
+        "        norm = torch.jit.script(nn.BatchNorm1d(width))\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, width), norm, nn.ReLU(), nn.Linear(width, classes))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    changes = {"model__family": "scripted_norm:model", "grid__parameterization": ["own"], f"training__{key}": value}
+    if value == "running":
+        check_grid(make_grid(**changes))
+        return
+    with pytest.raises(BadInput, match=rf"training\.{key}: .*Got: other running averages in 2"):
+        check_grid(make_grid(**changes))

@@ -146,6 +146,30 @@ def test_a_stuck_pack_is_submitted_once_more_and_then_fails(tmp_path: Path, jobs
     assert len(cluster.cancelled) == 2
 
 
+def test_a_suspended_pack_is_not_stuck(tmp_path: Path, jobs: list[Job]) -> None:
+    class Suspending(Cluster):
+        def is_suspended(self, task: Any) -> bool:
+            return self.submitted[task].pack.pack_id == "b" and 3 <= self.clock < 40
+
+    def outcome(job: Job) -> Outcome | None:
+        # The pack is silent while it is suspended, and is done three seconds later.
+        return done(job) if job.pack.pack_id != "b" or cluster.clock > 43 else None
+
+    cluster = Suspending(tmp_path, outcome)
+    assert all(ended.error is None for ended in outcomes(cluster, jobs).values())
+    assert not cluster.cancelled and cluster.clock > 43
+
+
+def test_a_pack_that_stays_silent_after_its_suspension_is_stuck(tmp_path: Path, jobs: list[Job]) -> None:
+    class Suspending(Cluster):
+        def is_suspended(self, task: Any) -> bool:
+            return self.clock < 40
+
+    cluster = Suspending(tmp_path, lambda job: None if job.pack.pack_id == "b" else done(job))
+    assert "no progress for 5 s, twice" in str(outcomes(cluster, jobs)["b"].error)
+    assert cluster.clock > 45
+
+
 def test_a_waiting_pack_is_not_stuck(tmp_path: Path, jobs: list[Job]) -> None:
     AliveFile(tmp_path / "checkpoints", "b").write()  # the last report of a worker that was killed
     started: dict[str, float] = {}

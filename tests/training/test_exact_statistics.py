@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from typing import TYPE_CHECKING
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from torch import nn
 
 from noisescale.families import ModelOptions, family_factory
-from noisescale.training.exact_statistics import exact_statistics
+from noisescale.training.exact_statistics import exact_statistics, other_statistics
 
 if TYPE_CHECKING:
     from conftest import MakeData, MakeRun, MakeTrainer
@@ -37,6 +38,40 @@ def test_a_module_without_batch_normalization_does_not_change() -> None:
     exact_statistics(module, torch.randn(9, 3), 4)
     for name, tensor in module.state_dict().items():
         assert torch.equal(tensor, before[name])
+
+
+class Running(nn.Module):
+    """A normalization of the user, with running averages of torch's names."""
+
+    running_mean: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("running_mean", torch.zeros(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x - self.running_mean
+
+
+def scripted(layer: nn.Module) -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        script: nn.Module = torch.jit.script(layer)
+    return script
+
+
+@pytest.mark.parametrize(
+    ("layer", "names"),
+    [
+        (scripted(nn.BatchNorm1d(4)), ["1"]),
+        (Running(), ["1"]),
+        (nn.InstanceNorm1d(4, track_running_stats=True), ["1"]),
+        (nn.BatchNorm1d(4), []),
+        (nn.LayerNorm(4), []),
+    ],
+)
+def test_other_running_averages_are_named(layer: nn.Module, names: list[str]) -> None:
+    assert other_statistics(nn.Sequential(nn.Linear(3, 4), layer)) == names
 
 
 @pytest.mark.parametrize(("normalization", "family"), [("batch", "convnet"), ("ghost_batch", "resnet")])

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-Restore = Callable[[], None]
+Restore = Callable[[], object]
 
 
 @contextmanager

@@ -14,11 +14,12 @@ from noisescale.sweeps.extensions import MIN_LADDER
 from noisescale.sweeps.folder import as_plain, check_folder, continued_spec
 from noisescale.sweeps.grid import Grid
 from noisescale.sweeps.grid_checks import MOST_RUNS, check_grid, check_size
+from noisescale.sweeps.lock import check_system
 from noisescale.sweeps.machine import Workers, choose_device
 from noisescale.sweeps.measured_times import measure_packs
 from noisescale.sweeps.plan import PackLimits, Plan
 from noisescale.sweeps.price_runs import price_notes
-from noisescale.sweeps.session import check_code, check_data, model_sizes
+from noisescale.sweeps.session import check_code, check_data, check_importable, model_sizes
 from noisescale.sweeps.spec import SweepSpec
 from noisescale.training import check_precision
 
@@ -100,8 +101,11 @@ def dry_run(
     Raises:
         BadInput: `sweep` would refuse the spec or the folder.
     """
+    check_system()
     check_executor(executor)
     device = choose_device(device, executor)
+    workers = Workers.of(device, jobs, threads)
+    check_importable(spec, executor, workers)
     check_precision(spec.training.precision, device)
     folder = Path(out)
     check_folder(folder, spec)
@@ -116,7 +120,6 @@ def dry_run(
     finished = runs.keys() & set(results.run_id)
     missing = [run for run_id, run in runs.items() if run_id not in finished]
     sizes = model_sizes(grid, spec.grid.width)
-    workers = Workers.of(device, jobs, threads)
     planned, new_packs = Plan(folder / "plan.jsonl").packs_for(missing, sizes, PackLimits.of(workers))
     packs = planned + new_packs
     data = grid.dataset(grid.label_noises[0])

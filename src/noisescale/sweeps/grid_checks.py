@@ -17,7 +17,14 @@ from noisescale.seeding import seeded
 from noisescale.sweeps.grid import Grid
 from noisescale.sweeps.module_checks import check_factory, check_growth, check_passes
 from noisescale.sweeps.trial_batches import training_error
-from noisescale.training import MovingBatches, check_augmentation, check_loss, check_metric, parse_schedule
+from noisescale.training import (
+    MovingBatches,
+    check_augmentation,
+    check_loss,
+    check_metric,
+    other_statistics,
+    parse_schedule,
+)
 from noisescale.user_code import contained
 
 # Largest number of runs without the user's word. A sweep of a million tiny runs takes days, and is often a mistake.
@@ -78,6 +85,7 @@ def check_grid(grid: Grid) -> list[str]:
     _check_trials(grid, data)
     notes = _check_module(grid, data) if grid.model.family not in FAMILIES else []
     _check_curvature(grid, data)
+    _check_statistics(grid, data)
     _check_moving_batches(grid)
     for point in grid.points():
         if not 0 < grid.cell(point)[0].learning_rate < math.inf:
@@ -178,3 +186,17 @@ def _check_curvature(grid: Grid, data: Dataset) -> None:
     except BadInput as error:
         required = f"without {' and '.join(measured)}, or a module with {error.required}"
         raise BadInput("measure.quantities", required, error.got) from None
+
+
+def _check_statistics(grid: Grid, data: Dataset) -> None:
+    """Check that the statistics of a user's normalization can be computed over the training set, if they shall be."""
+    training = grid.spec.training
+    if grid.model.family in FAMILIES or not (training.average or training.batch_statistics == "exact"):
+        return
+    with seeded(0), contained():
+        layers = other_statistics(grid.factory(min(grid.spec.grid.width), data.input_shape, data.num_classes))
+    if layers:
+        key, required = "training.batch_statistics", "'running', or batch normalization of torch that is not compiled"
+        if training.average:
+            key, required = "training.average", "false, or batch normalization of torch that is not compiled"
+        raise BadInput(key, required, f"other running averages in {', '.join(layers)}")

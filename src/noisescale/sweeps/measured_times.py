@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Sequence
 from statistics import median
 
+from noisescale.errors import one_line
 from noisescale.sweeps.grid import Grid
 from noisescale.sweeps.machine import Workers
 from noisescale.sweeps.plan import Pack
@@ -16,6 +16,8 @@ from noisescale.user_code import contained
 # Seconds that all measurements may take together.
 MEASURED_SECONDS = 10.0
 _SHORTEST = 0.05
+# Steps that choosing a kernel takes, apart from those that are timed.
+_TRIAL_STEPS = 8
 
 
 def measure_packs(packs: Sequence[Pack], grid: Grid, workers: Workers) -> tuple[list[float], list[str]]:
@@ -37,15 +39,20 @@ def measure_packs(packs: Sequence[Pack], grid: Grid, workers: Workers) -> tuple[
     shapes = sorted(by_shape, key=lambda shape: -sum(pack.seconds for pack in by_shape[shape]))
     each = max(min(TIMED_SECONDS, MEASURED_SECONDS / max(len(shapes), 1) / 2), _SHORTEST)
     for shape in shapes:
-        if time.perf_counter() - started > MEASURED_SECONDS - each:
-            break
         pack = max(by_shape[shape], key=lambda pack: len(pack.runs))
-        # A user's module may raise anything; training then reports it.
-        with contextlib.suppress(Exception), contained():
-            data = grid.dataset(pack.runs[0].label_noise)
-            timed = time_pack(pack, data, workers.device, workers.threads, each)
-            ratios[shape] = timed.seconds / pack.seconds
-            notes |= {timed.note: None} if timed.note else {}
+        ratio = median(ratios.values()) if ratios else 1.0
+        left = MEASURED_SECONDS - (time.perf_counter() - started) - each
+        if _TRIAL_STEPS * ratio * pack.seconds / pack.runs[0].steps > left:
+            continue
+        try:
+            with contained():
+                data = grid.dataset(pack.runs[0].label_noise)
+                timed = time_pack(pack, data, workers.device, workers.threads, each)
+        except Exception as error:  # a user's module may raise anything
+            notes[f"a pack of width {pack.runs[0].width} could not be timed: {one_line(error)}"] = None
+            continue
+        ratios[shape] = timed.seconds / pack.seconds
+        notes |= {timed.note: None} if timed.note else {}
     of_width: dict[int, list[float]] = {}
     for shape, ratio in ratios.items():
         of_width.setdefault(by_shape[shape][0].runs[0].width, []).append(ratio)

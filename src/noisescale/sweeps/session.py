@@ -38,6 +38,7 @@ from noisescale.sweeps.lock import check_system, driver_lock
 from noisescale.sweeps.machine import Workers, choose_device
 from noisescale.sweeps.plan_file import planned_data
 from noisescale.sweeps.spec import SweepSpec
+from noisescale.sweeps.spec_fields import SpecFields
 from noisescale.sweeps.watchdog import STUCK_AFTER
 from noisescale.training import check_precision
 from noisescale.user_code import is_only_in_this_process
@@ -100,7 +101,7 @@ def sweep(
     check_executor(executor)
     device = choose_device(device, executor)
     workers = Workers.of(device, jobs, threads)
-    _check_importable(spec, executor, workers)
+    check_importable(spec, executor, workers)
     chosen_executor = build_executor(executor, workers, folder.absolute(), stuck_after)
     check_precision(spec.training.precision, device)
     check_folder(folder, spec)
@@ -137,8 +138,17 @@ def _refuse_unguarded_script() -> None:
         raise BadInput("a script that calls sweep()", required, "a call at the script's top level")
 
 
-def _check_importable(spec: SweepSpec, executor: str, workers: Workers) -> None:
-    """Check that workers can import the user's code, if other processes train."""
+def check_importable(spec: SpecFields, executor: str, workers: Workers) -> None:
+    """Check that workers can import the user's code, if other processes train.
+
+    Args:
+        spec: The spec.
+        executor: "local", "ray" or "slurm".
+        workers: The workers of this machine.
+
+    Raises:
+        BadInput: The code is defined in this process only.
+    """
     here = executor == "local" and workers.count == 1 and workers.device == "cpu"
     for key, name in (("model.family", spec.model.family), ("dataset.name", spec.dataset.name)):
         if not here and ":" in name and is_only_in_this_process(name.partition(":")[0]):

@@ -25,7 +25,7 @@ from noisescale.sweeps.jobs import Job, Outcome
 from noisescale.sweeps.lock import driver_lock
 from noisescale.sweeps.machine import Workers, choose_device
 from noisescale.sweeps.plan import Pack, PackLimits, pack_size
-from noisescale.sweeps.session import check_code, check_data, model_sizes
+from noisescale.sweeps.session import check_code, check_data, check_importable, model_sizes
 from noisescale.sweeps.spec_sections import NOT_MEASURED
 from noisescale.sweeps.timed_steps import time_pack
 from noisescale.sweeps.watchdog import STUCK_AFTER, remove_alive_files
@@ -171,7 +171,12 @@ class SettingRuns:
 
     @cached_property
     def _workers(self) -> Workers:
-        return Workers.of(choose_device("auto"))
+        workers = Workers.of(choose_device("auto"))
+        try:
+            check_importable(self.grid.spec, "local", workers)
+        except BadInput:  # a model of a notebook: one worker is this process
+            return Workers.of("cpu", 1)
+        return workers
 
     def _workers_for(self, total: float) -> Workers:
         """Return the workers for work of so many seconds. Short work is done here, because workers start slowly."""

@@ -136,6 +136,10 @@ class SlurmExecutor(TaskExecutor):
         result: Outcome = task.result()
         return result
 
+    def is_suspended(self, task: Any) -> bool:
+        """Return whether the cluster has suspended a job, e.g. for one of higher priority."""
+        return str(task.state).startswith("SUSPENDED")
+
     def cancel(self, task: Any) -> None:
         """End a job. Do nothing if it has ended."""
         with contextlib.suppress(OSError):

@@ -45,6 +45,7 @@ class TaskExecutor(ABC):
         self._running: dict[Any, Job] = {}
         self._watchdog = Watchdog(folder / CHECKPOINTS, stuck_after)
         self._stuck: set[Any] = set()
+        self._suspended: set[str] = set()
         self._deaths: Counter[str] = Counter()
 
     @abstractmethod
@@ -95,6 +96,10 @@ class TaskExecutor(ABC):
             WorkerDied: The task gave no outcome.
             OSError: The results cannot be written on this machine.
         """
+
+    def is_suspended(self, task: Any) -> bool:
+        """Return whether the system has stopped a task that it will resume."""
+        return False
 
     @abstractmethod
     def cancel(self, task: Any) -> None:
@@ -162,7 +167,14 @@ class TaskExecutor(ABC):
 
     def _cancel_stuck(self) -> None:
         tasks = {job.pack.pack_id: task for task, job in self._running.items() if task not in self._stuck}
-        for pack_id in self._watchdog.stuck(tasks):
+        silent = set(self._watchdog.stuck(tasks))
+        # Also those that were suspended at the last look, so that their time without a report counts from its end.
+        self._suspended = {
+            pack_id for pack_id in silent | (self._suspended & tasks.keys()) if self.is_suspended(tasks[pack_id])
+        }
+        for pack_id in self._suspended:
+            self._watchdog.forgive(pack_id)
+        for pack_id in silent - self._suspended:
             self._stuck.add(tasks[pack_id])
             self.cancel(tasks[pack_id])
 

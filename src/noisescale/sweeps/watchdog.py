@@ -103,6 +103,11 @@ class Watchdog:
         """Start to watch a pack that is submitted, or submitted again."""
         self._seen[pack_id] = self._modified(pack_id), math.inf
 
+    def forgive(self, pack_id: str) -> None:
+        """Count the time without a report from now on, because the pack's worker was suspended until now."""
+        last, since = self._seen[pack_id]
+        self._seen[pack_id] = last, max(since, self._clock())
+
     def has_started(self, pack_id: str) -> bool:
         """Return whether a worker has reported progress on the pack since it was submitted."""
         self.stuck([pack_id])

@@ -13,6 +13,16 @@ class _LayerReached(Exception):
     """Ends a forward pass at the layer whose statistics are computed."""
 
 
+def other_statistics(module: nn.Module) -> list[str]:
+    """Return the layers with running averages that `exact_statistics` does not replace, e.g. in compiled scripts.
+
+    Args:
+        module: The module.
+    """
+    layers = ((name, part) for name, part in module.named_modules() if not isinstance(part, _BatchNorm))
+    return [name or "the module" for name, part in layers if "running_mean" in dict(part.named_buffers(recurse=False))]
+
+
 def exact_statistics(module: nn.Module, inputs: Tensor, chunk: int) -> None:
     """Set the statistics of every batch-normalization layer to the mean and the biased variance over all inputs.
 

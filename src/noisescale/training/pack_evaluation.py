@@ -86,8 +86,10 @@ class PackEvaluation:
         buffers = {name: buffer.clone() for name, buffer in state.buffers.items()}
         chunk = chunk_of(self._numbers, self._train.inputs)
         for run in torch.nonzero(~state.frozen).flatten().tolist() if buffers else ():
-            tensors = {name: tensor[run] for name, tensor in (*parameters.items(), *buffers.items())}
-            self._module.load_state_dict(tensors, strict=False)
+            with torch.no_grad():
+                for name, tensor in (*self._module.named_parameters(), *self._module.named_buffers()):
+                    if (values := parameters.get(name, buffers.get(name))) is not None:
+                        tensor.copy_(values[run])
             exact_statistics(self._module, self._train.inputs, chunk)
             for name, buffer in self._module.named_buffers():
                 if name in buffers:

@@ -29,6 +29,7 @@ from noisescale.training.part_step import OnStep, PartStep
 from noisescale.training.precision import PRECISIONS, check_precision
 from noisescale.training.schedules import parse_schedule
 from noisescale.training.state import NOT_DIVERGED, PackState, clear_runs, finite_runs, views, zeros_like
+from noisescale.training.stopwatch import Stopwatch
 
 # Steps between checks for a loss that is not finite. A run with such a loss never recovers, so rarer checks lose only
 # the exact step of divergence. With a check every 25 steps, checks add less than 1 % to the time of training.
@@ -253,13 +254,13 @@ class PackTrainer:
 
     def _train(self, stretch: Stretch, stop: int) -> None:
         """Take the steps of one stretch up to step number `stop`."""
-        started, state = time.perf_counter(), self._state
+        watch, state = Stopwatch(), self._state
         with torch.no_grad():
             for part in self._parts:
                 if not state.frozen[part.runs_slice].all():
                     self._train_part(part, stretch, stop)
         state.step = stop
-        state.seconds["training"] += time.perf_counter() - started
+        state.seconds["training"] += watch.seconds()
 
     def _train_part(self, part: PartStep, stretch: Stretch, stop: int) -> None:
         state, any_run = self._state, self.runs[0]
@@ -289,7 +290,7 @@ class PackTrainer:
                 part.optimizer.freeze(state.frozen[part.runs_slice])
 
     def _evaluate(self, before: Tensors | None = None) -> None:
-        started, state = time.perf_counter(), self._state
+        watch, state = Stopwatch(), self._state
         metrics, buffers = self._evaluation.of_state(state)
         for name, values in metrics.items():
             state.curves.setdefault(name, []).append(values)
@@ -297,7 +298,7 @@ class PackTrainer:
         self._freeze(self._failing(), state.step)
         if self._measurements is not None:
             state.add_measured(self._measure(self._measurements, buffers, before), len(self.runs))
-        state.seconds["evaluation"] += time.perf_counter() - started
+        state.seconds["evaluation"] += watch.seconds()
 
     def _failing(self) -> Tensor:
         """Return whether each run has infinite numbers, or an exploded loss at two evaluations in a row, shape [R]."""
@@ -318,9 +319,9 @@ class PackTrainer:
         return measurements.measure(state.parameters, buffers, before, rates, state.frozen)
 
     def _evaluate_averages(self) -> None:
-        started, state = time.perf_counter(), self._state
+        watch, state = Stopwatch(), self._state
         state.averaged = self._evaluation.of_averages(state)
-        state.seconds["evaluation"] += time.perf_counter() - started
+        state.seconds["evaluation"] += watch.seconds()
 
     def _shared_curves(self) -> dict[str, list[float]]:
         """Return the schedule's curves, which all runs share: at each evaluation, the values of the step before it."""
