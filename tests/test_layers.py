@@ -38,6 +38,7 @@ ALLOWED: dict[str, set[str]] = {
         "theory",
         "measure",
         "seeding",
+        "user_code",
     },
     "store": {"errors", "estimate", "runs", "noise_laws"},
     "sweeps": {

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
 import pytest
 import torch
 
@@ -74,6 +75,7 @@ def test_what_the_code_changes_in_the_process_is_restored(tmp_path: Path) -> Non
         return (
             os.getcwd(), torch.get_default_dtype(), torch.get_default_device(), torch.get_num_threads(),
             torch.is_grad_enabled(), torch.get_float32_matmul_precision(), torch.are_deterministic_algorithms_enabled(),
+            torch.is_autocast_enabled("cpu"), torch.is_anomaly_enabled(), torch.backends.mkldnn.enabled, np.geterr(),
             signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM), os._exit,
         )  # fmt: skip
 
@@ -85,6 +87,10 @@ def test_what_the_code_changes_in_the_process_is_restored(tmp_path: Path) -> Non
         torch.set_grad_enabled(False)
         torch.set_float32_matmul_precision("medium")
         torch.use_deterministic_algorithms(True)
+        torch.set_autocast_enabled("cpu", True)
+        torch.autograd.set_detect_anomaly(True)
+        torch.backends.mkldnn.set_flags(False)
+        np.seterr(all="raise")
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, lambda number, frame: None)
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from noisescale.families import copy_module
+from noisescale.user_code import preserved_process
 
 # Largest number of bytes for the parameters and activations of the runs that train together. With their gradients, they
 # about fill a core's second-level cache. With more runs, the weights are read from memory at every step, which halves
@@ -57,7 +58,7 @@ def footprint(module: nn.Module, inputs: Tensor) -> Footprint:
             kept.append(own[0].shape[0])
         elif own:
             part.register_forward_hook(note)
-    with torch.no_grad(), _LargestTensor() as widest:
+    with preserved_process(), torch.no_grad(), _LargestTensor() as widest:
         trial(inputs.clone())
     return Footprint(inputs[0].numel() + sum(kept), max(1, -(-widest.elements // len(inputs))))
 

@@ -11,9 +11,8 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, NoReturn
 
-import torch
-
 from noisescale.errors import one_line
+from noisescale.user_code.process_state import preserved_process
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -26,16 +25,15 @@ class CodeEnded(Exception):
 def contained() -> Iterator[None]:
     """Restore what the code inside changes in the process, and turn its attempts to end the process into errors.
 
-    The code can import modules of the working folder. Restored are the working folder, torch's default precision and
-    device, its number of threads, whether it records gradients, its accuracy of products, and the handlers of signals.
-    An interrupt from the keyboard passes, also if the code catches it.
+    The code can import modules of the working folder. Restored are the settings of `ProcessState` and the handlers of
+    signals. An interrupt from the keyboard passes, also if the code catches it.
 
     Raises:
         CodeEnded: The code inside called `sys.exit` or `os._exit`, or raised an exception such as `KeyboardInterrupt`
             that would end the process.
     """
     interrupted: list[int] = []
-    with _preserved_folder(), _preserved_torch(), _preserved_signals(interrupted), _without_hard_exit():
+    with preserved_process(), _importable_folder(), _preserved_signals(interrupted), _without_hard_exit():
         try:
             yield
             if interrupted:  # the code has caught the interrupt
@@ -53,7 +51,8 @@ def contained() -> Iterator[None]:
 
 
 @contextmanager
-def _preserved_folder() -> Iterator[None]:
+def _importable_folder() -> Iterator[None]:
+    """Let modules of the working folder be imported."""
     folder = os.getcwd()
     sys.path.insert(0, folder)
     try:
@@ -62,41 +61,16 @@ def _preserved_folder() -> Iterator[None]:
         # What a module adds to the search path while it is imported, it needs later.
         with suppress(ValueError):
             sys.path.remove(folder)
-        with suppress(OSError):  # the folder may have been removed
-            os.chdir(folder)
-
-
-@contextmanager
-def _preserved_torch() -> Iterator[None]:
-    dtype, device = torch.get_default_dtype(), torch.get_default_device()
-    threads, records = torch.get_num_threads(), torch.is_grad_enabled()
-    products, deterministic = torch.get_float32_matmul_precision(), torch.are_deterministic_algorithms_enabled()
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(dtype)
-        if torch.get_default_device() != device:
-            # Without a default device, tensors are made faster than with the device that would be the default.
-            torch.set_default_device(None)
-        if torch.get_default_device() != device:
-            torch.set_default_device(device)
-        if torch.get_num_threads() != threads:
-            torch.set_num_threads(threads)
-        torch.set_grad_enabled(records)
-        torch.set_float32_matmul_precision(products)
-        # Setting it loads torch's compiler, which takes a second.
-        if torch.are_deterministic_algorithms_enabled() != deterministic:
-            torch.use_deterministic_algorithms(deterministic)
 
 
 @contextmanager
 def _preserved_signals(interrupted: list[int]) -> Iterator[None]:
     """Note each signal before its handler runs, and restore the handlers afterwards."""
-    # Only the main thread can set handlers. A handler that was not set from Python is None.
-    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
-    if threading.current_thread() is not threading.main_thread() or None in handlers.values():
+    # Only the main thread can set handlers. A handler that was not set from Python is None, and stays.
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
+    handlers = {number: handler for number in _SIGNALS if (handler := signal.getsignal(number)) is not None}
 
     def note(number: int, frame: FrameType | None) -> Any:
         interrupted.append(number)

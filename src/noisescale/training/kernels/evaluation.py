@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from noisescale.families import copy_module
 from noisescale.training.kernels.buffer_slots import BufferSlots
 from noisescale.training.kernels.kernel import Tensors
+from noisescale.user_code import ProcessState, runs_user_code
 
 
 class RunByRunEvaluation:
@@ -19,14 +20,21 @@ class RunByRunEvaluation:
 
     def __init__(self, module: nn.Module) -> None:
         self._evaluated = copy_module(module).eval()
+        self._runs_user_code = runs_user_code(module)
         self._evaluated_parameters = dict(self._evaluated.named_parameters())
         self._evaluated_buffers = BufferSlots(self._evaluated)
 
     def outputs(self, parameters: Tensors, buffers: Tensors, inputs: Tensor) -> Tensor:
         """Compute outputs, shape [R, M, K], of all runs on the same inputs, shape [M, …]."""
         runs = len(next(iter(parameters.values())))
+        outputs = []
         with torch.no_grad():
-            return torch.stack([self._output(parameters, buffers, inputs, run) for run in range(runs)])
+            state = ProcessState() if self._runs_user_code else None
+            for run in range(runs):
+                outputs.append(self._output(parameters, buffers, inputs, run))
+                if state is not None:
+                    state.restore()
+            return torch.stack(outputs)
 
     def _output(self, parameters: Tensors, buffers: Tensors, inputs: Tensor, run: int) -> Tensor:
         # The module takes views of the pack's tensors, which serves also a scripted module.

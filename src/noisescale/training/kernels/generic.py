@@ -13,6 +13,7 @@ from noisescale.training.kernels.evaluation import RunByRunEvaluation
 from noisescale.training.kernels.kernel import Tensors
 from noisescale.training.kernels.unfolded import UnfoldedConvolutions
 from noisescale.training.losses import Loss
+from noisescale.user_code import ProcessState
 
 
 class GenericKernel(RunByRunEvaluation):
@@ -49,9 +50,12 @@ class GenericKernel(RunByRunEvaluation):
         seeds: Sequence[int] | None = None,
     ) -> tuple[Tensor | None, Tensors]:
         leaves = {name: tensor.detach().requires_grad_() for name, tensor in parameters.items()}
+        state = ProcessState() if self._runs_user_code else None
         # The loss of a run does not depend on other runs, so the gradient of the summed losses contains the gradient of
         # each run. Autograd around the vectorized pass takes a tenth less time than `torch.func.grad` within it.
         with torch.enable_grad(), self._convolutions:
             losses = self._loss.per_example(self._training_outputs(leaves, buffers, inputs), targets).mean(1)
             gradients = torch.autograd.grad(losses.sum(), list(leaves.values()), materialize_grads=True)
+        if state is not None:
+            state.restore()
         return losses.detach(), dict(zip(leaves, gradients, strict=True))

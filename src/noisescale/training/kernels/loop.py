@@ -13,6 +13,7 @@ from noisescale.training.kernels.buffer_slots import BufferSlots
 from noisescale.training.kernels.evaluation import RunByRunEvaluation
 from noisescale.training.kernels.kernel import Tensors
 from noisescale.training.losses import Loss
+from noisescale.user_code import ProcessState
 
 
 class LoopKernel(RunByRunEvaluation):
@@ -43,6 +44,7 @@ class LoopKernel(RunByRunEvaluation):
     ) -> tuple[Tensor | None, Tensors]:
         gradients = {name: torch.empty_like(tensor) for name, tensor in parameters.items()}
         losses = inputs.new_empty(len(inputs))
+        state = ProcessState() if self._runs_user_code else None
         for run in range(len(inputs)):
             # The module takes views of the pack's tensors: a training pass updates its buffers in place. This takes a
             # third of the time of a functional call.
@@ -53,6 +55,8 @@ class LoopKernel(RunByRunEvaluation):
             with torch.enable_grad(), self._seeded(seeds[run] if seeds is not None else None, inputs.device):
                 loss = self._loss.per_example(self._trained(inputs[run]), targets[run]).mean()
                 run_gradients = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
+            if state is not None:  # or the next run would be computed with what this one has changed
+                state.restore()
             self._buffers.read(buffers, run)
             losses[run] = loss.detach()
             for name, gradient in zip(leaves, run_gradients, strict=True):

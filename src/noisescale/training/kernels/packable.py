@@ -17,6 +17,7 @@ from noisescale.training.kernels.generic import GenericKernel
 from noisescale.training.kernels.kernel import Tensors
 from noisescale.training.kernels.loop import LoopKernel
 from noisescale.training.losses import Loss
+from noisescale.user_code import preserved_process
 
 # Largest relative difference between the gradients of packed runs and of single runs. Rounding errors are far below
 # this bound, and errors of an operation that mixes runs are far above it. The bound for lower precision is larger,
@@ -67,7 +68,7 @@ def moving_buffers(module: nn.Module, inputs: Tensor) -> Tensors:
     if not any(True for _ in module.buffers()):
         return {}
     trial = copy_module(module).train()
-    with torch.no_grad(), preserved_generators():
+    with preserved_process(), torch.no_grad(), preserved_generators():
         trial(inputs.clone())
     after = dict(trial.named_buffers())
     buffers = dict(module.named_buffers())
@@ -97,7 +98,7 @@ def generators_of(module: nn.Module, inputs: Tensor) -> list[str]:
         Some of "torch", "NumPy" and "Python".
     """
     trial = copy_module(module).train()
-    with torch.no_grad():
+    with preserved_process(), torch.no_grad():
         if not inputs.is_cuda:
             return drawn_from(lambda: trial(inputs.clone()))
         with torch.random.fork_rng(devices=[inputs.device]):
