@@ -16,8 +16,11 @@ from noisescale.store import Study
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 # Types of values that may be missing. A column whose values are all missing would have no type.
 _TYPES = {"int": pa.int64(), "float": pa.float64(), "str": pa.string(), "bool": pa.bool_()}
-_TEXTS = ("error",)
-_DECLARED = {field.name: str(field.type).removesuffix(" | None") for part in (Run, RunResult) for field in fields(part)}
+_DECLARED = {
+    **{field.name: str(field.type).removesuffix(" | None") for part in (Run, RunResult) for field in fields(part)},
+    **dict.fromkeys(("error", "run_id", "pack_id", "versions", "code", "reference_layer", "layer"), "str"),
+    **dict.fromkeys(("late", "is_reference"), "bool"),
+}
 
 
 def write_csv(study: Study, path: Path) -> None:
@@ -43,7 +46,7 @@ def write_parquet(study: Study, path: Path) -> None:
 
 def _typed(table: pa.Table) -> pa.Table:
     for position, field in enumerate(table.schema):
-        kind = _TYPES.get(_DECLARED.get(field.name, "str" if field.name in _TEXTS else ""))
+        kind = _TYPES.get(_DECLARED.get(field.name, ""))
         # A column of numbers that are whole in one study may have fractions or gaps in another.
         if kind is None and (pa.types.is_null(field.type) or pa.types.is_integer(field.type)):
             kind = pa.float64()
