@@ -57,16 +57,6 @@ def test_what_depends_on_the_first_examples_is_refused() -> None:
         factory(4, (6,), 3)
 
 
-def test_hooks_on_parameters_are_refused() -> None:
-    def model(width: int, shape: tuple[int, ...], classes: int) -> nn.Module:
-        module = nn.Linear(6, 3)
-        module.weight.register_hook(lambda gradient: gradient / 2)
-        return module
-
-    with pytest.raises(BadInput, match="without hooks on its parameters.* Got: a hook on weight"):
-        CustomBuild(model, "own:hooked")(4, (6,), 3)
-
-
 # Torch warns that it will drop TorchScript, which its compiler imports.
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_module_without_parameters_is_refused_and_a_compiled_one_is_unwrapped() -> None:

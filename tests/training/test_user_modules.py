@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import random
 import warnings
@@ -12,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
+from module_rows import ROWS, Row
 from torch import nn
-from user_modules import ROWS, Row
 
 from noisescale.families import build as seeded_build
 from noisescale.families.custom import CustomBuild
@@ -23,6 +24,11 @@ from noisescale.training import PackTrainer
 if TYPE_CHECKING:
     from conftest import MakeData, MakeRun
 
+# They add their rows to the table.
+for _modules in ("user_modules", "torch_layers"):
+    importlib.import_module(_modules)
+# Torch warns that it will drop TorchScript, and of passes without gradients where a module recomputes or has hooks.
+pytestmark = [pytest.mark.filterwarnings(f"ignore::{name}") for name in ("DeprecationWarning", "UserWarning")]
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "modules.md"
 STEPS, WIDTH, TOLERANCE = 15, 6, 1e-9
 HEAD = """\
@@ -36,7 +42,6 @@ float64, two runs in a pack, and equals a plain loop of torch to {tolerance:g}.
 """
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("row", ROWS, ids=[row.kind for row in ROWS])
 def test_its_results_follow_from_the_seed(row: Row) -> None:
     build = CustomBuild(row.factory, "own:own")
@@ -70,8 +75,6 @@ def plain(row: Row, seed: int, make_run: MakeRun, make_data: MakeData) -> nn.Mod
     return model
 
 
-# Torch warns that it will drop TorchScript.
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("row", ROWS, ids=[row.kind for row in ROWS])
 def test_a_module_trains_in_a_pack_as_in_a_plain_loop(row: Row, make_run: MakeRun, make_data: MakeData) -> None:
     with torch.random.fork_rng(devices=[]):
@@ -98,7 +101,6 @@ def test_a_module_trains_in_a_pack_as_in_a_plain_loop(row: Row, make_run: MakeRu
 _OUTCOMES: dict[str, str] = {}
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_the_page_has_a_row_for_each_module(make_run: MakeRun, make_data: MakeData) -> None:
     data, lines = make_data((12,)), []
     for row in ROWS:

@@ -6,42 +6,14 @@ import math
 import random
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
+from module_rows import row
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parametrizations
 from torch.utils.checkpoint import checkpoint
-
-Factory = Callable[[int, tuple[int, ...], int], nn.Module]
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of the table in docs/modules.md.
-
-    Args:
-        kind: What the module has.
-        factory: Builds it.
-        packed: Whether its runs are trained together.
-    """
-
-    kind: str
-    factory: Factory
-    packed: bool
-
-
-ROWS: list[Row] = []
-
-
-def row(kind: str, *, packed: bool = True) -> Callable[[Factory], Factory]:
-    def add(factory: Factory) -> Factory:
-        ROWS.append(Row(kind, factory, packed))
-        return factory
-
-    return add
 
 
 def mlp(width: int, between: Callable[[], nn.Module]) -> nn.Module:

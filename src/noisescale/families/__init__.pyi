@@ -1,5 +1,6 @@
 from .activations import ACTIVATIONS as ACTIVATIONS
 from .copying import copy_module as copy_module
+from .copying import has_hooks as has_hooks
 from .custom import Factory as Factory
 from .ghost_batch import GhostBatchNorm as GhostBatchNorm
 from .layers import FixedReadOut as FixedReadOut

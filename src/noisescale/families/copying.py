@@ -14,7 +14,7 @@ from noisescale.errors import BadInput, one_line
 
 
 def copy_module(module: nn.Module) -> nn.Module:
-    """Copy a module. A tensor that it keeps from a forward pass is copied without its graph.
+    """Copy a module, with the hooks of its parameters. A tensor that it keeps from a pass is copied without its graph.
 
     Args:
         module: Any module.
@@ -24,9 +24,28 @@ def copy_module(module: nn.Module) -> nn.Module:
     """
     try:
         with _WithoutGraph():
-            return copy.deepcopy(module)
+            copied = copy.deepcopy(module)
     except Exception as error:  # a user's class may raise anything while it is copied
         raise BadInput("model", "a module that copy.deepcopy can copy", one_line(error)) from error
+    for original, parameter in zip(module.parameters(), copied.parameters(), strict=True):
+        # Parameters of a copied script are results of an operation, which collect no gradients.
+        if not parameter.is_leaf:
+            parameter.detach_().requires_grad_()
+        # `copy.deepcopy` leaves out hooks of tensors.
+        for hook in (original._backward_hooks or {}).values():
+            parameter.register_hook(hook)
+        for hook in (getattr(original, "_post_accumulate_grad_hooks", None) or {}).values():
+            parameter.register_post_accumulate_grad_hook(hook)
+    return copied
+
+
+def has_hooks(parameter: nn.Parameter) -> bool:
+    """Return whether code of the user changes, or looks at, the gradient of a parameter.
+
+    Args:
+        parameter: A parameter of a module.
+    """
+    return bool(parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None))
 
 
 class _WithoutGraph(TorchFunctionMode):

@@ -70,17 +70,9 @@ class CustomBuild:
                     register(module, input_shape)
         except CodeEnded as error:
             raise BadInput("model.family", f"{self.reference} must return a module", one_line(error)) from error
-        hooked = [name for name, parameter in module.named_parameters() if _has_hooks(parameter)]
-        if hooked:
-            required = "a module without hooks on its parameters, which a pack does not call"
-            raise BadInput("model.family", required, f"a hook on {hooked[0]}")
         if not any(True for _ in module.parameters()):
             raise BadInput("model.family", f"{self.reference} must return a module with parameters", "none")
         return module
-
-
-def _has_hooks(parameter: nn.Parameter) -> bool:
-    return bool(parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None))
 
 
 # Whether the modules of a factory register anything late, by factory, width and data. The factory is part of the value,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from noisescale.training.kernels.attention import plain_attention
 from noisescale.training.kernels.evaluation import RunByRunEvaluation
 from noisescale.training.kernels.kernel import Tensors
 from noisescale.training.kernels.unfolded import UnfoldedConvolutions
@@ -53,7 +54,8 @@ class GenericKernel(RunByRunEvaluation):
         state = ProcessState() if self._runs_user_code else None
         # The loss of a run does not depend on other runs, so the gradient of the summed losses contains the gradient of
         # each run. Autograd around the vectorized pass takes a tenth less time than `torch.func.grad` within it.
-        with torch.enable_grad(), self._convolutions:
+        attention = nullcontext() if inputs.is_cuda else plain_attention()
+        with torch.enable_grad(), self._convolutions, attention:
             losses = self._loss.per_example(self._training_outputs(leaves, buffers, inputs), targets).mean(1)
             gradients = torch.autograd.grad(losses.sum(), list(leaves.values()), materialize_grads=True)
         if state is not None:

@@ -54,13 +54,15 @@ class LoopKernel(RunByRunEvaluation):
             self._buffers.set(buffers, run)
             with torch.enable_grad(), self._seeded(seeds[run] if seeds is not None else None, inputs.device):
                 loss = self._loss.per_example(self._trained(inputs[run]), targets[run]).mean()
-                run_gradients = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
+                # Not `torch.autograd.grad`, which modules that recompute parts of their passes refuse.
+                loss.backward()
             if state is not None:  # or the next run would be computed with what this one has changed
                 state.restore()
             self._buffers.read(buffers, run)
             losses[run] = loss.detach()
-            for name, gradient in zip(leaves, run_gradients, strict=True):
-                gradients[name][run] = gradient
+            for name, leaf in leaves.items():
+                gradients[name][run] = 0.0 if leaf.grad is None else leaf.grad
+                leaf.grad = None
         return losses, gradients
 
     @contextmanager

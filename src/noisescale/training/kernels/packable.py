@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import linecache
 import re
+import traceback
 import warnings
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from noisescale.errors import one_line
-from noisescale.families import copy_module
+from noisescale.families import copy_module, has_hooks
 from noisescale.seeding import drawn_from, preserved_generators
 from noisescale.training.kernels.generic import GenericKernel
 from noisescale.training.kernels.kernel import Tensors
@@ -27,6 +28,8 @@ _LOWERED_TOLERANCE = 0.1
 # Rounding errors relative to the largest gradient, as a share of the tolerance. Some gradients consist of them alone: a
 # normalization takes the bias before it out, and softmax the bias of attention's keys.
 _ROUNDING = 0.01
+# The end of the path of torch's code that computes parts of a pass again.
+_CHECKPOINT = "torch/utils/checkpoint.py"
 # Torch's names for the running statistics of its normalizations.
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
@@ -116,6 +119,9 @@ def reason_against_packing(module: nn.Module, loss: Loss, trial: Trial) -> str |
         loss: The loss.
         trial: A step of at least two runs.
     """
+    for name, parameter in module.named_parameters():
+        if has_hooks(parameter):
+            return f"a hook is registered on the gradient of {name}"
     # Copies, because a pass may leave tensors in the module that no later pass can use.
     packed_module, single_module = copy_module(module), copy_module(module)
     single_trial = trial.first(2)
@@ -130,11 +136,7 @@ def reason_against_packing(module: nn.Module, loss: Loss, trial: Trial) -> str |
                     packed_trial.parameters, packed_trial.buffers, packed_trial.inputs, packed_trial.targets
                 )
     except Exception as error:  # a user's module may raise anything
-        text = one_line(error)
-        missing = re.search(r"atching rule (?:not implemented )?for\s+(\S+?)[.;]?(?:\s|$)", text)
-        # The first sentence. Torch goes on with advice for its own developers.
-        reason = f"torch cannot vectorize {missing[1]}" if missing else re.split(r"(?<=\.)\s", text)[0]
-        return f"{_place(error, packed_module)}{reason}"
+        return f"{_place(error, packed_module)}{_operation(error)}"
     packed_trial = trial.first(2)
     kernel.losses_and_gradients(
         packed_trial.parameters, packed_trial.buffers, packed_trial.inputs, packed_trial.targets
@@ -152,6 +154,19 @@ def reason_against_packing(module: nn.Module, loss: Loss, trial: Trial) -> str |
         if not torch.allclose(packed_trial.buffers[name], buffer, rtol=tolerance, atol=tolerance, equal_nan=True):
             return f"the buffer {name} differs when several runs are computed at once"
     return None
+
+
+def _operation(error: Exception) -> str:
+    """Name the operation that torch cannot vectorize, or else return what torch says."""
+    text, files = one_line(error), [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    missing = re.search(r"atching rule (?:not implemented )?for\s+(\S+?)[.;]?(?:\s|$)", text)
+    operation = missing[1] if missing else ""
+    if any(file.endswith(_CHECKPOINT) for file in files):
+        operation = "torch.utils.checkpoint"
+    elif "Jitted modules" in text:
+        operation = "a module in TorchScript"
+    # Else the first sentence. Torch goes on with advice for its own developers.
+    return f"torch cannot vectorize {operation}" if operation else re.split(r"(?<=\.)\s", text)[0]
 
 
 def _place(error: Exception, module: nn.Module) -> str:
