@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from noisescale.laws.edge_by_batch import EdgeByBatch
+from noisescale.laws.nearest import nearest_by_factor
 from noisescale.laws.power_laws import PowerLaw, power_law
 from noisescale.laws.results import EdgeAt, EdgeLaw
 from noisescale.laws.stability import CONVENTION, stability_edge
@@ -136,7 +137,7 @@ def edge_at_width(edges: tuple[EdgeAt, ...], laws: tuple[EdgeLaw, ...], width: f
     bracketed = {edge.width for edge in edges if measured_edge_at_width(edges, edge.width) is not None}
     if not bracketed:
         return None, "no stability edge was measured"
-    nearest = min(bracketed, key=lambda value: abs(math.log(value / width)))
+    nearest = nearest_by_factor(bracketed, width)
     return measured_edge_at_width(
         edges, nearest
     ), f"stability edge of width {nearest:g}, because its law over widths is inconclusive"

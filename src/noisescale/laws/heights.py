@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from noisescale.laws.nearest import nearest_by_factor
 from noisescale.laws.optima import Optimum
 from noisescale.laws.place_laws import SCATTERS
 
@@ -97,7 +98,7 @@ def predicted_height(
     weights = np.exp(np.array(log_weights) - max(log_weights))
     rows = generator.choice(weights.size, count, p=weights / weights.sum())
     draws = np.array(means)[rows] + np.array(deviations)[rows] * generator.standard_normal(count)
-    nearest = min(widths, key=lambda trained: abs(math.log(trained / width)))
+    nearest = nearest_by_factor(widths, width)
     return Height((level + draws) * unit, _seed_deviation(optima[nearest]))
 
 

@@ -13,6 +13,7 @@ from noisescale.estimate import Estimate
 from noisescale.laws.edges import measured_edge_at_width
 from noisescale.laws.expected_metrics import prospect
 from noisescale.laws.ladder import Cell
+from noisescale.laws.nearest import nearest_by_factor
 from noisescale.laws.optimum_at_width import optimum_at_width
 from noisescale.laws.recommendation import Rung
 from noisescale.laws.rung_ladder import RungLadder, Selection
@@ -133,8 +134,8 @@ class NoiseRungs(RungLadder):
         """Return the price of the rates of the cells behind the heights: those at the nearest width's optimum."""
         if self.optimum.outlook is None:
             return 0.0
-        rows = [row for row in self.series.widths if self.metric in row.optima]
-        row = min(rows, key=lambda row: abs(math.log(row.width / self.width)))
+        rows = {row.width: row for row in self.series.widths if self.metric in row.optima}
+        row = rows[nearest_by_factor(rows, self.width)]
         optimum, edge = row.optima[self.metric], measured_edge_at_width(self.group.edges, row.width)
         rate, batch = optimum.learning_rate.value, optimum.batch_size.value
         if edge is None or not (math.isfinite(rate) and batch > 0):

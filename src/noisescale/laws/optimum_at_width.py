@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from noisescale.errors import BadInput
@@ -12,6 +11,7 @@ from noisescale.laws.constant_predictor import any_run_trained, failure_warning,
 from noisescale.laws.decisions import Outlook, outlook_of_curve, outlook_of_law
 from noisescale.laws.ladder import Cell
 from noisescale.laws.metric_laws import NO_BENEFIT, NO_BENEFIT_REASON
+from noisescale.laws.nearest import nearest_by_factor
 from noisescale.laws.pooled_laws import pooled_law
 from noisescale.laws.results import Group, MetricOptimum, Series, WidthFit
 from noisescale.training import METRICS
@@ -92,12 +92,12 @@ def optimum_at_width(series: Series, metric: str, width: float, group: Group) ->
         basis += ", with its prediction interval"
         curve = None if posterior is None else outlook_of_law(posterior, curves, width, sign, seed)
         predicted = OptimumAtWidth(value, basis, None, tuple(warnings), curve)
-        nearest = _nearest(curves, width)
+        nearest = nearest_by_factor(curves, width)
         return _decided(_with_failures(predicted, rows[nearest], optima[nearest], series.quantity))
     cells = {row.width: cell for row in series.widths if (cell := best_cell(row, metric)) is not None}
     if not cells:
         raise BadInput("recommend", f"a cell whose {metric} was measured", "none at any width")
-    nearest = _nearest(cells, width)
+    nearest = nearest_by_factor(cells, width)
     cell = cells[nearest]
     setting = f"ε = {cell.learning_rate:g}, B = {cell.batch_size:g}, {metric} {cell.metrics[metric].value:.4g}"
     warnings.append("no law over widths: the best trained cell of the nearest width is taken")
@@ -108,11 +108,6 @@ def optimum_at_width(series: Series, metric: str, width: float, group: Group) ->
         warnings.append(failure_warning(cell, nearest))
     value = Estimate(getattr(cell, series.quantity), math.nan, math.nan, "1", "of the best trained cell")
     return OptimumAtWidth(value, basis, nearest, tuple(warnings), cell=cell)
-
-
-def _nearest(widths: Iterable[float], width: float) -> float:
-    """Return the width that differs from another by the smallest factor."""
-    return min(widths, key=lambda trained: abs(math.log(trained / width)))
 
 
 def _decided(optimum: OptimumAtWidth) -> OptimumAtWidth:

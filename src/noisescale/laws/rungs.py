@@ -15,6 +15,7 @@ from noisescale.laws.batch_faults import batch_fault_of
 from noisescale.laws.edge_by_batch import EdgeByBatch
 from noisescale.laws.expected_metrics import unknown_metric
 from noisescale.laws.fitting import STABILITY_SHARE
+from noisescale.laws.nearest import nearest_by_factor
 from noisescale.laws.rate_prices import RatePrice
 from noisescale.laws.recommendation import Rung
 from noisescale.laws.results import Series
@@ -35,13 +36,14 @@ def training_time(series: Series, metric: str, width: float) -> float:
     Returns:
         The training time ε·steps; NaN without an optimum.
     """
-    located = [row for row in series.widths if metric in row.optima and row.optima[metric].curve.has_value]
+    located = {row.width: row for row in series.widths if metric in row.optima and row.optima[metric].curve.has_value}
     if not located:
         return math.nan
-    row = min(located, key=lambda row: abs(math.log(row.width / width)))
+    row = located[nearest_by_factor(located, width)]
     quantity = series.quantity if series.quantity == "learning_rate" else "noise_scale"
     optimum = getattr(row.optima[metric], quantity).value
-    cell = min(row.cells, key=lambda cell: abs(math.log(getattr(cell, quantity) / optimum)))
+    cells = {getattr(cell, quantity): cell for cell in row.cells}
+    cell = cells[nearest_by_factor(cells, optimum)]
     return cell.learning_rate * cell.steps
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from noisescale.estimate import no_estimate
 from noisescale.laws.constant_predictor import constant_predictor_warning
+from noisescale.laws.nearest import nearest_by_factor
 from noisescale.laws.results import EdgeAt, Group, SummaryRow
 from noisescale.laws.stability import CONVENTION
 
@@ -53,12 +54,10 @@ def summary_rows(group: Group, metric: str) -> Iterator[SummaryRow]:
 
 
 def _nearest_edge(edges: tuple[EdgeAt, ...], width: float, batch: float) -> EdgeAt | None:
-    at_width = [edge for edge in edges if edge.width == width]
+    at_width = {edge.batch_size: edge for edge in edges if edge.width == width}
     if not at_width:
         return None
-    if not math.isfinite(batch):
-        return at_width[-1]
-    return min(at_width, key=lambda edge: abs(math.log(edge.batch_size / batch)))
+    return at_width[nearest_by_factor(at_width, batch) if math.isfinite(batch) else max(at_width)]
 
 
 def fit_warnings(groups: Sequence[Group], metric: str, select_on: str) -> tuple[str, ...]:
