@@ -135,6 +135,16 @@ class Run:
         """The id: a digest of the whole configuration."""
         return _digest({**_without_defaults(self.as_dict()), "semantics": SEMANTICS[self.purpose]})
 
+    def has_id(self, run_id: str) -> bool:
+        """Return whether this is the run's id, in this version or in an older one.
+
+        Args:
+            run_id: The id in a stored record.
+        """
+        values = _without_defaults(self.as_dict())
+        versions = range(SEMANTICS[self.purpose], 0, -1)
+        return any(_digest({**values, "semantics": version}) == run_id for version in versions)
+
     def as_dict(self) -> dict[str, Any]:
         """Return the values by key. `dataclasses.asdict` would copy each value and take ten times as long."""
         return {name: getattr(self, name) for name in _NAMES}
@@ -273,7 +283,16 @@ def pack_id(runs: list[Run]) -> str:
     Returns:
         16 hexadecimal digits.
     """
-    return _digest(sorted(run.run_id for run in runs))
+    return pack_id_of(run.run_id for run in runs)
+
+
+def pack_id_of(run_ids: Iterable[str]) -> str:
+    """Return the id of a pack.
+
+    Args:
+        run_ids: The ids of its runs, in any order.
+    """
+    return _digest(sorted(run_ids))
 
 
 def _digest(value: Any) -> str:
