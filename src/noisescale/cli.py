@@ -370,12 +370,12 @@ def _run(arguments: list[str] | None) -> int:
         print(f"noisescale: {printable(str(error.filename or 'the disk'))}: {error.strerror}{kept}", file=sys.stderr)
         return 2 if error.errno in _PATH_ERRORS else 1
     except MemoryError as error:
-        print(f"noisescale: the memory: {error}; everything finished so far is kept", file=sys.stderr)
+        print(f"noisescale: the memory: {printable(str(error))}; everything finished so far is kept", file=sys.stderr)
         return 1
     except Exception as error:
         # Typer's usage errors have a message and an exit code.
         if hasattr(error, "format_message"):
-            print(f"noisescale: {error.format_message()}", file=sys.stderr)
+            print(f"noisescale: {printable(error.format_message())}", file=sys.stderr)
             return 2
         raise
 

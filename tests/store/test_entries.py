@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 from pathlib import Path
 
@@ -98,3 +99,22 @@ def test_times_are_not_written_through_links(kind: str, tmp_path: Path) -> None:
     assert (victim.read_text() if victim.exists() else "none") == (
         "none" if kind == "dangling link" else "somebody's file"
     )
+
+
+def test_folders_of_other_tools_are_not_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SLURM's logs hold links and may be many, on slow file systems."""
+    for place in ("slurm/session/job", "damaged/a/b", "shards", "report/figures/c", "checkpoints"):
+        (tmp_path / place).mkdir(parents=True)
+    (tmp_path / "slurm" / "session" / "link").symlink_to(tmp_path)
+    make_pipe(tmp_path / "slurm" / "session" / "pipe")
+    scanned, scan = [], os.scandir
+    monkeypatch.setattr(os, "scandir", lambda folder: scanned.append(str(folder)) or scan(folder))
+    check_readable(tmp_path)
+    assert sorted(scanned) == [str(tmp_path / place) for place in ("", "checkpoints", "report", "shards")]
+    check_writable(tmp_path)
+    for name in ("slurm", "damaged"):
+        shutil.rmtree(tmp_path / name)
+        (tmp_path / name).symlink_to(tmp_path / "shards")
+        with pytest.raises(BadInput, match="nothing is written through links"):
+            check_writable(tmp_path)
+        (tmp_path / name).unlink()

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from noisescale.errors import printable
 from noisescale.runs import Run
 from noisescale.store import (
     FAILURES,
@@ -115,7 +116,8 @@ class Driver:
         self.warned: set[str] = set()
 
     def note(self, text: str) -> None:
-        """Print a note and log it, the first time only."""
+        """Print a note and log it, the first time only. It may hold names of files, so it is escaped."""
+        text = printable(text)
         if text not in self.notes:
             self.notes.add(text)
             self.progress.note(text)
