@@ -295,6 +295,32 @@ def pack_id_of(run_ids: Iterable[str]) -> str:
     return _digest(sorted(run_ids))
 
 
+def id_entry(name: str, value: Any) -> str:
+    """Return a key and its value as they enter the digest of a run's id. Empty for a newer key with its default.
+
+    Args:
+        name: A key of `Run`, or "semantics".
+        value: Its value.
+    """
+    return _compact(_without_defaults({name: value}, [name] if name in LATER_KEYS else []))[1:-1]
+
+
+def id_of_entries(entries: Iterable[str]) -> str:
+    """Return the id of a run. For many runs this is faster than `Run.run_id`, because entries repeat.
+
+    Args:
+        entries: Values of `id_entry` for every key of `Run` and for "semantics", in the order of the keys.
+    """
+    return _digest_of_text("{" + ",".join(filter(None, entries)) + "}")
+
+
 def _digest(value: Any) -> str:
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return _digest_of_text(_compact(value))
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def _digest_of_text(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from noisescale.errors import BadInput
-from noisescale.runs import Run, RunResult
+from noisescale.runs import SEMANTICS, Run, RunResult, id_entry, id_of_entries
 from noisescale.store import DamagedFile, Study, move_damaged_shards, read_statuses, seal
 from noisescale.store.shards import read_shards
 
@@ -119,6 +119,23 @@ def test_studies_of_version_01_pass_the_checks(tmp_path: Path) -> None:
     before = read_shards(VERSION_01)
     assert before is not None and len(before) == 128
     assert move_damaged_shards(VERSION_01, tmp_path / "damaged") == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"purpose": "stability"},
+        {"decay": "independent", "weight_decay": 0.1},
+        {"decay": "decoupled", "optimizer": "adamw", "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8},
+        {"learning_rate": 1e-300, "init_scale": 0.1 + 0.2, "seed": 2**32 - 1, "nesterov": True},
+        {"activation": "\u00e9\u4e2d", "metrics": "top_5", "clip_norm": 1.0, "blocks": "[1, 2]"},
+    ],
+)
+def test_the_id_of_the_entries_is_the_id_of_the_run(changes: dict[str, Any], make_run: MakeRun) -> None:
+    run = make_run(**changes)
+    values = {**run.as_dict(), "semantics": SEMANTICS[run.purpose]}
+    assert id_of_entries(id_entry(name, values[name]) for name in sorted(values)) == run.run_id
 
 
 def test_the_id_of_an_older_semantics_is_known(make_run: MakeRun) -> None:

@@ -148,21 +148,6 @@ def check_values(table: pa.Table) -> None:
         _check_curves(table["curves"])
 
 
-def check_run_ids(table: pa.Table) -> None:
-    """Check that the configuration of each row has the row's id.
-
-    Args:
-        table: All keys of the runs, after `check_values`.
-
-    Raises:
-        ValueError: The id of a row belongs to another configuration.
-    """
-    names = [name for name in table.column_names if name in _ANNOTATIONS]
-    for record in table.select(["run_id", *names]).to_pylist():
-        if not Run.from_record(record).has_id(record["run_id"]):
-            raise ValueError(f"the id {record['run_id']} in the row of another run")
-
-
 def _check_range(name: str, column: pa.ChunkedArray) -> None:
     if pa.types.is_floating(column.type) and not pc.all(pc.is_finite(column)).as_py():
         raise ValueError(f"{name} that is not finite")

@@ -23,7 +23,8 @@ import pyarrow as pa
 from noisescale.errors import BadInput
 from noisescale.noise_laws import NOISE_COLUMNS
 from noisescale.runs import LATER_KEYS, RunResult, modern_record, pack_id_of
-from noisescale.store.columns import check_run_ids, check_schema, check_values
+from noisescale.store.columns import check_schema, check_values
+from noisescale.store.run_ids import check_run_ids
 from noisescale.store.seal import Choose, DamagedFile, damaged_file, packs_in_footer, seal_table, unseal_table
 
 SUFFIX = ".parquet"
