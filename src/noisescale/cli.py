@@ -217,7 +217,9 @@ def measure_command(
     ] = None,
     loss: Annotated[str, typer.Option(help="cross_entropy or mse.")] = "cross_entropy",
     examples: Annotated[int, typer.Option(min=2, help="Largest number of training examples, drawn at random.")] = 1024,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the choice of examples and of random probes.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="Seed of the choice of examples and of random probes.")
+    ] = 0,
     as_given: Annotated[bool, typer.Option("--as-given", help="Do not shift and scale the inputs.")] = False,
     key: Annotated[
         str | None, typer.Option(help="Key of the weights in the checkpoint (default: the usual ones).")
