@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from noisescale.runs import Run, RunResult
+from noisescale.runs import Run, RunResult, pack_id
 from noisescale.store import write_shard
 
 TRAIN_SIZE, STEPS, EVALUATIONS = 4000, 1000, 8
@@ -60,7 +60,8 @@ def write_planted(folder: Path, grid: PlantedGrid) -> None:
     axes = (grid.parameterizations, grid.widths, grid.rates, grid.batches, range(grid.seeds))
     results = [_result(_run(*values), generator) for values in itertools.product(*axes)]
     for number in range(0, len(results), _PACK):
-        write_shard(folder / "shards", f"{number:016x}", results[number : number + _PACK])
+        pack = results[number : number + _PACK]
+        write_shard(folder / "shards", pack_id([result.run for result in pack]), pack)
     spec = {
         "name": "planted",
         "seeds": list(range(grid.seeds)),

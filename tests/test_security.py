@@ -111,7 +111,7 @@ def test_a_name_executes_nothing_on_a_page_of_verdicts(working_folder: Path) -> 
 DRAWN = ("../../x", "[/bold]", "$\\frac$")
 
 
-@pytest.mark.parametrize("name", ["../../x", "/x", "..", "~/x", "a/b", "[/bold]", "$\\frac$", "%s{0}{name}", "\u0000"])
+@pytest.mark.parametrize("name", ["../../x", "/x", "..", "~/x", "a/b", "[/bold]", "$\\frac$", "%s{0}{name}"])
 def test_a_name_is_not_a_path_or_markup(name: str, sweep: Sweep) -> None:
     assert sweep(name) == 0
     for command in (["fit", "out"], ["export", "out", "--to", "csv", "--out", "exported"]):
@@ -120,6 +120,12 @@ def test_a_name_is_not_a_path_or_markup(name: str, sweep: Sweep) -> None:
         assert main(["report", "out"]) == 0
     assert Study.open("out").spec["name"] == name
     assert sorted(path.name for path in Path().iterdir()) == ["exported", "out", "spec.toml"]
+
+
+@pytest.mark.parametrize("name", ["\u0000", "a\x1b[2J", "a\x9b31m", "a\u202eb"])
+def test_a_name_with_control_characters_is_refused(name: str, sweep: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sweep(name) == 2
+    assert capsys.readouterr().err.rstrip("\n").isprintable() and not Path("out").exists()
 
 
 @pytest.mark.parametrize("out", ["exported", "deep/exported"])

@@ -217,7 +217,9 @@ def measure_command(
     ] = None,
     loss: Annotated[str, typer.Option(help="cross_entropy or mse.")] = "cross_entropy",
     examples: Annotated[int, typer.Option(min=2, help="Largest number of training examples, drawn at random.")] = 1024,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the choice of examples and of random probes.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="Seed of the choice of examples and of random probes.")
+    ] = 0,
     as_given: Annotated[bool, typer.Option("--as-given", help="Do not shift and scale the inputs.")] = False,
     key: Annotated[
         str | None, typer.Option(help="Key of the weights in the checkpoint (default: the usual ones).")
@@ -370,12 +372,12 @@ def _run(arguments: list[str] | None) -> int:
         print(f"noisescale: {printable(str(error.filename or 'the disk'))}: {error.strerror}{kept}", file=sys.stderr)
         return 2 if error.errno in _PATH_ERRORS else 1
     except MemoryError as error:
-        print(f"noisescale: the memory: {error}; everything finished so far is kept", file=sys.stderr)
+        print(f"noisescale: the memory: {printable(str(error))}; everything finished so far is kept", file=sys.stderr)
         return 1
     except Exception as error:
         # Typer's usage errors have a message and an exit code.
         if hasattr(error, "format_message"):
-            print(f"noisescale: {error.format_message()}", file=sys.stderr)
+            print(f"noisescale: {printable(error.format_message())}", file=sys.stderr)
             return 2
         raise
 

@@ -40,8 +40,9 @@ def printable(text: str) -> str:
         text: Any text, e.g. of a file or of an exception.
     """
     line = " ".join(text.splitlines())
-    shown = line if len(line) <= _MAX_SHOWN else f"{line[:_MAX_SHOWN]}…"
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in shown)
+    # Escapes are longer than the characters that they stand for.
+    shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line[: _MAX_SHOWN + 1])
+    return shown if len(shown) <= _MAX_SHOWN else f"{shown[:_MAX_SHOWN]}…"
 
 
 def control_characters(text: str) -> str:

@@ -137,6 +137,16 @@ class Run:
         """The id: a digest of the whole configuration."""
         return _digest({**_without_defaults(self.as_dict()), "semantics": SEMANTICS[self.purpose]})
 
+    def has_id(self, run_id: str) -> bool:
+        """Return whether this is the run's id, in this version or in an older one.
+
+        Args:
+            run_id: The id in a stored record.
+        """
+        values = _without_defaults(self.as_dict())
+        versions = range(SEMANTICS[self.purpose], 0, -1)
+        return any(_digest({**values, "semantics": version}) == run_id for version in versions)
+
     def as_dict(self) -> dict[str, Any]:
         """Return the values by key. `dataclasses.asdict` would copy each value and take ten times as long."""
         return {name: getattr(self, name) for name in _NAMES}
@@ -275,9 +285,44 @@ def pack_id(runs: list[Run]) -> str:
     Returns:
         16 hexadecimal digits.
     """
-    return _digest(sorted(run.run_id for run in runs))
+    return pack_id_of(run.run_id for run in runs)
+
+
+def pack_id_of(run_ids: Iterable[str]) -> str:
+    """Return the id of a pack.
+
+    Args:
+        run_ids: The ids of its runs, in any order.
+    """
+    return _digest(sorted(run_ids))
+
+
+def id_entry(name: str, value: Any) -> str:
+    """Return a key and its value as they enter the digest of a run's id. Empty for a newer key with its default.
+
+    Args:
+        name: A key of `Run`, or "semantics".
+        value: Its value.
+    """
+    return _compact(_without_defaults({name: value}, [name] if name in LATER_KEYS else []))[1:-1]
+
+
+def id_of_entries(entries: Iterable[str]) -> str:
+    """Return the id of a run. For many runs this is faster than `Run.run_id`, because entries repeat.
+
+    Args:
+        entries: Values of `id_entry` for every key of `Run` and for "semantics", in the order of the keys.
+    """
+    return _digest_of_text("{" + ",".join(filter(None, entries)) + "}")
 
 
 def _digest(value: Any) -> str:
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return _digest_of_text(_compact(value))
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def _digest_of_text(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,4 +1,6 @@
-"""A working folder for every test. Test folders are not packages, so the helper modules join the import path here."""
+"""A working folder for every test, and an intact study.
+
+Test folders are not packages, so the helper modules join the import path here."""
 
 from __future__ import annotations
 
@@ -11,6 +13,8 @@ import pooch
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+from studies import IntactStudy, build_study
 
 
 @pytest.fixture(scope="session")
@@ -34,3 +38,8 @@ def folder(fuzz_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Enter the working folder for each test, because fixtures of other modules change it."""
     monkeypatch.chdir(fuzz_folder)
     return fuzz_folder
+
+
+@pytest.fixture(scope="session")
+def intact(fuzz_folder: Path, small_spec: str) -> IntactStudy:
+    return build_study(fuzz_folder, small_spec)

@@ -11,19 +11,20 @@ from types import FrameType
 from typing import TypeVar
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from noisescale.cli import main
 
-# Number of cases by test in the short form. `--full` tries three times as many.
+# Number of cases by test in the short form. `--full` tries three times as many, or as many as `LONG` says.
 CASES = {
     "spec": 400, "spec text": 300, "spec override": 200, "spec run": 8, "command line": 300,
     "batch": 130, "batch pickle": 150, "archive": 100, "idx": 140, "cache": 50,
     "arrays": 200, "array file": 110, "weights": 100, "measured weights": 3,
-    "read": 70, "state": 70, "report": 24, "continued": 20,
+    "read": 70, "state": 70, "report": 24, "continued": 20, "hostile": 8,
 }  # fmt: skip
 FULL = 3
+LONG = {"hostile": 200}
 
 # Time limit of a case, in seconds, far above the time of any case on a busy machine.
 SECONDS = 60.0
@@ -75,7 +76,8 @@ def time_limit() -> Iterator[None]:
         raise Hang(f"longer than {SECONDS} s")
 
     before = signal.signal(signal.SIGALRM, expire)
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    # Again every second, because the containment of user code catches an exception of any class.
+    signal.setitimer(signal.ITIMER_REAL, SECONDS, 1.0)
     try:
         yield
     finally:
@@ -85,12 +87,22 @@ def time_limit() -> Iterator[None]:
 
 def sizes(name: str) -> pytest.MarkDecorator:
     """Parametrize `count` with the number of cases in the short and the long form."""
-    short = pytest.param(CASES[name], marks=pytest.mark.short)
-    return pytest.mark.parametrize("count", [short, pytest.param(FULL * CASES[name], marks=pytest.mark.full)])
+    short, long = pytest.param(CASES[name], marks=pytest.mark.short), LONG.get(name, FULL * CASES[name])
+    return pytest.mark.parametrize("count", [short, pytest.param(long, marks=pytest.mark.full)])
 
 
-def try_many(count: int, cases: st.SearchStrategy[Case], check: Callable[[Case], None]) -> None:
-    """Check this many cases, and that a strategy did not run out of different cases."""
+def try_many(count: int, cases: st.SearchStrategy[Case], check: Callable[[Case], None], part: int = 0) -> int:
+    """Check this many cases, and that a strategy did not run out of different cases.
+
+    Args:
+        count: Number of cases.
+        cases: The strategy.
+        check: The check of a case.
+        part: Parts of one test with different numbers try different cases.
+
+    Returns:
+        The number of tried cases.
+    """
     seen = 0
 
     def counted(case: Case) -> None:
@@ -100,5 +112,7 @@ def try_many(count: int, cases: st.SearchStrategy[Case], check: Callable[[Case],
 
     # Cases are small, and some take seconds, so a failing case is shown without being reduced.
     generate_only = settings(max_examples=count, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
-    generate_only(given(cases)(counted))()
+    test = given(cases)(counted)
+    generate_only(seed(part)(test) if part else test)()
     assert seen >= count
+    return seen

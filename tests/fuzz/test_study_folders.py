@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -15,100 +12,11 @@ from damage import FileDamage, file_damages
 from hostile import OPCODES
 from hypothesis import strategies as st
 from running import MARK, Answer, run, sizes, try_many
+from studies import IntactStudy, answer_of, results_of
+from surroundings import unchanged
 
-from noisescale.store import Failure, Study, compact
-from noisescale.sweeps import Grid, SweepSpec
-from noisescale.sweeps.jobs import Job
-from noisescale.sweeps.kernel_record import KernelRecord
-from noisescale.sweeps.plan import Plan
-from noisescale.sweeps.train_pack import train_pack
-
-# Four packs of three runs.
-CHANGES = (("seeds = 2", "seeds = 3"), ("batch_size = [10]", "batch_size = [5, 10, 20, 30]"), ("[0.5, 1.0]", "[1.0]"))
-COMMANDS: dict[str, tuple[str, ...]] = {
-    "status": ("status", "damaged"),
-    "status --json": ("status", "damaged", "--json"),
-    "fit": ("fit", "damaged", "--json"),
-    "recommend": ("recommend", "damaged", "--width", "8", "--json"),
-    "csv": ("export", "damaged", "--to", "csv", "--out", "exported"),
-    "parquet": ("export", "damaged", "--to", "parquet", "--out", "exported"),
-    "report": ("report", "damaged"),
-    "sweep": ("sweep", "tiny.toml", "--out", "damaged", "--jobs", "1"),
-    "dry run": ("sweep", "tiny.toml", "--out", "damaged", "--dry-run"),
-}
 # The files that commands read; the report also reads the times. Damage to other files does not change any answer.
 READ = ("spec.json", "plan.jsonl", "failures", "shards", "data.json", "model.json")
-
-
-@dataclass(frozen=True)
-class IntactStudy:
-    """The folder of a study with every kind of file that a sweep may leave.
-
-    Args:
-        folder: The folder.
-        files: Paths of the files and folders to damage.
-        answers: The answer of each command.
-        results: The late-time test loss by run id.
-    """
-
-    folder: Path
-    files: list[str]
-    answers: dict[str, Answer]
-    results: dict[str, float]
-
-
-@pytest.fixture(scope="session")
-def intact(fuzz_folder: Path, small_spec: str) -> IntactStudy:
-    """Build a study of four packs: two in a joined shard, one in a single shard, and one without a shard.
-
-    The last pack has a record of a failure, a checkpoint, and a record of its kernel.
-    """
-    before = Path.cwd()
-    os.chdir(fuzz_folder)
-    for old, new in CHANGES:
-        assert small_spec.count(old) == 1
-        small_spec = small_spec.replace(old, new)
-    Path("tiny.toml").write_text(small_spec)
-    assert run("sweep", "tiny.toml", "--out", "intact", "--jobs", "1").code == 0
-    folder = Path("intact")
-    *_, single, last = sorted((folder / "shards").iterdir())
-    single.rename("single")
-    last.rename("last")
-    assert compact(folder / "shards", max_single=0) == 2
-    Path("single").rename(single)
-    Path("last").rename(last)
-    results = _results(folder)
-    spec = SweepSpec.from_toml("tiny.toml")
-    pack = Plan(folder / "plan.jsonl").packs[last.stem]
-    (folder / "shards" / f"{pack.pack_id}.parquet").unlink()
-    KernelRecord(folder / "kernels", "cpu", 1).store(pack.runs[0], "explicit 3")
-    job = Job(
-        pack, spec.dataset.options(0.0), folder / "shards", folder / "kernels", folder / "checkpoints", "cpu", False
-    )
-    assert train_pack(replace(job, deadline=time.monotonic())).paused
-    (folder / "failures" / f"{pack.pack_id}.json").write_text(Failure("E: <b>", pack.runs).text())
-    assert Grid(spec).runs()
-    files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-    shutil.copytree(folder, "damaged")
-    answers = {name: _run(name) for name in COMMANDS if name != "sweep"}
-    shutil.rmtree("damaged")
-    os.chdir(before)
-    return IntactStudy(
-        fuzz_folder / "intact", [*files, "shards", "failures", "checkpoints", "kernels"], answers, results
-    )
-
-
-def _results(folder: Path) -> dict[str, float]:
-    runs = Study.open(folder).finished()
-    return dict(zip(runs.run_id, runs.test_loss, strict=True))
-
-
-def _run(name: str) -> Answer:
-    shutil.rmtree("exported", ignore_errors=True)
-    try:
-        return run(*COMMANDS[name])
-    finally:
-        shutil.rmtree("exported", ignore_errors=True)
 
 
 def check_with(
@@ -122,7 +30,9 @@ def check_with(
         try:
             for damage in damages:
                 damage.apply(Path("damaged"))
-            commands[name](_run(name), damages)
+            with unchanged(Path(), ("damaged", "exported")):
+                answer = answer_of(name)
+            commands[name](answer, damages)
             assert not Path(MARK).exists()
         finally:
             shutil.rmtree("damaged")
@@ -169,7 +79,7 @@ def compare(intact: IntactStudy, count: int, names: list[str]) -> None:
 
 
 @sizes("read")
-def test_commands_that_read_results(count: int, intact: IntactStudy) -> None:
+def test_commands_that_readresults_of(count: int, intact: IntactStudy) -> None:
     compare(intact, count, ["fit", "recommend", "csv", "parquet"])
 
 
@@ -192,7 +102,7 @@ def test_a_sweep_of_a_damaged_folder(count: int, intact: IntactStudy) -> None:
     def check(answer: Answer, damages: list[FileDamage]) -> None:
         if not answer.refused:
             assert answer.code == 0, answer
-            assert _results(Path("damaged")) == intact.results
+            assert results_of(Path("damaged")) == intact.results
             assert json.loads(run("status", "damaged", "--json").out)["missing"] == 0
 
     try_many(count, cases(intact, ["sweep"]), check_with(intact, {"sweep": check}))
@@ -206,7 +116,7 @@ def test_a_pickle_in_a_study_is_not_executed(file: str, content: bytes, intact: 
         for path in (Path("damaged") / file).iterdir():
             path.write_bytes(content)
         for name in ("status", "fit", "sweep"):
-            answer = _run(name)
+            answer = answer_of(name)
             assert answer.refused or answer.code in ((0, 1) if name == "status" else (0,)), answer
         assert not Path(MARK).exists()
     finally:

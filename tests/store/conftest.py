@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from noisescale.runs import Run, RunResult
+from noisescale.runs import Run, RunResult, pack_id
+from noisescale.store import write_shard
 
 PLAIN: dict[str, Any] = {
     "dataset": "digits", "dataset_hash": "0" * 64, "train_size": 1000, "test_size": 100, "validation_fraction": 0.0,
@@ -56,3 +58,9 @@ def make_result() -> Callable[..., RunResult]:
         )  # fmt: skip
 
     return make
+
+
+@pytest.fixture(scope="session")
+def write_pack() -> Callable[[Path, Sequence[RunResult]], Path]:
+    """Return a function that writes the shard of a pack under the id of the pack."""
+    return lambda folder, results: write_shard(folder, pack_id([result.run for result in results]), results)

@@ -23,6 +23,7 @@ from noisescale.store.shards import read_shards, shard_path
 
 MakeRun = Callable[..., Run]
 MakeResult = Callable[..., RunResult]
+WritePack = Callable[..., Path]
 
 
 def frame_of(folder: Path) -> pd.DataFrame:
@@ -194,11 +195,11 @@ def _foreign(table: pa.Table) -> dict[str, pa.Table]:
 @pytest.mark.parametrize("kind", ["another", "empty", "without a key", "of another type", "curves of numbers",
                                   "twice the same name"])  # fmt: skip
 def test_an_intact_file_that_is_not_a_shard_is_named_and_moved(
-    kind: str, is_sealed: bool, tmp_path: Path, make_run: MakeRun, make_result: MakeResult
+    kind: str, is_sealed: bool, tmp_path: Path, make_run: MakeRun, make_result: MakeResult, write_pack: WritePack
 ) -> None:
     shards = tmp_path / "shards"
     shards.mkdir()
-    good = write_shard(shards, "a", [make_result(make_run())])
+    good = write_pack(shards, [make_result(make_run())])
     expected = frame_of(shards)
     table = _foreign(pq.read_table(good))[kind]
     file = shards / "foreign.parquet"
@@ -214,13 +215,15 @@ def test_an_intact_file_that_is_not_a_shard_is_named_and_moved(
 
 
 @pytest.mark.parametrize("length", [0, 3, 8, 100, -1, -9])
-def test_a_truncated_shard_is_moved(length: int, tmp_path: Path, make_run: MakeRun, make_result: MakeResult) -> None:
+def test_a_truncated_shard_is_moved(
+    length: int, tmp_path: Path, make_run: MakeRun, make_result: MakeResult, write_pack: WritePack
+) -> None:
     shards, aside = tmp_path / "shards", tmp_path / "damaged"
     shards.mkdir()
-    good, cut = (write_shard(shards, name, [make_result(make_run(seed=k))]) for k, name in enumerate("ab"))
+    good, cut = (write_pack(shards, [make_result(make_run(seed=seed))]) for seed in range(2))
     cut.write_bytes(cut.read_bytes()[:length])
-    assert move_damaged_shards(shards, aside) == ["b.parquet"]
-    assert [*shards.iterdir()] == [good] and [path.name for path in aside.iterdir()] == ["b.parquet"]
+    assert move_damaged_shards(shards, aside) == [cut.name]
+    assert [*shards.iterdir()] == [good] and [path.name for path in aside.iterdir()] == [cut.name]
     assert len(frame_of(shards)) == 1
     assert move_damaged_shards(shards, aside) == []
 

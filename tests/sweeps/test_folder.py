@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from noisescale.errors import BadInput
-from noisescale.sweeps import SweepSpec
+from noisescale.sweeps import SweepSpec, sweep
 from noisescale.sweeps.folder import (
     check_folder,
     create_folder,
@@ -189,3 +189,11 @@ def test_without_locks_a_folder_can_be_read_but_not_driven(folder: Path, monkeyp
     assert not is_driven(folder)
     with pytest.raises(BadInput, match=r"locks \(flock\).*Got: No locks available"):
         driver_lock(folder).__enter__()
+
+
+def test_a_folder_in_the_place_of_a_failure_does_not_end_a_sweep(tmp_path: Path, make_spec: MakeSpec) -> None:
+    sweep(make_spec(), tmp_path / "out", jobs=1, quiet=True)
+    (shard,) = (tmp_path / "out" / "shards").iterdir()
+    shard.unlink()
+    (tmp_path / "out" / "failures" / f"{shard.stem}.json").mkdir()
+    assert len(sweep(make_spec(), tmp_path / "out", jobs=1, quiet=True).runs()) == 4

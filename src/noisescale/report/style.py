@@ -19,6 +19,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from noisescale.store import write_atomically
+
 # Width of a figure in inches. On a page of 760 pixels, a font of 10 points then appears 11 pixels high.
 PAGE_WIDTH = 9.2
 DOTS_PER_INCH = 130
@@ -204,11 +206,15 @@ def save(figure: Figure, folder: Path, name: str) -> str:
     if (engine := figure.get_layout_engine()) is not None:
         engine.execute(figure)
         figure.set_layout_engine("none")
-    figure.savefig(folder / f"{name}.png", dpi=DOTS_PER_INCH, metadata={"Software": None})
+    # Files are replaced as a whole, because a file in the folder may have another name elsewhere.
+    write_atomically(
+        folder / f"{name}.png",
+        lambda file: figure.savefig(file, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None}),
+    )
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
-    (folder / f"{name}.svg").write_text(text, encoding="utf-8")
+    write_atomically(folder / f"{name}.svg", lambda file: file.write(text.encode("utf-8")))
     element = text[text.index("<svg") :]
     element = re.sub(r'\bid="', f'id="{name}-', element)
     element = re.sub(r'((?:xlink:)?href="#)', rf"\1{name}-", element)

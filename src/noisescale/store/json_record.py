@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from noisescale.errors import BadInput
+from noisescale.errors import BadInput, check_texts
 
 Record = TypeVar("Record")
 
@@ -25,7 +25,9 @@ def read_record(path: Path, required: str, parse: Callable[[Any], Record]) -> Re
         BadInput: The file is damaged.
     """
     try:
-        return parse(json.loads(path.read_text(encoding="utf-8")))
+        values = json.loads(path.read_text(encoding="utf-8"))
+        check_texts(values)
+        return parse(values)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):

@@ -5,18 +5,19 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from noisescale.errors import BadInput
+from noisescale.store.columns import check_values
 
 # A function that maps the schema of a file to the columns to decode, or to None for all columns. It raises a ValueError
 # for an unsuitable schema.
 Choose = Callable[[pa.Schema], list[str] | None]
+Check = Callable[[pa.Table], None]
 
 # Increase this number when an older version would misread new shards.
 FORMAT = 2
@@ -66,13 +67,14 @@ def seal_table(table: pa.Table, packs: Sequence[str] = ()) -> bytes:
     return data[:start] + _digest(data) + data[start + len(_BLANK) :]
 
 
-def unseal_table(data: bytes, name: str, choose: Choose) -> pa.Table:
-    """Verify the digest of a file and decode its table. Files of the oldest versions have no digest to verify.
+def unseal_table(data: bytes, name: str, choose: Choose, check: Check = check_values) -> pa.Table:
+    """Verify the digest of a file, and decode and check its table. Files of the oldest versions have no digest.
 
     Args:
         data: The bytes of the file.
         name: The name of the file, for messages.
         choose: Maps the schema to the columns to decode.
+        check: Raises a ValueError if the decoded values are not those of a shard.
 
     Returns:
         The table.
@@ -82,7 +84,13 @@ def unseal_table(data: bytes, name: str, choose: Choose) -> pa.Table:
         BadInput: A newer version wrote the file.
     """
     _verify_digest(data, name)
-    return _table(data, name, choose)
+    try:
+        file = pq.ParquetFile(pa.BufferReader(data))
+        table = file.read(choose(file.schema_arrow))
+        check(table)
+    except (pa.ArrowException, OSError, ValueError, TypeError) as error:
+        raise damaged_file(name, error) from None
+    return table
 
 
 def packs_in_footer(path: Path) -> list[str]:
@@ -100,70 +108,42 @@ def packs_in_footer(path: Path) -> list[str]:
     try:
         packs: list[str] = (pq.read_metadata(path).metadata or {})[_PACKS_KEY].decode().split()
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-        raise _damaged(str(path), error) from None
+        raise damaged_file(str(path), error) from None
     # The ids become names of files, so they must not lead out of the folder.
     if not all(_PACK_ID.fullmatch(pack) for pack in packs):
-        raise _damaged(str(path), "ids that are not those of packs")
+        raise damaged_file(str(path), "ids that are not those of packs")
     return packs
 
 
-def check_seal(data: bytes, name: str, choose: Choose) -> None:
-    """Check a file as `unseal_table` does. If the file has a digest, decode only the schema.
-
-    Args:
-        data: The bytes of the file.
-        name: The name of the file, for messages.
-        choose: Maps the schema to the columns to decode.
-
-    Raises:
-        DamagedFile: The bytes differ from what was written, or are not a shard.
-        BadInput: A newer version wrote the file.
-    """
-    if _verify_digest(data, name):
-        with _as_damaged(name):
-            choose(pq.read_schema(pa.BufferReader(data)))
-    else:
-        _table(data, name, choose)
-
-
-def _verify_digest(data: bytes, name: str) -> bool:
-    """Verify the digest of a file, and return whether it has one."""
+def _verify_digest(data: bytes, name: str) -> None:
+    """Verify the digest of a file, if it has one."""
     # Search for the digest instead of parsing the footer, which may be damaged.
     match = _DIGEST_PATTERN.search(data, max(0, len(data) - _FOOTER_BYTES))
     if match is None:
         if _FORMAT_KEY in data:  # a single flipped bit cannot remove both keys
-            raise _damaged(name, "a footer without its digest")
-        return False
+            raise damaged_file(name, "a footer without its digest")
+        return
     start = match.start(1)
     if _digest(data[:start] + _BLANK + data[start + len(_BLANK) :]) != match.group(1):
-        raise _damaged(name, "bytes that differ from what was written")
+        raise damaged_file(name, "bytes that differ from what was written")
     try:
         written = int((pq.read_metadata(pa.BufferReader(data)).metadata or {})[_FORMAT_KEY])
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-        raise _damaged(name, error) from None
+        raise damaged_file(name, error) from None
     if written > FORMAT:
         raise BadInput(name, f"a file of format {FORMAT} or older; update noisescale to read newer formats", written)
-    return True
-
-
-def _table(data: bytes, name: str, choose: Choose) -> pa.Table:
-    with _as_damaged(name):
-        file = pq.ParquetFile(pa.BufferReader(data))
-        return file.read(choose(file.schema_arrow))
-
-
-@contextmanager
-def _as_damaged(name: str) -> Iterator[None]:
-    try:
-        yield
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise _damaged(name, error) from None
 
 
 def _digest(data: bytes) -> bytes:
     return hashlib.sha256(data).hexdigest().encode()
 
 
-def _damaged(name: str, reason: object) -> DamagedFile:
+def damaged_file(name: str, reason: object) -> DamagedFile:
+    """Build the error for a damaged shard, to be raised.
+
+    Args:
+        name: The name of the file.
+        reason: What the file holds instead.
+    """
     required = "a shard as a sweep wrote it; the same `noisescale sweep` moves it to damaged/ and trains its runs again"
     return DamagedFile(name, required, reason)

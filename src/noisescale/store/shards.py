@@ -13,7 +13,6 @@ import os
 import platform
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, fields
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -23,30 +22,15 @@ import pyarrow as pa
 
 from noisescale.errors import BadInput
 from noisescale.noise_laws import NOISE_COLUMNS
-from noisescale.runs import LATER_KEYS, Run, RunResult, modern_record
-from noisescale.store.seal import Choose, DamagedFile, check_seal, packs_in_footer, seal_table, unseal_table
+from noisescale.runs import LATER_KEYS, RunResult, modern_record, pack_id_of
+from noisescale.store.columns import check_schema, check_values
+from noisescale.store.run_ids import check_run_ids
+from noisescale.store.seal import Choose, DamagedFile, damaged_file, packs_in_footer, seal_table, unseal_table
 
 SUFFIX = ".parquet"
 
 # The prefix of the name of a file with the runs of several packs.
 JOINED_PREFIX = "packs-"
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
-
-
-# The columns that every shard has, with a test of each column's type. They are the keys of a run in the first version,
-# the ids, the status and the nested results.
-_TYPES = {"str": pa.types.is_string, "int": pa.types.is_integer, "float": _is_number}
-_COLUMNS: dict[str, Callable[[pa.DataType], bool]] = {
-    "run_id": pa.types.is_string,
-    "pack_id": pa.types.is_string,
-    "status": pa.types.is_string,
-    "curves": pa.types.is_struct,
-    "layers": pa.types.is_list,
-    **{key.name: _TYPES[str(key.type)] for key in fields(Run) if key.default is MISSING},
-}
 
 
 def shard_path(folder: Path, pack_id: str) -> Path:
@@ -254,13 +238,22 @@ def move_damaged_shards(folder: Path, aside: Path) -> list[str]:
     names = []
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         try:
-            check_seal(path.read_bytes(), str(path), all_columns)
-            packs_of(path)
+            table = unseal_table(path.read_bytes(), str(path), all_columns, _check_runs)
+            if set(packs_of(path)) != _packs_of_runs(table):
+                raise damaged_file(str(path), "the name of a pack with other runs")
         except (DamagedFile, IsADirectoryError, FileNotFoundError):  # FileNotFoundError: a dangling link
             aside.mkdir(exist_ok=True)
             path.replace(aside / path.name)
             names.append(path.name)
     return names
+
+
+def _packs_of_runs(table: pa.Table) -> set[str]:
+    """Return the ids of the packs in a table, computed from the ids of their runs."""
+    packs: dict[str, set[str]] = {}
+    for pack_id, run_id in zip(table["pack_id"].to_pylist(), table["run_id"].to_pylist(), strict=True):
+        packs.setdefault(pack_id, set()).add(run_id)
+    return {pack_id_of(run_ids) for run_ids in packs.values()}
 
 
 def _read_all(folder: Path, choose: Choose, *, damaged: bool = True) -> list[pa.Table]:
@@ -270,8 +263,8 @@ def _read_all(folder: Path, choose: Choose, *, damaged: bool = True) -> list[pa.
             tables = []
             for path in sorted(folder.glob(f"*{SUFFIX}")):
                 try:
-                    table = unseal_table(path.read_bytes(), str(path), choose)
-                    _check_texts(table, path)
+                    check = _check_runs if choose is _all_but_curves else check_values
+                    table = unseal_table(path.read_bytes(), str(path), choose, check)
                 except DamagedFile:
                     if damaged:
                         raise
@@ -286,17 +279,13 @@ def _read_all(folder: Path, choose: Choose, *, damaged: bool = True) -> list[pa.
             raise BadInput(name, "a shard as a sweep wrote it", error.strerror) from None
 
 
-def _check_texts(table: pa.Table, path: Path) -> None:
-    """Refuse texts with control characters, which could steer a terminal."""
-    for name in table.column_names:
-        if pa.types.is_string(table[name].type) and not all(
-            text is None or text.isprintable() for text in table[name].unique().to_pylist()
-        ):
-            raise DamagedFile(str(path), "a shard as a sweep wrote it", f"control characters in the column {name}")
-
-
 def _with_all_keys(table: pa.Table, choose: Choose) -> pa.Table:
     return table if choose in (_ids_and_statuses, _codes, _data) else with_later_keys(table)
+
+
+def _check_runs(table: pa.Table) -> None:
+    check_values(table)
+    check_run_ids(with_later_keys(table))
 
 
 def with_later_keys(table: pa.Table) -> pa.Table:
@@ -318,31 +307,25 @@ def with_later_keys(table: pa.Table) -> pa.Table:
 
 
 def all_columns(schema: pa.Schema) -> None:
-    """Choose every column of a shard, after checking that the schema has the columns of a shard.
+    """Choose every column of a shard.
 
     Args:
         schema: The schema of the file.
 
     Raises:
-        ValueError: A column is missing, appears twice or has another type.
+        ValueError: The schema is not that of a shard.
     """
-    names = schema.names
-    if len(set(names)) < len(names):
-        raise ValueError("two columns with the same name")
-    if missing := [name for name in _COLUMNS if name not in names]:
-        raise ValueError(f"a Parquet file without the column {missing[0]}")
-    if wrong := [name for name, has_its_type in _COLUMNS.items() if not has_its_type(schema.field(name).type)]:
-        raise ValueError(f"a column {wrong[0]} of the type {schema.field(wrong[0]).type}")
+    check_schema(schema)
 
 
 def _all_but_curves(schema: pa.Schema) -> list[str]:
-    all_columns(schema)
+    check_schema(schema)
     # Every run stores the steps of its evaluations, also if it evaluated no other quantity.
     return [name for name in schema.names if name != "curves"] + ["curves.step", "curves.epoch"]
 
 
 def _ids_and_statuses(schema: pa.Schema) -> list[str]:
-    all_columns(schema)
+    check_schema(schema)
     return ["run_id", "status"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import time
@@ -25,17 +26,19 @@ def record_times(folder: Path, command: str, seconds: dict[str, float]) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append a line to a file, which is created if it does not exist. Links are not followed.
+    """Append a line to a file, which is created if it does not exist. Nothing is written through links.
 
     Args:
         path: The file.
         line: The line, without its end.
 
     Raises:
-        OSError: The file cannot be written, or is a link.
+        OSError: The file cannot be written, is a link, or has another name too.
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
     with os.fdopen(os.open(path, flags, 0o666), "a", encoding="utf-8") as file:
+        if os.fstat(file.fileno()).st_nlink > 1:
+            raise OSError(errno.EMLINK, os.strerror(errno.EMLINK), str(path))
         file.write(f"{line}\n")
 
 

@@ -6,6 +6,7 @@ results to a shard, a file of its own, and many shards are later joined into lar
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import shutil
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from noisescale.errors import printable
 from noisescale.runs import Run
 from noisescale.store import (
     FAILURES,
@@ -115,7 +117,8 @@ class Driver:
         self.warned: set[str] = set()
 
     def note(self, text: str) -> None:
-        """Print a note and log it, the first time only."""
+        """Print a note and log it, the first time only. It may hold names of files, so it is escaped."""
+        text = printable(text)
         if text not in self.notes:
             self.notes.add(text)
             self.progress.note(text)
@@ -158,7 +161,7 @@ class Driver:
         errors = {}
         for pack_id, failure in failed.items():
             if finished.issuperset(run.run_id for run in failure.runs):
-                (self.folder / FAILURES / f"{pack_id}.json").unlink(missing_ok=True)
+                self._forget_failure(pack_id)
             else:
                 errors[pack_id] = failure.error
         return errors
@@ -223,10 +226,16 @@ class Driver:
                 self.note(f"{place}: {text}")
         for name, value in outcome.seconds.items():
             self.seconds[name] += value
-        record = self.folder / FAILURES / f"{pack.pack_id}.json"
         if outcome.error is None:  # the pack is done or paused, so an older failure no longer holds
-            record.unlink(missing_ok=True)
+            self._forget_failure(pack.pack_id)
             return
         self.failed.update(run.run_id for run in pack.runs)
         text = Failure(outcome.error, pack.runs).text()
-        write_atomically(record, lambda file: file.write(text.encode()))
+        write_atomically(self._failure_path(pack.pack_id), lambda file: file.write(text.encode()))
+
+    def _failure_path(self, pack_id: str) -> Path:
+        return self.folder / FAILURES / f"{pack_id}.json"
+
+    def _forget_failure(self, pack_id: str) -> None:
+        with contextlib.suppress(IsADirectoryError, PermissionError):  # somebody put a folder in its place
+            self._failure_path(pack_id).unlink(missing_ok=True)

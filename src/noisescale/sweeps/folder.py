@@ -53,7 +53,8 @@ def prepare_folder(folder: Path, spec: SweepSpec) -> None:
     path = folder / SPEC
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         write_atomically(path, lambda file: file.write(text.encode()))
-    (folder / UNFINISHED).touch()
+    if not (folder / UNFINISHED).exists():  # a link would get another time
+        (folder / UNFINISHED).touch()
     for subfolder in (folder / SHARDS, folder / FAILURES):
         subfolder.mkdir(exist_ok=True)
     for subfolder in (folder, folder / SHARDS, folder / FAILURES, folder / CHECKPOINTS, folder / KERNELS):

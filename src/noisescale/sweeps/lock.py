@@ -97,7 +97,8 @@ def _lock(folder: Path) -> BaseFileLock:
 
     path = folder / LOCK
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        if not stat.S_ISREG(path.lstat().st_mode):
+        entry = path.lstat()
+        if not stat.S_ISREG(entry.st_mode) or entry.st_nlink > 1:  # taking the lock empties the file
             raise BadInput(str(path), "a file, as a sweep wrote it; remove it", "a link or a device")
     return FileLock(path, is_singleton=False, fallback_to_soft=False)
 

@@ -127,7 +127,7 @@ class SweepProgress:
     def note(self, text: str) -> None:
         """Print a note."""
         if not self._quiet:
-            self._console.print(f"note: {text}", highlight=False)
+            self._console.print(f"note: {text}", highlight=False, markup=False)
 
     def finish_pack(self, pack: Pack, outcome: Outcome) -> None:
         """Count the outcome of a pack. A paused pack does not count as done."""

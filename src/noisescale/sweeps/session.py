@@ -225,6 +225,9 @@ def check_code(folder: Path, grid: Grid, *, accept: bool = False) -> CodeIdentit
     if not grid.user_modules:
         return None
     known = read_identities(folder)
+    if any(identity.width not in grid.spec.grid.width for identity in known):  # a module of any width would be built
+        required = "the code's identity at a width of the grid; without the file the same sweep writes it again"
+        raise BadInput(str(folder / CODE), required, "another width")
     code = accepted_identity(known, grid.code_at, min(grid.spec.grid.width), accept=accept)
     if not known and not accept and (stored := codes_of_shards(folder / SHARDS)) and code.digest not in stored:
         required = f"the record of the code that trained the runs of this folder ({CODE}), or --accept-changed-code"
