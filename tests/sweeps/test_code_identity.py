@@ -5,14 +5,15 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from noisescale.errors import BadInput
 from noisescale.laws import fit
-from noisescale.sweeps import SweepSpec, failures, sweep
-from noisescale.sweeps.code_identity import CODE, CodeIdentity
+from noisescale.sweeps import SweepSpec, failures, session, sweep
+from noisescale.sweeps.code_identity import CODE, CodeIdentity, write_identities
 from noisescale.sweeps.user_modules import code_digests
 
 MakeSpec = Callable[..., SweepSpec]
@@ -115,6 +116,23 @@ def test_changed_code_is_refused_by_file_and_fitted_apart_if_accepted(
     sweep(grown(grown(spec)), tmp_path / "out", jobs=1, quiet=True)
     edit(owners / file, new, old)
     sweep(grown(grown(grown(spec))), tmp_path / "out", jobs=1, quiet=True)
+
+
+def test_code_that_another_sweep_records_meanwhile_is_compared(
+    spec: SweepSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep(spec, tmp_path / "out", jobs=1, quiet=True, max_seconds=0)
+    (tmp_path / "out" / CODE).unlink()
+    lock = session.driver_lock
+
+    def late_lock(folder: Path) -> AbstractContextManager[None]:
+        write_identities(folder, [CodeIdentity({"owners.model": "another"}, 2, {}, ())])
+        return lock(folder)
+
+    monkeypatch.setattr(session, "driver_lock", late_lock)
+    with pytest.raises(BadInput, match=r"other code in .*owners/model\.py"):
+        sweep(spec, tmp_path / "out", jobs=1, quiet=True)
+    assert not list((tmp_path / "out").rglob("*.parquet"))
 
 
 def test_a_comment_changes_nothing(spec: SweepSpec, owners: Path, tmp_path: Path) -> None:

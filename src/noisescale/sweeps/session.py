@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from noisescale.datasets import load_dataset
 from noisescale.errors import BadInput
 from noisescale.store import (
     MODEL,
@@ -109,11 +110,13 @@ def sweep(
     check_size(grid, max_runs)
     module_notes = check_grid(grid)
     check_data(folder, grid)
-    code = check_code(folder, grid, accept=accept_changed_code)
+    check_code(folder, grid, accept=accept_changed_code)
     sizes = model_sizes(grid, spec.grid.width)
     create_folder(folder)
     with driver_lock(folder):
         prepare_folder(folder, spec)
+        # Another sweep may have recorded other code while this one waited.
+        code = check_code(folder, grid, accept=accept_changed_code)
         _record_data(folder, grid)
         write_atomically(folder / MODEL, lambda file: file.write(grid.accepted_batches.text().encode()))
         _record_code(folder, code)
@@ -191,7 +194,8 @@ def check_data(folder: Path, grid: Grid) -> None:
         grid: The spec's grid.
 
     Raises:
-        BadInput: The data set has changed since the folder was created.
+        BadInput: The data set has changed since the folder was created, or a user's function returns other values at
+            every call.
     """
     # The plan also knows the data of runs that have not finished, but it may have been removed.
     digests = {**data_of_shards(folder / SHARDS), **planned_data(folder / "plan.jsonl")}
@@ -199,6 +203,12 @@ def check_data(folder: Path, grid: Grid) -> None:
         if digests.get(noise, grid.dataset(noise).hash) != grid.dataset(noise).hash:
             name = f"dataset {grid.spec.dataset.name}"
             raise BadInput(name, "the arrays with which this folder was created; use another --out", "other values")
+    first = grid.label_noises[0]
+    if first not in digests and ":" in grid.spec.dataset.name:
+        # Every worker calls the function.
+        if load_dataset(grid.spec.dataset.options(first)).hash != grid.dataset(first).hash:
+            required = "a function that returns the same values at every call, e.g. from np.random.default_rng(0)"
+            raise BadInput("dataset.name", required, f"other values at the second call of {grid.spec.dataset.name}")
 
 
 def check_code(folder: Path, grid: Grid, *, accept: bool = False) -> CodeIdentity | None:
