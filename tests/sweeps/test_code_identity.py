@@ -151,6 +151,20 @@ def test_a_removed_record_does_not_let_other_code_in(spec: SweepSpec, owners: Pa
         sweep(grown(spec), tmp_path / "out", jobs=1, quiet=True)
 
 
+@pytest.mark.parametrize("widths", [[1, 2], [2, 1, 3]])
+def test_a_removed_record_does_not_keep_a_grid_from_growing(
+    widths: list[int], spec: SweepSpec, owners: Path, tmp_path: Path
+) -> None:
+    grown = spec.model_copy(update={"grid": spec.grid.model_copy(update={"width": tuple(widths)})})
+    code = set(sweep(spec, tmp_path / "out", jobs=1, quiet=True).runs().code)
+    (tmp_path / "out" / CODE).unlink()
+    assert set(sweep(grown, tmp_path / "out", jobs=1, quiet=True).runs().code) == code
+    (tmp_path / "out" / CODE).unlink()
+    edit(owners / "constants.py", "1.0", "3.0")
+    with pytest.raises(BadInput, match="Got: other code"):
+        sweep(grown, tmp_path / "out", jobs=1, quiet=True)
+
+
 @pytest.mark.usefixtures("two_cores")
 def test_code_that_differs_in_a_worker_fails_its_packs(spec: SweepSpec, owners: Path, tmp_path: Path) -> None:
     changing = "import multiprocessing\nBETA = 1.0 if multiprocessing.parent_process() is None else 2.0"

@@ -222,14 +222,18 @@ def check_code(folder: Path, grid: Grid, *, accept: bool = False) -> CodeIdentit
     Raises:
         BadInput: The code has changed since the folder's last runs, and `accept` is false.
     """
-    if not grid.user_modules:
+    if not grid.user_code:
         return None
     known = read_identities(folder)
-    code = accepted_identity(known, grid.code_at, min(grid.spec.grid.width), accept=accept)
-    if not known and not accept and (stored := codes_of_shards(folder / SHARDS)) and code.digest not in stored:
-        required = f"the record of the code that trained the runs of this folder ({CODE}), or --accept-changed-code"
-        raise BadInput(str(folder), required, "other code")
-    return code
+    if not known and (stored := codes_of_shards(folder / SHARDS)):
+        # The grid may have grown to narrower widths since the code was recorded.
+        for width in grid.spec.grid.width:
+            if (code := grid.code_at(width)).digest in stored:
+                return code
+        if not accept:
+            required = f"the record of the code that trained the runs of this folder ({CODE}), or --accept-changed-code"
+            raise BadInput(str(folder), required, "other code")
+    return accepted_identity(known, grid.code_at, min(grid.spec.grid.width), accept=accept)
 
 
 def _record_code(folder: Path, code: CodeIdentity | None) -> None:
