@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from noisescale.errors import one_line
-from noisescale.families import copy_module
+from noisescale.families import copy_module, equal_tensors
 from noisescale.seeding import drawn_from, preserved_generators
 from noisescale.training.kernels.generic import GenericKernel
 from noisescale.training.kernels.kernel import Tensors
@@ -74,7 +74,7 @@ def moving_buffers(module: nn.Module, inputs: Tensor) -> Tensors:
     moving = {
         name
         for name, buffer in buffers.items()
-        if name.rpartition(".")[2] in _STATISTICS or not torch.equal(buffer, after[name])
+        if name.rpartition(".")[2] in _STATISTICS or not equal_tensors(buffer, after[name])
     }
     if moving:
         moving |= {name for name in buffers if not _is_constant(module.get_submodule(name.rpartition(".")[0]))}
