@@ -190,19 +190,19 @@ def test_good_modules_pass(kind: type[nn.Module]) -> None:
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        (WarmsUp, "a state in calls, which changes the outputs in training mode"),
-        (ChangesLate, "a state in calls, which changes the outputs after 10001 further passes"),
+        (WarmsUp, "a state in calls, which changes the outputs or the gradients in training mode"),
+        (ChangesLate, "a state in calls, which changes the outputs or the gradients after 10001 further passes"),
         (EveryThird, "depend on earlier passes"),
-        (RunningMean, "a state in mean, which changes the outputs in evaluation mode"),
-        (Remembers, r"a state in memory.*, which changes the outputs"),
-        (CachesWeights, "a state in cache, which changes the outputs"),
-        (OwnGenerator, "a state in generator, which changes the outputs in training mode"),
-        (TorchGenerator, "a state in generator, which changes the outputs in training mode"),
-        (AsksTheClock, "other outputs from the same parameters and buffers, at the second call"),
+        (RunningMean, "a state in mean, which changes the outputs or the gradients in evaluation mode"),
+        (Remembers, r"a state in memory.*, which changes the outputs or the gradients"),
+        (CachesWeights, "a state in cache, which changes the outputs or the gradients"),
+        (OwnGenerator, "a state in generator, which changes the outputs or the gradients in training mode"),
+        (TorchGenerator, "a state in generator, which changes the outputs or the gradients in training mode"),
+        (AsksTheClock, "other outputs or gradients from the same parameters and buffers, at the second call"),
         (DropsInEvaluation, "without random numbers in evaluation mode"),
         (NoisyInEvaluation, "without random numbers in evaluation mode"),
-        (RandomMask, "other outputs from the same parameters and buffers, with another seed"),
-        (RandomActivation, "other outputs from the same parameters and buffers, with another seed"),
+        (RandomMask, "other outputs or gradients from the same parameters and buffers, with another seed"),
+        (RandomActivation, "other outputs or gradients from the same parameters and buffers, with another seed"),
     ],
 )
 def test_a_state_outside_parameters_and_buffers_is_refused(kind: type[nn.Module], message: str) -> None:
@@ -235,7 +235,9 @@ def test_a_count_that_matters_late_is_noticed_wherever_it_is(start: object, coun
             exec(count, values)
             return -hidden if values["late"] else hidden
 
-    with pytest.raises(BadInput, match=rf"a state in state.*{name}.*, which changes the outputs after 10001 further"):
+    with pytest.raises(
+        BadInput, match=rf"a state in state.*{name}.*, which changes the outputs or the gradients after 10001 further"
+    ):
         check_passes(from_seed(CountsInside), INPUTS[:8], INPUTS[8:])
 
 

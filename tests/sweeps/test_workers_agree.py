@@ -43,6 +43,14 @@ class Net(nn.Module):
     def forward(self, x):
         return self.last(self.change(self.first(x).tanh()))
 
+class Noisy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * (1 + random.random())
+
 def draw(generator, examples=60):
     inputs = generator.normal(size=(examples + 20, 6)).astype(np.float32)
     labels = (inputs[:, 0] > 0).astype(int) + (inputs[:, 1] > 0)
@@ -90,6 +98,19 @@ ALLOWED = {
     "noise from torch's generator": """
     def change(self, hidden):
         return hidden + 0.1 * torch.randn_like(hidden) if self.training else hidden""",
+    "noise of a gradient from torch's generator": """
+    def change(self, hidden):
+        if hidden.requires_grad:
+            hidden.register_hook(lambda gradient: gradient + 0.1 * torch.randn_like(gradient))
+        return hidden""",
+    "noise of a gradient from NumPy's generator": """
+    def change(self, hidden):
+        if hidden.requires_grad:
+            hidden.register_hook(lambda gradient: gradient * np.random.rand())
+        return hidden""",
+    "a function that draws in its backward pass": """
+    def change(self, hidden):
+        return Noisy.apply(hidden)""",
     "a count of passes in a buffer": """
     def begin(self):
         self.register_buffer("calls", torch.zeros(()))
@@ -137,25 +158,53 @@ REFUSED = {
         """
     def change(self, hidden):
         return hidden * (1 + next(CALLS))""",
-        "other outputs from the same parameters and buffers, at the second call",
+        "other outputs or gradients from the same parameters and buffers, at the second call",
     ),
     "the clock in a pass": (
         """
     def change(self, hidden):
         return hidden + 1e-9 * (time.time_ns() % 10**9)""",
-        "other outputs from the same parameters and buffers, at the second call",
+        "other outputs or gradients from the same parameters and buffers, at the second call",
     ),
     "the system's random bytes in a pass": (
         """
     def change(self, hidden):
         return hidden * (os.urandom(1)[0] + os.urandom(1)[0]) if self.training else hidden""",
-        "other outputs from the same parameters and buffers, at the second call",
+        "other outputs or gradients from the same parameters and buffers, at the second call",
     ),
     "an unseeded generator of NumPy in a pass": (
         """
     def change(self, hidden):
         return hidden * np.random.default_rng().random()""",
-        "other outputs from the same parameters and buffers, at the second call",
+        "other outputs or gradients from the same parameters and buffers, at the second call",
+    ),
+    "a seed of the system in a pass": (
+        """
+    def change(self, hidden):
+        torch.seed()
+        return functional.dropout(hidden, 0.5, self.training)""",
+        "other outputs or gradients from the same parameters and buffers, at the second call",
+    ),
+    "the system's random bytes in a backward pass": (
+        """
+    def change(self, hidden):
+        if hidden.requires_grad:
+            hidden.register_hook(lambda gradient: gradient * (1 + os.urandom(1)[0] + os.urandom(1)[0]))
+        return hidden""",
+        "other outputs or gradients from the same parameters and buffers, at the second call",
+    ),
+    "a count of backward passes": (
+        """
+    def begin(self):
+        self.calls = 0
+    def count(self, gradient):
+        self.calls += 1
+        return gradient / self.calls
+    def change(self, hidden):
+        if hidden.requires_grad:
+            hidden.register_hook(self.count)
+        return hidden""",
+        "a state in calls, which changes the outputs or the gradients in training mode",
     ),
     "the clock in the factory": (
         """

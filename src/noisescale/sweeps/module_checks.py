@@ -1,8 +1,8 @@
 """Checks that the results of a user's module follow from the seed of a run, before anything is trained.
 
-A factory must build the same module from the same seed. A forward pass must depend on the parameters, the buffers, the
-inputs and the random generators alone, not on earlier passes. So a run depends neither on the runs that train beside
-it, nor on the worker that trains it, nor on trials before it.
+A factory must build the same module from the same seed. Outputs and gradients must depend on the parameters, the
+buffers, the inputs and the random generators alone, not on earlier passes. So a run depends neither on the runs that
+train beside it, nor on the worker that trains it, nor on trials before it.
 """
 
 from __future__ import annotations
@@ -115,21 +115,21 @@ def _check_passes(build: Build, inputs: Tensor, others: Tensor) -> list[str]:
         outputs = _both(build(seed), start, inputs)
         if not _same(expected, outputs):
             required = "a factory whose modules differ in nothing but parameters and buffers (register_buffer)"
-            got = "other outputs from the same parameters and buffers"
+            got = "other outputs or gradients from the same parameters and buffers"
             raise BadInput(_KEY, required, f"{got}, {'at the second call' if seed == 0 else 'with another seed'}")
         exact = exact and all(equal_tensors(*pair) for pair in zip(expected, outputs, strict=True))
     states = [attributes(used)]
+    of_training = _pass(build(0), start, inputs, True)
     for _ in range(_PASSES):
-        outputs = [_outputs(used, start, inputs, True)]
+        outputs = _pass(used, start, inputs, True)
         states.append(attributes(used))
-        if not _same(expected[:1], outputs):
+        if not _same(of_training, outputs):
             raise _depends(states, "in training mode")
-        exact = exact and equal_tensors(expected[0], outputs[0])
+        exact = exact and all(equal_tensors(*pair) for pair in zip(of_training, outputs, strict=True))
     # Another run, with other weights and other examples, in a module that has served a run before.
     weights = {name: tensor.clone() for name, tensor in _tensors(build(1)).items()}
     for training in (True, False):
-        outputs = [_outputs(module, weights, others, training) for module in (used, build(0))]
-        if not _same(outputs[:1], outputs[1:]):
+        if not _same(*(_pass(module, weights, others, training) for module in (used, build(0)))):
             raise _depends(states, "in training mode" if training else "in evaluation mode")
     for passes in _LATER:
         later = copy_module(used)
@@ -156,29 +156,38 @@ def _depends(states: list[dict[str, object]], when: str) -> BadInput:
     paths = paths or changed(states[0], states[-1])
     where = f"a state in {paths[0]}" if paths else "a state outside the module, or random numbers of another generator"
     required = "a module whose outputs do not depend on earlier passes, except through buffers (register_buffer)"
-    return BadInput(_KEY, required, f"{where}, which changes the outputs {when}")
+    return BadInput(_KEY, required, f"{where}, which changes the outputs or the gradients {when}")
 
 
 def _both(module: nn.Module, values: dict[str, Tensor], inputs: Tensor) -> list[Tensor]:
-    """Compute the outputs in training mode and in evaluation mode."""
-    return [_outputs(module, values, inputs, training) for training in (True, False)]
+    """Compute a pass in training mode and one in evaluation mode."""
+    return [tensor for training in (True, False) for tensor in _pass(module, values, inputs, training)]
 
 
-def _outputs(module: nn.Module, values: dict[str, Tensor], inputs: Tensor, training: bool) -> Tensor:
-    """Compute one pass from given values of parameters and buffers, with the generators at a fixed seed."""
-    with torch.no_grad(), seeded(0):
+def _pass(module: nn.Module, values: dict[str, Tensor], inputs: Tensor, training: bool) -> list[Tensor]:
+    """Compute one pass from given values of parameters and buffers, with the generators at a fixed seed.
+
+    Returns:
+        The outputs, and in training mode the gradients of the sum of their squares.
+    """
+    gradients: Sequence[Tensor | None] = []
+    with seeded(0):
         _check_names(module, values)
         for name, tensor in _named(module):
             # A copy into the tensor would need a buffer of the same shape whose entries lie apart in memory.
             tensor.data = values[name].clone()
+        parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
         try:
-            outputs: Tensor = module.train(training)(inputs.clone())
+            with torch.set_grad_enabled(training):
+                outputs: Tensor = module.train(training)(inputs.clone())
+                if outputs.requires_grad:
+                    gradients = torch.autograd.grad(outputs.square().sum(), parameters, allow_unused=True)
         except Exception as error:  # a user's module may raise anything
             raise BadInput(_KEY, "a module that can be trained and evaluated", one_line(error)) from error
         _check_names(module, values)
         for name, buffer in module.named_buffers():
             check_replaced(name, values[name], buffer)
-    return outputs.detach().clone()
+    return [outputs.detach().clone(), *(gradient for gradient in gradients if gradient is not None)]
 
 
 def _check_names(module: nn.Module, values: dict[str, Tensor]) -> None:
@@ -197,5 +206,6 @@ def _named(module: nn.Module) -> list[tuple[str, Tensor]]:
     return [*module.named_parameters(), *module.named_buffers()]
 
 
-def _same(outputs: list[Tensor], others: list[Tensor]) -> bool:
-    return all(equal_tensors(*pair, rounding=True) for pair in zip(outputs, others, strict=True))
+def _same(tensors: list[Tensor], others: list[Tensor]) -> bool:
+    pairs = zip(tensors, others, strict=False)
+    return len(tensors) == len(others) and all(equal_tensors(*pair, rounding=True) for pair in pairs)

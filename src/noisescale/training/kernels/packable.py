@@ -87,7 +87,7 @@ def _is_constant(owner: nn.Module) -> bool:
 
 
 def generators_of(module: nn.Module, inputs: Tensor) -> list[str]:
-    """Return the generators from which a forward pass in training mode draws random numbers (dropout).
+    """Return the generators from which a pass in training mode draws random numbers, forward or backward (dropout).
 
     Args:
         module: The module.
@@ -97,13 +97,20 @@ def generators_of(module: nn.Module, inputs: Tensor) -> list[str]:
         Some of "torch", "NumPy" and "Python".
     """
     trial = copy_module(module).train()
-    with torch.no_grad():
-        if not inputs.is_cuda:
-            return drawn_from(lambda: trial(inputs.clone()))
-        with torch.random.fork_rng(devices=[inputs.device]):
-            before = torch.cuda.get_rng_state(inputs.device)
-            drawn = drawn_from(lambda: trial(inputs.clone()))
-            on_gpu = not torch.equal(before, torch.cuda.get_rng_state(inputs.device))
+    parameters = [parameter for parameter in trial.parameters() if parameter.requires_grad]
+
+    def step() -> None:
+        with torch.enable_grad():
+            outputs = trial(inputs.clone())
+            if outputs.requires_grad:
+                torch.autograd.grad(outputs.square().sum(), parameters, allow_unused=True)
+
+    if not inputs.is_cuda:
+        return drawn_from(step)
+    with torch.random.fork_rng(devices=[inputs.device]):
+        before = torch.cuda.get_rng_state(inputs.device)
+        drawn = drawn_from(step)
+        on_gpu = not torch.equal(before, torch.cuda.get_rng_state(inputs.device))
     return list(dict.fromkeys([*(["torch"] * on_gpu), *drawn]))
 
 
