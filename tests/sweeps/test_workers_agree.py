@@ -43,6 +43,10 @@ class Net(nn.Module):
     def forward(self, x):
         return self.last(self.change(self.first(x).tanh()))
 
+def noisy(hidden):
+    hidden.register_hook(lambda gradient: gradient * random.random())
+    return hidden
+
 class Noisy(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
@@ -232,6 +236,12 @@ REFUSED = {
         "without random numbers in evaluation mode",
     ),
 }
+# Kinds that begin to draw in a later pass, and the generator.
+LATE = {
+    "dropout that begins late": ("functional.dropout(hidden, 0.5)", "torch"),
+    "noise of NumPy that begins late": ("hidden * np.random.rand()", "NumPy"),
+    "noise of a gradient that begins late": ("noisy(hidden)", "Python"),
+}
 # Bodies of data functions: those that return the same arrays at every call, and those that do not.
 ALLOWED_DATA = {
     "a seeded generator": "return draw(np.random.default_rng(3))",
@@ -300,6 +310,20 @@ def test_other_kinds_are_refused_with_the_reason(jobs: int, kind: str, make_smal
     with pytest.raises(BadInput, match=reason):
         sweep(make_small(text), tmp_path / "out", jobs=jobs, quiet=True)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kind", LATE)
+def test_draws_that_begin_late_fail_the_pack(kind: str, make_small: MakeSpec, tmp_path: Path) -> None:
+    change, generator = LATE[kind]
+    text = f"""
+    def begin(self):
+        self.register_buffer("calls", torch.zeros(()))
+    def change(self, hidden):
+        self.calls += self.training
+        return {change} if self.training and int(self.calls) > 9 else hidden"""
+    sweep(make_small(text), tmp_path / "out", jobs=1, quiet=True)
+    errors = set(failures(tmp_path / "out").values())
+    assert errors and all(f"numbers from {generator}'s generator in a later pass" in error for error in errors)
 
 
 @pytest.mark.parametrize("kind", ALLOWED_DATA)
