@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -12,9 +13,10 @@ import pytest
 
 from noisescale.errors import BadInput
 from noisescale.laws import fit
-from noisescale.sweeps import SweepSpec, failures, session, sweep
+from noisescale.sweeps import SettingRuns, SweepSpec, failures, session, sweep
 from noisescale.sweeps.code_identity import CODE, CodeIdentity, write_identities
 from noisescale.sweeps.user_modules import code_digests
+from noisescale.training import default_settings
 
 MakeSpec = Callable[..., SweepSpec]
 
@@ -224,6 +226,30 @@ def test_a_damaged_record_is_refused(spec: SweepSpec, tmp_path: Path) -> None:
         (tmp_path / "out" / CODE).write_text(text)
         with pytest.raises(BadInput, match="the code's identity as a sweep wrote it"):
             sweep(spec, tmp_path / "out", jobs=1, quiet=True)
+
+
+@pytest.mark.parametrize("width", ["1e999", "-5", "1000000", "true", "{}"])
+def test_a_module_of_another_width_is_not_built(width: str, spec: SweepSpec, tmp_path: Path) -> None:
+    sweep(spec, tmp_path / "out", jobs=1, quiet=True)
+    record = tmp_path / "out" / CODE
+    record.write_text(record.read_text().replace('"width": 2', f'"width": {width}'))
+    with pytest.raises(BadInput, match="widths of the spec|the code's identity as a sweep wrote it"):
+        sweep(spec, tmp_path / "out", jobs=1, quiet=True)
+
+
+def test_a_check_does_not_compare_runs_of_two_codes(spec: SweepSpec, owners: Path, tmp_path: Path) -> None:
+    settings = default_settings(10, 120)[:2]
+    study = sweep(spec, tmp_path / "out", jobs=1, quiet=True)
+    before = SettingRuns(study, 1).train(settings, 2)
+    edit(owners / "constants.py", "1.0", "9.0")
+    with pytest.raises(BadInput, match="--accept-changed-code"):
+        SettingRuns(study, 1).train(settings, 2)
+    study = sweep(grown(spec), tmp_path / "out", jobs=1, quiet=True, accept_changed_code=True)
+    with pytest.raises(BadInput, match="remove this folder to train them again. Got: runs of other code"):
+        SettingRuns(study, 1).train(settings, 2)
+    shutil.rmtree(tmp_path / "out" / "check")
+    after = SettingRuns(study, 1).train(settings, 2)
+    assert len(after) == len(before) == 2
 
 
 def test_outputs_are_compared_to_rounding() -> None:

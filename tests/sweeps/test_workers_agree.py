@@ -23,7 +23,7 @@ MakeSpec = Callable[..., SweepSpec]
 UserModule = Callable[[str], str]
 
 HEAD = """
-import itertools, os, random, time, uuid
+import itertools, multiprocessing, os, random, time, uuid
 import numpy as np
 import torch
 from torch import nn
@@ -242,6 +242,17 @@ LATE = {
     "noise of NumPy that begins late": ("hidden * np.random.rand()", "NumPy"),
     "noise of a gradient that begins late": ("noisy(hidden)", "Python"),
 }
+# Kinds that differ between processes.
+OF_PROCESS = {
+    "a rate of dropout": """
+    def begin(self):
+        self.drop = nn.Dropout(0.2 if multiprocessing.parent_process() is None else 0.6)
+    def change(self, hidden):
+        return self.drop(hidden)""",
+    "the hash of a text": """
+    def change(self, hidden):
+        return hidden + 1e-6 * (hash("a text") % 10**6)""",
+}
 # Bodies of data functions: those that return the same arrays at every call, and those that do not.
 ALLOWED_DATA = {
     "a seeded generator": "return draw(np.random.default_rng(3))",
@@ -324,6 +335,17 @@ def test_draws_that_begin_late_fail_the_pack(kind: str, make_small: MakeSpec, tm
     sweep(make_small(text), tmp_path / "out", jobs=1, quiet=True)
     errors = set(failures(tmp_path / "out").values())
     assert errors and all(f"numbers from {generator}'s generator in a later pass" in error for error in errors)
+
+
+@pytest.mark.parametrize("kind", OF_PROCESS)
+@pytest.mark.usefixtures("two_cores")
+def test_what_depends_on_the_process_fails_in_workers(
+    kind: str, make_small: MakeSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONHASHSEED", raising=False)
+    sweep(make_small(OF_PROCESS[kind]), tmp_path / "out", jobs=2, quiet=True)
+    errors = set(failures(tmp_path / "out").values())
+    assert errors and all("other outputs of the module of width 2" in error for error in errors)
 
 
 @pytest.mark.parametrize("kind", ALLOWED_DATA)

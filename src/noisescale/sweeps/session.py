@@ -225,6 +225,9 @@ def check_code(folder: Path, grid: Grid, *, accept: bool = False) -> CodeIdentit
     if not grid.user_code:
         return None
     known = read_identities(folder)
+    foreign = [identity.width for identity in known if identity.width not in grid.spec.grid.width]
+    if foreign:
+        raise BadInput(str(folder / CODE), "modules of the widths of the spec", f"width {foreign[0]}")
     if not known and (stored := codes_of_shards(folder / SHARDS)):
         # The grid may have grown to narrower widths since the code was recorded.
         for width in grid.spec.grid.width:
