@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -14,6 +15,9 @@ import pytest
 
 from noisescale.runs import Run
 from noisescale.sweeps import Grid, SweepSpec
+
+# Test folders are not packages, so that modules beside the tests are imported from here.
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from noisescale.errors import BadInput
 from noisescale.laws import fit
-from noisescale.sweeps import SweepSpec, failures, sweep
-from noisescale.sweeps.code_identity import CODE, CodeIdentity
+from noisescale.sweeps import SettingRuns, SweepSpec, failures, session, sweep
+from noisescale.sweeps.code_identity import CODE, CodeIdentity, write_identities
 from noisescale.sweeps.user_modules import code_digests
+from noisescale.training import default_settings
 
 MakeSpec = Callable[..., SweepSpec]
 
@@ -117,6 +120,23 @@ def test_changed_code_is_refused_by_file_and_fitted_apart_if_accepted(
     sweep(grown(grown(grown(spec))), tmp_path / "out", jobs=1, quiet=True)
 
 
+def test_code_that_another_sweep_records_meanwhile_is_compared(
+    spec: SweepSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep(spec, tmp_path / "out", jobs=1, quiet=True, max_seconds=0)
+    (tmp_path / "out" / CODE).unlink()
+    lock = session.driver_lock
+
+    def late_lock(folder: Path) -> AbstractContextManager[None]:
+        write_identities(folder, [CodeIdentity({"owners.model": "another"}, 2, {}, ())])
+        return lock(folder)
+
+    monkeypatch.setattr(session, "driver_lock", late_lock)
+    with pytest.raises(BadInput, match=r"other code in .*owners/model\.py"):
+        sweep(spec, tmp_path / "out", jobs=1, quiet=True)
+    assert not list((tmp_path / "out").rglob("*.parquet"))
+
+
 def test_a_comment_changes_nothing(spec: SweepSpec, owners: Path, tmp_path: Path) -> None:
     sweep(spec, tmp_path / "out", jobs=1, quiet=True)
     edit(owners / "parts.py", "def hidden", "# Another comment.\ndef hidden")
@@ -131,6 +151,20 @@ def test_a_removed_record_does_not_let_other_code_in(spec: SweepSpec, owners: Pa
     edit(owners / "constants.py", "1.0", "3.0")
     with pytest.raises(BadInput, match="Got: other code"):
         sweep(grown(spec), tmp_path / "out", jobs=1, quiet=True)
+
+
+@pytest.mark.parametrize("widths", [[1, 2], [2, 1, 3]])
+def test_a_removed_record_does_not_keep_a_grid_from_growing(
+    widths: list[int], spec: SweepSpec, owners: Path, tmp_path: Path
+) -> None:
+    grown = spec.model_copy(update={"grid": spec.grid.model_copy(update={"width": tuple(widths)})})
+    code = set(sweep(spec, tmp_path / "out", jobs=1, quiet=True).runs().code)
+    (tmp_path / "out" / CODE).unlink()
+    assert set(sweep(grown, tmp_path / "out", jobs=1, quiet=True).runs().code) == code
+    (tmp_path / "out" / CODE).unlink()
+    edit(owners / "constants.py", "1.0", "3.0")
+    with pytest.raises(BadInput, match="Got: other code"):
+        sweep(grown, tmp_path / "out", jobs=1, quiet=True)
 
 
 @pytest.mark.usefixtures("two_cores")
@@ -192,6 +226,30 @@ def test_a_damaged_record_is_refused(spec: SweepSpec, tmp_path: Path) -> None:
         (tmp_path / "out" / CODE).write_text(text)
         with pytest.raises(BadInput, match="the code's identity as a sweep wrote it"):
             sweep(spec, tmp_path / "out", jobs=1, quiet=True)
+
+
+@pytest.mark.parametrize("width", ["1e999", "-5", "1000000", "true", "{}"])
+def test_a_module_of_another_width_is_not_built(width: str, spec: SweepSpec, tmp_path: Path) -> None:
+    sweep(spec, tmp_path / "out", jobs=1, quiet=True)
+    record = tmp_path / "out" / CODE
+    record.write_text(record.read_text().replace('"width": 2', f'"width": {width}'))
+    with pytest.raises(BadInput, match="widths of the spec|the code's identity as a sweep wrote it"):
+        sweep(spec, tmp_path / "out", jobs=1, quiet=True)
+
+
+def test_a_check_does_not_compare_runs_of_two_codes(spec: SweepSpec, owners: Path, tmp_path: Path) -> None:
+    settings = default_settings(10, 120)[:2]
+    study = sweep(spec, tmp_path / "out", jobs=1, quiet=True)
+    before = SettingRuns(study, 1).train(settings, 2)
+    edit(owners / "constants.py", "1.0", "9.0")
+    with pytest.raises(BadInput, match="--accept-changed-code"):
+        SettingRuns(study, 1).train(settings, 2)
+    study = sweep(grown(spec), tmp_path / "out", jobs=1, quiet=True, accept_changed_code=True)
+    with pytest.raises(BadInput, match="remove this folder to train them again. Got: runs of other code"):
+        SettingRuns(study, 1).train(settings, 2)
+    shutil.rmtree(tmp_path / "out" / "check")
+    after = SettingRuns(study, 1).train(settings, 2)
+    assert len(after) == len(before) == 2
 
 
 def test_outputs_are_compared_to_rounding() -> None:

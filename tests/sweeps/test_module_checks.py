@@ -2,42 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import random
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from plain_net import INPUTS, Net, from_seed
 from torch import Tensor, nn
 from torch.nn import functional
 
 from noisescale.errors import BadInput
-from noisescale.seeding import seeded
 from noisescale.sweeps.module_checks import check_factory, check_growth, check_passes
-
-INPUTS = torch.randn(16, 6, generator=torch.Generator().manual_seed(0))
-
-
-class Net(nn.Module):
-    """Computes a plain network. Subclasses change how."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.last = nn.Linear(6, 5), nn.Linear(5, 3)
-        self.begin()
-
-    def begin(self) -> None:
-        pass
-
-    def change(self, hidden: Tensor) -> Tensor:
-        return hidden
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.last(self.change(self.first(x).tanh()))
-        return out
 
 
 class Counted(Net):
@@ -128,7 +107,7 @@ class TorchGenerator(Net):
 
 class AsksTheClock(Net):
     def change(self, hidden: Tensor) -> Tensor:
-        return hidden * time.perf_counter_ns()
+        return hidden * (time.perf_counter_ns() % 1000)
 
 
 class DropsInEvaluation(Net):
@@ -200,43 +179,86 @@ class Dropped(Net):
         return self.drop(hidden) if random.random() < 0.5 or np.random.rand() < 0.5 else hidden  # noqa: NPY002
 
 
-def from_seed(kind: Callable[[], nn.Module]) -> Callable[[int], nn.Module]:
-    def build(seed: int) -> nn.Module:
-        with seeded(seed):
-            return kind()
-
-    return build
-
-
 @pytest.mark.parametrize("kind", [Net, Counted, RegisteredMask, SharedMask, Replaced, Dropped])
 def test_good_modules_pass(kind: type[nn.Module]) -> None:
     states = torch.get_rng_state(), random.getstate()
     assert check_factory(from_seed(kind)) == []
-    check_passes(from_seed(kind), INPUTS[:8], INPUTS[8:])
+    assert check_passes(from_seed(kind), INPUTS[:8], INPUTS[8:]) == []
     assert torch.equal(torch.get_rng_state(), states[0]) and random.getstate() == states[1]
 
 
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        (WarmsUp, "a state in calls, which changes the outputs in training mode"),
-        (ChangesLate, "a state in calls, which changes the outputs after 10001 further passes"),
+        (WarmsUp, "a state in calls, which changes the outputs or the gradients in training mode"),
+        (ChangesLate, "a state in calls, which changes the outputs or the gradients after 10001 further passes"),
         (EveryThird, "depend on earlier passes"),
-        (RunningMean, "a state in mean, which changes the outputs in evaluation mode"),
-        (Remembers, r"a state in memory.*, which changes the outputs"),
-        (CachesWeights, "a state in cache, which changes the outputs"),
-        (OwnGenerator, "a state in generator, which changes the outputs in training mode"),
-        (TorchGenerator, "a state in generator, which changes the outputs in training mode"),
-        (AsksTheClock, "other outputs from the same parameters and buffers, at the second call"),
+        (RunningMean, "a state in mean, which changes the outputs or the gradients in evaluation mode"),
+        (Remembers, r"a state in memory.*, which changes the outputs or the gradients"),
+        (CachesWeights, "a state in cache, which changes the outputs or the gradients"),
+        (OwnGenerator, "a state in generator, which changes the outputs or the gradients in training mode"),
+        (TorchGenerator, "a state in generator, which changes the outputs or the gradients in training mode"),
+        (AsksTheClock, "other outputs or gradients from the same parameters and buffers, at the second call"),
         (DropsInEvaluation, "without random numbers in evaluation mode"),
         (NoisyInEvaluation, "without random numbers in evaluation mode"),
-        (RandomMask, "other outputs from the same parameters and buffers, with another seed"),
-        (RandomActivation, "other outputs from the same parameters and buffers, with another seed"),
+        (RandomMask, "other outputs or gradients from the same parameters and buffers, with another seed"),
+        (RandomActivation, "other outputs or gradients from the same parameters and buffers, with another seed"),
     ],
 )
 def test_a_state_outside_parameters_and_buffers_is_refused(kind: type[nn.Module], message: str) -> None:
     with pytest.raises(BadInput, match=message):
         check_passes(from_seed(kind), INPUTS[:8], INPUTS[8:])
+
+
+class Entries:
+    def __init__(self) -> None:
+        self.calls = 0
+
+
+@pytest.mark.parametrize(
+    ("start", "count", "name"),
+    [
+        ({"calls": 0}, "self.state['calls'] += 1; late = self.state['calls'] > 5000", "calls"),
+        ([0, "a"], "self.state[0] += 1; late = self.state[0] > 5000", "0"),
+        ({"inner": [0]}, "self.state['inner'][0] += 1; late = self.state['inner'][0] > 5000", "inner"),
+        (Entries(), "self.state.calls += 1; late = self.state.calls > 5000", "calls"),
+        (torch.zeros(()), "self.state += 1; late = self.state > 5000", ""),
+    ],
+)
+def test_a_count_that_matters_late_is_noticed_wherever_it_is(start: object, count: str, name: str) -> None:
+    class CountsInside(Net):
+        def begin(self) -> None:
+            self.state = copy.deepcopy(start)
+
+        def change(self, hidden: Tensor) -> Tensor:
+            values = {"self": self}
+            exec(count, values)
+            return -hidden if values["late"] else hidden
+
+    with pytest.raises(
+        BadInput, match=rf"a state in state.*{name}.*, which changes the outputs or the gradients after 10001 further"
+    ):
+        check_passes(from_seed(CountsInside), INPUTS[:8], INPUTS[8:])
+
+
+PASSES = itertools.count()
+
+
+@pytest.mark.parametrize("size", [2**-23, -(2**-22)])
+def test_rounding_is_said_and_more_is_refused(size: float) -> None:
+    class Rounds(Net):
+        """Adds numbers in another order at every second pass, as it were."""
+
+        factor = 1.0
+
+        def change(self, hidden: Tensor) -> Tensor:
+            return hidden * (1 + self.factor * size * (next(PASSES) % 2))
+
+    (note,) = check_passes(from_seed(Rounds), INPUTS[:8], INPUTS[8:])
+    assert "differ by rounding" in note
+    Rounds.factor = 1e3
+    with pytest.raises(BadInput, match="at the second call|a state outside the module"):
+        check_passes(from_seed(Rounds), INPUTS[:8], INPUTS[8:])
 
 
 class UnseededWeights(Net):

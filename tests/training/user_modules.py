@@ -324,3 +324,46 @@ class MovingMean(nn.Module):
 @row("buffers that a pass replaces, some only now and then", packed=False)
 def moving_mean(width: int, shape: tuple[int, ...], classes: int) -> nn.Module:
     return MovingMean(width)
+
+
+class RegistersInTraining(nn.Module):
+    """Registers a running mean, and a layer with batch normalization, at its first pass in training mode."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(12, width), nn.Linear(width, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.first(x).tanh()
+        if self.training and not hasattr(self, "mean"):
+            self.register_buffer("mean", x.new_zeros(12))
+            self.norm = nn.BatchNorm1d(hidden.shape[1], affine=False).to(x)
+        if self.training:
+            self.mean.mul_(0.9).add_(0.1 * x.detach().mean(0))
+        if hasattr(self, "mean"):
+            hidden = self.norm(hidden) + (x - self.mean).mean(1, keepdim=True)
+        out: Tensor = self.last(hidden)
+        return out
+
+
+@row("buffers and a layer that the first training pass registers")
+def registers_in_training(width: int, shape: tuple[int, ...], classes: int) -> nn.Module:
+    return RegistersInTraining(width)
+
+
+class Graph(nn.Module):
+    """Averages over the neighbours in a graph, whose matrix is sparse."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("adjacent", (0.5 * (torch.eye(12) + torch.eye(12).roll(1, 0))).to_sparse())
+        self.first, self.last = nn.Linear(12, width), nn.Linear(width, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.last(self.first((self.adjacent @ x.T).T).tanh())
+        return out
+
+
+@row("a sparse buffer", packed=False)
+def graph(width: int, shape: tuple[int, ...], classes: int) -> nn.Module:
+    return Graph(width)

@@ -1,4 +1,6 @@
 from .activations import ACTIVATIONS as ACTIVATIONS
+from .comparisons import check_replaced as check_replaced
+from .comparisons import equal_tensors as equal_tensors
 from .copying import copy_module as copy_module
 from .copying import has_hooks as has_hooks
 from .custom import Factory as Factory

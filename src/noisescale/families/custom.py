@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
+import torch
 from torch import nn
 
 from noisescale.errors import BadInput, one_line
-from noisescale.families.late_registration import register, registers_late
+from noisescale.families.late_registration import register, registering_modes
 from noisescale.user_code import CodeEnded, contained, import_named
 
 Factory = Callable[[int, tuple[int, ...], int], nn.Module]
@@ -43,7 +44,7 @@ class CustomBuild:
     reference: str
 
     def __call__(self, width: int, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
-        """Call the factory, and let the module register what it would register in its first forward pass.
+        """Call the factory, and let the module register what it would register in its first passes.
 
         Args:
             width: Width of the model.
@@ -66,8 +67,8 @@ class CustomBuild:
             module = cast(nn.Module, module._orig_mod)
         try:
             with contained():
-                if _registers_late(self, width, input_shape, num_classes, module):
-                    register(module, input_shape)
+                for training in _registering_modes(self, width, input_shape, num_classes, module):
+                    register(module, torch.zeros(2, *input_shape), training)
         except CodeEnded as error:
             raise BadInput("model.family", f"{self.reference} must return a module", one_line(error)) from error
         if not any(True for _ in module.parameters()):
@@ -75,15 +76,15 @@ class CustomBuild:
         return module
 
 
-# Whether the modules of a factory register anything late, by factory, width and data. The factory is part of the value,
-# so that no other one gets its id.
-_LATE: dict[tuple[int, int, tuple[int, ...], int], tuple[bool, Factory]] = {}
+# The modes in which modules of a factory register anything late, by factory, width and data. The factory is part of the
+# value, so that no other one gets its id.
+_LATE: dict[tuple[int, int, tuple[int, ...], int], tuple[tuple[bool, ...], Factory]] = {}
 
 
-def _registers_late(
+def _registering_modes(
     build: CustomBuild, width: int, input_shape: tuple[int, ...], num_classes: int, module: nn.Module
-) -> bool:
+) -> tuple[bool, ...]:
     key = (id(build.factory), width, input_shape, num_classes)
     if key not in _LATE:
-        _LATE[key] = registers_late(module, input_shape), build.factory
+        _LATE[key] = registering_modes(module, input_shape), build.factory
     return _LATE[key][0]

@@ -9,19 +9,24 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from noisescale.datasets import Dataset
 from noisescale.errors import BadInput, one_line
 from noisescale.families import Factory, build
 from noisescale.seeding import seeded
 from noisescale.store import read_record, write_atomically
-from noisescale.sweeps.user_modules import code_digests, file_of
+from noisescale.sweeps.reached_code import classes_of
+from noisescale.sweeps.session_code import session_digests
+from noisescale.sweeps.user_modules import code_digests, file_of, is_path, modules_of
 from noisescale.user_code import contained
 
 CODE = "code.json"
@@ -39,7 +44,7 @@ class CodeIdentity:
         files: Digest of each module of the user, by name.
         width: Width at which the module was built.
         shapes: Shape of each parameter at this width, by name.
-        outputs: Outputs of the module of seed 0 on the first examples in evaluation mode, the first of them.
+        outputs: First outputs of the module of seed 0 on the first examples, in evaluation mode and in training mode.
     """
 
     files: Mapping[str, str]
@@ -59,7 +64,9 @@ class CodeIdentity:
         Args:
             other: The identity of the code as it is now.
         """
-        names = [name for name in {**self.files, **other.files} if self.files.get(name) != other.files.get(name)]
+        # A file without a name counts only where the module now uses it: a process may have passed it less often.
+        files = {name: digest for name, digest in self.files.items() if name in other.files or not is_path(name)}
+        names = [name for name in {**files, **other.files} if files.get(name) != other.files.get(name)]
         if names:
             return ", ".join(f"other code in {file_of(name)}" for name in names)
         if self.shapes != other.shapes:
@@ -73,11 +80,11 @@ class CodeIdentity:
         return None
 
 
-def identify(names: Sequence[str], factory: Factory, width: int, data: Dataset) -> CodeIdentity:
+def identify(references: Sequence[str], factory: Factory, width: int, data: Dataset) -> CodeIdentity:
     """Return the identity of the code as it is now.
 
     Args:
-        names: Names of the user's modules that the spec names.
+        references: Names of the model and of the data in the spec. Those of this package have no code of the user.
         factory: A function `(width, input_shape, num_classes) -> nn.Module`.
         width: A width.
         data: The data.
@@ -85,14 +92,29 @@ def identify(names: Sequence[str], factory: Factory, width: int, data: Dataset) 
     Raises:
         BadInput: The module raises an error.
     """
-    module = build(factory, width, data.input_shape, data.num_classes, 0).eval()
+    module = build(factory, width, data.input_shape, data.num_classes, 0)
+    outputs = _outputs(module.eval(), data)
+    with suppress(BadInput):  # a module may need larger batches in training mode
+        outputs += _outputs(module.train(), data)
+    shapes = {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
+    names, classes = modules_of(*references), classes_of(module)
+    functions = [_named(reference) for reference in references if ":" in reference]
+    files = {**code_digests(names, classes), **session_digests([*functions, *classes])}
+    return CodeIdentity(files, width, shapes, tuple(outputs))
+
+
+def _outputs(module: nn.Module, data: Dataset) -> list[float]:
     try:
         with torch.no_grad(), seeded(0), contained():
-            outputs = module(data.x_train[:_EXAMPLES].clone()).flatten()[:_MOST_OUTPUTS].double().tolist()
+            values: list[float] = module(data.x_train[:_EXAMPLES].clone()).flatten()[:_MOST_OUTPUTS].double().tolist()
     except Exception as error:  # a user's module may raise anything
         raise BadInput("model.family", "a module that can be evaluated", one_line(error)) from error
-    shapes = {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
-    return CodeIdentity(code_digests(names), width, shapes, tuple(outputs))
+    return values
+
+
+def _named(reference: str) -> object:
+    module, _, name = reference.partition(":")
+    return getattr(sys.modules.get(module), name, None)
 
 
 def read_identities(folder: Path) -> list[CodeIdentity]:

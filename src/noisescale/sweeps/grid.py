@@ -28,7 +28,6 @@ from noisescale.sweeps.axes import LARGEST_INTEGER
 from noisescale.sweeps.code_identity import CodeIdentity, identify
 from noisescale.sweeps.spec_fields import SpecFields
 from noisescale.sweeps.trial_batches import find_accepted_batches
-from noisescale.sweeps.user_modules import modules_of
 from noisescale.training import (
     ACCURACY,
     LOSS,
@@ -99,13 +98,13 @@ class Grid:
         return family_factory(self.model)
 
     @property
-    def user_modules(self) -> tuple[str, ...]:
-        """Names of the user's modules that hold the model and the data."""
-        return modules_of(self.model.family, self.spec.dataset.name)
+    def user_code(self) -> tuple[str, ...]:
+        """Names of the user's model and data, "package.module:function"."""
+        return tuple(name for name in (self.model.family, self.spec.dataset.name) if ":" in name)
 
     def code_at(self, width: int) -> CodeIdentity:
         """Return the identity of the user's code as it is now, with the module of a width."""
-        return identify(self.user_modules, self.factory, width, self.dataset(self.label_noises[0]))
+        return identify(self.user_code, self.factory, width, self.dataset(self.label_noises[0]))
 
     @property
     def label_noises(self) -> tuple[float, ...]:

@@ -147,8 +147,7 @@ def _check_module(grid: Grid, data: Dataset) -> list[str]:
     widths, size = grid.spec.grid.width, min(*grid.spec.grid.batch_size, fewest, len(data.x_train))
     check_growth(build_at, widths)
     notes = check_factory(partial(build_at, min(widths)))
-    check_passes(partial(build_at, min(widths)), data.x_train[:size], data.x_train[-size:])
-    return notes
+    return notes + check_passes(partial(build_at, min(widths)), data.x_train[:size], data.x_train[-size:])
 
 
 def _check_trials(grid: Grid, data: Dataset) -> None:

@@ -1,8 +1,8 @@
 """Checks that the results of a user's module follow from the seed of a run, before anything is trained.
 
-A factory must build the same module from the same seed. A forward pass must depend on the parameters, the buffers, the
-inputs and the random generators alone, not on earlier passes. So a run depends neither on the runs that train beside
-it, nor on the worker that trains it, nor on trials before it.
+A factory must build the same module from the same seed. Outputs and gradients must depend on the parameters, the
+buffers, the inputs and the random generators alone, not on earlier passes. So a run depends neither on the runs that
+train beside it, nor on the worker that trains it, nor on trials before it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from noisescale.errors import BadInput, one_line
-from noisescale.families import copy_module
+from noisescale.families import check_replaced, copy_module, equal_tensors
 from noisescale.seeding import seeded
 from noisescale.sweeps.module_state import attributes, changed, move_counters
 from noisescale.user_code import contained
@@ -40,21 +40,23 @@ def check_factory(build: Build) -> list[str]:
     Raises:
         BadInput: Equal seeds build unequal modules, modules share tensors, or have other parameters at every call.
     """
-    first, second, other = build(0), build(0), build(1)
-    one, two, three = (_tensors(module) for module in (first, second, other))
-    parameters = [name for name, _ in first.named_parameters()]
-    for values in (two, three):
-        if one.keys() != values.keys() or any(one[name].shape != values[name].shape for name in one):
+    modules = [build(0), build(0), build(1)]
+    first, second, other = (_tensors(module) for module in modules)
+    parameters = [name for name, _ in modules[0].named_parameters()]
+    for tensors in (second, other):
+        if first.keys() != tensors.keys() or any(first[name].shape != tensors[name].shape for name in first):
             raise BadInput(_KEY, "a factory whose modules have the same parameters at every call", "other ones")
         # A constant buffer may be shared. A shared parameter would give all seeds one start.
-        shared = [name for name in parameters if one[name].numel() and one[name].data_ptr() == values[name].data_ptr()]
+        shared = [
+            name for name in parameters if first[name].numel() and first[name].data_ptr() == tensors[name].data_ptr()
+        ]
         if shared:
             raise BadInput(_KEY, "a factory that builds a new module at every call", f"the same tensor {shared[0]}")
-    differing = [name for name in one if not _same(one[name], two[name])]
+    differing = [name for name in first if not equal_tensors(first[name], second[name])]
     if differing:
         required = "a factory that builds the same module from the same seed of torch's, NumPy's and Python's generator"
         raise BadInput(_KEY, required, f"other values of {differing[0]}")
-    if all(_same(one[name], three[name]) for name in parameters):
+    if all(equal_tensors(first[name], other[name]) for name in parameters):
         return ["the factory gives every seed the same initial weights"]
     return []
 
@@ -78,52 +80,63 @@ def check_growth(build_at: Callable[[int], nn.Module], widths: Sequence[int]) ->
         shapes[key] = width
 
 
-def check_passes(build: Build, inputs: Tensor, others: Tensor) -> None:
+def check_passes(build: Build, inputs: Tensor, others: Tensor) -> list[str]:
     """Check that forward passes with equal seeds and equal values give equal outputs, whatever was computed before.
+
+    Outputs may differ by rounding, because some operations add numbers in another order each time.
 
     Args:
         build: Builds a module from a seed.
         inputs: A batch, shape [B, …].
         others: Another batch.
 
+    Returns:
+        Notes for the user.
+
     Raises:
         BadInput: Outputs depend on earlier passes or on the seed of the factory, or are random in evaluation mode.
     """
     try:
         with contained():
-            _check_passes(build, inputs, others)
+            return _check_passes(build, inputs, others)
     except BadInput:
         raise
     except Exception as error:  # a user's module may raise anything
         raise BadInput(_KEY, "a module that can be trained and evaluated", one_line(error)) from error
 
 
-def _check_passes(build: Build, inputs: Tensor, others: Tensor) -> None:
+def _check_passes(build: Build, inputs: Tensor, others: Tensor) -> list[str]:
     fresh, used = build(0), build(0)
     start = {name: tensor.clone() for name, tensor in _tensors(fresh).items()}
-    expected = _both(fresh, start, inputs)
+    of_training = _pass(fresh, start, inputs, True)
+    expected = [*of_training, *_pass(fresh, start, inputs, False)]
     _check_evaluation(build(0), inputs)
+    exact = True
     for seed in (0, 1):
-        if any(not _same(*pair) for pair in zip(expected, _both(build(seed), start, inputs), strict=True)):
+        outputs = _both(build(seed), start, inputs)
+        if not _same(expected, outputs):
             required = "a factory whose modules differ in nothing but parameters and buffers (register_buffer)"
-            got = "other outputs from the same parameters and buffers"
+            got = "other outputs or gradients from the same parameters and buffers"
             raise BadInput(_KEY, required, f"{got}, {'at the second call' if seed == 0 else 'with another seed'}")
+        exact = exact and all(equal_tensors(*pair) for pair in zip(expected, outputs, strict=True))
     states = [attributes(used)]
     for _ in range(_PASSES):
-        outputs = _outputs(used, start, inputs, True)
+        outputs = _pass(used, start, inputs, True)
         states.append(attributes(used))
-        if not _same(outputs, expected[0]):
+        if not _same(of_training, outputs):
             raise _depends(states, "in training mode")
+        exact = exact and all(equal_tensors(*pair) for pair in zip(of_training, outputs, strict=True))
     # Another run, with other weights and other examples, in a module that has served a run before.
-    weights = _tensors(build(1))
+    weights = {name: tensor.clone() for name, tensor in _tensors(build(1)).items()}
     for training in (True, False):
-        if not _same(_outputs(used, weights, others, training), _outputs(build(0), weights, others, training)):
+        if not _same(*(_pass(module, weights, others, training) for module in (used, build(0)))):
             raise _depends(states, "in training mode" if training else "in evaluation mode")
-    for passes in _LATER:
+    for passes in _LATER if changed(states[-2], states[-1]) else ():
         later = copy_module(used)
         move_counters(later, states[-2], states[-1], passes)
-        if any(not _same(*pair) for pair in zip(expected, _both(later, start, inputs), strict=True)):
+        if not _same(expected, _both(later, start, inputs)):
             raise _depends(states, f"after {passes} further passes")
+    return [] if exact else ["equal passes of the model differ by rounding: its results are not repeatable to the bit"]
 
 
 def _check_evaluation(module: nn.Module, inputs: Tensor) -> None:
@@ -132,41 +145,67 @@ def _check_evaluation(module: nn.Module, inputs: Tensor) -> None:
     for seed in (0, 0, 1):
         with torch.no_grad(), seeded(seed):
             outputs.append(module.eval()(inputs.clone()))
-    if _same(outputs[0], outputs[1]) and not _same(outputs[1], outputs[2]):
+    if _same(outputs[:1], outputs[1:2]) and not _same(outputs[1:2], outputs[2:]):
         required = "a module without random numbers in evaluation mode (dropout with training=self.training)"
         raise BadInput(_KEY, required, "outputs that depend on the random seed")
 
 
 def _depends(states: list[dict[str, object]], when: str) -> BadInput:
     """Return the error for outputs that depend on earlier passes, with the attribute that keeps the state."""
-    kept = changed(states[-2], states[-1]) if len(states) > 2 else []
-    kept = kept or changed(states[0], states[-1])
-    where = f"a state in {kept[0]}" if kept else "a state outside the module, or random numbers of another generator"
+    paths = changed(states[-2], states[-1]) if len(states) > 2 else []
+    paths = paths or changed(states[0], states[-1])
+    where = f"a state in {paths[0]}" if paths else "a state outside the module, or random numbers of another generator"
     required = "a module whose outputs do not depend on earlier passes, except through buffers (register_buffer)"
-    return BadInput(_KEY, required, f"{where}, which changes the outputs {when}")
+    return BadInput(_KEY, required, f"{where}, which changes the outputs or the gradients {when}")
 
 
 def _both(module: nn.Module, values: dict[str, Tensor], inputs: Tensor) -> list[Tensor]:
-    """Compute the outputs in training mode and in evaluation mode."""
-    return [_outputs(module, values, inputs, training) for training in (True, False)]
+    """Compute a pass in training mode and one in evaluation mode."""
+    return [tensor for training in (True, False) for tensor in _pass(module, values, inputs, training)]
 
 
-def _outputs(module: nn.Module, values: dict[str, Tensor], inputs: Tensor, training: bool) -> Tensor:
-    """Compute one pass from given values of parameters and buffers, with the generators at a fixed seed."""
-    with torch.no_grad(), seeded(0):
-        for name, tensor in _tensors(module).items():
-            tensor.copy_(values[name])
+def _pass(module: nn.Module, values: dict[str, Tensor], inputs: Tensor, training: bool) -> list[Tensor]:
+    """Compute one pass from given values of parameters and buffers, with the generators at a fixed seed.
+
+    Returns:
+        The outputs, and in training mode the gradients of the sum of their squares.
+    """
+    gradients: Sequence[Tensor | None] = []
+    with seeded(0):
+        _check_names(module, values)
+        for name, tensor in _named(module):
+            # A copy into the tensor would need a buffer of the same shape whose entries lie apart in memory.
+            tensor.data = values[name].clone()
+        parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
         try:
-            outputs: Tensor = module.train(training)(inputs.clone())
+            with torch.set_grad_enabled(training):
+                outputs: Tensor = module.train(training)(inputs.clone())
+                if outputs.requires_grad:
+                    gradients = torch.autograd.grad(outputs.square().sum(), parameters, allow_unused=True)
         except Exception as error:  # a user's module may raise anything
             raise BadInput(_KEY, "a module that can be trained and evaluated", one_line(error)) from error
-    return outputs.detach().clone()
+        _check_names(module, values)
+        for name, buffer in module.named_buffers():
+            check_replaced(name, values[name], buffer)
+    return [outputs.detach().clone(), *(gradient for gradient in gradients if gradient is not None)]
+
+
+def _check_names(module: nn.Module, values: dict[str, Tensor]) -> None:
+    names = [name for name, _ in _named(module)]
+    differing = [name for name in {**values, **dict.fromkeys(names)} if name not in values or name not in names]
+    if differing:
+        required = "a module that registers its parameters and buffers in its first pass in each mode, and keeps them"
+        raise BadInput(_KEY, required, differing[0])
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:
-    named = [*module.named_parameters(), *module.named_buffers()]
-    return {name: tensor.detach() for name, tensor in named}
+    return {name: tensor.detach() for name, tensor in _named(module)}
 
 
-def _same(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and torch.equal(torch.nan_to_num(one), torch.nan_to_num(other))
+def _named(module: nn.Module) -> list[tuple[str, Tensor]]:
+    return [*module.named_parameters(), *module.named_buffers()]
+
+
+def _same(tensors: list[Tensor], others: list[Tensor]) -> bool:
+    pairs = zip(tensors, others, strict=False)
+    return len(tensors) == len(others) and all(equal_tensors(*pair, rounding=True) for pair in pairs)

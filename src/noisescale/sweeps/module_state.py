@@ -6,7 +6,9 @@ import hashlib
 import pickle
 import random
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sized
+from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +18,8 @@ from torch import Tensor, nn
 _OF_TORCH = frozenset(vars(nn.Module()))
 # Containers and objects are followed to this depth. What lies deeper belongs to libraries.
 _DEPTH = 4
-_MOST_ENTRIES = 1000
+_MAX_ENTRIES = 1000
+_NUMBER = (int, float)
 
 
 def attributes(module: nn.Module) -> dict[str, object]:
@@ -25,14 +28,12 @@ def attributes(module: nn.Module) -> dict[str, object]:
     Args:
         module: Any module.
     """
-    found: dict[str, object] = {}
-    for name, part in module.named_modules():
-        if isinstance(part, torch.jit.ScriptModule):
-            continue
-        for key, value in vars(part).items():
-            if key not in _OF_TORCH:
-                found.update(_entries(f"{name}.{key}".lstrip("."), value, _DEPTH))
-    return found
+    return {
+        name: entry
+        for part in _parts(module)
+        for path, _, value in _children(*part)
+        for name, entry in _entries(path, value, _DEPTH)
+    }
 
 
 def changed(before: Mapping[str, object], after: Mapping[str, object]) -> list[str]:
@@ -49,16 +50,47 @@ def move_counters(module: nn.Module, before: Mapping[str, object], after: Mappin
         after: Attributes after it.
         times: Number of passes to skip.
     """
-    for name, part in module.named_modules():
-        for key, value in list(vars(part).items()):
-            path = f"{name}.{key}".lstrip(".")
-            old, new = before.get(path), after.get(path)
-            if key not in _OF_TORCH and all(_is_number(number) for number in (value, old, new)) and old != new:
-                setattr(part, key, value + times * (new - old))  # type: ignore[operator]
+    steps = {
+        path: times * (value - old)
+        for path, value in after.items()
+        if isinstance(value, _NUMBER)
+        and isinstance(old := before.get(path), _NUMBER)
+        and old != value
+        and not isinstance(value, bool)
+    }
+    for part in _parts(module):
+        _move(*part, steps, _DEPTH + 1)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _parts(module: nn.Module) -> list[tuple[str, nn.Module]]:
+    return [(name, part) for name, part in module.named_modules() if not isinstance(part, torch.jit.ScriptModule)]
+
+
+def _move(path: str, container: object, steps: Mapping[str, Any], depth: int) -> None:
+    for where, key, value in _children(path, container) if depth else []:
+        if where in steps and isinstance(value, Tensor):
+            value.data += steps[where]
+        elif where in steps and isinstance(container, dict | list | deque):
+            container[key] = value + steps[where]
+        elif where in steps and not isinstance(container, Mapping | tuple | set | frozenset):
+            setattr(container, key, value + steps[where])
+        else:
+            _move(where, value, steps, depth - 1)
+
+
+def _children(path: str, container: object) -> list[tuple[str, Any, Any]]:
+    """Return the paths, the keys and the values in a container, or of the attributes of an object or of a layer."""
+    try:
+        if isinstance(container, Mapping):
+            return [(f"{path}[{key!r}]", key, value) for key, value in islice(container.items(), _MAX_ENTRIES)]
+        if isinstance(container, list | tuple | set | frozenset | deque):
+            return [(f"{path}[{index}]", index, value) for index, value in enumerate(islice(container, _MAX_ENTRIES))]
+        if not hasattr(container, "__dict__") or isinstance(container, type):
+            return []
+        names = [key for key in vars(container) if not (isinstance(container, nn.Module) and key in _OF_TORCH)]
+        return [(f"{path}.{key}".lstrip("."), key, vars(container)[key]) for key in names[:_MAX_ENTRIES]]
+    except Exception:  # a container of the user's may raise anything, e.g. for a value that is not set
+        return []
 
 
 def _entries(path: str, value: object, depth: int) -> Iterator[tuple[str, object]]:
@@ -75,17 +107,11 @@ def _entries(path: str, value: object, depth: int) -> Iterator[tuple[str, object
         yield path, value.getstate()
     elif isinstance(value, torch.Generator):
         yield path, value.get_state().numpy().tobytes()
-    elif depth and isinstance(value, Mapping):
-        yield f"{path} (length)", len(value)
-        for key, entry in list(value.items())[:_MOST_ENTRIES]:
-            yield from _entries(f"{path}[{key!r}]", entry, depth - 1)
-    elif depth and isinstance(value, list | tuple | set | frozenset | deque):
-        yield f"{path} (length)", len(value)
-        for index, entry in enumerate(list(value)[:_MOST_ENTRIES]):
-            yield from _entries(f"{path}[{index}]", entry, depth - 1)
-    elif depth and not isinstance(value, nn.Module) and hasattr(value, "__dict__") and not callable(value):
-        for key, entry in list(vars(value).items())[:_MOST_ENTRIES]:
-            yield from _entries(f"{path}.{key}", entry, depth - 1)
+    elif depth and not isinstance(value, nn.Module) and (isinstance(value, Mapping) or not callable(value)):
+        if isinstance(value, Sized):
+            yield f"{path} (length)", len(value)
+        for where, _, entry in _children(path, value):
+            yield from _entries(where, entry, depth - 1)
 
 
 def _of_tensor(tensor: Tensor) -> object:
@@ -94,5 +120,7 @@ def _of_tensor(tensor: Tensor) -> object:
     values = tensor.detach().cpu()
     if values.layout != torch.strided:
         values = values.to_dense()
+    if values.numel() == 1:
+        return values.item()
     data = values.contiguous().flatten().view(torch.uint8) if values.numel() else values
     return tuple(values.shape), str(values.dtype), hashlib.sha256(data.numpy().tobytes()).digest()

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from noisescale.datasets import load_dataset
 from noisescale.errors import BadInput
 from noisescale.store import (
     MODEL,
@@ -110,11 +111,13 @@ def sweep(
     check_size(grid, max_runs)
     module_notes = check_grid(grid)
     check_data(folder, grid)
-    code = check_code(folder, grid, accept=accept_changed_code)
+    check_code(folder, grid, accept=accept_changed_code)
     sizes = model_sizes(grid, spec.grid.width)
     create_folder(folder)
     with driver_lock(folder):
         prepare_folder(folder, spec)
+        # Another sweep may have recorded other code while this one waited.
+        code = check_code(folder, grid, accept=accept_changed_code)
         _record_data(folder, grid)
         write_atomically(folder / MODEL, lambda file: file.write(grid.accepted_batches.text().encode()))
         _record_code(folder, code)
@@ -201,7 +204,8 @@ def check_data(folder: Path, grid: Grid) -> None:
         grid: The spec's grid.
 
     Raises:
-        BadInput: The data set has changed since the folder was created.
+        BadInput: The data set has changed since the folder was created, or a user's function returns other values at
+            every call.
     """
     # The plan also knows the data of runs that have not finished, but it may have been removed.
     digests = {**data_of_shards(folder / SHARDS), **planned_data(folder / "plan.jsonl")}
@@ -209,6 +213,12 @@ def check_data(folder: Path, grid: Grid) -> None:
         if digests.get(noise, grid.dataset(noise).hash) != grid.dataset(noise).hash:
             name = f"dataset {grid.spec.dataset.name}"
             raise BadInput(name, "the arrays with which this folder was created; use another --out", "other values")
+    first = grid.label_noises[0]
+    if first not in digests and ":" in grid.spec.dataset.name:
+        # Every worker calls the function.
+        if load_dataset(grid.spec.dataset.options(first)).hash != grid.dataset(first).hash:
+            required = "a function that returns the same values at every call, e.g. from np.random.default_rng(0)"
+            raise BadInput("dataset.name", required, f"other values at the second call of {grid.spec.dataset.name}")
 
 
 def check_code(folder: Path, grid: Grid, *, accept: bool = False) -> CodeIdentity | None:
@@ -222,17 +232,21 @@ def check_code(folder: Path, grid: Grid, *, accept: bool = False) -> CodeIdentit
     Raises:
         BadInput: The code has changed since the folder's last runs, and `accept` is false.
     """
-    if not grid.user_modules:
+    if not grid.user_code:
         return None
     known = read_identities(folder)
-    if any(identity.width not in grid.spec.grid.width for identity in known):  # a module of any width would be built
-        required = "the code's identity at a width of the grid; without the file the same sweep writes it again"
-        raise BadInput(str(folder / CODE), required, "another width")
-    code = accepted_identity(known, grid.code_at, min(grid.spec.grid.width), accept=accept)
-    if not known and not accept and (stored := codes_of_shards(folder / SHARDS)) and code.digest not in stored:
-        required = f"the record of the code that trained the runs of this folder ({CODE}), or --accept-changed-code"
-        raise BadInput(str(folder), required, "other code")
-    return code
+    foreign = [identity.width for identity in known if identity.width not in grid.spec.grid.width]
+    if foreign:
+        raise BadInput(str(folder / CODE), "modules of the widths of the spec", f"width {foreign[0]}")
+    if not known and (stored := codes_of_shards(folder / SHARDS)):
+        # The grid may have grown to narrower widths since the code was recorded.
+        for width in grid.spec.grid.width:
+            if (code := grid.code_at(width)).digest in stored:
+                return code
+        if not accept:
+            required = f"the record of the code that trained the runs of this folder ({CODE}), or --accept-changed-code"
+            raise BadInput(str(folder), required, "other code")
+    return accepted_identity(known, grid.code_at, min(grid.spec.grid.width), accept=accept)
 
 
 def _record_code(folder: Path, code: CodeIdentity | None) -> None:

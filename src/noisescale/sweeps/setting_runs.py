@@ -165,6 +165,7 @@ class SettingRuns:
                 for leftover in (self.folder / name).glob(".*.tmp"):
                     leftover.unlink(missing_ok=True)
             remove_alive_files(self.folder / CHECKPOINTS)
+            self._check_finished()
             self._train_missing(settings, width)
         values = self._values()
         return [values.loc[[run.run_id for run in self.runs(setting, width)]].to_numpy() for setting in settings]
@@ -217,6 +218,14 @@ class SettingRuns:
             measured += float(pack.seconds.sum())
             planned += seconds(runs, self._size(int(runs[0].width)))
         return measured / planned if measured > 0 and planned > 0 else 1.0
+
+    def _check_finished(self) -> None:
+        """Check that the same code trained the finished runs, because a setting is compared with those of now."""
+        finished = self._finished()
+        # Version 0.1 recorded no code.
+        if not finished.empty and set(finished.code) - {"", "" if self._code is None else self._code.digest}:
+            required = "runs of the code as it is now; remove this folder to train them again"
+            raise BadInput(str(self.folder), required, "runs of other code")
 
     def _train_missing(self, settings: Sequence[TrainingSetting], width: int) -> None:
         finished = set(self._finished().run_id)

@@ -23,7 +23,6 @@ from noisescale.sweeps.checkpoints import Checkpoint, CheckpointFile
 from noisescale.sweeps.code_identity import CodeIdentity, identify
 from noisescale.sweeps.jobs import Job
 from noisescale.sweeps.kernel_record import KernelRecord
-from noisescale.sweeps.user_modules import modules_of
 from noisescale.training import PackTrainer
 
 # Called after every slice of training with two fractions of the steps: the steps that earlier workers did, and all
@@ -98,7 +97,7 @@ _CHECKED: set[str] = set()
 def _difference(code: CodeIdentity, model: ModelOptions, data: str, dataset: Dataset) -> str | None:
     if code.digest in _CHECKED:
         return None
-    difference = code.difference(identify(modules_of(model.family, data), family_factory(model), code.width, dataset))
+    difference = code.difference(identify((model.family, data), family_factory(model), code.width, dataset))
     if difference is None:
         _CHECKED.add(code.digest)
     return difference

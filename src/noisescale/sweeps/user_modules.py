@@ -1,20 +1,24 @@
-"""The modules of the user that a run imports, and digests of their code.
+"""The files of the user that a run imports, and digests of their code.
 
-A digest is that of the syntax tree without docstrings. So comments, docstrings and the layout do not count.
+They are found from the names in the code and from the objects of its modules, not from what a process has imported. So
+every worker finds the same files.
 """
 
 from __future__ import annotations
 
-import ast
-import hashlib
 import os
 import site
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from functools import cache
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
+
+from noisescale.sweeps.named_code import imported_names, named_files, with_parents
+from noisescale.sweeps.reached_code import files_of
+from noisescale.sweeps.syntax_digest import digest_of, parsed, tree_text
 
 _SOURCE = Path(__file__).resolve().parents[1]
 # Digests of imported modules, by name. The value holds the module's spec, which a reload replaces: a file that is
@@ -22,30 +26,46 @@ _SOURCE = Path(__file__).resolve().parents[1]
 _DIGESTS: dict[str, tuple[object, str]] = {}
 
 
-def code_digests(names: Iterable[str]) -> dict[str, str]:
-    """Return the digest of each file of the user that the named modules import, directly or not, by module.
+def code_digests(names: Iterable[str], objects: Iterable[object] = ()) -> dict[str, str]:
+    """Return the digest of each file of the user that modules and objects come from, or that these import.
 
     Args:
         names: Names of imported modules.
+        objects: Functions and classes, such as the classes of a model.
+
+    Returns:
+        Digests by the name of the module; by path, relative to the folder of the first module, for a file that no name
+        leads to.
     """
+    names = list(names)
+    root = _root(names)
     digests: dict[str, str] = {}
-    waiting = list(names)
+    # Python imports the packages of a module first.
+    waiting: list[str | Path] = [*(part for name in names for part in with_parents(name)), *_user_files(objects)]
+    seen: set[Path] = set()
+    namespaces: set[int] = set()
     while waiting:
-        name = waiting.pop()
-        path = _user_file(name)
-        if name in digests or path is None:
+        # Names first, so that a file has the same key whatever else has been imported.
+        entry = waiting.pop(next((index for index, entry in enumerate(waiting) if isinstance(entry, str)), 0))
+        name, path = (entry, _user_file(entry)) if isinstance(entry, str) else (_relative(entry, root), entry)
+        if name in digests or path is None or (isinstance(entry, Path) and path in seen):
             continue
+        seen.add(path)
         try:
             code = path.read_bytes()
         except OSError:  # a file that was removed since its import
             continue
-        try:
-            tree = ast.parse(code)
-        except (SyntaxError, ValueError, RecursionError):  # a module that is imported only where it can be
-            digests[name] = hashlib.sha256(code).hexdigest()[:16]
+        tree = parsed(code)
+        if tree is None:  # a module that is imported only where it can be
+            digests[name] = digest_of(code)
             continue
-        digests[name] = _digest(name, tree)
-        waiting += _imports(tree, name, is_package=path.name == "__init__.py")
+        text = tree_text(tree)
+        digests[name] = _digest(name, text) if isinstance(entry, str) else digest_of(text)
+        full_name = _full_name(name) if isinstance(entry, str) else path.stem
+        waiting += imported_names(tree, full_name, path)
+        waiting += [file for file in named_files(tree, (path.parent, Path.cwd())) if _is_users(file)]
+        if isinstance(entry, str) and (module := sys.modules.get(name)) is not None:
+            waiting += _user_files(_namespace(module, namespaces))
     return dict(sorted(digests.items()))
 
 
@@ -62,31 +82,36 @@ def file_of(name: str) -> str:
     """Return the file of a module, or its name if it has none.
 
     Args:
-        name: Name of the module.
+        name: Name of the module, or a key of a file without one.
     """
-    path = _user_file(name)
+    path = None if name.endswith(".py") else _user_file(name)
     return name if path is None else str(path)
+
+
+def is_path(name: str) -> bool:
+    """Return whether a key of `code_digests` is that of a file that no name leads to.
+
+    Args:
+        name: The key.
+    """
+    return name.endswith(".py")
 
 
 def _user_file(name: str) -> Path | None:
     """Return the source of a module, or None if it is part of Python, of an installed package or of this one."""
     module = sys.modules.get(name)
-    file = _file_of_module(module) if module is not None else _file_on_disk(name)
+    file = getattr(module, "__file__", None) if module is not None else _file_on_disk(name)
     if file is None or not file.endswith(".py"):
         return None
     path = Path(file).resolve()
-    return None if any(path.is_relative_to(folder) for folder in _installed()) else path
-
-
-def _file_of_module(module: ModuleType) -> str | None:
-    return getattr(module, "__file__", None)
+    return path if _is_users(path) else None
 
 
 def _file_on_disk(name: str) -> str | None:
     """Find a module that is not imported, without importing its packages."""
     places: Sequence[str] | None = [os.getcwd(), *sys.path]
     spec = None
-    for part in _with_parents(name):
+    for part in with_parents(name):
         if places is None:
             return None
         spec = PathFinder.find_spec(part, places)
@@ -96,57 +121,70 @@ def _file_on_disk(name: str) -> str | None:
     return None if spec is None else spec.origin
 
 
-def _installed() -> list[Path]:
+def _namespace(module: ModuleType, visited: set[int]) -> list[object]:
+    """Return what a module of the user holds, with what the modules hold that it has loaded without an import."""
+    if id(module) in visited:
+        return []
+    visited.add(id(module))
+    # A package holds every submodule that anything has imported, which differs between processes.
+    values = [
+        value
+        for name, value in vars(module).items()
+        if not (isinstance(value, ModuleType) and value.__name__ == f"{module.__name__}.{name}")
+    ]
+    inner = (value for value in values if isinstance(value, ModuleType) and _user_files([value]))
+    return [*values, *(entry for value in inner for entry in _namespace(value, visited))]
+
+
+def _user_files(objects: Iterable[object]) -> list[Path]:
+    names = dict.fromkeys(name for value in objects for name in files_of(value))
+    return [path for name in names if (path := _user_path(name)) is not None]
+
+
+@cache
+def _user_path(file: str) -> Path | None:
+    path = Path(file)
+    # Compiled text that comes from no file has another name, such as "<string>".
+    if not file.endswith(".py") or not path.is_file():
+        return None
+    path = path.resolve()
+    return path if _is_users(path) else None
+
+
+def _is_users(path: Path) -> bool:
+    return not any(path.is_relative_to(folder) for folder in _installed())
+
+
+@cache
+def _installed() -> tuple[Path, ...]:
     paths = sysconfig.get_paths()
     folders = [paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")]
     folders += [*site.getsitepackages(), site.getusersitepackages()]
-    return [*(Path(folder).resolve() for folder in folders), _SOURCE]
+    return (*(Path(folder).resolve() for folder in folders), _SOURCE)
 
 
-def _imports(tree: ast.Module, name: str, *, is_package: bool) -> Iterator[str]:
-    """Yield the names of the modules that a module may import, with their parents."""
-    parents = name.split(".")
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield from _with_parents(alias.name)
-        elif isinstance(node, ast.ImportFrom):
-            # One dot is the module's own package, each further dot the package above.
-            kept = len(parents) - node.level + is_package
-            base = ".".join([*parents[:kept], *([node.module] if node.module else [])]) if node.level else node.module
-            if base:
-                yield from _with_parents(base)
-                yield from (f"{base}.{alias.name}" for alias in node.names)
+def _root(names: Sequence[str]) -> Path:
+    """Return the folder from which the first module is imported."""
+    for name in names:
+        if (path := _user_file(name)) is not None:
+            levels = _full_name(name).count(".") + (path.name == "__init__.py")
+            return path.parents[min(levels, len(path.parents) - 1)]
+    return Path.cwd()
 
 
-def _with_parents(name: str) -> Iterator[str]:
-    parts = name.split(".")
-    yield from (".".join(parts[: length + 1]) for length in range(len(parts)))
+def _relative(path: Path, root: Path) -> str:
+    return Path(os.path.relpath(path, root)).as_posix()
 
 
-def _digest(name: str, tree: ast.Module) -> str:
+def _full_name(name: str) -> str:
+    """Return the name by which others import a module. A script that `python -m` runs has one of its own."""
+    spec = getattr(sys.modules.get(name), "__spec__", None)
+    return spec.name if name == "__main__" and spec is not None else name
+
+
+def _digest(name: str, text: str) -> str:
     spec = getattr(sys.modules.get(name), "__spec__", None)
     known = _DIGESTS.get(name)
     if known is None or known[0] is not spec or spec is None:
-        known = _DIGESTS[name] = (spec, hashlib.sha256(_text(tree).encode()).hexdigest()[:16])
+        known = _DIGESTS[name] = (spec, digest_of(text))
     return known[1]
-
-
-def _text(node: object) -> str:
-    """Write a syntax tree as text that is the same in all versions of Python."""
-    if isinstance(node, ast.AST):
-        fields = [(field, value) for field, value in ast.iter_fields(node) if value not in (None, [])]
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(
-            node, clean=False
-        ):
-            fields = [(field, value[1:] if field == "body" else value) for field, value in fields]
-        return f"{type(node).__name__}({','.join(f'{field}={_text(value)}' for field, value in fields)})"
-    if isinstance(node, list):
-        # What runs only if the file is the script does not belong to what it defines.
-        node = [entry for entry in node if not _is_main_block(entry)]
-        return f"[{','.join(map(_text, node))}]"
-    return repr(node)
-
-
-def _is_main_block(node: object) -> bool:
-    return isinstance(node, ast.If) and ast.unparse(node.test) in ("__name__ == '__main__'", "'__main__' == __name__")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from noisescale.datasets import Dataset
-from noisescale.families import Factory, build
+from noisescale.families import Factory, build, equal_tensors
 from noisescale.parameterizations import (
     Table,
     build_table,
@@ -72,7 +72,7 @@ def _random_buffers(
     """Return the buffers that depend on the seed, with the values that the factory draws from the seed of each run."""
     shared = dict(module.named_buffers())
     rebuilt = dict(_build(factory, runs[0], dataset, runs[0].seed + 1).named_buffers()) if shared else {}
-    drawn = [name for name, buffer in shared.items() if not torch.equal(buffer, rebuilt[name])]
+    drawn = [name for name, buffer in shared.items() if not equal_tensors(buffer, rebuilt[name])]
     if not drawn:
         return [{} for _ in runs]
     seeds = {run.seed for run in runs}

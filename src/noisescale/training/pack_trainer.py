@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,6 +32,10 @@ from noisescale.training.precision import PRECISIONS, check_precision
 from noisescale.training.schedules import parse_schedule
 from noisescale.training.state import NOT_DIVERGED, PackState, clear_runs, finite_runs, views, zeros_like
 from noisescale.training.stopwatch import Stopwatch
+from noisescale.training.unseeded_draws import without_draws
+
+# Calls a function and checks which random numbers it draws.
+Watch = Callable[[Callable[[], Any]], Any]
 
 # Steps between checks for a loss that is not finite. A run with such a loss never recovers, so rarer checks lose only
 # the exact step of divergence. With a check every 25 steps, checks add less than 1 % to the time of training.
@@ -78,6 +84,9 @@ class PackTrainer:
         any_run = runs[0]
         _check(runs, dataset, device)
         self.runs, self.dataset, self.device = list(runs), dataset, device
+        # The families of this package draw nothing. A compiler and an observer may.
+        watches = ":" in any_run.family and not compile and on_step is None
+        self._watched: Watch = without_draws if watches else lambda call: call()
         self._precision = PRECISIONS[any_run.precision]
         self._dtype = self._precision.dtype
         self._loss = LOSSES[any_run.loss]
@@ -175,7 +184,7 @@ class PackTrainer:
                         before = {name: tensor.clone() for name, tensor in state.parameters.items()}
                     else:
                         stop = min(stop, next_evaluation - 1)
-                self._train(stretch, stop)
+                self._watched(partial(self._train, stretch, stop))
                 if state.step == next_evaluation:
                     self._evaluate(before)
                 if seconds is not None and time.perf_counter() - started > seconds:
@@ -291,7 +300,7 @@ class PackTrainer:
 
     def _evaluate(self, before: Tensors | None = None) -> None:
         watch, state = Stopwatch(), self._state
-        metrics, buffers = self._evaluation.of_state(state)
+        metrics, buffers = self._watched(partial(self._evaluation.of_state, state))
         for name, values in metrics.items():
             state.curves.setdefault(name, []).append(values)
         state.evaluated_steps.append(state.step)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from noisescale.families import check_replaced
 from noisescale.training.kernels.kernel import Tensors
 
 
@@ -34,10 +35,14 @@ class BufferSlots:
         Args:
             buffers: Buffers by name, shape [R, …] each. Changed in place.
             run: Index of the run.
+
+        Raises:
+            BadInput: The other tensor has another shape or kind.
         """
         for name, tensor in buffers.items():
             current = self._current(name)
             if current is not self._tensors[name]:
+                check_replaced(name, self._tensors[name], current)
                 tensor[run] = current.detach()
                 self._put(name, self._tensors[name])
 

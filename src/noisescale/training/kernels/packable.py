@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from noisescale.errors import one_line
-from noisescale.families import copy_module, has_hooks
+from noisescale.families import copy_module, equal_tensors, has_hooks
 from noisescale.seeding import drawn_from, preserved_generators
 from noisescale.training.kernels.generic import GenericKernel
 from noisescale.training.kernels.kernel import Tensors
@@ -78,7 +78,7 @@ def moving_buffers(module: nn.Module, inputs: Tensor) -> Tensors:
     moving = {
         name
         for name, buffer in buffers.items()
-        if name.rpartition(".")[2] in _STATISTICS or not torch.equal(buffer, after[name])
+        if name.rpartition(".")[2] in _STATISTICS or not equal_tensors(buffer, after[name])
     }
     if moving:
         moving |= {name for name in buffers if not _is_constant(module.get_submodule(name.rpartition(".")[0]))}
@@ -91,7 +91,7 @@ def _is_constant(owner: nn.Module) -> bool:
 
 
 def generators_of(module: nn.Module, inputs: Tensor) -> list[str]:
-    """Return the generators from which a forward pass in training mode draws random numbers (dropout).
+    """Return the generators from which a pass in training mode draws random numbers, forward or backward (dropout).
 
     Args:
         module: The module.
@@ -101,12 +101,19 @@ def generators_of(module: nn.Module, inputs: Tensor) -> list[str]:
         Some of "torch", "NumPy" and "Python".
     """
     trial = copy_module(module).train()
-    with preserved_process(), torch.no_grad():
+
+    def step() -> None:
+        with torch.enable_grad():
+            outputs = trial(inputs.clone())
+            if outputs.requires_grad:
+                outputs.square().sum().backward()
+
+    with preserved_process():
         if not inputs.is_cuda:
-            return drawn_from(lambda: trial(inputs.clone()))
+            return drawn_from(step)
         with torch.random.fork_rng(devices=[inputs.device]):
             before = torch.cuda.get_rng_state(inputs.device)
-            drawn = drawn_from(lambda: trial(inputs.clone()))
+            drawn = drawn_from(step)
             on_gpu = not torch.equal(before, torch.cuda.get_rng_state(inputs.device))
     return list(dict.fromkeys([*(["torch"] * on_gpu), *drawn]))
 
