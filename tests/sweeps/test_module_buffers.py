@@ -11,7 +11,6 @@ from plain_net import INPUTS, Net, from_seed
 from torch import Tensor, nn
 
 from noisescale.errors import BadInput
-from noisescale.families.late_registration import register, registering_modes
 from noisescale.sweeps.module_checks import check_factory, check_passes
 from noisescale.training.kernels.buffer_slots import BufferSlots
 
@@ -144,89 +143,3 @@ def test_a_buffer_that_changes_its_kind_later_ends_the_run_in_a_sentence(module:
     setattr(module, name, value)
     with pytest.raises(BadInput, match=rf"keep their shapes and their kinds of numbers. Got: {name}"):
         slots.read(pack, 1)
-
-
-class MeanInTraining(Net):
-    """Registers a running mean at its first training pass, and has another normalization."""
-
-    def begin(self) -> None:
-        self.norm = nn.BatchNorm1d(5)
-
-    def change(self, hidden: Tensor) -> Tensor:
-        if self.training and not hasattr(self, "mean"):
-            self.register_buffer("mean", torch.full((5,), 2.0))
-        if self.training:
-            self.mean = 0.9 * self.mean + hidden.detach().mean(0)
-        return self.norm(hidden)
-
-
-class LayerInTraining(Net):
-    """Its layer changes a buffer after its constructor has registered it."""
-
-    def change(self, hidden: Tensor) -> Tensor:
-        if self.training and not hasattr(self, "norm"):
-            norm = nn.BatchNorm1d(5)
-            norm.running_mean.fill_(2.0)
-            self.norm = norm
-        return self.norm(hidden) if self.training else hidden
-
-
-class LazyInEvaluation(Net):
-    def begin(self) -> None:
-        self.lazy = nn.LazyLinear(5)
-
-    def change(self, hidden: Tensor) -> Tensor:
-        return self.lazy(hidden)
-
-
-class Late(LazyInEvaluation, MeanInTraining):
-    def begin(self) -> None:
-        LazyInEvaluation.begin(self)
-        MeanInTraining.begin(self)
-
-    def change(self, hidden: Tensor) -> Tensor:
-        return MeanInTraining.change(self, LazyInEvaluation.change(self, hidden))
-
-
-@pytest.mark.parametrize(
-    ("kind", "modes", "name"),
-    [
-        (Net, (), None),
-        (LazyInEvaluation, (False,), None),
-        (MeanInTraining, (True,), "mean"),
-        (LayerInTraining, (True,), "norm.running_mean"),
-        (Late, (False, True), "mean"),
-    ],
-)
-def test_what_a_first_pass_registers_has_its_initial_value(
-    kind: type[nn.Module], modes: tuple[bool, ...], name: str | None
-) -> None:
-    module = from_seed(kind)(0)
-    before = {key: tensor.clone() for key, tensor in module.named_buffers()}
-    assert registering_modes(module, (6,)) == modes
-    assert dict(module.named_buffers()).keys() == before.keys()
-    for training in modes:
-        register(module, torch.zeros(2, 6), training)
-    buffers = dict(module.named_buffers())
-    assert all(torch.equal(buffers[key], tensor) for key, tensor in before.items())
-    assert name is None or torch.equal(buffers[name], torch.full((5,), 2.0))
-
-
-class FirstMean(Net):
-    def change(self, hidden: Tensor) -> Tensor:
-        if self.training and not hasattr(self, "mean"):
-            self.register_buffer("mean", hidden.detach().mean(0))
-        return hidden - self.mean if self.training else hidden
-
-
-class FirstScale(Net):
-    def change(self, hidden: Tensor) -> Tensor:
-        if not hasattr(self, "scale"):
-            self.scale = nn.Parameter(hidden.detach().std(0))
-        return hidden * self.scale
-
-
-@pytest.mark.parametrize(("kind", "name"), [(FirstMean, "mean"), (FirstScale, "scale")])
-def test_what_depends_on_the_first_examples_is_refused(kind: type[nn.Module], name: str) -> None:
-    with pytest.raises(BadInput, match=f"the examples of the first passes. Got: {name}, which does"):
-        registering_modes(from_seed(kind)(0), (6,))
