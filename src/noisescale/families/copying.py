@@ -33,9 +33,9 @@ def copy_module(module: nn.Module) -> nn.Module:
             parameter.detach_().requires_grad_()
         # `copy.deepcopy` leaves out hooks of tensors.
         for hook in (original._backward_hooks or {}).values():
-            parameter.register_hook(hook)
+            parameter.register_hook(hook)  # type: ignore[no-untyped-call]
         for hook in (getattr(original, "_post_accumulate_grad_hooks", None) or {}).values():
-            parameter.register_post_accumulate_grad_hook(hook)
+            parameter.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
     return copied
 
 

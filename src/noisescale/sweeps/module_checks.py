@@ -170,24 +170,24 @@ def _pass(module: nn.Module, values: dict[str, Tensor], inputs: Tensor, training
     Returns:
         The outputs, and in training mode the gradients of the sum of their squares.
     """
-    gradients: Sequence[Tensor | None] = []
+    module.zero_grad()
     with seeded(0):
         _check_names(module, values)
         for name, tensor in _named(module):
             # A copy into the tensor would need a buffer of the same shape whose entries lie apart in memory.
             tensor.data = values[name].clone()
-        parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
         try:
             with torch.set_grad_enabled(training):
                 outputs: Tensor = module.train(training)(inputs.clone())
                 if outputs.requires_grad:
-                    gradients = torch.autograd.grad(outputs.square().sum(), parameters, allow_unused=True)
+                    outputs.square().sum().backward()  # type: ignore[no-untyped-call]
         except Exception as error:  # a user's module may raise anything
             raise BadInput(_KEY, "a module that can be trained and evaluated", one_line(error)) from error
         _check_names(module, values)
         for name, buffer in module.named_buffers():
             check_replaced(name, values[name], buffer)
-    return [outputs.detach().clone(), *(gradient for gradient in gradients if gradient is not None)]
+    gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+    return [outputs.detach().clone(), *gradients]
 
 
 def _check_names(module: nn.Module, values: dict[str, Tensor]) -> None:

@@ -53,7 +53,7 @@ class ProcessState:
         if torch.are_deterministic_algorithms_enabled() != self._deterministic:
             torch.use_deterministic_algorithms(self._deterministic)
         if torch.backends.mkldnn.enabled != self._onednn:
-            torch.backends.mkldnn.set_flags(self._onednn)
+            torch.backends.mkldnn.set_flags(self._onednn)  # type: ignore[no-untyped-call]
 
     def _restore_defaults(self) -> None:
         tensor = torch.empty(0)

@@ -11,7 +11,8 @@ import torch
 @contextmanager
 def plain_attention() -> Iterator[None]:
     """Let torch compute attention by its formula. Its fused operation for CPUs has no rule for vmap."""
-    enabled = torch.backends.cuda.flash_sdp_enabled()  # the switch is for CPUs too, in spite of its name
+    # The switch is for CPUs too, in spite of its name.
+    enabled = torch.backends.cuda.flash_sdp_enabled()  # type: ignore[no-untyped-call]
     torch.backends.cuda.enable_flash_sdp(False)
     try:
         yield

@@ -55,7 +55,7 @@ class LoopKernel(RunByRunEvaluation):
             with torch.enable_grad(), self._seeded(seeds[run] if seeds is not None else None, inputs.device):
                 loss = self._loss.per_example(self._trained(inputs[run]), targets[run]).mean()
                 # Not `torch.autograd.grad`, which modules that recompute parts of their passes refuse.
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
             if state is not None:  # or the next run would be computed with what this one has changed
                 state.restore()
             self._buffers.read(buffers, run)
