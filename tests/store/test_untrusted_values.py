@@ -91,6 +91,18 @@ def test_an_impossible_value_is_named(values: dict[str, Any], words: str, shard:
     assert words in refused(shard)
 
 
+@pytest.mark.parametrize(
+    ("family", "fits"), [("my\u00a0models:net", True), ("👩\u200d🔬:net", True), ("my\x1b[2J:net", False)]
+)
+def test_texts_that_a_spec_may_hold_are_read_back(family: str, fits: bool, shard: Path) -> None:
+    if fits:
+        set_values(shard, {"family": family}, has_ids=True)
+        assert family in set(Study.open(shard.parent.parent).runs().family)
+    else:
+        set_values(shard, {"family": family})
+        assert "control characters in the column family" in refused(shard)
+
+
 @pytest.mark.parametrize("values", [{"seed": 7}, {"learning_rate": 0.25}, {"activation": "tanh"}, {"nesterov": True}])
 def test_the_values_of_another_run_are_not_those_of_the_id(values: dict[str, Any], shard: Path) -> None:
     set_values(shard, values, has_ids=True)

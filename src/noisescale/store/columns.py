@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from noisescale.errors import control_characters
 from noisescale.runs import SEMANTICS, Run
 
 Kind = Callable[[pa.DataType], bool]
@@ -110,7 +111,7 @@ def check_schema(schema: pa.Schema) -> None:
     for field in schema:
         if not _has_its_type(field):
             raise ValueError(f"a column {field.name} of the type {field.type}")
-        if not field.name.isprintable():
+        if control_characters(field.name):
             raise ValueError(f"control characters in the name of the column {field.name}")
 
 
@@ -134,7 +135,7 @@ def check_values(table: pa.Table) -> None:
     """
     for name in table.column_names:
         column = table[name]
-        if not all(text.isprintable() for text in _texts(column)):
+        if any(control_characters(text) for text in _texts(column)):
             raise ValueError(f"control characters in the column {name}")
         if column.null_count and (name in _COMPLETE or (name in _ANNOTATIONS and name not in _OPTIONAL)):
             raise ValueError(f"no value in the column {name}")

@@ -111,7 +111,14 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any], replace: bool
         # This may fail on a full disk. The next sweep in this folder removes the temporary file.
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-    descriptor = os.open(path.parent, os.O_RDONLY)
+    _flush_folder(path.parent)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Let the names of new files survive a crash of the machine."""
+    if os.name == "nt":  # Windows opens no folders
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
