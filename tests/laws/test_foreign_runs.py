@@ -14,10 +14,16 @@ from noisescale.laws.foreign_runs import set_foreign_aside
 SPEC = {
     "dataset": {"name": "digits"},
     "model": {"family": "mlp", "depth": 1},
-    "grid": {"width": [4, 8], "parameterization": ["ntk"], "learning_rate": [0.5]},
-    "training": {"loss": "cross_entropy"},
-}
-RUN = {"dataset": "digits", "family": "mlp", "depth": 1, "width": 4, "parameterization": "ntk", "loss": "cross_entropy"}
+    "grid": {"width": [4, 8], "parameterization": ["ntk"], "learning_rate": [0.5], "momentum": [0.0]},
+    "training": {
+        "loss": "cross_entropy", "schedule": {"kind": "constant"}, "clip_norm": None, "augmentation": [],
+        "nesterov": False, "average": False,
+    },
+}  # fmt: skip
+RUN = {
+    "dataset": "digits", "family": "mlp", "depth": 1, "width": 4, "parameterization": "ntk", "loss": "cross_entropy",
+    "momentum": 0.0, "schedule": "constant", "clip_norm": None, "augmentation": "", "nesterov": False, "average": False,
+}  # fmt: skip
 
 
 def table(*changes: dict[str, Any]) -> pd.DataFrame:
@@ -32,6 +38,11 @@ def table(*changes: dict[str, Any]) -> pd.DataFrame:
         ({"loss": "mse"}, "loss mse, where the spec has cross_entropy"),
         ({"dataset": "mnist1d"}, "dataset mnist1d, where the spec has digits"),
         ({"depth": 3}, "depth 3, where the spec has 1"),
+        ({"momentum": 0.9}, "momentum 0.9, where the spec has 0.0"),
+        ({"schedule": "cosine"}, "schedule cosine, where the spec has constant"),
+        ({"clip_norm": 1.0}, "clip_norm 1.0, where the spec has None"),
+        ({"augmentation": "flip"}, "augmentation flip, where the spec has "),
+        ({"nesterov": True}, "nesterov True, where the spec has False"),
     ],
 )
 def test_a_foreign_run_is_set_aside_by_name(change: dict[str, Any], words: str) -> None:
@@ -60,6 +71,21 @@ def test_runs_on_other_data_are_set_aside() -> None:
     runs, (sentence,) = set_foreign_aside(table(*data, *noisy), SPEC)
     assert runs.dataset_hash.tolist() == ["a", "a", "a", "c"]
     assert sentence == "1 runs are set aside, because they are not of this study: other data"
+
+
+def test_runs_without_the_limit_of_the_spec_and_stability_runs_of_a_schedule() -> None:
+    training = {**SPEC["training"], "clip_norm": 1.0, "schedule": {"kind": "cosine"}}
+    kinds = {"schedule": "cosine", "purpose": "sweep"}
+    ladder = {"schedule": "constant", "purpose": "stability"}
+    rows = table({**kinds, "clip_norm": 1.0}, {**kinds, "clip_norm": None}, {**ladder, "clip_norm": 1.0})
+    runs, (sentence,) = set_foreign_aside(rows, {**SPEC, "training": training})
+    assert runs.index.tolist() == [0, 2] and "clip_norm" in sentence
+
+
+def test_the_recorded_data_decide_and_not_the_most_runs() -> None:
+    data = [{"label_noise": 0.0, "dataset_hash": "a"}] + [{"label_noise": 0.0, "dataset_hash": "b"}] * 2
+    runs, _ = set_foreign_aside(table(*data), SPEC, {0.0: "a"})
+    assert runs.dataset_hash.tolist() == ["a"]
 
 
 def test_a_fit_leaves_foreign_runs_out(make_study: Any) -> None:

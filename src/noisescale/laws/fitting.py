@@ -39,7 +39,7 @@ from noisescale.laws.settings import Settings, StudyLike
 from noisescale.laws.shape_priors import ShapePrior
 from noisescale.laws.shared_shapes import shape_priors, with_heights_of
 from noisescale.laws.summary import fit_warnings, summary_rows
-from noisescale.store import LATE_MARGIN
+from noisescale.store import LATE_MARGIN, Study
 from noisescale.training import METRICS
 
 Array = NDArray[np.float64]
@@ -62,7 +62,8 @@ def fit(study: StudyLike, select_on: str | None = None) -> Fit:
         BadInput: No run of the study has finished, or a value of the spec is unknown.
     """
     settings = Settings.read(study.spec, select_on)
-    runs, sentences = set_foreign_aside(study.runs(), study.spec)
+    digests = study.data_digests() if isinstance(study, Study) else {}
+    runs, sentences = set_foreign_aside(study.runs(), study.spec, digests)
     if runs.empty and sentences:
         raise BadInput("study", "runs that its spec describes", "; ".join(sentences))
     # The matrices are small: with more threads, a fit takes longer and the other cores wait busily.

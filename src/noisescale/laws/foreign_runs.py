@@ -11,6 +11,8 @@ from typing import Any
 
 import pandas as pd
 
+from noisescale.training import schedule_from
+
 # Columns with one value, by section and key of the spec.
 _FIXED = {
     ("dataset", "name"): "dataset",
@@ -20,6 +22,12 @@ _FIXED = {
     ("model", "depth"): "depth",
     ("model", "activation"): "activation",
     ("model", "normalization"): "normalization",
+    ("model", "groups"): "groups",
+    ("model", "ghost_size"): "ghost_size",
+    ("model", "stem"): "stem",
+    ("model", "scale_invariant"): "scale_invariant",
+    ("training", "nesterov"): "nesterov",
+    ("training", "average"): "average",
     ("training", "loss"): "loss",
     ("training", "sampling"): "sampling",
     ("training", "precision"): "precision",
@@ -27,35 +35,39 @@ _FIXED = {
     ("training", "late_fraction"): "late_fraction",
 }
 # Columns whose values are listed. Rates, batches and steps are not among them, because a sweep extends their lists.
-_LISTED = ("width", "parameterization", "optimizer", "weight_decay", "init_scale")
+_LISTED = ("width", "parameterization", "optimizer", "weight_decay", "init_scale", "beta1", "beta2", "epsilon")
 # Versions on which results depend, as the column `versions` writes them.
 _VERSION = re.compile(r"(noisescale|torch) (\S+?)(?:\+\S+)?(?:,|$)")
 
 
-def set_foreign_aside(runs: pd.DataFrame, spec: Mapping[str, Any]) -> tuple[pd.DataFrame, tuple[str, ...]]:
+def set_foreign_aside(
+    runs: pd.DataFrame, spec: Mapping[str, Any], digests: Mapping[float, str] | None = None
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Return the runs that the spec describes, and a sentence on each kind of other runs.
 
     Args:
         runs: Table of runs, one row each.
         spec: Spec as a dictionary of sections, with defaults.
+        digests: The digest of the study's data by the fraction of redrawn labels. Without a record, the digest of most
+            runs counts.
 
     Returns:
         The runs, and sentences on runs that are set aside and on mixed versions.
     """
-    allowed: dict[str, list[Any]] = {}
-    for (section, key), column in _FIXED.items():
-        if (value := (spec.get(section) or {}).get(key)) is not None:
-            allowed[column] = [value]
-    grid = spec.get("grid") or {}
-    allowed |= {column: list(grid[column]) for column in _LISTED if isinstance(grid.get(column), list | tuple)}
     sentences = []
-    for column, values in allowed.items():
-        if column in runs and len(foreign := runs[~runs[column].isin(values) & runs[column].notna()]):
+    for column, values in _allowed(spec).items():
+        if column not in runs:
+            continue
+        # A missing value is allowed, except where the spec asks for gradients of a limited norm.
+        is_allowed = runs[column].isin(values) | (runs[column].isna() & (column != "clip_norm" or None in values))
+        if column == "schedule" and "purpose" in runs:  # the runs of stability ladders have a constant rate
+            is_allowed |= runs["purpose"] == "stability"
+        if len(foreign := runs[~is_allowed]):
             others = ", ".join(map(str, foreign[column].unique()[:3]))
             kind = f"{column} {others}, where the spec has {', '.join(map(str, values[:5]))}"
             sentences.append(f"{len(foreign)} runs are set aside, because they are not of this study: {kind}")
             runs = runs.drop(foreign.index)
-    on_other_data = _other_data(runs)
+    on_other_data = _other_data(runs, digests or {})
     if on_other_data.any():
         count = int(on_other_data.sum())
         sentences.append(f"{count} runs are set aside, because they are not of this study: other data")
@@ -63,13 +75,38 @@ def set_foreign_aside(runs: pd.DataFrame, spec: Mapping[str, Any]) -> tuple[pd.D
     return runs, (*sentences, *_mixed(runs))
 
 
-def _other_data(runs: pd.DataFrame) -> pd.Series:
-    """Return the mask of the runs whose data differ from those of most runs with as much label noise."""
+def _allowed(spec: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return the values that runs of a spec can have, by column."""
+    grid, training = spec.get("grid") or {}, spec.get("training") or {}
+    allowed: dict[str, list[Any]] = {}
+    for (section, key), column in _FIXED.items():
+        if (value := (spec.get(section) or {}).get(key)) is not None:
+            allowed[column] = [value]
+    allowed |= {column: list(grid[column]) for column in _LISTED if isinstance(grid.get(column), list | tuple)}
+    if isinstance(momenta := grid.get("momentum"), list | tuple):
+        adaptive = [name for name in grid.get("optimizer") or () if name != "sgd"]
+        allowed["momentum"] = [*momenta, *([0.0] if adaptive else [])]
+    if (noises := grid.get("label_noise") or (spec.get("dataset") or {}).get("label_noise")) is not None:
+        allowed["label_noise"] = list(noises) if isinstance(noises, list | tuple) else [noises]
+    if (schedules := grid.get("schedule") or training.get("schedule")) is not None:
+        tables = schedules if isinstance(schedules, list | tuple) else [schedules]
+        allowed["schedule"] = [schedule_from(table).text for table in tables]
+    if "clip_norm" in training:
+        allowed["clip_norm"] = [training["clip_norm"]]
+    if isinstance(training.get("augmentation"), list | tuple):
+        allowed["augmentation"] = [" ".join(training["augmentation"])]
+    return allowed
+
+
+def _other_data(runs: pd.DataFrame, digests: Mapping[float, str]) -> pd.Series:
+    """Return the mask of the runs on other data than those of the study with as much label noise."""
     if "dataset_hash" not in runs or "label_noise" not in runs:
         return pd.Series(False, runs.index)
-    digests = runs.groupby("label_noise", dropna=False)["dataset_hash"]
-    most = digests.transform(lambda digest: digest.value_counts().idxmax() if digest.notna().any() else None)
-    return runs["dataset_hash"].notna() & (runs["dataset_hash"] != most)
+    by_noise = runs.groupby("label_noise", dropna=False)["dataset_hash"]
+    most = by_noise.transform(lambda digest: digest.value_counts().idxmax() if digest.notna().any() else None)
+    recorded = runs["label_noise"].map(digests).astype(object)
+    expected = recorded.where(recorded.notna(), most)
+    return runs["dataset_hash"].notna() & (runs["dataset_hash"] != expected)
 
 
 def _mixed(runs: pd.DataFrame) -> list[str]:

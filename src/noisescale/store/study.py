@@ -74,6 +74,15 @@ class Study:
             raise BadInput(str(path), required, "something else")
         return record
 
+    def data_digests(self) -> dict[float, str]:
+        """Return the digest of the data by the fraction of redrawn labels. Empty for studies that do not record it.
+
+        Raises:
+            BadInput: The record of the data is damaged.
+        """
+        required = "the data's digests as a sweep wrote them; the same `noisescale sweep` writes them again"
+        return read_record(self.folder / "data.json", required, _digests) or {}
+
     def accepted_batches(self) -> AcceptedBatches | None:
         """Return the batch sizes on which the model can be trained. None for a study of version 0.1.
 
@@ -175,6 +184,10 @@ def _data_shape(values: Any) -> tuple[tuple[int, ...], int]:
     shape, classes = tuple(values["input_shape"]), values["num_classes"]
     positive((*shape, classes))
     return shape, classes
+
+
+def _digests(values: Any) -> dict[float, str]:
+    return {float(noise): str(digest) for noise, digest in values.get("digests", {}).items()}
 
 
 def _set_noise(frame: pd.DataFrame) -> None:

@@ -256,7 +256,9 @@ def _record_code(folder: Path, code: CodeIdentity | None) -> None:
 
 
 def _record_data(folder: Path, grid: Grid) -> None:
-    """Store the shapes that a model factory needs, so that a recommendation can build a model for this data."""
+    """Store what a model factory needs to build a model for this data, and the digests that runs on it have."""
     data = grid.dataset(grid.label_noises[0])
-    text = json.dumps({"name": data.name, "input_shape": list(data.input_shape), "num_classes": data.num_classes})
+    shapes = {"name": data.name, "input_shape": list(data.input_shape), "num_classes": data.num_classes}
+    digests = {noise: grid.dataset(noise).hash for noise in grid.label_noises}
+    text = json.dumps({**shapes, "digests": digests})
     write_atomically(folder / "data.json", lambda file: file.write(text.encode()))
