@@ -36,6 +36,8 @@ from coverage_study import study_rows
 from coverage_table import Row, write
 from coverage_worlds import DESIGNS, WORLDS
 
+from noisescale.store.shards import write_atomically
+
 T = TypeVar("T")
 RESULTS = Path(__file__).parent / "results"
 SOURCE = Path(__file__).parent.parent / "src"
@@ -150,9 +152,7 @@ def _read_or_measured(measure: partial[T], stem: Path, kind: str) -> T:
         kept: T = pickle.loads(path.read_bytes())
         return kept
     answers = measure(kind)
-    unfinished = path.with_suffix(".part")
-    unfinished.write_bytes(pickle.dumps(answers))
-    unfinished.rename(path)
+    write_atomically(path, partial(pickle.dump, answers))
     return answers
 
 

@@ -29,9 +29,8 @@ import numpy as np
 import recommend_dense
 import torch
 from plain_training import Data, train
+from scipy.special import stdtrit
 from torch import nn
-
-from noisescale.estimate import student_quantile
 
 ROOT = Path(__file__).resolve().parent.parent
 DENSE = recommend_dense.RESULTS
@@ -285,7 +284,7 @@ def summary(name: str, results: list[dict[str, Any]]) -> dict[str, str]:
 
     def difference(other: np.ndarray) -> str:
         values = 100 * (recommended - other) / span
-        half = student_quantile(len(values) - 1, 0.975) * values.std(ddof=1) / math.sqrt(len(values))
+        half = float(stdtrit(len(values) - 1, 0.975)) * values.std(ddof=1) / math.sqrt(len(values))
         return f"{values.mean():+.2f} [{values.mean() - half:+.2f}, {values.mean() + half:+.2f}]"
 
     bound = results[0].get("expected_regret_high")
