@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ CASES = {
 }  # fmt: skip
 FULL = 3
 LONG = {"hostile": 200}
+
+# Lines that `measure` prints before its table: what follows, and each quantity when it is done.
+_PROGRESS = re.compile(r"next: |.* ± |.* \(\d+\.\d s\)$")
 
 # Time limit of a case, in seconds, far above the time of any case on a busy machine.
 SECONDS = 60.0
@@ -52,7 +56,8 @@ class Answer:
         """True if the command refused its input. Its messages must then follow the contract."""
         if self.code != 2:
             return False
-        lines = self.err.splitlines()
+        # A measurement may have begun, and says what it does.
+        lines = [line for line in self.err.splitlines() if not _PROGRESS.match(line)]
         assert lines and all(line.startswith("noisescale: ") for line in lines if line in (lines[0], lines[-1])), lines
         # A warning about an unfinished sweep may precede the message.
         assert len(lines) <= 3 and len(lines[-1]) > len("noisescale: "), lines

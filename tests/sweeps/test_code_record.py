@@ -26,9 +26,9 @@ def model(width, input_shape, num_classes):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"width": -5}, "another width"),
-        ({"width": 10**6}, "another width"),
-        ({"width": 3}, "another width"),
+        ({"width": -5}, "Got: width -5"),
+        ({"width": 10**6}, "Got: width 1000000"),
+        ({"width": 3}, "Got: width 3"),
         ({"width": float("inf")}, "something else"),
         ({"width": "x"}, "something else"),
         ({"outputs": ["x"]}, "something else"),

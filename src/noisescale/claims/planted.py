@@ -156,7 +156,8 @@ def _cells(spec: SweepSpec) -> pd.DataFrame:
     }  # fmt: skip
     frame = pd.DataFrame(list(itertools.product(*axes.values())), columns=list(axes))
     train_size = _LARGER_TRAIN_SIZES.get(spec.dataset.name, _TRAIN_SIZE)
-    frame["purpose"], frame["train_size"], frame["label_noise"] = "sweep", train_size, 0.0
+    frame["purpose"], frame["train_size"] = "sweep", train_size
+    frame["label_noise"] = (grid.label_noise or (spec.dataset.label_noise,))[0]
     budgets = (("epochs", grid.epochs or (spec.training.epochs,)), ("steps", grid.steps or (spec.training.steps,)))
     unit, values = next((unit, values) for unit, values in budgets if values[0] is not None)
     frame = frame.merge(pd.Series(values, name=unit), how="cross")
