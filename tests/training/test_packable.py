@@ -78,3 +78,30 @@ def test_the_kernel_of_a_packable_module_is_measured_and_has_no_note(make_run: M
 def test_an_unknown_kernel_is_refused(make_run: MakeRun, make_data: MakeData) -> None:
     with pytest.raises(ValueError, match="vmap, unfolded, loop"):
         PackTrainer([make_run()], make_data(), plain, reference_width=32, kernel="fast")
+
+
+class Shrinking(nn.Module):
+    """Changes its weights in each pass."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.hidden, self.read_out = nn.Linear(7, width), nn.Linear(width, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            self.hidden.weight.mul_(0.5)
+        return self.read_out(self.hidden(x).relu())
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_trials_of_kernels_leave_the_initial_weights(count: int, make_run: MakeRun, make_data: MakeData) -> None:
+    def model(width: int, shape: tuple[int, ...], classes: int) -> nn.Module:
+        return Shrinking(width)
+
+    runs = [make_run(seed=seed, steps=30, parameterization="own", family="own:own") for seed in range(count)]
+    trainer = PackTrainer(runs, make_data(), model, reference_width=32)
+    torch.manual_seed(0)
+    expected = Shrinking(runs[0].width).hidden.weight
+    torch.testing.assert_close(
+        trainer.state.parameters["hidden.weight"][0], expected.to(torch.float64), check_dtype=False
+    )

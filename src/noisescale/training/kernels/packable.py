@@ -52,7 +52,7 @@ class Trial:
 
     def first(self, runs: int) -> Trial:
         """Return the tensors of the first runs, with copies of what a step may change."""
-        parameters = {name: tensor[:runs] for name, tensor in self.parameters.items()}
+        parameters = {name: tensor[:runs].clone() for name, tensor in self.parameters.items()}
         buffers = {name: tensor[:runs].clone() for name, tensor in self.buffers.items()}
         return Trial(parameters, buffers, self.inputs[:runs].clone(), self.targets[:runs])
 
