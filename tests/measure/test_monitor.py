@@ -214,3 +214,17 @@ def test_a_model_and_a_loss_cannot_change_the_batch() -> None:
     before = inputs.clone()
     assert NoiseMonitor(InPlace(), loss, every=1).update(inputs, targets)
     assert torch.equal(inputs, before) and not targets.any()
+
+
+def test_sparse_gradients_are_measured_as_dense_ones() -> None:
+    traces = []
+    for sparse in (False, True):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Embedding(5, 4, sparse=sparse), nn.Flatten(), nn.Linear(8, 3))
+        monitor = NoiseMonitor(model, nn.CrossEntropyLoss(), every=1)
+        for _ in range(8):
+            assert monitor.update(torch.randint(5, (16, 2)), torch.randint(3, (16,)))
+        noise = monitor.estimate()
+        assert noise is not None
+        traces.append(noise.trace_covariance.value)
+    assert traces[1] == pytest.approx(traces[0], rel=1e-6)

@@ -105,3 +105,35 @@ def test_the_trials_of_kernels_leave_the_initial_weights(count: int, make_run: M
     torch.testing.assert_close(
         trainer.state.parameters["hidden.weight"][0], expected.to(torch.float64), check_dtype=False
     )
+
+
+class Counting(nn.Module):
+    """Moves a buffer in every pass, also in evaluation mode."""
+
+    mean: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.hidden, self.read_out = nn.Linear(7, width), nn.Linear(width, 4)
+        self.register_buffer("mean", torch.zeros(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.hidden(x)
+        self.mean = 0.9 * self.mean + 0.1 * hidden.detach().mean(0)
+        return self.read_out((hidden - self.mean).tanh())
+
+
+@pytest.mark.parametrize("kernel", ["loop", "vmap"])
+def test_a_buffer_that_moves_in_evaluation_reaches_no_other_run(
+    kernel: str, make_run: MakeRun, make_data: MakeData
+) -> None:
+    def model(width: int, shape: tuple[int, ...], classes: int) -> nn.Module:
+        return Counting(width)
+
+    runs = [make_run(seed=seed, steps=30) for seed in range(3)]
+    finals = []
+    for pack in (runs, runs[1:2]):
+        trainer = PackTrainer(pack, make_data(), model, reference_width=32, kernel=kernel)
+        trainer.advance()
+        finals.append(trainer.results())
+    assert finals[0][1].final == pytest.approx(finals[1][0].final, rel=1e-9)

@@ -210,7 +210,8 @@ class NoiseMonitor:
             for start in range(0, size * self._parts, size):
                 with preserved_state(*modules):
                     loss = loss_of(slice(start, start + size))
-                    gradients.append(torch.autograd.grad(loss, parameters, materialize_grads=True))
+                    computed = torch.autograd.grad(loss, parameters, materialize_grads=True)
+                    gradients.append(tuple(gradient.to_dense() for gradient in computed))
         return gradients
 
 

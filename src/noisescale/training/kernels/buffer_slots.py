@@ -29,6 +29,17 @@ class BufferSlots:
         for name, tensor in buffers.items():
             self._tensors[name].data = tensor[run]
 
+    def set_copies(self, buffers: Tensors, run: int) -> None:
+        """Let the module hold copies of a run's buffers, also where a pass has put another tensor in their place.
+
+        Args:
+            buffers: Buffers by name, shape [R, …] each. They stay as they are.
+            run: Index of the run.
+        """
+        for name, tensor in buffers.items():
+            self._tensors[name].data = tensor[run].clone()
+            self._put(name, self._tensors[name])
+
     def read(self, buffers: Tensors, run: int) -> None:
         """Copy a run's buffers from the module, where a pass has put another tensor in their place.
 
@@ -52,4 +63,5 @@ class BufferSlots:
         return value
 
     def _put(self, name: str, tensor: Tensor) -> None:
-        setattr(self._owners[name], name.rpartition(".")[2], tensor)
+        if self._current(name) is not tensor:
+            setattr(self._owners[name], name.rpartition(".")[2], tensor)

@@ -40,6 +40,7 @@ class RunByRunEvaluation:
         # The module takes views of the pack's tensors, which serves also a scripted module.
         for name, tensor in parameters.items():
             self._evaluated_parameters[name].data = tensor[run].detach()
-        self._evaluated_buffers.set(buffers, run)
+        # Copies as well, because a module may go on counting in evaluation mode.
+        self._evaluated_buffers.set_copies(buffers, run)
         # A copy, because a module may change its inputs in place, and all runs share them.
         return self._evaluated(inputs.clone())  # type: ignore[no-any-return]
