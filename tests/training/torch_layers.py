@@ -164,7 +164,21 @@ def reentrant(width: int, shape: tuple[int, ...], classes: int) -> nn.Module:
 @row("hooks that change the gradients of a module", packed=False)
 def backward_hook(width: int, shape: tuple[int, ...], classes: int) -> nn.Module:
     module = with_layers(width, nn.Tanh())
+    nn.init.zeros_(module[2].weight)  # so that the gradients below are 0 at first
     module[1].register_full_backward_hook(lambda part, inputs, outputs: (0.5 * inputs[0],))
+    return module
+
+
+@row("hooks on tensors inside a pass", packed=False)
+def tensor_hook(width: int, shape: tuple[int, ...], classes: int) -> nn.Module:
+    def reverse(x: Tensor) -> Tensor:
+        out = x.tanh()
+        if out.requires_grad:
+            out.register_hook(lambda gradient: -0.1 * gradient)
+        return out
+
+    module = computed(width, reverse)
+    nn.init.zeros_(module.last.weight)
     return module
 
 

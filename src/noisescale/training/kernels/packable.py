@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from noisescale.errors import one_line
-from noisescale.families import copy_module, equal_tensors, has_hooks
+from noisescale.families import copy_module, equal_tensors
 from noisescale.seeding import drawn_from, preserved_generators
 from noisescale.training.kernels.generic import GenericKernel
+from noisescale.training.kernels.gradient_hooks import HookWatch, hooked_part
 from noisescale.training.kernels.kernel import Tensors
 from noisescale.training.kernels.loop import LoopKernel
 from noisescale.training.losses import Loss
@@ -126,9 +127,8 @@ def reason_against_packing(module: nn.Module, loss: Loss, trial: Trial) -> str |
         loss: The loss.
         trial: A step of at least two runs.
     """
-    for name, parameter in module.named_parameters():
-        if has_hooks(parameter):
-            return f"a hook is registered on the gradient of {name}"
+    if (hooked := hooked_part(module)) is not None:
+        return f"a hook is registered on the gradient of {hooked}"
     # Copies, because a pass may leave tensors in the module that no later pass can use.
     packed_module, single_module = copy_module(module), copy_module(module)
     single_trial = trial.first(2)
@@ -148,9 +148,12 @@ def reason_against_packing(module: nn.Module, loss: Loss, trial: Trial) -> str |
     kernel.losses_and_gradients(
         packed_trial.parameters, packed_trial.buffers, packed_trial.inputs, packed_trial.targets
     )
-    _, single = LoopKernel(single_module, loss).losses_and_gradients(
-        single_trial.parameters, single_trial.buffers, single_trial.inputs, single_trial.targets
-    )
+    with HookWatch() as watch:
+        _, single = LoopKernel(single_module, loss).losses_and_gradients(
+            single_trial.parameters, single_trial.buffers, single_trial.inputs, single_trial.targets
+        )
+    if watch.has_hooks:
+        return "a pass registers a hook on the gradient of a tensor"
     lowered = torch.is_autocast_enabled(trial.inputs.device.type) or torch.backends.cuda.matmul.allow_tf32
     tolerance = _LOWERED_TOLERANCE if lowered else _TOLERANCE
     largest = max(float(gradient.norm()) for gradient in single.values())
