@@ -6,6 +6,7 @@ import copy
 import itertools
 import random
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from noisescale.errors import BadInput
+from noisescale.seeding import seeded
 from noisescale.sweeps.module_checks import check_factory, check_growth, check_passes
 
 
@@ -313,3 +315,31 @@ def test_a_factory_that_ignores_the_width_is_refused() -> None:
     for ignoring, widths in ((lambda width: Net(), (4, 8)), (lambda width: nn.Linear(6, min(width, 4)), (2, 4, 8))):
         with pytest.raises(BadInput, match="equal shapes at widths 4 and 8"):
             check_growth(ignoring, widths)
+
+
+def lambda_over_layers(seed: int) -> nn.Module:
+    class Applied(nn.Module):
+        def __init__(self, function: Callable[[Tensor], Tensor], *layers: nn.Module) -> None:
+            super().__init__()
+            self.function, self.layers = function, nn.ModuleList(layers)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.function(x)
+
+    with seeded(seed):
+        first, last = nn.Linear(6, 5), nn.Linear(5, 3)
+    return Applied(lambda x: last(first(x).tanh()), first, last)
+
+
+def hook_over_an_adapter(seed: int) -> nn.Module:
+    with seeded(seed):
+        module, adapter = Net(), nn.Linear(5, 5)
+    module.adapter = adapter
+    module.first.register_forward_hook(lambda part, inputs, outputs: outputs + adapter(outputs))
+    return module
+
+
+@pytest.mark.parametrize("build", [lambda_over_layers, hook_over_an_adapter])
+def test_closures_over_layers_are_refused(build: Callable[[int], nn.Module]) -> None:
+    with pytest.raises(BadInput, match="a copy that computes with layers of the original"):
+        check_passes(build, INPUTS[:8], INPUTS[8:])

@@ -131,6 +131,10 @@ def _check_passes(build: Build, inputs: Tensor, others: Tensor) -> list[str]:
     for training in (True, False):
         if not _same(*(_pass(module, weights, others, training) for module in (used, build(0)))):
             raise _depends(states, "in training mode" if training else "in evaluation mode")
+    if not _same(*(_both(module, weights, others) for module in (build(0), copy_module(build(0))))):
+        required = "a module that computes with its own layers (self) also when it is copied by copy.deepcopy"
+        got = "a copy that computes with layers of the original, as a lambda or another closure over a layer does"
+        raise BadInput(_KEY, required, got)
     for passes in _LATER if changed(states[-2], states[-1]) else ():
         later = copy_module(used)
         move_counters(later, states[-2], states[-1], passes)
