@@ -75,3 +75,33 @@ def test_every_run_has_separate_buffers(
             loss = nn.functional.cross_entropy(plain(data.x_test.double()), data.y_test)
         assert result.final["test_loss"] == pytest.approx(float(loss), rel=1e-9)
     assert trainer.results()[0].final != trainer.results()[1].final
+
+
+class Average(nn.Module):
+    """Begins with a copy of its first weight in a buffer, which goes on as a moving average."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first, self.read_out = nn.Linear(7, width), nn.Linear(width, 4)
+        self.register_buffer("average", self.first.weight.detach().clone())
+        self.register_buffer("constant", torch.zeros(width))
+        nn.init.zeros_(self.first.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.average.mul_(0.5).add_(0.5 * self.first.weight.detach())
+        return self.read_out(torch.relu(self.first(x)) + x @ self.average.T + self.constant)
+
+
+@pytest.mark.parametrize("parameterization", ["ntk", "mup", "own"])
+def test_a_buffer_that_copies_a_weight_copies_the_weight_of_the_parameterization(
+    parameterization: str, make_run: MakeRun, make_data: MakeData
+) -> None:
+    runs = [make_run(seed=seed, family="own:own", parameterization=parameterization, width=8) for seed in (1, 2)]
+    trainer = PackTrainer(runs, make_data(), lambda width, *_: Average(width), reference_width=16)
+    state = trainer.state
+    assert torch.equal(state.buffers["average"], state.parameters["first.weight"])
+    assert not torch.equal(state.buffers["average"][0], state.buffers["average"][1])
+    assert not state.buffers["constant"].any()
+    trainer.advance(until=2)
+    assert not torch.equal(state.buffers["average"], state.parameters["first.weight"])

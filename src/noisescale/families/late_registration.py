@@ -16,6 +16,7 @@ from torch.nn.parameter import is_lazy
 from noisescale.errors import BadInput
 from noisescale.families.comparisons import equal_tensors
 from noisescale.families.copying import copy_module
+from noisescale.families.modes import in_mode
 from noisescale.seeding import seeded
 
 # Values of buffers at their registration, by the layer and the name in it.
@@ -72,7 +73,7 @@ def register(module: nn.Module, inputs: Tensor, training: bool) -> None:
     mode = module.training
     before = {name: (buffer, buffer.detach().clone()) for name, buffer in module.named_buffers() if not is_lazy(buffer)}
     with torch.no_grad(), _recorded() as initial:
-        module.train(training)(inputs)
+        in_mode(module, training)(inputs)
     module.train(mode)
     if not training:
         return

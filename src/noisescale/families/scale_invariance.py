@@ -19,6 +19,7 @@ from torch.func import functional_call
 
 from noisescale.errors import BadInput
 from noisescale.families.copying import copy_module
+from noisescale.families.modes import converted, in_mode
 
 # Torch's default ε, and smaller values down to the precision of float64.
 EPSILONS = (1e-5, 1e-7, 1e-9, 1e-11)
@@ -69,7 +70,7 @@ def scale_invariance_defects(
     """
     if not scale > 0:
         raise BadInput("scale", "a positive number", scale)
-    twin = copy_module(model).double().train()
+    twin = in_mode(converted(copy_module(model), torch.float64), training=True)
     normalizers = [module for module in twin.modules() if hasattr(module, "eps")]
     if not normalizers:
         raise BadInput("model", "a module with normalization layers", type(model).__name__)

@@ -21,7 +21,7 @@ from torch import nn
 
 from noisescale.datasets import Dataset
 from noisescale.errors import BadInput, one_line
-from noisescale.families import Factory, build
+from noisescale.families import Factory, build, in_mode
 from noisescale.seeding import seeded
 from noisescale.store import read_record, write_atomically
 from noisescale.sweeps.reached_code import classes_of
@@ -93,9 +93,9 @@ def identify(references: Sequence[str], factory: Factory, width: int, data: Data
         BadInput: The module raises an error.
     """
     module = build(factory, width, data.input_shape, data.num_classes, 0)
-    outputs = _outputs(module.eval(), data)
+    outputs = _outputs(in_mode(module, training=False), data)
     with suppress(BadInput):  # a module may need larger batches in training mode
-        outputs += _outputs(module.train(), data)
+        outputs += _outputs(in_mode(module, training=True), data)
     shapes = {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
     names, classes = modules_of(*references), classes_of(module)
     functions = [_named(reference) for reference in references if ":" in reference]

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from noisescale.families import in_mode
 from noisescale.runs import Run
 from noisescale.training import batches_of
 from noisescale.user_code import contained
@@ -76,7 +77,7 @@ def measure_size(module: nn.Module, inputs: Tensor, examples: int) -> ModelSize:
     hooks = [part.register_forward_hook(count) for part in leaves if not isinstance(part, torch.jit.ScriptModule)]
     # The user's module may fail at some width. Training reports that failure later; the estimate must not fail.
     with torch.no_grad(), contextlib.suppress(Exception), contained():
-        module.eval()(inputs.clone())
+        in_mode(module, training=False)(inputs.clone())
     for hook in hooks:
         hook.remove()
     parameters = sum(tensor.numel() for tensor in module.parameters())

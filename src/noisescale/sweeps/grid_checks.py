@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 from itertools import product
+from typing import TypeVar
 
 import torch
 from torch import nn
 
 from noisescale.datasets import Dataset
 from noisescale.errors import BadInput, one_line
-from noisescale.families import FAMILIES, build, family_factory
+from noisescale.families import FAMILIES, build, converted, family_factory, in_mode
 from noisescale.measure import INSTRUMENTS, Problem
+from noisescale.parameterizations import reference_width
 from noisescale.seeding import seeded
 from noisescale.sweeps.grid import Grid
-from noisescale.sweeps.module_checks import check_factory, check_growth, check_passes
+from noisescale.sweeps.module_checks import check_factory, check_growth, check_later_modules, check_passes
 from noisescale.sweeps.trial_batches import training_error
 from noisescale.training import (
+    PRECISIONS,
     MovingBatches,
     check_augmentation,
     check_loss,
@@ -34,6 +38,8 @@ MOST_RUNS = 10**6
 _PASS_EXAMPLES = 16
 # Number of examples on which the second derivatives of a module are checked.
 _CURVATURE_EXAMPLES = 16
+
+_Result = TypeVar("_Result")
 
 
 def check_size(grid: Grid, most: int = MOST_RUNS) -> None:
@@ -121,19 +127,30 @@ def _check_moving_batches(grid: Grid) -> None:
 
 def _check_outputs(grid: Grid, width: int, data: Dataset) -> None:
     """Check the model on two examples, so that errors of a user's module show before anything else."""
-    expected = (2, data.num_classes)
+    expected, inputs = (2, data.num_classes), data.x_train[:1].repeat_interleave(2, 0)
+    required = f"a module that maps a batch of shape (2, {', '.join(map(str, data.input_shape))}) to {expected}"
+    with seeded(0):
+        module = _called(
+            lambda: in_mode(grid.factory(width, data.input_shape, data.num_classes), False), required, width
+        )
+    outputs = _called(lambda: module(inputs.clone()), required, width)
+    got = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else f"a {type(outputs).__name__}"
+    if got != expected:
+        raise BadInput("model.family", required, f"{got} at width {width}")
+    dtype = PRECISIONS[grid.spec.training.precision].dtype
+    required = f"a module whose layers all compute in training.precision, {grid.spec.training.precision!r}"
+    _called(lambda: converted(module, dtype)(inputs.to(dtype)), required, width)
+
+
+def _called(call: Callable[[], _Result], required: str, width: int) -> _Result:
+    """Call code of a user's module in evaluation, with its errors as errors of the spec."""
     try:
         with torch.no_grad(), seeded(0), contained():
-            module = grid.factory(width, data.input_shape, data.num_classes).eval()
-            outputs = module(data.x_train[:1].repeat_interleave(2, 0))
-            got = str(tuple(outputs.shape))
+            return call()
     except BadInput:
         raise
     except Exception as error:  # a user's module may raise anything
-        got = one_line(error)
-    if got != str(expected):
-        required = f"a module that maps a batch of shape (2, {', '.join(map(str, data.input_shape))}) to {expected}"
-        raise BadInput("model.family", required, f"{got} at width {width}")
+        raise BadInput("model.family", required, f"{one_line(error)} at width {width}") from error
 
 
 def _check_module(grid: Grid, data: Dataset) -> list[str]:
@@ -146,8 +163,10 @@ def _check_module(grid: Grid, data: Dataset) -> list[str]:
     fewest = max(grid.accepted_batches.smallest, _PASS_EXAMPLES)
     widths, size = grid.spec.grid.width, min(*grid.spec.grid.batch_size, fewest, len(data.x_train))
     check_growth(build_at, widths)
-    notes = check_factory(partial(build_at, min(widths)))
-    return notes + check_passes(partial(build_at, min(widths)), data.x_train[:size], data.x_train[-size:])
+    smallest, inputs = partial(build_at, min(widths)), data.x_train[:size]
+    notes = check_factory(smallest) + check_passes(smallest, inputs, data.x_train[-size:])
+    check_later_modules(smallest, lambda: build_at(reference_width(min(widths))), inputs)
+    return notes
 
 
 def _check_trials(grid: Grid, data: Dataset) -> None:

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from noisescale.errors import BadInput, one_line
-from noisescale.families import check_replaced, copy_module, equal_tensors
+from noisescale.families import check_replaced, copy_module, equal_tensors, in_mode
 from noisescale.seeding import seeded
 from noisescale.sweeps.module_state import attributes, changed, move_counters
-from noisescale.user_code import contained
+from noisescale.sweeps.shared_memory import check_memory
+from noisescale.user_code import contained, preserved_process
 
 # Builds a module from a seed.
 Build = Callable[[int], nn.Module]
@@ -26,6 +27,10 @@ _KEY = "model.family"
 _PASSES = 8
 # Numbers of further passes after which a module that counts its passes must still compute the same.
 _LATER = (100, 10_001, 1_000_000)
+# What happens every k passes happens at this number of passes, for many k: 2⁷·3²·5⁴·7·11·13.
+_COMMON_MULTIPLE = 720_720_000
+# Passes around that number, because a module may count before or after it computes.
+_AROUND = 2
 
 
 def check_factory(build: Build) -> list[str]:
@@ -119,6 +124,7 @@ def _check_passes(build: Build, inputs: Tensor, others: Tensor) -> list[str]:
             got = "other outputs or gradients from the same parameters and buffers"
             raise BadInput(_KEY, required, f"{got}, {'at the second call' if seed == 0 else 'with another seed'}")
         exact = exact and all(equal_tensors(*pair) for pair in zip(expected, outputs, strict=True))
+    check_memory(build(0), lambda module: _pass(module, start, inputs, True))
     states = [attributes(used)]
     for _ in range(_PASSES):
         outputs = _pass(used, start, inputs, True)
@@ -135,20 +141,57 @@ def _check_passes(build: Build, inputs: Tensor, others: Tensor) -> list[str]:
         required = "a module that computes with its own layers (self) also when it is copied by copy.deepcopy"
         got = "a copy that computes with layers of the original, as a lambda or another closure over a layer does"
         raise BadInput(_KEY, required, got)
-    for passes in _LATER if changed(states[-2], states[-1]) else ():
-        later = copy_module(used)
-        move_counters(later, states[-2], states[-1], passes)
-        if not _same(expected, _both(later, start, inputs)):
-            raise _depends(states, f"after {passes} further passes")
+    if changed(states[-2], states[-1]):
+        _check_later(used, states, lambda module, training: _pass(module, start, inputs, training))
     return [] if exact else ["equal passes of the model differ by rounding: its results are not repeatable to the bit"]
+
+
+def _check_later(
+    used: nn.Module, states: list[dict[str, object]], compute: Callable[[nn.Module, bool], list[Tensor]]
+) -> None:
+    """Check that a module which counts its passes computes the same after many more of them."""
+    expected = {training: compute(copy_module(used), training) for training in (True, False)}
+    before = attributes(used)
+    compute(used, True)
+    after = attributes(used)
+    for passes in _LATER:
+        later = copy_module(used)
+        move_counters(later, before, after, lambda _, passes=passes: passes)  # type: ignore[misc]
+        if not all(_same(expected[training], compute(later, training)) for training in (True, False)):
+            raise _depends(states, f"after {passes} further passes")
+    later = copy_module(used)
+    move_counters(later, before, after, lambda done: _COMMON_MULTIPLE - _AROUND - round(done))
+    if not all(_same(expected[True], compute(later, True)) for _ in range(2 * _AROUND)):
+        raise _depends(states, "every so many passes")
+
+
+def check_later_modules(build: Build, wider: Callable[[], object], inputs: Tensor) -> None:
+    """Check that a module computes the same after another one is built.
+
+    Args:
+        build: Builds a module from a seed.
+        wider: Builds a module of another width.
+        inputs: A batch, shape [B, …].
+
+    Raises:
+        BadInput: It does not.
+    """
+    module = build(0)
+    start = {name: tensor.clone() for name, tensor in _tensors(module).items()}
+    with contained():
+        expected = _both(module, start, inputs)
+        wider()
+        if not _same(expected, _both(module, start, inputs)):
+            required = "a module that computes the same after the factory has built a module of another width"
+            raise BadInput(_KEY, required, "other outputs, as of a module that reads a global which the factory sets")
 
 
 def _check_evaluation(module: nn.Module, inputs: Tensor) -> None:
     """Check that outputs in evaluation mode do not depend on the seed of the generators."""
     outputs = []
     for seed in (0, 0, 1):
-        with torch.no_grad(), seeded(seed):
-            outputs.append(module.eval()(inputs.clone()))
+        with preserved_process(), torch.no_grad(), seeded(seed):
+            outputs.append(in_mode(module, training=False)(inputs.clone()))
     if _same(outputs[:1], outputs[1:2]) and not _same(outputs[1:2], outputs[2:]):
         required = "a module without random numbers in evaluation mode (dropout with training=self.training)"
         raise BadInput(_KEY, required, "outputs that depend on the random seed")
@@ -172,17 +215,18 @@ def _pass(module: nn.Module, values: dict[str, Tensor], inputs: Tensor, training
     """Compute one pass from given values of parameters and buffers, with the generators at a fixed seed.
 
     Returns:
-        The outputs, and in training mode the gradients of the sum of their squares.
+        The outputs, the buffers, and in training mode the gradients of the sum of the outputs' squares.
     """
     module.zero_grad()
-    with seeded(0):
+    parameters = dict(module.named_parameters())
+    with preserved_process(), seeded(0):
         _check_names(module, values)
         for name, tensor in _named(module):
             # A copy into the tensor would need a buffer of the same shape whose entries lie apart in memory.
             tensor.data = values[name].clone()
         try:
             with torch.set_grad_enabled(training):
-                outputs: Tensor = module.train(training)(inputs.clone())
+                outputs: Tensor = in_mode(module, training)(inputs.clone())
                 if outputs.requires_grad:
                     outputs.square().sum().backward()  # type: ignore[no-untyped-call]
         except Exception as error:  # a user's module may raise anything
@@ -190,8 +234,14 @@ def _pass(module: nn.Module, values: dict[str, Tensor], inputs: Tensor, training
         _check_names(module, values)
         for name, buffer in module.named_buffers():
             check_replaced(name, values[name], buffer)
+            if buffer.layout != torch.strided and not equal_tensors(values[name], buffer):
+                raise BadInput(_KEY, "a module whose sparse buffers stay as they are", f"{name}, which a pass changes")
+    for name, parameter in module.named_parameters():
+        if parameter is not parameters[name]:
+            required = "a module that keeps its parameters (weight.copy_ changes the values)"
+            raise BadInput(_KEY, required, f"another tensor in the place of {name} after a pass")
     gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
-    return [outputs.detach().clone(), *gradients]
+    return [outputs.detach().clone(), *(buffer.detach().clone() for buffer in module.buffers()), *gradients]
 
 
 def _check_names(module: nn.Module, values: dict[str, Tensor]) -> None:

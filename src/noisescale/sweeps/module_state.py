@@ -6,7 +6,7 @@ import hashlib
 import pickle
 import random
 from collections import deque
-from collections.abc import Iterator, Mapping, Sized
+from collections.abc import Callable, Iterator, Mapping, Sized
 from itertools import islice
 from typing import Any
 
@@ -41,17 +41,36 @@ def changed(before: Mapping[str, object], after: Mapping[str, object]) -> list[s
     return [path for path in {**before, **after} if path not in before or before[path] != after.get(path)]
 
 
-def move_counters(module: nn.Module, before: Mapping[str, object], after: Mapping[str, object], times: int) -> None:
-    """Move each number that changed from `before` to `after` on by so many times its change.
+def tensors_in_attributes(module: nn.Module) -> list[tuple[str, Tensor]]:
+    """Return the tensors in attributes, and in their containers, by path. Parameters and buffers are left out.
+
+    Args:
+        module: Any module.
+    """
+    waiting: list[tuple[str, object, int]] = [(*part, _DEPTH + 1) for part in _parts(module)]
+    tensors = []
+    for path, container, depth in waiting:
+        for where, _, value in _children(path, container):
+            if isinstance(value, Tensor):
+                tensors.append((where, value))
+            elif depth and not isinstance(value, nn.Module) and (isinstance(value, Mapping) or not callable(value)):
+                waiting.append((where, value, depth - 1))
+    return tensors
+
+
+def move_counters(
+    module: nn.Module, before: Mapping[str, object], after: Mapping[str, object], passes: Callable[[float], int]
+) -> None:
+    """Move each number that changed from `before` to `after` on by many times its change.
 
     Args:
         module: The module. Its attributes are changed.
         before: Attributes before a pass.
         after: Attributes after it.
-        times: Number of passes to skip.
+        passes: Returns the number of passes to skip, from the number of passes by which a number has changed so far.
     """
     steps = {
-        path: times * (value - old)
+        path: passes(value / (value - old)) * (value - old)
         for path, value in after.items()
         if isinstance(value, _NUMBER)
         and isinstance(old := before.get(path), _NUMBER)
@@ -117,7 +136,7 @@ def _entries(path: str, value: object, depth: int) -> Iterator[tuple[str, object
 def _of_tensor(tensor: Tensor) -> object:
     if torch._C._functorch.is_functorch_wrapped_tensor(tensor) or tensor.is_meta:
         return None
-    values = tensor.detach().cpu()
+    values = tensor.detach().cpu().resolve_conj().resolve_neg()
     if values.layout != torch.strided:
         values = values.to_dense()
     if values.numel() == 1:

@@ -28,7 +28,7 @@ class InitialPack:
         module: A module with the width of the pack. Its forward pass is used.
         tables: The parameterization's table of each run.
         tensors: Initial tensors of each run by name, in float64.
-        buffers: For each run, the buffers that the factory draws at random, by name.
+        buffers: For each run, the buffers that the factory draws at random, or copies from parameters, by name.
         variances: Variances σ_l² of the parameters that keep their initial value in the module, by name. All runs
             share them.
     """
@@ -63,7 +63,22 @@ def initialize_pack(runs: Sequence[Run], dataset: Dataset, factory: Factory, ref
     tables = [build_table(run.parameterization, described, run.init_scale) for run in runs]
     tensors = [_draw(table, factory, run, dataset) for table, run in zip(tables, runs, strict=True)]
     variances = initial_variances(tables[0], factory, any_run.width, *data)
-    return InitialPack(module, tables, tensors, _random_buffers(module, factory, runs, dataset), variances)
+    buffers = _random_buffers(module, factory, runs, dataset)
+    for name, copied in _copies(module).items():
+        for buffers_of_run, tensors_of_run in zip(buffers, tensors, strict=True):
+            buffers_of_run[name] = tensors_of_run[copied]
+    return InitialPack(module, tables, tensors, buffers, variances)
+
+
+def _copies(module: nn.Module) -> dict[str, str]:
+    """Return the parameter that each buffer is a copy of, such as a moving average of weights at its start."""
+    return {
+        buffer_name: name
+        for buffer_name, buffer in module.named_buffers()
+        for name, parameter in module.named_parameters()
+        # Constants, such as biases of zeros, may be equal by chance.
+        if equal_tensors(buffer, parameter) and bool((parameter != parameter.flatten()[:1]).any())
+    }
 
 
 def _random_buffers(

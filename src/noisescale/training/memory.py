@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from noisescale.families import copy_module
+from noisescale.families import copy_module, in_mode
 from noisescale.user_code import preserved_process
 
 # Largest number of bytes for the parameters and activations of the runs that train together. With their gradients, they
@@ -44,7 +44,7 @@ def footprint(module: nn.Module, inputs: Tensor) -> Footprint:
         module: The module.
         inputs: A few examples, shape [B, …].
     """
-    trial = copy_module(module).eval()
+    trial = in_mode(copy_module(module), training=False)
     kept: list[int] = []
 
     def note(_part: nn.Module, _inputs: Any, output: Any) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from noisescale.datasets import Dataset
 from noisescale.errors import BadInput
-from noisescale.families import Factory, copy_module
+from noisescale.families import Factory, converted, converted_dtype, copy_module
 from noisescale.runs import PER_RUN, Run, RunResult
 from noisescale.training.augmentation import check_augmentation
 from noisescale.training.batches import Stretch, batches_of, rate_factor_at
@@ -93,12 +93,12 @@ class PackTrainer:
         self._schedule, self._batches = parse_schedule(any_run.schedule), batches_of(any_run)
         self._initial = initialize_pack(runs, dataset, factory, reference_width)
         self.tables = self._initial.tables
-        module = self._module = self._initial.module.to(device=device, dtype=self._dtype)
+        module = self._module = converted(self._initial.module, self._dtype, device)
         self._splits = move_splits(runs, dataset, device, self._dtype)
         train = self._splits["train"]
         batch = train.inputs[: self._batches.largest]
         self._footprint = footprint(module, batch)
-        self._state = self._first_state(moving_buffers(module, batch))
+        self._state = self._first_state(moving_buffers(module))
         parameters = self._state.parameters
         trial = self._trial(batch, train.rows[: len(batch)])
         with self._precision.apply(device):
@@ -219,8 +219,7 @@ class PackTrainer:
         buffers = {name: buffer.expand(len(self.runs), *buffer.shape).clone() for name, buffer in moving.items()}
         for name in self._initial.buffers[0]:
             drawn = torch.stack([buffers_of_run[name] for buffers_of_run in self._initial.buffers])
-            dtype = self._dtype if drawn.is_floating_point() else drawn.dtype
-            buffers[name] = drawn.to(device=self.device, dtype=dtype)
+            buffers[name] = drawn.to(device=self.device, dtype=converted_dtype(drawn, self._dtype))
         return buffers
 
     def _trial(self, inputs: Tensor, targets: Tensor) -> Trial:

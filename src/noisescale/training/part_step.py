@@ -91,7 +91,7 @@ class PartStep:
         losses, gradients = self._losses_and_gradients(parameters, buffers, inputs, targets, with_losses, seeds)
         if self._on_step is not None:
             self._on_step(step, self.runs_slice, gradients)
-        self.optimizer.step(parameters, slots, gradients)
+        self.optimizer.step(parameters, slots, gradients, self._choice.kernel.unused)
         return losses
 
     def _capture(self, state: PackState, stretch: Stretch, index: Tensor) -> None:

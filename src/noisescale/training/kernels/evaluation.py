@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from noisescale.families import copy_module
+from noisescale.families import copy_module, in_mode
 from noisescale.training.kernels.buffer_slots import BufferSlots
 from noisescale.training.kernels.kernel import Tensors
 from noisescale.user_code import ProcessState, runs_user_code
@@ -19,7 +19,7 @@ class RunByRunEvaluation:
     """
 
     def __init__(self, module: nn.Module) -> None:
-        self._evaluated = copy_module(module).eval()
+        self._evaluated = in_mode(copy_module(module), training=False)
         self._runs_user_code = runs_user_code(module)
         self._evaluated_parameters = dict(self._evaluated.named_parameters())
         self._evaluated_buffers = BufferSlots(self._evaluated)
@@ -39,8 +39,9 @@ class RunByRunEvaluation:
     def _output(self, parameters: Tensors, buffers: Tensors, inputs: Tensor, run: int) -> Tensor:
         # The module takes views of the pack's tensors, which serves also a scripted module.
         for name, tensor in parameters.items():
-            self._evaluated_parameters[name].data = tensor[run].detach()
-        # Copies as well, because a module may go on counting in evaluation mode.
+            values = tensor[run].detach()
+            self._evaluated_parameters[name].data = values.clone() if self._runs_user_code else values
+        # Copies, because a module may change its weights or go on counting in evaluation mode.
         self._evaluated_buffers.set_copies(buffers, run)
         # A copy, because a module may change its inputs in place, and all runs share them.
         return self._evaluated(inputs.clone())  # type: ignore[no-any-return]

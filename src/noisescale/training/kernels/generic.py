@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from noisescale.families import in_mode
 from noisescale.training.kernels.attention import plain_attention
 from noisescale.training.kernels.evaluation import RunByRunEvaluation
 from noisescale.training.kernels.kernel import Tensors
@@ -34,12 +35,13 @@ class GenericKernel(RunByRunEvaluation):
         self._loss = loss
         self._convolutions: AbstractContextManager[object] = UnfoldedConvolutions() if unfolded else nullcontext()
 
-        trained = module.train()
+        trained = in_mode(module, training=True)
 
         def outputs(parameters: Tensors, buffers: Tensors, inputs: Tensor) -> Tensor:
             return functional_call(trained, (parameters, buffers), (inputs,))  # type: ignore[no-any-return]
 
         self._training_outputs = vmap(outputs)
+        self.unused: dict[str, range] = {}
 
     def losses_and_gradients(
         self,
@@ -57,7 +59,12 @@ class GenericKernel(RunByRunEvaluation):
         attention = nullcontext() if inputs.is_cuda else plain_attention()
         with torch.enable_grad(), self._convolutions, attention:
             losses = self._loss.per_example(self._training_outputs(leaves, buffers, inputs), targets).mean(1)
-            gradients = torch.autograd.grad(losses.sum(), list(leaves.values()), materialize_grads=True)
+            computed = torch.autograd.grad(losses.sum(), list(leaves.values()), allow_unused=True)
         if state is not None:
             state.restore()
-        return losses.detach(), dict(zip(leaves, gradients, strict=True))
+        gradients = dict(zip(leaves, computed, strict=True))
+        self.unused = {name: range(len(inputs)) for name, gradient in gradients.items() if gradient is None}
+        return losses.detach(), {
+            name: torch.zeros_like(leaves[name]) if gradient is None else gradient
+            for name, gradient in gradients.items()
+        }

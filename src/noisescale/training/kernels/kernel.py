@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from torch import Tensor
@@ -15,6 +15,11 @@ class Kernel(Protocol):
 
     name: str
     """The name of the kernel, which the column `kernel` of a study shows."""
+
+    @property
+    def unused(self) -> Mapping[str, Sequence[int]]:
+        """The runs whose last pass did not use a parameter, by its name. Torch's optimizers then leave it as it is."""
+        ...
 
     def losses_and_gradients(
         self,

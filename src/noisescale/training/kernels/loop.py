@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
+from noisescale.families import in_mode
 from noisescale.seeding import seeded
 from noisescale.training.kernels.buffer_slots import BufferSlots
 from noisescale.training.kernels.evaluation import RunByRunEvaluation
@@ -29,9 +30,10 @@ class LoopKernel(RunByRunEvaluation):
 
     def __init__(self, module: nn.Module, loss: Loss, *, of_torch_only: bool = True) -> None:
         super().__init__(module)
-        self._trained, self._loss, self._of_torch_only = module.train(), loss, of_torch_only
+        self._trained, self._loss, self._of_torch_only = in_mode(module, training=True), loss, of_torch_only
         self._parameters = dict(module.named_parameters())
         self._buffers = BufferSlots(module)
+        self.unused: dict[str, list[int]] = {}
 
     def losses_and_gradients(
         self,
@@ -44,6 +46,7 @@ class LoopKernel(RunByRunEvaluation):
     ) -> tuple[Tensor | None, Tensors]:
         gradients = {name: torch.empty_like(tensor) for name, tensor in parameters.items()}
         losses = inputs.new_empty(len(inputs))
+        self.unused = {}
         state = ProcessState() if self._runs_user_code else None
         for run in range(len(inputs)):
             # The module takes views of the pack's tensors: a training pass updates its buffers in place. This takes a
@@ -58,10 +61,13 @@ class LoopKernel(RunByRunEvaluation):
                 loss.backward()  # type: ignore[no-untyped-call]
             if state is not None:  # or the next run would be computed with what this one has changed
                 state.restore()
+                _read_replaced(leaves, parameters, run)
             self._buffers.read(buffers, run)
             losses[run] = loss.detach()
             for name, leaf in leaves.items():
-                gradients[name][run] = 0.0 if leaf.grad is None else leaf.grad
+                if leaf.grad is None:
+                    self.unused.setdefault(name, []).append(run)
+                gradients[name][run] = 0.0 if leaf.grad is None else leaf.grad.to_dense()
                 leaf.grad = None
         return losses, gradients
 
@@ -70,6 +76,14 @@ class LoopKernel(RunByRunEvaluation):
         others = nullcontext() if self._of_torch_only or seed is None else seeded(seed)
         with others, _Seeded(seed, device):
             yield
+
+
+def _read_replaced(leaves: Mapping[str, Tensor], parameters: Tensors, run: int) -> None:
+    """Copy the parameters of a run from the module, where a pass has put others in their place (`weight.data = …`)."""
+    for name, leaf in leaves.items():
+        values = parameters[name][run]
+        if leaf.data_ptr() != values.data_ptr():
+            values.copy_(leaf.detach())
 
 
 class _Seeded:

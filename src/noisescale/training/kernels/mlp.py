@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +39,8 @@ class MLPKernel:
     """
 
     name = "explicit"
+    # Every pass uses every parameter.
+    unused: Mapping[str, Sequence[int]] = MappingProxyType({})
 
     def __init__(self, layers: MLPLayers, loss: Loss) -> None:
         self._weights = [f"{name}.weight" for name in layers.names]

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from noisescale.errors import one_line
-from noisescale.families import copy_module, equal_tensors
-from noisescale.seeding import drawn_from, preserved_generators
+from noisescale.families import copy_module, in_mode
+from noisescale.seeding import drawn_from
 from noisescale.training.kernels.generic import GenericKernel
-from noisescale.training.kernels.gradient_hooks import HookWatch, hooked_part
+from noisescale.training.kernels.hidden_effects import hidden_effect
 from noisescale.training.kernels.kernel import Tensors
 from noisescale.training.kernels.loop import LoopKernel
 from noisescale.training.losses import Loss
@@ -58,37 +58,26 @@ class Trial:
         return Trial(parameters, buffers, self.inputs[:runs].clone(), self.targets[:runs])
 
 
-def moving_buffers(module: nn.Module, inputs: Tensor) -> Tensors:
-    """Return the buffers that training changes (running statistics), with their values in the module.
+def moving_buffers(module: nn.Module) -> Tensors:
+    """Return the buffers that training may change (running statistics), with their values in the module.
 
-    These are the buffers that a forward pass in training mode changes. Torch's running statistics are also recognized
-    by name, because a first pass may leave their values unchanged. Where a pass of a user's module changes any, it may
-    later change the others too.
+    Any pass may change the buffers of a class of the user, the first or a later one. Layers of this package change only
+    running statistics.
 
     Args:
         module: The module.
-        inputs: One batch, shape [B, …].
     """
-    if not any(True for _ in module.buffers()):
-        return {}
-    trial = copy_module(module).train()
-    with preserved_process(), torch.no_grad(), preserved_generators():
-        trial(inputs.clone())
-    after = dict(trial.named_buffers())
-    buffers = dict(module.named_buffers())
-    moving = {
-        name
-        for name, buffer in buffers.items()
-        if name.rpartition(".")[2] in _STATISTICS or not equal_tensors(buffer, after[name])
+    return {
+        name: buffer.detach().clone()
+        for name, buffer in module.named_buffers()
+        if name.rpartition(".")[2] in _STATISTICS or not _is_constant(module, name, buffer)
     }
-    if moving:
-        moving |= {name for name in buffers if not _is_constant(module.get_submodule(name.rpartition(".")[0]))}
-    return {name: buffer.detach().clone() for name, buffer in buffers.items() if name in moving}
 
 
-def _is_constant(owner: nn.Module) -> bool:
-    """Return whether a layer is of this package. Of its buffers, a pass changes only running statistics."""
-    return type(owner).__module__.partition(".")[0] == "noisescale"
+def _is_constant(module: nn.Module, name: str, buffer: Tensor) -> bool:
+    owner = module.get_submodule(name.rpartition(".")[0])
+    # A sweep refuses modules that change a sparse buffer.
+    return type(owner).__module__.partition(".")[0] == "noisescale" or buffer.layout != torch.strided
 
 
 def generators_of(module: nn.Module, inputs: Tensor) -> list[str]:
@@ -101,7 +90,7 @@ def generators_of(module: nn.Module, inputs: Tensor) -> list[str]:
     Returns:
         Some of "torch", "NumPy" and "Python".
     """
-    trial = copy_module(module).train()
+    trial = in_mode(copy_module(module), training=True)
 
     def step() -> None:
         with torch.enable_grad():
@@ -127,8 +116,14 @@ def reason_against_packing(module: nn.Module, loss: Loss, trial: Trial) -> str |
         loss: The loss.
         trial: A step of at least two runs.
     """
-    if (hooked := hooked_part(module)) is not None:
-        return f"a hook is registered on the gradient of {hooked}"
+
+    def compute(watched: nn.Module) -> None:
+        with preserved_process(), torch.enable_grad():
+            outputs = in_mode(watched, training=True)(trial.inputs[0].clone())
+            loss.per_example(outputs, trial.targets[0]).mean().backward()  # type: ignore[no-untyped-call]
+
+    if (effect := hidden_effect(copy_module(module), compute)) is not None:
+        return effect
     # Copies, because a pass may leave tensors in the module that no later pass can use.
     packed_module, single_module = copy_module(module), copy_module(module)
     single_trial = trial.first(2)
@@ -148,21 +143,19 @@ def reason_against_packing(module: nn.Module, loss: Loss, trial: Trial) -> str |
     kernel.losses_and_gradients(
         packed_trial.parameters, packed_trial.buffers, packed_trial.inputs, packed_trial.targets
     )
-    with HookWatch() as watch:
-        _, single = LoopKernel(single_module, loss).losses_and_gradients(
-            single_trial.parameters, single_trial.buffers, single_trial.inputs, single_trial.targets
-        )
-    if watch.has_hooks:
-        return "a pass registers a hook on the gradient of a tensor"
+    _, single = LoopKernel(single_module, loss).losses_and_gradients(
+        single_trial.parameters, single_trial.buffers, single_trial.inputs, single_trial.targets
+    )
     lowered = torch.is_autocast_enabled(trial.inputs.device.type) or torch.backends.cuda.matmul.allow_tf32
     tolerance = _LOWERED_TOLERANCE if lowered else _TOLERANCE
     largest = max(float(gradient.norm()) for gradient in single.values())
     for name, gradient in single.items():
         if not (packed[name] - gradient).norm() <= tolerance * (gradient.norm() + _ROUNDING * largest) + 1e-12:
             return f"the gradient of {name} differs when several runs are computed at once"
-    for name, buffer in single_trial.buffers.items():
-        if not torch.allclose(packed_trial.buffers[name], buffer, rtol=tolerance, atol=tolerance, equal_nan=True):
-            return f"the buffer {name} differs when several runs are computed at once"
+    pairs = {**single_trial.parameters, **single_trial.buffers}, {**packed_trial.parameters, **packed_trial.buffers}
+    for name, tensor in pairs[0].items():
+        if not torch.allclose(pairs[1][name], tensor, rtol=tolerance, atol=tolerance, equal_nan=True):
+            return f"{name} differs after a pass when several runs are computed at once"
     return None
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
@@ -234,13 +235,21 @@ class PackedOptimizer(ABC):
         self._factors = rate_factor, decay_factor
         self.rates_changed()
 
-    def step(self, parameters: Tensors, slots: dict[str, Tensors], gradients: Tensors) -> None:
+    def step(
+        self,
+        parameters: Tensors,
+        slots: dict[str, Tensors],
+        gradients: Tensors,
+        unused: Mapping[str, Sequence[int]] = MappingProxyType({}),
+    ) -> None:
         """Take one step, in place.
 
         Args:
             parameters: Parameters by name, shape [R, …] each.
             slots: The optimizer's state tensors (e.g. the velocity), by slot and parameter, shape [R, …] each.
             gradients: Gradients by parameter, shape [R, …] each.
+            unused: Runs whose pass did not use a parameter, by parameter. Decay and momentum leave it as it is, as in
+                `torch.optim`.
         """
         if self._bound is not None:
             gradients = self._clipped(gradients, self._bound)
@@ -251,9 +260,14 @@ class PackedOptimizer(ABC):
                 # number, which cannot be changed in place, so it is copied.
                 gradient = gradient if gradient.is_contiguous() else gradient.contiguous()
                 gradient.addcmul_(tensor, self.decay[name])
+            of_parameter = {slot: tensors[name] for slot, tensors in slots.items()}
+            runs = list(unused.get(name, ()))
+            before = [(entry, entry[runs]) for entry in (tensor, *of_parameter.values())] if runs else []
             if self.shrinks:
                 tensor.mul_(self.shrink_factor[name])
-            self.update_parameter(name, tensor, {slot: tensors[name] for slot, tensors in slots.items()}, gradient)
+            self.update_parameter(name, tensor, of_parameter, gradient)
+            for entry, values in before:
+                entry[runs] = values
 
     @abstractmethod
     def update_parameter(self, name: str, tensor: Tensor, slots: Tensors, gradient: Tensor) -> None:
