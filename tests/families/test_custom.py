@@ -12,6 +12,7 @@ from noisescale.errors import BadInput
 from noisescale.families import ModelOptions, family_factory
 
 MODULE = """
+import torch
 from torch import nn
 
 def good(width, input_shape, num_classes):
@@ -25,6 +26,14 @@ def returns_none(width, input_shape, num_classes):
 
 def takes_too_little(width):
     return nn.Linear(width, width)
+
+def complex_layer(width, input_shape, num_classes):
+    return nn.Sequential(nn.Linear(5, width, dtype=torch.complex64))
+
+def whole_numbers(width, input_shape, num_classes):
+    module = nn.Linear(5, 3)
+    module.codes = nn.Parameter(torch.arange(width), requires_grad=False)
+    return module
 
 not_callable = 3
 """
@@ -56,6 +65,8 @@ def test_a_factory_is_found_in_the_current_folder(user_module: str) -> None:
         ("users_own_models:raises", "RuntimeError: no such width"),
         ("users_own_models:returns_none", r"must return a torch\.nn\.Module.*NoneType"),
         ("users_own_models:takes_too_little", "TypeError"),
+        ("users_own_models:complex_layer", "real numbers"),
+        ("users_own_models:whole_numbers", "real numbers.*codes of int64"),
         ("users_own_models:missing", "a name 'missing' in module 'users_own_models'"),
         ("users_own_models:not_callable", "not_callable must be a function"),
         ("no_such_module_here:factory", "module 'no_such_module_here' that can be imported.*ModuleNotFoundError"),

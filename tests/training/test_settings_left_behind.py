@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from noisescale.errors import BadInput
 from noisescale.training import PackTrainer
 
 if TYPE_CHECKING:
@@ -74,3 +75,31 @@ def test_a_setting_left_behind_reaches_no_other_run(
     for finals in results[1:]:
         for seed, final in finals.items():
             assert final == pytest.approx(results[0][seed], rel=1e-9)
+
+
+@pytest.mark.parametrize("looped", [True, False])
+@pytest.mark.parametrize(("name", "setting"), [("folder", "the working folder"), ("autocast", "autocast")])
+def test_a_setting_that_only_later_passes_change_is_refused(
+    name: str,
+    setting: str,
+    looped: bool,
+    make_run: MakeRun,
+    make_data: MakeData,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    passes = iter(range(10**6))
+
+    def change() -> None:
+        if next(passes) > 40:
+            CHANGES[name]()
+
+    runs = [make_run(seed=seed, steps=200, family="own:own") for seed in range(3)]
+    trainer = PackTrainer(
+        runs, make_data(), lambda width, *_: Changes(width, change, looped), reference_width=32, kernel="auto"
+    )
+    before = os.getcwd(), torch.is_autocast_enabled("cpu")
+    with pytest.raises(BadInput, match=f"in its first pass if in any.*a change of {setting} in a later pass"):
+        trainer.advance()
+    assert (os.getcwd(), torch.is_autocast_enabled("cpu")) == before

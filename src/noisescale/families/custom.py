@@ -52,7 +52,8 @@ class CustomBuild:
             num_classes: Number of outputs.
 
         Raises:
-            BadInput: The factory raises an error, or returns something that is not a module or has no parameters.
+            BadInput: The factory raises an error, or returns something that is not a module, or has no parameters,
+                or parameters that are no real numbers.
         """
         try:
             with contained():
@@ -73,6 +74,10 @@ class CustomBuild:
             raise BadInput("model.family", f"{self.reference} must return a module", one_line(error)) from error
         if not any(True for _ in module.parameters()):
             raise BadInput("model.family", f"{self.reference} must return a module with parameters", "none")
+        for name, parameter in module.named_parameters():
+            if not parameter.is_floating_point():
+                required = "parameters of real numbers (torch.view_as_complex makes complex ones of them; or a buffer)"
+                raise BadInput("model.family", required, f"{name} of {str(parameter.dtype).removeprefix('torch.')}")
         return module
 
 

@@ -21,6 +21,7 @@ from noisescale.training.block_order import BlockOrder
 from noisescale.training.initialization import initialize_pack
 from noisescale.training.kernels import GenericKernel, Tensors, Trial, choose_kernel, moving_buffers
 from noisescale.training.late_window import average_steps, evaluation_steps
+from noisescale.training.later_passes import like_the_first
 from noisescale.training.losses import LOSSES, check_loss
 from noisescale.training.measurements import Measurements
 from noisescale.training.memory import cuda_peak, equal_parts, footprint, part_size, runs_in_memory
@@ -32,9 +33,8 @@ from noisescale.training.precision import PRECISIONS, check_precision
 from noisescale.training.schedules import parse_schedule
 from noisescale.training.state import NOT_DIVERGED, PackState, clear_runs, finite_runs, views, zeros_like
 from noisescale.training.stopwatch import Stopwatch
-from noisescale.training.unseeded_draws import without_draws
 
-# Calls a function and checks which random numbers it draws.
+# Calls a function and checks what its passes do.
 Watch = Callable[[Callable[[], Any]], Any]
 
 # Steps between checks for a loss that is not finite. A run with such a loss never recovers, so rarer checks lose only
@@ -86,7 +86,7 @@ class PackTrainer:
         self.runs, self.dataset, self.device = list(runs), dataset, device
         # The families of this package draw nothing. A compiler and an observer may.
         watches = ":" in any_run.family and not compile and on_step is None
-        self._watched: Watch = without_draws if watches else lambda call: call()
+        self._watched: Watch = like_the_first if watches else lambda call: call()
         self._precision = PRECISIONS[any_run.precision]
         self._dtype = self._precision.dtype
         self._loss = LOSSES[any_run.loss]

@@ -21,6 +21,8 @@ class RunByRunEvaluation:
     def __init__(self, module: nn.Module) -> None:
         self._evaluated = in_mode(copy_module(module), training=False)
         self._runs_user_code = runs_user_code(module)
+        # Whether the first training pass changed settings of the process. None before it.
+        self._changes_settings: bool | None = None if self._runs_user_code else False
         self._evaluated_parameters = dict(self._evaluated.named_parameters())
         self._evaluated_buffers = BufferSlots(self._evaluated)
 

@@ -53,7 +53,7 @@ class GenericKernel(RunByRunEvaluation):
         seeds: Sequence[int] | None = None,
     ) -> tuple[Tensor | None, Tensors]:
         leaves = {name: tensor.detach().requires_grad_() for name, tensor in parameters.items()}
-        state = ProcessState() if self._runs_user_code else None
+        state = ProcessState() if self._changes_settings is not False else None
         # The loss of a run does not depend on other runs, so the gradient of the summed losses contains the gradient of
         # each run. Autograd around the vectorized pass takes a tenth less time than `torch.func.grad` within it.
         attention = nullcontext() if inputs.is_cuda else plain_attention()
@@ -61,7 +61,7 @@ class GenericKernel(RunByRunEvaluation):
             losses = self._loss.per_example(self._training_outputs(leaves, buffers, inputs), targets).mean(1)
             computed = torch.autograd.grad(losses.sum(), list(leaves.values()), allow_unused=True)
         if state is not None:
-            state.restore()
+            self._changes_settings = bool(state.restore()) or bool(self._changes_settings)
         gradients = dict(zip(leaves, computed, strict=True))
         self.unused = {name: range(len(inputs)) for name, gradient in gradients.items() if gradient is None}
         return losses.detach(), {

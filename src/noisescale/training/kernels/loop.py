@@ -47,27 +47,31 @@ class LoopKernel(RunByRunEvaluation):
         gradients = {name: torch.empty_like(tensor) for name, tensor in parameters.items()}
         losses = inputs.new_empty(len(inputs))
         self.unused = {}
-        state = ProcessState() if self._runs_user_code else None
+        state = ProcessState() if self._changes_settings is not False else None
         for run in range(len(inputs)):
             # The module takes views of the pack's tensors: a training pass updates its buffers in place. This takes a
             # third of the time of a functional call.
             leaves = {name: self._parameters[name] for name in parameters}
-            for name, tensor in parameters.items():
-                leaves[name].data = tensor[run].detach()
+            values = {name: tensor[run].detach() for name, tensor in parameters.items()}
+            for name, leaf in leaves.items():
+                leaf.data = values[name]
             self._buffers.set(buffers, run)
             with torch.enable_grad(), self._seeded(seeds[run] if seeds is not None else None, inputs.device):
                 loss = self._loss.per_example(self._trained(inputs[run]), targets[run]).mean()
                 # Not `torch.autograd.grad`, which modules that recompute parts of their passes refuse.
                 loss.backward()  # type: ignore[no-untyped-call]
             if state is not None:  # or the next run would be computed with what this one has changed
-                state.restore()
-                _read_replaced(leaves, parameters, run)
+                self._changes_settings = bool(state.restore()) or bool(self._changes_settings)
+            if self._runs_user_code:
+                _read_replaced(leaves, values)
             self._buffers.read(buffers, run)
             losses[run] = loss.detach()
             for name, leaf in leaves.items():
                 if leaf.grad is None:
                     self.unused.setdefault(name, []).append(run)
-                gradients[name][run] = 0.0 if leaf.grad is None else leaf.grad.to_dense()
+                    gradients[name][run] = 0.0
+                else:
+                    gradients[name][run] = leaf.grad.to_dense() if leaf.grad.is_sparse else leaf.grad
                 leaf.grad = None
         return losses, gradients
 
@@ -78,12 +82,11 @@ class LoopKernel(RunByRunEvaluation):
             yield
 
 
-def _read_replaced(leaves: Mapping[str, Tensor], parameters: Tensors, run: int) -> None:
+def _read_replaced(leaves: Mapping[str, Tensor], values: Tensors) -> None:
     """Copy the parameters of a run from the module, where a pass has put others in their place (`weight.data = …`)."""
     for name, leaf in leaves.items():
-        values = parameters[name][run]
-        if leaf.data_ptr() != values.data_ptr():
-            values.copy_(leaf.detach())
+        if not leaf.is_set_to(values[name]):
+            values[name].copy_(leaf.detach())
 
 
 class _Seeded:
