@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from noisescale.errors import BadInput, printable
-from noisescale.streams import prepare_streams
+from noisescale.streams import output_as_errors, prepare_streams
 
 app = typer.Typer(
     help="Find, explain and transfer the hyperparameters of training: learning rate, batch size, width, weight decay.",
@@ -193,10 +193,11 @@ def recommend_command(
     recommendation = recommend(study, width, batch_size, prefer=prefer, tolerance=share, held=held)
     values, tables = recommendation.as_json(), recommendation_tables(recommendation)
     if check:
-        result = check_recommendation(
-            study, recommendation, batch_size, held=held, seeds=check_seeds, budget=check_budget,
-            log=lambda line: print(line, file=sys.stderr, flush=True),
-        )  # fmt: skip
+        with output_as_errors():
+            result = check_recommendation(
+                study, recommendation, batch_size, held=held, seeds=check_seeds, budget=check_budget,
+                log=lambda line: print(line, file=sys.stderr, flush=True),
+            )  # fmt: skip
         values["check"] = result.as_json()
         tables += check_tables(result)
     if as_json:
@@ -239,14 +240,15 @@ def measure_command(
     from noisescale.report import MeasurementLines, measured_tables
     from noisescale.user_code import contained
 
-    loaded = load_dataset(DatasetOptions(data, standardize=not as_given))
-    shape = (loaded.input_shape, loaded.num_classes)
-    loaded_model = load_model(model, checkpoint, key=key, width=width, data=shape)
-    with MeasurementLines() as lines, contained():
-        measurement = measure_model(
-            loaded_model, loaded, loss=loss, examples=examples, seed=seed, only=only or (), max_products=max_products,
-            on_progress=lines.show,
-        )  # fmt: skip
+    with output_as_errors():
+        loaded = load_dataset(DatasetOptions(data, standardize=not as_given))
+        shape = (loaded.input_shape, loaded.num_classes)
+        loaded_model = load_model(model, checkpoint, key=key, width=width, data=shape)
+        with MeasurementLines() as lines, contained():
+            measurement = measure_model(
+                loaded_model, loaded, loss=loss, examples=examples, seed=seed, only=only or (),
+                max_products=max_products, on_progress=lines.show,
+            )  # fmt: skip
     if as_json:
         _print_json(measurement.as_json())
     else:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import codecs
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from io import TextIOWrapper
+from typing import TextIO
 
 _HANDLER = "noisescale.spelled"
 # How characters are spelled where the encoding lacks them. All others become a question mark.
@@ -32,6 +35,32 @@ def prepare_streams() -> None:
             # Names of files may hold bytes that no encoding accepts.
             is_unicode = (stream.encoding or "").lower().startswith("utf")
             stream.reconfigure(errors="backslashreplace" if is_unicode else _HANDLER)
+
+
+@contextmanager
+def output_as_errors() -> Iterator[None]:
+    """Send what code inside prints to standard error: a user's code may print, and the output is only the results.
+
+    This holds for Python's streams and for the files of the process, which extensions and started programs write to.
+    """
+    streams = [stream for stream in (sys.stdout, sys.__stdout__) if stream is not None]
+    with ExitStack() as stack:
+        _flush(streams)
+        with suppress(OSError):  # the caller closed one of the files
+            output = os.dup(1)
+            stack.callback(os.close, output)
+            os.dup2(2, 1)
+            stack.callback(os.dup2, output, 1)
+        # Code may have kept a stream. What it wrote there must leave before the file is the output again.
+        stack.callback(_flush, streams)
+        stack.enter_context(redirect_stdout(sys.stderr))
+        yield
+
+
+def _flush(streams: list[TextIO]) -> None:
+    for stream in streams:
+        with suppress(ValueError):  # code of the user may have closed it
+            stream.flush()
 
 
 def _spell(error: UnicodeError) -> tuple[str, int]:

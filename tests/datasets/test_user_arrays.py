@@ -64,10 +64,10 @@ def test_masked_arrays_need_all_their_entries() -> None:
 
 
 def test_frames_and_series_are_taken() -> None:
-    frame = pd.DataFrame(VECTORS, columns=["a", "b", "c"]).astype({"b": np.float32})
-    frame["d"] = np.array([True, False, True, True, False, False])
-    test = frame.iloc[:4]
-    raw = check_arrays("own", frame, pd.Series(LABELS, dtype="Int64"), test, pd.Series(TEST_LABELS, dtype="category"))
+    train = pd.DataFrame(VECTORS, columns=["a", "b", "c"]).astype({"b": np.float32})
+    train["d"] = np.array([True, False, True, True, False, False])
+    test = train.iloc[:4]
+    raw = check_arrays("own", train, pd.Series(LABELS, dtype="Int64"), test, pd.Series(TEST_LABELS, dtype="category"))
     np.testing.assert_allclose(raw.x_train[:, :3], VECTORS, rtol=1e-6)
     np.testing.assert_array_equal(raw.x_train[:, 3], [1, 0, 1, 1, 0, 0])
     np.testing.assert_array_equal(raw.y_train, LABELS)
@@ -84,6 +84,69 @@ def test_frames_and_series_are_taken() -> None:
 def test_frames_with_other_entries_are_refused(changed: dict[str, Any], message: str) -> None:
     with pytest.raises(BadInput, match=message):
         check_arrays("own", **{**USABLE, **changed})
+
+
+def frame(values: np.ndarray, columns: list[Any]) -> pd.DataFrame:
+    return pd.DataFrame(values, columns=columns)
+
+
+@pytest.mark.parametrize(
+    ("columns", "others", "message"),
+    [
+        (["a", "b", "c"], ["a", "c", "b"], "'c' at position 2, and 'b' in x_train"),
+        (["a", "b", "c"], ["a", "b", "d"], "'d' at position 3, and 'c' in x_train"),
+        (["a", "b", "c"], ["A", "b", "c"], "'A' at position 1, and 'a' in x_train"),
+        ([("p", 0), ("p", 1), ("q", 0)], [("p", 0), ("q", 0), ("p", 1)], "position 2"),
+        (["a", "b", "c"], ["a", "b"], "no column at position 3, and 'c' in x_train"),
+    ],
+)
+def test_inputs_with_other_columns_are_refused(columns: list[Any], others: list[Any], message: str) -> None:
+    inputs = {"x_train": frame(VECTORS, columns), "x_test": frame(TEST_VECTORS[:, : len(others)], others)}
+    required = "own x_test: must have the columns of x_train in the same order"
+    with pytest.raises(BadInput, match=f"{required}. Got: .*{message}"):
+        check_arrays("own", **{**USABLE, **inputs})
+
+
+@pytest.mark.parametrize(
+    ("x_train", "x_test"),
+    [
+        (frame(VECTORS, ["a", "b", "c"]), frame(TEST_VECTORS, ["a", "b", "c"])),
+        (frame(VECTORS, ["a", "b", "c"]), TEST_VECTORS),
+        (VECTORS, frame(TEST_VECTORS, ["a", "b", "c"])),
+        (frame(VECTORS, [0, 1, 2]), frame(TEST_VECTORS, ["0", "1", "2"])),
+        (frame(VECTORS, [float("nan"), 1, 2]), frame(TEST_VECTORS, [float("nan"), 1, 2])),
+    ],
+)
+def test_equal_columns_and_arrays_are_taken_by_position(x_train: Any, x_test: Any) -> None:
+    raw = check_arrays("own", **{**USABLE, "x_train": x_train, "x_test": x_test})
+    np.testing.assert_array_equal(raw.x_train, VECTORS)
+    np.testing.assert_array_equal(raw.x_test, TEST_VECTORS)
+
+
+def test_columns_of_targets_have_an_order_too() -> None:
+    targets, test_targets = VECTORS[:, :2], TEST_VECTORS[:, :2]
+    with pytest.raises(BadInput, match="own y_test: .*columns of y_train .*'b' at position 1, and 'a' in y_train"):
+        check_arrays("own", VECTORS, frame(targets, ["a", "b"]), TEST_VECTORS, frame(test_targets, ["b", "a"]))
+    raw = check_arrays("own", VECTORS, frame(targets[:, :1], ["a"]), TEST_VECTORS, frame(test_targets[:, :1], ["b"]))
+    assert raw.num_outputs == 1
+
+
+@pytest.mark.parametrize("key", ["y_train", "y_test"])
+@pytest.mark.parametrize(
+    ("kind", "largest", "message"),
+    [
+        (lambda labels: np.array(labels, dtype=np.uint64), 2**64 - 1, f"a largest label of {2**64 - 1}"),
+        (lambda labels: np.array(labels, dtype=np.uint64), 2**63, f"a largest label of {2**63}"),
+        (lambda labels: torch.tensor(labels, dtype=torch.uint64), 2**63, f"a largest label of {2**63}"),
+        (pd.Series, 2**63, f"a largest label of {2**63}"),
+        (lambda labels: np.array(labels, dtype=object), 2**70, "dtype object"),
+        (pd.Series, 2**70, "dtype object"),
+    ],
+)
+def test_labels_beyond_64_bits_are_refused_by_name(key: str, kind: Any, largest: int, message: str) -> None:
+    labels = [*USABLE[key].tolist()[:-1], largest]
+    with pytest.raises(BadInput, match=rf"^own {key}: .*Got: {message}"):
+        check_arrays("own", **{**USABLE, key: kind(labels)})
 
 
 @pytest.mark.parametrize("columns", [None, 1, 5])

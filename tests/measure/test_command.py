@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,46 @@ def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["measure", "users_model:model", "--data", "digits"]) == 0
     text = capsys.readouterr().out
     assert "gradient noise scale" in text and "±" in text and "products" in text and "95 %" in text
+
+
+TALKS = """
+import os, sys
+import torch
+from torch import nn
+print("import")
+kept = sys.stdout
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(64, 10)
+    def forward(self, x):
+        print("forward")
+        kept.write("kept stream\\n")
+        sys.__stdout__.write("stream of the process\\n")
+        return self.layer(x.flatten(1))
+def factory():
+    os.write(1, b"file\\n")
+    os.system("echo program")
+    return Model()
+model = Model()
+def data():
+    print("data")
+    x = torch.randn(12, 1, 8, 8)
+    return x, torch.arange(12) % 10, x, torch.arange(12) % 10
+"""
+
+
+@pytest.mark.parametrize("name", ["model", "factory"])
+@pytest.mark.parametrize("data", ["digits", "talks:data"])
+def test_what_a_model_prints_is_not_in_the_output(name: str, data: str, tmp_path: Path) -> None:
+    (tmp_path / "talks.py").write_text(TALKS)
+    options = ["--data", data, "--only", "trace_covariance", "--examples", "8", "--json"]
+    command = [sys.executable, "-m", "noisescale", "measure", f"talks:{name}", *options]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["quantities"].keys() == {"trace_covariance"}
+    texts = ["import", "forward", "kept stream", "stream of the process", *["data"] * (data != "digits")]
+    texts += ["file", "program"] if name == "factory" else []
+    assert set(texts) <= set(done.stderr.splitlines())
 
 
 class Bomb:

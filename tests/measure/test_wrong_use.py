@@ -247,6 +247,31 @@ def test_two_gradients_have_no_error_bar() -> None:
     assert pair.gradient_noise_scale.interval == (0.0, math.inf)
 
 
+@every
+@pytest.mark.parametrize(
+    ("wrap", "got"),
+    [
+        (lambda outputs, hidden: (outputs, hidden), "tuple"),
+        (lambda outputs, hidden: [outputs], "list"),
+        (lambda outputs, hidden: {"logits": outputs}, "dict"),
+        (lambda outputs, hidden: None, "NoneType"),
+    ],
+)
+def test_outputs_that_are_not_one_tensor_are_refused(instrument: Callable[..., Any], wrap: Any, got: str) -> None:
+    case = make_case()
+
+    class Wrapped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = case.model
+
+        def forward(self, x: Tensor) -> Any:
+            return wrap(self.inner(x), x)
+
+    with pytest.raises(BadInput, match=rf"^model: outputs that are one tensor\. Got: {got}\.$"):
+        instrument(Wrapped(), case.loss, case.data)
+
+
 def test_batches_of_a_finite_population() -> None:
     """For the whole population |G|² is exact, and per-example gradients of the same data give the same |G|²."""
     case = make_case()

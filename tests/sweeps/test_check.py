@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -116,6 +117,22 @@ def test_the_command_line_checks_a_recommendation(
     page = path.read_text(encoding="utf-8")
     assert "Check at width 6, on 3 fresh seeds" in page
     assert any(sentence.startswith("On 3 fresh seeds at width 6, the recommendation") for sentence in data["result"])
+
+
+def test_what_the_check_prints_is_not_in_the_output(
+    small_study: Study, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def talking(*arguments: Any, **options: Any) -> Check:
+        print("a print of a model")
+        os.write(1, b"a line of an extension\n")
+        return check_recommendation(*arguments, **options)
+
+    monkeypatch.setattr("noisescale.check.check_recommendation", talking)
+    arguments = ["recommend", str(small_study.folder), "--width", "6", "--check", "--check-seeds", "3", "--json"]
+    assert main(arguments) == 0
+    output = capfd.readouterr()
+    assert "check" in json.loads(output.out)
+    assert "a print of a model\n" in output.err and "a line of an extension\n" in output.err
 
 
 def test_the_defaults_are_those_of_torch(small_study: Study) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -24,14 +25,19 @@ def check_arrays(name: str, x_train: object, y_train: object, x_test: object, y_
 
     Raises:
         BadInput: An array has a wrong type, dtype, shape or length, or masked, NaN or infinite entries, or has labels
-            outside 0 to K - 1.
+            outside 0 to K - 1, or two DataFrames have other columns or another order of them.
     """
+    x_columns, y_columns = (_columns(x_train), _columns(x_test)), (_columns(y_train), _columns(y_test))
     x_train, x_test = _inputs(x_train, f"{name} x_train"), _inputs(x_test, f"{name} x_test")
+    _check_columns(name, "x", *x_columns)
     if x_test.shape[1:] != x_train.shape[1:]:
         required = f"examples must have the same shape as in x_train, {list(x_train.shape[1:])}"
         raise BadInput(f"{name} x_test", required, list(x_test.shape[1:]))
     y_train = _outputs(y_train, f"{name} y_train", len(x_train))
     y_test = _outputs(y_test, f"{name} y_test", len(x_test))
+    if y_train.shape[1:] != (1,):
+        # The only column of targets may have another name in each frame.
+        _check_columns(name, "y", *y_columns)
     if y_test.shape[1:] != y_train.shape[1:]:
         required = f"must be of the same kind as y_train, {_kind(y_train)}"
         raise BadInput(f"{name} y_test", required, _kind(y_test))
@@ -61,6 +67,8 @@ def _outputs(value: object, name: str, examples: int) -> Array:
     if len(array) != examples:
         raise BadInput(name, f"must be as long as its inputs, {examples}", len(array))
     if not is_real:
+        if (largest := int(array.max())) > np.iinfo(np.int64).max:
+            raise BadInput(name, "labels must be 0 to K - 1", f"a largest label of {largest}")
         return array.astype(np.int64)
     with np.errstate(over="ignore"):
         targets = array.astype(np.float32)
@@ -103,6 +111,25 @@ def _frame_to_numpy(frame: Any, name: str) -> Array:
             raise BadInput(name, "must hold real numbers, without missing entries", column or f"dtype {array.dtype}")
         array = np.stack([values.astype(np.float64) for values in columns], axis=1)
     return array
+
+
+def _columns(value: Any) -> list[str] | None:
+    """Return the names of the columns of a DataFrame, as texts. None for an array."""
+    columns = getattr(value, "columns", None) if hasattr(value, "to_numpy") else None
+    return None if columns is None else [str(column) for column in columns]
+
+
+def _check_columns(name: str, key: str, train: list[str] | None, test: list[str] | None) -> None:
+    """Check that two DataFrames have the same columns, because columns are taken by their position."""
+    if train is None or test is None or train == test:
+        return
+    for place, (column, other) in enumerate(zip_longest(train, test), 1):
+        if column != other:
+            required = f"must have the columns of {key}_train in the same order"
+            at_train, at_test = ("no column" if text is None else repr(text) for text in (column, other))
+            raise BadInput(
+                f"{name} {key}_test", required, f"{at_test} at position {place}, and {at_train} in {key}_train"
+            )
 
 
 def _tensor_to_numpy(tensor: torch.Tensor, name: str) -> Array:

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 from noisescale.errors import BadInput
-from noisescale.families import copy_module
 from noisescale.measure.problem import CHUNK, Data, LossFunction, Problem
 
 
@@ -69,7 +68,7 @@ def interpolate(
     points = np.asarray(alphas, dtype=np.float64)
     if not points.size:
         raise BadInput("alphas", "at least one number", "none")
-    model, rows = copy_module(model_a), []
+    model, rows = Problem(model_a, loss, data, chunk=chunk).model, []
     for alpha in points:
         mixed = {
             name: torch.lerp(tensor, end[name], float(alpha)) if tensor.is_floating_point() else tensor

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from noisescale.errors import BadInput, one_line
 from noisescale.estimate import Estimate, with_t_interval
@@ -64,6 +65,8 @@ class MonitoredNoise:
 
 class NoiseMonitor:
     """Measures tr Σ, |G|² and their ratio at regular steps. It changes neither the model nor any generator.
+
+    What a pass changes in the model or the loss is restored: parameters, buffers, and objects of the user's classes.
 
     A batch that cannot be measured is skipped, with a warning at the first such batch. Training goes on as without the
     monitor.
@@ -143,6 +146,10 @@ class NoiseMonitor:
         if examples < self._parts:
             self._skip(f"a batch of {examples} examples, which is fewer than the {self._parts} parts")
             return False
+        if any(is_lazy(parameter) for parameter in self._model.parameters()):
+            # A pass gives them a shape and entries for good.
+            self._skip("batches before the first pass of a model with lazy layers")
+            return False
         size = examples // self._parts
         try:
             gradients = self._gradients(loss_of, size)
@@ -201,17 +208,21 @@ class NoiseMonitor:
             warnings.warn(f"the noise monitor skips {what}", stacklevel=4)
 
     def _gradients(self, loss_of: Callable[[slice], Tensor], size: int) -> list[tuple[Tensor, ...]]:
-        """Compute the gradient of each part. Restore modules and random generators after each."""
-        modules = [module for module in (self._model, self._loss) if isinstance(module, nn.Module)]
+        """Compute the gradient of each part. Restore the model, the loss and random generators afterwards."""
         parameters = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
         devices = [parameters[0].device] if parameters[0].is_cuda else []
         gradients = []
-        with torch.random.fork_rng(devices=devices), preserved_generators(), torch.enable_grad():
+        with (
+            torch.random.fork_rng(devices=devices),
+            preserved_generators(),
+            preserved_state(self._model, self._loss) as restore,
+            torch.enable_grad(),
+        ):
             for start in range(0, size * self._parts, size):
-                with preserved_state(*modules):
-                    loss = loss_of(slice(start, start + size))
-                    computed = torch.autograd.grad(loss, parameters, materialize_grads=True)
-                    gradients.append(tuple(gradient.to_dense() for gradient in computed))
+                loss = loss_of(slice(start, start + size))
+                computed = torch.autograd.grad(loss, parameters, materialize_grads=True)
+                gradients.append(tuple(gradient.to_dense() for gradient in computed))
+                restore()
         return gradients
 
 

@@ -1,45 +1,61 @@
-"""Keeps a module as it is while it computes: its buffers, and whatever it keeps in attributes."""
+"""Keeps a module as it is while it computes: its parameters and buffers, and whatever it keeps in attributes."""
 
 from __future__ import annotations
 
 import random
-from collections import deque
+from array import array
+from collections import UserDict, UserList, deque
 from collections.abc import Callable, Iterator, MutableSet
 from contextlib import contextmanager
 from functools import partial
+from types import CellType, FunctionType, MemberDescriptorType, MethodType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from noisescale.measure.preserved_tensors import preserved_tensor
+from noisescale.user_code import is_of_user
+
 Restore = Callable[[], object]
+
+# Classes of Python whose objects only hold what is put into them.
+_HOLDERS = (SimpleNamespace, UserDict, UserList)
 
 
 @contextmanager
-def preserved_state(*modules: nn.Module) -> Iterator[None]:
-    """Restore modules after the block: attributes, buffers, and what was registered inside. Parameters are not copied.
+def preserved_state(*values: object) -> Iterator[Restore]:
+    """Restore modules after the block: parameters, buffers, attributes, and what was registered inside.
 
-    Tensors, arrays, generators, lists, dictionaries, sets and queues in attributes are restored with their contents, at
-    any depth. Objects of other classes are not: they may hold anything, such as the whole trainer.
+    Tensors, arrays, generators, lists, dictionaries, sets, queues and objects of the user's classes are restored with
+    their contents, at any depth, wherever attributes, bound methods or closures lead to them. Objects of installed
+    packages are not: they may hold anything, such as the whole trainer with its threads.
 
     Args:
-        modules: The modules.
+        values: The modules, and other objects and functions.
+
+    Yields:
+        A function that restores all of it within the block.
     """
-    restores = _snapshots(modules)
-    try:
-        yield
-    finally:
+    restores = _snapshots(values)
+
+    def restore() -> None:
         with torch.no_grad():
-            for restore in restores:
-                restore()
+            for restore_value in restores:
+                restore_value()
+
+    try:
+        yield restore
+    finally:
+        restore()
 
 
-def _snapshots(modules: tuple[nn.Module, ...]) -> list[Restore]:
-    """Return the functions that restore the modules and all that they hold."""
+def _snapshots(values: tuple[object, ...]) -> list[Restore]:
+    """Return the functions that restore the values and all that they hold."""
     # The values are held as well, so that no id is that of an older value.
     seen: dict[int, Any] = {}
-    restores, waiting = [], list[Any](modules)
+    restores, waiting = [], list[Any](values)
     while waiting:
         value = waiting.pop()
         if id(value) in seen:
@@ -47,49 +63,90 @@ def _snapshots(modules: tuple[nn.Module, ...]) -> list[Restore]:
         seen[id(value)] = value
         if (restore := _snapshot(value)) is not None:
             restores.append(restore)
-        waiting += _contents(value)
+        slots = _slots(value)
+        restores += [partial(_refill_slot, value, slot, *entry) for slot, entry in slots]
+        waiting += [*_contents(value), *(entry[0] for _, entry in slots if entry)]
     return restores
 
 
 def _contents(value: Any) -> list[Any]:
-    """Return the values inside a module or a container."""
+    """Return the values inside a module, a container, an object of the user, or a function."""
     if isinstance(value, nn.Module):
         return list(vars(value).values())
+    if isinstance(value, Tensor):
+        return [vars(value), value.grad if value.is_leaf else None]
+    if isinstance(value, MethodType):
+        return [value.__self__]
+    if isinstance(value, FunctionType):
+        return list(value.__closure__ or ()) if is_of_user(value.__module__ or "") else []
+    if isinstance(value, CellType):
+        return _cell_contents(value)
+    contents: list[Any] = []
     if isinstance(value, dict):
-        return list(value.values())
-    return list(value) if isinstance(value, (list, tuple, deque)) else []
+        contents += value.values()
+    elif isinstance(value, (list, tuple, deque)):
+        contents += value
+    if _is_holder(value):
+        # The dictionary of the attributes is restored as any other.
+        contents.append(_attributes(value))
+    return contents
 
 
 def _snapshot(value: Any) -> Restore | None:
     """Return a function that restores what a value holds. None for a value that is not restored."""
     if isinstance(value, nn.Module):
-        return _attributes(value)
-    if isinstance(value, nn.Parameter):
-        return None
+        return partial(_refill_attributes, vars(value), dict(vars(value)))
     if isinstance(value, Tensor):
-        return _tensor(value)
+        return preserved_tensor(value)
     if isinstance(value, np.ndarray):
         return partial(np.copyto, value, value.copy()) if value.flags.writeable else None
     if isinstance(value, dict):
         return partial(_refill, value, dict(value))
-    if isinstance(value, list):
-        return partial(value.__setitem__, slice(None), list(value))
+    if isinstance(value, (list, bytearray, array)):
+        return partial(value.__setitem__, slice(None), value[:])
     if isinstance(value, deque):
         return partial(_refill_queue, value, list(value))
     if isinstance(value, MutableSet):
         return partial(_refill_set, value, set(value))
+    if isinstance(value, CellType):
+        return partial(_refill_cell, value, _cell_contents(value))
     return _generator(value)
 
 
-def _attributes(part: nn.Module) -> Restore:
-    attributes = dict(vars(part))
+def _is_holder(value: Any) -> bool:
+    kind = type(value)
+    return not isinstance(value, type) and (kind in _HOLDERS or is_of_user(kind.__module__))
 
-    def restore() -> None:
-        for name in vars(part).keys() - attributes.keys():
-            del vars(part)[name]
-        vars(part).update(attributes)
 
-    return restore
+def _attributes(value: object) -> dict[str, Any] | None:
+    try:
+        # A class of the user may answer with another dictionary, or compute something.
+        attributes = object.__getattribute__(value, "__dict__")
+    except AttributeError:
+        return None
+    return attributes if isinstance(attributes, dict) else None
+
+
+def _slots(value: object) -> list[tuple[MemberDescriptorType, tuple[Any, ...]]]:
+    """Return the slots of an object of the user, each with its value, or with nothing if it is not set."""
+    if not _is_holder(value):
+        return []
+    slots: list[tuple[MemberDescriptorType, tuple[Any, ...]]] = []
+    for kind in type(value).__mro__:
+        for slot in vars(kind).values() if "__slots__" in vars(kind) else ():
+            if isinstance(slot, MemberDescriptorType):
+                try:
+                    slots.append((slot, (slot.__get__(value, type(value)),)))
+                except AttributeError:
+                    slots.append((slot, ()))
+    return slots
+
+
+def _cell_contents(cell: CellType) -> list[Any]:
+    try:
+        return [cell.cell_contents]
+    except ValueError:  # an empty cell
+        return []
 
 
 def _generator(value: Any) -> Restore | None:
@@ -104,8 +161,15 @@ def _generator(value: Any) -> Restore | None:
     return None
 
 
+def _refill_attributes(values: dict[str, Any], entries: dict[str, Any]) -> None:
+    for name in values.keys() - entries.keys():
+        del values[name]
+    values.update(entries)
+
+
 def _refill(values: dict[Any, Any], entries: dict[Any, Any]) -> None:
-    if values.keys() == entries.keys() and all(values[name] is entry for name, entry in entries.items()):
+    pairs = zip(values.items(), entries.items(), strict=False)
+    if len(values) == len(entries) and all(key is name and value is entry for (key, value), (name, entry) in pairs):
         return
     values.clear()
     values.update(entries)
@@ -122,14 +186,15 @@ def _refill_set(values: MutableSet[Any], entries: set[Any]) -> None:
         values.add(entry)
 
 
-def _tensor(tensor: Tensor) -> Restore | None:
-    if tensor.layout != torch.strided or tensor.is_meta:
-        return None
-    before = tensor.detach().clone()
+def _refill_slot(value: object, slot: MemberDescriptorType, *entry: Any) -> None:
+    if entry:
+        slot.__set__(value, entry[0])
+    elif hasattr(value, slot.__name__):
+        slot.__delete__(value)
 
-    def restore() -> None:
-        # Only if it has changed: writing to a tensor of a forward pass would spoil the caller's backward pass.
-        if not torch.equal(tensor, before):
-            tensor.copy_(before)
 
-    return restore
+def _refill_cell(cell: CellType, entries: list[Any]) -> None:
+    if entries:
+        cell.cell_contents = entries[0]
+    elif _cell_contents(cell):
+        del cell.cell_contents

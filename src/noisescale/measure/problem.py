@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from noisescale.errors import BadInput
 from noisescale.families import copy_module
 from noisescale.measure.loss_weights import find_weights
-from noisescale.measure.problem_checks import check_batch, check_data, check_model, check_repeatable
+from noisescale.measure.problem_checks import check_batch, check_copied, check_data, check_model, check_repeatable
 from noisescale.measure.second_derivative import check_second_derivative
 from noisescale.measure.vectorized import vectorized
 
@@ -86,6 +86,7 @@ class Problem:
         sizes = [len(inputs) for inputs, _ in self.batches()]
         self.examples, self._batch_count = sum(sizes), len(sizes)
         check_repeatable(self)
+        check_copied(self, model)
         # None if all examples have the same weight in the loss, else their weights and the sum over the data.
         self._weights = find_weights(self)
         self._is_curvature_checked = False

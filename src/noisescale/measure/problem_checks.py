@@ -1,4 +1,4 @@
-"""Checks of a problem: weights must be finite, batches must be pairs, and data must repeat."""
+"""Checks of a problem: weights are finite, batches are pairs, data repeat, and a copy computes with its parameters."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from noisescale.errors import BadInput
 
@@ -116,6 +116,42 @@ def check_repeatable(problem: Problem) -> None:
             if not torch.allclose(single, outputs[:1], rtol=tolerance, atol=tolerance * float(outputs.abs().max())):
                 required = "outputs of an example that do not depend on its batch, in mode 'eval' (running statistics)"
                 raise BadInput("model", required, "outputs that depend on the batch")
+
+
+def check_copied(problem: Problem, original: nn.Module) -> None:
+    """Check that the copied model computes with its parameters, and not with those of the original.
+
+    Args:
+        problem: The problem, which holds the copy.
+        original: The model that was copied.
+
+    Raises:
+        BadInput: Outputs of the copy have a gradient at a parameter of the original.
+    """
+    names = {id(parameter): name for name, parameter in original.named_parameters()}
+    inputs = next(iter(problem.batches()))[0]
+    with torch.enable_grad():
+        # The parameters of the copy are replaced by tensors without gradients, so they are not among the leaves.
+        outputs = _outputs(problem, inputs)
+    for leaf in _leaves(outputs):
+        if id(leaf) in names:
+            required = "a module that computes with its own layers (self) also when it is copied by copy.deepcopy"
+            name = names[id(leaf)]
+            got = f"a copy that computes with {name} of the original, as a lambda or another closure over a layer does"
+            raise BadInput("model", required, got)
+
+
+def _leaves(outputs: Tensor) -> Iterator[Tensor]:
+    """Yield the tensors at which a backward pass from the outputs would accumulate gradients."""
+    seen, waiting = set(), [outputs.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if type(node).__name__ == "AccumulateGrad":
+            yield node.variable  # type: ignore[attr-defined]
+        waiting += [following for following, _ in node.next_functions]
 
 
 def _outputs(problem: Problem, inputs: Tensor) -> Tensor:

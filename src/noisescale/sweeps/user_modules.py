@@ -7,9 +7,7 @@ every worker finds the same files.
 from __future__ import annotations
 
 import os
-import site
 import sys
-import sysconfig
 from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.machinery import PathFinder
@@ -19,8 +17,8 @@ from types import ModuleType
 from noisescale.sweeps.named_code import imported_names, named_files, with_parents
 from noisescale.sweeps.reached_code import files_of
 from noisescale.sweeps.syntax_digest import digest_of, parsed, tree_text
+from noisescale.user_code import is_installed
 
-_SOURCE = Path(__file__).resolve().parents[1]
 # Digests of imported modules, by name. The value holds the module's spec, which a reload replaces: a file that is
 # edited after its import does not change the code that runs.
 _DIGESTS: dict[str, tuple[object, str]] = {}
@@ -152,15 +150,7 @@ def _user_path(file: str) -> Path | None:
 
 
 def _is_users(path: Path) -> bool:
-    return not any(path.is_relative_to(folder) for folder in _installed())
-
-
-@cache
-def _installed() -> tuple[Path, ...]:
-    paths = sysconfig.get_paths()
-    folders = [paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")]
-    folders += [*site.getsitepackages(), site.getusersitepackages()]
-    return (*(Path(folder).resolve() for folder in folders), _SOURCE)
+    return not is_installed(path)
 
 
 def _root(names: Sequence[str]) -> Path:

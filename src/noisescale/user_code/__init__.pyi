@@ -3,5 +3,7 @@ from .containment import contained as contained
 from .custom_modules import runs_user_code as runs_user_code
 from .imports import import_named as import_named
 from .imports import is_only_in_this_process as is_only_in_this_process
+from .installation import is_installed as is_installed
+from .installation import is_of_user as is_of_user
 from .process_state import ProcessState as ProcessState
 from .process_state import preserved_process as preserved_process
