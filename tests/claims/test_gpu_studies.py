@@ -145,6 +145,7 @@ def test_planted_effects_are_judged(id: str, tmp_path: Path, monkeypatch: pytest
         assert outcome != "contradicted", report
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("id", AT_GPU)
 def test_planted_nulls_are_not_supported(id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A null must not be supported only because a unit grows with width."""

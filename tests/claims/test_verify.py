@@ -55,18 +55,25 @@ def test_all_claims_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("name", WITH_EXPERIMENT)
-def test_the_effect_is_detected_and_the_null_is_not_supported(name: str, tmp_path: Path) -> None:
+def test_the_effect_is_detected(name: str, tmp_path: Path) -> None:
     experiment = CLAIMS[name].experiment
     assert experiment is not None
     evidence = experiment(Request("smoke", 0, tmp_path))
     assert joint_outcome(evidence.statistics) == "supported", evidence.statistics
-    with contextlib.suppress(NotRun):  # a null without evidence is not supported either
-        null = experiment(Request("smoke", 0, tmp_path, null=True))
-        assert joint_outcome(null.statistics) != "supported", null.statistics
     assert evidence.runs > 0 and evidence.setting
     for panel in evidence.panels:
         assert panel.x_label and panel.y_label
         assert all(len(curve.x) == len(curve.y) for curve in panel.curves)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", WITH_EXPERIMENT)
+def test_the_null_is_not_supported(name: str, tmp_path: Path) -> None:
+    experiment = CLAIMS[name].experiment
+    assert experiment is not None
+    with contextlib.suppress(NotRun):  # a null without evidence is not supported either
+        null = experiment(Request("smoke", 0, tmp_path, null=True))
+        assert joint_outcome(null.statistics) != "supported", null.statistics
 
 
 def test_the_command_writes_a_verdict_and_a_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

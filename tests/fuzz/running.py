@@ -22,7 +22,7 @@ CASES = {
     "spec": 400, "spec text": 300, "spec override": 200, "spec run": 8, "command line": 300,
     "batch": 130, "batch pickle": 150, "archive": 100, "idx": 140, "cache": 50,
     "arrays": 200, "array file": 110, "weights": 100, "measured weights": 3,
-    "read": 70, "state": 70, "report": 24, "continued": 20, "hostile": 8,
+    "read": 50, "state": 50, "report": 24, "continued": 20, "hostile": 8,
 }  # fmt: skip
 FULL = 3
 LONG = {"hostile": 200}

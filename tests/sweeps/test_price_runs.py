@@ -21,7 +21,7 @@ from noisescale.errors import BadInput
 from noisescale.laws import fit
 from noisescale.noise_laws import NOISE_SCALE, SGD_NOISE
 from noisescale.runs import Run
-from noisescale.sweeps import Grid, SweepSpec, status, sweep
+from noisescale.sweeps import Grid, SweepSpec, measured_times, status, sweep
 from noisescale.sweeps.driver import required_runs
 from noisescale.sweeps.estimates import dry_run
 from noisescale.sweeps.extensions import extension_runs
@@ -34,6 +34,13 @@ MakeSpec = Callable[..., SweepSpec]
 Outcome = Callable[[Run], dict[str, Any]]
 Frame = Callable[[Iterable[Run], Outcome], pd.DataFrame]
 Finish = Callable[..., list[Run]]
+
+
+@pytest.fixture(autouse=True)
+def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let dry runs take the planned times, which takes no time."""
+    monkeypatch.setattr(measured_times, "MEASURED_SECONDS", 0.0)
+
 
 PRICED: dict[str, Any] = {
     "dataset__train_size": 1000,
