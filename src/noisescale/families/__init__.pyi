@@ -6,6 +6,9 @@ from .copying import has_hooks as has_hooks
 from .custom import Factory as Factory
 from .ghost_batch import GhostBatchNorm as GhostBatchNorm
 from .layers import FixedReadOut as FixedReadOut
+from .modes import converted as converted
+from .modes import converted_dtype as converted_dtype
+from .modes import in_mode as in_mode
 from .normalization import NORMALIZATIONS as NORMALIZATIONS
 from .normalization import Normalization as Normalization
 from .normalization import Normalizer as Normalizer
