@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from noisescale.errors import BadInput
 from noisescale.measure.problem import CHUNK, Data, LossFunction, Problem
@@ -70,14 +70,16 @@ def interpolate(
         raise BadInput("alphas", "at least one number", "none")
     model, rows = Problem(model_a, loss, data, chunk=chunk).model, []
     for alpha in points:
-        mixed = {
-            name: torch.lerp(tensor, end[name], float(alpha)) if tensor.is_floating_point() else tensor
-            for name, tensor in start.items()
-        }
+        mixed = {name: _mixed(tensor, end[name], float(alpha)) for name, tensor in start.items()}
         model.load_state_dict(mixed)
         rows.append(_loss_and_accuracy(Problem(model, loss, data, chunk=chunk)))
     values = np.array(rows)
     return Interpolation(points, values[:, 0], values[:, 1])
+
+
+def _mixed(start: Tensor, end: Tensor, alpha: float) -> Tensor:
+    """Return (1 − α)·start + α·end, or the start if the numbers are whole."""
+    return torch.lerp(start, end, alpha) if start.is_floating_point() or start.is_complex() else start
 
 
 def _loss_and_accuracy(problem: Problem) -> tuple[float, float]:

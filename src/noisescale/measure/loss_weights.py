@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.func import grad_and_value
 
 from noisescale.errors import BadInput
+from noisescale.measure.problem_checks import lower_precision
 from noisescale.measure.vectorized import vectorized
 
 if TYPE_CHECKING:
@@ -122,6 +123,7 @@ def find_weights(problem: Problem) -> tuple[LossWeights, float] | None:
     flat: list[Tensor] = []
     any_counted = False
     for batch_sizes, outputs, targets in _outputs_in_parts(problem):
+        tolerance = TOLERANCE[lower_precision([problem.point.dtype, outputs.dtype])]
         value, slope = _checked_loss(loss, outputs, targets)
         single_values, single_slopes = _singles(loss, outputs, targets)
         if weights is None:

@@ -20,6 +20,7 @@ from noisescale.measure.hessian import Eigenvalues, double_product, hessian_frob
 from noisescale.measure.noise import gradient_noise
 from noisescale.measure.ntk import ntk_eigenvalues
 from noisescale.measure.problem import Problem
+from noisescale.measure.problem_checks import lower_precision
 
 SCHEMA_VERSION = 1
 
@@ -157,7 +158,8 @@ def measure_model(
         raise BadInput("--examples", "at least 2", examples)
     population = len(data.x_train)
     index = torch.randperm(population, generator=torch.Generator().manual_seed(seed))[:examples]
-    dtype = next((parameter.dtype for parameter in model.parameters()), torch.float32)
+    # Without parameters the model is refused below.
+    dtype = lower_precision([parameter.dtype for parameter in model.parameters()] or [torch.float32])
     inputs, targets = data.x_train[index].to(dtype), data.y_train[index]
     targets = targets.to(dtype) if targets.is_floating_point() else targets
     problem = _build_problem(model, LOSSES[loss], (inputs, targets), population)

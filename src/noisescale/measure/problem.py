@@ -13,9 +13,16 @@ from torch.func import functional_call, grad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from noisescale.errors import BadInput
-from noisescale.families import copy_module
+from noisescale.families import converted, copy_module
 from noisescale.measure.loss_weights import find_weights
-from noisescale.measure.problem_checks import check_batch, check_copied, check_data, check_model, check_repeatable
+from noisescale.measure.problem_checks import (
+    check_batch,
+    check_copied,
+    check_data,
+    check_model,
+    check_repeatable,
+    lower_precision,
+)
 from noisescale.measure.second_derivative import check_second_derivative
 from noisescale.measure.vectorized import vectorized
 
@@ -39,7 +46,7 @@ class Problem:
     leave out parameters that take no gradient.
 
     Args:
-        model: Any module.
+        model: Any module. If parts are in float32 and others in float64, the measurement is in float32.
         loss: Loss of outputs and targets, averaged over the batch. The average may be weighted, as torch weights it by
             class weights, by `ignore_index` or by the number of valid tokens. The measured loss is that of all data in
             one batch.
@@ -79,10 +86,14 @@ class Problem:
         check_model(trained)
         self.names, self._shapes = list(trained), [tensor.shape for tensor in trained.values()]
         self._sizes = [tensor.numel() for tensor in trained.values()]
-        self.point = torch.cat([tensor.flatten() for tensor in trained.values()])
+        self._dtypes = [tensor.dtype for tensor in trained.values()]
+        # A frozen part takes inputs in its precision too.
+        self._precisions = {tensor.dtype for tensor in self.model.parameters() if tensor.is_floating_point()}
+        precision = lower_precision([*self._dtypes, *self._precisions])
+        self.point = torch.cat([tensor.flatten().to(precision) for tensor in trained.values()])
         self.coordinates = "module" if learning_rate_multipliers is None else "optimizer"
         self.scale = self._flat_scale(trained, learning_rate_multipliers)
-        self._data = check_data(data, self.point.dtype)
+        self._data = check_data(data, self._precisions)
         sizes = [len(inputs) for inputs, _ in self.batches()]
         self.examples, self._batch_count = sum(sizes), len(sizes)
         check_repeatable(self)
@@ -110,12 +121,12 @@ class Problem:
         Args:
             dtype: Precision, float32 or float64.
         """
-        converted = copy.copy(self)
-        converted.model, converted.point = copy_module(self.model).to(dtype), self.point.to(dtype)
-        converted.scale = self.scale.to(dtype)
+        problem = copy.copy(self)
+        problem.model, problem.point = converted(copy_module(self.model), dtype), self.point.to(dtype)
+        problem.scale, problem._dtypes = self.scale.to(dtype), [dtype] * len(self._dtypes)
         if isinstance(self._loss, nn.Module):
-            converted._loss = copy.deepcopy(self._loss).to(dtype)
-        return converted
+            problem._loss = converted(copy.deepcopy(self._loss), dtype)
+        return problem
 
     @property
     def size(self) -> int:
@@ -132,7 +143,7 @@ class Problem:
                 yield inputs[part].to(device), targets[part].to(device)
         else:
             for batch in self._data:
-                inputs, targets = check_batch(batch, self.point.dtype)
+                inputs, targets = check_batch(batch, self._precisions)
                 yield inputs.to(device), targets.to(device)
 
     def weighted_batches(self) -> Iterator[tuple[float, Batch]]:
@@ -165,9 +176,9 @@ class Problem:
         return weights.of(targets) * (self.examples / total)
 
     def unflatten(self, vector: Tensor) -> dict[str, Tensor]:
-        """Split a flat vector, shape [P], into tensors by parameter name."""
-        parts = torch.split(vector, self._sizes)
-        return {name: part.view(shape) for name, part, shape in zip(self.names, parts, self._shapes, strict=True)}
+        """Split a flat vector, shape [P], into tensors by parameter name, each in the precision of its parameter."""
+        described = zip(self.names, torch.split(vector, self._sizes), self._shapes, self._dtypes, strict=True)
+        return {name: part.view(shape).to(dtype) for name, part, shape, dtype in described}
 
     def outputs(self, vector: Tensor, inputs: Tensor) -> Tensor:
         """Compute the outputs of the model at other parameters.
@@ -307,7 +318,7 @@ class Problem:
             torch.as_tensor(multipliers[name], dtype=tensor.dtype, device=tensor.device).expand_as(tensor).flatten()
             for name, tensor in trained.items()
         ]
-        flat = torch.cat(parts)
+        flat = torch.cat(parts).to(self.point.dtype)
         if not (flat > 0).all():
             raise BadInput("learning_rate_multipliers", "numbers above 0", float(flat.min()))
         return flat.sqrt()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -18,6 +18,16 @@ _FORMS = "(inputs, targets) as tensors, or an iterable of such batches"
 
 # Relative rounding error of a sum over the data, if the order of the data changes.
 _ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-3}
+
+
+def lower_precision(dtypes: Iterable[torch.dtype]) -> torch.dtype:
+    """Return float32 if a part is in float32: the whole is no more precise. Otherwise the first precision.
+
+    Args:
+        dtypes: Precisions of the parts, at least one.
+    """
+    dtypes = list(dtypes)
+    return torch.float32 if torch.float32 in dtypes else dtypes[0]
 
 
 def check_model(trained: dict[str, Tensor]) -> None:
@@ -39,12 +49,12 @@ def check_model(trained: dict[str, Tensor]) -> None:
         raise BadInput("model", "parameters in float32 or float64", ", ".join(sorted(map(str, dtypes))))
 
 
-def check_data(data: Data, dtype: torch.dtype) -> Data:
+def check_data(data: Data, dtypes: Collection[torch.dtype]) -> Data:
     """Return the data, or refuse data of an unknown form.
 
     Args:
         data: The data.
-        dtype: Precision of the model.
+        dtypes: Precisions of the parameters.
 
     Raises:
         BadInput: The data are neither two tensors nor an iterable of batches, or they are empty.
@@ -52,7 +62,7 @@ def check_data(data: Data, dtype: torch.dtype) -> Data:
     if isinstance(data, tuple):
         if len(data) != 2 or not all(isinstance(part, Tensor) for part in data):
             raise BadInput("data", _FORMS, "another tuple")
-        check_batch(cast("Batch", data), dtype)
+        check_batch(cast("Batch", data), dtypes)
     elif isinstance(data, Iterator):
         raise BadInput("data", "an iterable that can be used several times, e.g. a list of batches", "an iterator")
     elif not isinstance(data, Iterable):
@@ -62,12 +72,12 @@ def check_data(data: Data, dtype: torch.dtype) -> Data:
     return data
 
 
-def check_batch(batch: Batch, dtype: torch.dtype) -> Batch:
+def check_batch(batch: Batch, dtypes: Collection[torch.dtype]) -> Batch:
     """Return the inputs and targets of a batch, or refuse a batch that does not fit the model.
 
     Args:
         batch: The batch.
-        dtype: Precision of the model.
+        dtypes: Precisions of the parameters.
 
     Raises:
         BadInput: The batch is not a pair of tensors of equal length, is empty, or has another precision than the model.
@@ -79,8 +89,9 @@ def check_batch(batch: Batch, dtype: torch.dtype) -> Batch:
     if len(inputs) != len(targets) or not len(inputs):
         got = f"{len(inputs)} inputs and {len(targets)} targets"
         raise BadInput("data", "as many targets as inputs, at least one", got)
-    if inputs.is_floating_point() and inputs.dtype != dtype:
-        raise BadInput("data", f"inputs in the model's precision, {dtype}", str(inputs.dtype))
+    if inputs.is_floating_point() and inputs.dtype not in dtypes:
+        precisions = " or ".join(sorted(map(str, dtypes)))
+        raise BadInput("data", f"inputs in the model's precision, {precisions}", str(inputs.dtype))
     return inputs, targets
 
 
@@ -106,13 +117,16 @@ def check_repeatable(problem: Problem) -> None:
     inputs = next(iter(problem.batches()))[0]
     with torch.no_grad():
         outputs, repeated = (_outputs(problem, inputs) for _ in range(2))
+        if outputs.dtype not in _ROUNDING:
+            raise BadInput("model", "outputs in float32 or float64", str(outputs.dtype))
         if not torch.equal(outputs, repeated) and not torch.allclose(outputs, repeated, rtol=1e-4, equal_nan=True):
             required = "outputs that are the same in every pass; in training mode switch dropout off (p = 0)"
             raise BadInput("model", required, "outputs that differ between two passes")
         if not torch.isfinite(outputs).all():
             raise BadInput("model", "finite outputs on the data", "NaN or infinity")
         if problem.mode == "eval" and len(inputs) > 1:
-            single, tolerance = _outputs(problem, inputs[:1]), 1e3 * _ROUNDING[outputs.dtype] / 10
+            rounding = _ROUNDING[lower_precision([problem.point.dtype, outputs.dtype])]
+            single, tolerance = _outputs(problem, inputs[:1]), 1e3 * rounding / 10
             if not torch.allclose(single, outputs[:1], rtol=tolerance, atol=tolerance * float(outputs.abs().max())):
                 required = "outputs of an example that do not depend on its batch, in mode 'eval' (running statistics)"
                 raise BadInput("model", required, "outputs that depend on the batch")
@@ -169,7 +183,8 @@ def _fingerprint(problem: Problem) -> float:
     """Return a number that depends on all examples and, in mode "train", on their batches, but not on their order."""
     total = 0.0
     for batch in problem.batches():
-        parts = [part.detach().cpu().double() for part in batch]
+        parts = [torch.view_as_real(part.resolve_conj()) if part.is_complex() else part for part in batch]
+        parts = [part.detach().cpu().double() for part in parts]
         rows = [part.flatten(1) if part.dim() > 1 else part[:, None] for part in parts]
         marks = torch.zeros(len(rows[0]), dtype=torch.float64)
         for row in rows:

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from noisescale.errors import BadInput
+from noisescale.families import converted_dtype
+from noisescale.measure.problem_checks import lower_precision
 
 if TYPE_CHECKING:
     from noisescale.measure.problem import Batch, Problem
@@ -76,6 +78,7 @@ def check_second_derivative(problem: Problem) -> None:
         BadInput: An operation has no second derivative or a wrong one, or the loss jumps at the weights.
     """
     checked, batch = _in_double(problem)
+    precision = _precision(checked, batch)
     generator = torch.Generator().manual_seed(0)
 
     def direction() -> Tensor:
@@ -83,19 +86,20 @@ def check_second_derivative(problem: Problem) -> None:
         return nn.functional.normalize(vector, dim=0)
 
     first = direction()
-    comparisons = [_compare(checked, batch, first)]
+    comparisons = [_compare(checked, batch, first, precision)]
     if comparisons[0].deviates or comparisons[0].jumps:
-        comparisons += [_compare(checked, batch, direction()) for _ in range(_DIRECTIONS - 1)]
+        comparisons += [_compare(checked, batch, direction(), precision) for _ in range(_DIRECTIONS - 1)]
         majority = _DIRECTIONS // 2 + 1
         if sum(comparison.jumps for comparison in comparisons) >= majority:
             required = "a loss that is continuous in the weights, for its curvature"
-            raise BadInput(_WHERE, required, f"a loss that jumps if {_jumping(checked, batch, first)} moves slightly")
+            parameter = _jumping(checked, batch, first, precision)
+            raise BadInput(_WHERE, required, f"a loss that jumps if {parameter} moves slightly")
         if sum(comparison.deviates for comparison in comparisons) >= majority:
             raise BadInput(_WHERE, "operations with a correct second derivative", _described(checked, comparisons[0]))
     second = direction()
     along, across = (float(u @ _product(checked, batch, v)) for u, v in ((second, first), (first, second)))
     size = float(comparisons[0].product.norm() + _product(checked, batch, second).norm())
-    if not abs(along - across) <= torch.finfo(checked.point.dtype).eps ** 0.5 * size:
+    if not abs(along - across) <= precision**0.5 * size:
         got = f"a Hessian that is not symmetric: u·Hv = {along:.6g} and v·Hu = {across:.6g}"
         raise BadInput(_WHERE, "operations with a correct second derivative", got)
 
@@ -111,15 +115,21 @@ def _in_double(problem: Problem) -> tuple[Problem, Batch]:
         return plain, (inputs, targets)
     try:
         double = plain.with_precision(torch.float64)
-        x, y = (part.double() if part.is_floating_point() else part for part in (inputs, targets))
+        x, y = (part.to(converted_dtype(part, torch.float64)) for part in (inputs, targets))
         double.batch_gradient((x, y))
     except Exception:  # a model or a loss with a part that is fixed in float32, or a device without float64
         return plain, (inputs, targets)
     return double, (x, y)
 
 
-def _compare(problem: Problem, batch: Batch, direction: Tensor) -> _Comparison:
-    precision = torch.finfo(problem.point.dtype).eps
+def _precision(problem: Problem, batch: Batch) -> float:
+    """Return the machine precision of the parameters or of the outputs, whichever is coarser."""
+    with torch.no_grad():
+        outputs = problem.outputs(problem.point, batch[0])
+    return torch.finfo(lower_precision([problem.point.dtype, outputs.dtype])).eps
+
+
+def _compare(problem: Problem, batch: Batch, direction: Tensor, precision: float) -> _Comparison:
     step = _STEP * precision**0.5 * (float(problem.point.norm()) or 1.0)
     center = _at(problem, batch, problem.point)
     near, far = (
@@ -146,9 +156,8 @@ def _jump(center: _Point, near: list[_Point], far: list[_Point], precision: floa
     return False
 
 
-def _jumping(problem: Problem, batch: Batch, direction: Tensor) -> str:
+def _jumping(problem: Problem, batch: Batch, direction: Tensor, precision: float) -> str:
     """Return the name of the first parameter along which the loss jumps."""
-    precision = torch.finfo(problem.point.dtype).eps
     step = _STEP * precision**0.5 * (float(problem.point.norm()) or 1.0)
     center = _at(problem, batch, problem.point)
     for name, part in problem.unflatten(direction).items():
