@@ -94,3 +94,15 @@ def test_bound_methods_and_closures_over_frozen_layers_are_measured(build: Calla
     noise = measure.gradient_noise(model, nn.CrossEntropyLoss(), (INPUTS, TARGETS))
     assert noise.gradient_norm_squared.value == pytest.approx(square, rel=1e-5)
     assert noise.trace_covariance.value > 0
+
+
+@pytest.mark.parametrize("name", ["0.weight", "2.bias"])
+def test_a_loss_that_computes_with_the_weights_is_refused(name: str) -> None:
+    model = nn.Sequential(nn.Linear(INPUTS.shape[1], 8), nn.Tanh(), nn.Linear(8, 3))
+    penalized = model.get_parameter(name)
+
+    def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return nn.functional.cross_entropy(outputs, targets) + 0.1 * penalized.square().sum()
+
+    with pytest.raises(BadInput, match=f"loss: a loss of outputs and targets alone.*computes with {name} of the model"):
+        measure.gradient_noise(model, loss, (INPUTS, TARGETS))

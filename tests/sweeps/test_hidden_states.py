@@ -192,3 +192,14 @@ class ChangesASparseBuffer(Net):
 def test_a_sparse_buffer_that_moves_is_refused() -> None:
     with pytest.raises(BadInput, match="sparse buffers stay as they are.*adjacent, which a pass changes"):
         check_passes(from_seed(ChangesASparseBuffer), INPUTS[:8], INPUTS[8:])
+
+
+class TupleInTraining(Net):
+    def forward(self, x: Tensor) -> Any:
+        outputs = super().forward(x)
+        return (outputs, x) if self.training else outputs
+
+
+def test_a_tuple_in_training_mode_is_refused() -> None:
+    with pytest.raises(BadInput, match="one tensor in training mode. Got: a tuple"):
+        check_passes(from_seed(TupleInTraining), INPUTS[:8], INPUTS[8:])

@@ -133,17 +133,17 @@ def check_repeatable(problem: Problem) -> None:
 
 
 def check_copied(problem: Problem, original: nn.Module) -> None:
-    """Check that the copied model computes with its parameters, and not with those of the original.
+    """Check that neither the copied model nor the loss computes with parameters of the original.
 
     Args:
         problem: The problem, which holds the copy.
         original: The model that was copied.
 
     Raises:
-        BadInput: Outputs of the copy have a gradient at a parameter of the original.
+        BadInput: Outputs of the copy, or the loss, have a gradient at a parameter of the original.
     """
     names = {id(parameter): name for name, parameter in original.named_parameters()}
-    inputs = next(iter(problem.batches()))[0]
+    inputs, targets = next(iter(problem.batches()))
     with torch.enable_grad():
         # The parameters of the copy are replaced by tensors without gradients, so they are not among the leaves.
         outputs = _outputs(problem, inputs)
@@ -153,6 +153,15 @@ def check_copied(problem: Problem, original: nn.Module) -> None:
             name = names[id(leaf)]
             got = f"a copy that computes with {name} of the original, as a lambda or another closure over a layer does"
             raise BadInput("model", required, got)
+    try:
+        with torch.enable_grad():
+            loss = problem.loss_of_outputs(outputs.detach(), targets)
+    except Exception:  # the loss is checked later, with a message
+        return
+    for leaf in _leaves(loss) if isinstance(loss, Tensor) else ():
+        if id(leaf) in names:
+            required = "a loss of outputs and targets alone, without a penalty on the weights"
+            raise BadInput("loss", required, f"a loss that computes with {names[id(leaf)]} of the model")
 
 
 def _leaves(outputs: Tensor) -> Iterator[Tensor]:

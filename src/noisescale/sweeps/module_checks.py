@@ -226,9 +226,14 @@ def _pass(module: nn.Module, values: dict[str, Tensor], inputs: Tensor, training
             tensor.data = values[name].clone()
         try:
             with torch.set_grad_enabled(training):
-                outputs: Tensor = in_mode(module, training)(inputs.clone())
+                outputs = in_mode(module, training)(inputs.clone())
+                if not isinstance(outputs, Tensor):
+                    required = f"outputs that are one tensor in {'training' if training else 'evaluation'} mode"
+                    raise BadInput(_KEY, required, f"a {type(outputs).__name__}")
                 if outputs.requires_grad:
                     outputs.square().sum().backward()  # type: ignore[no-untyped-call]
+        except BadInput:
+            raise
         except Exception as error:  # a user's module may raise anything
             raise BadInput(_KEY, "a module that can be trained and evaluated", one_line(error)) from error
         _check_names(module, values)
