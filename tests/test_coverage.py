@@ -141,6 +141,7 @@ def test_the_truth_of_a_family_is_that_of_its_curves_and_its_law(coverage: Simpl
     assert exponents == pytest.approx([0.99, 0.5, 0.01], abs=0.01)
 
 
+@pytest.mark.full
 def test_laws_over_widths_are_covered_on_families_of_several_kinds(coverage: SimpleNamespace) -> None:
     covered = []
     for kind in ("tent, scatter 0.1", "parabola", "three widths", "saturating in three octaves"):

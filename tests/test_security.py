@@ -210,6 +210,7 @@ def test_a_listener_is_detected() -> None:
         assert len(listening(os.getpid())) >= 1
 
 
+@pytest.mark.full
 def test_a_sweep_listens_nowhere(small_spec: str, processes_below: Callable[[int], set[int]]) -> None:
     """Neither the driver nor any of its descendants listens."""
     needs_proc()

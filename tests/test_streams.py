@@ -38,14 +38,16 @@ def test_commands_print_in_any_encoding(encoding: str, arguments: list[str], tmp
     assert b"Traceback" not in ended.stderr and (ended.stdout or ended.stderr)
 
 
-@pytest.mark.parametrize("closed", [1, 2])
+@pytest.mark.parametrize("closed", [1, pytest.param(2, marks=pytest.mark.full)])
 def test_a_closed_stream_is_no_error(closed: int, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "noisescale", "claims"]
     ended = subprocess.run(command, cwd=tmp_path, preexec_fn=lambda: os.close(closed), check=False)
     assert ended.returncode == 0
 
 
-@pytest.mark.parametrize("backend", ["module://no_such_package.backend", "nonsense"])
+@pytest.mark.parametrize(
+    "backend", ["module://no_such_package.backend", pytest.param("nonsense", marks=pytest.mark.full)]
+)
 def test_the_backend_of_a_notebook_does_not_matter(backend: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "noisescale", "claims"]
     environment = {**os.environ, "MPLBACKEND": backend}

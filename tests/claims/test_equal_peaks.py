@@ -141,11 +141,6 @@ def test_equal_peaks_are_seldom_lower() -> None:
     assert count_of_lower(8) <= binom.ppf(0.97, 8, 0.05)
 
 
-@pytest.mark.short
-def test_most_rises_like_the_quickstarts_are_supported() -> None:
-    assert count_of_rises_like_the_quickstart(10) >= 8
-
-
 @pytest.mark.full
 @pytest.mark.parametrize("name", EQUAL_PEAKS)
 def test_equal_peaks_seldom_rise_in_the_long_run(name: str) -> None:

@@ -85,9 +85,9 @@ def test_most_claims_can_be_planted() -> None:
 
 
 @pytest.mark.short
-@pytest.mark.parametrize(("name", "draws"), [*((name, 40) for name in QUICK), *((name, 12) for name in TENTHS)])
+@pytest.mark.parametrize(("name", "draws"), [*((name, 20) for name in QUICK), *((name, 6) for name in TENTHS)])
 def test_few_nulls_are_supported(name: str, draws: int, tmp_path: Path) -> None:
-    # At 5%, more than 6 of 40 or more than 3 of 12 would occur less than once in a hundred.
+    # At 5%, more than 4 of 20 or more than 2 of 6 would occur less than once in a hundred.
     supports, judged = supported(name, draws, tmp_path)
     assert judged >= draws / 2
     assert supports <= binom.ppf(0.99, judged, 0.05)

@@ -117,7 +117,7 @@ def test_the_tangent_kernel_and_the_gauss_newton_matrix(network: str, loss: str)
     assert linearized.converged
 
 
-@pytest.mark.parametrize("network", ["mlp", "attention"])
+@pytest.mark.parametrize("network", ["mlp", pytest.param("attention", marks=pytest.mark.full)])
 def test_the_density_integrates_to_one_and_to_the_trace(network: str) -> None:
     case = make_case(network)
     density = measure.hessian_spectral_density(case.model, case.loss, case.data, probes=60, steps=200)

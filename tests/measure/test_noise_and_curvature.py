@@ -32,6 +32,7 @@ def test_against_dense_matrices(network: str) -> None:
     assert compared.slope.value == pytest.approx(float((values @ noises) / (values @ values)), rel=1e-5)
 
 
+@pytest.mark.full
 def test_proportional_matrices_have_cosine_one() -> None:
     """Least squares at the minimum, with noise in the targets: C approaches s²H for many examples."""
     generator = torch.Generator().manual_seed(0)

@@ -68,7 +68,7 @@ def dense_hessian(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     return Case(model, nn.CrossEntropyLoss(), inputs, targets).hessian()
 
 
-@pytest.mark.parametrize("packable", [True, False])
+@pytest.mark.parametrize("packable", [True, pytest.param(False, marks=pytest.mark.full)])
 @pytest.mark.parametrize("network", NETWORKS)
 def test_a_pack_equals_its_runs(network: str, packable: bool) -> None:
     models, inputs, targets = make_pack(network)
