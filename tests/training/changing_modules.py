@@ -157,3 +157,40 @@ class Unused(Changing):
 @row("a layer that no pass uses")
 def unused(width: int, shape: tuple[int, ...], classes: int) -> nn.Module:
     return Unused(width)
+
+
+class RunningMaximumOfData(RunningMaximum):
+    def change(self, hidden: Tensor) -> Tensor:
+        if self.training:
+            self.largest.data = torch.maximum(self.largest.data, hidden.detach().abs().max())
+        return hidden / self.largest
+
+
+@row("a buffer that a pass replaces by its data (buffer.data = …)", packed=False)
+def running_maximum_of_data(width: int, shape: tuple[int, ...], classes: int) -> nn.Module:
+    return RunningMaximumOfData(width)
+
+
+class CachedInEvaluation(Changing):
+    """Normalizes its weights once when it goes into evaluation mode."""
+
+    def begin(self, width: int) -> None:
+        self.cached: Tensor | None = None
+
+    def train(self, mode: bool = True) -> CachedInEvaluation:
+        self.cached = None
+        return super().train(mode)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.cached
+        if weight is None:
+            weight = self.first.weight / self.first.weight.norm()
+        if not self.training:
+            self.cached = weight.detach()
+        out: Tensor = self.last((x @ weight.T).tanh())
+        return out
+
+
+@row("weights that are computed once in evaluation mode")
+def cached_in_evaluation(width: int, shape: tuple[int, ...], classes: int) -> nn.Module:
+    return CachedInEvaluation(width)

@@ -20,6 +20,7 @@ from noisescale.measure.noise import fieller, ratio_error
 from noisescale.measure.preserved_state import preserved_state
 from noisescale.measure.problem import LossFunction
 from noisescale.seeding import preserved_generators
+from noisescale.user_code import preserved_process
 
 # Steps between measurements. A measurement takes about as long as a step, so this adds about 1 % to the training time.
 EVERY = 100
@@ -67,6 +68,7 @@ class NoiseMonitor:
     """Measures tr Σ, |G|² and their ratio at regular steps. It changes neither the model nor any generator.
 
     What a pass changes in the model or the loss is restored: parameters, buffers, and objects of the user's classes.
+    Not restored are attributes of classes, globals, and objects that hold threads, locks or queues.
 
     A batch that cannot be measured is skipped, with a warning at the first such batch. Training goes on as without the
     monitor.
@@ -214,6 +216,7 @@ class NoiseMonitor:
         gradients = []
         with (
             torch.random.fork_rng(devices=devices),
+            preserved_process(),
             preserved_generators(),
             preserved_state(self._model, self._loss) as restore,
             torch.enable_grad(),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import queue
 import random
+import threading
 from array import array
 from collections import UserDict, UserList, deque
 from collections.abc import Callable, Iterator, MutableSet
-from contextlib import contextmanager
+from concurrent.futures import Executor
+from contextlib import contextmanager, suppress
 from functools import partial
 from types import CellType, FunctionType, MemberDescriptorType, MethodType, SimpleNamespace
 from typing import Any
@@ -22,6 +25,11 @@ Restore = Callable[[], object]
 
 # Classes of Python whose objects only hold what is put into them.
 _HOLDERS = (SimpleNamespace, UserDict, UserList)
+_OF_THREADS = (
+    threading.Thread, threading.Condition, threading.Event, threading.Semaphore, type(threading.Lock()),
+    type(threading.RLock()), queue.Queue, queue.SimpleQueue, Executor,
+)  # fmt: skip
+_MOST_ENTRIES, _MOST_NUMBERS = 10_000, 1_000_000
 
 
 @contextmanager
@@ -29,8 +37,10 @@ def preserved_state(*values: object) -> Iterator[Restore]:
     """Restore modules after the block: parameters, buffers, attributes, and what was registered inside.
 
     Tensors, arrays, generators, lists, dictionaries, sets, queues and objects of the user's classes are restored with
-    their contents, at any depth, wherever attributes, bound methods or closures lead to them. Objects of installed
-    packages are not: they may hold anything, such as the whole trainer with its threads.
+    their contents, at any depth, wherever attributes, bound methods, closures or defaults of functions lead to them.
+    Not restored are objects of installed packages and objects that hold a thread, a lock or a queue between threads,
+    because they may be the whole trainer; the entries of containers of more than 10,000; tensors and arrays of more
+    than a million numbers in objects; and attributes of classes and globals.
 
     Args:
         values: The modules, and other objects and functions.
@@ -55,18 +65,29 @@ def _snapshots(values: tuple[object, ...]) -> list[Restore]:
     """Return the functions that restore the values and all that they hold."""
     # The values are held as well, so that no id is that of an older value.
     seen: dict[int, Any] = {}
-    restores, waiting = [], list[Any](values)
+    # With each value, whether it lies in an object that is no module.
+    restores, waiting = [], [(value, False) for value in values]
     while waiting:
-        value = waiting.pop()
+        value, in_object = waiting.pop()
         if id(value) in seen:
             continue
         seen[id(value)] = value
+        if in_object and _is_large(value):
+            continue
         if (restore := _snapshot(value)) is not None:
             restores.append(restore)
         slots = _slots(value)
         restores += [partial(_refill_slot, value, slot, *entry) for slot, entry in slots]
-        waiting += [*_contents(value), *(entry[0] for _, entry in slots if entry)]
+        contents = [*_contents(value), *(entry[0] for _, entry in slots if entry)]
+        in_object = not isinstance(value, nn.Module) and (in_object or _is_holder(value))
+        waiting += [(entry, in_object) for entry in contents]
     return restores
+
+
+def _is_large(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return value.numel() > _MOST_NUMBERS
+    return isinstance(value, np.ndarray) and value.size > _MOST_NUMBERS
 
 
 def _contents(value: Any) -> list[Any]:
@@ -78,13 +99,17 @@ def _contents(value: Any) -> list[Any]:
     if isinstance(value, MethodType):
         return [value.__self__]
     if isinstance(value, FunctionType):
-        return list(value.__closure__ or ()) if is_of_user(value.__module__ or "") else []
+        if not is_of_user(value.__module__ or ""):
+            return []
+        return [*(value.__closure__ or ()), *(value.__defaults__ or ()), value.__kwdefaults__, vars(value)]
+    if isinstance(value, partial):
+        return [value.func, *value.args, value.keywords]
     if isinstance(value, CellType):
         return _cell_contents(value)
     contents: list[Any] = []
-    if isinstance(value, dict):
+    if isinstance(value, dict) and len(value) <= _MOST_ENTRIES:
         contents += value.values()
-    elif isinstance(value, (list, tuple, deque)):
+    elif isinstance(value, (list, tuple, deque)) and len(value) <= _MOST_ENTRIES:
         contents += value
     if _is_holder(value):
         # The dictionary of the attributes is restored as any other.
@@ -115,7 +140,10 @@ def _snapshot(value: Any) -> Restore | None:
 
 def _is_holder(value: Any) -> bool:
     kind = type(value)
-    return not isinstance(value, type) and (kind in _HOLDERS or is_of_user(kind.__module__))
+    if isinstance(value, type) or not (kind in _HOLDERS or is_of_user(kind.__module__)):
+        return False
+    # Another thread may change it at any time.
+    return not any(isinstance(entry, _OF_THREADS) for entry in (_attributes(value) or {}).values())
 
 
 def _attributes(value: object) -> dict[str, Any] | None:
@@ -189,8 +217,9 @@ def _refill_set(values: MutableSet[Any], entries: set[Any]) -> None:
 def _refill_slot(value: object, slot: MemberDescriptorType, *entry: Any) -> None:
     if entry:
         slot.__set__(value, entry[0])
-    elif hasattr(value, slot.__name__):
-        slot.__delete__(value)
+    else:
+        with suppress(AttributeError):  # it is still not set
+            slot.__delete__(value)
 
 
 def _refill_cell(cell: CellType, entries: list[Any]) -> None:

@@ -13,7 +13,7 @@ from torch.func import functional_call, grad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from noisescale.errors import BadInput
-from noisescale.families import converted, copy_module
+from noisescale.families import converted, copy_module, in_mode
 from noisescale.measure.loss_weights import find_weights
 from noisescale.measure.problem_checks import (
     check_batch,
@@ -25,6 +25,7 @@ from noisescale.measure.problem_checks import (
 )
 from noisescale.measure.second_derivative import check_second_derivative
 from noisescale.measure.vectorized import vectorized
+from noisescale.user_code import runs_user_code
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 Batch = tuple[Tensor, Tensor]
@@ -81,7 +82,8 @@ class Problem:
         if mode not in ("eval", "train"):
             raise BadInput("mode", "'eval' or 'train'", repr(mode))
         self.mode, self.chunk, self.population, self._loss = mode, chunk, population, loss
-        self.model = copy_module(model).train(mode == "train")
+        self.model = in_mode(copy_module(model), training=mode == "train")
+        self._runs_user_code = runs_user_code(self.model)
         trained = {name: tensor.detach() for name, tensor in self.model.named_parameters() if tensor.requires_grad}
         check_model(trained)
         self.names, self._shapes = list(trained), [tensor.shape for tensor in trained.values()]
@@ -190,8 +192,12 @@ class Problem:
         Raises:
             BadInput: The model returns something other than one tensor.
         """
+        parameters = self.unflatten(vector)
+        if self._runs_user_code:
+            # A pass may change its weights in place, which torch refuses for parts of a vector.
+            parameters = {name: part.clone() for name, part in parameters.items()}
         # A copy, because a model may change its inputs in place.
-        outputs = functional_call(self.model, self.unflatten(vector), (inputs.clone(),))
+        outputs = functional_call(self.model, parameters, (inputs.clone(),))
         if not isinstance(outputs, Tensor):
             raise BadInput("model", "outputs that are one tensor", type(outputs).__name__)
         return outputs

@@ -7,6 +7,7 @@ train beside it, nor on the worker that trains it, nor on trials before it.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from noisescale.errors import BadInput, one_line
 from noisescale.families import check_replaced, copy_module, equal_tensors, in_mode
 from noisescale.seeding import seeded
-from noisescale.sweeps.module_state import attributes, changed, move_counters
+from noisescale.sweeps.module_state import are_numbers, attributes, changed, move_counters
 from noisescale.sweeps.shared_memory import check_memory
 from noisescale.user_code import contained, preserved_process
 
@@ -27,8 +28,12 @@ _KEY = "model.family"
 _PASSES = 8
 # Numbers of further passes after which a module that counts its passes must still compute the same.
 _LATER = (100, 10_001, 1_000_000)
+# Passes in a row after that, as many as take no longer than the seconds where no state is seen to change.
+_MANY, _SECONDS = 128, 0.5
 # What happens every k passes happens at this number of passes, for many k: 2⁷·3²·5⁴·7·11·13.
 _COMMON_MULTIPLE = 720_720_000
+# Relative difference between the values of tensors in these checks and those in the module.
+_APART = 1e-3
 # Passes around that number, because a module may count before or after it computes.
 _AROUND = 2
 
@@ -112,7 +117,7 @@ def check_passes(build: Build, inputs: Tensor, others: Tensor) -> list[str]:
 
 def _check_passes(build: Build, inputs: Tensor, others: Tensor) -> list[str]:
     fresh, used = build(0), build(0)
-    start = {name: tensor.clone() for name, tensor in _tensors(fresh).items()}
+    start = _start(fresh)
     of_training = _pass(fresh, start, inputs, True)
     expected = [*of_training, *_pass(fresh, start, inputs, False)]
     _check_evaluation(build(0), inputs)
@@ -141,8 +146,15 @@ def _check_passes(build: Build, inputs: Tensor, others: Tensor) -> list[str]:
         required = "a module that computes with its own layers (self) also when it is copied by copy.deepcopy"
         got = "a copy that computes with layers of the original, as a lambda or another closure over a layer does"
         raise BadInput(_KEY, required, got)
-    if changed(states[-2], states[-1]):
+    moving = changed(states[-2], states[-1])
+    if moving:
         _check_later(used, states, lambda module, training: _pass(module, start, inputs, training))
+    began, patient = time.perf_counter(), not are_numbers(moving, states[-1])
+    for _ in range(_MANY):
+        if not _same(of_training, _pass(used, start, inputs, True)):
+            raise _depends([*states, attributes(used)], f"within {_MANY} passes")
+        if not patient and time.perf_counter() - began > _SECONDS:
+            break
     return [] if exact else ["equal passes of the model differ by rounding: its results are not repeatable to the bit"]
 
 
@@ -177,9 +189,12 @@ def check_later_modules(build: Build, wider: Callable[[], object], inputs: Tenso
         BadInput: It does not.
     """
     module = build(0)
-    start = {name: tensor.clone() for name, tensor in _tensors(module).items()}
+    start = _start(module)
     with contained():
         expected = _both(module, start, inputs)
+        if not _same(expected, _both(module, start, inputs)):
+            required = "a module that computes the same whenever it goes into training or evaluation mode"
+            raise BadInput(_KEY, required, "other outputs or weights the second time, as of weights that eval() merges")
         wider()
         if not _same(expected, _both(module, start, inputs)):
             required = "a module that computes the same after the factory has built a module of another width"
@@ -215,7 +230,8 @@ def _pass(module: nn.Module, values: dict[str, Tensor], inputs: Tensor, training
     """Compute one pass from given values of parameters and buffers, with the generators at a fixed seed.
 
     Returns:
-        The outputs, the buffers, and in training mode the gradients of the sum of the outputs' squares.
+        The outputs, the parameters and buffers after the pass, and in training mode the gradients of the sum of the
+        outputs' squares.
     """
     module.zero_grad()
     parameters = dict(module.named_parameters())
@@ -246,7 +262,7 @@ def _pass(module: nn.Module, values: dict[str, Tensor], inputs: Tensor, training
             required = "a module that keeps its parameters (weight.copy_ changes the values)"
             raise BadInput(_KEY, required, f"another tensor in the place of {name} after a pass")
     gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
-    return [outputs.detach().clone(), *(buffer.detach().clone() for buffer in module.buffers()), *gradients]
+    return [outputs.detach().clone(), *(tensor.detach().clone() for _, tensor in _named(module)), *gradients]
 
 
 def _check_names(module: nn.Module, values: dict[str, Tensor]) -> None:
@@ -255,6 +271,18 @@ def _check_names(module: nn.Module, values: dict[str, Tensor]) -> None:
     if differing:
         required = "a module that registers its parameters and buffers in its first pass in each mode, and keeps them"
         raise BadInput(_KEY, required, differing[0])
+
+
+def _start(module: nn.Module) -> dict[str, Tensor]:
+    """Return values of the parameters and buffers near those of the module, with no two tensors equal.
+
+    A copy of one tensor to another would not be seen if both had the same values.
+    """
+    tensors = _tensors(module)
+    return {
+        name: tensor * (1 + _APART * (place + 1) / len(tensors)) if tensor.is_floating_point() else tensor.clone()
+        for place, (name, tensor) in enumerate(tensors.items())
+    }
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:

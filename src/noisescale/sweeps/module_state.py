@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+import math
 import pickle
 import random
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from itertools import islice
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from noisescale.user_code import is_of_user
 
 # What a module of torch keeps about itself.
 _OF_TORCH = frozenset(vars(nn.Module()))
@@ -20,6 +24,8 @@ _OF_TORCH = frozenset(vars(nn.Module()))
 _DEPTH = 4
 _MAX_ENTRIES = 1000
 _NUMBER = (int, float)
+# Begins the path of an attribute of a class, which all instances share.
+_OF_CLASS = "class "
 
 
 def attributes(module: nn.Module) -> dict[str, object]:
@@ -28,17 +34,19 @@ def attributes(module: nn.Module) -> dict[str, object]:
     Args:
         module: Any module.
     """
-    return {
-        name: entry
-        for part in _parts(module)
-        for path, _, value in _children(*part)
-        for name, entry in _entries(path, value, _DEPTH)
-    }
+    instances = [child for part in _parts(module) for child in _children(*part)]
+    classes = [child for kind in _classes(module) for child in _class_attributes(kind)]
+    return {name: entry for path, _, value in instances + classes for name, entry in _entries(path, value, _DEPTH)}
 
 
 def changed(before: Mapping[str, object], after: Mapping[str, object]) -> list[str]:
     """Return the paths whose values differ, or exist only once."""
     return [path for path in {**before, **after} if path not in before or before[path] != after.get(path)]
+
+
+def are_numbers(paths: Iterable[str], values: Mapping[str, object]) -> bool:
+    """Return whether all of these paths are numbers of instances, which `move_counters` can move."""
+    return all(_OF_CLASS not in path and _is_number(values.get(path)) for path in paths)
 
 
 def tensors_in_attributes(module: nn.Module) -> list[tuple[str, Tensor]]:
@@ -72,10 +80,7 @@ def move_counters(
     steps = {
         path: passes(value / (value - old)) * (value - old)
         for path, value in after.items()
-        if isinstance(value, _NUMBER)
-        and isinstance(old := before.get(path), _NUMBER)
-        and old != value
-        and not isinstance(value, bool)
+        if _is_number(value) and _is_number(old := before.get(path)) and old != value
     }
     for part in _parts(module):
         _move(*part, steps, _DEPTH + 1)
@@ -89,6 +94,8 @@ def _move(path: str, container: object, steps: Mapping[str, Any], depth: int) ->
     for where, key, value in _children(path, container) if depth else []:
         if where in steps and isinstance(value, Tensor):
             value.data += steps[where]
+        elif where in steps and isinstance(value, np.ndarray):
+            value += steps[where]
         elif where in steps and isinstance(container, dict | list | deque):
             container[key] = value + steps[where]
         elif where in steps and not isinstance(container, Mapping | tuple | set | frozenset):
@@ -104,21 +111,55 @@ def _children(path: str, container: object) -> list[tuple[str, Any, Any]]:
             return [(f"{path}[{key!r}]", key, value) for key, value in islice(container.items(), _MAX_ENTRIES)]
         if isinstance(container, list | tuple | set | frozenset | deque):
             return [(f"{path}[{index}]", index, value) for index, value in enumerate(islice(container, _MAX_ENTRIES))]
-        if not hasattr(container, "__dict__") or isinstance(container, type):
+        if isinstance(container, type):
             return []
-        names = [key for key in vars(container) if not (isinstance(container, nn.Module) and key in _OF_TORCH)]
-        return [(f"{path}.{key}".lstrip("."), key, vars(container)[key]) for key in names[:_MAX_ENTRIES]]
+        values = {key: getattr(container, key) for key in _slots(container) if hasattr(container, key)}
+        values |= getattr(container, "__dict__", {})
+        names = [key for key in values if not (isinstance(container, nn.Module) and key in _OF_TORCH)]
+        return [(f"{path}.{key}".lstrip("."), key, values[key]) for key in names[:_MAX_ENTRIES]]
     except Exception:  # a container of the user's may raise anything, e.g. for a value that is not set
         return []
 
 
+def _slots(container: object) -> list[str]:
+    found = (vars(kind).get("__slots__", ()) for kind in type(container).__mro__)
+    return [name for names in found for name in ((names,) if isinstance(names, str) else names)]
+
+
+def _classes(module: nn.Module) -> list[type]:
+    """Return the classes of the user that the layers of a module have."""
+    kinds = dict.fromkeys(kind for part in module.modules() for kind in type(part).__mro__)
+    return [kind for kind in kinds if is_of_user(kind.__module__)]
+
+
+def _class_attributes(kind: type) -> list[tuple[str, str, Any]]:
+    return [
+        (f"{_OF_CLASS}{kind.__name__}.{name}", name, value)
+        for name, value in vars(kind).items()
+        if not name.startswith("__") and not callable(value)
+    ]
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, _NUMBER) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def _entries(path: str, value: object, depth: int) -> Iterator[tuple[str, object]]:
-    if isinstance(value, str | bytes | bool | int | float | complex | None):
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and math.isnan(value):
+        yield path, "nan"  # which equals itself
+    elif isinstance(value, str | bytes | bool | int | float | complex | None):
         yield path, value
+    elif isinstance(value, itertools.count):
+        yield path, repr(value)
     elif isinstance(value, Tensor):
         yield path, _of_tensor(value)
     elif isinstance(value, np.ndarray):
-        yield path, (value.shape, value.dtype.str, value.tobytes() if value.dtype.kind != "O" else "")
+        if value.size == 1 and value.dtype.kind in "iuf":
+            yield from _entries(path, value.item(), depth)
+        else:
+            yield path, (value.shape, value.dtype.str, value.tobytes() if value.dtype.kind != "O" else "")
     elif isinstance(value, np.random.Generator | np.random.RandomState):
         state = value.get_state() if isinstance(value, np.random.RandomState) else value.bit_generator.state
         yield path, pickle.dumps(state)
@@ -140,6 +181,6 @@ def _of_tensor(tensor: Tensor) -> object:
     if values.layout != torch.strided:
         values = values.to_dense()
     if values.numel() == 1:
-        return values.item()
+        return next(iter(_entries("", values.item(), 0)))[1]
     data = values.contiguous().flatten().view(torch.uint8) if values.numel() else values
     return tuple(values.shape), str(values.dtype), hashlib.sha256(data.numpy().tobytes()).digest()

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from noisescale.families import in_mode
+
 
 class _LayerReached(Exception):
     """Ends a forward pass at the layer whose statistics are computed."""
@@ -23,7 +25,7 @@ def other_statistics(module: nn.Module) -> list[str]:
     return [name or "the module" for name, part in layers if "running_mean" in dict(part.named_buffers(recurse=False))]
 
 
-def exact_statistics(module: nn.Module, inputs: Tensor, chunk: int) -> None:
+def exact_statistics(module: nn.Module, inputs: Tensor, chunk: int) -> dict[str, Tensor]:
     """Set the statistics of every batch-normalization layer to the mean and the biased variance over all inputs.
 
     Layers are set in the order of the forward pass. Afterwards an evaluation pass equals a training pass whose batch is
@@ -35,8 +37,12 @@ def exact_statistics(module: nn.Module, inputs: Tensor, chunk: int) -> None:
         module: The module. Changed in place and left in evaluation mode.
         inputs: All inputs, shape [N, …].
         chunk: Number of inputs of one forward pass.
+
+    Returns:
+        The means and variances, by the names of their buffers.
     """
-    module.eval()
+    # First to training mode, because a module may compute something from its weights at the change.
+    in_mode(in_mode(module, training=True), training=False)
     layers: list[_BatchNorm] = []
     handles = [
         part.register_forward_pre_hook(lambda layer, _inputs: layers.append(layer))
@@ -49,6 +55,12 @@ def exact_statistics(module: nn.Module, inputs: Tensor, chunk: int) -> None:
             handle.remove()
         for layer in dict.fromkeys(layers):
             _set_statistics(module, layer, inputs, chunk)
+    return {
+        f"{name}.{key}".lstrip("."): getattr(layer, key)
+        for name, layer in module.named_modules()
+        if layer in layers
+        for key in ("running_mean", "running_var")
+    }
 
 
 def _set_statistics(module: nn.Module, layer: _BatchNorm, inputs: Tensor, chunk: int) -> None:

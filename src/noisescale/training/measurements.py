@@ -16,6 +16,7 @@ from noisescale.training.losses import Loss
 from noisescale.training.metrics import Split
 from noisescale.training.precision import PRECISIONS
 from noisescale.training.state import views
+from noisescale.user_code import preserved_process
 
 # Number of vectors of the network's size that a measurement holds at once.
 _VECTORS = 8
@@ -78,12 +79,15 @@ class Measurements:
         together = max(1, KEPT_NUMBERS // max(len(examples.inputs) * self._numbers, _VECTORS * size))
         parts = []
         # Measurements use the precision of the parameters, even if training uses a lower precision.
-        with PRECISIONS["float32"].apply(frozen.device.type), torch.autocast(frozen.device.type, enabled=False):
+        precision = PRECISIONS["float32"].apply(frozen.device.type)
+        with preserved_process(), precision, torch.autocast(frozen.device.type, enabled=False):
             for begin in range(0, len(frozen), together):
                 part = slice(begin, begin + together)
                 weights, moving, multipliers, earlier = (
                     views(tensors or {}, part) for tensors in (parameters, buffers, self._multipliers, before)
                 )
+                # Copies, because a pass may count in a buffer, or change its weights, in evaluation mode too.
+                weights, moving = ({name: tensor.clone() for name, tensor in t.items()} for t in (weights, moving))
                 problem = PackProblem(
                     self._module, self._loss.per_example, weights, moving, multipliers, examples.inputs, examples.rows,
                     numbers=self._numbers, packable=self._packable,

@@ -16,6 +16,7 @@ from noisescale.training.kernels import Kernel, Tensors
 from noisescale.training.losses import target_rows
 from noisescale.training.metrics import Split, metrics_of
 from noisescale.training.state import PackState
+from noisescale.user_code import preserved_process
 
 # Number of training examples on which stability runs are evaluated. They only show whether a run collapses, and for
 # this it is enough to distinguish an accuracy of 0.1 from 0.13. The examples are drawn at random, because a user's
@@ -90,10 +91,10 @@ class PackEvaluation:
                 for name, tensor in (*self._module.named_parameters(), *self._module.named_buffers()):
                     if (values := parameters.get(name, buffers.get(name))) is not None:
                         tensor.copy_(values[run])
-            exact_statistics(self._module, self._train.inputs, chunk)
-            for name, buffer in self._module.named_buffers():
-                if name in buffers:
-                    buffers[name][run] = buffer
+            with preserved_process():
+                statistics = exact_statistics(self._module, self._train.inputs, chunk)
+            for name, values in statistics.items():
+                buffers[name][run] = values
         return buffers
 
     def _evaluate(self, state: PackState, parameters: Tensors, buffers: Tensors) -> dict[str, Tensor]:

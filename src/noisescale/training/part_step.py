@@ -91,7 +91,10 @@ class PartStep:
         losses, gradients = self._losses_and_gradients(parameters, buffers, inputs, targets, with_losses, seeds)
         if self._on_step is not None:
             self._on_step(step, self.runs_slice, gradients)
-        self.optimizer.step(parameters, slots, gradients, self._choice.kernel.unused)
+        unused = self._choice.kernel.unused
+        self.optimizer.step(parameters, slots, gradients, unused, views(state.skipped, self.runs_slice))
+        if self._choice.kernel.name == "loop":  # in a pack, either every pass uses a parameter or none
+            state.add_skipped(unused, self.runs_slice)
         return losses
 
     def _capture(self, state: PackState, stretch: Stretch, index: Tensor) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -27,6 +27,8 @@ class PackState:
         buffers: The buffers that training changes (running statistics), by name, shape [R, …] each.
         diverged_at: The step at which divergence was detected, or `NOT_DIVERGED`, shape [R].
         exploded: Number of consecutive evaluations with a training loss above the bound, shape [R].
+        skipped: Number of steps in which each run did not use a parameter, by parameter, shape [R] each. Parameters
+            that every step used are left out.
         averages: The mean of the late iterates so far, by parameter, shape [R, …] each. Empty if the runs do not
             average.
         averaged: The metrics of this mean, by name, shape [R] each. Empty before the end of training.
@@ -43,6 +45,7 @@ class PackState:
     buffers: dict[str, Tensor]
     diverged_at: Tensor
     exploded: Tensor
+    skipped: dict[str, Tensor] = field(default_factory=dict)
     averages: dict[str, Tensor] = field(default_factory=dict)
     averaged: dict[str, Tensor] = field(default_factory=dict)
     curves: dict[str, list[Tensor]] = field(default_factory=dict)
@@ -59,6 +62,17 @@ class PackState:
         """Whether each run has diverged, shape [R]."""
         return self.diverged_at != NOT_DIVERGED
 
+    def add_skipped(self, unused: Mapping[str, Sequence[int]], part: slice) -> None:
+        """Count a step in which runs did not use a parameter.
+
+        Args:
+            unused: Indices within the part of the runs that did not use a parameter, by parameter.
+            part: The runs of this step.
+        """
+        for name, runs in unused.items():
+            counts = self.skipped.setdefault(name, torch.zeros_like(self.diverged_at))
+            counts[part][list(runs)] += 1
+
     def add_measured(self, columns: dict[str, Tensor], runs: int) -> None:
         """Append the columns of a measurement, shape [R] each. Earlier columns that are not measured now get NaN."""
         missing = torch.full((runs,), torch.nan, dtype=torch.float64)
@@ -70,7 +84,8 @@ class PackState:
     def to(self, device: str) -> PackState:
         """Return the state with its tensors on a device. Curves stay on the CPU."""
         moved: dict[str, Any] = {
-            name: {key: tensor.to(device) for key, tensor in getattr(self, name).items()} for name in _PER_RUN
+            name: {key: tensor.to(device) for key, tensor in getattr(self, name).items()}
+            for name in (*_PER_RUN, "skipped")
         }
         slots = {slot: {key: t.to(device) for key, t in tensors.items()} for slot, tensors in self.slots.items()}
         diverged_at, exploded = self.diverged_at.to(device), self.exploded.to(device)

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from noisescale.families import copy_module, mlp_layers
+from noisescale.families import copy_module, in_mode, mlp_layers
 from noisescale.measure.packs.mlp import GradientMoments, PerExample, PlainMLP, Tensors
+from noisescale.user_code import runs_user_code
 
 Product = Callable[[Tensor], Tensor]
 
@@ -55,7 +56,9 @@ class PackProblem:
         numbers: int,
         packable: bool = True,
     ) -> None:
-        self._module, self._per_example, self._packable = copy_module(module).eval(), per_example, packable
+        self._module = in_mode(copy_module(module), training=False)
+        self._per_example, self._packable = per_example, packable
+        self._runs_user_code = runs_user_code(module)
         self.parameters, self.multipliers, self._buffers = parameters, multipliers, buffers
         self.inputs, self.targets, self._numbers = inputs, targets, numbers
         self.scale = self._flat(
@@ -115,9 +118,17 @@ class PackProblem:
         """
 
         def of_run(parameters: Tensors, buffers: Tensors) -> Tensors:
-            return {"outputs": functional_call(self._module, (parameters, buffers), (inputs.clone(),))}
+            return {"outputs": self._forward(parameters, buffers, inputs)}
 
         return self._over_runs(of_run, self.unflatten(point))["outputs"]
+
+    def _forward(self, parameters: Tensors, buffers: Tensors, inputs: Tensor) -> Tensor:
+        """Compute outputs of one run. Copies, because a pass of the user's may change what it is given."""
+        if self._runs_user_code:
+            parameters, buffers = (
+                {name: t.clone() for name, t in tensors.items()} for tensors in (parameters, buffers)
+            )
+        return functional_call(self._module, (parameters, buffers), (inputs.clone(),))  # type: ignore[no-any-return]
 
     def over_layers(self, of: Callable[[Any, Tensor, Tensor], Tensor | None]) -> Tensors:
         """Compute a number for each linear and convolutional layer, averaged over chunks of the examples.
@@ -150,7 +161,7 @@ class PackProblem:
 
             handles = [part.register_forward_hook(hook(name)) for name, part in self._layers()]
             try:
-                functional_call(self._module, (parameters, buffers), (inputs.clone(),))
+                self._forward(parameters, buffers, inputs)
             finally:
                 for handle in handles:
                     handle.remove()
@@ -217,7 +228,7 @@ class PackProblem:
         chunk = max(1, together // (self.runs * self.size))
 
         def example_loss(parameters: Tensors, buffers: Tensors, inputs: Tensor, targets: Tensor) -> Tensor:
-            outputs = functional_call(self._module, (parameters, buffers), (inputs.unsqueeze(0).clone(),))
+            outputs = self._forward(parameters, buffers, inputs.unsqueeze(0))
             return self._per_example(outputs, targets.unsqueeze(0)).sum()
 
         over_examples = vmap(grad(example_loss), in_dims=(None, None, 0, 0))
@@ -258,7 +269,7 @@ class PackProblem:
         with torch.enable_grad():
             for place in range(len(inputs)):
                 part = slice(place, place + 1)
-                outputs = functional_call(self._module, (leaves, buffers), (inputs[part].clone(),))
+                outputs = self._forward(leaves, buffers, inputs[part])
                 loss = self._per_example(outputs, targets[part]).sum()
                 gradients = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
                 rows.append(torch.cat([gradient.flatten() for gradient in gradients]))

@@ -17,6 +17,7 @@ class BufferSlots:
 
     def __init__(self, module: nn.Module) -> None:
         self._tensors = dict(module.named_buffers())
+        self._views: Tensors = {}
         self._owners = {name: module.get_submodule(name.rpartition(".")[0]) for name in self._tensors}
 
     def set(self, buffers: Tensors, run: int) -> None:
@@ -26,8 +27,9 @@ class BufferSlots:
             buffers: Buffers by name, shape [R, …] each.
             run: Index of the run.
         """
-        for name, tensor in buffers.items():
-            self._tensors[name].data = tensor[run]
+        self._views = {name: tensor[run] for name, tensor in buffers.items()}
+        for name, view in self._views.items():
+            self._tensors[name].data = view
 
     def set_copies(self, buffers: Tensors, run: int) -> None:
         """Let the module hold copies of a run's buffers, also where a pass has put another tensor in their place.
@@ -41,10 +43,10 @@ class BufferSlots:
             self._put(name, self._tensors[name])
 
     def read(self, buffers: Tensors, run: int) -> None:
-        """Copy a run's buffers from the module, where a pass has put another tensor in their place.
+        """Copy a run's buffers from the module, where a pass has put another tensor or other data in their place.
 
         Args:
-            buffers: Buffers by name, shape [R, …] each. Changed in place.
+            buffers: Buffers by name, shape [R, …] each, as they were set. Changed in place.
             run: Index of the run.
 
         Raises:
@@ -52,8 +54,8 @@ class BufferSlots:
         """
         for name, tensor in buffers.items():
             current = self._current(name)
-            if current is not self._tensors[name]:
-                check_replaced(name, self._tensors[name], current)
+            if current is not self._tensors[name] or not current.is_set_to(self._views[name]):
+                check_replaced(name, self._views[name], current)
                 tensor[run] = current.detach()
                 self._put(name, self._tensors[name])
 

@@ -39,11 +39,16 @@ class RunByRunEvaluation:
             return torch.stack(outputs)
 
     def _output(self, parameters: Tensors, buffers: Tensors, inputs: Tensor, run: int) -> Tensor:
+        if self._runs_user_code:
+            # A module may compute something from its weights when it goes into evaluation mode, and undo it before.
+            in_mode(self._evaluated, training=True)
         # The module takes views of the pack's tensors, which serves also a scripted module.
         for name, tensor in parameters.items():
             values = tensor[run].detach()
             self._evaluated_parameters[name].data = values.clone() if self._runs_user_code else values
         # Copies, because a module may change its weights or go on counting in evaluation mode.
         self._evaluated_buffers.set_copies(buffers, run)
+        if self._runs_user_code:
+            in_mode(self._evaluated, training=False)
         # A copy, because a module may change its inputs in place, and all runs share them.
         return self._evaluated(inputs.clone())  # type: ignore[no-any-return]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from noisescale.families import in_mode
+from noisescale.families import check_replaced, in_mode
 from noisescale.training.kernels.attention import plain_attention
 from noisescale.training.kernels.evaluation import RunByRunEvaluation
 from noisescale.training.kernels.kernel import Tensors
@@ -37,8 +37,15 @@ class GenericKernel(RunByRunEvaluation):
 
         trained = in_mode(module, training=True)
 
-        def outputs(parameters: Tensors, buffers: Tensors, inputs: Tensor) -> Tensor:
-            return functional_call(trained, (parameters, buffers), (inputs,))  # type: ignore[no-any-return]
+        # A pass of the user's may put another tensor in the place of a buffer.
+        watched = _WithBuffers(trained) if self._runs_user_code else None
+
+        def outputs(parameters: Tensors, buffers: Tensors, inputs: Tensor) -> tuple[Tensor, Tensors]:
+            if watched is None or not buffers:
+                return functional_call(trained, (parameters, buffers), (inputs,)), {}
+            values = {f"module.{name}": tensor for name, tensor in (*parameters.items(), *buffers.items())}
+            result, current = functional_call(watched, values, (inputs,))
+            return result, {name: current[name] for name, buffer in buffers.items() if current[name] is not buffer}
 
         self._training_outputs = vmap(outputs)
         self.unused: dict[str, range] = {}
@@ -58,13 +65,28 @@ class GenericKernel(RunByRunEvaluation):
         # each run. Autograd around the vectorized pass takes a tenth less time than `torch.func.grad` within it.
         attention = nullcontext() if inputs.is_cuda else plain_attention()
         with torch.enable_grad(), self._convolutions, attention:
-            losses = self._loss.per_example(self._training_outputs(leaves, buffers, inputs), targets).mean(1)
+            outputs, replaced = self._training_outputs(leaves, buffers, inputs)
+            losses = self._loss.per_example(outputs, targets).mean(1)
             computed = torch.autograd.grad(losses.sum(), list(leaves.values()), allow_unused=True)
         if state is not None:
             self._changes_settings = bool(state.restore()) or bool(self._changes_settings)
+        for name, values in replaced.items():
+            check_replaced(name, buffers[name], values)
+            buffers[name].copy_(values.detach())
         gradients = dict(zip(leaves, computed, strict=True))
         self.unused = {name: range(len(inputs)) for name, gradient in gradients.items() if gradient is None}
         return losses.detach(), {
             name: torch.zeros_like(leaves[name]) if gradient is None else gradient
             for name, gradient in gradients.items()
         }
+
+
+class _WithBuffers(nn.Module):
+    """Returns the outputs of a module, and its buffers after the pass by name."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensors]:
+        return self.module(inputs), dict(self.module.named_buffers())

@@ -94,6 +94,7 @@ class PackedAdamW(PackedOptimizer):
         self._epsilon = RunTensors(
             {name: epsilons.view(-1, *(1,) * (factor.dim() - 1)) * factor for name, factor in factors.items()}, like
         )
+        self._step = 0
         # The factors 1/(1 − β1^t) and 1/√(1 − β2^t), shape [R, 1, …], by a parameter's number of axes. They are updated
         # by `prepare` before each step.
         self._corrections: dict[int, tuple[Tensor, Tensor]] = {}
@@ -104,6 +105,7 @@ class PackedAdamW(PackedOptimizer):
     def prepare(self, step: int, rate_factor: float, decay_factor: float) -> None:
         """Apply the schedule's factors, and update the bias corrections of the averages."""
         super().prepare(step, rate_factor, decay_factor)
+        self._step = step
         mean, square = 1 / (1 - self._beta1**step), (1 - self._beta2**step).rsqrt()
         for mean_correction, square_correction in self._corrections.values():
             mean_correction.copy_(mean.view_as(mean_correction))
@@ -112,8 +114,17 @@ class PackedAdamW(PackedOptimizer):
     def update_parameter(self, name: str, tensor: Tensor, slots: Tensors, gradient: Tensor) -> None:
         """Move one parameter and its averages by one step."""
         mean, square = slots[MEAN], slots[SQUARE]
-        mean_correction, square_correction = self._corrections[tensor.dim()]
+        mean_correction, square_correction = self._corrections_of(name, tensor)
         mean.lerp_(gradient, self._mean_weight[name])
         square.mul_(self._square_decay[name]).add_(gradient.square().mul_(self._square_weight[name]))
         denominator = square.sqrt().mul_(square_correction).add_(self._epsilon[name])
         tensor.sub_(mean.div(denominator).mul_(self.rate[name] * mean_correction))
+
+    def _corrections_of(self, name: str, tensor: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the bias corrections. As in torch, they count only the steps that used the parameter."""
+        if name not in self.skipped:
+            return self._corrections[tensor.dim()]
+        steps = self._step - self.skipped[name].cpu().double()
+        corrections = 1 / (1 - self._beta1**steps), (1 - self._beta2**steps).rsqrt()
+        mean, square = (value.to(tensor).view(-1, *(1,) * (tensor.dim() - 1)) for value in corrections)
+        return mean, square

@@ -197,6 +197,7 @@ class PackedOptimizer(ABC):
     def __init__(self, optimizer: Optimizer, runs: Sequence[Run], tables: Sequence[Table], like: Tensors) -> None:
         any_run = runs[0]
         self._like = like
+        self.skipped: Mapping[str, Tensor] = {}
         self.multiplier = table_multipliers(tables, like, optimizer.rate_multiplier)
         self._sgd_multiplier = table_multipliers(tables, like, sgd_multiplier)
         rates = [run.learning_rate for run in runs]
@@ -241,6 +242,7 @@ class PackedOptimizer(ABC):
         slots: dict[str, Tensors],
         gradients: Tensors,
         unused: Mapping[str, Sequence[int]] = MappingProxyType({}),
+        skipped: Mapping[str, Tensor] = MappingProxyType({}),
     ) -> None:
         """Take one step, in place.
 
@@ -250,7 +252,9 @@ class PackedOptimizer(ABC):
             gradients: Gradients by parameter, shape [R, …] each.
             unused: Runs whose pass did not use a parameter, by parameter. Decay and momentum leave it as it is, as in
                 `torch.optim`.
+            skipped: Number of earlier steps in which each run did not use a parameter, by parameter, shape [R] each.
         """
+        self.skipped = skipped
         if self._bound is not None:
             gradients = self._clipped(gradients, self._bound)
         for name, tensor in parameters.items():
@@ -262,6 +266,8 @@ class PackedOptimizer(ABC):
                 gradient.addcmul_(tensor, self.decay[name])
             of_parameter = {slot: tensors[name] for slot, tensors in slots.items()}
             runs = list(unused.get(name, ()))
+            if len(runs) == len(tensor):
+                continue
             before = [(entry, entry[runs]) for entry in (tensor, *of_parameter.values())] if runs else []
             if self.shrinks:
                 tensor.mul_(self.shrink_factor[name])
