@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import functools
+import threading
+import time
 from collections import OrderedDict, UserDict
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -273,3 +276,84 @@ def test_a_lazy_layer_is_measured_after_its_first_pass() -> None:
         assert not monitor.update(*batch)
     model(batch[0])
     assert monitor.update(*batch)
+
+
+class Prefetcher:
+    """Loads batches in another thread."""
+
+    def __init__(self) -> None:
+        self.lock, self.batches = threading.Lock(), [1]
+
+
+class Crowded:
+    """Holds a long list and a large tensor."""
+
+    def __init__(self) -> None:
+        self.numbers, self.data = list(range(200_000)), torch.zeros(2_000_000)
+
+
+class SlotsWithFallback:
+    __slots__ = ("calls",)
+
+    def __getattr__(self, name: str) -> int:
+        return 0
+
+
+def test_objects_of_threads_are_left_alone() -> None:
+    model = nn.Sequential(nn.Linear(6, 3))
+    model.loader = Prefetcher()  # type: ignore[assignment]
+    with preserved_state(model):
+        model.loader.batches.append(2)  # type: ignore[union-attr,operator]
+    assert model.loader.batches == [1, 2]  # type: ignore[union-attr]
+
+
+def test_large_contents_of_objects_are_not_copied() -> None:
+    model = nn.Sequential(nn.Linear(6, 3))
+    model.trainer = Crowded()  # type: ignore[assignment]
+    began = time.perf_counter()
+    for _ in range(20):
+        with preserved_state(model):
+            pass
+    assert time.perf_counter() - began < 2.0
+
+
+def test_slots_that_are_not_set_stay_so() -> None:
+    model = nn.Sequential(nn.Linear(6, 3))
+    model.state = SlotsWithFallback()  # type: ignore[assignment]
+    with preserved_state(model):
+        model.state.calls = 3  # type: ignore[union-attr]
+    with preserved_state(model):
+        pass
+    assert model.state.calls == 0  # type: ignore[union-attr]
+
+
+def counting(outputs: torch.Tensor, targets: torch.Tensor, cache: dict[str, int] = {}) -> torch.Tensor:  # noqa: B006
+    cache["calls"] = cache.get("calls", 0) + 1
+    counting.calls += 1  # type: ignore[attr-defined]
+    return nn.functional.cross_entropy(outputs, targets)
+
+
+counting.calls = 0  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("is_partial", [False, True])
+def test_what_functions_hold_is_restored(is_partial: bool) -> None:
+    calls: dict[str, int] = {"calls": 0}
+    loss = functools.partial(counting, cache=calls) if is_partial else counting
+    model = nn.Linear(6, 3)
+    monitor = NoiseMonitor(model, loss, every=1)
+    assert monitor.update(torch.randn(8, 6), torch.arange(8) % 3)
+    assert counting.calls == 0 and calls == {"calls": 0}  # type: ignore[attr-defined]
+    assert counting.__defaults__ == ({},)
+
+
+def test_settings_of_the_process_are_restored() -> None:
+    class Sets(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            outputs = super().forward(x)
+            torch.set_default_dtype(torch.float64)
+            return outputs
+
+    monitor = NoiseMonitor(Sets(6, 3), nn.CrossEntropyLoss(), every=1)
+    assert monitor.update(torch.randn(8, 6), torch.arange(8) % 3)
+    assert torch.get_default_dtype() == torch.float32

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from plain_net import INPUTS, Net, from_seed
@@ -77,6 +82,7 @@ class ViewOfABuffer(Net):
         self.half = self.table[:5]
 
     def change(self, hidden: Tensor) -> Tensor:
+        self.table.mul_(0.9)
         return hidden * self.half
 
 
@@ -86,6 +92,7 @@ class ViewsInAList(Net):
         self.rows = {"rows": list(self.table)}
 
     def change(self, hidden: Tensor) -> Tensor:
+        self.table = 0.9 * self.table
         return hidden * self.rows["rows"][1]
 
 
@@ -203,3 +210,145 @@ class TupleInTraining(Net):
 def test_a_tuple_in_training_mode_is_refused() -> None:
     with pytest.raises(BadInput, match="one tensor in training mode. Got: a tuple"):
         check_passes(from_seed(TupleInTraining), INPUTS[:8], INPUTS[8:])
+
+
+class ClampsAfterwards(Refreshes):
+    """Changes its weights after the outputs, every fifth pass."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs = super().forward(x)
+        self.calls += 1
+        if self.training and self.calls % 5 == 0:
+            self.last.bias.data.clamp_(-0.05, 0.05)
+        return outputs
+
+    def change(self, hidden: Tensor) -> Tensor:
+        return hidden
+
+
+class CopiesWeights(Net):
+    """Copies its weights to a buffer, which starts as their copy, every fourth pass."""
+
+    def begin(self) -> None:
+        self.register_buffer("target", self.first.weight.detach().clone())
+        self.calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs = self.last(self.first(x).tanh() + x @ self.target.T)
+        self.calls += 1
+        if self.training and self.calls % 4 == 0:
+            self.target.copy_(self.first.weight.detach())
+        return outputs  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("kind", [ClampsAfterwards, CopiesWeights])
+def test_weights_and_buffers_that_a_counter_changes_after_the_outputs_are_refused(kind: type[nn.Module]) -> None:
+    with pytest.raises(BadInput, match="a state in calls"):
+        check_passes(from_seed(kind), INPUTS[:8], INPUTS[8:])
+
+
+@dataclass(slots=True)
+class Slots:
+    calls: int = 0
+
+
+COUNTS: dict[str, tuple[Callable[[], object], Callable[[Any], bool]]] = {
+    "slots": (Slots, lambda state: setattr(state, "calls", state.calls + 1) or state.calls % 20 == 0),
+    "array": (lambda: np.zeros(1), lambda state: bool(np.add(state, 1, out=state)[0] % 50 == 0)),
+    "iterator": (itertools.count, lambda state: next(state) % 20 == 19),
+    "length": (list, lambda state: state.append(0) or len(state) % 30 == 0),
+}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_counts_of_any_kind_are_noticed(name: str) -> None:
+    start, advance = COUNTS[name]
+
+    class CountsSomehow(Net):
+        def begin(self) -> None:
+            self.state = start()
+
+        def change(self, hidden: Tensor) -> Tensor:
+            return 2 * hidden if advance(self.state) else hidden
+
+    with pytest.raises(BadInput, match="depend on earlier passes"):
+        check_passes(from_seed(CountsSomehow), INPUTS[:8], INPUTS[8:])
+
+
+class NumpyNumber(Net):
+    def begin(self) -> None:
+        self.calls = np.int64(0)
+
+    def change(self, hidden: Tensor) -> Tensor:
+        self.calls += 1
+        return 2 * hidden if self.calls % 1000 == 0 else hidden
+
+
+class CountsInItsClass(Net):
+    calls = 0
+
+    def change(self, hidden: Tensor) -> Tensor:
+        type(self).calls += 1
+        return 2 * hidden if self.calls % 40 == 0 else hidden
+
+
+@pytest.mark.parametrize("kind", [NumpyNumber, CountsInItsClass])
+def test_numbers_of_numpy_and_of_a_class_are_noticed(kind: type[nn.Module]) -> None:
+    with pytest.raises(BadInput, match="depend on earlier passes"):
+        check_passes(from_seed(kind), INPUTS[:8], INPUTS[8:])
+
+
+class NotANumber(Net):
+    def begin(self) -> None:
+        self.last_ratio, self.largest, self.calls = math.nan, math.inf, 0
+
+    def change(self, hidden: Tensor) -> Tensor:
+        self.calls += 1
+        return hidden
+
+
+class Rotary(Net):
+    """Two buffers of one table, whose entries lie between each other, and a part of a constant."""
+
+    def begin(self) -> None:
+        table = torch.polar(torch.ones(5), torch.arange(5.0))
+        self.register_buffer("cosines", table.real)
+        self.register_buffer("sines", table.imag)
+        self.register_buffer("places", torch.linspace(0, 1, 10))
+        self.part = self.places[:5]
+
+    def change(self, hidden: Tensor) -> Tensor:
+        return hidden * self.cosines + hidden.flip(1) * self.sines + self.part
+
+
+class Interleaved(Net):
+    def begin(self) -> None:
+        left, right = torch.randn(5, 10).chunk(2, dim=1)
+        self.left, self.right = nn.Parameter(left), nn.Parameter(right)
+
+    def change(self, hidden: Tensor) -> Tensor:
+        return hidden @ self.left + hidden @ self.right
+
+
+@pytest.mark.parametrize("kind", [NotANumber, Rotary, Interleaved])
+def test_harmless_attributes_and_shared_tables_are_allowed(kind: type[nn.Module]) -> None:
+    assert check_passes(from_seed(kind), INPUTS[:8], INPUTS[8:]) == []
+
+
+class Merges(Net):
+    """Merges weights in evaluation mode, as adapters of low rank do."""
+
+    def begin(self) -> None:
+        self.adapter, self.merged = nn.Parameter(torch.full((5, 6), 0.1)), False
+
+    def train(self, mode: bool = True) -> Merges:
+        if self.merged == mode:
+            self.first.weight.data += -self.adapter.data if mode else self.adapter.data
+            self.merged = not mode
+        return super().train(mode)
+
+
+def test_weights_that_are_merged_in_evaluation_mode_are_refused() -> None:
+    with pytest.raises(BadInput, match="whenever it goes into training or evaluation mode|depend on earlier passes"):
+        check_passes(from_seed(Merges), INPUTS[:8], INPUTS[8:])
+        check_later_modules(from_seed(Merges), lambda: None, INPUTS[:8])

@@ -129,7 +129,7 @@ def _check_passes(build: Build, inputs: Tensor, others: Tensor) -> list[str]:
             got = "other outputs or gradients from the same parameters and buffers"
             raise BadInput(_KEY, required, f"{got}, {'at the second call' if seed == 0 else 'with another seed'}")
         exact = exact and all(equal_tensors(*pair) for pair in zip(expected, outputs, strict=True))
-    check_memory(build(0), lambda module: _pass(module, start, inputs, True))
+    check_memory(build(0), start, lambda module: _pass(module, start, inputs, True))
     states = [attributes(used)]
     for _ in range(_PASSES):
         outputs = _pass(used, start, inputs, True)

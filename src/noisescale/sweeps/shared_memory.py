@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from noisescale.families import equal_tensors
 from noisescale.sweeps.module_state import tensors_in_attributes
 
 
-def check_memory(module: nn.Module, compute: Callable[[nn.Module], object]) -> None:
+def check_memory(module: nn.Module, start: Mapping[str, Tensor], compute: Callable[[nn.Module], object]) -> None:
     """Check that no tensor of a module is a part of a parameter, or of a buffer that a pass changes.
 
     A tied parameter is one tensor with two names, which is allowed. An attribute that the first pass replaces is
@@ -23,7 +23,8 @@ def check_memory(module: nn.Module, compute: Callable[[nn.Module], object]) -> N
 
     Args:
         module: A new module. It is changed.
-        compute: Computes a pass.
+        start: Values of its parameters and buffers.
+        compute: Computes a pass from these values.
 
     Raises:
         BadInput: A parameter, a buffer that moves, or an attribute shares memory with another one.
@@ -36,12 +37,11 @@ def check_memory(module: nn.Module, compute: Callable[[nn.Module], object]) -> N
     shared = [(*part, pair) for part in [*parts, *buffers] if (pair := _overlapping(part[1], registered)) is not None]
     if not shared:
         return
-    before = {name: tensor.detach().clone() for name, tensor in registered}
     compute(module)
     remaining = {id(tensor) for _, tensor in (*tensors_in_attributes(module), *module.named_buffers())}
     after = dict(module.named_buffers())
     for path, tensor, name in shared:
-        moves = name not in after or not equal_tensors(before[name], after[name])
+        moves = name not in after or not equal_tensors(start[name], after[name])
         if id(tensor) in remaining and moves:
             required = "a module that takes parts of parameters, and of buffers that change, in its passes, not before"
             raise BadInput("model.family", required, f"{path}, which shares memory with {name}")
