@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,9 @@ from noisescale.training import check_precision
 # Both are measured on the quickstart.
 _BYTES_PER_NUMBER, _BYTES_PER_RUN = 8, 600
 
+# Time in which a process imports this package and torch: the driver, and then its workers (benchmarks/estimates.py).
+_PROCESS_SECONDS = 3.0
+
 
 @dataclass(frozen=True, slots=True)
 class DryRun:
@@ -41,6 +45,7 @@ class DryRun:
         finished: Number of runs with a result in the folder.
         packs: Number of packs (sets of runs that train together) to train.
         steps: Number of training steps, summed over the runs to train.
+        start: Time before the first step, in seconds: the checks of the spec, and the start of workers.
         seconds: Time on this machine's cores, in seconds, from the first steps of its packs.
         seconds_at_most: Time if every ladder and every budget is extended as far as the spec allows, in seconds.
         memory: Memory for the data and the packs in training, in bytes.
@@ -53,6 +58,7 @@ class DryRun:
     finished: int
     packs: int
     steps: int
+    start: float
     seconds: float
     seconds_at_most: float
     memory: int
@@ -64,8 +70,9 @@ class DryRun:
         yield f"runs      {self.runs} ({self.finished} finished)"
         yield f"packs     {self.packs} to train"
         yield f"steps     {self.steps:,} to train"
-        more = f"; up to {self.seconds_at_most:.0f} s if all ladders and budgets are extended"
-        yield f"time      about {self.seconds:.0f} s" + (more if self.seconds_at_most > self.seconds else "")
+        more = f"; up to {self.start + self.seconds_at_most:.0f} s if all ladders and budgets are extended"
+        whole = self.start + self.seconds
+        yield f"time      about {whole:.0f} s" + (more if self.seconds_at_most > self.seconds else "")
         yield f"memory    about {self.memory / 1e6:.0f} MB for the data and packs in training"
         yield f"disk      about {self.disk / 1e6:.1f} MB"
         for note in self.notes:
@@ -101,6 +108,7 @@ def dry_run(
     Raises:
         BadInput: `sweep` would refuse the spec or the folder.
     """
+    began = time.perf_counter()
     check_system()
     check_executor(executor)
     device = choose_device(device, executor)
@@ -125,6 +133,7 @@ def dry_run(
     data = grid.dataset(grid.label_noises[0])
     data_bytes = sum(part.numel() * part.element_size() for part in (data.x_train, data.x_validation, data.x_test))
     largest = sorted((memory(pack.runs, sizes[pack.runs[0].width]) for pack in packs), reverse=True)[: workers.count]
+    start = time.perf_counter() - began + (_PROCESS_SECONDS if workers.count == 1 else 2 * _PROCESS_SECONDS)
     seconds, pack_notes = measure_packs(packs, grid, workers)
     total = max(sum(seconds) / workers.count, max(seconds, default=0.0))
     return DryRun(
@@ -132,6 +141,7 @@ def dry_run(
         finished=len(finished),
         packs=len(packs),
         steps=sum(run.steps for run in missing),
+        start=start if packs else 0.0,
         seconds=total,
         seconds_at_most=total * _largest_growth(grid),
         memory=sum(largest) + workers.count * data_bytes,

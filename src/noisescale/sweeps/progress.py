@@ -40,6 +40,10 @@ class Counts:
         work_begun: Part of `work_left` that this sweep has done.
         work_kept: Part of `work_left` that earlier sweeps did.
         began: The time of `time.monotonic` at which this sweep started.
+        timed_from: The time of `time.monotonic` at which the first work was seen. None before that. Before it, workers
+            start.
+        work_before: Work that was done at that time.
+        longest_left: The largest work of a pack that is left. One worker does it.
     """
 
     done: int = 0
@@ -51,6 +55,9 @@ class Counts:
     work_begun: float = 0.0
     work_kept: float = 0.0
     began: float = field(default_factory=time.monotonic)
+    timed_from: float | None = None
+    work_before: float = 0.0
+    longest_left: float = 0.0
 
     @property
     def runs_per_second(self) -> float | None:
@@ -59,10 +66,13 @@ class Counts:
 
     @property
     def seconds_left(self) -> float | None:
-        """Estimated seconds left at the speed so far; None before any work is done."""
-        elapsed, done = time.monotonic() - self.began, self.work_done + self.work_begun
-        left = self.work_left - self.work_begun - self.work_kept
-        return elapsed * max(0.0, left) / done if done else None
+        """Estimated seconds left at the speed since the first work was seen; None before any work is done."""
+        start = self.began if self.timed_from is None else self.timed_from
+        done = self.work_done + self.work_begun - self.work_before
+        if done <= 0:
+            return None
+        left = max(0.0, self.work_left - self.work_begun - self.work_kept)
+        return max((time.monotonic() - start) * left / done, min(left, self.longest_left))
 
     def line(self) -> str:
         """Return the line that the terminal shows."""
@@ -181,10 +191,22 @@ class SweepProgress:
         expected = {pack_id: self._expected(self._packs[pack_id]) for pack_id in shares}
         self.counts.work_begun = sum(expected[name] * (now - before) for name, (before, now) in shares.items())
         self.counts.work_kept = sum(expected[name] * before for name, (before, _) in shares.items())
+        self._note_work(expected, shares)
         counts = self.counts
         speed = {"runs_per_second": counts.runs_per_second, "seconds_left": counts.seconds_left}
         values = {**vars(counts), **speed, "time": time.time()}
         write_atomically(self._path, lambda file: file.write(json.dumps(values).encode()))
+
+    def _note_work(self, expected: Mapping[str, float], shares: Mapping[str, tuple[float, float]]) -> None:
+        """Note when the first work was seen, and the longest pack that is left."""
+        counts = self.counts
+        work = counts.work_done + counts.work_begun
+        if counts.timed_from is None and work:
+            counts.timed_from, counts.work_before = time.monotonic(), work
+        remaining = {name: seconds * (1 - shares[name][1]) for name, seconds in expected.items()}
+        counts.longest_left = max(
+            (remaining.get(name, self._expected(pack)) for name, pack in self._packs.items()), default=0.0
+        )
 
     def stop(self, done: bool) -> None:
         """Close the bar and print the last line.
