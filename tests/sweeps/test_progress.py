@@ -21,21 +21,14 @@ def packs(make_grid: Callable[..., Grid]) -> list[Pack]:
     return [Pack("a", runs, 30.0), Pack("b", runs[:2], 10.0)]
 
 
-def test_time_left_follows_the_estimated_work(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_line_counts_runs_and_tells_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.monotonic", lambda: 50.0)
-    counts = Counts(done=4, total=6, diverged=1, work_done=30.0, work_left=10.0, began=20.0)
-    assert counts.seconds_left == pytest.approx(10.0)
+    counts = Counts(done=4, total=6, diverged=1, began=20.0, seconds_left=10.2)
     assert counts.line() == "4/6 runs, 0.1 runs/s, 10 s left, 1 diverged"
-    before_first_run = Counts(total=6, work_left=40.0, began=20.0)
     # The speed is not known before a run has finished.
-    assert before_first_run.line() == "0/6 runs, time left unknown, 0 diverged"
-    counts.work_begun = 5.0  # five of the ten seconds of work that are left are done
-    assert counts.seconds_left == pytest.approx(30 * 5 / 35)
-    counts.work_kept = 3.0  # an earlier sweep did three further seconds of this work
-    assert counts.seconds_left == pytest.approx(30 * 2 / 35)
+    assert Counts(total=6, began=20.0).line() == "0/6 runs, time left unknown, 0 diverged"
     counts.failed = 2
     assert counts.line().endswith("1 diverged, 2 failed")
-    assert Counts().seconds_left is None
 
 
 def test_the_heartbeat_counts_finished_packs(tmp_path: Path, packs: list[Pack]) -> None:
@@ -45,20 +38,7 @@ def test_the_heartbeat_counts_finished_packs(tmp_path: Path, packs: list[Pack]) 
     assert (heartbeat["done"], heartbeat["total"], heartbeat["seconds_left"]) == (0, 6, None)
     progress.finish_pack(packs[0], Outcome("a", 4, 1, {}))
     progress.finish_pack(packs[1], Outcome("b", 2, 0, {}, "RuntimeError: no"))
-    assert vars(progress.counts).items() >= {"done": 4, "diverged": 1, "failed": 2, "work_left": 0.0}.items()
-
-
-def test_the_work_of_an_earlier_sweep_is_neither_left_nor_done(
-    tmp_path: Path, packs: list[Pack], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("noisescale.sweeps.progress.HEARTBEAT_SECONDS", 0.0)
-    progress = SweepProgress(tmp_path, quiet=True)
-    progress.start_round("grid", packs)
-    progress.refresh(lambda: {"a": (0.5, 0.6), "another": (0.0, 1.0)})
-    counts = progress.counts
-    assert (counts.work_begun, counts.work_kept, counts.work_left) == pytest.approx((3.0, 15.0, 40.0))
-    progress.finish_pack(packs[0], Outcome("a", 4, 0, {}))
-    assert (counts.work_done, counts.work_left) == (15.0, 10.0)
+    assert vars(progress.counts).items() >= {"done": 4, "diverged": 1, "failed": 2, "seconds_left": 0.0}.items()
 
 
 def test_the_heartbeat_is_written_at_most_once_a_second(tmp_path: Path, packs: list[Pack]) -> None:

@@ -36,7 +36,7 @@ class Job:
         compile: True asks for `torch.compile`.
         deadline: The time of `time.monotonic` at which the pack pauses, in seconds.
         max_seconds: Seconds of training and evaluation after which the pack fails.
-        slice_seconds: Seconds of training between two checkpoints, and between two reports of progress.
+        slice_seconds: Seconds of training between two checkpoints.
         code: Identity of the user's code that the sweep was planned with; None without code of a user.
         max_at_once: Largest number of runs that train together, after an attempt with more runs may have exceeded the
             memory; None for all runs of the pack.

@@ -29,6 +29,9 @@ from noisescale.training import PackTrainer
 # steps done so far.
 ReportProgress = Callable[[float, float], None]
 
+# Seconds of training between two reports of progress. A report is a line in a file.
+REPORT_SECONDS = 2.0
+
 
 @dataclass
 class TrainedPack:
@@ -137,11 +140,17 @@ def _train_together(
     trained.note = trained.note or trainer.note
     trained.files.append(file)
     seconds_before, first_step = sum(trained.seconds.values()), trainer.state.step
+    written = time.monotonic()
     while not trainer.done:
         seconds_left = job.max_seconds - seconds_before - sum(trainer.state.seconds.values())
-        trainer.advance(seconds=max(0.0, min(job.slice_seconds, job.deadline - time.monotonic(), seconds_left)))
+        slice_seconds = min(REPORT_SECONDS, job.slice_seconds)
+        trainer.advance(seconds=max(0.0, min(slice_seconds, job.deadline - time.monotonic(), seconds_left)))
         report(first_step / runs[0].steps, trainer.state.step / runs[0].steps)
-        if not trainer.done:
+        is_over = (
+            time.monotonic() >= job.deadline or seconds_before + sum(trainer.state.seconds.values()) >= job.max_seconds
+        )
+        if not trainer.done and (is_over or time.monotonic() - written >= job.slice_seconds):
+            written = time.monotonic()
             # If the disk is full, training continues without a checkpoint.
             with contextlib.suppress(OSError, RuntimeError):  # torch raises RuntimeError if a file cannot grow
                 file.write(Checkpoint(trainer.state, trainer.choice))
