@@ -10,8 +10,8 @@ from pathlib import Path
 
 SUFFIX = ".alive"
 
-# Seconds without a progress report after which a worker counts as stuck. Workers report every 20 s, plus at most one
-# step or evaluation; this is 45 times as long.
+# Seconds without a progress report after which a worker counts as stuck. Workers report every 2 s, plus at most one
+# step or evaluation, which may be long.
 STUCK_AFTER = 900.0
 
 # Seconds between two looks after which this process was stopped (Ctrl-Z, a suspended job, a closed laptop), and its
