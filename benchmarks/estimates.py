@@ -47,12 +47,12 @@ seeds = 0
 """
 _OWN = 'family = "estimated_models:{}"'
 SPECS = {
-    "packed: MLP, widths 16 to 256": ('family = "mlp"', [16, 64, 256], 20_000, 6),
-    "packed: convolutions": ('family = "convnet"\ndepth = 2', [4, 8, 16], 1600, 4),
-    "packed: batch normalization": ('family = "mlp"\nnormalization = "batch"', [16, 64], 12_000, 6),
-    "one's own, packed": (_OWN.format("packed"), [16, 64], 12_000, 6),
-    "one's own, looped: branches on a value": (_OWN.format("branching"), [16, 64], 3000, 4),
-    "one's own, looped: dropout": (_OWN.format("dropping"), [16, 64], 3000, 4),
+    "packed: MLP, widths 16 to 256": ('family = "mlp"', [16, 64, 256], 40_000, 6),
+    "packed: convolutions": ('family = "convnet"\ndepth = 2', [4, 8, 16], 4000, 4),
+    "packed: batch normalization": ('family = "mlp"\nnormalization = "batch"', [16, 64], 24_000, 6),
+    "one's own, packed": (_OWN.format("packed"), [16, 64], 24_000, 6),
+    "one's own, looped: branches on a value": (_OWN.format("branching"), [16, 64], 6000, 4),
+    "one's own, looped: dropout": (_OWN.format("dropping"), [16, 64], 6000, 4),
 }
 _MODELS = """
 from torch import nn

@@ -38,18 +38,22 @@ def test_nothing_is_known_before_a_pace_is_seen(clock: list[float], pack: MakePa
     assert left.seconds() is None
 
 
-def test_the_start_of_workers_does_not_count(clock: list[float], pack: MakePack) -> None:
+def test_neither_the_start_of_workers_nor_of_a_pack_counts(clock: list[float], pack: MakePack) -> None:
     left = TimeLeft()
     left.add([pack("a", 10.0)])
     clock[0] += 60.0
     left.see({"a": (0.0, 0.0)})
-    clock[0] += 2.0
+    # The kernel is chosen, and the first steps are done.
+    clock[0] += 5.0
     left.see({"a": (0.0, 0.1)})
-    assert left.seconds() == pytest.approx(18.0)
+    assert left.seconds() is None
+    clock[0] += 2.0
+    left.see({"a": (0.0, 0.2)})
+    assert left.seconds() == pytest.approx(16.0)
     # Without a further report, time passes.
     clock[0] += 3.0
-    left.see({"a": (0.0, 0.1)})
-    assert left.seconds() == pytest.approx(15.0)
+    left.see({"a": (0.0, 0.2)})
+    assert left.seconds() == pytest.approx(13.0)
 
 
 def test_waiting_packs_take_what_packs_of_their_width_take(clock: list[float], pack: MakePack) -> None:
@@ -69,26 +73,40 @@ def test_waiting_packs_take_what_packs_of_their_width_take(clock: list[float], p
 def test_workers_take_the_waiting_packs_in_turn(clock: list[float], pack: MakePack) -> None:
     left = TimeLeft()
     left.add([pack(name, 10.0) for name in "abcd"])
-    left.see({"a": (0.0, 0.0), "b": (0.0, 0.0)})
-    clock[0] += 10.0
-    left.see({"a": (0.0, 0.5), "b": (0.0, 0.25)})
-    # 10 and 30 seconds are left at their paces. The waiting ones take the mean pace, 20 seconds for 7.5 planned ones.
-    # The first worker takes one; then the other is free, and takes the last.
-    waiting = 10.0 * 20 / 7.5
-    assert left.seconds() == pytest.approx(max(10.0 + waiting, 30.0 + waiting))
-    clock[0] += 10.0
-    left.see({"a": (0.0, 1.0), "b": (0.0, 0.5), "c": (0.0, 0.0)})
-    assert left.seconds() is not None
+    for a, b in ((0.0, 0.0), (0.25, 0.125), (0.5, 0.25)):
+        left.see({"a": (0.0, a), "b": (0.0, b)})
+        clock[0] += 5.0
+    clock[0] -= 5.0
+    # They take 20 and 40 seconds, of which 10 and 30 are left. The first worker takes one of the others, of 30 seconds;
+    # then the second is free, and takes the last.
+    assert left.seconds() == pytest.approx(max(10.0 + 30.0, 30.0 + 30.0))
+    left.see({"a": (0.0, 0.5), "b": (0.0, 0.25), "c": (0.0, 0.0)})
+    assert left.seconds() == pytest.approx(max(10.0 + 30.0, 30.0, 30.0))
+
+
+def test_a_pack_of_a_new_width_is_waited_for(clock: list[float], pack: MakePack) -> None:
+    left = TimeLeft()
+    narrow, wide = pack("narrow", 10.0, 4), pack("wide", 10.0, 8)
+    left.add([narrow, wide])
+    left.finish(narrow, 1.0)
+    left.see({"wide": (0.0, 0.0)})
+    assert left.seconds() is None
+    for share in (0.1, 0.2):
+        clock[0] += 4.0
+        left.see({"wide": (0.0, share)})
+    assert left.seconds() == pytest.approx(32.0)
 
 
 def test_the_part_of_an_earlier_sweep_is_neither_left_nor_pace(clock: list[float], pack: MakePack) -> None:
     left = TimeLeft()
     resumed = pack("a", 100.0)
     left.add([resumed, pack("b", 10.0)])
-    left.see({"a": (0.8, 0.8)})
-    clock[0] += 4.0
-    left.see({"a": (0.8, 0.9)})
-    assert left.seconds() == pytest.approx(4.0 + 10.0 * 4.0 / 10.0)
+    for share in (0.8, 0.85, 0.9):
+        left.see({"a": (0.8, share)})
+        clock[0] += 2.0
+    clock[0] -= 2.0
+    # A tenth in four seconds; 20 planned seconds take 8.
+    assert left.seconds() == pytest.approx(4.0 + 10.0 * 8.0 / 20.0)
     clock[0] += 4.0
     left.finish(resumed, 0.0)
     assert left.seconds() == pytest.approx(10.0 * 8.0 / 20.0)

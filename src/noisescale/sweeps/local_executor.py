@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from threading import Thread
 from types import TracebackType
 from typing import Any
 
@@ -45,8 +46,12 @@ class LocalExecutor(TaskExecutor):
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         super().__exit__(kind, value, trace)
-        for slot in list(self._pools):
-            self._empty(slot, kill=kind is not None)
+        # At once, because the end of a process that has imported torch takes a second.
+        enders = [Thread(target=self._empty, args=(slot, kind is not None)) for slot in list(self._pools)]
+        for ender in enders:
+            ender.start()
+        for ender in enders:
+            ender.join()
 
     def run(
         self, jobs: Sequence[Job], stop: Callable[[], bool] = lambda: False, refresh: Callable[[], None] = lambda: None

@@ -19,17 +19,24 @@ class _Seen:
         before: Fraction of its steps that earlier sweeps did.
         now: Fraction of its steps that is done.
         reported: When that fraction last changed, in seconds.
+        first: The time and the fraction of the first report of a step. Before it, the pack chose its kernel.
     """
 
     began: float
     before: float
     now: float
     reported: float
+    first: tuple[float, float] | None = None
 
     @property
-    def done(self) -> float:
-        """Fraction of the steps that this sweep has done."""
-        return self.now - self.before
+    def rest(self) -> float | None:
+        """Seconds from the last report to the end of the pack, at the pace between two reports; None before the second.
+
+        A pack that is trained in two halves starts again, so that its fraction may fall.
+        """
+        if self.first is None or self.now <= self.first[1]:
+            return None
+        return (1 - self.now) * (self.reported - self.first[0]) / (self.now - self.first[1])
 
 
 class TimeLeft:
@@ -63,6 +70,7 @@ class TimeLeft:
             elif name in self._seen and done != self._seen[name][1].now:
                 seen = self._seen[name][1]
                 seen.before, seen.now, seen.reported = before, done, now
+                seen.first = seen.first or (now, done)
         self._workers = max(self._workers, len(self._seen))
 
     def finish(self, pack: Pack, seconds: float) -> None:
@@ -81,28 +89,29 @@ class TimeLeft:
         self._finished[_width(pack)] = measured + seconds, planned + share * pack.seconds
 
     def seconds(self) -> float | None:
-        """Return the time left in seconds; None before any pace was seen."""
+        """Return the time left in seconds; None while a pack trains of which no pace is known, nor one of its width."""
         now = time.monotonic()
         pace = dict(self._finished)
         for pack, seen in self._seen.values():
-            if seen.done > 0:
+            if seen.rest is not None:
+                whole = seen.reported - seen.began + seen.rest
                 measured, planned = pace.get(_width(pack), (0.0, 0.0))
-                pace[_width(pack)] = measured + seen.reported - seen.began, planned + seen.done * pack.seconds
-        if not any(planned for _, planned in pace.values()):
+                pace[_width(pack)] = measured + whole, planned + (1 - seen.before) * pack.seconds
+        if not pace:
             return 0.0 if not (self._waiting or self._seen) else None
-        free = [self._rest(pack, seen, pace, now) for pack, seen in self._seen.values()]
+        free = []
+        for pack, seen in self._seen.values():
+            if seen.rest is not None:
+                free.append(max(0.0, seen.rest - (now - seen.reported)))
+            elif _width(pack) in pace:
+                free.append(max(0.0, (1 - seen.before) * _expected(pack, pace) - (now - seen.began)))
+            else:
+                return None
         free += [0.0] * (self._workers - len(free))
         heapq.heapify(free)
         for pack in self._waiting.values():
             heapq.heappush(free, heapq.heappop(free) + _expected(pack, pace))
         return max(free)
-
-    def _rest(self, pack: Pack, seen: _Seen, pace: Mapping[int | None, tuple[float, float]], now: float) -> float:
-        """Return the seconds that a pack in training still takes."""
-        if seen.done > 0:
-            rest = (1 - seen.now) / seen.done * (seen.reported - seen.began)
-            return max(0.0, rest - (now - seen.reported))
-        return max(0.0, (1 - seen.now) * _expected(pack, pace) - (now - seen.began))
 
 
 def _expected(pack: Pack, pace: Mapping[int | None, tuple[float, float]]) -> float:
