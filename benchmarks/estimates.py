@@ -1,7 +1,7 @@
 """Compare estimated times with real ones, and two sweeps at once with one after the other (`make estimates`).
 
 Six specs are estimated (`--dry-run`) and swept, alone and beside another sweep. From a tenth of each sweep on, the time
-left is compared with the time that it took. Every command is a separate process, with the default number of workers.
+left is compared with the time until its last run was done. Every command is a separate process, with the default number of workers.
 """
 
 from __future__ import annotations
@@ -127,14 +127,16 @@ def measured(name: str, number: int, *, beside: bool) -> dict[str, object]:
         sweep = subprocess.Popen(_command(f"{number}.toml", str(out)), stdout=subprocess.DEVNULL,
                                  stderr=subprocess.DEVNULL)  # fmt: skip
         while sweep.poll() is None:
-            seen.append((time.monotonic() - began, _left(out)))
+            seen.append((time.monotonic() - began, *_left(out)))
             time.sleep(0.5)
         real = time.monotonic() - began
+        # The last run is done before the workers and the driver have ended.
+        trained = min((at for at, _, is_done in seen if is_done), default=real)
     finally:
         if rival is not None:
             os.killpg(rival.pid, 9)
             rival.wait()
-    later = [left / (real - at) for at, left in seen if left and FROM * real <= at <= 0.9 * real]
+    later = [left / (trained - at) for at, left, _ in seen if left and FROM * trained <= at <= 0.9 * trained]
     worst = max(later, key=lambda ratio: abs(math.log(ratio)), default=math.nan)
     return {
         "spec": name,
@@ -173,12 +175,13 @@ def _command(spec: str, out: str, *more: str) -> list[str]:
     return [sys.executable, "-m", "noisescale", "sweep", spec, "--out", out, *more]
 
 
-def _left(out: Path) -> float | None:
+def _left(out: Path) -> tuple[float | None, bool]:
+    """Return the time left, and whether every run is done."""
     try:
-        value: float | None = json.loads((out / "heartbeat.json").read_text())["seconds_left"]
+        values = json.loads((out / "heartbeat.json").read_text())
+        return values["seconds_left"], values["done"] == values["total"]
     except (OSError, ValueError, KeyError):
-        return None
-    return value
+        return None, False
 
 
 def page(rows: pd.DataFrame, both: pd.DataFrame) -> str:
