@@ -1,7 +1,8 @@
 """Compare estimated times with real ones, and two sweeps at once with one after the other (`make estimates`).
 
 Six specs are estimated (`--dry-run`) and swept, alone and beside another sweep. From a tenth of each sweep on, the time
-left is compared with the time until its last run was done. Every command is a separate process, with the default number of workers.
+left is compared with the time until its last run was done. Every command is a separate process, with the default number
+of workers.
 """
 
 from __future__ import annotations
