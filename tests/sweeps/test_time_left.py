@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -22,8 +23,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @pytest.fixture
 def pack(make_grid: Callable[..., Grid]) -> MakePack:
-    def make(name: str, seconds: float, width: int = 4) -> Pack:
-        return Pack(name, tuple(make_grid(grid__width=[width]).runs()), seconds)
+    def make(name: str, seconds: float, width: int = 4, **fields: Any) -> Pack:
+        return Pack(name, tuple(make_grid(grid__width=[width], **fields).runs()), seconds)
 
     return make
 
@@ -64,7 +65,7 @@ def test_waiting_packs_take_what_packs_of_their_width_take(clock: list[float], p
     # Nothing is known of the wide ones yet.
     assert left.seconds() == pytest.approx(0.1 * (10 + 30 + 5))
     left.finish(packs[1], 40.0)
-    assert left.seconds() == pytest.approx(0.1 * 30 + 4 * 5)
+    assert left.seconds() == pytest.approx(0.1 * 30 + 4 * 5, rel=0.01)
     left.finish(packs[2], 3.0)
     left.finish(packs[3], 20.0)
     assert left.seconds() == 0.0
@@ -110,3 +111,34 @@ def test_the_part_of_an_earlier_sweep_is_neither_left_nor_pace(clock: list[float
     clock[0] += 4.0
     left.finish(resumed, 0.0)
     assert left.seconds() == pytest.approx(10.0 * 8.0 / 20.0)
+
+
+@pytest.mark.parametrize("seconds_per_step", [1e-3, 1e-2])
+def test_the_time_of_other_batch_sizes_is_learned(clock: list[float], pack: MakePack, seconds_per_step: float) -> None:
+    left = TimeLeft()
+    # The overhead of a step decides, but the plan counts operations.
+    packs = [
+        pack(f"{batch} {steps}", planned, grid__batch_size=[batch], training__steps=steps)
+        for batch, steps, planned in ((4, 100, 10.0), (8, 100, 20.0), (4, 400, 40.0), (16, 200, 80.0))
+    ]
+    left.add(packs)
+    for one, steps in zip(packs[:3], (100, 100, 400), strict=True):
+        left.finish(one, steps * seconds_per_step)
+    assert left.seconds() == pytest.approx(200 * seconds_per_step, rel=0.1)
+
+
+def test_only_the_first_pack_of_a_shape_chooses_its_kernel(clock: list[float], pack: MakePack) -> None:
+    left = TimeLeft()
+    first, second, other = pack("a", 10.0), pack("b", 10.0), pack("c", 10.0, grid__batch_size=[8])
+    left.add([first, second, other])
+    left.see({"a": (0.0, 0.0)})
+    clock[0] += 6.0
+    left.see({"a": (0.0, 0.5)})
+    clock[0] += 1.0
+    left.see({"a": (0.0, 0.75)})
+    # The steps of a pack take 4 s, of which one is left for the first; a kernel takes 6 s.
+    assert left.seconds() == pytest.approx(1.0 + 4.0 + (6.0 + 4.0))
+    clock[0] += 1.0
+    left.finish(first, 0.0)
+    left.see({"b": (0.0, 0.0)})
+    assert left.seconds() == pytest.approx(4.0 + (6.0 + 4.0))
