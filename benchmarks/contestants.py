@@ -16,6 +16,7 @@ from noisescale.training import OPTIMIZERS, PackTrainer
 from noisescale.training.kernels import Trial, choose_kernel
 from noisescale.training.losses import LOSSES
 from noisescale.training.memory import footprint, part_size
+from noisescale.training.objectives import RowObjective
 
 EXAMPLES, OUTPUTS, LEARNING_RATE = 4000, 10, 0.01
 
@@ -163,7 +164,7 @@ class BareKernel:
         self._inputs = data.x_train[index]
         self._targets = nn.functional.one_hot(data.y_train[index], OUTPUTS).float()
         trial = Trial(self._parameters, {}, self._inputs, self._targets)
-        self._kernel = choose_kernel(module, LOSSES["cross_entropy"], trial, kind).kernel
+        self._kernel = choose_kernel(module, RowObjective(LOSSES["cross_entropy"]), trial, kind).kernel
 
     def advance(self) -> None:
         with torch.no_grad():

@@ -60,7 +60,7 @@ def check_recommendation(
     trained_width, settings, seconds = _affordable(runs, recommendation, recommend_again, budget, log)
     log(f"check: {len(settings)} settings, {seeds} fresh seeds, width {trained_width}: about {seconds:.1f} s")
     values = runs.train(settings, trained_width)
-    metric = runs.grid.spec.fit.metric
+    metric = runs.grid.metric
     check = compare_settings(
         settings,
         values,

@@ -79,6 +79,10 @@ class Run:
         epsilon: The ε in the denominator of AdamW; None for other optimizers.
         no_decay: Kinds of parameters without weight decay ("gains", "biases"), separated by spaces.
         metrics: Metrics to evaluate beyond loss and accuracy, separated by spaces.
+        class_weights: Weights of the classes in the cross-entropy: "balanced", or the text of a list.
+        label_smoothing: Share of each label that is spread evenly over the classes.
+        ignore_index: Label of the targets that do not count; None if all count.
+        outputs: Entry of the outputs of a user's module that the loss takes. None for the outputs themselves.
     """
 
     dataset: str
@@ -131,6 +135,10 @@ class Run:
     epsilon: float | None = None
     no_decay: str = ""
     metrics: str = ""
+    class_weights: str = ""
+    label_smoothing: float = 0.0
+    ignore_index: int | None = None
+    outputs: str | None = None
 
     @property
     def run_id(self) -> str:
@@ -198,7 +206,7 @@ _DECAY_IN_IDS = {"independent": "decoupled", "decoupled": "decoupled by the tens
 
 # Keys that version 0.2 added. At their defaults they do not enter `shape_key`, so that it is the same as in version
 # 0.1.
-_LATEST_KEYS = ("optimizer", "no_decay", "metrics")
+_LATEST_KEYS = ("optimizer", "no_decay", "metrics", "class_weights", "label_smoothing", "ignore_index", "outputs")
 
 
 def modern_record(record: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,9 @@ from noisescale.families.plain_mlp import mlp_layers
 from noisescale.training.evaluation import evaluate
 from noisescale.training.kernels import Kernel, MLPKernel, Trial, choose_kernel
 from noisescale.training.losses import LOSSES, target_rows
-from noisescale.training.metrics import Split, metrics_of
+from noisescale.training.metrics import metrics_of
+from noisescale.training.objectives import RowObjective
+from noisescale.training.split import Split
 
 RUNS, BATCH, INPUTS, OUTPUTS = 3, 5, 6, 4
 
@@ -30,7 +32,7 @@ def problem(depth: int = 2, activation: str = "relu") -> tuple[nn.Module, dict[s
 
 def choose(module: nn.Module, parameters: dict[str, Tensor], loss: str, kind: str) -> Kernel:
     trial = Trial(parameters, {}, torch.zeros(RUNS, 2, INPUTS).double(), torch.zeros(RUNS, 2, OUTPUTS).double())
-    kernel = choose_kernel(module, LOSSES[loss], trial, kind).kernel
+    kernel = choose_kernel(module, RowObjective(LOSSES[loss]), trial, kind).kernel
     assert isinstance(kernel, MLPKernel) if kind == "auto" else kernel.name == kind
     return kernel
 
@@ -119,7 +121,10 @@ def test_an_mlp_that_uses_a_layer_twice_is_not_a_plain_mlp() -> None:
 def test_a_packed_evaluation_equals_the_evaluation_of_each_run(kind: str, examples: int) -> None:
     module, parameters, _, _ = problem()
     inputs, labels = torch.randn(examples, INPUTS, dtype=torch.float64), torch.randint(OUTPUTS, (examples,))
-    kernel, metrics = choose(module, parameters, "cross_entropy", kind), metrics_of("cross_entropy")
+    kernel, metrics = (
+        choose(module, parameters, "cross_entropy", kind),
+        metrics_of(RowObjective(LOSSES["cross_entropy"])),
+    )
     split = Split(inputs, target_rows(labels, OUTPUTS, torch.float64), labels)
     values = evaluate(kernel, metrics, parameters, {}, split, 8)
     for run in range(RUNS):
@@ -127,7 +132,9 @@ def test_a_packed_evaluation_equals_the_evaluation_of_each_run(kind: str, exampl
         outputs = torch.func.functional_call(module, of_run, (inputs,))
         torch.testing.assert_close(values["loss"][run], nn.functional.cross_entropy(outputs, labels).detach())
         assert float(values["accuracy"][run]) == pytest.approx(float((outputs.argmax(1) == labels).double().mean()))
-    real = evaluate(kernel, metrics_of("mse"), parameters, {}, Split(inputs, split.rows, None), 8)
+    real = evaluate(
+        kernel, metrics_of(RowObjective(LOSSES["mse"])), parameters, {}, Split(inputs, split.targets, None), 8
+    )
     assert real["accuracy"].isnan().all() and real["loss"].isfinite().all()
 
 
@@ -144,9 +151,9 @@ def test_the_number_of_runs_at_once_grows_as_long_as_runs_get_faster(
         return 9.0 * runs if kernel.name == "loop" else runs * per_run[runs.bit_length() - 1]
 
     monkeypatch.setattr("noisescale.training.kernels.choose._step_seconds", seconds)
-    choice = choose_kernel(module, LOSSES["mse"], trial)
+    choice = choose_kernel(module, RowObjective(LOSSES["mse"]), trial)
     assert choice.measured and choice.text == f"vmap {together}"
-    again = choose_kernel(module, LOSSES["mse"], trial, choice.text)
+    again = choose_kernel(module, RowObjective(LOSSES["mse"]), trial, choice.text)
     assert again.text == choice.text and not again.measured
 
 
@@ -155,4 +162,4 @@ def test_an_unknown_kernel_is_refused(kind: str) -> None:
     module, parameters, inputs, labels = problem()
     trial = Trial(parameters, {}, inputs, target_rows(labels, OUTPUTS, torch.float64))
     with pytest.raises(BadInput, match="kernel"):
-        choose_kernel(module, LOSSES["mse"], trial, kind)
+        choose_kernel(module, RowObjective(LOSSES["mse"]), trial, kind)

@@ -8,7 +8,7 @@ from typing import Any
 from noisescale.exports.database import sqlite_at
 from noisescale.exports.entries import Entry, entries
 from noisescale.store import Study
-from noisescale.training import METRICS
+from noisescale.training import METRICS, metric_name
 
 
 def write_optuna(study: Study, path: Path) -> None:
@@ -25,7 +25,8 @@ def write_optuna(study: Study, path: Path) -> None:
     import optuna
     from optuna.trial import FrozenTrial, TrialState, create_trial
 
-    metric = str((study.spec.get("fit") or {}).get("metric", "accuracy"))
+    fit = study.spec.get("fit") or {}
+    metric = metric_name(str(fit.get("metric", "accuracy")), fit.get("direction"))
     runs = list(entries(study))
     distributions = _distributions([entry.hyperparameters for entry in runs])
 

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
-import torch
 from torch import nn
 
 from noisescale.errors import BadInput, one_line
+from noisescale.families.example_inputs import zero_inputs
 from noisescale.families.late_registration import register, registering_modes
+from noisescale.families.selected_output import select_output
 from noisescale.user_code import CodeEnded, contained, import_named
 
 Factory = Callable[[int, tuple[int, ...], int], nn.Module]
@@ -43,13 +44,16 @@ class CustomBuild:
     factory: Factory
     reference: str
 
-    def __call__(self, width: int, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+    def __call__(
+        self, width: int, input_shape: tuple[int, ...], num_classes: int, outputs: str | None = None
+    ) -> nn.Module:
         """Call the factory, and let the module register what it would register in its first passes.
 
         Args:
             width: Width of the model.
             input_shape: Shape of one example.
             num_classes: Number of outputs.
+            outputs: Entry of the module's outputs that the loss takes; None for all of them.
 
         Raises:
             BadInput: The factory raises an error, or returns something that is not a module, or has no parameters,
@@ -69,7 +73,7 @@ class CustomBuild:
         try:
             with contained():
                 for training in _registering_modes(self, width, input_shape, num_classes, module):
-                    register(module, torch.zeros(2, *input_shape), training)
+                    register(module, zero_inputs(input_shape, 2), training)
         except CodeEnded as error:
             raise BadInput("model.family", f"{self.reference} must return a module", one_line(error)) from error
         if not any(True for _ in module.parameters()):
@@ -78,7 +82,7 @@ class CustomBuild:
             if not parameter.is_floating_point():
                 required = "parameters of real numbers (torch.view_as_complex makes complex ones of them; or a buffer)"
                 raise BadInput("model.family", required, f"{name} of {str(parameter.dtype).removeprefix('torch.')}")
-        return module
+        return module if outputs is None else select_output(module, outputs)
 
 
 # The modes in which modules of a factory register anything late, by factory, width and data. The factory is part of the

@@ -16,6 +16,7 @@ from torch.nn.parameter import is_lazy
 from noisescale.errors import BadInput
 from noisescale.families.comparisons import equal_tensors
 from noisescale.families.copying import copy_module
+from noisescale.families.example_inputs import random_inputs, zero_inputs
 from noisescale.families.modes import in_mode
 from noisescale.seeding import seeded
 
@@ -38,12 +39,11 @@ def registering_modes(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[
     """
     modes = []
     first, second = copy_module(module), copy_module(module)
-    # Whole numbers, which a module may use as indices.
-    examples = torch.randint(2, (2, *input_shape), generator=torch.Generator().manual_seed(0)).float()
+    examples = random_inputs(input_shape, 2)
     for training in (False, True):
         before = {name for name, tensor in _tensors(first).items() if not is_lazy(tensor)}
         try:
-            for trial, inputs in ((first, torch.zeros(2, *input_shape)), (second, examples)):
+            for trial, inputs in ((first, zero_inputs(input_shape, 2)), (second, examples)):
                 with seeded(0):
                     register(trial, inputs, training)
         except Exception:  # a module that cannot compute its outputs is refused with its error elsewhere

@@ -18,7 +18,7 @@ class ModelOptions:
     default.
 
     Args:
-        family: Name in `FAMILIES`, or `"package.module:factory"`. A factory has no other options.
+        family: Name in `FAMILIES`, or `"package.module:factory"`. A factory has only the option `outputs`.
         depth: Number of hidden layers of an MLP, or of convolutions of a convnet.
         activation: A name in `ACTIVATIONS`.
         normalization: Name in `NORMALIZATIONS`.
@@ -27,6 +27,7 @@ class ModelOptions:
         blocks: Number of residual blocks in each stage of a resnet.
         stem: Number of channels of the first convolution of a resnet. None for the width.
         scale_invariant: Whether the loss is invariant to the scale of each weight (`families.scale_invariance`).
+        outputs: Entry of the outputs of a user's module that the loss takes. None for the outputs themselves.
     """
 
     family: str
@@ -38,6 +39,7 @@ class ModelOptions:
     blocks: tuple[int, ...] | None = None
     stem: int | None = None
     scale_invariant: bool = False
+    outputs: str | None = None
 
     @classmethod
     def of_run(cls, run: Run) -> ModelOptions:

@@ -42,6 +42,10 @@ FAMILIES: dict[str, Family] = {
 }
 
 
+# The options of a user's factory.
+CUSTOM_OPTIONS = ("outputs",)
+
+
 def complete(options: ModelOptions) -> ModelOptions:
     """Fill in the defaults of the family and the normalization.
 
@@ -107,7 +111,7 @@ class _FamilyFactory:
 
 def _family(name: str) -> Family:
     if ":" in name:
-        return Family(CustomBuild(load_factory(name), name), ())
+        return Family(CustomBuild(load_factory(name), name), CUSTOM_OPTIONS)
     if name not in FAMILIES:
         raise unknown_name("model.family", FAMILIES, name, ", or 'package.module:factory'")
     return FAMILIES[name]

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import pandas as pd
 
 from noisescale.errors import BadInput, unknown_name
-from noisescale.training import ACCURACY, LOSS, LOSSES, METRICS
+from noisescale.training import ACCURACY, LOSS, LOSSES, METRICS, is_user_metric, metric_name
 
 
 class StudyLike(Protocol):
@@ -60,14 +60,19 @@ class Settings:
         fit = spec.get("fit") or {}
         training, grid = spec.get("training") or {}, spec.get("grid") or {}
         select = select_on or fit.get("select_on", "test")
-        metric = fit.get("metric", "accuracy")
+        metric = metric_name(str(fit.get("metric", "accuracy")), fit.get("direction"))
         if select not in ("test", "validation"):
             raise BadInput("fit.select_on", '"test" or "validation"', select)
-        if metric not in METRICS:
+        if metric not in METRICS and not is_user_metric(metric):
             raise unknown_name("fit.metric", METRICS, metric)
         epochs = training.get("epochs") is not None or grid.get("epochs") is not None
         replacement = training.get("sampling") == "with_replacement"
-        loss = LOSSES.get(training.get("loss", ""))
-        units = {ACCURACY: METRICS[ACCURACY].unit, LOSS: METRICS[LOSS].unit if loss is None else loss.unit}
+        units = {ACCURACY: METRICS[ACCURACY].unit, LOSS: _loss_unit(str(training.get("loss", "")))}
         units.setdefault(metric, METRICS[metric].unit)
         return cls(str(spec.get("name", "")), metric, select, "epochs" if epochs else "steps", replacement, units)
+
+
+def _loss_unit(loss: str) -> str:
+    if ":" in loss:
+        return "loss"
+    return LOSSES[loss].unit if loss in LOSSES else METRICS[LOSS].unit

@@ -27,6 +27,7 @@ from noisescale.store import read_record, write_atomically
 from noisescale.sweeps.reached_code import classes_of
 from noisescale.sweeps.session_code import session_digests
 from noisescale.sweeps.user_modules import code_digests, file_of, is_path, modules_of
+from noisescale.training import wide
 from noisescale.user_code import contained
 
 CODE = "code.json"
@@ -106,7 +107,9 @@ def identify(references: Sequence[str], factory: Factory, width: int, data: Data
 def _outputs(module: nn.Module, data: Dataset) -> list[float]:
     try:
         with torch.no_grad(), seeded(0), contained():
-            values: list[float] = module(data.x_train[:_EXAMPLES].clone()).flatten()[:_MOST_OUTPUTS].double().tolist()
+            values: list[float] = (
+                module(wide(data.x_train[:_EXAMPLES]).clone()).flatten()[:_MOST_OUTPUTS].double().tolist()
+            )
     except Exception as error:  # a user's module may raise anything
         raise BadInput("model.family", "a module that can be evaluated", one_line(error)) from error
     return values

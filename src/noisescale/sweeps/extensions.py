@@ -78,7 +78,7 @@ class Cells:
 
     def __init__(self, grid: Grid, results: pd.DataFrame) -> None:
         self.grid = grid
-        metric = grid.spec.fit.metric
+        metric = grid.metric
         self.sign = METRICS[metric].sign
         self.records: dict[str, tuple[float, bool, bool]] = {}
         self.ids: dict[Point, list[str]] = {}

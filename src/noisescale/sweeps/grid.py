@@ -34,6 +34,7 @@ from noisescale.training import (
     OPTIMIZERS,
     MovingBatches,
     Schedule,
+    metric_name,
     parse_schedule,
 )
 
@@ -99,8 +100,14 @@ class Grid:
 
     @property
     def user_code(self) -> tuple[str, ...]:
-        """Names of the user's model and data, "package.module:function"."""
-        return tuple(name for name in (self.model.family, self.spec.dataset.name) if ":" in name)
+        """Names of the user's model, data, loss and metric, "package.module:function"."""
+        names = (self.model.family, self.spec.dataset.name, self.spec.training.loss, self.spec.fit.metric)
+        return tuple(name for name in names if ":" in name)
+
+    @property
+    def metric(self) -> str:
+        """The name of the metric that is compared, as `METRICS` knows it."""
+        return metric_name(self.spec.fit.metric, self.spec.fit.direction)
 
     def code_at(self, width: int) -> CodeIdentity:
         """Return the identity of the user's code as it is now, with the module of a width."""
@@ -199,7 +206,7 @@ class Grid:
             "nesterov": training.nesterov,
             "decay": training.decay or OPTIMIZERS[values["optimizer"]].decays[0],
             "no_decay": " ".join(training.no_decay),
-            "metrics": "" if spec.fit.metric in (ACCURACY, LOSS) else spec.fit.metric,
+            "metrics": "" if self.metric in (ACCURACY, LOSS) else self.metric,
             "momentum": 0.0,  # for optimizers without momentum
             "clip_norm": training.clip_norm,
             "augmentation": " ".join(training.augmentation),
@@ -207,7 +214,7 @@ class Grid:
             **spec.measure.run_fields(),
             "evaluations": training.evaluations,
             "late_fraction": training.late_fraction,
-            "loss": training.loss,
+            **training.loss_fields(),
             "sampling": training.sampling,
             "precision": training.precision,
             "batch_statistics": training.batch_statistics,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import product
 from typing import TypeVar
@@ -19,6 +19,7 @@ from noisescale.parameterizations import reference_width
 from noisescale.seeding import seeded
 from noisescale.sweeps.grid import Grid
 from noisescale.sweeps.module_checks import check_factory, check_growth, check_later_modules, check_passes
+from noisescale.sweeps.objective_checks import check_objective
 from noisescale.sweeps.trial_batches import training_error
 from noisescale.training import (
     PRECISIONS,
@@ -28,6 +29,7 @@ from noisescale.training import (
     check_metric,
     other_statistics,
     parse_schedule,
+    wide,
 )
 from noisescale.user_code import contained
 
@@ -75,7 +77,7 @@ def check_grid(grid: Grid) -> list[str]:
     data = grid.dataset(grid.label_noises[0])
     check_loss(grid.spec.training.loss, data.y_train)
     check_augmentation(grid.spec.training.augmentation, data.input_shape)
-    check_metric(fit.metric, data.y_train)
+    check_metric(grid.metric, data.y_train)
     _check_batches(grid, "grid.batch_size", axes.batch_size, grid.largest_batch)
     _check_batches(grid, "stability.batch_size", grid.spec.stability.batch_size or (), len(data.x_train))
     if fit.select_on == "validation" and not len(data.x_validation):
@@ -88,6 +90,7 @@ def check_grid(grid: Grid) -> list[str]:
             raise BadInput("grid.normalized_noise_scale", required, f"none at width {width}")
     for width in axes.width:
         _check_outputs(grid, width, data)
+    check_objective(grid, data)
     _check_trials(grid, data)
     notes = _check_module(grid, data) if grid.model.family not in FAMILIES else []
     _check_curvature(grid, data)
@@ -127,19 +130,25 @@ def _check_moving_batches(grid: Grid) -> None:
 
 def _check_outputs(grid: Grid, width: int, data: Dataset) -> None:
     """Check the model on two examples, so that errors of a user's module show before anything else."""
-    expected, inputs = (2, data.num_classes), data.x_train[:1].repeat_interleave(2, 0)
+    targets = data.y_train[:1].repeat_interleave(2, 0)
+    expected = (*targets.shape[: targets.dim() - targets.is_floating_point()], data.num_classes)
+    inputs = wide(data.x_train[:1]).repeat_interleave(2, 0)
     required = f"a module that maps a batch of shape (2, {', '.join(map(str, data.input_shape))}) to {expected}"
     shapes = data.input_shape, data.num_classes
     module = _called(lambda: in_mode(grid.factory(width, *shapes), training=False), required, width)
     outputs = _called(lambda: module(inputs.clone()), required, width)
     got = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else f"a {type(outputs).__name__}"
-    if got != expected:
-        raise BadInput("model.family", required, f"{got} at width {width}")
+    # A loss of the user may take any outputs.
+    if got != expected and not (":" in grid.spec.training.loss and isinstance(outputs, torch.Tensor)):
+        several = isinstance(outputs, tuple | list | Mapping) or hasattr(outputs, "__dataclass_fields__")
+        hint = " (model.outputs selects an entry)" if several else ""
+        raise BadInput("model.family", f"{required}{hint}", f"{got} at width {width}")
     # A new module, because a pass may have left tensors of the other precision in the first.
     module = _called(lambda: in_mode(grid.factory(width, *shapes), training=False), required, width)
     dtype = PRECISIONS[grid.spec.training.precision].dtype
     required = f"a module whose layers all compute in training.precision, {grid.spec.training.precision!r}"
-    _called(lambda: converted(module, dtype)(inputs.to(dtype)), required, width)
+    inputs = inputs.to(dtype) if inputs.is_floating_point() else inputs
+    _called(lambda: converted(module, dtype)(inputs), required, width)
 
 
 def _called(call: Callable[[], _Result], required: str, width: int) -> _Result:
@@ -163,8 +172,8 @@ def _check_module(grid: Grid, data: Dataset) -> list[str]:
     fewest = max(grid.accepted_batches.smallest, _PASS_EXAMPLES)
     widths, size = grid.spec.grid.width, min(*grid.spec.grid.batch_size, fewest, len(data.x_train))
     check_growth(build_at, widths)
-    smallest, inputs = partial(build_at, min(widths)), data.x_train[:size]
-    notes = check_factory(smallest) + check_passes(smallest, inputs, data.x_train[-size:])
+    smallest, inputs = partial(build_at, min(widths)), wide(data.x_train[:size])
+    notes = check_factory(smallest) + check_passes(smallest, inputs, wide(data.x_train[-size:]))
     check_later_modules(smallest, lambda: build_at(reference_width(min(widths))), inputs)
     return notes
 
@@ -191,7 +200,7 @@ def _check_curvature(grid: Grid, data: Dataset) -> None:
     measured = [name for name in grid.spec.measure.quantities if INSTRUMENTS[name].curvature]
     if not measured or grid.model.family in FAMILIES:
         return
-    inputs = data.x_train[:_CURVATURE_EXAMPLES]
+    inputs = wide(data.x_train[:_CURVATURE_EXAMPLES])
     with seeded(0):
         module = grid.factory(min(grid.spec.grid.width), data.input_shape, data.num_classes)
     try:

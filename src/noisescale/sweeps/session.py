@@ -41,7 +41,7 @@ from noisescale.sweeps.plan_file import planned_data
 from noisescale.sweeps.spec import SweepSpec
 from noisescale.sweeps.spec_fields import SpecFields
 from noisescale.sweeps.watchdog import STUCK_AFTER
-from noisescale.training import check_precision
+from noisescale.training import check_precision, wide
 from noisescale.user_code import is_only_in_this_process
 
 
@@ -186,7 +186,7 @@ def model_sizes(grid: Grid, widths: Iterable[int]) -> dict[int, ModelSize]:
     sizes = {}
     for width in widths:
         module = grid.factory(width, data.input_shape, data.num_classes)
-        sizes[width] = measure_size(module, data.x_train[:2], examples)
+        sizes[width] = measure_size(module, wide(data.x_train[:2]), examples)
     return sizes
 
 

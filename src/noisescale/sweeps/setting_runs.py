@@ -257,5 +257,5 @@ class SettingRuns:
 
     def _values(self) -> pd.Series:
         """Return the test metric of each finished run, by its id. A failed run has that of the constant predictor."""
-        metric, runs = self.grid.spec.fit.metric, self._finished().set_index("run_id")
+        metric, runs = self.grid.metric, self._finished().set_index("run_id")
         return fill_failures(runs, f"test_{metric}", metric)

@@ -15,7 +15,7 @@ from noisescale.sweeps.spec_sections import (
     TrainingSection,
 )
 from noisescale.sweeps.spec_values import MOST_SEEDS, Section, Seeds, key
-from noisescale.training import OPTIMIZERS, Schedule
+from noisescale.training import OPTIMIZERS, Schedule, check_metric_name
 
 
 class SpecFields(Section):
@@ -51,6 +51,18 @@ class SpecFields(Section):
             raise ValueError("label noise in one place, dataset.label_noise or grid.label_noise; got both")
         if self.grid.schedule is not None and self.training.schedule != Schedule():
             raise ValueError("schedules in one place, training.schedule or grid.schedule; got both")
+        options = {
+            "class_weights": self.training.class_weights is not None,
+            "label_smoothing": bool(self.training.label_smoothing),
+            "ignore_index": self.training.ignore_index is not None,
+        }
+        if self.training.loss != "cross_entropy" and any(options.values()):
+            used = ", ".join(f"training.{name}" for name, given in options.items() if given)
+            raise ValueError(f"training.loss = 'cross_entropy' for {used}; got {self.training.loss!r}")
+        try:
+            check_metric_name(self.fit.metric, self.fit.direction)
+        except BadInput as error:
+            raise ValueError(f"for {error.name} {error.required}; got {error.got}") from None
         for name in self.grid.optimizer:
             optimizer = OPTIMIZERS[name]
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields
 from typing import Annotated, Any, Literal
 
@@ -16,8 +17,10 @@ from noisescale.sweeps.spec_values import (
     MOST_STEM,
     SEEDS_BELOW,
     Blocks,
+    ClassWeights,
     Count,
     OneSchedule,
+    OutputEntry,
     Patterns,
     Section,
     Shares,
@@ -141,6 +144,12 @@ class ModelSection(Section):
         "Li, Lyu, Arora 2020",
         default=ModelOptions.scale_invariant,
     )
+    outputs: OutputEntry | None = key(
+        "string, or whole number of at least 0",
+        "the entry that the loss takes if your module returns a dictionary, an object or a tuple: a key, an attribute "
+        "or an index",
+        default=None,
+    )
     query_rows: Patterns | None = key(
         'list of patterns such as `"blocks.*.qkv.weight[:1/3]"`',
         "for mup: the rows of weights that compute the queries of attention. Their multiplier turns the factor "
@@ -232,12 +241,31 @@ class TrainingSection(Section):
         "batch size) or one of its neighbours has not converged",
         default=0,
     )
-    loss: Annotated[str, one_of(LOSSES)] = key(
-        choices(LOSSES),
-        "cross-entropy in nats, or half the squared error summed over outputs. Real-valued targets need another loss, "
-        'such as `"mse"`',
+    loss: Annotated[str, one_of(LOSSES, or_function=True)] = key(
+        choices(LOSSES) + ', or `"package.module:function"`',
+        "cross-entropy in nats, half the squared error summed over outputs, or for targets of 0 and 1 the binary "
+        "cross-entropy, averaged over outputs. Your function takes the outputs and the targets of a batch and returns "
+        "a value for each example or token; their mean is minimized. Real-valued targets need another loss than "
+        '`"cross_entropy"`',
         "mse: Lewkowycz, Bahri, Dyer, Sohl-Dickstein, Gur-Ari 2020, section 2",
         default="cross_entropy",
+    )
+    class_weights: ClassWeights | None = key(
+        '`"balanced"`, or list of numbers above 0',
+        "weight of each class in the cross-entropy, which is divided by the sum of the weights of the batch, as in "
+        "`torch.nn.CrossEntropyLoss`. balanced is n/(K n_c), where n_c of the n training labels are of class c",
+        default=None,
+    )
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = key(
+        "number from 0 to below 1",
+        "share of each label that the cross-entropy spreads evenly over the classes",
+        "Szegedy et al. 2016, section 7",
+        default=0.0,
+    )
+    ignore_index: Annotated[int, Field(ge=-LARGEST_INTEGER, le=LARGEST_INTEGER)] | None = key(
+        "whole number",
+        "label of the targets that count neither in the cross-entropy nor in metrics, e.g. of padding",
+        default=None,
     )
     sampling: Annotated[str, one_of(SAMPLINGS)] = key(
         choices(SAMPLINGS),
@@ -257,6 +285,16 @@ class TrainingSection(Section):
         "layer after layer, before every evaluation",
         default="running",
     )
+
+    def loss_fields(self) -> dict[str, Any]:
+        """Return the fields of `Run` for the loss."""
+        weights = "" if self.class_weights is None else self.class_weights
+        return {
+            "loss": self.loss,
+            "class_weights": weights if isinstance(weights, str) else json.dumps(weights),
+            "label_smoothing": self.label_smoothing,
+            "ignore_index": self.ignore_index,
+        }
 
 
 NOT_MEASURED: dict[str, Any] = {"measure": "", "measure_at": "", "measure_examples": None}
@@ -299,11 +337,17 @@ class FitSection(Section):
         "needs `dataset.validation_fraction` above 0",
         default="test",
     )
-    metric: Annotated[str, one_of(METRICS)] = key(
-        choices(METRICS),
-        "the metric whose optimum is located and recommended. Real-valued targets need another metric, such as "
-        '`"loss"`',
+    metric: Annotated[str, one_of(METRICS, or_function=True)] = key(
+        choices(METRICS) + ', or `"package.module:function"`',
+        "the metric whose optimum is located and recommended, computed from a whole evaluation set. Your function "
+        "takes the outputs and the targets of the set and returns a number. Real-valued targets need another metric "
+        'than `"accuracy"`, such as `"loss"` or `"r2"`',
         default="accuracy",
+    )
+    direction: Literal["max", "min"] | None = key(
+        '`"max"`, `"min"`',
+        "whether larger or smaller values of a metric of yours are better. It is for such a metric only",
+        default=None,
     )
     extend_edges: bool = key(
         "`true`, `false`",

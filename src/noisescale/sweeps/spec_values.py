@@ -11,7 +11,7 @@ from noisescale.datasets import COLUMNS
 from noisescale.errors import BadInput, did_you_mean
 from noisescale.parameterizations import check_query_rows
 from noisescale.sweeps.axes import LARGEST_INTEGER
-from noisescale.training import Schedule, schedule_from
+from noisescale.training import BALANCED, Schedule, schedule_from
 
 # Bounds far above any intended value, so that a typing error is refused instead of filling the memory. Seeds below 2^32
 # are accepted by every random generator and fit in every column.
@@ -55,13 +55,17 @@ def choices(names: Iterable[str]) -> str:
     return ", ".join(f'`"{name}"`' for name in names)
 
 
-def one_of(names: Iterable[str]) -> BeforeValidator:
-    """Accept one name of a table. Each check reads the table again, because rows may be added to it."""
+def one_of(names: Iterable[str], *, or_function: bool = False) -> BeforeValidator:
+    """Accept one name of a table, and also "package.module:function" if a function of the user may take its place.
+
+    Each check reads the table again, because rows may be added to it.
+    """
 
     def check(value: Any) -> Any:
         known = tuple(names)
-        if value not in known:
-            raise ValueError(f"one of {', '.join(map(repr, known))}{did_you_mean(value, known)}")
+        if value not in known and not (or_function and isinstance(value, str) and ":" in value):
+            other = ", or 'package.module:function'" if or_function else ""
+            raise ValueError(f"one of {', '.join(map(repr, known))}{other}{did_you_mean(value, known)}")
         return value
 
     return BeforeValidator(check)
@@ -99,6 +103,21 @@ def _patterns(value: Any) -> Any:
     except BadInput as error:
         raise ValueError(error.required) from None
     return tuple(dict.fromkeys(value))
+
+
+def _class_weights(value: Any) -> Any:
+    numbers = isinstance(value, list | tuple) and value and all(type(x) in (int, float) and x > 0 for x in value)
+    if not numbers and value != BALANCED:
+        raise ValueError(f"{BALANCED!r}, or a list with a number above 0 for each class")
+    return tuple(map(float, value)) if numbers else value
+
+
+def _output_entry(value: Any) -> str:
+    if type(value) is int and value >= 0:
+        return str(value)
+    if isinstance(value, str) and value:
+        return value
+    raise ValueError("a key, an attribute, or an index of at least 0")
 
 
 def _seeds(value: Any) -> Any:
@@ -143,6 +162,8 @@ def _shares(value: Any) -> tuple[float, ...]:
 
 
 Blocks = Annotated[tuple[int, ...], BeforeValidator(_blocks)]
+ClassWeights = Annotated[str | tuple[float, ...], BeforeValidator(_class_weights)]
+OutputEntry = Annotated[str, PlainValidator(_output_entry)]
 Patterns = Annotated[tuple[str, ...], BeforeValidator(_patterns)]
 Seeds = Annotated[tuple[int, ...], BeforeValidator(_seeds)]
 Count = Annotated[int, Field(gt=0, le=LARGEST_INTEGER)]

@@ -16,6 +16,7 @@ from noisescale.errors import BadInput, one_line
 from noisescale.families import GhostBatchNorm, in_mode
 from noisescale.seeding import seeded
 from noisescale.store import AcceptedBatches
+from noisescale.training import wide
 from noisescale.user_code import contained
 
 
@@ -28,7 +29,7 @@ def training_error(build: Callable[[], nn.Module], inputs: Tensor) -> str | None
     """
     try:
         with torch.no_grad(), seeded(0), contained():
-            in_mode(build(), training=True)(inputs.clone())
+            in_mode(build(), training=True)(wide(inputs).clone())
     except Exception as error:  # a user's module may raise anything
         return one_line(error)
     return None

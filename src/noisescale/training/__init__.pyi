@@ -11,8 +11,15 @@ from .metrics import ACCURACY as ACCURACY
 from .metrics import LOSS as LOSS
 from .metrics import METRICS as METRICS
 from .metrics import Metric as Metric
-from .metrics import Split as Split
 from .metrics import check_metric as check_metric
+from .metrics import check_metric_name as check_metric_name
+from .metrics import is_user_metric as is_user_metric
+from .metrics import metric_name as metric_name
+from .objectives import BALANCED as BALANCED
+from .objectives import Objective as Objective
+from .objectives import UserObjective as UserObjective
+from .objectives import class_weights as class_weights
+from .objectives import objective_of as objective_of
 from .optimizers import DECAYS as DECAYS
 from .optimizers import NO_DECAY as NO_DECAY
 from .optimizers import OPTIMIZERS as OPTIMIZERS
@@ -33,4 +40,6 @@ from .schedules import schedule_from as schedule_from
 from .settings import DEFAULT_BATCH as DEFAULT_BATCH
 from .settings import TrainingSetting as TrainingSetting
 from .settings import default_settings as default_settings
+from .split import Split as Split
+from .split import wide as wide
 from .state import PackState as PackState

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from noisescale.training.kernels import Kernel, Tensors
-from noisescale.training.metrics import Metric, Split
+from noisescale.training.metrics import Metric
+from noisescale.training.split import Split
 
 # Target for the number of elements in the widest activation of a chunk: 512 KiB in float32. At widths 32 and 256,
 # chunks of 512 to 2048 examples were fastest.
@@ -56,24 +57,28 @@ def evaluate(
     runs_at_once = max(1, chunk_of(numbers, split.inputs) // max(examples, 1)) if split.inputs.is_cuda else 1
     chunk = chunk_of(numbers * runs_at_once, split.inputs)
     usable = {name: metric for name, metric in metrics.items() if split.labels is not None or not metric.needs_classes}
-    values = {
-        name: torch.full((runs,), 0.0 if name in usable else torch.nan, dtype=torch.float64, device=split.inputs.device)
-        for name in metrics
-    }
+    values = {name: torch.full((runs,), torch.nan, dtype=torch.float64, device=split.inputs.device) for name in metrics}
     set_metrics = {name: metric.of_set for name, metric in usable.items() if metric.of_set is not None}
     with torch.no_grad():
         for first_run in range(0, runs, runs_at_once):
             part = slice(first_run, first_run + runs_at_once)
             weights, moving = ({name: t[part] for name, t in tensors.items()} for tensors in (parameters, buffers))
-            outputs_of_set = []
+            outputs_of_set: list[Tensor] = []
+            sums: dict[str, list[Tensor]] = {name: [] for name, metric in usable.items() if metric.sums is not None}
             for start in range(0, examples, chunk):
                 examined = split.take(slice(start, start + chunk))
                 outputs = kernel.outputs(weights, moving, examined.inputs)
-                for name, metric in usable.items():
-                    if metric.of_examples is not None:
-                        values[name][part] += metric.of_examples(outputs, examined).sum(1)
+                for name, parts in sums.items():
+                    parts.append(_sums(usable[name], outputs, examined))
                 if set_metrics:
                     outputs_of_set.append(outputs)
+            for name, parts in sums.items():
+                values[name][part] = usable[name].of_sums(torch.stack(parts).sum(0)).double()
             for name, compute in set_metrics.items():
-                values[name][part] = compute(torch.cat(outputs_of_set, 1), split).double()
-    return {name: value if name in set_metrics else value / examples for name, value in values.items()}
+                values[name][part] = compute(torch.cat(outputs_of_set, 1), split.take(slice(None))).double()
+    return values
+
+
+def _sums(metric: Metric, outputs: Tensor, split: Split) -> Tensor:
+    assert metric.sums is not None
+    return metric.sums(outputs, split)

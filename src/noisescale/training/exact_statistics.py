@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from noisescale.families import in_mode
+from noisescale.training.split import wide
 
 
 class _LayerReached(Exception):
@@ -50,7 +51,7 @@ def exact_statistics(module: nn.Module, inputs: Tensor, chunk: int) -> dict[str,
         if isinstance(part, _BatchNorm) and part.running_mean is not None
     ]
     with torch.no_grad():
-        module(inputs[:1].clone())
+        module(wide(inputs[:1]).clone())
         for handle in handles:
             handle.remove()
         for layer in dict.fromkeys(layers):
@@ -82,7 +83,7 @@ def _set_statistics(module: nn.Module, layer: _BatchNorm, inputs: Tensor, chunk:
 
     for start in range(0, len(inputs), chunk):
         try:
-            module(inputs[start : start + chunk].clone())
+            module(wide(inputs[start : start + chunk]).clone())
         except _LayerReached:
             continue
     handle.remove()

@@ -1,4 +1,7 @@
-"""The losses per example. A target is a row of class probabilities (for example one-hot) or of real values."""
+"""The losses per item. An item is an example or, where every token has a target, a token.
+
+A target is a class label, or a row of class probabilities (for example one-hot) or of real values.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.func import grad
+from torch.nn import functional
 
 from noisescale.errors import BadInput, unknown_name
 
@@ -26,6 +30,7 @@ class Loss:
         constant: A function from targets [N, K] to the mean loss of the best constant output. By default, this loss is
             computed by minimization.
         needs_classes: Whether targets must be class labels.
+        needs_labels: Whether targets must be 0 or 1, one for each output.
     """
 
     per_example: OfExample
@@ -33,6 +38,7 @@ class Loss:
     output_gradient: OfExample | None = None
     constant: Callable[[Tensor], float] | None = None
     needs_classes: bool = False
+    needs_labels: bool = False
 
     def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return ∂loss/∂outputs, shape [..., K]."""
@@ -44,23 +50,36 @@ class Loss:
     def of_constant(self, targets: Tensor) -> float:
         """Return the mean loss of the best constant output on targets [N, K]."""
         rows = targets.double()
-        return _minimize(self.per_example, rows) if self.constant is None else self.constant(rows)
+        if self.constant is not None:
+            return self.constant(rows)
+        return minimum_of_constant(self.per_example, rows, rows.mean(0))
 
 
-def _minimize(per_example: OfExample, rows: Tensor) -> float:
-    output = rows.mean(0).clone().requires_grad_()
+def minimum_of_constant(per_example: OfExample, targets: Tensor, first: Tensor) -> float:
+    """Return the smallest mean loss of a constant output, by minimization.
+
+    Args:
+        per_example: A function from outputs [N, …, K] and targets to losses.
+        targets: The targets, shape [N, …].
+        first: The output at which the minimization starts, shape [K].
+    """
+    output = first.clone().requires_grad_()
     optimizer = torch.optim.LBFGS([output], max_iter=200, line_search_fn="strong_wolfe")
+    items = targets.shape[: targets.dim() - targets.is_floating_point()]
+
+    def mean() -> Tensor:
+        return per_example(output.expand(*items, -1), targets).mean()
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        value = per_example(output.expand_as(rows), rows).mean()
+        value = mean()
         value.backward()  # type: ignore[no-untyped-call]
         return value
 
     with torch.enable_grad():
         optimizer.step(closure)  # type: ignore[no-untyped-call]
     with torch.no_grad():
-        return float(per_example(output.expand_as(rows), rows).mean())
+        return float(mean())
 
 
 def _cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -89,12 +108,29 @@ def _half_variance(rows: Tensor) -> float:
     return float(0.5 * (rows - rows.mean(0)).square().sum(1).mean())
 
 
+def _binary_cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
+    losses = functional.binary_cross_entropy_with_logits(outputs, targets.expand_as(outputs), reduction="none")
+    return losses.mean(-1)
+
+
+def _binary_cross_entropy_gradient(outputs: Tensor, targets: Tensor) -> Tensor:
+    return (torch.sigmoid(outputs) - targets) / outputs.shape[-1]
+
+
+def _binary_entropy(rows: Tensor) -> float:
+    share = rows.mean(0)
+    return float(-(torch.special.xlogy(share, share) + torch.special.xlogy(1 - share, 1 - share)).mean())
+
+
 # "mse" is ½‖f − y‖², summed over outputs. With this convention, the largest stable rate is 2/λ_max, where λ_max is the
 # largest eigenvalue of the NTK divided by the number of examples (Lewkowycz, Bahri, Dyer, Sohl-Dickstein, Gur-Ari 2020,
-# section 2).
+# section 2). "binary_cross_entropy" is the mean over outputs, as in `torch.nn.BCEWithLogitsLoss`.
 LOSSES: dict[str, Loss] = {
     "cross_entropy": Loss(_cross_entropy, "nats", _cross_entropy_gradient, _entropy, needs_classes=True),
     "mse": Loss(_squared_error, "squared error", _squared_error_gradient, _half_variance),
+    "binary_cross_entropy": Loss(
+        _binary_cross_entropy, "nats", _binary_cross_entropy_gradient, _binary_entropy, needs_labels=True
+    ),
 }
 
 
@@ -102,16 +138,22 @@ def target_rows(targets: Tensor, num_outputs: int, dtype: torch.dtype) -> Tensor
     """Return targets as rows [N, K]: one-hot for integer labels, unchanged for real values."""
     if targets.is_floating_point():
         return targets.to(dtype)
-    return torch.nn.functional.one_hot(targets, num_outputs).to(dtype)
+    return functional.one_hot(targets.long(), num_outputs).to(dtype)
 
 
 def check_loss(loss: str, targets: Tensor) -> None:
-    """Refuse a loss that the targets do not allow.
+    """Refuse a loss that the targets do not allow. A user's loss is checked when it is called.
 
     Raises:
-        BadInput: The loss is unknown, or it needs class labels and the targets are real values.
+        BadInput: The loss is unknown, or the targets are of another kind than it needs.
     """
+    if ":" in loss:
+        return
     check_targets("training.loss", {name: row.needs_classes for name, row in LOSSES.items()}, loss, targets)
+    if not LOSSES[loss].needs_labels:
+        return
+    if not (targets.is_floating_point() and bool(((targets == 0) | (targets == 1)).all())):
+        raise BadInput("training.loss", f"targets of 0 and 1, one for each output, for {loss!r}", "other targets")
 
 
 def check_targets(key: str, needs_classes: Mapping[str, bool], name: str, targets: Tensor) -> None:
@@ -121,7 +163,7 @@ def check_targets(key: str, needs_classes: Mapping[str, bool], name: str, target
         key: The key of the spec, for the message.
         needs_classes: For each known name, whether it needs class labels.
         name: The name of a loss or metric.
-        targets: The targets, shape [N] for class labels or [N, K] for real values.
+        targets: The targets: class labels of shape [N] or [N, T], or real values of shape [N, K].
 
     Raises:
         BadInput: The name is unknown, or the targets do not allow it.

@@ -12,9 +12,9 @@ from noisescale.measure import INSTRUMENTS, KEPT_NUMBERS, PackProblem, Snapshot,
 from noisescale.parameterizations import stream
 from noisescale.runs import Run
 from noisescale.training.kernels import Tensors
-from noisescale.training.losses import Loss
-from noisescale.training.metrics import Split
+from noisescale.training.objectives import Objective
 from noisescale.training.precision import PRECISIONS
+from noisescale.training.split import Split
 from noisescale.training.state import views
 from noisescale.user_code import preserved_process
 
@@ -31,7 +31,7 @@ class Measurements:
         step_at: A function from a share of the budget to the number of steps after which it is done.
         train: The training set.
         module: The module of the pack.
-        loss: The loss of the pack.
+        objective: What the runs minimize.
         multipliers: Rate multipliers c by parameter, shape [R, …] each.
         numbers: Number of elements that one example keeps for the backward pass.
         packable: Whether `torch.func.vmap` can compute the module for several runs at once.
@@ -44,7 +44,7 @@ class Measurements:
         step_at: Callable[[Fraction], int],
         train: Split,
         module: nn.Module,
-        loss: Loss,
+        objective: Objective,
         multipliers: Tensors,
         *,
         numbers: int,
@@ -55,10 +55,11 @@ class Measurements:
         self.steps = {min(evaluations, key=lambda step: abs(step - step_at(share))) for share in shares}
         across = any(INSTRUMENTS[name].across for name in self._quantities)
         self.before = {step - 1 for step in self.steps if step} if across else set[int]()
-        self._module, self._loss, self._multipliers = module, loss, multipliers
+        self._module, self._multipliers = module, multipliers
         self._numbers, self._packable, self._population = numbers, packable, len(train.inputs)
         index = torch.randperm(self._population, generator=stream(run.data_seed, "measured examples"))
         self._examples = train.take(index[: run.measure_examples].sort().values.to(train.inputs.device))
+        self._per_example = objective.per_example(self._examples.targets)
 
     def measure(
         self, parameters: Tensors, buffers: Tensors, before: Tensors | None, rates: Tensor, frozen: Tensor
@@ -89,7 +90,7 @@ class Measurements:
                 # Copies, because a pass may count in a buffer, or change its weights, in evaluation mode too.
                 weights, moving = ({name: tensor.clone() for name, tensor in t.items()} for t in (weights, moving))
                 problem = PackProblem(
-                    self._module, self._loss.per_example, weights, moving, multipliers, examples.inputs, examples.rows,
+                    self._module, self._per_example, weights, moving, multipliers, examples.inputs, examples.targets,
                     numbers=self._numbers, packable=self._packable,
                 )  # fmt: skip
                 snapshot = Snapshot(problem, earlier or None, rates[part], self._population)

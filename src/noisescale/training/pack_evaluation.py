@@ -13,8 +13,9 @@ from noisescale.runs import Run
 from noisescale.training.evaluation import chunk_of, evaluate
 from noisescale.training.exact_statistics import exact_statistics
 from noisescale.training.kernels import Kernel, Tensors
-from noisescale.training.losses import target_rows
-from noisescale.training.metrics import Split, metrics_of
+from noisescale.training.metrics import metrics_of
+from noisescale.training.objectives import Objective
+from noisescale.training.split import Split
 from noisescale.training.state import PackState
 from noisescale.user_code import preserved_process
 
@@ -24,12 +25,15 @@ from noisescale.user_code import preserved_process
 STABILITY_EXAMPLES = 1000
 
 
-def move_splits(runs: Sequence[Run], dataset: Dataset, device: str, dtype: torch.dtype) -> dict[str, Split]:
+def move_splits(
+    runs: Sequence[Run], dataset: Dataset, objective: Objective, device: str, dtype: torch.dtype
+) -> dict[str, Split]:
     """Move the splits of the data that the runs need to the device.
 
     Args:
         runs: The runs of a pack. Stability runs need only the training set.
         dataset: The data.
+        objective: What the runs minimize.
         device: Name of the device: "cpu", "cuda", …
         dtype: Precision of inputs and real-valued targets.
 
@@ -43,9 +47,13 @@ def move_splits(runs: Sequence[Run], dataset: Dataset, device: str, dtype: torch
     splits = {}
     for name, (inputs, targets) in parts.items():
         if len(inputs):
-            rows = target_rows(targets, dataset.num_classes, dtype).to(device)
-            labels = None if targets.is_floating_point() else targets.to(device)
-            splits[name] = Split(inputs.to(device=device, dtype=dtype), rows, labels)
+            encoded = objective.encoded(targets, dataset.num_classes, dtype).to(device)
+            labels = targets.to(device) if not targets.is_floating_point() else None
+            if multi_label := runs[0].loss == "binary_cross_entropy":
+                labels = encoded.long()
+            kind = dtype if inputs.is_floating_point() else inputs.dtype
+            moved = inputs.to(device=device, dtype=kind)
+            splits[name] = Split(moved, encoded, labels, runs[0].ignore_index, multi_label)
     return splits
 
 
@@ -57,14 +65,22 @@ class PackEvaluation:
         splits: The splits of the data, on the device.
         module: The module of the pack. To compute exact statistics, the parameters of each run are loaded into it.
         kernel: The kernel that computes outputs.
+        objective: What the runs minimize.
         numbers: Number of elements in the widest activation of one example.
     """
 
-    def __init__(self, run: Run, splits: dict[str, Split], module: nn.Module, kernel: Kernel, numbers: int) -> None:
+    def __init__(
+        self, run: Run, splits: dict[str, Split], module: nn.Module, kernel: Kernel, objective: Objective, numbers: int
+    ) -> None:
         self._exact = run.batch_statistics == "exact"
         self._train, self._module, self._kernel, self._numbers = splits["train"], module, kernel, numbers
-        self._metrics = metrics_of(run.loss, run.metrics)
-        self.splits = {"train": _random_part(self._train, run)} if run.purpose == "stability" else splits
+        self._metrics = metrics_of(objective, run.metrics)
+        self.splits = dict(splits)
+        if run.purpose == "stability":
+            self.splits = {"train": _random_part(self._train, run, STABILITY_EXAMPLES)}
+        elif not self._train.inputs.is_floating_point() and "test" in splits:
+            # A text has far more windows than an evaluation needs.
+            self.splits["train"] = _random_part(self._train, run, len(splits["test"].inputs))
 
     def of_state(self, state: PackState) -> tuple[dict[str, Tensor], Tensors]:
         """Evaluate the current parameters.
@@ -107,7 +123,7 @@ class PackEvaluation:
         return values
 
 
-def _random_part(train: Split, run: Run) -> Split:
-    """Return the random part of the training set on which stability runs are evaluated."""
+def _random_part(train: Split, run: Run, examples: int) -> Split:
+    """Return a random part of the training set, on which runs are evaluated."""
     index = torch.randperm(len(train.inputs), generator=stream(run.data_seed, "stability examples"))
-    return train.take(index[:STABILITY_EXAMPLES].to(train.inputs.device))
+    return train.take(index[:examples].to(train.inputs.device))

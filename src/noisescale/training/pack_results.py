@@ -13,8 +13,10 @@ from noisescale.parameterizations import layer_rows
 from noisescale.runs import Run, RunResult
 from noisescale.training.initialization import InitialPack
 from noisescale.training.late_window import late_mean_and_drift
-from noisescale.training.metrics import Split, metrics_of
+from noisescale.training.metrics import metrics_of
+from noisescale.training.objectives import Objective
 from noisescale.training.optimizers import OPTIMIZERS
+from noisescale.training.split import Split
 from noisescale.training.state import NOT_DIVERGED, PackState
 
 # A run has collapsed if its training accuracy exceeds the share of the largest class by at most this margin, or, with
@@ -29,6 +31,7 @@ def pack_results(
     elapsed: Sequence[float],
     along: dict[str, list[float]],
     initial: InitialPack,
+    objective: Objective,
     device: str,
     kernel: str,
 ) -> list[RunResult]:
@@ -41,10 +44,11 @@ def pack_results(
         elapsed: The part of the budget that is done at each evaluation, in steps or as a share.
         along: Curves that all runs share, by name, with one value per evaluation.
         initial: Initial state of the pack. Its tables and variances are used.
+        objective: What the runs minimize.
         device: The device of the pack.
         kernel: The name of the kernel.
     """
-    metrics = metrics_of(runs[0].loss, runs[0].metrics)
+    metrics = metrics_of(objective, runs[0].metrics)
     chance = {name: metric.constant(train) for name, metric in metrics.items()}
     seconds = sum(state.seconds.values()) / len(runs)
     layers = [

@@ -22,9 +22,10 @@ from noisescale.training.initialization import initialize_pack
 from noisescale.training.kernels import GenericKernel, Tensors, Trial, choose_kernel, moving_buffers
 from noisescale.training.late_window import average_steps, evaluation_steps
 from noisescale.training.later_passes import like_the_first
-from noisescale.training.losses import LOSSES, check_loss
+from noisescale.training.losses import check_loss
 from noisescale.training.measurements import Measurements
 from noisescale.training.memory import cuda_peak, equal_parts, footprint, part_size, runs_in_memory
+from noisescale.training.objectives import objective_of
 from noisescale.training.optimizers import OPTIMIZERS, sgd_multipliers
 from noisescale.training.pack_evaluation import PackEvaluation, move_splits
 from noisescale.training.pack_results import pack_results
@@ -89,23 +90,23 @@ class PackTrainer:
         self._watched: Watch = like_the_first if watches else lambda call: call()
         self._precision = PRECISIONS[any_run.precision]
         self._dtype = self._precision.dtype
-        self._loss = LOSSES[any_run.loss]
+        self._objective = objective_of(any_run, dataset)
         self._schedule, self._batches = parse_schedule(any_run.schedule), batches_of(any_run)
         self._initial = initialize_pack(runs, dataset, factory, reference_width)
         self.tables = self._initial.tables
         module = self._module = converted(self._initial.module, self._dtype, device)
-        self._splits = move_splits(runs, dataset, device, self._dtype)
+        self._splits = move_splits(runs, dataset, self._objective, device, self._dtype)
         train = self._splits["train"]
-        batch = train.inputs[: self._batches.largest]
-        self._footprint = footprint(module, batch)
+        batch = train.take(slice(self._batches.largest))
+        self._footprint = footprint(module, batch.inputs)
         self._state = self._first_state(moving_buffers(module))
         parameters = self._state.parameters
-        trial = self._trial(batch, train.rows[: len(batch)])
+        trial = self._trial(batch.inputs, batch.targets)
         with self._precision.apply(device):
             together = self._together(trial)
             # On a CPU, more runs at once than the cache holds may be faster. On a GPU, the memory is a strict limit.
             most = together if device == "cuda" else len(runs)
-            self._choice = choose_kernel(copy_module(module), self._loss, trial, kernel, together, most)
+            self._choice = choose_kernel(copy_module(module), self._objective, trial, kernel, together, most)
         losses_and_gradients = self._choice.kernel.losses_and_gradients
         if compile:
             losses_and_gradients = torch.compile(losses_and_gradients)
@@ -118,7 +119,9 @@ class PackTrainer:
             optimizer = row.for_pack(self.runs[runs_slice], self.tables[runs_slice], views(parameters, runs_slice))
             step = PartStep(runs, runs_slice, optimizer, self._choice, losses_and_gradients, train, order, on_step)
             self._parts.append(step)
-        self._evaluation = PackEvaluation(any_run, self._splits, module, self._choice.kernel, self._footprint.largest)
+        self._evaluation = PackEvaluation(
+            any_run, self._splits, module, self._choice.kernel, self._objective, self._footprint.largest
+        )
         self._evaluations = evaluation_steps(self._batches.step_at, any_run.evaluations)
         self._measurements = self._make_measurements() if any_run.measure else None
         self._averaged_at = average_steps(self._batches.step_at(Fraction(1 - any_run.late_fraction)), any_run.steps)
@@ -197,7 +200,7 @@ class PackTrainer:
         elapsed = [self._batches.elapsed(step) for step in self._state.evaluated_steps]
         return pack_results(
             self.runs, self._state, self._evaluation.splits["train"], elapsed, self._shared_curves(), self._initial,
-            self.device, self.kernel,
+            self._objective, self.device, self.kernel,
         )  # fmt: skip
 
     def _first_state(self, moving: Tensors) -> PackState:
@@ -232,7 +235,7 @@ class PackTrainer:
         runs = len(self.runs)
         if self.device != "cuda":
             return part_size(trial.parameters, self._batches.largest, self._footprint.kept)
-        kernel = GenericKernel(copy_module(self._module), self._loss)
+        kernel = GenericKernel(copy_module(self._module), self._objective)
 
         def step(count: int) -> None:
             tensors = trial.first(count)
@@ -250,8 +253,8 @@ class PackTrainer:
 
     def _make_measurements(self) -> Measurements:
         return Measurements(
-            self.runs[0], self._evaluations, self._batches.step_at, self._splits["train"], self._module, self._loss,
-            sgd_multipliers(self.tables, self._state.parameters), numbers=self._footprint.kept,
+            self.runs[0], self._evaluations, self._batches.step_at, self._splits["train"], self._module,
+            self._objective, sgd_multipliers(self.tables, self._state.parameters), numbers=self._footprint.kept,
             packable=not self._choice.note,
         )  # fmt: skip
 

@@ -12,8 +12,8 @@ from noisescale.training.batches import Stretch
 from noisescale.training.block_order import BlockOrder
 from noisescale.training.graphed import GraphedStep, is_short
 from noisescale.training.kernels import Choice
-from noisescale.training.metrics import Split
 from noisescale.training.optimizers import PackedOptimizer, Tensors
+from noisescale.training.split import Split
 from noisescale.training.state import PackState, views
 
 # Called before each update with the number of the step, the slice of the runs that train together, and their gradients
@@ -82,8 +82,9 @@ class PartStep:
         size, runs = stretch.batch_size, len(self._runs)
         parameters, buffers = views(state.parameters, self.runs_slice), views(state.buffers, self.runs_slice)
         slots = {slot: views(tensors, self.runs_slice) for slot, tensors in state.slots.items()}
-        inputs = self._order.augment(self._train.inputs.index_select(0, index), stretch, self.runs_slice, step)
-        targets = self._train.rows.index_select(0, index).view(runs, size, -1)
+        inputs, targets = self._train.batch(index)
+        inputs = self._order.augment(inputs, stretch, self.runs_slice, step)
+        targets = targets.view(runs, size, *targets.shape[1:])
         seeds = (
             [stream_number(run.seed, "forward pass", step) for run in self._runs] if self._choice.needs_seeds else None
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -15,15 +15,15 @@ from noisescale.training.kernels.generic import GenericKernel
 from noisescale.training.kernels.kernel import Kernel
 from noisescale.training.kernels.loop import LoopKernel
 from noisescale.training.kernels.mlp import MLPKernel
-from noisescale.training.kernels.packable import Trial, generators_of, reason_against_packing
-from noisescale.training.losses import Loss
+from noisescale.training.kernels.packable import Packing, Trial, generators_of, try_packing
+from noisescale.training.objectives import Objective, UserObjective
 
-MakeKernel = Callable[[nn.Module, Loss], Kernel]
+MakeKernel = Callable[[nn.Module, Objective], Kernel]
 
 # Kernels for any module. A new kernel is one more row.
 KERNELS: dict[str, MakeKernel] = {
     "vmap": GenericKernel,
-    "unfolded": lambda module, loss: GenericKernel(module, loss, unfolded=True),
+    "unfolded": lambda module, objective: GenericKernel(module, objective, unfolded=True),
     "loop": LoopKernel,
 }
 # Smallest relative gain in the time per run that justifies more runs at once. Repeated measurements differ by less.
@@ -57,7 +57,12 @@ class Choice:
 
 
 def choose_kernel(
-    module: nn.Module, loss: Loss, trial: Trial, choice: str = "auto", together: int = 1, most: int | None = None
+    module: nn.Module,
+    objective: Objective,
+    trial: Trial,
+    choice: str = "auto",
+    together: int = 1,
+    most: int | None = None,
 ) -> Choice:
     """Choose `MLPKernel` for a plain MLP, and the kernel with the fastest trial steps for any other module.
 
@@ -66,7 +71,7 @@ def choose_kernel(
 
     Args:
         module: The module.
-        loss: The loss.
+        objective: What each run minimizes.
         trial: The tensors of one step of all runs of the pack.
         choice: "auto", a name in `KERNELS` or "explicit" (`MLPKernel`), or a name and a number: "vmap 8" means the
             kernel "vmap" with at most 8 runs at once.
@@ -81,27 +86,36 @@ def choose_kernel(
     """
     name, _, number = choice.partition(" ")
     explicit = name in ("auto", MLPKernel.name)
+    # Only the other kernels can train without what vmap refuses in a loss of the user.
+    explicit = explicit and not isinstance(objective, UserObjective)
     layers = mlp_layers(module) if explicit else None
     known = name in ("auto", *KERNELS) or layers is not None
     if not known or not (number.isdecimal() or choice == name):
         raise BadInput("kernel", f"auto, {', '.join(KERNELS)}, or for a plain MLP {MLPKernel.name}", repr(choice))
     together = int(number) if number else together
     if layers is not None:
-        return Choice(MLPKernel(layers, loss), together)
-    if generators := generators_of(module, trial.inputs[0]):
+        return Choice(MLPKernel(layers, objective), together)
+    generators = generators_of(module, trial.inputs[0])
+    if set(generators) - {"torch"}:
         names = " and ".join(f"{name}'s generator" for name in generators)
-        note = _ONE_AT_A_TIME.format(f"it draws random numbers (dropout) from {names}")
-        return Choice(LoopKernel(module, loss, of_torch_only=generators == ["torch"]), together, note, needs_seeds=True)
-    reason = reason_against_packing(module, loss, trial) if name != "loop" else None
-    if reason is not None:
-        return Choice(LoopKernel(module, loss), together, _ONE_AT_A_TIME.format(reason))
+        note = _ONE_AT_A_TIME.format(f"it draws random numbers from {names}")
+        return Choice(LoopKernel(module, objective, of_torch_only=False), together, note, needs_seeds=True)
+    trial = replace(trial, seeds=range(len(trial.inputs)) if generators else None)
+    draws = bool(generators)
+    packing = try_packing(module, objective, trial) if name != "loop" else Packing(None)
+    if packing.reason is not None:
+        note = _ONE_AT_A_TIME.format(packing.reason)
+        return Choice(LoopKernel(module, objective), together, note, needs_seeds=draws)
     if name != "auto":
-        return Choice(KERNELS[name](module, loss), together)
+        return Choice(KERNELS[name](module, objective), together, needs_seeds=draws)
     convolves = any(isinstance(part, nn.Conv2d) for part in module.modules())
-    kernels = [make(copy_module(module), loss) for name, make in KERNELS.items() if convolves or name != "unfolded"]
+    left_out = {"unfolded"} if not convolves else set[str]()
+    if packing.only:
+        left_out.add("loop")
+    kernels = [make(copy_module(module), objective) for name, make in KERNELS.items() if name not in left_out]
     timings = [_time(kernel, trial, together, most or len(trial.inputs)) for kernel in kernels]
     fastest = min(timings, key=lambda timing: timing.seconds)
-    return Choice(fastest.kernel, fastest.together, measured=True)
+    return Choice(fastest.kernel, fastest.together, needs_seeds=draws, measured=True)
 
 
 _ONE_AT_A_TIME = "the model's runs are trained one at a time, because they cannot be packed: {}"
@@ -136,7 +150,7 @@ def _step_seconds(kernel: Kernel, trial: Trial) -> float:
         _synchronize(trial)
         began = time.perf_counter()
         with torch.no_grad():
-            kernel.losses_and_gradients(fresh.parameters, fresh.buffers, fresh.inputs, fresh.targets, False)
+            kernel.losses_and_gradients(*fresh.tensors, False, fresh.seeds)
         _synchronize(trial)
         times.append(time.perf_counter() - began)
     return min(times[1:])

@@ -13,8 +13,9 @@ from noisescale.families import check_replaced, in_mode
 from noisescale.training.kernels.attention import plain_attention
 from noisescale.training.kernels.evaluation import RunByRunEvaluation
 from noisescale.training.kernels.kernel import Tensors
+from noisescale.training.kernels.run_draws import RunDraws
 from noisescale.training.kernels.unfolded import UnfoldedConvolutions
-from noisescale.training.losses import Loss
+from noisescale.training.objectives import Objective
 from noisescale.user_code import ProcessState
 
 
@@ -25,14 +26,14 @@ class GenericKernel(RunByRunEvaluation):
 
     Args:
         module: The module. Its forward pass and its constant buffers are used, its parameters are not.
-        loss: The loss, averaged over the batch.
+        objective: What each run minimizes.
         unfolded: Whether to compute convolutions as matrix products of unfolded inputs.
     """
 
-    def __init__(self, module: nn.Module, loss: Loss, *, unfolded: bool = False) -> None:
+    def __init__(self, module: nn.Module, objective: Objective, *, unfolded: bool = False) -> None:
         self.name = "unfolded" if unfolded else "vmap"
         super().__init__(module)
-        self._loss = loss
+        self._objective = objective
         self._convolutions: AbstractContextManager[object] = UnfoldedConvolutions() if unfolded else nullcontext()
 
         trained = in_mode(module, training=True)
@@ -48,6 +49,7 @@ class GenericKernel(RunByRunEvaluation):
             return result, {name: current[name] for name, buffer in buffers.items() if current[name] is not buffer}
 
         self._training_outputs = vmap(outputs)
+        self._random_outputs = vmap(outputs, randomness="different")
         self.unused: dict[str, range] = {}
 
     def losses_and_gradients(
@@ -65,8 +67,12 @@ class GenericKernel(RunByRunEvaluation):
         # each run. Autograd around the vectorized pass takes a tenth less time than `torch.func.grad` within it.
         attention = nullcontext() if inputs.is_cuda else plain_attention()
         with torch.enable_grad(), self._convolutions, attention:
-            outputs, replaced = self._training_outputs(leaves, buffers, inputs)
-            losses = self._loss.per_example(outputs, targets).mean(1)
+            if seeds is None:
+                outputs, replaced = self._training_outputs(leaves, buffers, inputs)
+            else:
+                with RunDraws(seeds, inputs.device):
+                    outputs, replaced = self._random_outputs(leaves, buffers, inputs)
+            losses = self._objective.of_runs(outputs, targets)
             computed = torch.autograd.grad(losses.sum(), list(leaves.values()), allow_unused=True)
         if state is not None:
             self._changes_settings = bool(state.restore()) or bool(self._changes_settings)

@@ -13,7 +13,7 @@ from noisescale.seeding import seeded
 from noisescale.training.kernels.buffer_slots import BufferSlots
 from noisescale.training.kernels.evaluation import RunByRunEvaluation
 from noisescale.training.kernels.kernel import Tensors
-from noisescale.training.losses import Loss
+from noisescale.training.objectives import Objective
 from noisescale.user_code import ProcessState
 
 
@@ -22,15 +22,15 @@ class LoopKernel(RunByRunEvaluation):
 
     Args:
         module: The module. Its forward pass and its constant buffers are used, its parameters are not.
-        loss: The loss, averaged over the batch.
+        objective: What each run minimizes.
         of_torch_only: Whether the seed of a pass is for torch's generator only. NumPy's and Python's take longer.
     """
 
     name = "loop"
 
-    def __init__(self, module: nn.Module, loss: Loss, *, of_torch_only: bool = True) -> None:
+    def __init__(self, module: nn.Module, objective: Objective, *, of_torch_only: bool = True) -> None:
         super().__init__(module)
-        self._trained, self._loss, self._of_torch_only = in_mode(module, training=True), loss, of_torch_only
+        self._trained, self._objective, self._of_torch_only = in_mode(module, training=True), objective, of_torch_only
         self._parameters = dict(module.named_parameters())
         self._buffers = BufferSlots(module)
         self.unused: dict[str, list[int]] = {}
@@ -45,7 +45,7 @@ class LoopKernel(RunByRunEvaluation):
         seeds: Sequence[int] | None = None,
     ) -> tuple[Tensor | None, Tensors]:
         gradients = {name: torch.empty_like(tensor) for name, tensor in parameters.items()}
-        losses = inputs.new_empty(len(inputs))
+        losses = next(iter(parameters.values())).new_empty(len(inputs))
         self.unused = {}
         state = ProcessState() if self._changes_settings is not False else None
         for run in range(len(inputs)):
@@ -57,7 +57,7 @@ class LoopKernel(RunByRunEvaluation):
                 leaf.data = values[name]
             self._buffers.set(buffers, run)
             with torch.enable_grad(), self._seeded(seeds[run] if seeds is not None else None, inputs.device):
-                loss = self._loss.per_example(self._trained(inputs[run]), targets[run]).mean()
+                loss = self._objective.of_run(self._trained(inputs[run]), targets[run])
                 # Not `torch.autograd.grad`, which modules that recompute parts of their passes refuse.
                 loss.backward()  # type: ignore[no-untyped-call]
             if state is not None:  # or the next run would be computed with what this one has changed

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from noisescale.families import MLPLayers
 from noisescale.training.kernels.kernel import Tensors
-from noisescale.training.losses import Loss
+from noisescale.training.objectives import Objective
 
 Backward = Callable[[Tensor, Tensor], Tensor]
 
@@ -35,18 +35,18 @@ class MLPKernel:
 
     Args:
         layers: Names and activation of the layers, from `mlp_layers`.
-        loss: The loss, averaged over the batch.
+        objective: What each run minimizes.
     """
 
     name = "explicit"
     # Every pass uses every parameter.
     unused: Mapping[str, Sequence[int]] = MappingProxyType({})
 
-    def __init__(self, layers: MLPLayers, loss: Loss) -> None:
+    def __init__(self, layers: MLPLayers, objective: Objective) -> None:
         self._weights = [f"{name}.weight" for name in layers.names]
         self._biases = [f"{name}.bias" for name in layers.names]
         self._activation = _ACTIVATIONS[layers.activation]
-        self._loss = loss
+        self._objective = objective
 
     def losses_and_gradients(
         self,
@@ -63,8 +63,8 @@ class MLPKernel:
         weight, bias = parameters[self._weights[-1]], parameters[self._biases[-1]]
         # Under autocast, products have the lower precision. Losses and gradients have the precision of the parameters.
         outputs = torch.baddbmm(bias.unsqueeze(2), weight, hidden[-1].mT).mT.to(weight.dtype)
-        losses = self._loss.per_example(outputs.contiguous(), targets).mean(1) if with_losses else None
-        delta = self._loss.gradient(outputs, targets).div_(inputs.shape[1])
+        losses = self._objective.of_runs(outputs.contiguous(), targets) if with_losses else None
+        delta = self._objective.gradient(outputs, targets)
         gradients: dict[str, Tensor] = {}
         for layer in reversed(range(len(self._weights))):
             gradients[self._weights[layer]] = torch.bmm(delta.mT, hidden[layer]).to(weight.dtype)

@@ -6,6 +6,7 @@ import linecache
 import re
 import traceback
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,9 +17,9 @@ from noisescale.families import copy_module, in_mode
 from noisescale.seeding import drawn_from
 from noisescale.training.kernels.generic import GenericKernel
 from noisescale.training.kernels.hidden_effects import hidden_effect
-from noisescale.training.kernels.kernel import Tensors
+from noisescale.training.kernels.kernel import Kernel, Tensors
 from noisescale.training.kernels.loop import LoopKernel
-from noisescale.training.losses import Loss
+from noisescale.training.objectives import Objective
 from noisescale.user_code import preserved_process
 
 # Largest relative difference between the gradients of packed runs and of single runs. Rounding errors are far below
@@ -43,19 +44,31 @@ class Trial:
         parameters: Parameters by name, shape [R, …] each.
         buffers: Buffers by name, shape [R, …] each.
         inputs: Batch of each run, shape [R, B, …].
-        targets: Targets of each batch, shape [R, B, K].
+        targets: Targets of each batch, shape [R, B, …].
+        seeds: Seed of each run for random operations of the pass; None without such operations.
     """
 
     parameters: Tensors
     buffers: Tensors
     inputs: Tensor
     targets: Tensor
+    seeds: Sequence[int] | None = None
+
+    @property
+    def tensors(self) -> tuple[Tensors, Tensors, Tensor, Tensor]:
+        """The arguments of a kernel."""
+        return self.parameters, self.buffers, self.inputs, self.targets
 
     def first(self, runs: int) -> Trial:
         """Return the tensors of the first runs, with copies of what a step may change."""
-        parameters = {name: tensor[:runs].clone() for name, tensor in self.parameters.items()}
-        buffers = {name: tensor[:runs].clone() for name, tensor in self.buffers.items()}
-        return Trial(parameters, buffers, self.inputs[:runs].clone(), self.targets[:runs])
+        return self.part(slice(runs))
+
+    def part(self, runs: slice) -> Trial:
+        """Return the tensors of some runs, with copies of what a step may change."""
+        parameters = {name: tensor[runs].clone() for name, tensor in self.parameters.items()}
+        buffers = {name: tensor[runs].clone() for name, tensor in self.buffers.items()}
+        seeds = None if self.seeds is None else self.seeds[runs]
+        return Trial(parameters, buffers, self.inputs[runs].clone(), self.targets[runs], seeds)
 
 
 def moving_buffers(module: nn.Module) -> Tensors:
@@ -108,53 +121,76 @@ def generators_of(module: nn.Module, inputs: Tensor) -> list[str]:
     return list(dict.fromkeys([*(["torch"] * on_gpu), *drawn]))
 
 
-def reason_against_packing(module: nn.Module, loss: Loss, trial: Trial) -> str | None:
-    """Return why `torch.func.vmap` cannot compute the module for several runs at once, or None if it can.
+@dataclass(frozen=True)
+class Packing:
+    """Whether several runs of a module can be computed at once.
+
+    Args:
+        reason: The reason why they cannot; None if they can.
+        only: Whether a run alone must be computed in the same way, as a pack of one run. Torch draws the random numbers
+            of a transposed tensor in the order of its memory, which may be another one outside `vmap`.
+    """
+
+    reason: str | None
+    only: bool = False
+
+
+def try_packing(module: nn.Module, objective: Objective, trial: Trial) -> Packing:
+    """Find out whether `torch.func.vmap` can compute a module for several runs at once.
 
     Args:
         module: The module.
-        loss: The loss.
+        objective: What each run minimizes.
         trial: A step of at least two runs.
     """
 
     def compute(watched: nn.Module) -> None:
         with preserved_process(), torch.enable_grad():
             outputs = in_mode(watched, training=True)(trial.inputs[0].clone())
-            loss.per_example(outputs, trial.targets[0]).mean().backward()  # type: ignore[no-untyped-call]
+            objective.of_run(outputs, trial.targets[0]).backward()  # type: ignore[no-untyped-call]
 
     if (effect := hidden_effect(copy_module(module), compute)) is not None:
-        return effect
+        return Packing(effect)
     # Copies, because a pass may leave tensors in the module that no later pass can use.
     packed_module, single_module = copy_module(module), copy_module(module)
-    single_trial = trial.first(2)
     try:
         with warnings.catch_warnings():
             # Torch warns of an operation that it can only compute run after run. This is slower than not packing.
             warnings.filterwarnings("error", message=".*performance drop")
-            kernel = GenericKernel(packed_module, loss)
+            kernel = GenericKernel(packed_module, objective)
             # Twice, because a module may keep what only the first pass can use.
             for packed_trial in (trial.first(2), trial.first(2)):
-                _, packed = kernel.losses_and_gradients(
-                    packed_trial.parameters, packed_trial.buffers, packed_trial.inputs, packed_trial.targets
-                )
+                kernel.losses_and_gradients(*packed_trial.tensors, seeds=packed_trial.seeds)
     except Exception as error:  # a user's module may raise anything
-        return f"{_place(error, packed_module)}{_operation(error)}"
-    packed_trial = trial.first(2)
-    kernel.losses_and_gradients(
-        packed_trial.parameters, packed_trial.buffers, packed_trial.inputs, packed_trial.targets
-    )
-    _, single = LoopKernel(single_module, loss).losses_and_gradients(
-        single_trial.parameters, single_trial.buffers, single_trial.inputs, single_trial.targets
-    )
-    lowered = torch.is_autocast_enabled(trial.inputs.device.type) or torch.backends.cuda.matmul.allow_tf32
+        return Packing(f"{_place(error, packed_module)}{_operation(error)}")
+    loop = LoopKernel(single_module, objective)
+    packed, single = (_computed(kernel, trial.first(2)) for kernel in (kernel, loop))
+    difference = _difference(packed, single)
+    if difference is None or trial.seeds is None:
+        return Packing(difference)
+    parts = [_computed(kernel, trial.part(slice(run, run + 1))) for run in (0, 1)]
+    alone = [{name: torch.cat([part[kind][name] for part in parts]) for name in parts[0][kind]} for kind in (0, 1)]
+    only_by_order = _difference(packed, (alone[0], alone[1])) is None
+    return Packing(None, only=True) if only_by_order else Packing(difference)
+
+
+def _computed(kernel: Kernel, trial: Trial) -> tuple[Tensors, Tensors]:
+    """Return the gradients of a step, and the parameters and buffers after it."""
+    _, gradients = kernel.losses_and_gradients(*trial.tensors, seeds=trial.seeds)
+    return gradients, {**trial.parameters, **trial.buffers}
+
+
+def _difference(packed: tuple[Tensors, Tensors], single: tuple[Tensors, Tensors]) -> str | None:
+    """Describe how two computations of the same step differ. None if they agree."""
+    gradients, inputs = single[0], next(iter(single[0].values()))
+    lowered = torch.is_autocast_enabled(inputs.device.type) or torch.backends.cuda.matmul.allow_tf32
     tolerance = _LOWERED_TOLERANCE if lowered else _TOLERANCE
-    largest = max(float(gradient.norm()) for gradient in single.values())
-    for name, gradient in single.items():
-        if not (packed[name] - gradient).norm() <= tolerance * (gradient.norm() + _ROUNDING * largest) + 1e-12:
+    largest = max(float(gradient.norm()) for gradient in gradients.values())
+    for name, gradient in gradients.items():
+        if not (packed[0][name] - gradient).norm() <= tolerance * (gradient.norm() + _ROUNDING * largest) + 1e-12:
             return f"the gradient of {name} differs when several runs are computed at once"
-    pairs = {**single_trial.parameters, **single_trial.buffers}, {**packed_trial.parameters, **packed_trial.buffers}
-    for name, tensor in pairs[0].items():
-        if not torch.allclose(pairs[1][name], tensor, rtol=tolerance, atol=tolerance, equal_nan=True):
+    for name, tensor in single[1].items():
+        if not torch.allclose(packed[1][name], tensor, rtol=tolerance, atol=tolerance, equal_nan=True):
             return f"{name} differs after a pass when several runs are computed at once"
     return None
 

@@ -1,0 +1,86 @@
+"""Checks of the loss and the metric on a few examples, before anything is written."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from noisescale.datasets import Dataset
+from noisescale.errors import BadInput, one_line
+from noisescale.families import in_mode
+from noisescale.runs import Run
+from noisescale.seeding import seeded
+from noisescale.sweeps.grid import Grid
+from noisescale.training import METRICS, Objective, Split, UserObjective, objective_of, wide
+from noisescale.user_code import contained
+
+# Number of examples on which a loss and a metric of the user are tried.
+_EXAMPLES = 8
+
+
+def check_objective(grid: Grid, data: Dataset) -> None:
+    """Check that the loss has a value for every example, and that the metric is a number.
+
+    Args:
+        grid: The grid.
+        data: Its data.
+
+    Raises:
+        BadInput: A class has no example, from which its weight would follow, every target is ignored, a function of the
+            user raises an error, returns something else or draws random numbers, or the metric is not finite.
+    """
+    run = grid.cell(grid.points()[0])[0]
+    objective = objective_of(run, data)
+    if not isinstance(objective, UserObjective) and ":" not in grid.metric:
+        return
+    module = grid.factory(run.width, data.input_shape, data.num_classes)
+    inputs = wide(data.x_train[:_EXAMPLES])
+    targets = wide(objective.encoded(data.y_train[:_EXAMPLES], data.num_classes, torch.float32))
+    with torch.no_grad(), seeded(0), contained():
+        outputs = in_mode(module, training=False)(inputs.clone())
+    if isinstance(objective, UserObjective):
+        _check_loss(run, objective, outputs, targets)
+    if ":" in grid.metric:
+        _check_metric(grid.metric, outputs, data, objective)
+
+
+def _check_loss(run: Run, objective: Objective, outputs: Tensor, targets: Tensor) -> None:
+    expected = tuple(targets.shape[: 1 if targets.is_floating_point() else None])
+    required = f"a function of outputs {list(outputs.shape)} and targets {list(targets.shape)} to values {expected}"
+    values = [_values(objective, outputs, targets, required, seed) for seed in (0, 1)]
+    for value in values:
+        got = tuple(value.shape) if isinstance(value, Tensor) else f"a {type(value).__name__}"
+        if got != expected:
+            raise BadInput("training.loss", required, got)
+    if not torch.equal(*values):
+        raise BadInput(
+            "training.loss", "a function of the outputs and the targets alone", "other values at a second call"
+        )
+    if not bool(torch.isfinite(values[0]).all()):
+        raise BadInput("training.loss", "finite values for a new model", values[0].flatten().tolist())
+    leaf = outputs.clone().requires_grad_()
+    with torch.enable_grad(), contained():
+        loss = objective.of_run(leaf, targets)
+    if not loss.requires_grad:
+        raise BadInput("training.loss", "a function with a gradient in the outputs", "values without one")
+
+
+def _values(objective: Objective, outputs: Tensor, targets: Tensor, required: str, seed: int) -> Tensor:
+    try:
+        with torch.no_grad(), seeded(seed), contained():
+            return objective.items(outputs.clone().unsqueeze(0), targets.clone().unsqueeze(0))[0]
+    except Exception as error:  # a user's function may raise anything
+        raise BadInput("training.loss", required, one_line(error)) from error
+
+
+def _check_metric(name: str, outputs: Tensor, data: Dataset, objective: Objective) -> None:
+    labels = data.y_train[:_EXAMPLES]
+    targets = objective.encoded(labels, data.num_classes, torch.float32)
+    split = Split(data.x_train[:_EXAMPLES], targets, None if labels.is_floating_point() else labels)
+    compute = METRICS[name].of_set
+    assert compute is not None
+    value = float(compute(outputs.unsqueeze(0), split)[0])
+    if not math.isfinite(value):
+        raise BadInput("fit.metric", f"a finite number from {name}", value)

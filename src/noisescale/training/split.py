@@ -1,0 +1,51 @@
+"""One part of the data (training, validation or test examples) on the device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """One part of the data on the device.
+
+    Args:
+        inputs: Inputs, shape [M, …]. Tokens may be stored in few bits.
+        targets: Targets in the form that the objective takes: rows [M, K], or labels [M] or [M, T].
+        labels: Class labels, shape [M] or [M, T], or labels of 0 and 1 for several classes at once, shape [M, K]. None
+            if the targets are real values.
+        ignore_index: Label of the targets that do not count; None if all count.
+        multi_label: Whether an example may belong to several classes.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    labels: Tensor | None
+    ignore_index: int | None = None
+    multi_label: bool = False
+
+    def take(self, index: Tensor | slice) -> Split:
+        """Return the examples that an index tensor [n] or a slice selects. Whole numbers become 64-bit numbers."""
+        labels = None if self.labels is None else wide(self.labels[index])
+        inputs, targets = wide(self.inputs[index]), wide(self.targets[index])
+        return Split(inputs, targets, labels, self.ignore_index, self.multi_label)
+
+    def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the inputs and the targets of examples, shape [n, …] each.
+
+        Args:
+            index: Numbers of the examples, shape [n].
+        """
+        return wide(self.inputs.index_select(0, index)), wide(self.targets.index_select(0, index))
+
+    @property
+    def counted(self) -> Tensor | None:
+        """Whether each label counts, of the shape of the labels; None if all count."""
+        return None if self.ignore_index is None or self.labels is None else self.labels != self.ignore_index
+
+
+def wide(tensor: Tensor) -> Tensor:
+    """Return whole numbers as 64-bit numbers, which embeddings and losses take, and real numbers as they are."""
+    return tensor if tensor.is_floating_point() else tensor.long()
