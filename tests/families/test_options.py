@@ -10,6 +10,7 @@ from accepted_inputs import SCALE_INVARIANT, shape_for
 
 from noisescale.errors import BadInput
 from noisescale.families import FAMILIES, NORMALIZATIONS, ModelOptions, complete, family_factory
+from noisescale.families.table import CUSTOM_OPTIONS
 from noisescale.runs import LATER_KEYS
 
 EVERYTHING = ModelOptions("resnet", 3, "tanh", "group", 4, 32, (1, 2, 3), 8, True)
@@ -48,6 +49,7 @@ def test_columns_have_the_values_of_the_spec() -> None:
 def test_every_option_belongs_to_a_family_or_a_normalization() -> None:
     taken = {name for family in FAMILIES.values() for name in family.takes}
     taken |= {name for normalizer in NORMALIZATIONS.values() for name in normalizer.takes}
+    taken |= set(CUSTOM_OPTIONS)
     assert taken | {"family"} == {field.name for field in dataclasses.fields(ModelOptions)}
 
 

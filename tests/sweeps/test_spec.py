@@ -57,6 +57,7 @@ def test_every_default(tmp_path: Path) -> None:
             "blocks": None,
             "stem": None,
             "scale_invariant": False,
+            "outputs": None,
             "query_rows": None,
         },
         "grid": {
@@ -94,12 +95,21 @@ def test_every_default(tmp_path: Path) -> None:
             "late_fraction": 0.25,
             "max_extensions": 0,
             "loss": "cross_entropy",
+            "class_weights": None,
+            "label_smoothing": 0.0,
+            "ignore_index": None,
             "sampling": "epoch_shuffle",
             "precision": "float32",
             "batch_statistics": "running",
         },
         "measure": {"quantities": (), "at": (0.0, 0.25, 0.5, 0.75, 1.0), "examples": 512},
-        "fit": {"select_on": "test", "metric": "accuracy", "extend_edges": True, "max_edge_rungs": 4},
+        "fit": {
+            "select_on": "test",
+            "metric": "accuracy",
+            "direction": None,
+            "extend_edges": True,
+            "max_edge_rungs": 4,
+        },
         "stability": {"steps": 300, "seeds": 10, "batch_size": None, "price": True},
     }
 

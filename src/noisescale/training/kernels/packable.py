@@ -168,7 +168,7 @@ def try_packing(module: nn.Module, objective: Objective, trial: Trial) -> Packin
     difference = _difference(packed, single)
     if difference is None or trial.seeds is None:
         return Packing(difference)
-    parts = [_computed(kernel, trial.part(slice(run, run + 1))) for run in (0, 1)]
+    parts = [_computed(kernel, trial.part(slice(run, run + 1))) for run in range(min(2, len(trial.inputs)))]
     alone = [{name: torch.cat([part[kind][name] for part in parts]) for name in parts[0][kind]} for kind in (0, 1)]
     only_by_order = _difference(packed, (alone[0], alone[1])) is None
     return Packing(None, only=True) if only_by_order else Packing(difference)
