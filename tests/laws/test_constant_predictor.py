@@ -82,12 +82,12 @@ def test_single_runs_are_a_mixture_of_failed_and_trained_runs() -> None:
     means = np.full(1000, 0.4)
     share, constant, deviation = 0.25, 0.1, 0.01
     mixture = Prospect(np.zeros(1000), means, deviation, 0.4, Failures(share, constant))
-    metric = mixture.metric(1.0, "fraction", "")
+    metric = mixture.metric("accuracy", "fraction", "")
     # The trained runs have a mean of (0.4 − 0.25·0.1)/0.75 = 0.5. Of all runs, 2.5 % are above their 96.7 % quantile.
     assert metric.run_low == pytest.approx(constant)
     assert metric.run_high == pytest.approx(0.5 + 1.83 * deviation, abs=0.003)
-    without = Prospect(np.zeros(1000), means, deviation, 0.4, NO_FAILURES).metric(1.0, "fraction", "")
+    without = Prospect(np.zeros(1000), means, deviation, 0.4, NO_FAILURES).metric("accuracy", "fraction", "")
     assert without.run_low == pytest.approx(0.4 - 1.96 * deviation, abs=0.003)
     # A loss of the constant predictor of 2.3 lies at the upper end.
-    loss = Prospect(np.zeros(1000), -means, deviation, -0.4, Failures(share, -2.3)).metric(-1.0, "nats", "")
+    loss = Prospect(np.zeros(1000), -means, deviation, -0.4, Failures(share, -2.3)).metric("loss", "nats", "")
     assert loss.run_high == pytest.approx(2.3) and loss.run_low < loss.value

@@ -45,7 +45,7 @@ def test_the_decision_leans_away_from_the_steeper_side() -> None:
         decision = view.decision()
         assert side * (decision - float(np.median(view.places))) > 0.02
         assert abs(decision - truth) < 0.4
-        regret = prospect(view, decision).regret("fraction", "")
+        regret = prospect(view, decision).regret("accuracy", "fraction", "")
         assert 0 < regret.value < regret.high < 0.3
 
 
@@ -60,7 +60,7 @@ def test_the_expected_regret_falls_with_less_noise() -> None:
     regrets = []
     for deviation in (0.02, 0.002):
         view = outlook(0.05, 0.1, deviation)
-        regrets.append(prospect(view, view.decision()).regret("fraction", "").value)
+        regrets.append(prospect(view, view.decision()).regret("accuracy", "fraction", "").value)
     assert regrets[1] < regrets[0]
 
 
@@ -73,7 +73,7 @@ def test_the_drop_is_zero_at_the_optimum_and_at_most_the_span() -> None:
 
 def test_the_expected_metric_continues_the_trend_of_the_heights() -> None:
     view = outlook(0.05, 0.1, 0.005, width=256)
-    metric = prospect(view, view.decision()).metric(1.0, "fraction", "")
+    metric = prospect(view, view.decision()).metric("accuracy", "fraction", "")
     truth = 0.6 + RISE * math.log(4)
     assert metric.low < truth < metric.high
     # The heights may also approach a limit, so the mean lies a little below.
@@ -87,7 +87,7 @@ def test_a_trained_width_expects_what_it_measured() -> None:
     fitted = curves(0.05, 0.1, 0.005)[64.0]
     view = outlook_of_curve(fitted, 1.0)
     assert view is not None
-    metric = prospect(view, view.decision()).metric(1.0, "fraction", "")
+    metric = prospect(view, view.decision()).metric("accuracy", "fraction", "")
     assert metric.value == pytest.approx(0.6, abs=0.006)
     assert view.decision() == pytest.approx(X[8], abs=0.15)
     assert metric.high - metric.low < 0.02
@@ -98,4 +98,4 @@ def test_a_price_of_the_rate_lowers_the_metric_and_raises_the_regret() -> None:
     place = view.decision()
     free, priced = prospect(view, place), prospect(view, place, np.full(view.places.size, 0.01))
     assert priced.mean == pytest.approx(free.mean - 0.01)
-    assert priced.regret("", "").value == pytest.approx(free.regret("", "").value + 0.01)
+    assert priced.regret("accuracy", "", "").value == pytest.approx(free.regret("accuracy", "", "").value + 0.01)

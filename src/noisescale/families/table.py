@@ -67,7 +67,11 @@ def complete(options: ModelOptions) -> ModelOptions:
                 required = f"must be left out, unless model.normalization = {owner!r}"
                 raise BadInput(f"model.{name}", required, repr(value))
         elif name not in family.takes:
-            taken = "whose factory has no such options" if family.takes == CUSTOM_OPTIONS else f"which has {', '.join(family.takes)}"
+            taken = (
+                "whose factory has no such options"
+                if family.takes == CUSTOM_OPTIONS
+                else f"which has {', '.join(family.takes)}"
+            )
             raise BadInput(f"model.{name}", f"must be left out for family {options.family!r}, {taken}", repr(value))
     defaults = {**family.defaults, **{name: getattr(sizes, name) for name in sizes.takes}}
     return replace(options, **{name: value for name, value in defaults.items() if getattr(options, name) is None})

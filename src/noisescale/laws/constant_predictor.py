@@ -10,6 +10,7 @@ import numpy as np
 
 from noisescale.estimate import CONFIDENCE, student_quantile
 from noisescale.laws.ladder import Cell
+from noisescale.laws.metric_scale import metric_values
 from noisescale.laws.results import Group, WidthFit
 from noisescale.training import METRICS
 
@@ -68,7 +69,7 @@ def _beats_constant(rows: Sequence[WidthFit], metric: str) -> bool:
     """
     advantages, errors, degrees = [], [], 0
     for row in rows:
-        constant = row.constants.get(metric, math.nan)
+        constant = float(metric_values(row.constants.get(metric, math.nan), metric))
         for cell in row.cells:
             mean = cell.metrics[metric]
             if not (cell.usable and math.isfinite(mean.value) and math.isfinite(constant)):

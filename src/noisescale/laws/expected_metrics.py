@@ -12,7 +12,8 @@ from scipy.special import ndtri
 from noisescale.estimate import CONFIDENCE, Estimate
 from noisescale.laws.constant_predictor import NO_FAILURES, Failures
 from noisescale.laws.decisions import Outlook
-from noisescale.laws.metric_scale import within_range
+from noisescale.laws.metric_scale import fitted_unit, metric_values
+from noisescale.training import METRICS
 
 Array = NDArray[np.float64]
 
@@ -51,7 +52,7 @@ def unknown_metric(unit: str, reason: str) -> ExpectedMetric:
 
 @dataclass(frozen=True, eq=False)
 class Prospect:
-    """Draws of what one setting reaches at a width, for a metric to maximize.
+    """Draws of what one setting reaches at a width, for a metric to maximize, on the scale on which curves are fitted.
 
     Args:
         losses: Drop below the optimum of the width, from the noise and from the price of the rate, shape [draws].
@@ -74,13 +75,20 @@ class Prospect:
         """Expected metric, for a metric to maximize."""
         return float(np.mean(self.heights - self.losses))
 
-    def metric(self, sign: float, unit: str, convention: str) -> ExpectedMetric:
-        """Return the expected metric, whether it is maximized or minimized."""
+    def metric(self, metric: str, unit: str, convention: str) -> ExpectedMetric:
+        """Return the expected metric, whether it is maximized or minimized.
+
+        Args:
+            metric: Name of the metric.
+            unit: Its unit.
+            convention: Definition of the number.
+        """
+        sign = METRICS[metric].sign
         values = sign * (self.heights - self.losses)
         runs = sign * self._runs()
         low, high = np.quantile(values, (_TAIL, 1 - _TAIL))
         run_low, run_high = np.quantile(runs, (_TAIL, 1 - _TAIL))
-        value, low, high, run_low, run_high = within_range((values.mean(), low, high, run_low, run_high), unit)
+        value, low, high, run_low, run_high = metric_values((values.mean(), low, high, run_low, run_high), metric)
         return ExpectedMetric(
             value=float(value),
             low=float(low),
@@ -102,11 +110,19 @@ class Prospect:
         normal = ndtri(np.where(fails, 0.5, (_LEVELS - share) / (1 - share)))
         return np.where(fails, constant, others[:, None] + self.deviation * normal)
 
-    def regret(self, unit: str, convention: str) -> Estimate:
-        """Return the expected regret against the best setting of the width, with its 95 % bound."""
+    def regret(self, metric: str, unit: str, convention: str) -> Estimate:
+        """Return the expected regret against the best setting of the width, with its 95 % bound.
+
+        A regret in perplexity is a difference of logarithms, in nats.
+
+        Args:
+            metric: Name of the metric.
+            unit: Its unit.
+            convention: Definition of the number.
+        """
         gap = max(self.ceiling - float(self.heights.mean()), 0.0)
         mean, bound = float(self.losses.mean()), float(np.quantile(self.losses, CONFIDENCE))
-        return Estimate(mean + gap, 0.0, max(bound, mean) + gap, unit, convention)
+        return Estimate(mean + gap, 0.0, max(bound, mean) + gap, fitted_unit(metric, unit), convention)
 
 
 def prospect(outlook: Outlook, x: float, price: Array | float = 0.0, paid: Array | float = 0.0) -> Prospect:

@@ -20,7 +20,7 @@ from noisescale.laws.foreign_runs import set_foreign_aside
 from noisescale.laws.ladder import Ladder, build_ladder, ladder_quantity
 from noisescale.laws.largest_batch import CONVENTION, LARGEST_BATCH_ADVICE, LargestBatch, largest_batch
 from noisescale.laws.metric_laws import IN_LAW, NO_BENEFIT, NO_BENEFIT_REASON, metric_laws
-from noisescale.laws.metric_scale import within_range
+from noisescale.laws.metric_scale import metric_values
 from noisescale.laws.noise_units import NoiseUnits
 from noisescale.laws.optima import Optimum
 from noisescale.laws.optimum import optimum
@@ -218,7 +218,7 @@ def _metric_optimum(
         reason = "the learning rate at the optimum exceeds half of the stability edge"
     elif curve.label in NO_BENEFIT:
         reason = curve.advice if units.quantity == "learning_rate" else NO_BENEFIT_REASON
-    value, low, high = (float(end) for end in within_range((curve.height.value, *curve.height.interval), unit))
+    value, low, high = (float(end) for end in metric_values((curve.height.value, *curve.height.interval), metric))
     return MetricOptimum(
         metric=metric,
         curve=curve,

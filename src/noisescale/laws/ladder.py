@@ -19,7 +19,9 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from noisescale.estimate import Estimate
 from noisescale.laws.interval import mean_over_seeds
+from noisescale.laws.metric_scale import fitted_values
 from noisescale.store import fill_failures
+from noisescale.training import METRICS
 
 Array = NDArray[np.float64]
 
@@ -76,10 +78,10 @@ class Ladder:
         cells: Cells, in increasing order of noise.
         x: Natural logarithm of the ladder's quantity (ḡ, g or ε), shape [cells].
         seeds: Seeds that every cell has. If these are fewer than three, the seeds that most cells have.
-        values: Table of each measured metric ("test_accuracy", ...), by name, shape [seeds, cells]. A failed run has
-            the metric of the constant predictor.
+        values: Table of each measured metric ("test_accuracy", ...), by name, shape [seeds, cells], on the scale on
+            which curves are fitted. A failed run has the metric of the constant predictor.
         failed: Mask of the runs that diverged or collapsed, shape [seeds, cells].
-        constants: Metric of the constant predictor, by metric; NaN if not recorded.
+        constants: Metric of the constant predictor on that scale, by metric; NaN if not recorded.
         drifts: Drift of each metric on the test set late in training: the mean over the last window of evaluations
             minus that over the window before, averaged over seeds, by metric, shape [cells]; 0 where not recorded.
         log_ratio: log(ḡ/g) at this width; 0 if the ladder's quantity is not ḡ.
@@ -149,7 +151,9 @@ def build_ladder(runs: pd.DataFrame, quantity: str, select_on: str, units: Mappi
         if f"{split}_{metric}" in runs
     }
     values = {
-        name: np.stack([_order_by_seed(column[row], run_seeds[row], seeds) for row in rows], axis=1)
+        name: np.stack(
+            [_order_by_seed(fitted_values(column, _metric(name))[row], run_seeds[row], seeds) for row in rows], axis=1
+        )
         for name, column in measured.items()
         if rows and not bool(runs[name].isna().all())
     }
@@ -161,8 +165,8 @@ def build_ladder(runs: pd.DataFrame, quantity: str, select_on: str, units: Mappi
         seeds,
         values,
         np.stack(failed, axis=1) if rows else np.zeros((len(seeds), 0), dtype=bool),
-        {metric: _constant(runs, f"chance_{metric}") for metric in units},
-        {metric: _mean_drifts(runs, f"drift_test_{metric}", rows) for metric in units},
+        {metric: float(fitted_values(_constant(runs, f"chance_{metric}"), metric)) for metric in units},
+        {metric: _mean_drifts(runs, metric, rows) for metric in units},
         float(np.log(ratio.median())) if normalized else 0.0,
         int(runs["train_size"].iloc[0]) if len(runs) else 0,
     )
@@ -185,11 +189,19 @@ def _constant(runs: pd.DataFrame, column: str) -> float:
     return float(runs[column].astype(float).median()) if column in runs else math.nan
 
 
-def _mean_drifts(runs: pd.DataFrame, column: str, rows: list[NDArray[np.intp]]) -> Array:
-    """Return the mean drift of each cell over the seeds that have one; 0 if no seed has."""
+def _metric(column: str) -> str:
+    """Return the metric of a column such as "test_accuracy"."""
+    return column.partition("_")[2]
+
+
+def _mean_drifts(runs: pd.DataFrame, metric: str, rows: list[NDArray[np.intp]]) -> Array:
+    """Return the mean drift of each cell over the seeds that have one, on the fitted scale; 0 if no seed has."""
+    column = f"drift_test_{metric}"
     if column not in runs:
         return np.zeros(len(rows))
     values = runs[column].to_numpy(dtype=np.float64)
+    if METRICS[metric].logarithmic:
+        values = values / runs[f"test_{metric}"].to_numpy(dtype=np.float64)
     return np.array(
         [values[row][np.isfinite(values[row])].mean() if np.isfinite(values[row]).any() else 0.0 for row in rows]
     )

@@ -10,6 +10,7 @@ import numpy as np
 
 from noisescale.estimate import Estimate
 from noisescale.laws.largest_batch import CONVENTION
+from noisescale.laws.metric_scale import fitted_unit
 from noisescale.laws.noise_units import NORMALIZED, NoiseUnits
 from noisescale.laws.optimum_laws import optimum_law
 from noisescale.laws.power_laws import PowerLaw, power_law
@@ -165,7 +166,7 @@ def _height_trend(rows: list[tuple[WidthFit, MetricOptimum]]) -> Trend | None:
         [height for seed, height in zip(at_width.seeds, at_optimum.curve.height_by_seed, strict=True) if seed in shared]
         for at_width, at_optimum in fitted
     ]
-    unit = fitted[0][1].height.unit
+    unit = fitted_unit(fitted[0][1].metric, fitted[0][1].height.unit)
     return trend(
         np.array([at_width.width for at_width, _ in fitted]),
         np.array(values).T,

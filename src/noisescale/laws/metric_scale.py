@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from noisescale.estimate import Estimate
 from noisescale.laws.optima import Optimum, Peak
+from noisescale.training import METRICS
 
 Array = NDArray[np.float64]
 Record = TypeVar("Record", Optimum, Peak)
@@ -64,10 +65,37 @@ class MetricScale:
         return replace(height, value=value, low=low, high=high, standard_error=self.span * height.standard_error)
 
 
-def within_range(values: ArrayLike, unit: str) -> Array:
-    """Return values or ends of intervals of a metric within its range: a fraction, such as accuracy, is from 0 to 1."""
-    limits = (0.0, 1.0) if unit == "fraction" else (-math.inf, math.inf)
-    return np.clip(np.asarray(values, dtype=np.float64), *limits)
+def fitted_values(values: ArrayLike, metric: str) -> Array:
+    """Return values of a metric on the scale on which curves are fitted: the logarithm of a perplexity.
+
+    Args:
+        values: Values of the metric.
+        metric: Its name.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if not METRICS[metric].logarithmic:
+        return values
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(np.log(values))
+
+
+def fitted_unit(metric: str, unit: str) -> str:
+    """Return the unit of differences on the scale on which curves are fitted."""
+    return "nats" if METRICS[metric].logarithmic else unit
+
+
+def metric_values(fitted: ArrayLike, metric: str) -> Array:
+    """Return values or ends of intervals in the metric's unit, within its range: a fraction is from 0 to 1.
+
+    Args:
+        fitted: Values on the scale on which curves are fitted.
+        metric: Name of the metric.
+    """
+    values = np.asarray(fitted, dtype=np.float64)
+    if METRICS[metric].logarithmic:
+        with np.errstate(over="ignore"):
+            return np.asarray(np.exp(values))
+    return np.clip(values, 0.0, 1.0) if METRICS[metric].unit == "fraction" else values
 
 
 def metric_scale(y: Array, constant: float) -> MetricScale:

@@ -19,6 +19,7 @@ from pydantic.dataclasses import dataclass
 from noisescale.estimate import Estimate, exact, no_estimate
 from noisescale.laws.edge_by_batch import EdgeByBatch
 from noisescale.laws.interval import mean_over_seeds
+from noisescale.laws.metric_scale import fitted_unit, fitted_values
 from noisescale.laws.price_curve import PriceCurve, price_curve
 from noisescale.store import fill_failures
 from noisescale.training import METRICS
@@ -126,7 +127,8 @@ def rate_price(
     settings, scores, failures = _seed_table(_one_noise(runs[runs["width"] == width]), edge, metric, sign)
     if min(scores.shape) < 2:
         return _not_measured("fewer than two cells with two common seeds have finished", unit)
-    constant = sign * float(runs[f"chance_{metric}"].astype(float).median())
+    unit = fitted_unit(metric, unit)
+    constant = sign * float(fitted_values(runs[f"chance_{metric}"].astype(float).median(), metric))
     span = float(scores.mean(axis=0).max()) - constant
     if not span > 0:
         return _not_measured(f"no cell that measures it has a better {metric} than a constant predictor", unit)
@@ -175,7 +177,7 @@ def _seed_table(
         each cell, a larger value being better, shape [seeds, cells]; and the number of failed seeds of each cell.
     """
     failed = runs["diverged_or_collapsed"].astype(bool)
-    scores = sign * fill_failures(runs, f"test_{metric}", metric, failed)
+    scores = sign * fitted_values(fill_failures(runs, f"test_{metric}", metric, failed), metric)
     keys = ["learning_rate", "batch_size", "steps"]
     table = runs.assign(score=scores).pivot_table(index="seed", columns=keys, values="score")
     # A pack that failed leaves a cell without some seeds.

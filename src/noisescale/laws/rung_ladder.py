@@ -17,7 +17,6 @@ from noisescale.laws.results import Fit, Group, Series
 from noisescale.laws.rungs import PRICE_FREE_SHARE, Limits, training_time
 from noisescale.laws.step_times import StepTimes
 from noisescale.store import Study
-from noisescale.training import METRICS
 
 
 @dataclass(frozen=True)
@@ -134,8 +133,10 @@ class RungLadder:
         convention = f"test {self.metric}, mean over seeds"
         return replace(
             rung,
-            expected_metric=reached.metric(METRICS[self.metric].sign, self.unit, convention),
-            expected_regret=reached.regret(self.unit, f"{self.metric} against the best setting of this width"),
+            expected_metric=reached.metric(self.metric, self.unit, convention),
+            expected_regret=reached.regret(
+                self.metric, self.unit, f"{self.metric} against the best setting of this width"
+            ),
             reason=self.limits.fault(rung),
         )
 

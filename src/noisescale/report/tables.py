@@ -136,7 +136,8 @@ def _second_peaks(series: Series, metric: str) -> tuple[str, ...]:
             continue
         second = optimum.curve.peaks[1]
         place = number(math.exp(second.place.value))
-        height = f"{100 * second.height.value:.1f} %" if quantity.percent else number(second.height.value)
+        value = math.exp(second.height.value) if quantity.logarithmic else second.height.value
+        height = f"{100 * value:.1f} %" if quantity.percent else number(value)
         notes.append(f"Width {row.width:g} has a second peak at {symbol} = {place}, of height {height}.")
     return tuple(notes)
 
