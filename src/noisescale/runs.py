@@ -82,6 +82,10 @@ class Run:
         class_weights: Weights of the classes in the cross-entropy: "balanced", or the text of a list.
         label_smoothing: Share of each label that is spread evenly over the classes.
         ignore_index: Label of the targets that do not count; None if all count.
+        heads: Number of heads of a transformer.
+        dropout: Probability of dropout of a transformer.
+        tied: Whether the read-out of a transformer is its embedding of tokens.
+        read_out: "tokens" or "mean" for a transformer. None for what the inputs suggest.
         outputs: Entry of the outputs of a user's module that the loss takes. None for the outputs themselves.
     """
 
@@ -138,6 +142,10 @@ class Run:
     class_weights: str = ""
     label_smoothing: float = 0.0
     ignore_index: int | None = None
+    heads: int | None = None
+    dropout: float = 0.0
+    tied: bool = False
+    read_out: str | None = None
     outputs: str | None = None
 
     @property
@@ -206,7 +214,19 @@ _DECAY_IN_IDS = {"independent": "decoupled", "decoupled": "decoupled by the tens
 
 # Keys that version 0.2 added. At their defaults they do not enter `shape_key`, so that it is the same as in version
 # 0.1.
-_LATEST_KEYS = ("optimizer", "no_decay", "metrics", "class_weights", "label_smoothing", "ignore_index", "outputs")
+_LATEST_KEYS = (
+    "optimizer",
+    "no_decay",
+    "metrics",
+    "class_weights",
+    "label_smoothing",
+    "ignore_index",
+    "heads",
+    "dropout",
+    "tied",
+    "read_out",
+    "outputs",
+)
 
 
 def modern_record(record: dict[str, Any]) -> dict[str, Any]:

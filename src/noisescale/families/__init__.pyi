@@ -19,6 +19,7 @@ from .resnet import ResidualBlock as ResidualBlock
 from .scale_invariance import ScaleDefect as ScaleDefect
 from .scale_invariance import scale_invariance_defects as scale_invariance_defects
 from .seeded_build import build as build
+from .selected_output import select_output as select_output
 from .spatial import SPATIAL as SPATIAL
 from .spatial import Spatial as Spatial
 from .spatial import spatial_axes as spatial_axes
@@ -26,3 +27,6 @@ from .table import FAMILIES as FAMILIES
 from .table import Family as Family
 from .table import complete as complete
 from .table import family_factory as family_factory
+from .transformer import READ_OUTS as READ_OUTS
+from .transformer import Transformer as Transformer
+from .transformer import transformer_of as transformer_of

@@ -27,6 +27,10 @@ class ModelOptions:
         blocks: Number of residual blocks in each stage of a resnet.
         stem: Number of channels of the first convolution of a resnet. None for the width.
         scale_invariant: Whether the loss is invariant to the scale of each weight (`families.scale_invariance`).
+        heads: Number of heads of a transformer.
+        dropout: Probability of dropout of a transformer.
+        tied: Whether the read-out of a transformer is its embedding of tokens.
+        read_out: "tokens" or "mean" for a transformer. None for what the inputs suggest.
         outputs: Entry of the outputs of a user's module that the loss takes. None for the outputs themselves.
     """
 
@@ -39,6 +43,10 @@ class ModelOptions:
     blocks: tuple[int, ...] | None = None
     stem: int | None = None
     scale_invariant: bool = False
+    heads: int | None = None
+    dropout: float = 0.0
+    tied: bool = False
+    read_out: str | None = None
     outputs: str | None = None
 
     @classmethod

@@ -15,6 +15,7 @@ from noisescale.families.mlp import mlp
 from noisescale.families.normalization import NORMALIZATIONS
 from noisescale.families.options import ModelOptions
 from noisescale.families.resnet import resnet
+from noisescale.families.transformer import QUERY_ROWS, transformer
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +26,13 @@ class Family:
         build: A function `(width, input_shape, num_classes, **options) -> nn.Module`.
         takes: The options of `ModelOptions` that the family accepts. "normalization" includes its sizes.
         defaults: Default values of options that no other family has.
+        query_rows: Rows of weights that compute the queries of attention.
     """
 
     build: Callable[..., nn.Module]
     takes: tuple[str, ...]
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    query_rows: tuple[str, ...] = ()
 
 
 FAMILIES: dict[str, Family] = {
@@ -38,6 +41,9 @@ FAMILIES: dict[str, Family] = {
     # The default is the smallest network with both kinds of stages. It trains in seconds on small images.
     "resnet": Family(
         resnet, ("blocks", "stem", "activation", "normalization", "scale_invariant"), defaults={"blocks": (1, 1)}
+    ),
+    "transformer": Family(
+        transformer, ("depth", "heads", "dropout", "tied", "read_out"), defaults={"heads": 4}, query_rows=QUERY_ROWS
     ),
 }
 

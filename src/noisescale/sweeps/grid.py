@@ -11,7 +11,7 @@ from typing import Any
 
 from noisescale.datasets import Dataset, load_dataset
 from noisescale.errors import BadInput
-from noisescale.families import Factory, ModelOptions, family_factory
+from noisescale.families import FAMILIES, Factory, ModelOptions, family_factory
 from noisescale.parameterizations import (
     WITH_BASE_WIDTH,
     WITH_QUERY_ROWS,
@@ -272,7 +272,8 @@ class Grid:
 
     @property
     def _query_rows(self) -> tuple[str, ...]:
-        return self.spec.model.query_rows or ()
+        family = FAMILIES.get(self.model.family)
+        return self.spec.model.query_rows or (() if family is None else family.query_rows)
 
     def _base_width(self, parameterization: str) -> int | None:
         return self.spec.grid.base_width if parameterization in WITH_BASE_WIDTH else None

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from noisescale.datasets import KNOWN_DATASETS, DatasetOptions
-from noisescale.families import ACTIVATIONS, FAMILIES, NORMALIZATIONS, ModelOptions, complete
+from noisescale.families import ACTIVATIONS, FAMILIES, NORMALIZATIONS, READ_OUTS, ModelOptions, complete
 from noisescale.measure import INSTRUMENTS
 from noisescale.sweeps.axes import LARGEST_INTEGER, WholeNumbers
 from noisescale.sweeps.spec_values import (
@@ -143,6 +143,31 @@ class ModelSection(Section):
         "true puts a normalization without affine parameters after every weight layer and fixes a random read-out",
         "Li, Lyu, Arora 2020",
         default=ModelOptions.scale_invariant,
+    )
+    heads: Count | None = key(
+        "whole number above 0",
+        "number of heads of a transformer, a divisor of every width; 4 if not given",
+        "Vaswani et al. 2017",
+        default=ModelOptions.heads,
+    )
+    dropout: Annotated[float, Field(ge=0, lt=1)] = key(
+        "number from 0 to below 1",
+        "probability of dropout of a transformer: of embeddings, of attention, and of what a block adds. It is drawn "
+        "from the run's seed",
+        "Srivastava et al. 2014",
+        default=ModelOptions.dropout,
+    )
+    tied: bool = key(
+        "true or false",
+        "whether the read-out of a transformer is its embedding of tokens",
+        "Press, Wolf 2017",
+        default=ModelOptions.tied,
+    )
+    read_out: Annotated[str, one_of(READ_OUTS)] | None = key(
+        choices(READ_OUTS),
+        "whether a transformer has outputs for each token, which then attends to the tokens before it, or for their "
+        "mean. If not given, tokens for inputs that are tokens, and mean for vectors",
+        default=ModelOptions.read_out,
     )
     outputs: OutputEntry | None = key(
         "string, or whole number of at least 0",

@@ -10,12 +10,13 @@ import torch
 from torch import nn
 
 from noisescale.errors import BadInput
-from noisescale.families import copy_module, mlp_layers
+from noisescale.families import Transformer, copy_module, mlp_layers, transformer_of
 from noisescale.training.kernels.generic import GenericKernel
 from noisescale.training.kernels.kernel import Kernel
 from noisescale.training.kernels.loop import LoopKernel
 from noisescale.training.kernels.mlp import MLPKernel
 from noisescale.training.kernels.packable import Packing, Trial, generators_of, try_packing
+from noisescale.training.kernels.transformer import TransformerKernel
 from noisescale.training.objectives import Objective, UserObjective
 
 MakeKernel = Callable[[nn.Module, Objective], Kernel]
@@ -25,6 +26,7 @@ KERNELS: dict[str, MakeKernel] = {
     "vmap": GenericKernel,
     "unfolded": lambda module, objective: GenericKernel(module, objective, unfolded=True),
     "loop": LoopKernel,
+    "batched": lambda module, objective: TransformerKernel(_transformer(module), objective),
 }
 # Smallest relative gain in the time per run that justifies more runs at once. Repeated measurements differ by less.
 _MIN_GAIN = 0.05
@@ -89,9 +91,11 @@ def choose_kernel(
     # Only the other kernels can train without what vmap refuses in a loss of the user.
     explicit = explicit and not isinstance(objective, UserObjective)
     layers = mlp_layers(module) if explicit else None
-    known = name in ("auto", *KERNELS) or layers is not None
+    transformer = transformer_of(module)
+    kernels = [kind for kind in KERNELS if kind != "batched" or transformer is not None]
+    known = name in ("auto", *kernels) or layers is not None
     if not known or not (number.isdecimal() or choice == name):
-        raise BadInput("kernel", f"auto, {', '.join(KERNELS)}, or for a plain MLP {MLPKernel.name}", repr(choice))
+        raise BadInput("kernel", f"auto, {', '.join(kernels)}, or for a plain MLP {MLPKernel.name}", repr(choice))
     together = int(number) if number else together
     if layers is not None:
         return Choice(MLPKernel(layers, objective), together)
@@ -102,7 +106,7 @@ def choose_kernel(
         return Choice(LoopKernel(module, objective, of_torch_only=False), together, note, needs_seeds=True)
     trial = replace(trial, seeds=range(len(trial.inputs)) if generators else None)
     draws = bool(generators)
-    packing = try_packing(module, objective, trial) if name != "loop" else Packing(None)
+    packing = try_packing(module, objective, trial) if name not in ("loop", "batched") else Packing(None)
     if packing.reason is not None:
         note = _ONE_AT_A_TIME.format(packing.reason)
         return Choice(LoopKernel(module, objective), together, note, needs_seeds=draws)
@@ -112,10 +116,18 @@ def choose_kernel(
     left_out = {"unfolded"} if not convolves else set[str]()
     if packing.only:
         left_out.add("loop")
-    kernels = [make(copy_module(module), objective) for name, make in KERNELS.items() if name not in left_out]
-    timings = [_time(kernel, trial, together, most or len(trial.inputs)) for kernel in kernels]
+    if torch.is_autocast_enabled(trial.inputs.device.type):
+        left_out.add("batched")
+    candidates = [KERNELS[kind](copy_module(module), objective) for kind in kernels if kind not in left_out]
+    timings = [_time(kernel, trial, together, most or len(trial.inputs)) for kernel in candidates]
     fastest = min(timings, key=lambda timing: timing.seconds)
     return Choice(fastest.kernel, fastest.together, needs_seeds=draws, measured=True)
+
+
+def _transformer(module: nn.Module) -> Transformer:
+    transformer = transformer_of(module)
+    assert transformer is not None
+    return transformer
 
 
 _ONE_AT_A_TIME = "the model's runs are trained one at a time, because they cannot be packed: {}"
