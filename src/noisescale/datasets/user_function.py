@@ -30,4 +30,4 @@ def load_user_function(options: DatasetOptions) -> RawArrays:
     if not (isinstance(returned, tuple | list) and len(returned) == 4):
         got = f"{len(returned)} values" if isinstance(returned, tuple | list) else f"a {type(returned).__name__}"
         raise BadInput(options.name, "must return (x_train, y_train, x_test, y_test)", got)
-    return check_arrays(options.name, *returned)
+    return check_arrays(options.name, *returned, options=options)

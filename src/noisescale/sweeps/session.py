@@ -11,6 +11,7 @@ from pathlib import Path
 
 from noisescale.datasets import load_dataset
 from noisescale.errors import BadInput
+from noisescale.input_shapes import vocabulary_of
 from noisescale.store import (
     MODEL,
     SHARDS,
@@ -259,6 +260,8 @@ def _record_data(folder: Path, grid: Grid) -> None:
     """Store what a model factory needs to build a model for this data, and the digests that runs on it have."""
     data = grid.dataset(grid.label_noises[0])
     shapes = {"name": data.name, "input_shape": list(data.input_shape), "num_classes": data.num_classes}
+    if (vocabulary := vocabulary_of(data.input_shape)) is not None:
+        shapes["vocabulary"] = vocabulary
     digests = {noise: grid.dataset(noise).hash for noise in grid.label_noises}
     text = json.dumps({**shapes, "digests": digests})
     write_atomically(folder / "data.json", lambda file: file.write(text.encode()))

@@ -45,7 +45,8 @@ class DatasetSection(Section):
     name: str = key(
         choices(KNOWN_DATASETS) + ', or `"package.module:function"`',
         "the data set. Your function takes no argument and returns `(x_train, y_train, x_test, y_test)`, with inputs "
-        "of shape [N, D], [N, C, L] or [N, C, H, W] and with integer labels or real-valued targets",
+        "of shape [N, D], [N, C, L], [N, C, H, W] or tokens [N, T], and with integer labels [N], integer labels of "
+        "each token [N, T], or real-valued targets [N] or [N, K]",
         "MNIST-1D: Greydanus, Kobak, arXiv:2011.14439",
     )
     train_size: Count | None = key(
@@ -79,8 +80,21 @@ class DatasetSection(Section):
     standardize: Standardization = key(
         '`true`, `false`, `"columns"`',
         "how inputs are shifted and scaled to mean 0 and deviation 1 over the training set: each channel, nothing, or "
-        "each column of vectors [N, D]",
-        default=True,
+        "each column of vectors [N, D]. If not given, as with true; but whole numbers [N, T] of your function (not "
+        "bytes, not booleans) are tokens, which stay as they are. With true or columns they are numbers",
+        default=None,
+    )
+    vocabulary: Count | None = key(
+        "whole number above 0",
+        "V, the number of kinds of tokens, which are 0 to V − 1. If not given, the largest token of your data + 1. "
+        "Where it is given, bytes [N, T] are tokens too",
+        default=None,
+    )
+    multi_label: bool = key(
+        "true or false",
+        "true if each target of your function is 0 or 1 and states whether a label applies, with any number of labels "
+        "[N] or [N, K]. A model then has an output for each label",
+        default=False,
     )
 
     def options(self, label_noise: float) -> DatasetOptions:
