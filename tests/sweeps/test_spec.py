@@ -47,6 +47,9 @@ def test_every_default(tmp_path: Path) -> None:
             "data_seed": 0,
             "standardize": None,
             "vocabulary": None,
+            "context": None,
+            "path": None,
+            "order": None,
             "multi_label": False,
         },
         "model": {

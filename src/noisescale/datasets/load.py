@@ -12,12 +12,14 @@ import numpy as np
 from noisescale.datasets.cifar10 import load_cifar10
 from noisescale.datasets.dataset import COLUMNS, Array, Dataset, DatasetOptions, RawArrays
 from noisescale.datasets.digits import load_digits
+from noisescale.datasets.language import load_language
 from noisescale.datasets.memory_map import as_tensor, is_mapped
 from noisescale.datasets.mnist import load_fashion_mnist, load_mnist
 from noisescale.datasets.mnist1d import load_mnist1d
 from noisescale.datasets.parts import Parts, choose_parts
 from noisescale.datasets.random_choices import random_stream, redraw_labels
 from noisescale.datasets.standardize import Scale, leave_channels, measure_channels, measure_columns, standardize
+from noisescale.datasets.text import load_text
 from noisescale.datasets.tokens import largest_share
 from noisescale.datasets.user_function import load_user_function
 from noisescale.errors import BadInput
@@ -49,6 +51,8 @@ KNOWN_DATASETS: dict[str, Source] = {
     "mnist": Source(load_mnist, ("mnist", "train-images-idx3-ubyte.gz")),
     "fashion_mnist": Source(load_fashion_mnist, ("fashion_mnist", "train-images-idx3-ubyte.gz")),
     "cifar10": Source(load_cifar10, ("cifar10", "cifar-10-batches-py/data_batch_1")),
+    "language": Source(load_language, keys=frozenset({"vocabulary", "context", "order"})),
+    "text": Source(load_text, keys=frozenset({"path", "context"})),
 }
 USER_FUNCTION = Source(load_user_function, keys=frozenset({"multi_label", "vocabulary"}))
 

@@ -19,7 +19,7 @@ from noisescale.errors import BadInput
 MOST_COUNTED = 2**20
 
 # Number of entries of a large array that are read into memory at once.
-_CHUNK = 2**22
+_CHUNK = 2**20
 
 
 def may_be_tokens(x: Array) -> bool:
@@ -103,7 +103,7 @@ def largest_share(labels: Array, classes: int) -> float:
 
 
 def _chunks(array: Array) -> Iterator[Array]:
-    """Yield an array in parts of a few million entries, as views."""
+    """Yield an array in parts of about a million entries, as views."""
     rows = max(1, _CHUNK // max(1, int(np.prod(array.shape[1:]))))
     for start in range(0, len(array), rows):
         yield array[start : start + rows]

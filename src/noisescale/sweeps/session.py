@@ -262,6 +262,8 @@ def _record_data(folder: Path, grid: Grid) -> None:
     shapes = {"name": data.name, "input_shape": list(data.input_shape), "num_classes": data.num_classes}
     if (vocabulary := vocabulary_of(data.input_shape)) is not None:
         shapes["vocabulary"] = vocabulary
+    if data.entropy is not None:
+        shapes["entropy"] = data.entropy
     digests = {noise: grid.dataset(noise).hash for noise in grid.label_noises}
     text = json.dumps({**shapes, "digests": digests})
     write_atomically(folder / "data.json", lambda file: file.write(text.encode()))
