@@ -58,7 +58,7 @@ class Language:
     @property
     def vocabulary(self) -> int:
         """The number V of kinds of tokens."""
-        return self.table.shape[-1]
+        return len(self.table)
 
     def marginal(self, length: int) -> Array:
         """Return the probability of up to k tokens in a row, shape [V, …, V].

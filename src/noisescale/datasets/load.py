@@ -13,14 +13,14 @@ from noisescale.datasets.cifar10 import load_cifar10
 from noisescale.datasets.dataset import COLUMNS, Array, Dataset, DatasetOptions, RawArrays
 from noisescale.datasets.digits import load_digits
 from noisescale.datasets.language import load_language
-from noisescale.datasets.memory_map import as_tensor, is_mapped
+from noisescale.datasets.memory_map import as_tensor, in_chunks
 from noisescale.datasets.mnist import load_fashion_mnist, load_mnist
 from noisescale.datasets.mnist1d import load_mnist1d
-from noisescale.datasets.parts import Parts, choose_parts
+from noisescale.datasets.parts import choose_parts
 from noisescale.datasets.random_choices import random_stream, redraw_labels
 from noisescale.datasets.standardize import Scale, leave_channels, measure_channels, measure_columns, standardize
 from noisescale.datasets.text import load_text
-from noisescale.datasets.tokens import largest_share
+from noisescale.datasets.tokens import as_integers, largest_share
 from noisescale.datasets.user_function import load_user_function
 from noisescale.errors import BadInput
 from noisescale.input_shapes import TokenShape
@@ -92,7 +92,8 @@ def _load_dataset(options: DatasetOptions) -> Dataset:
     if options.label_noise > 0:
         stream = random_stream(options.data_seed, "label noise")
         y_train = redraw_labels(y_train, options.label_noise, raw.num_outputs, stream)
-    x_train, prepare = raw.x_train[parts.train], _preparation(raw, options, parts)
+    x_train = raw.x_train[parts.train]
+    prepare = _preparation(x_train, raw.vocabulary, options)
     arrays: dict[str, Array] = {
         "x_train": prepare(x_train, f"{options.name} x_train"),
         "y_train": _typed(y_train),
@@ -114,10 +115,10 @@ def _load_dataset(options: DatasetOptions) -> Dataset:
     )
 
 
-def _preparation(raw: RawArrays, options: DatasetOptions, parts: Parts) -> Callable[[Array, str], Array]:
+def _preparation(x_train: Array, vocabulary: int | None, options: DatasetOptions) -> Callable[[Array, str], Array]:
     """Return the function of inputs and their name that standardizes numbers and converts tokens."""
-    if raw.vocabulary is None:
-        scale = _SCALES[options.standardize](raw.x_train[parts.train], options.name)
+    if vocabulary is None:
+        scale = _SCALES[options.standardize](x_train, options.name)
         return lambda x, name: standardize(x, scale, name)
     if options.standardize not in (None, False):
         raise BadInput("dataset.standardize", "false or not given, for tokens", repr(options.standardize))
@@ -126,9 +127,7 @@ def _preparation(raw: RawArrays, options: DatasetOptions, parts: Parts) -> Calla
 
 def _typed(array: Array) -> Array:
     """Return tokens and labels in int64, and other targets in float32. Bytes in a memory map stay there."""
-    if array.dtype.kind in "iu" and is_mapped(array):
-        return array
-    return array.astype(np.float32 if array.dtype.kind == "f" else np.int64)
+    return array.astype(np.float32) if array.dtype.kind == "f" else as_integers(array)
 
 
 # How inputs are standardized, by the value of `DatasetOptions.standardize`.
@@ -166,7 +165,9 @@ def _hash(arrays: Mapping[str, Array], raw: RawArrays) -> str:
     for name, array in arrays.items():
         if raw.digest_shape is not None and name.startswith("x_"):
             array = array.reshape(len(array), *raw.digest_shape)
-        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
-        if raw.digest is None:
-            digest.update(np.ascontiguousarray(array).data)
+        # Whole numbers have the same digest whether they are mapped, in any dtype, or in memory.
+        dtype = np.dtype(np.int64) if array.dtype.kind in "iu" else array.dtype
+        digest.update(f"{name} {dtype.str} {array.shape}\n".encode())
+        for part in in_chunks(array) if raw.digest is None else ():
+            digest.update(np.ascontiguousarray(part, dtype=dtype).data)
     return digest.hexdigest()

@@ -55,4 +55,11 @@ def choose_parts(raw: RawArrays, options: DatasetOptions) -> Parts:
     subset = choose_subset(len(raw.x_train), options.train_size, train_key, stream("train subset"))
     test = choose_subset(len(raw.x_test), options.test_size, test_key, stream("test subset"))
     remaining, held_out = split_validation(len(subset), options.validation_fraction, stream("validation split"))
-    return Parts(subset[remaining], subset[held_out], test)
+    if len(held_out) == 0:
+        return Parts(_as_slice(subset), slice(0, 0), _as_slice(test))
+    return Parts(subset[remaining], subset[held_out], _as_slice(test))
+
+
+def _as_slice(index: Array) -> Array | slice:
+    """Return the slice of the first examples if the indices are these in their order: it copies nothing."""
+    return slice(0, len(index)) if np.array_equal(index, np.arange(len(index))) else index

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from noisescale.datasets.dataset import Array
+from noisescale.datasets.memory_map import in_chunks
 from noisescale.errors import BadInput
 
 
@@ -115,7 +116,9 @@ def check_finite(array: Array, name: str) -> None:
     Raises:
         BadInput: Entries are NaN or infinite. The message counts them.
     """
-    nan, infinite = int(np.isnan(array).sum()), int(np.isinf(array).sum())
+    nan = infinite = 0
+    for part in in_chunks(np.atleast_1d(array)):
+        nan, infinite = nan + int(np.isnan(part).sum()), infinite + int(np.isinf(part).sum())
     if nan or infinite:
         got = f"{nan} NaN and {infinite} infinite of {array.size} entries"
         raise BadInput(name, f"must contain only finite {array.dtype} numbers", got)

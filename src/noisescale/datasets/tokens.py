@@ -7,19 +7,15 @@ whole numbers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from noisescale.datasets.dataset import Array
+from noisescale.datasets.memory_map import in_chunks, is_mapped
 from noisescale.errors import BadInput
 
 # Largest vocabulary that is counted rather than stated. Larger whole numbers are rarely tokens, and an embedding of
 # them would fill the memory.
 MOST_COUNTED = 2**20
-
-# Number of entries of a large array that are read into memory at once.
-_CHUNK = 2**20
 
 
 def may_be_tokens(x: Array) -> bool:
@@ -29,6 +25,15 @@ def may_be_tokens(x: Array) -> bool:
         x: Inputs [N, …].
     """
     return x.ndim == 2 and x.dtype.kind in "iu" and x.dtype != np.uint8
+
+
+def as_integers(array: Array) -> Array:
+    """Return whole numbers in int64, or as they are if they are mapped into memory, so that they stay on the disk.
+
+    Args:
+        array: Whole numbers of any shape.
+    """
+    return array if is_mapped(array) else array.astype(np.int64)
 
 
 def vocabulary_for(name: str, x_train: Array, x_test: Array) -> int:
@@ -84,7 +89,7 @@ def continues(tokens: Array, targets: Array) -> bool:
         return False
     return all(
         bool(((following == label) | (label < 0)).all())
-        for following, label in zip(_chunks(tokens[:, 1:]), _chunks(targets[:, :-1]), strict=True)
+        for following, label in zip(in_chunks(tokens[:, 1:]), in_chunks(targets[:, :-1]), strict=True)
     )
 
 
@@ -96,14 +101,7 @@ def largest_share(labels: Array, classes: int) -> float:
         classes: K, the number of classes.
     """
     counts = np.zeros(classes, dtype=np.int64)
-    for chunk in _chunks(labels):
+    for chunk in in_chunks(labels):
         flat = chunk.reshape(-1)
         counts += np.bincount(flat[flat >= 0] if flat.dtype.kind == "i" else flat, minlength=classes)
     return float(counts.max() / counts.sum())
-
-
-def _chunks(array: Array) -> Iterator[Array]:
-    """Yield an array in parts of about a million entries, as views."""
-    rows = max(1, _CHUNK // max(1, int(np.prod(array.shape[1:]))))
-    for start in range(0, len(array), rows):
-        yield array[start : start + rows]

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from noisescale.datasets.dataset import Array, DatasetOptions, RawArrays
 from noisescale.datasets.plain_arrays import check_columns, column_names, real_array
-from noisescale.datasets.tokens import check_tokens, continues, may_be_tokens, vocabulary_for
+from noisescale.datasets.tokens import as_integers, check_tokens, continues, may_be_tokens, vocabulary_for
 from noisescale.datasets.user_targets import count_classes, read_targets, target_kind
 from noisescale.errors import BadInput
 
@@ -44,7 +42,7 @@ def check_arrays(
         raise BadInput(f"{name} x_test", required, list(x_test.shape[1:]))
     vocabulary = _vocabulary(name, x_train, x_test, options)
     if vocabulary is not None:
-        x_train, x_test = x_train.astype(np.int64), x_test.astype(np.int64)
+        x_train, x_test = as_integers(x_train), as_integers(x_test)
     # Labels of tokens belong to the tokens, or to the positions of a sequence of vectors.
     lengths = x_train.shape[1:] if vocabulary is not None or x_train.ndim == 3 else ()
     y_train = read_targets(y_train, f"{name} y_train", len(x_train), lengths, multi_label=options.multi_label)
@@ -62,7 +60,7 @@ def check_arrays(
         outputs = count_classes(name, y_train, y_test)
         if vocabulary is not None and continues(x_train, y_train) and continues(x_test, y_test):
             outputs = max(outputs, vocabulary)
-    notes = ()
+    notes: tuple[str, ...] = ()
     if vocabulary is not None and options.standardize is None and options.vocabulary is None:
         kinds = f"inputs of whole numbers are tokens of {vocabulary} kinds"
         notes = (f"{kinds}; dataset.standardize = true takes them as numbers",)

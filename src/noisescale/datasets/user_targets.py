@@ -6,6 +6,7 @@ import numpy as np
 
 from noisescale.datasets.dataset import Array
 from noisescale.datasets.plain_arrays import check_finite, real_array
+from noisescale.datasets.tokens import as_integers
 from noisescale.errors import BadInput
 
 
@@ -42,7 +43,7 @@ def read_targets(
         return _as_float32(array, name)
     if (largest := int(array.max())) > np.iinfo(np.int64).max:
         raise BadInput(name, "labels must be 0 to K - 1", f"a largest label of {largest}")
-    return array.astype(np.int64)
+    return as_integers(array)
 
 
 def _zeros_and_ones(array: Array, name: str, examples: int) -> Array:

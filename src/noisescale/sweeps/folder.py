@@ -12,6 +12,7 @@ from noisescale.store import FAILURES, SHARDS, SPEC, check_readable, check_writa
 from noisescale.sweeps.lock import FULL, LOCK, UNFINISHED
 from noisescale.sweeps.spec import SweepSpec
 from noisescale.sweeps.spec_fields import SpecFields
+from noisescale.sweeps.spec_values import Section
 from noisescale.sweeps.watchdog import remove_alive_files
 
 # Subfolders: the measured choice of kernels, the checkpoints of runs in training, and damaged files of results.
@@ -79,7 +80,7 @@ def continued_spec(folder: Path, spec: SweepSpec) -> SweepSpec:
     """
     if not (folder / SPEC).exists():
         return spec
-    stored, update = _read_spec(folder / SPEC), {}
+    stored, update = _read_spec(folder / SPEC), dict[str, Section]()
     if "price" not in spec.stability.model_fields_set:
         price = (stored.get("stability") or {}).get("price", False) is True
         update["stability"] = spec.stability.model_copy(update={"price": price})

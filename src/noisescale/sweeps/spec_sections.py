@@ -47,7 +47,8 @@ class DatasetSection(Section):
         "the data set. language is a synthetic language whose entropy is known, and text is a file of yours: models "
         "predict the next token. Your function takes no argument and returns `(x_train, y_train, x_test, y_test)`, "
         "with inputs of shape [N, D], [N, C, L], [N, C, H, W] or tokens [N, T], and with integer labels [N], integer "
-        "labels of each token [N, T], or real-valued targets [N] or [N, K]",
+        "labels of each token [N, T], or real-valued targets [N] or [N, K]; or it returns `(train, test)`, both torch "
+        "data sets or loaders",
         "MNIST-1D: Greydanus, Kobak, arXiv:2011.14439",
     )
     train_size: Count | None = key(
