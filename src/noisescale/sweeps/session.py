@@ -8,6 +8,7 @@ import multiprocessing
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from noisescale.datasets import load_dataset
 from noisescale.errors import BadInput
@@ -119,7 +120,7 @@ def sweep(
         prepare_folder(folder, spec)
         # Another sweep may have recorded other code while this one waited.
         code = check_code(folder, grid, accept=accept_changed_code)
-        _record_data(folder, grid)
+        record_data(folder, grid)
         write_atomically(folder / MODEL, lambda file: file.write(grid.accepted_batches.text().encode()))
         _record_code(folder, code)
         time_limits = JobLimits(deadline, math.inf if max_pack_seconds is None else max_pack_seconds, stuck_after)
@@ -256,10 +257,15 @@ def _record_code(folder: Path, code: CodeIdentity | None) -> None:
         write_identities(folder, [*known, code])
 
 
-def _record_data(folder: Path, grid: Grid) -> None:
-    """Store what a model factory needs to build a model for this data, and the digests that runs on it have."""
+def record_data(folder: Path, grid: Grid) -> None:
+    """Store what a model factory needs to build a model for this data, and the digests that runs on it have.
+
+    Args:
+        folder: The folder of the sweep.
+        grid: The spec's grid.
+    """
     data = grid.dataset(grid.label_noises[0])
-    shapes = {"name": data.name, "input_shape": list(data.input_shape), "num_classes": data.num_classes}
+    shapes: dict[str, Any] = {"name": data.name, "input_shape": list(data.input_shape), "num_classes": data.num_classes}
     if (vocabulary := vocabulary_of(data.input_shape)) is not None:
         shapes["vocabulary"] = vocabulary
     if data.entropy is not None:
