@@ -241,7 +241,7 @@ def measure_command(
     from noisescale.user_code import contained
 
     with output_as_errors():
-        loaded = load_dataset(DatasetOptions(data, standardize=not as_given))
+        loaded = load_dataset(DatasetOptions(data, standardize=False if as_given else None))
         shape = (loaded.input_shape, loaded.num_classes)
         loaded_model = load_model(model, checkpoint, key=key, width=width, data=shape)
         with MeasurementLines() as lines, contained():

@@ -15,6 +15,7 @@ from noisescale.errors import BadInput
 from noisescale.sweeps import SweepSpec, sweep
 from noisescale.sweeps.folder import (
     check_folder,
+    continued_spec,
     create_folder,
     prepare_folder,
 )
@@ -58,6 +59,27 @@ def test_a_longer_ladder_counts_as_a_larger_grid(tmp_path: Path, make_spec: Make
     create_folder(tmp_path / "out")
     prepare_folder(tmp_path / "out", make_spec(grid__learning_rate={**steps, "to": 8.0}))
     prepare_folder(tmp_path / "out", make_spec(grid__learning_rate={**steps, "to": 128.0}))
+
+
+@pytest.mark.parametrize("stored", [True, "a spec without the key"])
+def test_a_folder_that_standardized_whole_numbers_continues_so(
+    folder: Path, make_spec: MakeSpec, stored: bool | str
+) -> None:
+    spec = json.loads((folder / "spec.json").read_text())
+    del spec["dataset"]["standardize"]
+    if stored is True:
+        spec["dataset"]["standardize"] = True
+    (folder / "spec.json").write_text(json.dumps(spec))
+    assert continued_spec(folder, make_spec()).dataset.standardize is True
+    prepare_folder(folder, make_spec())
+    assert json.loads((folder / "spec.json").read_text())["dataset"]["standardize"] is True
+    with pytest.raises(BadInput, match="dataset.standardize"):
+        check_folder(folder, make_spec(dataset__standardize=False))
+
+
+def test_a_folder_without_a_stated_standardization_stays_so(folder: Path, make_spec: MakeSpec) -> None:
+    assert continued_spec(folder, make_spec()).dataset.standardize is None
+    check_folder(folder, make_spec(dataset__standardize=True))
 
 
 @pytest.mark.parametrize(

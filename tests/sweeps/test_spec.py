@@ -45,7 +45,12 @@ def test_every_default(tmp_path: Path) -> None:
             "validation_fraction": 0.0,
             "label_noise": 0.0,
             "data_seed": 0,
-            "standardize": True,
+            "standardize": None,
+            "vocabulary": None,
+            "context": None,
+            "path": None,
+            "order": None,
+            "multi_label": False,
         },
         "model": {
             "family": "mlp",
@@ -301,7 +306,7 @@ def test_a_byte_order_mark_is_no_part_of_a_spec(tmp_path: Path, make_spec: Any) 
     assert messages[0] == messages[1] and "seeds" in messages[0]
 
 
-@pytest.mark.parametrize("value", ["rows", 1, None])
+@pytest.mark.parametrize("value", ["rows", 1])
 def test_a_standardization_that_does_not_exist_is_refused(value: Any) -> None:
     with pytest.raises(BadInput, match="dataset.standardize: true, false or 'columns'"):
         SweepSpec.from_dict({"name": "x", "seeds": 1, "dataset": {"name": "digits", "standardize": value}})

@@ -8,17 +8,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from noisescale.datasets.cifar10 import load_cifar10
 from noisescale.datasets.dataset import COLUMNS, Array, Dataset, DatasetOptions, RawArrays
 from noisescale.datasets.digits import load_digits
+from noisescale.datasets.language import load_language
+from noisescale.datasets.memory_map import as_tensor, in_chunks
 from noisescale.datasets.mnist import load_fashion_mnist, load_mnist
 from noisescale.datasets.mnist1d import load_mnist1d
-from noisescale.datasets.random_choices import choose_subset, random_stream, redraw_labels, split_validation
+from noisescale.datasets.parts import choose_parts
+from noisescale.datasets.random_choices import random_stream, redraw_labels
 from noisescale.datasets.standardize import Scale, leave_channels, measure_channels, measure_columns, standardize
+from noisescale.datasets.text import load_text
+from noisescale.datasets.tokens import as_integers, largest_share
 from noisescale.datasets.user_function import load_user_function
 from noisescale.errors import BadInput
+from noisescale.input_shapes import TokenShape
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +34,16 @@ class Source:
         load: A function that returns the arrays for the options.
         file: Folder and name of one published file, if the data are read from disk. None for generated data and for
             data that a library contains.
+        keys: Names of the options that only some sources take and this one does, of `SPECIAL_KEYS`.
     """
 
     load: Callable[[DatasetOptions], RawArrays]
     file: tuple[str, str] | None = None
+    keys: frozenset[str] = frozenset()
 
+
+# Options that only some sources take.
+SPECIAL_KEYS = ("multi_label", "vocabulary", "path", "context", "order")
 
 KNOWN_DATASETS: dict[str, Source] = {
     "mnist1d": Source(load_mnist1d),
@@ -41,7 +51,10 @@ KNOWN_DATASETS: dict[str, Source] = {
     "mnist": Source(load_mnist, ("mnist", "train-images-idx3-ubyte.gz")),
     "fashion_mnist": Source(load_fashion_mnist, ("fashion_mnist", "train-images-idx3-ubyte.gz")),
     "cifar10": Source(load_cifar10, ("cifar10", "cifar-10-batches-py/data_batch_1")),
+    "language": Source(load_language, keys=frozenset({"vocabulary", "context", "order"})),
+    "text": Source(load_text, keys=frozenset({"path", "context"})),
 }
+USER_FUNCTION = Source(load_user_function, keys=frozenset({"multi_label", "vocabulary"}))
 
 
 def load_dataset(options: DatasetOptions) -> Dataset:
@@ -50,15 +63,15 @@ def load_dataset(options: DatasetOptions) -> Dataset:
     First, a subset of `train_size` training examples is drawn. Then `round(validation_fraction * train_size)` of these
     examples become the validation set. Of the N remaining labels, `round(label_noise * N)` are redrawn. Finally, inputs
     are standardized: shifted and scaled by the mean and the standard deviation of each channel over the N examples. All
-    entries of a vector count as one channel, unless `options.standardize` is "columns".
+    entries of a vector count as one channel, unless `options.standardize` is "columns". Tokens stay as they are.
 
     Args:
         options: The name and the sizes of the data set, the seed, and how to standardize.
 
     Raises:
-        BadInput: The name is unknown, a size is larger than the data set, there is label noise on real-valued targets,
-            inputs are constant, a file is missing or differs from the published one, a user's arrays cannot be used, or
-            the data do not fit into memory.
+        BadInput: The name is unknown, a size is larger than the data set, there is label noise on targets that are not
+            one label for each example, inputs are constant, a file is missing or differs from the published one, a
+            user's arrays cannot be used, or the data do not fit into memory.
     """
     try:
         return _load_dataset(options)
@@ -67,72 +80,94 @@ def load_dataset(options: DatasetOptions) -> Dataset:
 
 
 def _load_dataset(options: DatasetOptions) -> Dataset:
-    raw = _find_source(options.name)(options)
-    is_classification = raw.y_train.ndim == 1
-    if options.label_noise > 0 and not is_classification:
-        raise BadInput("dataset.label_noise", "must be 0 for real-valued targets", options.label_noise)
-
-    def stream(purpose: str) -> np.random.Generator:
-        return random_stream(options.data_seed, purpose)
-
-    subset = choose_subset(len(raw.x_train), options.train_size, "dataset.train_size", stream("train subset"))
-    test = choose_subset(len(raw.x_test), options.test_size, "dataset.test_size", stream("test subset"))
-    remaining, held_out = split_validation(len(subset), options.validation_fraction, stream("validation split"))
-    train, validation = subset[remaining], subset[held_out]
-
-    y_train = raw.y_train[train]
-    if is_classification:
-        y_train = redraw_labels(y_train, options.label_noise, raw.num_outputs, stream("label noise"))
-    x_train = raw.x_train[train]
-    scale = _SCALES[options.standardize](x_train, options.name)
-    y_dtype = np.int64 if is_classification else np.float32
+    source = _find_source(options.name)
+    _check_keys(options, source)
+    raw = source.load(options)
+    has_classes = raw.y_train.dtype.kind != "f"
+    if options.label_noise > 0 and not (has_classes and raw.y_train.ndim == 1):
+        required = "must be 0 for real-valued targets and for labels of tokens"
+        raise BadInput("dataset.label_noise", required, options.label_noise)
+    parts = choose_parts(raw, options)
+    y_train = raw.y_train[parts.train]
+    if options.label_noise > 0:
+        stream = random_stream(options.data_seed, "label noise")
+        y_train = redraw_labels(y_train, options.label_noise, raw.num_outputs, stream)
+    x_train = raw.x_train[parts.train]
+    prepare = _preparation(x_train, raw.vocabulary, options)
     arrays: dict[str, Array] = {
-        "x_train": standardize(x_train, scale, f"{options.name} x_train"),
-        "y_train": y_train.astype(y_dtype),
-        "x_validation": standardize(raw.x_train[validation], scale, f"{options.name} x_train"),
-        "y_validation": raw.y_train[validation].astype(y_dtype),
-        "x_test": standardize(raw.x_test[test], scale, f"{options.name} x_test"),
-        "y_test": raw.y_test[test].astype(y_dtype),
+        "x_train": prepare(x_train, f"{options.name} x_train"),
+        "y_train": _typed(y_train),
+        "x_validation": prepare(raw.x_train[parts.validation], f"{options.name} x_train"),
+        "y_validation": _typed(raw.y_train[parts.validation]),
+        "x_test": prepare(raw.x_test[parts.test], f"{options.name} x_test"),
+        "y_test": _typed(raw.y_test[parts.test]),
     }
+    shape = raw.x_train.shape[1:]
     return Dataset(
         name=options.name,
-        x_train=torch.from_numpy(arrays["x_train"]),
-        y_train=torch.from_numpy(arrays["y_train"]),
-        x_validation=torch.from_numpy(arrays["x_validation"]),
-        y_validation=torch.from_numpy(arrays["y_validation"]),
-        x_test=torch.from_numpy(arrays["x_test"]),
-        y_test=torch.from_numpy(arrays["y_test"]),
-        input_shape=raw.x_train.shape[1:],
+        **{name: as_tensor(array) for name, array in arrays.items()},
+        input_shape=shape if raw.vocabulary is None else TokenShape(shape, raw.vocabulary),
         num_classes=raw.num_outputs,
-        chance_accuracy=float(np.bincount(y_train).max() / len(y_train)) if is_classification else float("nan"),
-        hash=_hash(arrays, raw.digest_shape),
+        chance_accuracy=largest_share(arrays["y_train"], raw.num_outputs) if has_classes else float("nan"),
+        hash=_hash(arrays, raw),
+        entropy=raw.entropy,
+        notes=raw.notes,
     )
 
 
+def _preparation(x_train: Array, vocabulary: int | None, options: DatasetOptions) -> Callable[[Array, str], Array]:
+    """Return the function of inputs and their name that standardizes numbers and converts tokens."""
+    if vocabulary is None:
+        scale = _SCALES[options.standardize](x_train, options.name)
+        return lambda x, name: standardize(x, scale, name)
+    if options.standardize not in (None, False):
+        raise BadInput("dataset.standardize", "false or not given, for tokens", repr(options.standardize))
+    return lambda x, _name: _typed(x)
+
+
+def _typed(array: Array) -> Array:
+    """Return tokens and labels in int64, and other targets in float32. Bytes in a memory map stay there."""
+    return array.astype(np.float32) if array.dtype.kind == "f" else as_integers(array)
+
+
 # How inputs are standardized, by the value of `DatasetOptions.standardize`.
-_SCALES: dict[bool | str, Callable[[Array, str], Scale]] = {
+_SCALES: dict[bool | str | None, Callable[[Array, str], Scale]] = {
+    None: measure_channels,
     True: measure_channels,
     COLUMNS: measure_columns,
     False: lambda x_train, _name: leave_channels(x_train),
 }
 
 
-def _find_source(name: str) -> Callable[[DatasetOptions], RawArrays]:
+def _find_source(name: str) -> Source:
     if name in KNOWN_DATASETS:
-        return KNOWN_DATASETS[name].load
+        return KNOWN_DATASETS[name]
     if ":" in name:
-        return load_user_function
+        return USER_FUNCTION
     nearest = difflib.get_close_matches(name, KNOWN_DATASETS, n=1)
     suggestion = f"; did you mean {nearest[0]}?" if nearest else ""
     required = f'must be one of {", ".join(KNOWN_DATASETS)}, or your function as "package.module:function"'
     raise BadInput("dataset.name", required, f"{name!r}{suggestion}")
 
 
-def _hash(arrays: Mapping[str, Array], example_shape: tuple[int, ...] | None) -> str:
-    digest = hashlib.sha256()
+def _check_keys(options: DatasetOptions, source: Source) -> None:
+    """Check that no option is given that the source would ignore."""
+    for key in SPECIAL_KEYS:
+        value = getattr(options, key)
+        if value not in (None, False) and key not in source.keys:
+            takers = [name for name, row in KNOWN_DATASETS.items() if key in row.keys]
+            takers += ["your function"] if key in USER_FUNCTION.keys else []
+            raise BadInput(f"dataset.{key}", f"not given; only {' and '.join(takers)} takes it", repr(value))
+
+
+def _hash(arrays: Mapping[str, Array], raw: RawArrays) -> str:
+    digest = hashlib.sha256((raw.digest or "").encode())
     for name, array in arrays.items():
-        if example_shape is not None and name.startswith("x_"):
-            array = array.reshape(len(array), *example_shape)
-        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
-        digest.update(np.ascontiguousarray(array).data)
+        if raw.digest_shape is not None and name.startswith("x_"):
+            array = array.reshape(len(array), *raw.digest_shape)
+        # Whole numbers have the same digest whether they are mapped, in any dtype, or in memory.
+        dtype = np.dtype(np.int64) if array.dtype.kind in "iu" else array.dtype
+        digest.update(f"{name} {dtype.str} {array.shape}\n".encode())
+        for part in in_chunks(array) if raw.digest is None else ():
+            digest.update(np.ascontiguousarray(part, dtype=dtype).data)
     return digest.hexdigest()

@@ -31,11 +31,25 @@ def choose_subset(available: int, size: int | None, key: str, rng: np.random.Gen
     Raises:
         BadInput: Fewer than `size` examples are available.
     """
-    if size is not None and size > available:
-        raise BadInput(key, f"must be at most {available}, the number of examples available", size)
-    if size is None or size == available:
+    if check_size(available, size, key) == available:
         return np.arange(available)
     return rng.permutation(available)[:size]
+
+
+def check_size(available: int, size: int | None, key: str) -> int:
+    """Return the number of examples that are used: `size`, or all that are available.
+
+    Args:
+        available: Number of examples available.
+        size: Number of examples to use. None for all examples.
+        key: The option's name, for messages.
+
+    Raises:
+        BadInput: Fewer than `size` examples are available.
+    """
+    if size is not None and size > available:
+        raise BadInput(key, f"must be at most {available}, the number of examples available", size)
+    return available if size is None else size
 
 
 def split_validation(examples: int, fraction: float, rng: np.random.Generator) -> tuple[Array, Array]:
@@ -49,12 +63,26 @@ def split_validation(examples: int, fraction: float, rng: np.random.Generator) -
     Raises:
         BadInput: The fraction is positive but leaves no example for validation or none for training.
     """
+    held_out = validation_size(examples, fraction)
+    order = rng.permutation(examples)
+    return np.sort(order[held_out:]), np.sort(order[:held_out])
+
+
+def validation_size(examples: int, fraction: float) -> int:
+    """Return the number of examples of the validation set, `round(fraction * examples)`.
+
+    Args:
+        examples: Number of examples to split.
+        fraction: Share of the examples, in [0, 1), that becomes the validation set.
+
+    Raises:
+        BadInput: The fraction is positive but leaves no example for validation or none for training.
+    """
     held_out = round(fraction * examples)
     if fraction > 0 and not 0 < held_out < examples:
         required = f"must leave at least one of {examples} examples for validation and one for training"
         raise BadInput("dataset.validation_fraction", required, fraction)
-    order = rng.permutation(examples)
-    return np.sort(order[held_out:]), np.sort(order[:held_out])
+    return held_out
 
 
 def redraw_labels(labels: Array, fraction: float, num_classes: int, rng: np.random.Generator) -> Array:

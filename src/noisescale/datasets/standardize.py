@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from noisescale.datasets.dataset import Array
+from noisescale.datasets.memory_map import in_chunks, is_mapped, store_rows
 from noisescale.errors import BadInput
 
 
@@ -41,8 +42,8 @@ def measure_channels(x_train: Array, name: str) -> Scale:
     channels = range(x_channels.shape[1])
     with np.errstate(over="ignore", invalid="ignore"):
         # One channel after another, so that the float64 copies need little memory compared with the images.
-        mean = np.array([x_channels[:, c].mean(dtype=np.float64) for c in channels])
-        std = np.array([x_channels[:, c].std(dtype=np.float64) for c in channels])
+        moments = [_moments(x_channels[:, c]) for c in channels]
+        mean, std = (np.array(values) for values in zip(*moments, strict=True))
     if not (np.isfinite(std).all() and (std > 0).all()):
         raise BadInput(f"{name} x_train", "each channel must have a positive, finite standard deviation", std.tolist())
     return Scale(mean, std)
@@ -93,14 +94,33 @@ def standardize(x: Array, scale: Scale, name: str) -> Array:
         BadInput: An entry overflows float32.
     """
     x_channels = _by_channel(x, len(scale.mean))
+    if len(x) and is_mapped(x):
+        # Also the result may be larger than the memory, and all workers share it.
+        parts = (_standardized(part, scale) for part in in_chunks(x_channels))
+        standardized = store_rows(parts, x_channels.shape, np.dtype(np.float32))
+    else:
+        standardized = _standardized(x_channels, scale)
+    overflowed = sum(int((~np.isfinite(part)).sum()) for part in in_chunks(standardized))
+    if overflowed:
+        raise BadInput(name, "standardized entries must fit float32", f"{overflowed} of {x.size} do not")
+    return standardized.reshape(x.shape)
+
+
+def _standardized(x_channels: Array, scale: Scale) -> Array:
     standardized = np.empty(x_channels.shape, dtype=np.float32)
     with np.errstate(over="ignore"):
         for c, (mean, std) in enumerate(zip(scale.mean, scale.std, strict=True)):
             standardized[:, c] = (x_channels[:, c].astype(np.float64) - mean) / std
-    overflowed = int((~np.isfinite(standardized)).sum())
-    if overflowed:
-        raise BadInput(name, "standardized entries must fit float32", f"{overflowed} of {x.size} do not")
-    return standardized.reshape(x.shape)
+    return standardized
+
+
+def _moments(x: Array) -> tuple[float, float]:
+    """Return the mean and the standard deviation of all entries. A memory map is read in parts."""
+    if not is_mapped(x):
+        return float(x.mean(dtype=np.float64)), float(x.std(dtype=np.float64))
+    mean = sum(float(part.sum(dtype=np.float64)) for part in in_chunks(x)) / x.size
+    squares = sum(float(((part.astype(np.float64) - mean) ** 2).sum()) for part in in_chunks(x))
+    return mean, float(np.sqrt(squares / x.size))
 
 
 def _by_channel(x: Array, channels: int | None = None) -> Array:

@@ -13,6 +13,7 @@ import pyarrow as pa
 from scipy.special import stdtrit
 
 from noisescale.errors import BadInput
+from noisescale.input_shapes import TokenShape
 from noisescale.noise_laws import NOISE_COLUMNS, SGD_NOISE
 from noisescale.runs import Run
 from noisescale.store.accepted_batches import AcceptedBatches, read_accepted_batches
@@ -64,6 +65,8 @@ class Study:
 
     def data_shape(self) -> tuple[tuple[int, ...], int]:
         """Return the shape of one input and the number of classes, the arguments of a model factory.
+
+        The shape of tokens is a `TokenShape`, which knows the vocabulary.
 
         Raises:
             BadInput: The record of the data is missing or damaged.
@@ -183,7 +186,10 @@ class Study:
 def _data_shape(values: Any) -> tuple[tuple[int, ...], int]:
     shape, classes = tuple(values["input_shape"]), values["num_classes"]
     positive((*shape, classes))
-    return shape, classes
+    if "vocabulary" not in values:
+        return shape, classes
+    positive((values["vocabulary"],))
+    return TokenShape(shape, values["vocabulary"]), classes
 
 
 def _digests(values: Any) -> dict[float, str]:

@@ -44,6 +44,8 @@ def _version(name: str) -> str:
 
 
 def _location(source: Source) -> str:
+    if "path" in source.keys:
+        return "the file that dataset.path names"
     if source.file is None:
         return "embedded"
     path = find_local(*source.file)

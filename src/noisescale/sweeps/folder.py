@@ -12,6 +12,7 @@ from noisescale.store import FAILURES, SHARDS, SPEC, check_readable, check_writa
 from noisescale.sweeps.lock import FULL, LOCK, UNFINISHED
 from noisescale.sweeps.spec import SweepSpec
 from noisescale.sweeps.spec_fields import SpecFields
+from noisescale.sweeps.spec_values import Section
 from noisescale.sweeps.watchdog import remove_alive_files
 
 # Subfolders: the measured choice of kernels, the checkpoints of runs in training, and damaged files of results.
@@ -66,8 +67,9 @@ def prepare_folder(folder: Path, spec: SweepSpec) -> None:
 def continued_spec(folder: Path, spec: SweepSpec) -> SweepSpec:
     """Return the spec with which a folder continues.
 
-    Where the spec does not state `stability.price`, the folder's stored value holds. A folder of a version without this
-    key has no runs that measure the price, so it continues without them.
+    Where the spec does not state `stability.price` or `dataset.standardize`, the folder's stored value holds. A folder
+    of a version without the first key has no runs that measure the price, so it continues without them. Older versions
+    standardized whole numbers [N, T] and stored `true`.
 
     Args:
         folder: The folder of the sweep, which may not exist yet.
@@ -76,10 +78,15 @@ def continued_spec(folder: Path, spec: SweepSpec) -> SweepSpec:
     Raises:
         BadInput: The stored spec is damaged.
     """
-    if "price" in spec.stability.model_fields_set or not (folder / SPEC).exists():
+    if not (folder / SPEC).exists():
         return spec
-    price = (_read_spec(folder / SPEC).get("stability") or {}).get("price", False) is True
-    return spec.model_copy(update={"stability": spec.stability.model_copy(update={"price": price})})
+    stored, update = _read_spec(folder / SPEC), dict[str, Section]()
+    if "price" not in spec.stability.model_fields_set:
+        price = (stored.get("stability") or {}).get("price", False) is True
+        update["stability"] = spec.stability.model_copy(update={"price": price})
+    if spec.dataset.standardize is None and (stored.get("dataset") or {}).get("standardize", True) is True:
+        update["dataset"] = spec.dataset.model_copy(update={"standardize": True})
+    return spec.model_copy(update=update)
 
 
 def mark_done(folder: Path) -> None:
@@ -150,6 +157,8 @@ def spec_of_record(values: dict[str, Any]) -> SweepSpec:
         values = {**values, "training": {**training, "decay": stored.get(training.get("decay", "coupled"))}}
     if isinstance(stability := values.get("stability", {}), dict):
         values = {**values, "stability": {"price": False, **stability}}
+    if isinstance(dataset := values.get("dataset"), dict):
+        values = {**values, "dataset": {"standardize": True, **dataset}}
     return SweepSpec.from_dict(values)
 
 
@@ -188,6 +197,7 @@ def spec_differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "")
             or _is_first_base_width(name, old_value)
             or _is_default_decay(name, old_value, new_value)
             or _adds_prices(name, old_value)
+            or _is_default_standardization(name, old_value, new_value)
         ):
             differences.append(name)
     return differences
@@ -210,6 +220,11 @@ def _is_default_decay(name: str, old_value: Any, new_value: Any) -> bool:
 def _adds_prices(name: str, old_value: Any) -> bool:
     """Return whether the stored spec measures no price. Measuring it adds runs and changes none."""
     return name == "stability.price" and old_value is False
+
+
+def _is_default_standardization(name: str, old_value: Any, new_value: Any) -> bool:
+    """Return whether one spec omits the standardization and the other states true. The hash shows if data differ."""
+    return name == "dataset.standardize" and old_value in (None, True) and new_value in (None, True)
 
 
 def _grows(old_value: Any, new_value: Any) -> bool:

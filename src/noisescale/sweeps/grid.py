@@ -127,12 +127,13 @@ class Grid:
 
     def notes(self) -> list[str]:
         """Return notes for a reader of the results."""
+        notes = list(self.dataset(self.label_noises[0]).notes)
         sizes = {*self.spec.grid.batch_size, *(self.spec.stability.batch_size or ())}
         small = sorted(filter(self.model.sized_normalization.falls_back, sizes))
-        if not small:
-            return []
-        below = f"batch sizes {', '.join(map(str, small))} are below model.ghost_size = {self.model.ghost_size}"
-        return [f"{below}: there a batch is normalized as a whole, as with normalization 'batch'"]
+        if small:
+            below = f"batch sizes {', '.join(map(str, small))} are below model.ghost_size = {self.model.ghost_size}"
+            notes.append(f"{below}: there a batch is normalized as a whole, as with normalization 'batch'")
+        return notes
 
     @cached_property
     def accepted_batches(self) -> AcceptedBatches:

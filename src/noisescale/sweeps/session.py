@@ -8,9 +8,11 @@ import multiprocessing
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from noisescale.datasets import load_dataset
 from noisescale.errors import BadInput
+from noisescale.input_shapes import vocabulary_of
 from noisescale.store import (
     MODEL,
     SHARDS,
@@ -118,7 +120,7 @@ def sweep(
         prepare_folder(folder, spec)
         # Another sweep may have recorded other code while this one waited.
         code = check_code(folder, grid, accept=accept_changed_code)
-        _record_data(folder, grid)
+        record_data(folder, grid)
         write_atomically(folder / MODEL, lambda file: file.write(grid.accepted_batches.text().encode()))
         _record_code(folder, code)
         time_limits = JobLimits(deadline, math.inf if max_pack_seconds is None else max_pack_seconds, stuck_after)
@@ -255,10 +257,19 @@ def _record_code(folder: Path, code: CodeIdentity | None) -> None:
         write_identities(folder, [*known, code])
 
 
-def _record_data(folder: Path, grid: Grid) -> None:
-    """Store what a model factory needs to build a model for this data, and the digests that runs on it have."""
+def record_data(folder: Path, grid: Grid) -> None:
+    """Store what a model factory needs to build a model for this data, and the digests that runs on it have.
+
+    Args:
+        folder: The folder of the sweep.
+        grid: The spec's grid.
+    """
     data = grid.dataset(grid.label_noises[0])
-    shapes = {"name": data.name, "input_shape": list(data.input_shape), "num_classes": data.num_classes}
+    shapes: dict[str, Any] = {"name": data.name, "input_shape": list(data.input_shape), "num_classes": data.num_classes}
+    if (vocabulary := vocabulary_of(data.input_shape)) is not None:
+        shapes["vocabulary"] = vocabulary
+    if data.entropy is not None:
+        shapes["entropy"] = data.entropy
     digests = {noise: grid.dataset(noise).hash for noise in grid.label_noises}
     text = json.dumps({**shapes, "digests": digests})
     write_atomically(folder / "data.json", lambda file: file.write(text.encode()))

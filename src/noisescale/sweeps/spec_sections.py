@@ -47,25 +47,31 @@ class DatasetSection(Section):
 
     name: str = key(
         choices(KNOWN_DATASETS) + ', or `"package.module:function"`',
-        "the data set. Your function takes no argument and returns `(x_train, y_train, x_test, y_test)`, with inputs "
-        "of shape [N, D], [N, C, L] or [N, C, H, W] and with integer labels or real-valued targets",
+        "the data set. language is a synthetic language whose entropy is known, and text is a file of yours: models "
+        "predict the next token. Your function takes no argument and returns `(x_train, y_train, x_test, y_test)`, "
+        "with inputs of shape [N, D], [N, C, L], [N, C, H, W] or tokens [N, T], and with integer labels [N], integer "
+        "labels of each token [N, T], or real-valued targets [N] or [N, K]; or it returns `(train, test)`, both torch "
+        "data sets or loaders",
         "MNIST-1D: Greydanus, Kobak, arXiv:2011.14439",
     )
     train_size: Count | None = key(
         "whole number above 0",
         "number of training examples, before the validation split; all if not given. `mnist1d` has 4,000 published "
-        "examples and generates more, up to 1,000,000",
+        "examples and generates more, up to 1,000,000. `language` generates any number, 4,096 if not given. Of `text` "
+        "these are the first examples",
         default=None,
     )
     test_size: Count | None = key(
         "whole number above 0",
         "number of test examples; all if not given. `mnist1d` has 1,000 published examples and generates more, up to "
-        "1,000,000",
+        "1,000,000. `language` generates any number, 1,024 if not given. Of `text` these are the examples at the end "
+        "of the file, a tenth of all if not given",
         default=None,
     )
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = key(
         "number from 0 to below 1",
-        "fraction of the training examples that becomes the validation set and is not trained on",
+        "fraction of the training examples that becomes the validation set and is not trained on. Of `text` and "
+        "`language` these are the last ones",
         default=0.0,
     )
     label_noise: Annotated[float, Field(ge=0, lt=1)] = key(
@@ -76,14 +82,45 @@ class DatasetSection(Section):
     )
     data_seed: Annotated[int, Field(ge=0, lt=SEEDS_BELOW)] = key(
         "whole number from 0 to below 2^32",
-        "seed of the choice of examples, the validation split and the label noise",
+        "seed of the choice of examples, the validation split and the label noise, and of the table and the examples "
+        "of `language`",
         default=0,
     )
     standardize: Standardization = key(
         '`true`, `false`, `"columns"`',
         "how inputs are shifted and scaled to mean 0 and deviation 1 over the training set: each channel, nothing, or "
-        "each column of vectors [N, D]",
-        default=True,
+        "each column of vectors [N, D]. If not given, as with true; but whole numbers [N, T] of your function (not "
+        "bytes, not booleans) are tokens, which stay as they are. With true or columns they are numbers",
+        default=None,
+    )
+    vocabulary: Count | None = key(
+        "whole number above 0",
+        "V, the number of kinds of tokens, which are 0 to V − 1. If not given, 16 for `language`, and else the largest "
+        "token of your data + 1. Where it is given, bytes [N, T] of your function are tokens too",
+        default=None,
+    )
+    context: Count | None = key(
+        "whole number above 0",
+        "T, the number of tokens of an example of `text` or `language`; 64 if not given",
+        default=None,
+    )
+    path: str | None = key(
+        "path of a file in UTF-8",
+        "the text of `text`, whose bytes are the tokens (V = 256). It is cut into windows of T bytes, one after "
+        "another, whose targets are the next bytes; the last windows are the test set. The file may be larger than the "
+        "memory",
+        default=None,
+    )
+    order: Count | None = key(
+        "whole number above 0",
+        "k, the number of tokens on which the next token of `language` depends; 2 if not given",
+        default=None,
+    )
+    multi_label: bool = key(
+        "true or false",
+        "true if each target of your function is 0 or 1 and states whether a label applies, with any number of labels "
+        "[N] or [N, K]. A model then has an output for each label",
+        default=False,
     )
 
     def options(self, label_noise: float) -> DatasetOptions:

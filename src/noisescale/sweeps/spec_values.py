@@ -41,13 +41,13 @@ def key(accepts: str, meaning: str, source: str = "", **field: Any) -> Any:
     return Field(description=meaning, json_schema_extra={"accepts": accepts, "source": source}, **field)
 
 
-def _standardization(value: Any) -> bool | str:
-    if isinstance(value, bool) or value == COLUMNS:
+def _standardization(value: Any) -> bool | str | None:
+    if value is None or isinstance(value, bool) or value == COLUMNS:
         return value  # type: ignore[no-any-return]
     raise ValueError(f"true, false or {COLUMNS!r}")
 
 
-Standardization = Annotated[bool | str, PlainValidator(_standardization)]
+Standardization = Annotated[bool | str | None, PlainValidator(_standardization)]
 
 
 def choices(names: Iterable[str]) -> str:

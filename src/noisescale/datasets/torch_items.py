@@ -1,0 +1,275 @@
+"""Reads torch data sets and loaders into arrays, once, and says what of a loader is not used.
+
+Items are pairs `(input, target)`, or dicts with a target and one input. They are stacked, or put together by the
+collate function of a loader, which may pad them. The arrays are stored in files that are mapped into memory.
+
+A random transform would give other inputs in each epoch, and arrays keep only one of them. So the first items are read
+twice, and must be equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import chain, islice, zip_longest
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    Subset,
+    SubsetRandomSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+    default_collate,
+    default_convert,
+)
+
+from noisescale.datasets.dataset import Array
+from noisescale.datasets.memory_map import RowWriter, store_rows
+from noisescale.datasets.plain_arrays import real_array
+from noisescale.errors import BadInput, one_line
+
+# Names of the target in an item that is a dict, as libraries use them.
+TARGET_NAMES = ("target", "targets", "label", "labels", "y")
+
+# Number of items that are read twice. A transform that changes half of its items escapes with probability 2^-32.
+_TWICE = 32
+Collate = Callable[[list[Any]], Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Items:
+    """The items of a torch data set.
+
+    Args:
+        name: Name for messages, such as "data:function train".
+        data: The data set.
+        collate: The function that puts items together, if the user gave one.
+        notes: What of a loader is not used.
+    """
+
+    name: str
+    data: Dataset[Any]
+    collate: Collate | None = None
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.data)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[Any]:
+        if isinstance(self.data, IterableDataset):
+            yield from islice(self.data, len(self))
+        else:
+            for index in range(len(self)):
+                yield self.data[index]
+
+
+def is_torch_data(value: object) -> bool:
+    """Return whether a value is a torch data set or a loader.
+
+    Args:
+        value: What a user's function returned.
+    """
+    return isinstance(value, Dataset | DataLoader)
+
+
+def read_torch_data(name: str, train: Any, test: Any) -> tuple[tuple[Array, Array, Array, Array], tuple[str, ...]]:
+    """Read the items of a training and a test set.
+
+    Args:
+        name: Name of the user's function, for messages.
+        train: A torch data set or a loader.
+        test: Another one.
+
+    Returns:
+        The arrays x_train, y_train, x_test and y_test, and notes about what of the loaders is not used.
+
+    Raises:
+        BadInput: A set has no length or raises an error, items differ when they are read again or in their shapes, or
+            are no pairs of arrays.
+    """
+    parts = items_of(train, f"{name} train"), items_of(test, f"{name} test")
+    for items in parts:
+        _check_repeatable(items)
+    first, second = parts
+    if first.collate is not None and first.collate == second.collate:
+        # Padded together, so that training and test inputs have the same length.
+        inputs, targets = _collated([*first, *second], first.collate, f"{name} train and test")
+        cut = len(first)
+        arrays = [
+            store_rows([array], array.shape, array.dtype)
+            for array in (inputs[:cut], targets[:cut], inputs[cut:], targets[cut:])
+        ]
+    else:
+        arrays = [*_read(first), *_read(second)]
+    x_train, y_train, x_test, y_test = arrays
+    return (x_train, y_train, x_test, y_test), (*first.notes, *second.notes)
+
+
+def items_of(value: Any, name: str) -> Items:
+    """Return the items of a torch data set or of a loader, with notes about the loader.
+
+    Args:
+        value: The data set or the loader.
+        name: Its name, for messages.
+
+    Raises:
+        BadInput: It has no length.
+    """
+    collate, notes, data = None, [], value
+    if isinstance(value, DataLoader):
+        data, sampler = value.dataset, getattr(value.batch_sampler, "sampler", value.sampler)
+        if value.collate_fn not in (default_collate, default_convert):
+            collate = value.collate_fn
+        if isinstance(sampler, SubsetRandomSampler):
+            data = Subset(data, list(sampler.indices))
+        notes = [f"{name}: {note}" for note in _loader_notes(value, sampler)]
+    try:
+        length = len(data)
+    except Exception as error:  # a user's class may raise anything
+        raise BadInput(name, "a data set with a length (`__len__`)", one_line(error)) from error
+    if length < 1:
+        raise BadInput(name, "a data set with at least one item", length)
+    return Items(name, data, collate, tuple(notes))
+
+
+def _loader_notes(loader: DataLoader[Any], sampler: object) -> list[str]:
+    """Say what of a loader is not used, because training draws its batches itself."""
+    if isinstance(loader.dataset, IterableDataset):
+        notes = []
+    elif isinstance(sampler, WeightedRandomSampler):
+        notes = ["the weights of its sampler are not used; every example is drawn equally often"]
+    elif isinstance(sampler, SubsetRandomSampler):
+        notes = ["the examples of its sampler are used, in the order of training.sampling"]
+    elif isinstance(sampler, RandomSampler):
+        notes = ["its shuffle is not used; training.sampling states the order of examples"]
+    elif isinstance(sampler, SequentialSampler):
+        notes = []
+    else:
+        notes = [f"its sampler {type(sampler).__name__} is not used; all examples are, equally often"]
+    if loader.batch_sampler is not None and type(loader.batch_sampler) is not BatchSampler:
+        notes.append(f"its batch sampler {type(loader.batch_sampler).__name__} is not used")
+    if loader.drop_last:
+        notes.append("its drop_last is not used; all examples are read")
+    return notes
+
+
+def _check_repeatable(items: Items) -> None:
+    """Read the first items twice and compare them."""
+    readings = [[_leaves(item) for item in islice(items, _TWICE)] for _ in range(2)]
+    for index, (item, again) in enumerate(zip_longest(*readings)):
+        if item is None or again is None or len(item) != len(again) or not all(map(_equal, item, again)):
+            required = (
+                "the same items at every reading. A random transform would be used once and not in each epoch: remove "
+                "it, or use training.augmentation"
+            )
+            raise BadInput(items.name, required, f"another item {index} at the second reading")
+
+
+def pair_of(item: Any, name: str) -> tuple[Any, Any]:
+    """Return the input and the target of an item, or of a batch that a collate function returned.
+
+    Args:
+        item: A pair, or a dict with a target and one input.
+        name: Name of the data set, for messages.
+
+    Raises:
+        BadInput: The item is neither.
+    """
+    if isinstance(item, tuple | list) and len(item) == 2:
+        return item[0], item[1]
+    got = f"a {type(item).__name__}"
+    if isinstance(item, Mapping):
+        targets = [key for key in item if key in TARGET_NAMES]
+        inputs = [key for key in item if key not in TARGET_NAMES]
+        if len(targets) == len(inputs) == 1:
+            return item[inputs[0]], item[targets[0]]
+        got = f"a dict of {', '.join(map(repr, item))}"
+    elif isinstance(item, tuple | list):
+        got = f"{len(item)} values"
+    names = " or ".join(map(repr, TARGET_NAMES))
+    raise BadInput(name, f"items (input, target), or dicts of one input and one target named {names}", got)
+
+
+def _leaves(value: Any) -> list[Any]:
+    """List the arrays and numbers in nested containers."""
+    if isinstance(value, Mapping):
+        return [leaf for key in value for leaf in _leaves(value[key])]
+    if isinstance(value, tuple | list):
+        return [leaf for entry in value for leaf in _leaves(entry)]
+    return [value.clone() if isinstance(value, torch.Tensor) else np.array(value)]
+
+
+def _equal(left: Any, right: Any) -> bool:
+    if isinstance(left, torch.Tensor) or isinstance(right, torch.Tensor):
+        tensors = isinstance(left, torch.Tensor) and isinstance(right, torch.Tensor) and left.shape == right.shape
+        return tensors and bool(((left == right) | ((left != left) & (right != right))).all())  # NaN equals NaN
+    return np.array_equal(left, right, equal_nan=left.dtype.kind == "f")
+
+
+def _read(items: Items) -> tuple[Array, Array]:
+    """Return the inputs [N, …] and the targets [N, …] of all items."""
+    if items.collate is not None:
+        inputs, targets = _collated(list(items), items.collate, items.name)
+        return store_rows([inputs], inputs.shape, inputs.dtype), store_rows([targets], targets.shape, targets.dtype)
+    if type(items.data) is TensorDataset and len(items.data.tensors) == 2:
+        # Read as a whole, because a million items take a minute.
+        whole = [_plain(tensor, items.name) for tensor in items.data.tensors]
+        inputs, targets = (store_rows([array], array.shape, array.dtype) for array in whole)
+        return inputs, targets
+    pairs = (pair_of(item, items.name) for item in items)
+    first = next(pairs, None)
+    if first is None:
+        raise BadInput(items.name, f"as many items as its length states, {len(items)}", 0)
+    rows = [_plain(value, f"{items.name}, item 0") for value in first]
+    with ExitStack() as stack:
+        writers = [stack.enter_context(RowWriter((len(items), *row.shape), row.dtype)) for row in rows]
+        count = 0
+        for pair in chain([first], pairs):
+            for value, row, writer in zip(pair, rows, writers, strict=True):
+                array = _plain(value, f"{items.name}, item {count}")
+                if array.shape != row.shape or array.dtype != row.dtype:
+                    required = "the shape and dtype of item 0; a DataLoader with a collate function may pad items"
+                    got = f"{array.dtype} of shape {list(array.shape)}, and {row.dtype} of {list(row.shape)} in item 0"
+                    raise BadInput(f"{items.name}, item {count}", required, got)
+                writer.append(array[None])
+            count += 1
+        if count < len(items):
+            raise BadInput(items.name, f"as many items as its length states, {len(items)}", count)
+        inputs, targets = (writer.finish() for writer in writers)
+    return inputs, targets
+
+
+def _collated(items: list[Any], collate: Collate, name: str) -> tuple[Array, Array]:
+    """Put all items together with the user's function."""
+    try:
+        batch = collate(items)
+    except Exception as error:  # a user's function may raise anything
+        required = f"a collate function that takes all {len(items)} items at once"
+        raise BadInput(name, required, one_line(error)) from error
+    inputs, targets = (_plain(value, f"{name}, after the collate function") for value in pair_of(batch, name))
+    for array in (inputs, targets):
+        if array.shape[:1] != (len(items),):
+            required = f"arrays with the {len(items)} items along the first axis, from the collate function"
+            raise BadInput(name, required, f"shape {list(array.shape)}")
+    return inputs, targets
+
+
+def _plain(value: Any, name: str) -> Array:
+    """Return a number, a list of numbers, an array or a tensor as an array of a dtype that torch can store."""
+    if isinstance(value, bool | int | float | np.generic | list | tuple):
+        try:
+            value = np.asarray(value)
+        except ValueError as error:  # a ragged list
+            raise BadInput(name, "lists of equal lengths", one_line(error)) from error
+    array = real_array(value, name)
+    # torch has no operations on unsigned numbers of more than 8 bits.
+    return array.astype(np.int64) if array.dtype.kind == "u" and array.dtype != np.uint8 else array
