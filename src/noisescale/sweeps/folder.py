@@ -63,11 +63,15 @@ def prepare_folder(folder: Path, spec: SweepSpec) -> None:
     remove_alive_files(folder / CHECKPOINTS)
 
 
+# The values of `[stability]` that versions without these keys used implicitly.
+_STABILITY_BEFORE: dict[str, Any] = {"price": False, "schedule": "constant"}
+
+
 def continued_spec(folder: Path, spec: SweepSpec) -> SweepSpec:
     """Return the spec with which a folder continues.
 
-    Where the spec does not state `stability.price`, the folder's stored value holds. A folder of a version without this
-    key has no runs that measure the price, so it continues without them.
+    Where the spec does not state `stability.price` or `stability.schedule`, the folder's stored value holds. A folder
+    of a version without these keys measured no price, and its stability ladders have constant rates. It continues so.
 
     Args:
         folder: The folder of the sweep, which may not exist yet.
@@ -76,10 +80,12 @@ def continued_spec(folder: Path, spec: SweepSpec) -> SweepSpec:
     Raises:
         BadInput: The stored spec is damaged.
     """
-    if "price" in spec.stability.model_fields_set or not (folder / SPEC).exists():
+    if not (folder / SPEC).exists():
         return spec
-    price = (_read_spec(folder / SPEC).get("stability") or {}).get("price", False) is True
-    return spec.model_copy(update={"stability": spec.stability.model_copy(update={"price": price})})
+    stored = {**_STABILITY_BEFORE, **(_read_spec(folder / SPEC).get("stability") or {})}
+    values = {"price": stored["price"] is True, "schedule": "run" if stored["schedule"] == "run" else "constant"}
+    changes = {name: value for name, value in values.items() if name not in spec.stability.model_fields_set}
+    return spec.model_copy(update={"stability": spec.stability.model_copy(update=changes)})
 
 
 def mark_done(folder: Path) -> None:
@@ -149,7 +155,7 @@ def spec_of_record(values: dict[str, Any]) -> SweepSpec:
         stored = {"coupled": None, "decoupled": "independent"}
         values = {**values, "training": {**training, "decay": stored.get(training.get("decay", "coupled"))}}
     if isinstance(stability := values.get("stability", {}), dict):
-        values = {**values, "stability": {"price": False, **stability}}
+        values = {**values, "stability": {**_STABILITY_BEFORE, **stability}}
     return SweepSpec.from_dict(values)
 
 
