@@ -69,7 +69,7 @@ class Run:
         decay: How weight decay enters: "coupled", "decoupled" or "independent".
         clip_norm: Largest norm of the gradient in the parameterization's coordinates; None for no clipping.
         augmentation: Names in `AUGMENTATIONS`, separated by spaces.
-        average: True if the average of the late iterates is also evaluated.
+        average: True if an average of the iterates is also evaluated.
         measure: Quantities to measure during training, separated by spaces.
         measure_at: Fractions of the budget at which to measure, separated by spaces.
         measure_examples: Number of training examples to measure on.
@@ -79,6 +79,11 @@ class Run:
         epsilon: The ε in the denominator of AdamW; None for other optimizers.
         no_decay: Kinds of parameters without weight decay ("gains", "biases"), separated by spaces.
         metrics: Metrics to evaluate beyond loss and accuracy, separated by spaces.
+        average_decay: Decay of the exponential moving average of the iterates; None for the mean of the late iterates.
+        rate_multipliers: Factors of the rate by pattern of parameter names, as the text of a JSON object.
+        microbatch: Number of examples whose gradients are computed at once; None for the whole batch.
+        checkpoint: Digest of the file of weights from which the run starts; empty for the module's initial weights.
+        reinitialize: Patterns of the names of weights that do not start from the file, separated by spaces.
     """
 
     dataset: str
@@ -131,6 +136,11 @@ class Run:
     epsilon: float | None = None
     no_decay: str = ""
     metrics: str = ""
+    average_decay: float | None = None
+    rate_multipliers: str = ""
+    microbatch: int | None = None
+    checkpoint: str = ""
+    reinitialize: str = ""
 
     @property
     def run_id(self) -> str:
@@ -198,7 +208,16 @@ _DECAY_IN_IDS = {"independent": "decoupled", "decoupled": "decoupled by the tens
 
 # Keys that version 0.2 added. At their defaults they do not enter `shape_key`, so that it is the same as in version
 # 0.1.
-_LATEST_KEYS = ("optimizer", "no_decay", "metrics")
+_LATEST_KEYS = (
+    "optimizer",
+    "no_decay",
+    "metrics",
+    "average_decay",
+    "rate_multipliers",
+    "microbatch",
+    "checkpoint",
+    "reinitialize",
+)
 
 
 def modern_record(record: dict[str, Any]) -> dict[str, Any]:

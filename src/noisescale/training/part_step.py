@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from noisescale.parameterizations import stream_number
 from noisescale.runs import Run
 from noisescale.training.batches import Stretch
 from noisescale.training.block_order import BlockOrder
 from noisescale.training.graphed import GraphedStep, is_short
 from noisescale.training.kernels import Choice
 from noisescale.training.metrics import Split
+from noisescale.training.microbatches import Unused, accumulate, part_seeds, parts_of
 from noisescale.training.optimizers import PackedOptimizer, Tensors
 from noisescale.training.state import PackState, views
 
@@ -84,14 +84,19 @@ class PartStep:
         slots = {slot: views(tensors, self.runs_slice) for slot, tensors in state.slots.items()}
         inputs = self._order.augment(self._train.inputs.index_select(0, index), stretch, self.runs_slice, step)
         targets = self._train.rows.index_select(0, index).view(runs, size, -1)
-        seeds = (
-            [stream_number(run.seed, "forward pass", step) for run in self._runs] if self._choice.needs_seeds else None
-        )
         inputs = inputs.view(runs, size, *inputs.shape[1:])
-        losses, gradients = self._losses_and_gradients(parameters, buffers, inputs, targets, with_losses, seeds)
+        parts, seeded = parts_of(size, self._runs[0].microbatch), self._choice.needs_seeds
+        seeds = [part_seeds(self._runs, step, place, len(parts)) if seeded else None for place in range(len(parts))]
+
+        def compute(
+            inputs: Tensor, targets: Tensor, seeds: Sequence[int] | None
+        ) -> tuple[Tensor | None, Tensors, Unused]:
+            results = self._losses_and_gradients(parameters, buffers, inputs, targets, with_losses, seeds)
+            return *results, self._choice.kernel.unused
+
+        losses, gradients, unused = accumulate(compute, buffers, inputs, targets, parts, seeds)
         if self._on_step is not None:
             self._on_step(step, self.runs_slice, gradients)
-        unused = self._choice.kernel.unused
         self.optimizer.step(parameters, slots, gradients, unused, views(state.skipped, self.runs_slice))
         if self._choice.kernel.name == "loop":  # in a pack, either every pass uses a parameter or none
             state.add_skipped(unused, self.runs_slice)
