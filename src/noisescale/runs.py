@@ -69,7 +69,7 @@ class Run:
         decay: How weight decay enters: "coupled", "decoupled" or "independent".
         clip_norm: Largest norm of the gradient in the parameterization's coordinates; None for no clipping.
         augmentation: Names in `AUGMENTATIONS`, separated by spaces.
-        average: True if the average of the late iterates is also evaluated.
+        average: True if an average of the iterates is also evaluated.
         measure: Quantities to measure during training, separated by spaces.
         measure_at: Fractions of the budget at which to measure, separated by spaces.
         measure_examples: Number of training examples to measure on.
@@ -87,6 +87,11 @@ class Run:
         tied: Whether the read-out of a transformer is its embedding of tokens.
         read_out: "tokens" or "mean" for a transformer. None for what the inputs suggest.
         outputs: Entry of the outputs of a user's module that the loss takes. None for the outputs themselves.
+        average_decay: Decay of the exponential moving average of the iterates; None for the mean of the late iterates.
+        rate_multipliers: Factors of the rate by pattern of parameter names, as the text of a JSON object.
+        microbatch: Number of examples whose gradients are computed at once; None for the whole batch.
+        checkpoint: Digest of the file of weights from which the run starts; empty for the module's initial weights.
+        reinitialize: Patterns of the names of weights that do not start from the file, separated by spaces.
     """
 
     dataset: str
@@ -147,6 +152,11 @@ class Run:
     tied: bool = False
     read_out: str | None = None
     outputs: str | None = None
+    average_decay: float | None = None
+    rate_multipliers: str = ""
+    microbatch: int | None = None
+    checkpoint: str = ""
+    reinitialize: str = ""
 
     @property
     def run_id(self) -> str:
@@ -226,6 +236,11 @@ _LATEST_KEYS = (
     "tied",
     "read_out",
     "outputs",
+    "average_decay",
+    "rate_multipliers",
+    "microbatch",
+    "checkpoint",
+    "reinitialize",
 )
 
 

@@ -114,9 +114,9 @@ def results_of(trained: TrainedPack) -> str:
     return repr([(result.run.run_id, result.curves, result.late_means, result.averaged) for result in trained.results])
 
 
-@pytest.mark.parametrize("average", [False, True])
+@pytest.mark.parametrize("average", [False, True, {"ema": 0.9}])
 def test_a_killed_pack_continues_with_exactly_the_same_results(
-    average: bool, tmp_path: Path, make_grid: MakeGrid, monkeypatch: pytest.MonkeyPatch
+    average: bool | dict[str, float], tmp_path: Path, make_grid: MakeGrid, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     grid = make_grid(training={"steps": 300, "evaluations": 3, "average": average}, grid__momentum=[0.0, 0.9])
     straight = train_pack(job(grid, tmp_path / "straight"))

@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from noisescale.errors import BadInput
@@ -13,6 +14,7 @@ from noisescale.families import ModelOptions
 from noisescale.runs import LATER_KEYS, Run
 from noisescale.sweeps import Grid, sweep
 from noisescale.sweeps.grid_checks import check_grid
+from noisescale.sweeps.stability_ladder import stability_runs
 
 MakeGrid = Callable[..., Grid]
 
@@ -323,3 +325,16 @@ def test_statistics_of_a_compiled_normalization_are_not_replaced(
         return
     with pytest.raises(BadInput, match=rf"training\.{key}: .*Got: other running averages in 2"):
         check_grid(make_grid(**changes))
+
+
+@pytest.mark.parametrize(
+    ("stated", "fields"),
+    [(True, (True, None)), ("mean", (True, None)), ({"ema": 0.9}, (True, 0.9)), (False, (False, None))],
+)
+def test_the_average_of_the_spec_becomes_fields_of_the_runs(
+    stated: Any, fields: tuple[bool, float | None], make_grid: MakeGrid
+) -> None:
+    grid = make_grid(training__average=stated, stability={"seeds": 1})
+    assert {(run.average, run.average_decay) for run in grid.runs()} == {fields}
+    ladder = stability_runs(grid, pd.DataFrame())
+    assert {(run.average, run.average_decay) for run in ladder} == {(False, None)}

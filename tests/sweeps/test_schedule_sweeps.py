@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from noisescale.errors import BadInput
 from noisescale.laws import fit
 from noisescale.sweeps import Grid, SweepSpec, sweep
 from noisescale.sweeps.estimates import dry_run
+from noisescale.sweeps.stability_ladder import stability_runs
 
 MakeGrid = Callable[..., Grid]
 MakeSpec = Callable[..., SweepSpec]
@@ -52,7 +57,7 @@ def test_every_schedule_has_separate_laws_over_all_its_batch_sizes(tmp_path: Pat
     for group in report.groups:
         (width,) = group.series[0].widths
         assert len(width.cells) == 5
-        # The optima of both schedules are compared with the stability edge of constant rates.
+        # The growing batch is compared with the edge of constant rates, and the cosine with the edge under a cosine.
         assert len(group.edges) == 1
 
 
@@ -64,14 +69,52 @@ def test_a_list_of_schedules_may_grow(tmp_path: Path, make_spec: MakeSpec) -> No
         sweep(make_spec(grid__schedule=[{"kind": "cosine"}]), tmp_path, quiet=True)
 
 
-def test_a_stability_ladder_trains_at_constant_rates(make_grid: MakeGrid) -> None:
-    import pandas as pd
+@pytest.mark.parametrize(
+    ("schedule", "stated", "expected"),
+    [
+        ({"kind": "cosine", "warmup": 0.1}, "run", "cosine warmup=0.1"),
+        ({"kind": "cosine", "warmup": 0.1}, "constant", "constant"),
+        ({"kind": "cosine", "of": "batch_size"}, "run", "constant"),
+    ],
+)
+def test_a_stability_ladder_has_the_schedule_of_the_rate(
+    make_grid: MakeGrid, schedule: dict[str, Any], stated: str, expected: str
+) -> None:
+    stability = {"seeds": 1, "steps": 5, "schedule": stated}
+    grid = make_grid(training__schedule=schedule, stability=stability)
+    assert {run.schedule for run in stability_runs(grid, pd.DataFrame())} == {expected}
+    assert len({run.schedule for run in grid.runs()} - {"constant"}) == 1
 
-    from noisescale.sweeps.stability_ladder import stability_runs
 
-    grid = make_grid(training__schedule={"kind": "cosine"}, stability={"seeds": 1, "steps": 5})
-    assert {run.schedule for run in stability_runs(grid, pd.DataFrame())} == {"constant"}
-    assert {run.schedule for run in grid.runs()} == {"cosine"}
+def test_a_folder_of_an_older_version_keeps_its_ladders_of_constant_rates(tmp_path: Path, make_spec: MakeSpec) -> None:
+    spec = make_spec(training__schedule={"kind": "cosine"}, stability={"seeds": 1, "steps": 5, "batch_size": [8]})
+    constant = make_spec(
+        training__schedule={"kind": "cosine"},
+        stability={"seeds": 1, "steps": 5, "batch_size": [8], "schedule": "constant"},
+    )
+    before = sweep(constant, tmp_path, quiet=True).runs()
+    stored = json.loads((tmp_path / "spec.json").read_text())
+    del stored["stability"]["schedule"]
+    (tmp_path / "spec.json").write_text(json.dumps(stored))
+    assert set(sweep(spec, tmp_path, quiet=True).runs().run_id) == set(before.run_id)
+
+
+def test_a_run_whose_rate_falls_to_the_end_is_scored_by_its_last_evaluation(
+    tmp_path: Path, make_spec: MakeSpec
+) -> None:
+    falling, low = {"kind": "warmup_stable_decay", "warmup": 0.1}, {"kind": "step", "at": [0.5], "factor": 0.25}
+    spec = make_spec(
+        seeds=2, grid__schedule=[falling, low], training={"steps": 40, "evaluations": 20}, stability={"seeds": 0}
+    )
+    study = sweep(spec, tmp_path, quiet=True)
+    runs, curves = study.runs().set_index("run_id"), study.curves().groupby("run_id")
+    for run_id, run in runs.iterrows():
+        test = curves.get_group(run_id).test_loss.to_numpy()
+        if run.schedule.startswith("step"):
+            assert run.test_loss == pytest.approx(test[-5:].mean(), rel=1e-12) and run.test_loss != test[-1]
+            assert run.drift_test_loss == pytest.approx(test[-5:].mean() - test[-10:-5].mean(), abs=1e-12)
+        else:
+            assert run.test_loss == test[-1] and math.isnan(run.drift_test_loss) and run.late
 
 
 @pytest.mark.parametrize(

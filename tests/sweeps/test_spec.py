@@ -64,6 +64,9 @@ def test_every_default(tmp_path: Path) -> None:
             "scale_invariant": False,
             "outputs": None,
             "query_rows": None,
+            "rate_multipliers": None,
+            "checkpoint": None,
+            "reinitialize": None,
         },
         "grid": {
             "width": (4,),
@@ -94,6 +97,7 @@ def test_every_default(tmp_path: Path) -> None:
             "decay": None,
             "no_decay": (),
             "clip_norm": None,
+            "microbatch": None,
             "augmentation": (),
             "average": False,
             "evaluations": 20,
@@ -115,7 +119,7 @@ def test_every_default(tmp_path: Path) -> None:
             "extend_edges": True,
             "max_edge_rungs": 4,
         },
-        "stability": {"steps": 300, "seeds": 10, "batch_size": None, "price": True},
+        "stability": {"steps": 300, "seeds": 10, "batch_size": None, "schedule": "run", "price": True},
     }
 
 
@@ -138,6 +142,10 @@ REFUSED = [
     ("training.schedule", "cosine", "a table such as"),
     ("grid.schedule", [], "a non-empty list of tables"),
     ("grid.schedule", [{"kind": "cosine"}, {"kind": "linear", "final": 1.0}], "for its key 'final' from 0 to below 1"),
+    ("model.rate_multipliers", {}, "a table of patterns of parameter names"),
+    ("model.rate_multipliers", {"head.*": 0.0}, "numbers above 0"),
+    ("training.average", "ema", "true, false, 'mean' or a table { ema = 0.999 }"),
+    ("training.average", {"ema": 1.0}, "from 0 to below 1"),
     ("training.clip_norm", 0, "greater than 0"),
     ("training.decay", "decouple", "did you mean 'decoupled'?"),
     ("training.augmentation", ["flop"], "a list of names from 'flip', 'crop'"),

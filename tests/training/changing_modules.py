@@ -92,6 +92,34 @@ def teacher(width: int, shape: tuple[int, ...], classes: int) -> nn.Module:
     return Teacher(width)
 
 
+class FrozenTeacher(Teacher):
+    def begin(self, width: int) -> None:
+        super().begin(width)
+        self.teacher.requires_grad_(False)
+
+
+@row("a moving average of weights in frozen parameters", packed=False)
+def frozen_teacher(width: int, shape: tuple[int, ...], classes: int) -> nn.Module:
+    return FrozenTeacher(width)
+
+
+class FrozenBackbone(Changing):
+    """Trains a new read-out on the features of a frozen layer with batch normalization."""
+
+    def begin(self, width: int) -> None:
+        self.norm = nn.BatchNorm1d(width)
+        self.first.requires_grad_(False)
+        self.norm.weight.requires_grad_(False)
+
+    def change(self, hidden: Tensor) -> Tensor:
+        return self.norm(hidden)
+
+
+@row("a frozen backbone with a new head (`requires_grad = False`)")
+def frozen_backbone(width: int, shape: tuple[int, ...], classes: int) -> nn.Module:
+    return FrozenBackbone(width)
+
+
 class Filter(Changing):
     """Multiplies the spectrum by complex numbers, which a buffer holds."""
 

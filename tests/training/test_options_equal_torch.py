@@ -36,6 +36,7 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
         "cosine",
         "linear final=0.1",
         'cyclic cycles=3 form="triangle"',
+        "warmup_stable_decay decay=0.4 warmup=0.1",
         "halving",
         "random pieces=4 seed=3",
         'step at=[0.5] factor=0.4 of="batch_size"',

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from noisescale.datasets import Dataset
 from noisescale.errors import BadInput
@@ -178,6 +179,34 @@ def test_a_trainer_with_a_time_limit_returns_early_and_can_continue(
     for name, tensor in straight.state.parameters.items():
         assert torch.equal(tensor, hurried.state.parameters[name])
     assert straight.results()[0].averaged == hurried.results()[0].averaged
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.9, 0.999])
+def test_the_exponential_average_equals_torchs(
+    decay: float, make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
+) -> None:
+    run = make_run(steps=40, average=True, average_decay=decay, evaluations=2)
+    runs, dataset = [run, replace(run, seed=1)], make_data()
+    trainer, resumed = make_trainer(runs, dataset), make_trainer(runs, dataset)
+    model = nn.Module()
+    averaged = None
+    for step in range(1, 41):
+        trainer.advance(step)
+        model.weights = nn.ParameterList([tensor.clone() for tensor in trainer.state.parameters.values()])
+        averaged = averaged or AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
+        averaged.update_parameters(model)
+        if step == 17:
+            resumed.state = PackState.from_dict(copy.deepcopy(trainer.state.as_dict()))
+    assert averaged is not None
+    resumed.advance()
+    for (name, average), expected in zip(trainer.state.averages.items(), averaged.parameters(), strict=True):
+        torch.testing.assert_close(average, expected.detach(), rtol=0, atol=1e-9)
+        assert torch.equal(average, resumed.state.averages[name])
+    alone = make_trainer([run], dataset)
+    alone.state.parameters.update({name: tensor[:1] for name, tensor in trainer.state.averages.items()})
+    alone.advance(0)
+    expected_loss = float(alone.state.curves["test_loss"][0][0])
+    assert trainer.results()[0].averaged["averaged_test_loss"] == pytest.approx(expected_loss, rel=1e-12)
 
 
 @pytest.mark.parametrize("steps", [2, 24, 1000])

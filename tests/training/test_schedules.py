@@ -35,6 +35,7 @@ TABLES: list[dict[str, Any]] = [
     {"kind": "random", "pieces": 3, "seed": 7},
     {"kind": "step", "warmup": 0.2},
     {"kind": "cosine", "of": "batch_size", "largest_batch": 48},
+    {"kind": "warmup_stable_decay", "warmup": 0.25, "decay": 0.5, "final": 0.1},
 ]
 
 
@@ -58,6 +59,19 @@ def of_torch(make: Callable[[Optimizer], Any]) -> list[float]:
         (TABLES[3], lambda optimizer: lr_scheduler.LinearLR(optimizer, 1.0, 0.0, STEPS)),
         (TABLES[5], lambda optimizer: lr_scheduler.CyclicLR(optimizer, 0.25, 1.0, STEPS // 8, cycle_momentum=False)),
         ({"kind": "constant", "warmup": 0.25}, lambda optimizer: lr_scheduler.LinearLR(optimizer, 0.1, 1.0, 9)),
+        # Ten steps of the rise, ten steps at 1, and twenty steps of the fall.
+        (
+            TABLES[10],
+            lambda optimizer: lr_scheduler.SequentialLR(
+                optimizer,
+                [
+                    lr_scheduler.LinearLR(optimizer, 0.1, 1.0, 9),
+                    lr_scheduler.ConstantLR(optimizer, 1.0, 1),
+                    lr_scheduler.LinearLR(optimizer, 1.0, 0.1, 20),
+                ],
+                [10, 20],
+            ),
+        ),
         # Twenty steps at 1, then a halving every two steps, as the paper describes the schedule.
         (TABLES[6], lambda optimizer: lr_scheduler.MultiStepLR(optimizer, list(range(20, 40, 2)), 0.5)),
     ],
@@ -95,7 +109,8 @@ def test_a_schedule_can_be_read_back_from_its_text_and_its_table(table: dict[str
 
 @given(st.sampled_from(list(SCHEDULES)), st.floats(0, 1), st.floats(0, 0.9))
 def test_every_factor_lies_between_0_and_1(kind: str, progress: float, warmup: float) -> None:
-    schedule = schedule_from({"kind": kind, "warmup": warmup})
+    decay = {"decay": 0.1} if kind == "warmup_stable_decay" else {}
+    schedule = schedule_from({"kind": kind, "warmup": warmup, **decay})
     assert 0 <= schedule.warmed(progress, 100) <= 1
     assert 0 < schedule.decay_factor(progress) <= 1
 
@@ -111,6 +126,8 @@ def test_every_factor_lies_between_0_and_1(kind: str, progress: float, warmup: f
         ({"kind": "halving", "every": 0.0}, "every: from 0.001"),
         ({"kind": "random", "seed": -1}, "seed: a whole number of at least 0"),
         ({"kind": "cyclic", "form": 3}, "form: a name"),
+        ({"kind": "warmup_stable_decay", "decay": 0.0}, "decay: above 0, at most 1"),
+        ({"kind": "warmup_stable_decay", "warmup": 0.5, "decay": 0.6}, "decay: at most 1 − warmup = 0.5"),
         ({"kind": "constant", "of": "momentum"}, "of: one of"),
         ({"kind": "cosine", "of": "batch_size", "largest_batch": 0}, "largest_batch: a whole number above 0"),
     ],

@@ -120,8 +120,10 @@ def test_a_module_trains_in_a_pack_as_in_a_plain_loop(row: Row, make_run: MakeRu
 
 def check_equal(trainer: PackTrainer, position: int, model: nn.Module, data: Dataset) -> None:
     named = dict(model.named_parameters())
-    assert named.keys() == trainer.state.parameters.keys()
-    for name, tensor in trainer.state.parameters.items():
+    frozen = {name for name, parameter in named.items() if not parameter.requires_grad}
+    assert named.keys() - frozen == trainer.state.parameters.keys()
+    held = {**trainer.state.parameters, **{name: trainer.state.buffers[name] for name in frozen}}
+    for name, tensor in held.items():
         torch.testing.assert_close(tensor[position], named[name].detach(), rtol=TOLERANCE, atol=TOLERANCE)
     with torch.no_grad():
         model.eval()

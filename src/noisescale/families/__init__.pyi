@@ -15,6 +15,8 @@ from .normalization import Normalizer as Normalizer
 from .options import ModelOptions as ModelOptions
 from .plain_mlp import MLPLayers as MLPLayers
 from .plain_mlp import mlp_layers as mlp_layers
+from .pretrained import PretrainedFactory as PretrainedFactory
+from .pretrained import file_digest as file_digest
 from .resnet import ResidualBlock as ResidualBlock
 from .scale_invariance import ScaleDefect as ScaleDefect
 from .scale_invariance import scale_invariance_defects as scale_invariance_defects
@@ -30,3 +32,5 @@ from .table import family_factory as family_factory
 from .transformer import READ_OUTS as READ_OUTS
 from .transformer import Transformer as Transformer
 from .transformer import transformer_of as transformer_of
+from .weight_files import read_weights as read_weights
+from .weight_files import select_weights as select_weights

@@ -56,8 +56,8 @@ class CustomBuild:
             outputs: Entry of the module's outputs that the loss takes; None for all of them.
 
         Raises:
-            BadInput: The factory raises an error, or returns something that is not a module, or has no parameters,
-                or parameters that are no real numbers.
+            BadInput: The factory raises an error, or returns something that is not a module, or has no trained
+                parameters, or parameters that are no real numbers.
         """
         try:
             with contained():
@@ -76,8 +76,10 @@ class CustomBuild:
                     register(module, zero_inputs(input_shape, 2), training)
         except CodeEnded as error:
             raise BadInput("model.family", f"{self.reference} must return a module", one_line(error)) from error
-        if not any(True for _ in module.parameters()):
-            raise BadInput("model.family", f"{self.reference} must return a module with parameters", "none")
+        if not any(parameter.requires_grad for parameter in module.parameters()):
+            frozen = ", ".join(name for name, _ in module.named_parameters())
+            got = f"requires_grad = False for {frozen}" if frozen else "none"
+            raise BadInput("model.family", f"{self.reference} must return a module with trained parameters", got)
         for name, parameter in module.named_parameters():
             if not parameter.is_floating_point():
                 required = "parameters of real numbers (torch.view_as_complex makes complex ones of them; or a buffer)"

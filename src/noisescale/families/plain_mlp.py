@@ -25,7 +25,8 @@ class MLPLayers:
 def mlp_layers(module: nn.Module) -> MLPLayers | None:
     """Return the layers of a plain MLP, or None for any other module.
 
-    A plain MLP consists of `Flatten` and linear layers with biases, with the same activation between all of them.
+    A plain MLP consists of `Flatten` and trained linear layers with biases, with the same activation between all of
+    them.
 
     Args:
         module: The module.
@@ -42,6 +43,7 @@ def mlp_layers(module: nn.Module) -> MLPLayers | None:
     plain = plain and [name for name, _ in module.named_parameters()] == [
         f"{name}.{kind}" for name in names for kind in ("weight", "bias")
     ]
+    plain = plain and all(parameter.requires_grad for parameter in module.parameters())
     plain = plain and (flatten.start_dim, flatten.end_dim) == (1, -1)
     if not plain or len(linear) != len(activations) + 1 or len(kinds) != 1 or not kinds <= _ACTIVATIONS:
         return None

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from noisescale.parameterizations import multipliers_text
 from noisescale.training import schedule_from
 
 # Columns with one value, by section and key of the spec.
@@ -27,7 +28,6 @@ _FIXED = {
     ("model", "stem"): "stem",
     ("model", "scale_invariant"): "scale_invariant",
     ("training", "nesterov"): "nesterov",
-    ("training", "average"): "average",
     ("training", "loss"): "loss",
     ("training", "sampling"): "sampling",
     ("training", "precision"): "precision",
@@ -60,7 +60,7 @@ def set_foreign_aside(
             continue
         # A missing value is allowed, except where the spec asks for gradients of a limited norm.
         is_allowed = runs[column].isin(values) | (runs[column].isna() & (column != "clip_norm" or None in values))
-        if column == "schedule" and "purpose" in runs:  # the runs of stability ladders have a constant rate
+        if column == "schedule" and "purpose" in runs:  # stability ladders may have a constant rate
             is_allowed |= runs["purpose"] == "stability"
         if len(foreign := runs[~is_allowed]):
             others = ", ".join(map(str, foreign[column].unique()[:3]))
@@ -91,6 +91,12 @@ def _allowed(spec: Mapping[str, Any]) -> dict[str, list[Any]]:
     if (schedules := grid.get("schedule") or training.get("schedule")) is not None:
         tables = schedules if isinstance(schedules, list | tuple) else [schedules]
         allowed["schedule"] = [schedule_from(table).text for table in tables]
+    if "rate_multipliers" in (spec.get("model") or {}):
+        allowed["rate_multipliers"] = [multipliers_text(spec["model"]["rate_multipliers"] or {})]
+    if "average" in training:
+        average = training["average"]
+        allowed["average"] = [bool(average)]
+        allowed["average_decay"] = [average["ema"] if isinstance(average, Mapping) else None]
     if "clip_norm" in training:
         allowed["clip_norm"] = [training["clip_norm"]]
     if isinstance(training.get("augmentation"), list | tuple):

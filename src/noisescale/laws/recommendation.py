@@ -87,6 +87,7 @@ class Recommendation:
         hyperparameters: Hyperparameters of the optimizer, by key.
         decay: Form of weight decay, "coupled", "decoupled" or "independent".
         no_decay: Parameters without decay: "gains", "biases" or both.
+        rate_multipliers: Factors of the rate by pattern of parameter names; None without factors.
     """
 
     schema_version: int
@@ -123,6 +124,7 @@ class Recommendation:
     hyperparameters: dict[str, float] | None = None
     decay: str = "coupled"
     no_decay: tuple[str, ...] = ()
+    rate_multipliers: dict[str, float] | None = None
 
     def optimizer(self, factory: Factory, *, seed: int = 0) -> tuple[nn.Module, torch.optim.Optimizer]:
         """Build the recommended model and its `torch.optim` optimizer.
@@ -178,6 +180,7 @@ class Recommendation:
             weight_decay=self.weight_decay if math.isfinite(self.weight_decay) else 0.0,
             decay=self.decay,
             no_decay=self.no_decay,
+            rate_multipliers=self.rate_multipliers or {},
             init_scale=self.init_scale if math.isfinite(self.init_scale) else DEFAULT_INIT_SCALE,
             seed=seed,
             **hyperparameters,

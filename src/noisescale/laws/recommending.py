@@ -22,6 +22,7 @@ from noisescale.laws.settings import StudyLike
 from noisescale.laws.summary import fit_warnings
 from noisescale.laws.validity import conditions
 from noisescale.noise_laws import TEMPERATURE
+from noisescale.parameterizations import multipliers_of_text
 from noisescale.store import Study
 from noisescale.training import OPTIMIZERS
 
@@ -160,6 +161,7 @@ def _building_fields(group: Group) -> dict[str, Any]:
     return {
         "base_width": None if base_width is None else int(base_width),
         "query_rows": tuple((options.get("query_rows") or "").split()),
+        "rate_multipliers": multipliers_of_text(options.get("rate_multipliers") or "") or None,
         "nesterov": bool(options.get("nesterov")),
         "optimizer_name": optimizer.name,
         "hyperparameters": {key: float(options[key]) for key in optimizer.hyperparameters},

@@ -16,7 +16,7 @@ from noisescale.training import hyperparameter_names
 # Options that some parameterizations need. A study has one value of each per parameterization.
 TABLE_OPTIONS = ("base_width", "query_rows")
 # Options of the training. A study has one value of each, and a recommendation holds for that value.
-TRAINING_OPTIONS = ("nesterov", "decay", "no_decay", "clip_norm", "augmentation")
+TRAINING_OPTIONS = ("nesterov", "decay", "no_decay", "clip_norm", "augmentation", "rate_multipliers", "checkpoint")
 _A_RUN = "at least one finished run of the grid"
 _REQUIRED = (
     "purpose",
@@ -89,13 +89,23 @@ def run_groups(runs: pd.DataFrame) -> list[RunGroup]:
     varied = [name for name in names if _varies(grid, name)]
     for sweep in [part for _, part in grid.groupby(varied, sort=False, dropna=False)] if varied else [grid]:
         values = {name: _plain(sweep[name].iloc[0]) for name in names + options}
-        # Stability ladders train at a constant rate, and the stability edge that they measure is compared with the peak
-        # rate of a schedule. All schedules therefore share the ladders.
-        shared = [name for name in names if name != "schedule"]
-        stability = ladders if ladders.empty else ladders.merge(sweep[shared].iloc[:1], on=shared)
+        stability = ladders if ladders.empty else _ladders_of(sweep, ladders, names)
         price = prices if prices.empty else prices.merge(sweep[names].iloc[:1], on=names)
         groups.append(RunGroup(values, {name: values[name] for name in varied}, sweep, stability, price))
     return groups
+
+
+def _ladders_of(sweep: pd.DataFrame, ladders: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+    """Return the stability runs of a group: those with its schedule, or, if there are none, those of constant rates.
+
+    The stability edge is compared with the peak rate of a schedule.
+    """
+    matching: pd.DataFrame = ladders.merge(sweep[names].iloc[:1], on=names)
+    if len(matching) or "schedule" not in names:
+        return matching
+    shared = [name for name in names if name != "schedule"]
+    constant = ladders[ladders["schedule"] == "constant"]
+    return constant.merge(sweep[shared].iloc[:1], on=shared)
 
 
 def _group_keys() -> tuple[str, ...]:

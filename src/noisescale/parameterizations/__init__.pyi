@@ -8,6 +8,9 @@ from .initialize import stream as stream
 from .initialize import stream_number as stream_number
 from .layers import layer_rows as layer_rows
 from .query_rows import check_query_rows as check_query_rows
+from .rate_multipliers import multipliers_of_text as multipliers_of_text
+from .rate_multipliers import multipliers_text as multipliers_text
+from .rate_multipliers import multiply_rates as multiply_rates
 from .tables import DEFAULT_INIT_SCALE as DEFAULT_INIT_SCALE
 from .tables import PARAMETERIZATIONS as PARAMETERIZATIONS
 from .tables import WITH_BASE_WIDTH as WITH_BASE_WIDTH

@@ -61,7 +61,10 @@ def reference_width(width: int) -> int:
 def describe_parameters(
     module: nn.Module, reference: nn.Module, base: nn.Module | None = None, query_rows: Sequence[str] = ()
 ) -> tuple[Parameter, ...]:
-    """Describe the parameters of a module: their roles, fan-ins and growth with width.
+    """Describe the trained parameters of a module: their roles, fan-ins and growth with width.
+
+    A frozen parameter (`requires_grad = False`) has no rate and keeps the value that the module gives it, like a
+    buffer. It is not described.
 
     Args:
         module: The model at the width to train.
@@ -70,20 +73,18 @@ def describe_parameters(
         query_rows: Patterns that name the rows of queries, as in `select_query_rows`.
 
     Returns:
-        The parameters, in the order of `named_parameters()`.
+        The trained parameters, in the order of `named_parameters()`.
 
     Raises:
-        BadInput: The names of parameters differ between widths, a parameter is not trained, or a pattern does not fit.
+        BadInput: The names of parameters differ between widths, no parameter is trained, or a pattern does not fit.
     """
-    for name, tensor in module.named_parameters():
-        if not tensor.requires_grad:
-            required = f"parameters that are all trained; register {name!r} as a buffer if it is not trained"
-            raise BadInput("model.family", required, "requires_grad = False")
-    places, other_places = find_places(module), find_places(reference)
-    base_places = places if base is None else find_places(base)
+    places, other_places = _trained_places(module), _trained_places(reference)
+    base_places = places if base is None else _trained_places(base)
+    if not places:
+        raise BadInput("model.family", "a module with a trained parameter", "requires_grad = False for all of them")
     for compared in (other_places, base_places):
         if _names_and_axes(compared) != _names_and_axes(places):
-            required = "a factory that returns the same parameters, by name, at every width"
+            required = "a factory that returns the same trained parameters, by name, at every width"
             raise BadInput("model.family", required, list(places))
     rows = select_query_rows(query_rows, places)
     base_rows = select_query_rows(query_rows, base_places)
@@ -98,11 +99,17 @@ def describe_parameters(
         )
     names = defaultdict(list)
     for name, tensor in module.named_parameters(remove_duplicate=False):
-        names[id(tensor)].append(name)
+        if tensor.requires_grad:
+            names[id(tensor)].append(name)
     return tuple(
         replace(described[name], tied=tuple(described[name] for name in other_names))
         for name, *other_names in names.values()
     )
+
+
+def _trained_places(module: nn.Module) -> dict[str, Place]:
+    trained = {name for name, tensor in module.named_parameters(remove_duplicate=False) if tensor.requires_grad}
+    return {name: place for name, place in find_places(module).items() if name in trained}
 
 
 def read_out(parameters: tuple[Parameter, ...]) -> Parameter | None:

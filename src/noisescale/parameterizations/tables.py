@@ -70,6 +70,7 @@ class Row:
         query_factor: Factor m of the query rows, if only a part of the rows make queries. Query rows have the standard
             deviation mσ_l and the rate multiplier m²c_l.
         adam_multiplier: Factor of the learning rate of Adam. None for √c_l.
+        rate_factor: Further factor of the learning rate of every optimizer, from the user.
     """
 
     parameter: Parameter
@@ -77,6 +78,7 @@ class Row:
     multiplier: float
     query_factor: float = 1.0
     adam_multiplier: float | None = None
+    rate_factor: float = 1.0
 
     @property
     def name(self) -> str:

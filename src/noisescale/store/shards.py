@@ -146,7 +146,7 @@ def read_shards(folder: Path, *, curves: bool = True) -> pa.Table | None:
 
     Args:
         folder: The subfolder of shards.
-        curves: True reads all curves; False reads only their steps and epochs.
+        curves: True reads all curves; False reads only their steps, epochs and factors of the rate.
 
     Returns:
         The table; None without shards.
@@ -328,7 +328,7 @@ def all_columns(schema: pa.Schema) -> None:
 def _all_but_curves(schema: pa.Schema) -> list[str]:
     check_schema(schema)
     # Every run stores the steps of its evaluations, also if it evaluated no other quantity.
-    return [name for name in schema.names if name != "curves"] + ["curves.step", "curves.epoch"]
+    return [name for name in schema.names if name != "curves"] + ["curves.step", "curves.epoch", "curves.rate_factor"]
 
 
 def _ids_and_statuses(schema: pa.Schema) -> list[str]:

@@ -28,6 +28,11 @@ from noisescale.store.shards import read_shards
 # equivalence test. A test for "no significant drift" would pass more easily with fewer seeds.
 LATE_MARGIN = 0.01
 
+# The rate falls late if, within the late window, the schedule's factor falls below half of its value at the first
+# evaluation of the window. If this value is already below the floor, the mean over the window equals the value at the
+# end, with less noise.
+LATE_FALL, LATE_FLOOR = 0.5, 0.05
+
 MEASURES = ("test_accuracy", "test_loss", "validation_accuracy", "validation_loss", "train_accuracy", "train_loss")
 
 # The columns that depend on when and where a run trained.
@@ -99,9 +104,10 @@ class Study:
 
         Returns:
             The frame. Accuracies (fractions) and losses (in the unit of the loss, nats for cross-entropy) are means
-            over the last part of training, NaN for diverged runs. `late` is True for all runs of a cell (equal settings
-            except the seed) if the cell has converged. Runs whose last attempt failed (because of the machine or the
-            model) have the status "failed", the error in `error`, and no results.
+            over the last part of training, NaN for diverged runs. If the rate falls in this part, they are the values
+            of the last evaluation, and there is no drift. `late` is True for all runs of a cell (equal settings except
+            the seed) if the cell has converged, or if its rate falls to the end. Runs whose last attempt failed
+            (because of the machine or the model) have the status "failed", the error in `error`, and no results.
         """
         failed = self._failed
         return pd.concat([self._runs, failed], ignore_index=True) if len(failed) else self._runs.copy()
@@ -171,9 +177,11 @@ class Study:
         last = pd.Series(NestedCurves(table["curves"]).last("epoch"), frame.index)
         frame["epochs"] = last.fillna(frame.steps * frame.batch_size / frame.train_size)
         _set_noise(frame)
+        falls = _rate_falls_late(frame, NestedCurves(table["curves"])) & (frame.status == "completed")
+        _score_by_last_evaluation(frame, falls)
         reference = self._reference_layers()
-        frame = frame.merge(reference, on="run_id", how="left")
-        frame["late"] = _late_cells(frame)
+        frame = frame.assign(falls=falls).merge(reference, on="run_id", how="left")
+        frame["late"] = _late_cells(frame, frame.pop("falls"))
         return frame
 
     def _reference_layers(self) -> pd.DataFrame:
@@ -211,8 +219,34 @@ def _set_noise(frame: pd.DataFrame) -> None:
             frame[name] = values.where(frame.optimizer == "sgd", stored[name])
 
 
-def _late_cells(frame: pd.DataFrame) -> pd.Series:
+def _rate_falls_late(frame: pd.DataFrame, curves: NestedCurves) -> pd.Series:
+    """Return, for each run, whether its schedule lowers the rate within the late window."""
+    falls = np.zeros(len(frame), dtype=bool)
+    if "rate_factor" not in curves.names:
+        return pd.Series(falls, frame.index)
+    run = np.repeat(np.arange(len(frame)), curves.lengths)
+    begin = ((1 - frame.late_fraction) * curves.last("step")).to_numpy()
+    late = curves.flat("step") > begin[run]
+    factors = pd.Series(curves.flat("rate_factor")[late]).groupby(run[late])
+    first, last = factors.first(), factors.last()
+    falls[first.index.to_numpy()] = ((last < LATE_FALL * first) & (first >= LATE_FLOOR)).to_numpy()
+    return pd.Series(falls, frame.index)
+
+
+def _score_by_last_evaluation(frame: pd.DataFrame, runs: pd.Series) -> None:
+    """Replace the means over the late window by the last evaluation, in the marked runs."""
+    for column in [name for name in map(str, frame.columns) if name.startswith("final_")]:
+        name = column.removeprefix("final_")
+        if runs.any() and name in frame:
+            frame[name] = frame[name].where(~runs, frame[column])
+        if runs.any() and f"drift_{name}" in frame:
+            frame[f"drift_{name}"] = frame[f"drift_{name}"].mask(runs)
+
+
+def _late_cells(frame: pd.DataFrame, falls: pd.Series) -> pd.Series:
     """Return, for each run, whether its cell is late: the 95 % t interval of the drift lies within the margin.
+
+    A cell whose rate falls late is late too, because its runs are compared at the end of the schedule.
 
     The drift is the mean over the last window of evaluations minus the mean over the window before. Diverged seeds have
     no drift. The metric is the test accuracy, or, for real-valued targets, the test loss.
@@ -228,7 +262,7 @@ def _late_cells(frame: pd.DataFrame) -> pd.Series:
     seeds = drift.transform("count")
     half_width = stdtrit(seeds - 1, 0.975) * drift.transform("std") / np.sqrt(seeds)
     late: pd.Series = drift.transform("mean").abs() + half_width <= LATE_MARGIN
-    return late
+    return late | falls.groupby(cell).transform("any")
 
 
 def _span(frame: pd.DataFrame, metric: str, cell: pd.Series) -> pd.Series:

@@ -201,6 +201,7 @@ class Driver:
                 self.time_limits.max_pack_seconds,
                 min(SLICE_SECONDS, self.time_limits.stuck_after / REPORTS_PER_TIMEOUT),
                 self.code,
+                checkpoint=self.grid.checkpoint,
             )
             for pack in packs
         ]

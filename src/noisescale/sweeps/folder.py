@@ -64,12 +64,16 @@ def prepare_folder(folder: Path, spec: SweepSpec) -> None:
     remove_alive_files(folder / CHECKPOINTS)
 
 
+# The values of `[stability]` that versions without these keys used implicitly.
+_STABILITY_BEFORE: dict[str, Any] = {"price": False, "schedule": "constant"}
+
+
 def continued_spec(folder: Path, spec: SweepSpec) -> SweepSpec:
     """Return the spec with which a folder continues.
 
-    Where the spec does not state `stability.price` or `dataset.standardize`, the folder's stored value holds. A folder
-    of a version without the first key has no runs that measure the price, so it continues without them. Older versions
-    standardized whole numbers [N, T] and stored `true`.
+    Where the spec does not state `stability.price`, `stability.schedule` or `dataset.standardize`, the folder's stored
+    value holds. A folder of a version without the first two measured no price, and its stability ladders have constant
+    rates. It continues so. Older versions standardized whole numbers [N, T] and stored `true`.
 
     Args:
         folder: The folder of the sweep, which may not exist yet.
@@ -80,11 +84,12 @@ def continued_spec(folder: Path, spec: SweepSpec) -> SweepSpec:
     """
     if not (folder / SPEC).exists():
         return spec
-    stored, update = _read_spec(folder / SPEC), dict[str, Section]()
-    if "price" not in spec.stability.model_fields_set:
-        price = (stored.get("stability") or {}).get("price", False) is True
-        update["stability"] = spec.stability.model_copy(update={"price": price})
-    if spec.dataset.standardize is None and (stored.get("dataset") or {}).get("standardize", True) is True:
+    record = _read_spec(folder / SPEC)
+    stored = {**_STABILITY_BEFORE, **(record.get("stability") or {})}
+    values = {"price": stored["price"] is True, "schedule": "run" if stored["schedule"] == "run" else "constant"}
+    changes = {name: value for name, value in values.items() if name not in spec.stability.model_fields_set}
+    update: dict[str, Section] = {"stability": spec.stability.model_copy(update=changes)}
+    if spec.dataset.standardize is None and (record.get("dataset") or {}).get("standardize", True) is True:
         update["dataset"] = spec.dataset.model_copy(update={"standardize": True})
     return spec.model_copy(update=update)
 
@@ -156,7 +161,7 @@ def spec_of_record(values: dict[str, Any]) -> SweepSpec:
         stored = {"coupled": None, "decoupled": "independent"}
         values = {**values, "training": {**training, "decay": stored.get(training.get("decay", "coupled"))}}
     if isinstance(stability := values.get("stability", {}), dict):
-        values = {**values, "stability": {"price": False, **stability}}
+        values = {**values, "stability": {**_STABILITY_BEFORE, **stability}}
     if isinstance(dataset := values.get("dataset"), dict):
         values = {**values, "dataset": {"standardize": True, **dataset}}
     return SweepSpec.from_dict(values)

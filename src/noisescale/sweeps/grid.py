@@ -7,11 +7,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
 from itertools import product
+from pathlib import Path
 from typing import Any
+
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from noisescale.datasets import Dataset, load_dataset
 from noisescale.errors import BadInput
-from noisescale.families import FAMILIES, Factory, ModelOptions, family_factory
+from noisescale.families import (
+    FAMILIES,
+    Factory,
+    ModelOptions,
+    PretrainedFactory,
+    family_factory,
+    file_digest,
+    in_mode,
+)
 from noisescale.parameterizations import (
     WITH_BASE_WIDTH,
     WITH_QUERY_ROWS,
@@ -19,6 +30,9 @@ from noisescale.parameterizations import (
     describe_parameters,
     initial_variances,
     layer_rows,
+    multipliers_of_text,
+    multipliers_text,
+    multiply_rates,
     reference_width,
 )
 from noisescale.runs import Run
@@ -35,8 +49,10 @@ from noisescale.training import (
     MovingBatches,
     Schedule,
     metric_name,
+    other_statistics,
     parse_schedule,
 )
+from noisescale.user_code import contained
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +111,22 @@ class Grid:
 
     @property
     def factory(self) -> Factory:
-        """The factory of the model."""
-        return family_factory(self.model)
+        """The factory of the model. With a checkpoint, its modules start from the file's weights."""
+        if self.checkpoint is None:
+            return family_factory(self.model)
+        width, patterns = self.spec.grid.width[0], self.spec.model.reinitialize or ()
+        factory = family_factory(self.model)
+        return PretrainedFactory(factory, width, self.checkpoint, self._checkpoint_digest, patterns)
+
+    @cached_property
+    def checkpoint(self) -> Path | None:
+        """The file of weights from which every run starts."""
+        path = self.spec.model.checkpoint
+        return None if path is None else Path(path).absolute()
+
+    @cached_property
+    def _checkpoint_digest(self) -> str:
+        return "" if self.checkpoint is None else file_digest(self.checkpoint)
 
     @property
     def user_code(self) -> tuple[str, ...]:
@@ -153,7 +183,32 @@ class Grid:
     def batch_fault(self, batch_size: int) -> str | None:
         """Return the requirement of the model that a batch size violates. None if the model can be trained on it."""
         fault = self.model.sized_normalization.batch_fault(batch_size)
-        return fault or self.accepted_batches.fault(batch_size)
+        return fault or self.accepted_batches.fault(batch_size) or self.part_fault(batch_size)
+
+    def part_fault(self, batch_size: int) -> str | None:
+        """Return why the gradient of a batch cannot be accumulated over parts of `training.microbatch` examples.
+
+        Batch normalization takes its statistics over what is computed at once. Ghost batches stay whole in a part.
+        """
+        size = self.spec.training.microbatch
+        if size is None or size >= batch_size:
+            return None
+        for name, ghost_size in self._batch_normalizations.items():
+            if ghost_size is None:
+                return f"at least the batch size {batch_size}, because {name} normalizes over the batch"
+            if batch_size <= ghost_size or size % ghost_size:
+                return f"a multiple of the {ghost_size} examples that {name} normalizes together"
+        return None
+
+    @cached_property
+    def _batch_normalizations(self) -> dict[str, int | None]:
+        """The layers that normalize over a batch in training, with the size of their ghost batches."""
+        data = self.dataset(self.label_noises[0])
+        with seeded(0), contained():
+            module = in_mode(self.factory(min(self.spec.grid.width), data.input_shape, data.num_classes), training=True)
+        layers = {name or "the module": part for name, part in module.named_modules() if isinstance(part, _BatchNorm)}
+        sizes = {name: getattr(part, "ghost_size", None) for name, part in layers.items() if part.training}
+        return {**sizes, **dict.fromkeys(other_statistics(module))}
 
     def can_train_on(self, batch_size: int) -> bool:
         """Return whether the data and the model allow a batch size."""
@@ -210,8 +265,11 @@ class Grid:
             "metrics": "" if self.metric in (ACCURACY, LOSS) else self.metric,
             "momentum": 0.0,  # for optimizers without momentum
             "clip_norm": training.clip_norm,
+            "microbatch": training.microbatch,
+            "checkpoint": self._checkpoint_digest,
+            "reinitialize": " ".join(spec.model.reinitialize or ()),
             "augmentation": " ".join(training.augmentation),
-            "average": training.average,
+            **training.average_fields(),
             **spec.measure.run_fields(),
             "evaluations": training.evaluations,
             "late_fraction": training.late_fraction,
@@ -220,6 +278,7 @@ class Grid:
             "precision": training.precision,
             "batch_statistics": training.batch_statistics,
             "base_width": self._base_width(values["parameterization"]),
+            "rate_multipliers": multipliers_text(spec.model.rate_multipliers or {}),
             "query_rows": " ".join(self._query_rows) if values["parameterization"] in WITH_QUERY_ROWS else "",
         }
         return Run(**{**common, **values})
@@ -295,7 +354,10 @@ class Grid:
         data, widths = self.dataset(self.label_noises[0]), (width, self._base_width(parameterization))
         shape = (data.input_shape, data.num_classes)
         try:
-            return _read_out_ratio(self.model, parameterization, widths, init_scale, self._query_rows, *shape)
+            factors = multipliers_text(self.spec.model.rate_multipliers or {})
+            return _read_out_ratio(
+                self.factory, parameterization, widths, init_scale, self._query_rows, factors, *shape
+            )
         except (MemoryError, OverflowError, RuntimeError, TypeError) as error:
             line = str(error).splitlines()[0]
             got = " and ".join(str(size) for size in widths if size is not None)
@@ -304,21 +366,22 @@ class Grid:
 
 @cache
 def _read_out_ratio(
-    model: ModelOptions,
+    factory: Factory,
     parameterization: str,
     widths: tuple[int, int | None],
     init_scale: float,
     query_rows: tuple[str, ...],
+    rate_multipliers: str,
     shape: tuple[int, ...],
     classes: int,
 ) -> float:
-    factory = family_factory(model)
     width, base_width = widths
     with seeded(0):
         module, reference = factory(width, shape, classes), factory(reference_width(width), shape, classes)
         base = None if base_width is None else factory(base_width, shape, classes)
     described = describe_parameters(module, reference, base, query_rows)
     table = build_table(parameterization, described, init_scale)
+    table = multiply_rates(table, multipliers_of_text(rate_multipliers))
     variances = initial_variances(table, factory, width, shape, classes)
     ratios = [row["normalized_noise_scale"] for row in layer_rows(table, variances, 1.0) if row["is_reference"]]
     return ratios[0] if ratios else math.nan

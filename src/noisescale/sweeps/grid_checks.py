@@ -92,6 +92,7 @@ def check_grid(grid: Grid) -> list[str]:
         _check_outputs(grid, width, data)
     check_objective(grid, data)
     _check_trials(grid, data)
+    _check_microbatch(grid)
     notes = _check_module(grid, data) if grid.model.family not in FAMILIES else []
     _check_curvature(grid, data)
     _check_statistics(grid, data)
@@ -126,6 +127,13 @@ def _check_moving_batches(grid: Grid) -> None:
             for size in MovingBatches(grid.cell(point)[0]).sizes:
                 if (fault := grid.batch_fault(size)) is not None:
                     raise BadInput(key, f"batches for which the model's normalization has {fault}", size)
+
+
+def _check_microbatch(grid: Grid) -> None:
+    """Check that the gradients of all batch sizes can be accumulated over parts."""
+    for size in (*grid.spec.grid.batch_size, *(grid.spec.stability.batch_size or ())):
+        if (fault := grid.part_fault(size)) is not None:
+            raise BadInput("training.microbatch", fault, grid.spec.training.microbatch)
 
 
 def _check_outputs(grid: Grid, width: int, data: Dataset) -> None:

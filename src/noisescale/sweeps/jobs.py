@@ -40,6 +40,7 @@ class Job:
         code: Identity of the user's code that the sweep was planned with; None without code of a user.
         max_at_once: Largest number of runs that train together, after an attempt with more runs may have exceeded the
             memory; None for all runs of the pack.
+        checkpoint: The file of weights from which the runs start; None for the module's initial weights.
     """
 
     pack: Pack
@@ -54,6 +55,7 @@ class Job:
     slice_seconds: float = SLICE_SECONDS
     code: CodeIdentity | None = None
     max_at_once: int | None = None
+    checkpoint: Path | None = None
 
     @property
     def code_digest(self) -> str:

@@ -23,7 +23,7 @@ from noisescale.noise_laws import NOISE_SCALE, NoiseLaw
 from noisescale.runs import Run
 from noisescale.sweeps.extensions import Cells, added_points, ladder_groups
 from noisescale.sweeps.grid import Grid, Point
-from noisescale.sweeps.spec_sections import NOT_MEASURED
+from noisescale.sweeps.spec_measure import NOT_AVERAGED, NOT_MEASURED
 from noisescale.sweeps.stability_ladder import StabilityLadder, ladder_template, stability_ladders
 from noisescale.training import OPTIMIZERS, parse_schedule
 
@@ -106,7 +106,9 @@ def _price_plans(grid: Grid, results: pd.DataFrame) -> Iterator[PricePlan]:
         ladders[ladder.template].append(ladder)
     for group in ladder_groups(grid):
         if group[0].width == widest:
-            yield _plan(grid, cells, ladders[ladder_template(grid.cell(group[0])[0])], group)
+            yield _plan(
+                grid, cells, ladders[ladder_template(grid.cell(group[0])[0], grid.spec.stability.schedule)], group
+            )
 
 
 def _spec_reason(grid: Grid) -> str:
@@ -174,7 +176,7 @@ def _plan_at(grid: Grid, best: Point, law: NoiseLaw, edges: dict[int, float]) ->
         if best.budget[0] == "epochs":
             steps = grid.cell(replace(best, batch_size=batch))[0].steps
         cell = replace(
-            run, learning_rate=rate, batch_size=batch, steps=steps, purpose="price", average=False, **NOT_MEASURED
+            run, learning_rate=rate, batch_size=batch, steps=steps, purpose="price", **NOT_AVERAGED, **NOT_MEASURED
         )
         runs += [replace(cell, seed=start + index) for index in range(min(len(grid.spec.seeds), MOST_SEEDS))]
     return PricePlan("planned", runs=tuple(runs))

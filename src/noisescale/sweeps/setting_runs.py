@@ -26,7 +26,7 @@ from noisescale.sweeps.lock import driver_lock
 from noisescale.sweeps.machine import Workers, choose_device
 from noisescale.sweeps.plan import Pack, PackLimits, pack_size
 from noisescale.sweeps.session import check_code, check_data, check_importable, model_sizes
-from noisescale.sweeps.spec_sections import NOT_MEASURED
+from noisescale.sweeps.spec_measure import NOT_MEASURED
 from noisescale.sweeps.timed_steps import time_pack
 from noisescale.sweeps.watchdog import STUCK_AFTER, remove_alive_files
 from noisescale.training import Schedule, TrainingSetting, batches_of, parse_schedule
@@ -249,7 +249,7 @@ class SettingRuns:
         options = self.grid.spec.dataset.options(pack.runs[0].label_noise)
         return Job(
             pack, options, folder / SHARDS, folder / KERNELS, folder / CHECKPOINTS, self._workers.device, compile=False,
-            code=self._code,
+            code=self._code, checkpoint=self.grid.checkpoint,
         )  # fmt: skip
 
     def _finished(self) -> pd.DataFrame:

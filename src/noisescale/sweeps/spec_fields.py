@@ -6,10 +6,10 @@ from pydantic import model_validator
 
 from noisescale.errors import BadInput
 from noisescale.sweeps.spec_grid import GridSection
+from noisescale.sweeps.spec_measure import MeasureSection
 from noisescale.sweeps.spec_sections import (
     DatasetSection,
     FitSection,
-    MeasureSection,
     ModelSection,
     StabilitySection,
     TrainingSection,
@@ -69,6 +69,18 @@ class SpecFields(Section):
                 optimizer.check(decay=self.training.decay or optimizer.decays[0], nesterov=self.training.nesterov)
             except BadInput as error:
                 raise ValueError(f"for {error.name} {error.required}; got {error.got}") from None
+        self._check_checkpoint()
         if self.training.nesterov and not any(self.grid.momentum):
             raise ValueError("a momentum above 0 in grid.momentum where training.nesterov is true; got none")
         return self
+
+    def _check_checkpoint(self) -> None:
+        if self.model.checkpoint is None:
+            if self.model.reinitialize is not None:
+                raise ValueError("model.checkpoint where model.reinitialize is given; got none")
+            return
+        if self.grid.parameterization != ("own",):
+            names = ", ".join(self.grid.parameterization)
+            raise ValueError(f"grid.parameterization = ['own'] where model.checkpoint is given; got {names}")
+        if len(self.grid.width) > 1:
+            raise ValueError(f"one width where model.checkpoint is given; got {len(self.grid.width)} in grid.width")

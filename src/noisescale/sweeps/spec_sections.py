@@ -10,20 +10,21 @@ from pydantic import Field
 
 from noisescale.datasets import KNOWN_DATASETS, DatasetOptions
 from noisescale.families import ACTIVATIONS, FAMILIES, NORMALIZATIONS, READ_OUTS, ModelOptions, complete
-from noisescale.measure import INSTRUMENTS
 from noisescale.sweeps.axes import LARGEST_INTEGER, WholeNumbers
 from noisescale.sweeps.spec_values import (
     MOST_SEEDS,
     MOST_STEM,
     SEEDS_BELOW,
+    Average,
     Blocks,
     ClassWeights,
     Count,
+    NamePatterns,
     OneSchedule,
     OutputEntry,
     Patterns,
+    RateMultipliers,
     Section,
-    Shares,
     Standardization,
     choices,
     key,
@@ -220,6 +221,25 @@ class ModelSection(Section):
         default=None,
     )
 
+    rate_multipliers: RateMultipliers | None = key(
+        'table such as `{ "backbone.*" = 0.1 }`',
+        "factors of the learning rate by pattern of parameter names (`*` and `?` match any characters), on top of the "
+        "parameterization's rate multipliers. They are the same for every optimizer",
+        default=None,
+    )
+
+    checkpoint: str | None = key(
+        "path of a file that `torch.save` or a training tool wrote",
+        "weights from which every run starts, by name (fine-tuning). The names and shapes must be those of the model. "
+        'It needs the parameterization `"own"` and one model: one width, or none',
+        default=None,
+    )
+    reinitialize: NamePatterns | None = key(
+        'list of patterns such as `"head.*"`',
+        "weights that do not start from `model.checkpoint`, but are drawn by the model from the seed of each run",
+        default=None,
+    )
+
     def options(self) -> ModelOptions:
         """Return the options with the defaults of the family filled in; refuse what the family does not take."""
         return complete(ModelOptions(**{f.name: getattr(self, f.name) for f in fields(ModelOptions)}))
@@ -270,6 +290,13 @@ class TrainingSection(Section):
         "Pascanu, Mikolov, Bengio 2013",
         default=None,
     )
+    microbatch: Count | None = key(
+        "whole number above 0",
+        "number of examples whose gradients are computed at once. The gradients of larger batches are accumulated over "
+        "parts of this size, which needs less memory and gives the same steps; the whole batch if not given. Batch "
+        "normalization cannot be split, except `ghost_batch` into multiples of `model.ghost_size`",
+        default=None,
+    )
     augmentation: Annotated[tuple[str, ...], some_of(AUGMENTATIONS)] = key(
         "list of " + choices(AUGMENTATIONS),
         "changes of training images that are drawn again at every step from the run's seed: left and right are "
@@ -277,13 +304,21 @@ class TrainingSection(Section):
         "He, Zhang, Ren, Sun 2016, section 4.2",
         default=(),
     )
-    average: bool = key(
-        "true or false",
-        "true also evaluates the mean of the late iterates (columns `averaged_…`), with batch statistics measured on "
-        "the training set",
+    average: Average = key(
+        '`true`, `false`, `"mean"`, `{ ema = 0.999 }`',
+        "an average of the iterates that is evaluated beside the weights at the end (columns `averaged_…`), with batch "
+        "statistics measured on the training set. true and mean take the mean of the late iterates. ema takes the "
+        "exponential moving average θ̄ ← d·θ̄ + (1 − d)·θ over all steps, from the first iterate, as "
+        "`torch.optim.swa_utils` does",
         "Polyak, Juditsky 1992",
         default=False,
     )
+
+    def average_fields(self) -> dict[str, Any]:
+        """Return the fields of `Run` for the average of the iterates."""
+        decay = self.average["ema"] if isinstance(self.average, dict) else None
+        return {"average": self.average is not False, "average_decay": decay}
+
     evaluations: Annotated[int, Field(ge=2, le=10_000)] = key(
         "whole number from 2 to 10000",
         "number of evaluations after the one at step 0, evenly spaced. The last one is at the end of training",
@@ -359,37 +394,6 @@ class TrainingSection(Section):
         }
 
 
-NOT_MEASURED: dict[str, Any] = {"measure": "", "measure_at": "", "measure_examples": None}
-
-
-class MeasureSection(Section):
-    """The instruments that measure every run of the grid along its training."""
-
-    quantities: Annotated[tuple[str, ...], some_of(INSTRUMENTS)] = key(
-        "list of " + choices(INSTRUMENTS),
-        "quantities to measure",
-        default=(),
-    )
-    at: Shares = key(
-        "list of numbers from 0 to 1",
-        "when to measure, as fractions of the budget; each at the nearest evaluation",
-        default=(0.0, 0.25, 0.5, 0.75, 1.0),
-    )
-    examples: Annotated[int, Field(ge=16, le=LARGEST_INTEGER)] = key(
-        "whole number from 16",
-        "number of training examples on which gradients and curvature are measured, drawn by `dataset.data_seed`; all "
-        "examples if there are fewer",
-        default=512,
-    )
-
-    def run_fields(self) -> dict[str, Any]:
-        """Return the fields of `Run` for these instruments; without instruments, the fields of an unmeasured run."""
-        if not self.quantities:
-            return NOT_MEASURED
-        at = " ".join(map(repr, self.at))
-        return {"measure": " ".join(self.quantities), "measure_at": at, "measure_examples": self.examples}
-
-
 class FitSection(Section):
     """How the optimum is chosen, and whether ladders are extended towards it."""
 
@@ -445,6 +449,13 @@ class StabilitySection(Section):
         "batch sizes at which the stability edge is measured. If not given, at most five of the grid's batch sizes, "
         "evenly spaced in their logarithm",
         default=None,
+    )
+    schedule: Literal["run", "constant"] = key(
+        '`"run"`, `"constant"`',
+        "the schedule of the rate in these runs: the schedule of the sweep's runs, over `steps`, or a constant rate. "
+        "Runs whose schedule changes the batch size have ladders of constant rates. A folder that an older version "
+        "wrote continues with constant rates",
+        default="run",
     )
     price: bool = key(
         "true or false",

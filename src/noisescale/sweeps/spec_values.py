@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Annotated, Any
 
@@ -48,6 +49,39 @@ def _standardization(value: Any) -> bool | str | None:
 
 
 Standardization = Annotated[bool | str | None, PlainValidator(_standardization)]
+
+
+def _average(value: Any) -> bool | dict[str, float]:
+    if isinstance(value, bool):
+        return value
+    if value == "mean":
+        return True
+    decay: Any = value.get("ema") if isinstance(value, dict) and len(value) == 1 else None
+    if type(decay) in (int, float) and 0 <= decay < 1:
+        return {"ema": float(decay)}
+    raise ValueError("true, false, 'mean' or a table { ema = 0.999 } with a number from 0 to below 1")
+
+
+Average = Annotated[bool | dict[str, float], PlainValidator(_average)]
+
+
+def _rate_multipliers(value: Any) -> dict[str, float]:
+    entries = value if isinstance(value, dict) else {}
+    numbers = all(type(factor) in (int, float) and 0 < factor < math.inf for factor in entries.values())
+    if not entries or not numbers:
+        raise ValueError("a table of patterns of parameter names with numbers above 0, e.g. { 'backbone.*' = 0.1 }")
+    return {pattern: float(factor) for pattern, factor in entries.items()}
+
+
+def _name_patterns(value: Any) -> tuple[str, ...]:
+    entries = value if isinstance(value, list | tuple) else ()
+    if not entries or any(not isinstance(entry, str) or not entry or entry.split() != [entry] for entry in entries):
+        raise ValueError("a non-empty list of patterns of parameter names without spaces, e.g. ['head.*']")
+    return tuple(dict.fromkeys(entries))
+
+
+NamePatterns = Annotated[tuple[str, ...], PlainValidator(_name_patterns)]
+RateMultipliers = Annotated[dict[str, float], PlainValidator(_rate_multipliers)]
 
 
 def choices(names: Iterable[str]) -> str:

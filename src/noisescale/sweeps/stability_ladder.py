@@ -18,8 +18,8 @@ from noisescale.runs import Run
 from noisescale.store import diverged_or_collapsed
 from noisescale.sweeps.axes import rung
 from noisescale.sweeps.grid import Grid
-from noisescale.sweeps.spec_sections import NOT_MEASURED
-from noisescale.training import Schedule
+from noisescale.sweeps.spec_measure import NOT_AVERAGED, NOT_MEASURED
+from noisescale.training import Schedule, parse_schedule
 
 # The first rungs, as multiples of the sweep's largest rate. An octave is a factor of 2.
 FIRST_RUNGS = tuple(2.0**octave for octave in range(-1, 6))
@@ -145,12 +145,19 @@ def _seeds(grid: Grid) -> range:
     return range(start, start + grid.spec.stability.seeds)
 
 
-def ladder_template(run: Run) -> Run:
+def ladder_template(run: Run, schedule: str) -> Run:
     """Keep the values that the runs of a ladder share with a run of the sweep.
 
-    A ladder has a different rate, batch size, seed, number of steps and schedule.
+    A ladder has a different rate, batch size, seed and number of steps.
+
+    Args:
+        run: A run of the sweep.
+        schedule: The spec's `stability.schedule`. With "run", the ladder has the run's schedule of the rate. A schedule
+            that changes the batch size is replaced by a constant one, because a ladder measures one batch size.
     """
-    return replace(run, learning_rate=0.0, batch_size=0, seed=0, steps=0, schedule="", epochs_budget=None, metrics="")
+    changes_rate = schedule == "run" and parse_schedule(run.schedule).of == "learning_rate"
+    text = run.schedule if changes_rate else Schedule().text
+    return replace(run, learning_rate=0.0, batch_size=0, seed=0, steps=0, schedule=text, epochs_budget=None, metrics="")
 
 
 def _base_runs(grid: Grid) -> Iterator[tuple[Run, Run]]:
@@ -159,15 +166,13 @@ def _base_runs(grid: Grid) -> Iterator[tuple[Run, Run]]:
     top: dict[Run, float] = {}
     for point in grid.points():
         run = grid.cell(point)[0]
-        template = ladder_template(run)
+        template = ladder_template(run, spec.stability.schedule)
         top[template] = max(top.get(template, 0.0), run.learning_rate)
     batches = spec.stability.batch_size or default_batches(spec.grid.batch_size)
     for (template, rate), batch in product(top.items(), batches):
-        base = replace(
-            template, batch_size=batch, learning_rate=rate, steps=spec.stability.steps, schedule=Schedule().text
-        )
+        base = replace(template, batch_size=batch, learning_rate=rate, steps=spec.stability.steps)
         # Two evaluations, because an exploded loss counts as divergence only when two evaluations see it.
-        yield template, replace(base, purpose="stability", evaluations=2, average=False, **NOT_MEASURED)
+        yield template, replace(base, purpose="stability", evaluations=2, **NOT_AVERAGED, **NOT_MEASURED)
 
 
 def ladder_rates(top: float, failing_share: Callable[[float], float | None]) -> list[float]:

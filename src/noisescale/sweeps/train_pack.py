@@ -11,12 +11,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 
 import torch
 
 from noisescale.datasets import Dataset, DatasetOptions, load_dataset
 from noisescale.errors import BadInput, one_line
-from noisescale.families import ModelOptions, family_factory
+from noisescale.families import Factory, ModelOptions, PretrainedFactory, family_factory
 from noisescale.parameterizations import reference_width
 from noisescale.runs import Run, RunResult
 from noisescale.sweeps.checkpoints import Checkpoint, CheckpointFile
@@ -81,15 +82,15 @@ def train_pack(job: Job, report: ReportProgress = lambda before, now: None) -> T
     if dataset.hash != first_run.dataset_hash:
         raise BadInput(f"dataset {first_run.dataset}", "the data that the sweep was planned with", "other values")
     if job.code is not None:
-        _check_code(job.code, first_run, dataset)
+        _check_code(job, job.code, first_run, dataset)
     trained = TrainedPack()
     _train(job, job.pack.runs, dataset, trained, report)
     return trained
 
 
-def _check_code(code: CodeIdentity, run: Run, dataset: Dataset) -> None:
+def _check_code(job: Job, code: CodeIdentity, run: Run, dataset: Dataset) -> None:
     """Check that this process has imported the code that the sweep was planned with."""
-    if (difference := _difference(code, ModelOptions.of_run(run), run.dataset, dataset)) is not None:
+    if (difference := _difference(code, run, factory_of(run, job.checkpoint), dataset)) is not None:
         raise BadInput("the code of the model and the data", "the code that the sweep was planned with", difference)
 
 
@@ -97,10 +98,10 @@ def _check_code(code: CodeIdentity, run: Run, dataset: Dataset) -> None:
 _CHECKED: set[str] = set()
 
 
-def _difference(code: CodeIdentity, model: ModelOptions, data: str, dataset: Dataset) -> str | None:
+def _difference(code: CodeIdentity, run: Run, factory: Factory, dataset: Dataset) -> str | None:
     if code.digest in _CHECKED:
         return None
-    difference = code.difference(identify((model.family, data), family_factory(model), code.width, dataset))
+    difference = code.difference(identify((run.family, run.dataset), factory, code.width, dataset))
     if difference is None:
         _CHECKED.add(code.digest)
     return difference
@@ -176,12 +177,25 @@ def _trainer(job: Job, runs: tuple[Run, ...], dataset: Dataset, kernel: str) -> 
     return PackTrainer(
         runs,
         dataset,
-        family_factory(ModelOptions.of_run(runs[0])),
+        factory_of(runs[0], job.checkpoint),
         reference_width=reference_width(runs[0].width),
         device=job.device,
         kernel=kernel,
         compile=job.compile,
     )
+
+
+def factory_of(run: Run, checkpoint: Path | None) -> Factory:
+    """Return the factory of a run's model, whose modules start from the weights of a file if the run does.
+
+    Args:
+        run: The run.
+        checkpoint: The file of weights. Its content must be that of `run.checkpoint`.
+    """
+    factory = family_factory(ModelOptions.of_run(run))
+    if checkpoint is None or not run.checkpoint:
+        return factory
+    return PretrainedFactory(factory, run.width, checkpoint, run.checkpoint, tuple(run.reinitialize.split()))
 
 
 @cache

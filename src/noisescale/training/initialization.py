@@ -16,6 +16,8 @@ from noisescale.parameterizations import (
     describe_parameters,
     initial_parameters,
     initial_variances,
+    multipliers_of_text,
+    multiply_rates,
 )
 from noisescale.runs import Run
 
@@ -28,7 +30,8 @@ class InitialPack:
         module: A module with the width of the pack. Its forward pass is used.
         tables: The parameterization's table of each run.
         tensors: Initial tensors of each run by name, in float64.
-        buffers: For each run, the buffers that the factory draws at random, or copies from parameters, by name.
+        buffers: For each run, the frozen parameters (`requires_grad = False`), and the buffers that the factory draws
+            at random or copies from parameters, by name.
         variances: Variances σ_l² of the parameters that keep their initial value in the module, by name. All runs
             share them.
     """
@@ -60,10 +63,11 @@ def initialize_pack(runs: Sequence[Run], dataset: Dataset, factory: Factory, ref
     module, reference = (build(factory, width, *data, any_run.seed) for width in (any_run.width, reference_width))
     base = None if any_run.base_width is None else build(factory, any_run.base_width, *data, any_run.seed)
     described = describe_parameters(module, reference, base, any_run.query_rows.split())
-    tables = [build_table(run.parameterization, described, run.init_scale) for run in runs]
+    factors = multipliers_of_text(any_run.rate_multipliers)
+    tables = [multiply_rates(build_table(run.parameterization, described, run.init_scale), factors) for run in runs]
     tensors = [_draw(table, factory, run, dataset) for table, run in zip(tables, runs, strict=True)]
     variances = initial_variances(tables[0], factory, any_run.width, *data)
-    buffers = _random_buffers(module, factory, runs, dataset)
+    buffers = _untrained_tensors(module, factory, runs, dataset)
     for name, copied in _copies(module).items():
         for buffers_of_run, tensors_of_run in zip(buffers, tensors, strict=True):
             buffers_of_run[name] = tensors_of_run[copied]
@@ -71,28 +75,38 @@ def initialize_pack(runs: Sequence[Run], dataset: Dataset, factory: Factory, ref
 
 
 def _copies(module: nn.Module) -> dict[str, str]:
-    """Return the parameter that each buffer is a copy of, such as a moving average of weights at its start."""
+    """Return the parameter that each untrained tensor copies at its start, such as a moving average of weights."""
+    trained = [(name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad]
     return {
-        buffer_name: name
-        for buffer_name, buffer in module.named_buffers()
-        for name, parameter in module.named_parameters()
+        copied: name
+        for copied, tensor in {**_frozen(module), **dict(module.named_buffers())}.items()
+        for name, parameter in trained
         # Constants, such as biases of zeros, may be equal by chance.
-        if equal_tensors(buffer, parameter) and bool((parameter != parameter.flatten()[:1]).any())
+        if equal_tensors(tensor, parameter) and bool((parameter != parameter.flatten()[:1]).any())
     }
 
 
-def _random_buffers(
+def _frozen(module: nn.Module) -> dict[str, Tensor]:
+    """Return the parameters that are not trained. A pass may change them, so each run holds them like buffers."""
+    return {name: tensor.detach() for name, tensor in module.named_parameters() if not tensor.requires_grad}
+
+
+def _untrained_tensors(
     module: nn.Module, factory: Factory, runs: Sequence[Run], dataset: Dataset
 ) -> list[dict[str, Tensor]]:
-    """Return the buffers that depend on the seed, with the values that the factory draws from the seed of each run."""
-    shared = dict(module.named_buffers())
+    """Return the frozen parameters and the buffers that depend on the seed, as the factory builds them for each run."""
+    shared, frozen = dict(module.named_buffers()), _frozen(module)
     rebuilt = dict(_build(factory, runs[0], dataset, runs[0].seed + 1).named_buffers()) if shared else {}
     drawn = [name for name, buffer in shared.items() if not equal_tensors(buffer, rebuilt[name])]
-    if not drawn:
+    names = [*frozen, *drawn]
+    if not names:
         return [{} for _ in runs]
-    seeds = {run.seed for run in runs}
-    by_seed = {seed: dict(_build(factory, runs[0], dataset, seed).named_buffers()) for seed in seeds}
-    return [{name: by_seed[run.seed][name] for name in drawn} for run in runs]
+    by_seed = {}
+    for seed in {run.seed for run in runs}:
+        built = _build(factory, runs[0], dataset, seed)
+        tensors = {**_frozen(built), **dict(built.named_buffers())}
+        by_seed[seed] = {name: tensors[name] for name in names}
+    return [dict(by_seed[run.seed]) for run in runs]
 
 
 def _build(factory: Factory, run: Run, dataset: Dataset, seed: int) -> nn.Module:

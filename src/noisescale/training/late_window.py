@@ -39,6 +39,25 @@ def average_steps(first: int, steps: int) -> range:
     return range(steps - (count - 1) * spacing, steps + 1, spacing)
 
 
+def average_weight(step: int, decay: float | None, late_steps: range) -> float:
+    """Return the weight w of an iterate in the average θ̄ ← θ̄ + w(θ − θ̄).
+
+    With a decay d, w = 1 − d at every step, and the average starts at the first iterate. Without a decay, the average
+    is the mean of the iterates at `late_steps`.
+
+    Args:
+        step: Number of the step, from 1.
+        decay: Decay d of an exponential moving average; None for the mean.
+        late_steps: Steps from `average_steps`.
+
+    Returns:
+        The weight; 0 for an iterate that does not enter the average.
+    """
+    if decay is not None:
+        return 1.0 if step == 1 else 1 - decay
+    return 1 / (1 + late_steps.index(step)) if step in late_steps else 0.0
+
+
 def late_windows(evaluated: Sequence[float], late_fraction: float) -> tuple[slice, slice]:
     """Return the late window and the window of equal length before it, as slices of the curves.
 

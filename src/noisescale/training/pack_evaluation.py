@@ -95,7 +95,7 @@ class PackEvaluation:
         return self._evaluate(state, state.parameters, buffers), buffers
 
     def of_averages(self, state: PackState) -> dict[str, Tensor]:
-        """Evaluate the averages of late iterates. Their batch statistics are computed, because no iterate has them."""
+        """Evaluate the averages of the iterates. Their batch statistics are computed, because no iterate has them."""
         return self._evaluate(state, state.averages, self.exact_buffers(state, state.averages))
 
     def exact_buffers(self, state: PackState, parameters: Tensors) -> Tensors:

@@ -20,11 +20,12 @@ from noisescale.training.batches import Stretch, batches_of, rate_factor_at
 from noisescale.training.block_order import BlockOrder
 from noisescale.training.initialization import initialize_pack
 from noisescale.training.kernels import GenericKernel, Tensors, Trial, choose_kernel, moving_buffers
-from noisescale.training.late_window import average_steps, evaluation_steps
+from noisescale.training.late_window import average_steps, average_weight, evaluation_steps
 from noisescale.training.later_passes import like_the_first
 from noisescale.training.losses import check_loss
 from noisescale.training.measurements import Measurements
 from noisescale.training.memory import cuda_peak, equal_parts, footprint, part_size, runs_in_memory
+from noisescale.training.microbatches import parts_of
 from noisescale.training.objectives import objective_of
 from noisescale.training.optimizers import OPTIMIZERS, sgd_multipliers
 from noisescale.training.pack_evaluation import PackEvaluation, move_splits
@@ -97,7 +98,8 @@ class PackTrainer:
         module = self._module = converted(self._initial.module, self._dtype, device)
         self._splits = move_splits(runs, dataset, self._objective, device, self._dtype)
         train = self._splits["train"]
-        batch = train.take(slice(self._batches.largest))
+        self._at_once = parts_of(self._batches.largest, any_run.microbatch)[0].stop
+        batch = train.take(slice(self._at_once))
         self._footprint = footprint(module, batch.inputs)
         self._state = self._first_state(moving_buffers(module))
         parameters = self._state.parameters
@@ -117,7 +119,10 @@ class PackTrainer:
         for start in range(0, len(runs), size):
             runs_slice = slice(start, start + size)
             optimizer = row.for_pack(self.runs[runs_slice], self.tables[runs_slice], views(parameters, runs_slice))
-            step = PartStep(runs, runs_slice, optimizer, self._choice, losses_and_gradients, train, order, on_step)
+            step = PartStep(
+                runs, runs_slice, optimizer, self._choice, losses_and_gradients, train, order, self._objective.share,
+                on_step,
+            )  # fmt: skip
             self._parts.append(step)
         self._evaluation = PackEvaluation(
             any_run, self._splits, module, self._choice.kernel, self._objective, self._footprint.largest
@@ -234,7 +239,7 @@ class PackTrainer:
         """Return the number of runs that the cache, or a GPU's free memory, holds at once."""
         runs = len(self.runs)
         if self.device != "cuda":
-            return part_size(trial.parameters, self._batches.largest, self._footprint.kept)
+            return part_size(trial.parameters, self._at_once, self._footprint.kept)
         kernel = GenericKernel(copy_module(self._module), self._objective)
 
         def step(count: int) -> None:
@@ -286,8 +291,7 @@ class PackTrainer:
                 failing = torch.zeros_like(state.frozen)
                 failing[part.runs_slice] = ~torch.isfinite(losses)
                 self._freeze(failing, step)
-            if averages and step in self._averaged_at:
-                weight = 1 / (1 + self._averaged_at.index(step))
+            if averages and (weight := average_weight(step, any_run.average_decay, self._averaged_at)):
                 for name, average in averages.items():
                     average.lerp_(parameters[name], weight)
 

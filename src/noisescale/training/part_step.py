@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from noisescale.parameterizations import stream_number
 from noisescale.runs import Run
 from noisescale.training.batches import Stretch
 from noisescale.training.block_order import BlockOrder
 from noisescale.training.graphed import GraphedStep, is_short
 from noisescale.training.kernels import Choice
+from noisescale.training.microbatches import Unused, accumulate, part_seeds, parts_of
 from noisescale.training.optimizers import PackedOptimizer, Tensors
 from noisescale.training.split import Split
 from noisescale.training.state import PackState, views
@@ -32,6 +32,7 @@ class PartStep:
         losses_and_gradients: The kernel's method `losses_and_gradients`, possibly compiled.
         train: The training set.
         order: The order of the examples.
+        share: A function from the targets of a part and of a batch to the weight of the part in the batch.
         on_step: A function that observes the gradients of every step. None for no observer.
     """
 
@@ -44,11 +45,12 @@ class PartStep:
         losses_and_gradients: Callable[..., tuple[Tensor | None, Tensors]],
         train: Split,
         order: BlockOrder,
+        share: Callable[[Tensor, Tensor], Tensor | float],
         on_step: OnStep | None = None,
     ) -> None:
         self.runs_slice, self.optimizer = runs_slice, optimizer
         self._runs, self._choice = runs[runs_slice], choice
-        self._losses_and_gradients = losses_and_gradients
+        self._losses_and_gradients, self._share = losses_and_gradients, share
         self._train, self._order, self._on_step = train, order, on_step
         self._graph: GraphedStep | None = None
         self._graph_is_tried = False
@@ -85,14 +87,19 @@ class PartStep:
         inputs, targets = self._train.batch(index)
         inputs = self._order.augment(inputs, stretch, self.runs_slice, step)
         targets = targets.view(runs, size, *targets.shape[1:])
-        seeds = (
-            [stream_number(run.seed, "forward pass", step) for run in self._runs] if self._choice.needs_seeds else None
-        )
         inputs = inputs.view(runs, size, *inputs.shape[1:])
-        losses, gradients = self._losses_and_gradients(parameters, buffers, inputs, targets, with_losses, seeds)
+        parts, seeded = parts_of(size, self._runs[0].microbatch), self._choice.needs_seeds
+        seeds = [part_seeds(self._runs, step, place, len(parts)) if seeded else None for place in range(len(parts))]
+
+        def compute(
+            inputs: Tensor, targets: Tensor, seeds: Sequence[int] | None
+        ) -> tuple[Tensor | None, Tensors, Unused]:
+            results = self._losses_and_gradients(parameters, buffers, inputs, targets, with_losses, seeds)
+            return *results, self._choice.kernel.unused
+
+        losses, gradients, unused = accumulate(compute, buffers, inputs, targets, parts, seeds, self._share)
         if self._on_step is not None:
             self._on_step(step, self.runs_slice, gradients)
-        unused = self._choice.kernel.unused
         self.optimizer.step(parameters, slots, gradients, unused, views(state.skipped, self.runs_slice))
         if self._choice.kernel.name == "loop":  # in a pack, either every pass uses a parameter or none
             state.add_skipped(unused, self.runs_slice)

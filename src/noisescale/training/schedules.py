@@ -141,6 +141,30 @@ class Linear(Schedule):
 
 
 @dataclass(frozen=True, slots=True)
+class WarmupStableDecay(Schedule):
+    """f(x) = 1 until the share 1 − decay of the budget. Then f falls linearly to `final` at the end.
+
+    Source:
+        Hu et al. 2024 (MiniCPM), section 4.1. The linear form of the decay follows Hägele et al. 2024, section 3.
+    """
+
+    kind: ClassVar[str] = "warmup_stable_decay"
+
+    decay: float = 0.2
+    final: float = 0.0
+
+    def __post_init__(self) -> None:
+        Schedule.__post_init__(self)
+        _require("decay", 0 < self.decay <= 1, "above 0, at most 1", self.decay)
+        _require("final", 0 <= self.final < 1, "from 0 to below 1", self.final)
+        fits = self.warmup + self.decay <= 1 + _ROUNDING
+        _require("decay", fits, f"at most 1 − warmup = {1 - self.warmup:g}", self.decay)
+
+    def rate_factor(self, progress: float) -> float:
+        return 1 - (1 - self.final) * min(1.0, max(0.0, (progress - 1) / self.decay + 1))
+
+
+@dataclass(frozen=True, slots=True)
 class Cyclic(Schedule):
     """f has `cycles` equal cycles between 1 and `low`.
 
@@ -241,7 +265,7 @@ def _random_factors(seed: int, pieces: int, low: float) -> list[tuple[float, flo
 
 # The schedules, by the value of `kind` in a spec.
 SCHEDULES: dict[str, type[Schedule]] = {
-    kind.kind: kind for kind in (Schedule, Step, Cosine, Linear, Cyclic, Halving, RandomPieces)
+    kind.kind: kind for kind in (Schedule, Step, Cosine, Linear, WarmupStableDecay, Cyclic, Halving, RandomPieces)
 }
 
 

@@ -24,14 +24,15 @@ class PackState:
         step: Number of steps done.
         parameters: Parameters by name, shape [R, …] each.
         slots: The optimizer's state tensors (e.g. the velocity), by slot and parameter, shape [R, …] each.
-        buffers: The buffers that training changes (running statistics), by name, shape [R, …] each.
+        buffers: The buffers that training changes (running statistics) and the frozen parameters, by name, shape
+            [R, …] each.
         diverged_at: The step at which divergence was detected, or `NOT_DIVERGED`, shape [R].
         exploded: Number of consecutive evaluations with a training loss above the bound, shape [R].
         skipped: Number of steps in which each run did not use a parameter, by parameter, shape [R] each. Parameters
             that every step used are left out.
-        averages: The mean of the late iterates so far, by parameter, shape [R, …] each. Empty if the runs do not
+        averages: The average of the iterates so far, by parameter, shape [R, …] each. Empty if the runs do not
             average.
-        averaged: The metrics of this mean, by name, shape [R] each. Empty before the end of training.
+        averaged: The metrics of this average, by name, shape [R] each. Empty before the end of training.
         curves: For each metric, a list of tensors of shape [R], one per evaluation.
         measured: For each measured quantity, a list of tensors of shape [R], one per evaluation. They are NaN at
             evaluations without a measurement.

@@ -12,11 +12,12 @@ class BufferSlots:
     """Sets and reads the buffers of a module. A pass may change a buffer in place, or put another tensor in its place.
 
     Args:
-        module: The module.
+        module: The module. Its frozen parameters are set and read like buffers.
     """
 
     def __init__(self, module: nn.Module) -> None:
-        self._tensors = dict(module.named_buffers())
+        frozen = {name: tensor for name, tensor in module.named_parameters() if not tensor.requires_grad}
+        self._tensors: Tensors = {**frozen, **dict(module.named_buffers())}
         self._views: Tensors = {}
         self._owners = {name: module.get_submodule(name.rpartition(".")[0]) for name in self._tensors}
 

@@ -88,11 +88,11 @@ class GenericKernel(RunByRunEvaluation):
 
 
 class _WithBuffers(nn.Module):
-    """Returns the outputs of a module, and its buffers after the pass by name."""
+    """Returns the outputs of a module, and its parameters and buffers after the pass by name."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensors]:
-        return self.module(inputs), dict(self.module.named_buffers())
+        return self.module(inputs), {**dict(self.module.named_parameters()), **dict(self.module.named_buffers())}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from noisescale.parameterizations import (
     build_table,
     describe_parameters,
     initial_parameters,
+    multiply_rates,
 )
 from noisescale.training.optimizers.protocol import NO_DECAY, GroupOptions, Optimizer
 from noisescale.training.optimizers.table import OPTIMIZERS
@@ -54,12 +56,14 @@ def parameterize(
     decay: str | None = None,
     no_decay: Sequence[str] = (),
     init_scale: float = DEFAULT_INIT_SCALE,
+    rate_multipliers: Mapping[str, float] = MappingProxyType({}),
     seed: int = 0,
     **hyperparameters: Any,
 ) -> ParameterGroups:
     """Re-initialize `model` in a parameterization and return its parameter groups for a `torch.optim` optimizer.
 
-    Each group has lr = ε a, where a is the rate multiplier of the optimizer. For SGD, a = c. For AdamW, a is the
+    Each group has lr = ε a f, where a is the rate multiplier of the optimizer and f is the factor from
+    `rate_multipliers`, 1 by default. For SGD, a = c. For AdamW, a is the
     multiplier for Adam in the table, or √c if there is none. The forward pass of the model does not change. If only
     some rows of a tensor make queries (a fused projection under mup), a hook on the tensor multiplies the gradient of
     these rows by m². With the rate and decay of the group, SGD then trains these rows with the rate ε m²c and the decay
@@ -82,6 +86,7 @@ def parameterize(
             decoupled for AdamW.
         no_decay: The kinds of parameters without decay: "gains", "biases" or both.
         init_scale: Initial variance σ0². Default 2 (He et al. 2015).
+        rate_multipliers: Factors of the rate by pattern of parameter names, e.g. `{"backbone.*": 0.1}`.
         seed: Seed of the initial weights, as in a sweep.
         **hyperparameters: Hyperparameters of the optimizer: momentum and nesterov for SGD, or beta1, beta2 and epsilon
             for AdamW. The optimizer's defaults apply to hyperparameters that are not given.
@@ -108,6 +113,7 @@ def parameterize(
     elif base is not None:
         raise BadInput("base", f"a parameterization that uses it: {', '.join(WITH_BASE_WIDTH)}", repr(name))
     table = build_table(name, describe_parameters(model, reference, base, query_rows), init_scale)
+    table = multiply_rates(table, rate_multipliers)
     start = initial_parameters(table, model, seed)
     tensors = dict(model.named_parameters())
     groups: dict[str, dict[str, Any]] = {}

@@ -20,10 +20,12 @@ from noisescale.training.optimizers.run_tensors import (
     RunTensors,
     Tensors,
     along_runs,
+    rate_factor,
     sgd_multiplier,
     table_multipliers,
 )
 
+# A tensor's rate includes the user's factor (`Row.rate_factor`), and c does not.
 # "coupled": λ/c·θ is added to the gradient. "decoupled": θ is multiplied by 1 − (the tensor's rate)·λ (Loshchilov,
 # Hutter 2019, algorithm 1, as in torch.optim.AdamW). "independent": θ is multiplied by 1 − ελ, whatever the tensor's
 # rate multiplier.
@@ -108,7 +110,7 @@ class Optimizer(ABC):
         Returns:
             The group without its parameters.
         """
-        rate = self.rate_multiplier(row)[0]
+        rate = self.rate_multiplier(row)[0] * row.rate_factor
         return {"lr": options.learning_rate * rate, "weight_decay": group_decay(row, options, rate)}
 
     def scale_rows(self, row: Row, tensor: Tensor) -> RemovableHandle:
@@ -198,7 +200,9 @@ class PackedOptimizer(ABC):
         any_run = runs[0]
         self._like = like
         self.skipped: Mapping[str, Tensor] = {}
-        self.multiplier = table_multipliers(tables, like, optimizer.rate_multiplier)
+        factors = table_multipliers(tables, like, rate_factor)
+        multipliers = table_multipliers(tables, like, optimizer.rate_multiplier)
+        self.multiplier = {name: multiplier * factors[name] for name, multiplier in multipliers.items()}
         self._sgd_multiplier = table_multipliers(tables, like, sgd_multiplier)
         rates = [run.learning_rate for run in runs]
         rate = {name: along_runs(rates, tensor) * self.multiplier[name] for name, tensor in like.items()}

@@ -67,8 +67,17 @@ def sgd_multiplier(row: Row) -> tuple[float, float]:
     return row.multiplier, row.query_factor**2
 
 
+def rate_factor(row: Row) -> tuple[float, float]:
+    """Return the user's factor of the rate, which is the same for query rows.
+
+    Args:
+        row: Row of a parameterization's table.
+    """
+    return row.rate_factor, 1.0
+
+
 def sgd_multipliers(tables: Sequence[Table], like: Tensors) -> Tensors:
-    """Return SGD's rate multiplier c = m² of every parameter and run, in the precision of the parameters.
+    """Return SGD's rate divided by ε, for every parameter and run, in the precision of the parameters.
 
     Args:
         tables: The parameterization's table of each run.
@@ -77,8 +86,8 @@ def sgd_multipliers(tables: Sequence[Table], like: Tensors) -> Tensors:
     Returns:
         The multipliers by parameter, shape [R, 1, …], or [R, rows, 1, …] if the query rows of a tensor have a factor.
     """
-    multipliers = table_multipliers(tables, like, sgd_multiplier)
-    return {name: multiplier.to(like[name]) for name, multiplier in multipliers.items()}
+    multipliers, factors = (table_multipliers(tables, like, number) for number in (sgd_multiplier, rate_factor))
+    return {name: (multiplier * factors[name]).to(like[name]) for name, multiplier in multipliers.items()}
 
 
 def _multipliers(rows: Sequence[Row], tensor: Tensor, multiplier: Multiplier) -> Tensor:

@@ -44,7 +44,8 @@ class SGD(Optimizer):
 
     def group(self, row: Row, options: GroupOptions) -> dict[str, Any]:
         """Return a group of `torch.optim.SGD`. Its `weight_decay` is a coupled decay; other decays have another key."""
-        rate, decay = options.learning_rate * row.multiplier, group_decay(row, options, row.multiplier)
+        multiplier = row.multiplier * row.rate_factor
+        rate, decay = options.learning_rate * multiplier, group_decay(row, options, multiplier)
         coupled = options.decay == "coupled"
         group = {"lr": rate, "weight_decay": decay if coupled else 0.0, **options.hyperparameters}
         return group if coupled else {**group, "shrinking_decay": decay}
