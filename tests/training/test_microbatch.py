@@ -100,7 +100,15 @@ def test_a_parameter_counts_as_unused_only_if_no_part_uses_it() -> None:
         return None, {"a": inputs.sum(1)}, next(unused)
 
     inputs = torch.arange(8.0).view(2, 4)
-    _, gradients, idle = accumulate(compute, {}, inputs, inputs.unsqueeze(2), parts_of(4, 3), [None, None])
+    _, gradients, idle = accumulate(
+        compute,
+        {},
+        inputs,
+        inputs.unsqueeze(2),
+        parts_of(4, 3),
+        [None, None],
+        lambda part, batch: part.shape[1] / batch.shape[1],
+    )
     assert idle == {"a": [1]}
     # The parts have the weights 3/4 and 1/4.
     torch.testing.assert_close(gradients["a"], torch.tensor([0.75 * 3 + 0.25 * 3, 0.75 * 15 + 0.25 * 7]))

@@ -123,7 +123,7 @@ def test_no_constant_output_is_better_than_the_constant_predictor(weights: Tenso
         return value
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]
-    assert best == pytest.approx(float(mean()), rel=1e-6)
+    assert best == pytest.approx(float(mean().detach()), rel=1e-6)
 
 
 def test_losses_of_examples_have_the_loss_of_the_set_as_their_mean() -> None:

@@ -338,7 +338,7 @@ def test_runs_that_cannot_be_trained_are_refused(
 def test_cross_entropy_is_refused_for_real_targets(
     make_run: MakeRun, make_data: MakeData, make_trainer: MakeTrainer
 ) -> None:
-    with pytest.raises(BadInput, match="'mse' for real-valued targets"):
+    with pytest.raises(BadInput, match="'mse' or 'binary_cross_entropy' for real-valued targets"):
         make_trainer([make_run()], make_data(real=True))
 
 

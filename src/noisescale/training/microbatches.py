@@ -63,8 +63,8 @@ def accumulate(
         targets: Targets of the batch, shape [R, B, K].
         parts: Parts of the batch, from `parts_of`.
         seeds: Seeds of the runs for each part, or None.
-        share: A function from the targets of a part and of the batch to the weight of the part in the loss of the batch,
-            shape [R] or a number.
+        share: A function from the targets of a part and of the batch to the weight of the part in the batch, shape [R]
+            or a number.
 
     Returns:
         The losses, shape [R], or None; the gradients by parameter, shape [R, …] each; and the runs that did not use a
