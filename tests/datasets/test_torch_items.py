@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -233,3 +234,22 @@ def test_unusable_items_are_refused_by_name(load: Load, train: Any, message: str
 def test_a_pair_of_arrays_is_refused(load: Load) -> None:
     with pytest.raises(BadInput, match=r"must return \(train, test\), both torch data sets .*Got: 2 values"):
         load(X, tensors(TEST))
+
+
+def test_items_are_never_in_memory_together(load: Load) -> None:
+    rows = torch.randn(8, 1, 128, 128, generator=GENERATOR)
+    large = Mapped(lambda index: (rows[index % 8] + index, index % 3), 1000)
+    tracemalloc.start()
+    try:
+        dataset = load(large, tensors_of(rows))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # The items take 63 MiB. Parts of a million entries, in float64 and in float32, are in memory at a time.
+    assert peak < 40 * 2**20
+    assert dataset.x_train.shape == (1000, 1, 128, 128)
+    torch.testing.assert_close(dataset.x_train.double().std(), torch.tensor(1.0).double(), rtol=1e-3, atol=0)
+
+
+def tensors_of(rows: torch.Tensor) -> TensorDataset:
+    return TensorDataset(rows, torch.arange(len(rows)) % 3)
