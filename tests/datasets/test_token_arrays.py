@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -89,6 +90,12 @@ def test_bytes_and_booleans_are_numbers_unless_a_vocabulary_is_given(dtype: type
     raw = check_arrays("own", **arrays, options=options(vocabulary=9))
     assert raw.vocabulary == 9
     assert raw.x_train.dtype == np.int64
+
+
+def test_a_frame_of_whole_numbers_holds_numbers() -> None:
+    frames = {key: pd.DataFrame(USABLE[key], columns=list("abcde")) for key in ("x_train", "x_test")}
+    assert check_arrays("own", **{**LABELS, **frames}).vocabulary is None
+    assert check_arrays("own", **{**LABELS, **frames}, options=options(vocabulary=9)).vocabulary == 9
 
 
 def test_images_of_whole_numbers_are_numbers() -> None:

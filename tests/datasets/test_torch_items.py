@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -111,7 +112,7 @@ def lies_in_file(tensor: torch.Tensor) -> bool:
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="this system does not list its memory maps")
 def test_the_arrays_lie_in_files(load: Load, empty_cache: Path) -> None:
     dataset = load(tensors(TRAIN), tensors(TEST))
-    assert lies_in_file(dataset.x_train) and lies_in_file(dataset.y_train)
+    assert lies_in_file(dataset.x_train) and lies_in_file(dataset.x_test)
     files = sorted(path.name for path in (empty_cache / "arrays").iterdir())
     again = load(items(TRAIN, lambda x, y: (x, y)), items(TEST, lambda x, y: (x, y)))
     assert again.hash == dataset.hash
@@ -142,6 +143,14 @@ def padded(batch: list[Any]) -> tuple[torch.Tensor, torch.Tensor]:
 
 def ragged(length: int) -> Mapped:
     return Mapped(lambda index: (torch.arange(1 + index % length), index % 2), 12)
+
+
+@pytest.mark.parametrize("convert", [bool, lambda label: np.int32(label), lambda label: np.uint16(label)])
+def test_labels_of_any_kind_become_int64(load: Load, convert: Callable[[int], Any]) -> None:
+    train, test = (items(part, lambda x, y: (x, convert(int(y) % 2))) for part in (TRAIN, TEST))
+    dataset = load(train, test)
+    assert dataset.y_train.dtype == torch.int64
+    assert torch.equal(dataset.y_train, Y[TRAIN] % 2)
 
 
 def test_ragged_items_are_padded_by_the_collate_function(load: Load) -> None:
@@ -218,6 +227,8 @@ class Fault(Mapped):
         (Fault(lambda index: index, 3), r"train: a data set with a length .*Got: TypeError: no length"),
         (Mapped(lambda index: index, 0), r"train: a data set with at least one item. Got: 0"),
         (Stream(TRAIN, 41), r"train: as many items as its length states, 41. Got: 40"),
+        (Stream(TRAIN, 39), r"train: as many items as its length states, 39. Got: more"),
+        (Stream(slice(0, 0), 3), r"train: as many items as its length states, 3. Got: 0"),
         (DataLoader(ragged(3), collate_fn=lambda batch: 1 / 0), r"collate function that takes all 12 items .*Zero"),
         (
             DataLoader(ragged(3), collate_fn=lambda batch: padded(batch[:5])),
@@ -233,3 +244,22 @@ def test_unusable_items_are_refused_by_name(load: Load, train: Any, message: str
 def test_a_pair_of_arrays_is_refused(load: Load) -> None:
     with pytest.raises(BadInput, match=r"must return \(train, test\), both torch data sets .*Got: 2 values"):
         load(X, tensors(TEST))
+
+
+def test_items_are_never_in_memory_together(load: Load) -> None:
+    rows = torch.randn(8, 1, 128, 128, generator=GENERATOR)
+    large = Mapped(lambda index: (rows[index % 8] + index, index % 3), 1000)
+    tracemalloc.start()
+    try:
+        dataset = load(large, tensors_of(rows))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # The items take 63 MiB. Parts of a million entries, in float64 and in float32, are in memory at a time.
+    assert peak < 40 * 2**20
+    assert dataset.x_train.shape == (1000, 1, 128, 128)
+    torch.testing.assert_close(dataset.x_train.double().std(), torch.tensor(1.0).double(), rtol=1e-3, atol=0)
+
+
+def tensors_of(rows: torch.Tensor) -> TensorDataset:
+    return TensorDataset(rows, torch.arange(len(rows)) % 3)

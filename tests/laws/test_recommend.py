@@ -13,8 +13,10 @@ import pytest
 from torch import nn
 
 from noisescale.errors import BadInput
+from noisescale.input_shapes import TokenShape
 from noisescale.laws import Fit, fit, recommend
 from noisescale.laws.rungs import trainable
+from noisescale.laws.validity import inputs_in_words
 from noisescale.store import AcceptedBatches, Study
 
 Make = Callable[..., Any]
@@ -268,6 +270,19 @@ def test_expectations_have_the_unit_of_the_loss(make_study: Make) -> None:
     for value in (recommendation.expected_metric, recommendation.expected_regret):
         assert math.isfinite(value.value) and value.unit == "squared error"
     assert {rung.expected_metric.unit for rung in recommendation.ladder} == {"squared error"}
+
+
+@pytest.mark.parametrize(
+    ("shape", "standardize", "words"),
+    [
+        ((1, 8, 8), None, "inputs standardized to mean 0 and deviation 1 on it (each channel)"),
+        ((8,), "columns", "inputs standardized to mean 0 and deviation 1 on it (each column)"),
+        ((8,), False, "inputs as the data set gives them"),
+        (TokenShape((8,), 16), None, "sequences of 8 tokens of 16 kinds"),
+    ],
+)
+def test_the_validity_describes_the_inputs(shape: tuple[int, ...], standardize: object, words: str) -> None:
+    assert inputs_in_words(shape, standardize) == words
 
 
 def test_the_validity_lists_the_training_options(make_study: Make) -> None:

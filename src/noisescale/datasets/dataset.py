@@ -119,8 +119,8 @@ class Dataset:
     Args:
         name: Name in the options.
         x_train: Training inputs: standardized numbers in float32, shape [N, D], [N, C, L] or [N, C, H, W]; or tokens
-            [N, T] of an integer dtype. Tokens are of dtype int64, or of dtype uint8 in a read-only memory map.
-        y_train: Class labels [N] of dtype int64, labels of each token [N, T] of dtype int64 (uint8 in a memory map), or
+            [N, T] of dtype int64, or of any integer dtype in a read-only memory map.
+        y_train: Class labels [N] of dtype int64, labels of each token [N, T] of the same dtypes as tokens, or
             real-valued targets [N, K] of dtype float32. Tokens without a label have a negative number.
         x_validation: Validation inputs, split from the training set. Their length is 0 if there is no validation set.
         y_validation: Validation labels (without label noise) or targets.

@@ -126,7 +126,7 @@ def _preparation(x_train: Array, vocabulary: int | None, options: DatasetOptions
 
 
 def _typed(array: Array) -> Array:
-    """Return tokens and labels in int64, and other targets in float32. Bytes in a memory map stay there."""
+    """Return tokens and labels in int64, and other targets in float32. Tokens in a memory map stay there."""
     return array.astype(np.float32) if array.dtype.kind == "f" else as_integers(array)
 
 

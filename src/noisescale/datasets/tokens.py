@@ -1,8 +1,8 @@
 """Which inputs are tokens, and how many kinds of tokens there are.
 
 Whole numbers of shape [N, T] are tokens, unless their dtype is that of bytes or of booleans, which usually hold pixels
-and flags. `dataset.vocabulary` makes tokens of these too. `dataset.standardize = true` or `"columns"` makes numbers of
-whole numbers.
+and flags, or they are a DataFrame, whose columns have meanings of their own. `dataset.vocabulary` makes tokens of these
+too. `dataset.standardize = true` or `"columns"` makes numbers of whole numbers.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ def may_be_tokens(x: Array) -> bool:
 
 
 def as_integers(array: Array) -> Array:
-    """Return whole numbers in int64, or as they are if they are mapped into memory, so that they stay on the disk.
+    """Return whole numbers in int64. Sequences that are mapped into memory keep their dtype, and stay on the disk.
 
     Args:
-        array: Whole numbers of any shape.
+        array: Whole numbers [N] or [N, T], or booleans.
     """
-    return array if is_mapped(array) else array.astype(np.int64)
+    return array if array.ndim > 1 and array.dtype.kind in "iu" and is_mapped(array) else array.astype(np.int64)
 
 
 def vocabulary_for(name: str, x_train: Array, x_test: Array) -> int:

@@ -66,7 +66,7 @@ class Items:
 
     def __iter__(self) -> Iterator[Any]:
         if isinstance(self.data, IterableDataset):
-            yield from islice(self.data, len(self))
+            yield from islice(self.data, len(self) + 1)  # one more shows that the length is wrong
         else:
             for index in range(len(self)):
                 yield self.data[index]
@@ -102,7 +102,7 @@ def read_torch_data(name: str, train: Any, test: Any) -> tuple[tuple[Array, Arra
     first, second = parts
     if first.collate is not None and first.collate == second.collate:
         # Padded together, so that training and test inputs have the same length.
-        inputs, targets = _collated([*first, *second], first.collate, f"{name} train and test")
+        inputs, targets = _collated([*_counted(first), *_counted(second)], first.collate, f"{name} train and test")
         cut = len(first)
         arrays = [
             store_rows([array], array.shape, array.dtype)
@@ -218,22 +218,19 @@ def _equal(left: Any, right: Any) -> bool:
 def _read(items: Items) -> tuple[Array, Array]:
     """Return the inputs [N, …] and the targets [N, …] of all items."""
     if items.collate is not None:
-        inputs, targets = _collated(list(items), items.collate, items.name)
+        inputs, targets = _collated(list(_counted(items)), items.collate, items.name)
         return store_rows([inputs], inputs.shape, inputs.dtype), store_rows([targets], targets.shape, targets.dtype)
     if type(items.data) is TensorDataset and len(items.data.tensors) == 2:
         # Read as a whole, because a million items take a minute.
         whole = [_plain(tensor, items.name) for tensor in items.data.tensors]
         inputs, targets = (store_rows([array], array.shape, array.dtype) for array in whole)
         return inputs, targets
-    pairs = (pair_of(item, items.name) for item in items)
-    first = next(pairs, None)
-    if first is None:
-        raise BadInput(items.name, f"as many items as its length states, {len(items)}", 0)
+    pairs = (pair_of(item, items.name) for item in _counted(items))
+    first = next(pairs)
     rows = [_plain(value, f"{items.name}, item 0") for value in first]
     with ExitStack() as stack:
         writers = [stack.enter_context(RowWriter((len(items), *row.shape), row.dtype)) for row in rows]
-        count = 0
-        for pair in chain([first], pairs):
+        for count, pair in enumerate(chain([first], pairs)):
             for value, row, writer in zip(pair, rows, writers, strict=True):
                 array = _plain(value, f"{items.name}, item {count}")
                 if array.shape != row.shape or array.dtype != row.dtype:
@@ -241,11 +238,20 @@ def _read(items: Items) -> tuple[Array, Array]:
                     got = f"{array.dtype} of shape {list(array.shape)}, and {row.dtype} of {list(row.shape)} in item 0"
                     raise BadInput(f"{items.name}, item {count}", required, got)
                 writer.append(array[None])
-            count += 1
-        if count < len(items):
-            raise BadInput(items.name, f"as many items as its length states, {len(items)}", count)
         inputs, targets = (writer.finish() for writer in writers)
     return inputs, targets
+
+
+def _counted(items: Items) -> Iterator[Any]:
+    """Yield the items, as many as the length of the data set states."""
+    count, required = 0, f"as many items as its length states, {len(items)}"
+    for item in items:
+        count += 1
+        if count > len(items):
+            raise BadInput(items.name, required, "more")
+        yield item
+    if count < len(items):
+        raise BadInput(items.name, required, count)
 
 
 def _collated(items: list[Any], collate: Collate, name: str) -> tuple[Array, Array]:

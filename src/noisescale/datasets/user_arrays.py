@@ -40,7 +40,8 @@ def check_arrays(
     if x_test.shape[1:] != x_train.shape[1:]:
         required = f"examples must have the same shape as in x_train, {list(x_train.shape[1:])}"
         raise BadInput(f"{name} x_test", required, list(x_test.shape[1:]))
-    vocabulary = _vocabulary(name, x_train, x_test, options)
+    is_tabular = any(columns is not None for columns in x_columns)
+    vocabulary = _vocabulary(name, x_train, x_test, options, is_tabular=is_tabular)
     if vocabulary is not None:
         x_train, x_test = as_integers(x_train), as_integers(x_test)
     # Labels of tokens belong to the tokens, or to the positions of a sequence of vectors.
@@ -76,7 +77,7 @@ def _inputs(value: object, name: str) -> Array:
     return array
 
 
-def _vocabulary(name: str, x_train: Array, x_test: Array, options: DatasetOptions) -> int | None:
+def _vocabulary(name: str, x_train: Array, x_test: Array, options: DatasetOptions, *, is_tabular: bool) -> int | None:
     """Return the number of kinds of tokens. None if inputs are numbers."""
     if options.vocabulary is not None:
         if options.standardize not in (None, False):
@@ -85,7 +86,9 @@ def _vocabulary(name: str, x_train: Array, x_test: Array, options: DatasetOption
         if x_train.ndim != 2 or "f" in (x_train.dtype.kind, x_test.dtype.kind):
             required = "whole numbers of shape [N, T], where dataset.vocabulary states that inputs are tokens"
             raise BadInput(f"{name} x_train", required, f"{x_train.dtype} of shape {list(x_train.shape)}")
-    elif options.standardize not in (None, False) or not (may_be_tokens(x_train) and may_be_tokens(x_test)):
+    elif is_tabular or options.standardize not in (None, False):
+        return None
+    elif not (may_be_tokens(x_train) and may_be_tokens(x_test)):
         return None
     vocabulary = options.vocabulary or vocabulary_for(name, x_train, x_test)
     for part, tokens in (("x_train", x_train), ("x_test", x_test)):

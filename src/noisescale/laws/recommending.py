@@ -20,7 +20,7 @@ from noisescale.laws.rung_ladder import Request, Selection
 from noisescale.laws.rungs import exceeds, scaled
 from noisescale.laws.settings import StudyLike
 from noisescale.laws.summary import fit_warnings
-from noisescale.laws.validity import conditions
+from noisescale.laws.validity import conditions, inputs_in_words
 from noisescale.noise_laws import TEMPERATURE
 from noisescale.parameterizations import multipliers_of_text
 from noisescale.store import Study
@@ -116,6 +116,8 @@ def _recommendation(
     by_rate, normalized = series.quantity == "learning_rate", series.quantity == "normalized_noise_scale"
     reason = "the optimizer has no noise scale" if by_rate else "no layer grows with width"
     input_shape, num_outputs = study.data_shape() if study is not None else ((), 0)
+    standardize = study.spec.get("dataset", {}).get("standardize") if study is not None else None
+    inputs = inputs_in_words(input_shape, standardize)
     warnings = [*fit_warnings((group,), fitted.metric, fitted.select_on), *selection.warnings]
     _warn_of_width(series, fitted.metric, request.width, selection.optimum.measured_at, warnings)
     _warn_of_rate(selection, warnings)
@@ -145,7 +147,7 @@ def _recommendation(
         select_on=fitted.select_on,
         train_size=train_size,
         basis=(selection.optimum.basis, selection.edge_basis, *group_basis),
-        validity=conditions(series, group, selection.time, train_size, momentum),
+        validity=conditions(series, group, selection.time, train_size, momentum, inputs),
         warnings=tuple(dict.fromkeys(warnings)),
         input_shape=input_shape,
         num_outputs=num_outputs,

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+from noisescale.input_shapes import vocabulary_of
 from noisescale.laws.results import Group, Series
 from noisescale.parameterizations import multipliers_of_text
 from noisescale.training import OPTIMIZERS
 
 
-def conditions(series: Series, group: Group, time: float, train_size: int, momentum: float) -> tuple[str, ...]:
+def inputs_in_words(input_shape: tuple[int, ...], standardize: object) -> str:
+    """Describe how inputs were prepared.
+
+    Args:
+        input_shape: Shape of one input.
+        standardize: The key `dataset.standardize` of the study's spec.
+    """
+    if (vocabulary := vocabulary_of(input_shape)) is not None:
+        return f"sequences of {input_shape[0]} tokens of {vocabulary} kinds"
+    if standardize is False:
+        return "inputs as the data set gives them"
+    parts = "column" if standardize == "columns" else "channel"
+    return f"inputs standardized to mean 0 and deviation 1 on it (each {parts})"
+
+
+def conditions(
+    series: Series, group: Group, time: float, train_size: int, momentum: float, inputs: str
+) -> tuple[str, ...]:
     """Describe the study's data, training and budget, one line each.
 
     Args:
@@ -16,6 +34,7 @@ def conditions(series: Series, group: Group, time: float, train_size: int, momen
         time: Training time ε·steps.
         train_size: Training set size N, in examples.
         momentum: Momentum m of the group.
+        inputs: How inputs were prepared, in words.
 
     Returns:
         The lines.
@@ -27,7 +46,7 @@ def conditions(series: Series, group: Group, time: float, train_size: int, momen
     optimizer = OPTIMIZERS[group.hyperparameters.get("optimizer") or "sgd"]
     momentum_text = f"momentum {momentum:g}, " if "momentum" in optimizer.hyperparameters else ""
     lines = [
-        f"training set of {train_size} examples, inputs standardized to mean 0 and deviation 1 on it (each channel)",
+        f"training set of {train_size} examples, {inputs}",
         f"{momentum_text}{rate}",
         *_training_options(group, momentum),
         f"trained for up to {steps} steps; training time ε·steps = {time:.4g}",

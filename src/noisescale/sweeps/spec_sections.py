@@ -91,13 +91,13 @@ class DatasetSection(Section):
         '`true`, `false`, `"columns"`',
         "how inputs are shifted and scaled to mean 0 and deviation 1 over the training set: each channel, nothing, or "
         "each column of vectors [N, D]. If not given, as with true; but whole numbers [N, T] of your function (not "
-        "bytes, not booleans) are tokens, which stay as they are. With true or columns they are numbers",
+        "bytes, booleans or a DataFrame) are tokens, which stay as they are. With true or columns they are numbers",
         default=None,
     )
     vocabulary: Count | None = key(
         "whole number above 0",
         "V, the number of kinds of tokens, which are 0 to V − 1. If not given, 16 for `language`, and else the largest "
-        "token of your data + 1. Where it is given, bytes [N, T] of your function are tokens too",
+        "token of your data + 1. Where it is given, bytes and DataFrames of whole numbers are tokens too",
         default=None,
     )
     context: Count | None = key(
