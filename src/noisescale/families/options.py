@@ -12,7 +12,9 @@ from noisescale.runs import Run
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """The keys of `[model]` in a spec, except `query_rows`. Equal options build equal networks.
+    """The keys of `[model]` in a spec that determine the network, and whether it has a width.
+
+    Equal options build equal networks.
 
     None stands for a default that only some families or normalizations have. `families.complete` replaces it by the
     default.
@@ -27,6 +29,7 @@ class ModelOptions:
         blocks: Number of residual blocks in each stage of a resnet.
         stem: Number of channels of the first convolution of a resnet. None for the width.
         scale_invariant: Whether the loss is invariant to the scale of each weight (`families.scale_invariance`).
+        fixed: Whether the user's model is one fixed model without a width.
     """
 
     family: str
@@ -38,6 +41,7 @@ class ModelOptions:
     blocks: tuple[int, ...] | None = None
     stem: int | None = None
     scale_invariant: bool = False
+    fixed: bool = False
 
     @classmethod
     def of_run(cls, run: Run) -> ModelOptions:
@@ -58,4 +62,5 @@ class ModelOptions:
 
     def given(self) -> dict[str, Any]:
         """Return the options other than the family whose values differ from their defaults."""
-        return {f.name: getattr(self, f.name) for f in fields(self)[1:] if getattr(self, f.name) != f.default}
+        names = [f for f in fields(self)[1:] if f.name != "fixed"]
+        return {f.name: getattr(self, f.name) for f in names if getattr(self, f.name) != f.default}
