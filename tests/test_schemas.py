@@ -17,7 +17,7 @@ from noisescale.sweeps.folder_status import Status
 
 SCHEMAS = Path(__file__).parents[1] / "docs" / "schemas"
 # Fields with another key in JSON, because a method has the name of the key.
-RENAMED = {"optimizer_name": "optimizer"}
+RENAMED = {"optimizer_name": "optimizer", "schedule_text": "schedule"}
 # Keys that an option of the command adds.
 OPTIONAL = {"recommend": {"check"}}
 WHOLE = {"fit": Fit, "recommend": Recommendation, "status": Status}

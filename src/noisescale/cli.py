@@ -167,7 +167,9 @@ def report_command(folder: Folder) -> int:
 @app.command("recommend")
 def recommend_command(
     folder: Folder,
-    width: Annotated[int, typer.Option(min=1, help="The width to train.")],
+    width: Annotated[
+        int | None, typer.Option(min=1, help="The width to train. A study of one fixed model has none.")
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Keep this batch size.")] = None,
     prefer: Annotated[
         str, typer.Option(help="metric: the best metric. steps, examples or time: the least among those as good.")
@@ -181,7 +183,7 @@ def recommend_command(
     check_budget: Annotated[float, typer.Option(min=0, help="Seconds that the check may take.")] = 600.0,
     as_json: AsJson = False,
 ) -> int:
-    """Recommend a learning rate, a batch size and steps for a width."""
+    """Recommend a learning rate, a batch size and steps, for a width if the study's model has one."""
     from noisescale.check import check_recommendation
     from noisescale.laws import read_settings, read_share, recommend
     from noisescale.report import check_tables, recommendation_tables
@@ -199,7 +201,7 @@ def recommend_command(
                 log=lambda line: print(line, file=sys.stderr, flush=True),
             )  # fmt: skip
         values["check"] = result.as_json()
-        tables += check_tables(result)
+        tables += check_tables(result, fixed=recommendation.fixed)
     if as_json:
         _print_json(values)
     else:

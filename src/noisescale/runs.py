@@ -92,6 +92,7 @@ class Run:
         microbatch: Number of examples whose gradients are computed at once; None for the whole batch.
         checkpoint: Digest of the file of weights from which the run starts; empty for the module's initial weights.
         reinitialize: Patterns of the names of weights that do not start from the file, separated by spaces.
+        fixed: True for one fixed model without a width. `width` is then 1.
     """
 
     dataset: str
@@ -157,6 +158,7 @@ class Run:
     microbatch: int | None = None
     checkpoint: str = ""
     reinitialize: str = ""
+    fixed: bool = False
 
     @property
     def run_id(self) -> str:
@@ -241,6 +243,7 @@ _LATEST_KEYS = (
     "microbatch",
     "checkpoint",
     "reinitialize",
+    "fixed",
 )
 
 

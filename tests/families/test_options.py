@@ -50,7 +50,8 @@ def test_every_option_belongs_to_a_family_or_a_normalization() -> None:
     taken = {name for family in FAMILIES.values() for name in family.takes}
     taken |= {name for normalizer in NORMALIZATIONS.values() for name in normalizer.takes}
     taken |= set(CUSTOM_OPTIONS)
-    assert taken | {"family"} == {field.name for field in dataclasses.fields(ModelOptions)}
+    # A user's model is fixed if the spec has no width.
+    assert taken | {"family", "fixed"} == {field.name for field in dataclasses.fields(ModelOptions)}
 
 
 @pytest.mark.parametrize(

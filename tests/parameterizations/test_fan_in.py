@@ -17,7 +17,7 @@ def test_frozen_parameters_are_not_described() -> None:
 def test_modules_without_a_trained_parameter_or_with_other_ones_are_refused() -> None:
     module, reference = (nn.Sequential(nn.Linear(3, width), nn.Linear(width, 2)) for width in (4, 8))
     module[0].weight.requires_grad_(False)
-    with pytest.raises(BadInput, match="the same trained parameters"):
+    with pytest.raises(BadInput, match="the same parameters"):
         describe_parameters(module, reference)
     for model in (module, reference):
         model.requires_grad_(False)

@@ -4,6 +4,8 @@ from .comparisons import equal_tensors as equal_tensors
 from .copying import copy_module as copy_module
 from .copying import has_hooks as has_hooks
 from .custom import Factory as Factory
+from .fixed_model import FIXED_WIDTH as FIXED_WIDTH
+from .fixed_model import FixedModel as FixedModel
 from .ghost_batch import GhostBatchNorm as GhostBatchNorm
 from .layers import FixedReadOut as FixedReadOut
 from .modes import converted as converted

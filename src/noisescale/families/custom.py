@@ -10,6 +10,7 @@ from torch import nn
 
 from noisescale.errors import BadInput, one_line
 from noisescale.families.example_inputs import zero_inputs
+from noisescale.families.fixed_model import FixedModel
 from noisescale.families.late_registration import register, registering_modes
 from noisescale.families.selected_output import select_output
 from noisescale.user_code import CodeEnded, contained, import_named
@@ -63,7 +64,8 @@ class CustomBuild:
             with contained():
                 module = self.factory(width, input_shape, num_classes)
         except Exception as error:  # a user's factory may raise anything
-            call = f"{self.reference}(width={width}, input_shape={input_shape}, num_classes={num_classes})"
+            size = "" if isinstance(self.factory, FixedModel) else f"width={width}, "
+            call = f"{self.reference}({size}input_shape={input_shape}, num_classes={num_classes})"
             raise BadInput("model.family", f"{call} must return a module", one_line(error)) from error
         if not isinstance(module, nn.Module):
             raise BadInput("model.family", f"{self.reference} must return a torch.nn.Module", type(module).__name__)

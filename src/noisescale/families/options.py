@@ -12,7 +12,9 @@ from noisescale.runs import Run
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """The keys of `[model]` in a spec, except `query_rows`. Equal options build equal networks.
+    """The keys of `[model]` in a spec that determine the network, and whether it has a width.
+
+    Equal options build equal networks.
 
     None stands for a default that only some families or normalizations have. `families.complete` replaces it by the
     default.
@@ -32,6 +34,7 @@ class ModelOptions:
         tied: Whether the read-out of a transformer is its embedding of tokens.
         read_out: "tokens" or "mean" for a transformer. None for what the inputs suggest.
         outputs: Entry of the outputs of a user's module that the loss takes. None for the outputs themselves.
+        fixed: Whether the user's model is one fixed model without a width.
     """
 
     family: str
@@ -48,6 +51,7 @@ class ModelOptions:
     tied: bool = False
     read_out: str | None = None
     outputs: str | None = None
+    fixed: bool = False
 
     @classmethod
     def of_run(cls, run: Run) -> ModelOptions:
@@ -68,4 +72,5 @@ class ModelOptions:
 
     def given(self) -> dict[str, Any]:
         """Return the options other than the family whose values differ from their defaults."""
-        return {f.name: getattr(self, f.name) for f in fields(self)[1:] if getattr(self, f.name) != f.default}
+        names = [f for f in fields(self)[1:] if f.name != "fixed"]
+        return {f.name: getattr(self, f.name) for f in names if getattr(self, f.name) != f.default}

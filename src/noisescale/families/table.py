@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 from torch import nn
@@ -11,6 +12,7 @@ from torch import nn
 from noisescale.errors import BadInput, unknown_name
 from noisescale.families.convnet import convnet
 from noisescale.families.custom import CustomBuild, Factory, load_factory
+from noisescale.families.fixed_model import FixedModel
 from noisescale.families.mlp import mlp
 from noisescale.families.normalization import NORMALIZATIONS
 from noisescale.families.options import ModelOptions
@@ -64,7 +66,7 @@ def complete(options: ModelOptions) -> ModelOptions:
     Raises:
         BadInput: The family is unknown, or it does not have one of the given options.
     """
-    family = _family(options.family)
+    family = _family(options)
     sizes = options.sized_normalization
     for name, value in options.given().items():
         owner = next((kind for kind, normalizer in NORMALIZATIONS.items() if name in normalizer.takes), None)
@@ -95,7 +97,7 @@ def family_factory(options: ModelOptions) -> Factory:
         BadInput: `complete` refuses the options.
     """
     options = complete(options)
-    family = _family(options.family)
+    family = _family(options)
     arguments = {
         name: options.sized_normalization if name == "normalization" else getattr(options, name)
         for name in family.takes
@@ -119,9 +121,17 @@ class _FamilyFactory:
         return self.build(width, input_shape, num_classes, **dict(self.options))
 
 
-def _family(name: str) -> Family:
+def _family(options: ModelOptions) -> Family:
+    name = options.family
     if ":" in name:
-        return Family(CustomBuild(load_factory(name), name), CUSTOM_OPTIONS)
+        factory = load_factory(name)
+        return Family(CustomBuild(_fixed_model(factory, name) if options.fixed else factory, name), CUSTOM_OPTIONS)
     if name not in FAMILIES:
         raise unknown_name("model.family", FAMILIES, name, ", or 'package.module:factory'")
     return FAMILIES[name]
+
+
+@lru_cache
+def _fixed_model(model: object, reference: str) -> FixedModel:
+    """Return the same object for equal arguments, because results are cached by factory."""
+    return FixedModel(model, reference)

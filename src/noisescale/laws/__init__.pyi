@@ -10,6 +10,7 @@ from .equivalence import SHARE as SHARE
 from .expected_metrics import ExpectedMetric as ExpectedMetric
 from .fitting import STABILITY_SHARE as STABILITY_SHARE
 from .fitting import fit as fit
+from .fixed_texts import without_width as without_width
 from .group_choice import read_settings as read_settings
 from .interval import half_width_without_spread as half_width_without_spread
 from .interval import has_no_spread as has_no_spread

@@ -16,6 +16,7 @@ from noisescale.estimate import Estimate, no_estimate
 from noisescale.laws.constant_predictor import any_run_trained
 from noisescale.laws.edge_by_batch import EdgeByBatch
 from noisescale.laws.edges import edge_laws, measured_edge_at_width, measured_edges
+from noisescale.laws.fixed_texts import without_width
 from noisescale.laws.foreign_runs import set_foreign_aside
 from noisescale.laws.ladder import Ladder, build_ladder, ladder_quantity
 from noisescale.laws.largest_batch import CONVENTION, LARGEST_BATCH_ADVICE, LargestBatch, largest_batch
@@ -70,6 +71,7 @@ def fit(study: StudyLike, select_on: str | None = None) -> Fit:
     with threadpool_limits(1, "blas"):
         groups = tuple(_fit_group(group, settings) for group in run_groups(runs))
     rows = tuple(row for group in groups for row in summary_rows(group, settings.metric))
+    warnings = (*sentences, *fit_warnings(groups, settings.metric, settings.select_on))
     return Fit(
         schema_version=SCHEMA_VERSION,
         name=settings.name,
@@ -78,7 +80,7 @@ def fit(study: StudyLike, select_on: str | None = None) -> Fit:
         replacement=settings.replacement,
         groups=groups,
         summary=rows,
-        warnings=(*sentences, *fit_warnings(groups, settings.metric, settings.select_on)),
+        warnings=without_width(warnings) if groups and all(group.fixed for group in groups) else warnings,
     )
 
 

@@ -8,14 +8,15 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from noisescale.errors import BadInput
 from noisescale.estimate import Estimate, as_json
-from noisescale.families import Factory
+from noisescale.families import Factory, FixedModel
 from noisescale.laws.expected_metrics import ExpectedMetric
 from noisescale.parameterizations import DEFAULT_INIT_SCALE, WITH_BASE_WIDTH, reference_width
 from noisescale.seeding import seeded
-from noisescale.training import ParameterGroups, parameterize
+from noisescale.training import ParameterGroups, parameterize, parse_schedule
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,8 @@ class Recommendation:
         decay: Form of weight decay, "coupled", "decoupled" or "independent".
         no_decay: Parameters without decay: "gains", "biases" or both.
         rate_multipliers: Factors of the rate by pattern of parameter names; None without factors.
+        schedule_text: Schedule of the learning rate or the batch size, as a run stores it.
+        fixed: Whether the study has one fixed model without a width. `width` is then 1.
     """
 
     schema_version: int
@@ -125,12 +128,15 @@ class Recommendation:
     decay: str = "coupled"
     no_decay: tuple[str, ...] = ()
     rate_multipliers: dict[str, float] | None = None
+    schedule_text: str = "constant"
+    fixed: bool = False
 
     def optimizer(self, factory: Factory, *, seed: int = 0) -> tuple[nn.Module, torch.optim.Optimizer]:
         """Build the recommended model and its `torch.optim` optimizer.
 
         Args:
-            factory: `(width, input_shape, num_classes) -> nn.Module`, as in a sweep.
+            factory: `(width, input_shape, num_classes) -> nn.Module`, as in a sweep. For a study of one fixed model,
+                also the model, or a function `(input_shape, num_classes)` or `()` that returns it.
             seed: Seed of the initial weights, as for a run of a sweep.
 
         Returns:
@@ -147,7 +153,8 @@ class Recommendation:
         """Build the recommended model and return its parameter groups for `torch.optim`.
 
         Args:
-            factory: `(width, input_shape, num_classes) -> nn.Module`, as in a sweep.
+            factory: `(width, input_shape, num_classes) -> nn.Module`, as in a sweep. For a study of one fixed model,
+                also the model, or a function `(input_shape, num_classes)` or `()` that returns it.
             seed: Seed of the initial weights, as for a run of a sweep.
 
         Returns:
@@ -160,6 +167,8 @@ class Recommendation:
         """
         self._check_buildable()
         width = int(self.width)
+        if self.fixed:
+            factory = FixedModel(factory, "the factory", allow_width=True)
         # The parameterization "own" keeps the module's initialization, so the seed must reach the factory, as in a
         # sweep.
         with seeded(seed):
@@ -186,11 +195,37 @@ class Recommendation:
             **hyperparameters,
         )
 
+    @property
+    def schedule_changes_batch(self) -> bool:
+        """Whether the schedule changes the batch size instead of the learning rate."""
+        return parse_schedule(self.schedule_text).of == "batch_size"
+
+    def schedule(self, optimizer: torch.optim.Optimizer) -> LambdaLR:
+        """Build the torch scheduler of the study's schedule, over the recommended number of steps.
+
+        The rate of step k, counted from 0, is ε·f(k/steps). Call `scheduler.step()` after each `optimizer.step()`.
+
+        Args:
+            optimizer: The optimizer, from `optimizer`.
+
+        Returns:
+            The scheduler.
+
+        Raises:
+            BadInput: The schedule changes the batch size or the weight decay.
+        """
+        schedule, steps = parse_schedule(self.schedule_text), self.steps
+        if self.schedule_changes_batch or schedule.changes_decay:
+            required = "a schedule of the learning rate only; change the batch size or the decay in the loop"
+            raise BadInput("schedule", required, self.schedule_text)
+        return LambdaLR(optimizer, lambda step: schedule.warmed(min(step / steps, 1.0), steps))
+
     def as_json(self) -> dict[str, object]:
         """Return the JSON form; infinite ends and missing values become None."""
         values: dict[str, object] = as_json(self)
-        # Python needs the longer name because `optimizer` is a method; JSON does not.
-        return {("optimizer" if name == "optimizer_name" else name): value for name, value in values.items()}
+        # Python needs the longer names because `optimizer` and `schedule` are methods; JSON does not.
+        shorter = {"optimizer_name": "optimizer", "schedule_text": "schedule"}
+        return {shorter.get(name, name): value for name, value in values.items()}
 
     def _check_buildable(self) -> None:
         if not self.input_shape:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from noisescale.errors import BadInput
 from noisescale.estimate import Estimate, no_estimate
+from noisescale.families import FIXED_WIDTH
 from noisescale.laws.fitting import fit
+from noisescale.laws.fixed_texts import without_width
 from noisescale.laws.group_choice import best_selection, group_words, held_groups
 from noisescale.laws.metric_laws import NO_BENEFIT_REASON
 from noisescale.laws.noise_rungs import NoiseRungs
@@ -34,7 +36,7 @@ _ROUNDING = 1.05
 
 def recommend(
     study_or_fit: StudyLike | Fit,
-    width: float,
+    width: float | None = None,
     batch_size: int | None = None,
     *,
     parameterization: str | None = None,
@@ -52,7 +54,7 @@ def recommend(
 
     Args:
         study_or_fit: Study, or its fit.
-        width: Any width above 0.
+        width: Any width above 0. None for a study of one fixed model, which has no width.
         batch_size: Batch size to keep, in examples. Default: `prefer` chooses.
         parameterization: Parameterization of the group to follow. Default: any.
         prefer: "metric" for the best expected metric; "steps" for the largest batch, "examples" for the fewest examples
@@ -69,7 +71,7 @@ def recommend(
         BadInput: The width, batch size, preference or tolerance is impossible, no group has the values that are held,
             or the study has no optimum.
     """
-    if not (math.isfinite(width) and width > 0):
+    if width is not None and not (math.isfinite(width) and width > 0):
         raise BadInput("width", "a number above 0", width)
     if batch_size is not None and batch_size != int(batch_size):
         raise BadInput("batch_size", "a whole number", batch_size)
@@ -79,12 +81,22 @@ def recommend(
         raise BadInput("tolerance", "a share of the span between 0 and 1", tolerance)
     fitted = study_or_fit if isinstance(study_or_fit, Fit) else fit(study_or_fit)
     study = study_or_fit if isinstance(study_or_fit, Study) else None
-    request = Request(width, None if batch_size is None else int(batch_size), prefer, tolerance)
+    request = Request(_checked_width(fitted, width), None if batch_size is None else int(batch_size), prefer, tolerance)
     hyperparameters = dict(held or {}) | ({} if parameterization is None else {"parameterization": parameterization})
     groups = held_groups(fitted.groups, hyperparameters)
     selections, skipped = _selections(fitted, groups, request, study)
     selection, group_basis = best_selection(fitted, selections, held=bool(hyperparameters))
     return _recommendation(fitted, selection, [*group_basis, *skipped], request, study)
+
+
+def _checked_width(fitted: Fit, width: float | None) -> float:
+    if fitted.fixed:
+        if width not in (None, FIXED_WIDTH):
+            raise BadInput("width", "none, because the study has one fixed model", width)
+        return float(FIXED_WIDTH)
+    if width is None:
+        raise BadInput("width", "the width to train, because the study's model has a width", "none")
+    return width
 
 
 def _selections(
@@ -121,6 +133,7 @@ def _recommendation(
     warnings = [*fit_warnings((group,), fitted.metric, fitted.select_on), *selection.warnings]
     _warn_of_width(series, fitted.metric, request.width, selection.optimum.measured_at, warnings)
     _warn_of_rate(selection, warnings)
+    texts: Callable[[Iterable[str]], tuple[str, ...]] = without_width if group.fixed else tuple
     return Recommendation(
         schema_version=SCHEMA_VERSION,
         width=request.width,
@@ -146,9 +159,9 @@ def _recommendation(
         metric=fitted.metric,
         select_on=fitted.select_on,
         train_size=train_size,
-        basis=(selection.optimum.basis, selection.edge_basis, *group_basis),
+        basis=texts((selection.optimum.basis, selection.edge_basis, *group_basis)),
         validity=conditions(series, group, selection.time, train_size, momentum, inputs),
-        warnings=tuple(dict.fromkeys(warnings)),
+        warnings=texts(dict.fromkeys(warnings)),
         input_shape=input_shape,
         num_outputs=num_outputs,
         **_building_fields(group),
@@ -164,6 +177,8 @@ def _building_fields(group: Group) -> dict[str, Any]:
         "base_width": None if base_width is None else int(base_width),
         "query_rows": tuple((options.get("query_rows") or "").split()),
         "rate_multipliers": multipliers_of_text(options.get("rate_multipliers") or "") or None,
+        "fixed": bool(options.get("fixed")),
+        "schedule_text": options.get("schedule") or "constant",
         "nesterov": bool(options.get("nesterov")),
         "optimizer_name": optimizer.name,
         "hyperparameters": {key: float(options[key]) for key in optimizer.hyperparameters},

@@ -231,6 +231,11 @@ class Group:
         """The series that summary and recommendation use."""
         return self.series[self.primary]
 
+    @property
+    def fixed(self) -> bool:
+        """Whether the runs have one fixed model without a width. Their width is then 1."""
+        return bool(self.hyperparameters.get("fixed"))
+
     def number(self, name: str) -> float:
         """Return a numeric hyperparameter; NaN if the group lacks it or it is not a number."""
         value = self.hyperparameters.get(name)
@@ -304,6 +309,11 @@ class Fit:
     groups: tuple[Group, ...]
     summary: tuple[SummaryRow, ...]
     warnings: tuple[str, ...]
+
+    @property
+    def fixed(self) -> bool:
+        """Whether the study has one fixed model without a width."""
+        return bool(self.groups) and all(group.fixed for group in self.groups)
 
     @property
     def unit(self) -> str:

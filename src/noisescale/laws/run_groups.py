@@ -16,7 +16,16 @@ from noisescale.training import hyperparameter_names
 # Options that some parameterizations need. A study has one value of each per parameterization.
 TABLE_OPTIONS = ("base_width", "query_rows")
 # Options of the training. A study has one value of each, and a recommendation holds for that value.
-TRAINING_OPTIONS = ("nesterov", "decay", "no_decay", "clip_norm", "augmentation", "rate_multipliers", "checkpoint")
+TRAINING_OPTIONS = (
+    "nesterov",
+    "decay",
+    "no_decay",
+    "clip_norm",
+    "augmentation",
+    "rate_multipliers",
+    "checkpoint",
+    "fixed",
+)
 _A_RUN = "at least one finished run of the grid"
 _REQUIRED = (
     "purpose",

@@ -84,7 +84,7 @@ def describe_parameters(
         raise BadInput("model.family", "a module with a trained parameter", "requires_grad = False for all of them")
     for compared in (other_places, base_places):
         if _names_and_axes(compared) != _names_and_axes(places):
-            required = "a factory that returns the same trained parameters, by name, at every width"
+            required = "a factory that returns the same parameters, by name, at every width"
             raise BadInput("model.family", required, list(places))
     rows = select_query_rows(query_rows, places)
     base_rows = select_query_rows(query_rows, base_places)

@@ -49,12 +49,13 @@ def catalogue(material: Material, recommendation: Recommendation | None) -> Iter
         "metric-by-noise", f"{metrics.capitalize()} against the {noise}", _by_noise(material),
         lambda: metric_by_noise(material),
     )  # fmt: skip
-    yield Entry("noise-law", f"The best {noise} against width", _noise_law(material), lambda: noise_law(material))
-    yield Entry("peak", "The peak against width", _peak(material), lambda: peak(material))
-    yield Entry("stability", "Stability edge and largest batch", _stability(material), lambda: stability(material))
+    if not material.group.fixed:
+        yield Entry("noise-law", f"The best {noise} against width", _noise_law(material), lambda: noise_law(material))
+        yield Entry("peak", "The peak against width", _peak(material), lambda: peak(material))
+        yield Entry("stability", "Stability edge and largest batch", _stability(material), lambda: stability(material))
     if recommendation is not None:
         yield Entry(
-            "recommendation", f"The recommendation for width {recommendation.width:g}", _recommended(recommendation),
+            "recommendation", f"The recommendation{_at_width(recommendation)}", _recommended(recommendation),
             lambda: recommended(material, recommendation),
         )  # fmt: skip
     yield Entry("heat-map", "The grid", _heat_map(material), lambda: heat_map(material))
@@ -64,6 +65,10 @@ def catalogue(material: Material, recommendation: Recommendation | None) -> Iter
     )
 
 
+def _at_width(recommendation: Recommendation) -> str:
+    return "" if recommendation.fixed else f" for width {recommendation.width:g}"
+
+
 def _setting(material: Material) -> str:
     series = material.series
     fixed = "ε" if series.fixed == "learning_rate" else "B"
@@ -71,10 +76,16 @@ def _setting(material: Material) -> str:
     return f"{fixed} = {series.fixed_value:g} and {series.budget} are fixed, and the {varied} varies"
 
 
+def _each(material: Material) -> str:
+    return "" if material.group.fixed else " of each width"
+
+
 def _by_noise(material: Material) -> str:
     text = "Points show the mean over seeds of the average over the last evaluations, with its 95 % interval. "
     text += f"Here {_setting(material)}. "
-    text += "Diamonds show the optimum of each width with its 95 % interval, from a posterior over many shapes of the "
+    text += (
+        f"Diamonds show the optimum{_each(material)} with its 95 % interval, from a posterior over many shapes of the "
+    )
     text += "curve. An arrow marks an end that the data do not bound. "
     if not material.cells.late.all():
         text += "Open markers show cells that are not late: it is not shown that they drift by at most "
@@ -124,10 +135,8 @@ def _recommended(recommendation: Recommendation) -> str:
 def _heat_map(material: Material) -> str:
     text = f"Colors show the mean {material.split} {material.main_metric} of every cell"
     text += " (%)" if METRICS[material.main_metric].percent else ""
-    text += (
-        ". A frame marks the best cell of each width. Hatching marks cells that are not late. A cross marks cells in "
-    )
-    text += "which some runs diverged or collapsed."
+    text += f". A frame marks the best cell{_each(material)}. Hatching marks cells that are not late. A cross marks "
+    text += "cells in which some runs diverged or collapsed."
     if material.two_dimensional:
         text += " If only ε/B matters, the color is constant along lines of equal ε/B."
     return text
@@ -135,18 +144,21 @@ def _heat_map(material: Material) -> str:
 
 def _collapse(material: Material) -> str:
     if material.two_dimensional:
-        return "There is one panel per width. If only ε/B matters, the curves of different learning rates coincide."
+        panels = "" if material.group.fixed else "There is one panel per width. "
+        return f"{panels}If only ε/B matters, the curves of different learning rates coincide."
     fixed = material.series.fixed.replace("_", " ")
-    text = f"The grid has a single {fixed}, so rates cannot be compared at equal ε/B. The figure shows the widths "
+    text = f"The grid has a single {fixed}, so rates cannot be compared at equal ε/B. The figure shows the "
+    text += "curve " if material.group.fixed else "widths "
     law = material.noise_law(material.main_metric)
     if law is None or law.status != "ok":
-        return text + "as measured, each relative to its optimum."
+        return text + ("as measured." if material.group.fixed else "as measured, each relative to its optimum.")
     text += "as measured, and shifted by the fitted power of width. The shift aligns their optima if the law holds, so "
     return text + "the remaining differences are differences in shape. Bars show 95 % intervals over seeds."
 
 
 def _learning(material: Material) -> str:
     metric = material.main_metric
-    text = f"Lines show the mean over seeds at the cell nearest to each width's optimum by {metric}. The band is one "
+    optimum = "the optimum" if material.group.fixed else "each width's optimum"
+    text = f"Lines show the mean over seeds at the cell nearest to {optimum} by {metric}. The band is one "
     text += "standard deviation. "
     return text + "The optimum uses the average over the last evaluations, which are the last part of these curves."

@@ -13,21 +13,23 @@ from noisescale.report.tables import TableData
 from noisescale.training import METRICS
 
 
-def check_tables(check: Check) -> list[Table]:
+def check_tables(check: Check, *, fixed: bool = False) -> list[Table]:
     """Return the table of a check for the terminal, with its result in a sentence below.
 
     Args:
         check: The check.
+        fixed: Whether the study has one fixed model without a width.
     """
-    data = check_table_data(check)
-    return [replace(data, notes=(*check_sentences(check), *data.notes)).as_rich()]
+    data = check_table_data(check, fixed=fixed)
+    return [replace(data, notes=(*check_sentences(check, fixed=fixed), *data.notes)).as_rich()]
 
 
-def check_table_data(check: Check) -> TableData:
+def check_table_data(check: Check, *, fixed: bool = False) -> TableData:
     """Return the table of a check: the recommendation and each default, with the paired differences.
 
     Args:
         check: The check.
+        fixed: Whether the study has one fixed model without a width.
     """
     differences = {difference.name: difference for difference in check.differences}
     rows = [
@@ -52,20 +54,22 @@ def check_table_data(check: Check) -> TableData:
     ]
     if check.width != check.requested_width:
         notes.insert(0, f"Width {check.requested_width} would take too long, so width {check.width} was trained.")
-    title = f"Check at width {check.width}, on {len(check.seeds)} fresh seeds"
+    place = _place(check, fixed)
+    title = f"Check{place}{',' * bool(place)} on {len(check.seeds)} fresh seeds"
     columns = ("setting", "parameterization", "ε", "B", "steps", f"test {metric}", "advantage of the recommendation")
     return TableData(title, columns, tuple(rows), tuple(notes))
 
 
-def check_sentences(check: Check | None) -> list[str]:
+def check_sentences(check: Check | None, *, fixed: bool = False) -> list[str]:
     """Return a sentence for the top of the page, with the result of the check; no sentence without a check.
 
     Args:
         check: The check.
+        fixed: Whether the study has one fixed model without a width.
     """
     if check is None:
         return []
-    place = f"On {len(check.seeds)} fresh seeds at width {check.width}"
+    place = f"On {len(check.seeds)} fresh seeds{_place(check, fixed)}"
     metric = check.metric.replace("_", " ")
     if check.contradicts:
         names = " and ".join(difference.name for difference in check.contradicts)
@@ -80,6 +84,10 @@ def check_sentences(check: Check | None) -> list[str]:
         f"{place}, the recommendation {verdict} the best default, {best.name}: its advantage in {metric} is "
         f"{_advantage(best, check)}."
     ]
+
+
+def _place(check: Check, fixed: bool) -> str:
+    return "" if fixed else f" at width {check.width}"
 
 
 def _advantage(difference: Difference, check: Check) -> str:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 
 from noisescale.estimate import Estimate
-from noisescale.laws import MetricOptimum, Recommendation
+from noisescale.laws import MetricOptimum, Recommendation, without_width
 from noisescale.report.material import Material
 from noisescale.report.numbers import number, percent, with_interval
 from noisescale.report.recommended_setting import expected_metric
@@ -27,13 +27,15 @@ def headline(material: Material, recommendation: Recommendation | None) -> list[
     sentences = [
         law_sentence(material, metric) for metric in sorted(material.metrics, key=lambda name: name != main_metric)
     ]
-    sentences += _special_widths(material, main_metric)
+    special = _special_widths(material, main_metric)
+    sentences += [_capitalized(text) for text in without_width(special)] if material.group.fixed else special
     sentences.append(peak_sentence(material, main_metric))
     if recommendation is not None:
+        place = "the model" if recommendation.fixed else f"width {recommendation.width:g}"
         text = (
-            f"For width {recommendation.width:g} ({recommendation.parameterization} parameterization), the "
-            f"recommendation is a learning rate of {with_interval(recommendation.learning_rate)} at batch size "
-            f"{recommendation.batch_size}, for {recommendation.steps:,} steps."
+            f"For {place} ({recommendation.parameterization} parameterization), the recommendation is a learning rate "
+            f"of {with_interval(recommendation.learning_rate)} at batch size {recommendation.batch_size}, for "
+            f"{recommendation.steps:,} steps."
         )
         if math.isfinite(recommendation.expected_metric.value):
             text += (
@@ -58,6 +60,8 @@ def law_sentence(material: Material, metric: str) -> str:
     law = material.noise_law(metric)
     criterion = f"By {material.split} {metric}"
     if law is None or law.status != "ok" or not law.fitted:
+        if material.group.fixed:
+            return f"{criterion}: the table shows the optimum."
         if len(material.widths) < 2:
             return f"{criterion}: the study has one width, so there is no law; the table shows its optimum."
         return f"{criterion}, no law was fitted: {law.advice if law is not None else 'the metric was not measured'}."
@@ -67,6 +71,10 @@ def law_sentence(material: Material, metric: str) -> str:
     verb = "falls" if slope.high < 0 else "grows" if slope.low > 0 else "scales"
     exponent = f"width^{slope.value:.2f} ({ends})"
     return f"{criterion}, the best {quantity.words} {verb} as {exponent}. {_meaning(slope, noun)}"
+
+
+def _capitalized(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _meaning(slope: Estimate, noun: str) -> str:

@@ -57,8 +57,9 @@ def recommendation_table_data(recommendation: Recommendation) -> list[TableData]
     )
     base = "" if recommendation.base_width is None else f" (base width {recommendation.base_width})"
     optimizer = "" if recommendation.optimizer_name == "sgd" else f"{recommendation.optimizer_name}, "
+    place = "" if recommendation.fixed else f" for width {recommendation.width:g}"
     title = (
-        f"Recommendation for width {recommendation.width:g}: {optimizer}{recommendation.parameterization}{base}, "
+        f"Recommendation{place}: {optimizer}{recommendation.parameterization}{base}, "
         f"by {recommendation.select_on} {metric}"
     )
     return [TableData(title, columns, (row,), notes), _ladder(recommendation, by_rate)]
@@ -91,7 +92,8 @@ def _meaning(recommendation: Recommendation) -> tuple[str, ...]:
     runs = f"{number(factor * value.run_low)} and {number(factor * value.run_high)}{unit}"
     return (
         f"The expected {recommendation.metric.replace('_', ' ')} is a mean over seeds; 95 % of single runs lie between "
-        f"{runs}. The expected regret is measured against the best setting of this width, with its 95 % bound.",
+        f"{runs}. The expected regret is measured against the best setting of "
+        f"{'the model' if recommendation.fixed else 'this width'}, with its 95 % bound.",
     )
 
 

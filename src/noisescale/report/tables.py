@@ -24,6 +24,7 @@ from noisescale.laws import (
     Trend,
     best_cell,
     summary_rows,
+    without_width,
 )
 from noisescale.report.numbers import LEGEND, NONE, batch_size, number, percent, with_interval
 from noisescale.training import ACCURACY, LOSS, METRICS
@@ -85,14 +86,24 @@ def fit_table_data(fit: Fit) -> list[TableData]:
     for group in fit.groups:
         measured = list(group.primary_series.laws)
         for metric in sorted(measured, key=lambda name: name != fit.metric):
-            tables.append(_optima(fit, group, metric))
-        tables.append(_best_cells(fit, group))
-        tables.append(_laws(group, measured))
+            optima = _optima(fit, group, metric)
+            tables.append(_of_fixed_model(optima) if group.fixed else optima)
+        best = _best_cells(fit, group)
+        tables.append(_of_fixed_model(best) if group.fixed else best)
+        if not group.fixed:
+            tables.append(_laws(group, measured))
         if group.edge_laws:
             tables.append(_edges(group))
     last = tables[-1]
     tables[-1] = TableData(last.title, last.columns, last.rows, (*last.notes, LEGEND))
     return tables
+
+
+def _of_fixed_model(table: TableData) -> TableData:
+    """Drop the column of widths, which is the first, and the words about the width of the row."""
+    notes = [note.replace("Not in the law: width 1: ", "The optimum is not determined: ") for note in table.notes]
+    notes = [note.replace("Width 1 has a second peak", "There is a second peak") for note in notes]
+    return TableData(table.title, table.columns[1:], tuple(row[1:] for row in table.rows), without_width(notes))
 
 
 def group_name(group: Group) -> str:
@@ -276,9 +287,13 @@ def _edges(group: Group) -> TableData:
         values = ", ".join(f"{edge.width:g}: {number(edge.edge.rate.value)}" for edge in edges)
         rows.append((f"{at_batch.batch_size:g}", slope, values))
     steps = max(edge.steps for edge in group.edges)
-    title = f"Largest stable rate ε½ against width: {group_name(group)}, within {steps} steps"
+    over = "" if group.fixed else " against width"
+    title = f"Largest stable rate ε½{over}: {group_name(group)}, within {steps} steps"
     note = (
         "B* is the largest batch size at which a stable rate still reaches the best noise scale. A star after its "
         "value means that it lies outside the measured edges."
     )
+    if group.fixed:
+        rates = tuple((batch, value.partition(": ")[2]) for batch, _, value in rows)
+        return TableData(title, ("B", "ε½"), rates, (note,))
     return TableData(title, ("B", "slope", "width: ε½"), tuple(rows), (note,))

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from noisescale.errors import BadInput
 from noisescale.laws import Fit, Group, Recommendation, Settings, fit, read_check, recommend
@@ -19,6 +21,7 @@ from noisescale.report.headline import headline
 from noisescale.report.material import Material
 from noisescale.report.numbers import seconds
 from noisescale.report.recommended_setting import recommendation_table_data
+from noisescale.report.snippet import training_snippet
 from noisescale.report.style import pictures, save
 from noisescale.report.tables import TableData, fit_table_data, group_name
 from noisescale.report.templates import template
@@ -77,7 +80,10 @@ def write_report(study: Study) -> Path:
     data = {
         "schema_version": SCHEMA_VERSION,
         "name": result.name,
-        "result": [*(sentence for group in sentences for sentence in group), *check_sentences(check)],
+        "result": [
+            *(sentence for group in sentences for sentence in group),
+            *check_sentences(check, fixed=result.fixed),
+        ],
         "warnings": warnings,
         "fit": result.as_json(),
         "recommendation": None if recommendation is None else recommendation.as_json(),
@@ -94,8 +100,10 @@ def write_report(study: Study) -> Path:
         result=data["result"],
         warnings=warnings,
         fit_tables=fit_table_data(result),
+        each_width="" if result.fixed else " at each width",
         recommendation_tables=[] if recommendation is None else recommendation_table_data(recommendation),
-        check_table=None if check is None else check_table_data(check),
+        snippet="" if recommendation is None else training_snippet(study.folder, study.spec, recommendation),
+        check_table=None if check is None else check_table_data(check, fixed=result.fixed),
         figures=drawn,
         facts=facts.items(),
         times=_times_table(times),
@@ -123,7 +131,7 @@ def _recommendation(result: Fit) -> tuple[Recommendation | None, list[str]]:
     """Return the recommendation, or None and a warning with the reason."""
     widths = [width.width for group in result.groups for series in group.series for width in series.widths]
     try:
-        return recommend(result, max(widths) * RECOMMENDED_FACTOR), []
+        return recommend(result, None if result.fixed else max(widths) * RECOMMENDED_FACTOR), []
     except BadInput as error:
         return None, [f"no recommendation: {error}"]
 
@@ -157,8 +165,18 @@ def _draw(materials: list[Material], recommendation: Recommendation | None, fold
             for entry in catalogue(material, recommendation if follows else None):
                 name = f"{entry.name}-{index + 1}" if several else entry.name
                 title = f"{entry.title} ({group_name(material.group)})" if several else entry.title
-                drawn.append(_Drawn(name, title, entry.caption, save(entry.draw(), folder, name)))
+                figure = entry.draw()
+                if material.group.fixed:
+                    _name_model(figure)
+                drawn.append(_Drawn(name, title, entry.caption, save(figure, folder, name)))
     return drawn
+
+
+def _name_model(figure: Figure) -> None:
+    """Call the curve or row of a fixed model "model" instead of its width."""
+    for text in figure.findobj(Text):
+        if isinstance(text, Text) and text.get_text() in ("width", "width 1"):
+            text.set_text("model")
 
 
 def _omission_warning(result: Fit) -> list[str]:
@@ -195,7 +213,7 @@ def _subtitle(runs: pd.DataFrame, spec: Mapping[str, Any]) -> str:
     first = grid.iloc[0]
     parts = (
         f"{first.dataset}, {first.train_size:,} training and {first.test_size:,} test examples",
-        f"{first.family}, widths {widths}",
+        first.family if bool(first.fixed) else f"{first.family}, widths {widths}",
         f"{grid.seed.nunique()} seeds",
         f"{len(runs):,} runs",
     )

@@ -28,9 +28,9 @@ from noisescale.store.shards import read_shards
 # equivalence test. A test for "no significant drift" would pass more easily with fewer seeds.
 LATE_MARGIN = 0.01
 
-# The rate falls late if, within the late window, the schedule's factor falls below half of its value at the first
-# evaluation of the window. If this value is already below the floor, the mean over the window equals the value at the
-# end, with less noise.
+# The rate falls late if the schedule's factor at the end is below half of its value at the last evaluation before the
+# late window. If this value is already below the floor, the mean over the window equals the value at the end, with less
+# noise.
 LATE_FALL, LATE_FLOOR = 0.5, 0.05
 
 MEASURES = ("test_accuracy", "test_loss", "validation_accuracy", "validation_loss", "train_accuracy", "train_loss")
@@ -220,16 +220,16 @@ def _set_noise(frame: pd.DataFrame) -> None:
 
 
 def _rate_falls_late(frame: pd.DataFrame, curves: NestedCurves) -> pd.Series:
-    """Return, for each run, whether its schedule lowers the rate within the late window."""
+    """Return, for each run, whether its schedule lowers the rate from the start of the late window to the end."""
     falls = np.zeros(len(frame), dtype=bool)
     if "rate_factor" not in curves.names:
         return pd.Series(falls, frame.index)
     run = np.repeat(np.arange(len(frame)), curves.lengths)
     begin = ((1 - frame.late_fraction) * curves.last("step")).to_numpy()
-    late = curves.flat("step") > begin[run]
-    factors = pd.Series(curves.flat("rate_factor")[late]).groupby(run[late])
-    first, last = factors.first(), factors.last()
-    falls[first.index.to_numpy()] = ((last < LATE_FALL * first) & (first >= LATE_FLOOR)).to_numpy()
+    early = curves.flat("step") <= begin[run]
+    before = pd.Series(curves.flat("rate_factor")[early]).groupby(run[early]).last()
+    places, last = before.index.to_numpy(), curves.last("rate_factor")
+    falls[places] = (last[places] < LATE_FALL * before) & (before >= LATE_FLOOR)
     return pd.Series(falls, frame.index)
 
 

@@ -107,7 +107,7 @@ class Grid:
     @cached_property
     def model(self) -> ModelOptions:
         """Options of the model except its width, with the defaults of its family."""
-        return self.spec.model.options()
+        return self.spec.model.options(fixed=self.spec.grid.fixed)
 
     @property
     def factory(self) -> Factory:

@@ -69,6 +69,8 @@ class SpecFields(Section):
                 optimizer.check(decay=self.training.decay or optimizer.decays[0], nesterov=self.training.nesterov)
             except BadInput as error:
                 raise ValueError(f"for {error.name} {error.required}; got {error.got}") from None
+        if self.grid.fixed and ":" not in self.model.family:
+            raise ValueError(f"grid.width, because the family {self.model.family!r} has a width; got none")
         self._check_checkpoint()
         if self.training.nesterov and not any(self.grid.momentum):
             raise ValueError("a momentum above 0 in grid.momentum where training.nesterov is true; got none")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import ValidationInfo, field_validator, model_validator
+from pydantic import ValidationInfo, field_serializer, field_validator, model_validator
 
+from noisescale.families import FIXED_WIDTH
 from noisescale.parameterizations import PARAMETERIZATIONS, WITH_BASE_WIDTH
 from noisescale.sweeps.axes import Fractions, NonNegativeNumbers, PositiveNumbers, WholeNumbers
 from noisescale.sweeps.spec_values import Count, Schedules, Section, choices, key, names_from
@@ -19,7 +20,10 @@ class GridSection(Section):
 
     width: WholeNumbers = key(
         "list or ladder of whole numbers above 0",
-        "width of the network: units of a hidden layer, or whatever your factory uses the width for",
+        "width of the network: units of a hidden layer, or whatever your factory uses the width for. Without this key, "
+        "the model is one fixed model of yours, in the parameterization own if the spec names none",
+        default=None,
+        validate_default=True,
     )
     batch_size: WholeNumbers = key(
         "list or ladder of whole numbers from 1 to N; below N if the rate axis is g or ḡ and batches are drawn without "
@@ -126,6 +130,11 @@ class GridSection(Section):
         validate_default=True,
     )
 
+    @field_validator("width", mode="before")
+    @classmethod
+    def _width_of_a_fixed_model(cls, value: Any) -> Any:
+        return (FIXED_WIDTH,) if value is None else value
+
     @field_validator("base_width")
     @classmethod
     def _base_width_where_it_is_used(cls, value: int | None, info: ValidationInfo) -> int | None:
@@ -134,6 +143,29 @@ class GridSection(Section):
             names = " or ".join(WITH_BASE_WIDTH)
             raise ValueError(f"no base width where grid.parameterization names neither {names}; got {value}")
         return min(info.data["width"]) if value is None and used and "width" in info.data else value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_width(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or values.get("width") is not None:
+            return values
+        return {"parameterization": ["own"], **{name: value for name, value in values.items() if name != "width"}}
+
+    @field_serializer("width")
+    def _stated_width(self, width: tuple[int, ...]) -> tuple[int, ...] | None:
+        return None if self.fixed else width
+
+    @property
+    def fixed(self) -> bool:
+        """Whether the spec states no width, because it has one fixed model."""
+        return "width" not in self.model_fields_set
+
+    @model_validator(mode="after")
+    def _parameterization_without_width(self) -> GridSection:
+        growing = [name for name in self.parameterization if name in WITH_BASE_WIDTH]
+        if self.fixed and growing:
+            raise ValueError(f"grid.width where grid.parameterization names {', '.join(growing)}; got none")
+        return self
 
     @property
     def rate_axis(self) -> str:

@@ -134,7 +134,8 @@ class ModelSection(Section):
 
     family: str = key(
         choices(FAMILIES) + ' or `"package.module:factory"`',
-        "the network. Your factory is a function `(width, input_shape, num_classes) -> nn.Module`",
+        "the network. Your factory is a function `(width, input_shape, num_classes) -> nn.Module`. Without "
+        "`grid.width` it is a function `(input_shape, num_classes)` or `()`, or a module",
         "resnet: He, Zhang, Ren, Sun 2016",
     )
     depth: Annotated[int, Field(gt=0, le=1000)] = key(
@@ -240,9 +241,14 @@ class ModelSection(Section):
         default=None,
     )
 
-    def options(self) -> ModelOptions:
-        """Return the options with the defaults of the family filled in; refuse what the family does not take."""
-        return complete(ModelOptions(**{f.name: getattr(self, f.name) for f in fields(ModelOptions)}))
+    def options(self, *, fixed: bool = False) -> ModelOptions:
+        """Return the options with the defaults of the family filled in; refuse what the family does not take.
+
+        Args:
+            fixed: Whether the spec has one fixed model without a width.
+        """
+        names = [f.name for f in fields(ModelOptions) if f.name != "fixed"]
+        return complete(ModelOptions(**{name: getattr(self, name) for name in names}, fixed=fixed))
 
 
 class TrainingSection(Section):

@@ -40,6 +40,8 @@ class Schedule:
     """
 
     kind: ClassVar[str] = "constant"
+    # Whether the schedule also changes the weight decay.
+    changes_decay: ClassVar[bool] = False
 
     warmup: float = 0.0
     of: Literal["learning_rate", "batch_size"] = "learning_rate"
@@ -230,6 +232,7 @@ class RandomPieces(Schedule):
     """
 
     kind: ClassVar[str] = "random"
+    changes_decay: ClassVar[bool] = True
 
     pieces: int = 5
     low: float = 0.1
