@@ -5,12 +5,11 @@ from __future__ import annotations
 from pydantic import model_validator
 
 from noisescale.errors import BadInput
+from noisescale.sweeps.spec_data_and_model import DatasetSection, ModelSection
 from noisescale.sweeps.spec_grid import GridSection
 from noisescale.sweeps.spec_measure import MeasureSection
 from noisescale.sweeps.spec_sections import (
-    DatasetSection,
     FitSection,
-    ModelSection,
     StabilitySection,
     TrainingSection,
 )
