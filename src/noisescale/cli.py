@@ -178,6 +178,11 @@ def recommend_command(
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Follow runs with grid.optimizer=sgd, say.")
     ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Train so many steps, if budgets are compared.")] = None,
+    examples: Annotated[int | None, typer.Option(min=1, help="See about so many examples, likewise.")] = None,
+    train_size: Annotated[
+        int | None, typer.Option(min=1, help="Number of training examples, if the study compares several.")
+    ] = None,
     check: Annotated[bool, typer.Option("--check", help="Train it and default settings, and compare them.")] = False,
     check_seeds: Annotated[int, typer.Option(min=2, help="Fresh seeds of the check.")] = 5,
     check_budget: Annotated[float, typer.Option(min=0, help="Seconds that the check may take.")] = 600.0,
@@ -192,7 +197,10 @@ def recommend_command(
     study = Study.open(folder)
     _warn_if_unfinished(folder)
     held, share = read_settings("--set", set_ or []), read_share("--tolerance", tolerance)
-    recommendation = recommend(study, width, batch_size, prefer=prefer, tolerance=share, held=held)
+    recommendation = recommend(
+        study, width, batch_size, prefer=prefer, tolerance=share, held=held, steps=steps, examples=examples,
+        train_size=train_size,
+    )  # fmt: skip
     values, tables = recommendation.as_json(), recommendation_tables(recommendation)
     if check:
         with output_as_errors():

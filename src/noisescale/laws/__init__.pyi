@@ -40,6 +40,7 @@ from .results import MetricOptimum as MetricOptimum
 from .results import Series as Series
 from .results import SummaryRow as SummaryRow
 from .results import WidthFit as WidthFit
+from .run_groups import SIZES as SIZES
 from .settings import Settings as Settings
 from .settings import StudyLike as StudyLike
 from .stability import StabilityEdge as StabilityEdge

@@ -69,7 +69,7 @@ def fit(study: StudyLike, select_on: str | None = None) -> Fit:
         raise BadInput("study", "runs that its spec describes", "; ".join(sentences))
     # The matrices are small: with more threads, a fit takes longer and the other cores wait busily.
     with threadpool_limits(1, "blas"):
-        groups = tuple(_fit_group(group, settings) for group in run_groups(runs))
+        groups = tuple(_fit_group(group, settings) for group in run_groups(runs, settings.budget, settings.budgets))
     rows = tuple(row for group in groups for row in summary_rows(group, settings.metric))
     warnings = (*sentences, *fit_warnings(groups, settings.metric, settings.select_on))
     return Fit(

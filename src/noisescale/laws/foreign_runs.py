@@ -41,15 +41,15 @@ _VERSION = re.compile(r"(noisescale|torch) (\S+?)(?:\+\S+)?(?:,|$)")
 
 
 def set_foreign_aside(
-    runs: pd.DataFrame, spec: Mapping[str, Any], digests: Mapping[float, str] | None = None
+    runs: pd.DataFrame, spec: Mapping[str, Any], digests: Mapping[float, tuple[str, ...]] | None = None
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Return the runs that the spec describes, and a sentence on each kind of other runs.
 
     Args:
         runs: Table of runs, one row each.
         spec: Spec as a dictionary of sections, with defaults.
-        digests: The digest of the study's data by the fraction of redrawn labels. Without a record, the digest of most
-            runs counts.
+        digests: The digests of the study's data by the fraction of redrawn labels. Without a record, the digest of most
+            runs of a size counts.
 
     Returns:
         The runs, and sentences on runs that are set aside and on mixed versions.
@@ -104,15 +104,18 @@ def _allowed(spec: Mapping[str, Any]) -> dict[str, list[Any]]:
     return allowed
 
 
-def _other_data(runs: pd.DataFrame, digests: Mapping[float, str]) -> pd.Series:
+def _other_data(runs: pd.DataFrame, digests: Mapping[float, tuple[str, ...]]) -> pd.Series:
     """Return the mask of the runs on other data than those of the study with as much label noise."""
     if "dataset_hash" not in runs or "label_noise" not in runs:
         return pd.Series(False, runs.index)
-    by_noise = runs.groupby("label_noise", dropna=False)["dataset_hash"]
-    most = by_noise.transform(lambda digest: digest.value_counts().idxmax() if digest.notna().any() else None)
-    recorded = runs["label_noise"].map(digests).astype(object)
-    expected = recorded.where(recorded.notna(), most)
-    return runs["dataset_hash"].notna() & (runs["dataset_hash"] != expected)
+    kinds = [name for name in ("label_noise", "train_size") if name in runs]
+    by_kind = runs.groupby(kinds, dropna=False)["dataset_hash"]
+    most = by_kind.transform(lambda digest: digest.value_counts().idxmax() if digest.notna().any() else None)
+    known = [
+        digest in digests.get(noise, (usual,))
+        for noise, digest, usual in zip(runs["label_noise"], runs["dataset_hash"], most, strict=True)
+    ]
+    return runs["dataset_hash"].notna() & ~pd.Series(known, runs.index, dtype=bool)
 
 
 def _mixed(runs: pd.DataFrame) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 from noisescale.errors import BadInput, unknown_name
 from noisescale.laws.optimum_at_width import best_cell
 from noisescale.laws.results import Fit, Group
+from noisescale.laws.run_groups import SIZES
 from noisescale.laws.rung_ladder import Selection
 from noisescale.training import METRICS, OPTIMIZERS, hyperparameter_names
 
@@ -48,6 +49,29 @@ def held_groups(groups: Sequence[Group], held: Mapping[str, object]) -> list[Gro
             known = ", ".join(map(str, values))
             raise BadInput("--set", f"grid.{key}=VALUE with one of {known}, because each is another problem", "none")
     return remaining
+
+
+def compared_groups(groups: Sequence[Group], held: Mapping[str, object]) -> tuple[list[Group], list[str]]:
+    """Return the groups with the largest budget and the largest training set, because more of either is no choice.
+
+    Args:
+        groups: Groups of a study.
+        held: What the user holds.
+
+    Returns:
+        The groups, and a sentence for each size that was chosen.
+    """
+    remaining, sentences = list(groups), []
+    for key in SIZES:
+        values = {float(group.hyperparameters[key]) for group in remaining if key in group.varied}
+        if key not in held and len(values) > 1:
+            remaining = [group for group in remaining if float(group.hyperparameters[key]) == max(values)]
+            listed = ", ".join(f"{value:g}" for value in sorted(values))
+            sentences.append(f"the largest {_SIZE_WORDS[key]} of the study, {max(values):g} of {listed}")
+    return remaining, sentences
+
+
+_SIZE_WORDS = {"steps": "number of steps", "epochs": "number of epochs", "train_size": "training set"}
 
 
 def _settings(group: Group) -> dict[str, Any]:

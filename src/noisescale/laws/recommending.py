@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from noisescale.errors import BadInput
@@ -11,13 +12,14 @@ from noisescale.estimate import Estimate, no_estimate
 from noisescale.families import FIXED_WIDTH
 from noisescale.laws.fitting import fit
 from noisescale.laws.fixed_texts import without_width
-from noisescale.laws.group_choice import best_selection, group_words, held_groups
+from noisescale.laws.group_choice import best_selection, compared_groups, group_words, held_groups
 from noisescale.laws.metric_laws import NO_BENEFIT_REASON
 from noisescale.laws.noise_rungs import NoiseRungs
 from noisescale.laws.preferences import PREFERENCES, TOLERANCE
 from noisescale.laws.rate_rungs import RateRungs
 from noisescale.laws.recommendation import Recommendation, Rung
 from noisescale.laws.results import SCHEMA_VERSION, Fit, Group, Series
+from noisescale.laws.run_groups import SIZES
 from noisescale.laws.rung_ladder import Request, Selection
 from noisescale.laws.rungs import exceeds, scaled
 from noisescale.laws.settings import StudyLike
@@ -43,6 +45,9 @@ def recommend(
     prefer: str = "metric",
     tolerance: float = TOLERANCE,
     held: Mapping[str, object] | None = None,
+    steps: int | None = None,
+    examples: int | None = None,
+    train_size: int | None = None,
 ) -> Recommendation:
     """Recommend a learning rate, a batch size and steps for a width.
 
@@ -63,6 +68,10 @@ def recommend(
             bound of the loss may be twice as large.
         held: Hyperparameters of the group to follow, by key, such as `{"optimizer": "sgd"}`. Default: the group with
             the best expected metric.
+        steps: Training budget in steps, one that the study compares. Default: its largest budget.
+        examples: Training budget in examples: the budget of the study at which the recommendation sees the nearest
+            number of examples, within a factor of 1.5.
+        train_size: Number of training examples, one that the study compares. Default: its largest.
 
     Returns:
         The recommendation, with the ladder of batch sizes, its basis, validity and warnings.
@@ -83,10 +92,58 @@ def recommend(
     study = study_or_fit if isinstance(study_or_fit, Study) else None
     request = Request(_checked_width(fitted, width), None if batch_size is None else int(batch_size), prefer, tolerance)
     hyperparameters = dict(held or {}) | ({} if parameterization is None else {"parameterization": parameterization})
+    asked = {"steps": steps, "train_size": train_size}
+    hyperparameters |= {key: value for key, value in asked.items() if value is not None}
+    _check_sizes(fitted, {**asked, "examples": examples})
     groups = held_groups(fitted.groups, hyperparameters)
+    compared = hyperparameters if examples is None else {**hyperparameters, "steps": None, "epochs": None}
+    groups, sizes = compared_groups(groups, compared)
     selections, skipped = _selections(fitted, groups, request, study)
+    if examples is not None:
+        selections = _near_examples(selections, examples)
     selection, group_basis = best_selection(fitted, selections, held=bool(hyperparameters))
-    return _recommendation(fitted, selection, [*group_basis, *skipped], request, study)
+    recommendation = _recommendation(fitted, selection, [*group_basis, *sizes, *skipped], request, study)
+    if examples is not None:
+        steps = max(1, round(examples / recommendation.batch_size))
+    return recommendation if steps is None else _with_steps(recommendation, steps, selection.chosen.steps)
+
+
+def _with_steps(recommendation: Recommendation, steps: int, at_equal_time: int) -> Recommendation:
+    """Return the recommendation with the number of steps that was asked for."""
+    ratio = steps / at_equal_time
+    if max(ratio, 1 / ratio) <= _ROUNDING:
+        return replace(recommendation, steps=steps)
+    warning = (
+        f"{steps:,} steps as asked for: the study's cells had the training time (ε·steps, or examples) at this rate "
+        f"of {at_equal_time:,} steps, so that the expected metric is for another time by a factor of {ratio:.2g}"
+    )
+    return replace(recommendation, steps=steps, warnings=(*recommendation.warnings, warning))
+
+
+# Largest factor between the number of examples that is asked for and that of a budget of the study.
+_NEAR = 1.5
+
+
+def _check_sizes(fitted: Fit, asked: Mapping[str, int | None]) -> None:
+    """Refuse a budget or a training size if the study compares none."""
+    compared = {key for group in fitted.groups for key in SIZES if key in group.varied}
+    for name, value in asked.items():
+        needed = {"train_size"} if name == "train_size" else {"steps"} if name == "steps" else {"steps", "epochs"}
+        if value is not None and not needed & compared:
+            axes = " or ".join(f"grid.{key}" for key in sorted(needed))
+            required = f"left out, because the study compares no such sizes ({axes} lists them)"
+            raise BadInput(f"--{name.replace('_', '-')}", required, value)
+
+
+def _near_examples(selections: Sequence[Selection], examples: int) -> list[Selection]:
+    """Return the selections whose recommendation sees about a number of examples."""
+    seen = [selection.chosen.steps * selection.chosen.batch_size for selection in selections]
+    near = min(seen, key=lambda count: abs(math.log(count / examples)))
+    if not 1 / _NEAR <= near / examples <= _NEAR:
+        counts = ", ".join(f"{count:,}" for count in sorted(set(map(int, seen))))
+        required = f"within a factor of {_NEAR:g} of what the study's budgets see: {counts}"
+        raise BadInput("--examples", required, examples)
+    return [selection for selection, count in zip(selections, seen, strict=True) if count == near]
 
 
 def _checked_width(fitted: Fit, width: float | None) -> float:

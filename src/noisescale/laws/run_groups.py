@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from noisescale.errors import BadInput
 from noisescale.store import diverged_or_collapsed
@@ -26,6 +27,10 @@ TRAINING_OPTIONS = (
     "checkpoint",
     "fixed",
 )
+# Column of the budgets that a study compares.
+_BUDGET = "compared_budget"
+# Names of budgets and training sizes among the hyperparameters of a group.
+SIZES = ("steps", "epochs", "train_size")
 _A_RUN = "at least one finished run of the grid"
 _REQUIRED = (
     "purpose",
@@ -62,11 +67,13 @@ class RunGroup:
     price: pd.DataFrame
 
 
-def run_groups(runs: pd.DataFrame) -> list[RunGroup]:
-    """Split the runs of a study into groups by hyperparameters.
+def run_groups(runs: pd.DataFrame, budget: str = "steps", budgets: Sequence[float] = ()) -> list[RunGroup]:
+    """Split the runs of a study into groups by hyperparameters, and by budgets and training sizes that it compares.
 
     Args:
         runs: Table of runs, one row each. Rows with the status "failed" (a fault of the machine) are left out.
+        budget: Budget that the spec fixes, "steps" or "epochs".
+        budgets: Budgets that the spec compares; empty for one. A sweep may extend the largest.
 
     Returns:
         The groups, in order of first appearance.
@@ -88,6 +95,11 @@ def run_groups(runs: pd.DataFrame) -> list[RunGroup]:
     if not (table["purpose"] == "sweep").any():
         raise BadInput("study", _A_RUN, "none: `noisescale sweep` trains them")
     names = [name for name in _group_keys() if name in table.columns]
+    sizes = [_BUDGET] if budgets else []
+    if budgets:
+        table[_BUDGET] = _nearest(table["steps"] / _steps_per_unit(table, budget), budgets)
+    if table.loc[table["purpose"] == "sweep", "train_size"].nunique() > 1:
+        sizes.append("train_size")
     # Runs of version 0.1 do not know their code, so they are taken as runs of the first code that is known.
     if "code" in table and len(codes := [code for code in table["code"].unique() if code]) > 1:
         table["code"] = table["code"].where(table["code"] != "", codes[0])
@@ -95,12 +107,18 @@ def run_groups(runs: pd.DataFrame) -> list[RunGroup]:
     options = [name for name in (*TABLE_OPTIONS, *TRAINING_OPTIONS) if name in table.columns]
     groups = []
     ladders, grid, prices = (table[table["purpose"] == purpose] for purpose in ("stability", "sweep", "price"))
-    varied = [name for name in names if _varies(grid, name)]
+    varied = [name for name in names if _varies(grid, name)] + sizes
     for sweep in [part for _, part in grid.groupby(varied, sort=False, dropna=False)] if varied else [grid]:
-        values = {name: _plain(sweep[name].iloc[0]) for name in names + options}
+        values = {name: _plain(sweep[name].iloc[0]) for name in [*names, *options, *sizes]}
         stability = ladders if ladders.empty else _ladders_of(sweep, ladders, names)
         price = prices if prices.empty else prices.merge(sweep[names].iloc[:1], on=names)
-        groups.append(RunGroup(values, {name: values[name] for name in varied}, sweep, stability, price))
+        if "train_size" in sizes:
+            stability, price = (part[part["train_size"] == values["train_size"]] for part in (stability, price))
+        differing = {name: values[name] for name in varied}
+        for named in (values, differing):
+            if _BUDGET in named:
+                named[budget] = named.pop(_BUDGET)
+        groups.append(RunGroup(values, differing, sweep, stability, price))
     return groups
 
 
@@ -151,6 +169,30 @@ def series_of(sweep: pd.DataFrame, axis: str) -> Iterator[tuple[float, pd.DataFr
         yield float(str(value)), runs
 
 
+def budget_levels(runs: pd.DataFrame, budget: str) -> pd.Series:
+    """Return the budget of each run in the unit in which the spec states it, "steps" or "epochs"."""
+    if budget == "steps":
+        return runs["steps"].astype(float)
+    # An epoch consists of the whole batches of one pass, so steps divided by batches per pass is the spec's number of
+    # epochs at every batch size. If the batch size changes during a run, this quotient is not defined; such a run
+    # records its epochs in `epochs_budget`.
+    levels = (runs["steps"] / _steps_per_unit(runs, budget)).round()
+    return runs["epochs_budget"].astype(float).fillna(levels) if "epochs_budget" in runs else levels
+
+
+def _steps_per_unit(runs: pd.DataFrame, budget: str) -> pd.Series:
+    if budget == "steps":
+        return pd.Series(1.0, runs.index)
+    return (runs["train_size"] // runs["batch_size"]).astype(float)
+
+
+def _nearest(amounts: pd.Series, budgets: Sequence[float]) -> NDArray[np.float64]:
+    """Return the budget of the spec that is nearest to each amount, by its ratio. Steps of an epoch are rounded."""
+    known = np.array(sorted(budgets))
+    apart = np.abs(np.log(amounts.to_numpy(dtype=np.float64)[:, None] / known))
+    return np.asarray(known[apart.argmin(axis=1)])
+
+
 def complete_budget(runs: pd.DataFrame, budget: str) -> pd.DataFrame:
     """Return the runs of one width at the largest budget that every cell and seed of the width has reached.
 
@@ -163,14 +205,7 @@ def complete_budget(runs: pd.DataFrame, budget: str) -> pd.DataFrame:
     Returns:
         The runs at that budget, one for each cell and seed.
     """
-    levels = runs["steps"]
-    if budget == "epochs":
-        # An epoch consists of the whole batches of one pass, so steps divided by batches per pass is the spec's number
-        # of epochs at every batch size. If the batch size changes during a run, this quotient is not defined; such a
-        # run records its epochs in `epochs_budget`.
-        levels = (runs["steps"] / (runs["train_size"] // runs["batch_size"])).round()
-        if "epochs_budget" in runs:
-            levels = runs["epochs_budget"].astype(float).fillna(levels)
+    levels = budget_levels(runs, budget)
     if levels.nunique() == 1:
         return runs.drop_duplicates(["learning_rate", "batch_size", "seed"], keep="last")
     all_cells = runs.groupby(["learning_rate", "batch_size"]).ngroups

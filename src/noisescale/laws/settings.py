@@ -34,6 +34,7 @@ class Settings:
         budget: Budget that is equal over cells, "steps" or "epochs".
         replacement: Whether batches are drawn with replacement.
         units: Unit of each metric of the study, by name, in the order of the tables.
+        budgets: Budgets that the spec compares, in the unit of `budget`; empty for one.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Settings:
     budget: str
     replacement: bool
     units: dict[str, str]
+    budgets: tuple[float, ...] = ()
 
     @classmethod
     def read(cls, spec: Mapping[str, Any], select_on: str | None = None) -> Settings:
@@ -69,7 +71,10 @@ class Settings:
         replacement = training.get("sampling") == "with_replacement"
         units = {ACCURACY: METRICS[ACCURACY].unit, LOSS: _loss_unit(str(training.get("loss", "")))}
         units.setdefault(metric, METRICS[metric].unit)
-        return cls(str(spec.get("name", "")), metric, select, "epochs" if epochs else "steps", replacement, units)
+        budget = "epochs" if epochs else "steps"
+        listed = grid.get(budget)
+        budgets = tuple(sorted(map(float, listed))) if isinstance(listed, list | tuple) and len(listed) > 1 else ()
+        return cls(str(spec.get("name", "")), metric, select, budget, replacement, units, budgets)
 
 
 def _loss_unit(loss: str) -> str:

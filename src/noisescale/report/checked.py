@@ -9,7 +9,7 @@ from rich.table import Table
 from noisescale.estimate import Estimate, mean_of
 from noisescale.laws import Check, Difference
 from noisescale.report.numbers import LEGEND, NONE, number, percent, with_interval
-from noisescale.report.tables import TableData
+from noisescale.report.table_data import TableData
 from noisescale.training import METRICS
 
 

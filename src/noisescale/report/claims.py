@@ -13,7 +13,7 @@ from noisescale.claims import CLAIMS, PAPERS, SEEDS_APART, Evidence, Verdict
 from noisescale.report.figures.claim import claim_figure
 from noisescale.report.numbers import number, seconds
 from noisescale.report.style import pictures, save
-from noisescale.report.tables import TableData
+from noisescale.report.table_data import TableData
 from noisescale.report.templates import template
 from noisescale.store import write_atomically
 

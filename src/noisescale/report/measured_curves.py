@@ -9,7 +9,7 @@ from rich.table import Table
 from noisescale.estimate import Estimate
 from noisescale.measure import ModelReport
 from noisescale.report.numbers import NONE, number
-from noisescale.report.tables import TableData
+from noisescale.report.table_data import TableData
 
 NAMES = {
     "trace_covariance": "tr Σ",

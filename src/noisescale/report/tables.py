@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from rich import box
-from rich.console import OverflowMethod
 from rich.table import Table
-from rich.text import Text
 
 from noisescale.estimate import Estimate
 from noisescale.laws import (
@@ -26,45 +22,10 @@ from noisescale.laws import (
     summary_rows,
     without_width,
 )
+from noisescale.report.best_settings import best_settings
 from noisescale.report.numbers import LEGEND, NONE, batch_size, number, percent, with_interval
+from noisescale.report.table_data import STATUS, TableData
 from noisescale.training import ACCURACY, LOSS, METRICS
-
-
-@dataclass(frozen=True)
-class TableData:
-    """A table as text.
-
-    Args:
-        title: Title above the table.
-        columns: Headings of the columns.
-        rows: Entries of each row, one for each column.
-        notes: Sentences below the table.
-    """
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    notes: tuple[str, ...] = ()
-
-    def as_rich(self) -> Table:
-        """Return the table for a terminal. Numbers stay on one line. Sentences and notes may wrap."""
-        table = Table(
-            title=Text(self.title, style="bold"), caption=Text("\n".join(self.notes)), box=box.SIMPLE_HEAD,
-            title_justify="left", caption_justify="left", padding=(0, 1), collapse_padding=True, pad_edge=False,
-        )  # fmt: skip
-        for index, column in enumerate(self.columns):
-            widest = max((len(row[index]) for row in self.rows), default=0)
-            fits = widest <= _WRAP_LENGTH and column != _STATUS
-            overflow: OverflowMethod = "fold"
-            table.add_column(Text(column), no_wrap=fits, overflow=overflow, min_width=None if fits else _LONGEST_WORD)
-        for row in self.rows:
-            table.add_row(*(Text(entry) for entry in row))
-        return table
-
-
-# Entries longer than this are sentences, which may wrap. The status may also wrap. Numbers may not.
-_WRAP_LENGTH = 44
-_STATUS, _LONGEST_WORD = "status", len("stability-limited")
 
 
 def fit_tables(fit: Fit) -> list[Table]:
@@ -94,6 +55,9 @@ def fit_table_data(fit: Fit) -> list[TableData]:
             tables.append(_laws(group, measured))
         if group.edge_laws:
             tables.append(_edges(group))
+    if len(fit.groups) > 1:
+        best = best_settings(fit)
+        tables.append(_of_fixed_model(best) if fit.fixed else best)
     last = tables[-1]
     tables[-1] = TableData(last.title, last.columns, last.rows, (*last.notes, LEGEND))
     return tables
@@ -126,7 +90,7 @@ def _optima(fit: Fit, group: Group, metric: str) -> TableData:
     varied = "B" if symbol == "ε" else "ε"
     height = f"test {metric.replace('_', ' ')}" + (" (%)" if METRICS[metric].percent else "")
     setting = () if quantity.symbol == varied else (f"{varied} at optimum",)
-    columns = ("width", f"best {quantity.symbol}", *setting, height, "ε½ (at B)", "B*", _STATUS)
+    columns = ("width", f"best {quantity.symbol}", *setting, height, "ε½ (at B)", "B*", STATUS)
     others = f"; the grid has {len(group.series) - 1} more values of {symbol}" if len(group.series) > 1 else ""
     title = f"Optimum by {fit.select_on} {metric}: {group_name(group)}, {symbol} = {series.fixed_value:g}{others}"
     entries = tuple(_row(row, metric, quantity, varied) for row in rows)

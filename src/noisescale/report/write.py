@@ -23,7 +23,8 @@ from noisescale.report.numbers import seconds
 from noisescale.report.recommended_setting import recommendation_table_data
 from noisescale.report.snippet import training_snippet
 from noisescale.report.style import pictures, save
-from noisescale.report.tables import TableData, fit_table_data, group_name
+from noisescale.report.table_data import TableData
+from noisescale.report.tables import fit_table_data, group_name
 from noisescale.report.templates import template
 from noisescale.store import Study, check_writable, write_atomically
 

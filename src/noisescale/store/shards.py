@@ -183,8 +183,8 @@ def read_statuses(folder: Path) -> dict[str, str]:
     return statuses
 
 
-def data_of_shards(folder: Path) -> dict[float, str]:
-    """Return the digest of the data on which the runs of a folder trained, by the fraction of redrawn labels.
+def data_of_shards(folder: Path) -> dict[float, set[str]]:
+    """Return the digests of the data on which the runs of a folder trained, by the fraction of redrawn labels.
 
     Args:
         folder: The subfolder of shards. Damaged files are left out.
@@ -192,9 +192,10 @@ def data_of_shards(folder: Path) -> dict[float, str]:
     Raises:
         BadInput: A newer version wrote a file.
     """
-    digests: dict[float, str] = {}
+    digests: dict[float, set[str]] = {}
     for table in _read_all(folder, _data, damaged=False):
-        digests.update(zip(table["label_noise"].to_pylist(), table["dataset_hash"].to_pylist(), strict=True))
+        for noise, digest in set(zip(table["label_noise"].to_pylist(), table["dataset_hash"].to_pylist(), strict=True)):
+            digests.setdefault(noise, set()).add(digest)
     return digests
 
 

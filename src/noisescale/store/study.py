@@ -82,8 +82,10 @@ class Study:
             raise BadInput(str(path), required, "something else")
         return record
 
-    def data_digests(self) -> dict[float, str]:
-        """Return the digest of the data by the fraction of redrawn labels. Empty for studies that do not record it.
+    def data_digests(self) -> dict[float, tuple[str, ...]]:
+        """Return the digests of the data, of each size, by the fraction of redrawn labels.
+
+        The result is empty for studies that do not record them.
 
         Raises:
             BadInput: The record of the data is damaged.
@@ -200,8 +202,12 @@ def _data_shape(values: Any) -> tuple[tuple[int, ...], int]:
     return TokenShape(shape, values["vocabulary"]), classes
 
 
-def _digests(values: Any) -> dict[float, str]:
-    return {float(noise): str(digest) for noise, digest in values.get("digests", {}).items()}
+def _digests(values: Any) -> dict[float, tuple[str, ...]]:
+    # Studies with one size recorded one digest, as a text.
+    return {
+        float(noise): (known,) if isinstance(known, str) else tuple(map(str, known))
+        for noise, known in values.get("digests", {}).items()
+    }
 
 
 def _set_noise(frame: pd.DataFrame) -> None:

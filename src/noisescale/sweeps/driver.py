@@ -191,7 +191,7 @@ class Driver:
         jobs = [
             Job(
                 pack,
-                self.grid.spec.dataset.options(pack.runs[0].label_noise),
+                self.grid.data_options(pack.runs[0]),
                 self.folder / SHARDS,
                 self.folder / KERNELS,
                 self.folder / CHECKPOINTS,

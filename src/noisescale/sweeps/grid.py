@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from noisescale.datasets import Dataset, load_dataset
+from noisescale.datasets import Dataset, DatasetOptions, load_dataset
 from noisescale.errors import BadInput
 from noisescale.families import (
     FAMILIES,
@@ -26,20 +26,14 @@ from noisescale.families import (
 from noisescale.parameterizations import (
     WITH_BASE_WIDTH,
     WITH_QUERY_ROWS,
-    build_table,
-    describe_parameters,
-    initial_variances,
-    layer_rows,
-    multipliers_of_text,
     multipliers_text,
-    multiply_rates,
-    reference_width,
 )
 from noisescale.runs import Run
 from noisescale.seeding import seeded
 from noisescale.store import AcceptedBatches
 from noisescale.sweeps.axes import LARGEST_INTEGER
 from noisescale.sweeps.code_identity import CodeIdentity, identify
+from noisescale.sweeps.noise_ratio import read_out_ratio
 from noisescale.sweeps.spec_fields import SpecFields
 from noisescale.sweeps.trial_batches import find_accepted_batches
 from noisescale.training import (
@@ -72,6 +66,7 @@ class Point:
         label_noise: Fraction of redrawn labels.
         schedule: Schedule, as in `Schedule.text`.
         budget: ("steps", number) or ("epochs", number).
+        train_size: Number of training examples before the validation split; None for that of the data set.
     """
 
     parameterization: str
@@ -85,6 +80,7 @@ class Point:
     label_noise: float
     schedule: str
     budget: tuple[str, float]
+    train_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -96,13 +92,37 @@ class Grid:
     """
 
     spec: SpecFields
-    _data: dict[float, Dataset] = field(default_factory=dict)
+    _data: dict[tuple[float, int | None], Dataset] = field(default_factory=dict)
 
-    def dataset(self, label_noise: float) -> Dataset:
-        """Return the data with a fraction of redrawn labels. The data is loaded once."""
-        if label_noise not in self._data:
-            self._data[label_noise] = load_dataset(self.spec.dataset.options(label_noise))
-        return self._data[label_noise]
+    def dataset(self, label_noise: float, train_size: int | None = None) -> Dataset:
+        """Return the data with a fraction of redrawn labels. The data is loaded once.
+
+        Args:
+            label_noise: The fraction.
+            train_size: One of `train_sizes`. Default: the largest.
+        """
+        key = label_noise, self.train_sizes[-1] if train_size is None else train_size
+        if key not in self._data:
+            self._data[key] = load_dataset(self.spec.dataset.options(*key))
+        return self._data[key]
+
+    @property
+    def train_sizes(self) -> tuple[int | None, ...]:
+        """Sizes of training sets before the validation split, in increasing order. None for that of the data set."""
+        return tuple(sorted(self.spec.grid.train_size)) if self.spec.grid.train_size else (None,)
+
+    def datasets(self, label_noise: float) -> list[Dataset]:
+        """Return the data with a fraction of redrawn labels at each size of the training set."""
+        return [self.dataset(label_noise, size) for size in self.train_sizes]
+
+    def data_options(self, run: Run) -> DatasetOptions:
+        """Return the options with which a worker loads the data of a run."""
+        sizes = {len(self.dataset(run.label_noise, size).x_train): size for size in self.train_sizes}
+        return self.spec.dataset.options(run.label_noise, sizes.get(run.train_size))
+
+    def data_of(self, run: Run) -> Dataset:
+        """Return the data of a run."""
+        return self.dataset(run.label_noise, self.data_options(run).train_size if self.spec.grid.train_size else None)
 
     @cached_property
     def model(self) -> ModelOptions:
@@ -151,7 +171,7 @@ class Grid:
     @property
     def largest_batch(self) -> int:
         """Largest batch size: the size of the training set, or one less if rates follow from a noise scale above 0."""
-        examples = len(self.dataset(self.label_noises[0]).x_train)
+        examples = min(len(data.x_train) for data in self.datasets(self.label_noises[0]))
         noise_axis = self.spec.grid.rate_axis in ("noise_scale", "normalized_noise_scale")
         return examples - (noise_axis and self.spec.training.sampling != "with_replacement")
 
@@ -228,7 +248,7 @@ class Grid:
         return (
             grid.parameterization, grid.width, grid.batch_size, getattr(grid, grid.rate_axis), self._optimizers(),
             grid.weight_decay, grid.init_scale, self.label_noises, [schedule.text for schedule in self.schedules],
-            self._budgets(),
+            self._budgets(), self.train_sizes,
         )  # fmt: skip
 
     def cell(self, point: Point) -> list[Run]:
@@ -237,7 +257,7 @@ class Grid:
             parameterization=point.parameterization, width=point.width, batch_size=point.batch_size,
             learning_rate=self._learning_rate(point), optimizer=point.optimizer, weight_decay=point.weight_decay,
             init_scale=point.init_scale, label_noise=point.label_noise, schedule=point.schedule, seed=0,
-            **dict(point.hyperparameters), **self._length(point),
+            data_size=point.train_size, **dict(point.hyperparameters), **self._length(point),
         )  # fmt: skip
         if run.epochs_budget is not None:
             run = replace(run, steps=MovingBatches(run).steps)
@@ -247,10 +267,15 @@ class Grid:
         """Return all runs of the grid."""
         return [run for point in self.points() for run in self.cell(point)]
 
-    def run(self, **values: Any) -> Run:
-        """Return a run with the given values, and the values of the spec for all other keys."""
+    def run(self, data_size: int | None = None, **values: Any) -> Run:
+        """Return a run with the given values, and the values of the spec for all other keys.
+
+        Args:
+            data_size: One of `train_sizes`. Default: the largest.
+            **values: Fields of the run.
+        """
         spec, training = self.spec, self.spec.training
-        data = self.dataset(values["label_noise"])
+        data = self.dataset(values["label_noise"], data_size)
         common = {
             "dataset": spec.dataset.name,
             "dataset_hash": data.hash,
@@ -309,7 +334,7 @@ class Grid:
         epochs = amount
         if kind == "epochs":
             # The last partial batch of an epoch is dropped.
-            amount *= len(self.dataset(point.label_noise).x_train) // point.batch_size
+            amount *= len(self.dataset(point.label_noise, point.train_size).x_train) // point.batch_size
         if amount > LARGEST_INTEGER:
             raise BadInput(f"the budget in {kind}", "at most 2^53 steps", point.budget[1])
         batch_changes = kind == "epochs" and parse_schedule(point.schedule).of == "batch_size"
@@ -325,7 +350,7 @@ class Grid:
             axis, value = "noise_scale", value / ratio
         law = OPTIMIZERS[point.optimizer].noise
         assert law is not None  # the spec refuses this axis for an optimizer without a noise law
-        train_size = len(self.dataset(point.label_noise).x_train)
+        train_size = len(self.dataset(point.label_noise, point.train_size).x_train)
         momentum = dict(point.hyperparameters).get("momentum", 0.0)
         replacement = self.spec.training.sampling == "with_replacement"
         return law.rate(axis, value, point.batch_size, train_size, momentum, replacement=replacement)
@@ -355,33 +380,8 @@ class Grid:
         shape = (data.input_shape, data.num_classes)
         try:
             factors = multipliers_text(self.spec.model.rate_multipliers or {})
-            return _read_out_ratio(
-                self.factory, parameterization, widths, init_scale, self._query_rows, factors, *shape
-            )
+            return read_out_ratio(self.factory, parameterization, widths, init_scale, self._query_rows, factors, *shape)
         except (MemoryError, OverflowError, RuntimeError, TypeError) as error:
             line = str(error).splitlines()[0]
             got = " and ".join(str(size) for size in widths if size is not None)
             raise BadInput("grid.width", "widths at which the model can be built", f"{got} ({line})") from error
-
-
-@cache
-def _read_out_ratio(
-    factory: Factory,
-    parameterization: str,
-    widths: tuple[int, int | None],
-    init_scale: float,
-    query_rows: tuple[str, ...],
-    rate_multipliers: str,
-    shape: tuple[int, ...],
-    classes: int,
-) -> float:
-    width, base_width = widths
-    with seeded(0):
-        module, reference = factory(width, shape, classes), factory(reference_width(width), shape, classes)
-        base = None if base_width is None else factory(base_width, shape, classes)
-    described = describe_parameters(module, reference, base, query_rows)
-    table = build_table(parameterization, described, init_scale)
-    table = multiply_rates(table, multipliers_of_text(rate_multipliers))
-    variances = initial_variances(table, factory, width, shape, classes)
-    ratios = [row["normalized_noise_scale"] for row in layer_rows(table, variances, 1.0) if row["is_reference"]]
-    return ratios[0] if ratios else math.nan

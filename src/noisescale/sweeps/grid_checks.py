@@ -109,7 +109,7 @@ def _check_batches(grid: Grid, key: str, sizes: tuple[int, ...], largest: int) -
         if (fault := grid.model.sized_normalization.batch_fault(size)) is not None:
             raise BadInput(key, fault, size)
         if size > largest:
-            examples = len(grid.dataset(grid.label_noises[0]).x_train)
+            examples = min(len(data.x_train) for data in grid.datasets(grid.label_noises[0]))
             below = "" if largest == examples else ", or one less if the rate follows from a noise scale"
             raise BadInput(key, f"at most the {examples} training examples{below}", size)
 

@@ -46,7 +46,7 @@ def measure_packs(packs: Sequence[Pack], grid: Grid, workers: Workers) -> tuple[
             continue
         try:
             with contained():
-                data = grid.dataset(pack.runs[0].label_noise)
+                data = grid.data_of(pack.runs[0])
                 timed = time_pack(pack, data, workers.device, workers.threads, each)
         except Exception as error:  # a user's module may raise anything
             notes[f"a pack of width {pack.runs[0].width} could not be timed: {one_line(error)}"] = None

@@ -63,13 +63,13 @@ def planned_sizes(path: Path) -> dict[str, int]:
     return {record["pack_id"]: len(record["runs"]) for record in plan_records(path)}
 
 
-def planned_data(path: Path) -> dict[float, str]:
-    """Return the digest of the data with which the packs were planned, by the fraction of redrawn labels."""
-    digests: dict[float, str] = {}
+def planned_data(path: Path) -> dict[float, set[str]]:
+    """Return the digests of the data with which the packs were planned, by the fraction of redrawn labels."""
+    digests: dict[float, set[str]] = {}
     for record in plan_records(path):
         try:
             run = Run.from_record(record["runs"][0])
-            digests[run.label_noise] = run.dataset_hash
+            digests.setdefault(run.label_noise, set()).add(run.dataset_hash)
         except TypeError as error:
             raise _damaged(path, error) from None
     return digests

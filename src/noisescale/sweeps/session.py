@@ -210,15 +210,16 @@ def check_data(folder: Path, grid: Grid) -> None:
             every call.
     """
     # The plan also knows the data of runs that have not finished, but it may have been removed.
-    digests = {**data_of_shards(folder / SHARDS), **planned_data(folder / "plan.jsonl")}
+    shards, planned = data_of_shards(folder / SHARDS), planned_data(folder / "plan.jsonl")
+    digests = {noise: shards.get(noise, set()) | planned.get(noise, set()) for noise in {**shards, **planned}}
     for noise in grid.label_noises:
-        if digests.get(noise, grid.dataset(noise).hash) != grid.dataset(noise).hash:
+        if not digests.get(noise, set()) <= {data.hash for data in grid.datasets(noise)}:
             name = f"dataset {grid.spec.dataset.name}"
             raise BadInput(name, "the arrays with which this folder was created; use another --out", "other values")
     first = grid.label_noises[0]
     if first not in digests and ":" in grid.spec.dataset.name:
         # Every worker calls the function.
-        if load_dataset(grid.spec.dataset.options(first)).hash != grid.dataset(first).hash:
+        if load_dataset(grid.spec.dataset.options(first, grid.train_sizes[-1])).hash != grid.dataset(first).hash:
             required = "a function that returns the same values at every call, e.g. from np.random.default_rng(0)"
             raise BadInput("dataset.name", required, f"other values at the second call of {grid.spec.dataset.name}")
 
@@ -270,6 +271,6 @@ def record_data(folder: Path, grid: Grid) -> None:
         shapes["vocabulary"] = vocabulary
     if data.entropy is not None:
         shapes["entropy"] = data.entropy
-    digests = {noise: grid.dataset(noise).hash for noise in grid.label_noises}
+    digests = {noise: [data.hash for data in grid.datasets(noise)] for noise in grid.label_noises}
     text = json.dumps({**shapes, "digests": digests})
     write_atomically(folder / "data.json", lambda file: file.write(text.encode()))

@@ -187,7 +187,7 @@ class SettingRuns:
         """Return the time of a pack from its first steps. Packs of equal shape take equal times."""
         key = (pack.runs[0].shape_key, len(pack.runs))
         if key not in self._times:
-            data = self.grid.dataset(pack.runs[0].label_noise)
+            data = self.grid.data_of(pack.runs[0])
             self._times[key] = time_pack(pack, data, self._workers.device, self._workers.threads).seconds
         return self._times[key]
 

@@ -108,9 +108,15 @@ class DatasetSection(Section):
         default=False,
     )
 
-    def options(self, label_noise: float) -> DatasetOptions:
-        """Return the options of the data set at one fraction of redrawn labels."""
-        return DatasetOptions(**{**self.model_dump(), "label_noise": label_noise})
+    def options(self, label_noise: float, train_size: int | None = None) -> DatasetOptions:
+        """Return the options of the data set at one fraction of redrawn labels.
+
+        Args:
+            label_noise: The fraction.
+            train_size: Number of training examples in place of that of the section.
+        """
+        size = self.train_size if train_size is None else train_size
+        return DatasetOptions(**{**self.model_dump(), "label_noise": label_noise, "train_size": size})
 
 
 class ModelSection(Section):

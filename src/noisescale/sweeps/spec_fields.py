@@ -48,6 +48,8 @@ class SpecFields(Section):
             raise ValueError(f"exactly one of {', '.join(places)}; got {', '.join(given) or 'none'}")
         if self.grid.label_noise is not None and self.dataset.label_noise:
             raise ValueError("label noise in one place, dataset.label_noise or grid.label_noise; got both")
+        if self.grid.train_size is not None and self.dataset.train_size is not None:
+            raise ValueError("training sizes in one place, dataset.train_size or grid.train_size; got both")
         if self.grid.schedule is not None and self.training.schedule != Schedule():
             raise ValueError("schedules in one place, training.schedule or grid.schedule; got both")
         options = {

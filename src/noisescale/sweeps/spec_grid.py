@@ -123,6 +123,12 @@ class GridSection(Section):
         "budgets to compare, in epochs. An epoch is ⌊N/B⌋ steps; the number of steps is rounded",
         default=None,
     )
+    train_size: WholeNumbers | None = key(
+        "list or ladder of whole numbers above 0",
+        "numbers of training examples to compare, before the validation split. A smaller set is part of a larger one. "
+        "`dataset.train_size` if not given",
+        default=None,
+    )
     base_width: Count | None = key(
         "whole number above 0",
         "the width at which improved_standard and mup equal standard; the smallest width if not given",

@@ -1,4 +1,4 @@
-"""The sections `[training]`, `[fit]` and `[stability]` of a spec. Each key states its row of the reference page, docs/spec.md."""
+"""The sections `[training]`, `[fit]` and `[stability]` of a spec. Each key states its row of docs/spec.md."""
 
 from __future__ import annotations
 
