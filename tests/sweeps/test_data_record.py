@@ -27,7 +27,7 @@ def test_the_vocabulary_and_the_entropy_are_recorded(tmp_path: Path, make_spec: 
     study = Study(tmp_path, {})
     shape, classes = study.data_shape()
     assert (shape, vocabulary_of(shape), classes) == ((5,), 6, 6)
-    assert study.data_digests() == {0.0: grid.dataset(0.0).hash}
+    assert study.data_digests() == {0.0: (grid.dataset(0.0).hash,)}
     assert json.loads((tmp_path / "data.json").read_text())["entropy"] == grid.dataset(0.0).entropy
     assert any("nats per token" in note for note in grid.notes())
 

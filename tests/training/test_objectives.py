@@ -146,6 +146,8 @@ def test_balanced_weights_give_every_class_the_same_sum() -> None:
     assert weights is not None
     assert [float(weights[label] * (labels == label).sum()) for label in range(3)] == pytest.approx([2, 2, 2])
     assert class_weights("", labels, 3) is None
+    ignoring = class_weights("balanced", labels, 3, ignore_index=0)
+    assert ignoring is not None and ignoring.tolist() == pytest.approx([1, 1.5, 0.75])
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ L = Σ_i w_i ℓ_i / Σ_i w_i over the examples of a batch or, where every token
 from __future__ import annotations
 
 import json
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
@@ -252,7 +251,7 @@ def objective_of(run: Run, dataset: Dataset) -> Objective:
 def class_weights(text: str, labels: Tensor, num_classes: int, ignore_index: int | None = None) -> Tensor | None:
     """Return the weight of each class, shape [K], in float64; None for equal weights.
 
-    Balanced weights are n/(K n_c) for n labels, of which n_c are of class c.
+    Balanced weights are n/(K n_c) for n labels of K classes that count, of which n_c are of class c.
 
     Args:
         text: "balanced", a list of numbers as JSON, or nothing.
@@ -272,7 +271,13 @@ def class_weights(text: str, labels: Tensor, num_classes: int, ignore_index: int
         return weights
     counted = labels if ignore_index is None else labels[labels != ignore_index]
     counts = torch.bincount(counted.flatten().long(), minlength=num_classes).double()
-    if not bool(counts.all()):
+    needed = torch.ones_like(counts, dtype=torch.bool)
+    if ignore_index is not None and 0 <= ignore_index < num_classes:
+        needed[ignore_index] = False
+    if not bool(counts[needed].all()):
         required = f"{BALANCED!r} only if every class has a training example"
-        raise BadInput("training.class_weights", required, f"none of class {int((counts == 0).nonzero()[0])}")
-    return math.prod(counted.shape) / (num_classes * counts)
+        missing = int((needed & (counts == 0)).nonzero()[0])
+        raise BadInput("training.class_weights", required, f"none of class {missing}")
+    weights = counted.numel() / (needed.sum() * counts)
+    # The weight of a class that does not count is never used.
+    return weights.where(needed, 1.0)
