@@ -141,6 +141,13 @@ def test_unusable_tokens_are_refused_by_name(changed: dict[str, Any], values: di
         check_arrays("own", **{**USABLE, **changed}, options=options(**values))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.int64])
+def test_a_view_that_claims_more_than_any_memory_ends(dtype: type) -> None:
+    endless = np.lib.stride_tricks.as_strided(np.zeros(1, dtype), (2**50, 3), (0, 0))
+    with pytest.raises(MemoryError):
+        check_arrays("own", endless, np.arange(4) % 2, np.zeros((4, 3), dtype), np.arange(4) % 2)
+
+
 def test_labels_of_tokens_are_not_redrawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BadInput, match=r"dataset\.label_noise: must be 0 .*labels of tokens. Got: 0.1"):
         load(tmp_path, monkeypatch, USABLE, label_noise=0.1)

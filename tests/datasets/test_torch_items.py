@@ -206,6 +206,16 @@ def test_a_random_transform_is_refused_with_this_reason(load: Load, change: Call
         load(items(TRAIN, change), tensors(TEST))
 
 
+def noisy(batch: list[Any]) -> Any:
+    inputs, labels = padded(batch)
+    return inputs + torch.randint(9, ()), labels
+
+
+def test_a_random_collate_function_is_refused(load: Load) -> None:
+    with pytest.raises(BadInput, match="Got: another batch from the collate function at the second reading"):
+        load(DataLoader(ragged(3), collate_fn=noisy), DataLoader(ragged(3), collate_fn=noisy))
+
+
 class Fault(Mapped):
     """A data set without a usable length."""
 
@@ -229,7 +239,7 @@ class Fault(Mapped):
         (Stream(TRAIN, 41), r"train: as many items as its length states, 41. Got: 40"),
         (Stream(TRAIN, 39), r"train: as many items as its length states, 39. Got: more"),
         (Stream(slice(0, 0), 3), r"train: as many items as its length states, 3. Got: 0"),
-        (DataLoader(ragged(3), collate_fn=lambda batch: 1 / 0), r"collate function that takes all 12 items .*Zero"),
+        (DataLoader(ragged(3), collate_fn=lambda batch: 1 / 0), r"collate function that takes 12 items .*Zero"),
         (
             DataLoader(ragged(3), collate_fn=lambda batch: padded(batch[:5])),
             r"12 items along the first axis, from the collate function. Got: shape \[5, 3\]",

@@ -89,20 +89,26 @@ class Language:
             data_seed: The seed of the data.
             part: Name of the set of examples. Sets with different names are independent.
         """
+        # The thresholds of all states lie one after another, from s to s + 1 for state s, so that one search finds all
+        # tokens of a position.
+        thresholds = self.table.reshape(-1, self.vocabulary).cumsum(axis=1)
+        thresholds[:, -1] = 1.0
+        thresholds += np.arange(len(thresholds))[:, None]
         blocks = [
-            self._block(length, random_stream(data_seed, f"language {part} {block}"))
+            self._block(length, thresholds.ravel(), random_stream(data_seed, f"language {part} {block}"))
             for block in range(math.ceil(examples / _BLOCK))
         ]
         return np.concatenate(blocks)[:examples]
 
-    def _block(self, length: int, rng: np.random.Generator) -> Array:
+    def _block(self, length: int, thresholds: Array, rng: np.random.Generator) -> Array:
         states, vocabulary = self.stationary.size, self.vocabulary
-        thresholds = self.table.reshape(states, vocabulary).cumsum(axis=1)[:, :-1]
         state = rng.choice(states, size=_BLOCK, p=self.stationary.ravel() / self.stationary.sum())
         tokens = np.empty((_BLOCK, max(length, self.order)), dtype=np.int64)
         tokens[:, : self.order] = np.stack(np.unravel_index(state, self.stationary.shape), axis=1)
         for position in range(self.order, length):
-            tokens[:, position] = (rng.random((_BLOCK, 1)) >= thresholds[state]).sum(axis=1)
+            place = np.searchsorted(thresholds, state + rng.random(_BLOCK), side="right")
+            # A number next to 1 may be rounded to it.
+            tokens[:, position] = np.minimum(place - state * vocabulary, vocabulary - 1)
             state = (state * vocabulary + tokens[:, position]) % states
         return tokens[:, :length]
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from noisescale.datasets.dataset import Array
-from noisescale.datasets.memory_map import in_chunks
+from noisescale.datasets.memory_map import in_chunks, is_mapped
 from noisescale.errors import BadInput
 
 
@@ -117,7 +117,8 @@ def check_finite(array: Array, name: str) -> None:
         BadInput: Entries are NaN or infinite. The message counts them.
     """
     nan = infinite = 0
-    for part in in_chunks(np.atleast_1d(array)):
+    # An array in memory is checked as a whole: a view may claim a size that no memory holds, and parts have no end.
+    for part in in_chunks(array) if is_mapped(array) else (array,):
         nan, infinite = nan + int(np.isnan(part).sum()), infinite + int(np.isinf(part).sum())
     if nan or infinite:
         got = f"{nan} NaN and {infinite} infinite of {array.size} entries"

@@ -1,4 +1,4 @@
-"""Reads torch data sets and loaders into arrays, once, and says what of a loader is not used.
+"""Reads torch data sets and loaders into arrays, once.
 
 Items are pairs `(input, target)`, or dicts with a target and one input. They are stacked, or put together by the
 collate function of a loader, which may pad them. The arrays are stored in files that are mapped into memory.
@@ -9,32 +9,19 @@ twice, and must be equal.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from itertools import chain, islice, zip_longest
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import (
-    BatchSampler,
-    DataLoader,
-    Dataset,
-    IterableDataset,
-    RandomSampler,
-    SequentialSampler,
-    Subset,
-    SubsetRandomSampler,
-    TensorDataset,
-    WeightedRandomSampler,
-    default_collate,
-    default_convert,
-)
+from torch.utils.data import TensorDataset
 
 from noisescale.datasets.dataset import Array
 from noisescale.datasets.memory_map import RowWriter, store_rows
 from noisescale.datasets.plain_arrays import real_array
+from noisescale.datasets.torch_loaders import Collate, Items, items_of
 from noisescale.errors import BadInput, one_line
 
 # Names of the target in an item that is a dict, as libraries use them.
@@ -42,43 +29,6 @@ TARGET_NAMES = ("target", "targets", "label", "labels", "y")
 
 # Number of items that are read twice. A transform that changes half of its items escapes with probability 2^-32.
 _TWICE = 32
-Collate = Callable[[list[Any]], Any]
-
-
-@dataclass(frozen=True, eq=False)
-class Items:
-    """The items of a torch data set.
-
-    Args:
-        name: Name for messages, such as "data:function train".
-        data: The data set.
-        collate: The function that puts items together, if the user gave one.
-        notes: What of a loader is not used.
-    """
-
-    name: str
-    data: Dataset[Any]
-    collate: Collate | None = None
-    notes: tuple[str, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.data)  # type: ignore[arg-type]
-
-    def __iter__(self) -> Iterator[Any]:
-        if isinstance(self.data, IterableDataset):
-            yield from islice(self.data, len(self) + 1)  # one more shows that the length is wrong
-        else:
-            for index in range(len(self)):
-                yield self.data[index]
-
-
-def is_torch_data(value: object) -> bool:
-    """Return whether a value is a torch data set or a loader.
-
-    Args:
-        value: What a user's function returned.
-    """
-    return isinstance(value, Dataset | DataLoader)
 
 
 def read_torch_data(name: str, train: Any, test: Any) -> tuple[tuple[Array, Array, Array, Array], tuple[str, ...]]:
@@ -114,64 +64,21 @@ def read_torch_data(name: str, train: Any, test: Any) -> tuple[tuple[Array, Arra
     return (x_train, y_train, x_test, y_test), (*first.notes, *second.notes)
 
 
-def items_of(value: Any, name: str) -> Items:
-    """Return the items of a torch data set or of a loader, with notes about the loader.
-
-    Args:
-        value: The data set or the loader.
-        name: Its name, for messages.
-
-    Raises:
-        BadInput: It has no length.
-    """
-    collate, notes, data = None, [], value
-    if isinstance(value, DataLoader):
-        data, sampler = value.dataset, getattr(value.batch_sampler, "sampler", value.sampler)
-        if value.collate_fn not in (default_collate, default_convert):
-            collate = value.collate_fn
-        if isinstance(sampler, SubsetRandomSampler):
-            data = Subset(data, list(sampler.indices))
-        notes = [f"{name}: {note}" for note in _loader_notes(value, sampler)]
-    try:
-        length = len(data)
-    except Exception as error:  # a user's class may raise anything
-        raise BadInput(name, "a data set with a length (`__len__`)", one_line(error)) from error
-    if length < 1:
-        raise BadInput(name, "a data set with at least one item", length)
-    return Items(name, data, collate, tuple(notes))
-
-
-def _loader_notes(loader: DataLoader[Any], sampler: object) -> list[str]:
-    """Say what of a loader is not used, because training draws its batches itself."""
-    if isinstance(loader.dataset, IterableDataset):
-        notes = []
-    elif isinstance(sampler, WeightedRandomSampler):
-        notes = ["the weights of its sampler are not used; every example is drawn equally often"]
-    elif isinstance(sampler, SubsetRandomSampler):
-        notes = ["the examples of its sampler are used, in the order of training.sampling"]
-    elif isinstance(sampler, RandomSampler):
-        notes = ["its shuffle is not used; training.sampling states the order of examples"]
-    elif isinstance(sampler, SequentialSampler):
-        notes = []
-    else:
-        notes = [f"its sampler {type(sampler).__name__} is not used; all examples are, equally often"]
-    if loader.batch_sampler is not None and type(loader.batch_sampler) is not BatchSampler:
-        notes.append(f"its batch sampler {type(loader.batch_sampler).__name__} is not used")
-    if loader.drop_last:
-        notes.append("its drop_last is not used; all examples are read")
-    return notes
-
-
 def _check_repeatable(items: Items) -> None:
-    """Read the first items twice and compare them."""
-    readings = [[_leaves(item) for item in islice(items, _TWICE)] for _ in range(2)]
+    """Read the first items twice, collate them twice, and compare."""
+    readings = []
+    for _ in range(2):
+        first = list(islice(items, _TWICE))
+        batches = [] if items.collate is None else [_collate(first, items.collate, items.name)]
+        readings.append([_leaves(value) for value in (*first, *batches)])
     for index, (item, again) in enumerate(zip_longest(*readings)):
         if item is None or again is None or len(item) != len(again) or not all(map(_equal, item, again)):
             required = (
                 "the same items at every reading. A random transform would be used once and not in each epoch: remove "
                 "it, or use training.augmentation"
             )
-            raise BadInput(items.name, required, f"another item {index} at the second reading")
+            what = f"item {index}" if index < min(_TWICE, len(items)) else "batch from the collate function"
+            raise BadInput(items.name, required, f"another {what} at the second reading")
 
 
 def pair_of(item: Any, name: str) -> tuple[Any, Any]:
@@ -255,18 +162,22 @@ def _counted(items: Items) -> Iterator[Any]:
 
 
 def _collated(items: list[Any], collate: Collate, name: str) -> tuple[Array, Array]:
-    """Put all items together with the user's function."""
-    try:
-        batch = collate(items)
-    except Exception as error:  # a user's function may raise anything
-        required = f"a collate function that takes all {len(items)} items at once"
-        raise BadInput(name, required, one_line(error)) from error
-    inputs, targets = (_plain(value, f"{name}, after the collate function") for value in pair_of(batch, name))
+    """Return the inputs and the targets of all items, put together by the user's function."""
+    pair = pair_of(_collate(items, collate, name), name)
+    inputs, targets = (_plain(value, f"{name}, after the collate function") for value in pair)
     for array in (inputs, targets):
         if array.shape[:1] != (len(items),):
             required = f"arrays with the {len(items)} items along the first axis, from the collate function"
             raise BadInput(name, required, f"shape {list(array.shape)}")
     return inputs, targets
+
+
+def _collate(items: list[Any], collate: Collate, name: str) -> Any:
+    try:
+        return collate(items)
+    except Exception as error:  # a user's function may raise anything
+        required = f"a collate function that takes {len(items)} items at once"
+        raise BadInput(name, required, one_line(error)) from error
 
 
 def _plain(value: Any, name: str) -> Array:

@@ -41,9 +41,12 @@ def check_arrays(
         required = f"examples must have the same shape as in x_train, {list(x_train.shape[1:])}"
         raise BadInput(f"{name} x_test", required, list(x_test.shape[1:]))
     is_tabular = any(columns is not None for columns in x_columns)
-    vocabulary = _vocabulary(name, x_train, x_test, options, is_tabular=is_tabular)
-    if vocabulary is not None:
+    vocabulary = None
+    if _are_tokens(name, x_train, x_test, options, is_tabular=is_tabular):
         x_train, x_test = as_integers(x_train), as_integers(x_test)
+        vocabulary = options.vocabulary or vocabulary_for(name, x_train, x_test)
+        for part, tokens in (("x_train", x_train), ("x_test", x_test)):
+            check_tokens(tokens, vocabulary, f"{name} {part}")
     # Labels of tokens belong to the tokens, or to the positions of a sequence of vectors.
     lengths = x_train.shape[1:] if vocabulary is not None or x_train.ndim == 3 else ()
     y_train = read_targets(y_train, f"{name} y_train", len(x_train), lengths, multi_label=options.multi_label)
@@ -77,20 +80,16 @@ def _inputs(value: object, name: str) -> Array:
     return array
 
 
-def _vocabulary(name: str, x_train: Array, x_test: Array, options: DatasetOptions, *, is_tabular: bool) -> int | None:
-    """Return the number of kinds of tokens. None if inputs are numbers."""
-    if options.vocabulary is not None:
-        if options.standardize not in (None, False):
-            required = "false or not given, where dataset.vocabulary states that inputs are tokens"
-            raise BadInput("dataset.standardize", required, repr(options.standardize))
-        if x_train.ndim != 2 or "f" in (x_train.dtype.kind, x_test.dtype.kind):
+def _are_tokens(name: str, x_train: Array, x_test: Array, options: DatasetOptions, *, is_tabular: bool) -> bool:
+    """Return whether inputs are tokens, by their dtype and shape, by their type and by the options."""
+    if options.vocabulary is None:
+        are_numbers = is_tabular or options.standardize not in (None, False)
+        return not are_numbers and may_be_tokens(x_train) and may_be_tokens(x_test)
+    if options.standardize not in (None, False):
+        required = "false or not given, where dataset.vocabulary states that inputs are tokens"
+        raise BadInput("dataset.standardize", required, repr(options.standardize))
+    for part, x in (("x_train", x_train), ("x_test", x_test)):
+        if x.ndim != 2 or x.dtype.kind == "f":
             required = "whole numbers of shape [N, T], where dataset.vocabulary states that inputs are tokens"
-            raise BadInput(f"{name} x_train", required, f"{x_train.dtype} of shape {list(x_train.shape)}")
-    elif is_tabular or options.standardize not in (None, False):
-        return None
-    elif not (may_be_tokens(x_train) and may_be_tokens(x_test)):
-        return None
-    vocabulary = options.vocabulary or vocabulary_for(name, x_train, x_test)
-    for part, tokens in (("x_train", x_train), ("x_test", x_test)):
-        check_tokens(tokens, vocabulary, f"{name} {part}")
-    return vocabulary
+            raise BadInput(f"{name} {part}", required, f"{x.dtype} of shape {list(x.shape)}")
+    return True

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from noisescale.datasets.dataset import DatasetOptions, RawArrays
-from noisescale.datasets.torch_items import is_torch_data, read_torch_data
+from noisescale.datasets.torch_items import read_torch_data
+from noisescale.datasets.torch_loaders import is_torch_data
 from noisescale.datasets.user_arrays import check_arrays
 from noisescale.errors import BadInput, one_line
 from noisescale.seeding import seeded
