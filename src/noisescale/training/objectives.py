@@ -158,7 +158,7 @@ class LabelObjective(Objective):
             return None
         counted = targets != self._ignored
         if self._class_weights is None:
-            return counted.to(torch.get_default_dtype())
+            return counted.double()
         weights = self._class_weights.to(targets.device)[targets.long().where(counted, 0)]
         return weights * counted
 
