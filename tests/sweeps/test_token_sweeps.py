@@ -145,3 +145,30 @@ def test_a_loss_and_a_metric_of_the_user_decide(tmp_path: Path, own: None) -> No
 def test_what_cannot_be_used_is_refused_by_key(changes: dict[str, object], message: str, own: None) -> None:
     with pytest.raises(BadInput, match=message):
         spec_of({**OWN, **changes}).runs()
+
+
+def test_targets_of_0_and_1_are_several_labels_for_the_binary_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def labelled() -> tuple[np.ndarray, ...]:
+        generator = np.random.default_rng(1)
+        inputs = generator.normal(size=(150, 4)).astype(np.float32)
+        labels = (inputs[:, :3] + generator.normal(scale=0.3, size=(150, 3)) > 0).astype(int)
+        return inputs[:100], labels[:100], inputs[100:], labels[100:]
+
+    module = ModuleType("own_labels")
+    module.__dict__.update(data=labelled)
+    monkeypatch.setitem(sys.modules, "own_labels", module)
+    spec = spec_of(
+        {
+            "dataset": {"name": "own_labels:data"},
+            "model": {"family": "mlp"},
+            "grid": {"width": [4], "learning_rate": [0.5, 2.0, 8.0], "batch_size": [10]},
+            "training": {"steps": 200, "evaluations": 4, "loss": "binary_cross_entropy"},
+            "fit": {"metric": "f1_macro", "extend_edges": False},
+            "stability": {"seeds": 0},
+        }
+    )
+    runs = sweep(spec, tmp_path, quiet=True).runs()
+    assert (runs.status == "completed").all() and runs.test_f1_macro.max() > 0.8
+    assert runs.test_accuracy.max() > 0.8 and runs.test_loss.min() < 0.6 * math.log(2)

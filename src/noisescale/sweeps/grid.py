@@ -103,8 +103,14 @@ class Grid:
         """
         key = label_noise, self.train_sizes[-1] if train_size is None else train_size
         if key not in self._data:
-            self._data[key] = load_dataset(self.spec.dataset.options(*key))
+            self._data[key] = load_dataset(self.options_at(*key))
         return self._data[key]
+
+    def options_at(self, label_noise: float, train_size: int | None) -> DatasetOptions:
+        """Return the options of the data set. The loss says whether targets of 0 and 1 are several labels."""
+        options = self.spec.dataset.options(label_noise, train_size)
+        several = self.spec.training.loss == "binary_cross_entropy"
+        return replace(options, multi_label=True) if several else options
 
     @property
     def train_sizes(self) -> tuple[int | None, ...]:
@@ -118,7 +124,7 @@ class Grid:
     def data_options(self, run: Run) -> DatasetOptions:
         """Return the options with which a worker loads the data of a run."""
         sizes = {len(self.dataset(run.label_noise, size).x_train): size for size in self.train_sizes}
-        return self.spec.dataset.options(run.label_noise, sizes.get(run.train_size))
+        return self.options_at(run.label_noise, sizes.get(run.train_size))
 
     def data_of(self, run: Run) -> Dataset:
         """Return the data of a run."""

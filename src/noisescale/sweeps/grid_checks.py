@@ -77,7 +77,7 @@ def check_grid(grid: Grid) -> list[str]:
     data = grid.dataset(grid.label_noises[0])
     check_loss(grid.spec.training.loss, data.y_train)
     check_augmentation(grid.spec.training.augmentation, data.input_shape)
-    check_metric(grid.metric, data.y_train)
+    check_metric(grid.metric, data.y_train, grid.spec.training.loss)
     _check_batches(grid, "grid.batch_size", axes.batch_size, grid.largest_batch)
     _check_batches(grid, "stability.batch_size", grid.spec.stability.batch_size or (), len(data.x_train))
     if fit.select_on == "validation" and not len(data.x_validation):

@@ -219,7 +219,7 @@ def check_data(folder: Path, grid: Grid) -> None:
     first = grid.label_noises[0]
     if first not in digests and ":" in grid.spec.dataset.name:
         # Every worker calls the function.
-        if load_dataset(grid.spec.dataset.options(first, grid.train_sizes[-1])).hash != grid.dataset(first).hash:
+        if load_dataset(grid.options_at(first, grid.train_sizes[-1])).hash != grid.dataset(first).hash:
             required = "a function that returns the same values at every call, e.g. from np.random.default_rng(0)"
             raise BadInput("dataset.name", required, f"other values at the second call of {grid.spec.dataset.name}")
 

@@ -246,7 +246,7 @@ class SettingRuns:
 
     def _job(self, pack: Pack) -> Job:
         folder = self.folder.absolute()
-        options = self.grid.spec.dataset.options(pack.runs[0].label_noise)
+        options = self.grid.data_options(pack.runs[0])
         return Job(
             pack, options, folder / SHARDS, folder / KERNELS, folder / CHECKPOINTS, self._workers.device, compile=False,
             code=self._code, checkpoint=self.grid.checkpoint,

@@ -104,7 +104,7 @@ class DatasetSection(Section):
     multi_label: bool = key(
         "true or false",
         "true if each target of your function is 0 or 1 and states whether a label applies, with any number of labels "
-        "[N] or [N, K]. A model then has an output for each label",
+        "[N] or [N, K]. A model then has an output for each label. It is implied by the loss `binary_cross_entropy`",
         default=False,
     )
 

@@ -268,13 +268,22 @@ def metrics_of(objective: Objective, names: str = "") -> Mapping[str, Metric]:
     return {LOSS: of_loss, ACCURACY: METRICS[ACCURACY], **{name: METRICS[name] for name in names.split()}}
 
 
-def check_metric(metric: str, targets: Tensor) -> None:
+# Metrics that are defined for several labels of an example.
+_OF_SEVERAL_LABELS = (ACCURACY, "balanced_accuracy", "f1_macro")
+
+
+def check_metric(metric: str, targets: Tensor, loss: str = "") -> None:
     """Refuse a metric that the targets do not allow.
+
+    Args:
+        metric: Name of the metric.
+        targets: The targets.
+        loss: Name of the loss. With the binary cross-entropy, targets are labels of 0 and 1.
 
     Raises:
         BadInput: The metric is unknown, or it needs class labels and the targets are real values, or the reverse.
     """
-    if is_user_metric(metric):
+    if is_user_metric(metric) or (loss == "binary_cross_entropy" and metric in _OF_SEVERAL_LABELS):
         return
     check_targets("fit.metric", {name: row.needs_classes for name, row in METRICS.items()}, metric, targets)
     if metric == "r2" and not targets.is_floating_point():
