@@ -21,6 +21,7 @@ from noisescale.datasets import Dataset
 from noisescale.families import build as seeded_build
 from noisescale.families import converted
 from noisescale.families.custom import CustomBuild
+from noisescale.parameterizations import stream_number
 from noisescale.sweeps.module_checks import check_factory, check_passes
 from noisescale.training import PackTrainer
 
@@ -92,7 +93,8 @@ def plain(row: Row, seed: int, make_run: MakeRun, make_data: MakeData) -> nn.Mod
     model = converted(model, torch.float64)
     model.train()
     optimizer, inputs = torch.optim.SGD(model.parameters(), run.learning_rate, **options(model)), data.x_train.double()
-    for _, index in batches(run, STEPS, len(inputs)):
+    for step, (_, index) in enumerate(batches(run, STEPS, len(inputs)), 1):
+        torch.manual_seed(stream_number(seed, "forward pass", step))
         optimizer.zero_grad()
         nn.functional.cross_entropy(model(inputs[index]), data.y_train[index]).backward()
         optimizer.step()

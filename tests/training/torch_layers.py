@@ -66,6 +66,28 @@ def transformer(width: int, shape: tuple[int, ...], classes: int) -> nn.Module:
     return nn.Sequential(nn.Unflatten(1, (4, 3)), nn.Linear(3, 2 * width), layer, nn.Flatten(), nn.Linear(8 * width, 4))
 
 
+@row("dropout")
+def dropping(width: int, shape: tuple[int, ...], classes: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(12, width), nn.ReLU(), nn.Dropout(0.3), nn.Linear(width, 4))
+
+
+@row("batch normalization and dropout")
+def normalizing_and_dropping(width: int, shape: tuple[int, ...], classes: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Linear(12, width), nn.BatchNorm1d(width), nn.ReLU(), nn.Dropout(0.2), nn.Linear(width, width), nn.GELU(),
+        nn.AlphaDropout(0.1), nn.Linear(width, 4),
+    )  # fmt: skip
+
+
+@row("noise on hidden units from torch's generator")
+def noisy(width: int, shape: tuple[int, ...], classes: int) -> nn.Module:
+    class Noise(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x + 0.1 * torch.randn_like(x) if self.training else x
+
+    return nn.Sequential(nn.Linear(12, width), nn.Tanh(), Noise(), nn.Linear(width, 4))
+
+
 @row("scaled_dot_product_attention")
 def dot_products(width: int, shape: tuple[int, ...], classes: int) -> nn.Module:
     def attend(x: Tensor) -> Tensor:
