@@ -23,3 +23,21 @@ with torch.random.fork_rng(devices=[]):
 
 def with_width(width: int, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
     return of_nothing()
+
+
+class Backbone(nn.Module):
+    """A frozen backbone with batch normalization in evaluation mode, and a new head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Linear(64, 16), nn.BatchNorm1d(16), nn.Tanh()).requires_grad_(False)
+        self.head = nn.Sequential(nn.Linear(16, 8), nn.Tanh(), nn.Linear(8, 10))
+
+    def train(self, mode: bool = True) -> nn.Module:
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        outputs: torch.Tensor = self.head(self.backbone(x.flatten(1)))
+        return outputs

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
 from noisescale.families.convnet import convnet
 from noisescale.families.mlp import mlp
-from noisescale.sweeps.cost import measure_size
+from noisescale.sweeps import Grid
+from noisescale.sweeps.cost import ModelSize, measure_size, memory
 
 
 def test_a_convolution_uses_its_weights_at_every_pixel() -> None:
@@ -35,3 +38,11 @@ def test_a_module_that_hides_its_operations_counts_its_parameters() -> None:
 
     shape = measure_size(Hidden(), torch.randn(2, 7), 100)
     assert (shape.work, shape.activations) == (21, 7 + 3)
+
+
+def test_the_memory_of_a_pack_is_that_of_the_part_of_a_batch(make_grid: Callable[..., Grid]) -> None:
+    size = ModelSize(parameters=10, activations=100, examples=1)
+    whole, parts = (
+        memory(make_grid(grid__batch_size=[32], training__microbatch=b).runs()[:1], size) for b in (None, 4)
+    )
+    assert (whole, parts) == (4 * (40 + 3 * 32 * 100), 4 * (40 + 3 * 4 * 100))

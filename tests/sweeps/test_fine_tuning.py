@@ -7,12 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import fixed_models
 import pytest
 import torch
 from torch import Tensor, nn
 
 from noisescale.errors import BadInput
 from noisescale.families import PretrainedFactory, build, family_factory, file_digest
+from noisescale.laws import recommend
 from noisescale.sweeps import Grid, SweepSpec, sweep
 from noisescale.sweeps.train_pack import factory_of
 from noisescale.training import PackTrainer
@@ -165,3 +167,33 @@ def test_a_frozen_backbone_from_the_file_gets_a_new_head(make_spec: MakeSpec, tm
     for name, values in pretrained.state_dict().items():
         if name.startswith("backbone.0") or name in ("backbone.1.weight", "backbone.1.bias"):
             assert all(torch.equal(held, values) for held in trainer.state.buffers[name])
+
+
+def test_a_fixed_model_is_fine_tuned_with_a_smaller_rate_for_some_layers(make_spec: MakeSpec, tmp_path: Path) -> None:
+    pretrained = fixed_models.Backbone()
+    torch.save({"model": pretrained.state_dict()}, tmp_path / "file.pt")
+    spec = tuned(
+        make_spec, tmp_path / "file.pt", grid__width=None, grid__learning_rate=[0.05, 0.2, 0.8], seeds=3,
+        model={
+            "family": "fixed_models:Backbone", "checkpoint": str(tmp_path / "file.pt"), "reinitialize": ["head.*"],
+            "rate_multipliers": {"head.0.*": 0.1},
+        },
+        training={"steps": 30, "evaluations": 4, "microbatch": 4}, stability={"seeds": 0},
+    )  # fmt: skip
+    study = sweep(spec, tmp_path / "study", jobs=2, quiet=True)
+    runs = study.finished()
+    assert set(runs.status) == {"completed"} and set(runs.microbatch) == {4} and runs.fixed.all()
+    layers = study.layers()
+    assert set(layers.layer) == {"head.0.weight", "head.0.bias", "head.2.weight", "head.2.bias"}
+    assert set(layers[layers.layer.str.startswith("head.0")].multiplier) == {0.1}
+    recommendation = recommend(study)
+    model, optimizer = recommendation.optimizer(fixed_models.Backbone)
+    rates = {id(tensor): group["lr"] for group in optimizer.param_groups for tensor in group["params"]}
+    rate = recommendation.learning_rate.value
+    expected = {"head.0.weight": 0.1, "head.0.bias": 0.1, "head.2.weight": 1.0, "head.2.bias": 1.0}
+    trained = {name: tensor for name, tensor in model.named_parameters() if tensor.requires_grad}
+    assert trained.keys() == expected.keys() and len(rates) == 4
+    for name, tensor in trained.items():
+        assert rates[id(tensor)] == pytest.approx(expected[name] * rate, rel=1e-12)
+    text = " ".join(recommendation.validity)
+    assert file_digest(tmp_path / "file.pt") in text and "the rate of head.0.* times 0.1" in text

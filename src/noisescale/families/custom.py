@@ -81,7 +81,7 @@ class CustomBuild:
         if not any(parameter.requires_grad for parameter in module.parameters()):
             frozen = ", ".join(name for name, _ in module.named_parameters())
             got = f"requires_grad = False for {frozen}" if frozen else "none"
-            raise BadInput("model.family", f"{self.reference} must return a module with trained parameters", got)
+            raise BadInput("model.family", f"{self.reference} must return a module with parameters to train", got)
         for name, parameter in module.named_parameters():
             if not parameter.is_floating_point():
                 required = "parameters of real numbers (torch.view_as_complex makes complex ones of them; or a buffer)"

@@ -111,5 +111,7 @@ def memory(runs: Sequence[Run], size: ModelSize) -> int:
     Returns:
         Bytes.
     """
-    per_run = _COPIES * size.parameters + 3 * batches_of(runs[0]).largest * size.activations
+    largest = batches_of(runs[0]).largest
+    at_once = min(largest, runs[0].microbatch or largest)
+    per_run = _COPIES * size.parameters + 3 * at_once * size.activations
     return len(runs) * per_run * (8 if runs[0].precision == "float64" else 4)

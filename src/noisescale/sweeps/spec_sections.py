@@ -115,7 +115,8 @@ class TrainingSection(Section):
     late_fraction: Annotated[float, Field(gt=0, le=0.5)] = key(
         "number above 0, at most 0.5",
         "fraction of the budget, at its end, over which evaluations are averaged (the late window). The drift is this "
-        "mean minus the mean of the window before",
+        "mean minus the mean of the window before. A run whose rate falls in this window counts with its last "
+        "evaluation",
         "Park et al. 2019 for the mean at late times; the size of the window is ours",
         default=0.25,
     )

@@ -80,8 +80,8 @@ def _name_patterns(value: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(entries))
 
 
-NamePatterns = Annotated[tuple[str, ...], PlainValidator(_name_patterns)]
-RateMultipliers = Annotated[dict[str, float], PlainValidator(_rate_multipliers)]
+NamePatterns = Annotated[tuple[str, ...], BeforeValidator(_name_patterns)]
+RateMultipliers = Annotated[dict[str, float], BeforeValidator(_rate_multipliers)]
 
 
 def choices(names: Iterable[str]) -> str:
