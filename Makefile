@@ -22,7 +22,7 @@ WORKERS := 2
 limit = $(if $(shell command -v timeout 2>/dev/null),timeout $(1))
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-full lint format types bench faults holdout recommend coverage collapse law convnet schedules long-pack instruments scale estimates pack-memory start-up verdicts pages readme clean
+.PHONY: help quickstart test test-full lint format types bench faults holdout recommend coverage collapse law convnet schedules long-pack instruments scale estimates pack-memory start-up large-text verdicts pages readme clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -103,6 +103,9 @@ estimates: $(BASE)  ## compare estimated times with real ones, alone and beside 
 
 pack-memory: $(BASE)  ## compare planned and used memory of packs (a minute)
 	$(BIN)/python benchmarks/pack_memory.py
+
+large-text: $(BASE)  ## train on a text of 4 GB with 2 GB of memory (minutes)
+	$(BIN)/python benchmarks/large_text.py
 
 start-up: $(BASE)  ## how long --help, status and the import take, as ratios to an empty Python program (a minute)
 	$(BIN)/noisescale sweep examples/mnist1d.toml --out $(QUICKSTART)
