@@ -22,7 +22,7 @@ WORKERS := 2
 limit = $(if $(shell command -v timeout 2>/dev/null),timeout $(1))
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-full lint format types bench faults holdout recommend coverage collapse law convnet schedules long-pack instruments scale estimates pack-memory start-up large-text verdicts pages readme clean
+.PHONY: help quickstart test test-full lint format types bench faults holdout recommend coverage collapse law convnet schedules long-pack instruments scale estimates pack-memory start-up large-text language verdicts pages readme clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -57,6 +57,7 @@ bench: $(BENCH)  ## time the quickstart, and the trainer against a plain loop, t
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/conv_speed.py
 	$(BIN)/python benchmarks/options_speed.py
+	$(BIN)/python benchmarks/transformer_speed.py
 
 faults: $(ADAPTERS)  ## kill sweeps 100 times, fill disks, damage files, remove nodes; check that nothing is lost (half an hour)
 	$(BIN)/python benchmarks/faults.py
@@ -103,6 +104,9 @@ estimates: $(BASE)  ## compare estimated times with real ones, alone and beside 
 
 pack-memory: $(BASE)  ## compare planned and used memory of packs (a minute)
 	$(BIN)/python benchmarks/pack_memory.py
+
+language: $(BASE)  ## sweep transformers on a language of known entropy, and test the recommendations (half an hour)
+	$(BIN)/python benchmarks/language.py --folder $(RUNS)
 
 large-text: $(BASE)  ## train on a text of 4 GB with 2 GB of memory (minutes)
 	$(BIN)/python benchmarks/large_text.py
