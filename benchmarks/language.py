@@ -1,8 +1,9 @@
 """Transfer over width on a language of known entropy (`make language`).
 
 Both examples (SGD and AdamW) are swept. The page has the distance of the best loss from the entropy, the optima with
-their intervals, and the recommendation for width 64. It is tested on fresh seeds against a grid of rates and batches that
-is trained at this width: its loss should be within 1 % of the distance between the constant predictor and the entropy.
+their intervals, and the recommendation for width 64. It is tested on fresh seeds against a grid of rates and batches
+that is trained at this width: its loss should be within 1 % of the distance between the constant predictor and the
+entropy.
 """
 
 from __future__ import annotations
@@ -60,10 +61,10 @@ def of_example(name: str, spec: SweepSpec, folder: Path) -> list[str]:
     expected = recommendation.expected_metric
     text = [
         f"## {name}", "",
-        f"The sweep took {seconds:.0f} s (less if it had begun before). The entropy is {entropy:.4f} nats per token, and "
+        f"The sweep took {seconds:.0f} s (less if it had begun before). The entropy is {entropy:.4f} nats per token, and",
         f"the constant predictor has a loss of {chance:.4f}.", "",
         *optima(fit(study), entropy), "",
-        f"Recommended for width {WIDTH}: ε = {recommendation.learning_rate.value:.4g}, B = {recommendation.batch_size}, "
+        f"Recommended for width {WIDTH}: ε = {recommendation.learning_rate.value:.4g}, B = {recommendation.batch_size},",
         f"{recommendation.steps} steps; expected loss {expected.value:.4f} [{expected.low:.4f}, {expected.high:.4f}].",
         "", "| setting at width 64, fresh seeds | ε | B | loss | above the entropy |", "|---|---|---|---|---|",
         f"| recommended | {recommendation.learning_rate.value:.4g} | {recommendation.batch_size} | {loss:.4f} | "
@@ -83,10 +84,9 @@ def optima(fitted: Fit, entropy: float) -> list[str]:
             optimum = row.optima["loss"]
             batch = series.fixed_value if series.fixed == "batch_size" else optimum.batch_size.value
             rate, height = optimum.learning_rate, optimum.height
-            lines.append(
-                f"| {row.width:g} | {batch:g} | {rate.value:.3g} [{rate.low:.3g}, {rate.high:.3g}] | {height.value:.4f} | "
-                f"{height.value - entropy:.4f} |"
-            )
+            interval = f"{rate.value:.3g} [{rate.low:.3g}, {rate.high:.3g}]"
+            reached = f"{height.value:.4f} | {height.value - entropy:.4f}"
+            lines.append(f"| {row.width:g} | {batch:g} | {interval} | {reached} |")
     return lines
 
 
