@@ -59,17 +59,17 @@ def of_example(name: str, spec: SweepSpec, folder: Path) -> list[str]:
     loss = float(reached.test_loss.mean())
     share = (loss - best) / (chance - entropy)
     expected = recommendation.expected_metric
+    setting = f"ε = {recommendation.learning_rate.value:.4g}, B = {recommendation.batch_size}"
     text = [
         f"## {name}", "",
-        f"The sweep took {seconds:.0f} s (less if it had begun before). The entropy is {entropy:.4f} nats per token, and",
-        f"the constant predictor has a loss of {chance:.4f}.", "",
+        f"The sweep took {seconds:.0f} s (less if it had begun before). The entropy is {entropy:.4f} nats per token. The",
+        f"constant predictor has a loss of {chance:.4f}.", "",
         *optima(fit(study), entropy), "",
-        f"Recommended for width {WIDTH}: ε = {recommendation.learning_rate.value:.4g}, B = {recommendation.batch_size},",
-        f"{recommendation.steps} steps; expected loss {expected.value:.4f} [{expected.low:.4f}, {expected.high:.4f}].",
-        "", "| setting at width 64, fresh seeds | ε | B | loss | above the entropy |", "|---|---|---|---|---|",
-        f"| recommended | {recommendation.learning_rate.value:.4g} | {recommendation.batch_size} | {loss:.4f} | "
-        f"{loss - entropy:.4f} |",
-        f"| best of {len(cells)} cells | {rate:.4g} | {batch} | {best:.4f} | {best - entropy:.4f} |", "",
+        f"Recommended for width {WIDTH}: {setting}, {recommendation.steps} steps;",
+        f"expected loss {expected.value:.4f} [{expected.low:.4f}, {expected.high:.4f}].",
+        "", "| setting at width 64, fresh seeds | loss | above the entropy |", "|---|---|---|",
+        f"| recommended: {setting} | {loss:.4f} | {loss - entropy:.4f} |",
+        f"| best of {len(cells)} cells: ε = {rate:.4g}, B = {batch} | {best:.4f} | {best - entropy:.4f} |", "",
         f"The recommendation is {100 * share:+.2f} % of the distance behind the best cell (at most {100 * WITHIN:g} %: "
         f"{'yes' if share <= WITHIN else 'no'}).", "",
     ]  # fmt: skip
