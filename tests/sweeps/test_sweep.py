@@ -75,8 +75,9 @@ def test_every_family_is_swept_and_every_option_is_a_column(
     spec = make_spec(model=model, stability__seeds=1, stability__steps=5)
     runs = sweep(spec, tmp_path, quiet=True).runs()
     assert len(runs) > 4 and set(runs.status) <= {"completed", "diverged"}
-    # Models without attention have no patterns of query rows. A run stores the empty list as an empty text.
-    stated = {**spec.model.model_dump(), "query_rows": "", **model}
+    # A run stores lists, tables and paths that are not given as empty texts.
+    empty = dict.fromkeys(("query_rows", "rate_multipliers", "checkpoint", "reinitialize"), "")
+    stated = {**spec.model.model_dump(), **empty, **model}
     for key, value in stated.items():
         assert set(runs[key]) == {str(value) if isinstance(value, list) else value}, key
     sweep(spec, tmp_path, quiet=True)
