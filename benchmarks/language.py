@@ -62,8 +62,8 @@ def of_example(name: str, spec: SweepSpec, folder: Path) -> list[str]:
     setting = f"ε = {recommendation.learning_rate.value:.4g}, B = {recommendation.batch_size}"
     text = [
         f"## {name}", "",
-        f"The sweep took {seconds:.0f} s (less if it had begun before). The entropy is {entropy:.4f} nats per token. The",
-        f"constant predictor has a loss of {chance:.4f}.", "",
+        f"The sweep took {seconds:.0f} s (less if it had begun before). The entropy is {entropy:.4f} nats per token.",
+        f"The constant predictor has a loss of {chance:.4f}.", "",
         *optima(fit(study), entropy), "",
         f"Recommended for width {WIDTH}: {setting}, {recommendation.steps} steps;",
         f"expected loss {expected.value:.4f} [{expected.low:.4f}, {expected.high:.4f}].",
