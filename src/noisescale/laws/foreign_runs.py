@@ -33,6 +33,14 @@ _FIXED = {
     ("training", "precision"): "precision",
     ("training", "batch_statistics"): "batch_statistics",
     ("training", "late_fraction"): "late_fraction",
+    ("training", "label_smoothing"): "label_smoothing",
+    ("training", "ignore_index"): "ignore_index",
+    ("training", "microbatch"): "microbatch",
+    ("model", "heads"): "heads",
+    ("model", "dropout"): "dropout",
+    ("model", "tied"): "tied",
+    ("model", "read_out"): "read_out",
+    ("model", "outputs"): "outputs",
 }
 # Columns whose values are listed. Rates, batches and steps are not among them, because a sweep extends their lists.
 _LISTED = ("width", "parameterization", "optimizer", "weight_decay", "init_scale", "beta1", "beta2", "epsilon")
