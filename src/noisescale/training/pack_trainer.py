@@ -245,7 +245,7 @@ class PackTrainer:
         def step(count: int) -> None:
             tensors = trial.first(count)
             with torch.no_grad():
-                kernel.losses_and_gradients(tensors.parameters, tensors.buffers, tensors.inputs, tensors.targets)
+                kernel.losses_and_gradients(*tensors.tensors, seeds=range(count))
 
         try:
             # In the first step, libraries allocate their workspace, which must not count as the memory of a run.
