@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from noisescale.sweeps import SweepSpec, sweep
 
@@ -127,7 +128,7 @@ def test_the_example_with_a_users_own_model_runs(
     one_core: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = ROOT / "docs" / "own-model.md"
-    (spec,), (script,) = blocks(page, "toml"), blocks(page, "python")
+    (spec,), (loss, script) = blocks(page, "toml"), blocks(page, "python")
     assert tomllib.loads(spec) == tomllib.loads((EXAMPLES / "own_model.toml").read_text("utf-8"))
     (tmp_path / "examples").mkdir()
     monkeypatch.chdir(tmp_path / "examples")
@@ -135,6 +136,8 @@ def test_the_example_with_a_users_own_model_runs(
     small = ("seeds=3", "training.steps=40", "grid.width=[4, 8]", "stability.seeds=0")
     sweep(SweepSpec.from_toml(EXAMPLES / "own_model.toml", small), "../runs/own_model", quiet=True)
     scope: dict[str, Any] = {}
+    exec(loss, scope)
+    assert scope["huber"](torch.zeros(3, 2), torch.ones(3, 2)).tolist() == [0.5] * 3
     exec(script, scope)
     assert scope["optimizer"].param_groups[0]["lr"] > 0
     assert abs(scope["inputs"].mean()) < 1e-5
