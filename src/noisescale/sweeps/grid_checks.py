@@ -15,6 +15,7 @@ from noisescale.datasets import Dataset
 from noisescale.errors import BadInput, one_line
 from noisescale.families import FAMILIES, build, converted, family_factory, in_mode
 from noisescale.measure import INSTRUMENTS, Problem
+from noisescale.named_inputs import wide
 from noisescale.parameterizations import reference_width
 from noisescale.seeding import seeded
 from noisescale.sweeps.grid import Grid
@@ -29,7 +30,6 @@ from noisescale.training import (
     check_metric,
     other_statistics,
     parse_schedule,
-    wide,
 )
 from noisescale.user_code import contained
 

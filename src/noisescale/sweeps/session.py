@@ -13,6 +13,7 @@ from typing import Any
 from noisescale.datasets import load_dataset
 from noisescale.errors import BadInput
 from noisescale.input_shapes import vocabulary_of
+from noisescale.named_inputs import wide
 from noisescale.store import (
     MODEL,
     SHARDS,
@@ -43,7 +44,7 @@ from noisescale.sweeps.plan_file import planned_data
 from noisescale.sweeps.spec import SweepSpec
 from noisescale.sweeps.spec_fields import SpecFields
 from noisescale.sweeps.watchdog import STUCK_AFTER
-from noisescale.training import check_precision, wide
+from noisescale.training import check_precision
 from noisescale.user_code import is_only_in_this_process
 
 

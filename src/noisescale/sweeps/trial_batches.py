@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from noisescale.errors import BadInput, one_line
 from noisescale.families import GhostBatchNorm, in_mode
+from noisescale.named_inputs import wide
 from noisescale.seeding import seeded
 from noisescale.store import AcceptedBatches
-from noisescale.training import wide
 from noisescale.user_code import contained
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from noisescale.families import in_mode
-from noisescale.training.split import wide
+from noisescale.named_inputs import wide
 
 
 class _LayerReached(Exception):

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from noisescale.named_inputs import wide
+
 
 @dataclass(frozen=True, slots=True)
 class Split:
@@ -44,8 +46,3 @@ class Split:
     def counted(self) -> Tensor | None:
         """Whether each label counts, of the shape of the labels; None if all count."""
         return None if self.ignore_index is None or self.labels is None else self.labels != self.ignore_index
-
-
-def wide(tensor: Tensor) -> Tensor:
-    """Return whole numbers as 64-bit numbers, which embeddings and losses take, and real numbers as they are."""
-    return tensor if tensor.is_floating_point() else tensor.long()

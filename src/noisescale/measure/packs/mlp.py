@@ -65,6 +65,11 @@ class PlainMLP:
         self._weights = [parameters[f"{name}.weight"] for name in layers.names]
         self._biases = [parameters[f"{name}.bias"] for name in layers.names]
 
+    @property
+    def outputs(self) -> int:
+        """Number K of outputs."""
+        return self._biases[-1].shape[1]
+
     def record(self, inputs: Tensor, targets: Tensor) -> _Recorded:
         """Compute a forward and a backward pass on inputs of shape [n, …] and targets of shape [n, K]."""
         runs = len(self._weights[0])

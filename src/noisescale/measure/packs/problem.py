@@ -38,7 +38,7 @@ class PackProblem:
         buffers: Buffers that differ between runs, by name, shape [R, …] each.
         multipliers: Rate multipliers c by parameter, shape [R, …] each. They broadcast over the parameter.
         inputs: Inputs, shape [n, …].
-        targets: Targets, shape [n, K].
+        targets: Targets, shape [n, …].
         numbers: Number of elements that one example needs for the backward pass of the module.
         packable: Whether `torch.func.vmap` can compute the module for several runs at once.
     """
@@ -128,7 +128,9 @@ class PackProblem:
             parameters, buffers = (
                 {name: t.clone() for name, t in tensors.items()} for tensors in (parameters, buffers)
             )
-        return functional_call(self._module, (parameters, buffers), (inputs.clone(),))  # type: ignore[no-any-return]
+        with sdpa_kernel(SDPBackend.MATH):  # fused attention has no rule for `vmap` and no second derivative
+            outputs: Tensor = functional_call(self._module, (parameters, buffers), (inputs.clone(),))
+        return outputs
 
     def over_layers(self, of: Callable[[Any, Tensor, Tensor], Tensor | None]) -> Tensors:
         """Compute a number for each linear and convolutional layer, averaged over chunks of the examples.
@@ -214,7 +216,7 @@ class PackProblem:
             return None
         total = self.point.new_zeros(self.runs, dtype=torch.float64)
         # The Jacobian of each output takes as much memory as the activations.
-        for part in self._parts(self.targets.shape[1]):
+        for part in self._parts(self._plain.outputs):
             recorded = self._plain.record(self.inputs[part], self.targets[part])
             total += self._plain.trace(recorded, self.multipliers)
         return total / self.examples
@@ -287,7 +289,7 @@ class PackProblem:
         def product(vectors: Tensor) -> Tensor:
             along, total = self.scale * vectors, torch.zeros_like(vectors)
             for part in parts:
-                with sdpa_kernel(SDPBackend.MATH), torch.enable_grad():
+                with torch.enable_grad():
                     total += multiply(recorded if recorded is not None else self._record(record, part), along)
             return total * self.scale / self.examples
 
@@ -299,8 +301,7 @@ class PackProblem:
         return [slice(begin, begin + chunk) for begin in range(0, self.examples, chunk)]
 
     def _record(self, record: Callable[[Tensor, Tensor], Any], part: slice) -> Any:
-        # Fused attention has no second derivative.
-        with sdpa_kernel(SDPBackend.MATH), torch.enable_grad():
+        with torch.enable_grad():
             return record(self.inputs[part], self.targets[part])
 
     def _summed_loss(self, point: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
