@@ -82,7 +82,7 @@ class Objective(ABC):
         """
         weights = self.weights(targets.unsqueeze(0))
         per_token = targets.dim() > 1 and not targets.is_floating_point()
-        scale = 1.0 if weights is None else 1 / float(_positive(weights.mean()))
+        scale = 1.0 if weights is None else 1 / float(_positive(weights.double().mean()))
 
         def of_examples(outputs: Tensor, targets: Tensor) -> Tensor:
             items = self.items(outputs.unsqueeze(0), targets.unsqueeze(0)).squeeze(0)
