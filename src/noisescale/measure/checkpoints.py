@@ -10,6 +10,7 @@ from torch import nn
 
 from noisescale.errors import BadInput, one_line
 from noisescale.families import Factory, build, copy_module, read_weights, select_output, select_weights
+from noisescale.input_shapes import InputShape
 from noisescale.user_code import contained, import_named
 
 
@@ -19,7 +20,7 @@ def load_model(
     *,
     key: str | None = None,
     width: int | None = None,
-    data: tuple[tuple[int, ...], int] | None = None,
+    data: tuple[InputShape, int] | None = None,
     outputs: str | None = None,
 ) -> nn.Module:
     """Import a model, or call a function that returns a model, and load the weights of a checkpoint.
@@ -53,7 +54,7 @@ def load_model(
     return model if outputs is None else select_output(copy_module(model), outputs, "--outputs")
 
 
-def _called(function: Any, reference: str, width: int | None, data: tuple[tuple[int, ...], int] | None) -> Any:
+def _called(function: Any, reference: str, width: int | None, data: tuple[InputShape, int] | None) -> Any:
     if not callable(function):
         return function
     try:

@@ -22,7 +22,7 @@ from noisescale.measure.noise import gradient_noise
 from noisescale.measure.ntk import ntk_eigenvalues
 from noisescale.measure.problem import Problem
 from noisescale.measure.problem_checks import lower_precision
-from noisescale.named_inputs import wide
+from noisescale.named_inputs import in_precision, one_tensor, wide
 
 SCHEMA_VERSION = 1
 
@@ -145,8 +145,8 @@ def measure_model(
     index = torch.randperm(population, generator=torch.Generator().manual_seed(seed))[:examples]
     # Without parameters the model is refused below.
     dtype = lower_precision([parameter.dtype for parameter in model.parameters()] or [torch.float32])
-    inputs, targets = (wide(part[index]) for part in (data.x_train, data.y_train))
-    inputs, targets = (part.to(dtype) if part.is_floating_point() else part for part in (inputs, targets))
+    given = one_tensor(data.x_train, "--data")[index], data.y_train[index]
+    inputs, targets = (in_precision(wide(part), dtype) for part in given)
     problem = _build_problem(model, mean_loss(loss, targets, ignore_index), (inputs, targets), population)
     left = [measurement for measurement in MEASUREMENTS if not only or set(only) & set(measurement.names)]
     if problem.size * len(index) > _MAX_GRADIENT_ELEMENTS:

@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from noisescale.families import copy_module, in_mode, mlp_layers
 from noisescale.measure.packs.mlp import GradientMoments, PerExample, PlainMLP, Tensors
+from noisescale.named_inputs import Inputs
 from noisescale.user_code import runs_user_code
 
 Product = Callable[[Tensor], Tensor]
@@ -50,7 +51,7 @@ class PackProblem:
         parameters: Tensors,
         buffers: Tensors,
         multipliers: Tensors,
-        inputs: Tensor,
+        inputs: Inputs,
         targets: Tensor,
         *,
         numbers: int,
@@ -109,7 +110,7 @@ class PackProblem:
             total += gradients
         return total * self.scale / self.examples
 
-    def outputs(self, point: Tensor, inputs: Tensor) -> Tensor:
+    def outputs(self, point: Tensor, inputs: Inputs) -> Tensor:
         """Compute outputs, shape [R, b, K], of all runs on the same inputs.
 
         Args:
@@ -122,7 +123,7 @@ class PackProblem:
 
         return self._over_runs(of_run, self.unflatten(point))["outputs"]
 
-    def _forward(self, parameters: Tensors, buffers: Tensors, inputs: Tensor) -> Tensor:
+    def _forward(self, parameters: Tensors, buffers: Tensors, inputs: Inputs) -> Tensor:
         """Compute outputs of one run. Copies, because a pass of the user's may change what it is given."""
         if self._runs_user_code:
             parameters, buffers = (
@@ -149,7 +150,7 @@ class PackProblem:
                 total[name] = total.get(name, torch.zeros_like(numbers)) + weighted
         return total
 
-    def _layer_numbers(self, of: Callable[[Any, Tensor, Tensor], Tensor | None], inputs: Tensor) -> Tensors:
+    def _layer_numbers(self, of: Callable[[Any, Tensor, Tensor], Tensor | None], inputs: Inputs) -> Tensors:
         def of_run(parameters: Tensors, buffers: Tensors) -> Tensors:
             numbers: Tensors = {}
 
@@ -229,7 +230,7 @@ class PackProblem:
         """
         chunk = max(1, together // (self.runs * self.size))
 
-        def example_loss(parameters: Tensors, buffers: Tensors, inputs: Tensor, targets: Tensor) -> Tensor:
+        def example_loss(parameters: Tensors, buffers: Tensors, inputs: Inputs, targets: Tensor) -> Tensor:
             outputs = self._forward(parameters, buffers, inputs.unsqueeze(0))
             return self._per_example(outputs, targets.unsqueeze(0)).sum()
 
@@ -263,7 +264,7 @@ class PackProblem:
     def _flat(self, tensors: Tensors) -> Tensor:
         return torch.cat([tensors[name].flatten(1) for name in self.parameters], 1)
 
-    def _single_gradients(self, run: int, inputs: Tensor, targets: Tensor) -> Tensor:
+    def _single_gradients(self, run: int, inputs: Inputs, targets: Tensor) -> Tensor:
         """Compute per-example gradients of one run, shape [b, P], with one backward pass for each example."""
         leaves = {name: tensor.detach().requires_grad_() for name, tensor in _select_run(self.parameters, run).items()}
         buffers = _select_run(self._buffers, run)
@@ -279,7 +280,7 @@ class PackProblem:
 
     def _products(
         self,
-        record: Callable[[Tensor, Tensor], Any],
+        record: Callable[[Inputs, Tensor], Any],
         multiply: Callable[[Any, Tensor], Tensor],
     ) -> Product:
         """Return a product that uses a recorded pass. The pass is kept if it fits into memory, otherwise repeated."""
@@ -300,15 +301,15 @@ class PackProblem:
         chunk = max(1, KEPT_NUMBERS // (self.runs * self._numbers * times))
         return [slice(begin, begin + chunk) for begin in range(0, self.examples, chunk)]
 
-    def _record(self, record: Callable[[Tensor, Tensor], Any], part: slice) -> Any:
+    def _record(self, record: Callable[[Inputs, Tensor], Any], part: slice) -> Any:
         with torch.enable_grad():
             return record(self.inputs[part], self.targets[part])
 
-    def _summed_loss(self, point: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
+    def _summed_loss(self, point: Tensor, inputs: Inputs, targets: Tensor) -> Tensor:
         """Sum the losses over runs and examples. The loss of a run depends only on its own parameters."""
         return self._per_example(self.outputs(point, inputs), targets.expand(self.runs, *targets.shape)).sum()
 
-    def _slope(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
+    def _slope(self, inputs: Inputs, targets: Tensor) -> tuple[Tensor, ...]:
         point = self.point.detach().requires_grad_()
         (slope,) = torch.autograd.grad(self._summed_loss(point, inputs, targets), point, create_graph=True)
         return point, slope
@@ -321,7 +322,7 @@ class PackProblem:
         (product,) = torch.autograd.grad(slope, point, along, retain_graph=True, materialize_grads=True)
         return product
 
-    def _pull(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
+    def _pull(self, inputs: Inputs, targets: Tensor) -> tuple[Tensor, ...]:
         point = self.point.detach().requires_grad_()
         outputs = self.outputs(point, inputs)
         # Jv is the derivative of Jᵀu with respect to u. It takes two backward passes, which every operation supports.
