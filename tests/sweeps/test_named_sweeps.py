@@ -99,13 +99,14 @@ def test_a_sweep_ends_with_a_model_that_trains(own: ModuleType, tmp_path: Path) 
 
 
 def test_the_record_is_checked(own: ModuleType, tmp_path: Path) -> None:
-    sweep(SweepSpec.from_dict({**SPEC, "seeds": 1, "training": {"steps": 4, "evaluations": 2}}), tmp_path, quiet=True)
-    path = tmp_path / "data.json"
-    values = json.loads(path.read_text())
+    folder = tmp_path / "study"
+    spec = SweepSpec.from_dict({**SPEC, "seeds": 1, "training": {"steps": 4, "evaluations": 2}})
+    sweep(spec, folder, quiet=True)
+    values = json.loads((folder / "data.json").read_text())
     for changed in ({}, {"tokens": {"input_shape": [5]}}, {"tokens": {"input_shape": [-1], "holds": "numbers"}}, []):
-        path.write_text(json.dumps({**values, "inputs": changed}))
+        (folder / "data.json").write_text(json.dumps({**values, "inputs": changed}))
         with pytest.raises(BadInput, match=r"data\.json"):
-            Study.open(tmp_path).data_shape()
+            Study.open(folder).data_shape()
 
 
 @pytest.mark.parametrize(
