@@ -44,9 +44,11 @@ def parts(x: dict[str, Any]) -> tuple[Any, ...]:
 
 def test_arrays_tensors_and_frames(load: Load) -> None:
     frame = pd.DataFrame(COLUMNS, columns=["a", "b", "c"])
-    x = {"tokens": torch.as_tensor(TOKENS), "image": IMAGES, "table": frame, "seen": COLUMNS[:, 0] > 0}
+    x = {"tokens": torch.as_tensor(TOKENS), "image": IMAGES, "table": frame, "seen": COLUMNS[:, 0] > 0,
+         "counts": pd.DataFrame(TOKENS)}  # fmt: skip
     data = load(*parts(x))
-    assert data.input_shape == {"tokens": (4,), "image": (2, 5, 5), "table": (3,), "seen": ()}
+    assert data.input_shape == {"tokens": (4,), "image": (2, 5, 5), "table": (3,), "seen": (), "counts": (4,)}
+    assert vocabulary_of(data.input_shape["counts"]) is None and data.x_train["counts"].dtype == torch.int64
     assert vocabulary_of(data.input_shape["tokens"]) == 7 and vocabulary_of(data.input_shape["table"]) is None
     image, table = data.x_train["image"], data.x_train["table"]
     torch.testing.assert_close(image.mean((0, 2, 3)), torch.zeros(2), rtol=0, atol=1e-5)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from types import ModuleType
-from typing import Any
+from typing import Any, Dict  # noqa: UP035
 
 import numpy as np
 import pytest
@@ -45,6 +46,23 @@ class Normalized(Mixed):
         self.out = nn.Sequential(nn.BatchNorm1d(width), nn.Linear(width, classes))  # type: ignore[assignment]
 
 
+class Scripted(nn.Module):
+    """A module that TorchScript compiles."""
+
+    def __init__(self, width: int, classes: int) -> None:
+        super().__init__()
+        self.age, self.out = nn.Linear(1, width), nn.Linear(width, classes)
+
+    def forward(self, batch: Dict[str, Tensor]) -> Tensor:  # noqa: UP006  # TorchScript knows no other name
+        return self.out(torch.tanh(self.age(batch["age"].unsqueeze(-1))))  # type: ignore[no-any-return]
+
+
+def scripted(width: int, _shape: dict[str, tuple[int, ...]], classes: int) -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of `torch.jit.script`
+        return torch.jit.script(Scripted(width, classes))  # type: ignore[no-any-return]
+
+
 def data() -> tuple[Any, ...]:
     generator = np.random.default_rng(0)
     parts = []
@@ -67,6 +85,7 @@ def own_named(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         data=data,
         model=lambda width, shape, classes: Mixed(width, shape["tokens"].vocabulary, classes),
         normalized=lambda width, shape, classes: Normalized(width, shape["tokens"].vocabulary, classes),
+        scripted=scripted,
         random=lambda width, shape, classes: Mixed(width, shape["tokens"].vocabulary, classes, dropout=0.3),
         loop=lambda width, shape, classes: Lengths(width, shape["tokens"].vocabulary, classes),
     )

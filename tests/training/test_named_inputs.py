@@ -157,5 +157,7 @@ def test_exact_statistics_are_those_of_all_examples(
 def test_augmentation_and_families_are_refused(named: Dataset, make_run: MakeRun, make_trainer: MakeTrainer) -> None:
     with pytest.raises(BadInput, match=r"training\.augmentation: .*inputs by name: 'tokens', 'mask', 'age', 'length'"):
         make_trainer([make_run(**OWN, augmentation="flip")], named)
+    with pytest.raises(BadInput, match=r"model\.family: a module that holds the scripted one"):
+        make_trainer([make_run(**{**OWN, "family": "own_named:scripted"})], named)
     with pytest.raises(BadInput, match=r"model\.family: your factory.*inputs by name"):
         make_trainer([make_run()], named)

@@ -51,7 +51,8 @@ def read_named(
     kinds: dict[str, str] = {}
     arrays: dict[str, NamedArrays] = {train_name: {}, test_name: {}}
     for key in train:
-        check_columns(f"{name} {key!r}", "x", column_names(_entry(x_train, key)), column_names(_entry(x_test, key)))
+        columns = column_names(_entry(x_train, key)), column_names(_entry(x_test, key))
+        check_columns(f"{name} {key!r}", "x", *columns)
         first, second = train[key], test[key]
         shape = tuple(map(int, first.shape[1:]))
         if second.shape[1:] != first.shape[1:]:
@@ -60,7 +61,8 @@ def read_named(
         if _kind(first) != _kind(second):
             raise BadInput(f"{test_name} {key!r}", f"{_kind(first)}, as in x_train", _kind(second))
         shapes[key], kinds[key] = shape, _kind(first)
-        if kinds[key] == WHOLE and may_be_tokens(first) and may_be_tokens(second):
+        is_tabular = any(names is not None for names in columns)
+        if not is_tabular and may_be_tokens(first) and may_be_tokens(second):
             vocabulary = vocabulary_for(f"{name} {key!r}", first, second)
             for part, tokens in ((train_name, first), (test_name, second)):
                 check_tokens(tokens, vocabulary, f"{part} {key!r}")

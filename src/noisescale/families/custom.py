@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
+import torch
 from torch import nn
 
 from noisescale.errors import BadInput, one_line
@@ -74,6 +75,9 @@ class CustomBuild:
         if type(module).__name__ == "OptimizedModule":
             module = cast(nn.Module, module._orig_mod)
         if isinstance(input_shape, NamedShapes):
+            if isinstance(module, torch.jit.ScriptModule):
+                required = "a module that holds the scripted one, for inputs by name"
+                raise BadInput("model.family", required, type(module).__name__)
             take_dictionaries(module)
         try:
             with contained():
