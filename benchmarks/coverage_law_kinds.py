@@ -122,7 +122,7 @@ def decision(law: PlaceLaw, curves: dict[float, Optimum], width: float) -> tuple
     if outlook is None:
         return math.nan, math.nan, math.nan
     x = outlook.decision()
-    regret = prospect(outlook, x).regret("1", "")
+    regret = prospect(outlook, x).regret("accuracy", "1", "")
     return x, regret.value, regret.high
 
 

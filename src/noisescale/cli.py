@@ -226,7 +226,14 @@ def measure_command(
     checkpoint: Annotated[
         Path | None, typer.Option(help="Weights, written by torch.save(model.state_dict(), path).")
     ] = None,
-    loss: Annotated[str, typer.Option(help="cross_entropy or mse.")] = "cross_entropy",
+    loss: Annotated[
+        str,
+        typer.Option(help="cross_entropy, mse, binary_cross_entropy, or package.module:function."),
+    ] = "cross_entropy",
+    ignore_index: Annotated[int | None, typer.Option(help="Label of targets that do not count.")] = None,
+    outputs: Annotated[
+        str | None, typer.Option(help="Entry of the model's outputs, if it returns a dictionary, a tuple or an object.")
+    ] = None,
     examples: Annotated[int, typer.Option(min=2, help="Largest number of training examples, drawn at random.")] = 1024,
     seed: Annotated[
         int, typer.Option(min=0, max=2**32 - 1, help="Seed of the choice of examples and of random probes.")
@@ -251,13 +258,14 @@ def measure_command(
     from noisescale.user_code import contained
 
     with output_as_errors():
-        loaded = load_dataset(DatasetOptions(data, standardize=False if as_given else None))
+        multi_label = loss == "binary_cross_entropy" and ":" in data
+        loaded = load_dataset(DatasetOptions(data, standardize=False if as_given else None, multi_label=multi_label))
         shape = (loaded.input_shape, loaded.num_classes)
-        loaded_model = load_model(model, checkpoint, key=key, width=width, data=shape)
+        loaded_model = load_model(model, checkpoint, key=key, width=width, data=shape, outputs=outputs)
         with MeasurementLines() as lines, contained():
             measurement = measure_model(
-                loaded_model, loaded, loss=loss, examples=examples, seed=seed, only=only or (),
-                max_products=max_products, on_progress=lines.show,
+                loaded_model, loaded, loss=loss, examples=examples, seed=seed, ignore_index=ignore_index,
+                only=only or (), max_products=max_products, on_progress=lines.show,
             )  # fmt: skip
     if as_json:
         _print_json(measurement.as_json())

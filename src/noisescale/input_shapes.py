@@ -1,8 +1,8 @@
-"""The shape of one input that is a sequence of tokens: a tuple that also knows the number of kinds of tokens."""
+"""The shapes of inputs that are sequences of tokens, or several arrays by name."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 class TokenShape(tuple[int, ...]):
@@ -38,10 +38,37 @@ class TokenShape(tuple[int, ...]):
         return tuple.__hash__(self)
 
 
-def vocabulary_of(shape: tuple[int, ...]) -> int | None:
+def vocabulary_of(shape: InputShape) -> int | None:
     """Return the number of kinds of tokens; None for inputs of real numbers.
 
     Args:
         shape: The shape of one input.
     """
     return shape.vocabulary if isinstance(shape, TokenShape) else None
+
+
+NUMBERS, WHOLE, FLAGS = "numbers", "whole numbers", "flags"
+
+
+class NamedShapes(dict[str, tuple[int, ...]]):
+    """The shapes of inputs by name: a dictionary that also knows what the entries hold, and that has a hash.
+
+    Args:
+        shapes: The shape of one example of each entry, a `TokenShape` for tokens.
+        kinds: What each entry holds: `NUMBERS`, `WHOLE` or `FLAGS`.
+    """
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], kinds: Mapping[str, str]) -> None:
+        super().__init__(shapes)
+        self.kinds = dict(kinds)
+
+    def __reduce__(self) -> tuple[type, tuple[dict[str, tuple[int, ...]], dict[str, str]]]:
+        """Return how a copy is made, e.g. in another process."""
+        return NamedShapes, (dict(self), self.kinds)
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        """Return the hash of the names and shapes."""
+        return hash(tuple(self.items()))
+
+
+InputShape = tuple[int, ...] | NamedShapes

@@ -20,6 +20,7 @@ from noisescale.cli import main
 # Number of cases by test in the short form. `--full` tries three times as many, or as many as `LONG` says.
 CASES = {
     "spec": 300, "spec text": 250, "spec override": 200, "spec run": 6, "command line": 250,
+    "spec of tokens": 100, "tokens run": 12,
     "batch": 130, "batch pickle": 150, "archive": 100, "idx": 140, "cache": 50,
     "arrays": 200, "array file": 110, "weights": 100, "measured weights": 3,
     "read": 50, "state": 50, "report": 24, "continued": 20, "hostile": 8,

@@ -43,6 +43,24 @@ VALID: dict[str, Any] = {
     "fit": {"select_on": "test", "metric": "accuracy", "extend_edges": True, "max_edge_rungs": 2},
     "stability": {"steps": 5, "seeds": 2, "batch_size": [10]},
 }
+# Tokens and labels of each, which have losses and metrics of their own.
+OF_TOKENS: dict[str, Any] = {
+    "name": "fuzz",
+    "seeds": 1,
+    "dataset": {"name": "language", "train_size": 40, "test_size": 20, "vocabulary": 4, "context": 5, "order": 1},
+    "model": {"family": "transformer", "depth": 1, "heads": 1, "dropout": 0.0, "tied": False},
+    "grid": {"parameterization": ["mup"], "width": [4], "batch_size": [4], "learning_rate": [0.01, 0.1]},
+    "training": {
+        "steps": 6,
+        "evaluations": 2,
+        "loss": "cross_entropy",
+        "class_weights": [1.0, 2.0, 0.5, 1.0],
+        "label_smoothing": 0.1,
+        "ignore_index": 1,
+    },
+    "fit": {"metric": "perplexity", "extend_edges": False},
+    "stability": {"seeds": 0},
+}
 OPTIONAL = [
     "grid.noise_scale", "grid.normalized_noise_scale", "grid.temperature", "grid.label_noise", "grid.steps",
     "grid.epochs", "training.epochs", "dataset.data_seed", "model.groups", "model.ghost_size", "model.blocks",
@@ -50,6 +68,9 @@ OPTIONAL = [
     "training.clip_norm", "training.augmentation", "training.average", "training.batch_statistics",
     "training.schedule.at", "training.schedule.factor", "training.schedule.final", "training.schedule.cycles",
     "training.schedule.warmup", "training.schedule.of", "training.schedule.largest_batch", "training.schedule.seed",
+    "training.class_weights", "training.label_smoothing", "training.ignore_index", "dataset.vocabulary",
+    "dataset.context", "dataset.order", "dataset.path", "dataset.multi_label", "dataset.standardize", "model.heads",
+    "model.dropout", "model.read_out", "model.outputs", "fit.direction",
 ]  # fmt: skip
 
 NUMBERS = st.one_of(
@@ -65,6 +86,7 @@ SCALARS = st.one_of(
         ["ntk", "own", "standard", "mup", "mse", "validation", "loss", "with_replacement", "float64", "tanh", "mpl",
          "a:b", "os:getcwd", "mnist1", "1e-3", "convnet", "resnet", "batch", "ghost_batch", "layer", "group",
          "step", "cosine", "linear", "cyclic", "halving", "random", "batch_size", "square", "decoupled", "flip",
+         "binary_cross_entropy", "balanced", "perplexity", "f1_macro", "r2", "language", "text", "transformer",
          "os:_exit", "os.path:join", "a.b.c:d", ":", "../x:y", "<script>", "[/b]", "$x$", "exact", "lambda_max"]
     ),
 )  # fmt: skip
@@ -84,21 +106,23 @@ def paths(values: dict[str, Any], prefix: str = "") -> list[str]:
     return keys
 
 
-MUTATIONS = st.lists(
-    st.tuples(
-        st.sampled_from([*paths(VALID), *OPTIONAL]),
+Mutation = tuple[str, str, Any, str]
+
+
+def mutations_of(values: dict[str, Any]) -> st.SearchStrategy[list[Mutation]]:
+    """Return a strategy of one to three changes of a spec."""
+    change = st.tuples(
+        st.sampled_from([*paths(values), *OPTIONAL]),
         st.one_of(st.just("delete"), st.just("add"), st.just("set")),
         st.one_of(VALUES, NUMBERS, st.lists(NUMBERS, min_size=1, max_size=3), LADDERS),
         st.text(min_size=1, max_size=6),
-    ),
-    min_size=1,
-    max_size=3,
-)
+    )
+    return st.lists(change, min_size=1, max_size=3)
 
 
-def mutated(mutations: list[tuple[str, str, Any, str]]) -> dict[str, Any]:
-    """Return the valid spec with some values deleted, extended or replaced."""
-    values = copy.deepcopy(VALID)
+def mutated(spec: dict[str, Any], mutations: list[Mutation]) -> dict[str, Any]:
+    """Return a spec with some values deleted, extended or replaced."""
+    values = copy.deepcopy(spec)
     for path, action, value, name in mutations:
         *sections, last = path.split(".")
         section: Any = values
@@ -158,12 +182,29 @@ _CHOICES: dict[str, st.SearchStrategy[Any]] = {
 }
 
 
-def _small(chosen: dict[str, Any]) -> dict[str, Any]:
-    values = copy.deepcopy(VALID)
+_OF_TOKENS: dict[str, st.SearchStrategy[Any]] = {
+    "grid.parameterization": st.sampled_from([["mup"], ["own"], ["standard"]]),
+    "grid.optimizer": st.sampled_from([["sgd"], ["adamw"]]),
+    "dataset.vocabulary": st.sampled_from([2, 4]),
+    "dataset.context": st.sampled_from([1, 5]),
+    "model.dropout": st.sampled_from([0.0, 0.5]),
+    "model.tied": st.booleans(),
+    "training.class_weights": st.sampled_from(["balanced", [1.0, 0.0], [0.0, 0.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1e300]]),
+    "training.label_smoothing": st.sampled_from([0.0, 0.3]),
+    "training.ignore_index": st.sampled_from([-1, 0, 3]),
+    "training.loss": st.sampled_from(["cross_entropy", "mse", "binary_cross_entropy"]),
+    "fit.metric": st.sampled_from(["perplexity", "loss", "accuracy", "balanced_accuracy", "f1_macro", "r2"]),
+}
+
+
+def _small(spec: dict[str, Any], chosen: dict[str, Any]) -> dict[str, Any]:
+    values = copy.deepcopy(spec)
     for path, value in chosen.items():
         section, _, last = path.rpartition(".")
         (values[section] if section else values)[last] = value
     return values
 
 
-RUNNABLE = st.fixed_dictionaries(_CHOICES).map(_small)
+RUNNABLE = st.fixed_dictionaries(_CHOICES).map(lambda chosen: _small(VALID, chosen))
+# Most combinations of options of a loss are refused, so they are optional.
+RUNNABLE_OF_TOKENS = st.fixed_dictionaries({}, optional=_OF_TOKENS).map(lambda chosen: _small(OF_TOKENS, chosen))

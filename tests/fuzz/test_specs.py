@@ -11,7 +11,18 @@ from typing import Any
 from damage import DAMAGES, Damage
 from hypothesis import strategies as st
 from running import CASES, MARK, Answer, run, sizes, try_many
-from spec_texts import MUTATIONS, RUNNABLE, VALID, VALUES, as_toml, mutated, paths
+from spec_texts import (
+    OF_TOKENS,
+    RUNNABLE,
+    RUNNABLE_OF_TOKENS,
+    VALID,
+    VALUES,
+    Mutation,
+    as_toml,
+    mutated,
+    mutations_of,
+    paths,
+)
 
 SPEC, OUT = "spec.toml", "spec-out"
 DRY = ("sweep", SPEC, "--out", OUT, "--dry-run")
@@ -37,11 +48,20 @@ def check_accepted_or_refused(answer: Answer) -> None:
 
 @sizes("spec")
 def test_a_mutated_spec(count: int) -> None:
-    def check(mutations: list[tuple[str, str, Any, str]]) -> None:
-        Path(SPEC).write_text(as_toml(mutated(mutations)), encoding="utf-8")
+    def check(mutations: list[Mutation]) -> None:
+        Path(SPEC).write_text(as_toml(mutated(VALID, mutations)), encoding="utf-8")
         check_accepted_or_refused(run(*DRY))
 
-    try_many(count, MUTATIONS, check)
+    try_many(count, mutations_of(VALID), check)
+
+
+@sizes("spec of tokens")
+def test_a_mutated_spec_of_tokens(count: int) -> None:
+    def check(mutations: list[Mutation]) -> None:
+        Path(SPEC).write_text(as_toml(mutated(OF_TOKENS, mutations)), encoding="utf-8")
+        check_accepted_or_refused(run(*DRY))
+
+    try_many(count, mutations_of(OF_TOKENS), check)
 
 
 TEXTS = st.one_of(
@@ -130,24 +150,29 @@ def test_a_command_line(count: int) -> None:
 
 @sizes("spec run")
 def test_a_spec_that_runs(count: int) -> None:
-    """Every run has a result afterwards, and the same command has nothing left to do."""
+    try_many(count, RUNNABLE, check_run)
 
-    def check(values: dict[str, Any]) -> None:
-        Path(SPEC).write_text(as_toml(values), encoding="utf-8")
-        arguments = ("sweep", SPEC, "--out", OUT, "--jobs", "1")
-        try:
-            answer = run(*arguments)
-            if answer.refused:
-                assert not Path(OUT).exists()
-                return
-            assert answer.code == 0, answer
-            state = json.loads(run("status", OUT, "--json").out)
-            widths, seeds = values["grid"]["width"], values["seeds"]
-            grid = len(widths) * (seeds if isinstance(seeds, int) else len(seeds))
-            assert state["completed"] + state["diverged"] >= grid
-            assert (state["missing"], state["failed"]) == (0, {})
-            assert "nothing to do" in run(*arguments).err
-        finally:
-            shutil.rmtree(OUT, ignore_errors=True)
 
-    try_many(count, RUNNABLE, check)
+@sizes("tokens run")
+def test_a_spec_of_tokens_that_runs(count: int) -> None:
+    try_many(count, RUNNABLE_OF_TOKENS, check_run)
+
+
+def check_run(values: dict[str, Any]) -> None:
+    """Check that every run has a result afterwards, and that the same command has nothing left to do."""
+    Path(SPEC).write_text(as_toml(values), encoding="utf-8")
+    arguments = ("sweep", SPEC, "--out", OUT, "--jobs", "1")
+    try:
+        answer = run(*arguments)
+        if answer.refused:
+            assert not Path(OUT).exists()
+            return
+        assert answer.code == 0, answer
+        state = json.loads(run("status", OUT, "--json").out)
+        widths, seeds = values["grid"]["width"], values["seeds"]
+        grid = len(widths) * (seeds if isinstance(seeds, int) else len(seeds))
+        assert state["completed"] + state["diverged"] >= grid
+        assert (state["missing"], state["failed"]) == (0, {})
+        assert "nothing to do" in run(*arguments).err
+    finally:
+        shutil.rmtree(OUT, ignore_errors=True)

@@ -33,7 +33,7 @@ def test_optima_and_laws_are_those_of_the_logarithm(studies: tuple[Any, Any]) ->
         assert perplexity.height.value == pytest.approx(math.exp(loss.height.value))
         assert perplexity.height.interval == pytest.approx([math.exp(end) for end in loss.height.interval])
         assert perplexity.height.unit == "perplexity"
-    slopes = [series.laws[name].normalized_noise_scale.exponent
+    slopes = [series.laws[name].normalized_noise_scale.slope
               for series, name in ((of_loss, "loss"), (of_perplexity, "perplexity"))]  # fmt: skip
     assert slopes[0].value == pytest.approx(slopes[1].value)
 

@@ -15,7 +15,7 @@ from networks import make_case
 from torch import Tensor, nn
 
 from noisescale.errors import BadInput
-from noisescale.measure import NoiseMonitor
+from noisescale.measure import NoiseMonitor, gradient_noise
 
 SIZE = 30
 
@@ -228,3 +228,43 @@ def test_sparse_gradients_are_measured_as_dense_ones() -> None:
         assert noise is not None
         traces.append(noise.trace_covariance.value)
     assert traces[1] == pytest.approx(traces[0], rel=1e-6)
+
+
+class Language(nn.Module):
+    """Predicts the next of 6 tokens at each position."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.last = nn.Embedding(6, 8), nn.Linear(8, 6)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.last(torch.tanh(self.embed(tokens)))  # type: ignore[no-any-return]
+
+
+def loss_of_tokens(outputs: Tensor, labels: Tensor) -> Tensor:
+    return nn.functional.cross_entropy(outputs.flatten(0, 1), labels.flatten())
+
+
+def test_a_loop_on_tokens() -> None:
+    """Without a change of the weights, the monitor's values are those of all sequences, within its interval."""
+    generator = torch.Generator().manual_seed(0)
+    sequences = torch.randint(6, (400, 9), generator=generator)
+    inputs, targets = sequences[:, :-1], sequences[:, 1:]
+    torch.manual_seed(0)
+    model = Language()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    monitor = NoiseMonitor(model, loss_of_tokens, every=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(64):
+            batch = torch.randint(400, (32,), generator=generator)
+            optimizer.zero_grad()
+            loss_of_tokens(model(inputs[batch]), targets[batch]).backward()
+            monitor.update(inputs[batch], targets[batch])
+            optimizer.step()
+    estimate, exact = monitor.estimate(), gradient_noise(model, loss_of_tokens, (inputs, targets))
+    assert estimate is not None and estimate.measurements == 32
+    for quantity in ("trace_covariance", "gradient_norm_squared"):
+        interval = getattr(estimate, quantity)
+        assert interval.low < getattr(exact, quantity).value < interval.high
+    assert estimate.trace_covariance.standard_error < 0.2 * estimate.trace_covariance.value

@@ -245,3 +245,11 @@ def test_a_shard_without_a_digest_is_read(tmp_path: Path, make_run: MakeRun, mak
     expected = frame_of(tmp_path)
     pq.write_table(pq.read_table(path).replace_schema_metadata(), path)
     pd.testing.assert_frame_equal(frame_of(tmp_path), expected)
+
+
+def test_an_ignored_label_may_be_negative(
+    tmp_path: Path, make_run: MakeRun, make_result: MakeResult, write_pack: WritePack
+) -> None:
+    """Torch's convention for targets that do not count is −100."""
+    write_pack(tmp_path, [make_result(make_run(ignore_index=-100))])
+    assert frame_of(tmp_path).ignore_index.tolist() == [-100]

@@ -65,6 +65,7 @@ def refused(path: Path) -> str:
         ({"steps": 2**60}, f"steps {2**60}"),
         ({"label_noise": 1.5}, "label_noise 1.5"),
         ({"momentum": -0.5}, "momentum -0.5"),
+        ({"ignore_index": -(2**60)}, f"ignore_index {-(2**60)}"),
         ({"learning_rate": float("nan")}, "learning_rate that is not finite"),
         ({"weight_decay": float("inf")}, "weight_decay that is not finite"),
         ({"status": "weird"}, "status weird"),

@@ -9,6 +9,8 @@ import numpy.typing as npt
 import torch
 
 from noisescale.errors import BadInput
+from noisescale.input_shapes import InputShape, NamedShapes
+from noisescale.named_inputs import Inputs
 
 Array = npt.NDArray[Any]
 
@@ -82,7 +84,7 @@ class RawArrays:
 
     Args:
         x_train: Training inputs of any real dtype: vectors [N, D], signals [N, C, L] or images [N, C, H, W]; or tokens
-            [N, T] of an integer dtype, if `vocabulary` is given.
+            [N, T] of an integer dtype, if `vocabulary` is given; or several arrays by name, if `shapes` is given.
         y_train: Class labels [N] of an integer dtype, labels of each token [N, T] of an integer dtype, or real-valued
             targets [N, K] of a floating dtype.
         x_test: Test inputs. Their shape differs from the training inputs only in N.
@@ -97,11 +99,12 @@ class RawArrays:
             large arrays need not be read.
         entropy: The smallest mean loss that any model reaches on these data, in nats per token. None if it is unknown.
         notes: Notes for the user about how the data were read.
+        shapes: The shapes of one example of inputs by name. None if inputs are one array.
     """
 
-    x_train: Array
+    x_train: Array | dict[str, Array]
     y_train: Array
-    x_test: Array
+    x_test: Array | dict[str, Array]
     y_test: Array
     num_outputs: int
     digest_shape: tuple[int, ...] | None = None
@@ -110,6 +113,7 @@ class RawArrays:
     digest: str | None = None
     entropy: float | None = None
     notes: tuple[str, ...] = ()
+    shapes: NamedShapes | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,14 +123,15 @@ class Dataset:
     Args:
         name: Name in the options.
         x_train: Training inputs: standardized numbers in float32, shape [N, D], [N, C, L] or [N, C, H, W]; or tokens
-            [N, T] of dtype int64, or of any integer dtype in a read-only memory map.
+            [N, T] of dtype int64, or of any integer dtype in a read-only memory map; or several tensors by name.
         y_train: Class labels [N] of dtype int64, labels of each token [N, T] of the same dtypes as tokens, or
             real-valued targets [N, K] of dtype float32. Tokens without a label have a negative number.
         x_validation: Validation inputs, split from the training set. Their length is 0 if there is no validation set.
         y_validation: Validation labels (without label noise) or targets.
         x_test: Test inputs.
         y_test: Test labels or targets.
-        input_shape: Shape of one example, (D,), (C, L) or (C, H, W). For tokens it is a `TokenShape`, (T,).
+        input_shape: Shape of one example, (D,), (C, L) or (C, H, W). For tokens it is a `TokenShape`, (T,), and
+            for inputs by name a `NamedShapes`.
         num_classes: K, the number of outputs that a model needs, for each token if targets are labels of tokens.
         chance_accuracy: Share of the largest class in `y_train`. NaN for real-valued targets.
         hash: SHA-256, in hex, of the six arrays with their shapes and dtypes.
@@ -135,13 +140,13 @@ class Dataset:
     """
 
     name: str
-    x_train: torch.Tensor
+    x_train: Inputs
     y_train: torch.Tensor
-    x_validation: torch.Tensor
+    x_validation: Inputs
     y_validation: torch.Tensor
-    x_test: torch.Tensor
+    x_test: Inputs
     y_test: torch.Tensor
-    input_shape: tuple[int, ...]
+    input_shape: InputShape
     num_classes: int
     chance_accuracy: float
     hash: str

@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from noisescale.datasets.language import load_language
 from noisescale.datasets.memory_map import as_tensor, in_chunks
 from noisescale.datasets.mnist import load_fashion_mnist, load_mnist
 from noisescale.datasets.mnist1d import load_mnist1d
+from noisescale.datasets.named_arrays import NamedArrays, rows
 from noisescale.datasets.parts import choose_parts
 from noisescale.datasets.random_choices import random_stream, redraw_labels
 from noisescale.datasets.standardize import Scale, leave_channels, measure_channels, measure_columns, standardize
@@ -23,7 +25,8 @@ from noisescale.datasets.text import load_text
 from noisescale.datasets.tokens import as_integers, largest_share
 from noisescale.datasets.user_function import load_user_function
 from noisescale.errors import BadInput
-from noisescale.input_shapes import TokenShape
+from noisescale.input_shapes import InputShape, TokenShape
+from noisescale.named_inputs import Inputs, NamedInputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,33 +95,74 @@ def _load_dataset(options: DatasetOptions) -> Dataset:
     if options.label_noise > 0:
         stream = random_stream(options.data_seed, "label noise")
         y_train = redraw_labels(y_train, options.label_noise, raw.num_outputs, stream)
-    x_train = raw.x_train[parts.train]
-    prepare = _preparation(x_train, raw.vocabulary, options)
-    arrays: dict[str, Array] = {
+    x_train = rows(raw.x_train, parts.train)
+    prepare = _preparation(x_train, raw, options)
+    inputs = {
         "x_train": prepare(x_train, f"{options.name} x_train"),
+        "x_validation": prepare(rows(raw.x_train, parts.validation), f"{options.name} x_train"),
+        "x_test": prepare(rows(raw.x_test, parts.test), f"{options.name} x_test"),
+    }
+    targets = {
         "y_train": _typed(y_train),
-        "x_validation": prepare(raw.x_train[parts.validation], f"{options.name} x_train"),
         "y_validation": _typed(raw.y_train[parts.validation]),
-        "x_test": prepare(raw.x_test[parts.test], f"{options.name} x_test"),
         "y_test": _typed(raw.y_test[parts.test]),
     }
-    shape = raw.x_train.shape[1:]
     return Dataset(
         name=options.name,
-        **{name: as_tensor(array) for name, array in arrays.items()},
-        input_shape=shape if raw.vocabulary is None else TokenShape(shape, raw.vocabulary),
+        x_train=_tensors(inputs["x_train"]),
+        y_train=as_tensor(targets["y_train"]),
+        x_validation=_tensors(inputs["x_validation"]),
+        y_validation=as_tensor(targets["y_validation"]),
+        x_test=_tensors(inputs["x_test"]),
+        y_test=as_tensor(targets["y_test"]),
+        input_shape=_input_shape(raw),
         num_classes=raw.num_outputs,
-        chance_accuracy=largest_share(arrays["y_train"], raw.num_outputs) if has_classes else float("nan"),
-        hash=_hash(arrays, raw),
+        chance_accuracy=largest_share(targets["y_train"], raw.num_outputs) if has_classes else float("nan"),
+        hash=_hash(inputs, targets, raw),
         entropy=raw.entropy,
         notes=raw.notes,
     )
 
 
-def _preparation(x_train: Array, vocabulary: int | None, options: DatasetOptions) -> Callable[[Array, str], Array]:
+def _input_shape(raw: RawArrays) -> InputShape:
+    if isinstance(raw.x_train, dict):
+        assert raw.shapes is not None
+        return raw.shapes
+    shape = raw.x_train.shape[1:]
+    return shape if raw.vocabulary is None else TokenShape(shape, raw.vocabulary)
+
+
+def _tensors(arrays: Array | NamedArrays) -> Inputs:
+    if isinstance(arrays, dict):
+        return NamedInputs({name: as_tensor(array) for name, array in arrays.items()})
+    return as_tensor(arrays)
+
+
+def _preparation(
+    x_train: Array | NamedArrays, raw: RawArrays, options: DatasetOptions
+) -> Callable[[Array | NamedArrays, str], Array | NamedArrays]:
     """Return the function of inputs and their name that standardizes numbers and converts tokens."""
+    if not isinstance(x_train, dict):
+        prepare = _preparation_of_array(x_train, raw.vocabulary, options, options.name)
+        return lambda x, name: prepare(cast(Array, x), name)
+    by_name = {key: _preparation_of_entry(array, key, options) for key, array in x_train.items()}
+    return lambda x, name: {key: by_name[key](array, f"{name} {key!r}") for key, array in cast(NamedArrays, x).items()}
+
+
+def _preparation_of_entry(x_train: Array, key: str, options: DatasetOptions) -> Callable[[Array, str], Array]:
+    if x_train.dtype.kind != "f":
+        return lambda x, _name: x
+    # Only vectors have columns. Other entries have channels, as without the option.
+    of_columns = options.standardize == COLUMNS and x_train.ndim == 2
+    standardized = options if of_columns or options.standardize != COLUMNS else replace(options, standardize=True)
+    return _preparation_of_array(x_train, None, standardized, f"{options.name} {key!r}")
+
+
+def _preparation_of_array(
+    x_train: Array, vocabulary: int | None, options: DatasetOptions, name: str
+) -> Callable[[Array, str], Array]:
     if vocabulary is None:
-        scale = _SCALES[options.standardize](x_train, options.name)
+        scale = _SCALES[options.standardize](x_train, name)
         return lambda x, name: standardize(x, scale, name)
     if options.standardize not in (None, False):
         raise BadInput("dataset.standardize", "false or not given, for tokens", repr(options.standardize))
@@ -160,14 +204,20 @@ def _check_keys(options: DatasetOptions, source: Source) -> None:
             raise BadInput(f"dataset.{key}", f"not given; only {' and '.join(takers)} takes it", repr(value))
 
 
-def _hash(arrays: Mapping[str, Array], raw: RawArrays) -> str:
+def _hash(inputs: Mapping[str, Array | NamedArrays], targets: Mapping[str, Array], raw: RawArrays) -> str:
     digest = hashlib.sha256((raw.digest or "").encode())
-    for name, array in arrays.items():
-        if raw.digest_shape is not None and name.startswith("x_"):
-            array = array.reshape(len(array), *raw.digest_shape)
-        # Whole numbers have the same digest whether they are mapped, in any dtype, or in memory.
-        dtype = np.dtype(np.int64) if array.dtype.kind in "iu" else array.dtype
-        digest.update(f"{name} {dtype.str} {array.shape}\n".encode())
-        for part in in_chunks(array) if raw.digest is None else ():
-            digest.update(np.ascontiguousarray(part, dtype=dtype).data)
+    for part in ("train", "validation", "test"):
+        x = inputs[f"x_{part}"]
+        if isinstance(x, dict):
+            entries = {f"x_{part} {name}": array for name, array in sorted(x.items())}
+        elif raw.digest_shape is not None:
+            entries = {f"x_{part}": x.reshape(len(x), *raw.digest_shape)}
+        else:
+            entries = {f"x_{part}": x}
+        for name, array in {**entries, f"y_{part}": targets[f"y_{part}"]}.items():
+            # Whole numbers have the same digest whether they are mapped, in any dtype, or in memory.
+            dtype = np.dtype(np.int64) if array.dtype.kind in "iu" else array.dtype
+            digest.update(f"{name} {dtype.str} {array.shape}\n".encode())
+            for chunk in in_chunks(array) if raw.digest is None else ():
+                digest.update(np.ascontiguousarray(chunk, dtype=dtype).data)
     return digest.hexdigest()

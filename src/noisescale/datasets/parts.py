@@ -43,17 +43,17 @@ def choose_parts(raw: RawArrays, options: DatasetOptions) -> Parts:
     """
     train_key, test_key = "dataset.train_size", "dataset.test_size"
     if raw.consecutive:
-        size = check_size(len(raw.x_train), options.train_size, train_key)
+        size = check_size(len(raw.y_train), options.train_size, train_key)
         end = size - validation_size(size, options.validation_fraction)
         return Parts(
-            slice(0, end), slice(end, size), slice(0, check_size(len(raw.x_test), options.test_size, test_key))
+            slice(0, end), slice(end, size), slice(0, check_size(len(raw.y_test), options.test_size, test_key))
         )
 
     def stream(purpose: str) -> np.random.Generator:
         return random_stream(options.data_seed, purpose)
 
-    subset = choose_subset(len(raw.x_train), options.train_size, train_key, stream("train subset"))
-    test = choose_subset(len(raw.x_test), options.test_size, test_key, stream("test subset"))
+    subset = choose_subset(len(raw.y_train), options.train_size, train_key, stream("train subset"))
+    test = choose_subset(len(raw.y_test), options.test_size, test_key, stream("test subset"))
     remaining, held_out = split_validation(len(subset), options.validation_fraction, stream("validation split"))
     if len(held_out) == 0:
         return Parts(_as_slice(subset), slice(0, 0), _as_slice(test))

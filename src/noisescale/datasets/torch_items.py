@@ -1,7 +1,8 @@
 """Reads torch data sets and loaders into arrays, once.
 
-Items are pairs `(input, target)`, or dicts with a target and one input. They are stacked, or put together by the
-collate function of a loader, which may pad them. The arrays are stored in files that are mapped into memory.
+Items are pairs `(input, target)`, or dicts with a target. An input may be a dict of several arrays. Items are stacked,
+or put together by the collate function of a loader, which may pad them. The arrays are stored in files that are mapped
+into memory.
 
 A random transform would give other inputs in each epoch, and arrays keep only one of them. So the first items are read
 twice, and must be equal.
@@ -20,6 +21,7 @@ from torch.utils.data import TensorDataset
 
 from noisescale.datasets.dataset import Array
 from noisescale.datasets.memory_map import RowWriter, store_rows
+from noisescale.datasets.named_arrays import NamedArrays
 from noisescale.datasets.plain_arrays import real_array
 from noisescale.datasets.torch_loaders import Collate, Items, items_of
 from noisescale.errors import BadInput, one_line
@@ -31,7 +33,13 @@ TARGET_NAMES = ("target", "targets", "label", "labels", "y")
 _TWICE = 32
 
 
-def read_torch_data(name: str, train: Any, test: Any) -> tuple[tuple[Array, Array, Array, Array], tuple[str, ...]]:
+Parts = tuple[Array | NamedArrays, Array, Array | NamedArrays, Array]
+
+# The input and the target of an item, or of all items: ("input",) or ("input", name), and ("target",).
+_Key = tuple[str, ...]
+
+
+def read_torch_data(name: str, train: Any, test: Any) -> tuple[Parts, tuple[str, ...]]:
     """Read the items of a training and a test set.
 
     Args:
@@ -52,16 +60,31 @@ def read_torch_data(name: str, train: Any, test: Any) -> tuple[tuple[Array, Arra
     first, second = parts
     if first.collate is not None and first.collate == second.collate:
         # Padded together, so that training and test inputs have the same length.
-        inputs, targets = _collated([*_counted(first), *_counted(second)], first.collate, f"{name} train and test")
+        arrays = _collated([*_counted(first), *_counted(second)], first.collate, f"{name} train and test")
         cut = len(first)
-        arrays = [
-            store_rows([array], array.shape, array.dtype)
-            for array in (inputs[:cut], targets[:cut], inputs[cut:], targets[cut:])
-        ]
+        train_arrays, test_arrays = (
+            {key: store_rows([array[part]], array[part].shape, array.dtype) for key, array in arrays.items()}
+            for part in (slice(0, cut), slice(cut, None))
+        )
     else:
-        arrays = [*_read(first), *_read(second)]
-    x_train, y_train, x_test, y_test = arrays
-    return (x_train, y_train, x_test, y_test), (*first.notes, *second.notes)
+        train_arrays, test_arrays = _read(first), _read(second)
+    return (*_pair(train_arrays), *_pair(test_arrays)), (*first.notes, *second.notes)
+
+
+def _pair(arrays: dict[_Key, Array]) -> tuple[Array | NamedArrays, Array]:
+    """Return the inputs, by name if they have names, and the targets."""
+    named = {key[1]: array for key, array in arrays.items() if len(key) > 1}
+    return named or arrays["input",], arrays["target",]
+
+
+def _entries(item: Any, name: str) -> dict[_Key, Any]:
+    """Return the arrays of an item, or of a batch, by what they are."""
+    inputs, target = pair_of(item, name)
+    if not isinstance(inputs, Mapping):
+        return {("input",): inputs, ("target",): target}
+    if not inputs:
+        raise BadInput(name, "inputs with at least one entry", "an empty dict")
+    return {**{("input", str(key)): inputs[key] for key in inputs}, ("target",): target}
 
 
 def _check_repeatable(items: Items) -> None:
@@ -85,7 +108,7 @@ def pair_of(item: Any, name: str) -> tuple[Any, Any]:
     """Return the input and the target of an item, or of a batch that a collate function returned.
 
     Args:
-        item: A pair, or a dict with a target and one input.
+        item: A pair, or a dict with a target and one input or several.
         name: Name of the data set, for messages.
 
     Raises:
@@ -97,13 +120,13 @@ def pair_of(item: Any, name: str) -> tuple[Any, Any]:
     if isinstance(item, Mapping):
         targets = [key for key in item if key in TARGET_NAMES]
         inputs = [key for key in item if key not in TARGET_NAMES]
-        if len(targets) == len(inputs) == 1:
-            return item[inputs[0]], item[targets[0]]
+        if len(targets) == 1 and inputs:
+            return item[inputs[0]] if len(inputs) == 1 else {key: item[key] for key in inputs}, item[targets[0]]
         got = f"a dict of {', '.join(map(repr, item))}"
     elif isinstance(item, tuple | list):
         got = f"{len(item)} values"
     names = " or ".join(map(repr, TARGET_NAMES))
-    raise BadInput(name, f"items (input, target), or dicts of one input and one target named {names}", got)
+    raise BadInput(name, f"items (input, target), or dicts of inputs and one target named {names}", got)
 
 
 def _leaves(value: Any) -> list[Any]:
@@ -122,31 +145,39 @@ def _equal(left: Any, right: Any) -> bool:
     return np.array_equal(left, right, equal_nan=left.dtype.kind == "f")
 
 
-def _read(items: Items) -> tuple[Array, Array]:
+def _read(items: Items) -> dict[_Key, Array]:
     """Return the inputs [N, …] and the targets [N, …] of all items."""
     if items.collate is not None:
-        inputs, targets = _collated(list(_counted(items)), items.collate, items.name)
-        return store_rows([inputs], inputs.shape, inputs.dtype), store_rows([targets], targets.shape, targets.dtype)
+        arrays = _collated(list(_counted(items)), items.collate, items.name)
+        return {key: store_rows([array], array.shape, array.dtype) for key, array in arrays.items()}
     if type(items.data) is TensorDataset and len(items.data.tensors) == 2:
         # Read as a whole, because a million items take a minute.
-        whole = [_plain(tensor, items.name) for tensor in items.data.tensors]
-        inputs, targets = (store_rows([array], array.shape, array.dtype) for array in whole)
-        return inputs, targets
-    pairs = (pair_of(item, items.name) for item in _counted(items))
-    first = next(pairs)
-    rows = [_plain(value, f"{items.name}, item 0") for value in first]
+        whole = dict(zip((("input",), ("target",)), items.data.tensors, strict=True))
+        arrays = {key: _plain(tensor, items.name) for key, tensor in whole.items()}
+        return {key: store_rows([array], array.shape, array.dtype) for key, array in arrays.items()}
+    entries = (_entries(item, items.name) for item in _counted(items))
+    first = next(entries)
+    rows = {key: _plain(value, f"{items.name}, item 0") for key, value in first.items()}
     with ExitStack() as stack:
-        writers = [stack.enter_context(RowWriter((len(items), *row.shape), row.dtype)) for row in rows]
-        for count, pair in enumerate(chain([first], pairs)):
-            for value, row, writer in zip(pair, rows, writers, strict=True):
-                array = _plain(value, f"{items.name}, item {count}")
+        writers = {
+            key: stack.enter_context(RowWriter((len(items), *row.shape), row.dtype)) for key, row in rows.items()
+        }
+        for count, values in enumerate(chain([first], entries)):
+            place = f"{items.name}, item {count}"
+            if values.keys() != rows.keys():
+                raise BadInput(place, f"the entries of item 0, {_named(rows)}", _named(values))
+            for key, row in rows.items():
+                array = _plain(values[key], place)
                 if array.shape != row.shape or array.dtype != row.dtype:
                     required = "the shape and dtype of item 0; a DataLoader with a collate function may pad items"
                     got = f"{array.dtype} of shape {list(array.shape)}, and {row.dtype} of {list(row.shape)} in item 0"
-                    raise BadInput(f"{items.name}, item {count}", required, got)
-                writer.append(array[None])
-        inputs, targets = (writer.finish() for writer in writers)
-    return inputs, targets
+                    raise BadInput(" ".join([place, *map(repr, key[1:])]), required, got)
+                writers[key].append(array[None])
+        return {key: writer.finish() for key, writer in writers.items()}
+
+
+def _named(entries: Mapping[_Key, Any]) -> str:
+    return ", ".join(repr(key[-1]) for key in entries)
 
 
 def _counted(items: Items) -> Iterator[Any]:
@@ -161,15 +192,15 @@ def _counted(items: Items) -> Iterator[Any]:
         raise BadInput(items.name, required, count)
 
 
-def _collated(items: list[Any], collate: Collate, name: str) -> tuple[Array, Array]:
+def _collated(items: list[Any], collate: Collate, name: str) -> dict[_Key, Array]:
     """Return the inputs and the targets of all items, put together by the user's function."""
-    pair = pair_of(_collate(items, collate, name), name)
-    inputs, targets = (_plain(value, f"{name}, after the collate function") for value in pair)
-    for array in (inputs, targets):
+    entries = _entries(_collate(items, collate, name), name)
+    arrays = {key: _plain(value, f"{name}, after the collate function") for key, value in entries.items()}
+    for array in arrays.values():
         if array.shape[:1] != (len(items),):
             required = f"arrays with the {len(items)} items along the first axis, from the collate function"
             raise BadInput(name, required, f"shape {list(array.shape)}")
-    return inputs, targets
+    return arrays
 
 
 def _collate(items: list[Any], collate: Collate, name: str) -> Any:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
+import torch
 from torch import nn
 
 from noisescale.errors import BadInput, one_line
@@ -13,9 +14,12 @@ from noisescale.families.example_inputs import zero_inputs
 from noisescale.families.fixed_model import FixedModel
 from noisescale.families.late_registration import register, registering_modes
 from noisescale.families.selected_output import select_output
+from noisescale.input_shapes import InputShape, NamedShapes
+from noisescale.named_inputs import take_dictionaries
 from noisescale.user_code import CodeEnded, contained, import_named
 
-Factory = Callable[[int, tuple[int, ...], int], nn.Module]
+# The shape of one example is a tuple, or a dictionary of tuples for inputs by name.
+Factory = Callable[[int, Any, int], nn.Module]
 
 
 def load_factory(reference: str) -> Factory:
@@ -45,9 +49,7 @@ class CustomBuild:
     factory: Factory
     reference: str
 
-    def __call__(
-        self, width: int, input_shape: tuple[int, ...], num_classes: int, outputs: str | None = None
-    ) -> nn.Module:
+    def __call__(self, width: int, input_shape: InputShape, num_classes: int, outputs: str | None = None) -> nn.Module:
         """Call the factory, and let the module register what it would register in its first passes.
 
         Args:
@@ -72,6 +74,11 @@ class CustomBuild:
         # A compiled module computes what the module inside computes, which can be packed.
         if type(module).__name__ == "OptimizedModule":
             module = cast(nn.Module, module._orig_mod)
+        if isinstance(input_shape, NamedShapes):
+            if isinstance(module, torch.jit.ScriptModule):
+                required = "a module that holds the scripted one, for inputs by name"
+                raise BadInput("model.family", required, type(module).__name__)
+            take_dictionaries(module)
         try:
             with contained():
                 for training in _registering_modes(self, width, input_shape, num_classes, module):
@@ -91,11 +98,11 @@ class CustomBuild:
 
 # The modes in which modules of a factory register anything late, by factory, width and data. The factory is part of the
 # value, so that no other one gets its id.
-_LATE: dict[tuple[int, int, tuple[int, ...], int], tuple[tuple[bool, ...], Factory]] = {}
+_LATE: dict[tuple[int, int, InputShape, int], tuple[tuple[bool, ...], Factory]] = {}
 
 
 def _registering_modes(
-    build: CustomBuild, width: int, input_shape: tuple[int, ...], num_classes: int, module: nn.Module
+    build: CustomBuild, width: int, input_shape: InputShape, num_classes: int, module: nn.Module
 ) -> tuple[bool, ...]:
     key = (id(build.factory), width, input_shape, num_classes)
     if key not in _LATE:

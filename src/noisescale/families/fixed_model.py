@@ -10,6 +10,7 @@ from torch import nn
 
 from noisescale.errors import BadInput
 from noisescale.families.copying import copy_module
+from noisescale.input_shapes import InputShape
 
 # The width of a fixed model in tables, whose rows all have a width.
 FIXED_WIDTH = 1
@@ -37,7 +38,7 @@ class FixedModel:
         if not self.allow_width and self._takes_width:
             raise BadInput("grid.width", f"given, because {self.reference} takes a width", "none")
 
-    def __call__(self, width: int, input_shape: tuple[int, ...], num_classes: int) -> Any:
+    def __call__(self, width: int, input_shape: InputShape, num_classes: int) -> Any:
         """Return a module of the model.
 
         Args:

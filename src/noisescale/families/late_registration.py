@@ -18,13 +18,15 @@ from noisescale.families.comparisons import equal_tensors
 from noisescale.families.copying import copy_module
 from noisescale.families.example_inputs import random_inputs, zero_inputs
 from noisescale.families.modes import in_mode
+from noisescale.input_shapes import InputShape
+from noisescale.named_inputs import Inputs
 from noisescale.seeding import seeded
 
 # Values of buffers at their registration, by the layer and the name in it.
 _Initial = dict[tuple[nn.Module, str], Tensor]
 
 
-def registering_modes(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[bool, ...]:
+def registering_modes(module: nn.Module, input_shape: InputShape) -> tuple[bool, ...]:
     """Return the modes in which a first pass registers anything, in order. The module stays as it is.
 
     Args:
@@ -59,7 +61,7 @@ def registering_modes(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[
     return tuple(modes)
 
 
-def register(module: nn.Module, inputs: Tensor, training: bool) -> None:
+def register(module: nn.Module, inputs: Inputs, training: bool) -> None:
     """Compute one pass, in which the module registers what it lacks.
 
     A pass in training mode also changes buffers. They get the values back that they had before, or at their

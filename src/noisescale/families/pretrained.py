@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from noisescale.errors import BadInput
 from noisescale.families.custom import Factory
 from noisescale.families.weight_files import read_weights, select_weights
+from noisescale.input_shapes import InputShape
 
 _KEY, _PATTERNS_KEY = "model.checkpoint", "model.reinitialize"
 # Largest number of names that a message lists.
@@ -57,7 +58,7 @@ class PretrainedFactory:
     digest: str
     reinitialize: tuple[str, ...] = ()
 
-    def __call__(self, width: int, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+    def __call__(self, width: int, input_shape: InputShape, num_classes: int) -> nn.Module:
         """Build the module and load the weights.
 
         Args:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from torch import nn
 
 from noisescale.families.custom import Factory
+from noisescale.input_shapes import InputShape
 from noisescale.seeding import seeded
 
 
-def build(factory: Factory, width: int, input_shape: tuple[int, ...], num_classes: int, seed: int) -> nn.Module:
+def build(factory: Factory, width: int, input_shape: InputShape, num_classes: int, seed: int) -> nn.Module:
     """Build a module. What it draws from torch's, NumPy's and Python's generators follows from the seed.
 
     Args:

@@ -10,31 +10,32 @@ from torch import Tensor, nn
 from noisescale.errors import BadInput
 
 
-def select_output(module: nn.Module, entry: str) -> nn.Module:
+def select_output(module: nn.Module, entry: str, key: str = "model.outputs") -> nn.Module:
     """Let a module return one entry of its outputs. Names of parameters and buffers stay as they are.
 
     Args:
         module: The module. Changed in place.
         entry: Key of a dictionary, attribute of an object, or index of a tuple or list, as text.
+        key: Key of the spec or option that names the entry, for messages.
 
     Returns:
         The module.
     """
     if not any(isinstance(hook, _Selection) for hook in module._forward_hooks.values()):
-        module.register_forward_hook(_Selection(entry))
+        module.register_forward_hook(_Selection(entry, key))
     return module
 
 
 class _Selection:
     """A hook that replaces the outputs of a module by one entry of them."""
 
-    def __init__(self, entry: str) -> None:
-        self._entry = entry
+    def __init__(self, entry: str, key: str) -> None:
+        self._entry, self._key = entry, key
 
     def __call__(self, _module: nn.Module, _inputs: Any, outputs: Any) -> Any:
         # A copy of the module's may have selected it already.
         if isinstance(outputs, Tensor):
-            raise BadInput("model.outputs", "left out for a module that returns a tensor", repr(self._entry))
+            raise BadInput(self._key, "left out for a module that returns a tensor", repr(self._entry))
         try:
             if isinstance(outputs, Mapping):
                 return outputs[self._entry]
@@ -42,9 +43,7 @@ class _Selection:
                 return outputs[int(self._entry)]
             return getattr(outputs, self._entry)
         except (KeyError, IndexError, ValueError, AttributeError):
-            raise BadInput(
-                "model.outputs", f"an entry of the outputs: {_entries(outputs)}", repr(self._entry)
-            ) from None
+            raise BadInput(self._key, f"an entry of the outputs: {_entries(outputs)}", repr(self._entry)) from None
 
 
 def _entries(outputs: Any) -> str:

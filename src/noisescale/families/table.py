@@ -18,6 +18,7 @@ from noisescale.families.normalization import NORMALIZATIONS
 from noisescale.families.options import ModelOptions
 from noisescale.families.resnet import resnet
 from noisescale.families.transformer import QUERY_ROWS, transformer
+from noisescale.input_shapes import InputShape, NamedShapes
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,10 @@ class _FamilyFactory:
     build: Callable[..., nn.Module]
     options: tuple[tuple[str, Any], ...]
 
-    def __call__(self, width: int, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+    def __call__(self, width: int, input_shape: InputShape, num_classes: int) -> nn.Module:
+        if isinstance(input_shape, NamedShapes) and not isinstance(self.build, CustomBuild):
+            got = f"inputs by name: {', '.join(map(repr, input_shape))}"
+            raise BadInput("model.family", "your factory as 'package.module:factory', for inputs by name", got)
         return self.build(width, input_shape, num_classes, **dict(self.options))
 
 

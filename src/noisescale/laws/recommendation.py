@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from noisescale.errors import BadInput
 from noisescale.estimate import Estimate, as_json
 from noisescale.families import Factory, FixedModel
+from noisescale.input_shapes import InputShape
 from noisescale.laws.expected_metrics import ExpectedMetric
 from noisescale.parameterizations import DEFAULT_INIT_SCALE, WITH_BASE_WIDTH, reference_width
 from noisescale.seeding import seeded
@@ -118,7 +119,7 @@ class Recommendation:
     basis: tuple[str, ...]
     validity: tuple[str, ...]
     warnings: tuple[str, ...]
-    input_shape: tuple[int, ...] = ()
+    input_shape: InputShape = ()
     num_outputs: int = 0
     base_width: int | None = None
     query_rows: tuple[str, ...] = ()

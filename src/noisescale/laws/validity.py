@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from noisescale.input_shapes import vocabulary_of
+from noisescale.input_shapes import InputShape, NamedShapes, vocabulary_of
 from noisescale.laws.results import Group, Series
 from noisescale.parameterizations import multipliers_of_text
 from noisescale.training import OPTIMIZERS
 
 
-def inputs_in_words(input_shape: tuple[int, ...], standardize: object) -> str:
+def inputs_in_words(input_shape: InputShape, standardize: object) -> str:
     """Describe how inputs were prepared.
 
     Args:
         input_shape: Shape of one input.
         standardize: The key `dataset.standardize` of the study's spec.
     """
+    if isinstance(input_shape, NamedShapes):
+        numbers = "numbers as the data set gives them" if standardize is False else "numbers standardized on it"
+        return f"inputs by name ({', '.join(input_shape)}), {numbers}"
     if (vocabulary := vocabulary_of(input_shape)) is not None:
         return f"sequences of {input_shape[0]} tokens of {vocabulary} kinds"
     if standardize is False:

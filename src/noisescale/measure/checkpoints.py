@@ -9,7 +9,8 @@ from typing import Any
 from torch import nn
 
 from noisescale.errors import BadInput, one_line
-from noisescale.families import Factory, build, read_weights, select_weights
+from noisescale.families import Factory, build, copy_module, read_weights, select_output, select_weights
+from noisescale.input_shapes import InputShape
 from noisescale.user_code import contained, import_named
 
 
@@ -19,7 +20,8 @@ def load_model(
     *,
     key: str | None = None,
     width: int | None = None,
-    data: tuple[tuple[int, ...], int] | None = None,
+    data: tuple[InputShape, int] | None = None,
+    outputs: str | None = None,
 ) -> nn.Module:
     """Import a model, or call a function that returns a model, and load the weights of a checkpoint.
 
@@ -33,6 +35,8 @@ def load_model(
         key: Key of the weights in the file. Default: the file itself, or a key that training tools use.
         width: Width, for a factory.
         data: Shape of one example and number of outputs, for a factory.
+        outputs: Key, attribute or index of the entry of the model's outputs that the loss takes. None for a model that
+            returns a tensor.
 
     Returns:
         The model.
@@ -46,10 +50,11 @@ def load_model(
         raise BadInput("MODEL", "a torch.nn.Module", type(model).__name__)
     if checkpoint is not None:
         _load(model, checkpoint, key)
-    return model
+    # A copy, because the model belongs to the user's module.
+    return model if outputs is None else select_output(copy_module(model), outputs, "--outputs")
 
 
-def _called(function: Any, reference: str, width: int | None, data: tuple[tuple[int, ...], int] | None) -> Any:
+def _called(function: Any, reference: str, width: int | None, data: tuple[InputShape, int] | None) -> Any:
     if not callable(function):
         return function
     try:

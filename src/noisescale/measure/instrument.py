@@ -14,7 +14,7 @@ P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
 
 # Keyword arguments that an instrument passes to `Problem`.
-_OPTIONS = ("learning_rate_multipliers", "mode", "chunk")
+_OPTIONS = ("learning_rate_multipliers", "mode", "chunk", "outputs")
 _INPUTS = ("model", "loss", "data")
 
 
@@ -33,8 +33,9 @@ class Instrument(Protocol[P, R_co]):
 def instrument(function: Callable[Concatenate[Problem, P], R_co], **defaults: Any) -> Instrument[P, R_co]:
     """Turn a function of a `Problem` into a function that also takes `(model, loss, data, …)` in place of the problem.
 
-    The new function also takes the keyword arguments `learning_rate_multipliers`, `mode` and `chunk` of `Problem`. A
-    `Problem` checks its data when it is built, so several instruments on one `Problem` check the data only once.
+    The new function also takes the keyword arguments `learning_rate_multipliers`, `mode`, `chunk` and `outputs` of
+    `Problem`. A `Problem` checks its data when it is built, so several instruments on one `Problem` check the data only
+    once.
 
     Args:
         function: A measurement of a problem.

@@ -180,6 +180,8 @@ def _checked_loss(loss: Loss, outputs: Tensor, targets: Tensor) -> tuple[Tensor,
     """Compute the loss of a batch and its slope, or refuse a function that is no loss."""
     try:
         value = loss(outputs, targets)
+    except BadInput:
+        raise
     except Exception as error:  # the user's loss may raise anything
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise BadInput("loss", "a loss of the model's outputs and the targets", lines[0]) from None

@@ -17,10 +17,12 @@ from noisescale.estimate import Estimate, as_json
 from noisescale.measure.box_sharpness import sharpness
 from noisescale.measure.covariance_and_curvature import noise_and_curvature
 from noisescale.measure.hessian import Eigenvalues, double_product, hessian_frobenius_norm, hessian_trace
+from noisescale.measure.mean_losses import MeanLoss, mean_loss
 from noisescale.measure.noise import gradient_noise
 from noisescale.measure.ntk import ntk_eigenvalues
 from noisescale.measure.problem import Problem
 from noisescale.measure.problem_checks import lower_precision
+from noisescale.named_inputs import in_precision, one_tensor, wide
 
 SCHEMA_VERSION = 1
 
@@ -103,24 +105,6 @@ class ModelReport:
         return {"schema_version": SCHEMA_VERSION, **about, "quantities": rows}
 
 
-def half_squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Compute ½‖f − y‖², summed over outputs and averaged over the batch.
-
-    Args:
-        outputs: Outputs f, shape [B, K].
-        targets: Targets y, shape [B, K], or class labels, shape [B], which are converted to one-hot rows.
-    """
-    if not targets.is_floating_point():
-        targets = nn.functional.one_hot(targets, outputs.shape[-1])
-    return 0.5 * (outputs - targets.to(outputs)).square().sum(-1).mean()
-
-
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "cross_entropy": nn.functional.cross_entropy,
-    "mse": half_squared_error,
-}
-
-
 def measure_model(
     model: nn.Module,
     data: Dataset,
@@ -128,6 +112,7 @@ def measure_model(
     loss: str,
     examples: int,
     seed: int = 0,
+    ignore_index: int | None = None,
     only: Sequence[str] = (),
     max_products: int = MAX_PRODUCTS,
     on_progress: OnProgress | None = None,
@@ -137,9 +122,11 @@ def measure_model(
     Args:
         model: Model in float32 or float64, on the CPU or a GPU.
         data: Data set. Its training set is measured.
-        loss: Name of the loss, "cross_entropy" or "mse".
+        loss: Name of the loss, as in `training.loss`: "cross_entropy", "mse", "binary_cross_entropy", or
+            "package.module:function" of a function that returns a value for each example or token.
         examples: Largest number of training examples to measure.
         seed: Seed of the choice of examples and of the random probes.
+        ignore_index: Label of the targets that do not count in the cross-entropy.
         only: Names of the quantities to measure. Default: all.
         max_products: Largest number of products with the Hessian or another matrix, for each quantity.
         on_progress: Called before each measurement and at the end.
@@ -151,8 +138,6 @@ def measure_model(
         BadInput: A quantity is unknown, the loss does not fit the targets, fewer than two examples are requested, or
             `Problem` refuses the input.
     """
-    if loss not in LOSSES or (loss == "cross_entropy" and data.y_train.is_floating_point()):
-        raise BadInput("--loss", "'cross_entropy' for labels, 'mse' for labels or real-valued targets", repr(loss))
     check_names(only)
     if examples < 2:
         raise BadInput("--examples", "at least 2", examples)
@@ -160,9 +145,9 @@ def measure_model(
     index = torch.randperm(population, generator=torch.Generator().manual_seed(seed))[:examples]
     # Without parameters the model is refused below.
     dtype = lower_precision([parameter.dtype for parameter in model.parameters()] or [torch.float32])
-    inputs, targets = data.x_train[index].to(dtype), data.y_train[index]
-    targets = targets.to(dtype) if targets.is_floating_point() else targets
-    problem = _build_problem(model, LOSSES[loss], (inputs, targets), population)
+    given = one_tensor(data.x_train, "--data")[index], data.y_train[index]
+    inputs, targets = (in_precision(wide(part), dtype) for part in given)
+    problem = _build_problem(model, mean_loss(loss, targets, ignore_index), (inputs, targets), population)
     left = [measurement for measurement in MEASUREMENTS if not only or set(only) & set(measurement.names)]
     if problem.size * len(index) > _MAX_GRADIENT_ELEMENTS:
         left = [measurement for measurement in left if measurement.measure is not _alignment]
@@ -205,9 +190,7 @@ def _at_most(left: Sequence[Measurement], max_products: int, per_product: float)
     return sum(measurement.loops for measurement in left) * max_products * per_product
 
 
-def _build_problem(
-    model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], data: tuple[Tensor, Tensor], population: int
-) -> Problem:
+def _build_problem(model: nn.Module, loss: MeanLoss, data: tuple[Tensor, Tensor], population: int) -> Problem:
     try:
         return Problem(model, loss, data, population=population)
     except BadInput:

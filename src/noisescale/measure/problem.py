@@ -13,7 +13,7 @@ from torch.func import functional_call, grad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from noisescale.errors import BadInput
-from noisescale.families import converted, copy_module, in_mode
+from noisescale.families import converted, copy_module, in_mode, select_output
 from noisescale.measure.loss_weights import find_weights
 from noisescale.measure.problem_checks import (
     check_batch,
@@ -60,6 +60,8 @@ class Problem:
         mode: "eval" or "train". In training mode, normalizations use the statistics of each batch, and the loss is the
             mean over batches.
         chunk: Number of examples in one forward pass if the data are two tensors.
+        outputs: Key, attribute or index of the entry of the model's outputs that the loss takes. None for a model that
+            returns a tensor.
 
     Raises:
         BadInput: The model, the loss or the data cannot be measured.
@@ -78,11 +80,14 @@ class Problem:
         learning_rate_multipliers: Mapping[str, float | Tensor] | None = None,
         mode: Mode = "eval",
         chunk: int = CHUNK,
+        outputs: str | None = None,
     ) -> None:
         if mode not in ("eval", "train"):
             raise BadInput("mode", "'eval' or 'train'", repr(mode))
         self.mode, self.chunk, self.population, self._loss = mode, chunk, population, loss
         self.model = in_mode(copy_module(model), training=mode == "train")
+        if outputs is not None:
+            select_output(self.model, outputs, "outputs")
         self._runs_user_code = runs_user_code(self.model)
         trained = {name: tensor.detach() for name, tensor in self.model.named_parameters() if tensor.requires_grad}
         check_model(trained)

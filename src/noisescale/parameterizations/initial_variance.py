@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import nn
 
+from noisescale.input_shapes import InputShape
 from noisescale.parameterizations.fan_in import read_out
 from noisescale.parameterizations.stratified_draws import StratifiedDraws
 from noisescale.parameterizations.tables import Table
@@ -20,11 +22,11 @@ ENTRIES = 1 << 14
 MIN_DRAWS, MAX_DRAWS = 2, 48
 
 # A function `(width, input_shape, num_classes) -> nn.Module`.
-Build = Callable[[int, tuple[int, ...], int], nn.Module]
+Build = Callable[[int, Any, int], nn.Module]
 
 
 def initial_variances(
-    table: Table, factory: Build, width: int, input_shape: tuple[int, ...], num_classes: int
+    table: Table, factory: Build, width: int, input_shape: InputShape, num_classes: int
 ) -> Mapping[str, float]:
     """Return the variance σ_l² of the parameters that keep the module's initial values, over draws of the module.
 
@@ -55,7 +57,7 @@ def initial_variances(
 
 @lru_cache(maxsize=256)
 def _variances(
-    names: tuple[str, ...], draws: int, factory: Build, width: int, input_shape: tuple[int, ...], num_classes: int
+    names: tuple[str, ...], draws: int, factory: Build, width: int, input_shape: InputShape, num_classes: int
 ) -> dict[str, float]:
     """Return the variance of the named parameters over the entries of all draws."""
     sums = {name: torch.zeros(3, dtype=torch.float64) for name in names}

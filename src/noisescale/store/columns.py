@@ -87,8 +87,9 @@ _METRICS = ("train_", "test_", "validation_", "chance_", "drift_", "final_", "be
 # Columns in which no value is missing, beyond the keys of a run.
 _COMPLETE = ("run_id", "pack_id", "status", "collapsed", "seconds", "device", "threads", "versions")
 _NAMES = {"status": ("completed", "diverged"), "purpose": tuple(SEMANTICS)}
-# Numbers of a run that are above 0, and numbers from 0 to 1. All others are at least 0.
+# Numbers of a run that are above 0, that may be below 0, and that lie between 0 and 1. All others are at least 0.
 _POSITIVE = ("train_size", "width", "batch_size", "learning_rate", "init_scale", "steps", "evaluations")
+_SIGNED = ("ignore_index",)
 _FRACTIONS = ("validation_fraction", "label_noise", "momentum", "late_fraction", "beta1", "beta2")
 # The largest number that a spec accepts, and that a column of doubles holds exactly.
 _LARGEST = 2**53
@@ -153,9 +154,9 @@ def _check_range(name: str, column: pa.ChunkedArray) -> None:
     if pa.types.is_floating(column.type) and not pc.all(pc.is_finite(column)).as_py():
         raise ValueError(f"{name} that is not finite")
     low, high = (bound.as_py() for bound in pc.min_max(column).values())
-    is_allowed = low >= 0 and (low > 0 or name not in _POSITIVE) and (high <= 1 or name not in _FRACTIONS)
-    if not is_allowed or (_ANNOTATIONS[name] == "int" and high > _LARGEST):
-        raise ValueError(f"{name} {high if low >= 0 and (low > 0 or name not in _POSITIVE) else low}")
+    is_too_low = low < (-_LARGEST if name in _SIGNED else 0) or (low == 0 and name in _POSITIVE)
+    if is_too_low or (high > 1 and name in _FRACTIONS) or (_ANNOTATIONS[name] == "int" and high > _LARGEST):
+        raise ValueError(f"{name} {low if is_too_low else high}")
 
 
 def _check_layers(column: pa.ChunkedArray) -> None:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from scipy.special import stdtrit
 
 from noisescale.errors import BadInput
-from noisescale.input_shapes import TokenShape
+from noisescale.input_shapes import FLAGS, NUMBERS, WHOLE, InputShape, NamedShapes, TokenShape
 from noisescale.noise_laws import NOISE_COLUMNS, SGD_NOISE
 from noisescale.runs import Run
 from noisescale.store.accepted_batches import AcceptedBatches, read_accepted_batches
@@ -68,10 +68,10 @@ class Study:
         check_readable(path)
         return cls(path, read_spec(path))
 
-    def data_shape(self) -> tuple[tuple[int, ...], int]:
+    def data_shape(self) -> tuple[InputShape, int]:
         """Return the shape of one input and the number of classes, the arguments of a model factory.
 
-        The shape of tokens is a `TokenShape`, which knows the vocabulary.
+        The shape of tokens is a `TokenShape`, which knows the vocabulary, and that of inputs by name a `NamedShapes`.
 
         Raises:
             BadInput: The record of the data is missing or damaged.
@@ -193,13 +193,24 @@ class Study:
         return reference.rename(columns=names)[["run_id", *names.values(), "normalized_noise_scale"]]
 
 
-def _data_shape(values: Any) -> tuple[tuple[int, ...], int]:
-    shape, classes = tuple(values["input_shape"]), values["num_classes"]
-    positive((*shape, classes))
+def _data_shape(values: Any) -> tuple[InputShape, int]:
+    positive((values["num_classes"],))
+    if "inputs" not in values:
+        return _shape(values), values["num_classes"]
+    entries = {str(name): entry for name, entry in values["inputs"].items()}
+    if not entries or not all(entry["holds"] in (NUMBERS, WHOLE, FLAGS) for entry in entries.values()):
+        raise ValueError
+    shapes = {name: _shape(entry) for name, entry in entries.items()}
+    return NamedShapes(shapes, {name: entry["holds"] for name, entry in entries.items()}), values["num_classes"]
+
+
+def _shape(values: Any) -> tuple[int, ...]:
+    shape = tuple(values["input_shape"])
+    positive(shape)
     if "vocabulary" not in values:
-        return shape, classes
+        return shape
     positive((values["vocabulary"],))
-    return TokenShape(shape, values["vocabulary"]), classes
+    return TokenShape(shape, values["vocabulary"])
 
 
 def _digests(values: Any) -> dict[float, tuple[str, ...]]:

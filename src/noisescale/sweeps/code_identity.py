@@ -22,12 +22,12 @@ from torch import nn
 from noisescale.datasets import Dataset
 from noisescale.errors import BadInput, one_line
 from noisescale.families import Factory, build, in_mode
+from noisescale.named_inputs import wide
 from noisescale.seeding import seeded
 from noisescale.store import read_record, write_atomically
 from noisescale.sweeps.reached_code import classes_of
 from noisescale.sweeps.session_code import session_digests
 from noisescale.sweeps.user_modules import code_digests, file_of, is_path, modules_of
-from noisescale.training import wide
 from noisescale.user_code import contained
 
 CODE = "code.json"

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from noisescale.families import in_mode
+from noisescale.named_inputs import Inputs
 from noisescale.runs import Run
 from noisescale.training import batches_of
 from noisescale.user_code import contained
@@ -52,7 +53,7 @@ class ModelSize:
         return max(self.parameters, self.operations)
 
 
-def measure_size(module: nn.Module, inputs: Tensor, examples: int) -> ModelSize:
+def measure_size(module: nn.Module, inputs: Inputs, examples: int) -> ModelSize:
     """Measure the sizes of a module with one forward pass in evaluation mode, and leave the module in that mode.
 
     Args:

@@ -131,7 +131,7 @@ def dry_run(
     planned, new_packs = Plan(folder / "plan.jsonl").packs_for(missing, sizes, PackLimits.of(workers))
     packs = planned + new_packs
     data = grid.dataset(grid.label_noises[0])
-    data_bytes = sum(part.numel() * part.element_size() for part in (data.x_train, data.x_validation, data.x_test))
+    data_bytes = sum(part.nbytes for part in (data.x_train, data.x_validation, data.x_test))
     largest = sorted((memory(pack.runs, sizes[pack.runs[0].width]) for pack in packs), reverse=True)[: workers.count]
     start = time.perf_counter() - began + (_PROCESS_SECONDS if workers.count == 1 else 2 * _PROCESS_SECONDS)
     seconds, pack_notes = measure_packs(packs, grid, workers)

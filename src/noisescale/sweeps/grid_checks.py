@@ -15,6 +15,7 @@ from noisescale.datasets import Dataset
 from noisescale.errors import BadInput, one_line
 from noisescale.families import FAMILIES, build, converted, family_factory, in_mode
 from noisescale.measure import INSTRUMENTS, Problem
+from noisescale.named_inputs import NamedInputs, in_precision, wide
 from noisescale.parameterizations import reference_width
 from noisescale.seeding import seeded
 from noisescale.sweeps.grid import Grid
@@ -29,7 +30,6 @@ from noisescale.training import (
     check_metric,
     other_statistics,
     parse_schedule,
-    wide,
 )
 from noisescale.user_code import contained
 
@@ -155,7 +155,7 @@ def _check_outputs(grid: Grid, width: int, data: Dataset) -> None:
     module = _called(lambda: in_mode(grid.factory(width, *shapes), training=False), required, width)
     dtype = PRECISIONS[grid.spec.training.precision].dtype
     required = f"a module whose layers all compute in training.precision, {grid.spec.training.precision!r}"
-    inputs = inputs.to(dtype) if inputs.is_floating_point() else inputs
+    inputs = in_precision(inputs, dtype)
     _called(lambda: converted(module, dtype)(inputs), required, width)
 
 
@@ -208,6 +208,9 @@ def _check_curvature(grid: Grid, data: Dataset) -> None:
     measured = [name for name in grid.spec.measure.quantities if INSTRUMENTS[name].curvature]
     if not measured or grid.model.family in FAMILIES:
         return
+    if isinstance(data.x_train, NamedInputs):
+        required = f"without {' and '.join(measured)}, for inputs by name"
+        raise BadInput("measure.quantities", required, ", ".join(grid.spec.measure.quantities))
     inputs = wide(data.x_train[:_CURVATURE_EXAMPLES])
     with seeded(0):
         module = grid.factory(min(grid.spec.grid.width), data.input_shape, data.num_classes)

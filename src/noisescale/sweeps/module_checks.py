@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from noisescale.errors import BadInput, one_line
 from noisescale.families import check_replaced, copy_module, equal_tensors, in_mode
+from noisescale.named_inputs import Inputs
 from noisescale.seeding import seeded
 from noisescale.sweeps.module_state import are_numbers, attributes, changed, move_counters
 from noisescale.sweeps.shared_memory import check_memory
@@ -90,7 +91,7 @@ def check_growth(build_at: Callable[[int], nn.Module], widths: Sequence[int]) ->
         shapes[key] = width
 
 
-def check_passes(build: Build, inputs: Tensor, others: Tensor) -> list[str]:
+def check_passes(build: Build, inputs: Inputs, others: Inputs) -> list[str]:
     """Check that forward passes with equal seeds and equal values give equal outputs, whatever was computed before.
 
     Outputs may differ by rounding, because some operations add numbers in another order each time.
@@ -115,7 +116,7 @@ def check_passes(build: Build, inputs: Tensor, others: Tensor) -> list[str]:
         raise BadInput(_KEY, "a module that can be trained and evaluated", one_line(error)) from error
 
 
-def _check_passes(build: Build, inputs: Tensor, others: Tensor) -> list[str]:
+def _check_passes(build: Build, inputs: Inputs, others: Inputs) -> list[str]:
     fresh, used = build(0), build(0)
     start = _start(fresh)
     of_training = _pass(fresh, start, inputs, True)
@@ -177,7 +178,7 @@ def _check_later(
         raise _depends(states, "every so many passes")
 
 
-def check_later_modules(build: Build, wider: Callable[[], object], inputs: Tensor) -> None:
+def check_later_modules(build: Build, wider: Callable[[], object], inputs: Inputs) -> None:
     """Check that a module computes the same after another one is built.
 
     Args:
@@ -201,7 +202,7 @@ def check_later_modules(build: Build, wider: Callable[[], object], inputs: Tenso
             raise BadInput(_KEY, required, "other outputs, as of a module that reads a global which the factory sets")
 
 
-def _check_evaluation(module: nn.Module, inputs: Tensor) -> None:
+def _check_evaluation(module: nn.Module, inputs: Inputs) -> None:
     """Check that outputs in evaluation mode do not depend on the seed of the generators."""
     outputs = []
     for seed in (0, 0, 1):
@@ -221,12 +222,12 @@ def _depends(states: list[dict[str, object]], when: str) -> BadInput:
     return BadInput(_KEY, required, f"{where}, which changes the outputs or the gradients {when}")
 
 
-def _both(module: nn.Module, values: dict[str, Tensor], inputs: Tensor) -> list[Tensor]:
+def _both(module: nn.Module, values: dict[str, Tensor], inputs: Inputs) -> list[Tensor]:
     """Compute a pass in training mode and one in evaluation mode."""
     return [tensor for training in (True, False) for tensor in _pass(module, values, inputs, training)]
 
 
-def _pass(module: nn.Module, values: dict[str, Tensor], inputs: Tensor, training: bool) -> list[Tensor]:
+def _pass(module: nn.Module, values: dict[str, Tensor], inputs: Inputs, training: bool) -> list[Tensor]:
     """Compute one pass from given values of parameters and buffers, with the generators at a fixed seed.
 
     Returns:

@@ -10,10 +10,11 @@ from torch import Tensor
 from noisescale.datasets import Dataset
 from noisescale.errors import BadInput, one_line
 from noisescale.families import in_mode
+from noisescale.named_inputs import wide
 from noisescale.runs import Run
 from noisescale.seeding import seeded
 from noisescale.sweeps.grid import Grid
-from noisescale.training import METRICS, Objective, Split, UserObjective, objective_of, wide
+from noisescale.training import METRICS, Objective, Split, UserObjective, objective_of
 from noisescale.user_code import contained
 
 # Number of examples on which a loss and a metric of the user are tried.

@@ -12,7 +12,8 @@ from typing import Any
 
 from noisescale.datasets import load_dataset
 from noisescale.errors import BadInput
-from noisescale.input_shapes import vocabulary_of
+from noisescale.input_shapes import InputShape, NamedShapes, vocabulary_of
+from noisescale.named_inputs import wide
 from noisescale.store import (
     MODEL,
     SHARDS,
@@ -43,7 +44,7 @@ from noisescale.sweeps.plan_file import planned_data
 from noisescale.sweeps.spec import SweepSpec
 from noisescale.sweeps.spec_fields import SpecFields
 from noisescale.sweeps.watchdog import STUCK_AFTER
-from noisescale.training import check_precision, wide
+from noisescale.training import check_precision
 from noisescale.user_code import is_only_in_this_process
 
 
@@ -258,6 +259,14 @@ def _record_code(folder: Path, code: CodeIdentity | None) -> None:
         write_identities(folder, [*known, code])
 
 
+def _recorded(shape: InputShape) -> dict[str, Any]:
+    """Return what a file records of a shape."""
+    if isinstance(shape, NamedShapes):
+        return {"inputs": {name: {**_recorded(part), "holds": shape.kinds[name]} for name, part in shape.items()}}
+    vocabulary = vocabulary_of(shape)
+    return {"input_shape": list(shape), **({} if vocabulary is None else {"vocabulary": vocabulary})}
+
+
 def record_data(folder: Path, grid: Grid) -> None:
     """Store what a model factory needs to build a model for this data, and the digests that runs on it have.
 
@@ -266,9 +275,7 @@ def record_data(folder: Path, grid: Grid) -> None:
         grid: The spec's grid.
     """
     data = grid.dataset(grid.label_noises[0])
-    shapes: dict[str, Any] = {"name": data.name, "input_shape": list(data.input_shape), "num_classes": data.num_classes}
-    if (vocabulary := vocabulary_of(data.input_shape)) is not None:
-        shapes["vocabulary"] = vocabulary
+    shapes: dict[str, Any] = {"name": data.name, **_recorded(data.input_shape), "num_classes": data.num_classes}
     if data.entropy is not None:
         shapes["entropy"] = data.entropy
     digests = {noise: [data.hash for data in grid.datasets(noise)] for noise in grid.label_noises}

@@ -34,9 +34,9 @@ class DatasetSection(Section):
         choices(KNOWN_DATASETS) + ', or `"package.module:function"`',
         "the data set. language is a synthetic language whose entropy is known, and text is a file of yours: models "
         "predict the next token. Your function takes no argument and returns `(x_train, y_train, x_test, y_test)`, "
-        "with inputs of shape [N, D], [N, C, L], [N, C, H, W] or tokens [N, T], and with integer labels [N], integer "
-        "labels of each token [N, T], or real-valued targets [N] or [N, K]; or it returns `(train, test)`, both torch "
-        "data sets or loaders",
+        "with inputs of shape [N, D], [N, C, L], [N, C, H, W] or tokens [N, T], or a dictionary of arrays [N, …], and "
+        "with integer labels [N], integer labels of each token [N, T], or real-valued targets [N] or [N, K]; or it "
+        "returns `(train, test)`, both torch data sets or loaders",
         "MNIST-1D: Greydanus, Kobak, arXiv:2011.14439",
     )
     train_size: Count | None = key(
@@ -124,7 +124,8 @@ class ModelSection(Section):
 
     family: str = key(
         choices(FAMILIES) + ' or `"package.module:factory"`',
-        "the network. Your factory is a function `(width, input_shape, num_classes) -> nn.Module`. Without "
+        "the network. Your factory is a function `(width, input_shape, num_classes) -> nn.Module`; the shape is a "
+        "dictionary of shapes for a dictionary of inputs. Without "
         "`grid.width` it is a function `(input_shape, num_classes)` or `()`, or a module",
         "resnet: He, Zhang, Ren, Sun 2016",
     )

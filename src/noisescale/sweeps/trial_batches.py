@@ -10,17 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from noisescale.errors import BadInput, one_line
 from noisescale.families import GhostBatchNorm, in_mode
+from noisescale.named_inputs import Inputs, wide
 from noisescale.seeding import seeded
 from noisescale.store import AcceptedBatches
-from noisescale.training import wide
 from noisescale.user_code import contained
 
 
-def training_error(build: Callable[[], nn.Module], inputs: Tensor) -> str | None:
+def training_error(build: Callable[[], nn.Module], inputs: Inputs) -> str | None:
     """Return the error of a forward pass in training mode, on one line, or None.
 
     Args:
@@ -35,7 +35,7 @@ def training_error(build: Callable[[], nn.Module], inputs: Tensor) -> str | None
     return None
 
 
-def find_accepted_batches(build: Callable[[], nn.Module], inputs: Tensor, sizes: Sequence[int]) -> AcceptedBatches:
+def find_accepted_batches(build: Callable[[], nn.Module], inputs: Inputs, sizes: Sequence[int]) -> AcceptedBatches:
     """Find the smallest batch that a module accepts, and the ghost sizes of its layers.
 
     Args:

@@ -41,5 +41,4 @@ from .settings import DEFAULT_BATCH as DEFAULT_BATCH
 from .settings import TrainingSetting as TrainingSetting
 from .settings import default_settings as default_settings
 from .split import Split as Split
-from .split import wide as wide
 from .state import PackState as PackState

@@ -11,6 +11,7 @@ from torch.nn.functional import pad
 
 from noisescale.errors import BadInput
 from noisescale.families import spatial_axes
+from noisescale.input_shapes import InputShape, NamedShapes
 from noisescale.parameterizations import stream
 
 # "flip": the image is mirrored with probability ½. "crop": the image is shifted by up to an eighth of its side in both
@@ -45,15 +46,21 @@ class Draws:
         return Draws(*(tensor.to(device) for tensor in (self.flip, self.down, self.right)))
 
 
-def check_augmentation(names: Sequence[str], input_shape: Sequence[int]) -> None:
+def check_augmentation(names: Sequence[str], input_shape: InputShape) -> None:
     """Refuse augmentation of inputs that are not images.
 
     Raises:
         BadInput: There is an augmentation, and inputs do not have the shape [channels, height, width].
     """
-    if names and spatial_axes(input_shape) != 2:
+    if names and (isinstance(input_shape, NamedShapes) or spatial_axes(input_shape) != 2):
         required = "no augmentation, because inputs are not images [channels, height, width]"
-        raise BadInput("training.augmentation", required, f"inputs of shape {list(input_shape)}")
+        raise BadInput(
+            "training.augmentation",
+            required,
+            f"inputs by name: {', '.join(map(repr, input_shape))}"
+            if isinstance(input_shape, NamedShapes)
+            else f"inputs of shape {list(input_shape)}",
+        )
 
 
 def draw_block(names: Sequence[str], seeds: Sequence[int], block: int, examples: int, shape: Sequence[int]) -> Draws:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from noisescale.input_shapes import InputShape
+from noisescale.named_inputs import Inputs
 from noisescale.runs import Run
 from noisescale.training.augmentation import Draws, augment, draw_block
 from noisescale.training.batches import Stretch
@@ -26,7 +28,7 @@ class BlockOrder:
         device: The device of the training set.
     """
 
-    def __init__(self, runs: Sequence[Run], examples: int, input_shape: tuple[int, ...], device: str) -> None:
+    def __init__(self, runs: Sequence[Run], examples: int, input_shape: InputShape, device: str) -> None:
         self._sampling, self._seeds = runs[0].sampling, [run.seed for run in runs]
         self._augmentations = runs[0].augmentation.split()
         self._examples, self._shape, self._device = examples, input_shape, device
@@ -45,6 +47,7 @@ class BlockOrder:
             size, steps = stretch.batch_size, min(stretch.steps, FRESH_BLOCK)
             order = index_block(self._sampling, self._seeds, stretch.block, self._examples, size, steps)
             if self.augments:
+                assert isinstance(self._shape, tuple)  # others have no augmentation
                 draws = draw_block(self._augmentations, self._seeds, stretch.block, order.shape[1], self._shape)
                 self._draws = draws.to(self._device)
             self._block, self._index = stretch.block, order.to(self._device)
@@ -64,9 +67,9 @@ class BlockOrder:
         index = self.index(stretch)[part, begin:end]
         return index.view(len(index), -1, size).transpose(0, 1).flatten(1).unbind()
 
-    def augment(self, inputs: Tensor, stretch: Stretch, part: slice, step: int) -> Tensor:
+    def augment(self, inputs: Inputs, stretch: Stretch, part: slice, step: int) -> Inputs:
         """Return the inputs [R·B, …] of a step, counted from 1, with the random changes of its examples."""
-        if not self.augments:
+        if not self.augments or not isinstance(inputs, Tensor):
             return inputs
         begin = stretch.start + (step - 1 - stretch.first) * stretch.batch_size
         return augment(inputs, self._draws.at(part, begin, begin + stretch.batch_size))

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from noisescale.named_inputs import Inputs
 from noisescale.training.kernels import Kernel, Tensors
 from noisescale.training.metrics import Metric
 from noisescale.training.split import Split
@@ -22,7 +23,7 @@ _MAX_ELEMENTS_ON_CPU = 2**24
 _GPU_CHUNK_FACTOR = 256
 
 
-def chunk_of(numbers: int, inputs: Tensor) -> int:
+def chunk_of(numbers: int, inputs: Inputs) -> int:
     """Return the number of examples in a chunk, i.e. in one forward pass.
 
     Args:
@@ -51,7 +52,7 @@ def evaluate(
         targets are real values.
     """
     runs = next(iter(parameters.values())).shape[0]
-    examples = split.inputs.shape[0]
+    examples = len(split.inputs)
     # A CPU evaluates one run at a time, because the activations of a chunk then stay in the cache. A GPU evaluates as
     # many runs at once as keep it busy.
     runs_at_once = max(1, chunk_of(numbers, split.inputs) // max(examples, 1)) if split.inputs.is_cuda else 1

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from noisescale.families import in_mode
-from noisescale.training.split import wide
+from noisescale.named_inputs import Inputs, wide
 
 
 class _LayerReached(Exception):
@@ -26,7 +26,7 @@ def other_statistics(module: nn.Module) -> list[str]:
     return [name or "the module" for name, part in layers if "running_mean" in dict(part.named_buffers(recurse=False))]
 
 
-def exact_statistics(module: nn.Module, inputs: Tensor, chunk: int) -> dict[str, Tensor]:
+def exact_statistics(module: nn.Module, inputs: Inputs, chunk: int) -> dict[str, Tensor]:
     """Set the statistics of every batch-normalization layer to the mean and the biased variance over all inputs.
 
     Layers are set in the order of the forward pass. Afterwards an evaluation pass equals a training pass whose batch is
@@ -64,7 +64,7 @@ def exact_statistics(module: nn.Module, inputs: Tensor, chunk: int) -> dict[str,
     }
 
 
-def _set_statistics(module: nn.Module, layer: _BatchNorm, inputs: Tensor, chunk: int) -> None:
+def _set_statistics(module: nn.Module, layer: _BatchNorm, inputs: Inputs, chunk: int) -> None:
     count = 0
     total, squares = torch.zeros(2, layer.num_features, dtype=torch.float64, device=inputs.device)
     # Differences from the running mean are small, so the sum of their squares loses no precision.

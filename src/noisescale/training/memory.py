@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from noisescale.families import copy_module, in_mode
+from noisescale.named_inputs import Inputs
 from noisescale.user_code import preserved_process
 
 # Largest number of bytes for the parameters and activations of the runs that train together. With their gradients, they
@@ -37,7 +38,7 @@ class Footprint:
     largest: int
 
 
-def footprint(module: nn.Module, inputs: Tensor) -> Footprint:
+def footprint(module: nn.Module, inputs: Inputs) -> Footprint:
     """Measure the footprint of a module by one forward pass.
 
     Args:
@@ -60,7 +61,7 @@ def footprint(module: nn.Module, inputs: Tensor) -> Footprint:
             part.register_forward_hook(note)
     with preserved_process(), torch.no_grad(), _LargestTensor() as widest:
         trial(inputs.clone())
-    return Footprint(inputs[0].numel() + sum(kept), max(1, -(-widest.elements // len(inputs))))
+    return Footprint(inputs[:1].numel() + sum(kept), max(1, -(-widest.elements // len(inputs))))
 
 
 class _LargestTensor(TorchFunctionMode):

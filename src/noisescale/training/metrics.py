@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from noisescale.errors import BadInput, one_line, unknown_name
+from noisescale.named_inputs import wide
 from noisescale.training.losses import LOSSES, check_targets
 from noisescale.training.objectives import Objective
-from noisescale.training.split import Split, wide
+from noisescale.training.split import Split
 from noisescale.user_code import contained, import_named
 
 Direction = Literal["max", "min"]

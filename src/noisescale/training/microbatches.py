@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from noisescale.named_inputs import Inputs
 from noisescale.parameterizations import stream_number
 from noisescale.runs import Run
 from noisescale.training.optimizers import Tensors
@@ -14,7 +15,7 @@ from noisescale.training.optimizers import Tensors
 Unused = Mapping[str, Sequence[int]]
 # Computes a part of the batch: (inputs, targets, seeds) -> (losses [R] or None, gradients, runs that did not use a
 # parameter).
-ComputePart = Callable[[Tensor, Tensor, Sequence[int] | None], tuple[Tensor | None, Tensors, Unused]]
+ComputePart = Callable[[Inputs, Tensor, Sequence[int] | None], tuple[Tensor | None, Tensors, Unused]]
 
 _AVERAGED, _COUNTED = ("running_mean", "running_var"), "num_batches_tracked"
 
@@ -46,7 +47,7 @@ def part_seeds(runs: Sequence[Run], step: int, part: int, parts: int) -> list[in
 def accumulate(
     compute: ComputePart,
     buffers: Tensors,
-    inputs: Tensor,
+    inputs: Inputs,
     targets: Tensor,
     parts: Sequence[slice],
     seeds: Sequence[Sequence[int] | None],

@@ -73,7 +73,7 @@ class Objective(ABC):
         return weights.flatten(1).sum(1) / _positive(of_whole.flatten(1).sum(1))
 
     def per_example(self, targets: Tensor) -> OfExample:
-        """Return a function from outputs [..., K] of one run and their targets to losses of examples.
+        """Return a function from outputs [..., K] of one run or several and their targets to losses of examples.
 
         The mean of these losses over all examples of a set is the loss of the set.
 
@@ -82,7 +82,7 @@ class Objective(ABC):
         """
         weights = self.weights(targets.unsqueeze(0))
         per_token = targets.dim() > 1 and not targets.is_floating_point()
-        scale = 1.0 if weights is None else 1 / float(_positive(weights.mean()))
+        scale = 1.0 if weights is None else 1 / float(_positive(weights.double().mean()))
 
         def of_examples(outputs: Tensor, targets: Tensor) -> Tensor:
             items = self.items(outputs.unsqueeze(0), targets.unsqueeze(0)).squeeze(0)
@@ -206,13 +206,12 @@ class UserObjective(Objective):
         return vmap(self._function)(outputs, targets)
 
     def per_example(self, targets: Tensor) -> OfExample:
-        per_token = targets.dim() > 1 and not targets.is_floating_point()
+        per_token, axes = targets.dim() > 1 and not targets.is_floating_point(), targets.dim()
 
         def of_examples(outputs: Tensor, targets: Tensor) -> Tensor:
-            # Instruments may compute several runs on the same targets.
-            several = outputs.dim() > targets.dim() + (not targets.is_floating_point())
-            function = vmap(self._function, in_dims=(0, None)) if several else self._function
-            items = function(outputs, targets)
+            if targets.dim() > axes:  # several runs, with operations that `vmap` may refuse
+                return torch.stack([of_examples(*run) for run in zip(outputs, targets, strict=True)])
+            items = self._function(outputs, targets if targets.is_floating_point() else targets.long())
             return items.mean(-1) if per_token else items
 
         return of_examples

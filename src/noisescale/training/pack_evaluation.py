@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from noisescale.datasets import Dataset
+from noisescale.named_inputs import Inputs, in_precision, mapped
 from noisescale.parameterizations import stream
 from noisescale.runs import Run
 from noisescale.training.evaluation import chunk_of, evaluate
@@ -51,8 +52,7 @@ def move_splits(
             labels = targets.to(device) if not targets.is_floating_point() else None
             if multi_label := runs[0].loss == "binary_cross_entropy":
                 labels = encoded.long()
-            kind = dtype if inputs.is_floating_point() else inputs.dtype
-            moved = inputs.to(device=device, dtype=kind)
+            moved = mapped(in_precision(inputs, dtype), lambda tensor: tensor.to(device))
             splits[name] = Split(moved, encoded, labels, runs[0].ignore_index, multi_label)
     return splits
 
@@ -78,7 +78,7 @@ class PackEvaluation:
         self.splits = dict(splits)
         if run.purpose == "stability":
             self.splits = {"train": _random_part(self._train, run, STABILITY_EXAMPLES)}
-        elif not self._train.inputs.is_floating_point() and "test" in splits:
+        elif _are_tokens(self._train.inputs) and "test" in splits:
             # A text has far more windows than an evaluation needs.
             self.splits["train"] = _random_part(self._train, run, len(splits["test"].inputs))
 
@@ -121,6 +121,10 @@ class PackEvaluation:
                 value[state.frozen] = torch.nan
                 values[f"{name}_{metric}"] = value.cpu()
         return values
+
+
+def _are_tokens(inputs: Inputs) -> bool:
+    return isinstance(inputs, Tensor) and not inputs.is_floating_point()
 
 
 def _random_part(train: Split, run: Run, examples: int) -> Split:

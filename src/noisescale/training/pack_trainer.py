@@ -14,6 +14,7 @@ from torch import Tensor
 from noisescale.datasets import Dataset
 from noisescale.errors import BadInput
 from noisescale.families import Factory, converted, converted_dtype, copy_module
+from noisescale.named_inputs import Inputs, expand
 from noisescale.runs import PER_RUN, Run, RunResult
 from noisescale.training.augmentation import check_augmentation
 from noisescale.training.batches import Stretch, batches_of, rate_factor_at
@@ -230,10 +231,10 @@ class PackTrainer:
             buffers[name] = drawn.to(device=self.device, dtype=converted_dtype(drawn, self._dtype))
         return buffers
 
-    def _trial(self, inputs: Tensor, targets: Tensor) -> Trial:
+    def _trial(self, inputs: Inputs, targets: Tensor) -> Trial:
         """Return the tensors of a step in which every run sees the same examples."""
         parameters, buffers, runs = self._state.parameters, self._state.buffers, len(self.runs)
-        return Trial(parameters, buffers, inputs.expand(runs, *inputs.shape), targets.expand(runs, *targets.shape))
+        return Trial(parameters, buffers, expand(inputs, runs), targets.expand(runs, *targets.shape))
 
     def _together(self, trial: Trial) -> int:
         """Return the number of runs that the cache, or a GPU's free memory, holds at once."""

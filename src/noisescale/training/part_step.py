@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
+from noisescale.named_inputs import Inputs
 from noisescale.runs import Run
 from noisescale.training.batches import Stretch
 from noisescale.training.block_order import BlockOrder
@@ -87,12 +88,12 @@ class PartStep:
         inputs, targets = self._train.batch(index)
         inputs = self._order.augment(inputs, stretch, self.runs_slice, step)
         targets = targets.view(runs, size, *targets.shape[1:])
-        inputs = inputs.view(runs, size, *inputs.shape[1:])
+        inputs = inputs.unflatten(0, (runs, size))
         parts, seeded = parts_of(size, self._runs[0].microbatch), self._choice.needs_seeds
         seeds = [part_seeds(self._runs, step, place, len(parts)) if seeded else None for place in range(len(parts))]
 
         def compute(
-            inputs: Tensor, targets: Tensor, seeds: Sequence[int] | None
+            inputs: Inputs, targets: Tensor, seeds: Sequence[int] | None
         ) -> tuple[Tensor | None, Tensors, Unused]:
             results = self._losses_and_gradients(parameters, buffers, inputs, targets, with_losses, seeds)
             return *results, self._choice.kernel.unused

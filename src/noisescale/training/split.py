@@ -6,13 +6,15 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from noisescale.named_inputs import Inputs, wide
+
 
 @dataclass(frozen=True, slots=True)
 class Split:
     """One part of the data on the device.
 
     Args:
-        inputs: Inputs, shape [M, …]. Tokens may be stored in few bits.
+        inputs: Inputs, shape [M, …], or several tensors by name. Tokens may be stored in few bits.
         targets: Targets in the form that the objective takes: rows [M, K], or labels [M] or [M, T].
         labels: Class labels, shape [M] or [M, T], or labels of 0 and 1 for several classes at once, shape [M, K]. None
             if the targets are real values.
@@ -20,7 +22,7 @@ class Split:
         multi_label: Whether an example may belong to several classes.
     """
 
-    inputs: Tensor
+    inputs: Inputs
     targets: Tensor
     labels: Tensor | None
     ignore_index: int | None = None
@@ -32,7 +34,7 @@ class Split:
         inputs, targets = wide(self.inputs[index]), wide(self.targets[index])
         return Split(inputs, targets, labels, self.ignore_index, self.multi_label)
 
-    def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
+    def batch(self, index: Tensor) -> tuple[Inputs, Tensor]:
         """Return the inputs and the targets of examples, shape [n, …] each.
 
         Args:
@@ -44,8 +46,3 @@ class Split:
     def counted(self) -> Tensor | None:
         """Whether each label counts, of the shape of the labels; None if all count."""
         return None if self.ignore_index is None or self.labels is None else self.labels != self.ignore_index
-
-
-def wide(tensor: Tensor) -> Tensor:
-    """Return whole numbers as 64-bit numbers, which embeddings and losses take, and real numbers as they are."""
-    return tensor if tensor.is_floating_point() else tensor.long()

@@ -15,6 +15,7 @@ from noisescale.claims.experiments.in_process import pack_trainers, small_spec
 from noisescale.claims.panel import Curve, Floats, Panel, mean_with_deviations
 from noisescale.claims.statistic import over_seeds
 from noisescale.families import ModelOptions, family_factory
+from noisescale.named_inputs import one_tensor
 
 _SEEDS = {"smoke": 3, "laptop": 6}
 _WIDTH = {"smoke": 6, "laptop": 16}
@@ -110,7 +111,7 @@ def _along_training(request: Request, steps: tuple[int, ...]) -> tuple[list[list
     data, run = trainer.dataset, trainer.runs[0]
     factory = family_factory(ModelOptions.of_run(run))
     module = factory(run.width, data.input_shape, data.num_classes).double()
-    inputs, labels = data.x_train.double(), data.y_train
+    inputs, labels = one_tensor(data.x_train, data.name).double(), data.y_train
     matrices, losses = [], []
     for step in steps:
         trainer.advance(step)

@@ -11,6 +11,7 @@ from noisescale.claims.evidence import Evidence, Request
 from noisescale.claims.experiments.in_process import outputs, pack_trainers, small_spec
 from noisescale.claims.panel import Curve, Floats, Panel
 from noisescale.claims.statistic import over_seeds
+from noisescale.named_inputs import one_tensor
 from noisescale.training import LOSSES, PackTrainer, target_rows
 
 _SEEDS = {"smoke": 5, "laptop": 10}
@@ -87,7 +88,7 @@ def _training_loss(trainer: PackTrainer, parameters: dict[str, Tensor], loss: st
     """Return the training loss [S] of a pack's networks at the given weights."""
     data = trainer.dataset
     rows = target_rows(data.y_train, data.num_classes, torch.float32)
-    per_example = LOSSES[loss].per_example(outputs(trainer, data.x_train, parameters), rows)
+    per_example = LOSSES[loss].per_example(outputs(trainer, one_tensor(data.x_train, data.name), parameters), rows)
     losses: Floats = per_example.double().mean(1).numpy()
     return losses
 

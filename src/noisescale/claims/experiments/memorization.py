@@ -16,6 +16,7 @@ from noisescale.claims.provenance import Provenance
 from noisescale.claims.statistic import Statistic, over_seeds
 from noisescale.datasets import load_dataset
 from noisescale.laws import MARGIN
+from noisescale.named_inputs import one_tensor
 
 _SEEDS = {"smoke": 4, "laptop": 6}
 _WIDTH = {"smoke": 128, "laptop": 256}
@@ -170,8 +171,8 @@ def _train(request: Request, batch: int, momentum: float) -> pd.DataFrame:
     for measurement in range(1, measurements + 1):
         # Measurements are denser early, when a few steps memorize most labels.
         trainer.advance(round(steps * (measurement / measurements) ** 2))
-        on_redrawn = outputs(trainer, data.x_train[redrawn]).argmax(-1) == data.y_train[redrawn]
-        on_test = outputs(trainer, data.x_test).argmax(-1) == data.y_test
+        on_redrawn = outputs(trainer, one_tensor(data.x_train, data.name)[redrawn]).argmax(-1) == data.y_train[redrawn]
+        on_test = outputs(trainer, one_tensor(data.x_test, data.name)).argmax(-1) == data.y_test
         measured_points.append(
             pd.DataFrame(
                 {

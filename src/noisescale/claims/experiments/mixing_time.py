@@ -13,6 +13,7 @@ from noisescale.claims.evidence import Evidence, Request
 from noisescale.claims.experiments.scale_invariant_pack import NETWORK, ScaleInvariantPack
 from noisescale.claims.panel import Curve, Floats, Panel
 from noisescale.claims.statistic import over_seeds
+from noisescale.named_inputs import one_tensor
 
 # Margin of `docs/verdicts.md` for slopes, and largest share of the distance that may remain after 1/(ηλ) steps.
 _PROPORTIONAL, _MIXED = within(1, 0.25), below(0.25)
@@ -120,7 +121,7 @@ def _predicted_classes(product: float, request: Request) -> torch.Tensor:
         if index == _MEASUREMENTS // 2 + 1 and not request.null:  # in the null experiment, the histories never merge
             pack.change([(_RATE, decay)] * (2 * runs))
         pack.train(round((index + 1) / (product * _MEASUREMENTS)) - round(index / (product * _MEASUREMENTS)))
-        rows.append(pack.predictions(pack.data.x_test.double()).reshape(2, runs, -1))
+        rows.append(pack.predictions(one_tensor(pack.data.x_test, pack.data.name).double()).reshape(2, runs, -1))
     return torch.stack(rows)
 
 

@@ -13,6 +13,7 @@ from noisescale.claims.panel import Floats
 from noisescale.datasets import Dataset, load_dataset
 from noisescale.families import Factory, FixedReadOut, ModelOptions, family_factory
 from noisescale.measure import rotation_angles
+from noisescale.named_inputs import one_tensor
 from noisescale.parameterizations import reference_width
 from noisescale.runs import Run
 from noisescale.sweeps import SweepSpec
@@ -223,14 +224,17 @@ class ScaleInvariantPack:
 
     def accuracies(self) -> Floats:
         """Return the accuracies on the training set and on the test set, shape [2, R]."""
-        parts = ((self.inputs, self.data.y_train), (self.data.x_test.double(), self.data.y_test))
+        parts = (
+            (self.inputs, self.data.y_train),
+            (one_tensor(self.data.x_test, self.data.name).double(), self.data.y_test),
+        )
         accuracies = [(self.predictions(inputs) == labels).double().mean(1) for inputs, labels in parts]
         return torch.stack(accuracies).numpy()
 
     @property
     def inputs(self) -> Tensor:
         """The inputs of the training set, in float64."""
-        return self.data.x_train.double()
+        return one_tensor(self.data.x_train, self.data.name).double()
 
     def _outputs(self, inputs: Tensor, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor]) -> Tensor:
         """Compute outputs [R, M, K], in evaluation mode if there are buffers [R, …] and in training mode otherwise."""
@@ -277,8 +281,9 @@ def in_words(pairs: Sequence[RateAndDecay]) -> str:
 
 
 def _with_every_label(data: Dataset) -> Dataset:
-    labels = torch.arange(data.num_classes).repeat_interleave(len(data.x_train))
-    return replace(data, x_train=data.x_train.repeat(data.num_classes, *[1] * len(data.input_shape)), y_train=labels)
+    inputs = one_tensor(data.x_train, data.name)
+    labels = torch.arange(data.num_classes).repeat_interleave(len(inputs))
+    return replace(data, x_train=inputs.repeat(data.num_classes, *[1] * len(data.input_shape)), y_train=labels)
 
 
 def _modified(factory: Factory, epsilon: float, read_out: float) -> Factory:

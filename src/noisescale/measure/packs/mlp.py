@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from noisescale.families import MLPLayers
+from noisescale.named_inputs import Inputs, one_tensor
 
 Tensors = dict[str, Tensor]
 PerExample = Callable[[Tensor, Tensor], Tensor]
@@ -65,10 +66,15 @@ class PlainMLP:
         self._weights = [parameters[f"{name}.weight"] for name in layers.names]
         self._biases = [parameters[f"{name}.bias"] for name in layers.names]
 
-    def record(self, inputs: Tensor, targets: Tensor) -> _Recorded:
+    @property
+    def outputs(self) -> int:
+        """Number K of outputs."""
+        return self._biases[-1].shape[1]
+
+    def record(self, inputs: Inputs, targets: Tensor) -> _Recorded:
         """Compute a forward and a backward pass on inputs of shape [n, …] and targets of shape [n, K]."""
         runs = len(self._weights[0])
-        hidden = [inputs.flatten(1).expand(runs, -1, -1)]
+        hidden = [one_tensor(inputs, "model").flatten(1).expand(runs, -1, -1)]
         for weight, bias in zip(self._weights[:-1], self._biases[:-1], strict=True):
             z = torch.baddbmm(bias.unsqueeze(1), hidden[-1], weight.mT)
             hidden.append(torch.relu_(z) if self.piecewise_linear else torch.tanh_(z))

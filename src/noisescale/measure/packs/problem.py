@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from noisescale.families import copy_module, in_mode, mlp_layers
 from noisescale.measure.packs.mlp import GradientMoments, PerExample, PlainMLP, Tensors
+from noisescale.named_inputs import Inputs
 from noisescale.user_code import runs_user_code
 
 Product = Callable[[Tensor], Tensor]
@@ -38,7 +39,7 @@ class PackProblem:
         buffers: Buffers that differ between runs, by name, shape [R, …] each.
         multipliers: Rate multipliers c by parameter, shape [R, …] each. They broadcast over the parameter.
         inputs: Inputs, shape [n, …].
-        targets: Targets, shape [n, K].
+        targets: Targets, shape [n, …].
         numbers: Number of elements that one example needs for the backward pass of the module.
         packable: Whether `torch.func.vmap` can compute the module for several runs at once.
     """
@@ -50,7 +51,7 @@ class PackProblem:
         parameters: Tensors,
         buffers: Tensors,
         multipliers: Tensors,
-        inputs: Tensor,
+        inputs: Inputs,
         targets: Tensor,
         *,
         numbers: int,
@@ -109,7 +110,7 @@ class PackProblem:
             total += gradients
         return total * self.scale / self.examples
 
-    def outputs(self, point: Tensor, inputs: Tensor) -> Tensor:
+    def outputs(self, point: Tensor, inputs: Inputs) -> Tensor:
         """Compute outputs, shape [R, b, K], of all runs on the same inputs.
 
         Args:
@@ -122,13 +123,15 @@ class PackProblem:
 
         return self._over_runs(of_run, self.unflatten(point))["outputs"]
 
-    def _forward(self, parameters: Tensors, buffers: Tensors, inputs: Tensor) -> Tensor:
+    def _forward(self, parameters: Tensors, buffers: Tensors, inputs: Inputs) -> Tensor:
         """Compute outputs of one run. Copies, because a pass of the user's may change what it is given."""
         if self._runs_user_code:
             parameters, buffers = (
                 {name: t.clone() for name, t in tensors.items()} for tensors in (parameters, buffers)
             )
-        return functional_call(self._module, (parameters, buffers), (inputs.clone(),))  # type: ignore[no-any-return]
+        with sdpa_kernel(SDPBackend.MATH):  # fused attention has no rule for `vmap` and no second derivative
+            outputs: Tensor = functional_call(self._module, (parameters, buffers), (inputs.clone(),))
+        return outputs
 
     def over_layers(self, of: Callable[[Any, Tensor, Tensor], Tensor | None]) -> Tensors:
         """Compute a number for each linear and convolutional layer, averaged over chunks of the examples.
@@ -147,7 +150,7 @@ class PackProblem:
                 total[name] = total.get(name, torch.zeros_like(numbers)) + weighted
         return total
 
-    def _layer_numbers(self, of: Callable[[Any, Tensor, Tensor], Tensor | None], inputs: Tensor) -> Tensors:
+    def _layer_numbers(self, of: Callable[[Any, Tensor, Tensor], Tensor | None], inputs: Inputs) -> Tensors:
         def of_run(parameters: Tensors, buffers: Tensors) -> Tensors:
             numbers: Tensors = {}
 
@@ -214,7 +217,7 @@ class PackProblem:
             return None
         total = self.point.new_zeros(self.runs, dtype=torch.float64)
         # The Jacobian of each output takes as much memory as the activations.
-        for part in self._parts(self.targets.shape[1]):
+        for part in self._parts(self._plain.outputs):
             recorded = self._plain.record(self.inputs[part], self.targets[part])
             total += self._plain.trace(recorded, self.multipliers)
         return total / self.examples
@@ -227,7 +230,7 @@ class PackProblem:
         """
         chunk = max(1, together // (self.runs * self.size))
 
-        def example_loss(parameters: Tensors, buffers: Tensors, inputs: Tensor, targets: Tensor) -> Tensor:
+        def example_loss(parameters: Tensors, buffers: Tensors, inputs: Inputs, targets: Tensor) -> Tensor:
             outputs = self._forward(parameters, buffers, inputs.unsqueeze(0))
             return self._per_example(outputs, targets.unsqueeze(0)).sum()
 
@@ -261,7 +264,7 @@ class PackProblem:
     def _flat(self, tensors: Tensors) -> Tensor:
         return torch.cat([tensors[name].flatten(1) for name in self.parameters], 1)
 
-    def _single_gradients(self, run: int, inputs: Tensor, targets: Tensor) -> Tensor:
+    def _single_gradients(self, run: int, inputs: Inputs, targets: Tensor) -> Tensor:
         """Compute per-example gradients of one run, shape [b, P], with one backward pass for each example."""
         leaves = {name: tensor.detach().requires_grad_() for name, tensor in _select_run(self.parameters, run).items()}
         buffers = _select_run(self._buffers, run)
@@ -277,7 +280,7 @@ class PackProblem:
 
     def _products(
         self,
-        record: Callable[[Tensor, Tensor], Any],
+        record: Callable[[Inputs, Tensor], Any],
         multiply: Callable[[Any, Tensor], Tensor],
     ) -> Product:
         """Return a product that uses a recorded pass. The pass is kept if it fits into memory, otherwise repeated."""
@@ -287,7 +290,7 @@ class PackProblem:
         def product(vectors: Tensor) -> Tensor:
             along, total = self.scale * vectors, torch.zeros_like(vectors)
             for part in parts:
-                with sdpa_kernel(SDPBackend.MATH), torch.enable_grad():
+                with torch.enable_grad():
                     total += multiply(recorded if recorded is not None else self._record(record, part), along)
             return total * self.scale / self.examples
 
@@ -298,16 +301,15 @@ class PackProblem:
         chunk = max(1, KEPT_NUMBERS // (self.runs * self._numbers * times))
         return [slice(begin, begin + chunk) for begin in range(0, self.examples, chunk)]
 
-    def _record(self, record: Callable[[Tensor, Tensor], Any], part: slice) -> Any:
-        # Fused attention has no second derivative.
-        with sdpa_kernel(SDPBackend.MATH), torch.enable_grad():
+    def _record(self, record: Callable[[Inputs, Tensor], Any], part: slice) -> Any:
+        with torch.enable_grad():
             return record(self.inputs[part], self.targets[part])
 
-    def _summed_loss(self, point: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
+    def _summed_loss(self, point: Tensor, inputs: Inputs, targets: Tensor) -> Tensor:
         """Sum the losses over runs and examples. The loss of a run depends only on its own parameters."""
         return self._per_example(self.outputs(point, inputs), targets.expand(self.runs, *targets.shape)).sum()
 
-    def _slope(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
+    def _slope(self, inputs: Inputs, targets: Tensor) -> tuple[Tensor, ...]:
         point = self.point.detach().requires_grad_()
         (slope,) = torch.autograd.grad(self._summed_loss(point, inputs, targets), point, create_graph=True)
         return point, slope
@@ -320,7 +322,7 @@ class PackProblem:
         (product,) = torch.autograd.grad(slope, point, along, retain_graph=True, materialize_grads=True)
         return product
 
-    def _pull(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
+    def _pull(self, inputs: Inputs, targets: Tensor) -> tuple[Tensor, ...]:
         point = self.point.detach().requires_grad_()
         outputs = self.outputs(point, inputs)
         # Jv is the derivative of Jᵀu with respect to u. It takes two backward passes, which every operation supports.

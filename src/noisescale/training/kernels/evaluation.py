@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from noisescale.families import copy_module, in_mode
+from noisescale.named_inputs import Inputs
 from noisescale.training.kernels.buffer_slots import BufferSlots
 from noisescale.training.kernels.kernel import Tensors
 from noisescale.user_code import ProcessState, runs_user_code
@@ -26,7 +27,7 @@ class RunByRunEvaluation:
         self._evaluated_parameters = dict(self._evaluated.named_parameters())
         self._evaluated_buffers = BufferSlots(self._evaluated)
 
-    def outputs(self, parameters: Tensors, buffers: Tensors, inputs: Tensor) -> Tensor:
+    def outputs(self, parameters: Tensors, buffers: Tensors, inputs: Inputs) -> Tensor:
         """Compute outputs, shape [R, M, K], of all runs on the same inputs, shape [M, …]."""
         runs = len(next(iter(parameters.values())))
         outputs = []
@@ -38,7 +39,7 @@ class RunByRunEvaluation:
                     state.restore()
             return torch.stack(outputs)
 
-    def _output(self, parameters: Tensors, buffers: Tensors, inputs: Tensor, run: int) -> Tensor:
+    def _output(self, parameters: Tensors, buffers: Tensors, inputs: Inputs, run: int) -> Tensor:
         if self._runs_user_code:
             # A module may compute something from its weights when it goes into evaluation mode, and undo it before.
             in_mode(self._evaluated, training=True)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from noisescale.families import check_replaced, in_mode
+from noisescale.named_inputs import Inputs
 from noisescale.training.kernels.attention import plain_attention
 from noisescale.training.kernels.evaluation import RunByRunEvaluation
 from noisescale.training.kernels.kernel import Tensors
@@ -41,7 +42,7 @@ class GenericKernel(RunByRunEvaluation):
         # A pass of the user's may put another tensor in the place of a buffer.
         watched = _WithBuffers(trained) if self._runs_user_code else None
 
-        def outputs(parameters: Tensors, buffers: Tensors, inputs: Tensor) -> tuple[Tensor, Tensors]:
+        def outputs(parameters: Tensors, buffers: Tensors, inputs: Inputs) -> tuple[Tensor, Tensors]:
             if watched is None or not buffers:
                 return functional_call(trained, (parameters, buffers), (inputs,)), {}
             values = {f"module.{name}": tensor for name, tensor in (*parameters.items(), *buffers.items())}
@@ -56,7 +57,7 @@ class GenericKernel(RunByRunEvaluation):
         self,
         parameters: Tensors,
         buffers: Tensors,
-        inputs: Tensor,
+        inputs: Inputs,
         targets: Tensor,
         with_losses: bool = True,
         seeds: Sequence[int] | None = None,
@@ -94,5 +95,5 @@ class _WithBuffers(nn.Module):
         super().__init__()
         self.module = module
 
-    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensors]:
+    def forward(self, inputs: Inputs) -> tuple[Tensor, Tensors]:
         return self.module(inputs), {**dict(self.module.named_parameters()), **dict(self.module.named_buffers())}

@@ -7,6 +7,8 @@ from typing import Protocol
 
 from torch import Tensor
 
+from noisescale.named_inputs import Inputs
+
 Tensors = dict[str, Tensor]
 
 
@@ -25,7 +27,7 @@ class Kernel(Protocol):
         self,
         parameters: Tensors,
         buffers: Tensors,
-        inputs: Tensor,
+        inputs: Inputs,
         targets: Tensor,
         with_losses: bool = True,
         seeds: Sequence[int] | None = None,
@@ -47,7 +49,7 @@ class Kernel(Protocol):
         """
         ...
 
-    def outputs(self, parameters: Tensors, buffers: Tensors, inputs: Tensor) -> Tensor:
+    def outputs(self, parameters: Tensors, buffers: Tensors, inputs: Inputs) -> Tensor:
         """Compute outputs of all runs on the same inputs, with the module in evaluation mode.
 
         Args:

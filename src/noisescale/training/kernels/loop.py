@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from noisescale.families import in_mode
+from noisescale.named_inputs import Inputs
 from noisescale.seeding import seeded
 from noisescale.training.kernels.buffer_slots import BufferSlots
 from noisescale.training.kernels.evaluation import RunByRunEvaluation
@@ -39,7 +40,7 @@ class LoopKernel(RunByRunEvaluation):
         self,
         parameters: Tensors,
         buffers: Tensors,
-        inputs: Tensor,
+        inputs: Inputs,
         targets: Tensor,
         with_losses: bool = True,
         seeds: Sequence[int] | None = None,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from noisescale.families import MLPLayers
+from noisescale.named_inputs import Inputs, one_tensor
 from noisescale.training.kernels.kernel import Tensors
 from noisescale.training.objectives import Objective
 
@@ -52,12 +53,12 @@ class MLPKernel:
         self,
         parameters: Tensors,
         buffers: Tensors,
-        inputs: Tensor,
+        inputs: Inputs,
         targets: Tensor,
         with_losses: bool = True,
         seeds: Sequence[int] | None = None,
     ) -> tuple[Tensor | None, Tensors]:
-        hidden = self._hidden(parameters, inputs.flatten(2))
+        hidden = self._hidden(parameters, one_tensor(inputs, "model.family").flatten(2))
         # Outputs are stored as [R, K, B], because a softmax over few classes is a few times faster if the axis of
         # classes is not the innermost.
         weight, bias = parameters[self._weights[-1]], parameters[self._biases[-1]]
@@ -73,9 +74,9 @@ class MLPKernel:
                 delta = self._activation.backward(torch.bmm(delta, parameters[self._weights[layer]]), hidden[layer])
         return losses, gradients
 
-    def outputs(self, parameters: Tensors, buffers: Tensors, inputs: Tensor) -> Tensor:
+    def outputs(self, parameters: Tensors, buffers: Tensors, inputs: Inputs) -> Tensor:
         runs = parameters[self._weights[0]].shape[0]
-        hidden = self._hidden(parameters, inputs.flatten(1).expand(runs, -1, -1))
+        hidden = self._hidden(parameters, one_tensor(inputs, "model.family").flatten(1).expand(runs, -1, -1))
         return _affine(parameters, self._weights[-1], self._biases[-1], hidden[-1])
 
     def _hidden(self, parameters: dict[str, Tensor], inputs: Tensor) -> list[Tensor]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from noisescale.errors import one_line
 from noisescale.families import copy_module, in_mode
+from noisescale.named_inputs import Inputs
 from noisescale.seeding import drawn_from
 from noisescale.training.kernels.generic import GenericKernel
 from noisescale.training.kernels.hidden_effects import hidden_effect
@@ -50,12 +51,12 @@ class Trial:
 
     parameters: Tensors
     buffers: Tensors
-    inputs: Tensor
+    inputs: Inputs
     targets: Tensor
     seeds: Sequence[int] | None = None
 
     @property
-    def tensors(self) -> tuple[Tensors, Tensors, Tensor, Tensor]:
+    def tensors(self) -> tuple[Tensors, Tensors, Inputs, Tensor]:
         """The arguments of a kernel."""
         return self.parameters, self.buffers, self.inputs, self.targets
 
@@ -93,7 +94,7 @@ def _is_constant(module: nn.Module, name: str, buffer: Tensor) -> bool:
     return type(owner).__module__.partition(".")[0] == "noisescale" or buffer.layout != torch.strided
 
 
-def generators_of(module: nn.Module, inputs: Tensor) -> list[str]:
+def generators_of(module: nn.Module, inputs: Inputs) -> list[str]:
     """Return the generators from which a pass in training mode draws random numbers, forward or backward (dropout).
 
     Args:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from noisescale.families import Transformer
+from noisescale.named_inputs import Inputs, one_tensor
 from noisescale.training.kernels.evaluation import RunByRunEvaluation
 from noisescale.training.kernels.kernel import Tensors
 from noisescale.training.objectives import Objective
@@ -44,12 +45,13 @@ class TransformerKernel(RunByRunEvaluation):
         self,
         parameters: Tensors,
         buffers: Tensors,
-        inputs: Tensor,
+        inputs: Inputs,
         targets: Tensor,
         with_losses: bool = True,
         seeds: Sequence[int] | None = None,
     ) -> tuple[Tensor | None, Tensors]:
         one_pass = _Pass(parameters, seeds if self._probability else None, self._probability, inputs.device)
+        inputs = one_tensor(inputs, "model.family")
         runs, examples, length = inputs.shape[0], inputs.shape[1], inputs.shape[-1]
         hidden, embed_back = self._embed(one_pass, inputs)
         undo = []
