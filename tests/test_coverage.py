@@ -104,7 +104,7 @@ def test_the_laws_of_planted_families_are_those_of_fit_and_recommend(coverage: S
     x, regret, bound = coverage.law_kinds.decision(law.posterior, curves, target)
     optimum = optimum_at_width(series, "accuracy", target, fitted.groups[0])
     assert math.exp(x) == pytest.approx(optimum.value.value, rel=1e-6)
-    estimate = prospect(optimum.outlook, math.log(optimum.value.value)).regret("1", "")
+    estimate = prospect(optimum.outlook, math.log(optimum.value.value)).regret("accuracy", "1", "")
     assert (regret, bound) == pytest.approx((estimate.value, estimate.high), rel=1e-6)
     assert draw.regret(target, draw.optima[target]) == 0 < draw.regret(target, draw.optima[target] + 0.1)
 

@@ -61,7 +61,7 @@ def test_what_depends_on_the_first_examples_is_refused() -> None:
 # Torch warns that it will drop TorchScript, which its compiler imports.
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_module_without_parameters_is_refused_and_a_compiled_one_is_unwrapped() -> None:
-    with pytest.raises(BadInput, match="own:none must return a module with trained parameters"):
+    with pytest.raises(BadInput, match="own:none must return a module with parameters to train"):
         CustomBuild(lambda width, shape, classes: nn.ReLU(), "own:none")(4, (6,), 3)
     inner = nn.Linear(6, 3)
     assert CustomBuild(lambda width, shape, classes: torch.compile(inner), "own:compiled")(4, (6,), 3) is inner

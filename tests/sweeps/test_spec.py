@@ -91,6 +91,7 @@ def test_every_default(tmp_path: Path) -> None:
             "schedule": None,
             "steps": None,
             "epochs": None,
+            "train_size": None,
             "base_width": None,
         },
         "training": {
