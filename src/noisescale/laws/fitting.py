@@ -86,7 +86,7 @@ def fit(study: StudyLike, select_on: str | None = None) -> Fit:
 
 def _fit_group(group: RunGroup, settings: Settings) -> Group:
     edges = measured_edges(group.stability)
-    quantity = ladder_quantity(group.sweep)
+    quantity = ladder_quantity(group.sweep, settings.budget)
     axis = axis_of(group.sweep, quantity)
     series = tuple(
         _fit_series(value, runs, axis, quantity, edges, group, settings) for value, runs in series_of(group.sweep, axis)

@@ -20,8 +20,8 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 from noisescale.estimate import Estimate
 from noisescale.laws.interval import mean_over_seeds
 from noisescale.laws.metric_scale import fitted_values
-from noisescale.store import fill_failures
-from noisescale.training import METRICS
+from noisescale.store import LATE_FALL, LATE_FLOOR, fill_failures
+from noisescale.training import METRICS, Schedule, parse_schedule
 
 Array = NDArray[np.float64]
 
@@ -104,19 +104,47 @@ class Ladder:
         return np.array([cell.late for cell in self.cells], dtype=bool)
 
 
-def ladder_quantity(sweep: pd.DataFrame) -> str:
+def ladder_quantity(sweep: pd.DataFrame, budget: str = "steps") -> str:
     """Choose the quantity that orders the ladders of a group.
 
     Args:
         sweep: Grid runs of one group, one row each.
+        budget: Budget that is equal over cells, "steps" or "epochs".
 
     Returns:
-        A key of `QUANTITIES`: the learning rate if the optimizer has no noise scale, the normalized noise scale if
-        every run has a value for it, and the noise scale otherwise.
+        A key of `QUANTITIES`: the learning rate if the optimizer has no noise scale or the rate falls to the end of a
+        fixed number of steps, the normalized noise scale if every run has a value for it, and the noise scale
+        otherwise.
     """
-    if bool(sweep["noise_scale"].isna().all()):
+    if bool(sweep["noise_scale"].isna().all()) or (budget == "steps" and _has_ladders_of_falling_rates(sweep)):
         return "learning_rate"
     return "normalized_noise_scale" if bool(sweep["normalized_noise_scale"].notna().all()) else "noise_scale"
+
+
+def _has_ladders_of_falling_rates(sweep: pd.DataFrame) -> bool:
+    """Return whether each batch size has a ladder of rates that fall to the end of training.
+
+    Whether such training has converged cannot be seen, and training that has not converged does not depend on the noise
+    scale alone.
+    """
+    if "schedule" not in sweep or "late_fraction" not in sweep:
+        return False
+    settings = sweep[["schedule", "late_fraction"]].drop_duplicates()
+    if not all(_falls_late(parse_schedule(text), share) for text, share in settings.itertuples(index=False)):
+        return False
+    rates = sweep.groupby(["width", "batch_size"])["learning_rate"].nunique().median()
+    batches = sweep.groupby(["width", "learning_rate"])["batch_size"].nunique().median()
+    return bool(rates >= max(_MINIMUM_RATES, batches))
+
+
+def _falls_late(schedule: Schedule, late_fraction: float) -> bool:
+    """Return whether the rate falls in the late window, so that a run is scored by its last evaluation."""
+    before = schedule.rate_factor(1 - late_fraction)
+    return schedule.of == "learning_rate" and before >= LATE_FLOOR and schedule.rate_factor(1.0) < LATE_FALL * before
+
+
+# Fewer rates at a batch size are no ladder.
+_MINIMUM_RATES = 3
 
 
 def build_ladder(runs: pd.DataFrame, quantity: str, select_on: str, units: Mapping[str, str]) -> Ladder:

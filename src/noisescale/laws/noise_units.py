@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from noisescale.estimate import Estimate, from_log, no_estimate
+from noisescale.laws.quantities import NO_NOISE_SCALE
 from noisescale.noise_laws import NOISE_SCALE, SGD_NOISE, TEMPERATURE
 
 NORMALIZED = "ḡ = g·c/σ² of the read-out: rate multiplier c, initial standard deviation σ"
@@ -85,7 +86,7 @@ class NoiseUnits:
     def _noise(self, positions: tuple[float, float, float]) -> dict[str, Estimate]:
         noise_formula, temperature_formula = (m.formula(self.replacement) for m in (NOISE_SCALE, TEMPERATURE))
         if self.quantity == "learning_rate":
-            undefined = no_estimate("1", "the optimizer has no noise scale")
+            undefined = no_estimate("1", NO_NOISE_SCALE)
             return {"normalized_noise_scale": undefined, "noise_scale": undefined, "temperature": undefined}
         normalized = self.quantity == "normalized_noise_scale"
         noise = [x - self.log_ratio for x in positions]

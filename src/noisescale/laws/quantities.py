@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# Why a group has no noise scale. The learning rate orders its ladders.
+NO_NOISE_SCALE = "the optimizer has no noise scale, or the rate falls to the end of a fixed number of steps"
+
 
 @dataclass(frozen=True)
 class Quantity:
@@ -28,7 +31,7 @@ class Quantity:
 
 
 # In order of preference: ḡ if the read-out's fan-in grows with width, g if no layer grows, and the learning rate at a
-# fixed batch size if the optimizer has no noise scale.
+# fixed batch size if there is no law of the noise.
 QUANTITIES: dict[str, Quantity] = {
     quantity.name: quantity
     for quantity in (

@@ -12,6 +12,7 @@ from noisescale.laws.constant_predictor import any_run_trained
 from noisescale.laws.expected_metrics import prospect
 from noisescale.laws.fitting import STABILITY_SHARE
 from noisescale.laws.optimum_at_width import OptimumAtWidth, optimum_at_width
+from noisescale.laws.quantities import NO_NOISE_SCALE
 from noisescale.laws.recommendation import Rung
 from noisescale.laws.results import Series
 from noisescale.laws.rung_ladder import RungLadder, Selection
@@ -20,7 +21,7 @@ from noisescale.training import METRICS
 
 
 class RateRungs(RungLadder):
-    """Rungs at the trained batch sizes, for an optimizer without a noise scale."""
+    """Rungs at the trained batch sizes, where no law of the noise relates different batch sizes."""
 
     def select(self) -> Selection:
         """Make the rungs and choose one."""
@@ -42,7 +43,7 @@ class RateRungs(RungLadder):
         rungs = [self.rung(size, all_series[size], optima[size], max(heights, default=math.nan)) for size in asked]
         chosen = self.chosen(rungs, {size: optima[size] for size in asked})
         series, optimum = all_series[chosen.batch_size], optima[chosen.batch_size]
-        return self.selection(rungs, chosen, series, optimum, no_estimate("1", "the optimizer has no noise scale"))
+        return self.selection(rungs, chosen, series, optimum, no_estimate("1", NO_NOISE_SCALE))
 
     def rung(self, batch: int, series: Series, optimum: OptimumAtWidth, ceiling: float) -> Rung:
         """Return the rung of a batch size, with a rate that the study supports."""

@@ -16,6 +16,7 @@ from noisescale.laws.group_choice import best_selection, compared_groups, group_
 from noisescale.laws.metric_laws import NO_BENEFIT_REASON
 from noisescale.laws.noise_rungs import NoiseRungs
 from noisescale.laws.preferences import PREFERENCES, TOLERANCE
+from noisescale.laws.quantities import NO_NOISE_SCALE
 from noisescale.laws.rate_rungs import RateRungs
 from noisescale.laws.recommendation import Recommendation, Rung
 from noisescale.laws.results import SCHEMA_VERSION, Fit, Group, Series
@@ -183,7 +184,7 @@ def _recommendation(
     momentum = float(group.hyperparameters["momentum"])
     train_size = series.widths[-1].train_size
     by_rate, normalized = series.quantity == "learning_rate", series.quantity == "normalized_noise_scale"
-    reason = "the optimizer has no noise scale" if by_rate else "no layer grows with width"
+    reason = NO_NOISE_SCALE if by_rate else "no layer grows with width"
     input_shape, num_outputs = study.data_shape() if study is not None else ((), 0)
     standardize = study.spec.get("dataset", {}).get("standardize") if study is not None else None
     inputs = inputs_in_words(input_shape, standardize)
@@ -203,9 +204,7 @@ def _recommendation(
         steps=chosen.steps,
         normalized_noise_scale=selection.optimum.value if normalized else no_estimate("1", reason),
         noise_scale=noise,
-        temperature=no_estimate("1", "the optimizer has no temperature")
-        if by_rate
-        else _temperature(chosen, noise, momentum),
+        temperature=no_estimate("1", NO_NOISE_SCALE) if by_rate else _temperature(chosen, noise, momentum),
         stability_edge=chosen.stability_edge,
         expected_metric=chosen.expected_metric,
         expected_regret=chosen.expected_regret,

@@ -20,6 +20,8 @@ from .shards import read_statuses as read_statuses
 from .shards import versions as versions
 from .shards import write_atomically as write_atomically
 from .shards import write_shard as write_shard
+from .study import LATE_FALL as LATE_FALL
+from .study import LATE_FLOOR as LATE_FLOOR
 from .study import LATE_MARGIN as LATE_MARGIN
 from .study import MEASURES as MEASURES
 from .study import Study as Study
