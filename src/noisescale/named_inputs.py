@@ -168,6 +168,17 @@ def in_precision(inputs: _Given, dtype: torch.dtype) -> _Given:
     return mapped(inputs, lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor)
 
 
+def described(inputs: Inputs) -> str:
+    """Return the shape of one example in words, by name for inputs by name.
+
+    Args:
+        inputs: The inputs, shape [B, …].
+    """
+    if isinstance(inputs, NamedInputs):
+        return ", ".join(f"{name!r} {tuple(inputs[name].shape[1:])}" for name in inputs)
+    return str(tuple(inputs.shape[1:]))
+
+
 def expand(inputs: _Given, runs: int) -> _Given:
     """Return the same inputs for R runs, shape [R, …], as a view.
 
@@ -193,15 +204,21 @@ def one_tensor(inputs: Inputs, name: str) -> Tensor:
     return inputs
 
 
-def take_dictionaries(module: nn.Module) -> nn.Module:
+def take_dictionaries(module: nn.Module, key: str) -> nn.Module:
     """Let a module get inputs by name as the dictionary that its author expects.
 
     Args:
         module: The module. Changed in place.
+        key: Key of the spec or argument that gives the module, for messages.
 
     Returns:
         The module.
+
+    Raises:
+        BadInput: The module is a script, which takes no hooks.
     """
+    if isinstance(module, torch.jit.ScriptModule):
+        raise BadInput(key, "a module that holds the scripted one, for inputs by name", type(module).__name__)
     if not any(isinstance(hook, _AsDictionary) for hook in module._forward_pre_hooks.values()):
         module.register_forward_pre_hook(_AsDictionary())
     return module

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,20 @@ class Paired(Tokens):
     def forward(self, tokens):
         return super().forward(tokens), None
 
+class Masked(Tokens):
+    def forward(self, batch):
+        assert type(batch) is dict and batch["mask"].dtype == torch.bool
+        hidden = self.embed(batch["tokens"]) * batch["mask"].unsqueeze(-1)
+        return self.last(torch.tanh(hidden.sum(1) + batch["age"].unsqueeze(-1)))
+
+def by_name():
+    generator = np.random.default_rng(0)
+    tokens = generator.integers(7, size=(60, 6))
+    x = {"tokens": tokens, "mask": tokens > 1, "age": generator.normal(40, 10, size=60)}
+    return x, tokens[:, 0], x, tokens[:, 0]
+
 torch.manual_seed(0)
+masked = Masked()
 tokens = Tokens()
 wrapped, paired = Wrapped(), Paired()
 for model in (wrapped, paired):
@@ -107,6 +121,7 @@ CASES: dict[str, tuple[str, str, list[str], Callable[[Tensor, Tensor], Tensor]]]
     "a dictionary": ("wrapped", "next_tokens", ["--ignore-index", "-1", "--outputs", "logits"], flat),
     "a tuple": ("paired", "next_tokens", ["--ignore-index", "-1", "--outputs", "0"], flat),
     "a loss of tokens": ("tokens", "next_tokens", ["--loss", "users_losses:per_token"], over_all_tokens),
+    "inputs by name": ("masked", "by_name", [], F.cross_entropy),
     "a label of a sequence": ("classes", "whole_sequences", [], F.cross_entropy),
     "several labels": ("vectors", "labels", ["--loss", "binary_cross_entropy"], F.binary_cross_entropy_with_logits),
     "several numbers": ("vectors", "numbers", ["--loss", "mse"], half_squares),
@@ -126,7 +141,12 @@ def test_the_loss_of_a_sweep_is_measured(name: str, capsys: pytest.CaptureFixtur
     module: nn.Module = getattr(
         sys.modules["users_losses"], {"wrapped": "tokens", "paired": "tokens"}.get(model, model)
     )
-    gradients = torch.autograd.grad(loss(module(loaded.x_train), loaded.y_train), list(module.parameters()))
+    inputs = (
+        loaded.x_train
+        if isinstance(loaded.x_train, Tensor)
+        else {name: loaded.x_train[name] for name in loaded.x_train}
+    )
+    gradients = torch.autograd.grad(loss(module(inputs), loaded.y_train), list(module.parameters()))
     square = sum(float(gradient.square().sum()) for gradient in gradients)
     assert values["gradient_norm_squared"]["value"] == pytest.approx(square, rel=1e-4)
     assert values["lambda_max"]["status"] == "ok"
@@ -165,3 +185,43 @@ def test_an_instrument_takes_an_entry_of_the_outputs() -> None:
     assert selected == expected
     with pytest.raises(BadInput, match="outputs that are one tensor"):
         measure.gradient_noise(own.wrapped, flat, data)
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_instruments_take_dictionaries(batched: bool) -> None:
+    """Every example alone, by autograd in float64, gives the noise to 1e-9."""
+    sys.path.insert(0, str(Path.cwd()))
+    loaded = load_dataset(DatasetOptions("users_losses:by_name"))
+    model, labels = sys.modules["users_losses"].masked.double(), loaded.y_train
+    x = {name: loaded.x_train[name] for name in loaded.x_train}
+    x["age"] = x["age"].double()
+
+    def part(rows: slice) -> dict[str, Tensor]:
+        return {name: tensor[rows] for name, tensor in x.items()}
+
+    rows = []
+    for place in range(len(labels)):
+        single = slice(place, place + 1)
+        gradients = torch.autograd.grad(F.cross_entropy(model(part(single)), labels[single]), list(model.parameters()))
+        rows.append(torch.cat([gradient.flatten() for gradient in gradients]))
+    stacked = torch.stack(rows)
+    spread = float((stacked - stacked.mean(0)).square().sum()) / (len(labels) - 1)
+    batches = [(part(slice(start, start + 25)), labels[start : start + 25]) for start in range(0, len(labels), 25)]
+    noise = measure.gradient_noise(model, F.cross_entropy, batches if batched else (x, labels))
+    assert noise.trace_covariance.value == pytest.approx(spread, rel=1e-9)
+
+    def loss_of(index: Tensor, rows: slice) -> Tensor:
+        return F.cross_entropy(model({name: tensor[index][rows] for name, tensor in x.items()}), labels[index][rows])
+
+    monitor, plain = measure.NoiseMonitor(model, F.cross_entropy, every=1), measure.NoiseMonitor(model, every=1)
+    for _ in range(8):
+        index = torch.randperm(len(labels))[:32]
+        assert monitor.update({name: tensor[index] for name, tensor in x.items()}, labels[index])
+        assert plain.update_by(32, partial(loss_of, index))
+    assert monitor.estimate() == plain.estimate() and monitor.estimate() is not None
+
+
+@pytest.mark.parametrize("inputs", [{}, {"a": 3}, {"a": torch.ones(3), "b": torch.ones(2)}], ids=["none", "3", "2"])
+def test_dictionaries_of_something_else_are_refused(inputs: dict[str, Any]) -> None:
+    with pytest.raises(BadInput, match=r"data: \(inputs, targets\)"):
+        measure.gradient_noise(nn.Linear(1, 2), F.cross_entropy, (inputs, torch.tensor([0, 1, 0])))

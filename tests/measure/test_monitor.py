@@ -196,8 +196,8 @@ def test_a_batch_that_cannot_be_measured_is_named_once_and_training_goes_on() ->
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert not monitor.update(torch.randn(4, 6), torch.zeros(4, dtype=torch.long))
-    with pytest.warns(UserWarning, match=r"not batches of tensors \(dict and Tensor\); `update_by`"):
-        assert not monitor.update({"x": torch.randn(8, 6)}, torch.zeros(8))  # type: ignore[arg-type]
+    with pytest.warns(UserWarning, match=r"not batches of tensors \(list and Tensor\); `update_by`"):
+        assert not monitor.update([torch.randn(8, 6)], torch.zeros(8))  # type: ignore[arg-type]
     assert monitor.update(torch.randn(8, 6), torch.zeros(8, dtype=torch.long))
     assert model.training
 

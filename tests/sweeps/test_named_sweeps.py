@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 from torch import nn
 
@@ -57,6 +58,7 @@ SPEC = {
     "grid": {"parameterization": ["own"], "width": [4, 8], "learning_rate": [0.1, 0.3, 1.0], "batch_size": [8]},
     "training": {"steps": 60, "evaluations": 4},
     "fit": {"metric": "accuracy", "extend_edges": False},
+    "measure": {"quantities": ["lambda_max"], "at": [1.0], "examples": 32},
     "stability": {"seeds": 0},
 }
 
@@ -77,6 +79,7 @@ def test_a_sweep_ends_with_a_model_that_trains(own: ModuleType, tmp_path: Path) 
     study = sweep(SweepSpec.from_dict(SPEC), tmp_path / "study", quiet=True)
     runs = study.runs()
     assert (runs.status == "completed").all() and set(runs.kernel) <= {"vmap", "loop"}
+    assert all(np.isfinite(study.curves().groupby("run_id").lambda_max.last()))
     shape, classes = Study.open(tmp_path / "study").data_shape()
     assert isinstance(shape, NamedShapes) and shape == {"tokens": (5,), "mask": (5,), "age": ()} and classes == 3
     assert vocabulary_of(shape["tokens"]) == 9 and shape.kinds["mask"] == "flags"
@@ -112,7 +115,6 @@ def test_the_record_is_checked(own: ModuleType, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"measure": {"quantities": ["lambda_max"]}}, r"measure\.quantities: without lambda_max, for inputs by name"),
         ({"model": {"family": "mlp"}}, r"model\.family.*inputs by name"),
         ({"training": {"steps": 5, "augmentation": ["flip"]}}, r"training\.augmentation.*inputs by name"),
         ({"dataset": {"name": "own_named_data:data", "vocabulary": 9}}, r"dataset\.vocabulary: not given"),

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
-import torch
 from torch import nn
 
 from noisescale.errors import BadInput, one_line
@@ -75,10 +74,7 @@ class CustomBuild:
         if type(module).__name__ == "OptimizedModule":
             module = cast(nn.Module, module._orig_mod)
         if isinstance(input_shape, NamedShapes):
-            if isinstance(module, torch.jit.ScriptModule):
-                required = "a module that holds the scripted one, for inputs by name"
-                raise BadInput("model.family", required, type(module).__name__)
-            take_dictionaries(module)
+            take_dictionaries(module, "model.family")
         try:
             with contained():
                 for training in _registering_modes(self, width, input_shape, num_classes, module):

@@ -22,7 +22,7 @@ from noisescale.measure.noise import gradient_noise
 from noisescale.measure.ntk import ntk_eigenvalues
 from noisescale.measure.problem import Problem
 from noisescale.measure.problem_checks import lower_precision
-from noisescale.named_inputs import in_precision, one_tensor, wide
+from noisescale.named_inputs import Inputs, described, in_precision, wide
 
 SCHEMA_VERSION = 1
 
@@ -145,8 +145,8 @@ def measure_model(
     index = torch.randperm(population, generator=torch.Generator().manual_seed(seed))[:examples]
     # Without parameters the model is refused below.
     dtype = lower_precision([parameter.dtype for parameter in model.parameters()] or [torch.float32])
-    given = one_tensor(data.x_train, "--data")[index], data.y_train[index]
-    inputs, targets = (in_precision(wide(part), dtype) for part in given)
+    given = data.x_train[index], data.y_train[index]
+    inputs, targets = in_precision(wide(given[0]), dtype), in_precision(wide(given[1]), dtype)
     problem = _build_problem(model, mean_loss(loss, targets, ignore_index), (inputs, targets), population)
     left = [measurement for measurement in MEASUREMENTS if not only or set(only) & set(measurement.names)]
     if problem.size * len(index) > _MAX_GRADIENT_ELEMENTS:
@@ -190,14 +190,13 @@ def _at_most(left: Sequence[Measurement], max_products: int, per_product: float)
     return sum(measurement.loops for measurement in left) * max_products * per_product
 
 
-def _build_problem(model: nn.Module, loss: MeanLoss, data: tuple[Tensor, Tensor], population: int) -> Problem:
+def _build_problem(model: nn.Module, loss: MeanLoss, data: tuple[Inputs, Tensor], population: int) -> Problem:
     try:
         return Problem(model, loss, data, population=population)
     except BadInput:
         raise
     except Exception as error:  # a user's model may raise anything
-        shape = tuple(data[0].shape[1:])
-        raise BadInput("MODEL", f"a model of inputs of shape {shape}", one_line(error)) from None
+        raise BadInput("MODEL", f"a model of inputs of shape {described(data[0])}", one_line(error)) from None
 
 
 _Row = tuple[str, Estimate, str, str, str]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -109,11 +109,11 @@ class NoiseMonitor:
         self._not_finite = 0
         self._warned: set[str] = set()
 
-    def update(self, inputs: Tensor, targets: Tensor) -> bool:
+    def update(self, inputs: Tensor | Mapping[str, Tensor], targets: Tensor) -> bool:
         """Count a training step, and measure if it is due. Call it once for each step, with the batch of the step.
 
         Args:
-            inputs: Inputs of the batch, shape [B, …].
+            inputs: Inputs of the batch, shape [B, …], or a dictionary of them.
             targets: Targets of the batch, shape [B, …].
 
         Returns:
@@ -124,13 +124,21 @@ class NoiseMonitor:
         """
         if (loss := self._loss) is None:
             raise BadInput("loss", "a loss of outputs and targets, for `update`", "none")
-        if not (isinstance(inputs, Tensor) and isinstance(targets, Tensor) and inputs.dim() and targets.dim()):
+        by_name = dict(inputs) if isinstance(inputs, Mapping) else {"": inputs}
+        tensors = [*by_name.values(), targets]
+        if not (by_name and all(isinstance(tensor, Tensor) and tensor.dim() for tensor in tensors)):
             self._step += 1
             kinds = f"{type(inputs).__name__} and {type(targets).__name__}"
             self._skip(f"inputs and targets that are not batches of tensors ({kinds}); `update_by` takes any batch")
             return False
-        # Copies, because a model or a loss may change what it is given.
-        return self.update_by(len(inputs), lambda part: loss(self._model(inputs[part].clone()), targets[part].clone()))
+
+        def loss_of(part: slice) -> Tensor:
+            # Copies, because a model or a loss may change what it is given.
+            copies = {name: tensor[part].clone() for name, tensor in by_name.items()}
+            outputs = self._model(copies if isinstance(inputs, Mapping) else copies[""])
+            return loss(outputs, targets[part].clone())
+
+        return self.update_by(len(targets), loss_of)
 
     def update_by(self, examples: int, loss_of: Callable[[slice], Tensor]) -> bool:
         """Count a training step, and measure if it is due, for a batch of any form.

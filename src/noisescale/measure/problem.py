@@ -25,11 +25,12 @@ from noisescale.measure.problem_checks import (
 )
 from noisescale.measure.second_derivative import check_second_derivative
 from noisescale.measure.vectorized import vectorized
+from noisescale.named_inputs import Inputs, NamedInputs, mapped, take_dictionaries
 from noisescale.user_code import runs_user_code
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
-Batch = tuple[Tensor, Tensor]
-Data = Batch | Iterable[Batch]
+Batch = tuple[Inputs, Tensor]
+Data = tuple[Inputs | Mapping[str, Tensor], Tensor] | Iterable[tuple[Inputs | Mapping[str, Tensor], Tensor]]
 Mode = Literal["eval", "train"]
 
 # Number of examples in one forward pass if the data are two tensors.
@@ -52,7 +53,7 @@ class Problem:
             class weights, by `ignore_index` or by the number of valid tokens. The measured loss is that of all data in
             one batch.
         data: (inputs, targets), or an iterable of such batches with the same examples in every pass, in any order. The
-            data may be larger than memory.
+            data may be larger than memory. Inputs may be a dictionary of tensors, which the model then takes.
         population: Size N of the population from which the data were drawn, for gradient noise. None if the data are
             the whole population. `math.inf` if the data are fresh, i.e. were not used for training.
         learning_rate_multipliers: Rate multiplier c of each parameter, by name: numbers, or tensors that broadcast over
@@ -101,6 +102,8 @@ class Problem:
         self.coordinates = "module" if learning_rate_multipliers is None else "optimizer"
         self.scale = self._flat_scale(trained, learning_rate_multipliers)
         self._data = check_data(data, self._precisions)
+        if isinstance(next(iter(self.batches()))[0], NamedInputs):
+            take_dictionaries(self.model, "model")
         sizes = [len(inputs) for inputs, _ in self.batches()]
         self.examples, self._batch_count = sum(sizes), len(sizes)
         check_repeatable(self)
@@ -147,11 +150,11 @@ class Problem:
             inputs, targets = self._data
             for start in range(0, len(inputs), self.chunk):
                 part = slice(start, start + self.chunk)
-                yield inputs[part].to(device), targets[part].to(device)
+                yield mapped(inputs[part], lambda tensor: tensor.to(device)), targets[part].to(device)
         else:
             for batch in self._data:
                 inputs, targets = check_batch(batch, self._precisions)
-                yield inputs.to(device), targets.to(device)
+                yield mapped(inputs, lambda tensor: tensor.to(device)), targets.to(device)
 
     def weighted_batches(self) -> Iterator[tuple[float, Batch]]:
         """Yield each batch with its share of the loss: of the batches in mode "train", else of the examples' weights.
@@ -187,7 +190,7 @@ class Problem:
         described = zip(self.names, torch.split(vector, self._sizes), self._shapes, self._dtypes, strict=True)
         return {name: part.view(shape).to(dtype) for name, part, shape, dtype in described}
 
-    def outputs(self, vector: Tensor, inputs: Tensor) -> Tensor:
+    def outputs(self, vector: Tensor, inputs: Inputs) -> Tensor:
         """Compute the outputs of the model at other parameters.
 
         Args:
@@ -244,13 +247,14 @@ class Problem:
             required = "mode 'eval' for gradients of single examples: in training mode a loss depends on its batch"
             raise BadInput("mode", f"{required}; batch_gradient_noise measures the noise of whole batches", "'train'")
 
-        def example_loss(point: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
+        def example_loss(point: Tensor, inputs: Inputs, targets: Tensor) -> Tensor:
             return self.loss_at(point, (inputs.unsqueeze(0), targets.unsqueeze(0)))
 
         over_examples = vectorized(grad(example_loss), in_dims=(None, 0, 0))
         chunk = max(1, _MAX_GRADIENT_ELEMENTS // self.size)
         for batch in self.batches():
-            for inputs, targets in zip(*(torch.split(part, chunk) for part in batch), strict=True):
+            for start in range(0, len(batch[1]), chunk):
+                inputs, targets = batch[0][start : start + chunk], batch[1][start : start + chunk]
                 weights = self.relative_weights(targets).to(self.point)
                 try:
                     gradients = over_examples(self.point, inputs, targets)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator
-from typing import TYPE_CHECKING, cast
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from noisescale.errors import BadInput
+from noisescale.named_inputs import Inputs, NamedInputs, described
 
 if TYPE_CHECKING:
     from noisescale.measure.problem import Batch, Data, Problem
@@ -60,9 +61,9 @@ def check_data(data: Data, dtypes: Collection[torch.dtype]) -> Data:
         BadInput: The data are neither two tensors nor an iterable of batches, or they are empty.
     """
     if isinstance(data, tuple):
-        if len(data) != 2 or not all(isinstance(part, Tensor) for part in data):
+        if len(data) != 2 or not (isinstance(data[0], Tensor | Mapping) and isinstance(data[1], Tensor)):
             raise BadInput("data", _FORMS, "another tuple")
-        check_batch(cast("Batch", data), dtypes)
+        return check_batch(data, dtypes)
     elif isinstance(data, Iterator):
         raise BadInput("data", "an iterable that can be used several times, e.g. a list of batches", "an iterator")
     elif not isinstance(data, Iterable):
@@ -72,7 +73,7 @@ def check_data(data: Data, dtypes: Collection[torch.dtype]) -> Data:
     return data
 
 
-def check_batch(batch: Batch, dtypes: Collection[torch.dtype]) -> Batch:
+def check_batch(batch: Any, dtypes: Collection[torch.dtype]) -> Batch:
     """Return the inputs and targets of a batch, or refuse a batch that does not fit the model.
 
     Args:
@@ -82,17 +83,27 @@ def check_batch(batch: Batch, dtypes: Collection[torch.dtype]) -> Batch:
     Raises:
         BadInput: The batch is not a pair of tensors of equal length, is empty, or has another precision than the model.
     """
-    pair = isinstance(batch, tuple | list) and len(batch) == 2 and all(isinstance(part, Tensor) for part in batch)
-    if not pair or not all(part.dim() for part in batch):
+    is_pair = isinstance(batch, tuple | list) and len(batch) == 2 and isinstance(batch[1], Tensor)
+    if not is_pair or any(_tensors(part) is None for part in batch):
         raise BadInput("data", _FORMS, f"a batch that is a {type(batch).__name__}")
-    inputs, targets = batch
+    inputs = NamedInputs(batch[0]) if isinstance(batch[0], Mapping) else batch[0]
+    targets = batch[1]
     if len(inputs) != len(targets) or not len(inputs):
         got = f"{len(inputs)} inputs and {len(targets)} targets"
         raise BadInput("data", "as many targets as inputs, at least one", got)
-    if inputs.is_floating_point() and inputs.dtype not in dtypes:
-        precisions = " or ".join(sorted(map(str, dtypes)))
-        raise BadInput("data", f"inputs in the model's precision, {precisions}", str(inputs.dtype))
+    for tensor in _tensors(inputs) or ():
+        if tensor.is_floating_point() and tensor.dtype not in dtypes:
+            precisions = " or ".join(sorted(map(str, dtypes)))
+            raise BadInput("data", f"inputs in the model's precision, {precisions}", str(tensor.dtype))
     return inputs, targets
+
+
+def _tensors(part: Any) -> list[Tensor] | None:
+    """Return the tensors of inputs or targets, or None if they are no batch of tensors with one length."""
+    tensors = [part[name] for name in part] if isinstance(part, Mapping) else [part]
+    if not tensors or not all(isinstance(tensor, Tensor) and tensor.dim() for tensor in tensors):
+        return None
+    return tensors if len({len(tensor) for tensor in tensors}) == 1 else None
 
 
 def check_repeatable(problem: Problem) -> None:
@@ -177,14 +188,14 @@ def _leaves(outputs: Tensor) -> Iterator[Tensor]:
         waiting += [following for following, _ in node.next_functions]
 
 
-def _outputs(problem: Problem, inputs: Tensor) -> Tensor:
+def _outputs(problem: Problem, inputs: Inputs) -> Tensor:
     try:
         return problem.outputs(problem.point, inputs)
     except BadInput:
         raise
     except Exception as error:  # the user's model may raise anything
         line = (str(error).strip().splitlines() or [""])[0]
-        required = f"a model of inputs of shape {tuple(inputs.shape[1:])}"
+        required = f"a model of inputs of shape {described(inputs)}"
         raise BadInput("model", required, f"{type(error).__name__}: {line}") from None
 
 
@@ -192,7 +203,8 @@ def _fingerprint(problem: Problem) -> float:
     """Return a number that depends on all examples and, in mode "train", on their batches, but not on their order."""
     total = 0.0
     for batch in problem.batches():
-        parts = [torch.view_as_real(part.resolve_conj()) if part.is_complex() else part for part in batch]
+        parts = [tensor for part in batch for tensor in _tensors(part) or ()]
+        parts = [torch.view_as_real(part.resolve_conj()) if part.is_complex() else part for part in parts]
         parts = [part.detach().cpu().double() for part in parts]
         rows = [part.flatten(1) if part.dim() > 1 else part[:, None] for part in parts]
         marks = torch.zeros(len(rows[0]), dtype=torch.float64)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from noisescale.errors import BadInput
 from noisescale.families import converted_dtype
 from noisescale.measure.problem_checks import lower_precision
+from noisescale.named_inputs import mapped
 
 if TYPE_CHECKING:
     from noisescale.measure.problem import Batch, Problem
@@ -115,11 +116,15 @@ def _in_double(problem: Problem) -> tuple[Problem, Batch]:
         return plain, (inputs, targets)
     try:
         double = plain.with_precision(torch.float64)
-        x, y = (part.to(converted_dtype(part, torch.float64)) for part in (inputs, targets))
+        x, y = mapped(inputs, _to_double), _to_double(targets)
         double.batch_gradient((x, y))
     except Exception:  # a model or a loss with a part that is fixed in float32, or a device without float64
         return plain, (inputs, targets)
     return double, (x, y)
+
+
+def _to_double(tensor: Tensor) -> Tensor:
+    return tensor.to(converted_dtype(tensor, torch.float64))
 
 
 def _precision(problem: Problem, batch: Batch) -> float:

@@ -15,7 +15,7 @@ from noisescale.datasets import Dataset
 from noisescale.errors import BadInput, one_line
 from noisescale.families import FAMILIES, build, converted, family_factory, in_mode
 from noisescale.measure import INSTRUMENTS, Problem
-from noisescale.named_inputs import NamedInputs, in_precision, wide
+from noisescale.named_inputs import in_precision, wide
 from noisescale.parameterizations import reference_width
 from noisescale.seeding import seeded
 from noisescale.sweeps.grid import Grid
@@ -208,15 +208,12 @@ def _check_curvature(grid: Grid, data: Dataset) -> None:
     measured = [name for name in grid.spec.measure.quantities if INSTRUMENTS[name].curvature]
     if not measured or grid.model.family in FAMILIES:
         return
-    if isinstance(data.x_train, NamedInputs):
-        required = f"without {' and '.join(measured)}, for inputs by name"
-        raise BadInput("measure.quantities", required, ", ".join(grid.spec.measure.quantities))
     inputs = wide(data.x_train[:_CURVATURE_EXAMPLES])
     with seeded(0):
         module = grid.factory(min(grid.spec.grid.width), data.input_shape, data.num_classes)
     try:
         # Its second derivatives contain those of the module, whatever the loss of the study.
-        problem = Problem(module, lambda outputs, _: outputs.square().sum(1).mean(), (inputs, inputs))
+        problem = Problem(module, lambda outputs, _: outputs.square().sum(1).mean(), (inputs, torch.zeros(len(inputs))))
     except BadInput:  # e.g. statistics of the batch in evaluation mode, which a sweep can measure
         return
     try:
