@@ -106,7 +106,7 @@ ALLOWED: dict[str, set[str]] = {
     # The check of a recommendation trains it, so it needs both the laws and the sweeps.
     "check": {"errors", "parameterizations", "training", "store", "sweeps", "laws"},
     "exports": {"errors", "estimate", "runs", "store", "training"},
-    "report": {"errors", "estimate", "runs", "store", "measure", "training", "laws", "claims"},
+    "report": {"errors", "estimate", "runs", "input_shapes", "store", "measure", "training", "laws", "claims"},
 }
 UNBOUND = {"cli", "__main__", "__init__"}
 PACKAGES = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.pyi"))

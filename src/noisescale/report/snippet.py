@@ -6,14 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from noisescale.input_shapes import vocabulary_of
 from noisescale.laws import Recommendation
 
-# Losses as functions of torch, by the value of `training.loss`.
-_LOSSES = {
-    "cross_entropy": "torch.nn.functional.cross_entropy(model(x), y)",
-    "mse": "0.5 * (model(x) - (y if y.is_floating_point() else torch.eye(data.num_classes)[y])).square().sum(1).mean()",
-}
-_OTHER_LOSS = 'LOSSES["{name}"].per_example(model(x), target_rows(y, data.num_classes, x.dtype)).mean()'
+_SQUARES = "0.5 * (model(x) - (y if y.is_floating_point() else torch.eye(data.num_classes)[y])).square().sum(1).mean()"
+_LABELS = "torch.nn.functional.cross_entropy({outputs}, {labels}{options})"
+_OTHER_LOSS = "objective.of_run(model(x), y)"
 
 
 def training_snippet(folder: Path, spec: Mapping[str, Any], recommendation: Recommendation) -> str:
@@ -24,8 +22,14 @@ def training_snippet(folder: Path, spec: Mapping[str, Any], recommendation: Reco
         spec: The spec of the study.
         recommendation: A recommendation of the study.
     """
-    name = str((spec.get("training") or {}).get("loss", "cross_entropy"))
-    imports = [] if name in _LOSSES else ["from noisescale.training import LOSSES, target_rows"]
+    shape, training = recommendation.input_shape, spec.get("training") or {}
+    tokens, named = not isinstance(shape, Mapping) and vocabulary_of(shape) is not None, isinstance(shape, Mapping)
+    loss = _loss(training, tokens=tokens)
+    objective = loss == _OTHER_LOSS
+    x = "wide(data.x_train[batch])" if named else f"data.x_train[batch]{'.long()' * tokens}"
+    y = "objective.encoded(data.y_train, data.num_classes, torch.float32)" if objective else "data.y_train"
+    # Labels of tokens may be stored in few bits.
+    y += "[batch]" + ".long()" * (tokens and training.get("loss", "cross_entropy") == "cross_entropy")
     noise = ((spec.get("grid") or {}).get("label_noise") or [(spec.get("dataset") or {}).get("label_noise", 0.0)])[0]
     width = "" if recommendation.fixed else f", width={recommendation.width:g}"
     schedule, step = ["scheduler = recommendation.schedule(optimizer)"], ["    scheduler.step()"]
@@ -37,7 +41,8 @@ def training_snippet(folder: Path, spec: Mapping[str, Any], recommendation: Reco
             "import torch",
             "from noisescale import Study, SweepSpec, recommend",
             "from noisescale.sweeps import Grid",
-            *imports,
+            *(["from noisescale.named_inputs import wide"] * named),
+            *(["from noisescale.training import objective_of"] * objective),
             "",
             f"study = Study.open({str(folder)!r})",
             f"recommendation = recommend(study{width})",
@@ -45,13 +50,29 @@ def training_snippet(folder: Path, spec: Mapping[str, Any], recommendation: Reco
             f"data, factory = grid.dataset({noise!r}), grid.factory",
             "model, optimizer = recommendation.optimizer(factory)",
             *schedule,
+            *(["objective = objective_of(grid.runs()[0], data)  # the study's loss"] * objective),
             "for step in range(recommendation.steps):",
             "    batch = torch.randperm(len(data.x_train))[: recommendation.batch_size]",
-            "    x, y = data.x_train[batch], data.y_train[batch]",
+            f"    x, y = {x}, {y}",
             "    optimizer.zero_grad()",
-            f"    {_LOSSES.get(name, _OTHER_LOSS.format(name=name))}.backward()",
+            f"    {loss}.backward()",
             *clipping,
             "    optimizer.step()",
             *step,
         ]
     )
+
+
+def _loss(training: Mapping[str, Any], *, tokens: bool) -> str:
+    """Return the loss of a batch as a function of torch, or else as that of the study."""
+    name = training.get("loss", "cross_entropy")
+    if name == "mse":
+        return _SQUARES
+    if name != "cross_entropy" or training.get("class_weights") is not None:
+        return _OTHER_LOSS
+    given = {key: training.get(key) for key in ("ignore_index", "label_smoothing")}
+    # An ignored index of 0 is one.
+    stated = {key: value for key, value in given.items() if value is not None and (value or key == "ignore_index")}
+    options = "".join(f", {key}={value!r}" for key, value in stated.items())
+    outputs, labels = ("model(x).flatten(0, -2)", "y.flatten()") if tokens else ("model(x)", "y")
+    return _LABELS.format(outputs=outputs, labels=labels, options=options)
