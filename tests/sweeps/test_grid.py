@@ -154,7 +154,7 @@ def test_a_derived_rate_reproduces_the_stated_value(
 
 
 def test_a_normalized_axis_needs_a_layer_that_grows(make_grid: MakeGrid, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("noisescale.sweeps.grid._read_out_ratio", lambda *arguments: math.nan)
+    monkeypatch.setattr("noisescale.sweeps.grid.read_out_ratio", lambda *arguments: math.nan)
     with pytest.raises(BadInput, match="normalized_noise_scale"):
         check_grid(make_grid(grid__learning_rate=None, grid__normalized_noise_scale=[1.0]))
 
