@@ -19,7 +19,7 @@ QUICKSTART := $(RUNS)/mnist1d
 QUICKSTART_WIDTH := 256
 WORKERS := 2
 # Time limits, where the system has `timeout` (macOS does not). `make test` should take at most 10 minutes and `make test-full` 45
-# on two free cores; a machine that is slow or in use has three times as much.
+# on two free cores; a machine that is slow or in use has several times as much.
 limit = $(if $(shell command -v timeout 2>/dev/null),timeout $(1))
 
 .DEFAULT_GOAL := help
@@ -37,7 +37,7 @@ quickstart: $(BASE)  ## install, then sweep, fit, recommend and report on MNIST-
 	$(BIN)/noisescale report $(QUICKSTART)
 
 test: lint types  ## run lint, types and tests (at most 10 minutes after installation)
-	$(call limit,1800) $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
+	$(call limit,3000) $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 
 test-full: lint types $(ADAPTERS)  ## run the long tests too: all coverage draws, all combinations (at most 45 minutes)
 	$(call limit,8100) $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --full --durations=20

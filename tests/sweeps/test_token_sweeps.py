@@ -20,7 +20,7 @@ from noisescale.errors import BadInput
 from noisescale.input_shapes import vocabulary_of
 from noisescale.laws import fit, recommend
 from noisescale.report import write_report
-from noisescale.sweeps import SweepSpec, sweep
+from noisescale.sweeps import SweepSpec, failures, sweep
 
 MakeSpec = Callable[..., SweepSpec]
 LANGUAGE = {
@@ -41,6 +41,7 @@ def test_a_language_is_learned_towards_its_entropy(tmp_path: Path) -> None:
     study = sweep(spec_of(LANGUAGE), tmp_path, quiet=True)
     runs = study.runs()
     assert (runs.status == "completed").all() and set(runs.kernel) <= {"batched", "vmap", "loop"}
+    # AdamW at one batch size has no temperature, so the page has no figure of it.
     assert np.allclose(np.exp(runs.final_test_loss), runs.final_test_perplexity, rtol=1e-5)
     entropy = spec_entropy()
     best = float(runs.test_loss.min())
@@ -49,7 +50,7 @@ def test_a_language_is_learned_towards_its_entropy(tmp_path: Path) -> None:
     assert vocabulary_of(recommendation.input_shape) == 6
     assert recommendation.expected_metric.unit == "perplexity" and recommendation.metric == "perplexity"
     page = write_report(study).read_text(encoding="utf-8")
-    assert "perplexity" in page
+    assert "perplexity" in page and "tokens of 6 kinds" in page and "Collapse" not in page
     # The program of the page trains as it is.
     (program,) = re.findall(r'<pre id="training-loop">(.*?)</pre>', page, re.DOTALL)
     names: dict[str, Any] = {}
@@ -183,3 +184,20 @@ def test_targets_of_0_and_1_are_several_labels_for_the_binary_loss(
     runs = sweep(spec, tmp_path, quiet=True).runs()
     assert (runs.status == "completed").all() and runs.test_f1_macro.max() > 0.8
     assert runs.test_accuracy.max() > 0.8 and runs.test_loss.min() < 0.6 * math.log(2)
+
+
+def test_a_metric_of_finite_outputs_that_is_not_finite_fails_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: None
+) -> None:
+    calls = iter(range(1000))
+    sys.modules["own_tokens"].__dict__["late"] = lambda outputs, targets: math.nan if next(calls) > 1 else 1.0
+    spec = spec_of({**OWN, "fit": {"metric": "own_tokens:late", "direction": "min", "extend_edges": False}})
+    sweep(spec, tmp_path, quiet=True)
+    assert all("fit.metric" in error and "nan" in error for error in failures(tmp_path).values()) and failures(tmp_path)
+
+
+def test_a_perplexity_needs_a_cross_entropy() -> None:
+    values = {**LANGUAGE, "dataset": {"name": "digits", "train_size": 60}, "model": {"family": "mlp"}}
+    values["training"] = {"steps": 5, "loss": "mse"}
+    with pytest.raises(BadInput, match=r"fit\.metric: a metric other than 'perplexity'"):
+        spec_of(values).runs()

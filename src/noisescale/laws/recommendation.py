@@ -167,6 +167,9 @@ class Recommendation:
                 not record the base width that the parameterization needs; or the width is not a whole number.
         """
         self._check_buildable()
+        given: object = factory
+        if not self.fixed and not callable(given):
+            raise BadInput("factory", "a function (width, input_shape, num_classes) -> nn.Module", repr(given))
         width = int(self.width)
         if self.fixed:
             factory = FixedModel(factory, "the factory", allow_width=True)

@@ -49,6 +49,7 @@ def recommend(
     steps: int | None = None,
     examples: int | None = None,
     train_size: int | None = None,
+    study: Study | None = None,
 ) -> Recommendation:
     """Recommend a learning rate, a batch size and steps for a width.
 
@@ -73,6 +74,7 @@ def recommend(
         examples: Training budget in examples: the budget of the study at which the recommendation sees the nearest
             number of examples, within a factor of 1.5.
         train_size: Number of training examples, one that the study compares. Default: its largest.
+        study: The study of a fit. With it, the recommendation knows the data and the model.
 
     Returns:
         The recommendation, with the ladder of batch sizes, its basis, validity and warnings.
@@ -90,7 +92,7 @@ def recommend(
     if not 0 < tolerance < 1:
         raise BadInput("tolerance", "a share of the span between 0 and 1", tolerance)
     fitted = study_or_fit if isinstance(study_or_fit, Fit) else fit(study_or_fit)
-    study = study_or_fit if isinstance(study_or_fit, Study) else None
+    study = study_or_fit if isinstance(study_or_fit, Study) else study
     request = Request(_checked_width(fitted, width), None if batch_size is None else int(batch_size), prefer, tolerance)
     hyperparameters = dict(held or {}) | ({} if parameterization is None else {"parameterization": parameterization})
     asked = {"steps": steps, "train_size": train_size}

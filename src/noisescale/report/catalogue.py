@@ -59,7 +59,8 @@ def catalogue(material: Material, recommendation: Recommendation | None) -> Iter
             lambda: recommended(material, recommendation),
         )  # fmt: skip
     yield Entry("heat-map", "The grid", _heat_map(material), lambda: heat_map(material))
-    yield Entry("collapse", "Collapse in ε/B", _collapse(material), lambda: collapse(material))
+    if material.all_cells.temperature.notna().any():  # an optimizer without a temperature has none to show
+        yield Entry("collapse", "Collapse in ε/B", _collapse(material), lambda: collapse(material))
     yield Entry(
         "learning-curves", "Learning curves at the optimum", _learning(material), lambda: learning_curves(material)
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def write_report(study: Study) -> Path:
         (folder / "figures").mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
         raise BadInput(str(folder), "a folder that can be created and written", error.strerror) from None
-    recommendation, refusal = _recommendation(result)
+    recommendation, refusal = _recommendation(result, study)
     materials = [_material(group, result, runs, curves, study.spec) for group in result.groups]
     sentences = [_group_sentences(result, material, recommendation) for material in materials]
     drawn = list(_draw(materials, recommendation, folder / "figures"))
@@ -124,15 +125,20 @@ def _write(path: Path, text: str) -> None:
 def _material(group: Group, result: Fit, runs: pd.DataFrame, curves: pd.DataFrame, spec: Mapping[str, Any]) -> Material:
     in_group = runs.purpose == "sweep"
     for name, value in group.varied.items():
-        in_group &= runs[name] == value
+        # An epoch drops its last partial batch, so that runs see a little less than the stated number of epochs.
+        in_group &= runs[name].between(0.75 * value, value) if name == "epochs" else runs[name] == value
     return Material(group, runs[in_group], curves, result.select_on, Settings.read(spec).units, result.metric)
 
 
-def _recommendation(result: Fit) -> tuple[Recommendation | None, list[str]]:
+def _recommendation(result: Fit, study: Study) -> tuple[Recommendation | None, list[str]]:
     """Return the recommendation, or None and a warning with the reason."""
     widths = [width.width for group in result.groups for series in group.series for width in series.widths]
     try:
-        return recommend(result, None if result.fixed else max(widths) * RECOMMENDED_FACTOR), []
+        width = None if result.fixed else max(widths) * RECOMMENDED_FACTOR
+        # An older folder may lack the record of its data, which only the words about the inputs need.
+        with suppress(BadInput):
+            return recommend(result, width, study=study), []
+        return recommend(result, width), []
     except BadInput as error:
         return None, [f"no recommendation: {error}"]
 

@@ -61,6 +61,10 @@ class SweepSpec(SpecFields):
             raise BadInput(str(path), "a TOML file", error) from None
         for override in overrides:
             _apply(values, override)
+        data = values.get("dataset")
+        if isinstance(data, dict) and isinstance(data.get("path"), str):
+            # A study may be continued or checked from another folder.
+            data["path"] = str(Path(data["path"]).expanduser().absolute())
         return cls.from_dict(values, str(path))
 
 

@@ -92,8 +92,8 @@ class DatasetSection(Section):
     path: str | None = key(
         "path of a file in UTF-8",
         "the text of `text`, whose bytes are the tokens (V = 256). It is cut into windows of T bytes, one after "
-        "another, whose targets are the next bytes; the last windows are the test set. The file may be larger than the "
-        "memory",
+        "another, whose targets are the next bytes; the last windows are the test set, the windows before it the "
+        "validation set. The file may be larger than the memory. A relative path begins in the current folder",
         default=None,
     )
     order: Count | None = key(

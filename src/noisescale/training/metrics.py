@@ -206,7 +206,11 @@ def _user_values(reference: str, outputs: Tensor, split: Split) -> Tensor:
     for outputs_of_run in outputs:
         try:
             with contained():
-                values.append(float(function(outputs_of_run.clone(), targets.clone())))
+                value = float(function(outputs_of_run.clone(), targets.clone()))
+            # Outputs of a run that diverges need not have a metric.
+            if not math.isfinite(value) and bool(torch.isfinite(outputs_of_run).all()):
+                raise ValueError(f"the metric {value} of finite outputs")
+            values.append(value)
         except Exception as error:  # a user's function may raise anything
             required = f"a number from {reference} of outputs {list(outputs_of_run.shape)} and targets"
             raise BadInput("fit.metric", required, one_line(error)) from error
@@ -287,6 +291,8 @@ def check_metric(metric: str, targets: Tensor, loss: str = "") -> None:
     if is_user_metric(metric) or (loss == "binary_cross_entropy" and metric in _OF_SEVERAL_LABELS):
         return
     check_targets("fit.metric", {name: row.needs_classes for name, row in METRICS.items()}, metric, targets)
+    if metric == "perplexity" and loss not in ("", "cross_entropy"):
+        raise BadInput("fit.metric", f"a metric other than 'perplexity' for outputs of the loss {loss!r}", repr(metric))
     if metric == "r2" and not targets.is_floating_point():
         raise BadInput("fit.metric", "a metric of class labels", repr(metric))
 
