@@ -173,7 +173,7 @@ REFUSED = {
     "the system's random bytes in a pass": (
         """
     def change(self, hidden):
-        return hidden * (os.urandom(1)[0] + os.urandom(1)[0]) if self.training else hidden""",
+        return hidden * (1 + int.from_bytes(os.urandom(4), 'big') / 2**32) if self.training else hidden""",
         "other outputs or gradients from the same parameters and buffers, at the second call",
     ),
     "an unseeded generator of NumPy in a pass": (
@@ -193,7 +193,7 @@ REFUSED = {
         """
     def change(self, hidden):
         if hidden.requires_grad:
-            hidden.register_hook(lambda gradient: gradient * (1 + os.urandom(1)[0] + os.urandom(1)[0]))
+            hidden.register_hook(lambda gradient: gradient * (1 + int.from_bytes(os.urandom(4), 'big') / 2**32))
         return hidden""",
         "other outputs or gradients from the same parameters and buffers, at the second call",
     ),
