@@ -20,7 +20,8 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 from noisescale.estimate import Estimate
 from noisescale.laws.interval import mean_over_seeds
 from noisescale.laws.metric_scale import fitted_values
-from noisescale.store import LATE_FALL, LATE_FLOOR, fill_failures
+from noisescale.laws.run_groups import ladder_lengths
+from noisescale.store import falls_late, fill_failures
 from noisescale.training import METRICS, Schedule, parse_schedule
 
 Array = NDArray[np.float64]
@@ -132,15 +133,13 @@ def _has_ladders_of_falling_rates(sweep: pd.DataFrame) -> bool:
     settings = sweep[["schedule", "late_fraction"]].drop_duplicates()
     if not all(_falls_late(parse_schedule(text), share) for text, share in settings.itertuples(index=False)):
         return False
-    rates = sweep.groupby(["width", "batch_size"])["learning_rate"].nunique().median()
-    batches = sweep.groupby(["width", "learning_rate"])["batch_size"].nunique().median()
-    return bool(rates >= max(_MINIMUM_RATES, batches))
+    rates, batches = ladder_lengths(sweep)
+    return rates >= max(_MINIMUM_RATES, batches)
 
 
 def _falls_late(schedule: Schedule, late_fraction: float) -> bool:
-    """Return whether the rate falls in the late window, so that a run is scored by its last evaluation."""
-    before = schedule.rate_factor(1 - late_fraction)
-    return schedule.of == "learning_rate" and before >= LATE_FLOOR and schedule.rate_factor(1.0) < LATE_FALL * before
+    ends = schedule.rate_factor(1 - late_fraction), schedule.rate_factor(1.0)
+    return schedule.of == "learning_rate" and bool(falls_late(*ends))
 
 
 # Fewer rates at a batch size are no ladder.

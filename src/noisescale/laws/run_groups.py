@@ -157,9 +157,15 @@ def axis_of(sweep: pd.DataFrame, quantity: str) -> str:
     """
     if quantity == "learning_rate":
         return "learning_rate"
+    rates, batches = ladder_lengths(sweep)
+    return "batch_size" if batches > rates else "learning_rate"
+
+
+def ladder_lengths(sweep: pd.DataFrame) -> tuple[float, float]:
+    """Return the median number of rates at a batch size, and of batch sizes at a rate."""
     rates = sweep.groupby(["width", "batch_size"])["learning_rate"].nunique().median()
     batches = sweep.groupby(["width", "learning_rate"])["batch_size"].nunique().median()
-    return "batch_size" if batches > rates else "learning_rate"
+    return float(rates), float(batches)
 
 
 def series_of(sweep: pd.DataFrame, axis: str) -> Iterator[tuple[float, pd.DataFrame]]:

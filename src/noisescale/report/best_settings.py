@@ -1,6 +1,6 @@
 """The best trained setting of each width, over all groups of a study: rates, batches, decays, optimizers.
 
-Budgets and training sizes are no choice, so each has rows of its own.
+More steps or more data are no choice, so each budget and each training size has its rows.
 """
 
 from __future__ import annotations

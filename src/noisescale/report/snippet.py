@@ -1,4 +1,4 @@
-"""A program that trains with a recommendation in a loop of the reader's own."""
+"""A program that trains with a recommendation in a plain loop of torch."""
 
 from __future__ import annotations
 

@@ -20,13 +20,12 @@ from .shards import read_statuses as read_statuses
 from .shards import versions as versions
 from .shards import write_atomically as write_atomically
 from .shards import write_shard as write_shard
-from .study import LATE_FALL as LATE_FALL
-from .study import LATE_FLOOR as LATE_FLOOR
 from .study import LATE_MARGIN as LATE_MARGIN
 from .study import MEASURES as MEASURES
 from .study import Study as Study
 from .study import comparable_runs as comparable_runs
 from .study import diverged_or_collapsed as diverged_or_collapsed
+from .study import falls_late as falls_late
 from .study import fill_failures as fill_failures
 from .times import append_line as append_line
 from .times import record_time as record_time

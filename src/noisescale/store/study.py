@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit
 
 from noisescale.errors import BadInput
@@ -236,6 +237,17 @@ def _set_noise(frame: pd.DataFrame) -> None:
             frame[name] = values.where(frame.optimizer == "sgd", stored[name])
 
 
+def falls_late(before: ArrayLike, end: ArrayLike) -> NDArray[np.bool_]:
+    """Return whether a rate falls in the late window, so that the run counts with its last evaluation.
+
+    Args:
+        before: Factors of the rate at the last evaluation before the window.
+        end: Factors at the end.
+    """
+    before, end = np.asarray(before), np.asarray(end)
+    return np.asarray((end < LATE_FALL * before) & (before >= LATE_FLOOR))
+
+
 def _rate_falls_late(frame: pd.DataFrame, curves: NestedCurves) -> pd.Series:
     """Return, for each run, whether its schedule lowers the rate from the start of the late window to the end."""
     falls = np.zeros(len(frame), dtype=bool)
@@ -246,7 +258,7 @@ def _rate_falls_late(frame: pd.DataFrame, curves: NestedCurves) -> pd.Series:
     early = curves.flat("step") <= begin[run]
     before = pd.Series(curves.flat("rate_factor")[early]).groupby(run[early]).last()
     places, last = before.index.to_numpy(), curves.last("rate_factor")
-    falls[places] = (last[places] < LATE_FALL * before) & (before >= LATE_FLOOR)
+    falls[places] = falls_late(before.to_numpy(), last[places])
     return pd.Series(falls, frame.index)
 
 

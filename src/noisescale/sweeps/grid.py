@@ -123,12 +123,16 @@ class Grid:
 
     def data_options(self, run: Run) -> DatasetOptions:
         """Return the options with which a worker loads the data of a run."""
-        sizes = {len(self.dataset(run.label_noise, size).x_train): size for size in self.train_sizes}
-        return self.options_at(run.label_noise, sizes.get(run.train_size))
+        return self.options_at(run.label_noise, self._size_of(run))
 
     def data_of(self, run: Run) -> Dataset:
         """Return the data of a run."""
-        return self.dataset(run.label_noise, self.data_options(run).train_size if self.spec.grid.train_size else None)
+        return self.dataset(run.label_noise, self._size_of(run))
+
+    def _size_of(self, run: Run) -> int | None:
+        """Return which of `train_sizes` leaves as many examples after the validation split as the run has."""
+        sizes = {len(self.dataset(run.label_noise, size).x_train): size for size in self.train_sizes}
+        return sizes.get(run.train_size)
 
     @cached_property
     def model(self) -> ModelOptions:

@@ -151,9 +151,9 @@ def _r2(sums: Tensor) -> Tensor:
 
 def _neg_log_likelihoods(outputs: Tensor, split: Split) -> Tensor:
     labels = wide(_labels(split))
-    kept = labels if split.counted is None else labels.where(split.counted, 0)
+    places = labels if split.counted is None else labels.where(split.counted, 0)
     logs = functional.log_softmax(outputs.double(), -1)
-    return _counted_sum(-logs.gather(-1, kept.expand(outputs.shape[:-1]).unsqueeze(-1)).squeeze(-1), split)
+    return _counted_sum(-logs.gather(-1, places.expand(outputs.shape[:-1]).unsqueeze(-1)).squeeze(-1), split)
 
 
 def _constant_perplexity(split: Split) -> float:

@@ -165,15 +165,14 @@ class LabelObjective(Objective):
     def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
         if self._class_weights is not None or self._smoothing:
             return super().gradient(outputs, targets)
-        labels, runs = targets.long(), len(outputs)
+        labels = targets.long()
+        counted = None if self._counts_all else labels != self._ignored
+        places = labels if counted is None else labels.where(counted, 0)
         gradient = torch.softmax(outputs, -1)
-        if self._counts_all:
-            gradient.scatter_add_(-1, labels.unsqueeze(-1), gradient.new_full((1,), -1.0).expand(*labels.shape, 1))
+        gradient.scatter_add_(-1, places.unsqueeze(-1), gradient.new_full((1,), -1.0).expand(*labels.shape, 1))
+        if counted is None:
             return gradient.div_(labels[0].numel())
-        counted = labels != self._ignored
-        one = gradient.new_full((1,), -1.0).expand(*labels.shape, 1)
-        gradient.scatter_add_(-1, labels.where(counted, 0).unsqueeze(-1), one)
-        totals = _positive(counted.flatten(1).sum(1)).view(runs, *[1] * (outputs.dim() - 1))
+        totals = _positive(counted.flatten(1).sum(1)).view(len(outputs), *[1] * (outputs.dim() - 1))
         return gradient.mul_(counted.unsqueeze(-1)).div_(totals)
 
     def of_constant(self, targets: Tensor) -> float:

@@ -165,7 +165,7 @@ def try_packing(module: nn.Module, objective: Objective, trial: Trial) -> Packin
     except Exception as error:  # a user's module may raise anything
         return Packing(f"{_place(error, packed_module)}{_operation(error)}")
     loop = LoopKernel(single_module, objective)
-    packed, single = (_computed(kernel, trial.first(2)) for kernel in (kernel, loop))
+    packed, single = _computed(kernel, trial.first(2)), _computed(loop, trial.first(2))
     difference = _difference(packed, single)
     if difference is None or trial.seeds is None:
         return Packing(difference)

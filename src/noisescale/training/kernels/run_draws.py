@@ -1,4 +1,4 @@
-"""Random numbers of several runs that are computed at once: each run draws from a generator of its own."""
+"""Random numbers of several runs that are computed at once: each run has a generator."""
 
 from __future__ import annotations
 

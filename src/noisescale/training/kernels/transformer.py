@@ -241,10 +241,10 @@ class _Pass:
         """
         if not self._generators:
             return values, lambda delta: delta
-        kept = 1 - self._probability
+        share = 1 - self._probability
         masks = [
-            torch.empty(shape, dtype=values.dtype, device=values.device).bernoulli_(kept, generator=generator)
+            torch.empty(shape, dtype=values.dtype, device=values.device).bernoulli_(share, generator=generator)
             for generator in self._generators
         ]
-        mask = torch.stack(masks).div_(kept).view(values.shape)
+        mask = torch.stack(masks).div_(share).view(values.shape)
         return values * mask, lambda delta: delta * mask
