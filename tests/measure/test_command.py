@@ -6,6 +6,7 @@ import json
 import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +41,8 @@ def raising():
 
 
 @pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.delitem(sys.modules, "users_model", raising=False)
-    (tmp_path / "users_model.py").write_text(MODULE)
+def place(place_module: Callable[[str, str], None]) -> None:
+    place_module("users_model", MODULE)
 
 
 def run_measure(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:

@@ -96,11 +96,8 @@ def scalar(outputs, targets):
 
 
 @pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.delitem(sys.modules, "users_losses", raising=False)
-    (tmp_path / "users_losses.py").write_text(MODULE)
+def place(place_module: Callable[[str, str], None]) -> None:
+    place_module("users_losses", MODULE)
 
 
 def flat(outputs: Tensor, labels: Tensor) -> Tensor:
