@@ -50,7 +50,7 @@ def test_an_interrupt_keeps_everything_finished(
     # There are many packs, so that the sweep still trains on a busy machine when the signal comes.
     grid = (f"grid.width={list(range(2, 30))}", "training.steps=8000")
     sweep = ["sweep", "spec.toml", "--out", "out", "--jobs", "2", "--set", grid[0], "--set", grid[1]]
-    command = [sys.executable, "-m", "noisescale.cli", *sweep]
+    command = [sys.executable, "-m", "noisescale", *sweep]
     # A shell starts background jobs with interrupts ignored, and their children inherit this.
     driver = subprocess.Popen(
         command, env=environment(), start_new_session=True, stderr=subprocess.PIPE, text=True,

@@ -195,8 +195,8 @@ def test_every_name_of_a_face_is_that_name(package: str) -> None:
         ("sweeps/plan.py", "import noisescale.store.study", 1),
         ("sweeps/plan.py", "from noisescale.sweeps.grid import Grid", 0),
         ("novelty/new.py", "", 1),
-        ("cli.py", "from noisescale.report import write", 0),
-        ("cli.py", "from noisescale.report.write import write", 1),
+        ("cli/report.py", "from noisescale.report import write", 0),
+        ("cli/report.py", "from noisescale.report.write import write", 1),
         ("__init__.pyi", "from .laws import fit as fit", 0),
     ],
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from noisescale import cli
+from noisescale.cli import COMMANDS
 from noisescale.sweeps import SweepSpec, failures, sweep
 from noisescale.sweeps.log import FILE
 from noisescale.sweeps.watchdog import STUCK_AFTER, AliveFile, Watchdog, read_step_shares, remove_alive_files
@@ -111,4 +111,4 @@ def test_a_pack_that_takes_too_long_fails_and_continues_with_a_longer_limit(
 
 
 def test_the_command_and_the_function_have_the_same_default() -> None:
-    assert inspect.signature(cli.sweep_command).parameters["stuck_after"].default == STUCK_AFTER
+    assert inspect.signature(COMMANDS["sweep"]).parameters["stuck_after"].default == STUCK_AFTER

@@ -1,0 +1,2 @@
+from .entry import COMMANDS as COMMANDS
+from .entry import main as main
