@@ -53,7 +53,7 @@ SPECS = {
     "packed: batch normalization": ('family = "mlp"\nnormalization = "batch"', [16, 64], 24_000, 6),
     "one's own, packed": (_OWN.format("packed"), [16, 64], 24_000, 6),
     "one's own, looped: branches on a value": (_OWN.format("branching"), [16, 64], 6000, 4),
-    "one's own, looped: dropout": (_OWN.format("dropping"), [16, 64], 6000, 4),
+    "one's own, packed: dropout": (_OWN.format("dropping"), [16, 64], 6000, 4),
 }
 _MODELS = """
 from torch import nn

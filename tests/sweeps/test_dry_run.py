@@ -136,6 +136,15 @@ def test_packs_whose_steps_would_take_too_long_are_not_timed(
     assert estimate.seconds > 0 and "timed" not in " ".join(estimate.notes)
 
 
+@pytest.mark.parametrize(("steps", "evaluations", "noted"), [(20, 20, True), (4000, 2, False)])
+def test_evaluations_that_take_most_of_the_time_are_noted(
+    steps: int, evaluations: int, noted: bool, tmp_path: Path, make_spec: MakeSpec
+) -> None:
+    spec = make_spec(training__steps=steps, training__evaluations=evaluations, stability__seeds=0)
+    notes = dry_run(spec, tmp_path / "out").notes
+    assert any("a smaller training.evaluations" in note for note in notes) == noted
+
+
 @pytest.mark.parametrize("extensions", [0, 2])
 def test_extensions_are_a_range(extensions: int, tmp_path: Path, make_spec: MakeSpec) -> None:
     estimate = dry_run(make_spec(training__max_extensions=extensions), tmp_path / "out")

@@ -90,9 +90,10 @@ def _meaning(recommendation: Recommendation) -> tuple[str, ...]:
         return ()
     factor, unit = (100, " %") if metric.percent else (1, "")
     runs = f"{number(factor * value.run_low)} and {number(factor * value.run_high)}{unit}"
+    name = recommendation.metric.replace("_", " ")
     return (
-        f"The expected {recommendation.metric.replace('_', ' ')} is a mean over seeds; 95 % of single runs lie between "
-        f"{runs}. The expected regret is measured against the best setting of "
+        f"The expected {name} is that of test data, a mean over seeds; 95 % of single runs lie between {runs}. "
+        f"The expected regret is measured against the best setting of "
         f"{'the model' if recommendation.fixed else 'this width'}, with its 95 % bound.",
     )
 

@@ -18,6 +18,8 @@ MEASURED_SECONDS = 10.0
 _SHORTEST = 0.05
 # Steps that choosing a kernel takes, apart from those that are timed.
 _TRIAL_STEPS = 8
+# Share of the time from which a note names the evaluations.
+_MUCH = 0.5
 
 
 def measure_packs(packs: Sequence[Pack], grid: Grid, workers: Workers) -> tuple[list[float], list[str]]:
@@ -29,10 +31,12 @@ def measure_packs(packs: Sequence[Pack], grid: Grid, workers: Workers) -> tuple[
         workers: The workers of this machine.
 
     Returns:
-        Seconds of each pack, and notes on packs whose runs are trained one at a time. A pack of a shape that was not
-        measured takes its planned time, multiplied by the ratio of its width, or else of all measurements.
+        Seconds of each pack, and notes: on packs whose runs are trained one at a time, and on evaluations that take
+        more than half of the time. A pack of a shape that was not measured takes its planned time, multiplied by the
+        ratio of its width, or else of all measurements.
     """
     started, ratios, notes = time.perf_counter(), dict[object, float](), dict[str, None]()
+    evaluations = timed_seconds = 0.0
     by_shape: dict[object, list[Pack]] = {}
     for pack in packs:
         by_shape.setdefault(pack.runs[0].shape_key, []).append(pack)
@@ -52,7 +56,13 @@ def measure_packs(packs: Sequence[Pack], grid: Grid, workers: Workers) -> tuple[
             notes[f"a pack of width {pack.runs[0].width} could not be timed: {one_line(error)}"] = None
             continue
         ratios[shape] = timed.seconds / pack.seconds
+        of_shape = sum(other.seconds for other in by_shape[shape])
+        timed_seconds += ratios[shape] * of_shape
+        evaluations += ratios[shape] * of_shape * timed.evaluations / timed.seconds
         notes |= {timed.note: None} if timed.note else {}
+    if evaluations > _MUCH * timed_seconds:
+        share = f"about {100 * evaluations / timed_seconds:.0f} %"
+        notes[f"evaluations take {share} of the time; a smaller training.evaluations makes the sweep faster"] = None
     of_width: dict[int, list[float]] = {}
     for shape, ratio in ratios.items():
         of_width.setdefault(by_shape[shape][0].runs[0].width, []).append(ratio)

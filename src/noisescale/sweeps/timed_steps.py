@@ -23,10 +23,12 @@ class TimedPack:
 
     Args:
         seconds: Time of all its steps and evaluations, without the start of a worker process.
+        evaluations: Time of the evaluations among them.
         note: Why its runs are trained one at a time; empty if they are not.
     """
 
     seconds: float
+    evaluations: float
     note: str
 
 
@@ -58,6 +60,5 @@ def time_pack(pack: Pack, dataset: Dataset, device: str, threads: int, timed: fl
         torch.set_num_threads(caller_threads)
     state = trainer.state
     per_step = state.seconds["training"] / state.step
-    per_evaluation = state.seconds["evaluation"] / len(state.evaluated_steps)
-    seconds = preparation + per_step * run.steps + per_evaluation * (run.evaluations + 1)
-    return TimedPack(seconds, trainer.note)
+    evaluations = state.seconds["evaluation"] / len(state.evaluated_steps) * (run.evaluations + 1)
+    return TimedPack(preparation + per_step * run.steps + evaluations, evaluations, trainer.note)
