@@ -91,7 +91,8 @@ def _optima(fit: Fit, group: Group, metric: str) -> TableData:
     height = f"test {metric.replace('_', ' ')}" + (" (%)" if METRICS[metric].percent else "")
     setting = () if quantity.symbol == varied else (f"{varied} at optimum",)
     columns = ("width", f"best {quantity.symbol}", *setting, height, "ε½ (at B)", "B*", STATUS)
-    others = f"; the grid has {len(group.series) - 1} more values of {symbol}" if len(group.series) > 1 else ""
+    more = len(group.series) - 1
+    others = f"; the grid has {more} more value{'s' * (more > 1)} of {symbol}" if more else ""
     title = f"Optimum by {fit.select_on} {metric}: {group_name(group)}, {symbol} = {series.fixed_value:g}{others}"
     entries = tuple(_row(row, metric, quantity, varied) for row in rows)
     notes = _excluded(series.laws[metric])
