@@ -49,6 +49,10 @@ def warm_up(optimizer: Optimizer) -> LinearLR:
     [
         ("constant", lambda optimizer: ConstantLR(optimizer, 1.0)),
         ("step at=[0.25,0.6] factor=0.5", lambda optimizer: MultiStepLR(optimizer, [10, 24], 0.5)),
+        (
+            "cosine after_warmup=true warmup=0.25",
+            lambda o: SequentialLR(o, [warm_up(o), CosineAnnealingLR(o, STEPS - STEPS // 4)], [STEPS // 4]),
+        ),
         ("cosine warmup=0.25", lambda o: ChainedScheduler([warm_up(o), CosineAnnealingLR(o, STEPS)])),
         ("linear final=0.1", lambda optimizer: LinearLR(optimizer, 1.0, 0.1, STEPS)),
         (

@@ -14,6 +14,8 @@ import pytest
 
 from noisescale.errors import BadInput
 from noisescale.laws import fit
+from noisescale.laws.foreign_runs import set_foreign_aside
+from noisescale.store import Study
 from noisescale.sweeps import Grid, SweepSpec, sweep
 from noisescale.sweeps.estimates import dry_run
 from noisescale.sweeps.stability_ladder import stability_runs
@@ -72,7 +74,7 @@ def test_a_list_of_schedules_may_grow(tmp_path: Path, make_spec: MakeSpec) -> No
 @pytest.mark.parametrize(
     ("schedule", "stated", "expected"),
     [
-        ({"kind": "cosine", "warmup": 0.1}, "run", "cosine warmup=0.1"),
+        ({"kind": "cosine", "warmup": 0.1}, "run", "cosine after_warmup=true warmup=0.1"),
         ({"kind": "cosine", "warmup": 0.1}, "constant", "constant"),
         ({"kind": "cosine", "of": "batch_size"}, "run", "constant"),
     ],
@@ -97,6 +99,26 @@ def test_a_folder_of_an_older_version_keeps_its_ladders_of_constant_rates(tmp_pa
     del stored["stability"]["schedule"]
     (tmp_path / "spec.json").write_text(json.dumps(stored))
     assert set(sweep(spec, tmp_path, quiet=True).runs().run_id) == set(before.run_id)
+
+
+def test_a_folder_of_version_01_keeps_the_fall_that_begins_at_the_first_step(
+    tmp_path: Path, make_spec: MakeSpec
+) -> None:
+    old, new = ({"kind": "linear", "warmup": 0.5, **more} for more in ({"after_warmup": False}, {}))
+    before = sweep(make_spec(training__schedule=old), tmp_path, quiet=True)
+    stored = json.loads((tmp_path / "spec.json").read_text())
+    assert stored["training"]["schedule"].pop("after_warmup") is False
+    (tmp_path / "spec.json").write_text(json.dumps(stored))
+    study = Study.open(tmp_path)
+    assert study.spec["training"]["schedule"]["after_warmup"] is False
+    assert not set_foreign_aside(study.runs(), study.spec, study.data_digests())[1]
+    assert set(sweep(make_spec(training__schedule=old), tmp_path, quiet=True).runs().run_id) == set(
+        before.runs().run_id
+    )
+    with pytest.raises(BadInput, match="training.schedule.after_warmup"):
+        sweep(make_spec(training__schedule=new), tmp_path, quiet=True)
+    curves = sweep(make_spec(training__schedule=new), tmp_path / "new", quiet=True).curves()
+    assert curves.learning_rate.max() == pytest.approx(max(before.spec["grid"]["learning_rate"]), rel=1e-12)
 
 
 def test_a_run_whose_rate_falls_to_the_end_is_scored_by_its_last_evaluation(

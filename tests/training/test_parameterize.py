@@ -146,3 +146,31 @@ def test_a_users_transformer_equals_the_packed_trainer_in_every_parameterization
             packed = trainer.state.parameters[parameter_name][position]
             assert torch.isfinite(packed).all()
             torch.testing.assert_close(tensor.detach(), packed, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("decay", ["decoupled", "independent"])
+def test_queries_that_share_a_tensor_train_at_their_rate_with_adamw(
+    decay: str, make_run: MakeRun, make_data: MakeData
+) -> None:
+    """In torch's attention, queries are a part of a tensor. A large ϵ shows whether theirs is right."""
+
+    def factory(width: int, shape: tuple[int, ...], classes: int) -> nn.Module:
+        return Transformer(width, shape, classes, fused=True)
+
+    data = make_data((5, 3))
+    run = make_run(
+        parameterization="mup", optimizer="adamw", momentum=0.0, beta1=0.9, beta2=0.99, epsilon=1e-3, weight_decay=0.1,
+        decay=decay, base_width=4, width=12, learning_rate=0.02,
+    )  # fmt: skip
+    trainer = PackTrainer([run], data, factory, reference_width=24)
+    trainer.advance()
+    torch.manual_seed(run.seed)
+    model = factory(12, (5, 3), 4).double()
+    groups = parameterize(
+        model, factory(24, (5, 3), 4), "mup", 0.02, base=factory(4, (5, 3), 4), optimizer="adamw", weight_decay=0.1,
+        decay=decay, seed=run.seed, beta1=0.9, beta2=0.99, epsilon=1e-3,
+    )  # fmt: skip
+    assert any("query_rows" in group for group in groups)
+    train_plainly(model, groups.build(), run, data)
+    for name, tensor in model.named_parameters():
+        torch.testing.assert_close(tensor.detach(), trainer.state.parameters[name][0], rtol=1e-10, atol=1e-12)

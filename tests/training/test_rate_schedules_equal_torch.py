@@ -30,10 +30,18 @@ WARMUP: dict[str, Any] = {"start_factor": 1 / 20, "end_factor": 1.0, "total_iter
 
 
 def warm_cosine(optimizer: Optimizer) -> Any:
-    return ChainedScheduler([LinearLR(optimizer, **WARMUP), CosineAnnealingLR(optimizer, STEPS)])
+    return SequentialLR(optimizer, [LinearLR(optimizer, **WARMUP), CosineAnnealingLR(optimizer, STEPS - 20)], [20])
 
 
 def warm_linear(optimizer: Optimizer) -> Any:
+    return SequentialLR(optimizer, [LinearLR(optimizer, **WARMUP), LinearLR(optimizer, 1.0, 0.1, STEPS - 20)], [20])
+
+
+def multiplied_cosine(optimizer: Optimizer) -> Any:
+    return ChainedScheduler([LinearLR(optimizer, **WARMUP), CosineAnnealingLR(optimizer, STEPS)])
+
+
+def multiplied_linear(optimizer: Optimizer) -> Any:
     return lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / 20) * (1 - 0.9 * step / STEPS))
 
 
@@ -43,8 +51,10 @@ def warm_stable_decay(optimizer: Optimizer) -> Any:
 
 
 SCHEDULES: dict[str, Callable[[Optimizer], Any]] = {
-    "cosine warmup=0.1": warm_cosine,
-    "linear final=0.1 warmup=0.1": warm_linear,
+    "cosine after_warmup=true warmup=0.1": warm_cosine,
+    "linear final=0.1 after_warmup=true warmup=0.1": warm_linear,
+    "cosine warmup=0.1": multiplied_cosine,
+    "linear final=0.1 warmup=0.1": multiplied_linear,
     "warmup_stable_decay decay=0.25 warmup=0.1": warm_stable_decay,
 }
 OPTIMIZERS: dict[str, dict[str, Any]] = {

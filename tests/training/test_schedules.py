@@ -36,6 +36,8 @@ TABLES: list[dict[str, Any]] = [
     {"kind": "step", "warmup": 0.2},
     {"kind": "cosine", "of": "batch_size", "largest_batch": 48},
     {"kind": "warmup_stable_decay", "warmup": 0.25, "decay": 0.5, "final": 0.1},
+    {"kind": "cosine", "warmup": 0.25},
+    {"kind": "linear", "warmup": 0.25, "after_warmup": False},
 ]
 
 
@@ -120,6 +122,7 @@ def test_every_factor_lies_between_0_and_1(kind: str, progress: float, warmup: f
     [
         ({"kind": "stepp"}, "did you mean 'step'"),
         ({"kind": ["step"]}, "kind: one of"),
+        ({"kind": "cosine", "warmup": 0.1, "after_warmup": 1}, "after_warmup: true or false"),
         ({"kind": "step", "at": []}, "at: a list of numbers"),
         ({"kind": "step", "at": [0.5, "x"]}, "at: a number"),
         ({"kind": "step", "at": [10**400]}, "at: a number"),

@@ -65,7 +65,16 @@ def parse_spec(text: str, path: Path) -> dict[str, Any]:
         spec = None
     if not isinstance(spec, dict) or any(not isinstance(spec.get(name, {}), dict) for name in _SPEC_SECTIONS):
         raise BadInput(str(path), "the spec as a sweep wrote it", "something else")
+    _complete_schedules(spec)
     return spec
+
+
+def _complete_schedules(spec: dict[str, Any]) -> None:
+    """Say of each schedule with a warm-up where its fall begins. Version 0.1 had no such key: at the first step."""
+    several = spec.get("grid", {}).get("schedule")
+    for table in (spec.get("training", {}).get("schedule"), *(several if isinstance(several, list) else ())):
+        if isinstance(table, dict) and table.get("warmup") and table.get("kind") in ("cosine", "linear"):
+            table.setdefault("after_warmup", False)
 
 
 @dataclass(frozen=True)

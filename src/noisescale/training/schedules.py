@@ -6,7 +6,7 @@ import json
 import math
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import Any, ClassVar, Literal
 
@@ -73,7 +73,11 @@ class Schedule:
             steps: Number of steps of the whole budget.
         """
         rise = 1.0 if self.warmup == 0 else min(1.0, (progress + 1 / steps) / self.warmup)
-        return rise * self.rate_factor(progress)
+        return rise * self.rate_factor(self._of_rest(progress))
+
+    def _of_rest(self, progress: float) -> float:
+        """Return the progress at which the factor without the warm-up is taken."""
+        return progress
 
     @property
     def text(self) -> str:
@@ -107,7 +111,36 @@ class Step(Schedule):
 
 
 @dataclass(frozen=True, slots=True)
-class Cosine(Schedule):
+class Fall(Schedule):
+    """A factor that falls from 1 to `final` over the budget, or over what the warm-up leaves of it.
+
+    Args:
+        final: The factor at the end.
+        after_warmup: True if the fall begins where the warm-up ends, so that the rate reaches its peak. False if it
+            begins at the first step, and the warm-up multiplies it, as in version 0.1.
+    """
+
+    kind: ClassVar[str] = ""
+
+    final: float = 0.0
+    after_warmup: bool = False
+
+    def __post_init__(self) -> None:
+        Schedule.__post_init__(self)
+        _require("final", 0 <= self.final < 1, "from 0 to below 1", self.final)
+
+    @property
+    def table(self) -> dict[str, Any]:
+        options = {"kind": self.kind, **_options(self)}
+        # Without this key, a table of a spec means true.
+        return {**options, "after_warmup": self.after_warmup} if self.warmup else options
+
+    def _of_rest(self, progress: float) -> float:
+        return max(0.0, (progress - self.warmup) / (1 - self.warmup)) if self.after_warmup else progress
+
+
+@dataclass(frozen=True, slots=True)
+class Cosine(Fall):
     """f(x) = final + (1 − final)(1 + cos πx)/2.
 
     Source:
@@ -116,27 +149,15 @@ class Cosine(Schedule):
 
     kind: ClassVar[str] = "cosine"
 
-    final: float = 0.0
-
-    def __post_init__(self) -> None:
-        Schedule.__post_init__(self)
-        _require("final", 0 <= self.final < 1, "from 0 to below 1", self.final)
-
     def rate_factor(self, progress: float) -> float:
         return self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 @dataclass(frozen=True, slots=True)
-class Linear(Schedule):
+class Linear(Fall):
     """f(x) = 1 − (1 − final)x."""
 
     kind: ClassVar[str] = "linear"
-
-    final: float = 0.0
-
-    def __post_init__(self) -> None:
-        Schedule.__post_init__(self)
-        _require("final", 0 <= self.final < 1, "from 0 to below 1", self.final)
 
     def rate_factor(self, progress: float) -> float:
         return 1 - (1 - self.final) * progress
@@ -275,9 +296,18 @@ SCHEDULES: dict[str, type[Schedule]] = {
 def schedule_from(table: Mapping[str, Any]) -> Schedule:
     """Return the schedule that a table of a spec describes.
 
+    A fall begins where the warm-up ends, unless the table says otherwise.
+
     Raises:
         BadInput: The kind or an option is unknown, or a value is out of range. The message names the key of the table.
     """
+    schedule = _described(table)
+    if isinstance(schedule, Fall) and schedule.warmup and "after_warmup" not in table:
+        return replace(schedule, after_warmup=True)
+    return schedule
+
+
+def _described(table: Mapping[str, Any]) -> Schedule:
     kind = table.get("kind")
     if not isinstance(kind, str) or kind not in SCHEDULES:
         names = ", ".join(map(repr, SCHEDULES))
@@ -299,7 +329,7 @@ def parse_schedule(text: str) -> Schedule:
     """Return the schedule with this `text`, as a run stores it."""
     kind, *options = text.split(" ")
     pairs = (option.partition("=") for option in options)
-    return schedule_from({"kind": kind, **{name: json.loads(value) for name, _, value in pairs}})
+    return _described({"kind": kind, **{name: json.loads(value) for name, _, value in pairs}})
 
 
 def _checked(name: str, value: Any, default: Any) -> Any:
@@ -310,6 +340,9 @@ def _checked(name: str, value: Any, default: Any) -> Any:
         entries = value if isinstance(value, list | tuple) else ()
         _require(name, bool(entries), "a list of numbers", value)
         return tuple(_checked(name, entry, 0.5) for entry in entries)
+    if isinstance(default, bool):
+        _require(name, isinstance(value, bool), "true or false", value)
+        return value
     if isinstance(default, float):
         _require(name, number, "a number", value)
         return float(value)

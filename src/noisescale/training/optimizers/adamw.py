@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.hooks import RemovableHandle
 
-from noisescale.errors import BadInput
 from noisescale.noise_laws import ADAM_NOISE
 from noisescale.parameterizations import Row, Table
 from noisescale.runs import Run
@@ -55,22 +55,60 @@ class AdamW(Optimizer):
         """Return a group of `torch.optim.AdamW`."""
         values = {**self.defaults, **options.hyperparameters}
         betas, epsilon = (values["beta1"], values["beta2"]), values["epsilon"] * epsilon_factor(row)[0]
-        return {**super().group(row, options), "betas": betas, "eps": epsilon}
+        group = {**super().group(row, options), "betas": betas, "eps": epsilon}
+        if row.query_factor == 1.0:
+            return group
+        # Decoupled decay takes the rate of the rows, and independent decay the base rate.
+        of_decay = row.query_factor if options.decay == "decoupled" else 1.0
+        return {**group, "query_rows": row.parameter.query_rows, "query_factors": (row.query_factor, of_decay)}
 
-    def scale_rows(self, row: Row, tensor: Tensor) -> NoReturn:
-        """Refuse query rows that are only a part of a tensor.
+    def scale_rows(self, row: Row, tensor: Tensor) -> RemovableHandle:
+        """Add a hook that scales the gradient of the query rows by m, so that their ϵ is ϵ/m.
 
-        A torch parameter group has a single rate, and Adam's step does not change if the gradient is scaled.
+        Adam's step is otherwise the same. The optimizer that `build` returns gives these rows their rate.
 
-        Raises:
-            BadInput: Always.
+        Args:
+            row: The row of the parameter in the parameterization's table.
+            tensor: The parameter.
         """
-        required = f"queries in a separate tensor with the optimizer 'adamw'; {row.name!r} has other rows too"
-        raise BadInput("query_rows", required)
+        scale = row.row_factors(row.query_factor)
+        handle: RemovableHandle = tensor.register_hook(  # type: ignore[no-untyped-call]
+            lambda gradient: gradient * scale.to(gradient)
+        )
+        return handle
 
     def build(self, groups: list[dict[str, Any]]) -> torch.optim.AdamW:
-        """Return `torch.optim.AdamW`."""
-        return torch.optim.AdamW(groups)
+        """Return `torch.optim.AdamW`. If queries are a part of a tensor, hooks give these rows their rate."""
+        optimizer = torch.optim.AdamW(groups)
+        if any("query_rows" in group for group in groups):
+            rows = _QueryRows()
+            optimizer.register_step_pre_hook(lambda optimizer, *_arguments: rows.store(optimizer.param_groups))
+            optimizer.register_step_post_hook(lambda optimizer, *_arguments: rows.scale(optimizer.param_groups))
+        return optimizer
+
+
+class _QueryRows:
+    """The rows of queries before a step, from which the step is scaled: torch has one rate for a whole tensor."""
+
+    def __init__(self) -> None:
+        self._before: list[tuple[Tensor, Tensor]] = []
+
+    def store(self, groups: Sequence[dict[str, Any]]) -> None:
+        self._before = [(rows, rows.clone()) for _, rows in _query_rows(groups)]
+
+    def scale(self, groups: Sequence[dict[str, Any]]) -> None:
+        for (group, rows), (_, before) in zip(_query_rows(groups), self._before, strict=True):
+            factor, of_decay = group["query_factors"]
+            shrinking = (factor - of_decay) * group["lr"] * group["weight_decay"]
+            rows.copy_(before.mul(1 + shrinking).add_(rows - before, alpha=factor))
+
+
+def _query_rows(groups: Sequence[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], Tensor]]:
+    """Yield each group with a view of each of its ranges of query rows, of the parameters that a step changes."""
+    for group in groups:
+        for parameter in group["params"] if "query_rows" in group else ():
+            if parameter.grad is not None:
+                yield from ((group, parameter.detach()[start:stop]) for start, stop in group["query_rows"])
 
 
 def epsilon_factor(row: Row) -> tuple[float, float]:

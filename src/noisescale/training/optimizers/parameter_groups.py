@@ -67,7 +67,8 @@ def parameterize(
     multiplier for Adam in the table, or √c if there is none. The forward pass of the model does not change. If only
     some rows of a tensor make queries (a fused projection under mup), a hook on the tensor multiplies the gradient of
     these rows by m². With the rate and decay of the group, SGD then trains these rows with the rate ε m²c and the decay
-    λ/(m²c), also with momentum.
+    λ/(m²c), also with momentum. For AdamW, the hook multiplies by m, and the optimizer of `build` scales the step of
+    these rows.
 
     Args:
         model: The model to train. Its parameters are overwritten, except those that keep their values according to the

@@ -119,9 +119,6 @@ class Optimizer(ABC):
         Args:
             row: The row of the parameter in the parameterization's table.
             tensor: The parameter.
-
-        Raises:
-            BadInput: Scaling the gradient does not change the step of this optimizer.
         """
         scale = row.row_factors(row.query_factor**2)
         handle: RemovableHandle = tensor.register_hook(  # type: ignore[no-untyped-call]
