@@ -17,7 +17,7 @@ HEADS = 2
 
 
 class GPT(nn.Module):
-    """A decoder whose forward pass returns the logits and, with targets, the loss."""
+    """A decoder that returns the logits and the loss if it gets targets, and else the logits of the last token."""
 
     def __init__(self, width: int, length: int, vocabulary: int) -> None:
         super().__init__()
@@ -32,9 +32,21 @@ class GPT(nn.Module):
         hidden = self.drop(self.tokens(idx) + self.places(torch.arange(idx.shape[1], device=idx.device)))
         for block in self.blocks:
             hidden = block(hidden)
+        if targets is None:
+            return self.head(self.norm(hidden[:, [-1]])), None
         logits = self.head(self.norm(hidden))
-        loss = None if targets is None else functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
-        return logits, loss
+        return logits, functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+
+class EveryToken(nn.Module):
+    """The logits of every token: the GPT gets some targets, and its loss is not used."""
+
+    def __init__(self, gpt: GPT) -> None:
+        super().__init__()
+        self.gpt = gpt
+
+    def forward(self, idx: Tensor) -> Tensor:
+        return self.gpt(idx, idx)[0]
 
 
 class GPTBlock(nn.Module):
@@ -59,7 +71,7 @@ class GPTBlock(nn.Module):
 
 def gpt(width: int, shape: tuple[int, ...], vocabulary: int) -> nn.Module:
     """Build the decoder."""
-    return GPT(width, shape[0], vocabulary)
+    return EveryToken(GPT(width, shape[0], vocabulary))
 
 
 class Encoder(nn.Module):

@@ -85,7 +85,8 @@ class Run:
         heads: Number of heads of a transformer.
         dropout: Probability of dropout of a transformer.
         tied: Whether the read-out of a transformer is its embedding of tokens.
-        read_out: "tokens" or "mean" for a transformer. None for what the inputs suggest.
+        read_out: "tokens" or "mean" for a transformer, None for what the inputs suggest. "mean" (also None) or
+            "flatten" for convolutions.
         outputs: Entry of the outputs of a user's module that the loss takes. None for the outputs themselves.
         average_decay: Decay of the exponential moving average of the iterates; None for the mean of the late iterates.
         rate_multipliers: Factors of the rate by pattern of parameter names, as the text of a JSON object.

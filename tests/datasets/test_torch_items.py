@@ -206,6 +206,17 @@ def test_a_random_transform_is_refused_with_this_reason(load: Load, change: Call
         load(items(TRAIN, change), tensors(TEST))
 
 
+def test_a_random_transform_of_later_items_is_refused(load: Load) -> None:
+    class Late(TensorDataset):
+        def __getitem__(self, index: int) -> Any:
+            x, y = super().__getitem__(index)
+            return (x + torch.randn(()) if index > 100 else x), y
+
+    x, y = torch.randn(400, 3), torch.arange(400) % 2
+    with pytest.raises(BadInput, match=r"A random transform .*Got: another item \d{3} at the second"):
+        load(Late(x, y), TensorDataset(x[:9], y[:9]))
+
+
 def noisy(batch: list[Any]) -> Any:
     inputs, labels = padded(batch)
     return inputs + torch.randint(9, ()), labels

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from noisescale.errors import BadInput
-from noisescale.families import Normalization
+from noisescale.families import ModelOptions, Normalization, complete, family_factory
 from noisescale.families.convnet import convnet
 
 
@@ -33,6 +33,27 @@ def test_the_last_feature_map_is_averaged_over_its_pixels() -> None:
     features = module[:4](inputs)
     assert features.shape == (3, 6, 6, 4)
     torch.testing.assert_close(module(inputs), module[-1](features.mean((2, 3))))
+
+
+@pytest.mark.parametrize("shape", [(1, 13, 8), (2, 40)])
+@pytest.mark.parametrize("family", ["convnet", "resnet"])
+def test_a_read_out_of_all_positions_takes_the_last_feature_map(family: str, shape: tuple[int, ...]) -> None:
+    sizes = {"depth": 4} if family == "convnet" else {"blocks": (1, 1, 1)}
+    module = family_factory(ModelOptions(family, read_out="flatten", **sizes))(6, shape, 5)  # type: ignore[arg-type]
+    assert isinstance(module, nn.Sequential)
+    inputs = torch.randn(3, *shape)
+    features = module[:-2](inputs)
+    assert features.dim() == len(shape) + 1 and features.shape[2] > 1
+    torch.testing.assert_close(module(inputs), module[-1](features.flatten(1)))
+    mean = family_factory(ModelOptions(family, **sizes))(6, shape, 5)  # type: ignore[arg-type]
+    assert isinstance(mean, nn.Sequential) and mean[-1].in_features == features.shape[1]
+
+
+def test_each_family_has_its_read_outs() -> None:
+    with pytest.raises(BadInput, match=r"model\.read_out: one of 'mean', 'flatten' for family 'convnet'"):
+        complete(ModelOptions("convnet", read_out="tokens"))
+    with pytest.raises(BadInput, match=r"model\.read_out: one of 'tokens', 'mean' for family 'transformer'"):
+        complete(ModelOptions("transformer", read_out="flatten"))
 
 
 def test_the_order_is_convolution_normalization_activation() -> None:

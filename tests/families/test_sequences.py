@@ -33,7 +33,8 @@ def test_a_normalization_equals_that_of_transposed_activations(kind: Normalizati
 
 def network(kind: Normalization) -> nn.Module:
     layers = Layers("relu", kind, scale_invariant=False, spatial="sequence")
-    return nn.Sequential(layers.linear(6, 6), *layers.after(6), *layers.pooled_read_out(6, 3)).double()
+    read_out = layers.read_out_of_positions(6, (1,), 3, None)
+    return nn.Sequential(layers.linear(6, 6), *layers.after(6), *read_out).double()
 
 
 @every_kind

@@ -52,11 +52,28 @@ def factory(width, input_shape, num_classes):
 """
 
 
+LAST_TOKEN = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, width, vocabulary):
+        super().__init__()
+        self.tokens, self.head = nn.Embedding(vocabulary, width), nn.Linear(width, vocabulary)
+
+    def forward(self, idx, targets=None):
+        return self.head(self.tokens(idx if targets is not None else idx[:, [-1]]))
+
+def factory(width, shape, vocabulary):
+    return Net(width, vocabulary)
+"""
+
+
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
         ("Tuple", r"maps a batch of shape .* to \(2, 10\).*Got: a tuple"),
         ("Dict", "Got: a dict"),
+        ("Dict", "model.outputs selects an entry"),
         ("Head64", "layers all compute in training.precision, 'float32'.*dtype"),
         ("Table64", "layers all compute in training.precision, 'float32'.*dtype"),
     ],
@@ -67,4 +84,13 @@ def test_it_is_refused(
     name = user_module(MODULE.replace("KIND", kind))
     spec = make_spec(model={"family": f"{name}:factory"}, dataset__name="digits")
     with pytest.raises(BadInput, match=message):
+        check_grid(Grid(spec))
+
+
+def test_a_model_that_returns_the_last_token_only_gets_advice(
+    make_spec: Callable[..., SweepSpec], user_module: Callable[[str], str]
+) -> None:
+    name = user_module(LAST_TOKEN)
+    spec = make_spec(model={"family": f"{name}:factory"}, dataset={"name": "language", "vocabulary": 8})
+    with pytest.raises(BadInput, match=r"give it any: `EveryToken`.*Got: \(2, 1, 8\)"):
         check_grid(Grid(spec))

@@ -40,6 +40,15 @@ def test_a_module_without_batch_normalization_does_not_change() -> None:
         assert torch.equal(tensor, before[name])
 
 
+def test_a_layer_without_running_averages_may_follow_one_with_them() -> None:
+    module = nn.Sequential(
+        nn.Linear(3, 4), nn.BatchNorm1d(4), nn.BatchNorm1d(4, track_running_stats=False), nn.Linear(4, 2)
+    )
+    inputs = torch.randn(9, 3)
+    exact_statistics(module, inputs, 9)
+    torch.testing.assert_close(module(inputs), copy.deepcopy(module).train()(inputs), rtol=1e-4, atol=1e-5)
+
+
 class Running(nn.Module):
     """A normalization of the user, with running averages of torch's names."""
 

@@ -14,8 +14,8 @@ from torch.nn import functional
 from noisescale.errors import BadInput
 from noisescale.training.evaluation import evaluate
 from noisescale.training.losses import LOSSES
-from noisescale.training.metrics import METRICS, check_metric, metric_name, metrics_of
-from noisescale.training.objectives import LabelObjective, RowObjective
+from noisescale.training.metrics import METRICS, check_metric, check_metric_of, metric_name, metrics_of
+from noisescale.training.objectives import LabelObjective, RowObjective, UserObjective
 from noisescale.training.split import Split
 
 RUNS, EXAMPLES, LENGTH, KINDS = 2, 301, 3, 4
@@ -100,7 +100,7 @@ def test_r2_equals_scikit_learn() -> None:
         assert value == pytest.approx(sklearn.metrics.r2_score(targets, outputs[run]), rel=1e-10)
 
 
-@pytest.mark.parametrize("metric", ["accuracy", "f1_macro"])
+@pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy", "f1_macro"])
 def test_several_labels_of_an_example_are_predicted_one_by_one(metric: str) -> None:
     generator = torch.Generator().manual_seed(2)
     labels = torch.randint(2, (EXAMPLES, KINDS), generator=generator)
@@ -109,11 +109,13 @@ def test_several_labels_of_an_example_are_predicted_one_by_one(metric: str) -> N
     values = evaluated(outputs, split, metric, RowObjective(LOSSES["binary_cross_entropy"]))
     for run, value in enumerate(values):
         predicted = (outputs[run] > 0).long()
-        expected = (
-            (predicted == labels).double().mean()
-            if metric == "accuracy"
-            else sklearn.metrics.f1_score(labels, predicted, average="macro")
-        )
+        expected = {
+            "accuracy": (predicted == labels).double().mean(),
+            "balanced_accuracy": np.mean(
+                [sklearn.metrics.balanced_accuracy_score(labels[:, k], predicted[:, k]) for k in range(KINDS)]
+            ),
+            "f1_macro": sklearn.metrics.f1_score(labels, predicted, average="macro"),
+        }[metric]
         assert value == pytest.approx(float(expected), rel=1e-12)
 
 
@@ -130,6 +132,76 @@ def test_the_constant_predictor_reaches_what_is_stated(metric: str) -> None:
     row = METRICS[metric]
     assert row.sums is not None
     assert float(row.of_sums(row.sums(outputs, split))[0]) == pytest.approx(row.constant(split), abs=1e-12)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2])
+def test_to_predict_every_label_is_no_better_than_chance(share: float) -> None:
+    """The second label belongs to no example if the share is 0, so it has one class only."""
+    labels = torch.zeros(50, 2, dtype=torch.long)
+    labels[:10, 0] = 1
+    labels[: int(50 * share), 1] = 1
+    split = Split(NUMBERS[:50], labels.double(), labels, multi_label=True)
+    row = METRICS["balanced_accuracy"]
+    assert row.sums is not None
+    for sign in (-1.0, 1.0):
+        outputs = torch.tensor([[sign, -1.0]], dtype=torch.float64).expand(1, 50, 2)
+        value = float(row.of_sums(row.sums(outputs, split))[0])
+        assert value == pytest.approx(0.5 if share else 2 / 3)
+        assert value == pytest.approx(row.constant(split))
+
+
+def right_labels(outputs: Tensor, targets: Tensor) -> float:
+    return float(((outputs > 0) == targets).double().mean())
+
+
+def test_the_constant_predictor_of_a_users_metric_knows_that_outputs_are_logits() -> None:
+    labels = torch.zeros(40, 3, dtype=torch.long)
+    labels[:2] = 1
+    split = Split(NUMBERS[:40], labels.double(), labels, multi_label=True)
+    assert METRICS[f"{__name__}:right_labels"].constant(split) == pytest.approx(0.95)
+
+
+def correlation(outputs: Tensor, targets: Tensor) -> float:
+    predicted = outputs[:, 0].numpy()
+    return float(np.corrcoef(predicted, targets.numpy())[0, 1]) if np.ptp(predicted) else math.nan
+
+
+def test_a_metric_without_a_value_for_constant_outputs_has_no_constant_predictor() -> None:
+    targets = torch.randn(EXAMPLES, dtype=torch.float64)
+    split = Split(NUMBERS, targets, None)
+    name = f"{__name__}:correlation"
+    assert math.isnan(METRICS[name].constant(split))
+    outputs = targets.view(1, -1, 1) * torch.tensor([[[1.0]], [[-1.0]]])
+    assert evaluated(outputs, split, name, RowObjective(LOSSES["mse"])) == [pytest.approx(1), pytest.approx(-1)]
+
+
+def outputs_of_five_classes(outputs: Tensor, targets: Tensor) -> float:
+    assert outputs.shape[-1] == 5
+    return float((outputs.argmax(-1) == targets).double().mean())
+
+
+def test_a_constant_output_has_as_many_entries_as_the_model_has_outputs() -> None:
+    labels = torch.tensor([0, 1, 1, 1])
+    split = Split(NUMBERS[:4], labels, labels, num_classes=5)
+    assert METRICS[f"{__name__}:outputs_of_five_classes"].constant(split) == 0.75
+
+
+def loss_of_five_classes(outputs: Tensor, targets: Tensor) -> Tensor:
+    return functional.cross_entropy(outputs, targets, torch.ones(5, dtype=outputs.dtype), reduction="none")
+
+
+def test_the_constant_output_of_a_users_loss_has_as_many_entries_as_the_model_has_outputs() -> None:
+    labels = torch.tensor([0, 1, 1, 1])
+    expected = -0.25 * math.log(0.25) - 0.75 * math.log(0.75)
+    assert UserObjective(loss_of_five_classes, 5).of_constant(labels) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("targets", [torch.ones(4), torch.tensor([[1.0, 0.0], [2.0, 0.0]])])
+def test_r2_needs_targets_that_vary(targets: Tensor) -> None:
+    with pytest.raises(BadInput, match=r"fit\.metric: targets y_test that vary.*(all rows|column 1)"):
+        check_metric_of("r2", "y_test", targets)
+    check_metric_of("loss", "y_test", targets)
+    check_metric_of("r2", "y_test", torch.tensor([1.0, 2.0]))
 
 
 def worst_label(outputs: Tensor, targets: Tensor) -> float:

@@ -172,5 +172,5 @@ def load_language(options: DatasetOptions) -> RawArrays:
         vocabulary=vocabulary,
         consecutive=True,
         entropy=entropy,
-        notes=(f"no model reaches a mean loss below {entropy:.6g} nats per token, the entropy of this language",),
+        notes=(f"no model has a mean cross-entropy below {entropy:.6g} nats per token, the entropy of this language",),
     )

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from itertools import chain, islice, zip_longest
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -88,19 +88,22 @@ def _entries(item: Any, name: str) -> dict[_Key, Any]:
 
 
 def _check_repeatable(items: Items) -> None:
-    """Read the first items twice, collate them twice, and compare."""
+    """Read some items twice, collate the first of them twice, and compare."""
     readings = []
     for _ in range(2):
-        first = list(islice(items, _TWICE))
-        batches = [] if items.collate is None else [_collate(first, items.collate, items.name)]
-        readings.append([_leaves(value) for value in (*first, *batches)])
-    for index, (item, again) in enumerate(zip_longest(*readings)):
+        some = items.some(_TWICE)
+        named = {f"item {index}": item for index, item in some.items()}
+        if items.collate is not None:
+            first = [some[index] for index in range(min(_TWICE, len(some)))]
+            named["batch from the collate function"] = _collate(first, items.collate, items.name)
+        readings.append({what: _leaves(value) for what, value in named.items()})
+    for what in readings[0] | readings[1]:
+        item, again = (reading.get(what) for reading in readings)
         if item is None or again is None or len(item) != len(again) or not all(map(_equal, item, again)):
             required = (
                 "the same items at every reading. A random transform would be used once and not in each epoch: remove "
                 "it, or use training.augmentation"
             )
-            what = f"item {index}" if index < min(_TWICE, len(items)) else "batch from the collate function"
             raise BadInput(items.name, required, f"another {what} at the second reading")
 
 

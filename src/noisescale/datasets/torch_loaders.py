@@ -56,6 +56,14 @@ class Items:
             for index in range(len(self)):
                 yield self.data[index]
 
+    def some(self, number: int) -> dict[int, Any]:
+        """Return the first items by their index and, where items have an index, as many spread over the others."""
+        if isinstance(self.data, IterableDataset):
+            return dict(enumerate(islice(self.data, number)))
+        length = len(self)
+        spread = range(number, length, max(1, (length - number) // number))
+        return {index: self.data[index] for index in (*range(min(number, length)), *spread)}
+
 
 def is_torch_data(value: object) -> bool:
     """Return whether a value is a torch data set or a loader.

@@ -28,10 +28,10 @@ from .spatial import SPATIAL as SPATIAL
 from .spatial import Spatial as Spatial
 from .spatial import spatial_axes as spatial_axes
 from .table import FAMILIES as FAMILIES
+from .table import READ_OUTS as READ_OUTS
 from .table import Family as Family
 from .table import complete as complete
 from .table import family_factory as family_factory
-from .transformer import READ_OUTS as READ_OUTS
 from .transformer import Transformer as Transformer
 from .transformer import transformer_of as transformer_of
 from .weight_files import read_weights as read_weights

@@ -22,6 +22,7 @@ def convnet(
     activation: str,
     normalization: Normalization = NO_NORMALIZATION,
     scale_invariant: bool = False,
+    read_out: str | None = None,
 ) -> nn.Module:
     """Build `depth` times (convolution of size 3, normalization, activation), mean over positions, linear read-out.
 
@@ -36,6 +37,7 @@ def convnet(
         activation: A name in `ACTIVATIONS`.
         normalization: Normalization of the pre-activations.
         scale_invariant: Whether the loss is invariant to the scale of each weight.
+        read_out: "flatten" for a read-out of all positions; None or "mean" for their mean.
 
     Returns:
         The network, an `nn.Sequential`.
@@ -44,10 +46,10 @@ def convnet(
         BadInput: Inputs have no positions or are too small, or a network with these options cannot be built.
     """
     layers = Layers(activation, normalization, scale_invariant, spatial=check_positions("convnet", input_shape, 2))
-    channels, side = input_shape[0], min(input_shape[1:])
+    channels, sides = input_shape[0], input_shape[1:]
     modules: list[nn.Module] = []
     for layer in range(depth):
-        stride = 2 if layer % 2 and side > SMALLEST_MAP else 1
+        stride = 2 if layer % 2 and min(sides) > SMALLEST_MAP else 1
         modules += [layers.convolution(channels, width, stride=stride), *layers.after(width)]
-        channels, side = width, -(-side // stride)
-    return nn.Sequential(*modules, *layers.pooled_read_out(width, num_classes))
+        channels, sides = width, tuple(-(-side // stride) for side in sides)
+    return nn.Sequential(*modules, *layers.read_out_of_positions(width, sides, num_classes, read_out))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -96,8 +97,19 @@ class Layers:
         """Return the last layer. It is trained, except in a scale-invariant network."""
         return FixedReadOut(width, num_classes) if self.scale_invariant else nn.Linear(width, num_classes)
 
-    def pooled_read_out(self, channels: int, num_classes: int) -> list[nn.Module]:
-        """Return the mean over positions and the read-out."""
+    def read_out_of_positions(
+        self, channels: int, positions: Sequence[int], num_classes: int, kind: str | None
+    ) -> list[nn.Module]:
+        """Return the read-out of the mean over positions or, if the kind is "flatten", of all positions.
+
+        Args:
+            channels: Number of channels.
+            positions: Number of positions along each axis.
+            num_classes: Number of outputs.
+            kind: "mean" or "flatten". None for "mean".
+        """
+        if kind == "flatten":
+            return [nn.Flatten(), self.read_out(channels * math.prod(positions), num_classes)]
         mean = SPATIAL[self.spatial].mean
         assert mean is not None  # `check_positions` refuses vectors
         return [mean(), nn.Flatten(), self.read_out(channels, num_classes)]

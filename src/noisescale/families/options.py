@@ -32,7 +32,8 @@ class ModelOptions:
         heads: Number of heads of a transformer.
         dropout: Probability of dropout of a transformer.
         tied: Whether the read-out of a transformer is its embedding of tokens.
-        read_out: "tokens" or "mean" for a transformer. None for what the inputs suggest.
+        read_out: "tokens" or "mean" for a transformer, None for what the inputs suggest. "mean" (also None) or
+            "flatten" for convolutions.
         outputs: Entry of the outputs of a user's module that the loss takes. None for the outputs themselves.
         fixed: Whether the user's model is one fixed model without a width.
     """

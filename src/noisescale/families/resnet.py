@@ -68,6 +68,7 @@ def resnet(
     activation: str,
     normalization: Normalization = NO_NORMALIZATION,
     scale_invariant: bool = False,
+    read_out: str | None = None,
 ) -> nn.Module:
     """Build a residual network: stem of size 3, residual blocks, normalization, activation, mean, linear read-out.
 
@@ -87,6 +88,7 @@ def resnet(
         activation: A name in `ACTIVATIONS`.
         normalization: The normalization before each activation.
         scale_invariant: Whether the loss is invariant to the scale of each weight.
+        read_out: "flatten" for a read-out of all positions; None or "mean" for their mean.
 
     Returns:
         The network, an `nn.Sequential`.
@@ -102,7 +104,7 @@ def resnet(
         raise BadInput("model.blocks", "a non-empty list of numbers above 0", list(blocks))
     spatial = check_positions("resnet", input_shape, 2 ** len(blocks))
     layers = Layers(activation, normalization, scale_invariant, spatial)
-    channels_in = width if stem is None else stem
+    channels_in, sides = (width if stem is None else stem), input_shape[1:]
     modules: list[nn.Module] = [layers.convolution(input_shape[0], channels_in)]
     if scale_invariant:
         modules.append(layers.normalization(channels_in))
@@ -111,7 +113,9 @@ def resnet(
         for block in range(count):
             is_first = block == 0
             stride = 2 if is_first and stage else 1
+            sides = tuple(-(-side // stride) for side in sides)
             projects = is_first and (stage > 0 or stem is not None)
             modules.append(ResidualBlock(channels_in, channels, stride, projects, layers))
             channels_in = channels
-    return nn.Sequential(*modules, *layers.after(channels_in), *layers.pooled_read_out(channels_in, num_classes))
+    read = layers.read_out_of_positions(channels_in, sides, num_classes, read_out)
+    return nn.Sequential(*modules, *layers.after(channels_in), *read)

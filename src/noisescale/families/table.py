@@ -30,25 +30,37 @@ class Family:
         takes: The options of `ModelOptions` that the family accepts. "normalization" includes its sizes.
         defaults: Default values of options that no other family has.
         query_rows: Rows of weights that compute the queries of attention.
+        read_outs: Values of `read_out`, of families that have this option.
     """
 
     build: Callable[..., nn.Module]
     takes: tuple[str, ...]
     defaults: Mapping[str, Any] = field(default_factory=dict)
     query_rows: tuple[str, ...] = ()
+    read_outs: tuple[str, ...] = ()
 
+
+# What the read-out of a convolutional network takes: the mean over positions, or all of them.
+_OF_POSITIONS = ("mean", "flatten")
 
 FAMILIES: dict[str, Family] = {
     "mlp": Family(mlp, ("depth", "activation", "normalization", "scale_invariant")),
-    "convnet": Family(convnet, ("depth", "activation", "normalization", "scale_invariant")),
+    "convnet": Family(
+        convnet, ("depth", "activation", "normalization", "scale_invariant", "read_out"), read_outs=_OF_POSITIONS
+    ),
     # The default is the smallest network with both kinds of stages. It trains in seconds on small images.
     "resnet": Family(
-        resnet, ("blocks", "stem", "activation", "normalization", "scale_invariant"), defaults={"blocks": (1, 1)}
+        resnet, ("blocks", "stem", "activation", "normalization", "scale_invariant", "read_out"),
+        defaults={"blocks": (1, 1)}, read_outs=_OF_POSITIONS,
     ),
     "transformer": Family(
-        transformer, ("depth", "heads", "dropout", "tied", "read_out"), defaults={"heads": 4}, query_rows=QUERY_ROWS
+        transformer, ("depth", "heads", "dropout", "tied", "read_out"), defaults={"heads": 4}, query_rows=QUERY_ROWS,
+        read_outs=("tokens", "mean"),
     ),
-}
+}  # fmt: skip
+
+# Every value of `read_out`.
+READ_OUTS = tuple(dict.fromkeys(kind for family in FAMILIES.values() for kind in family.read_outs))
 
 
 # The options of a user's factory.
@@ -82,6 +94,9 @@ def complete(options: ModelOptions) -> ModelOptions:
                 else f"which has {', '.join(family.takes)}"
             )
             raise BadInput(f"model.{name}", f"must be left out for family {options.family!r}, {taken}", repr(value))
+    if options.read_out is not None and options.read_out not in family.read_outs:
+        kinds = ", ".join(map(repr, family.read_outs))
+        raise BadInput("model.read_out", f"one of {kinds} for family {options.family!r}", repr(options.read_out))
     defaults = {**family.defaults, **{name: getattr(sizes, name) for name in sizes.takes}}
     return replace(options, **{name: value for name, value in defaults.items() if getattr(options, name) is None})
 

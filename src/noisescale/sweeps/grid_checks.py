@@ -28,6 +28,7 @@ from noisescale.training import (
     check_augmentation,
     check_loss,
     check_metric,
+    check_metric_of,
     other_statistics,
     parse_schedule,
 )
@@ -78,6 +79,8 @@ def check_grid(grid: Grid) -> list[str]:
     check_loss(grid.spec.training.loss, data.y_train)
     check_augmentation(grid.spec.training.augmentation, data.input_shape)
     check_metric(grid.metric, data.y_train, grid.spec.training.loss)
+    for name in ("y_train", "y_validation", "y_test"):
+        check_metric_of(grid.metric, name, getattr(data, name))
     _check_batches(grid, "grid.batch_size", axes.batch_size, grid.largest_batch)
     _check_batches(grid, "stability.batch_size", grid.spec.stability.batch_size or (), len(data.x_train))
     if fit.select_on == "validation" and not len(data.x_validation):
@@ -148,15 +151,22 @@ def _check_outputs(grid: Grid, width: int, data: Dataset) -> None:
     got = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else f"a {type(outputs).__name__}"
     # A loss of the user may take any outputs.
     if got != expected and not (":" in grid.spec.training.loss and isinstance(outputs, torch.Tensor)):
-        several = isinstance(outputs, tuple | list | Mapping) or hasattr(outputs, "__dataclass_fields__")
-        hint = " (model.outputs selects an entry)" if several else ""
-        raise BadInput("model.family", f"{required}{hint}", f"{got} at width {width}")
+        raise BadInput("model.family", f"{required}{_hint(outputs, got, expected)}", f"{got} at width {width}")
     # A new module, because a pass may have left tensors of the other precision in the first.
     module = _called(lambda: in_mode(grid.factory(width, *shapes), training=False), required, width)
     dtype = PRECISIONS[grid.spec.training.precision].dtype
     required = f"a module whose layers all compute in training.precision, {grid.spec.training.precision!r}"
     inputs = in_precision(inputs, dtype)
     _called(lambda: converted(module, dtype)(inputs), required, width)
+
+
+def _hint(outputs: object, got: object, expected: tuple[int, ...]) -> str:
+    """Return what usually helps where outputs are not those that the loss takes."""
+    if isinstance(outputs, tuple | list | Mapping) or hasattr(outputs, "__dataclass_fields__"):
+        return " (model.outputs selects an entry)"
+    if len(expected) == 3 and got in ((2, 1, expected[2]), (2, expected[2])):
+        return " (if it returns every token only with targets, give it any: `EveryToken` in examples/common_models.py)"
+    return ""
 
 
 def _called(call: Callable[[], _Result], required: str, width: int) -> _Result:

@@ -44,7 +44,7 @@ def check_objective(grid: Grid, data: Dataset) -> None:
     if isinstance(objective, UserObjective):
         _check_loss(run, objective, outputs, targets)
     if ":" in grid.metric:
-        _check_metric(grid.metric, outputs, data, objective)
+        _check_metric(grid.metric, run, outputs, data, objective)
 
 
 def _check_loss(run: Run, objective: Objective, outputs: Tensor, targets: Tensor) -> None:
@@ -76,12 +76,16 @@ def _values(objective: Objective, outputs: Tensor, targets: Tensor, required: st
         raise BadInput("training.loss", required, one_line(error)) from error
 
 
-def _check_metric(name: str, outputs: Tensor, data: Dataset, objective: Objective) -> None:
+def _check_metric(name: str, run: Run, outputs: Tensor, data: Dataset, objective: Objective) -> None:
     labels = data.y_train[:_EXAMPLES]
     targets = objective.encoded(labels, data.num_classes, torch.float32)
-    split = Split(data.x_train[:_EXAMPLES], targets, None if labels.is_floating_point() else labels)
-    compute = METRICS[name].of_set
-    assert compute is not None
-    value = float(compute(outputs.unsqueeze(0), split)[0])
+    multi_label = run.loss == "binary_cross_entropy"
+    classes = targets.long() if multi_label else None if labels.is_floating_point() else labels
+    split = Split(data.x_train[:_EXAMPLES], targets, classes, run.ignore_index, multi_label, data.num_classes)
+    metric = METRICS[name]
+    assert metric.of_set is not None
+    value = float(metric.of_set(outputs.unsqueeze(0), split)[0])
     if not math.isfinite(value):
         raise BadInput("fit.metric", f"a finite number from {name}", value)
+    # Also on the outputs of a constant predictor, it must not raise an error.
+    metric.constant(split)

@@ -189,14 +189,16 @@ class ModelSection(Section):
     )
     tied: bool = key(
         "true or false",
-        "whether the read-out of a transformer is its embedding of tokens",
+        "whether the read-out of a transformer is its embedding of tokens. Only for the parameterization own: the "
+        "others give an embedding and a read-out different rates, which one tensor cannot have",
         "Press, Wolf 2017",
         default=ModelOptions.tied,
     )
     read_out: Annotated[str, one_of(READ_OUTS)] | None = key(
         choices(READ_OUTS),
         "whether a transformer has outputs for each token, which then attends to the tokens before it, or for their "
-        "mean. If not given, tokens for inputs that are tokens, and mean for vectors",
+        "mean (if not given, tokens for inputs that are tokens, and mean for vectors); and whether the read-out of a "
+        "convnet or resnet takes the mean over positions (if not given) or, with flatten, all of them",
         default=ModelOptions.read_out,
     )
     outputs: OutputEntry | None = key(

@@ -13,6 +13,7 @@ from .metrics import METRICS as METRICS
 from .metrics import Metric as Metric
 from .metrics import check_metric as check_metric
 from .metrics import check_metric_name as check_metric_name
+from .metrics import check_metric_of as check_metric_of
 from .metrics import is_user_metric as is_user_metric
 from .metrics import metric_name as metric_name
 from .objectives import BALANCED as BALANCED

@@ -51,7 +51,8 @@ def exact_statistics(module: nn.Module, inputs: Inputs, chunk: int) -> dict[str,
         if isinstance(part, _BatchNorm) and part.running_mean is not None
     ]
     with torch.no_grad():
-        module(wide(inputs[:1]).clone())
+        # A layer that keeps no running averages needs two examples.
+        module(wide(inputs[:2]).clone())
         for handle in handles:
             handle.remove()
         for layer in dict.fromkeys(layers):

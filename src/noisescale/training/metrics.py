@@ -111,8 +111,21 @@ def _confusion(outputs: Tensor, split: Split) -> Tensor:
     return torch.stack(rows)
 
 
+def _recalls(outputs: Tensor, split: Split) -> Tensor:
+    """Return the numbers of right predictions and of labels by class, shape [R, 2 C], in two blocks.
+
+    With several labels of an example, each of them has two classes: having it, and not having it.
+    """
+    right, predicted, labels = _confusion(outputs, split).chunk(3, 1)
+    if split.multi_label:
+        number = float(outputs.shape[1])
+        without = number - predicted - labels + right
+        right, labels = torch.cat([right, without], 1), torch.cat([labels, number - labels], 1)
+    return torch.cat([right, labels], 1)
+
+
 def _balanced_accuracy(sums: Tensor) -> Tensor:
-    right, _, labels = sums.chunk(3, 1)
+    right, labels = sums.chunk(2, 1)
     return (right / labels).nanmean(1)
 
 
@@ -123,7 +136,12 @@ def _f1_macro(sums: Tensor) -> Tensor:
 
 
 def _constant_balanced(split: Split) -> float:
-    return math.nan if split.labels is None else 1 / len(torch.unique(_counted_labels(split)))
+    if split.labels is None:
+        return math.nan
+    if split.multi_label:  # each label is right for all examples of one of its two classes
+        labels = split.labels.bool()
+        return labels.shape[1] / int(labels.any(0).sum() + (~labels).any(0).sum())
+    return 1 / len(torch.unique(_counted_labels(split)))
 
 
 def _constant_f1(split: Split) -> float:
@@ -199,7 +217,8 @@ def metric_name(metric: str, direction: str | None) -> str:
     return metric + _MIN if direction == "min" and is_user_metric(metric) and not metric.endswith(_MIN) else metric
 
 
-def _user_values(reference: str, outputs: Tensor, split: Split) -> Tensor:
+def _user_values(reference: str, outputs: Tensor, split: Split, *, finite: bool = True) -> Tensor:
+    """Return the user's metric of each run, shape [R]. Unless told otherwise, it is finite where the outputs are."""
     function = import_named(reference, "fit.metric")
     targets = split.targets if split.labels is None else wide(split.labels)
     values = []
@@ -208,7 +227,7 @@ def _user_values(reference: str, outputs: Tensor, split: Split) -> Tensor:
             with contained():
                 value = float(function(outputs_of_run.clone(), targets.clone()))
             # Outputs of a run that diverges need not have a metric.
-            if not math.isfinite(value) and bool(torch.isfinite(outputs_of_run).all()):
+            if finite and not math.isfinite(value) and bool(torch.isfinite(outputs_of_run).all()):
                 raise ValueError(f"the metric {value} of finite outputs")
             values.append(value)
         except Exception as error:  # a user's function may raise anything
@@ -218,18 +237,34 @@ def _user_values(reference: str, outputs: Tensor, split: Split) -> Tensor:
 
 
 def _user_constant(reference: str, direction: Direction, split: Split) -> float:
-    """Return the best metric of a constant output, over the mean of the targets or every class."""
-    if split.labels is None or split.multi_label:
+    """Return the best metric of a constant output, over the mean of the targets or every class.
+
+    It is NaN if no constant output has a metric, as with a correlation.
+    """
+    if split.labels is None:
         rows = split.targets.double()
-        return float(_user_values(reference, rows.mean(0).expand_as(rows).unsqueeze(0), split)[0])
-    labels = _counted_labels(split).flatten()
-    share = torch.bincount(labels).double() / len(labels)
-    candidates = [share.clamp_min(1e-12).log(), *torch.eye(len(share), dtype=torch.float64)[share > 0][:_MOST_CLASSES]]
-    outputs = torch.stack([row.expand(*split.labels.shape, -1) for row in candidates])
-    values = _user_values(reference, outputs, split)
+        rows = rows.unsqueeze(1) if rows.dim() == 1 else rows
+        outputs = rows.mean(0).expand_as(rows).unsqueeze(0)
+    elif split.multi_label:
+        rows = split.labels.double()
+        shares = rows.mean(0)
+        candidates = [torch.logit(shares, _SMALL), *(sign * _SURE * torch.ones_like(shares) for sign in (-1, 1))]
+        outputs = torch.stack([row.expand_as(rows) for row in candidates])
+    else:
+        labels = _counted_labels(split).flatten()
+        share = torch.bincount(labels, minlength=split.num_classes or 0).double() / len(labels)
+        of_classes = torch.eye(len(share), dtype=torch.float64)[share > 0][:_MOST_CLASSES]
+        candidates = [share.clamp_min(_SMALL).log(), *of_classes]
+        outputs = torch.stack([row.expand(*split.labels.shape, -1) for row in candidates])
+    values = _user_values(reference, outputs, split, finite=False)
+    values = values[torch.isfinite(values)]
+    if not len(values):
+        return math.nan
     return float(values.max() if direction == "max" else values.min())
 
 
+# Smallest probability of a constant prediction, and the logit of one that is sure.
+_SMALL, _SURE = 1e-12, 30.0
 # Largest number of classes whose constant prediction is tried for a user's metric.
 _MOST_CLASSES = 100
 
@@ -239,7 +274,7 @@ METRICS: dict[str, Metric] = _Metrics(
         ACCURACY: Metric("max", "fraction", _share_of_largest_class, _hits, needs_classes=True, percent=True),
         LOSS: Metric("min", "nats", lambda split: LOSSES["cross_entropy"].of_constant(split.targets)),
         "balanced_accuracy": Metric(
-            "max", "fraction", _constant_balanced, _confusion, _balanced_accuracy, needs_classes=True, percent=True
+            "max", "fraction", _constant_balanced, _recalls, _balanced_accuracy, needs_classes=True, percent=True
         ),
         "f1_macro": Metric("max", "fraction", _constant_f1, _confusion, _f1_macro, needs_classes=True, percent=True),
         "r2": Metric("max", "R²", lambda split: 0.0, _squares, _r2),
@@ -295,6 +330,27 @@ def check_metric(metric: str, targets: Tensor, loss: str = "") -> None:
         raise BadInput("fit.metric", f"a metric other than 'perplexity' for outputs of the loss {loss!r}", repr(metric))
     if metric == "r2" and not targets.is_floating_point():
         raise BadInput("fit.metric", "a metric of class labels", repr(metric))
+
+
+def check_metric_of(metric: str, name: str, targets: Tensor) -> None:
+    """Refuse a set of targets on which a metric is not defined: R² of an output whose targets are all equal.
+
+    Args:
+        metric: Name of the metric.
+        name: Name of the set, for the message.
+        targets: Its targets, shape [M] or [M, K].
+
+    Raises:
+        BadInput: The metric is not defined.
+    """
+    if metric != "r2" or not len(targets):
+        return
+    columns = targets.reshape(len(targets), -1)
+    constant = (columns == columns[0]).all(0)
+    if bool(constant.any()):
+        place = f"column {int(constant.nonzero()[0])}" if len(constant) > 1 else "all rows"
+        required = f"targets {name} that vary, in every column, with 'r2'"
+        raise BadInput("fit.metric", required, f"one value in {place}")
 
 
 def check_metric_name(metric: str, direction: str | None) -> None:

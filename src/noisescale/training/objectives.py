@@ -190,10 +190,11 @@ class UserObjective(Objective):
 
     Args:
         function: A function from the outputs [B, …, K] and the targets of one batch to values [B] or [B, T].
+        num_outputs: K.
     """
 
-    def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
-        self._function = function
+    def __init__(self, function: Callable[[Tensor, Tensor], Tensor], num_outputs: int) -> None:
+        self._function, self._num_outputs = function, num_outputs
 
     def encoded(self, targets: Tensor, num_outputs: int, dtype: torch.dtype) -> Tensor:
         return targets.to(dtype) if targets.is_floating_point() else targets
@@ -219,7 +220,7 @@ class UserObjective(Objective):
         some = targets[:_CONSTANT_EXAMPLES]
         if some.is_floating_point():
             return minimum_of_constant(self._function, some.double(), some.double().mean(0))
-        first = torch.zeros(int(some.max()) + 1, dtype=torch.float64)
+        first = torch.zeros(self._num_outputs, dtype=torch.float64)
         return minimum_of_constant(self._function, some.long(), first)
 
 
@@ -235,7 +236,7 @@ def objective_of(run: Run, dataset: Dataset) -> Objective:
             that of the classes, or the ignored index hides every target.
     """
     if ":" in run.loss:
-        return UserObjective(import_named(run.loss, "training.loss"))
+        return UserObjective(import_named(run.loss, "training.loss"), dataset.num_classes)
     labels = dataset.y_train
     plain = not run.class_weights and not run.label_smoothing and run.ignore_index is None
     if run.loss != "cross_entropy" or labels.is_floating_point() or (plain and labels.dim() == 1):

@@ -53,7 +53,7 @@ def move_splits(
             if multi_label := runs[0].loss == "binary_cross_entropy":
                 labels = encoded.long()
             moved = mapped(in_precision(inputs, dtype), lambda tensor: tensor.to(device))
-            splits[name] = Split(moved, encoded, labels, runs[0].ignore_index, multi_label)
+            splits[name] = Split(moved, encoded, labels, runs[0].ignore_index, multi_label, dataset.num_classes)
     return splits
 
 

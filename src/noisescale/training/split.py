@@ -20,6 +20,7 @@ class Split:
             if the targets are real values.
         ignore_index: Label of the targets that do not count; None if all count.
         multi_label: Whether an example may belong to several classes.
+        num_classes: Number of outputs for a label; None if it is one more than the largest label.
     """
 
     inputs: Inputs
@@ -27,12 +28,13 @@ class Split:
     labels: Tensor | None
     ignore_index: int | None = None
     multi_label: bool = False
+    num_classes: int | None = None
 
     def take(self, index: Tensor | slice) -> Split:
         """Return the examples that an index tensor [n] or a slice selects. Whole numbers become 64-bit numbers."""
         labels = None if self.labels is None else wide(self.labels[index])
         inputs, targets = wide(self.inputs[index]), wide(self.targets[index])
-        return Split(inputs, targets, labels, self.ignore_index, self.multi_label)
+        return Split(inputs, targets, labels, self.ignore_index, self.multi_label, self.num_classes)
 
     def batch(self, index: Tensor) -> tuple[Inputs, Tensor]:
         """Return the inputs and the targets of examples, shape [n, …] each.
