@@ -13,7 +13,7 @@ import pytest
 
 from noisescale.errors import BadInput
 from noisescale.laws import fit, recommend
-from noisescale.laws.constant_predictor import NO_FAILURES, Failures
+from noisescale.laws.constant_predictor import Failures
 from noisescale.laws.expected_metrics import Prospect
 
 Make = Callable[..., Any]
@@ -81,20 +81,31 @@ def test_without_a_law_failing_seeds_are_named_too(make_study: Make) -> None:
 def test_the_interval_of_single_runs_contains_that_of_their_mean() -> None:
     # In 3.2 % of the draws the mean is 0.8. Of single runs, which scatter about it, less than 2.5 % are above 0.8.
     heights = np.where(np.arange(1000) < 32, 0.8, 0.4)
-    metric = Prospect(np.zeros(1000), heights, 0.05, 0.4, NO_FAILURES).metric("accuracy", "fraction", "")
+    metric = Prospect(np.zeros(1000), heights, 0.05, 0.4).metric("accuracy", "fraction", "")
     assert metric.run_low < metric.low < metric.high == metric.run_high == 0.8
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 10])
+def test_the_interval_of_single_runs_covers_them_however_few_seeds_measured_their_deviation(seeds: int) -> None:
+    generator, covered, repeats = np.random.default_rng(seeds), 0, 2000
+    for _ in range(repeats):
+        deviation = float(generator.normal(0.0, 0.01, seeds).std(ddof=1))
+        run = Prospect(np.zeros(50), np.full(50, 0.4), deviation, 0.4, seeds - 1.0).metric("r2", "R²", "")
+        covered += run.run_low <= 0.4 + generator.normal(0.0, 0.01) <= run.run_high
+    # Three standard errors of the share of 2000 repeats.
+    assert abs(covered / repeats - 0.95) < 0.015
 
 
 def test_single_runs_are_a_mixture_of_failed_and_trained_runs() -> None:
     means = np.full(1000, 0.4)
     share, constant, deviation = 0.25, 0.1, 0.01
-    mixture = Prospect(np.zeros(1000), means, deviation, 0.4, Failures(share, constant))
+    mixture = Prospect(np.zeros(1000), means, deviation, 0.4, failures=Failures(share, constant))
     metric = mixture.metric("accuracy", "fraction", "")
     # The trained runs have a mean of (0.4 − 0.25·0.1)/0.75 = 0.5. Of all runs, 2.5 % are above their 96.7 % quantile.
     assert metric.run_low == pytest.approx(constant)
     assert metric.run_high == pytest.approx(0.5 + 1.83 * deviation, abs=0.003)
-    without = Prospect(np.zeros(1000), means, deviation, 0.4, NO_FAILURES).metric("accuracy", "fraction", "")
+    without = Prospect(np.zeros(1000), means, deviation, 0.4).metric("accuracy", "fraction", "")
     assert without.run_low == pytest.approx(0.4 - 1.96 * deviation, abs=0.003)
     # A loss of the constant predictor of 2.3 lies at the upper end.
-    loss = Prospect(np.zeros(1000), -means, deviation, -0.4, Failures(share, -2.3)).metric("loss", "nats", "")
+    loss = Prospect(np.zeros(1000), -means, deviation, -0.4, failures=Failures(share, -2.3)).metric("loss", "nats", "")
     assert loss.run_high == pytest.approx(2.3) and loss.run_low < loss.value

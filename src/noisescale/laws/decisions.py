@@ -49,6 +49,7 @@ class Outlook:
             it.
         span: Span of the metric; no drop exceeds it.
         deviation: Standard deviation of one seed about the mean over the seeds that do not fail.
+        freedom: Degrees of freedom of this deviation.
         failures: Runs that fail at the optimum. Default: none.
         lowest: Position of the lowest trained cell of the width, below which nothing is known; minus infinity if the
             optimum lies inside the ladder. If an optimum lies below it, the lowest cell is the best.
@@ -57,6 +58,7 @@ class Outlook:
     curves: CurveDraws
     span: float
     deviation: float
+    freedom: float = math.inf
     failures: Failures = NO_FAILURES
     lowest: float = -math.inf
 
@@ -122,7 +124,7 @@ def outlook_of_law(
             parts.append(ShapePart(part.family, chosen[part.rows], part.variant, moved))
     heights = {trained: optimum for trained, optimum in optima.items() if math.isfinite(optimum.height.standard_error)}
     height = predicted_height(heights, width, sign, _DRAWS, generator)
-    return Outlook(CurveDraws(places, height.draws / span, tuple(parts)), span, height.deviation)
+    return Outlook(CurveDraws(places, height.draws / span, tuple(parts)), span, height.deviation, height.freedom)
 
 
 def outlook_of_curve(optimum: Optimum, sign: float, seed: int = 0, *, lowest: float = -math.inf) -> Outlook | None:
@@ -142,7 +144,8 @@ def outlook_of_curve(optimum: Optimum, sign: float, seed: int = 0, *, lowest: fl
     generator = np.random.default_rng(seed)
     curves = optimum.draws.take(generator.integers(0, optimum.draws.places.size, _DRAWS))
     height = measured_height(optimum, sign, _DRAWS, generator)
-    return Outlook(replace(curves, heights=height.draws / optimum.span), optimum.span, height.deviation, lowest=lowest)
+    curves = replace(curves, heights=height.draws / optimum.span)
+    return Outlook(curves, optimum.span, height.deviation, height.freedom, lowest=lowest)
 
 
 def _with_places(known: Array, asked: Array, generator: np.random.Generator) -> NDArray[np.intp]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
+from scipy.special import ndtri, stdtrit
 
 from noisescale.estimate import CONFIDENCE, Estimate
 from noisescale.laws.constant_predictor import NO_FAILURES, Failures
@@ -19,7 +19,7 @@ Array = NDArray[np.float64]
 
 _TAIL = (1 - CONFIDENCE) / 2
 # Quantiles of equal probability represent the runs of a setting.
-_LEVELS = (np.arange(40) + 0.5) / 40
+_LEVELS = (np.arange(200) + 0.5) / 200
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ class Prospect:
         deviation: Standard deviation of one seed about the mean over the seeds that do not fail.
         ceiling: Expected height of the best alternative. It is above the mean of `heights` if another batch size has a
             higher optimum.
+        freedom: Degrees of freedom of this deviation. Default: it is known.
         failures: Runs that fail at this setting. Default: none. They lower the mean over seeds, so `heights` and
             `losses` already contain them.
     """
@@ -68,6 +69,7 @@ class Prospect:
     heights: Array
     deviation: float
     ceiling: float
+    freedom: float = math.inf
     failures: Failures = NO_FAILURES
 
     @property
@@ -105,12 +107,16 @@ class Prospect:
         """Return the metric of runs of equal probability, for a metric to maximize, shape [draws, runs]."""
         means, share, constant = self.heights - self.losses, self.failures.share, self.failures.constant
         if not (share > 0 and math.isfinite(constant)):
-            return np.asarray(means[:, None] + self.deviation * ndtri(_LEVELS))
+            return np.asarray(means[:, None] + self.deviation * self._quantiles(_LEVELS))
         # mean = share·constant + (1 − share)·(mean of the others)
         others = (means - share * constant) / (1 - share)
         fails = _LEVELS < share
-        normal = ndtri(np.where(fails, 0.5, (_LEVELS - share) / (1 - share)))
-        return np.where(fails, constant, others[:, None] + self.deviation * normal)
+        deviates = self._quantiles(np.where(fails, 0.5, (_LEVELS - share) / (1 - share)))
+        return np.where(fails, constant, others[:, None] + self.deviation * deviates)
+
+    def _quantiles(self, levels: Array) -> Array:
+        """Return quantiles of a run, in units of the deviation. One that few seeds measured may be too small."""
+        return np.asarray(stdtrit(self.freedom, levels) if math.isfinite(self.freedom) else ndtri(levels))
 
     def regret(self, metric: str, unit: str, convention: str) -> Estimate:
         """Return the expected regret against the best setting of the width, with its 95 % bound.
@@ -138,4 +144,5 @@ def prospect(outlook: Outlook, x: float, price: Array | float = 0.0, paid: Array
     """
     losses = outlook.drop(np.array([x]))[:, 0] + price
     heights = outlook.heights + paid
-    return Prospect(losses, heights, outlook.deviation, float(heights.mean()), outlook.failures)
+    ceiling = float(heights.mean())
+    return Prospect(losses, heights, outlook.deviation, ceiling, outlook.freedom, outlook.failures)

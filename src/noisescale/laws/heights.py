@@ -44,10 +44,12 @@ class Height:
     Args:
         draws: Draws of the mean over seeds, shape [draws].
         deviation: Standard deviation of one seed's metric about that mean.
+        freedom: Degrees of freedom of this deviation.
     """
 
     draws: Array
     deviation: float
+    freedom: float
 
 
 def measured_height(optimum: Optimum, sign: float, count: int, generator: np.random.Generator) -> Height:
@@ -60,7 +62,7 @@ def measured_height(optimum: Optimum, sign: float, count: int, generator: np.ran
         generator: Random generator.
     """
     noise = generator.standard_normal(count)
-    return Height(sign * optimum.height.value + optimum.height.standard_error * noise, _seed_deviation(optimum))
+    return Height(sign * optimum.height.value + optimum.height.standard_error * noise, *_seed_deviation(optimum))
 
 
 def predicted_height(
@@ -99,7 +101,7 @@ def predicted_height(
     rows = generator.choice(weights.size, count, p=weights / weights.sum())
     draws = np.array(means)[rows] + np.array(deviations)[rows] * generator.standard_normal(count)
     nearest = nearest_by_factor(widths, width)
-    return Height((level + draws) * unit, _seed_deviation(optima[nearest]))
+    return Height((level + draws) * unit, *_seed_deviation(optima[nearest]))
 
 
 def _design(widths: Array, power: float) -> Array:
@@ -108,5 +110,7 @@ def _design(widths: Array, power: float) -> Array:
     return np.stack([np.ones_like(f), f], axis=1)
 
 
-def _seed_deviation(optimum: Optimum) -> float:
-    return float(np.std(optimum.height_by_seed, ddof=1)) if len(optimum.height_by_seed) > 1 else 0.0
+def _seed_deviation(optimum: Optimum) -> tuple[float, float]:
+    """Return the standard deviation of one seed, and its degrees of freedom."""
+    seeds = len(optimum.height_by_seed)
+    return (float(np.std(optimum.height_by_seed, ddof=1)), seeds - 1.0) if seeds > 1 else (0.0, math.inf)
