@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import runpy
@@ -142,3 +143,24 @@ def test_the_example_with_a_users_own_model_runs(
     assert scope["optimizer"].param_groups[0]["lr"] > 0
     assert abs(scope["inputs"].mean()) < 1e-5
     assert abs(scope["inputs"].std(correction=0) - 1) < 1e-5
+
+
+def test_the_example_with_a_text_runs(
+    one_core: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = ROOT / "docs" / "text.md"
+    (spec,), (script,) = blocks(page, "toml"), blocks(page, "python")
+    monkeypatch.chdir(tmp_path)
+    Path("my.txt").write_text("to be, or not to be: that is the question\n" * 200, encoding="utf-8")
+    Path("my-text.toml").write_text(spec, encoding="utf-8")
+    small = (
+        "seeds=2", "training.steps=20", "grid.width=[4, 8]", "grid.learning_rate=[0.01, 0.03]", "grid.batch_size=[8]",
+        "dataset.test_size=20", "fit.extend_edges=false",
+    )  # fmt: skip
+    sweep(SweepSpec.from_toml(Path("my-text.toml"), small), "runs/my-text", quiet=True)
+    capsys.readouterr()
+    exec(script, scope := {"__name__": "example"})
+    reached, runs = capsys.readouterr().out.splitlines()
+    assert 0 < float(reached.split()[-1]) < math.log(256)
+    expected = scope["recommendation"].expected_metric
+    assert runs.endswith(f"{expected.run_low} to {expected.run_high}")
