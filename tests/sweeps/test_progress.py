@@ -4,6 +4,7 @@ import io
 import json
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,16 @@ def test_a_terminal_shows_a_bar(tmp_path: Path, packs: list[Pack], monkeypatch: 
     progress.stop(done=True)
     assert "grid" in screen.getvalue()
     assert "4/8 runs" in screen.getvalue()
+
+
+def test_runs_of_stability_ladders_may_diverge(tmp_path: Path, packs: list[Pack]) -> None:
+    progress = SweepProgress(tmp_path, quiet=True)
+    run = packs[0].runs[0]
+    ends = [Pack("grid", (run,), 1.0), Pack("ladder", (replace(run, purpose="stability"),), 1.0)]
+    progress.start_round("grid and stability ladders", ends)
+    for pack in ends:
+        progress.finish_pack(pack, Outcome(pack.pack_id, 1, 1, {"training": 1.0}))
+    assert progress.counts.done == 2 and progress.counts.diverged == 1
 
 
 def test_the_remaining_work_ends_at_zero(tmp_path: Path) -> None:

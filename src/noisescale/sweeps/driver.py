@@ -140,7 +140,8 @@ class Driver:
                 while packs := self._next_packs():
                     if self._is_time_up():
                         return
-                    self._execute(name, packs)
+                    ladders = any(pack.runs[0].purpose == "stability" for pack in packs)
+                    self._execute(f"{name} and stability ladders" if ladders else name, packs)
                     compact(self.folder / SHARDS)
                     name = "extensions"
                 done = True

@@ -32,7 +32,8 @@ class Counts:
     Args:
         done: Number of runs finished by this sweep.
         total: Number of runs of all rounds that this sweep has started.
-        diverged: Number of finished runs that diverged.
+        diverged: Number of finished runs that diverged, apart from those of stability ladders, which train until a
+            run diverges.
         failed: Number of runs in failed packs.
         began: The time of `time.monotonic` at which this sweep started.
         seconds_left: Estimated seconds left; None before any pace was seen.
@@ -115,7 +116,8 @@ class SweepProgress:
             self.counts.done += outcome.runs
         else:
             self.counts.failed += outcome.runs
-        self.counts.diverged += outcome.diverged
+        if not any(run.purpose == "stability" for run in pack.runs):
+            self.counts.diverged += outcome.diverged
         self._time_left.finish(pack, sum(outcome.seconds.values()))
         self.counts.seconds_left = self._time_left.seconds()
 
