@@ -105,7 +105,7 @@ def test_a_window_may_be_shorter_than_the_order() -> None:
         ({"order": 6}, r"dataset\.order: .*at most 4,194,304 entries.*Got: order 6 with 16 tokens"),
         ({"standardize": True}, r"dataset\.standardize: false or not given, for tokens. Got: True"),
         ({"label_noise": 0.1}, r"dataset\.label_noise: must be 0 .*labels of tokens"),
-        ({"path": "text.txt"}, r"dataset\.path: not given; only text takes it. Got: 'text.txt'"),
+        ({"path": "text.txt"}, r"dataset\.path: not given: only for text. Got: 'text.txt'"),
     ],
 )
 def test_bad_options_are_refused_by_name(options: dict[str, object], message: str) -> None:

@@ -89,7 +89,7 @@ def test_a_large_file_is_not_read_into_memory(tmp_path: Path) -> None:
         ({"context": 509, "test_size": 2}, r"dataset\.test_size: below the number of windows, 2.*Got: 2"),
         ({"context": 7, "train_size": 1000}, r"dataset\.train_size: must be at most 131.*Got: 1000"),
         ({"context": 7, "standardize": "columns"}, r"dataset\.standardize: false or not given, for tokens"),
-        ({"context": 7, "order": 2}, r"dataset\.order: not given; only language takes it. Got: 2"),
+        ({"context": 7, "order": 2}, r"dataset\.order: not given: only for language. Got: 2"),
     ],
 )
 def test_bad_options_are_refused_by_name(path: Path, options: dict[str, Any], message: str) -> None:
@@ -113,7 +113,7 @@ def test_a_missing_file_is_refused_by_name(path: Path) -> None:
     with pytest.raises(BadInput, match=r"dataset\.path: .*absent.txt \(No such file"):
         load(path.with_name("absent.txt"))
     path.write_bytes(b"")
-    with pytest.raises(BadInput, match=r"dataset\.context: at most 0, so that the 0 bytes"):
+    with pytest.raises(BadInput, match=r"dataset\.path: a text\. Got: .*, which is empty"):
         load(path)
     path.write_bytes("Ö".encode()[:1])
     with pytest.raises(BadInput, match="where byte 0 is not"):

@@ -162,7 +162,7 @@ def test_an_option_that_is_no_count_is_refused_by_its_key(key: str, value: Any) 
 
 
 def test_a_key_that_the_data_set_ignores_is_refused() -> None:
-    with pytest.raises(BadInput, match=r"dataset\.vocabulary: not given; only .*your function takes it. Got: 7"):
+    with pytest.raises(BadInput, match=r"dataset\.vocabulary: not given: only for .*your function. Got: 7"):
         load_dataset(DatasetOptions("digits", vocabulary=7))
 
 

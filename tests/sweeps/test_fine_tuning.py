@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -117,8 +119,17 @@ def test_files_that_do_not_fit_are_refused_with_the_names(
     torch.save({**weights, "3.bias": torch.zeros(11)}, path)
     message = refused(tuned(make_spec, path), folder)
     assert "the shapes of the model: 3.bias (10,)" in message and "3.bias (11,)" in message
-    path.write_bytes(b"no weights")
-    assert "a file of weights" in refused(tuned(make_spec, path), folder)
+    torch.save({**weights, "3.bias": torch.full((10,), math.nan)}, path)
+    assert refused(tuned(make_spec, path), folder) == (
+        "model.checkpoint: finite weights. Got: NaN or infinity in 3.bias."
+    )
+    for content in (b"no weights", b"", pickle.dumps(Path("a"))):
+        path.write_bytes(content)
+        message = refused(tuned(make_spec, path), folder)
+        assert message.startswith("model.checkpoint: a file of weights, as torch.save(model.state_dict(), path)")
+        assert str(path) in message and "weights_only" not in message and "\\x1b" not in message
+    torch.save(nn.Linear(2, 2), path)
+    assert refused(tuned(make_spec, path), folder).endswith("such as a whole pickled module or a text.")
     assert "model.checkpoint" in refused(tuned(make_spec, tmp_path / "none.pt"), folder)
 
 

@@ -136,7 +136,7 @@ REFUSED = [
     (
         "training.schedule",
         {"kind": "constant", "at": [0.5]},
-        "a key of the schedule 'constant': warmup, of",
+        "the name of an option of 'constant': warmup, of",
     ),
     ("training.schedule", {"kind": "step", "at": [0.7, 0.2]}, "rising shares of the budget"),
     ("training.schedule", {"kind": "step", "at": [0.7], "factor": 2}, "between 0 and 1"),

@@ -201,7 +201,7 @@ def _check_keys(options: DatasetOptions, source: Source) -> None:
         if value not in (None, False) and key not in source.keys:
             takers = [name for name, row in KNOWN_DATASETS.items() if key in row.keys]
             takers += ["your function"] if key in USER_FUNCTION.keys else []
-            raise BadInput(f"dataset.{key}", f"not given; only {' and '.join(takers)} takes it", repr(value))
+            raise BadInput(f"dataset.{key}", f"not given: only for {' and '.join(takers)}", repr(value))
 
 
 def _hash(inputs: Mapping[str, Array | NamedArrays], targets: Mapping[str, Array], raw: RawArrays) -> str:

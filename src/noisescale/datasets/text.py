@@ -42,6 +42,8 @@ def load_text(options: DatasetOptions) -> RawArrays:
     path, context = Path(options.path).expanduser(), options.context or DEFAULT_CONTEXT
     digest = _digest_of_text(path)
     size = path.stat().st_size
+    if not size:
+        raise BadInput("dataset.path", "a text", f"{path}, which is empty")
     windows = (size - 1) // context
     if windows < 2:
         required = f"at most {max(0, (size - 1) // 2)}, so that the {size} bytes of the text have two windows"

@@ -68,7 +68,21 @@ def read_torch_data(name: str, train: Any, test: Any) -> tuple[Parts, tuple[str,
         )
     else:
         train_arrays, test_arrays = _read(first), _read(second)
+        _check_padding(first, second, train_arrays, test_arrays)
     return (*_pair(train_arrays), *_pair(test_arrays)), (*first.notes, *second.notes)
+
+
+def _check_padding(
+    first: Items, second: Items, train_arrays: Mapping[_Key, Array], test_arrays: Mapping[_Key, Array]
+) -> None:
+    """Check that two collate functions pad to the same length. One function for both pads them together."""
+    if first.collate is None or second.collate is None:
+        return
+    for key in train_arrays.keys() & test_arrays.keys():
+        expected, got = (list(arrays[key].shape[1:]) for arrays in (train_arrays, test_arrays))
+        if got != expected:
+            required = f"items of the shape of the training items, {expected}: one collate function for both pads alike"
+            raise BadInput(second.name, required, got)
 
 
 def _pair(arrays: dict[_Key, Array]) -> tuple[Array | NamedArrays, Array]:

@@ -54,7 +54,7 @@ class Items:
             yield from islice(self.data, len(self) + 1)  # one more shows that the length is wrong
         else:
             for index in range(len(self)):
-                yield self.data[index]
+                yield self[index]
 
     def some(self, number: int) -> dict[int, Any]:
         """Return the first items by their index and, where items have an index, as many spread over the others."""
@@ -62,7 +62,14 @@ class Items:
             return dict(enumerate(islice(self.data, number)))
         length = len(self)
         spread = range(number, length, max(1, (length - number) // number))
-        return {index: self.data[index] for index in (*range(min(number, length)), *spread)}
+        return {index: self[index] for index in (*range(min(number, length)), *spread)}
+
+    def __getitem__(self, index: int) -> Any:
+        try:
+            return self.data[index]
+        except IndexError as error:  # as an iteration it would end here without a word
+            required = f"as many items as its length states, {len(self)}"
+            raise BadInput(self.name, required, f"none of index {index}") from error
 
 
 def is_torch_data(value: object) -> bool:

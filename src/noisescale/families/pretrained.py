@@ -99,6 +99,9 @@ class PretrainedFactory:
                 for values in (tensors, weights)
             )
             raise BadInput(_KEY, f"weights with the shapes of the model: {required}", got)
+        broken = [name for name in names if not bool(torch.isfinite(weights[name]).all())]
+        if broken:
+            raise BadInput(_KEY, "finite weights", f"NaN or infinity in {_listed(broken)}")
         with torch.no_grad():
             for name in names:
                 tensors[name].copy_(weights[name])
@@ -116,4 +119,7 @@ def _listed(names: Sequence[str]) -> str:
 def _read(path: Path, digest: str) -> dict[str, Tensor]:
     if (got := file_digest(path)) != digest:
         raise BadInput(_KEY, f"the file with which the sweep was planned, digest {digest}", f"{path}, digest {got}")
-    return read_weights(path)
+    try:
+        return read_weights(path)
+    except BadInput as error:
+        raise BadInput(_KEY, error.required, f"{error.name}: {error.got}") from None

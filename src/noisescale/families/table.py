@@ -31,6 +31,7 @@ class Family:
         defaults: Default values of options that no other family has.
         query_rows: Rows of weights that compute the queries of attention.
         read_outs: Values of `read_out`, of families that have this option.
+        takes_tokens: Whether inputs may be tokens.
     """
 
     build: Callable[..., nn.Module]
@@ -38,6 +39,7 @@ class Family:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     query_rows: tuple[str, ...] = ()
     read_outs: tuple[str, ...] = ()
+    takes_tokens: bool = False
 
 
 # What the read-out of a convolutional network takes: the mean over positions, or all of them.
@@ -55,7 +57,7 @@ FAMILIES: dict[str, Family] = {
     ),
     "transformer": Family(
         transformer, ("depth", "heads", "dropout", "tied", "read_out"), defaults={"heads": 4}, query_rows=QUERY_ROWS,
-        read_outs=("tokens", "mean"),
+        read_outs=("tokens", "mean"), takes_tokens=True,
     ),
 }  # fmt: skip
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -87,6 +88,8 @@ def _read(path: Path) -> Any:
         raise BadInput(str(path), "a readable checkpoint", error.strerror or one_line(error)) from None
     except BadInput:
         raise
+    except UnpicklingError:  # torch's message advises to run what the file holds
+        raise BadInput(str(path), required, "something else, such as a whole pickled module or a text") from None
     except Exception as error:  # a damaged or foreign file can raise almost anything
         raise BadInput(str(path), required, one_line(error)) from None
 

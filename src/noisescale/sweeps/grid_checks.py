@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import product
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -14,6 +14,7 @@ from torch import nn
 from noisescale.datasets import Dataset
 from noisescale.errors import BadInput, one_line
 from noisescale.families import FAMILIES, build, converted, family_factory, in_mode
+from noisescale.input_shapes import InputShape, NamedShapes, vocabulary_of
 from noisescale.measure import INSTRUMENTS, Problem
 from noisescale.named_inputs import in_precision, wide
 from noisescale.parameterizations import reference_width
@@ -76,6 +77,9 @@ def check_grid(grid: Grid) -> list[str]:
     axes, fit = grid.spec.grid, grid.spec.fit
     family_factory(grid.model)  # before the data, which may have to be downloaded
     data = grid.dataset(grid.label_noises[0])
+    name = grid.model.family
+    if vocabulary_of(data.input_shape) is not None and name in FAMILIES and not FAMILIES[name].takes_tokens:
+        raise BadInput("model.family", "'transformer' or a factory of yours, for inputs that are tokens", repr(name))
     check_loss(grid.spec.training.loss, data.y_train)
     check_augmentation(grid.spec.training.augmentation, data.input_shape)
     check_metric(grid.metric, data.y_train, grid.spec.training.loss)
@@ -144,7 +148,7 @@ def _check_outputs(grid: Grid, width: int, data: Dataset) -> None:
     targets = data.y_train[:1].repeat_interleave(2, 0)
     expected = (*targets.shape[: targets.dim() - targets.is_floating_point()], data.num_classes)
     inputs = wide(data.x_train[:1]).repeat_interleave(2, 0)
-    required = f"a module that maps a batch of shape (2, {', '.join(map(str, data.input_shape))}) to {expected}"
+    required = f"a module that maps {_batch(data.input_shape)} to {expected}"
     shapes = data.input_shape, data.num_classes
     module = _called(lambda: in_mode(grid.factory(width, *shapes), training=False), required, width)
     outputs = _called(lambda: module(inputs.clone()), required, width)
@@ -160,10 +164,18 @@ def _check_outputs(grid: Grid, width: int, data: Dataset) -> None:
     _called(lambda: converted(module, dtype)(inputs), required, width)
 
 
-def _hint(outputs: object, got: object, expected: tuple[int, ...]) -> str:
+def _batch(shape: InputShape) -> str:
+    if isinstance(shape, NamedShapes):
+        return f"one dictionary of {', '.join(map(repr, shape))}, of two examples,"
+    return f"a batch of shape (2, {', '.join(map(str, shape))})"
+
+
+def _hint(outputs: object, got: Any, expected: tuple[int, ...]) -> str:
     """Return what usually helps where outputs are not those that the loss takes."""
     if isinstance(outputs, tuple | list | Mapping) or hasattr(outputs, "__dataclass_fields__"):
         return " (model.outputs selects an entry)"
+    if isinstance(got, tuple) and len(expected) == 2 and len(got) == 3 and got[::2] == expected:
+        return " (where each example has one label, a transformer needs model.read_out = 'mean')"
     if len(expected) == 3 and got in ((2, 1, expected[2]), (2, expected[2])):
         return " (if it returns every token only with targets, give it any: `EveryToken` in examples/common_models.py)"
     return ""

@@ -33,7 +33,11 @@ def check_objective(grid: Grid, data: Dataset) -> None:
             user raises an error, returns something else or draws random numbers, or the metric is not finite.
     """
     run = grid.cell(grid.points()[0])[0]
+    for name in ("y_train", "y_validation", "y_test"):
+        _check_ignored(run, name, getattr(data, name))
     objective = objective_of(run, data)
+    for size in grid.train_sizes[:-1] if run.class_weights else ():  # of fewer examples, a class may be missing
+        objective_of(run, grid.dataset(run.label_noise, size))
     if not isinstance(objective, UserObjective) and ":" not in grid.metric:
         return
     module = grid.factory(run.width, data.input_shape, data.num_classes)
@@ -47,6 +51,21 @@ def check_objective(grid: Grid, data: Dataset) -> None:
         _check_metric(grid.metric, run, outputs, data, objective)
 
 
+def _check_ignored(run: Run, name: str, labels: Tensor) -> None:
+    """Check that every label which is no class is the ignored one, and that some labels are not ignored."""
+    if labels.is_floating_point() or not len(labels):
+        return
+    hidden = (labels < 0) if run.ignore_index is None else (labels < 0) & (labels != run.ignore_index)
+    if bool(hidden.any()):
+        got, mark = "none" if run.ignore_index is None else run.ignore_index, int(labels[hidden].min())
+        if ":" in run.loss:
+            required = f"'cross_entropy' with training.ignore_index = {mark}, because {name} has this negative label"
+            raise BadInput("training.loss", required, repr(run.loss))
+        raise BadInput("training.ignore_index", f"{mark}, because {name} has this negative label", got)
+    if run.ignore_index is not None and not bool((labels != run.ignore_index).any()):
+        raise BadInput("training.ignore_index", f"a label that leaves some targets of {name}", f"{run.ignore_index}")
+
+
 def _check_loss(run: Run, objective: Objective, outputs: Tensor, targets: Tensor) -> None:
     expected = tuple(targets.shape[: 1 if targets.is_floating_point() else None])
     required = f"a function of outputs {list(outputs.shape)} and targets {list(targets.shape)} to values {expected}"
@@ -55,12 +74,12 @@ def _check_loss(run: Run, objective: Objective, outputs: Tensor, targets: Tensor
         got = tuple(value.shape) if isinstance(value, Tensor) else f"a {type(value).__name__}"
         if got != expected:
             raise BadInput("training.loss", required, got)
+    if not bool(torch.isfinite(values[0]).all()):
+        raise BadInput("training.loss", "finite values for a new model", values[0].flatten().tolist())
     if not torch.equal(*values):
         raise BadInput(
             "training.loss", "a function of the outputs and the targets alone", "other values at a second call"
         )
-    if not bool(torch.isfinite(values[0]).all()):
-        raise BadInput("training.loss", "finite values for a new model", values[0].flatten().tolist())
     leaf = outputs.clone().requires_grad_()
     with torch.enable_grad(), contained():
         loss = objective.of_run(leaf, targets)

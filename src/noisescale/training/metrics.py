@@ -225,7 +225,10 @@ def _user_values(reference: str, outputs: Tensor, split: Split, *, finite: bool 
     for outputs_of_run in outputs:
         try:
             with contained():
-                value = float(function(outputs_of_run.clone(), targets.clone()))
+                returned = function(outputs_of_run.clone(), targets.clone())
+            if isinstance(returned, str):
+                raise TypeError(f"the text {returned!r}")
+            value = float(returned)
             # Outputs of a run that diverges need not have a metric.
             if finite and not math.isfinite(value) and bool(torch.isfinite(outputs_of_run).all()):
                 raise ValueError(f"the metric {value} of finite outputs")

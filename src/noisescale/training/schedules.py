@@ -319,7 +319,7 @@ def _described(table: Mapping[str, Any]) -> Schedule:
         if name == "kind":
             continue
         if name not in known:
-            raise BadInput(name, f"a key of the schedule {kind!r}: {', '.join(known)}", repr(value))
+            raise BadInput(name, f"the name of an option of {kind!r}: {', '.join(known)}", repr(value))
         values[name] = _checked(name, value, known[name])
     return schedule(**values)
 
