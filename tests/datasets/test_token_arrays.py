@@ -132,7 +132,7 @@ def test_sequences_of_vectors_may_have_labels_at_each_position() -> None:
         ({"y_test": NEXT[6:9]}, {}, r"own y_test: must be as long as its inputs, 4. Got: 3"),
         ({"y_test": NEXT[6:, 0]}, {}, r"own y_test: must be of the same kind .*of 5 tokens. Got: class labels"),
         ({"y_train": NEXT[:6] - 2}, {}, r"own y_train: labels of tokens .*the same negative number.*Got: -1 and -2"),
-        ({"y_train": NEXT[:6] * 0 - 1}, {}, r"own y_train: at least one token must have a label.*Got: only -1"),
+        ({"y_train": NEXT[:6] * 0 - 1}, {}, r"own y_train: at least one label must be 0 or above.*Got: only -1"),
         ({"y_train": NEXT[:6] + 100}, {}, r"at most the number of labels, 50. Got: a largest label of 106"),
     ],
 )

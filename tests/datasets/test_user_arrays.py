@@ -181,7 +181,7 @@ def with_bad_entries(array: np.ndarray, *entries: float) -> np.ndarray:
         ("y_test", TEST_LABELS[:, None], r"integer labels of shape \[N\].*Got: int64 of shape \[4, 1\]"),
         ("y_train", np.zeros((6, 0)), r"real-valued targets.*Got: float64 of shape \[6, 0\]"),
         ("y_train", np.array(1.0), r"real-valued targets.*Got: float64 of shape \[\]"),
-        ("y_train", LABELS - 1, "0 to K - 1. Got: 2 negative labels, the smallest -1"),
+        ("y_train", LABELS - 1, "0 to K - 1, or -100 where .* Got: 2 negative labels, the smallest -1"),
         ("y_test", TEST_LABELS * 1000, "at most the number of examples, 10. Got: a largest label of 3000"),
         ("y_test", np.ones((4, 2)), "same kind as y_train, class labels. Got: real-valued targets of 2 columns"),
     ],

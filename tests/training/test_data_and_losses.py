@@ -71,6 +71,11 @@ def drawn(kind: str) -> Tensor:
         "tokens": lambda: torch.randint(KINDS, (EXAMPLES, LENGTH), generator=generator),
         "bytes": lambda: torch.randint(KINDS, (EXAMPLES, LENGTH), generator=generator).to(torch.uint8),
         "class": lambda: torch.randint(OUTPUTS, (EXAMPLES,), generator=generator),
+        "class, or −100": lambda: torch.where(
+            torch.rand(EXAMPLES, generator=generator) < 0.3,
+            -100,
+            torch.randint(OUTPUTS, (EXAMPLES,), generator=generator),
+        ),
         "class of each token": lambda: torch.randint(KINDS, (EXAMPLES, LENGTH), generator=generator),
         "several labels": lambda: torch.randint(2, (EXAMPLES, OUTPUTS), generator=generator).float(),
         "one label": lambda: torch.randint(2, (EXAMPLES, 1), generator=generator).float(),
@@ -145,6 +150,10 @@ ROWS = [
     Row(
         "tokens", "class of each token", f"{_CE}, some ignored", "nn.CrossEntropyLoss(ignore_index=2)",
         lambda _: nn.CrossEntropyLoss(ignore_index=2), {"ignore_index": 2}, {"microbatch": 3},
+    ),
+    Row(
+        "vectors", "class, or −100", f"{_CE}, some ignored", "nn.CrossEntropyLoss(ignore_index=-100)",
+        lambda _: nn.CrossEntropyLoss(ignore_index=-100), {"ignore_index": -100},
     ),
     Row("vectors", "several labels", _BCE, "nn.BCEWithLogitsLoss()", lambda _: nn.BCEWithLogitsLoss()),
     Row("tokens", "one label", _BCE, "nn.BCEWithLogitsLoss()", lambda _: nn.BCEWithLogitsLoss()),

@@ -90,6 +90,8 @@ def _load_dataset(options: DatasetOptions) -> Dataset:
     if options.label_noise > 0 and not (has_classes and raw.y_train.ndim == 1):
         required = "must be 0 for real-valued targets and for labels of tokens"
         raise BadInput("dataset.label_noise", required, options.label_noise)
+    if options.label_noise > 0 and raw.y_train.min() < 0:
+        raise BadInput("dataset.label_noise", "must be 0 where some labels are hidden", options.label_noise)
     parts = choose_parts(raw, options)
     y_train = raw.y_train[parts.train]
     if options.label_noise > 0:

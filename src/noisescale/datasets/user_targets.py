@@ -9,6 +9,9 @@ from noisescale.datasets.plain_arrays import check_finite, real_array
 from noisescale.datasets.tokens import as_integers
 from noisescale.errors import BadInput
 
+# The label that torch's cross-entropy ignores if it is not told another.
+HIDDEN = -100
+
 
 def read_targets(
     value: object, name: str, examples: int, lengths: tuple[int, ...], *, multi_label: bool = False
@@ -73,7 +76,8 @@ def _as_float32(array: Array, name: str) -> Array:
 def count_classes(name: str, y_train: Array, y_test: Array) -> int:
     """Return the number of classes K, the largest label + 1.
 
-    Labels of tokens may be hidden by a negative number, the same everywhere, which the loss must ignore.
+    Labels of tokens may be hidden by a negative number, the same everywhere, which the loss must ignore. Those of
+    examples may be hidden by torch's number.
 
     Args:
         name: The data set's name, for messages.
@@ -86,14 +90,15 @@ def count_classes(name: str, y_train: Array, y_test: Array) -> int:
     smallest = min(int(y_train.min()), int(y_test.min()))
     for part, labels in (("y_train", y_train), ("y_test", y_test)):
         negative = labels[labels < 0]
-        if labels.ndim == 1 and negative.size:
+        if labels.ndim == 1 and (negative != HIDDEN).any():
             got = f"{negative.size} negative labels, the smallest {int(negative.min())}"
-            raise BadInput(f"{name} {part}", "labels must be 0 to K - 1", got)
+            required = f"labels must be 0 to K - 1, or {HIDDEN} where training.ignore_index is {HIDDEN}"
+            raise BadInput(f"{name} {part}", required, got)
         if (negative != smallest).any():
             required = "labels of tokens must be 0 to K - 1, or the same negative number where the loss ignores them"
             raise BadInput(f"{name} {part}", required, f"{int(negative.max())} and {smallest}")
         if negative.size == labels.size:
-            raise BadInput(f"{name} {part}", "at least one token must have a label of 0 or above", f"only {smallest}")
+            raise BadInput(f"{name} {part}", "at least one label must be 0 or above", f"only {smallest}")
     classes = int(max(y_train.max(), y_test.max())) + 1
     examples = y_train.size + y_test.size
     if not 2 <= classes <= examples:
