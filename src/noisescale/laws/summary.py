@@ -13,6 +13,7 @@ from noisescale.laws.stability import CONVENTION
 
 # With fewer than eight seeds the interval of the optimum still covers the truth, but it is wide and often unbounded.
 _FEW_SEEDS = 8
+_FULL_BATCH = "is the whole training set, whose gradient has no noise"
 
 
 def summary_rows(group: Group, metric: str) -> Iterator[SummaryRow]:
@@ -81,8 +82,14 @@ def fit_warnings(groups: Sequence[Group], metric: str, select_on: str) -> tuple[
             warnings.append(
                 "no stability ladder: stability-limited optima cannot be detected, and the largest batch is not known"
             )
+        if all(cell.noise_scale == 0 for series in group.series for row in series.widths for cell in row.cells):
+            warnings.append(f"every batch {_FULL_BATCH}: there is no law of the noise, and only learning rates differ")
         for series in group.series:
             law = series.law(metric)
+            if not any(row.cells for row in series.widths):
+                left_out = "it has no place in a law of the noise"
+                warnings.append(f"batch size {series.fixed_value:g} {_FULL_BATCH}: {left_out}")
+                continue
             if law is None:
                 warnings.append(f"no {metric} was measured")
                 continue

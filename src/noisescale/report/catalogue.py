@@ -59,7 +59,7 @@ def catalogue(material: Material, recommendation: Recommendation | None) -> Iter
             lambda: recommended(material, recommendation),
         )  # fmt: skip
     yield Entry("heat-map", "The grid", _heat_map(material), lambda: heat_map(material))
-    if material.all_cells.temperature.notna().any():  # an optimizer without a temperature has none to show
+    if (material.all_cells.noise_scale > 0).any():  # without a noise law, or at B = N, no noise can agree
         yield Entry("collapse", "Collapse in ε/B", _collapse(material), lambda: collapse(material))
     yield Entry(
         "learning-curves", "Learning curves at the optimum", _learning(material), lambda: learning_curves(material)
