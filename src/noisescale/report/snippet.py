@@ -9,8 +9,8 @@ from typing import Any
 from noisescale.input_shapes import vocabulary_of
 from noisescale.laws import Recommendation
 
-_SQUARES = "0.5 * (model(x) - (y if y.is_floating_point() else torch.eye(data.num_classes)[y])).square().sum(1).mean()"
-_LABELS = "torch.nn.functional.cross_entropy({outputs}, {labels}{options})"
+_SQUARES = "(model(x) - (y if y.is_floating_point() else torch.eye(data.num_classes)[y])).square().sum(1).mean().div(2)"
+_LABELS = "torch.nn.functional.cross_entropy({outputs}, y{options})"
 _OTHER_LOSS = "objective.of_run(model(x), y)"
 
 
@@ -24,12 +24,14 @@ def training_snippet(folder: Path, spec: Mapping[str, Any], recommendation: Reco
     """
     shape, training = recommendation.input_shape, spec.get("training") or {}
     tokens, named = not isinstance(shape, Mapping) and vocabulary_of(shape) is not None, isinstance(shape, Mapping)
-    loss = _loss(training, tokens=tokens)
+    # Only inputs with positions may have a label for each of them.
+    positions = tokens or named or len(shape) == 2
+    loss = _loss(training, positions=positions)
     objective = loss == _OTHER_LOSS
     x = "wide(data.x_train[batch])" if named else f"data.x_train[batch]{'.long()' * tokens}"
     y = "objective.encoded(data.y_train, data.num_classes, torch.float32)" if objective else "data.y_train"
     # Labels of tokens may be stored in few bits.
-    y += "[batch]" + ".long()" * (tokens and training.get("loss", "cross_entropy") == "cross_entropy")
+    y += "[batch]" + ".flatten().long()" * (positions and loss.startswith("torch.nn.functional.cross_entropy"))
     noise = ((spec.get("grid") or {}).get("label_noise") or [(spec.get("dataset") or {}).get("label_noise", 0.0)])[0]
     width = "" if recommendation.fixed else f", width={recommendation.width:g}"
     schedule, step = ["scheduler = recommendation.schedule(optimizer)"], ["    scheduler.step()"]
@@ -63,10 +65,10 @@ def training_snippet(folder: Path, spec: Mapping[str, Any], recommendation: Reco
     )
 
 
-def _loss(training: Mapping[str, Any], *, tokens: bool) -> str:
+def _loss(training: Mapping[str, Any], *, positions: bool) -> str:
     """Return the loss of a batch as a function of torch, or else as that of the study."""
     name = training.get("loss", "cross_entropy")
-    if name == "mse":
+    if name == "mse" and not positions:
         return _SQUARES
     if name != "cross_entropy" or training.get("class_weights") is not None:
         return _OTHER_LOSS
@@ -74,5 +76,4 @@ def _loss(training: Mapping[str, Any], *, tokens: bool) -> str:
     # An ignored index of 0 is one.
     stated = {key: value for key, value in given.items() if value is not None and (value or key == "ignore_index")}
     options = "".join(f", {key}={value!r}" for key, value in stated.items())
-    outputs, labels = ("model(x).flatten(0, -2)", "y.flatten()") if tokens else ("model(x)", "y")
-    return _LABELS.format(outputs=outputs, labels=labels, options=options)
+    return _LABELS.format(outputs="model(x).flatten(0, -2)" if positions else "model(x)", options=options)
