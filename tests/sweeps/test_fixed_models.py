@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections.abc import Callable
@@ -88,6 +89,8 @@ def test_nothing_that_people_read_speaks_of_a_width(study: Study, capsys: pytest
     for command in (["fit", folder], ["recommend", folder], ["report", folder]):
         assert main(command) == 0
         printed = capsys.readouterr()
+        if command[0] == "recommend":
+            assert printed.out.splitlines()[-1].startswith(f"`noisescale report {folder}` prints a program")
         assert not re.search(r"\bwidths?\b", printed.out + printed.err), (printed.out, printed.err)
     page = (study.folder / "report" / "index.html").read_text(encoding="utf-8")
     visible = page.partition("<body")[2].partition("<h2>Glossary")[0]
@@ -119,7 +122,7 @@ def test_a_study_with_widths_asks_for_the_width(make_spec: MakeSpec, tmp_path: P
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_the_loop_that_the_report_prints_trains_the_recommendation(
-    optimizer: str, make_spec: MakeSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    optimizer: str, make_spec: MakeSpec, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     schedule = {"kind": "warmup_stable_decay", "warmup": 0.1, "decay": 0.5, "final": 0.2}
     changes = {"grid__learning_rate": [0.003, 0.01, 0.03]} if optimizer == "adamw" else {}
@@ -132,8 +135,12 @@ def test_the_loop_that_the_report_prints_trains_the_recommendation(
     assert len(program.splitlines()) < 25
     names: dict[str, Any] = {}
     torch.manual_seed(0)
+    capsys.readouterr()
     exec(compile(unescape(program), "snippet", "exec"), names)
     recommendation, data = names["recommendation"], names["data"]
+    expected = recommendation.expected_metric
+    printed = [f"{expected.run_low}", f"{expected.run_high}"] if math.isfinite(expected.run_low) else []
+    assert capsys.readouterr().out.split() == printed
     # After the last step, the rate is the end of the schedule.
     assert names["scheduler"].last_epoch == recommendation.steps
     rates = [group["lr"] for group in names["optimizer"].param_groups]
