@@ -85,15 +85,14 @@ def _training_options(group: Group, momentum: float) -> list[str]:
     differs = differs or options.get("decay") == "decoupled"
     if (factor := shrinks.get(options.get("decay", ""))) and differs and group.number("weight_decay"):
         lines.append(f"{options['decay']} weight decay: every step also multiplies the weights by {factor}")
-    for pattern, number in (multipliers := multipliers_of_text(options.get("rate_multipliers") or "")).items():
+    for pattern, number in multipliers_of_text(options.get("rate_multipliers") or "").items():
         lines.append(f"the rate of {pattern} times {number:g}")
     if digest := options.get("checkpoint"):
         lines.append(f"fine-tuned from the weights of a file with the digest {digest}")
     if names := options.get("no_decay"):
         lines.append(f"no weight decay on {names.replace(' ', ' and ')}")
-    factors = " and by its factor from model.rate_multipliers" if multipliers else ""
     if (bound := options.get("clip_norm")) is not None:
-        lines.append(f"gradients clipped at √(Σ c‖g‖²) = {bound:g}, where c is a group's rate divided by ε{factors}")
+        lines.append(f"gradients clipped at √(Σ c‖g‖²) = {bound:g}, where c is the rate multiplier of SGD for a tensor")
     if names := options.get("augmentation"):
         lines.append(f"random augmentation of the training images: {names.replace(' ', ', ')}")
     return lines
