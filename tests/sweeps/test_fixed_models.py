@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from html import unescape
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import fixed_models
@@ -96,6 +97,19 @@ def test_nothing_that_people_read_speaks_of_a_width(study: Study, capsys: pytest
     visible = page.partition("<body")[2].partition("<h2>Glossary")[0]
     visible = re.sub(r"<svg.*?</svg>", "", visible, flags=re.DOTALL)
     assert not re.search(r"\bwidths?\b", re.sub(r"<[^>]*>", " ", visible))
+
+
+def test_neither_failed_runs_nor_a_check_name_a_width(study: Study, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = study.runs()
+    table = runs.assign(status=runs["status"].where(runs["seed"] != 0, "diverged"))
+    warnings = recommend(SimpleNamespace(spec=study.spec, runs=lambda: table)).warnings
+    assert any("in the cell behind this recommendation (ε = " in text for text in warnings)
+    assert not any("width" in text for text in warnings)
+    arguments = ["recommend", str(study.folder), "--check", "--check-seeds", "2"]
+    assert main(arguments) == 0 and main([*arguments, "--check-budget", "0"]) == 2
+    printed = capsys.readouterr()
+    assert "2 fresh seeds: about" in printed.err and "the estimated time. Got: 0" in printed.err
+    assert "width" not in printed.out + printed.err
 
 
 def test_a_fixed_model_has_a_recommendation_without_a_width(study: Study) -> None:
