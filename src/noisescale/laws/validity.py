@@ -52,7 +52,7 @@ def conditions(
         f"training set of {train_size} examples, {inputs}",
         f"{momentum_text}{rate}",
         *_training_options(group, momentum),
-        f"trained for up to {steps} steps; training time ε·steps = {time:.4g}",
+        _budget(series, steps, time),
         *horizon,
     ]
     if series.axis == "batch_size" and series.budget == "steps":
@@ -72,6 +72,16 @@ def conditions(
             f"measured at B = {series.fixed_value:g} and a fixed number of steps: at another batch size keep ε·steps"
         )
     return tuple(lines)
+
+
+def _budget(series: Series, steps: int, time: float) -> str:
+    """Say how long the cells were trained, and why a recommendation may have another number of steps."""
+    trained = f"trained for up to {steps:,} steps"
+    if series.quantity == "learning_rate":
+        return trained
+    if series.budget == "epochs":
+        return f"{trained}: at another batch size the same epochs take another number of steps"
+    return f"{trained}, at ε·steps = {time:.4g}: at another rate the same ε·steps takes another number of steps"
 
 
 def _training_options(group: Group, momentum: float) -> list[str]:
