@@ -60,6 +60,18 @@ def test_a_trained_budget_may_be_asked_for(study: Any) -> None:
         recommend(study, 128, train_size=100)
 
 
+def test_warnings_name_their_group(study: Any) -> None:
+    table = study.runs()
+    short = table["steps"] == 1000
+    # The shorter runs learn nothing, and have no law.
+    for name in ("test_accuracy", "validation_accuracy"):
+        table[name] = table[name].where(~short, 0.1 + 0.001 * table["seed"])
+    warnings = fit(replace(study, table=table)).warnings
+    assert any(text.startswith("ntk, steps 1000: no cell beats the constant predictor") for text in warnings)
+    inconclusive = [text for text in warnings if "the law is inconclusive" in text]
+    assert inconclusive and all("ntk, steps 1000: " in text for text in inconclusive)
+
+
 def test_sizes_are_whole_numbers(study: Any) -> None:
     table = study.runs()
     large = table.assign(steps=table["steps"] * 1000)

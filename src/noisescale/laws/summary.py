@@ -76,8 +76,9 @@ def fit_warnings(groups: Sequence[Group], metric: str, select_on: str) -> tuple[
     if select_on == "test":
         warnings.append("the optimum is chosen and reported on the same test set: use validation data for real use")
     for group in groups:
+        name = _name(group)
         if warning := constant_predictor_warning(group, metric):
-            warnings.append(warning)
+            warnings.append(f"{name}: {warning}" if group.varied else warning)
         if not group.edges:
             warnings.append(
                 "no stability ladder: stability-limited optima cannot be detected, and the largest batch is not known"
@@ -93,7 +94,7 @@ def fit_warnings(groups: Sequence[Group], metric: str, select_on: str) -> tuple[
             if law is None:
                 warnings.append(f"no {metric} was measured")
                 continue
-            setting = f"{series.fixed.replace('_', ' ')} {series.fixed_value:g}, {group.parameterization}"
+            setting = f"{series.fixed.replace('_', ' ')} {series.fixed_value:g}, {name}"
             if law.status != "ok":
                 warnings.append(f"{setting}: the law is inconclusive: {law.advice}")
             elif law.bends:
@@ -112,3 +113,9 @@ def fit_warnings(groups: Sequence[Group], metric: str, select_on: str) -> tuple[
                         "the batch size varies at a fixed number of epochs, so less noise also means more training time"
                     )
     return tuple(dict.fromkeys(warnings))
+
+
+def _name(group: Group) -> str:
+    """Name a group by its parameterization and by what else differs between the groups of the study."""
+    others = {key: value for key, value in group.varied.items() if key != "parameterization" and value is not None}
+    return ", ".join([group.parameterization, *(f"{key.replace('_', ' ')} {value}" for key, value in others.items())])
