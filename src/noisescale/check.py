@@ -58,7 +58,8 @@ def check_recommendation(
         held=held,
     )
     trained_width, settings, seconds = _affordable(runs, recommendation, recommend_again, budget, log)
-    log(f"check: {len(settings)} settings, {seeds} fresh seeds, width {trained_width}: about {seconds:.1f} s")
+    place = "" if recommendation.fixed else f", width {trained_width}"
+    log(f"check: {len(settings)} settings, {seeds} fresh seeds{place}: about {seconds:.1f} s")
     values = runs.train(settings, trained_width)
     metric = runs.grid.metric
     check = compare_settings(
@@ -98,7 +99,8 @@ def _affordable(
             log(f"check: width {width} would take about {estimates[width]:.1f} s, above the {budget:g} s allowed")
             return narrower, narrower_settings, estimates[narrower]
     least = min(estimates, key=lambda candidate: estimates[candidate])
-    required = f"at least {estimates[least]:.3g} s, the estimated time at width {least}"
+    place = "" if recommendation.fixed else f" at width {least}"
+    required = f"at least {estimates[least]:.3g} s, the estimated time{place}"
     raise BadInput("--check-budget", required, f"{budget:g}")
 
 

@@ -50,12 +50,39 @@ def test_a_trained_budget_may_be_asked_for(study: Any) -> None:
     asked = recommend(study, 128, examples=int(0.6 * 1000 * near.batch_size))
     assert asked.steps * asked.batch_size == pytest.approx(0.6 * 1000 * near.batch_size, rel=0.01)
     assert any("number of steps 1000" in line or "steps 1000" in line for line in asked.basis)
-    with pytest.raises(BadInput, match=r"--set steps: one of the trained values \(1000.*4000.*2000"):
+    with pytest.raises(BadInput, match=r"^--steps: one of the trained values \(1000, 4000\)\. Got: 2000"):
         recommend(study, 128, steps=2000)
+    with pytest.raises(BadInput, match=r"^--set steps: one of the trained values \(1000, 4000\)\. Got: 2000"):
+        recommend(study, 128, held={"steps": 2000})
     with pytest.raises(BadInput, match="--examples: within a factor of 1.5"):
         recommend(study, 128, examples=10)
     with pytest.raises(BadInput, match="--train-size: left out, because the study compares no such sizes"):
         recommend(study, 128, train_size=100)
+
+
+def test_warnings_name_their_group(study: Any) -> None:
+    table = study.runs()
+    short = table["steps"] == 1000
+    # The shorter runs learn nothing, and have no law.
+    for name in ("test_accuracy", "validation_accuracy"):
+        table[name] = table[name].where(~short, 0.1 + 0.001 * table["seed"])
+    warnings = fit(replace(study, table=table)).warnings
+    assert any(text.startswith("ntk, steps 1000: no cell beats the constant predictor") for text in warnings)
+    inconclusive = [text for text in warnings if "the law is inconclusive" in text]
+    assert inconclusive and all("ntk, steps 1000: " in text for text in inconclusive)
+
+
+def test_sizes_are_whole_numbers(study: Any) -> None:
+    table = study.runs()
+    large = table.assign(steps=table["steps"] * 1000)
+    large = replace(study, spec={**study.spec, "grid": {"steps": [1_000_000, 4_000_000]}}, table=large)
+    for each, smaller, larger in ((study, "1000", "4000"), (large, "1000000", "4000000")):
+        fitted = fit(each)
+        titles = " ".join(data.title for data in fit_table_data(fitted))
+        assert f"steps {smaller}," in titles and f"steps {larger}," in titles
+        basis = " ".join(recommend(fitted, 128).basis)
+        assert f"{larger} of {smaller}, {larger}" in basis and f"steps {larger}" in basis
+    assert fit_table_data(fit(large))[-1].rows[0][1] == "1,000,000"
 
 
 def test_the_table_has_the_best_setting_of_each_width_and_budget(study: Any) -> None:

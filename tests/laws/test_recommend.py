@@ -285,6 +285,22 @@ def test_the_validity_describes_the_inputs(shape: tuple[int, ...], standardize: 
     assert inputs_in_words(shape, standardize) == words
 
 
+def test_the_validity_says_why_steps_differ_from_the_trained_ones(make_study: Make) -> None:
+    recommendation = recommend(make_study(rates=(2.0,)), width=512)
+    assert recommendation.steps != 5000
+    (line,) = (line for line in recommendation.validity if "trained for" in line)
+    assert line.startswith("trained for up to 5,000 steps, at ε·steps = 1e+04: ")
+    assert line.endswith("at another rate the same ε·steps takes another number of steps")
+    epochs = recommend(make_study(rates=(2.0,), steps=None, epochs=4), width=512)
+    assert any("the same epochs take another number of steps" in line for line in epochs.validity)
+    # A law of the rate holds at its number of steps.
+    table = make_study(rates=(0.5, 1.0, 2.0, 4.0), batches=(8,)).runs().assign(optimizer="adamw", noise_scale=math.nan)
+    table = table.assign(beta1=0.9, beta2=0.999, epsilon=1e-8)
+    by_rate = recommend(replace(make_study(), table=table), width=128)
+    assert "trained for up to 5,000 steps" in by_rate.validity
+    assert not any("ε·steps" in line for line in by_rate.validity)
+
+
 def test_the_validity_lists_the_training_options(make_study: Make) -> None:
     study = make_study(rates=(2.0,))
     plain = recommend(study, width=512)

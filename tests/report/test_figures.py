@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +15,6 @@ from noisescale.report.figures.noise_law import noise_law
 from noisescale.report.headline import headline
 from noisescale.report.material import Material
 from noisescale.report.style import line_styles, log_ticks, pictures, plain, save, thinned
-from noisescale.store import Study
 
 SMALL = {"widths": (32, 64), "batches": (4, 8, 16, 32, 64, 128), "seeds": 3, "stability": False}
 
@@ -25,7 +26,7 @@ def full_study(make_study: Any) -> tuple[Material, Recommendation]:
     return material, recommend(fit(study), 512)
 
 
-def material_of(study: Study) -> Material:
+def material_of(study: Any) -> Material:
     fitted, runs = fit(study), study.runs()
     grid = runs[runs.purpose == "sweep"]
     return Material(
@@ -55,6 +56,17 @@ def test_unusual_studies_have_every_figure_and_sentence(make_study: Any, options
         for entry in catalogue(material, None):
             entry.draw().draw_without_rendering()
             assert entry.caption.strip().endswith(".") and "nan" not in entry.caption.lower().split()
+
+
+def test_only_a_noise_law_promises_equal_colors(make_study: Any) -> None:
+    study = make_study(**{**SMALL, "rates": (1.0, 2.0, 4.0), "batches": (4, 8)})
+    adam = {"optimizer": "adamw", "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}
+    nothing = dict.fromkeys(("noise_scale", "normalized_noise_scale", "temperature"), math.nan)
+    runs = study.runs().assign(**adam, **nothing)
+    other = SimpleNamespace(spec=study.spec, runs=lambda: runs, curves=study.curves)
+    for each, promised in ((study, True), (other, False)):
+        captions = {entry.name: entry.caption for entry in catalogue(material_of(each), None)}
+        assert ("equal ε/B" in captions["heat-map"]) == promised == ("collapse" in captions)
 
 
 def test_a_full_study_has_a_law_an_edge_and_a_recommendation(full_study: tuple[Material, Recommendation]) -> None:

@@ -87,13 +87,21 @@ def _intervals(entry: str) -> list[str]:
 
 def test_convergence_by_accuracy_is_mentioned_only_with_an_accuracy(fitted: Fit, make_study: Any) -> None:
     def mentions(fit: Fit) -> list[bool]:
-        return [any("judged by accuracy" in note for note in data.notes) for data in fit_table_data(fit)]
+        return [any("counts as converged if" in note for note in data.notes) for data in fit_table_data(fit)]
 
     assert any(mentions(fitted))
     study = make_study(seeds=8)
     runs = study.runs().assign(test_accuracy=math.nan, validation_accuracy=math.nan, chance_accuracy=math.nan)
     spec = {**study.spec, "fit": {**study.spec["fit"], "metric": "loss"}}
     assert not any(mentions(fit(SimpleNamespace(spec=spec, runs=lambda: runs))))
+
+
+def test_columns_of_a_stability_ladder_need_one(fitted: Fit, make_study: Any) -> None:
+    stability = {"ε½ (at B)", "B*"}
+    assert stability < set(fit_table_data(fitted)[0].columns)
+    without = fit_table_data(fit(make_study(seeds=3, widths=(32, 64), stability=False)))[0]
+    assert not stability & set(without.columns)
+    assert {len(without.columns)} == {len(row) for row in without.rows} and without.columns[-1] == "status"
 
 
 def test_tables_show_every_width_and_both_metrics(fitted: Fit) -> None:

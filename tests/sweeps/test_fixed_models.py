@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections.abc import Callable
 from html import unescape
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import fixed_models
@@ -88,11 +90,26 @@ def test_nothing_that_people_read_speaks_of_a_width(study: Study, capsys: pytest
     for command in (["fit", folder], ["recommend", folder], ["report", folder]):
         assert main(command) == 0
         printed = capsys.readouterr()
+        if command[0] == "recommend":
+            assert printed.out.splitlines()[-1].startswith(f"`noisescale report {folder}` prints a program")
         assert not re.search(r"\bwidths?\b", printed.out + printed.err), (printed.out, printed.err)
     page = (study.folder / "report" / "index.html").read_text(encoding="utf-8")
     visible = page.partition("<body")[2].partition("<h2>Glossary")[0]
     visible = re.sub(r"<svg.*?</svg>", "", visible, flags=re.DOTALL)
     assert not re.search(r"\bwidths?\b", re.sub(r"<[^>]*>", " ", visible))
+
+
+def test_neither_failed_runs_nor_a_check_name_a_width(study: Study, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = study.runs()
+    table = runs.assign(status=runs["status"].where(runs["seed"] != 0, "diverged"))
+    warnings = recommend(SimpleNamespace(spec=study.spec, runs=lambda: table)).warnings
+    assert any("in the cell behind this recommendation (ε = " in text for text in warnings)
+    assert not any("width" in text for text in warnings)
+    arguments = ["recommend", str(study.folder), "--check", "--check-seeds", "2"]
+    assert main(arguments) == 0 and main([*arguments, "--check-budget", "0"]) == 2
+    printed = capsys.readouterr()
+    assert "2 fresh seeds: about" in printed.err and "the estimated time. Got: 0" in printed.err
+    assert "width" not in printed.out + printed.err
 
 
 def test_a_fixed_model_has_a_recommendation_without_a_width(study: Study) -> None:
@@ -119,7 +136,7 @@ def test_a_study_with_widths_asks_for_the_width(make_spec: MakeSpec, tmp_path: P
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_the_loop_that_the_report_prints_trains_the_recommendation(
-    optimizer: str, make_spec: MakeSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    optimizer: str, make_spec: MakeSpec, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     schedule = {"kind": "warmup_stable_decay", "warmup": 0.1, "decay": 0.5, "final": 0.2}
     changes = {"grid__learning_rate": [0.003, 0.01, 0.03]} if optimizer == "adamw" else {}
@@ -132,8 +149,12 @@ def test_the_loop_that_the_report_prints_trains_the_recommendation(
     assert len(program.splitlines()) < 25
     names: dict[str, Any] = {}
     torch.manual_seed(0)
+    capsys.readouterr()
     exec(compile(unescape(program), "snippet", "exec"), names)
     recommendation, data = names["recommendation"], names["data"]
+    expected = recommendation.expected_metric
+    printed = [f"{expected.run_low}", f"{expected.run_high}"] if math.isfinite(expected.run_low) else []
+    assert capsys.readouterr().out.split() == printed
     # After the last step, the rate is the end of the schedule.
     assert names["scheduler"].last_epoch == recommendation.steps
     rates = [group["lr"] for group in names["optimizer"].param_groups]

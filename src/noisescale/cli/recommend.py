@@ -62,4 +62,5 @@ def recommend_command(
         print_json(values)
     else:
         print_tables(tables)
+        print(f"`noisescale report {folder}` prints a program that trains with a recommendation in plain torch.")
     return 0

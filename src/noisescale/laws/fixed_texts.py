@@ -12,6 +12,7 @@ _REPLACED = (
     (re.compile(r"\bat width 1, the nearest: "), "is "),
     (re.compile(r"\b[Aa]t width 1,? the "), "the "),
     (re.compile(r"^[Aa]t width 1,? "), ""),
+    (re.compile(r"\(width 1, "), "("),
     (re.compile(r" (?:at|of|for) (?:width 1\b|this width\b|any width\b)"), ""),
 )  # fmt: skip
 _OF_A_LAW = re.compile(r"the law is inconclusive: |the law bends: ")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from noisescale.errors import BadInput, unknown_name
@@ -19,12 +20,15 @@ _PROBLEM = ("label_noise",)
 _HANDICAP = 0.005
 
 
-def held_groups(groups: Sequence[Group], held: Mapping[str, object]) -> list[Group]:
+def held_groups(
+    groups: Sequence[Group], held: Mapping[str, object], options: Mapping[str, str] = MappingProxyType({})
+) -> list[Group]:
     """Return the groups that have the values that are held.
 
     Args:
         groups: Groups of a study.
         held: Hyperparameters by key, such as `{"optimizer": "sgd"}`.
+        options: Options of the command line that held a key, by key. Default: `--set`.
 
     Returns:
         The groups; at least one.
@@ -41,7 +45,8 @@ def held_groups(groups: Sequence[Group], held: Mapping[str, object]) -> list[Gro
         matching = [group for group, known in zip(remaining, values, strict=True) if _equal(known, value)]
         if not matching:
             trained = dict.fromkeys(str(value) for value in values if value is not None)
-            raise BadInput(f"--set {key}", f"one of the trained values ({', '.join(trained) or 'none'})", value)
+            required = f"one of the trained values ({', '.join(trained) or 'none'})"
+            raise BadInput(options.get(key, f"--set {key}"), required, value)
         remaining = matching
     for key in _PROBLEM:
         values = list(dict.fromkeys(group.hyperparameters.get(key) for group in remaining))
@@ -66,8 +71,8 @@ def compared_groups(groups: Sequence[Group], held: Mapping[str, object]) -> tupl
         values = {float(group.hyperparameters[key]) for group in remaining if key in group.varied}
         if key not in held and len(values) > 1:
             remaining = [group for group in remaining if float(group.hyperparameters[key]) == max(values)]
-            listed = ", ".join(f"{value:g}" for value in sorted(values))
-            sentences.append(f"the largest {_SIZE_WORDS[key]} of the study, {max(values):g} of {listed}")
+            listed = ", ".join(f"{value:.15g}" for value in sorted(values))
+            sentences.append(f"the largest {_SIZE_WORDS[key]} of the study, {max(values):.15g} of {listed}")
     return remaining, sentences
 
 

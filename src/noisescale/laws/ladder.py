@@ -113,11 +113,11 @@ def ladder_quantity(sweep: pd.DataFrame, budget: str = "steps") -> str:
         budget: Budget that is equal over cells, "steps" or "epochs".
 
     Returns:
-        A key of `QUANTITIES`: the learning rate if the optimizer has no noise scale or the rate falls to the end of a
-        fixed number of steps, the normalized noise scale if every run has a value for it, and the noise scale
-        otherwise.
+        A key of `QUANTITIES`: the learning rate if the optimizer has no noise scale, every batch is the whole training
+        set or the rate falls to the end of a fixed number of steps, the normalized noise scale if every run has a value
+        for it, and the noise scale otherwise.
     """
-    if bool(sweep["noise_scale"].isna().all()) or (budget == "steps" and _has_ladders_of_falling_rates(sweep)):
+    if not bool((sweep["noise_scale"] > 0).any()) or (budget == "steps" and _has_ladders_of_falling_rates(sweep)):
         return "learning_rate"
     return "normalized_noise_scale" if bool(sweep["normalized_noise_scale"].notna().all()) else "noise_scale"
 

@@ -43,7 +43,8 @@ class NoiseRungs(RungLadder):
         ratio = log_ratio_at(self.series, self.width)
         batch, cell = self.request.batch_size, optimum.cell
         if batch is not None and not 1 <= batch < self.train_size:
-            raise BadInput("batch_size", f"a whole number from 1 to {self.train_size - 1}", batch)
+            required = f"a whole number from 1 to {self.train_size - 1}, because larger batches have no gradient noise"
+            raise BadInput("batch_size", required, batch)
         formula = NOISE_SCALE.formula(self.fitted.replacement)
         if cell is None:
             noise = scaled(optimum.value, -ratio, NOISE_SCALE.unit, formula)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 # Why a group has no noise scale. The learning rate orders its ladders.
-NO_NOISE_SCALE = "the optimizer has no noise scale, or the rate falls to the end of a fixed number of steps"
+NO_NOISE_SCALE = (
+    "the optimizer has no noise scale, every batch is the whole training set, or the rate falls to the end of a fixed "
+    "number of steps"
+)
 
 
 @dataclass(frozen=True)

@@ -142,7 +142,7 @@ class Recommendation:
 
         Returns:
             The re-initialized model and the optimizer. The optimizer does not clip gradients; `validity` names the
-            clipping.
+            clipping, and `parameter_groups` has a method for it.
 
         Raises:
             BadInput: In the cases that `parameter_groups` lists.
@@ -160,7 +160,8 @@ class Recommendation:
 
         Returns:
             A list of groups; its attribute `model` is the re-initialized model. `validity` names the options that
-            `torch.optim` does not cover: clipping and, for SGD, decoupled or independent decay (`optimizer` adds it).
+            `torch.optim` does not cover: clipping (the list's method `clip_gradients`) and, for SGD, decoupled or
+            independent decay (`optimizer` adds it).
 
         Raises:
             BadInput: The recommendation was made from a fit, which does not know the shape of the data; the study does

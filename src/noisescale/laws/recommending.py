@@ -96,9 +96,10 @@ def recommend(
     request = Request(_checked_width(fitted, width), None if batch_size is None else int(batch_size), prefer, tolerance)
     hyperparameters = dict(held or {}) | ({} if parameterization is None else {"parameterization": parameterization})
     asked = {"steps": steps, "train_size": train_size}
-    hyperparameters |= {key: value for key, value in asked.items() if value is not None}
+    sizes_held = {key: value for key, value in asked.items() if value is not None}
+    hyperparameters |= sizes_held
     _check_sizes(fitted, {**asked, "examples": examples})
-    groups = held_groups(fitted.groups, hyperparameters)
+    groups = held_groups(fitted.groups, hyperparameters, {key: _option(key) for key in sizes_held})
     compared = hyperparameters if examples is None else {**hyperparameters, "steps": None, "epochs": None}
     groups, sizes = compared_groups(groups, compared)
     selections, skipped = _selections(fitted, groups, request, study)
@@ -135,7 +136,11 @@ def _check_sizes(fitted: Fit, asked: Mapping[str, int | None]) -> None:
         if value is not None and not needed & compared:
             axes = " or ".join(f"grid.{key}" for key in sorted(needed))
             required = f"left out, because the study compares no such sizes ({axes} lists them)"
-            raise BadInput(f"--{name.replace('_', '-')}", required, value)
+            raise BadInput(_option(name), required, value)
+
+
+def _option(key: str) -> str:
+    return f"--{key.replace('_', '-')}"
 
 
 def _near_examples(selections: Sequence[Selection], examples: int) -> list[Selection]:

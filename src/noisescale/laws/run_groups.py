@@ -117,7 +117,8 @@ def run_groups(runs: pd.DataFrame, budget: str = "steps", budgets: Sequence[floa
         differing = {name: values[name] for name in varied}
         for named in (values, differing):
             if _BUDGET in named:
-                named[budget] = named.pop(_BUDGET)
+                amount = named.pop(_BUDGET)
+                named[budget] = int(amount) if amount == int(amount) else amount
         groups.append(RunGroup(values, differing, sweep, stability, price))
     return groups
 

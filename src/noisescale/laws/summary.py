@@ -13,6 +13,7 @@ from noisescale.laws.stability import CONVENTION
 
 # With fewer than eight seeds the interval of the optimum still covers the truth, but it is wide and often unbounded.
 _FEW_SEEDS = 8
+_FULL_BATCH = "is the whole training set, whose gradient has no noise"
 
 
 def summary_rows(group: Group, metric: str) -> Iterator[SummaryRow]:
@@ -75,18 +76,25 @@ def fit_warnings(groups: Sequence[Group], metric: str, select_on: str) -> tuple[
     if select_on == "test":
         warnings.append("the optimum is chosen and reported on the same test set: use validation data for real use")
     for group in groups:
+        name = _name(group)
         if warning := constant_predictor_warning(group, metric):
-            warnings.append(warning)
+            warnings.append(f"{name}: {warning}" if group.varied else warning)
         if not group.edges:
             warnings.append(
                 "no stability ladder: stability-limited optima cannot be detected, and the largest batch is not known"
             )
+        if all(cell.noise_scale == 0 for series in group.series for row in series.widths for cell in row.cells):
+            warnings.append(f"every batch {_FULL_BATCH}: there is no law of the noise, and only learning rates differ")
         for series in group.series:
             law = series.law(metric)
+            if not any(row.cells for row in series.widths):
+                left_out = "it has no place in a law of the noise"
+                warnings.append(f"batch size {series.fixed_value:g} {_FULL_BATCH}: {left_out}")
+                continue
             if law is None:
                 warnings.append(f"no {metric} was measured")
                 continue
-            setting = f"{series.fixed.replace('_', ' ')} {series.fixed_value:g}, {group.parameterization}"
+            setting = f"{series.fixed.replace('_', ' ')} {series.fixed_value:g}, {name}"
             if law.status != "ok":
                 warnings.append(f"{setting}: the law is inconclusive: {law.advice}")
             elif law.bends:
@@ -105,3 +113,9 @@ def fit_warnings(groups: Sequence[Group], metric: str, select_on: str) -> tuple[
                         "the batch size varies at a fixed number of epochs, so less noise also means more training time"
                     )
     return tuple(dict.fromkeys(warnings))
+
+
+def _name(group: Group) -> str:
+    """Name a group by its parameterization and by what else differs between the groups of the study."""
+    others = {key: value for key, value in group.varied.items() if key != "parameterization" and value is not None}
+    return ", ".join([group.parameterization, *(f"{key.replace('_', ' ')} {value}" for key, value in others.items())])

@@ -52,7 +52,7 @@ def conditions(
         f"training set of {train_size} examples, {inputs}",
         f"{momentum_text}{rate}",
         *_training_options(group, momentum),
-        f"trained for up to {steps} steps; training time ε·steps = {time:.4g}",
+        _budget(series, steps, time),
         *horizon,
     ]
     if series.axis == "batch_size" and series.budget == "steps":
@@ -74,6 +74,16 @@ def conditions(
     return tuple(lines)
 
 
+def _budget(series: Series, steps: int, time: float) -> str:
+    """Say how long the cells were trained, and why a recommendation may have another number of steps."""
+    trained = f"trained for up to {steps:,} steps"
+    if series.quantity == "learning_rate":
+        return trained
+    if series.budget == "epochs":
+        return f"{trained}: at another batch size the same epochs take another number of steps"
+    return f"{trained}, at ε·steps = {time:.4g}: at another rate the same ε·steps takes another number of steps"
+
+
 def _training_options(group: Group, momentum: float) -> list[str]:
     """Describe how training differed from plain SGD, and which parts `torch.optim.SGD` does not do by itself."""
     options, lines = group.hyperparameters, []
@@ -85,15 +95,14 @@ def _training_options(group: Group, momentum: float) -> list[str]:
     differs = differs or options.get("decay") == "decoupled"
     if (factor := shrinks.get(options.get("decay", ""))) and differs and group.number("weight_decay"):
         lines.append(f"{options['decay']} weight decay: every step also multiplies the weights by {factor}")
-    for pattern, number in (multipliers := multipliers_of_text(options.get("rate_multipliers") or "")).items():
+    for pattern, number in multipliers_of_text(options.get("rate_multipliers") or "").items():
         lines.append(f"the rate of {pattern} times {number:g}")
     if digest := options.get("checkpoint"):
         lines.append(f"fine-tuned from the weights of a file with the digest {digest}")
     if names := options.get("no_decay"):
         lines.append(f"no weight decay on {names.replace(' ', ' and ')}")
-    factors = " and by its factor from model.rate_multipliers" if multipliers else ""
     if (bound := options.get("clip_norm")) is not None:
-        lines.append(f"gradients clipped at √(Σ c‖g‖²) = {bound:g}, where c is a group's rate divided by ε{factors}")
+        lines.append(f"gradients clipped at √(Σ c‖g‖²) = {bound:g}, where c is the rate multiplier of SGD for a tensor")
     if names := options.get("augmentation"):
         lines.append(f"random augmentation of the training images: {names.replace(' ', ', ')}")
     return lines

@@ -39,7 +39,7 @@ def best_settings(fit: Fit) -> TableData:
         settings = [_text(group.hyperparameters.get(name, group.parameterization)) for name in rest]
         reached = percent(value, "") if metric.percent else with_interval(value)
         rate, batch = number(cell.learning_rate), f"{cell.batch_size:g}"
-        rows.append((f"{key[0]:g}", *(f"{size:,g}" for size in key[1:]), *settings, rate, batch, reached))
+        rows.append((f"{key[0]:g}", *(f"{size:,.15g}" for size in key[1:]), *settings, rate, batch, reached))
     return TableData("Best trained setting over all groups", columns, tuple(rows))
 
 

@@ -59,7 +59,7 @@ def catalogue(material: Material, recommendation: Recommendation | None) -> Iter
             lambda: recommended(material, recommendation),
         )  # fmt: skip
     yield Entry("heat-map", "The grid", _heat_map(material), lambda: heat_map(material))
-    if material.all_cells.temperature.notna().any():  # an optimizer without a temperature has none to show
+    if material.has_noise:
         yield Entry("collapse", "Collapse in ε/B", _collapse(material), lambda: collapse(material))
     yield Entry(
         "learning-curves", "Learning curves at the optimum", _learning(material), lambda: learning_curves(material)
@@ -138,7 +138,7 @@ def _heat_map(material: Material) -> str:
     text += " (%)" if METRICS[material.main_metric].percent else ""
     text += f". A frame marks the best cell{_each(material)}. Hatching marks cells that are not late. A cross marks "
     text += "cells in which some runs diverged or collapsed."
-    if material.two_dimensional:
+    if material.two_dimensional and material.has_noise:
         text += " If only ε/B matters, the color is constant along lines of equal ε/B."
     return text
 

@@ -90,6 +90,11 @@ class Material:
         return len(self.group.series) > 1
 
     @property
+    def has_noise(self) -> bool:
+        """True if a cell has a noise scale above 0: the optimizer has a noise law, and not every batch has B = N."""
+        return bool((self.all_cells.noise_scale > 0).any())
+
+    @property
     def metrics(self) -> list[str]:
         """Names of the measured metrics."""
         return [metric for metric in self.units if self.all_cells[metric].notna().any()]

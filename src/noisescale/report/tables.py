@@ -90,7 +90,7 @@ def _optima(fit: Fit, group: Group, metric: str) -> TableData:
     varied = "B" if symbol == "ε" else "ε"
     height = f"test {metric.replace('_', ' ')}" + (" (%)" if METRICS[metric].percent else "")
     setting = () if quantity.symbol == varied else (f"{varied} at optimum",)
-    columns = ("width", f"best {quantity.symbol}", *setting, height, "ε½ (at B)", "B*", STATUS)
+    columns = ("width", f"best {quantity.symbol}", *setting, height, *_STABILITY, STATUS)
     more = len(group.series) - 1
     others = f"; the grid has {more} more value{'s' * (more > 1)} of {symbol}" if more else ""
     title = f"Optimum by {fit.select_on} {metric}: {group_name(group)}, {symbol} = {series.fixed_value:g}{others}"
@@ -98,8 +98,28 @@ def _optima(fit: Fit, group: Group, metric: str) -> TableData:
     notes = _excluded(series.laws[metric])
     notes = (*_second_peaks(series, metric), *notes)
     if metric == LOSS and ACCURACY in series.laws:
-        notes = ("Convergence is judged by accuracy. The test loss may still be changing when training stops.", *notes)
-    return TableData(title, columns, entries, notes)
+        notes = (_CONVERGENCE, *notes)
+    return _without_empty(TableData(title, columns, entries, notes))
+
+
+# Columns of a table of optima that a study without a stability ladder leaves empty.
+_STABILITY = ("ε½ (at B)", "B*")
+# `late` is judged by accuracy where it was measured, and `_has_converged` of a fit adds the drift of each metric.
+_CONVERGENCE = (
+    "A cell counts as converged if its accuracy no longer changes, whichever metric the study is about, or if its mean "
+    "loss hardly does. In the first case, the test loss may still be changing when training stops."
+)
+
+
+def _without_empty(table: TableData) -> TableData:
+    """Leave out the columns of the stability ladder that have no entry."""
+    kept = [
+        index
+        for index, column in enumerate(table.columns)
+        if column not in _STABILITY or any(row[index] != NONE for row in table.rows)
+    ]
+    columns, *rows = (tuple(row[index] for index in kept) for row in (table.columns, *table.rows))
+    return TableData(table.title, columns, tuple(rows), table.notes)
 
 
 def _second_peaks(series: Series, metric: str) -> tuple[str, ...]:
@@ -258,7 +278,8 @@ def _edges(group: Group) -> TableData:
         "B* is the largest batch size at which a stable rate still reaches the best noise scale. A star after its "
         "value means that it lies outside the measured edges."
     )
+    notes = () if group.primary_series.quantity == "learning_rate" else (note,)
     if group.fixed:
         rates = tuple((batch, value.partition(": ")[2]) for batch, _, value in rows)
-        return TableData(title, ("B", "ε½"), rates, (note,))
-    return TableData(title, ("B", "slope", "width: ε½"), tuple(rows), (note,))
+        return TableData(title, ("B", "ε½"), rates, notes)
+    return TableData(title, ("B", "slope", "width: ε½"), tuple(rows), notes)

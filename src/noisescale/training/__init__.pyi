@@ -3,6 +3,7 @@ from .augmentation import check_augmentation as check_augmentation
 from .batches import MovingBatches as MovingBatches
 from .batches import batches_of as batches_of
 from .exact_statistics import other_statistics as other_statistics
+from .late_window import average_steps as average_steps
 from .losses import LOSSES as LOSSES
 from .losses import Loss as Loss
 from .losses import check_loss as check_loss

@@ -15,12 +15,13 @@ from noisescale.errors import BadInput, unknown_name
 from noisescale.parameterizations import (
     DEFAULT_INIT_SCALE,
     WITH_BASE_WIDTH,
+    Table,
     build_table,
     describe_parameters,
     initial_parameters,
     multiply_rates,
 )
-from noisescale.training.optimizers.protocol import NO_DECAY, GroupOptions, Optimizer
+from noisescale.training.optimizers.protocol import CLIP_EPSILON, NO_DECAY, GroupOptions, Optimizer
 from noisescale.training.optimizers.table import OPTIMIZERS
 
 
@@ -31,16 +32,44 @@ class ParameterGroups(list[dict[str, Any]]):
         groups: The groups, as the `torch.optim` optimizer takes them.
         model: The re-initialized model.
         optimizer: The entry of the optimizer in `OPTIMIZERS`.
+        table: The parameterization's table of the model.
     """
 
-    def __init__(self, groups: list[dict[str, Any]], model: nn.Module, optimizer: Optimizer) -> None:
+    def __init__(self, groups: list[dict[str, Any]], model: nn.Module, optimizer: Optimizer, table: Table) -> None:
         super().__init__(groups)
         self.model = model
-        self._optimizer = optimizer
+        self._optimizer, self._table = optimizer, table
 
     def build(self) -> torch.optim.Optimizer:
         """Return the `torch.optim` optimizer for these groups."""
         return self._optimizer.build(self)
+
+    @torch.no_grad()
+    def clip_gradients(self, bound: float) -> Tensor:
+        """Scale the gradients to a norm √(Σ c‖g‖²) of at most a bound, as a sweep does with `training.clip_norm`.
+
+        Call it between `loss.backward()` and `optimizer.step()`. The factor c of a tensor is the rate multiplier of SGD
+        in the parameterization's table. If every c is 1, this equals `torch.nn.utils.clip_grad_norm_`.
+
+        Args:
+            bound: Largest norm.
+
+        Returns:
+            The norm before scaling.
+        """
+        tensors = dict(self.model.named_parameters())
+        squares, gradients = [], []
+        for row in self._table:
+            gradient = tensors[row.name].grad
+            if gradient is None:
+                continue
+            # A hook has multiplied the gradients of query rows by m² (`Optimizer.scale_rows`), and their factor is m²c.
+            factors = row.multiplier * row.row_factors(row.query_factor**-2)
+            squares.append((gradient.square() * factors.to(gradient)).sum())
+            gradients.append(gradient)
+        norm = torch.stack(squares).sum().sqrt()
+        torch._foreach_mul_(gradients, (bound / (norm + CLIP_EPSILON)).clamp(max=1.0))
+        return norm
 
 
 def parameterize(
@@ -128,7 +157,7 @@ def parameterize(
             tensor.copy_(start[row.name])
             group = chosen.group(row, options)
             groups.setdefault(repr(group), {"params": [], **group})["params"].append(tensor)
-    return ParameterGroups(list(groups.values()), model, chosen)
+    return ParameterGroups(list(groups.values()), model, chosen, table)
 
 
 def _options(

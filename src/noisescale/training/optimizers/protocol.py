@@ -35,7 +35,7 @@ DECAYS = ("coupled", "decoupled", "independent")
 NO_DECAY = ("gains", "biases")
 
 # Added to the gradient norm, which may be zero, before the division by it, as in `torch.nn.utils.clip_grad_norm_`.
-_CLIP_EPSILON = 1e-6
+CLIP_EPSILON = 1e-6
 
 
 class Optimizer(ABC):
@@ -318,7 +318,7 @@ class PackedOptimizer(ABC):
         This is the norm of the gradient in θ, the parameterization's coordinates, where W = mθ and c = m².
         """
         squares = [self._square(gradient, self._norm_multiplier[name]) for name, gradient in gradients.items()]
-        factor = (bound / (torch.stack(squares).sum(0).sqrt() + _CLIP_EPSILON)).clamp(max=1.0)
+        factor = (bound / (torch.stack(squares).sum(0).sqrt() + CLIP_EPSILON)).clamp(max=1.0)
         return {name: gradient * factor.view(-1, *(1,) * (gradient.dim() - 1)) for name, gradient in gradients.items()}
 
     @staticmethod
