@@ -223,3 +223,16 @@ def test_a_printed_fit_fits_on_a_screen(make_study: Make) -> None:
     many = repr(replace(fitted, groups=fitted.groups * 10))
     assert len(many.splitlines()) <= 60 and many.count("exponent of width") == 10
     assert "width 64: best" not in many
+
+
+@pytest.mark.parametrize("better", [6, 8, 11])
+def test_laws_of_the_rate_are_shown_at_the_batch_size_of_the_best_cell(make_study: Make, better: int) -> None:
+    rates = [0.25 * 2 ** (k / 2) for k in range(11)]
+    study = make_study(rates=rates, batches=(6, 8, 11), widths=(32, 64, 128), seeds=4, stability=False)
+    adam = {"optimizer": "adamw", "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}
+    table = study.table.assign(**adam, noise_scale=math.nan, normalized_noise_scale=math.nan)
+    table["test_accuracy"] += 0.05 * (table["batch_size"] == better)
+    (group,) = fit(replace(study, table=table)).groups
+    assert [series.fixed_value for series in group.series] == [6, 8, 11]
+    assert group.primary_series.fixed_value == better
+    assert {series.law("accuracy").status for series in group.series} == {"ok"}  # type: ignore[union-attr]

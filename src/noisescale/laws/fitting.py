@@ -25,6 +25,7 @@ from noisescale.laws.metric_scale import metric_values
 from noisescale.laws.noise_units import NoiseUnits
 from noisescale.laws.optima import Optimum
 from noisescale.laws.optimum import optimum
+from noisescale.laws.optimum_at_width import best_cell
 from noisescale.laws.rate_prices import rate_price
 from noisescale.laws.results import (
     SCHEMA_VERSION,
@@ -105,14 +106,19 @@ def _fit_group(group: RunGroup, settings: Settings) -> Group:
     )
 
 
-def _rank(series: Series, metric: str) -> tuple[int, int, float]:
+def _rank(series: Series, metric: str) -> tuple[int, float, float]:
     """Return a sort key: a conclusive law comes first, then more widths, then a narrower interval of the slope.
 
-    A series without any run that trained comes last.
+    Laws of the rate hold at one batch size each, so that the series with the best cell comes first among them. A series
+    without any run that trained comes last.
     """
     law = series.law(metric)
     if law is None or not any_run_trained(series.widths):
         return 2, 0, math.inf
+    if series.quantity == "learning_rate":
+        cells = [cell for row in series.widths if (cell := best_cell(row, metric)) is not None]
+        best = max((METRICS[metric].sign * cell.metrics[metric].value for cell in cells), default=-math.inf)
+        return int(law.status != "ok"), -best, 0.0
     width = law.slope.high - law.slope.low
     return int(law.status != "ok"), -len(law.widths) - len(law.censored), width if math.isfinite(width) else math.inf
 
