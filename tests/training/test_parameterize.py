@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from conftest import MakeData, MakeRun, MakeTrainer
 
 
-def train_plainly(model: nn.Module, optimizer: torch.optim.SGD, run: Run, data: Dataset) -> None:
+def train_plainly(model: nn.Module, optimizer: torch.optim.Optimizer, run: Run, data: Dataset) -> None:
     """Return the run's order of examples. An epoch has seven batches of eight."""
     orders = [index_block(run.sampling, [run.seed], block, 60, 8)[0, :56].view(7, 8) for block in range(3)]
     for index in torch.cat(orders)[: run.steps]:
@@ -148,29 +148,44 @@ def test_a_users_transformer_equals_the_packed_trainer_in_every_parameterization
             torch.testing.assert_close(tensor.detach(), packed, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("decay", ["decoupled", "independent"])
-def test_queries_that_share_a_tensor_train_at_their_rate_with_adamw(
-    decay: str, make_run: MakeRun, make_data: MakeData
-) -> None:
-    """In torch's attention, queries are a part of a tensor. A large ϵ shows whether theirs is right."""
+_ADAMW = {"beta1": 0.9, "beta2": 0.99, "epsilon": 1e-3}
+
+
+@pytest.mark.parametrize("clip_norm", [None, 0.05])
+@pytest.mark.parametrize(
+    ("optimizer", "decay", "hyperparameters"),
+    [
+        ("adamw", "decoupled", _ADAMW),
+        ("adamw", "independent", _ADAMW),
+        ("sgd", "coupled", {"momentum": 0.9}),
+    ],
+)
+def test_queries_that_share_a_tensor_train_at_their_rate(
+    optimizer: str, decay: str, hyperparameters: dict[str, float], clip_norm: float | None, make_run: MakeRun,
+    make_data: MakeData,
+) -> None:  # fmt: skip
+    """In torch's attention, queries are a part of a tensor. A large ϵ of AdamW shows whether theirs is right."""
 
     def factory(width: int, shape: tuple[int, ...], classes: int) -> nn.Module:
         return Transformer(width, shape, classes, fused=True)
 
     data = make_data((5, 3))
+    settings = {"momentum": 0.0, **hyperparameters, "weight_decay": 0.1, "decay": decay}
     run = make_run(
-        parameterization="mup", optimizer="adamw", momentum=0.0, beta1=0.9, beta2=0.99, epsilon=1e-3, weight_decay=0.1,
-        decay=decay, base_width=4, width=12, learning_rate=0.02,
+        parameterization="mup", optimizer=optimizer, base_width=4, width=12, learning_rate=0.02, clip_norm=clip_norm,
+        **settings,
     )  # fmt: skip
     trainer = PackTrainer([run], data, factory, reference_width=24)
     trainer.advance()
     torch.manual_seed(run.seed)
     model = factory(12, (5, 3), 4).double()
     groups = parameterize(
-        model, factory(24, (5, 3), 4), "mup", 0.02, base=factory(4, (5, 3), 4), optimizer="adamw", weight_decay=0.1,
-        decay=decay, seed=run.seed, beta1=0.9, beta2=0.99, epsilon=1e-3,
+        model, factory(24, (5, 3), 4), "mup", 0.02, base=factory(4, (5, 3), 4), optimizer=optimizer, weight_decay=0.1,
+        decay=decay, seed=run.seed, **hyperparameters,
     )  # fmt: skip
-    assert any("query_rows" in group for group in groups)
-    train_plainly(model, groups.build(), run, data)
+    built = groups.build()
+    if clip_norm is not None:
+        built.register_step_pre_hook(lambda *_arguments: float(groups.clip_gradients(clip_norm)) and None)
+    train_plainly(model, built, run, data)
     for name, tensor in model.named_parameters():
         torch.testing.assert_close(tensor.detach(), trainer.state.parameters[name][0], rtol=1e-10, atol=1e-12)

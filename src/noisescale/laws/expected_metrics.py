@@ -90,7 +90,8 @@ class Prospect:
         runs = sign * self._runs()
         low, high = np.quantile(values, (_TAIL, 1 - _TAIL))
         run_low, run_high = np.quantile(runs, (_TAIL, 1 - _TAIL))
-        # A single run is never better known than the mean. The ends are quantiles of samples of different sizes.
+        # Where the draws of the mean have a second cluster, the scatter of runs moves its quantile inward. A single run
+        # is never better known than the mean.
         run_low, run_high = min(run_low, low), max(run_high, high)
         value, low, high, run_low, run_high = metric_values((values.mean(), low, high, run_low, run_high), metric)
         return ExpectedMetric(

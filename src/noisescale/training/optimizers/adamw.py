@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.hooks import RemovableHandle
 
 from noisescale.noise_laws import ADAM_NOISE
 from noisescale.parameterizations import Row, Table
@@ -37,6 +36,9 @@ class AdamW(Optimizer):
     defaults = {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}
     decays = ("decoupled", "independent")
     noise = ADAM_NOISE
+    # With the gradient times m, the ϵ of the query rows is ϵ/m. The step is otherwise the same, so that the optimizer
+    # of `build` gives these rows their rate.
+    query_power = 1
 
     def slot_names(self, runs: Sequence[Run]) -> tuple[str, ...]:
         """Return the averages of the gradient and of its square."""
@@ -61,21 +63,6 @@ class AdamW(Optimizer):
         # Decoupled decay takes the rate of the rows, and independent decay the base rate.
         of_decay = row.query_factor if options.decay == "decoupled" else 1.0
         return {**group, "query_rows": row.parameter.query_rows, "query_factors": (row.query_factor, of_decay)}
-
-    def scale_rows(self, row: Row, tensor: Tensor) -> RemovableHandle:
-        """Add a hook that scales the gradient of the query rows by m, so that their ϵ is ϵ/m.
-
-        Adam's step is otherwise the same. The optimizer that `build` returns gives these rows their rate.
-
-        Args:
-            row: The row of the parameter in the parameterization's table.
-            tensor: The parameter.
-        """
-        scale = row.row_factors(row.query_factor)
-        handle: RemovableHandle = tensor.register_hook(  # type: ignore[no-untyped-call]
-            lambda gradient: gradient * scale.to(gradient)
-        )
-        return handle
 
     def build(self, groups: list[dict[str, Any]]) -> torch.optim.AdamW:
         """Return `torch.optim.AdamW`. If queries are a part of a tensor, hooks give these rows their rate."""

@@ -63,8 +63,9 @@ class ParameterGroups(list[dict[str, Any]]):
             gradient = tensors[row.name].grad
             if gradient is None:
                 continue
-            # A hook has multiplied the gradients of query rows by m² (`Optimizer.scale_rows`), and their factor is m²c.
-            factors = row.multiplier * row.row_factors(row.query_factor**-2)
+            # The factor of query rows is m²c, and a hook has multiplied their gradients (`Optimizer.scale_rows`).
+            hooked = row.query_factor ** (2 * self._optimizer.query_power)
+            factors = row.multiplier * row.row_factors(row.query_factor**2 / hooked)
             squares.append((gradient.square() * factors.to(gradient)).sum())
             gradients.append(gradient)
         norm = torch.stack(squares).sum().sqrt()

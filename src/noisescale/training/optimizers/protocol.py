@@ -55,6 +55,8 @@ class Optimizer(ABC):
     noise: ClassVar[NoiseLaw | None] = None
     # Whether the optimizer accepts `training.nesterov`.
     has_nesterov: ClassVar[bool] = False
+    # The power of m by which a hook multiplies the gradient of query rows that share a tensor with others.
+    query_power: ClassVar[int] = 2
 
     def check(self, *, decay: str, nesterov: bool) -> None:
         """Refuse options that this optimizer does not have.
@@ -114,13 +116,13 @@ class Optimizer(ABC):
         return {"lr": options.learning_rate * rate, "weight_decay": group_decay(row, options, rate)}
 
     def scale_rows(self, row: Row, tensor: Tensor) -> RemovableHandle:
-        """Add a hook that scales the gradient of the query rows by m², so that the query rows train at their rate.
+        """Add a hook that scales the gradient of the query rows by a power of m, so that they train at their rate.
 
         Args:
             row: The row of the parameter in the parameterization's table.
             tensor: The parameter.
         """
-        scale = row.row_factors(row.query_factor**2)
+        scale = row.row_factors(row.query_factor**self.query_power)
         handle: RemovableHandle = tensor.register_hook(  # type: ignore[no-untyped-call]
             lambda gradient: gradient * scale.to(gradient)
         )
