@@ -7,6 +7,8 @@ too. `dataset.standardize = true` or `"columns"` makes numbers of whole numbers.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from noisescale.datasets.dataset import Array
@@ -94,7 +96,7 @@ def continues(tokens: Array, targets: Array) -> bool:
 
 
 def largest_share(labels: Array, classes: int) -> float:
-    """Return the share of the most frequent class among all labels.
+    """Return the share of the most frequent class among all labels; NaN without any.
 
     Args:
         labels: Labels of any shape, negative where there is none. A memory map is read in parts.
@@ -104,4 +106,4 @@ def largest_share(labels: Array, classes: int) -> float:
     for chunk in in_chunks(labels):
         flat = chunk.reshape(-1)
         counts += np.bincount(flat[flat >= 0] if flat.dtype.kind == "i" else flat, minlength=classes)
-    return float(counts.max() / counts.sum())
+    return float(counts.max() / counts.sum()) if counts.any() else math.nan

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -88,10 +87,11 @@ def _read(path: Path) -> Any:
         raise BadInput(str(path), "a readable checkpoint", error.strerror or one_line(error)) from None
     except BadInput:
         raise
-    except UnpicklingError:  # torch's message advises to run what the file holds
-        raise BadInput(str(path), required, "something else, such as a whole pickled module or a text") from None
     except Exception as error:  # a damaged or foreign file can raise almost anything
-        raise BadInput(str(path), required, one_line(error)) from None
+        # For a file with other objects than tensors, torch's message advises to run what the file holds.
+        foreign = type(error).__name__ == "UnpicklingError"
+        got = "something else, such as a whole pickled module or a text" if foreign else one_line(error)
+        raise BadInput(str(path), required, got) from None
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -33,11 +33,12 @@ def check_objective(grid: Grid, data: Dataset) -> None:
             user raises an error, returns something else or draws random numbers, or the metric is not finite.
     """
     run = grid.cell(grid.points()[0])[0]
-    for name in ("y_train", "y_validation", "y_test"):
-        _check_ignored(run, name, getattr(data, name))
+    for size in grid.train_sizes:  # of fewer examples, a class or every label may be missing
+        part = grid.dataset(run.label_noise, size)
+        for name in ("y_train", "y_validation", "y_test"):
+            _check_ignored(run, name, getattr(part, name))
+        objective_of(run, part)
     objective = objective_of(run, data)
-    for size in grid.train_sizes[:-1] if run.class_weights else ():  # of fewer examples, a class may be missing
-        objective_of(run, grid.dataset(run.label_noise, size))
     if not isinstance(objective, UserObjective) and ":" not in grid.metric:
         return
     module = grid.factory(run.width, data.input_shape, data.num_classes)

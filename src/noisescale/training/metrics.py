@@ -155,6 +155,10 @@ def _constant_f1(split: Split) -> float:
     return 2 * largest / (1 + largest) / len(torch.unique(labels))
 
 
+# Share of a sum of squares that may be a rounding error.
+_ROUNDING = 1e-12
+
+
 def _squares(outputs: Tensor, split: Split) -> Tensor:
     """Return the sums of (y − f)², y, y² and 1 for each output, shape [R, 4 K], in four blocks."""
     targets = split.targets.double().expand(outputs.shape)
@@ -164,7 +168,11 @@ def _squares(outputs: Tensor, split: Split) -> Tensor:
 
 def _r2(sums: Tensor) -> Tensor:
     residual, total, squares, number = sums.chunk(4, 1)
-    return (1 - residual / (squares - total.square() / number)).mean(1)
+    spread = squares - total.square() / number
+    # An output whose targets are all equal has R² = 1 if it is right and 0 if it is not, as in scikit-learn.
+    constant = spread <= _ROUNDING * squares
+    of_constant = (residual <= _ROUNDING * squares).to(residual)
+    return torch.where(constant, of_constant, 1 - residual / torch.where(constant, 1.0, spread)).mean(1)
 
 
 def _neg_log_likelihoods(outputs: Tensor, split: Split) -> Tensor:
@@ -332,11 +340,11 @@ def check_metric(metric: str, targets: Tensor, loss: str = "") -> None:
     if metric == "perplexity" and loss not in ("", "cross_entropy"):
         raise BadInput("fit.metric", f"a metric other than 'perplexity' for outputs of the loss {loss!r}", repr(metric))
     if metric == "r2" and not targets.is_floating_point():
-        raise BadInput("fit.metric", "a metric of class labels", repr(metric))
+        raise BadInput("fit.metric", "a metric of class labels, because targets are class labels", repr(metric))
 
 
 def check_metric_of(metric: str, name: str, targets: Tensor) -> None:
-    """Refuse a set of targets on which a metric is not defined: R² of an output whose targets are all equal.
+    """Refuse a set of targets on which a metric is not defined: R² where the targets of every output are all equal.
 
     Args:
         metric: Name of the metric.
@@ -348,12 +356,8 @@ def check_metric_of(metric: str, name: str, targets: Tensor) -> None:
     """
     if metric != "r2" or not len(targets):
         return
-    columns = targets.reshape(len(targets), -1)
-    constant = (columns == columns[0]).all(0)
-    if bool(constant.any()):
-        place = f"column {int(constant.nonzero()[0])}" if len(constant) > 1 else "all rows"
-        required = f"targets {name} that vary, in every column, with 'r2'"
-        raise BadInput("fit.metric", required, f"one value in {place}")
+    if bool((targets == targets[:1]).all()):
+        raise BadInput("fit.metric", f"targets {name} that vary, with 'r2'", "equal targets of all examples")
 
 
 def check_metric_name(metric: str, direction: str | None) -> None:

@@ -130,4 +130,6 @@ def _are_tokens(inputs: Inputs) -> bool:
 def _random_part(train: Split, run: Run, examples: int) -> Split:
     """Return a random part of the training set, on which runs are evaluated."""
     index = torch.randperm(len(train.inputs), generator=stream(run.data_seed, "stability examples"))
+    if (counted := train.counted) is not None:  # examples without any label that counts measure nothing
+        index = index[counted.reshape(len(counted), -1).any(1).cpu()[index]]
     return train.take(index[:examples].to(train.inputs.device))
