@@ -7,3 +7,4 @@ from .files import user_cache as user_cache
 from .load import KNOWN_DATASETS as KNOWN_DATASETS
 from .load import Source as Source
 from .load import load_dataset as load_dataset
+from .user_targets import HIDDEN as HIDDEN

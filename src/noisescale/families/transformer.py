@@ -8,7 +8,6 @@ from torch.nn import functional
 from noisescale.errors import BadInput
 from noisescale.input_shapes import vocabulary_of
 
-# What the outputs are: one for each token, or one for the mean over tokens.
 # Rows of weights that compute the queries of attention.
 QUERY_ROWS = ("blocks.*.attention.qkv.weight[:1/3]",)
 # The hidden layer of each MLP is this many times as wide (Vaswani et al. 2017, section 3.3).

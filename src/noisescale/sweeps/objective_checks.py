@@ -37,8 +37,7 @@ def check_objective(grid: Grid, data: Dataset) -> None:
         part = grid.dataset(run.label_noise, size)
         for name in ("y_train", "y_validation", "y_test"):
             _check_ignored(run, name, getattr(part, name))
-        objective_of(run, part)
-    objective = objective_of(run, data)
+        objective = objective_of(run, part)  # in the end that of all examples, because sizes increase
     if not isinstance(objective, UserObjective) and ":" not in grid.metric:
         return
     module = grid.factory(run.width, data.input_shape, data.num_classes)

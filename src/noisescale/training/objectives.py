@@ -14,15 +14,13 @@ from torch import Tensor
 from torch.func import grad, vmap
 from torch.nn import functional
 
-from noisescale.datasets import Dataset
+from noisescale.datasets import HIDDEN, Dataset
 from noisescale.errors import BadInput
 from noisescale.runs import Run
 from noisescale.training.losses import LOSSES, Loss, OfExample, minimum_of_constant, target_rows
 from noisescale.user_code import import_named
 
 BALANCED = "balanced"
-# Torch's index of targets that do not count, if no other is given.
-_NO_INDEX = -100
 # Largest number of examples from which the loss of the best constant output is computed for a loss of the user.
 _CONSTANT_EXAMPLES = 4096
 
@@ -138,7 +136,7 @@ class LabelObjective(Objective):
 
     def __init__(self, class_weights: Tensor | None, label_smoothing: float, ignore_index: int | None) -> None:
         self._class_weights, self._smoothing = class_weights, label_smoothing
-        self._ignored = _NO_INDEX if ignore_index is None else ignore_index
+        self._ignored = HIDDEN if ignore_index is None else ignore_index
         self._counts_all = class_weights is None and ignore_index is None
 
     def encoded(self, targets: Tensor, num_outputs: int, dtype: torch.dtype) -> Tensor:
