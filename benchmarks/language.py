@@ -9,6 +9,7 @@ entropy.
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from pathlib import Path
 
@@ -84,7 +85,10 @@ def optima(fitted: Fit, entropy: float) -> list[str]:
             optimum = row.optima["loss"]
             batch = series.fixed_value if series.fixed == "batch_size" else optimum.batch_size.value
             rate, height = optimum.learning_rate, optimum.height
-            interval = f"{rate.value:.3g} [{rate.low:.3g}, {rate.high:.3g}]"
+            low, high = (
+                f"{end:.3g}" if math.isfinite(end) else sign for end, sign in zip(rate.interval, "<>", strict=True)
+            )
+            interval = f"{rate.value:.3g} [{low}, {high}]"
             reached = f"{height.value:.4f} | {height.value - entropy:.4f}"
             lines.append(f"| {row.width:g} | {batch:g} | {interval} | {reached} |")
     return lines

@@ -74,6 +74,16 @@ def data_folder() -> Path:
 
 
 @pytest.fixture(scope="session")
+def tables() -> Path:
+    """Return the folder of other people's runs: NOISESCALE_TABLES, or shared/tables beside the repository."""
+    variable = os.environ.get("NOISESCALE_TABLES")
+    folder = Path(variable) if variable else REPOSITORY.parent / "shared" / "tables"
+    if not folder.is_dir():
+        pytest.skip("the tables of other people's runs are absent: set NOISESCALE_TABLES to their folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def small_spec() -> str:
     """Return the text of a spec that trains in a second: two rates and two seeds of an MLP on a few digits."""
     return SMALL_SPEC

@@ -18,6 +18,7 @@ from torch.utils.data import (
     DataLoader,
     Dataset,
     IterableDataset,
+    RandomSampler,
     SubsetRandomSampler,
     TensorDataset,
     WeightedRandomSampler,
@@ -168,6 +169,10 @@ def test_ragged_items_are_padded_by_the_collate_function(load: Load) -> None:
         ({}, []),
         ({"shuffle": True}, ["its shuffle is not used"]),
         ({"drop_last": True}, ["its drop_last is not used"]),
+        (
+            {"sampler": RandomSampler(range(40), replacement=True, num_samples=16)},
+            ["its shuffle is not used", "its replacement and number of samples are not used"],
+        ),
         ({"shuffle": True, "drop_last": True}, ["its shuffle is not used", "its drop_last is not used"]),
         ({"sampler": WeightedRandomSampler([1.0] * 40, 40)}, ["the weights of its sampler are not used"]),
         ({"sampler": [3, 1]}, ["its sampler list is not used"]),

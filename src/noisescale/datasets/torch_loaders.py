@@ -118,6 +118,8 @@ def _loader_notes(loader: DataLoader[Any], sampler: object) -> list[str]:
         notes = ["the examples of its sampler are used, in the order of training.sampling"]
     elif isinstance(sampler, RandomSampler):
         notes = ["its shuffle is not used; training.sampling states the order of examples"]
+        if sampler.replacement or sampler.num_samples != len(sampler.data_source):
+            notes.append("its replacement and number of samples are not used; all examples are, equally often")
     elif isinstance(sampler, SequentialSampler):
         notes = []
     else:

@@ -69,9 +69,9 @@ def _beats_constant(rows: Sequence[WidthFit], metric: str) -> bool:
     """
     advantages, errors, degrees = [], [], 0
     for row in rows:
-        constant = float(metric_values(row.constants.get(metric, math.nan), metric))
         for cell in row.cells:
             mean = cell.metrics[metric]
+            constant = float(metric_values(row.constants.get(metric, math.nan), metric, mean.unit))
             if not (cell.usable and math.isfinite(mean.value) and math.isfinite(constant)):
                 continue
             trained = cell.runs - cell.failures

@@ -93,7 +93,7 @@ class Prospect:
         # Where the draws of the mean have a second cluster, the scatter of runs moves its quantile inward. A single run
         # is never better known than the mean.
         run_low, run_high = min(run_low, low), max(run_high, high)
-        value, low, high, run_low, run_high = metric_values((values.mean(), low, high, run_low, run_high), metric)
+        value, low, high, run_low, run_high = metric_values((values.mean(), low, high, run_low, run_high), metric, unit)
         return ExpectedMetric(
             value=float(value),
             low=float(low),

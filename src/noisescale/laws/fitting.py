@@ -226,7 +226,7 @@ def _metric_optimum(
         reason = "the learning rate at the optimum exceeds half of the stability edge"
     elif curve.label in NO_BENEFIT:
         reason = curve.advice if units.quantity == "learning_rate" else NO_BENEFIT_REASON
-    value, low, high = (float(end) for end in metric_values((curve.height.value, *curve.height.interval), metric))
+    value, low, high = (float(end) for end in metric_values((curve.height.value, *curve.height.interval), metric, unit))
     return MetricOptimum(
         metric=metric,
         curve=curve,

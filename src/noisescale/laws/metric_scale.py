@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from noisescale.estimate import Estimate
 from noisescale.laws.optima import Optimum, Peak
-from noisescale.training import METRICS
+from noisescale.training import LOSS, METRICS, USER_LOSS_UNIT
 
 Array = NDArray[np.float64]
 Record = TypeVar("Record", Optimum, Peak)
@@ -84,18 +84,19 @@ def fitted_unit(metric: str, unit: str) -> str:
     return "nats" if METRICS[metric].logarithmic else unit
 
 
-def metric_values(fitted: ArrayLike, metric: str) -> Array:
+def metric_values(fitted: ArrayLike, metric: str, unit: str) -> Array:
     """Return values or ends of intervals in the metric's unit, within its range: a fraction is from 0 to 1.
 
     Args:
         fitted: Values on the scale on which curves are fitted.
         metric: Name of the metric.
+        unit: Its unit. That of a user's loss, which may be negative, is "loss".
     """
-    values = np.asarray(fitted, dtype=np.float64)
-    if METRICS[metric].logarithmic:
+    row, values = METRICS[metric], np.asarray(fitted, dtype=np.float64)
+    if row.logarithmic:
         with np.errstate(over="ignore"):
-            return np.asarray(np.exp(values))
-    return np.clip(values, 0.0, 1.0) if METRICS[metric].unit == "fraction" else values
+            values = np.exp(values)
+    return values if metric == LOSS and unit == USER_LOSS_UNIT else np.clip(values, row.least, row.largest)
 
 
 def metric_scale(y: Array, constant: float) -> MetricScale:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import pandas as pd
 
 from noisescale.errors import BadInput, unknown_name
-from noisescale.training import ACCURACY, LOSS, LOSSES, METRICS, is_user_metric, metric_name
+from noisescale.training import ACCURACY, LOSS, LOSSES, METRICS, USER_LOSS_UNIT, is_user_metric, metric_name
 
 
 class StudyLike(Protocol):
@@ -79,5 +79,5 @@ class Settings:
 
 def _loss_unit(loss: str) -> str:
     if ":" in loss:
-        return "loss"
+        return USER_LOSS_UNIT
     return LOSSES[loss].unit if loss in LOSSES else METRICS[LOSS].unit

@@ -40,7 +40,7 @@ def training_snippet(folder: Path, spec: Mapping[str, Any], recommendation: Reco
     # The norm of a sweep is torch's where every rate multiplier is one.
     of_torch = norm is None or recommendation.parameterization in ("standard", "own")
     build = [
-        "groups = recommendation.parameter_groups(factory)",
+        "groups = recommendation.parameter_groups(factory, seed=0)  # the seed of the initial weights",
         "model, optimizer = groups.model, groups.build()",
     ]
     schedule, step = ["scheduler = recommendation.schedule(optimizer)"], ["    scheduler.step()"]
@@ -60,7 +60,7 @@ def training_snippet(folder: Path, spec: Mapping[str, Any], recommendation: Reco
             f"recommendation = recommend(study{width})",
             "grid = Grid(SweepSpec.from_dict(study.spec))  # the study's factory and data",
             f"data, factory = grid.dataset({noise!r}), grid.factory",
-            *(["model, optimizer = recommendation.optimizer(factory)"] if of_torch else build),
+            *(build if not of_torch else [_OPTIMIZER]),
             *schedule,
             *(["objective = objective_of(grid.runs()[0], data)  # the study's loss"] * objective),
             *average,
@@ -80,6 +80,7 @@ def training_snippet(folder: Path, spec: Mapping[str, Any], recommendation: Reco
     )
 
 
+_OPTIMIZER = "model, optimizer = recommendation.optimizer(factory, seed=0)  # the seed of the initial weights"
 # The lines that draw the batch of a step, by `training.sampling`.
 _BATCHES = {
     "epoch_shuffle": (

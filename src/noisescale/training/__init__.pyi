@@ -5,6 +5,7 @@ from .batches import batches_of as batches_of
 from .exact_statistics import other_statistics as other_statistics
 from .late_window import average_steps as average_steps
 from .losses import LOSSES as LOSSES
+from .losses import USER_LOSS_UNIT as USER_LOSS_UNIT
 from .losses import Loss as Loss
 from .losses import check_loss as check_loss
 from .losses import target_rows as target_rows

@@ -17,6 +17,9 @@ from noisescale.errors import BadInput, unknown_name
 
 OfExample = Callable[[Tensor, Tensor], Tensor]
 
+# Unit of a loss about which nothing is known but its values.
+USER_LOSS_UNIT = "loss"
+
 
 @dataclass(frozen=True, slots=True)
 class Loss:
@@ -34,7 +37,7 @@ class Loss:
     """
 
     per_example: OfExample
-    unit: str = "loss"
+    unit: str = USER_LOSS_UNIT
     output_gradient: OfExample | None = None
     constant: Callable[[Tensor], float] | None = None
     needs_classes: bool = False

@@ -38,6 +38,8 @@ class Metric:
         needs_classes: Whether targets must be class labels.
         percent: Whether tables show the metric in percent.
         logarithmic: Whether fits use the logarithm of the metric.
+        least: Smallest possible value.
+        largest: Largest possible value.
     """
 
     direction: Direction
@@ -49,6 +51,8 @@ class Metric:
     needs_classes: bool = False
     percent: bool = False
     logarithmic: bool = False
+    least: float = -math.inf
+    largest: float = math.inf
 
     @property
     def sign(self) -> float:
@@ -282,16 +286,23 @@ _MOST_CLASSES = 100
 # The metric "loss" is the loss that a run minimizes. `metrics_of` takes its values and its unit from the objective.
 METRICS: dict[str, Metric] = _Metrics(
     {
-        ACCURACY: Metric("max", "fraction", _share_of_largest_class, _hits, needs_classes=True, percent=True),
-        LOSS: Metric("min", "nats", lambda split: LOSSES["cross_entropy"].of_constant(split.targets)),
-        "balanced_accuracy": Metric(
-            "max", "fraction", _constant_balanced, _recalls, _balanced_accuracy, needs_classes=True, percent=True
+        ACCURACY: Metric(
+            "max", "fraction", _share_of_largest_class, _hits,
+            needs_classes=True, percent=True, least=0.0, largest=1.0,
         ),
-        "f1_macro": Metric("max", "fraction", _constant_f1, _confusion, _f1_macro, needs_classes=True, percent=True),
-        "r2": Metric("max", "R²", lambda split: 0.0, _squares, _r2),
+        LOSS: Metric("min", "nats", lambda split: LOSSES["cross_entropy"].of_constant(split.targets), least=0.0),
+        "balanced_accuracy": Metric(
+            "max", "fraction", _constant_balanced, _recalls, _balanced_accuracy,
+            needs_classes=True, percent=True, least=0.0, largest=1.0,
+        ),
+        "f1_macro": Metric(
+            "max", "fraction", _constant_f1, _confusion, _f1_macro,
+            needs_classes=True, percent=True, least=0.0, largest=1.0,
+        ),
+        "r2": Metric("max", "R²", lambda split: 0.0, _squares, _r2, largest=1.0),
         "perplexity": Metric(
             "min", "perplexity", _constant_perplexity, _neg_log_likelihoods,
-            lambda sums: torch.exp(sums[:, 0] / sums[:, 1]), needs_classes=True, logarithmic=True,
+            lambda sums: torch.exp(sums[:, 0] / sums[:, 1]), needs_classes=True, logarithmic=True, least=1.0,
         ),
     }
 )  # fmt: skip

@@ -17,7 +17,7 @@ from torch.nn import functional
 from noisescale.datasets import HIDDEN, Dataset
 from noisescale.errors import BadInput
 from noisescale.runs import Run
-from noisescale.training.losses import LOSSES, Loss, OfExample, minimum_of_constant, target_rows
+from noisescale.training.losses import LOSSES, USER_LOSS_UNIT, Loss, OfExample, minimum_of_constant, target_rows
 from noisescale.user_code import import_named
 
 BALANCED = "balanced"
@@ -28,7 +28,7 @@ _CONSTANT_EXAMPLES = 4096
 class Objective(ABC):
     """The loss of a batch. Every function computes R runs at once, with the run as the first axis."""
 
-    unit = "loss"
+    unit = USER_LOSS_UNIT
 
     @abstractmethod
     def encoded(self, targets: Tensor, num_outputs: int, dtype: torch.dtype) -> Tensor:
