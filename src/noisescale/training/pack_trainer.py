@@ -281,20 +281,25 @@ class PackTrainer:
 
     def _train_part(self, part: PartStep, stretch: Stretch, stop: int) -> None:
         state, any_run = self._state, self.runs[0]
-        averages, parameters = views(state.averages, part.runs_slice), views(state.parameters, part.runs_slice)
+        tensors, averages = part.tensors(state), views(state.averages, part.runs_slice)
+        constant = (1.0, 1.0) if any_run.schedule == "constant" else None
         for step, index in enumerate(self._order.steps(stretch, part.runs_slice, state.step, stop), state.step + 1):
-            decay = self._schedule.decay_factor(stretch.progress_at(step - 1))
-            part.optimizer.prepare(step, rate_factor_at(any_run, self._schedule, step - 1, stretch), decay)
+            part.optimizer.prepare(step, *(constant or self._factors(stretch, step - 1)))
             # Only at fixed steps, because an interruption must not change the step at which divergence is detected.
             check = step % CHECK_EVERY == 0
-            losses = part.take(state, stretch, index, step, check)
+            losses = part.take(state, tensors, stretch, index, step, check)
             if check and losses is not None:
                 failing = torch.zeros_like(state.frozen)
                 failing[part.runs_slice] = ~torch.isfinite(losses)
                 self._freeze(failing, step)
             if averages and (weight := average_weight(step, any_run.average_decay, self._averaged_at)):
                 for name, average in averages.items():
-                    average.lerp_(parameters[name], weight)
+                    average.lerp_(tensors.parameters[name], weight)
+
+    def _factors(self, stretch: Stretch, step: int) -> tuple[float, float]:
+        """Return the schedule's factors of the learning rate and of the decay at a step, counted from 0."""
+        rate = rate_factor_at(self.runs[0], self._schedule, step, stretch)
+        return rate, self._schedule.decay_factor(stretch.progress_at(step))
 
     def _freeze(self, failing: Tensor, step: int) -> None:
         state = self._state

@@ -267,11 +267,12 @@ class PackedOptimizer(ABC):
                 # number, which cannot be changed in place, so it is copied.
                 gradient = gradient if gradient.is_contiguous() else gradient.contiguous()
                 gradient.addcmul_(tensor, self.decay[name])
-            of_parameter = {slot: tensors[name] for slot, tensors in slots.items()}
-            runs = list(unused.get(name, ()))
-            if len(runs) == len(tensor):
-                continue
-            before = [(entry, entry[runs]) for entry in (tensor, *of_parameter.values())] if runs else []
+            of_parameter = {slot: tensors[name] for slot, tensors in slots.items()} if slots else {}
+            before, runs = [], list(unused[name]) if name in unused else []
+            if runs:
+                if len(runs) == len(tensor):
+                    continue
+                before = [(entry, entry[runs]) for entry in (tensor, *of_parameter.values())]
             if self.shrinks:
                 tensor.mul_(self.shrink_factor[name])
             self.update_parameter(name, tensor, of_parameter, gradient)
