@@ -18,12 +18,14 @@ RUNS := runs
 QUICKSTART := $(RUNS)/mnist1d
 QUICKSTART_WIDTH := 256
 WORKERS := 2
+# The commit before models, data and losses of users were widened.
+OLD ?= 09700f7
 # Time limits, where the system has `timeout` (macOS does not). `make test` should take at most 10 minutes and `make test-full` 45
 # on two free cores; a machine that is slow or in use has several times as much.
 limit = $(if $(shell command -v timeout 2>/dev/null),timeout $(1))
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-full lint format types bench faults holdout recommend coverage collapse law convnet schedules long-pack instruments scale estimates pack-memory start-up large-text language verdicts pages readme clean
+.PHONY: help quickstart test test-full lint format types bench earlier-speed faults holdout recommend coverage collapse law convnet schedules long-pack instruments scale estimates pack-memory start-up large-text language verdicts pages readme clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -62,6 +64,11 @@ bench: $(BENCH)  ## time the quickstart, and the trainer against a plain loop, t
 
 faults: $(ADAPTERS)  ## kill sweeps 100 times, fill disks, damage files, remove nodes; check that nothing is lost (half an hour)
 	$(BIN)/python benchmarks/faults.py
+
+earlier-speed: $(BASE)  ## time the trainer beside that of an earlier commit, OLD (ten minutes)
+	git worktree add --force --detach $(RUNS)/earlier $(OLD)
+	$(BIN)/python benchmarks/earlier_speed.py $(RUNS)/earlier
+	git worktree remove --force $(RUNS)/earlier
 
 holdout: $(BASE)  ## measure the regret of the recommendation at held-out widths
 	$(BIN)/noisescale sweep examples/mnist1d.toml --out $(QUICKSTART)

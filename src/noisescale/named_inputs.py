@@ -152,6 +152,8 @@ def wide(inputs: _Given) -> _Given:
     Args:
         inputs: The inputs.
     """
+    if isinstance(inputs, Tensor) and inputs.is_floating_point():
+        return inputs
     return mapped(inputs, _wide)
 
 

@@ -258,11 +258,12 @@ class PackedOptimizer(ABC):
             skipped: Number of earlier steps in which each run did not use a parameter, by parameter, shape [R] each.
         """
         self.skipped = skipped
+        couples, shrinks = self.couples, self.shrinks
         if self._bound is not None:
             gradients = self._clipped(gradients, self._bound)
         for name, tensor in parameters.items():
             gradient = gradients[name]
-            if self.couples:
+            if couples:
                 # Adding in place saves a pass through memory. A gradient of zeros may be an expanded view of one
                 # number, which cannot be changed in place, so it is copied.
                 gradient = gradient if gradient.is_contiguous() else gradient.contiguous()
@@ -273,7 +274,7 @@ class PackedOptimizer(ABC):
                 if len(runs) == len(tensor):
                     continue
                 before = [(entry, entry[runs]) for entry in (tensor, *of_parameter.values())]
-            if self.shrinks:
+            if shrinks:
                 tensor.mul_(self.shrink_factor[name])
             self.update_parameter(name, tensor, of_parameter, gradient)
             for entry, values in before:
