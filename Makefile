@@ -66,6 +66,7 @@ faults: $(ADAPTERS)  ## kill sweeps 100 times, fill disks, damage files, remove 
 	$(BIN)/python benchmarks/faults.py
 
 earlier-speed: $(BASE)  ## time the trainer beside that of an earlier commit, OLD (ten minutes)
+	-git worktree remove --force $(RUNS)/earlier 2>/dev/null
 	git worktree add --force --detach $(RUNS)/earlier $(OLD)
 	$(BIN)/python benchmarks/earlier_speed.py $(RUNS)/earlier
 	git worktree remove --force $(RUNS)/earlier

@@ -13,12 +13,15 @@ import os
 import statistics
 import subprocess
 import sys
+from dataclasses import astuple
 from pathlib import Path
+
+import speed
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).parent / "results" / "earlier_speed.md"
-# Width, batch, runs and inputs, as in `speed.py`.
-ROWS = ((32, 16, 64, 40), (128, 16, 64, 40), (128, 128, 32, 40), (512, 32, 16, 784), (512, 128, 16, 784))
+# Width, batch, runs and inputs.
+ROWS = [astuple(row) for row in speed.ROWS]
 # The packages and the contestants of a checkout are found through its folder, so that each process has its own.
 _SERVER = """
 import json, sys, time
